@@ -1,0 +1,27 @@
+//! `inferometer man`
+
+use std::process::ExitCode;
+
+use super::printer::Printer;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The verb whose page is wanted; the program's own without it
+    verb: Option<String>,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let mut command = super::command();
+    command.build();
+    let page = match &args.verb {
+        None => command,
+        Some(verb) => command
+            .find_subcommand(verb)
+            .cloned()
+            .ok_or_else(|| anyhow::anyhow!("there is no verb `{verb}`; `inferometer --help` lists them"))?,
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    printer.data(String::from_utf8(text)?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,127 @@
+//! The command line: one file a verb, each with one `run`; `printer` alone prints.
+
+pub mod printer;
+
+mod bench;
+mod check;
+mod completions;
+mod doctor;
+mod engines;
+mod host;
+mod man;
+mod model;
+mod report;
+mod run;
+mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use printer::Printer;
+
+/// Usage, configuration or build error.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Benchmark and profile LLM inference engines, and trust the result.
+#[derive(Debug, Parser)]
+#[command(name = "inferometer", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Say less: errors, warnings and data only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice for the harness's own log
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Where runs and reports go.
+#[derive(Debug, Clone, Args)]
+pub struct Folders {
+    /// Folder that holds the records of runs
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+    /// Folder that holds the reports
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    pub reports: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Measure a model without a scenario file
+    Bench(bench::Args),
+    /// Run a scenario and record it
+    Run(run::Args),
+    /// Make the report of a recorded run
+    Report(report::Args),
+    /// Check a scenario and show its plan; runs nothing
+    Check(check::Args),
+    /// List the engines, or check that a program speaks the engine protocol
+    Engines(engines::Args),
+    /// Make, list, show or verify models
+    Model(model::Args),
+    /// Say whether this machine is fit to measure
+    Doctor(doctor::Args),
+    /// Print a JSON Schema
+    Schema(schema::Args),
+    /// Print a shell completion script
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(man::Args),
+    /// Host a built-in engine (started by the harness, speaks the engine protocol)
+    #[command(hide = true)]
+    Host(host::Args),
+}
+
+/// Parses the command line, runs the verb, returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let printer = Printer::new(cli.global.quiet, cli.global.verbose);
+    log_to_stderr(cli.global.verbose);
+    let outcome = match &cli.verb {
+        Verb::Bench(args) => bench::run(args, &printer),
+        Verb::Run(args) => run::run(args, &printer),
+        Verb::Report(args) => report::run(args, &printer),
+        Verb::Check(args) => check::run(args, &printer),
+        Verb::Engines(args) => engines::run(args, &printer),
+        Verb::Model(args) => model::run(args, &printer),
+        Verb::Doctor(args) => doctor::run(args, &printer),
+        Verb::Schema(args) => schema::run(args, &printer),
+        Verb::Completions(args) => completions::run(args, &printer),
+        Verb::Man(args) => man::run(args, &printer),
+        Verb::Host(args) => host::run(args, &printer),
+    };
+    outcome.unwrap_or_else(|error| {
+        printer.error(&error);
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+/// The whole command tree, for completions and the manual page.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn log_to_stderr(verbose: u8) {
+    if verbose < 2 && std::env::var_os("RUST_LOG").is_none() {
+        return;
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("inferometer=debug"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

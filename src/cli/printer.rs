@@ -1,0 +1,72 @@
+//! The one place that prints. Data go to stdout, everything else to stderr.
+
+use std::io::{IsTerminal, Write};
+
+/// What a verb prints through. Knows how much the user wants to hear.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    quiet: bool,
+    verbose: u8,
+}
+
+/// How data are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Csv,
+    Md,
+}
+
+impl Printer {
+    #[must_use]
+    pub fn new(quiet: bool, verbose: u8) -> Self {
+        Self { quiet, verbose }
+    }
+
+    /// Data: the answer to the verb, on stdout. A closed pipe ends the program quietly.
+    pub fn data(&self, text: impl std::fmt::Display) {
+        let mut out = anstream::stdout();
+        let result = write!(out, "{text}").and_then(|()| out.flush());
+        if let Err(error) = result
+            && error.kind() == std::io::ErrorKind::BrokenPipe
+        {
+            std::process::exit(0);
+        }
+    }
+
+    /// [`Printer::data`] with a newline.
+    pub fn line(&self, text: impl std::fmt::Display) {
+        self.data(format_args!("{text}\n"));
+    }
+
+    /// A remark for the user on stderr; silent with `-q`.
+    pub fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr(), "{text}");
+        }
+    }
+
+    /// A remark shown only with `-v`.
+    pub fn detail(&self, text: impl std::fmt::Display) {
+        if self.verbose > 0 {
+            self.note(text);
+        }
+    }
+
+    /// A warning on stderr; shown also with `-q`.
+    pub fn warning(&self, text: impl std::fmt::Display) {
+        let _ = writeln!(anstream::stderr(), "\x1b[33mwarning\x1b[0m: {text}");
+    }
+
+    /// An error on stderr, with its causes.
+    pub fn error(&self, error: &anyhow::Error) {
+        let _ = writeln!(anstream::stderr(), "\x1b[31merror\x1b[0m: {error:#}");
+    }
+
+    /// Whether a progress bar may be drawn.
+    #[must_use]
+    pub fn progress(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+}

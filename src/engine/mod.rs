@@ -1,0 +1,113 @@
+//! Engines: what generates tokens. Adding one is one file plus one line in [`registry`].
+
+pub mod recorder;
+
+use crate::spec::{Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings};
+
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// How an engine is brought to life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hosting {
+    /// By this binary: `inferometer host`.
+    BuiltIn,
+    /// By a program that speaks the protocol itself: argument vector, never a shell string.
+    Command(Vec<String>),
+}
+
+/// A kind of engine, known without starting it.
+pub trait Engine: Sync {
+    fn name(&self) -> &'static str;
+
+    /// Options and toggles, for scenario checks and `inferometer engines`.
+    fn offer(&self) -> Offer;
+
+    /// Which program hosts it.
+    ///
+    /// # Errors
+    /// When the options do not say enough (an `exec` engine without a command).
+    fn hosting(&self, spec: &EngineSpec) -> Result<Hosting> {
+        let _ = spec;
+        Ok(Hosting::BuiltIn)
+    }
+
+    /// Loads a model. Called inside the host only.
+    ///
+    /// # Errors
+    /// `model` when the folder cannot be loaded (naming file and tensor), `unsupported` for options it does not have.
+    fn open(&self, load: &Load) -> Result<Box<dyn Session>>;
+}
+
+/// Every engine this build has, in the order `auto` and `inferometer engines` list them.
+#[must_use]
+pub fn registry() -> &'static [&'static dyn Engine] {
+    &[]
+}
+
+/// The engine of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static dyn Engine> {
+    registry().iter().copied().find(|engine| engine.name() == name)
+}
+
+/// What every engine offers, as the scenario floor wants it.
+#[must_use]
+pub fn offers() -> Vec<Offer> {
+    registry().iter().map(|engine| engine.offer()).collect()
+}
+
+/// What `open` is given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    pub engine: EngineSpec,
+    /// The model's folder or file.
+    pub model: Option<std::path::PathBuf>,
+    /// Load-scope toggles by name, as requested.
+    pub toggles: Settings,
+}
+
+/// A loaded engine. Lives on one thread; calls are serial.
+pub trait Session {
+    /// What this session is and really uses.
+    fn receipt(&self) -> Receipt;
+
+    /// Runs one generation. Tokens go to `sink` the moment each is readable on the host.
+    ///
+    /// # Errors
+    /// `bad_request` for a prompt it cannot take; any other kind for a failure of the engine.
+    fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion>;
+
+    /// Drops every KV cache's content (allocated memory may be kept).
+    fn reset(&mut self) -> Result<()>;
+
+    /// Gives cached allocator memory back, where there is such a cache.
+    fn clear_cache(&mut self) -> Result<()> {
+        Err(EngineError::unsupported("this engine has no allocator cache to clear"))
+    }
+
+    /// What the engine itself reports; absent fields stay absent.
+    fn memory(&self) -> EngineMemory {
+        EngineMemory::default()
+    }
+
+    /// Text of generated ids, where the engine has a tokenizer. Called after the generation, outside every timed section.
+    fn decode(&self, tokens: &[u32]) -> Option<String> {
+        let _ = tokens;
+        None
+    }
+}
+
+/// Where a session reports what happens while it happens. Nothing here allocates, locks or does I/O.
+pub trait TokenSink {
+    /// Called when token `id` is readable on the host; stamps it.
+    fn token(&mut self, id: u32);
+    /// A span begins now; `end` with the returned key closes it.
+    fn begin(&mut self, phase: Phase) -> SpanKey;
+    fn end(&mut self, key: SpanKey);
+    /// Whether the harness asked to stop. Checked between prefill chunks and between tokens.
+    fn cancelled(&self) -> bool;
+}
+
+/// Names a span that has begun.
+#[derive(Debug, Clone, Copy)]
+pub struct SpanKey(pub(crate) usize);

@@ -1,0 +1,1 @@
+//! Running: the engine host (child side), its client (parent side), and the driver that works through a plan.

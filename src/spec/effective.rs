@@ -1,0 +1,110 @@
+//! What requested settings amount to for a request of a given shape.
+//!
+//! The meaning of a toggle does not depend on the engine, so what should come out can be said beforehand. `check` uses
+//! it to merge cells that would do the same work; the run driver compares it with what the engine reports it used.
+
+use super::toggle::{
+    DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY,
+    REPETITION_WINDOW_CAP,
+};
+use super::{Sampling, Settings};
+
+/// Effective: the penalty's factor; 1 = off.
+pub const EFFECTIVE_PENALTY: &str = "repetition_penalty";
+/// Effective: how many tokens the penalty looked at when the last token was sampled; 0 when off.
+pub const EFFECTIVE_WINDOW: &str = "repetition_window";
+/// Effective: tokens in the largest prefill forward pass.
+pub const EFFECTIVE_CHUNK: &str = "prefill_chunk_size";
+
+/// Names of effective settings, in the order of their columns (`effective_<name>`). Appended, never moved.
+pub const EFFECTIVE: &[&str] = &[
+    EFFECTIVE_PENALTY,
+    EFFECTIVE_WINDOW,
+    EFFECTIVE_CHUNK,
+    "cache_clear_chunks",
+    "cache_clear_tokens",
+    "kv_cache",
+    "threads",
+    "dtype",
+    "lazy_pipeline",
+    "compile",
+];
+
+/// The sizes of a request, as far as effective settings depend on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub prompt_tokens: u32,
+    pub reused_tokens: u32,
+    pub generated_tokens: u32,
+}
+
+/// Number of history tokens the penalty looks at: `history` bounded by the context size and the cap (0 = no bound).
+#[must_use]
+pub fn window(context_size: u64, cap: u64, history: u64) -> u64 {
+    let bound = |n: u64| if n == 0 { u64::MAX } else { n };
+    history.min(bound(context_size)).min(bound(cap))
+}
+
+/// The effective values of the request-scope settings that follow from the request alone.
+///
+/// Load-scope settings and those that an engine may choose for itself are not predicted.
+#[must_use]
+pub fn predict(sampling: &Sampling, toggles: &Settings, shape: Shape) -> Settings {
+    let count = |name: &str, default: u64| toggles.get(name).and_then(super::Value::as_count).unwrap_or(default);
+    let penalty =
+        toggles.get(REPETITION_PENALTY).and_then(super::Value::as_float).unwrap_or(sampling.repetition_penalty);
+    let history = u64::from(shape.prompt_tokens) + u64::from(shape.generated_tokens).saturating_sub(1);
+    let window = if penalty == 1.0 {
+        0
+    } else {
+        window(
+            count(REPETITION_CONTEXT_SIZE, sampling.repetition_context_size),
+            count(REPETITION_WINDOW_CAP, DEFAULT_WINDOW_CAP),
+            history,
+        )
+    };
+    let prefill = u64::from(shape.prompt_tokens.saturating_sub(shape.reused_tokens));
+    let chunk = count(PREFILL_CHUNK_SIZE, DEFAULT_PREFILL_CHUNK).min(prefill);
+    Settings::from([
+        (EFFECTIVE_PENALTY.to_owned(), penalty.into()),
+        (EFFECTIVE_WINDOW.to_owned(), window.into()),
+        (EFFECTIVE_CHUNK.to_owned(), chunk.into()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Value;
+
+    fn shape(prompt: u32, generated: u32) -> Shape {
+        Shape { prompt_tokens: prompt, reused_tokens: 0, generated_tokens: generated }
+    }
+
+    #[test]
+    fn a_window_is_bounded_by_context_cap_and_history() {
+        assert_eq!(window(0, 0, 5000), 5000);
+        assert_eq!(window(0, 768, 5000), 768);
+        assert_eq!(window(20, 768, 5000), 20);
+        assert_eq!(window(4096, 768, 100), 100);
+    }
+
+    #[test]
+    fn settings_that_cannot_matter_predict_alike() {
+        let sampling = Sampling { repetition_penalty: 1.1, repetition_context_size: 4096, ..Sampling::default() };
+        let with = |cap: i64, chunk: i64| {
+            Settings::from([
+                (REPETITION_WINDOW_CAP.to_owned(), Value::Int(cap)),
+                (PREFILL_CHUNK_SIZE.to_owned(), Value::Int(chunk)),
+            ])
+        };
+        let short = shape(512, 64);
+        assert_eq!(predict(&sampling, &with(0, 512), short), predict(&sampling, &with(768, 2048), short));
+        let long = shape(2048, 64);
+        assert_ne!(predict(&sampling, &with(0, 512), long), predict(&sampling, &with(768, 512), long));
+        assert_ne!(predict(&sampling, &with(0, 512), long), predict(&sampling, &with(0, 2048), long));
+        let off = Sampling::default();
+        assert_eq!(predict(&off, &with(0, 512), short), predict(&off, &with(768, 512), short));
+        assert_eq!(predict(&off, &with(0, 512), short)[EFFECTIVE_WINDOW], Value::Int(0));
+    }
+}

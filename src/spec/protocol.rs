@@ -1,0 +1,143 @@
+//! The engine protocol, version 1: one JSON object a line over the host's stdin and stdout.
+//!
+//! `docs/protocol.md` is the page for adapter authors; `docs/protocol.schema.json` is generated from these types.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Completion, EngineError, EngineMemory, EngineSpec, Receipt, Request, Settings, Span};
+
+/// Version of the protocol: a different major is refused, a newer minor only adds fields and messages.
+pub const VERSION: Version = Version { major: 1, minor: 0 };
+
+/// Longest line either side may send, newline included.
+pub const MAX_LINE_BYTES: usize = 64 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Version {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A message with the id that ties an answer to its question. Ids are chosen by the harness and rise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Envelope<T> {
+    pub id: u64,
+    #[serde(flatten)]
+    pub body: T,
+}
+
+/// Harness to host. Every message is answered by exactly one message with its id that is not `progress`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToHost {
+    /// First message. Answered by `hello`.
+    Hello { protocol: Version, harness: String },
+    /// Answered by `pong`.
+    Ping,
+    /// Load a model. Answered by `ready`.
+    Open(Open),
+    /// Run one generation. Answered by `result`, with any number of `progress` before it.
+    Generate(Box<Generate>),
+    /// Drop the KV cache (of every conversation). Answered by `done`.
+    Reset,
+    /// Clear the allocator's cache. Answered by `done`.
+    ClearCache,
+    /// Answered by `memory`.
+    Memory,
+    /// Start the sampling profiler. Answered by `done`.
+    ProfileStart { frequency_hz: u32 },
+    /// Answered by `done`.
+    ProfileStop,
+    /// Stop the generation with id `request` as soon as possible; that one still sends its `result`, with finish
+    /// reason `cancelled`. Answered by `done` at once, also when nothing is running.
+    Cancel { request: u64 },
+    /// Unload and exit. Answered by `done`.
+    Close,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Open {
+    pub engine: EngineSpec,
+    /// The model's folder or file. Absent for engines that bring their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Load-scope toggles.
+    #[serde(default)]
+    pub toggles: Settings,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Generate {
+    #[serde(flatten)]
+    pub request: Request,
+    /// Send `progress` at most ten times a second. Off in measured passes whose display would disturb.
+    #[serde(default)]
+    pub progress: bool,
+    /// Record spans of single operations too (the profiled pass).
+    #[serde(default)]
+    pub operation_spans: bool,
+}
+
+/// Host to harness.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromHost {
+    Hello {
+        protocol: Version,
+        /// Name and version of the program.
+        host: String,
+    },
+    Pong {
+        /// Name of the clock that every stamp of this host is read from.
+        clock: String,
+        now_ns: u64,
+    },
+    Ready(Box<Ready>),
+    Progress {
+        generated_tokens: u32,
+    },
+    Result(Box<Generated>),
+    Memory(EngineMemory),
+    Done,
+    Error(EngineError),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ready {
+    #[serde(flatten)]
+    pub receipt: Receipt,
+    /// From `open` accepted to the first possible request, on the host's clock.
+    pub load_ns: u64,
+}
+
+/// One generation as the host recorded it. All times on the host's clock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Generated {
+    /// Generated ids, in order.
+    pub tokens: Vec<u32>,
+    /// When each became readable on the host; as many as tokens, never falling.
+    pub token_ns: Vec<u64>,
+    /// When the host had read the request.
+    pub accepted_ns: u64,
+    /// When the generation was over and the reply was about to be written.
+    pub finished_ns: u64,
+    #[serde(default)]
+    pub spans: Vec<Span>,
+    /// Spans that did not fit the preallocated buffer.
+    #[serde(default)]
+    pub spans_dropped: u64,
+    /// The generated text, where the host detokenizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(flatten)]
+    pub completion: Completion,
+    #[serde(default)]
+    pub memory: EngineMemory,
+}

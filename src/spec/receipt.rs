@@ -1,0 +1,75 @@
+//! What an engine says it is and really uses.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ModelIdentity, Settings};
+
+/// Whether each token has a time stamp of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenTiming {
+    /// Every token is stamped when it becomes readable.
+    Exact,
+    /// Several tokens may share a stamp. Never ranked against exact timing.
+    #[default]
+    Inexact,
+}
+
+/// What can be asked of an engine. What is not named is not offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Capabilities {
+    /// Prompts as token ids.
+    pub tokens: bool,
+    /// Prompts as text.
+    pub text: bool,
+    /// Prompts as chat messages.
+    pub messages: bool,
+    pub forced_tokens: bool,
+    /// `cancel` takes effect during a generation.
+    pub cancel: bool,
+    /// `reset` drops the KV cache.
+    pub reset: bool,
+    pub clear_cache: bool,
+    pub memory: bool,
+    pub profile: bool,
+}
+
+/// The engine's answer to `open`: identity, capabilities and the load-time settings in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    pub engine: String,
+    pub version: String,
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Tensor library with its version, such as `candle 0.11.1`.
+    #[serde(default)]
+    pub backend: Option<String>,
+    /// Where it computes, such as `cpu` or `metal: Apple M2 Max`.
+    #[serde(default)]
+    pub device: Option<String>,
+    #[serde(default)]
+    pub model: ModelIdentity,
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// Names of the toggles that it honours.
+    #[serde(default)]
+    pub toggles: Vec<String>,
+    #[serde(default)]
+    pub token_timing: TokenTiming,
+    /// Whether equal requests give equal tokens (at temperature 0, or with an equal seed).
+    #[serde(default)]
+    pub deterministic: bool,
+    /// What its times include beside the model: `tokenization`, `sampling`, `detokenization`, `transport`.
+    #[serde(default)]
+    pub includes: Vec<String>,
+    /// Effective load-time settings: `threads`, `dtype`, `kv_cache`, ...
+    #[serde(default)]
+    pub settings: Settings,
+    /// Further facts: CPU features, build type, library versions.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
+}

@@ -1,0 +1,103 @@
+//! A scenario after parsing: every default filled in, every value checked, every file read.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{EngineSpec, ModelSpec, Sampling, Value};
+
+/// A resolved scenario: stands alone, without the file it came from. Stored whole in `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Scenario {
+    pub name: String,
+    pub description: Option<String>,
+    pub model: ModelSpec,
+    /// At least one; labels are unique.
+    pub engines: Vec<EngineSpec>,
+    pub workload: Workload,
+    pub sampling: Sampling,
+    pub run: RunSettings,
+    /// Toggles that hold in every cell have one value; the others are varied.
+    pub toggles: Vec<Axis>,
+    pub vary: Vary,
+    pub telemetry: TelemetrySettings,
+    /// `--set` overrides as given, in order.
+    #[serde(default)]
+    pub overrides: Vec<String>,
+}
+
+/// A toggle with the values it takes, in the scenario's order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Axis {
+    pub toggle: String,
+    pub values: Vec<Value>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vary {
+    /// Every combination is a cell.
+    #[default]
+    All,
+    /// The first value of every toggle is the centre; each cell differs from it in at most one toggle.
+    OneAtATime,
+}
+
+/// One kind a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Workload {
+    Prompt(PromptWorkload),
+}
+
+/// One prompt, at one or several exact lengths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PromptWorkload {
+    /// The prompt's text (content of `text_file`, or `text`).
+    pub text: String,
+    /// Where the text came from, as the scenario names it.
+    pub text_file: Option<String>,
+    /// Exact token counts: the text's ids are cut or repeated. Empty: the text as it is, tokenized by the engine.
+    pub lengths: Vec<u32>,
+    /// Render the text as one user message with the model's chat template. Not together with `lengths`.
+    pub chat: bool,
+    pub max_tokens: u32,
+    pub ignore_eos: bool,
+}
+
+/// How long a host process lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// One host for each engine and load-time settings, for the whole run.
+    #[default]
+    Run,
+    /// A fresh host for each cell; a cell's iterations follow one another.
+    Cell,
+    /// A fresh host for each iteration.
+    Iteration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunSettings {
+    /// Measured iterations of each cell, at least 1.
+    pub iterations: u32,
+    /// Unmeasured runs of each cell in each fresh host before it is measured.
+    pub warmup: u32,
+    pub isolation: Isolation,
+    /// Longest wait for any single answer of a host, in seconds.
+    pub timeout_s: f64,
+    /// Pause before each iteration, in seconds.
+    pub cooldown_s: f64,
+    /// Seed of the order in which cells take turns.
+    pub order_seed: u64,
+    /// Effective settings that may differ from what was requested.
+    pub allow_mismatch: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TelemetrySettings {
+    /// Time between samples; 0 = no telemetry.
+    pub interval_ms: u32,
+    /// Gauge groups: `cpu`, `memory`.
+    pub gauges: Vec<String>,
+}

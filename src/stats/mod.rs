@@ -1,0 +1,3 @@
+//! Statistics that the method page names. Pure functions of numbers.
+
+pub mod robust;

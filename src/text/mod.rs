@@ -1,0 +1,1 @@
+//! Text in and out of tokens: tokenizer and chat template.

@@ -1,0 +1,11 @@
+//! Whole-program tests, one binary so that they link once.
+
+mod cli;
+mod engine;
+mod faults;
+mod floors;
+mod models;
+mod protocol;
+mod record;
+mod report;
+mod scenario;
