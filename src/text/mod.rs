@@ -1,1 +1,26 @@
 //! Text in and out of tokens: tokenizer and chat template.
+
+pub mod tokenizer;
+
+use std::path::PathBuf;
+
+pub use tokenizer::Tokenizer;
+
+/// What went wrong with a tokenizer, a template or a text. The message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// The file cannot be read; `fs_err` names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{}: {problem}", path.display())]
+    File { path: PathBuf, problem: String },
+    #[error("cannot tokenize the text with {}: {problem}", path.display())]
+    Encode { path: PathBuf, problem: String },
+    #[error("cannot turn token ids into text with {}: {problem}", path.display())]
+    Decode { path: PathBuf, problem: String },
+    #[error("the chat template of {} cannot be rendered: {problem}", path.display())]
+    Render { path: PathBuf, problem: String },
+    /// The text itself does not serve.
+    #[error("{0}")]
+    Text(String),
+}
