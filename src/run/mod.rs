@@ -1,1 +1,5 @@
-//! Running: the engine host (child side), its client (parent side), and the driver that works through a plan.
+//! Running things: the driver, the two sides of the engine protocol, what makes an iteration count.
+
+pub mod measure;
+pub mod schedule;
+pub mod validity;

@@ -1,0 +1,337 @@
+//! From what a host recorded to the rows of the record: METHOD section 1's definitions, and nothing else.
+
+use sha2::{Digest, Sha256};
+
+use crate::clock::{now_ns, utc_now};
+use crate::record::{RequestRow, SpanRow, Status, TokenRow};
+use crate::spec::protocol::Generated;
+use crate::spec::{Phase, Settings, Span, TokenTiming};
+use crate::stats::robust;
+
+/// The record's time axis: nanoseconds since the run's origin, on the harness's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeline {
+    /// The harness clock's value at the origin; below zero when the machine was booted after it.
+    origin_ns: i128,
+}
+
+impl Timeline {
+    /// A time axis that begins now, with the wall-clock time of its zero.
+    #[must_use]
+    pub fn begin() -> (Self, String) {
+        (Self { origin_ns: i128::from(now_ns()) }, utc_now())
+    }
+
+    /// Goes on with the axis of an earlier session: by the wall clock, but never before `last_ns`, the end of what is
+    /// recorded already.
+    ///
+    /// # Errors
+    /// When `origin_utc` is not a time in RFC 3339.
+    pub fn resume(origin_utc: &str, last_ns: u64) -> Result<Self, String> {
+        let origin: jiff::Timestamp =
+            origin_utc.parse().map_err(|e| format!("`origin_utc` is not a time: {origin_utc:?} ({e})"))?;
+        let since = jiff::Timestamp::now().as_nanosecond() - origin.as_nanosecond();
+        Ok(Self { origin_ns: i128::from(now_ns()) - since.max(i128::from(last_ns) + 1) })
+    }
+
+    /// A reading of the harness's clock on this axis.
+    #[must_use]
+    pub fn at(self, harness_ns: u64) -> u64 {
+        clamp(i128::from(harness_ns) - self.origin_ns)
+    }
+
+    /// A reading of a host's clock on this axis; `offset_ns` is host minus harness.
+    #[must_use]
+    pub fn at_host(self, host_ns: u64, offset_ns: i64) -> u64 {
+        clamp(i128::from(host_ns) - i128::from(offset_ns) - self.origin_ns)
+    }
+
+}
+
+fn clamp(ns: i128) -> u64 {
+    u64::try_from(ns.max(0)).unwrap_or(u64::MAX)
+}
+
+/// Where a request stands in the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub request: u64,
+    pub warmup: bool,
+    pub cell: u32,
+    /// From 1; 0 for warm-ups.
+    pub iteration: u32,
+    pub host: u32,
+}
+
+/// A row in which nothing is measured yet.
+#[must_use]
+pub fn blank(place: Place, engine: &str) -> RequestRow {
+    RequestRow {
+        request: place.request,
+        warmup: place.warmup,
+        cell: place.cell,
+        iteration: place.iteration,
+        turn: 0,
+        engine: engine.to_owned(),
+        host: place.host,
+        status: Status::Ok,
+        reason: String::new(),
+        start_ns: 0,
+        end_ns: 0,
+        effective: Settings::new(),
+        finish_reason: None,
+        prompt_tokens: None,
+        reused_tokens: None,
+        prefill_tokens: None,
+        generated_tokens: None,
+        cache_tokens: None,
+        load_s: None,
+        tokenize_ms: None,
+        ttft_ms: None,
+        prefill_ms: None,
+        decode_ms: None,
+        e2e_ms: None,
+        prefill_tps: None,
+        decode_tps: None,
+        tpot_ms: None,
+        itl_p50_ms: None,
+        itl_p95_ms: None,
+        itl_p99_ms: None,
+        itl_max_ms: None,
+        peak_rss_bytes: None,
+        engine_active_bytes: None,
+        engine_cache_bytes: None,
+        engine_peak_bytes: None,
+        kv_cache_bytes: None,
+        cpu_ms: None,
+        cpu_instructions: None,
+        cpu_cycles: None,
+        token_hash: None,
+    }
+}
+
+/// Fills the columns that follow from the reply itself.
+///
+/// `believed` says whether its stamps passed the harness's own check; times and rates of stamps that did not would
+/// be figures made of noise and stay empty.
+pub fn fill(row: &mut RequestRow, generated: &Generated, timing: TokenTiming, believed: bool) {
+    let completion = &generated.completion;
+    row.finish_reason = Some(completion.finish_reason);
+    row.prompt_tokens = Some(completion.prompt_tokens);
+    row.reused_tokens = Some(completion.reused_tokens);
+    row.prefill_tokens = Some(completion.prefill_tokens);
+    row.generated_tokens = Some(count(generated.tokens.len()));
+    row.cache_tokens = completion.cache_tokens;
+    row.engine_active_bytes = generated.memory.active_bytes;
+    row.engine_cache_bytes = generated.memory.cache_bytes;
+    row.engine_peak_bytes = generated.memory.peak_bytes;
+    row.kv_cache_bytes = generated.memory.kv_cache_bytes;
+    row.token_hash = (!generated.tokens.is_empty()).then(|| token_hash(&generated.tokens));
+    if believed {
+        times(row, generated, timing);
+    }
+}
+
+fn times(row: &mut RequestRow, generated: &Generated, timing: TokenTiming) {
+    row.tokenize_ms = time_in(&generated.spans, Phase::Tokenize).map(ms);
+    let prefill = time_in(&generated.spans, Phase::Prefill);
+    row.prefill_ms = prefill.map(ms);
+    row.prefill_tps = prefill.and_then(|ns| rate(u64::from(generated.completion.prefill_tokens), ns));
+    let (Some(&first), Some(&last)) = (generated.token_ns.first(), generated.token_ns.last()) else { return };
+    row.ttft_ms = first.checked_sub(generated.accepted_ns).map(ms);
+    row.e2e_ms = last.checked_sub(generated.accepted_ns).map(ms);
+    let gaps = generated.token_ns.len() as u64 - 1;
+    let Some(decode) = last.checked_sub(first).filter(|_| gaps > 0) else { return };
+    row.decode_ms = Some(ms(decode));
+    row.decode_tps = rate(gaps, decode);
+    row.tpot_ms = Some(ms(decode) / gaps as f64);
+    if timing == TokenTiming::Exact {
+        let gaps: Vec<f64> = generated.token_ns.windows(2).map(|pair| ms(pair[1].saturating_sub(pair[0]))).collect();
+        let gaps = robust::sorted(&gaps);
+        row.itl_p50_ms = robust::quantile(&gaps, 0.50);
+        row.itl_p95_ms = robust::quantile(&gaps, 0.95);
+        row.itl_p99_ms = robust::quantile(&gaps, 0.99);
+        row.itl_max_ms = gaps.last().copied();
+    }
+}
+
+/// Time in all spans of a phase; `None` when there is none.
+fn time_in(spans: &[Span], phase: Phase) -> Option<u64> {
+    let mut total = None;
+    for span in spans.iter().filter(|span| span.phase == phase) {
+        *total.get_or_insert(0) += span.end_ns.saturating_sub(span.start_ns);
+    }
+    total
+}
+
+/// Units a second; `None` where nothing was done or the clock did not move.
+fn rate(units: u64, ns: u64) -> Option<f64> {
+    (units > 0 && ns > 0).then(|| units as f64 / (ns as f64 / 1e9))
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// First 16 hex digits of SHA-256 over the ids, each as four little-endian bytes.
+#[must_use]
+pub fn token_hash(tokens: &[u32]) -> String {
+    let mut hash = Sha256::new();
+    for id in tokens {
+        hash.update(id.to_le_bytes());
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Rows of `tokens.csv` for one reply.
+#[must_use]
+pub fn token_rows(request: u64, generated: &Generated, offset_ns: i64, timeline: Timeline) -> Vec<TokenRow> {
+    let stamped = generated.tokens.iter().zip(&generated.token_ns).enumerate();
+    stamped
+        .map(|(index, (&id, &ns))| TokenRow {
+            request,
+            index: count(index),
+            id,
+            t_ns: timeline.at_host(ns, offset_ns),
+        })
+        .collect()
+}
+
+/// Rows of `spans.csv` for one reply.
+#[must_use]
+pub fn span_rows(request: u64, spans: &[Span], offset_ns: i64, timeline: Timeline) -> Vec<SpanRow> {
+    spans
+        .iter()
+        .map(|span| SpanRow {
+            request,
+            phase: span.phase,
+            index: span.index,
+            start_ns: timeline.at_host(span.start_ns, offset_ns),
+            end_ns: timeline.at_host(span.end_ns, offset_ns),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::spec::{Completion, EngineMemory, FinishReason};
+
+    /// A reply with hand-made stamps: accepted at 1 ms, tokens at the given milliseconds, prefill from 2 to 12 ms.
+    pub fn reply(token_ms: &[u64], prefill: bool) -> Generated {
+        let span = |phase, start: u64, end: u64| Span {
+            phase,
+            index: 0,
+            start_ns: start * 1_000_000,
+            end_ns: end * 1_000_000,
+        };
+        let mut spans = vec![span(Phase::Tokenize, 1, 2)];
+        if prefill {
+            spans.push(span(Phase::Prefill, 2, 12));
+        }
+        Generated {
+            tokens: (0..token_ms.len() as u32).map(|i| 100 + i).collect(),
+            token_ns: token_ms.iter().map(|ms| ms * 1_000_000).collect(),
+            accepted_ns: 1_000_000,
+            finished_ns: token_ms.last().map_or(13, |ms| ms + 1) * 1_000_000,
+            spans,
+            spans_dropped: 0,
+            text: None,
+            completion: Completion {
+                finish_reason: FinishReason::Length,
+                prompt_tokens: 100,
+                reused_tokens: 20,
+                prefill_tokens: 80,
+                cache_tokens: Some(102),
+                effective: Settings::new(),
+            },
+            memory: EngineMemory { active_bytes: Some(7), ..EngineMemory::default() },
+        }
+    }
+
+    pub fn empty_row() -> RequestRow {
+        blank(Place { request: 0, warmup: false, cell: 0, iteration: 1, host: 0 }, "engine")
+    }
+
+    fn filled(generated: &Generated, timing: TokenTiming) -> RequestRow {
+        let mut row = empty_row();
+        fill(&mut row, generated, timing, true);
+        row
+    }
+
+    #[test]
+    fn figures_follow_their_definitions() {
+        let row = filled(&reply(&[13, 15, 19, 23], true), TokenTiming::Exact);
+        assert_eq!(row.status, Status::Ok);
+        assert_eq!(row.tokenize_ms, Some(1.0));
+        assert_eq!(row.ttft_ms, Some(12.0));
+        assert_eq!(row.e2e_ms, Some(22.0));
+        assert_eq!(row.prefill_ms, Some(10.0));
+        assert_eq!(row.prefill_tps, Some(8000.0), "80 computed tokens in 10 ms; the 20 reused do not count");
+        assert_eq!(row.decode_ms, Some(10.0));
+        assert_eq!(row.decode_tps, Some(300.0), "3 gaps in 10 ms");
+        assert_eq!(row.tpot_ms, Some(10.0 / 3.0));
+        assert_eq!(row.itl_p50_ms, Some(4.0));
+        assert_eq!(row.itl_max_ms, Some(4.0));
+        assert_eq!((row.generated_tokens, row.engine_active_bytes), (Some(4), Some(7)));
+    }
+
+    #[test]
+    fn what_was_not_measured_stays_empty() {
+        let no_prefill = filled(&reply(&[13, 15], false), TokenTiming::Exact);
+        assert_eq!((no_prefill.prefill_ms, no_prefill.prefill_tps), (None, None), "never the time to first token");
+        assert_eq!(no_prefill.ttft_ms, Some(12.0));
+        let one = filled(&reply(&[13], true), TokenTiming::Exact);
+        assert_eq!((one.decode_ms, one.decode_tps, one.tpot_ms, one.itl_p50_ms), (None, None, None, None));
+        assert_eq!(one.e2e_ms, Some(12.0));
+        let none = filled(&reply(&[], true), TokenTiming::Exact);
+        assert_eq!((none.ttft_ms, none.e2e_ms, none.token_hash), (None, None, None));
+        assert_eq!(none.generated_tokens, Some(0));
+        let chunked = filled(&reply(&[13, 13, 23, 23], true), TokenTiming::Inexact);
+        assert_eq!((chunked.itl_p50_ms, chunked.itl_p99_ms, chunked.itl_max_ms), (None, None, None));
+        assert_eq!(chunked.decode_tps, Some(300.0));
+        let at_once = filled(&reply(&[13, 13], true), TokenTiming::Inexact);
+        assert_eq!(at_once.decode_tps, None, "no rate without time");
+    }
+
+    #[test]
+    fn stamps_that_are_not_believed_give_no_figures() {
+        let mut row = empty_row();
+        fill(&mut row, &reply(&[23, 13], true), TokenTiming::Exact, false);
+        assert_eq!((row.ttft_ms, row.decode_tps, row.prefill_tps), (None, None, None));
+        assert_eq!(row.generated_tokens, Some(2));
+        assert!(row.token_hash.is_some());
+        let backwards = filled(&reply(&[23, 13], true), TokenTiming::Exact);
+        assert_eq!(backwards.decode_tps, None, "and never a panic");
+    }
+
+    /// `hashlib.sha256(struct.pack('<3I', 1, 2, 70000)).hexdigest()[:16]`
+    #[test]
+    fn the_token_hash_is_of_little_endian_ids() {
+        assert_eq!(token_hash(&[1, 2, 70000]), "313a9de55e88265f");
+        assert_ne!(token_hash(&[1, 2]), token_hash(&[2, 1]));
+    }
+
+    #[test]
+    fn host_stamps_land_on_the_run_s_axis() {
+        let timeline = Timeline { origin_ns: 1_000 };
+        assert_eq!(timeline.at(1_500), 500);
+        assert_eq!(timeline.at_host(9_500, 8_000), 500, "the host's clock is 8000 ahead");
+        assert_eq!(timeline.at_host(100, 0), 0, "nothing lies before the origin");
+        let rows = token_rows(3, &reply(&[13, 15], true), 500, timeline);
+        assert_eq!(rows[1], TokenRow { request: 3, index: 1, id: 101, t_ns: 15_000_000 - 1_500 });
+    }
+
+    #[test]
+    fn a_resumed_axis_goes_on_after_what_is_recorded() {
+        let last = 3_600_000_000_000;
+        let (_, now) = Timeline::begin();
+        let resumed = Timeline::resume(&now, last).unwrap();
+        assert!(resumed.at(now_ns()) > last, "a wall clock set back does not bring time back");
+        assert!(Timeline::resume("yesterday", 0).unwrap_err().contains("yesterday"));
+    }
+}

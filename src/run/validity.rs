@@ -1,0 +1,343 @@
+//! Whether an iteration counts: the engine's own outcome, and what of its answer can be believed.
+//!
+//! Crash, time-out, no tokens or a wrong finish reason are outcomes of the engine (`failed`). Figures that contradict
+//! the request, or effective settings other than asked for, make the measurement `invalid` (METHOD sections 1 and 2).
+
+use crate::record::Status;
+use crate::spec::effective::{EFFECTIVE, EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
+use crate::spec::protocol::Generated;
+use crate::spec::toggle::{
+    self, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, THREADS,
+};
+use crate::spec::{Cell, FinishReason, Prompt, Receipt, Request, Settings, Shape, Value, predict};
+
+/// What became of a request that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub status: Status,
+    pub reason: String,
+}
+
+impl Finding {
+    fn failed(reason: String) -> Self {
+        Self { status: Status::Failed, reason }
+    }
+    fn invalid(reason: String) -> Self {
+        Self { status: Status::Invalid, reason }
+    }
+}
+
+/// Settings that the cell uses and the engine does not honour, in words; empty when all is well.
+///
+/// A toggle that is set counts as used; a repetition penalty of 1 does not.
+#[must_use]
+pub fn not_honoured(cell: &Cell, receipt: &Receipt) -> Vec<String> {
+    let mut used: Vec<(&str, String)> = cell
+        .toggles
+        .iter()
+        .filter(|(name, value)| !(*name == REPETITION_PENALTY && value.as_float() == Some(1.0)))
+        .map(|(name, value)| (name.as_str(), value.to_string()))
+        .collect();
+    if penalty(cell) != 1.0 && !cell.toggles.contains_key(REPETITION_PENALTY) {
+        used.push((REPETITION_PENALTY, cell.sampling.repetition_penalty.to_string()));
+    }
+    used.into_iter()
+        .filter(|(name, _)| !honours(receipt, name))
+        .map(|(name, value)| format!("{name} = {value}"))
+        .collect()
+}
+
+fn honours(receipt: &Receipt, toggle: &str) -> bool {
+    receipt.toggles.iter().any(|name| name == toggle)
+}
+
+fn penalty(cell: &Cell) -> f64 {
+    cell.toggles
+        .get(REPETITION_PENALTY)
+        .and_then(Value::as_float)
+        .unwrap_or(cell.sampling.repetition_penalty)
+}
+
+/// Effective settings of a request: what the reply reported, and the receipt's load-time settings where it did not.
+#[must_use]
+pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
+    let mut settings = generated.completion.effective.clone();
+    for (name, value) in &receipt.settings {
+        if EFFECTIVE.contains(&name.as_str()) {
+            settings.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    settings
+}
+
+/// The outcome of an answered request; `None` when it counts.
+///
+/// `stamps` is what the harness's own check of the host's stamps said.
+#[must_use]
+pub fn judge(
+    cell: &Cell,
+    request: &Request,
+    generated: &Generated,
+    receipt: &Receipt,
+    stamps: Result<(), String>,
+    allowed: &[String],
+) -> Option<Finding> {
+    outcome(request, generated)
+        .map(Finding::failed)
+        .or_else(|| stamps.err().map(Finding::invalid))
+        .or_else(|| counts(request, generated).map(Finding::invalid))
+        .or_else(|| mismatch(cell, generated, receipt, allowed).map(Finding::invalid))
+}
+
+/// Why the engine's outcome is a failure.
+fn outcome(request: &Request, generated: &Generated) -> Option<String> {
+    let finish = generated.completion.finish_reason;
+    let tokens = generated.tokens.len();
+    match finish {
+        FinishReason::Error => Some("the engine finished with an error".to_owned()),
+        FinishReason::Cancelled => Some("the engine says `cancelled`, but nobody cancelled".to_owned()),
+        _ if tokens == 0 => Some("no token was generated".to_owned()),
+        FinishReason::Stop if request.ignore_eos => {
+            Some(format!("stopped after {tokens} tokens although `ignore_eos` is set"))
+        }
+        FinishReason::Length if tokens != request.max_tokens as usize && request.forced_tokens.is_none() => {
+            Some(format!("finish reason `length` after {tokens} tokens of {}", request.max_tokens))
+        }
+        FinishReason::Stop | FinishReason::Length => None,
+    }
+}
+
+/// Why the reply's counts cannot be true.
+fn counts(request: &Request, generated: &Generated) -> Option<String> {
+    let done = &generated.completion;
+    let sum = u64::from(done.reused_tokens) + u64::from(done.prefill_tokens);
+    if sum != u64::from(done.prompt_tokens) {
+        return Some(format!(
+            "the engine counts {} prompt tokens, but {} reused and {} computed",
+            done.prompt_tokens, done.reused_tokens, done.prefill_tokens
+        ));
+    }
+    match &request.prompt {
+        Prompt::Tokens(ids) if ids.len() != done.prompt_tokens as usize => {
+            Some(format!("{} prompt tokens were sent, the engine counts {}", ids.len(), done.prompt_tokens))
+        }
+        _ => None,
+    }
+}
+
+/// Why an effective setting is not what was asked for.
+fn mismatch(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<String> {
+    let reported = effective(generated, receipt);
+    let differing: Vec<String> = expected(cell, generated, receipt)
+        .into_iter()
+        .filter(|(name, _)| !allowed.contains(name))
+        .filter_map(|(name, want)| match reported.get(&name) {
+            Some(got) if same(got, &want) => None,
+            Some(got) => Some(format!("{name} is {got}, expected {want}")),
+            None if asked(cell, &name) => Some(format!("{name} is not reported, expected {want}")),
+            None => None,
+        })
+        .collect();
+    (!differing.is_empty()).then(|| format!("effective settings differ: {}", differing.join("; ")))
+}
+
+/// What ought to be in force, for as much as the engine says it honours.
+fn expected(cell: &Cell, generated: &Generated, receipt: &Receipt) -> Settings {
+    let done = &generated.completion;
+    let shape = Shape {
+        prompt_tokens: done.prompt_tokens,
+        reused_tokens: done.reused_tokens,
+        generated_tokens: u32::try_from(generated.tokens.len()).unwrap_or(u32::MAX),
+    };
+    let mut toggles = cell.toggles.clone();
+    if !honours(receipt, REPETITION_WINDOW_CAP) {
+        // An engine that knows no cap has none.
+        toggles.insert(REPETITION_WINDOW_CAP.to_owned(), Value::Int(0));
+    }
+    let mut expected = predict(&cell.sampling, &toggles, shape);
+    for (name, toggle) in [
+        (EFFECTIVE_PENALTY, REPETITION_PENALTY),
+        (EFFECTIVE_WINDOW, REPETITION_PENALTY),
+        (EFFECTIVE_CHUNK, PREFILL_CHUNK_SIZE),
+    ] {
+        if !honours(receipt, toggle) {
+            expected.remove(name);
+        }
+    }
+    for (name, value) in &cell.toggles {
+        // For `threads` 0 asks for the engine's own choice, and any answer is right.
+        let own_choice = name == THREADS && value.as_count() == Some(0);
+        if EFFECTIVE.contains(&name.as_str()) && !expected.contains_key(name) && !own_choice {
+            expected.insert(name.clone(), value.clone());
+        }
+    }
+    expected
+}
+
+/// Whether the scenario asked for what this effective setting shows, so that silence about it is no answer.
+fn asked(cell: &Cell, effective: &str) -> bool {
+    match effective {
+        EFFECTIVE_PENALTY => penalty(cell) != 1.0,
+        EFFECTIVE_WINDOW => {
+            penalty(cell) != 1.0
+                && [REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP].iter().any(|t| cell.toggles.contains_key(*t))
+        }
+        name => cell.toggles.contains_key(name),
+    }
+}
+
+/// Whether two settings are the same; a whole number equals its float.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a.as_float(), b.as_float()) {
+        (Some(a), Some(b)) => (a - b).abs() <= 1e-6 * a.abs().max(b.abs()),
+        _ => a == b,
+    }
+}
+
+/// The cell's toggles that travel with each request.
+#[must_use]
+pub fn request_toggles(cell: &Cell) -> Settings {
+    cell.toggles
+        .iter()
+        .filter(|(name, _)| toggle::find(name).is_none_or(|spec| spec.scope == Scope::Request))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::tests::reply;
+    use super::*;
+    use crate::spec::{Capabilities, ModelIdentity, Sampling, TokenTiming};
+
+    fn cell(toggles: &[(&str, Value)]) -> Cell {
+        let toggles: Settings = toggles.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+        Cell {
+            id: 0,
+            engine: 0,
+            label: String::new(),
+            length: None,
+            load: Settings::new(),
+            toggles,
+            sampling: Sampling::default(),
+            predicted: Settings::new(),
+            merged: Vec::new(),
+        }
+    }
+
+    fn receipt(toggles: &[&str]) -> Receipt {
+        Receipt {
+            engine: "e".to_owned(),
+            version: "1".to_owned(),
+            commit: None,
+            backend: None,
+            device: None,
+            model: ModelIdentity::default(),
+            capabilities: Capabilities::default(),
+            toggles: toggles.iter().map(|t| (*t).to_owned()).collect(),
+            token_timing: TokenTiming::Exact,
+            deterministic: true,
+            includes: Vec::new(),
+            settings: Settings::new(),
+            details: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn request(max_tokens: u32) -> Request {
+        Request {
+            prompt: Prompt::Text("x".to_owned()),
+            sampling: Sampling::default(),
+            toggles: Settings::new(),
+            max_tokens,
+            ignore_eos: true,
+            conversation: None,
+            forced_tokens: None,
+        }
+    }
+
+    fn judged(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<Finding> {
+        judge(cell, &request(2), generated, receipt, Ok(()), allowed)
+    }
+
+    #[test]
+    fn the_engine_s_outcome_comes_first() {
+        let (plain, who) = (cell(&[]), receipt(&[]));
+        assert_eq!(judged(&plain, &reply(&[13, 15], true), &who, &[]), None);
+        let mut stopped = reply(&[13, 15], true);
+        stopped.completion.finish_reason = FinishReason::Stop;
+        let found = judge(&plain, &request(2), &stopped, &who, Err("stamps".to_owned()), &[]).unwrap();
+        assert_eq!(found.status, Status::Failed);
+        assert!(found.reason.contains("ignore_eos"));
+        let may_stop = Request { ignore_eos: false, ..request(9) };
+        assert_eq!(judge(&plain, &may_stop, &stopped, &who, Ok(()), &[]), None);
+        let mut cancelled = reply(&[13, 15], true);
+        cancelled.completion.finish_reason = FinishReason::Cancelled;
+        assert!(judged(&plain, &cancelled, &who, &[]).unwrap().reason.contains("nobody"));
+        assert!(judged(&plain, &reply(&[], true), &who, &[]).unwrap().reason.contains("no token"));
+        let short = judge(&plain, &request(3), &reply(&[13, 15], true), &who, Ok(()), &[]).unwrap();
+        assert_eq!((short.status, short.reason.contains("2 tokens of 3")), (Status::Failed, true));
+    }
+
+    #[test]
+    fn figures_that_contradict_one_another_are_invalid() {
+        let (plain, who, good) = (cell(&[]), receipt(&[]), reply(&[13, 15], true));
+        let bad_stamps = judge(&plain, &request(2), &good, &who, Err("runs backwards".to_owned()), &[]).unwrap();
+        assert_eq!(bad_stamps, Finding::invalid("runs backwards".to_owned()));
+        let sent = Request { prompt: Prompt::Tokens(vec![1; 99]), ..request(2) };
+        let found = judge(&plain, &sent, &good, &who, Ok(()), &[]).unwrap();
+        assert!(found.reason.contains("99 prompt tokens were sent, the engine counts 100"), "{}", found.reason);
+        let mut sum = good;
+        sum.completion.prefill_tokens = 100;
+        assert_eq!(judged(&plain, &sum, &who, &[]).unwrap().status, Status::Invalid);
+    }
+
+    #[test]
+    fn effective_settings_are_compared_with_what_was_asked() {
+        let chunk = cell(&[(PREFILL_CHUNK_SIZE, Value::Int(32))]);
+        let who = receipt(&[PREFILL_CHUNK_SIZE]);
+        let with = |value: i64| {
+            let mut generated = reply(&[13, 15], true);
+            generated.completion.effective.insert(EFFECTIVE_CHUNK.to_owned(), Value::Int(value));
+            generated
+        };
+        assert_eq!(judged(&chunk, &with(32), &who, &[]), None);
+        let found = judged(&chunk, &with(64), &who, &[]).unwrap();
+        assert_eq!(found.status, Status::Invalid);
+        assert!(found.reason.contains("prefill_chunk_size is 64, expected 32"), "{}", found.reason);
+        assert_eq!(judged(&chunk, &with(64), &who, &[EFFECTIVE_CHUNK.to_owned()]), None, "allowed");
+        let silent = judged(&chunk, &reply(&[13, 15], true), &who, &[]).unwrap();
+        assert!(silent.reason.contains("not reported"), "{}", silent.reason);
+        assert_eq!(judged(&cell(&[]), &reply(&[13, 15], true), &who, &[]), None, "nothing asked, nothing said");
+        assert_eq!(judged(&cell(&[]), &with(64), &receipt(&[]), &[]), None, "an engine with chunks of its own");
+        assert!(judged(&cell(&[]), &with(64), &who, &[]).is_some(), "80 tokens fit the default chunk");
+    }
+
+    #[test]
+    fn load_time_settings_come_from_the_receipt() {
+        let threads = cell(&[(THREADS, Value::Int(2))]);
+        let mut who = receipt(&[THREADS]);
+        who.settings.insert(THREADS.to_owned(), Value::Int(1));
+        let found = judged(&threads, &reply(&[13, 15], true), &who, &[]).unwrap();
+        assert!(found.reason.contains("threads is 1, expected 2"), "{}", found.reason);
+        assert_eq!(judged(&cell(&[(THREADS, Value::Int(0))]), &reply(&[13, 15], true), &who, &[]), None);
+    }
+
+    #[test]
+    fn settings_an_engine_does_not_honour_are_named() {
+        let mut penalized = cell(&[(PREFILL_CHUNK_SIZE, Value::Int(32))]);
+        penalized.sampling.repetition_penalty = 1.1;
+        assert_eq!(
+            not_honoured(&penalized, &receipt(&[])),
+            ["prefill_chunk_size = 32", "repetition_penalty = 1.1"]
+        );
+        assert!(not_honoured(&penalized, &receipt(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY])).is_empty());
+        let off = cell(&[(REPETITION_PENALTY, Value::Float(1.0))]);
+        assert!(not_honoured(&off, &receipt(&[])).is_empty(), "a penalty of 1 asks for nothing");
+    }
+
+    #[test]
+    fn only_request_toggles_travel_with_a_request() {
+        let both = cell(&[(THREADS, Value::Int(2)), (PREFILL_CHUNK_SIZE, Value::Int(32))]);
+        assert_eq!(request_toggles(&both).into_keys().collect::<Vec<_>>(), [PREFILL_CHUNK_SIZE]);
+    }
+}
