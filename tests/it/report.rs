@@ -1,1 +1,138 @@
-//!
+//! Reports, from simulated records.
+
+#[path = "simulated_run.rs"]
+mod simulated_run;
+
+use inferometer::record::Status;
+use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
+use inferometer::report::{export, markdown, table};
+use simulated_run::{Simulation, eventful, spoil};
+
+#[test]
+fn a_clean_run_is_valid_and_deterministic() {
+    let record = Simulation::default().record();
+    let summary = Summary::of(&record);
+    assert_eq!(summary.validity.standing, Standing::Valid, "{:?}", summary.validity);
+    assert_eq!(summary.cells.len(), 6);
+    for cell in &summary.cells {
+        assert_eq!((cell.counts.planned, cell.counts.ok, cell.counts.missing()), (10, 10, 0));
+        assert_eq!(cell.determinism, Determinism::Deterministic);
+        assert_eq!(cell.metric("decode_tps").unwrap().n, 10);
+        assert_eq!(cell.metric("tokenize_ms"), None);
+    }
+    assert!(summary.run.synthetic);
+    assert_eq!(summary.run.interval_scope, "within process");
+}
+
+/// Decode rates 1 to 10 tok/s: median 5.5, 2nd to 9th order statistics, all by hand.
+#[test]
+fn figures_equal_those_computed_by_hand() {
+    let mut record = Simulation { lengths: vec![512], caps: vec![0], ..Simulation::default() }.record();
+    for row in record.requests.iter_mut().filter(|row| !row.warmup) {
+        row.decode_tps = Some(f64::from(row.iteration));
+        row.cpu_ms = Some(640.0);
+    }
+    for row in record.requests.iter_mut().filter(|row| row.warmup) {
+        row.decode_tps = Some(1e9);
+    }
+    let summary = Summary::of(&record);
+    let decode = summary.cells[0].metric("decode_tps").unwrap();
+    assert_eq!((decode.n, decode.median, decode.mad, decode.min, decode.max), (10, 5.5, 2.5, 1.0, 10.0));
+    let interval = decode.interval.unwrap();
+    assert_eq!((interval.lo, interval.hi), (2.0, 9.0));
+    assert_eq!(summary.cells[0].metric("cpu_ms_per_token").unwrap().median, 10.0);
+    assert_eq!(summary.cells[0].metric("load_s").unwrap().median, 0.8125);
+
+    spoil(&mut record, 0, 10, Status::Invalid, "throttled");
+    let summary = Summary::of(&record);
+    let decode = summary.cells[0].metric("decode_tps").unwrap();
+    assert_eq!((decode.n, decode.median, decode.max), (9, 5.0, 9.0), "an invalid iteration does not count");
+}
+
+#[test]
+fn what_went_wrong_is_said() {
+    let record = eventful();
+    let summary = Summary::of(&record);
+    assert_eq!(summary.validity.standing, Standing::ValidWithWarnings);
+    let counts = summary.validity.counts;
+    assert_eq!((counts.planned, counts.ok, counts.failed, counts.invalid), (60, 58, 1, 1));
+    let cell = &summary.cells[2];
+    assert_eq!(cell.determinism, Determinism::Nondeterministic);
+    assert_eq!(cell.hashes[0].iterations.len(), 9);
+    assert_eq!(cell.hashes[1].iterations, [5]);
+    assert_eq!(cell.hashes[1].first_differing_index, Some(17));
+    let shown = table::render(&summary);
+    insta::assert_snapshot!("terminal_table", shown);
+    let table = shown
+        .split(
+            "
+
+",
+        )
+        .next()
+        .unwrap();
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+}
+
+#[test]
+fn an_empty_run_is_not_valid_and_has_no_figures() {
+    let mut record = Simulation { iterations: 2, ..Simulation::default() }.record();
+    record.requests.clear();
+    record.tokens.clear();
+    let summary = Summary::of(&record);
+    assert_eq!(summary.validity.standing, Standing::NotValid);
+    let table = table::render(&summary);
+    assert!(table.contains("not valid: 0 of 12 iterations ok, 12 missing"), "{table}");
+    assert!(table.contains('–'));
+    let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+    assert!(json["cells"][0]["metrics"]["decode_tps"].is_null());
+}
+
+#[test]
+fn one_iteration_has_no_interval() {
+    let summary = Summary::of(&Simulation { iterations: 1, ..Simulation::default() }.record());
+    assert_eq!(summary.cells[0].metric("decode_tps").unwrap().interval, None);
+    assert_eq!(summary.cells[0].determinism, Determinism::Unknown);
+    assert!(!table::render(&summary).contains('['));
+}
+
+#[test]
+fn requested_and_effective_stand_side_by_side() {
+    let mut record = Simulation::default().record();
+    let agreement = |summary: &Summary, name: &str| {
+        summary.cells[0].settings.iter().find(|row| row.name == name).map(|row| row.agreement)
+    };
+    let summary = Summary::of(&record);
+    assert_eq!(agreement(&summary, "prefill_chunk_size"), Some(Agreement::AsRequested));
+    assert_eq!(agreement(&summary, "repetition_window"), Some(Agreement::AsPredicted));
+    assert_eq!(agreement(&summary, "repetition_window_cap"), Some(Agreement::AsPredicted));
+    assert_eq!(agreement(&summary, "dtype"), Some(Agreement::EngineChose));
+    for row in &mut record.requests {
+        row.effective.insert("repetition_window".to_owned(), 64_i64.into());
+        row.effective.insert("threads".to_owned(), 1_i64.into());
+    }
+    let summary = Summary::of(&record);
+    assert_eq!(agreement(&summary, "repetition_window"), Some(Agreement::Mismatch));
+    assert_eq!(agreement(&summary, "threads"), Some(Agreement::Mismatch));
+    let remarks = summary.validity.remarks.join("\n");
+    assert!(remarks.contains("threads should have been 2, the engine used 1"), "{remarks}");
+    record.manifest.scenario.run.allow_mismatch = vec!["threads".to_owned()];
+    assert_eq!(agreement(&Summary::of(&record), "threads"), Some(Agreement::MismatchAllowed));
+}
+
+#[test]
+fn exports_hold_the_same_figures() {
+    let summary = Summary::of(&eventful());
+    let back: Summary = serde_json::from_str(&summary.to_json()).unwrap();
+    assert_eq!(back, summary);
+    let csv = export::csv(&summary);
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let decode = rows.iter().find(|r| &r[1] == "0" && &r[7] == "decode_tps").unwrap();
+    assert_eq!(decode[10].parse::<f64>().unwrap(), summary.cells[0].metric("decode_tps").unwrap().median);
+    let absent = rows.iter().find(|r| &r[7] == "cpu_cycles_per_token").unwrap();
+    assert_eq!((&absent[9], &absent[10]), ("0", ""));
+    let markdown = markdown::render(&summary);
+    let widths: Vec<usize> = markdown.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
+    assert!(widths.len() == 8 && widths.iter().all(|w| *w == widths[0]), "{markdown}");
+}

@@ -1,0 +1,111 @@
+//! The summary as GitHub Markdown, for pull requests.
+
+use super::summary::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use super::summary::{CellSummary, NOT_MEASURED, Summary};
+use super::{table, text};
+use crate::stats::robust;
+
+/// `summary.md`.
+#[must_use]
+pub fn render(summary: &Summary) -> String {
+    let run = &summary.run;
+    let mut out = format!("## {}\n\n", escape(&run.scenario));
+    if let Some(description) = &run.description {
+        out.push_str(&format!("{}\n\n", escape(description)));
+    }
+    let mut lines = table::remarks(summary).into_iter();
+    if let Some(standing) = lines.next() {
+        out.push_str(&format!("**{}**\n\n", escape(&standing)));
+    }
+    out.push_str(&figures(summary));
+    for line in lines {
+        out.push_str(&format!("- {}\n", escape(&line)));
+    }
+    out.push_str(&format!("- {}\n", escape(&provenance(summary))));
+    out
+}
+
+fn figures(summary: &Summary) -> String {
+    let mut out = String::from(
+        "| cell | n | prefill tok/s | decode tok/s | TTFT ms | ITL p50 ms | ITL p99 ms | peak memory | same tokens |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|---|\n",
+    );
+    for cell in &summary.cells {
+        let counts = cell.counts;
+        let mut fields = vec![escape(cell.name()), format!("{}/{}", counts.ok, counts.planned)];
+        for key in [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES] {
+            fields.push(figure(cell, key));
+        }
+        fields.push(cell.deterministic().to_owned());
+        out.push_str(&format!("| {} |\n", fields.join(" | ")));
+    }
+    out.push('\n');
+    out
+}
+
+/// Median and interval of a metric; a dash where not measured.
+fn figure(cell: &CellSummary, key: &str) -> String {
+    let (Some(metric), Some(summary)) = (metric::find(key), cell.metric(key)) else {
+        return NOT_MEASURED.to_owned();
+    };
+    median_with_interval(metric, summary)
+}
+
+/// `24.5 [24.1, 24.9]`, the brackets only where there is an interval.
+#[must_use]
+pub fn median_with_interval(metric: &metric::Metric, summary: &robust::Summary) -> String {
+    let number = |value| metric.unit.number(value);
+    match summary.interval {
+        Some(i) => format!("{} [{}, {}]", number(summary.median), number(i.lo), number(i.hi)),
+        None => number(summary.median),
+    }
+}
+
+fn provenance(summary: &Summary) -> String {
+    let run = &summary.run;
+    let machine = &run.machine;
+    let cpu = machine.cpu.as_deref().unwrap_or("unknown CPU");
+    let commit = match &run.git {
+        Some(git) if git.dirty => format!(", commit {} with changes", text::label(&git.commit)),
+        Some(git) => format!(", commit {}", text::label(&git.commit)),
+        None => String::new(),
+    };
+    format!(
+        "{}, started {}, on {cpu} ({} {}){commit}, inferometer {}",
+        run.name, run.started_utc, machine.os, machine.arch, run.inferometer_version
+    )
+}
+
+/// Text that Markdown shows as it is: one line, no markup, no HTML, no link, no mention.
+#[must_use]
+pub fn escape(raw: &str) -> String {
+    let mut out = String::new();
+    for c in text::label(raw).chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '@' => out.push_str("&#64;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' => {
+                out.push('\\');
+                out.push(c);
+            }
+            ':' => out.push_str("&#58;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_is_shown_not_obeyed() {
+        assert_eq!(escape("a|b"), "a\\|b");
+        assert_eq!(escape("<script>@x"), "&lt;script&gt;&#64;x");
+        assert_eq!(escape("[l](http://x)"), "\\[l\\](http&#58;//x)");
+        assert_eq!(escape("two\nlines `code`"), "two lines \\`code\\`");
+    }
+}

@@ -1,0 +1,154 @@
+//! The metrics of the summary. One table: adding a metric is one entry.
+
+use crate::record::RequestRow;
+use crate::units;
+
+/// What a metric counts; says how people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    TokensPerSecond,
+    Milliseconds,
+    Seconds,
+    Bytes,
+    Count,
+}
+
+impl Unit {
+    /// The unit's symbol; empty for counts.
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Unit::TokensPerSecond => "tok/s",
+            Unit::Milliseconds => "ms",
+            Unit::Seconds => "s",
+            Unit::Bytes => "bytes",
+            Unit::Count => "",
+        }
+    }
+
+    /// A value for people, without the symbol (bytes carry their own: `1.50 GiB`).
+    #[must_use]
+    pub fn number(self, value: f64) -> String {
+        match self {
+            Unit::Bytes => units::bytes(value.max(0.0).round() as u64),
+            _ => units::significant(value),
+        }
+    }
+
+    /// A value for people, with the symbol.
+    #[must_use]
+    pub fn quantity(self, value: f64) -> String {
+        match self {
+            Unit::Bytes | Unit::Count => self.number(value),
+            _ => format!("{} {}", self.number(value), self.symbol()),
+        }
+    }
+}
+
+/// One number an iteration gives.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Name in `summary.json` and CSV, unit included.
+    pub key: &'static str,
+    /// Name for people.
+    pub title: &'static str,
+    pub unit: Unit,
+    /// What exactly it is.
+    pub meaning: &'static str,
+    /// The value of a measured request; `None` where it was not measured.
+    pub of: fn(&RequestRow) -> Option<f64>,
+}
+
+fn count(value: Option<u64>) -> Option<f64> {
+    value.map(|n| n as f64)
+}
+
+fn per_token(value: Option<f64>, row: &RequestRow) -> Option<f64> {
+    let tokens = row.generated_tokens.filter(|n| *n > 0)?;
+    Some(value? / f64::from(tokens))
+}
+
+macro_rules! metric {
+    ($key:literal, $title:literal, $unit:ident, $meaning:literal, $of:expr) => {
+        Metric { key: $key, title: $title, unit: Unit::$unit, meaning: $meaning, of: $of }
+    };
+}
+
+pub const PREFILL_TPS: &str = "prefill_tps";
+pub const DECODE_TPS: &str = "decode_tps";
+pub const TTFT_MS: &str = "ttft_ms";
+pub const ITL_P50_MS: &str = "itl_p50_ms";
+pub const ITL_P99_MS: &str = "itl_p99_ms";
+pub const PEAK_RSS_BYTES: &str = "peak_rss_bytes";
+/// Not of an iteration but of a host: summarized over the hosts that ran the cell.
+pub const LOAD_S: &str = "load_s";
+
+/// Every metric of an iteration, in the order that tables list them.
+pub const METRICS: &[Metric] = &[
+    metric!("prefill_tps", "Prefill", TokensPerSecond, "prompt tokens computed / time in prefill", |r| r.prefill_tps),
+    metric!("decode_tps", "Decode", TokensPerSecond, "(N-1) / time from first to last token", |r| r.decode_tps),
+    metric!("ttft_ms", "TTFT", Milliseconds, "request accepted to first token readable", |r| r.ttft_ms),
+    metric!("tpot_ms", "TPOT", Milliseconds, "mean gap between tokens, first token excluded", |r| r.tpot_ms),
+    metric!("itl_p50_ms", "ITL p50", Milliseconds, "median gap between tokens of an iteration", |r| r.itl_p50_ms),
+    metric!("itl_p95_ms", "ITL p95", Milliseconds, "95th percentile of an iteration's gaps", |r| r.itl_p95_ms),
+    metric!("itl_p99_ms", "ITL p99", Milliseconds, "99th percentile of an iteration's gaps", |r| r.itl_p99_ms),
+    metric!("itl_max_ms", "ITL max", Milliseconds, "longest gap of an iteration", |r| r.itl_max_ms),
+    metric!("e2e_ms", "End to end", Milliseconds, "request accepted to last token", |r| r.e2e_ms),
+    metric!("tokenize_ms", "Tokenize", Milliseconds, "time in the tokenizer", |r| r.tokenize_ms),
+    metric!("peak_rss_bytes", "Peak memory", Bytes, "the kernel's high-water mark of resident memory", |r| {
+        count(r.peak_rss_bytes)
+    }),
+    metric!("engine_peak_bytes", "Engine peak", Bytes, "the engine's own peak counter", |r| count(r.engine_peak_bytes)),
+    metric!("kv_cache_bytes", "KV cache", Bytes, "bytes held by KV caches after the request", |r| {
+        count(r.kv_cache_bytes)
+    }),
+    metric!(
+        "cpu_ms_per_token",
+        "CPU time a token",
+        Milliseconds,
+        "CPU time of the whole request (all threads) / generated tokens",
+        |r| per_token(r.cpu_ms, r)
+    ),
+    metric!(
+        "cpu_instructions_per_token",
+        "Instructions a token",
+        Count,
+        "instructions of the whole request / generated tokens",
+        |r| per_token(count(r.cpu_instructions), r)
+    ),
+    metric!("cpu_cycles_per_token", "Cycles a token", Count, "cycles of the whole request / generated tokens", |r| {
+        per_token(count(r.cpu_cycles), r)
+    }),
+];
+
+/// Loading, as a metric for tables.
+pub const LOAD: Metric =
+    metric!("load_s", "Load", Seconds, "opening the model to the first possible request", |_| None);
+
+/// The metric of that name.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static Metric> {
+    METRICS.iter().chain(std::iter::once(&LOAD)).find(|m| m.key == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_unique_and_found() {
+        for (i, m) in METRICS.iter().enumerate() {
+            assert!(METRICS[i + 1..].iter().all(|other| other.key != m.key), "{} twice", m.key);
+        }
+        for key in [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, LOAD_S] {
+            assert_eq!(find(key).unwrap().key, key);
+        }
+    }
+
+    #[test]
+    fn quantities_carry_their_unit_once() {
+        assert_eq!(Unit::TokensPerSecond.quantity(24.53), "24.5 tok/s");
+        assert_eq!(Unit::Bytes.quantity(1536.0 * 1024.0), "1.50 MiB");
+        assert_eq!(Unit::Count.quantity(7.0), "7.00");
+    }
+}

@@ -1,0 +1,291 @@
+//! The summary of a run: what the terminal table, the exports and the page are made of. Its JSON is `summary.json`.
+//!
+//! Only measured iterations that are valid count; warm-ups never do. What was not measured is null, never a number.
+
+pub mod determinism;
+pub mod metric;
+pub mod settings;
+pub mod tokens;
+mod validity;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+pub use determinism::{Determinism, HashGroup};
+pub use settings::{Agreement, SettingRow};
+pub use tokens::TokenIndex;
+pub use validity::{Counts, Problem, Standing, Validity};
+
+use crate::record::{FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status};
+use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, Settings, TokenTiming};
+use crate::stats::robust;
+
+/// Version of `summary.json`; fields are only added under the same number.
+pub const SUMMARY_VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub summary_version: u32,
+    pub run: RunIdentity,
+    pub validity: Validity,
+    /// In the plan's order.
+    pub cells: Vec<CellSummary>,
+}
+
+/// What was run, where and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunIdentity {
+    pub name: String,
+    pub scenario: String,
+    pub description: Option<String>,
+    pub scenario_sha256: String,
+    pub inferometer_version: String,
+    pub started_utc: String,
+    pub finished_utc: Option<String>,
+    pub state: FinishState,
+    pub sessions: u32,
+    pub iterations: u32,
+    pub warmup: u32,
+    pub isolation: Isolation,
+    /// What the medians' intervals speak about: `within process` unless every iteration had a process of its own.
+    pub interval_scope: String,
+    pub order_seed: u64,
+    /// Random weights: speed and memory mean something, text does not.
+    pub synthetic: bool,
+    pub git: Option<GitState>,
+    pub machine: Machine,
+    pub engines: Vec<EngineSummary>,
+}
+
+/// An engine as its first host's receipt states it; null where no host came up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineSummary {
+    pub label: String,
+    pub name: String,
+    pub version: Option<String>,
+    pub backend: Option<String>,
+    pub device: Option<String>,
+    pub model: Option<ModelIdentity>,
+    /// Whether every token has a time stamp of its own. Exact and inexact are never ranked against each other.
+    pub token_timing: Option<TokenTiming>,
+    pub declares_deterministic: Option<bool>,
+    /// What its times include beside the model.
+    pub includes: Vec<String>,
+}
+
+/// One cell: an engine with its toggles at one prompt length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellSummary {
+    pub cell: u32,
+    pub label: String,
+    pub engine: String,
+    /// What the cell has in common with the cells that differ in prompt length alone.
+    pub series: String,
+    /// Prompt length asked for, in tokens; null = the text as it is.
+    pub length: Option<u32>,
+    /// Prompt tokens as measured, where all valid iterations agree.
+    pub prompt_tokens: Option<u32>,
+    pub counts: Counts,
+    /// By metric key; null where not measured. `n` is the number of valid iterations that have the metric.
+    pub metrics: BTreeMap<String, Option<robust::Summary>>,
+    pub determinism: Determinism,
+    pub hashes: Vec<HashGroup>,
+    pub settings: Vec<SettingRow>,
+    /// Combinations that amount to the same work and were not run again.
+    pub merged: Vec<Settings>,
+}
+
+impl CellSummary {
+    /// The metric's summary, where it was measured.
+    #[must_use]
+    pub fn metric(&self, key: &str) -> Option<&robust::Summary> {
+        self.metrics.get(key)?.as_ref()
+    }
+
+    /// What tables call the cell.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        if self.label.is_empty() { &self.engine } else { &self.label }
+    }
+
+    /// Prompt length in tokens: as measured, else as asked for.
+    #[must_use]
+    pub fn prompt_length(&self) -> Option<u32> {
+        self.prompt_tokens.or(self.length)
+    }
+
+    /// Whether every valid iteration gave the same tokens: `yes`, `NO`, `varies` (it may), or `–` (cannot be said).
+    #[must_use]
+    pub fn deterministic(&self) -> &'static str {
+        match self.determinism {
+            Determinism::Deterministic => "yes",
+            Determinism::Nondeterministic => "NO",
+            Determinism::Varies => "varies",
+            Determinism::Unknown => NOT_MEASURED,
+        }
+    }
+}
+
+/// How tables show what was not measured.
+pub const NOT_MEASURED: &str = "–";
+
+impl Summary {
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let tokens = TokenIndex::new(&record.tokens);
+        let series = series_labels(record);
+        let mut by_cell: BTreeMap<u32, Vec<&RequestRow>> = BTreeMap::new();
+        for row in record.requests.iter().filter(|row| !row.warmup) {
+            by_cell.entry(row.cell).or_default().push(row);
+        }
+        let cells: Vec<CellSummary> = record
+            .manifest
+            .plan
+            .cells
+            .iter()
+            .zip(series)
+            .map(|(cell, series)| {
+                let rows = by_cell.get(&cell.id).map_or(&[][..], Vec::as_slice);
+                summarize_cell(record, cell, series, rows, &tokens)
+            })
+            .collect();
+        let run = identity(record);
+        let validity = validity::judge(record, &cells);
+        Summary { summary_version: SUMMARY_VERSION, run, validity, cells }
+    }
+
+    /// `summary.json`.
+    ///
+    /// # Panics
+    /// Never: the shapes hold nothing that JSON cannot.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("string keys and plain values only");
+        json.push('\n');
+        json
+    }
+}
+
+fn identity(record: &Record) -> RunIdentity {
+    let manifest = &record.manifest;
+    let scenario = &manifest.scenario;
+    let engines: Vec<EngineSummary> = (0..scenario.engines.len()).map(|i| engine(record, i)).collect();
+    let made = matches!(scenario.model, ModelSpec::Synthetic { .. });
+    RunIdentity {
+        name: manifest.run.clone(),
+        scenario: scenario.name.clone(),
+        description: scenario.description.clone(),
+        scenario_sha256: manifest.scenario_sha256.clone(),
+        inferometer_version: manifest.inferometer_version.clone(),
+        started_utc: manifest.origin_utc.clone(),
+        finished_utc: manifest.finished_utc.clone(),
+        state: manifest.state,
+        sessions: manifest.sessions,
+        iterations: scenario.run.iterations,
+        warmup: scenario.run.warmup,
+        isolation: scenario.run.isolation,
+        interval_scope: match scenario.run.isolation {
+            Isolation::Iteration => "across processes",
+            Isolation::Run | Isolation::Cell => "within process",
+        }
+        .to_owned(),
+        order_seed: scenario.run.order_seed,
+        synthetic: made || engines.iter().any(|e| e.model.as_ref().is_some_and(|m| m.synthetic)),
+        git: manifest.git.clone(),
+        machine: manifest.machine.clone(),
+        engines,
+    }
+}
+
+fn engine(record: &Record, index: usize) -> EngineSummary {
+    let spec = &record.manifest.scenario.engines[index];
+    let receipt = record.manifest.hosts.iter().find(|host| host.engine as usize == index).map(|host| &host.receipt);
+    EngineSummary {
+        label: spec.label.clone(),
+        name: spec.name.clone(),
+        version: receipt.map(|r| r.version.clone()),
+        backend: receipt.and_then(|r| r.backend.clone()),
+        device: receipt.and_then(|r| r.device.clone()),
+        model: receipt.map(|r| r.model.clone()),
+        token_timing: receipt.map(|r| r.token_timing),
+        declares_deterministic: receipt.map(|r| r.deterministic),
+        includes: receipt.map(|r| r.includes.clone()).unwrap_or_default(),
+    }
+}
+
+fn summarize_cell(
+    record: &Record,
+    cell: &Cell,
+    series: String,
+    rows: &[&RequestRow],
+    tokens: &TokenIndex<'_>,
+) -> CellSummary {
+    let manifest = &record.manifest;
+    let valid: Vec<&RequestRow> = rows.iter().copied().filter(|row| row.status == Status::Ok).collect();
+    let planned = manifest.plan.order.iter().filter(|round| round.contains(&cell.id)).count();
+    let mut metrics: BTreeMap<String, Option<robust::Summary>> = metric::METRICS
+        .iter()
+        .map(|m| {
+            let values: Vec<f64> = valid.iter().filter_map(|row| (m.of)(row)).filter(|v| v.is_finite()).collect();
+            (m.key.to_owned(), robust::summarize(&values))
+        })
+        .collect();
+    let hosts = hosts_of(record, rows);
+    let loads: Vec<f64> = hosts.iter().map(|host| host.load_s).filter(|v| v.is_finite()).collect();
+    metrics.insert(metric::LOAD_S.to_owned(), robust::summarize(&loads));
+    let hashes = determinism::groups(&valid, tokens);
+    let declared = hosts.iter().any(|host| host.receipt.deterministic);
+    let lengths: BTreeSet<Option<u32>> = valid.iter().map(|row| row.prompt_tokens).collect();
+    CellSummary {
+        cell: cell.id,
+        label: cell.label.clone(),
+        engine: engine_label(record, cell),
+        series,
+        length: cell.length,
+        prompt_tokens: if lengths.len() == 1 { lengths.into_iter().flatten().next() } else { None },
+        counts: Counts::of(planned, rows),
+        metrics,
+        determinism: determinism::judge(&hashes, cell, declared),
+        hashes,
+        settings: settings::rows(cell, &valid, &manifest.scenario.run.allow_mismatch),
+        merged: cell.merged.clone(),
+    }
+}
+
+/// The hosts that ran these rows.
+fn hosts_of<'a>(record: &'a Record, rows: &[&RequestRow]) -> Vec<&'a HostInfo> {
+    let numbers: BTreeSet<u32> = rows.iter().map(|row| row.host).collect();
+    record.manifest.hosts.iter().filter(|host| numbers.contains(&host.host)).collect()
+}
+
+fn engine_label(record: &Record, cell: &Cell) -> String {
+    let engines = &record.manifest.scenario.engines;
+    engines.get(cell.engine as usize).map_or_else(|| format!("engine {}", cell.engine), |e| e.label.clone())
+}
+
+/// For each cell what tells its series from the others: the engine where there are several, and toggles that vary.
+fn series_labels(record: &Record) -> Vec<String> {
+    let cells = &record.manifest.plan.cells;
+    let engines: BTreeSet<u32> = cells.iter().map(|c| c.engine).collect();
+    let names: BTreeSet<&String> = cells.iter().flat_map(|c| c.toggles.keys()).collect();
+    let varying: Vec<&String> = names
+        .into_iter()
+        .filter(|name| cells.iter().any(|c| c.toggles.get(*name) != cells[0].toggles.get(*name)))
+        .collect();
+    cells
+        .iter()
+        .map(|cell| {
+            let mut words = Vec::new();
+            if engines.len() > 1 || varying.is_empty() {
+                words.push(engine_label(record, cell));
+            }
+            for name in &varying {
+                if let Some(value) = cell.toggles.get(*name) {
+                    words.push(format!("{name}={value}"));
+                }
+            }
+            words.join(" ")
+        })
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! Requested and effective settings of a cell, side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::RequestRow;
+use crate::spec::effective::EFFECTIVE_WINDOW;
+use crate::spec::toggle::{REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP};
+use crate::spec::{Cell, Settings, Shape, Value, predict};
+
+/// How what was asked for and what was used stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Agreement {
+    /// The engine used what was asked for.
+    AsRequested,
+    /// It used what the request amounts to for this prompt and output length (a chunk no longer than the prompt).
+    AsPredicted,
+    /// It used something else.
+    Mismatch,
+    /// Something else, and the scenario allows that.
+    MismatchAllowed,
+    /// Nothing was asked for; the engine chose.
+    EngineChose,
+    /// The engine does not say what it used.
+    NotReported,
+}
+
+/// One setting of a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SettingRow {
+    pub name: String,
+    /// As the cell asks; null where it does not.
+    pub requested: Option<Value>,
+    /// What should come out for a request of this shape, where that follows from the request alone.
+    pub expected: Vec<Value>,
+    /// What the engine reported, over the cell's valid iterations; empty where it says nothing.
+    pub effective: Vec<Value>,
+    pub agreement: Agreement,
+}
+
+/// Settings that only bound another effective value and are reported through it.
+const BOUNDS_OF_WINDOW: [&str; 2] = [REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP];
+
+/// All settings of the cell: requested ones first as effective ones by name.
+#[must_use]
+pub fn rows(cell: &Cell, valid: &[&RequestRow], allowed: &[String]) -> Vec<SettingRow> {
+    let requested = requested(cell);
+    let effective = distinct(valid.iter().map(|row| row.effective.clone()));
+    let expected = distinct(valid.iter().filter_map(|row| {
+        let shape = Shape {
+            prompt_tokens: row.prompt_tokens?,
+            reused_tokens: row.reused_tokens.unwrap_or(0),
+            generated_tokens: row.generated_tokens?,
+        };
+        Some(predict(&cell.sampling, &cell.toggles, shape))
+    }));
+    let names: BTreeSet<&String> = requested.keys().chain(effective.keys()).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let mut row = SettingRow {
+                name: name.clone(),
+                requested: requested.get(name).cloned(),
+                expected: expected.get(name).cloned().unwrap_or_default(),
+                effective: effective.get(name).cloned().unwrap_or_default(),
+                agreement: Agreement::NotReported,
+            };
+            row.agreement = agreement(&row, &effective, allowed);
+            row
+        })
+        .collect()
+}
+
+/// What the cell asks for, sampling's penalty included where it is in force.
+fn requested(cell: &Cell) -> Settings {
+    let mut all = cell.toggles.clone();
+    let sampling = &cell.sampling;
+    all.entry(REPETITION_PENALTY.to_owned()).or_insert(sampling.repetition_penalty.into());
+    if sampling.repetition_penalty != 1.0 {
+        all.entry(REPETITION_CONTEXT_SIZE.to_owned()).or_insert(sampling.repetition_context_size.into());
+    }
+    all
+}
+
+fn distinct(settings: impl Iterator<Item = Settings>) -> BTreeMap<String, Vec<Value>> {
+    let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (name, value) in settings.flatten() {
+        let values = all.entry(name).or_default();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    all
+}
+
+fn agreement(row: &SettingRow, effective: &BTreeMap<String, Vec<Value>>, allowed: &[String]) -> Agreement {
+    if row.effective.is_empty() {
+        let seen_through_window = BOUNDS_OF_WINDOW.contains(&row.name.as_str());
+        return match seen_through_window && effective.contains_key(EFFECTIVE_WINDOW) {
+            true => Agreement::AsPredicted,
+            false => Agreement::NotReported,
+        };
+    }
+    let is = |wanted: &[Value]| same_values(wanted, &row.effective);
+    match &row.requested {
+        Some(requested) if is(std::slice::from_ref(requested)) => Agreement::AsRequested,
+        _ if !row.expected.is_empty() && is(&row.expected) => Agreement::AsPredicted,
+        None if row.expected.is_empty() => Agreement::EngineChose,
+        // 0 leaves a load-time count, such as `threads`, to the engine.
+        Some(Value::Int(0)) if row.expected.is_empty() => Agreement::EngineChose,
+        _ if allowed.contains(&row.name) => Agreement::MismatchAllowed,
+        _ => Agreement::Mismatch,
+    }
+}
+
+/// Equal as sets; whole numbers equal floats of the same value (CSV does not keep the difference).
+fn same_values(a: &[Value], b: &[Value]) -> bool {
+    let same = |x: &Value, y: &Value| x == y || x.as_float().is_some_and(|x| y.as_float() == Some(x));
+    a.len() == b.len() && a.iter().all(|x| b.iter().any(|y| same(x, y)))
+}

@@ -1,0 +1,67 @@
+//! Finds the tokens of a request without searching: one pass over the rows, which lie together by request.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::record::TokenRow;
+
+/// Where each request's rows lie in a record's tokens.
+#[derive(Debug)]
+pub struct TokenIndex<'a> {
+    rows: &'a [TokenRow],
+    ranges: HashMap<u64, Range<usize>>,
+}
+
+impl<'a> TokenIndex<'a> {
+    /// Indexes rows in file order. Should a request's rows lie in several places, the first stretch counts.
+    #[must_use]
+    pub fn new(rows: &'a [TokenRow]) -> Self {
+        let mut ranges = HashMap::new();
+        let mut start = 0;
+        for chunk in rows.chunk_by(|a, b| a.request == b.request) {
+            ranges.entry(chunk[0].request).or_insert(start..start + chunk.len());
+            start += chunk.len();
+        }
+        Self { rows, ranges }
+    }
+
+    /// The tokens of a request, by index; empty when the record has none.
+    #[must_use]
+    pub fn of(&self, request: u64) -> &'a [TokenRow] {
+        self.ranges.get(&request).map_or(&[], |range| &self.rows[range.clone()])
+    }
+
+    /// First index at which two requests' ids differ (the shorter length where one begins the other).
+    /// `None` when they are equal or one has no tokens in the record.
+    #[must_use]
+    pub fn first_difference(&self, a: u64, b: u64) -> Option<u32> {
+        let (a, b) = (self.of(a), self.of(b));
+        if a.is_empty() || b.is_empty() {
+            return None;
+        }
+        let common = a.iter().zip(b).take_while(|(x, y)| x.id == y.id).count();
+        (common < a.len().max(b.len())).then_some(common as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(request: u64, ids: &[u32]) -> Vec<TokenRow> {
+        let row = |(index, id): (usize, &u32)| TokenRow { request, index: index as u32, id: *id, t_ns: 0 };
+        ids.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn the_first_difference_is_found() {
+        let all = [rows(0, &[1, 2, 3]), rows(1, &[1, 2, 4]), rows(2, &[1, 2]), rows(5, &[1, 2, 3])].concat();
+        let index = TokenIndex::new(&all);
+        assert_eq!(index.of(2).len(), 2);
+        assert_eq!(index.of(3), &[]);
+        assert_eq!(index.first_difference(0, 1), Some(2));
+        assert_eq!(index.first_difference(0, 2), Some(2));
+        assert_eq!(index.first_difference(0, 5), None);
+        assert_eq!(index.first_difference(0, 3), None);
+    }
+}

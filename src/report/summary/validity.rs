@@ -1,0 +1,182 @@
+//! Can the figures be used? Counts, problems in plain sentences, and one word for the whole run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Agreement, CellSummary, Determinism};
+use crate::record::{FinishState, Record, RequestRow, Status};
+use crate::report::text::{self, plural};
+use crate::spec::TokenTiming;
+
+/// The run in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Every planned iteration is there and valid, and nothing is to be said against it.
+    Valid,
+    /// Every cell has valid iterations, but read the remarks.
+    ValidWithWarnings,
+    /// At least one cell has no valid iteration.
+    NotValid,
+}
+
+/// Iterations of a cell or a run by what became of them. Warm-ups are not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub planned: usize,
+    pub ok: usize,
+    pub failed: usize,
+    pub invalid: usize,
+}
+
+impl Counts {
+    #[must_use]
+    pub fn of(planned: usize, rows: &[&RequestRow]) -> Self {
+        let count = |status| rows.iter().filter(|row| row.status == status).count();
+        Self { planned, ok: count(Status::Ok), failed: count(Status::Failed), invalid: count(Status::Invalid) }
+    }
+
+    /// Planned iterations that the record does not have.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.planned.saturating_sub(self.ok + self.failed + self.invalid)
+    }
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            planned: self.planned + other.planned,
+            ok: self.ok + other.ok,
+            failed: self.failed + other.failed,
+            invalid: self.invalid + other.invalid,
+        }
+    }
+}
+
+/// Iterations of a cell that went wrong in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub cell: u32,
+    pub label: String,
+    pub status: Status,
+    pub reason: String,
+    pub iterations: Vec<u32>,
+}
+
+impl Problem {
+    /// The problem in a sentence, without the cell's name.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let status = match self.status {
+            Status::Ok => "ok",
+            Status::Failed => "failed",
+            Status::Invalid => "invalid",
+        };
+        let noun = if self.iterations.len() == 1 { "iteration" } else { "iterations" };
+        let reason = if self.reason.is_empty() { "no reason recorded".to_owned() } else { text::label(&self.reason) };
+        format!("{noun} {} {status}: {reason}", text::list(&self.iterations, 12))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    pub standing: Standing,
+    pub counts: Counts,
+    pub problems: Vec<Problem>,
+    /// Everything else that a reader should know, in plain sentences.
+    pub remarks: Vec<String>,
+}
+
+/// Judges a run by its cells.
+#[must_use]
+pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
+    let counts = cells.iter().fold(Counts::default(), |sum, cell| sum.add(cell.counts));
+    let problems = problems(record, cells);
+    let mut remarks = Vec::new();
+    if record.manifest.state != FinishState::Finished || counts.missing() > 0 {
+        remarks.push(unfinished(record, counts));
+    }
+    remarks.extend(failed_warmups(record));
+    for cell in cells {
+        remarks.extend(cell_remarks(cell));
+    }
+    remarks.extend(mixed_timing(record));
+    remarks.extend(record.manifest.warnings.iter().cloned());
+    let standing = if cells.is_empty() || cells.iter().any(|cell| cell.counts.ok == 0) {
+        Standing::NotValid
+    } else if problems.is_empty() && remarks.is_empty() {
+        Standing::Valid
+    } else {
+        Standing::ValidWithWarnings
+    };
+    Validity { standing, counts, problems, remarks }
+}
+
+/// Iterations not ok, those of one cell with one reason together.
+fn problems(record: &Record, cells: &[CellSummary]) -> Vec<Problem> {
+    let mut grouped: BTreeMap<(u32, u8, &str), Problem> = BTreeMap::new();
+    for row in record.requests.iter().filter(|row| !row.warmup && row.status != Status::Ok) {
+        let label = cells.iter().find(|c| c.cell == row.cell).map_or("", CellSummary::name);
+        let problem = grouped.entry((row.cell, row.status as u8, &row.reason)).or_insert_with(|| Problem {
+            cell: row.cell,
+            label: label.to_owned(),
+            status: row.status,
+            reason: row.reason.clone(),
+            iterations: Vec::new(),
+        });
+        problem.iterations.push(row.iteration);
+    }
+    grouped.into_values().collect()
+}
+
+fn unfinished(record: &Record, counts: Counts) -> String {
+    let state = match record.manifest.state {
+        FinishState::Running => "The run did not end (it is still going, or was killed)",
+        FinishState::Interrupted => "The run was interrupted",
+        FinishState::Finished => "The run is finished",
+    };
+    let committed = counts.planned - counts.missing();
+    format!("{state}; {committed} of {} are in the record.", plural(counts.planned, "planned iteration"))
+}
+
+fn failed_warmups(record: &Record) -> Option<String> {
+    let mut failed = record.requests.iter().filter(|row| row.warmup && row.status != Status::Ok).peekable();
+    let first = text::label(&failed.peek()?.reason);
+    Some(format!("{} did not succeed (the first: {first}).", plural(failed.count(), "warm-up")))
+}
+
+fn cell_remarks(cell: &CellSummary) -> Vec<String> {
+    let name = text::label(cell.name());
+    let mut remarks = Vec::new();
+    if cell.determinism == Determinism::Nondeterministic {
+        let others: Vec<String> = cell.hashes[1..]
+            .iter()
+            .map(|group| {
+                let noun = if group.iterations.len() == 1 { "iteration" } else { "iterations" };
+                let iterations = text::list(&group.iterations, 12);
+                match group.first_differing_index {
+                    Some(index) => format!("{noun} {iterations} from token index {index} on"),
+                    None => format!("{noun} {iterations}"),
+                }
+            })
+            .collect();
+        remarks.push(format!("{name}: nondeterministic: different tokens in {}.", text::list(&others, 6)));
+    }
+    for row in cell.settings.iter().filter(|row| row.agreement == Agreement::Mismatch) {
+        let (wanted, used) = (text::list(&row.expected, 4), text::list(&row.effective, 4));
+        let wanted = match (&row.requested, wanted.as_str()) {
+            (Some(requested), "") => requested.to_string(),
+            _ => wanted,
+        };
+        remarks.push(format!("{name}: {} should have been {wanted}, the engine used {used}.", row.name));
+    }
+    remarks
+}
+
+fn mixed_timing(record: &Record) -> Option<String> {
+    let has = |timing| record.manifest.hosts.iter().any(|host| host.receipt.token_timing == timing);
+    (has(TokenTiming::Exact) && has(TokenTiming::Inexact)).then(|| {
+        "Some engines stamp every token and some do not; their rates are not to be ranked against each other."
+            .to_owned()
+    })
+}

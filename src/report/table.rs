@@ -1,0 +1,146 @@
+//! The table for the terminal: one row a cell, then a short line for anything that is not as it should be.
+
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
+
+use super::summary::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS, Unit};
+use super::summary::{CellSummary, NOT_MEASURED, Standing, Summary};
+use super::text::{self, plural};
+use crate::stats::robust;
+use crate::units::significant;
+
+/// Width that every terminal has.
+const WIDTH: u16 = 80;
+/// Widest label column that leaves room for the figures.
+const LABEL_WIDTH: u16 = 17;
+
+/// The table and its remarks, each line ended by a newline.
+#[must_use]
+pub fn render(summary: &Summary) -> String {
+    let mut out = String::new();
+    if !summary.cells.is_empty() {
+        for line in figures(summary).lines() {
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out.push('\n');
+    }
+    for line in remarks(summary) {
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out
+}
+
+fn figures(summary: &Summary) -> Table {
+    let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    let mut table = Table::new();
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_header([
+        "cell",
+        "n",
+        "prefill\ntok/s",
+        "decode\ntok/s",
+        "TTFT\nms",
+        "ITL ms\np50/p99",
+        "peak\nmemory",
+        "same\ntokens",
+    ]);
+    for cell in &summary.cells {
+        table.add_row(row(cell));
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if index > 0 {
+            column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
+        } else {
+            column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(LABEL_WIDTH)));
+        }
+    }
+    table
+}
+
+fn row(cell: &CellSummary) -> Vec<Cell> {
+    vec![
+        Cell::new(text::label(cell.name())),
+        Cell::new(iterations(cell)),
+        Cell::new(with_interval(cell.metric(PREFILL_TPS))),
+        Cell::new(with_interval(cell.metric(DECODE_TPS))),
+        Cell::new(median(cell.metric(TTFT_MS))),
+        Cell::new(match (cell.metric(ITL_P50_MS), cell.metric(ITL_P99_MS)) {
+            (None, None) => NOT_MEASURED.to_owned(),
+            (p50, p99) => format!("{}/{}", median(p50), median(p99)),
+        }),
+        Cell::new(
+            cell.metric(PEAK_RSS_BYTES).map_or_else(|| NOT_MEASURED.to_owned(), |s| Unit::Bytes.number(s.median)),
+        ),
+        Cell::new(cell.deterministic()),
+    ]
+}
+
+/// `10`, or `8/10` where iterations are missing, failed or invalid.
+fn iterations(cell: &CellSummary) -> String {
+    let counts = cell.counts;
+    if counts.ok == counts.planned { counts.ok.to_string() } else { format!("{}/{}", counts.ok, counts.planned) }
+}
+
+fn median(summary: Option<&robust::Summary>) -> String {
+    summary.map_or_else(|| NOT_MEASURED.to_owned(), |s| significant(s.median))
+}
+
+/// Median over its interval, on two lines so that seven figures fit 80 columns.
+fn with_interval(summary: Option<&robust::Summary>) -> String {
+    match summary.and_then(|s| s.interval) {
+        Some(i) => format!("{}\n[{}, {}]", median(summary), significant(i.lo), significant(i.hi)),
+        None => median(summary),
+    }
+}
+
+/// What the reader must know beside the figures.
+#[must_use]
+pub fn remarks(summary: &Summary) -> Vec<String> {
+    let mut lines = vec![standing(summary)];
+    lines.extend(interval_note(summary));
+    if summary.run.synthetic {
+        lines.push("synthetic model: random weights, so speed and memory mean something, the text does not".to_owned());
+    }
+    for problem in &summary.validity.problems {
+        lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));
+    }
+    lines.extend(summary.validity.remarks.iter().map(|remark| text::sentence(remark).trim_end_matches('.').to_owned()));
+    lines
+}
+
+fn standing(summary: &Summary) -> String {
+    let counts = summary.validity.counts;
+    let word = match summary.validity.standing {
+        Standing::Valid => "valid",
+        Standing::ValidWithWarnings => "valid with warnings",
+        Standing::NotValid => "not valid",
+    };
+    let mut line = format!("{word}: {} of {} ok", counts.ok, plural(counts.planned, "iteration"));
+    for (count, what) in [(counts.failed, "failed"), (counts.invalid, "invalid"), (counts.missing(), "missing")] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    line
+}
+
+/// What the brackets mean, where there are any.
+#[must_use]
+pub fn interval_note(summary: &Summary) -> Option<String> {
+    let mut levels: Vec<f64> = summary
+        .cells
+        .iter()
+        .flat_map(|cell| [PREFILL_TPS, DECODE_TPS].map(|key| cell.metric(key).and_then(|s| s.interval)))
+        .flatten()
+        .map(|interval| interval.confidence * 100.0)
+        .collect();
+    levels.sort_by(f64::total_cmp);
+    let (low, high) = (levels.first()?, levels.last()?);
+    let level = match (format!("{low:.1}"), format!("{high:.1}")) {
+        (low, high) if low == high => format!("{low} %"),
+        (low, high) => format!("{low} to {high} %"),
+    };
+    Some(format!("[lo, hi]: {level} interval of the median, {}", summary.run.interval_scope))
+}

@@ -1,0 +1,113 @@
+//! Untrusted text made fit to show: nothing in it may reorder, hide or flood what stands around it.
+//!
+//! Escaping of markup is the business of each format; this is about the characters themselves.
+
+/// How much of a long text a report shows, in characters.
+pub const SHOWN: usize = 600;
+/// How much of a label, path or reason is shown.
+pub const SHOWN_LABEL: usize = 160;
+
+/// `text` with control and bidirectional-formatting characters made visible (`U+202E` as `⟨U+202E⟩`).
+///
+/// Newlines and tabs stay. What is left is valid in XML 1.0 too.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if c.is_control() || is_formatting(c) => shown.push_str(&format!("⟨U+{:04X}⟩", c as u32)),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Characters that change direction or join invisibly, and those XML refuses.
+fn is_formatting(c: char) -> bool {
+    matches!(c,
+        '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The first `limit` characters of `text` made visible, and how many characters were left out.
+#[must_use]
+pub fn shortened(text: &str, limit: usize) -> (String, usize) {
+    match text.char_indices().nth(limit) {
+        None => (visible(text), 0),
+        Some((at, _)) => (visible(&text[..at]), text[at..].chars().count()),
+    }
+}
+
+/// One line for remarks: as [`label`], but with room for whole sentences.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    one_line(text, SHOWN)
+}
+
+/// One line for labels, paths and reasons: newlines made spaces, long ones shortened with an ellipsis.
+#[must_use]
+pub fn label(text: &str) -> String {
+    one_line(text, SHOWN_LABEL)
+}
+
+fn one_line(text: &str, limit: usize) -> String {
+    let (shown, rest) = shortened(text, limit);
+    let mut line = shown.replace(['\n', '\t'], " ");
+    if rest > 0 {
+        line.push('…');
+    }
+    line
+}
+
+/// `1, 2 and 5`, for lists in sentences; shortened after `most` items.
+#[must_use]
+pub fn list<T: ToString>(items: &[T], most: usize) -> String {
+    let mut words: Vec<String> = items.iter().take(most).map(ToString::to_string).collect();
+    if items.len() > most {
+        words.push(format!("{} more", items.len() - most));
+    }
+    match words.split_last() {
+        None => String::new(),
+        Some((last, [])) => last.clone(),
+        Some((last, head)) => format!("{} and {last}", head.join(", ")),
+    }
+}
+
+/// `1 iteration`, `3 iterations`.
+#[must_use]
+pub fn plural(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_that_reorder_or_hide_are_made_visible() {
+        assert_eq!(visible("a\u{202e}b\u{0}c\u{2066}"), "a⟨U+202E⟩b⟨U+0000⟩c⟨U+2066⟩");
+        assert_eq!(visible("line\n\tTab é 日本"), "line\n\tTab é 日本");
+        assert!(!visible("\u{1b}[31mred").contains('\u{1b}'));
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_characters() {
+        assert_eq!(shortened("日本語", 2), ("日本".to_owned(), 1));
+        assert_eq!(shortened("abc", 3), ("abc".to_owned(), 0));
+        let (shown, rest) = shortened(&"x".repeat(1 << 20), SHOWN);
+        assert_eq!((shown.len(), rest), (SHOWN, (1 << 20) - SHOWN));
+        assert!(label(&"y".repeat(1000)).ends_with('…'));
+        assert_eq!(label("a\nb"), "a b");
+    }
+
+    #[test]
+    fn lists_read_as_sentences() {
+        assert_eq!(list::<u32>(&[], 3), "");
+        assert_eq!(list(&[4], 3), "4");
+        assert_eq!(list(&[1, 2, 5], 3), "1, 2 and 5");
+        assert_eq!(list(&[1, 2, 5, 6], 2), "1, 2 and 2 more");
+        assert_eq!(plural(1, "iteration"), "1 iteration");
+        assert_eq!(plural(0, "iteration"), "0 iterations");
+    }
+}

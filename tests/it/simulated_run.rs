@@ -1,0 +1,440 @@
+//! Makes records that look like real runs, from a seed: for the report's tests and its benchmark.
+//!
+//! Rates fall with prompt length, memory is a sawtooth, tokens depend on the cell alone. Times are derived as the run
+//! driver derives them (METHOD.md section 1), so that the parts agree with each other.
+
+use std::collections::BTreeMap;
+
+use inferometer::record::schema::SCHEMA_VERSION;
+use inferometer::record::{
+    FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, Record, RequestRow, SpanRow, Status, TelemetryRow,
+    TokenRow,
+};
+use inferometer::spec::{
+    Axis, Capabilities, Cell, EngineSpec, FinishReason, Isolation, ModelIdentity, ModelSpec, Phase, Plan,
+    PromptWorkload, Receipt, RunSettings, Sampling, Scenario, Settings, Shape, TelemetrySettings, TokenTiming, Value,
+    Vary, Workload, predict,
+};
+use inferometer::stats::robust::quantile;
+
+/// What to simulate.
+pub struct Simulation {
+    pub caps: Vec<i64>,
+    pub lengths: Vec<u32>,
+    pub iterations: u32,
+    pub warmup: u32,
+    pub max_tokens: u32,
+    pub interval_ms: u64,
+}
+
+impl Default for Simulation {
+    fn default() -> Self {
+        Self {
+            caps: vec![0, 768],
+            lengths: vec![512, 2048, 8192],
+            iterations: 10,
+            warmup: 1,
+            max_tokens: 64,
+            interval_ms: 50,
+        }
+    }
+}
+
+/// A small deterministic generator (splitmix64): the records must not depend on a library's version.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in -1..1.
+    fn swing(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+const MS: u64 = 1_000_000;
+
+impl Simulation {
+    /// Everything valid, deterministic and finished.
+    pub fn record(&self) -> Record {
+        let cells = self.cells();
+        let order: Vec<Vec<u32>> = (0..self.iterations)
+            .map(|i| {
+                let mut round: Vec<u32> = cells.iter().map(|c| c.id).collect();
+                round.rotate_left(i as usize % cells.len());
+                round
+            })
+            .collect();
+        let mut record = Record {
+            manifest: self.manifest(Plan { cells, order }),
+            requests: Vec::new(),
+            tokens: Vec::new(),
+            spans: Vec::new(),
+            telemetry: Vec::new(),
+        };
+        let mut noise = Noise(7);
+        let mut now = 900 * MS;
+        let plan = record.manifest.plan.clone();
+        for _ in 0..self.warmup {
+            for cell in &plan.cells {
+                now = self.request(&mut record, cell, 0, now, &mut noise) + 12 * MS;
+            }
+        }
+        for (round, ids) in plan.order.iter().enumerate() {
+            for id in ids {
+                now = self.request(&mut record, &plan.cells[*id as usize], round as u32 + 1, now, &mut noise) + 12 * MS;
+            }
+        }
+        self.telemetry(&mut record, now, &mut noise);
+        record
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for cap in &self.caps {
+            for length in &self.lengths {
+                let toggles = Settings::from([
+                    ("prefill_chunk_size".to_owned(), Value::Int(512)),
+                    ("repetition_window_cap".to_owned(), Value::Int(*cap)),
+                    ("threads".to_owned(), Value::Int(2)),
+                ]);
+                let sampling = sampling();
+                let shape = Shape { prompt_tokens: *length, reused_tokens: 0, generated_tokens: self.max_tokens };
+                let mut words = Vec::new();
+                if self.caps.len() > 1 {
+                    words.push(format!("cap={cap}"));
+                }
+                if self.lengths.len() > 1 {
+                    words.push(format!("len={length}"));
+                }
+                cells.push(Cell {
+                    id: cells.len() as u32,
+                    engine: 0,
+                    label: words.join(" "),
+                    length: Some(*length),
+                    predicted: predict(&sampling, &toggles, shape),
+                    load: Settings::from([("threads".to_owned(), Value::Int(2))]),
+                    toggles,
+                    sampling,
+                    merged: Vec::new(),
+                });
+            }
+        }
+        cells
+    }
+
+    fn request(&self, record: &mut Record, cell: &Cell, iteration: u32, start: u64, noise: &mut Noise) -> u64 {
+        let request = record.requests.len() as u64;
+        let length = cell.length.expect("simulated cells have a length");
+        let chunk = cell.toggles["prefill_chunk_size"].as_count().expect("a count") as u32;
+        let uncapped = cell.toggles["repetition_window_cap"] == Value::Int(0);
+        let context = f64::from(length);
+        let pace = 1.0 + 0.01 * noise.swing();
+        let prefill = (context * (3.0 + context / 4000.0) * pace * MS as f64 / 3.0) as u64;
+        let gap = (9.0 + context / 900.0 + if uncapped { context / 1500.0 } else { 0.0 }) * pace;
+
+        let prefill_start = start + MS;
+        let mut span = |phase, index, from, to| {
+            record.spans.push(SpanRow { request, phase, index, start_ns: from, end_ns: to });
+        };
+        span(Phase::Prefill, 0, prefill_start, prefill_start + prefill);
+        let chunks = length.div_ceil(chunk);
+        for index in 0..chunks {
+            let at = |i: u32| prefill_start + prefill * u64::from(i) / u64::from(chunks);
+            span(Phase::PrefillChunk, index, at(index), at(index + 1));
+        }
+        let mut stamps = vec![prefill_start + prefill + MS / 2];
+        for index in 1..self.max_tokens {
+            let growth = f64::from(index) / 400.0;
+            let spike = if noise.next().is_multiple_of(97) { 6.0 } else { 0.0 };
+            let step = (gap + growth + spike + 0.15 * noise.swing()) * MS as f64;
+            stamps.push(stamps[stamps.len() - 1] + step as u64);
+        }
+        let last = *stamps.last().expect("at least one token");
+        span(Phase::Decode, 0, stamps[0], last);
+        let mut ids = Noise(u64::from(cell.id) + 1);
+        for (index, t_ns) in stamps.iter().enumerate() {
+            let id = (ids.next() % 32_000) as u32;
+            record.tokens.push(TokenRow { request, index: index as u32, id, t_ns: *t_ns });
+        }
+        let end = last + MS;
+        record.requests.push(self.row(cell, request, iteration, start, end, prefill, &stamps));
+        end
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn row(
+        &self,
+        cell: &Cell,
+        request: u64,
+        iteration: u32,
+        start_ns: u64,
+        end_ns: u64,
+        prefill_ns: u64,
+        stamps: &[u64],
+    ) -> RequestRow {
+        let length = cell.length.expect("simulated cells have a length");
+        let n = stamps.len() as u32;
+        let decode_ns = stamps[stamps.len() - 1] - stamps[0];
+        let ms = |ns: u64| ns as f64 / MS as f64;
+        let mut gaps: Vec<f64> = stamps.windows(2).map(|w| ms(w[1] - w[0])).collect();
+        gaps.sort_by(f64::total_cmp);
+        let several = n > 1;
+        let shape = Shape { prompt_tokens: length, reused_tokens: 0, generated_tokens: n };
+        let mut effective = predict(&cell.sampling, &cell.toggles, shape);
+        effective.insert("threads".to_owned(), Value::Int(2));
+        effective.insert("dtype".to_owned(), "q8_0".into());
+        RequestRow {
+            request,
+            warmup: iteration == 0,
+            cell: cell.id,
+            iteration,
+            turn: 0,
+            engine: "transformer".to_owned(),
+            host: 0,
+            status: Status::Ok,
+            reason: String::new(),
+            start_ns,
+            end_ns,
+            effective,
+            finish_reason: Some(FinishReason::Length),
+            prompt_tokens: Some(length),
+            reused_tokens: Some(0),
+            prefill_tokens: Some(length),
+            generated_tokens: Some(n),
+            cache_tokens: Some(length + n - 1),
+            load_s: (request == 0).then_some(0.8125),
+            tokenize_ms: None,
+            ttft_ms: Some(ms(stamps[0] - start_ns)),
+            prefill_ms: Some(ms(prefill_ns)),
+            decode_ms: Some(ms(decode_ns)),
+            e2e_ms: Some(ms(stamps[stamps.len() - 1] - start_ns)),
+            prefill_tps: Some(f64::from(length) / (prefill_ns as f64 / 1e9)),
+            decode_tps: several.then(|| f64::from(n - 1) / (decode_ns as f64 / 1e9)),
+            tpot_ms: several.then(|| ms(decode_ns) / f64::from(n - 1)),
+            itl_p50_ms: quantile(&gaps, 0.5),
+            itl_p95_ms: quantile(&gaps, 0.95),
+            itl_p99_ms: quantile(&gaps, 0.99),
+            itl_max_ms: gaps.last().copied(),
+            peak_rss_bytes: Some((180 << 20) + u64::from(length) * 24_000),
+            engine_active_bytes: None,
+            engine_cache_bytes: None,
+            engine_peak_bytes: None,
+            kv_cache_bytes: Some(u64::from(length + n) * 16_384),
+            cpu_ms: Some(ms(end_ns - start_ns) * 1.9),
+            cpu_instructions: None,
+            cpu_cycles: None,
+            token_hash: Some(format!("{:016x}", Noise(u64::from(cell.id) + 1).next())),
+        }
+    }
+
+    /// Samples every `interval_ms`: resident memory that climbs in a request and falls after it, CPU high while it runs.
+    fn telemetry(&self, record: &mut Record, end: u64, noise: &mut Noise) {
+        if self.interval_ms == 0 {
+            return;
+        }
+        let mut request = 0;
+        let mut t_ns = 0;
+        while t_ns < end {
+            while record.requests.get(request).is_some_and(|row| row.end_ns < t_ns) {
+                request += 1;
+            }
+            let row = record.requests.get(request).filter(|row| row.start_ns <= t_ns);
+            let share = row.map_or(0.0, |r| (t_ns - r.start_ns) as f64 / (r.end_ns - r.start_ns).max(1) as f64);
+            let room = row.map_or(0.0, |r| f64::from(r.prompt_tokens.unwrap_or(0)) * 24_000.0);
+            let rss = 180.0 * 1_048_576.0 + room * share + 1e6 * noise.swing();
+            let cpu = if row.is_some() { 190.0 + 6.0 * noise.swing() } else { 4.0 };
+            record.telemetry.push(TelemetryRow {
+                t_ns,
+                host: Some(0),
+                values: vec![Some(cpu), Some(rss), Some(cpu / 2.0 + 3.0), Some(40e9 - rss), None],
+            });
+            t_ns += self.interval_ms * MS;
+        }
+    }
+
+    fn manifest(&self, plan: Plan) -> Manifest {
+        let model =
+            ModelSpec::Synthetic { arch: inferometer::spec::Architecture::Qwen3, preset: "small".to_owned(), seed: 1 };
+        Manifest {
+            schema_version: SCHEMA_VERSION,
+            run: "20261120T092113Z-long-context-1a2b3c4d".to_owned(),
+            inferometer_version: "0.1.0".to_owned(),
+            origin_utc: "2026-11-20T09:21:13.000Z".to_owned(),
+            finished_utc: Some("2026-11-20T09:30:02.000Z".to_owned()),
+            state: FinishState::Finished,
+            sessions: 1,
+            scenario: self.scenario(model),
+            scenario_sha256: "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef".to_owned(),
+            plan,
+            machine: Machine {
+                os: "Linux".to_owned(),
+                kernel: Some("6.8.0".to_owned()),
+                arch: "x86_64".to_owned(),
+                cpu: Some("Example CPU 9000".to_owned()),
+                physical_cores: Some(2),
+                logical_cores: Some(4),
+                memory_bytes: Some(64 << 30),
+                virtual_machine: Some(true),
+                load_at_start: Some(0.35),
+                cpu_features: vec!["avx2".to_owned(), "avx512f".to_owned()],
+                ..Machine::default()
+            },
+            git: Some(GitState { commit: "0123456789abcdef0123456789abcdef01234567".to_owned(), dirty: true }),
+            gauges: gauges(),
+            hosts: vec![host()],
+            warnings: Vec::new(),
+            texts: BTreeMap::from([(
+                format!("{:016x}", Noise(1).next()),
+                "The lamp turned once more over the water, and nobody counted.".to_owned(),
+            )]),
+        }
+    }
+
+    fn scenario(&self, model: ModelSpec) -> Scenario {
+        Scenario {
+            name: "long-context".to_owned(),
+            description: Some("Does decode slow down with context, and why?".to_owned()),
+            model,
+            engines: vec![EngineSpec {
+                name: "transformer".to_owned(),
+                label: "transformer".to_owned(),
+                options: Settings::from([("backend".to_owned(), "candle".into())]),
+            }],
+            workload: Workload::Prompt(PromptWorkload {
+                text: "The keeper of the lighthouse wrote down every ship. ".repeat(40),
+                text_file: Some("prompts/essay.txt".to_owned()),
+                lengths: self.lengths.clone(),
+                chat: false,
+                max_tokens: self.max_tokens,
+                ignore_eos: true,
+            }),
+            sampling: sampling(),
+            run: RunSettings {
+                iterations: self.iterations,
+                warmup: self.warmup,
+                isolation: Isolation::Run,
+                timeout_s: 600.0,
+                cooldown_s: 0.0,
+                order_seed: 42,
+                allow_mismatch: Vec::new(),
+            },
+            toggles: vec![Axis {
+                toggle: "repetition_window_cap".to_owned(),
+                values: self.caps.iter().map(|cap| Value::Int(*cap)).collect(),
+            }],
+            vary: Vary::All,
+            telemetry: TelemetrySettings {
+                interval_ms: self.interval_ms as u32,
+                gauges: vec!["cpu".to_owned(), "memory".to_owned()],
+            },
+            overrides: vec!["run.iterations=10".to_owned()],
+        }
+    }
+}
+
+fn sampling() -> Sampling {
+    Sampling { seed: 1234, repetition_penalty: 1.1, repetition_context_size: 4096, ..Sampling::default() }
+}
+
+fn gauges() -> Vec<GaugeInfo> {
+    let gauge = |name: &str, unit: &str, absent: Option<&str>| GaugeInfo {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        source: "kernel".to_owned(),
+        absent: absent.map(str::to_owned),
+    };
+    vec![
+        gauge("process_cpu_percent", "percent", None),
+        gauge("rss_bytes", "bytes", None),
+        gauge("system_cpu_percent", "percent", None),
+        gauge("available_bytes", "bytes", None),
+        gauge("power_w", "W", Some("this machine has no power sensor that can be read")),
+    ]
+}
+
+fn host() -> HostInfo {
+    HostInfo {
+        host: 0,
+        engine: 0,
+        load: Settings::from([("threads".to_owned(), Value::Int(2))]),
+        pid: 4711,
+        command: vec!["inferometer".to_owned(), "host".to_owned()],
+        executable_sha256: Some("ab".repeat(32)),
+        receipt: Receipt {
+            engine: "transformer".to_owned(),
+            version: "0.1.0".to_owned(),
+            commit: None,
+            backend: Some("candle 0.11.1".to_owned()),
+            device: Some("cpu".to_owned()),
+            model: ModelIdentity {
+                name: "synthetic-qwen3-small-1".to_owned(),
+                path: "/home/user/.cache/inferometer/synthetic-qwen3-small-1".to_owned(),
+                architecture: Some("qwen3".to_owned()),
+                parameters: Some(81_234_432),
+                weight_bytes: Some(86_000_000),
+                weight_format: Some("q8_0".to_owned()),
+                fingerprint: Some("cd".repeat(32)),
+                vocabulary: Some(32_768),
+                context_length: Some(16_384),
+                synthetic: true,
+            },
+            capabilities: Capabilities { tokens: true, cancel: true, reset: true, ..Capabilities::default() },
+            toggles: vec!["prefill_chunk_size".to_owned(), "repetition_window_cap".to_owned()],
+            token_timing: TokenTiming::Exact,
+            deterministic: true,
+            includes: vec!["sampling".to_owned()],
+            settings: Settings::from([("threads".to_owned(), Value::Int(2)), ("dtype".to_owned(), "q8_0".into())]),
+            details: BTreeMap::from([("build".to_owned(), "release".to_owned())]),
+        },
+        load_s: 0.8125,
+        clock_offset_ns: 0,
+        clock_round_trip_ns: 41_000,
+        clock: "CLOCK_MONOTONIC".to_owned(),
+        verified: vec!["model.fingerprint".to_owned()],
+    }
+}
+
+/// The row of a cell's iteration.
+pub fn row_mut(record: &mut Record, cell: u32, iteration: u32) -> &mut RequestRow {
+    let found = record.requests.iter_mut().find(|row| row.cell == cell && row.iteration == iteration);
+    found.expect("the simulation has that iteration")
+}
+
+/// Marks an iteration as not ok; a failed one loses its figures.
+pub fn spoil(record: &mut Record, cell: u32, iteration: u32, status: Status, reason: &str) {
+    let row = row_mut(record, cell, iteration);
+    row.status = status;
+    row.reason = reason.to_owned();
+    if status == Status::Failed {
+        row.decode_tps = None;
+        row.prefill_tps = None;
+        row.token_hash = None;
+        row.finish_reason = None;
+    }
+}
+
+/// Makes an iteration's tokens differ from `index` on.
+pub fn diverge(record: &mut Record, cell: u32, iteration: u32, index: u32) {
+    let row = row_mut(record, cell, iteration);
+    row.token_hash = Some("feedfacecafebeef".to_owned());
+    let request = row.request;
+    for token in record.tokens.iter_mut().filter(|t| t.request == request && t.index >= index) {
+        token.id ^= 1;
+    }
+}
+
+/// A run with one of everything: a failed, an invalid and a nondeterministic cell.
+pub fn eventful() -> Record {
+    let mut record = Simulation::default().record();
+    spoil(&mut record, 1, 3, Status::Failed, "the host was killed by signal 9 in prefill");
+    spoil(&mut record, 4, 7, Status::Invalid, "the machine throttled");
+    diverge(&mut record, 2, 5, 17);
+    record
+}
