@@ -1,5 +1,5 @@
-//! Running things: the driver, the two sides of the engine protocol, what makes an iteration count.
+//! Running: the engine host (child side), its client (parent side), and the driver that works through a plan.
 
-pub mod measure;
-pub mod schedule;
-pub mod validity;
+pub mod client;
+pub mod lines;
+pub mod lock;

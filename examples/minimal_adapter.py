@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""A minimal engine for Inferometer: the engine protocol in one file, standard library only.
+
+It is a toy and says so in its receipt: there is no model. The next token is
+
+    next = (31 * last + 7 * position + 1) mod 1000
+
+where `last` is the token before it (prompt included) and `position` counts the tokens before it. So equal prompts
+give equal tokens, and another prompt gives others. Replace `ToyEngine` by a real engine and keep the rest.
+
+    inferometer engines check -- python3 examples/minimal_adapter.py
+"""
+
+import json
+import sys
+import time
+
+PROTOCOL = {"major": 1, "minor": 0}
+VOCABULARY = 1000
+
+
+class BadRequest(Exception):
+    """What was asked is wrong; the engine is well and goes on."""
+
+
+class ToyEngine:
+    def receipt(self):
+        return {
+            "engine": "minimal-adapter",
+            "version": "1.0.0",
+            "backend": "none: a toy that computes ids by a formula",
+            "device": "cpu",
+            "model": {"name": "toy formula (no model)", "vocabulary": VOCABULARY, "synthetic": True},
+            "capabilities": {"tokens": True, "forced_tokens": True, "reset": True},
+            "toggles": [],
+            "token_timing": "exact",
+            "deterministic": True,
+            "includes": [],
+            "settings": {},
+        }
+
+    def generate(self, prompt, max_tokens, forced):
+        """Yields the generated ids one by one."""
+        last = prompt[-1]
+        for step in range(max_tokens):
+            if forced is not None and step == len(forced):
+                return
+            last = (31 * last + 7 * (len(prompt) + step) + 1) % VOCABULARY
+            if forced is not None:
+                last = forced[step]
+            yield last
+
+    def reset(self):
+        """Drops the KV cache. The toy keeps nothing between requests."""
+
+
+def prompt_ids(message):
+    prompt = message.get("prompt", {}).get("tokens")
+    if not prompt:
+        raise BadRequest("this engine takes a prompt of at least one token id: {\"tokens\": [..]}")
+    if not all(isinstance(id, int) and 0 <= id < VOCABULARY for id in prompt):
+        raise BadRequest(f"the prompt has a token id outside 0..{VOCABULARY - 1}")
+    return prompt
+
+
+def generate(engine, message, accepted_ns):
+    prompt = prompt_ids(message)
+    max_tokens = message.get("max_tokens")
+    if not isinstance(max_tokens, int) or max_tokens < 1:
+        raise BadRequest("`max_tokens` must be a whole number, at least 1")
+    tokens, token_ns = [], []
+    for token in engine.generate(prompt, max_tokens, message.get("forced_tokens")):
+        tokens.append(token)
+        token_ns.append(time.monotonic_ns())  # now, when the token can be read; never later
+    return {
+        "type": "result",
+        "tokens": tokens,
+        "token_ns": token_ns,
+        "accepted_ns": accepted_ns,
+        "finished_ns": time.monotonic_ns(),
+        "finish_reason": "length",
+        "prompt_tokens": len(prompt),
+        "reused_tokens": 0,
+        "prefill_tokens": len(prompt),
+        "cache_tokens": None,
+        "effective": {},
+    }
+
+
+def answer(engine, message, accepted_ns, state):
+    kind = message.get("type")
+    if kind == "hello":
+        if message["protocol"]["major"] != PROTOCOL["major"]:
+            return error("protocol", f"this host speaks engine protocol {PROTOCOL['major']}")
+        return {"type": "hello", "protocol": PROTOCOL, "host": "minimal_adapter.py 1.0.0"}
+    if kind == "ping":
+        return {"type": "pong", "clock": "python time.monotonic_ns", "now_ns": time.monotonic_ns()}
+    if kind == "open":
+        state["open"] = True
+        return {"type": "ready", **engine.receipt(), "load_ns": time.monotonic_ns() - accepted_ns}
+    if kind in ("cancel", "close"):  # one thread: whatever was to be cancelled is over
+        return {"type": "done"}
+    if kind in ("generate", "reset") and not state.get("open"):
+        return error("bad_request", "no model is open; send `open` first")
+    if kind == "generate":
+        return generate(engine, message, accepted_ns)
+    if kind == "reset":
+        engine.reset()
+        return {"type": "done"}
+    if kind in ("clear_cache", "memory", "profile_start", "profile_stop"):
+        return error("unsupported", f"this engine has no `{kind}`")
+    return error("protocol", f"unknown message type {kind!r}")
+
+
+def error(kind, text):
+    return {"type": "error", "kind": kind, "message": text}
+
+
+def main():
+    engine, state = ToyEngine(), {}
+    for line in sys.stdin:  # ends when the harness is gone
+        accepted_ns = time.monotonic_ns()
+        message = json.loads(line)
+        try:
+            reply = answer(engine, message, accepted_ns, state)
+        except BadRequest as problem:
+            reply = error("bad_request", str(problem))
+        except Exception as problem:
+            reply = error("internal", f"{type(problem).__name__}: {problem}")
+        sys.stdout.write(json.dumps({"id": message["id"], **reply}) + "\n")
+        sys.stdout.flush()
+        if message.get("type") == "close":
+            return
+
+
+if __name__ == "__main__":
+    main()

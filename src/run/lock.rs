@@ -1,0 +1,149 @@
+//! The machine-wide lock: two measuring processes would measure each other.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::lines::clean;
+
+/// Overrides the lock file's path, so that tests need not wait for a real measurement.
+pub const LOCK_VARIABLE: &str = "INFEROMETER_LOCK";
+
+/// A fixed place, not the user's own temporary folder: the lock is for the machine.
+const PLACE: &str = "/tmp/inferometer-measuring.lock";
+const HOLDER_BYTES: usize = 400;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("another measurement is running on this machine ({holder}); wait for it, or run without `--no-wait`")]
+    Busy { holder: String },
+    #[error("cannot take the machine-wide lock {}: {source}; set {LOCK_VARIABLE} to another path if it is not usable", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// The right to measure. Given back when dropped, and by the system when the process ends in whatever way.
+#[derive(Debug)]
+pub struct Measuring {
+    file: File,
+}
+
+impl Measuring {
+    /// Takes the lock. If another process has it, `note` is told who, and then this waits, unless `wait` is off.
+    /// The wait cannot be interrupted but by ending the process: take the lock before handling Ctrl-C.
+    ///
+    /// # Errors
+    /// `Busy` when another process has it and `wait` is off; `Io` when the lock file cannot be used.
+    pub fn acquire(wait: bool, note: impl FnOnce(&str)) -> Result<Self, LockError> {
+        let path = std::env::var_os(LOCK_VARIABLE).map_or_else(|| PathBuf::from(PLACE), PathBuf::from);
+        Self::acquire_at(&path, wait, note)
+    }
+
+    fn acquire_at(path: &Path, wait: bool, note: impl FnOnce(&str)) -> Result<Self, LockError> {
+        let named = |source| LockError::Io { path: path.to_owned(), source };
+        let mut file = open(path).map_err(named)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(named(error)),
+            Err(TryLockError::WouldBlock) => {
+                let holder = read_holder(&mut file);
+                if !wait {
+                    return Err(LockError::Busy { holder });
+                }
+                note(&holder);
+                file.lock().map_err(named)?;
+            }
+        }
+        // The description only helps others; the lock holds without it.
+        let _ = write_holder(&mut file);
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// Opens the lock file so that every user of the machine can, and follows no link that somebody left in its place.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    // Without O_CREAT first: Linux refuses that flag for another user's file in a shared folder.
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    match options.create_new(true).open(path) {
+        Ok(file) => {
+            file.set_permissions(PermissionsExt::from_mode(0o666))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.create_new(false).open(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_holder(file: &mut File) -> io::Result<()> {
+    let command: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let command: String = command.join(" ").chars().take(200).collect();
+    let text = format!("process {}, `{command}`, since {}\n", std::process::id(), crate::clock::utc_now());
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(text.as_bytes())
+}
+
+/// What the holder wrote about itself. Any user can write there: it is only shown.
+fn read_holder(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let _ = file.take(HOLDER_BYTES as u64).read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    match text.lines().next() {
+        Some(line) if !line.trim().is_empty() => clean(line.trim()),
+        _ => "it did not say what it is".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never(_: &str) {
+        panic!("nobody holds it");
+    }
+
+    #[test]
+    fn one_holder_at_a_time_and_the_other_learns_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = Measuring::acquire_at(&path, false, never).unwrap();
+        let refused = Measuring::acquire_at(&path, false, never).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+
+        let (told, waiting) = std::sync::mpsc::channel();
+        let waiter = {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                Measuring::acquire_at(&path, true, |holder| told.send(holder.to_owned()).unwrap()).map(drop)
+            })
+        };
+        assert!(waiting.recv().unwrap().contains("process"));
+        drop(held);
+        waiter.join().unwrap().unwrap();
+        Measuring::acquire_at(&path, false, never).unwrap();
+    }
+
+    #[test]
+    fn a_link_in_the_lock_s_place_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, precious) = (dir.path().join("lock"), dir.path().join("precious"));
+        fs_err::write(&precious, "kept").unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        let error = Measuring::acquire_at(&path, true, never).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        assert_eq!(fs_err::read(&precious).unwrap(), b"kept");
+    }
+}
