@@ -45,7 +45,6 @@ impl Timeline {
     pub fn at_host(self, host_ns: u64, offset_ns: i64) -> u64 {
         clamp(i128::from(host_ns) - i128::from(offset_ns) - self.origin_ns)
     }
-
 }
 
 fn clamp(ns: i128) -> u64 {
@@ -192,12 +191,7 @@ pub fn token_hash(tokens: &[u32]) -> String {
 pub fn token_rows(request: u64, generated: &Generated, offset_ns: i64, timeline: Timeline) -> Vec<TokenRow> {
     let stamped = generated.tokens.iter().zip(&generated.token_ns).enumerate();
     stamped
-        .map(|(index, (&id, &ns))| TokenRow {
-            request,
-            index: count(index),
-            id,
-            t_ns: timeline.at_host(ns, offset_ns),
-        })
+        .map(|(index, (&id, &ns))| TokenRow { request, index: count(index), id, t_ns: timeline.at_host(ns, offset_ns) })
         .collect()
 }
 

@@ -1,5 +1,8 @@
-//! Running: the engine host (child side), its client (parent side), and the driver that works through a plan.
+//! Running things: the driver, the two sides of the engine protocol, what makes an iteration count.
 
 pub mod client;
 pub mod lines;
 pub mod lock;
+pub mod measure;
+pub mod schedule;
+pub mod validity;

@@ -22,9 +22,9 @@ pub struct Step {
 pub fn steps(plan: &Plan, isolation: Isolation) -> Vec<Step> {
     let rows = || (1u32..).zip(&plan.order);
     match isolation {
-        Isolation::Run | Isolation::Iteration => rows()
-            .flat_map(|(iteration, row)| row.iter().map(move |&cell| Step { cell, iteration }))
-            .collect(),
+        Isolation::Run | Isolation::Iteration => {
+            rows().flat_map(|(iteration, row)| row.iter().map(move |&cell| Step { cell, iteration })).collect()
+        }
         Isolation::Cell => plan
             .order
             .first()

@@ -52,10 +52,7 @@ fn honours(receipt: &Receipt, toggle: &str) -> bool {
 }
 
 fn penalty(cell: &Cell) -> f64 {
-    cell.toggles
-        .get(REPETITION_PENALTY)
-        .and_then(Value::as_float)
-        .unwrap_or(cell.sampling.repetition_penalty)
+    cell.toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(cell.sampling.repetition_penalty)
 }
 
 /// Effective settings of a request: what the reply reported, and the receipt's load-time settings where it did not.
@@ -326,10 +323,7 @@ mod tests {
     fn settings_an_engine_does_not_honour_are_named() {
         let mut penalized = cell(&[(PREFILL_CHUNK_SIZE, Value::Int(32))]);
         penalized.sampling.repetition_penalty = 1.1;
-        assert_eq!(
-            not_honoured(&penalized, &receipt(&[])),
-            ["prefill_chunk_size = 32", "repetition_penalty = 1.1"]
-        );
+        assert_eq!(not_honoured(&penalized, &receipt(&[])), ["prefill_chunk_size = 32", "repetition_penalty = 1.1"]);
         assert!(not_honoured(&penalized, &receipt(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY])).is_empty());
         let off = cell(&[(REPETITION_PENALTY, Value::Float(1.0))]);
         assert!(not_honoured(&off, &receipt(&[])).is_empty(), "a penalty of 1 asks for nothing");

@@ -322,7 +322,8 @@ impl Host {
         if heard <= PROGRESS_AT_LEAST.max(elapsed.as_secs() * 30) {
             return Ok(());
         }
-        let limit = format!("{heard} `progress` messages within {:.1} s; ten a second are allowed", elapsed.as_secs_f64());
+        let limit =
+            format!("{heard} `progress` messages within {:.1} s; ten a second are allowed", elapsed.as_secs_f64());
         self.process.kill();
         Err(HostError::Flood { during: during.to_owned(), limit, log_tail: self.process.log_tail() })
     }

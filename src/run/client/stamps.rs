@@ -38,23 +38,36 @@ fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
         return Err(format!("{tokens} tokens came where at most {max_tokens} were asked for"));
     }
     if g.finished_ns < g.accepted_ns {
-        return Err(format!("the request finished at {} ns, before it was accepted at {}", g.finished_ns, g.accepted_ns));
+        return Err(format!(
+            "the request finished at {} ns, before it was accepted at {}",
+            g.finished_ns, g.accepted_ns
+        ));
     }
     if let Some(at) = g.token_ns.windows(2).position(|pair| pair[1] < pair[0]) {
         let (before, after) = (g.token_ns[at], g.token_ns[at + 1]);
-        return Err(format!("time stamps run backwards: token {} at {after} ns after token {at} at {before} ns", at + 1));
+        return Err(format!(
+            "time stamps run backwards: token {} at {after} ns after token {at} at {before} ns",
+            at + 1
+        ));
     }
     if let Some(first) = g.token_ns.first().filter(|first| **first < g.accepted_ns) {
-        return Err(format!("the first token at {first} ns is before the request was accepted at {} ns", g.accepted_ns));
+        return Err(format!(
+            "the first token at {first} ns is before the request was accepted at {} ns",
+            g.accepted_ns
+        ));
     }
     if let Some(last) = g.token_ns.last().filter(|last| **last > g.finished_ns) {
         return Err(format!("the last token at {last} ns is after the request finished at {} ns", g.finished_ns));
     }
-    let stray = g.spans.iter().find(|s| s.start_ns < g.accepted_ns || s.end_ns < s.start_ns || s.end_ns > g.finished_ns);
+    let stray =
+        g.spans.iter().find(|s| s.start_ns < g.accepted_ns || s.end_ns < s.start_ns || s.end_ns > g.finished_ns);
     stray.map_or(Ok(()), |span| {
         let (name, from, to) = (span.phase.name(), span.start_ns, span.end_ns);
         let (accepted, finished) = (g.accepted_ns, g.finished_ns);
-        Err(format!("span {name} {} ({from} to {to} ns) is not inside its request ({accepted} to {finished} ns)", span.index))
+        Err(format!(
+            "span {name} {} ({from} to {to} ns) is not inside its request ({accepted} to {finished} ns)",
+            span.index
+        ))
     })
 }
 
@@ -64,11 +77,7 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), String> {
     let theirs = g.finished_ns - g.accepted_ns;
     let tolerance = TOLERANCE_NS.max(ours / 100);
     if theirs > ours.saturating_add(tolerance) {
-        return Err(format!(
-            "the host says {} end to end, the harness saw {}",
-            duration_ns(theirs),
-            duration_ns(ours)
-        ));
+        return Err(format!("the host says {} end to end, the harness saw {}", duration_ns(theirs), duration_ns(ours)));
     }
     let carried = (exchange.request_bytes as u64).saturating_add(exchange.reply_bytes as u64).saturating_mul(BYTE_NS);
     let outside = tolerance.saturating_add(WAKING_NS).saturating_add(carried);

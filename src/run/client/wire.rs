@@ -85,14 +85,6 @@ impl Outgoing {
         Ok(sent)
     }
 
-    /// Sends a line as it is, newline added; conformance checks say things that no message type can say.
-    pub(crate) fn send_raw(&self, make: impl FnOnce(u64) -> String) -> Sent {
-        let mut state = self.state();
-        let id = state.fresh_id();
-        let line = make(id).into_bytes();
-        state.write(id, line)
-    }
-
     /// The generation in flight is over.
     pub(crate) fn finished(&self) {
         self.state().generation = None;
