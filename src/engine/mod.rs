@@ -1,6 +1,8 @@
 //! Engines: what generates tokens. Adding one is one file plus one line in [`registry`].
 
+pub mod models;
 pub mod recorder;
+pub mod synthetic;
 
 use crate::spec::{Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings};
 

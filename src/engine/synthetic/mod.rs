@@ -1,0 +1,211 @@
+//! Synthetic models: real shapes, seeded random weights, a tokenizer trained on the spot.
+//!
+//! Anybody can measure speed and memory with one, without a download. Its text means nothing. The same recipe gives
+//! the same bytes on every machine.
+
+pub mod preset;
+pub mod vocabulary;
+pub mod weights;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use self::preset::Preset;
+use self::weights::Tensor;
+use super::Result;
+use crate::spec::{Architecture, EngineError};
+
+/// Counted up whenever the same recipe gives other bytes than before.
+pub const GENERATOR_VERSION: u32 = 1;
+
+/// Weight files hold at most this many bytes of tensors, as published models do.
+const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// What determines every byte of a synthetic model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recipe {
+    pub preset: &'static Preset,
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// # Errors
+    /// When the architecture has no preset of that name; the message lists those it has.
+    pub fn find(arch: Architecture, preset: &str, seed: u64) -> Result<Self> {
+        let found = preset::find(arch, preset).ok_or_else(|| {
+            EngineError::model(format!(
+                "there is no preset `{preset}` for {arch} models; presets: {}",
+                preset::names(arch).join(", ")
+            ))
+        })?;
+        Ok(Self { preset: found, seed })
+    }
+
+    /// A folder name that no other recipe has, and no other version of the generator.
+    #[must_use]
+    pub fn folder_name(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.preset.config(self.seed).to_string());
+        vocabulary::CORPUS.iter().for_each(|text| hash.update(text));
+        let hash: String = hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{}-s{}-{hash}", self.preset.arch, self.preset.name, self.seed)
+    }
+
+    /// Writes the model's files into the empty folder `folder`.
+    ///
+    /// # Errors
+    /// When a file cannot be written; the message names it.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write_weights(&weights::tensors(self.preset, self.seed), folder, SHARD_BYTES)?;
+        for (name, text) in self.small_files()? {
+            let path = folder.join(name);
+            fs_err::write(&path, text).map_err(io)?;
+            sync(&path)?;
+        }
+        crate::fs::sync_folder(folder).map_err(io)
+    }
+
+    /// Every file but the weights.
+    pub(crate) fn small_files(&self) -> Result<[(&'static str, String); 4]> {
+        Ok([
+            ("config.json", pretty(&self.preset.config(self.seed))),
+            ("generation_config.json", pretty(&self.preset.generation_config())),
+            ("tokenizer.json", vocabulary::tokenizer(self.preset)?.to_string()),
+            ("tokenizer_config.json", pretty(&vocabulary::tokenizer_config(self.preset))),
+        ])
+    }
+}
+
+/// Makes a model in `folder`, which must not exist yet or be empty. It is there whole or not at all.
+///
+/// # Errors
+/// When the folder holds something, or cannot be written.
+pub fn create(recipe: &Recipe, folder: &Path) -> Result<()> {
+    match fs_err::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => {
+            return Err(EngineError::model(format!(
+                "{} is not empty: name a new folder for the model, or empty it",
+                folder.display()
+            )));
+        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+        _ => {}
+    }
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs_err::create_dir_all(parent).map_err(io)?;
+    let partial = tempfile::Builder::new()
+        .prefix(&partial_prefix(folder))
+        .suffix(PARTIAL)
+        .tempdir_in(parent)
+        .map_err(|e| EngineError::model(format!("cannot make a folder in {}: {e}", parent.display())))?;
+    recipe.write(partial.path())?;
+    open_to_all(partial.path())?;
+    fs_err::rename(partial.path(), folder).map_err(io)?;
+    let _renamed = partial.keep();
+    crate::fs::sync_folder(parent).map_err(io)
+}
+
+/// Ending of the folder in which a model is being made.
+pub(crate) const PARTIAL: &str = ".partial";
+
+/// How the name of that folder begins.
+pub(crate) fn partial_prefix(folder: &Path) -> String {
+    format!(".{}-", folder.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Writes the weights as one safetensors file, or as several with an index if they exceed `shard_bytes`.
+fn write_weights(tensors: &[Tensor], folder: &Path, shard_bytes: u64) -> Result<()> {
+    let shards = shards(tensors, shard_bytes);
+    let count = shards.len();
+    if count == 1 {
+        return write_shard(tensors, &folder.join("model.safetensors"));
+    }
+    let mut map = serde_json::Map::new();
+    let mut total = 0;
+    for (i, shard) in shards.into_iter().enumerate() {
+        let name = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
+        write_shard(shard, &folder.join(&name))?;
+        total += shard.iter().map(Tensor::size).sum::<u64>();
+        map.extend(shard.iter().map(|tensor| (tensor.name.clone(), json!(name))));
+    }
+    let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+    let path = folder.join("model.safetensors.index.json");
+    fs_err::write(&path, pretty(&index)).map_err(io)?;
+    sync(&path)
+}
+
+/// Cuts the tensors, in their order, into runs of at most `shard_bytes`; one that is larger stands alone.
+fn shards(tensors: &[Tensor], shard_bytes: u64) -> Vec<&[Tensor]> {
+    let mut cuts = vec![0];
+    let mut filled = 0;
+    for (i, tensor) in tensors.iter().enumerate() {
+        if filled > 0 && filled + tensor.size() > shard_bytes {
+            cuts.push(i);
+            filled = 0;
+        }
+        filled += tensor.size();
+    }
+    cuts.push(tensors.len());
+    cuts.windows(2).map(|cut| &tensors[cut[0]..cut[1]]).collect()
+}
+
+fn write_shard(tensors: &[Tensor], path: &Path) -> Result<()> {
+    let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors.iter().map(|t| (&t.name, t)), Some(about), path)
+        .map_err(|e| EngineError::model(format!("cannot write {}: {e}", path.display())))?;
+    open_to_all(path)?;
+    sync(path)
+}
+
+/// Gives what was made under a temporary name the rights that files and folders usually have.
+fn open_to_all(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn sync(path: &Path) -> Result<()> {
+    fs_err::File::open(path).and_then(|file| file.sync_all()).map_err(io)
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as `map_err(io)`")]
+fn io(error: std::io::Error) -> EngineError {
+    EngineError::model(error.to_string())
+}
+
+/// The marker in a folder's `config.json`, if it is a synthetic model's.
+///
+/// # Errors
+/// When the marker names a recipe that this version does not have.
+pub fn recipe_of(config: &Value) -> Result<Option<Recipe>> {
+    let Some(marker) = config.get("inferometer_synthetic") else {
+        return Ok(None);
+    };
+    let text = |key: &str| marker.get(key).and_then(Value::as_str).unwrap_or_default();
+    let number = |key: &str| marker.get(key).and_then(Value::as_u64);
+    let fault = |what: &str| EngineError::model(format!("config.json, `inferometer_synthetic`: {what}"));
+    let arch = Architecture::from_name(text("arch"))
+        .ok_or_else(|| fault(&format!("unknown architecture {:?}", text("arch"))))?;
+    let seed = number("seed").ok_or_else(|| fault("`seed` is missing or no whole number"))?;
+    let version = number("generator_version").ok_or_else(|| fault("`generator_version` is missing"))?;
+    if version != u64::from(GENERATOR_VERSION) {
+        return Err(fault(&format!(
+            "made by generator version {version}, and this program has version {GENERATOR_VERSION}"
+        )));
+    }
+    Recipe::find(arch, text("preset"), seed).map(Some)
+}
