@@ -1,0 +1,334 @@
+//! A cursor over one table of the scenario: reads its keys by the key table, collects what is wrong, and finds at the
+//! end which keys nobody knows.
+
+use std::cell::RefCell;
+
+use super::diagnose::{Problem, Span, echo, list, nearest};
+use super::keys::{LATER, SECTIONS, Section, Shape};
+use super::tree::{Data, Entry, Node};
+use crate::spec::toggle;
+
+/// Where problems are collected, so that several are reported at once.
+#[derive(Debug, Default)]
+pub struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    pub fn add(&self, problem: Problem) {
+        self.0.borrow_mut().push(problem);
+    }
+
+    #[must_use]
+    pub fn take(&self) -> Vec<Problem> {
+        self.0.take()
+    }
+}
+
+/// One table of the file with its section's keys. A wrong value is reported, and its default used to go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Table<'a> {
+    pub section: &'static Section,
+    /// Where the table is named; `None` when the file has no such table and defaults hold.
+    pub span: Option<Span>,
+    entries: &'a [Entry],
+    problems: &'a Problems,
+}
+
+impl<'a> Table<'a> {
+    #[must_use]
+    pub fn new(section: &'static Section, span: Option<Span>, entries: &'a [Entry], problems: &'a Problems) -> Self {
+        let table = Self { section, span, entries, problems };
+        table.report_unknown();
+        table.report_missing();
+        table
+    }
+
+    /// The entry of that key.
+    ///
+    /// # Panics
+    /// When the section has no such key: the parser and the key table have come apart.
+    #[must_use]
+    pub fn entry(&self, key: &str) -> Option<&'a Entry> {
+        assert!(self.section.key(key).is_some(), "the key table has no `{key}` in {}", self.section.words());
+        self.entries.iter().find(|e| e.key == key)
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter()
+    }
+
+    pub fn problem(&self, problem: Problem) {
+        self.problems.add(problem);
+    }
+
+    /// The table under `key`; an empty one where the file has none.
+    #[must_use]
+    pub fn table(&self, key: &str) -> Table<'a> {
+        let section = match self.shape(key) {
+            Shape::Section(section) => section,
+            other => unreachable!("`{key}` is read as a table and is {other:?}"),
+        };
+        let empty = Table { section, span: None, entries: &[], problems: self.problems };
+        let Some(entry) = self.entry(key) else { return empty };
+        self.inside(section, Some(entry.key_span), &entry.value).unwrap_or(empty)
+    }
+
+    /// The tables under `key`, in order; `None` where the file has none.
+    #[must_use]
+    pub fn tables(&self, key: &str) -> Option<Vec<Table<'a>>> {
+        let Shape::Sections(section) = self.shape(key) else { unreachable!("`{key}` is read as tables") };
+        let entry = self.entry(key)?;
+        let Data::List(items) = &entry.value.data else {
+            let problem = Problem::new(format!("`{key}` must be a list of tables, not {}", entry.value.words()));
+            self.problem(problem.at(entry.key_span).help(format!("write `{}` above its keys", section.title)));
+            return Some(Vec::new());
+        };
+        Some(items.iter().filter_map(|item| self.inside(section, Some(item.span), item)).collect())
+    }
+
+    fn inside(&self, section: &'static Section, span: Option<Span>, node: &'a Node) -> Option<Table<'a>> {
+        if let Data::Table(entries) = &node.data {
+            return Some(Table::new(section, span, entries, self.problems));
+        }
+        let keys = list(section.keys.iter().map(|k| k.name));
+        let problem = Problem::new(format!("{} must be a table, not {}", section.title, node.words()));
+        self.problem(problem.at(node.span).label("a table is wanted here").help(format!("its keys are {keys}")));
+        None
+    }
+
+    /// A text that is not empty, if the key is there.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        let node = &self.entry(key)?.value;
+        match &node.data {
+            Data::Text(text) if text.trim().is_empty() => {
+                self.wrong(key, node, "must not be empty");
+                None
+            }
+            Data::Text(text) => Some(text),
+            _ => {
+                self.wrong(key, node, &format!("must be a text in quotes, not {}", node.words()));
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> bool {
+        let default = self.default(key) == "true";
+        let Some(entry) = self.entry(key) else { return default };
+        if let Data::Bool(flag) = entry.value.data {
+            return flag;
+        }
+        self.wrong(key, &entry.value, &format!("must be true or false, not {}", entry.value.words()));
+        default
+    }
+
+    /// A whole number within the key's bounds.
+    #[must_use]
+    pub fn count(&self, key: &str) -> u64 {
+        let Shape::Count { least, most, or_zero } = self.shape(key) else { unreachable!("`{key}` is read as a count") };
+        let default = self.default(key).parse().unwrap_or(least);
+        let Some(entry) = self.entry(key) else { return default };
+        self.whole(key, &entry.value, least, most, or_zero).unwrap_or(default)
+    }
+
+    /// [`Table::count`] for keys whose bounds fit 32 bits.
+    #[must_use]
+    pub fn count32(&self, key: &str) -> u32 {
+        u32::try_from(self.count(key)).expect("the key table bounds it to 32 bits")
+    }
+
+    /// A number within the key's bounds.
+    #[must_use]
+    pub fn number(&self, key: &str) -> f64 {
+        let Shape::Number { least, open, most } = self.shape(key) else { unreachable!("`{key}` is read as a number") };
+        let default = self.default(key).parse().unwrap_or(least);
+        let Some(entry) = self.entry(key) else { return default };
+        let node = &entry.value;
+        let number = match node.data {
+            Data::Int(n) => n as f64,
+            Data::Float(x) => x,
+            _ => {
+                self.wrong(key, node, &format!("must be a number, not {}", node.words()));
+                return default;
+            }
+        };
+        let low_enough = number <= most;
+        let high_enough = if open { number > least } else { number >= least };
+        if low_enough && high_enough {
+            return number;
+        }
+        let bound = if open { format!("above {least}") } else { format!("at least {least}") };
+        self.wrong(key, node, &format!("must be {bound} and at most {most}, not {}", node.words()));
+        default
+    }
+
+    /// One of the key's choices.
+    #[must_use]
+    pub fn choice(&self, key: &str) -> &'static str {
+        let Shape::Choice(choices) = self.shape(key) else { unreachable!("`{key}` is read as a choice") };
+        let default = self.default(key).trim_matches('"');
+        let default = choices.iter().find(|c| **c == default).unwrap_or(&choices[0]);
+        let Some(entry) = self.entry(key) else { return default };
+        self.chosen(key, &entry.value, choices).unwrap_or(default)
+    }
+
+    /// Different whole numbers within the key's bounds; `None` where the key is not there.
+    #[must_use]
+    pub fn counts(&self, key: &str) -> Option<Vec<u64>> {
+        let Shape::Counts { least, most } = self.shape(key) else { unreachable!("`{key}` is read as counts") };
+        let items = self.items(key)?;
+        if items.is_empty() {
+            let node = &self.entry(key)?.value;
+            self.wrong(key, node, "must not be an empty list: leave the key out or give at least one value");
+        }
+        Some(self.different(key, items, |node| self.whole(key, node, least, most, false)))
+    }
+
+    /// Different texts out of the key's choices.
+    #[must_use]
+    pub fn choices(&self, key: &str) -> Vec<String> {
+        let Shape::Choices(choices) = self.shape(key) else { unreachable!("`{key}` is read as choices") };
+        match self.items(key) {
+            Some(items) => self.different(key, items, |node| self.chosen(key, node, choices).map(str::to_owned)),
+            None if self.default(key) == "[]" => Vec::new(),
+            None => choices.iter().map(|c| (*c).to_owned()).collect(),
+        }
+    }
+
+    fn items(&self, key: &str) -> Option<&'a [Node]> {
+        let node = &self.entry(key)?.value;
+        if let Data::List(items) = &node.data {
+            return Some(items);
+        }
+        self.wrong(key, node, &format!("must be a list in square brackets, not {}", node.words()));
+        None
+    }
+
+    /// Reads every item and reports the ones that are there twice.
+    pub fn different<T: PartialEq>(&self, key: &str, items: &[Node], read: impl Fn(&Node) -> Option<T>) -> Vec<T> {
+        let mut values = Vec::new();
+        for item in items {
+            match read(item) {
+                Some(value) if values.contains(&value) => {
+                    let problem = Problem::new(format!("`{key}` has {} twice", item.words()));
+                    self.problem(problem.at(item.span).label("remove one of the two"));
+                }
+                Some(value) => values.push(value),
+                None => {}
+            }
+        }
+        values
+    }
+
+    fn whole(&self, key: &str, node: &Node, least: u64, most: u64, or_zero: bool) -> Option<u64> {
+        let value = match node.data {
+            Data::Int(n) => u64::try_from(n).ok().filter(|n| (least..=most).contains(n) || or_zero && *n == 0),
+            _ => None,
+        };
+        if value.is_none() {
+            let zero = if or_zero { ", or 0" } else { "" };
+            let must = if matches!(self.shape(key), Shape::Counts { .. }) {
+                "takes whole numbers"
+            } else {
+                "must be a whole number"
+            };
+            self.wrong(key, node, &format!("{must} from {least} to {most}{zero}, not {}", node.words()));
+        }
+        value
+    }
+
+    fn chosen(&self, key: &str, node: &Node, choices: &'static [&'static str]) -> Option<&'static str> {
+        let Data::Text(text) = &node.data else {
+            let names = list(choices.iter().copied());
+            self.wrong(key, node, &format!("must be a text out of {names}, not {}", node.words()));
+            return None;
+        };
+        let found = choices.iter().find(|c| *c == text).copied();
+        if found.is_none() {
+            let problem = Problem::new(format!("`{key}` cannot be {}", echo(text))).at(node.span);
+            let problem = match nearest(text, choices.iter().copied()) {
+                Some(name) => problem.label(format!("did you mean `{name}`?")),
+                None => problem,
+            };
+            self.problem(problem.help(format!("it can be {}", list(choices.iter().copied()).replace(" and ", " or "))));
+        }
+        found
+    }
+
+    /// Reports that the value of `key` is not what it must be.
+    pub fn wrong(&self, key: &str, node: &Node, what: &str) {
+        let problem = Problem::new(format!("`{key}` {what}")).at(node.span);
+        let meaning = self.section.key(key).map_or("", |k| k.meaning);
+        self.problem(if meaning.is_empty() { problem } else { problem.help(format!("`{key}`: {meaning}")) });
+    }
+
+    fn shape(&self, key: &str) -> Shape {
+        self.section.key(key).expect("the parser asks only for keys of the table").shape
+    }
+
+    fn default(&self, key: &str) -> &'static str {
+        self.section.key(key).expect("the parser asks only for keys of the table").default
+    }
+
+    fn report_missing(&self) {
+        for key in self.section.keys.iter().filter(|k| k.required) {
+            if self.entries.iter().any(|e| e.key == key.name) {
+                continue;
+            }
+            let problem = match key.shape {
+                Shape::Section(section) => Problem::new(format!("{} is missing", section.title)).help(format!(
+                    "{} It takes {}",
+                    section.meaning,
+                    list(section.keys.iter().map(|k| k.name))
+                )),
+                _ => Problem::new(format!("{} needs the key `{}`", self.section.words(), key.name))
+                    .help(format!("`{}`: {}", key.name, key.meaning)),
+            };
+            self.problem(match self.span {
+                Some(span) => problem.at(span),
+                None => problem,
+            });
+        }
+    }
+
+    fn report_unknown(&self) {
+        for entry in self.entries {
+            if self.section.key(&entry.key).is_none() {
+                self.problem(self.unknown(entry));
+            }
+        }
+    }
+
+    fn unknown(&self, entry: &Entry) -> Problem {
+        let name = entry.key.as_str();
+        let section = self.section;
+        let top = section.title.is_empty();
+        if let Some((_, purpose)) = LATER.iter().find(|(later, _)| top && *later == name) {
+            return Problem::new(format!("this version has no `[{name}]`"))
+                .at(entry.key_span)
+                .label("not supported by this version")
+                .help(format!("remove it: {purpose} come with a later version"));
+        }
+        let place = if top { "at the top level".to_owned() } else { format!("in {}", section.title) };
+        let problem = Problem::new(format!("unknown key {} {place}", echo(name))).at(entry.key_span);
+        let names = || section.keys.iter().map(|k| k.name);
+        let problem = match (nearest(name, names()), home(name)) {
+            (_, Some(home)) => problem.label(format!("this key belongs in {home}")),
+            (Some(near), None) => problem.label(format!("did you mean `{near}`?")),
+            (None, None) => problem,
+        };
+        if std::ptr::eq(section, &raw const super::keys::TOGGLES) {
+            return problem.help("docs/scenarios.md lists the toggles");
+        }
+        problem.help(format!("{} takes {}", section.words(), list(names())))
+    }
+}
+
+/// The section that a key of exactly this name belongs to, if it is the only one.
+fn home(name: &str) -> Option<&'static str> {
+    let mut homes = SECTIONS.iter().filter(|s| !s.title.is_empty() && s.key(name).is_some());
+    let home = homes.next()?;
+    (homes.next().is_none() || toggle::find(name).is_some()).then_some(home.title)
+}

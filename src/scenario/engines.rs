@@ -1,0 +1,119 @@
+//! `[[engine]]`: names, labels and options, checked against what the engines of this build offer.
+
+use super::cursor::Table;
+use super::diagnose::{Problem, echo, list, nearest};
+use super::tree::{Data, Entry};
+use crate::spec::{EngineSpec, Kind, Offer, OptionSpec, Settings, Value, toggle};
+
+/// The scenario's engines; at least one unless a problem was reported.
+pub fn engines(table: &Table<'_>, offers: &[Offer]) -> Vec<EngineSpec> {
+    let tables = table.tables("engine").unwrap_or_default();
+    if let (true, Some(entry)) = (tables.is_empty(), table.entry("engine")) {
+        let problem = Problem::new("there is no engine").at(entry.key_span);
+        table.problem(problem.help("leave the key out for the built-in `transformer`, or add an `[[engine]]`"));
+    }
+    let mut found: Vec<EngineSpec> = Vec::new();
+    for table in &tables {
+        let Some(spec) = engine(table, offers) else { continue };
+        if found.iter().any(|other| other.label == spec.label) {
+            let place = table.entry("label").or_else(|| table.entry("name")).map(|e| e.value.span).or(table.span);
+            let problem = Problem::new(format!("two engines are called {}", echo(&spec.label)));
+            let problem = problem.help("give each a `label` of its own, which tables and charts will show");
+            table.problem(place.map_or(problem.clone(), |span| problem.at(span)));
+        }
+        found.push(spec);
+    }
+    found
+}
+
+fn engine(table: &Table<'_>, offers: &[Offer]) -> Option<EngineSpec> {
+    let name = table.text("name").unwrap_or("transformer");
+    let label = table.text("label").unwrap_or(name);
+    let entry = table.entry("name");
+    let Some(offer) = offers.iter().find(|o| o.name == name) else {
+        let problem = Problem::new(format!("there is no engine {}", echo(name)));
+        let problem = match nearest(name, offers.iter().map(|o| o.name)) {
+            Some(near) => problem.label(format!("did you mean `{near}`?")),
+            None => problem,
+        };
+        let problem = problem.help(format!("this build has {}", list(offers.iter().map(|o| o.name))));
+        table.problem(match entry.map(|e| e.value.span).or(table.span) {
+            Some(span) => problem.at(span),
+            None => problem,
+        });
+        return None;
+    };
+    let options = options(table, offer);
+    Some(EngineSpec { name: name.to_owned(), label: label.to_owned(), options })
+}
+
+fn options(table: &Table<'_>, offer: &Offer) -> Settings {
+    let entry = table.entry("options");
+    let given: &[Entry] = match entry.map(|e| &e.value.data) {
+        None => &[],
+        Some(Data::Table(entries)) => entries,
+        Some(_) => {
+            let node = &entry.expect("it is there").value;
+            table.wrong("options", node, &format!("must be a table, not {}", node.words()));
+            return Settings::new();
+        }
+    };
+    let mut settings = Settings::new();
+    for entry in given {
+        match offer.options.iter().find(|o| o.name == entry.key) {
+            None => table.problem(unknown(entry, offer)),
+            Some(spec) => match checked(entry, spec) {
+                Ok(value) => _ = settings.insert(entry.key.clone(), value),
+                Err(problem) => table.problem(problem.help(format!("`{}`: {}", spec.name, spec.meaning))),
+            },
+        }
+    }
+    for required in offer.required.iter().filter(|r| given.iter().all(|e| e.key != **r)) {
+        let problem = Problem::new(format!("engine `{}` needs the option `{required}`", offer.name));
+        let meaning = offer.options.iter().find(|o| o.name == *required).map_or("", |o| o.meaning);
+        let place = entry.map(|e| e.key_span).or(table.entry("name").map(|e| e.value.span)).or(table.span);
+        let problem = problem.help(format!("`{required}`: {meaning}"));
+        table.problem(place.map_or(problem.clone(), |span| problem.at(span)));
+    }
+    settings
+}
+
+fn checked(entry: &Entry, spec: &OptionSpec) -> Result<Value, Problem> {
+    let key = &entry.key;
+    let node = &entry.value;
+    let value = node.as_value().filter(|v| spec.kind.admits(v));
+    let Some(value) = value else {
+        return Err(
+            Problem::new(format!("option `{key}` must be {}, not {}", spec.kind.words(), node.words())).at(node.span)
+        );
+    };
+    if let (Kind::Text, Some(text), false) = (spec.kind, value.as_text(), spec.choices.is_empty())
+        && !spec.choices.contains(&text)
+    {
+        let problem = Problem::new(format!("option `{key}` cannot be {}", echo(text))).at(node.span);
+        let problem = match nearest(text, spec.choices.iter().copied()) {
+            Some(near) => problem.label(format!("did you mean `{near}`?")),
+            None => problem,
+        };
+        return Err(problem.help(format!("it can be {}", list(spec.choices.iter().copied()).replace(" and ", " or "))));
+    }
+    if value.as_texts().is_some_and(|texts| texts.is_empty()) {
+        return Err(Problem::new(format!("option `{key}` must not be an empty list")).at(node.span));
+    }
+    Ok(value)
+}
+
+fn unknown(entry: &Entry, offer: &Offer) -> Problem {
+    let problem =
+        Problem::new(format!("engine `{}` has no option {}", offer.name, echo(&entry.key))).at(entry.key_span);
+    let near = nearest(&entry.key, offer.options.iter().map(|o| o.name));
+    let problem = match (toggle::find(&entry.key), near) {
+        (Some(_), _) => problem.label("this is a toggle: put it under [toggles]"),
+        (None, Some(near)) => problem.label(format!("did you mean `{near}`?")),
+        (None, None) => problem,
+    };
+    problem.help(match offer.options.as_slice() {
+        [] => "it takes no options".to_owned(),
+        options => format!("it takes {}", list(options.iter().map(|o| o.name))),
+    })
+}

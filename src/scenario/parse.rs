@@ -1,0 +1,255 @@
+//! From the tree to the resolved scenario, section by section.
+
+use std::path::{Path, PathBuf};
+
+use super::cursor::{Problems, Table};
+use super::diagnose::{Problem, ScenarioError, Source, echo};
+use super::keys::{MOST_PROMPT_BYTES, SCENARIO};
+use super::tree::{Data, Entry, Node};
+use super::{engines, overrides, read, toggles, tree};
+use crate::spec::{
+    Architecture, EngineSpec, Isolation, ModelSpec, Offer, PromptWorkload, RunSettings, Sampling, Scenario,
+    TelemetrySettings, Workload,
+};
+
+/// Name lengths beyond this make unwieldy folder names.
+const MOST_NAME: usize = 64;
+
+/// See [`super::from_text`].
+pub fn scenario(
+    name: &str,
+    text: &str,
+    base: &Path,
+    overrides: &[String],
+    offers: &[Offer],
+) -> Result<Scenario, ScenarioError> {
+    let mut sources = vec![Source { name: name.to_owned(), text: text.to_owned() }];
+    let problems = Problems::default();
+    let mut root = match tree::document(text) {
+        Ok(root) => root,
+        Err(problem) => return Err(ScenarioError::new(sources, vec![problem])),
+    };
+    if root.data == Data::Table(Vec::new()) && overrides.is_empty() {
+        let problem = Problem::new(format!("{name} is empty"));
+        let help = "start from a copy of scenarios/quickstart.toml; docs/scenarios.md explains every key";
+        return Err(ScenarioError::unread(problem.help(help)));
+    }
+    default_engine(&mut root);
+    for (i, given) in overrides.iter().enumerate() {
+        sources.push(overrides::source(given));
+        if let Err(problem) = overrides::apply(&mut root, given, i + 1) {
+            problems.add(problem);
+        }
+    }
+    let Data::Table(entries) = &root.data else { unreachable!("a document is a table") };
+    let table = Table::new(&SCENARIO, None, entries, &problems);
+    let mut scenario = resolve(&table, base, offers);
+    scenario.overrides = overrides.to_vec();
+    let found = problems.take();
+    if found.is_empty() { Ok(scenario) } else { Err(ScenarioError::new(sources, found)) }
+}
+
+/// A scenario without `[[engine]]` means one `transformer`. It is put into the tree, so that `--set engine.0...` works.
+fn default_engine(root: &mut Node) {
+    let span = root.span;
+    let Data::Table(entries) = &mut root.data else { return };
+    if entries.iter().all(|e| e.key != "engine") {
+        let one = Node { span, data: Data::Table(Vec::new()) };
+        let value = Node { span, data: Data::List(vec![one]) };
+        entries.push(Entry { key: "engine".to_owned(), key_span: span, value });
+    }
+}
+
+fn resolve(table: &Table<'_>, base: &Path, offers: &[Offer]) -> Scenario {
+    let engines = engines::engines(table, offers);
+    let sampling_table = table.table("sampling");
+    let toggles_table = table.table("toggles");
+    Scenario {
+        name: name(table),
+        description: table.text("description").map(str::to_owned),
+        model: model(&table.table("model"), base, &engines, offers),
+        workload: workload(&table.table("workload"), base),
+        sampling: sampling(&sampling_table),
+        run: run(&table.table("run")),
+        vary: toggles::vary(&toggles_table),
+        toggles: toggles::axes(&toggles_table, &sampling_table, &engines, offers),
+        telemetry: telemetry(&table.table("telemetry")),
+        engines,
+        overrides: Vec::new(),
+    }
+}
+
+fn name(table: &Table<'_>) -> String {
+    let Some(name) = table.text("name") else { return String::new() };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.chars().all(plain) || name.starts_with('.') || name.len() > MOST_NAME {
+        let node = &table.entry("name").expect("it was just read").value;
+        table.wrong("name", node, &format!("may not be {}", echo(name)));
+    }
+    name.to_owned()
+}
+
+fn model(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &[Offer]) -> ModelSpec {
+    match one_of(table, "path", "synthetic") {
+        Some("path") => ModelSpec::Path(model_path(table, base, engines, offers)),
+        Some(_) => synthetic(&table.table("synthetic")),
+        None => ModelSpec::Path(PathBuf::new()),
+    }
+}
+
+fn synthetic(table: &Table<'_>) -> ModelSpec {
+    ModelSpec::Synthetic {
+        arch: Architecture::from_name(table.choice("arch")).unwrap_or(Architecture::Qwen3),
+        preset: table.text("preset").unwrap_or_default().to_owned(),
+        seed: table.count("seed"),
+    }
+}
+
+/// The model's folder. Built-in engines need it to be there; what another engine makes of a name is its own affair.
+fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &[Offer]) -> PathBuf {
+    let (Some(text), Some(entry)) = (table.text("path"), table.entry("path")) else { return PathBuf::new() };
+    let path = resolve_path(text, entry, base);
+    if path.exists() {
+        return path;
+    }
+    let built_in = |e: &&EngineSpec| offers.iter().any(|o| o.name == e.name && o.built_in);
+    if engines.iter().find(built_in).is_none() {
+        return PathBuf::from(text);
+    }
+    let problem = Problem::new(format!("there is no model at {}", path.display())).at(entry.value.span);
+    table.problem(
+        problem
+            .label("no such folder")
+            .help("give a folder with config.json, safetensors and tokenizer.json, or a synthetic model:")
+            .help("`synthetic = { arch = \"qwen3\", preset = \"small\", seed = 1 }`"),
+    );
+    path
+}
+
+/// Absolute form of a path as the scenario (relative to `base`) or an override (relative to the working folder) has it.
+fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
+    let home = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let path = match (home, std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),
+        _ if entry.value.span.is_override() => PathBuf::from(text),
+        _ => base.join(text),
+    };
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn workload(table: &Table<'_>, base: &Path) -> Workload {
+    let kind = table.choice("kind");
+    if let (false, Some(entry)) = (kind == "prompt", table.entry("kind")) {
+        let problem = Problem::new(format!("this version does not run `{kind}` workloads")).at(entry.value.span);
+        table.problem(problem.label("not supported by this version").help("use `kind = \"prompt\"`"));
+    }
+    let (text, text_file) = match one_of(table, "text", "text_file") {
+        Some("text") => (table.text("text").unwrap_or_default().to_owned(), None),
+        Some(_) => prompt_file(table, base),
+        None => (String::new(), None),
+    };
+    let lengths = table.counts("lengths").unwrap_or_default();
+    let chat = table.flag("chat");
+    if let (true, Some(entry), false) = (chat, table.entry("chat"), lengths.is_empty()) {
+        let problem = Problem::new("`chat` and `lengths` do not go together").at(entry.key_span);
+        table.problem(
+            problem
+                .label("the chat template adds tokens of its own")
+                .help("exact lengths need the bare text: remove `lengths`, or `chat = true`"),
+        );
+    }
+    Workload::Prompt(PromptWorkload {
+        text,
+        text_file,
+        lengths: lengths.into_iter().filter_map(|n| u32::try_from(n).ok()).collect(),
+        chat,
+        max_tokens: table.count32("max_tokens"),
+        ignore_eos: table.flag("ignore_eos"),
+    })
+}
+
+/// The content of `text_file` and its name as given.
+fn prompt_file(table: &Table<'_>, base: &Path) -> (String, Option<String>) {
+    let (Some(name), Some(entry)) = (table.text("text_file"), table.entry("text_file")) else {
+        return (String::new(), None);
+    };
+    let path = resolve_path(name, entry, base);
+    let problem = |why: &str| {
+        Problem::new(format!("cannot read the prompt {}: {why}", echo(name)))
+            .at(entry.value.span)
+            .help(format!("looked for {}", path.display()))
+    };
+    let text = match read::text(&path, MOST_PROMPT_BYTES) {
+        Ok(text) if text.trim().is_empty() => {
+            table.problem(problem("it is empty").help("a prompt needs some text"));
+            String::new()
+        }
+        Ok(text) => text,
+        Err(why) => {
+            table.problem(problem(&why));
+            String::new()
+        }
+    };
+    (text, Some(name.to_owned()))
+}
+
+/// Which of two keys is there. Exactly one must be; one that an override set displaces the file's other one.
+fn one_of(table: &Table<'_>, a: &'static str, b: &'static str) -> Option<&'static str> {
+    let pair = (table.entry(a), table.entry(b));
+    let (first, second) = match pair {
+        (Some(_), None) => return Some(a),
+        (None, Some(_)) => return Some(b),
+        (None, None) => {
+            if let Some(span) = table.span {
+                let title = table.section.title;
+                let problem = Problem::new(format!("{title} needs one of `{a}` and `{b}`")).at(span);
+                let help = |key: &str| format!("`{key}`: {}", table.section.key(key).map_or("", |k| k.meaning));
+                table.problem(problem.help(help(a)).help(help(b)));
+            }
+            return None;
+        }
+        (Some(first), Some(second)) => (first, second),
+    };
+    match (first.value.span.is_override(), second.value.span.is_override()) {
+        (true, false) => Some(a),
+        (false, true) => Some(b),
+        _ => {
+            let later = if first.key_span.start > second.key_span.start { first } else { second };
+            let problem = Problem::new(format!("`{a}` and `{b}` exclude each other")).at(later.key_span);
+            table.problem(problem.label("remove this one or the other"));
+            None
+        }
+    }
+}
+
+fn sampling(table: &Table<'_>) -> Sampling {
+    Sampling {
+        seed: table.count("seed"),
+        temperature: table.number("temperature"),
+        top_k: table.count32("top_k"),
+        top_p: table.number("top_p"),
+        min_p: table.number("min_p"),
+        repetition_penalty: table.number("repetition_penalty"),
+        repetition_context_size: table.count("repetition_context_size"),
+    }
+}
+
+fn run(table: &Table<'_>) -> RunSettings {
+    RunSettings {
+        iterations: table.count32("iterations"),
+        warmup: table.count32("warmup"),
+        isolation: match table.choice("isolation") {
+            "cell" => Isolation::Cell,
+            "iteration" => Isolation::Iteration,
+            _ => Isolation::Run,
+        },
+        timeout_s: table.number("timeout_s"),
+        cooldown_s: table.number("cooldown_s"),
+        order_seed: table.count("order_seed"),
+        allow_mismatch: table.choices("allow_mismatch"),
+    }
+}
+
+fn telemetry(table: &Table<'_>) -> TelemetrySettings {
+    TelemetrySettings { interval_ms: table.count32("interval_ms"), gauges: table.choices("gauges") }
+}

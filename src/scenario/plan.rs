@@ -1,0 +1,233 @@
+//! The plan: every combination of engine, toggles and length, equal ones merged, in a seeded order.
+
+use rand_chacha::rand_core::Rng;
+
+use crate::rng::seeded;
+use crate::spec::toggle::{
+    self, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
+};
+use crate::spec::{Axis, Cell, Plan, Sampling, Scenario, Settings, Shape, Value, Vary, Workload, predict};
+
+/// More cells than this is a slip, not an experiment.
+pub const MOST_CELLS: usize = 1_000;
+/// Likewise for measured requests.
+pub const MOST_REQUESTS: usize = 1_000_000;
+
+/// Why a scenario cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error(
+        "the scenario makes more than {MOST_CELLS} combinations of engine, toggles and length: vary fewer toggles, \
+         or set `vary = \"one-at-a-time\"`"
+    )]
+    TooManyCells,
+    #[error(
+        "{cells} cells of {iterations} iterations each are more than {MOST_REQUESTS} requests: lower `run.iterations` \
+         or vary fewer toggles"
+    )]
+    TooManyRequests { cells: usize, iterations: u32 },
+}
+
+/// Lays out every cell and the order in which they run.
+///
+/// Combinations that are predicted to do the same work are one cell; the others are remembered in [`Cell::merged`].
+///
+/// # Errors
+/// When there are too many cells or requests.
+pub fn plan(scenario: &Scenario) -> Result<Plan, PlanError> {
+    let combinations = combinations(&scenario.toggles, scenario.vary)?;
+    let Workload::Prompt(workload) = &scenario.workload;
+    let lengths: Vec<Option<u32>> = match workload.lengths.as_slice() {
+        [] => vec![None],
+        lengths => lengths.iter().copied().map(Some).collect(),
+    };
+    let total = combinations.len().saturating_mul(lengths.len()).saturating_mul(scenario.engines.len());
+    if total > MOST_CELLS {
+        return Err(PlanError::TooManyCells);
+    }
+    let mut cells: Vec<Cell> = Vec::new();
+    for engine in 0..scenario.engines.len() as u32 {
+        for &length in &lengths {
+            let group = merged(&combinations, length, &scenario.sampling, workload.max_tokens);
+            for members in group {
+                let label = label(scenario, &combinations, &members, engine, length);
+                let id = cells.len() as u32;
+                cells.push(cell(id, label, engine, length, members, scenario, workload.max_tokens));
+            }
+        }
+    }
+    let order = order(cells.len(), scenario.run.iterations, scenario.run.order_seed)?;
+    Ok(Plan { cells, order })
+}
+
+fn cell(
+    id: u32,
+    label: String,
+    engine: u32,
+    length: Option<u32>,
+    members: Vec<Settings>,
+    scenario: &Scenario,
+    max_tokens: u32,
+) -> Cell {
+    let mut members = members.into_iter();
+    let toggles = members.next().expect("a group has at least its first member");
+    let load = toggles.iter().filter(|(name, _)| is_load(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    Cell {
+        id,
+        label,
+        engine,
+        length,
+        load,
+        sampling: applied(&scenario.sampling, &toggles),
+        predicted: predicted(&scenario.sampling, &toggles, length, max_tokens),
+        toggles,
+        merged: members.collect(),
+    }
+}
+
+fn is_load(name: &str) -> bool {
+    toggle::find(name).is_some_and(|t| t.scope == Scope::Load)
+}
+
+/// Sampling with the toggles that belong to it.
+fn applied(sampling: &Sampling, toggles: &Settings) -> Sampling {
+    let mut sampling = sampling.clone();
+    if let Some(penalty) = toggles.get(REPETITION_PENALTY).and_then(Value::as_float) {
+        sampling.repetition_penalty = penalty;
+    }
+    if let Some(size) = toggles.get(REPETITION_CONTEXT_SIZE).and_then(Value::as_count) {
+        sampling.repetition_context_size = size;
+    }
+    sampling
+}
+
+/// Nothing is predicted for a text whose length only the tokenizer knows.
+fn predicted(sampling: &Sampling, toggles: &Settings, length: Option<u32>, max_tokens: u32) -> Settings {
+    let Some(prompt_tokens) = length else { return Settings::new() };
+    predict(sampling, toggles, Shape { prompt_tokens, reused_tokens: 0, generated_tokens: max_tokens })
+}
+
+/// Every combination of toggle values, the first values first.
+fn combinations(axes: &[Axis], vary: Vary) -> Result<Vec<Settings>, PlanError> {
+    let first = |axis: &Axis| Some((axis.toggle.clone(), axis.values.first()?.clone()));
+    let centre: Settings = axes.iter().filter_map(first).collect();
+    let mut all = vec![centre];
+    for axis in axes {
+        let others = axis.values.iter().skip(1);
+        let from = if vary == Vary::All { all.len() } else { 1 };
+        if all.len().saturating_add(from.saturating_mul(others.len())) > MOST_CELLS {
+            return Err(PlanError::TooManyCells);
+        }
+        let changed: Vec<Settings> = (0..from)
+            .flat_map(|i| others.clone().map(move |value| (i, value)))
+            .map(|(i, value)| {
+                let mut settings = all[i].clone();
+                settings.insert(axis.toggle.clone(), value.clone());
+                settings
+            })
+            .collect();
+        all.extend(changed);
+    }
+    // In the file's order of values, the last toggle turning fastest.
+    let rank = |settings: &Settings| -> Vec<usize> {
+        let place = |a: &Axis| a.values.iter().position(|v| settings.get(&a.toggle) == Some(v)).unwrap_or(0);
+        axes.iter().map(place).collect()
+    };
+    if vary == Vary::All {
+        all.sort_by_key(rank);
+    }
+    Ok(all)
+}
+
+/// Groups of combinations that do the same work; each in the order of `combinations`.
+fn merged(combinations: &[Settings], length: Option<u32>, sampling: &Sampling, max_tokens: u32) -> Vec<Vec<Settings>> {
+    const PREDICTED: [&str; 4] =
+        [REPETITION_PENALTY, REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP, PREFILL_CHUNK_SIZE];
+    let mut groups: Vec<((Settings, Settings), Vec<Settings>)> = Vec::new();
+    for toggles in combinations {
+        let predicted = predicted(sampling, toggles, length, max_tokens);
+        // Toggles whose effect is predicted count by their effect, all others as they are.
+        let as_is = |name: &str| predicted.is_empty() || !PREDICTED.contains(&name);
+        let others = toggles.iter().filter(|(name, _)| as_is(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let key = (others, predicted);
+        match groups.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, members)) => members.push(toggles.clone()),
+            None => groups.push((key, vec![toggles.clone()])),
+        }
+    }
+    groups.into_iter().map(|(_, members)| members).collect()
+}
+
+/// What sets this cell apart: engine, toggles and length, as far as they differ between cells.
+///
+/// A toggle is left out where no change of it alone leads out of the cell. So two cells never have the same label.
+fn label(
+    scenario: &Scenario,
+    combinations: &[Settings],
+    members: &[Settings],
+    engine: u32,
+    length: Option<u32>,
+) -> String {
+    let mut parts = Vec::new();
+    let name = &scenario.engines[engine as usize].label;
+    if scenario.engines.len() > 1 {
+        parts.push(name.clone());
+    }
+    for axis in scenario.toggles.iter().filter(|a| a.values.len() > 1) {
+        if matters(&axis.toggle, combinations, members)
+            && let Some(value) = members[0].get(&axis.toggle)
+        {
+            parts.push(format!("{}={value}", short(&axis.toggle)));
+        }
+    }
+    let Workload::Prompt(workload) = &scenario.workload;
+    if let Some(length) = length
+        && (workload.lengths.len() > 1 || parts.is_empty())
+    {
+        parts.push(format!("len={length}"));
+    }
+    if parts.is_empty() { name.clone() } else { parts.join(" ") }
+}
+
+/// Whether a change of `toggle` alone leads from a member to a combination that is none.
+fn matters(toggle: &str, combinations: &[Settings], members: &[Settings]) -> bool {
+    let only_toggle_differs =
+        |a: &Settings, b: &Settings| a.iter().all(|(name, v)| name == toggle || b.get(name) == Some(v));
+    members
+        .iter()
+        .any(|member| combinations.iter().any(|other| only_toggle_differs(member, other) && !members.contains(other)))
+}
+
+/// Short form of a toggle's name in labels.
+#[must_use]
+pub fn short(toggle: &str) -> &str {
+    match toggle {
+        REPETITION_PENALTY => "penalty",
+        REPETITION_CONTEXT_SIZE => "context",
+        REPETITION_WINDOW_CAP => "cap",
+        PREFILL_CHUNK_SIZE => "chunk",
+        "cache_clear_chunks" => "clear_chunks",
+        "cache_clear_tokens" => "clear_tokens",
+        "kv_reuse" => "reuse",
+        "kv_cache" => "kv",
+        other => other,
+    }
+}
+
+/// For each iteration a shuffle of all cells. The shuffle is our own (Fisher-Yates), so that a seed means the same
+/// order whatever release of a library is used.
+fn order(cells: usize, iterations: u32, seed: u64) -> Result<Vec<Vec<u32>>, PlanError> {
+    if cells.saturating_mul(iterations as usize) > MOST_REQUESTS {
+        return Err(PlanError::TooManyRequests { cells, iterations });
+    }
+    let mut rng = seeded(seed, "order");
+    let mut below = |n: usize| ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize;
+    let row = |_| {
+        let mut ids: Vec<u32> = (0..cells as u32).collect();
+        for i in (1..ids.len()).rev() {
+            ids.swap(i, below(i + 1));
+        }
+        ids
+    };
+    Ok((0..iterations).map(row).collect())
+}

@@ -1,0 +1,283 @@
+//! Scenarios from text to resolved shape, and the words of what is wrong with them.
+
+use std::path::Path;
+
+use super::keys::{self, SECTIONS, Shape};
+use super::{ScenarioError, from_text, load, plan};
+use crate::spec::{
+    Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Sampling, Scenario, Settings, Value, Vary, Workload,
+};
+
+pub(super) fn offers() -> Vec<Offer> {
+    let backend =
+        OptionSpec { name: "backend", kind: Kind::Text, choices: &["candle"], meaning: "what computes the tensors" };
+    let command = OptionSpec { name: "command", kind: Kind::Texts, choices: &[], meaning: "program and arguments" };
+    let honoured = vec![
+        "repetition_penalty",
+        "repetition_context_size",
+        "repetition_window_cap",
+        "prefill_chunk_size",
+        "kv_reuse",
+        "threads",
+        "dtype",
+    ];
+    let transformer = Offer {
+        name: "transformer",
+        meaning: "the project's own engine",
+        options: vec![backend],
+        required: &[],
+        toggles: Some(honoured),
+        built_in: true,
+    };
+    let exec = Offer {
+        name: "exec",
+        meaning: "any program that speaks the protocol",
+        options: vec![command],
+        required: &["command"],
+        toggles: None,
+        built_in: false,
+    };
+    vec![transformer, exec]
+}
+
+/// The least that a scenario says, with `rest` behind it.
+fn least(rest: &str) -> String {
+    format!(
+        "name = \"t\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\" }}\n[workload]\ntext = \"hello\"\n{rest}"
+    )
+}
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Scenario, ScenarioError> {
+    let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
+    from_text("t.toml", text, Path::new("/nowhere"), &overrides, &offers())
+}
+
+fn good(text: &str, overrides: &[&str]) -> Scenario {
+    parse(text, overrides).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn bad(text: &str, overrides: &[&str]) -> String {
+    parse(text, overrides).expect_err("a problem was expected").to_string()
+}
+
+fn planned(text: &str) -> Plan {
+    plan(&good(text, &[])).unwrap()
+}
+
+fn labels(plan: &Plan) -> Vec<&str> {
+    plan.cells.iter().map(|c| c.label.as_str()).collect()
+}
+
+#[test]
+fn every_default_is_filled_in() {
+    let scenario = good(&least(""), &[]);
+    assert_eq!(scenario.engines.len(), 1);
+    assert_eq!(scenario.engines[0].name, "transformer");
+    assert_eq!(scenario.engines[0].label, "transformer");
+    assert!(matches!(&scenario.model, ModelSpec::Synthetic { preset, seed: 1, .. } if preset == "tiny"));
+    assert_eq!(scenario.sampling, Sampling::default());
+    assert_eq!((scenario.run.iterations, scenario.run.warmup), (10, 1));
+    assert_eq!((scenario.run.timeout_s, scenario.run.isolation), (600.0, Isolation::Run));
+    assert_eq!((scenario.telemetry.interval_ms, scenario.telemetry.gauges.len()), (50, 2));
+    assert_eq!((scenario.vary, scenario.toggles.len()), (Vary::All, 0));
+    let Workload::Prompt(workload) = &scenario.workload;
+    assert_eq!((workload.max_tokens, workload.ignore_eos, workload.chat), (128, false, false));
+}
+
+/// A key that the table lists and the parser does not read would be taken silently.
+#[test]
+fn the_parser_reads_every_key_of_the_table() {
+    for section in SECTIONS {
+        for key in section.keys {
+            let date = "1979-05-27";
+            let text = match section.title {
+                "" if key.name == "engine" => "engine = 1979-05-27\n".to_owned(),
+                "" => format!("{} = {date}\n", key.name),
+                "[model] synthetic" => format!("[model]\nsynthetic = {{ {} = {date} }}\n", key.name),
+                title => format!("{title}\n{} = {date}\n", key.name),
+            };
+            let text = if section.title == "[workload]" || section.title.is_empty() {
+                text
+            } else {
+                format!("{text}[workload]\ntext = \"a\"\n")
+            };
+            let error = parse(&text, &[]).expect_err("a date is never right");
+            let found = error.problems().iter().any(|p| p.title.contains(key.name) && p.title.contains("a date"));
+            assert!(found, "{} `{}` is not read:\n{error}", section.words(), key.name);
+        }
+    }
+}
+
+#[test]
+fn defaults_of_the_table_are_what_the_parser_makes_of_them() {
+    assert_eq!(keys::ARCHITECTURES, crate::spec::Architecture::ALL.map(crate::spec::Architecture::name));
+    for section in SECTIONS {
+        for key in section.keys.iter().filter(|k| !k.default.is_empty()) {
+            let value: toml::Table = format!("x = {}", key.default).parse().expect("a default is TOML");
+            let fits = match key.shape {
+                Shape::Text | Shape::Choice(_) => value["x"].is_str(),
+                Shape::Flag => value["x"].is_bool(),
+                Shape::Count { .. } => value["x"].is_integer(),
+                Shape::Number { .. } => value["x"].is_float(),
+                Shape::Choices(_) => value["x"].is_array(),
+                _ => false,
+            };
+            assert!(fits, "{} = {}", key.name, key.default);
+        }
+    }
+}
+
+#[test]
+fn overrides_reach_every_kind_of_key() {
+    let text = least("[run]\niterations = 3\n[[engine]]\nname = \"exec\"\noptions = { command = [\"a\"] }\n");
+    let set = [
+        "run.iterations=4",
+        "workload.lengths=[64,128]",
+        "toggles.prefill_chunk_size=[16,512]",
+        "toggles.kv_cache=rotating:512",
+        "engine.0.options.command=['b', 'c d']",
+        "engine.0.label=other one",
+        "\"sampling\".seed = 7",
+        "model.path=some/where",
+    ];
+    let scenario = good(&text, &set);
+    assert_eq!(scenario.run.iterations, 4);
+    assert_eq!(scenario.overrides, set);
+    assert_eq!(scenario.sampling.seed, 7);
+    assert_eq!(scenario.engines[0].label, "other one");
+    assert_eq!(scenario.engines[0].options["command"].as_texts().unwrap(), ["b", "c d"]);
+    assert_eq!(scenario.toggles[1].values, [Value::from("rotating:512")]);
+    let Workload::Prompt(workload) = &scenario.workload;
+    assert_eq!(workload.lengths, [64, 128]);
+    assert!(matches!(&scenario.model, ModelSpec::Path(p) if p == Path::new("some/where")), "{:?}", scenario.model);
+    let plain = good(&least(""), &["engine.0.options.backend=candle"]);
+    assert_eq!(plain.engines[0].options["backend"], Value::from("candle"));
+}
+
+#[test]
+fn cells_that_do_the_same_work_are_merged_and_remembered() {
+    let plan = planned(&least(
+        "lengths = [512, 2048]\nmax_tokens = 64\n[sampling]\nrepetition_penalty = 1.1\nrepetition_context_size = 0\n\
+         [toggles]\nrepetition_window_cap = [0, 768]\nprefill_chunk_size = [512, 2048]\n",
+    ));
+    assert_eq!(
+        labels(&plan),
+        [
+            "len=512",
+            "cap=0 chunk=512 len=2048",
+            "cap=0 chunk=2048 len=2048",
+            "cap=768 chunk=512 len=2048",
+            "cap=768 chunk=2048 len=2048"
+        ]
+    );
+    assert_eq!(plan.cells[0].merged.len(), 3);
+    assert_eq!(plan.cells[0].predicted["repetition_window"], Value::Int(575));
+    assert_eq!(plan.cells[3].predicted["repetition_window"], Value::Int(768));
+    assert_eq!(plan.requests(), 50);
+    for (i, cell) in plan.cells.iter().enumerate() {
+        assert_eq!(cell.id as usize, i);
+    }
+}
+
+#[test]
+fn settings_whose_effect_nobody_predicts_stay_apart() {
+    let unknown_length = planned(&least("[toggles]\nprefill_chunk_size = [512, 2048]\n"));
+    assert_eq!(labels(&unknown_length), ["chunk=512", "chunk=2048"]);
+    assert!(unknown_length.cells[0].predicted.is_empty());
+    let load = planned(&least("lengths = [64]\n[toggles]\ndtype = [\"f32\", \"q8_0\"]\nthreads = 2\n"));
+    assert_eq!(labels(&load), ["dtype=f32", "dtype=q8_0"]);
+    assert_eq!(load.cells[1].load, Settings::from([("dtype".into(), "q8_0".into()), ("threads".into(), 2_u32.into())]));
+    assert_eq!(labels(&planned(&least("lengths = [64]\n"))), ["len=64"]);
+    assert_eq!(labels(&planned(&least(""))), ["transformer"]);
+}
+
+#[test]
+fn toggles_of_sampling_are_applied_to_the_cell() {
+    let plan =
+        planned(&least("lengths = [64]\n[toggles]\nrepetition_penalty = [1, 1.5]\nrepetition_context_size = 8\n"));
+    assert_eq!(labels(&plan), ["penalty=1", "penalty=1.5"]);
+    assert_eq!(plan.cells[1].sampling.repetition_penalty, 1.5);
+    assert_eq!(plan.cells[1].sampling.repetition_context_size, 8);
+}
+
+#[test]
+fn one_at_a_time_is_a_star() {
+    let text = least(
+        "lengths = [4096]\n[sampling]\nrepetition_penalty = 1.1\nrepetition_context_size = 0\n\
+         [toggles]\nvary = \"one-at-a-time\"\nprefill_chunk_size = [512, 1024, 2048]\nrepetition_window_cap = [0, 64]\n",
+    );
+    assert_eq!(labels(&planned(&text)), ["chunk=512 cap=0", "chunk=1024", "chunk=2048", "cap=64"]);
+}
+
+#[test]
+fn the_order_is_seeded_and_every_row_has_every_cell() {
+    let text = |seed: u32| least(&format!("lengths = [1,2,3,4,5,6,7,8]\n[run]\norder_seed = {seed}\n"));
+    let (a, again, b) = (planned(&text(1)), planned(&text(1)), planned(&text(2)));
+    assert_eq!(a.order, again.order);
+    assert_ne!(a.order, b.order);
+    assert_eq!(a.order.len(), 10);
+    for row in &a.order {
+        let mut ids = row.clone();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..8).collect::<Vec<u32>>());
+    }
+    assert!(a.order.iter().any(|row| *row != a.order[0]), "every iteration has an order of its own");
+    // The stream is part of what a seed means: a change here changes recorded plans.
+    assert_eq!(a.order[0], [5, 7, 6, 4, 3, 1, 2, 0]);
+}
+
+#[test]
+fn too_many_cells_or_requests_are_refused() {
+    let many: Vec<String> = (1..=1001).map(|n| n.to_string()).collect();
+    let error = plan(&good(&least(&format!("lengths = [{}]\n", many.join(","))), &[])).unwrap_err();
+    assert!(error.to_string().contains("1000 combinations"), "{error}");
+    let text = least(&format!("lengths = [{}]\n[run]\niterations = 10000\n", many[..200].join(",")));
+    assert!(plan(&good(&text, &[])).unwrap_err().to_string().contains("run.iterations"));
+}
+
+#[test]
+fn files_that_cannot_be_read_say_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let why = |name: &str| load(&path(name), &[], &offers()).unwrap_err().to_string();
+    assert!(why("gone.toml").contains("no such file"));
+    assert!(why("").contains("folder"));
+    fs_err::write(path("empty.toml"), "").unwrap();
+    assert!(why("empty.toml").contains("is empty"));
+    fs_err::write(path("latin.toml"), b"name = \"t\"\ndescription = \"caf\xe9\"").unwrap();
+    assert!(why("latin.toml").contains("not UTF-8 text: line 2"), "{}", why("latin.toml"));
+    fs_err::write(path("huge.toml"), vec![b'x'; 10 << 20]).unwrap();
+    assert!(why("huge.toml").contains("bigger than 1.00 MiB"));
+    fs_err::write(path("scene.toml"), "").unwrap();
+    assert!(why("scen.toml").contains("scene.toml?"), "{}", why("scen.toml"));
+    let text = least("");
+    fs_err::write(path("bom.toml"), format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+    assert_eq!(load(&path("bom.toml"), &[], &offers()).unwrap(), good(&text, &[]));
+}
+
+#[test]
+fn prompt_files_are_read_beside_the_scenario() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("s.toml");
+    fs_err::write(dir.path().join("p.txt"), "a prompt").unwrap();
+    fs_err::write(&scenario, least("").replace("text = \"hello\"", "text_file = \"p.txt\"")).unwrap();
+    let Workload::Prompt(workload) = load(&scenario, &[], &offers()).unwrap().workload;
+    assert_eq!((workload.text.as_str(), workload.text_file.as_deref()), ("a prompt", Some("p.txt")));
+    fs_err::write(dir.path().join("p.txt"), b"\xff\xfe").unwrap();
+    assert!(load(&scenario, &[], &offers()).unwrap_err().to_string().contains("not UTF-8"));
+    fs_err::remove_file(dir.path().join("p.txt")).unwrap();
+    assert!(load(&scenario, &[], &offers()).unwrap_err().to_string().contains("no such file"));
+}
+
+#[test]
+fn deep_nesting_is_refused_and_does_not_overflow() {
+    for deep in [
+        format!("x = {}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        format!("x = {}", "{a=".repeat(100_000)),
+        format!("[{}]", "a.".repeat(100_000) + "a"),
+        format!("{} = 1", "a.".repeat(100_000) + "a"),
+    ] {
+        assert!(bad(&deep, &[]).contains("not valid TOML"));
+    }
+    bad(&least(""), &[&format!("{}a=1", "a.".repeat(50_000)), &format!("a={}", "[".repeat(100_000))]);
+}

@@ -1,0 +1,87 @@
+//! `[toggles]`: what is held and what is varied, checked against the toggles' table and the engines.
+
+use super::cursor::Table;
+use super::diagnose::{Problem, list};
+use super::keys::{Shape, VARY, most};
+use super::tree::{Data, Entry, Node};
+use crate::spec::toggle::ToggleSpec;
+use crate::spec::{Axis, EngineSpec, Kind, Offer, Value, Vary};
+
+pub fn vary(table: &Table<'_>) -> Vary {
+    match table.choice(VARY) {
+        "one-at-a-time" => Vary::OneAtATime,
+        _ => Vary::All,
+    }
+}
+
+/// The toggles that are set or varied, in the order of the file.
+pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], offers: &[Offer]) -> Vec<Axis> {
+    let mut axes = Vec::new();
+    for entry in table.entries() {
+        let Some(Shape::Toggle(spec)) = table.section.key(&entry.key).map(|k| k.shape) else { continue };
+        let values = values(table, entry, spec);
+        honoured(table, entry, engines, offers);
+        if sampling.section.key(spec.name).is_some() && sampling.entry(spec.name).is_some() {
+            let problem = Problem::new(format!("`{}` is set in [sampling] and in [toggles]", spec.name));
+            table.problem(problem.at(entry.key_span).label("remove one of the two"));
+        }
+        if !values.is_empty() {
+            axes.push(Axis { toggle: spec.name.to_owned(), values });
+        }
+    }
+    axes
+}
+
+fn values(table: &Table<'_>, entry: &Entry, spec: &'static ToggleSpec) -> Vec<Value> {
+    match &entry.value.data {
+        Data::List(items) if items.is_empty() => {
+            table.wrong(spec.name, &entry.value, "has no value in its list: give at least one, or leave the key out");
+            Vec::new()
+        }
+        Data::List(items) => table.different(spec.name, items, |node| value(table, node, spec)),
+        _ => value(table, &entry.value, spec).into_iter().collect(),
+    }
+}
+
+fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Option<Value> {
+    let Some(value) = node.as_value() else {
+        table.wrong(spec.name, node, &format!("must be {}, not {}", spec.kind.words(), node.words()));
+        return None;
+    };
+    // 1 and 1.0 are one value of a toggle that takes any number.
+    let value = match (spec.kind, value) {
+        (Kind::Float, Value::Int(n)) => Value::Float(n as f64),
+        (_, value) => value,
+    };
+    if let Err(why) = spec.check(&value) {
+        table.wrong(spec.name, node, &why);
+        return None;
+    }
+    if value.as_float().is_some_and(|number| number > most(spec)) {
+        table.wrong(spec.name, node, &format!("must be at most {}, not {value}", most(spec)));
+        return None;
+    }
+    Some(value)
+}
+
+/// Every engine of the scenario must honour a toggle that is set: a setting without effect would be compared.
+fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &[Offer]) {
+    for engine in engines {
+        let Some(offer) = offers.iter().find(|o| o.name == engine.name) else { continue };
+        let Some(honoured) = &offer.toggles else { continue };
+        if honoured.contains(&entry.key.as_str()) {
+            continue;
+        }
+        let problem = Problem::new(format!("engine `{}` does not honour `{}`", engine.label, entry.key));
+        let known = match honoured.as_slice() {
+            [] => "no toggle".to_owned(),
+            names => list(names.iter().copied()),
+        };
+        table.problem(
+            problem
+                .at(entry.key_span)
+                .label("it would have no effect")
+                .help(format!("remove it; `{}` honours {known}", engine.label)),
+        );
+    }
+}
