@@ -13,6 +13,9 @@ pub const VERSION: Version = Version { major: 1, minor: 0 };
 /// Longest line either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
 
+/// Most tokens one request may ask for; their ids and stamps fit a line.
+pub const MAX_TOKENS: u32 = 1 << 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Version {
     pub major: u32,
@@ -60,6 +63,23 @@ pub enum ToHost {
     Cancel { request: u64 },
     /// Unload and exit. Answered by `done`.
     Close,
+}
+
+impl ToHost {
+    /// The values of `type` that this version knows.
+    pub const TYPES: [&'static str; 11] = [
+        "hello",
+        "ping",
+        "open",
+        "generate",
+        "reset",
+        "clear_cache",
+        "memory",
+        "profile_start",
+        "profile_stop",
+        "cancel",
+        "close",
+    ];
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
