@@ -1,10 +1,20 @@
 //! What a run leaves on disk. Everything after it is a pure function of these files.
 
+pub mod csv;
+mod error;
+mod field;
+pub mod manifest;
+mod read;
 pub mod schema;
+mod store;
+mod table;
 
+pub use error::RecordError;
+pub use read::read;
 pub use schema::{
     FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, RequestRow, SpanRow, Status, TelemetryRow, TokenRow,
 };
+pub use store::{Iteration, Store};
 
 /// A whole run, read back: committed iterations only.
 #[derive(Debug, Clone, PartialEq)]

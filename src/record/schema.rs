@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::plan::Plan;
 use crate::spec::scenario::Scenario;
 use crate::spec::{FinishReason, Phase, Receipt, Settings};
+pub use crate::spec::{GaugeInfo, GitState, Machine, TelemetryRow};
 
 /// Major version of the record; a reader refuses a newer one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -25,6 +26,22 @@ pub enum Status {
     Failed,
     /// An external cause, or a measurement that cannot be trusted (stamps, effective settings).
     Invalid,
+}
+
+impl Status {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Failed => "failed",
+            Status::Invalid => "invalid",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Status::Ok, Status::Failed, Status::Invalid].into_iter().find(|status| status.name() == name)
+    }
 }
 
 /// One request: a row of `requests.csv`. An iteration is committed by these rows.
@@ -115,60 +132,12 @@ pub struct SpanRow {
     pub end_ns: u64,
 }
 
-/// A row of `telemetry.csv`: one sample of all gauges.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TelemetryRow {
-    pub t_ns: u64,
-    /// Host whose process the process gauges looked at; `None` between hosts.
-    pub host: Option<u32>,
-    /// One value a gauge, in the order of [`Manifest::gauges`]; `None` where not measured.
-    pub values: Vec<Option<f64>>,
-}
-
-/// One telemetry series that the run records.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct GaugeInfo {
-    /// Column name, unit included: `rss_bytes`, `process_cpu_percent`.
-    pub name: String,
-    pub unit: String,
-    pub source: String,
-    /// Why it is not there, where it is not; such a column stays empty.
-    pub absent: Option<String>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishState {
     Running,
     Interrupted,
     Finished,
-}
-
-/// The machine the run was made on. Absent where the system does not say.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Machine {
-    pub os: String,
-    pub kernel: Option<String>,
-    pub arch: String,
-    pub cpu: Option<String>,
-    pub physical_cores: Option<u32>,
-    pub logical_cores: Option<u32>,
-    pub memory_bytes: Option<u64>,
-    pub accelerator: Option<String>,
-    pub virtual_machine: Option<bool>,
-    pub governor: Option<String>,
-    pub power_source: Option<String>,
-    /// One-minute load average when the run began.
-    pub load_at_start: Option<f64>,
-    /// CPU features that matter for arithmetic, such as `avx512f`.
-    pub cpu_features: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct GitState {
-    pub commit: String,
-    pub dirty: bool,
 }
 
 /// A host process of the run.

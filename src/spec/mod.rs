@@ -3,22 +3,26 @@
 pub mod effective;
 pub mod engine;
 pub mod error;
+pub mod machine;
 pub mod model;
 pub mod plan;
 pub mod protocol;
 pub mod receipt;
 pub mod request;
 pub mod scenario;
+pub mod telemetry;
 pub mod toggle;
 pub mod value;
 
 pub use effective::{Shape, predict};
 pub use engine::{EngineSpec, Offer, OptionSpec};
 pub use error::{EngineError, ErrorKind};
+pub use machine::{GitState, Machine};
 pub use model::{Architecture, ModelIdentity, ModelSpec};
 pub use plan::{Cell, Plan};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
 pub use request::{Completion, EngineMemory, FinishReason, Message, Phase, Prompt, Request, Sampling, Span};
 pub use scenario::{Axis, Isolation, PromptWorkload, RunSettings, Scenario, TelemetrySettings, Vary, Workload};
+pub use telemetry::{GaugeInfo, TelemetryRow};
 pub use toggle::{Scope, ToggleSpec};
 pub use value::{Kind, Settings, Value};

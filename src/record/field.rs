@@ -1,0 +1,230 @@
+//! One field of a CSV row as text. A row is one line: line breaks inside texts are escaped.
+
+use crate::spec::{FinishReason, Phase, Value};
+
+use super::schema::Status;
+
+/// A type that stands in a column. Empty text is "not measured".
+pub(super) trait Field: Sized {
+    /// Appends the text to `out`.
+    fn write(&self, out: &mut String);
+    /// # Errors
+    /// What is wrong with the text, for a message that already names file, line and column.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+macro_rules! whole_numbers {
+    ($($ty:ty),*) => {$(
+        impl Field for $ty {
+            fn write(&self, out: &mut String) {
+                use std::fmt::Write;
+                write!(out, "{self}").expect("writing to a String cannot fail");
+            }
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!("{text:?} is not a whole number from 0 to {}", <$ty>::MAX))
+            }
+        }
+    )*};
+}
+whole_numbers!(u32, u64);
+
+impl Field for f64 {
+    /// Shortest text that reads back to the same number; nothing for what is not finite, because nothing measures that.
+    fn write(&self, out: &mut String) {
+        use std::fmt::Write;
+        if self.is_finite() {
+            write!(out, "{self}").expect("writing to a String cannot fail");
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| format!("{text:?} is not a number"))
+    }
+}
+
+impl Field for bool {
+    fn write(&self, out: &mut String) {
+        out.push_str(if *self { "true" } else { "false" });
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+    }
+}
+
+impl Field for String {
+    fn write(&self, out: &mut String) {
+        for c in self.chars() {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\\' => out.push_str("\\\\"),
+                c => out.push(c),
+            }
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let mut plain = String::with_capacity(text.len());
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '\\' => plain.push(match chars.next() {
+                    Some('n') => '\n',
+                    Some('r') => '\r',
+                    Some('\\') => '\\',
+                    _ => return Err(format!("{text:?} has a backslash without n, r or another one after it")),
+                }),
+                c => plain.push(c),
+            }
+        }
+        Ok(plain)
+    }
+}
+
+impl Field for Status {
+    fn write(&self, out: &mut String) {
+        out.push_str(self.name());
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        Status::from_name(text).ok_or_else(|| format!("{text:?} is none of ok, failed, invalid"))
+    }
+}
+
+impl Field for FinishReason {
+    fn write(&self, out: &mut String) {
+        out.push_str(self.name());
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        const ALL: [FinishReason; 4] =
+            [FinishReason::Stop, FinishReason::Length, FinishReason::Cancelled, FinishReason::Error];
+        ALL.into_iter()
+            .find(|reason| reason.name() == text)
+            .ok_or_else(|| format!("{text:?} is none of stop, length, cancelled, error"))
+    }
+}
+
+impl Field for Phase {
+    fn write(&self, out: &mut String) {
+        out.push_str(self.name());
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        Phase::from_name(text)
+            .ok_or_else(|| format!("{text:?} is none of the phases {}", Phase::ALL.map(Phase::name).join(", ")))
+    }
+}
+
+/// A setting: the plain value; a text that would read as something else stands in JSON quotes.
+impl Field for Value {
+    fn write(&self, out: &mut String) {
+        match self {
+            Value::Float(n) if !n.is_finite() => {}
+            Value::Text(text) if reads_as_itself(text) => out.push_str(text),
+            other => out.push_str(&serde_json::to_string(other).expect("a setting is plain data")),
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        // Not through serde_json, whose numbers may be off in the last place.
+        if let Ok(n) = text.parse() {
+            return Ok(Value::Int(n));
+        }
+        match serde_json::from_str::<serde_json::Value>(text) {
+            Err(_) => Ok(Value::Text(text.to_owned())),
+            Ok(serde_json::Value::Number(_)) => f64::read(text).map(Value::Float),
+            Ok(json) => serde_json::from_value(json).map_err(|_| format!("{text:?} is not a setting")),
+        }
+    }
+}
+
+fn reads_as_itself(text: &str) -> bool {
+    !text.is_empty()
+        && !text.contains(|c: char| c.is_control())
+        && matches!(Value::read(text), Ok(Value::Text(read)) if read == text)
+}
+
+impl<T: Field> Field for Option<T> {
+    fn write(&self, out: &mut String) {
+        if let Some(value) = self {
+            value.write(out);
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { T::read(text).map(Some) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn round<T: Field>(value: &T) -> T {
+        let mut text = String::new();
+        value.write(&mut text);
+        assert!(!text.contains(['\n', '\r']), "{text:?} is more than one line");
+        T::read(&text).unwrap()
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int),
+            prop::num::f64::NORMAL.prop_map(Value::Float),
+            any::<String>().prop_map(Value::Text),
+            prop_oneof![
+                Just("5"),
+                Just("-0"),
+                Just("+5"),
+                Just("1e3"),
+                Just("true"),
+                Just("null"),
+                Just("{}"),
+                Just("\"a\""),
+                Just(" 7")
+            ]
+            .prop_map(Value::from),
+            prop::collection::vec(any::<String>().prop_map(Value::Text), 0..4).prop_map(Value::List),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(text: String, n: u64, x in prop::num::f64::ANY, value in any_value()) {
+            prop_assert_eq!(round(&text), text);
+            prop_assert_eq!(round(&Some(n)), Some(n));
+            prop_assert_eq!(round(&Some(x)), Some(x).filter(|x| x.is_finite()));
+            prop_assert_eq!(round(&value), value);
+        }
+    }
+
+    #[test]
+    fn settings_look_as_people_write_them() {
+        let text = |value: Value| {
+            let mut out = String::new();
+            value.write(&mut out);
+            out
+        };
+        assert_eq!(text("rotating:512".into()), "rotating:512");
+        assert_eq!(text(1.0.into()), "1.0");
+        assert_eq!(text(768_u64.into()), "768");
+        assert_eq!(text("768".into()), "\"768\"");
+        assert_eq!(text(false.into()), "false");
+    }
+
+    #[test]
+    fn bad_text_is_refused_in_words() {
+        assert!(u32::read("-1").unwrap_err().contains("whole number"));
+        assert!(u32::read("4294967296").is_err());
+        assert!(f64::read("inf").is_err());
+        assert!(Value::read("{\"a\":1}").is_err());
+        assert!(Status::read("fine").unwrap_err().contains("invalid"));
+        assert!(String::read("a\\b").is_err());
+        assert!(Phase::read("decoed").unwrap_err().contains("decode"));
+    }
+}

@@ -1,0 +1,196 @@
+//! Reads a record back: the committed iterations, nothing else.
+//!
+//! `requests.csv` says which iterations there are and how many rows of the other files belong to each. Those files are
+//! synced before it, so after a kill they hold at least that much, and what they hold beyond it is ignored. Should one
+//! hold less (a disk that lied, a file cut by hand), the record ends before the iteration whose rows are not all there,
+//! and a warning says so.
+
+use std::path::Path;
+
+use super::csv::{self, Commit, RequestReader, SpanReader, TelemetryReader, TokenReader};
+use super::error::RecordError;
+use super::table::{Line, Table};
+use super::{Manifest, Record, RequestRow, manifest};
+
+/// Lengths in bytes of the committed part of the files, headers included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lengths {
+    pub tokens: u64,
+    pub spans: u64,
+    pub telemetry: u64,
+    pub requests: u64,
+}
+
+/// Reads the record in `dir`.
+///
+/// # Errors
+/// A file that is missing or cannot be read, a newer schema, a value that is not what its column holds; each names the
+/// file, and the line and column where there is one.
+pub fn read(dir: &Path) -> Result<Record, RecordError> {
+    load(dir).map(|(record, _)| record)
+}
+
+pub(super) fn load(dir: &Path) -> Result<(Record, Lengths), RecordError> {
+    let manifest = manifest::read(dir)?;
+    let requests = Requests::read(dir)?;
+
+    let mut table = Table::open(dir.join(csv::TOKENS))?;
+    let reader = TokenReader::new(table.columns());
+    let tokens = Side::read(
+        &mut table,
+        &requests,
+        |c| c.token_rows,
+        |line| {
+            let row = reader.row(line)?;
+            Ok((Some((row.request, row.index)), row))
+        },
+    )?;
+
+    let mut table = Table::open(dir.join(csv::SPANS))?;
+    let reader = SpanReader::new(table.columns());
+    let spans = Side::read(
+        &mut table,
+        &requests,
+        |c| c.span_rows,
+        |line| {
+            let row = reader.row(line)?;
+            Ok((Some((row.request, 0)), row))
+        },
+    )?;
+
+    let mut table = Table::open(dir.join(csv::TELEMETRY))?;
+    let reader = TelemetryReader::new(table.columns(), &manifest.gauges);
+    let telemetry = Side::read(&mut table, &requests, |c| c.telemetry_rows, |line| Ok((None, reader.row(line)?)))?;
+
+    Ok(assemble(manifest, requests, tokens, spans, telemetry))
+}
+
+fn assemble(
+    mut manifest: Manifest,
+    mut requests: Requests,
+    mut tokens: Side<super::TokenRow>,
+    mut spans: Side<super::SpanRow>,
+    mut telemetry: Side<super::TelemetryRow>,
+) -> (Record, Lengths) {
+    let told = requests.commits.len();
+    let whole = [tokens.ends.len(), spans.ends.len(), telemetry.ends.len()].into_iter().fold(told, usize::min);
+    if whole < told {
+        let short: Vec<&str> =
+            [(csv::TOKENS, tokens.ends.len()), (csv::SPANS, spans.ends.len()), (csv::TELEMETRY, telemetry.ends.len())]
+                .into_iter()
+                .filter(|(_, ends)| *ends < told)
+                .map(|(name, _)| name)
+                .collect();
+        manifest.warnings.push(format!(
+            "{} of {told} recorded iterations left out: {} is shorter than {} says",
+            told - whole,
+            short.join(" and "),
+            csv::REQUESTS
+        ));
+    }
+    let (rows, bytes) = requests.commits.get(whole.wrapping_sub(1)).copied().unwrap_or((0, requests.header_bytes));
+    requests.rows.truncate(rows);
+    let lengths = Lengths {
+        tokens: tokens.cut(whole),
+        spans: spans.cut(whole),
+        telemetry: telemetry.cut(whole),
+        requests: bytes,
+    };
+    let record = Record {
+        manifest,
+        requests: requests.rows.into_iter().map(|(row, _)| row).collect(),
+        tokens: tokens.rows,
+        spans: spans.rows,
+        telemetry: telemetry.rows,
+    };
+    (record, lengths)
+}
+
+/// `requests.csv` as far as it commits.
+struct Requests {
+    rows: Vec<(RequestRow, Commit)>,
+    header_bytes: u64,
+    /// For each committed iteration the number of rows up to its end, and the bytes.
+    commits: Vec<(usize, u64)>,
+}
+
+impl Requests {
+    fn read(dir: &Path) -> Result<Self, RecordError> {
+        let mut table = Table::open(dir.join(csv::REQUESTS))?;
+        let reader = RequestReader::new(table.columns());
+        let mut requests = Self { rows: Vec::new(), header_bytes: table.read_bytes(), commits: Vec::new() };
+        while let Some(line) = table.next()? {
+            let (row, commit) = reader.row(&line)?;
+            requests.check(&row, commit, &line)?;
+            requests.rows.push((row, commit));
+            if commit.rows_left == 0 {
+                requests.commits.push((requests.rows.len(), table.read_bytes()));
+            }
+        }
+        let committed = requests.commits.last().map_or(0, |(rows, _)| *rows);
+        requests.rows.truncate(committed);
+        Ok(requests)
+    }
+
+    fn check(&self, row: &RequestRow, commit: Commit, line: &Line<'_>) -> Result<(), RecordError> {
+        let Some((last, last_commit)) = self.rows.last() else { return Ok(()) };
+        if row.request <= last.request {
+            return Err(line.error("request", format!("{} does not come after {}", row.request, last.request)));
+        }
+        if last_commit.rows_left > 0 && commit.rows_left != last_commit.rows_left - 1 {
+            let expected = last_commit.rows_left - 1;
+            return Err(line.error("rows_left", format!("{} where {expected} must follow", commit.rows_left)));
+        }
+        Ok(())
+    }
+}
+
+/// A file whose rows belong to requests.
+struct Side<T> {
+    rows: Vec<T>,
+    header_bytes: u64,
+    /// For each iteration that is whole in this file the number of rows up to its end, and the bytes.
+    ends: Vec<(usize, u64)>,
+}
+
+impl<T> Side<T> {
+    /// Reads as many rows as `requests` says. `parse` gives the row, and for rows of a request its number and index
+    /// (0 where rows of a request are not numbered through).
+    fn read(
+        table: &mut Table,
+        requests: &Requests,
+        count: impl Fn(&Commit) -> u64,
+        parse: impl Fn(&Line<'_>) -> Result<(Option<(u64, u32)>, T), RecordError>,
+    ) -> Result<Self, RecordError> {
+        // A row has at least four bytes: bounds what a wrong count can make us reserve.
+        let told = requests.rows.iter().fold(0_u64, |sum, (_, commit)| sum.saturating_add(count(commit)));
+        let capacity = told.min(table.whole_bytes() / 4) as usize;
+        let mut side = Self { rows: Vec::with_capacity(capacity), header_bytes: table.read_bytes(), ends: Vec::new() };
+        for (request, commit) in &requests.rows {
+            for index in 0..count(commit) {
+                let Some(line) = table.next()? else { return Ok(side) };
+                let (of, row) = parse(&line)?;
+                if let Some((found, at)) = of
+                    && (found != request.request || at != 0 && u64::from(at) != index)
+                {
+                    let expected = request.request;
+                    return Err(line.row_error(format!(
+                        "row {at} of request {found} where row {index} of request {expected} belongs"
+                    )));
+                }
+                side.rows.push(row);
+            }
+            if commit.rows_left == 0 {
+                side.ends.push((side.rows.len(), table.read_bytes()));
+            }
+        }
+        Ok(side)
+    }
+
+    /// Drops what comes after the first `iterations`; the bytes up to there.
+    fn cut(&mut self, iterations: usize) -> u64 {
+        let (rows, bytes) = self.ends.get(iterations.wrapping_sub(1)).copied().unwrap_or((0, self.header_bytes));
+        self.rows.truncate(rows);
+        bytes
+    }
+}

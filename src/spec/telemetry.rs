@@ -1,0 +1,25 @@
+//! One telemetry series, and one sample of all of them: what the sampler gives and the record keeps.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A row of `telemetry.csv`: one sample of all gauges.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetryRow {
+    pub t_ns: u64,
+    /// Host whose process the process gauges looked at; `None` between hosts.
+    pub host: Option<u32>,
+    /// One value a gauge, in the order of the run's gauges; `None` where not measured.
+    pub values: Vec<Option<f64>>,
+}
+
+/// One telemetry series that the run records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GaugeInfo {
+    /// Column name, unit included: `rss_bytes`, `process_cpu_percent`.
+    pub name: String,
+    pub unit: String,
+    pub source: String,
+    /// Why it is not there, where it is not; such a column stays empty.
+    pub absent: Option<String>,
+}
