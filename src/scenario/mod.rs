@@ -11,6 +11,7 @@ mod overrides;
 mod parse;
 mod plan;
 mod read;
+mod schema;
 mod toggles;
 mod tree;
 
@@ -20,7 +21,9 @@ mod tests;
 use std::path::Path;
 
 pub use diagnose::{Problem, ScenarioError};
+pub use keys::PRESETS;
 pub use plan::{PlanError, plan};
+pub use schema::schema;
 
 use crate::spec::{Offer, Scenario};
 
