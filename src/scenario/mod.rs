@@ -7,6 +7,7 @@ mod cursor;
 mod diagnose;
 mod engines;
 mod keys;
+mod outline;
 mod overrides;
 mod parse;
 mod plan;
@@ -22,7 +23,8 @@ use std::path::Path;
 
 pub use diagnose::{Problem, ScenarioError};
 pub use keys::PRESETS;
-pub use plan::{PlanError, plan};
+pub use outline::{Merge, Outline, outline};
+pub use plan::{PlanError, plan, short};
 pub use schema::schema;
 
 use crate::spec::{Offer, Scenario};
