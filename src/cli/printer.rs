@@ -61,12 +61,7 @@ impl Printer {
 
     /// An error on stderr, with its causes.
     pub fn error(&self, error: &anyhow::Error) {
-        // A scenario's diagnostic has colours of its own, and the caret must stay under its column.
-        let text = match error.downcast_ref::<crate::scenario::ScenarioError>() {
-            Some(scenario) => scenario.styled(),
-            None => format!("{error:#}"),
-        };
-        let _ = writeln!(anstream::stderr(), "\x1b[31merror\x1b[0m: {text}");
+        let _ = writeln!(anstream::stderr(), "\x1b[31merror\x1b[0m: {error:#}");
     }
 
     /// Whether a progress bar may be drawn.

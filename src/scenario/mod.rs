@@ -7,12 +7,10 @@ mod cursor;
 mod diagnose;
 mod engines;
 mod keys;
-mod outline;
 mod overrides;
 mod parse;
 mod plan;
 mod read;
-mod schema;
 mod toggles;
 mod tree;
 
@@ -22,10 +20,7 @@ mod tests;
 use std::path::Path;
 
 pub use diagnose::{Problem, ScenarioError};
-pub use keys::PRESETS;
-pub use outline::{Merge, Outline, outline};
-pub use plan::{PlanError, plan, short};
-pub use schema::schema;
+pub use plan::{PlanError, plan};
 
 use crate::spec::{Offer, Scenario};
 
