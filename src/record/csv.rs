@@ -7,8 +7,8 @@ use super::error::RecordError;
 use super::field::Field;
 use super::schema::{RequestRow, SpanRow, TelemetryRow, TokenRow};
 use super::table::{Columns, Line};
-use crate::spec::effective::EFFECTIVE;
-use crate::spec::{GaugeInfo, Settings};
+use crate::spec::effective::{EFFECTIVE, EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
+use crate::spec::{GaugeInfo, Settings, toggle};
 
 pub const REQUESTS: &str = "requests.csv";
 pub const TOKENS: &str = "tokens.csv";
@@ -166,7 +166,7 @@ impl Encoder {
     }
 
     pub fn bytes(self) -> Vec<u8> {
-        self.writer.into_inner().ok().expect(IN_MEMORY)
+        self.writer.into_inner().expect(IN_MEMORY)
     }
 
     pub fn request(&mut self, row: &RequestRow, commit: &Commit) {
@@ -232,8 +232,21 @@ pub(super) fn headers(gauges: &[GaugeInfo]) -> [(&'static str, Vec<u8>); 4] {
 #[must_use]
 pub fn request_column_names() -> Vec<String> {
     let fixed = REQUEST_COLUMNS.iter().chain(COMMIT_COLUMNS).map(|c| c.name.to_owned());
-    let effective = EFFECTIVE.iter().map(|name| format!("{EFFECTIVE_PREFIX}{name}"));
-    fixed.chain(effective).chain([EFFECTIVE_OTHER.to_owned()]).collect()
+    fixed.chain(effective_columns().into_iter().map(|(name, _)| name)).collect()
+}
+
+/// Columns of effective settings in `requests.csv`, in order, each with its meaning.
+#[must_use]
+pub fn effective_columns() -> Vec<(String, String)> {
+    let own = EFFECTIVE.iter().map(|name| {
+        let meaning = match *name {
+            EFFECTIVE_WINDOW => "tokens the penalty looked at when the last token was sampled; 0 = off",
+            EFFECTIVE_CHUNK => "tokens in the largest prefill forward pass",
+            toggle => toggle::find(toggle).map_or("", |toggle| toggle.meaning),
+        };
+        (format!("{EFFECTIVE_PREFIX}{name}"), meaning.to_owned())
+    });
+    own.chain([(EFFECTIVE_OTHER.to_owned(), "JSON object of further effective settings".to_owned())]).collect()
 }
 
 /// Where the columns of `requests.csv` stand in a given file.

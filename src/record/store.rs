@@ -154,6 +154,9 @@ impl Store {
 
     /// Checks that the rows belong together; how each request binds the others.
     fn check(&self, iteration: &Iteration) -> Result<Vec<Commit>, String> {
+        if iteration.requests.is_empty() {
+            return Err("an iteration without requests".to_owned());
+        }
         let mut last = self.last_request;
         for row in &iteration.requests {
             if last.is_some_and(|last| row.request <= last) {
@@ -184,8 +187,9 @@ impl Store {
         if iteration.telemetry.iter().any(|row| row.values.len() != gauges) {
             return Err(format!("a telemetry row has not one value for each of the {gauges} gauges"));
         }
-        let Some(commit) = commits.last_mut() else { return Err("an iteration without requests".to_owned()) };
-        commit.telemetry_rows = iteration.telemetry.len() as u64;
+        if let Some(commit) = commits.last_mut() {
+            commit.telemetry_rows = iteration.telemetry.len() as u64;
+        }
         Ok(commits)
     }
 

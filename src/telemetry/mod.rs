@@ -20,7 +20,23 @@ pub use git::git_state;
 pub use sampler::{Sampler, SamplerStats};
 
 /// Groups of gauges that a scenario may name.
-pub const GROUPS: &[&str] = &["cpu", "memory"];
+pub const GROUPS: [&str; 2] = ["cpu", "memory"];
+
+/// What each gauge says, in one sentence.
+const MEANINGS: &[(&str, &str)] = &[
+    ("process_cpu_percent", "CPU time of the host process, in percent of one core"),
+    ("system_cpu_percent", "share of all cores that is busy, 0 to 100"),
+    ("rss_bytes", "resident memory of the host process"),
+    ("rss_anon_bytes", "of this, anonymous memory"),
+    ("rss_file_bytes", "of this, pages backed by files"),
+    ("available_memory_bytes", "memory that programs can still get without swapping"),
+];
+
+/// What the gauge of that name says.
+#[must_use]
+pub fn meaning(gauge: &str) -> Option<&'static str> {
+    MEANINGS.iter().find(|(name, _)| *name == gauge).map(|(_, meaning)| *meaning)
+}
 
 /// Something that is read at each sample and feeds one or several gauges.
 pub trait Source: Send {
