@@ -10,8 +10,6 @@ mod engines;
 mod host;
 mod man;
 mod model;
-mod outcome;
-mod progress;
 mod report;
 mod run;
 mod schema;

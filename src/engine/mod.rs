@@ -4,6 +4,7 @@ pub mod exec;
 pub mod models;
 pub mod recorder;
 pub mod synthetic;
+pub mod transformer;
 
 use crate::spec::{Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings};
 
@@ -44,7 +45,7 @@ pub trait Engine: Sync {
 /// Every engine this build has, in the order `auto` and `inferometer engines` list them.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Engine] {
-    &[&exec::Exec]
+    &[&transformer::Transformer, &exec::Exec]
 }
 
 /// The engine of that name.

@@ -1,0 +1,148 @@
+//! Causal attention over the cache: no copy of keys or values, none repeated for the query heads that share them.
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+use rayon::prelude::*;
+
+use super::cache::Cache;
+use super::{failed, kernels, tensor, with_values};
+use crate::engine::Result;
+use crate::engine::transformer::backend::LayerCache;
+use crate::spec::EngineError;
+
+/// Scores of a block of queries take about this many values.
+const SCORES: usize = 1 << 22;
+const FEWEST_QUERIES: usize = 8;
+const MOST_QUERIES: usize = 256;
+/// One position's attention is shared between threads from this many key values on.
+const PARALLEL_FROM: usize = 1 << 16;
+
+/// Attention of queries [T, heads, d], the last T positions of the cache: [T, heads * d].
+pub fn attend(queries: &Tensor, cache: &Cache) -> Result<Tensor> {
+    let (count, heads, d) = queries.dims3().map_err(failed)?;
+    let Some((keys, values)) = cache.tensors().filter(|_| cache.len() >= count) else {
+        return Err(EngineError::internal("attention needs the queries' own positions in the cache"));
+    };
+    if count == 1 {
+        return one(queries, keys, values, cache.len());
+    }
+    let start = cache.len() - count;
+    let per_block = (SCORES / (heads * cache.len())).clamp(FEWEST_QUERIES, MOST_QUERIES);
+    let mut blocks = Vec::with_capacity(count.div_ceil(per_block));
+    for first in (0..count).step_by(per_block) {
+        let here = per_block.min(count - first);
+        let seen = start + first + here;
+        let block = queries
+            .narrow(0, first, here)
+            .and_then(|queries| block(&queries, &keys.narrow(1, 0, seen)?, &values.narrow(1, 0, seen)?))
+            .and_then(|out| out.reshape((here, heads * d)))
+            .map_err(failed)?;
+        blocks.push(block);
+    }
+    if blocks.len() == 1 { Ok(blocks.remove(0)) } else { Tensor::cat(&blocks, 0).map_err(failed) }
+}
+
+/// Several positions: queries [T, heads, d] over keys and values [kv_heads, n, d], of which the last T are the queries'
+/// own: [T, heads, d].
+fn block(queries: &Tensor, keys: &Tensor, values: &Tensor) -> candle_core::Result<Tensor> {
+    let (count, heads, d) = queries.dims3()?;
+    let (kv_heads, seen, _) = keys.dims3()?;
+    // Query heads that share a key/value head follow one another: their rows become one matrix.
+    let queries = queries.transpose(0, 1)?.contiguous()?.reshape((kv_heads, heads / kv_heads * count, d))?;
+    let scores = queries.matmul(&keys.t()?)?;
+    scores.inplace_op1(&CausalSoftmax { count, seen, scale: 1.0 / (d as f32).sqrt() })?;
+    scores.matmul(values)?.reshape((heads, count, d))?.transpose(0, 1)?.contiguous()
+}
+
+/// Softmax over rows of `seen` scores; row r belongs to the query `r % count` of the last `count` positions.
+struct CausalSoftmax {
+    count: usize,
+    seen: usize,
+    scale: f32,
+}
+
+impl InplaceOp1 for CausalSoftmax {
+    fn name(&self) -> &'static str {
+        "causal-softmax"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("scores should be f32 and lie in one piece");
+        };
+        let Self { count, seen, scale } = *self;
+        kernels::rows(&mut values[start..end], seen, |at, row| {
+            kernels::softmax_row(row, seen - count + at % count + 1, scale);
+        });
+        Ok(())
+    }
+}
+
+/// One position: queries [1, heads, d] over the first `len` keys and values of [kv_heads, room, d]: [1, heads * d].
+fn one(queries: &Tensor, keys: &Tensor, values: &Tensor, len: usize) -> Result<Tensor> {
+    let (_, heads, d) = queries.dims3().map_err(failed)?;
+    let (kv_heads, room, _) = keys.dims3().map_err(failed)?;
+    let group = heads / kv_heads;
+    let mut out = vec![0.0; heads * d];
+    let mut scores = vec![0.0; heads * len];
+    with_values(queries, |queries| {
+        with_values(keys, |keys| {
+            with_values(values, |values| {
+                let head = |(at, (out, scores)): (usize, (&mut [f32], &mut [f32]))| {
+                    let held = at * room * d..(at * room + len) * d;
+                    let queries = &queries[at * group * d..][..group * d];
+                    kernels::attend_one(queries, &keys[held.clone()], &values[held], d, scores, out);
+                };
+                if kv_heads * len * d < PARALLEL_FROM {
+                    out.chunks_mut(group * d).zip(scores.chunks_mut(group * len)).enumerate().for_each(head);
+                } else {
+                    let outs = out.par_chunks_mut(group * d);
+                    outs.zip(scores.par_chunks_mut(group * len)).enumerate().for_each(head);
+                }
+            })
+        })
+    })???;
+    tensor(out, (1, heads * d))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn wave(count: usize, f: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * f).sin()).collect()
+    }
+
+    /// A block of positions must give what each gives alone, seeing only the cache up to itself.
+    #[test]
+    fn many_positions_attend_as_each_alone() {
+        let (heads, kv_heads, d, total) = (4, 2, 8, 70);
+        let make = |heads: usize, f: f32| {
+            Tensor::from_vec(wave(total * heads * d, f), (total, heads, d), &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (make(heads, 0.37), make(kv_heads, 0.73), make(kv_heads, 1.3));
+        let by_head = |x: Tensor| x.transpose(0, 1).unwrap().contiguous().unwrap();
+        let mut one_by_one = Vec::new();
+        let mut cache = Cache::new(kv_heads, d);
+        for at in 0..total {
+            let here = |x: &Tensor| by_head(x.narrow(0, at, 1).unwrap());
+            cache.append(&here(&k), &here(&v)).unwrap();
+            let out = attend(&q.narrow(0, at, 1).unwrap(), &cache).unwrap();
+            one_by_one.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        }
+        for parts in [vec![total], vec![1, 3, 2, total - 6], vec![33, 37]] {
+            let mut cache = Cache::new(kv_heads, d);
+            let mut together = Vec::new();
+            let mut at = 0;
+            for count in parts {
+                let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());
+                cache.append(&here(&k), &here(&v)).unwrap();
+                let out = attend(&q.narrow(0, at, count).unwrap(), &cache).unwrap();
+                together.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                at += count;
+            }
+            let worst = one_by_one.iter().zip(&together).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{worst}");
+        }
+    }
+}

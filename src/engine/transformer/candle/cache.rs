@@ -1,0 +1,157 @@
+//! Keys and values of one layer: two tensors [kv_heads, room, head_dim] that grow in steps.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::failed;
+use crate::engine::Result;
+use crate::engine::transformer::backend::LayerCache;
+
+/// Room grows by multiples of this many positions.
+pub const STEP: usize = 256;
+
+#[derive(Debug)]
+pub struct Cache {
+    /// Keys and values, each [kv_heads, room, head_dim]; positions from `len` on mean nothing.
+    tensors: Option<(Tensor, Tensor)>,
+    kv_heads: usize,
+    head_dim: usize,
+    len: usize,
+}
+
+impl Cache {
+    #[must_use]
+    pub fn new(kv_heads: usize, head_dim: usize) -> Self {
+        Self { tensors: None, kv_heads, head_dim, len: 0 }
+    }
+
+    /// Positions that fit without growing.
+    fn room(&self) -> usize {
+        self.tensors.as_ref().map_or(0, |(keys, _)| keys.dims()[1])
+    }
+
+    /// Writes keys and values [kv_heads, T, head_dim] behind what is held; nothing that is held moves unless the room
+    /// is used up.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
+        let count = keys.dim(1).map_err(failed)?;
+        self.reserve(self.len + count)?;
+        let (held_keys, held_values) = self.tensors.as_ref().expect("room was just made");
+        held_keys.slice_set(keys, 1, self.len).map_err(failed)?;
+        held_values.slice_set(values, 1, self.len).map_err(failed)?;
+        self.len += count;
+        Ok(())
+    }
+
+    /// Keys and values with all their room: [kv_heads, room, head_dim]. `None` before the first append.
+    #[must_use]
+    pub fn tensors(&self) -> Option<&(Tensor, Tensor)> {
+        self.tensors.as_ref()
+    }
+}
+
+impl LayerCache for Cache {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    fn reserve(&mut self, len: usize) -> Result<()> {
+        if len <= self.room() {
+            return Ok(());
+        }
+        let room = len.next_multiple_of(STEP);
+        // Zeroed memory is mapped when first written, so room that is never used costs address space only.
+        let empty = || Tensor::zeros((self.kv_heads, room, self.head_dim), DType::F32, &Device::Cpu).map_err(failed);
+        let (keys, values) = (empty()?, empty()?);
+        if let (Some((old_keys, old_values)), 1..) = (&self.tensors, self.len) {
+            for (new, old) in [(&keys, old_keys), (&values, old_values)] {
+                let held = old.narrow(1, 0, self.len).and_then(|t| t.contiguous()).map_err(failed)?;
+                new.slice_set(&held, 1, 0).map_err(failed)?;
+            }
+        }
+        self.tensors = Some((keys, values));
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        2 * (self.kv_heads * self.room() * self.head_dim * size_of::<f32>()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEADS: usize = 2;
+    const DIM: usize = 4;
+
+    /// Keys [HEADS, count, DIM] whose values name position and head; the values are their negatives.
+    fn entries(from: usize, count: usize) -> (Tensor, Tensor) {
+        let mut data = Vec::new();
+        for head in 0..HEADS {
+            for at in from..from + count {
+                data.extend((0..DIM).map(|i| (head * 1_000_000 + at * 10 + i) as f32));
+            }
+        }
+        let keys = Tensor::from_vec(data, (HEADS, count, DIM), &Device::Cpu).unwrap();
+        (keys.clone(), keys.neg().unwrap())
+    }
+
+    fn content(cache: &Cache) -> (Vec<f32>, Vec<f32>) {
+        let read = |t: &Tensor| t.narrow(1, 0, cache.len()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        cache.tensors().map_or_else(Default::default, |(k, v)| (read(k), read(v)))
+    }
+
+    proptest! {
+        /// Against a plain list of positions: whatever the order of appends and truncations, what is held is what a list
+        /// would hold.
+        #[test]
+        fn holds_what_a_list_would(steps in prop::collection::vec((1usize..300, 0usize..700, any::<bool>()), 1..8)) {
+            let mut cache = Cache::new(HEADS, DIM);
+            let mut list: Vec<usize> = Vec::new();
+            let mut next = 0;
+            for (count, keep, cut) in steps {
+                let (keys, values) = entries(next, count);
+                cache.append(&keys, &values).unwrap();
+                list.extend(next..next + count);
+                next += count;
+                if cut {
+                    cache.truncate(keep);
+                    list.truncate(keep);
+                }
+            }
+            prop_assert_eq!(cache.len(), list.len());
+            let want: Vec<f32> = (0..HEADS)
+                .flat_map(|h| list.iter().flat_map(move |at| (0..DIM).map(move |i| (h * 1_000_000 + at * 10 + i) as f32)))
+                .collect();
+            let (keys, values) = content(&cache);
+            prop_assert_eq!(&keys, &want);
+            prop_assert_eq!(values, want.iter().map(|x| -x).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn room_grows_in_steps_and_an_append_inside_it_moves_nothing() {
+        let mut cache = Cache::new(HEADS, DIM);
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
+        let (keys, values) = entries(0, 3);
+        cache.append(&keys, &values).unwrap();
+        assert_eq!(cache.room(), STEP);
+        assert_eq!(cache.bytes(), (2 * HEADS * STEP * DIM * 4) as u64);
+        let before = cache.tensors().unwrap().0.id();
+        let (keys, values) = entries(3, STEP - 3);
+        cache.append(&keys, &values).unwrap();
+        assert_eq!(cache.tensors().unwrap().0.id(), before);
+        let (keys, values) = entries(STEP, 1);
+        cache.append(&keys, &values).unwrap();
+        assert_eq!((cache.room(), cache.len()), (2 * STEP, STEP + 1));
+        cache.truncate(0);
+        assert_eq!((cache.room(), cache.len()), (2 * STEP, 0));
+    }
+}

@@ -1,0 +1,234 @@
+//! The element-wise and row-wise arithmetic on the CPU, in f32.
+//!
+//! Bodies are written so that the compiler turns them into vector code, and compiled a second time for AVX2 where
+//! the processor has it: a portable build of the program then still uses it.
+
+use rayon::prelude::*;
+
+/// Work below this many values stays on the calling thread: handing it over costs more.
+const PARALLEL_FROM: usize = 1 << 15;
+/// Accumulators of a sum: independent, so that they fill vector registers.
+const LANES: usize = 16;
+
+/// Compiles a function for the baseline and for AVX2 with FMA, and calls the better one.
+macro_rules! for_this_cpu {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) $body:block) => {
+        $(#[$doc])*
+        #[inline]
+        $vis fn $name($($arg: $ty),*) {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) {
+                    body($($arg),*)
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: the features it is compiled for were just found.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+
+/// Calls `f` with each row of `out` and its number, on several threads where that pays.
+pub fn rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    if out.len() < PARALLEL_FROM {
+        out.chunks_mut(width).enumerate().for_each(|(at, row)| f(at, row));
+    } else {
+        let at_once = (PARALLEL_FROM / 4 / width).max(1);
+        out.par_chunks_mut(width).with_min_len(at_once).enumerate().for_each(|(at, row)| f(at, row));
+    }
+}
+
+/// e^x within 2 ulp for -87 <= x <= 88, and the value at the nearer end outside. Branch-free, so that loops over it
+/// become vector code. Method: Cody-Waite reduction and a polynomial (S. Moshier, Cephes `expf`).
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds to an integer
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5e-1;
+    let p = p * r * r + r + 1.0;
+    let power = f32::from_bits(
+        ((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32).wrapping_add(127) << 23) as u32,
+    );
+    p * power
+}
+
+#[inline(always)]
+fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for i in 0..LANES {
+            lanes[i] += a[i] * b[i];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0] + rest
+}
+
+for_this_cpu! {
+    /// out = x / sqrt(mean(x^2) + eps) * scale, a row.
+    pub fn rms_norm_row(x: &[f32], scale: &[f32], eps: f32, out: &mut [f32]) {
+        let mean = sum_of_products(x, x) / x.len() as f32;
+        let factor = 1.0 / (mean + eps).sqrt();
+        for ((out, x), scale) in out.iter_mut().zip(x).zip(scale) {
+            *out = x * factor * scale;
+        }
+    }
+}
+
+for_this_cpu! {
+    /// Turns each pair (i, i + n) of a head of 2 n values by its angle.
+    pub fn rotate_head(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
+        let n = cos.len();
+        let (x1, x2) = x.split_at(n);
+        let (out1, out2) = out.split_at_mut(n);
+        for i in 0..n {
+            out1[i] = x1[i] * cos[i] - x2[i] * sin[i];
+            out2[i] = x2[i] * cos[i] + x1[i] * sin[i];
+        }
+    }
+}
+
+for_this_cpu! {
+    /// out = silu(gate) * up, a row of [gate, up].
+    pub fn gate_row(x: &[f32], out: &mut [f32]) {
+        let (gate, up) = x.split_at(out.len());
+        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            *out = gate / (1.0 + exp(-gate)) * up;
+        }
+    }
+}
+
+for_this_cpu! {
+    /// Softmax of `scale` times the first `valid` values, in place; the others become 0.
+    pub fn softmax_row(row: &mut [f32], valid: usize, scale: f32) {
+        let (seen, hidden) = row.split_at_mut(valid);
+        let highest = seen.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+        for x in seen.iter_mut() {
+            *x = exp((*x - highest) * scale);
+        }
+        // A sum of ones times values, in lanes: a plain sum is one long chain of additions.
+        let (blocks, rest) = seen.as_chunks::<LANES>();
+        let mut lanes = [0f32; LANES];
+        for block in blocks {
+            for i in 0..LANES {
+                lanes[i] += block[i];
+            }
+        }
+        let sum: f32 = lanes.iter().sum::<f32>() + rest.iter().sum::<f32>();
+        let factor = 1.0 / sum;
+        for x in seen.iter_mut() {
+            *x *= factor;
+        }
+        hidden.fill(0.0);
+    }
+}
+
+for_this_cpu! {
+    /// Attention of one position: the query heads `queries` [group, d] that share one key/value head, over its keys and
+    /// values [n, d] each. `scores` is room for [group, n]. `out` is [group, d].
+    pub fn attend_one(queries: &[f32], keys: &[f32], values: &[f32], d: usize, scores: &mut [f32], out: &mut [f32]) {
+        let n = keys.len() / d;
+        let scale = 1.0 / (d as f32).sqrt();
+        for (at, key) in keys.chunks_exact(d).enumerate() {
+            for (head, query) in queries.chunks_exact(d).enumerate() {
+                scores[head * n + at] = sum_of_products(query, key);
+            }
+        }
+        for row in scores.chunks_exact_mut(n) {
+            softmax_row(row, n, scale);
+        }
+        out.fill(0.0);
+        for (at, value) in values.chunks_exact(d).enumerate() {
+            for (head, out) in out.chunks_exact_mut(d).enumerate() {
+                let weight = scores[head * n + at];
+                for (out, value) in out.iter_mut().zip(value) {
+                    *out += weight * value;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_exact_to_two_units_in_the_last_place() {
+        for i in -87_000..88_000 {
+            let x = i as f32 / 1000.0;
+            let want = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - want).abs() / want;
+            assert!(error < 2.0 * f64::from(f32::EPSILON), "exp({x}): {error}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(-1e30) < 1e-37 && exp(f32::NEG_INFINITY) < 1e-37);
+        assert!(exp(1e30).is_finite());
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_hides_the_rest() {
+        for n in [1, 3, 16, 17, 100] {
+            let mut row: Vec<f32> = (0..n + 5).map(|i| (i as f32 * 1.7).sin() * 30.0).collect();
+            let want: Vec<f64> = row[..n].iter().map(|x| (f64::from(*x) * 0.5).exp()).collect();
+            let total: f64 = want.iter().sum();
+            softmax_row(&mut row, n, 0.5);
+            for (got, want) in row.iter().zip(&want) {
+                assert!((f64::from(*got) - want / total).abs() < 1e-6);
+            }
+            assert_eq!(row[n..], [0.0; 5]);
+        }
+    }
+
+    #[test]
+    fn rows_are_numbered_alike_on_one_thread_and_on_many() {
+        for count in [3, 10_000] {
+            let mut out = vec![0.0; count * 8];
+            rows(&mut out, 8, |at, row| row.fill(at as f32));
+            assert!(out.chunks(8).enumerate().all(|(at, row)| row.iter().all(|x| *x == at as f32)));
+        }
+    }
+
+    #[test]
+    fn one_position_attends_like_the_formula() {
+        let (d, n, group) = (20, 7, 3);
+        let wave = |count: usize, f: f32| (0..count).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
+        let (q, k, v) = (wave(group * d, 0.3), wave(n * d, 0.7), wave(n * d, 1.1));
+        let mut out = vec![0.0; group * d];
+        attend_one(&q, &k, &v, d, &mut vec![0.0; group * n], &mut out);
+        for head in 0..group {
+            let dot = |at: usize| (0..d).map(|i| f64::from(q[head * d + i]) * f64::from(k[at * d + i])).sum::<f64>();
+            let weights: Vec<f64> = (0..n).map(|at| (dot(at) / (d as f64).sqrt()).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for i in 0..d {
+                let want: f64 = (0..n).map(|at| weights[at] / total * f64::from(v[at * d + i])).sum();
+                assert!((f64::from(out[head * d + i]) - want).abs() < 1e-5);
+            }
+        }
+    }
+}

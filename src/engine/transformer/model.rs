@@ -1,0 +1,262 @@
+//! The forward pass of Llama and Qwen3, written once for every backend.
+//!
+//! Sources: Touvron et al., "LLaMA" (2023); Qwen team, "Qwen3 Technical Report" (2025): pre-normalized blocks, rotary
+//! positions, grouped-query attention, SwiGLU feed-forward; Qwen3 also normalizes each query and key head.
+
+use super::backend::{Backend, Held, LayerCache};
+use super::config::Config;
+use super::rope::frequencies;
+use super::weights::{Expected, HostTensor, WeightFolder};
+use crate::engine::Result;
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const FINAL_NORM: &str = "model.norm.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Every tensor that a model of this shape has.
+#[must_use]
+pub fn expected(config: &Config) -> Vec<Expected> {
+    let mut list = vec![tensor(EMBEDDING, &[config.vocabulary, config.hidden]), tensor(FINAL_NORM, &[config.hidden])];
+    if !config.tied {
+        list.push(tensor(HEAD, &[config.vocabulary, config.hidden]));
+    }
+    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    for layer in 0..config.layers {
+        let mut add = |part: &str, shape: &[usize]| list.push(tensor(&in_layer(layer, part), shape));
+        add("input_layernorm", &[config.hidden]);
+        add("self_attn.q_proj", &[queries, config.hidden]);
+        add("self_attn.k_proj", &[keys, config.hidden]);
+        add("self_attn.v_proj", &[keys, config.hidden]);
+        add("self_attn.o_proj", &[config.hidden, queries]);
+        if config.normalizes_heads() {
+            add("self_attn.q_norm", &[config.head_dim]);
+            add("self_attn.k_norm", &[config.head_dim]);
+        }
+        add("post_attention_layernorm", &[config.hidden]);
+        add("mlp.gate_proj", &[config.intermediate, config.hidden]);
+        add("mlp.up_proj", &[config.intermediate, config.hidden]);
+        add("mlp.down_proj", &[config.hidden, config.intermediate]);
+    }
+    list
+}
+
+/// A tied model's file may hold the output projection all the same; it must then equal the embedding.
+#[must_use]
+pub fn optional(config: &Config) -> Vec<Expected> {
+    if config.tied { vec![tensor(HEAD, &[config.vocabulary, config.hidden])] } else { Vec::new() }
+}
+
+fn tensor(name: &str, shape: &[usize]) -> Expected {
+    Expected { name: name.to_owned(), shape: shape.to_vec() }
+}
+
+fn in_layer(layer: usize, part: &str) -> String {
+    format!("model.layers.{layer}.{part}.weight")
+}
+
+/// A loaded model.
+pub struct Model<B: Backend> {
+    pub backend: B,
+    pub config: Config,
+    embedding: B::Embedding,
+    layers: Vec<Layer<B>>,
+    norm: B::Norm,
+    head: B::Linear,
+    /// Radians per position of each pair of a head.
+    frequencies: Vec<f64>,
+}
+
+struct Layer<B: Backend> {
+    input_norm: B::Norm,
+    /// Queries, keys and values, stacked.
+    qkv: B::Linear,
+    q_norm: Option<B::Norm>,
+    k_norm: Option<B::Norm>,
+    output: B::Linear,
+    post_norm: B::Norm,
+    /// Gate and up, stacked.
+    gate_up: B::Linear,
+    down: B::Linear,
+}
+
+impl<B: Backend> Model<B> {
+    /// Hands every tensor to the backend. `weights` has been checked against [`expected`].
+    ///
+    /// # Errors
+    /// When a file cannot be read, a tied head differs from the embedding, or the backend cannot hold a tensor.
+    pub fn load(mut backend: B, config: Config, weights: &WeightFolder) -> Result<Self> {
+        let table = weights.read(EMBEDDING)?;
+        if config.tied && weights.has(HEAD) {
+            check_tied(&table, &weights.read(HEAD)?)?;
+        }
+        let embedding = backend.embedding(table)?;
+        let head = if config.tied { backend.tied(&embedding)? } else { backend.linear(vec![weights.read(HEAD)?])? };
+        let layers =
+            (0..config.layers).map(|at| Layer::load(&mut backend, &config, weights, at)).collect::<Result<_>>()?;
+        let norm = backend.norm(weights.read(FINAL_NORM)?, config.norm_eps)?;
+        let frequencies = frequencies(config.head_dim, config.rope_theta, config.rope_scaling.as_ref());
+        Ok(Self { backend, config, embedding, layers, norm, head, frequencies })
+    }
+
+    /// An empty cache for this model.
+    ///
+    /// # Errors
+    /// When the backend has no memory for it.
+    pub fn cache(&self) -> Result<KvCache<B>> {
+        let layers = (0..self.config.layers)
+            .map(|_| self.backend.cache(self.config.kv_heads, self.config.head_dim))
+            .collect::<Result<_>>()?;
+        Ok(KvCache { layers, tokens: Vec::new() })
+    }
+
+    /// Runs `ids` behind what the cache holds and puts their keys and values into it: the logits after the last of
+    /// them, [1, vocabulary].
+    ///
+    /// # Errors
+    /// When the backend fails; the cache is then undefined and must be cleared.
+    pub fn forward(&self, ids: &[u32], cache: &mut KvCache<B>) -> Result<B::Tensor> {
+        let x = self.backend.last(&self.hidden(ids, cache)?)?;
+        let x = self.backend.rms_norm(&x, &self.norm)?;
+        self.backend.apply(&x, &self.head)
+    }
+
+    /// As [`Model::forward`], without logits: a prefill chunk that others follow.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn fill(&self, ids: &[u32], cache: &mut KvCache<B>) -> Result<()> {
+        let x = self.hidden(ids, cache)?;
+        self.backend.finish(&x)
+    }
+
+    fn hidden(&self, ids: &[u32], cache: &mut KvCache<B>) -> Result<B::Tensor> {
+        let start = cache.len();
+        let positions = self.backend.positions(&self.frequencies, start, ids.len())?;
+        let mut x = self.backend.embed(&self.embedding, ids)?;
+        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+            x = layer.forward(&self.backend, &self.config, x, &positions, cache)?;
+        }
+        cache.tokens.truncate(start);
+        cache.tokens.extend_from_slice(ids);
+        Ok(x)
+    }
+
+    /// What the backend says of the weights.
+    pub fn held(&self) -> &Held {
+        self.backend.held()
+    }
+}
+
+impl<B: Backend> Layer<B> {
+    fn load(backend: &mut B, config: &Config, weights: &WeightFolder, at: usize) -> Result<Self> {
+        let read = |part: &str| weights.read(&in_layer(at, part));
+        let all = |parts: &[&str]| parts.iter().map(|part| read(part)).collect::<Result<Vec<_>>>();
+        let eps = config.norm_eps;
+        let mut head_norm = |part: &str| {
+            if config.normalizes_heads() { Ok(Some(backend.norm(read(part)?, eps)?)) } else { Ok(None) }
+        };
+        Ok(Self {
+            q_norm: head_norm("self_attn.q_norm")?,
+            k_norm: head_norm("self_attn.k_norm")?,
+            input_norm: backend.norm(read("input_layernorm")?, eps)?,
+            qkv: backend.linear(all(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?)?,
+            output: backend.linear(all(&["self_attn.o_proj"])?)?,
+            post_norm: backend.norm(read("post_attention_layernorm")?, eps)?,
+            gate_up: backend.linear(all(&["mlp.gate_proj", "mlp.up_proj"])?)?,
+            down: backend.linear(all(&["mlp.down_proj"])?)?,
+        })
+    }
+
+    fn forward(
+        &self,
+        on: &B,
+        config: &Config,
+        x: B::Tensor,
+        positions: &B::Positions,
+        cache: &mut B::Cache,
+    ) -> Result<B::Tensor> {
+        let attended = self.attention(on, config, &on.rms_norm(&x, &self.input_norm)?, positions, cache)?;
+        let x = on.add(&x, &attended)?;
+        let inside = on.gate(&on.apply(&on.rms_norm(&x, &self.post_norm)?, &self.gate_up)?)?;
+        on.add(&x, &on.apply(&inside, &self.down)?)
+    }
+
+    fn attention(
+        &self,
+        on: &B,
+        config: &Config,
+        x: &B::Tensor,
+        positions: &B::Positions,
+        cache: &mut B::Cache,
+    ) -> Result<B::Tensor> {
+        let Config { heads, kv_heads, head_dim, .. } = *config;
+        let (keys_at, values_at) = (heads * head_dim, (heads + kv_heads) * head_dim);
+        let qkv = on.apply(x, &self.qkv)?;
+        let mut queries = on.heads(&qkv, 0, heads, head_dim)?;
+        let mut keys = on.heads(&qkv, keys_at, kv_heads, head_dim)?;
+        let values = on.heads(&qkv, values_at, kv_heads, head_dim)?;
+        if let Some(norm) = &self.q_norm {
+            queries = on.rms_norm(&queries, norm)?;
+        }
+        if let Some(norm) = &self.k_norm {
+            keys = on.rms_norm(&keys, norm)?;
+        }
+        on.append(cache, &on.rotate(&keys, positions)?, &values)?;
+        on.apply(&on.attend(&on.rotate(&queries, positions)?, cache)?, &self.output)
+    }
+}
+
+fn check_tied(table: &HostTensor, head: &HostTensor) -> Result<()> {
+    if table.dtype == head.dtype && table.bytes == head.bytes {
+        return Ok(());
+    }
+    Err(crate::spec::EngineError::model(format!(
+        "tensor {HEAD} differs from {EMBEDDING}, but config.json says tie_word_embeddings = true; set it to false"
+    )))
+}
+
+/// The KV cache of one conversation: every layer's keys and values, and which tokens they came from.
+pub struct KvCache<B: Backend> {
+    layers: Vec<B::Cache>,
+    tokens: Vec<u32>,
+}
+
+impl<B: Backend> KvCache<B> {
+    /// Positions held, measured on the layers themselves.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.layers.iter().map(LayerCache::len).min().unwrap_or(0)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tokens whose keys and values are held.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Forgets all positions from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.truncate(len));
+        self.tokens.truncate(len);
+    }
+
+    /// Makes room for `len` positions in all.
+    ///
+    /// # Errors
+    /// When the backend has no memory for them.
+    pub fn reserve(&mut self, len: usize) -> Result<()> {
+        self.tokens.reserve(len.saturating_sub(self.tokens.len()));
+        self.layers.iter_mut().try_for_each(|layer| layer.reserve(len))
+    }
+
+    /// Bytes allocated.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.layers.iter().map(LayerCache::bytes).sum()
+    }
+}

@@ -1,0 +1,112 @@
+//! Tiny models for this engine's own tests: shapes of a few kilobytes that no preset has, and folders with faults.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::Rng;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Value as Json, json};
+
+use super::config::Config;
+use super::model::expected;
+use crate::engine::recorder::{Recorder, Shared};
+use crate::engine::{Engine, Load, Result, Session};
+use crate::rng::seeded;
+use crate::spec::{Completion, EngineSpec, Prompt, Request, Sampling, Settings, Value};
+
+/// One tensor as it will be stored.
+pub type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
+
+pub const VOCABULARY: u32 = 512;
+
+/// Configuration of a tiny model: 2 layers, hidden 64, 4 query heads over 2 key/value heads.
+pub fn config(arch: &str) -> Json {
+    json!({"model_type": arch, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+           "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": VOCABULARY,
+           "rms_norm_eps": 1e-6, "max_position_embeddings": 4096, "rope_theta": 10000.0,
+           "tie_word_embeddings": true})
+}
+
+/// Seeded random tensors of the model that `config` describes, in f32, scaled so that every part of it matters.
+pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let config = Config::from_folder(dir.path()).unwrap();
+    let mut rng = seeded(seed, "tiny model");
+    let mut uniform = || (rng.next_u32() as f32 / u32::MAX as f32) * 2.0 - 1.0;
+    let needed = expected(&config);
+    let store = |tensor: super::weights::Expected| {
+        let count: usize = tensor.shape.iter().product();
+        let norm = tensor.shape.len() == 1;
+        let scale = if norm { 0.2 } else { 3.0 / (tensor.shape[1] as f32).sqrt() };
+        let offset = if norm { 1.0 } else { 0.0 };
+        let bytes = (0..count).flat_map(|_| (offset + scale * uniform()).to_le_bytes()).collect();
+        (tensor.name, Dtype::F32, tensor.shape, bytes)
+    };
+    needed.into_iter().map(store).collect()
+}
+
+/// Writes one safetensors file.
+pub fn write_file(path: &Path, tensors: &[Stored]) {
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
+/// Writes a model's folder.
+pub fn write_model(folder: &Path, config: &Json, tensors: &[Stored]) {
+    fs_err::write(folder.join("config.json"), config.to_string()).unwrap();
+    write_file(&folder.join("model.safetensors"), tensors);
+}
+
+/// A folder with a tiny model.
+pub fn folder(config: &Json) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), config, &tensors(config, 1));
+    dir
+}
+
+pub fn load(folder: &Path, toggles: &[(&str, Value)]) -> Load {
+    Load {
+        engine: EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() },
+        model: Some(folder.to_owned()),
+        toggles: toggles.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+    }
+}
+
+/// Opens a folder in f32.
+pub fn open(folder: &Path) -> Result<Box<dyn Session>> {
+    super::Transformer.open(&load(folder, &[("dtype", "f32".into())]))
+}
+
+/// Prompt ids without a pattern.
+pub fn prompt(length: usize) -> Vec<u32> {
+    let mut rng = seeded(length as u64, "tiny prompt");
+    (0..length).map(|_| rng.next_u32() % VOCABULARY).collect()
+}
+
+pub fn request(prompt: Vec<u32>, max_tokens: u32) -> Request {
+    Request {
+        prompt: Prompt::Tokens(prompt),
+        sampling: Sampling::default(),
+        toggles: Settings::new(),
+        max_tokens,
+        ignore_eos: true,
+        conversation: None,
+        forced_tokens: None,
+    }
+}
+
+pub fn with_toggle(mut request: Request, name: &str, value: impl Into<Value>) -> Request {
+    request.toggles.insert(name.to_owned(), value.into());
+    request
+}
+
+/// Runs a request; the tokens and what the session said.
+pub fn run(session: &mut dyn Session, request: &Request) -> Result<(Vec<u32>, Completion)> {
+    let mut recorder = Recorder::new(request.max_tokens.min(4096), true, Arc::<Shared>::default());
+    let completion = session.generate(request, &mut recorder)?;
+    Ok((recorder.tokens, completion))
+}
