@@ -61,7 +61,12 @@ impl Printer {
 
     /// An error on stderr, with its causes.
     pub fn error(&self, error: &anyhow::Error) {
-        let _ = writeln!(anstream::stderr(), "\x1b[31merror\x1b[0m: {error:#}");
+        // A scenario's diagnostic has colours of its own, and the caret must stay under its column.
+        let text = match error.downcast_ref::<crate::scenario::ScenarioError>() {
+            Some(scenario) => scenario.styled(),
+            None => format!("{error:#}"),
+        };
+        let _ = writeln!(anstream::stderr(), "\x1b[31merror\x1b[0m: {text}");
     }
 
     /// Whether a progress bar may be drawn.

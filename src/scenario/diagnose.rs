@@ -34,6 +34,11 @@ impl Span {
     pub fn is_override(self) -> bool {
         self.source > 0
     }
+
+    /// Whether it is the place of something that the file does not have: a default.
+    fn is_nowhere(self) -> bool {
+        self.source == 0 && self.end == 0
+    }
 }
 
 /// One thing that is wrong.
@@ -124,7 +129,9 @@ impl ScenarioError {
     fn group<'a>(&'a self, problem: &'a Problem, first: bool) -> Group<'a> {
         let level = if first { Level::ERROR.no_name() } else { Level::ERROR };
         let mut group = Group::with_title(level.primary_title(problem.title.as_str()));
-        if let Some((source, span)) = problem.at.and_then(|s| Some((self.sources.get(s.source)?, s))) {
+        if let Some((source, span)) =
+            problem.at.filter(|s| !s.is_nowhere()).and_then(|s| Some((self.sources.get(s.source)?, s)))
+        {
             let line = Line::around(&source.text, span);
             let caret = AnnotationKind::Primary.span(line.start..line.end);
             let caret = if problem.label.is_empty() { caret } else { caret.label(problem.label.as_str()) };

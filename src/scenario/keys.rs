@@ -59,7 +59,24 @@ pub struct Section {
     /// As the file writes it: `[run]`, `[[engine]]`, `[model] synthetic`; empty for the top level.
     pub title: &'static str,
     pub meaning: &'static str,
+    /// Two keys of which exactly one must be there.
+    pub one_of: Option<(&'static str, &'static str)>,
     pub keys: &'static [Key],
+}
+
+impl Key {
+    /// The default as JSON, where there is one.
+    ///
+    /// # Panics
+    /// When the table's default is not TOML, which a test holds.
+    #[must_use]
+    pub fn default_value(&self) -> Option<serde_json::Value> {
+        if self.default.is_empty() {
+            return None;
+        }
+        let table: toml::Table = format!("x = {}", self.default).parse().expect("defaults of the table are TOML");
+        Some(serde_json::to_value(&table["x"]).expect("a TOML value is a JSON value"))
+    }
 }
 
 impl Section {
@@ -97,14 +114,20 @@ pub const MOST_SCENARIO_BYTES: u64 = 1 << 20;
 pub const MOST_PROMPT_BYTES: u64 = 64 << 20;
 
 pub const ARCHITECTURES: &[&str] = &["llama", "qwen3"];
+/// Presets of synthetic models by architecture (made on an upper floor; a test holds the two together).
+pub const PRESETS: &[(&str, &[&str])] =
+    &[("llama", &["tiny", "small", "1b", "3b"]), ("qwen3", &["tiny", "small", "0.6b", "1.7b", "4b"])];
+const ANY_PRESET: &[&str] = &["tiny", "small", "0.6b", "1b", "1.7b", "3b", "4b"];
 pub const GAUGES: &[&str] = &["cpu", "memory"];
-/// Workloads that the format knows; this version runs the first.
-pub const WORKLOADS: &[&str] = &["prompt", "conversation", "batch", "embed", "tokenize", "train"];
+pub const WORKLOADS: &[&str] = &["prompt"];
+/// Workloads of later versions, refused by name.
+pub const LATER_WORKLOADS: &[&str] = &["conversation", "batch", "embed", "tokenize", "train"];
 pub const VARY: &str = "vary";
 
 pub static SCENARIO: Section = Section {
     title: "",
     meaning: "The scenario itself.",
+    one_of: None,
     keys: &[
         required(
             "name",
@@ -125,6 +148,7 @@ pub static SCENARIO: Section = Section {
 pub static MODEL: Section = Section {
     title: "[model]",
     meaning: "Which model. Exactly one of the two keys.",
+    one_of: Some(("path", "synthetic")),
     keys: &[
         key(
             "path",
@@ -139,9 +163,14 @@ pub static MODEL: Section = Section {
 pub static SYNTHETIC: Section = Section {
     title: "[model] synthetic",
     meaning: "A model with seeded random weights: real shapes, meaningless text.",
+    one_of: None,
     keys: &[
         required("arch", Shape::Choice(ARCHITECTURES), "architecture"),
-        required("preset", Shape::Text, "size, such as `tiny`, `small` or `0.6b`; `inferometer model list` shows them"),
+        required(
+            "preset",
+            Shape::Choice(ANY_PRESET),
+            "size; `inferometer model list` shows the sizes of each architecture",
+        ),
         key("seed", SEED, "1", "seed of the weights: same seed, same bytes"),
     ],
 };
@@ -149,6 +178,7 @@ pub static SYNTHETIC: Section = Section {
 pub static ENGINE: Section = Section {
     title: "[[engine]]",
     meaning: "An engine; several of them are compared.",
+    one_of: None,
     keys: &[
         key("name", Shape::Text, "\"transformer\"", "the engine's name; `inferometer engines` lists them"),
         key(
@@ -164,8 +194,9 @@ pub static ENGINE: Section = Section {
 pub static WORKLOAD: Section = Section {
     title: "[workload]",
     meaning: "What is generated from what. Exactly one of `text` and `text_file`.",
+    one_of: Some(("text", "text_file")),
     keys: &[
-        key("kind", Shape::Choice(WORKLOADS), "\"prompt\"", "kind of work; this version runs `prompt` only"),
+        key("kind", Shape::Choice(WORKLOADS), "\"prompt\"", "kind of work: `prompt` is one generation from one text"),
         key("text", Shape::Text, "", "the prompt's text"),
         key(
             "text_file",
@@ -198,6 +229,7 @@ pub static WORKLOAD: Section = Section {
 pub static SAMPLING: Section = Section {
     title: "[sampling]",
     meaning: "How the next token is chosen.",
+    one_of: None,
     keys: &[
         key("seed", SEED, "0", "seed of the draws"),
         key(
@@ -237,6 +269,7 @@ pub static SAMPLING: Section = Section {
 pub static RUN: Section = Section {
     title: "[run]",
     meaning: "How often, how isolated, how long.",
+    one_of: None,
     keys: &[
         key("iterations", count(1, 10_000), "10", "measured iterations of each cell"),
         key("warmup", count(0, 1_000), "1", "unmeasured runs of each cell in each fresh host before it is measured"),
@@ -271,6 +304,7 @@ pub static RUN: Section = Section {
 pub static TELEMETRY: Section = Section {
     title: "[telemetry]",
     meaning: "What is sampled beside the engine while it works.",
+    one_of: None,
     keys: &[
         key(
             "interval_ms",
@@ -286,6 +320,7 @@ pub static TELEMETRY: Section = Section {
 pub static TOGGLES: Section = Section {
     title: "[toggles]",
     meaning: "Engine settings. One value holds in every cell; a list of values is varied.",
+    one_of: None,
     keys: &TOGGLE_KEYS,
 };
 

@@ -7,10 +7,12 @@ mod cursor;
 mod diagnose;
 mod engines;
 mod keys;
+mod outline;
 mod overrides;
 mod parse;
 mod plan;
 mod read;
+mod schema;
 mod toggles;
 mod tree;
 
@@ -20,7 +22,10 @@ mod tests;
 use std::path::Path;
 
 pub use diagnose::{Problem, ScenarioError};
-pub use plan::{PlanError, plan};
+pub use keys::PRESETS;
+pub use outline::{Merge, Outline, outline};
+pub use plan::{PlanError, plan, short};
+pub use schema::schema;
 
 use crate::spec::{Offer, Scenario};
 

@@ -19,7 +19,7 @@ pub fn source(text: &str) -> Source {
 /// When it is not `key=value`, or the key passes through something that is neither a table nor a list.
 pub fn apply(root: &mut Node, text: &str, source: usize) -> Result<(), Problem> {
     let whole = Span { source, start: PREFIX.len(), end: PREFIX.len() + text.len() };
-    let shape = "write `--set key=value` with a dotted key, such as `--set run.iterations=3`";
+    let shape = "an override is key=value with a dotted key, such as run.iterations=3";
     let Some(split) = first_equals(text) else {
         return Err(Problem::new("this override has no `=`").at(whole).help(shape));
     };

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::cursor::{Problems, Table};
-use super::diagnose::{Problem, ScenarioError, Source, echo};
-use super::keys::{MOST_PROMPT_BYTES, SCENARIO};
+use super::diagnose::{Problem, ScenarioError, Source, echo, list};
+use super::keys::{LATER_WORKLOADS, MOST_PROMPT_BYTES, PRESETS, SCENARIO};
 use super::tree::{Data, Entry, Node};
 use super::{engines, overrides, read, toggles, tree};
 use crate::spec::{
@@ -90,7 +90,7 @@ fn name(table: &Table<'_>) -> String {
 }
 
 fn model(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &[Offer]) -> ModelSpec {
-    match one_of(table, "path", "synthetic") {
+    match one_of(table) {
         Some("path") => ModelSpec::Path(model_path(table, base, engines, offers)),
         Some(_) => synthetic(&table.table("synthetic")),
         None => ModelSpec::Path(PathBuf::new()),
@@ -98,9 +98,17 @@ fn model(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &[Offer
 }
 
 fn synthetic(table: &Table<'_>) -> ModelSpec {
+    let (arch, preset) = (table.choice("arch"), table.choice("preset"));
+    let presets = PRESETS.iter().find(|(name, _)| *name == arch).map_or(&[] as &[&str], |(_, presets)| presets);
+    if let (true, Some(entry), false) =
+        (table.entry("arch").is_some(), table.entry("preset"), presets.contains(&preset))
+    {
+        let problem = Problem::new(format!("there is no `{preset}` of {arch} models")).at(entry.value.span);
+        table.problem(problem.help(format!("{arch} has {}", list(presets.iter().copied()))));
+    }
     ModelSpec::Synthetic {
-        arch: Architecture::from_name(table.choice("arch")).unwrap_or(Architecture::Qwen3),
-        preset: table.text("preset").unwrap_or_default().to_owned(),
+        arch: Architecture::from_name(arch).unwrap_or(Architecture::Qwen3),
+        preset: preset.to_owned(),
         seed: table.count("seed"),
     }
 }
@@ -138,12 +146,8 @@ fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
 }
 
 fn workload(table: &Table<'_>, base: &Path) -> Workload {
-    let kind = table.choice("kind");
-    if let (false, Some(entry)) = (kind == "prompt", table.entry("kind")) {
-        let problem = Problem::new(format!("this version does not run `{kind}` workloads")).at(entry.value.span);
-        table.problem(problem.label("not supported by this version").help("use `kind = \"prompt\"`"));
-    }
-    let (text, text_file) = match one_of(table, "text", "text_file") {
+    kind(table);
+    let (text, text_file) = match one_of(table) {
         Some("text") => (table.text("text").unwrap_or_default().to_owned(), None),
         Some(_) => prompt_file(table, base),
         None => (String::new(), None),
@@ -166,6 +170,20 @@ fn workload(table: &Table<'_>, base: &Path) -> Workload {
         max_tokens: table.count32("max_tokens"),
         ignore_eos: table.flag("ignore_eos"),
     })
+}
+
+/// `prompt` is the only kind that this version runs; the others of the format are refused as such.
+fn kind(table: &Table<'_>) {
+    let later = table.entry("kind").and_then(|entry| match &entry.value.data {
+        Data::Text(kind) if LATER_WORKLOADS.contains(&kind.as_str()) => Some((kind, entry)),
+        _ => None,
+    });
+    if let Some((kind, entry)) = later {
+        let problem = Problem::new(format!("this version does not run `{kind}` workloads")).at(entry.value.span);
+        table.problem(problem.label("not supported by this version").help("use `kind = \"prompt\"`"));
+    } else {
+        let _ = table.choice("kind");
+    }
 }
 
 /// The content of `text_file` and its name as given.
@@ -193,8 +211,10 @@ fn prompt_file(table: &Table<'_>, base: &Path) -> (String, Option<String>) {
     (text, Some(name.to_owned()))
 }
 
-/// Which of two keys is there. Exactly one must be; one that an override set displaces the file's other one.
-fn one_of(table: &Table<'_>, a: &'static str, b: &'static str) -> Option<&'static str> {
+/// Which of the section's two alternative keys is there. Exactly one must be; one that an override set displaces the
+/// file's other one.
+fn one_of(table: &Table<'_>) -> Option<&'static str> {
+    let (a, b) = table.section.one_of?;
     let pair = (table.entry(a), table.entry(b));
     let (first, second) = match pair {
         (Some(_), None) => return Some(a),

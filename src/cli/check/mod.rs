@@ -1,0 +1,41 @@
+//! `inferometer check`
+
+mod estimate;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::printer::{Format, Printer};
+use crate::{engine, scenario};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The scenario file
+    #[arg(value_name = "SCENARIO")]
+    scenario: PathBuf,
+    /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Folder with earlier runs, to say how long this one will take
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let scenario = scenario::load(&args.scenario, &args.set, &engine::offers())?;
+    let plan = scenario::plan(&scenario)?;
+    let outline = scenario::outline(&scenario, &plan);
+    let estimate = estimate::estimate(&args.results, &scenario, &plan, &outline);
+    let view = show::View { scenario: &scenario, plan: &plan, outline: &outline, estimate: estimate.as_ref() };
+    match args.format {
+        Format::Table => printer.data(view.text()),
+        Format::Md => printer.data(view.markdown()),
+        Format::Csv => printer.data(view.csv()?),
+        Format::Json => printer.line(serde_json::to_string_pretty(&view)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,371 @@
+//! The plan for people (80 columns, Markdown) and for programs (CSV, JSON).
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
+use serde::Serialize;
+
+use super::estimate::Estimate;
+use crate::report::text::{label, list, plural, sentence};
+use crate::scenario::{Outline, short};
+use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
+use crate::spec::{Cell, EngineSpec, Isolation, ModelSpec, Plan, PromptWorkload, Sampling, Scenario, Value, Workload};
+use crate::units::duration_ns;
+
+/// Width that every terminal has.
+const WIDTH: usize = 80;
+/// Rows of the order that are shown.
+const ORDER_SHOWN: usize = 3;
+
+/// Everything there is to say about a plan. Its JSON is the verb's.
+#[derive(Debug, Serialize)]
+pub struct View<'a> {
+    pub scenario: &'a Scenario,
+    pub plan: &'a Plan,
+    pub outline: &'a Outline,
+    pub estimate: Option<&'a Estimate>,
+}
+
+/// Columns of the table of cells: a heading of two words, and a value for each cell.
+struct Columns {
+    heads: Vec<[String; 2]>,
+    rows: Vec<Vec<String>>,
+}
+
+impl View<'_> {
+    /// For the terminal.
+    pub fn text(&self) -> String {
+        let mut out = format!("{}\n", label(&self.scenario.name));
+        if let Some(description) = &self.scenario.description {
+            paragraph(&mut out, &sentence(description), "");
+        }
+        out.push('\n');
+        for (name, value) in self.facts() {
+            paragraph(&mut out, &format!("{name:<11} {value}"), "            ");
+        }
+        out.push('\n');
+        for line in self.table().lines() {
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        if !self.outline.merges.is_empty() {
+            out.push_str("\nNot run again, because it would be the same work:\n");
+            for line in self.merges() {
+                paragraph(&mut out, &format!("  {line}"), "    ");
+            }
+        }
+        out.push('\n');
+        for (name, value) in self.totals() {
+            paragraph(&mut out, &format!("{name:<11} {value}"), "            ");
+        }
+        out
+    }
+
+    pub fn markdown(&self) -> String {
+        let escape = |text: &str| label(text).replace('|', "\\|");
+        let mut out = format!("# {}\n\n", escape(&self.scenario.name));
+        if let Some(description) = &self.scenario.description {
+            let _ = writeln!(out, "{}\n", sentence(description).replace("|", "\\|"));
+        }
+        let facts = self.facts().into_iter().chain(self.totals());
+        for (name, value) in facts {
+            let _ = writeln!(out, "- {name}: {}", escape(&value));
+        }
+        let columns = self.columns();
+        let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        out.push('\n');
+        out += &row(columns.heads.iter().map(|[a, b]| format!("{a} {b}").trim().to_owned()).collect());
+        out += &row(columns.heads.iter().map(|_| "---".to_owned()).collect());
+        for cells in columns.rows {
+            out += &row(cells.iter().map(|c| escape(c)).collect());
+        }
+        if !self.outline.merges.is_empty() {
+            out.push_str("\nNot run again, because it would be the same work:\n\n");
+            for line in self.merges() {
+                let _ = writeln!(out, "- {}", escape(&line));
+            }
+        }
+        out
+    }
+
+    /// A row a cell.
+    pub fn csv(&self) -> anyhow::Result<String> {
+        let toggles: Vec<&str> = self.scenario.toggles.iter().map(|a| a.toggle.as_str()).collect();
+        let predicted = [EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, EFFECTIVE_CHUNK];
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let head = ["cell", "label", "engine", "length"].into_iter().map(str::to_owned);
+        let head = head.chain(toggles.iter().map(|t| (*t).to_owned()));
+        writer.write_record(
+            head.chain(predicted.iter().map(|p| format!("predicted_{p}"))).chain(["merged".to_owned()]),
+        )?;
+        for cell in &self.plan.cells {
+            let engine = &self.scenario.engines[cell.engine as usize].label;
+            let length = cell.length.map_or_else(String::new, |n| n.to_string());
+            let mut row = vec![cell.id.to_string(), cell.label.clone(), engine.clone(), length];
+            let value = |v: Option<&Value>| v.map_or_else(String::new, ToString::to_string);
+            row.extend(toggles.iter().map(|t| value(cell.toggles.get(*t))));
+            row.extend(predicted.iter().map(|p| value(cell.predicted.get(*p))));
+            row.push(cell.merged.len().to_string());
+            writer.write_record(row)?;
+        }
+        Ok(String::from_utf8(writer.into_inner()?)?)
+    }
+
+    /// What holds in every cell.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let scenario = self.scenario;
+        let Workload::Prompt(workload) = &scenario.workload;
+        let mut facts = vec![("model", model(&scenario.model))];
+        facts.extend(scenario.engines.iter().map(|e| ("engine", engine(e))));
+        facts.push(("prompt", prompt(workload)));
+        facts.push(("sampling", sampling(&scenario.sampling)));
+        let fixed = scenario.toggles.iter().filter(|a| a.values.len() == 1);
+        let fixed: Vec<String> = fixed.map(|a| format!("{} {}", a.toggle, a.values[0])).collect();
+        if !fixed.is_empty() {
+            facts.push(("toggles", fixed.join(", ")));
+        }
+        facts.push((
+            "telemetry",
+            match scenario.telemetry.interval_ms {
+                0 => "off".to_owned(),
+                _ if scenario.telemetry.gauges.is_empty() => "off".to_owned(),
+                ms => format!("{} every {ms} ms", scenario.telemetry.gauges.join(" and ")),
+            },
+        ));
+        if !scenario.overrides.is_empty() {
+            facts.push(("overridden", sentence(&scenario.overrides.join(", "))));
+        }
+        facts
+    }
+
+    fn totals(&self) -> Vec<(&'static str, String)> {
+        let run = &self.scenario.run;
+        let outline = self.outline;
+        let Workload::Prompt(workload) = &self.scenario.workload;
+        let each = match run.isolation {
+            Isolation::Run if outline.hosts == 1 => "for the whole run",
+            Isolation::Run => ", one for each engine and its load-time settings",
+            Isolation::Cell => ", one for each cell",
+            Isolation::Iteration => ", one for each iteration",
+        };
+        let (number, many) = (outline.hosts, if outline.hosts == 1 { " " } else { "es" });
+        let hosts = format!("{number} engine process{many}{each}");
+        let mut requests = format!(
+            "{} measured ({} of {}), {} before them",
+            outline.requests,
+            plural(run.iterations as usize, "iteration"),
+            plural(outline.cells as usize, "cell"),
+            plural(outline.warmup_requests as usize, "warm-up"),
+        );
+        if run.cooldown_s > 0.0 {
+            let _ = write!(requests, "; {} s of pause before each iteration", run.cooldown_s);
+        }
+        let prefill = match outline.prefill_tokens {
+            Some(tokens) => format!("{} to prefill", thousands(tokens)),
+            None => "as many to prefill as the tokenizer makes of the text".to_owned(),
+        };
+        let most = if workload.ignore_eos { "" } else { "at most " };
+        vec![
+            ("order", self.order()),
+            ("hosts", hosts),
+            ("requests", requests),
+            ("tokens", format!("{prefill}, {most}{} to generate, warm-ups apart", thousands(outline.generated_tokens))),
+            (
+                "time",
+                match self.estimate {
+                    None => "not known before a first run".to_owned(),
+                    Some(e) => format!("about {}, as in {}", duration_ns((e.seconds * 1e9) as u64), e.run.display()),
+                },
+            ),
+        ]
+    }
+
+    /// The first rows of the order, by cell number.
+    fn order(&self) -> String {
+        let ids = |row: &Vec<u32>| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let rows = &self.plan.order;
+        if self.plan.cells.len() < 2 {
+            return "one cell, again and again".to_owned();
+        }
+        if self.scenario.run.isolation == Isolation::Cell {
+            return format!("all iterations of a cell together; cells {}", rows.first().map(ids).unwrap_or_default());
+        }
+        let shown: Vec<String> = rows.iter().take(ORDER_SHOWN).map(ids).collect();
+        let more = if rows.len() > ORDER_SHOWN { "; ..." } else { "" };
+        format!("cells take turns, shuffled by seed {}: {}{more}", self.scenario.run.order_seed, shown.join("; "))
+    }
+
+    /// One line for all cells in which the same values of a toggle are alike for the same reason.
+    fn merges(&self) -> Vec<String> {
+        let mut alike: Vec<(String, Vec<u32>)> = Vec::new();
+        for merge in &self.outline.merges {
+            let others: Vec<String> = merge.values[1..].iter().map(ToString::to_string).collect();
+            let (toggle, first, why) = (&merge.toggle, &merge.values[0], &merge.why);
+            let what = format!("{toggle} {} is as {toggle} {first}: {why}", others.join(" or "));
+            match alike.iter_mut().find(|(known, _)| *known == what) {
+                Some((_, cells)) => cells.push(merge.cell),
+                None => alike.push((what, vec![merge.cell])),
+            }
+        }
+        let line = |(what, cells): (String, Vec<u32>)| {
+            format!("{} {}, {what}", if cells.len() == 1 { "cell" } else { "cells" }, list(&cells, cells.len()))
+        };
+        alike.into_iter().map(line).collect()
+    }
+
+    fn columns(&self) -> Columns {
+        let varied: Vec<&str> =
+            self.scenario.toggles.iter().filter(|a| a.values.len() > 1).map(|a| a.toggle.as_str()).collect();
+        // A value that is the same in every cell says nothing here; only the chunk, which every plan has, stays.
+        let differs = |name: &str| {
+            self.plan.cells.iter().any(|c| c.predicted.get(name) != self.plan.cells[0].predicted.get(name))
+        };
+        let known = self.plan.cells.iter().any(|c| !c.predicted.is_empty());
+        let predicted: Vec<(&str, &str)> =
+            [(EFFECTIVE_PENALTY, "penalty"), (EFFECTIVE_WINDOW, "window"), (EFFECTIVE_CHUNK, "chunk")]
+                .into_iter()
+                .filter(|(name, _)| differs(name) || known && *name == EFFECTIVE_CHUNK)
+                .collect();
+        let head = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
+        let mut heads = vec![head("", "#"), head("", "cell")];
+        heads.extend(varied.iter().map(|t| head(short(t), "asked")));
+        heads.extend(predicted.iter().map(|(_, name)| head(name, "in force")));
+        let row = |cell: &Cell| {
+            let mut row = vec![cell.id.to_string(), label(&cell.label)];
+            row.extend(varied.iter().map(|t| asked(cell, t)));
+            row.extend(predicted.iter().map(|(p, _)| in_force(cell, p)));
+            row
+        };
+        Columns { heads, rows: self.plan.cells.iter().map(row).collect() }
+    }
+
+    fn table(&self) -> Table {
+        let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+        let mut table = Table::new();
+        table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH as u16);
+        let columns = self.columns();
+        let two_lines = columns.heads.iter().any(|[a, _]| !a.is_empty());
+        let head = |[a, b]: &[String; 2]| if two_lines { format!("{a}\n{b}") } else { b.clone() };
+        table.set_header(columns.heads.iter().map(head));
+        table.add_rows(columns.rows);
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            if index != 1 {
+                column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+}
+
+/// The values of a toggle that this cell stands for.
+fn asked(cell: &Cell, toggle: &str) -> String {
+    let mut values: Vec<String> = Vec::new();
+    for settings in std::iter::once(&cell.toggles).chain(&cell.merged) {
+        let value = settings.get(toggle).map_or_else(String::new, ToString::to_string);
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values.join(", ")
+}
+
+fn in_force(cell: &Cell, name: &str) -> String {
+    match (name, cell.predicted.get(name)) {
+        (_, None) => "?".to_owned(),
+        (EFFECTIVE_PENALTY, Some(value)) if value.as_float() == Some(1.0) => "off".to_owned(),
+        (_, Some(value)) => value.to_string(),
+    }
+}
+
+fn model(model: &ModelSpec) -> String {
+    match model {
+        ModelSpec::Path(path) => label(&path.display().to_string()),
+        ModelSpec::Synthetic { arch, preset, seed } => format!("synthetic {arch} {preset}, seed {seed}"),
+    }
+}
+
+fn engine(engine: &EngineSpec) -> String {
+    let mut text = label(&engine.label);
+    if engine.label != engine.name {
+        let _ = write!(text, " ({})", engine.name);
+    }
+    for (name, value) in &engine.options {
+        let _ = write!(text, ", {name} {}", label(&value.to_string()));
+    }
+    text
+}
+
+fn prompt(workload: &PromptWorkload) -> String {
+    let source = workload.text_file.as_deref().map_or_else(|| "text of the scenario".to_owned(), label);
+    let lengths: Vec<String> = workload.lengths.iter().map(ToString::to_string).collect();
+    let size = match lengths.as_slice() {
+        [] if workload.chat => " as a user's message".to_owned(),
+        [] => " as it is".to_owned(),
+        [one] => format!(", {one} tokens"),
+        [head @ .., last] => format!(", {} and {last} tokens", head.join(", ")),
+    };
+    let most = if workload.ignore_eos { "exactly" } else { "up to" };
+    format!("{source}{size}; then {most} {} generated", workload.max_tokens)
+}
+
+fn sampling(sampling: &Sampling) -> String {
+    let mut text = match sampling.temperature {
+        0.0 => "greedy".to_owned(),
+        t => format!("temperature {t}, seed {}", sampling.seed),
+    };
+    if sampling.temperature > 0.0 {
+        for (name, value, off) in
+            [("top-k", f64::from(sampling.top_k), 0.0), ("top-p", sampling.top_p, 1.0), ("min-p", sampling.min_p, 0.0)]
+        {
+            if value != off {
+                let _ = write!(text, ", {name} {value}");
+            }
+        }
+    }
+    if sampling.repetition_penalty == 1.0 {
+        return text;
+    }
+    let over = match sampling.repetition_context_size {
+        0 => "the whole history".to_owned(),
+        n => format!("the last {}", plural(n as usize, "token")),
+    };
+    let _ = write!(text, "; repetition penalty {} over {over}", sampling.repetition_penalty);
+    text
+}
+
+/// `1 234 567`, with a thin gap every three digits.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Appends `text` in lines that fit the terminal; lines after the first begin with `indent`.
+fn paragraph(out: &mut String, text: &str, indent: &str) {
+    let mut line = String::new();
+    let lead = text.len() - text.trim_start().len();
+    line.push_str(&text[..lead]);
+    let mut fresh = true;
+    for word in text[lead..].split(' ') {
+        if !fresh && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = indent.to_owned();
+            fresh = true;
+        }
+        if !fresh {
+            line.push(' ');
+        }
+        line.push_str(word);
+        fresh = false;
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+}

@@ -1,0 +1,100 @@
+//! What a plan amounts to, in numbers and words: how many requests and tokens, and why some combinations are one cell.
+
+use serde::Serialize;
+
+use super::plan::short;
+use crate::spec::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
+use crate::spec::toggle::PREFILL_CHUNK_SIZE;
+use crate::spec::{Cell, Isolation, Plan, Scenario, Settings, Value, Workload};
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outline {
+    pub cells: u64,
+    /// Measured requests.
+    pub requests: u64,
+    /// Unmeasured ones before them, when nothing is interrupted.
+    pub warmup_requests: u64,
+    /// Engine host processes that are started.
+    pub hosts: u64,
+    /// Prompt tokens of the measured requests; `None` when only the tokenizer knows the prompt's length.
+    pub prefill_tokens: Option<u64>,
+    /// Most tokens that the measured requests generate; exactly so many with `ignore_eos`.
+    pub generated_tokens: u64,
+    pub merges: Vec<Merge>,
+}
+
+/// Values of one toggle that make no difference in one cell.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Merge {
+    pub cell: u32,
+    pub toggle: String,
+    /// The value that runs first, then those that are not run again.
+    pub values: Vec<Value>,
+    /// Why they do the same work, in words.
+    pub why: String,
+}
+
+/// Adds up a plan.
+#[must_use]
+pub fn outline(scenario: &Scenario, plan: &Plan) -> Outline {
+    let Workload::Prompt(workload) = &scenario.workload;
+    let iterations = u64::from(scenario.run.iterations);
+    let cells = plan.cells.len() as u64;
+    let requests = plan.requests();
+    let hosts = match scenario.run.isolation {
+        Isolation::Run => {
+            let mut different: Vec<(u32, &Settings)> = Vec::new();
+            for cell in &plan.cells {
+                if !different.contains(&(cell.engine, &cell.load)) {
+                    different.push((cell.engine, &cell.load));
+                }
+            }
+            different.len() as u64
+        }
+        Isolation::Cell => cells,
+        Isolation::Iteration => requests,
+    };
+    let warmed = if scenario.run.isolation == Isolation::Iteration { requests } else { cells };
+    let prompts: Option<u64> = plan.cells.iter().map(|c| c.length.map(u64::from)).sum();
+    Outline {
+        cells,
+        requests,
+        warmup_requests: warmed * u64::from(scenario.run.warmup),
+        hosts,
+        prefill_tokens: prompts.map(|tokens| tokens * iterations),
+        generated_tokens: requests * u64::from(workload.max_tokens),
+        merges: plan.cells.iter().flat_map(|cell| merges(cell, workload.max_tokens)).collect(),
+    }
+}
+
+fn merges(cell: &Cell, max_tokens: u32) -> Vec<Merge> {
+    let merge = |(toggle, first): (&String, &Value)| {
+        let mut values = vec![first.clone()];
+        for other in cell.merged.iter().filter_map(|m| m.get(toggle)) {
+            if !values.contains(other) {
+                values.push(other.clone());
+            }
+        }
+        let why = why(cell, toggle, max_tokens);
+        (values.len() > 1).then(|| Merge { cell: cell.id, toggle: short(toggle).to_owned(), values, why })
+    };
+    cell.toggles.iter().filter_map(merge).collect()
+}
+
+/// Only toggles whose effect `spec::effective` predicts are ever merged: the chunk size and the penalty's window.
+fn why(cell: &Cell, toggle: &str, max_tokens: u32) -> String {
+    let length = cell.length.unwrap_or_default();
+    if toggle == PREFILL_CHUNK_SIZE {
+        return format!("{length} tokens are one chunk");
+    }
+    if cell.predicted.get(EFFECTIVE_PENALTY).and_then(Value::as_float) == Some(1.0) {
+        return "the penalty is off".to_owned();
+    }
+    let window = cell.predicted.get(EFFECTIVE_WINDOW).and_then(Value::as_count).unwrap_or_default();
+    let history = u64::from(length) + u64::from(max_tokens) - 1;
+    if window == history {
+        format!("the history is {history} tokens at most")
+    } else {
+        format!("the window is {window} tokens")
+    }
+}

@@ -1,0 +1,104 @@
+//! The JSON Schema of the scenario file, made from the key table that the parser reads.
+//!
+//! Editors use it through the `#:schema` comment at the head of a scenario. What depends on the engines of a build
+//! (engine names, their options) and conditions between keys are left to `inferometer check`.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{self, Key, SCENARIO, Section, Shape};
+use crate::spec::Kind;
+use crate::spec::toggle::ToggleSpec;
+
+/// The schema as a JSON value (draft 2020-12).
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = Map::new();
+    schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+    schema.insert("title".to_owned(), json!("Inferometer scenario"));
+    schema.extend(section(&SCENARIO));
+    Value::Object(schema)
+}
+
+fn section(section: &Section) -> Map<String, Value> {
+    let mut schema = Map::new();
+    schema.insert("description".to_owned(), json!(section.meaning));
+    schema.insert("type".to_owned(), json!("object"));
+    schema.insert("additionalProperties".to_owned(), json!(false));
+    let required: Vec<&str> = section.keys.iter().filter(|k| k.required).map(|k| k.name).collect();
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), json!(required));
+    }
+    if let Some((a, b)) = section.one_of {
+        schema.insert("oneOf".to_owned(), json!([{ "required": [a] }, { "required": [b] }]));
+    }
+    let properties: Map<String, Value> = section.keys.iter().map(|k| (k.name.to_owned(), key(k))).collect();
+    schema.insert("properties".to_owned(), Value::Object(properties));
+    schema
+}
+
+fn key(key: &Key) -> Value {
+    let mut schema = shape(key.shape);
+    schema.insert("description".to_owned(), json!(key.meaning));
+    if let Some(default) = key.default_value() {
+        schema.insert("default".to_owned(), default);
+    }
+    Value::Object(schema)
+}
+
+fn shape(shape: Shape) -> Map<String, Value> {
+    let schema = match shape {
+        Shape::Text => json!({ "type": "string", "minLength": 1 }),
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::Choice(choices) => json!({ "enum": choices }),
+        Shape::Count { least, most, or_zero: false } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Count { least, most, or_zero: true } => {
+            json!({ "type": "integer", "anyOf": [{ "const": 0 }, { "minimum": least, "maximum": most }] })
+        }
+        Shape::Number { least, open: false, most } => {
+            json!({ "type": "number", "minimum": least, "maximum": most })
+        }
+        Shape::Number { least, open: true, most } => {
+            json!({ "type": "number", "exclusiveMinimum": least, "maximum": most })
+        }
+        Shape::Counts { least, most } => list(&json!({ "type": "integer", "minimum": least, "maximum": most }), 1),
+        Shape::Choices(choices) => list(&json!({ "enum": choices }), 0),
+        Shape::Section(inner) => Value::Object(section(inner)),
+        Shape::Sections(inner) => json!({ "type": "array", "minItems": 1, "items": section(inner) }),
+        Shape::Options => json!({ "type": "object" }),
+        Shape::Toggle(spec) => {
+            let one = toggle(spec);
+            json!({ "anyOf": [one, list(&one, 1)] })
+        }
+    };
+    match schema {
+        Value::Object(map) => map,
+        _ => unreachable!("every shape is an object"),
+    }
+}
+
+fn list(item: &Value, least: u32) -> Value {
+    json!({ "type": "array", "items": item, "minItems": least, "uniqueItems": true })
+}
+
+/// One value of a toggle.
+fn toggle(spec: &ToggleSpec) -> Value {
+    let most = keys::most(spec);
+    match spec.kind {
+        Kind::Bool => json!({ "type": "boolean" }),
+        Kind::Count => json!({ "type": "integer", "minimum": spec.least as u64, "maximum": most as u64 }),
+        Kind::Float => json!({ "type": "number", "minimum": spec.least, "maximum": most }),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Text if spec.choices.is_empty() => json!({ "type": "string" }),
+        Kind::Text => {
+            let (numbered, plain): (Vec<&str>, Vec<&str>) = spec.choices.iter().partition(|c| c.ends_with(':'));
+            let patterns =
+                numbered.iter().map(|head| json!({ "type": "string", "pattern": format!("^{head}[1-9][0-9]*$") }));
+            match numbered.is_empty() {
+                true => json!({ "enum": plain }),
+                false => {
+                    json!({ "anyOf": std::iter::once(json!({ "enum": plain })).chain(patterns).collect::<Vec<_>>() })
+                }
+            }
+        }
+    }
+}
