@@ -1,26 +1,123 @@
 //! `inferometer engines`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use super::printer::{Format, Printer};
+use anyhow::Context;
+
+use super::printer::Printer;
 use crate::engine;
-use crate::spec::Offer;
+use crate::run::conformance::{Check, Outcome, Target, check};
+use crate::spec::{EngineSpec, Offer, OptionSpec, Settings, Value};
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// How to print the list
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Layout::Table)]
+    format: Layout,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Layout {
+    Table,
+    Json,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Check that a program speaks the engine protocol
+    Check(CheckArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArgs {
+    /// Model that the program is told to open, where it needs one
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// Engine name that the program is told to open
+    #[arg(long, value_name = "NAME", default_value = "exec")]
+    engine: String,
+    /// Engine option that the program is told to open with; a value that is no TOML is a text
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
+    options: Vec<(String, Value)>,
+    /// Longest wait for any single answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout_s: u64,
+    /// File that the program's stderr is appended to; thrown away without it
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How to print the outcome
+    #[arg(long, value_enum, default_value_t = Layout::Table)]
+    format: Layout,
+    /// The program and its arguments, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// Some check failed.
+const EXIT_FAILED: u8 = 1;
+
+fn option(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    let parsed = toml::from_str::<Settings>(&format!("value = {value}")).ok().and_then(|mut s| s.remove("value"));
+    Ok((name.trim().to_owned(), parsed.unwrap_or_else(|| value.into())))
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    if let Some(Action::Check(args)) = &args.action {
+        return run_checks(args, printer);
+    }
     let offers = engine::offers();
     match args.format {
-        Format::Table => printer.data(table(&offers)),
-        Format::Json => printer.line(serde_json::to_string_pretty(&json(&offers))?),
-        Format::Csv | Format::Md => anyhow::bail!("`engines` prints table or json"),
+        Layout::Table => printer.data(table(&offers)),
+        Layout::Json => printer.line(serde_json::to_string_pretty(&json(&offers))?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder for the program's log")?;
+    let target = Target {
+        command: args.command.clone(),
+        engine: EngineSpec {
+            name: args.engine.clone(),
+            label: args.engine.clone(),
+            options: args.options.iter().cloned().collect(),
+        },
+        model: args.model.clone(),
+        log: args.log.clone().unwrap_or_else(|| folder.path().join("host.log")),
+        timeout: Duration::from_secs(args.timeout_s),
+    };
+    let checks = check(&target, &mut |check| {
+        if args.format == Layout::Table {
+            printer.data(check_line(check));
+        }
+    });
+    let count = |outcome| checks.iter().filter(|check| check.outcome == outcome).count();
+    let failed = count(Outcome::Failed);
+    match args.format {
+        Layout::Table => {
+            let (passed, skipped) = (count(Outcome::Passed), count(Outcome::Skipped));
+            printer.line(format_args!("{passed} passed, {failed} failed, {skipped} skipped"));
+        }
+        Layout::Json => printer.line(serde_json::to_string_pretty(&checks)?),
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+fn check_line(check: &Check) -> String {
+    let word = match check.outcome {
+        Outcome::Passed => "pass",
+        Outcome::Failed => "FAIL",
+        Outcome::Skipped => "skip",
+    };
+    let reason =
+        if check.reason.is_empty() { String::new() } else { format!(": {}", check.reason.replace('\n', "\n      ")) };
+    format!("{word}  {}{reason}\n", check.name)
 }
 
 fn toggles(offer: &Offer) -> String {
@@ -50,7 +147,7 @@ fn table(offers: &[Offer]) -> String {
 }
 
 fn json(offers: &[Offer]) -> serde_json::Value {
-    let option = |offer: &Offer, option: &crate::spec::OptionSpec| {
+    let option = |offer: &Offer, option: &OptionSpec| {
         serde_json::json!({
             "name": option.name,
             "kind": option.kind,

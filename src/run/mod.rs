@@ -1,6 +1,7 @@
 //! Running things: the driver, the two sides of the engine protocol, what makes an iteration count.
 
 pub mod client;
+pub mod conformance;
 pub mod host;
 pub mod lines;
 pub mod lock;

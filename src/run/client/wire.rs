@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::clock::now_ns;
 use crate::run::lines::{LineError, Lines};
@@ -83,6 +84,14 @@ impl Outgoing {
         let sent = state.send(body)?;
         state.generation = generates.then_some(sent.id);
         Ok(sent)
+    }
+
+    /// Sends a message as it is, with a fresh id.
+    pub(crate) fn send_raw(&self, mut message: Map<String, Value>) -> Sent {
+        let mut state = self.state();
+        let id = state.fresh_id();
+        message.insert("id".to_owned(), id.into());
+        state.write(id, Value::Object(message).to_string().into_bytes())
     }
 
     /// The generation in flight is over.

@@ -1,0 +1,336 @@
+//! The checks, in the order they run.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{Bench, FEW, Fault, Verdict, ensure};
+use crate::run::client::{Exchange, HostError, check_stamps};
+use crate::spec::protocol::{FromHost, Generate, MAX_TOKENS, ToHost};
+use crate::spec::{ErrorKind, FinishReason, Prompt};
+
+pub(super) type Run = fn(&mut Bench) -> Verdict;
+
+pub(super) const ALL: &[(&str, Run)] = &[
+    ("greets", |bench| Ok(bench.greeted().map(drop)?)),
+    ("refuses another major version", refuses_another_major),
+    ("ping", ping),
+    ("needs a model before work", needs_a_model),
+    ("ignores unknown fields", ignores_unknown_fields),
+    ("refuses unknown messages and goes on", refuses_unknown_messages),
+    ("opens", opens),
+    ("generates what was asked", generates),
+    ("generates one token", |bench| generate_exactly(bench, 1).map(drop)),
+    ("stamps fit the harness's clock", stamps),
+    ("refuses bad requests and goes on", refuses_bad_requests),
+    ("no progress unless asked for", no_progress),
+    ("progress is slow, rises and ends", progress),
+    ("deterministic", deterministic),
+    ("reset", reset),
+    ("forced tokens", forced_tokens),
+    ("clear_cache", clear_cache),
+    ("memory", memory),
+    ("cancel during work", cancel),
+    ("cancel while idle", cancel_while_idle),
+    ("closes with a model open", closes_open),
+    ("closes without a model", |bench| Ok(bench.greeted()?.close()?)),
+    ("ends with its input", ends_with_input),
+    ("ends with its input during work", ends_with_input_during_work),
+];
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Passes if the answer is an `error` of that kind.
+fn refused<T>(answer: Result<T, HostError>, kind: ErrorKind, what: &str) -> Verdict {
+    match answer {
+        Err(HostError::Engine(error)) if error.kind == kind => Ok(()),
+        Err(HostError::Engine(error)) => {
+            Err(Fault::Fail(format!("{what}: expected an error of kind {kind:?}, got {:?}: {error}", error.kind)))
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(Fault::Fail(format!("{what}: expected an error of kind {kind:?}, but it was accepted"))),
+    }
+}
+
+fn refuses_another_major(bench: &mut Bench) -> Verdict {
+    let hello = json!({"type": "hello", "protocol": {"major": 999, "minor": 0}, "harness": "conformance"});
+    refused(bench.stranger()?.ask_raw(object(hello), "the greeting"), ErrorKind::Protocol, "`hello` of version 999.0")
+}
+
+fn ping(bench: &mut Bench) -> Verdict {
+    let mut host = bench.greeted()?;
+    let first = host.clock().clone();
+    ensure(!first.clock.is_empty(), || "`pong` names no clock".to_owned())?;
+    let mut last = 0;
+    for _ in 0..20 {
+        let answer = host.talk().ask(ToHost::Ping, "a ping", &mut |_| {})?;
+        let FromHost::Pong { clock, now_ns } = answer.body else {
+            return Err(Fault::Fail(format!("expected `pong`, got {:?}", answer.body)));
+        };
+        ensure(clock == first.clock, || format!("its clock was `{}` and is now `{clock}`", first.clock))?;
+        ensure(now_ns >= last, || format!("its clock ran backwards, from {last} to {now_ns} ns"))?;
+        last = now_ns;
+    }
+    Ok(())
+}
+
+fn needs_a_model(bench: &mut Bench) -> Verdict {
+    let mut host = bench.greeted()?;
+    let generate = json!({"type": "generate", "prompt": {"tokens": [1]}, "max_tokens": 1});
+    refused(host.talk().ask_raw(object(generate), "a generation"), ErrorKind::BadRequest, "`generate` before `open`")?;
+    host.resync()?;
+    Ok(())
+}
+
+fn ignores_unknown_fields(bench: &mut Bench) -> Verdict {
+    let mut host = bench.greeted()?;
+    let ping = json!({"type": "ping", "field_of_a_later_version": {"nested": [1, 2.5, "x", null]}});
+    let answer = host.talk().ask_raw(object(ping), "a ping")?;
+    ensure(matches!(answer.body, FromHost::Pong { .. }), || format!("expected `pong`, got {:?}", answer.body))
+}
+
+fn refuses_unknown_messages(bench: &mut Bench) -> Verdict {
+    let mut host = bench.greeted()?;
+    let unknown = json!({"type": "message_of_a_later_version", "value": 1});
+    refused(host.talk().ask_raw(object(unknown), "an unknown message"), ErrorKind::Protocol, "an unknown message")?;
+    host.resync()?;
+    Ok(())
+}
+
+fn opens(bench: &mut Bench) -> Verdict {
+    let opened = bench.opened()?;
+    let receipt = &opened.ready.receipt;
+    ensure(!receipt.engine.is_empty() && !receipt.version.is_empty(), || {
+        "its receipt must name the engine and its version".to_owned()
+    })?;
+    opened.request(FEW).map(drop)
+}
+
+/// Generates and looks at the answer's shape.
+fn generate_exactly(bench: &mut Bench, max_tokens: u32) -> Result<Exchange, Fault> {
+    let opened = bench.opened()?;
+    let request = opened.request(max_tokens)?;
+    let prompt = match &request.request.prompt {
+        Prompt::Tokens(tokens) => Some(tokens.len() as u32),
+        _ => None,
+    };
+    let exchange = opened.host.generate(request, &mut |_| {})?;
+    let (tokens, completion) = (exchange.generated.tokens.len(), &exchange.generated.completion);
+    ensure(tokens == max_tokens as usize, || {
+        format!("{tokens} tokens came where `max_tokens` is {max_tokens} and `ignore_eos` is on")
+    })?;
+    let finish = completion.finish_reason;
+    ensure(finish == FinishReason::Length, || format!("finish reason is `{}`, not `length`", finish.name()))?;
+    let (whole, reused, computed) = (completion.prompt_tokens, completion.reused_tokens, completion.prefill_tokens);
+    ensure(prompt.is_none_or(|sent| sent == whole), || format!("the prompt has {prompt:?} tokens, it counts {whole}"))?;
+    ensure(u64::from(reused) + u64::from(computed) == u64::from(whole), || {
+        format!("prompt_tokens {whole} is not reused_tokens {reused} + prefill_tokens {computed}")
+    })?;
+    if let Some(vocabulary) = opened.ready.receipt.model.vocabulary {
+        let stray = exchange.generated.tokens.iter().find(|id| **id >= vocabulary);
+        ensure(stray.is_none(), || format!("token {stray:?} is outside its vocabulary of {vocabulary}"))?;
+    }
+    Ok(exchange)
+}
+
+fn generates(bench: &mut Bench) -> Verdict {
+    generate_exactly(bench, FEW).map(drop)
+}
+
+fn stamps(bench: &mut Bench) -> Verdict {
+    // A busy machine may wake a process late; no honest host fails three times.
+    let mut last = Ok(());
+    for _ in 0..3 {
+        let exchange = generate_exactly(bench, 4 * FEW)?;
+        let host = &mut bench.opened()?.host;
+        last = check_stamps(&exchange, host.clock(), 4 * FEW);
+        if last.is_ok() {
+            break;
+        }
+        host.resync()?;
+    }
+    Ok(last?)
+}
+
+fn refuses_bad_requests(bench: &mut Bench) -> Verdict {
+    let opened = bench.opened()?;
+    let mut nothing = opened.request(1)?;
+    nothing.request.max_tokens = 0;
+    refused(opened.host.generate(nothing, &mut |_| {}), ErrorKind::BadRequest, "`max_tokens` = 0")?;
+    let no_prompt = json!({"type": "generate", "max_tokens": 1});
+    let answer = opened.host.talk().ask_raw(object(no_prompt), "a generation");
+    refused(answer, ErrorKind::BadRequest, "`generate` without `prompt`")?;
+    if opened.ready.receipt.capabilities.tokens {
+        let mut empty = opened.request(1)?;
+        empty.request.prompt = Prompt::Tokens(Vec::new());
+        refused(opened.host.generate(empty, &mut |_| {}), ErrorKind::BadRequest, "a prompt of no tokens")?;
+    }
+    if let (true, Some(vocabulary)) = (opened.ready.receipt.capabilities.tokens, opened.ready.receipt.model.vocabulary)
+    {
+        let mut outside = opened.request(1)?;
+        outside.request.prompt = Prompt::Tokens(vec![1, vocabulary]);
+        refused(opened.host.generate(outside, &mut |_| {}), ErrorKind::BadRequest, "an id outside the vocabulary")?;
+    }
+    generate_exactly(bench, FEW).map(drop)
+}
+
+/// Generates with or without progress; gives what was heard.
+fn heard(bench: &mut Bench, asked: bool) -> Result<Vec<u32>, Fault> {
+    let opened = bench.opened()?;
+    let request = Generate { progress: asked, ..opened.request(8 * FEW)? };
+    let mut heard = Vec::new();
+    opened.host.generate(request, &mut |tokens| heard.push(tokens))?;
+    // Nothing may follow the result: a late `progress` would stand before this answer.
+    opened.host.resync()?;
+    Ok(heard)
+}
+
+fn no_progress(bench: &mut Bench) -> Verdict {
+    let heard = heard(bench, false)?;
+    ensure(heard.is_empty(), || format!("{} `progress` messages came unasked", heard.len()))
+}
+
+fn progress(bench: &mut Bench) -> Verdict {
+    let started = std::time::Instant::now();
+    let heard = heard(bench, true)?;
+    let allowed = 2 + started.elapsed().as_millis() as usize / 100;
+    ensure(heard.len() <= allowed, || format!("{} `progress` messages; ten a second are allowed", heard.len()))?;
+    ensure(heard.is_sorted(), || format!("`progress` falls: {heard:?}"))?;
+    ensure(heard.iter().all(|tokens| *tokens <= 8 * FEW), || format!("`progress` beyond `max_tokens`: {heard:?}"))
+}
+
+fn deterministic(bench: &mut Bench) -> Verdict {
+    let opened = bench.opened()?;
+    if !opened.ready.receipt.deterministic {
+        return Err(Fault::Skip("it does not declare itself deterministic".to_owned()));
+    }
+    for temperature in [0.0, 0.8] {
+        let mut request = opened.request(2 * FEW)?;
+        request.request.sampling.temperature = temperature;
+        request.request.sampling.seed = 7;
+        let mut outputs = Vec::new();
+        for _ in 0..2 {
+            if opened.ready.receipt.capabilities.reset {
+                opened.host.reset()?;
+            }
+            outputs.push(opened.host.generate(request.clone(), &mut |_| {})?.generated.tokens);
+        }
+        ensure(outputs[0] == outputs[1], || {
+            format!("equal requests at temperature {temperature} gave {:?} and {:?}", outputs[0], outputs[1])
+        })?;
+    }
+    Ok(())
+}
+
+fn reset(bench: &mut Bench) -> Verdict {
+    bench.with("reset", |ready| ready.receipt.capabilities.reset)?;
+    generate_exactly(bench, FEW)?;
+    bench.opened()?.host.reset()?;
+    let reused = generate_exactly(bench, FEW)?.generated.completion.reused_tokens;
+    ensure(reused == 0, || format!("{reused} tokens were reused after a reset"))
+}
+
+fn forced_tokens(bench: &mut Bench) -> Verdict {
+    let opened = bench.with("forced_tokens", |ready| ready.receipt.capabilities.forced_tokens)?;
+    let vocabulary = opened.ready.receipt.model.vocabulary.unwrap_or(16).max(1);
+    let forced: Vec<u32> = [3, 1, 2, 5].map(|id| id % vocabulary).into();
+    for (max_tokens, expected) in [(FEW, &forced[..]), (2, &forced[..2])] {
+        let mut request = opened.request(max_tokens)?;
+        request.request.forced_tokens = Some(forced.clone());
+        let generated = opened.host.generate(request, &mut |_| {})?.generated;
+        ensure(generated.tokens == expected, || format!("forced {expected:?}, got {:?}", generated.tokens))?;
+        let finish = generated.completion.finish_reason;
+        ensure(finish == FinishReason::Length, || format!("finish reason is `{}`, not `length`", finish.name()))?;
+    }
+    Ok(())
+}
+
+fn clear_cache(bench: &mut Bench) -> Verdict {
+    let opened = bench.with("clear_cache", |ready| ready.receipt.capabilities.clear_cache)?;
+    Ok(opened.host.clear_cache()?)
+}
+
+fn memory(bench: &mut Bench) -> Verdict {
+    let opened = bench.with("memory", |ready| ready.receipt.capabilities.memory)?;
+    let memory = opened.host.memory()?;
+    ensure(memory != Default::default(), || "`memory` is declared and has no figure".to_owned())
+}
+
+/// Numbers of tokens that take ever longer to generate, up to what the model's context and the protocol allow.
+fn long_lengths(bench: &mut Bench) -> Result<Vec<u32>, Fault> {
+    let context = bench.opened()?.ready.receipt.model.context_length.unwrap_or(MAX_TOKENS);
+    let most = context.saturating_sub(2 * FEW).clamp(1, MAX_TOKENS);
+    let mut lengths: Vec<u32> = [1 << 10, 1 << 14, 1 << 18].into_iter().filter(|length| *length < most).collect();
+    lengths.push(most);
+    Ok(lengths)
+}
+
+fn cancel(bench: &mut Bench) -> Verdict {
+    bench.with("cancel", |ready| ready.receipt.capabilities.cancel)?;
+    let lengths = long_lengths(bench)?;
+    let longest = lengths[lengths.len() - 1];
+    // A quick engine may be done before the message arrives: ask for more, then cancel earlier.
+    let tries = lengths.into_iter().map(|length| (length, 50)).chain([(longest, 10), (longest, 0)]);
+    let mut ignored = None;
+    for (length, delay_ms) in tries {
+        let opened = bench.opened()?;
+        let request = opened.request(length)?;
+        let canceller = opened.host.canceller();
+        let cancelling = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(delay_ms));
+            canceller.cancel()
+        });
+        let exchange = opened.host.generate(request, &mut |_| {});
+        let in_flight = cancelling.join().unwrap_or(false);
+        let generated = exchange?.generated;
+        // The answer to `cancel` may follow the result: read it now.
+        opened.host.resync()?;
+        let (tokens, finish) = (generated.tokens.len(), generated.completion.finish_reason);
+        if finish == FinishReason::Cancelled {
+            return ensure(tokens < length as usize, || "it says `cancelled` and generated everything".to_owned());
+        }
+        if in_flight {
+            ignored = Some(format!("a cancelled generation went on to {tokens} tokens, reason `{}`", finish.name()));
+        }
+    }
+    Err(ignored.map_or_else(|| Fault::Skip("it is done before a `cancel` can arrive".to_owned()), Fault::Fail))
+}
+
+fn cancel_while_idle(bench: &mut Bench) -> Verdict {
+    let mut host = bench.greeted()?;
+    match host.talk().ask(ToHost::Cancel { request: 1 }, "a cancel while idle", &mut |_| {})?.body {
+        FromHost::Done => Ok(()),
+        other => Err(Fault::Fail(format!("expected `done`, got {other:?}"))),
+    }
+}
+
+fn closes_open(bench: &mut Bench) -> Verdict {
+    bench.opened()?;
+    let opened = bench.opened.take().expect("it was opened just now");
+    Ok(opened.host.close()?)
+}
+
+fn ends_with_input(bench: &mut Bench) -> Verdict {
+    let mut host = bench.greeted()?;
+    host.talk().outgoing.close();
+    let ended = host.talk().process.wait_end(bench.target.timeout);
+    ensure(ended, || "it still runs after its input has ended; it would outlive the harness".to_owned())
+}
+
+fn ends_with_input_during_work(bench: &mut Bench) -> Verdict {
+    bench.with("cancel", |ready| ready.receipt.capabilities.cancel)?;
+    let length = long_lengths(bench)?.into_iter().rfind(|length| *length <= 1 << 14).unwrap_or(1);
+    let mut opened = bench.opened.take().expect("`with` opened it");
+    let request = opened.request(length)?;
+    let talk = opened.host.talk();
+    talk.outgoing.send(ToHost::Generate(Box::new(request))).map_err(HostError::from)?;
+    std::thread::sleep(Duration::from_millis(50));
+    talk.outgoing.close();
+    let ended = talk.process.wait_end(bench.target.timeout);
+    ensure(ended, || "it works on after its input has ended; it would outlive the harness".to_owned())
+}

@@ -1,0 +1,184 @@
+//! Does a program speak the engine protocol? A list of named checks that any adapter's author can run.
+//!
+//! Nothing is assumed about a capability that the receipt does not declare: its checks are skipped.
+
+mod checks;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::client::{Host, HostError, Launch, Talk};
+use crate::spec::protocol::{Generate, Open, Ready};
+use crate::spec::{EngineSpec, Message, Prompt, Request, Sampling};
+
+/// Tokens that most checks generate.
+const FEW: u32 = 8;
+
+/// The program under check.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub command: Vec<String>,
+    /// Sent with `open`.
+    pub engine: EngineSpec,
+    /// Sent with `open`, where the engine takes a model.
+    pub model: Option<PathBuf>,
+    /// The program's stderr goes here.
+    pub log: PathBuf,
+    /// Longest wait for any single answer.
+    pub timeout: Duration,
+}
+
+/// One check with its outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub outcome: Outcome,
+    /// Why it failed or was skipped; empty when passed.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// What a check says when it does not pass.
+enum Fault {
+    Fail(String),
+    Skip(String),
+}
+
+impl From<HostError> for Fault {
+    fn from(error: HostError) -> Self {
+        Fault::Fail(error.to_string())
+    }
+}
+
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Fault::Fail(text)
+    }
+}
+
+type Verdict = Result<(), Fault>;
+
+/// Fails the check unless `holds`.
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Fault::Fail(otherwise())) }
+}
+
+/// Runs every check, each told to `seen` when it is over.
+pub fn check(target: &Target, seen: &mut dyn FnMut(&Check)) -> Vec<Check> {
+    let mut bench = Bench { target, opened: None, hopeless: None };
+    let run = |(name, check): &(&'static str, checks::Run)| {
+        let (outcome, reason) = match check(&mut bench) {
+            Ok(()) => (Outcome::Passed, String::new()),
+            Err(Fault::Fail(reason)) => (Outcome::Failed, reason),
+            Err(Fault::Skip(reason)) => (Outcome::Skipped, reason),
+        };
+        if outcome == Outcome::Failed {
+            // The next check starts from a fresh host.
+            bench.opened = None;
+        }
+        let check = Check { name, outcome, reason };
+        seen(&check);
+        check
+    };
+    checks::ALL.iter().map(run).collect()
+}
+
+/// A host with its model open.
+struct Opened {
+    host: Host,
+    ready: Ready,
+}
+
+/// What the checks work with.
+struct Bench<'a> {
+    target: &'a Target,
+    opened: Option<Opened>,
+    /// Why no model can be opened; tried once only.
+    hopeless: Option<String>,
+}
+
+impl Bench<'_> {
+    fn launch(&self) -> Launch {
+        let Target { command, log, timeout, .. } = self.target.clone();
+        Launch { command, env: Vec::new(), log, timeout }
+    }
+
+    /// A fresh host that was not greeted.
+    fn stranger(&self) -> Result<Talk, HostError> {
+        Talk::start(&self.launch())
+    }
+
+    /// A fresh host, greeted.
+    fn greeted(&self) -> Result<Host, HostError> {
+        Host::start(&self.launch())
+    }
+
+    fn open_message(&self) -> Open {
+        let model = self.target.model.as_ref().map(|path| path.to_string_lossy().into_owned());
+        Open { engine: self.target.engine.clone(), model, toggles: Default::default() }
+    }
+
+    /// The host that most checks share, opened when first needed and after each failure.
+    fn opened(&mut self) -> Result<&mut Opened, Fault> {
+        if let Some(reason) = &self.hopeless {
+            return Err(Fault::Skip(reason.clone()));
+        }
+        if self.opened.is_none() {
+            let open = self.open_message();
+            let opened = self.greeted().and_then(|mut host| Ok(Opened { ready: host.open(open)?, host }));
+            match opened {
+                Ok(opened) => self.opened = Some(opened),
+                Err(error) => {
+                    self.hopeless = Some("no model could be opened".to_owned());
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(self.opened.as_mut().expect("it was opened just now"))
+    }
+
+    /// The shared host, if it declares a capability.
+    fn with(&mut self, name: &str, declared: fn(&Ready) -> bool) -> Result<&mut Opened, Fault> {
+        let opened = self.opened()?;
+        if declared(&opened.ready) { Ok(opened) } else { Err(Fault::Skip(format!("it does not declare `{name}`"))) }
+    }
+}
+
+impl Opened {
+    /// A request of a kind that the engine takes.
+    fn request(&self, max_tokens: u32) -> Result<Generate, Fault> {
+        let capabilities = self.ready.receipt.capabilities;
+        let text = "The quick brown fox jumps over the lazy dog.".to_owned();
+        let prompt = if capabilities.tokens {
+            let vocabulary = self.ready.receipt.model.vocabulary.unwrap_or(16).max(1);
+            Prompt::Tokens((1..=FEW).map(|id| id % vocabulary).collect())
+        } else if capabilities.text {
+            Prompt::Text(text)
+        } else if capabilities.messages {
+            Prompt::Messages(vec![Message { role: "user".to_owned(), content: text }])
+        } else {
+            return Err(Fault::Fail(
+                "its receipt declares no kind of prompt: `tokens`, `text` or `messages`".to_owned(),
+            ));
+        };
+        let request = Request {
+            prompt,
+            sampling: Sampling::default(),
+            toggles: Default::default(),
+            max_tokens,
+            ignore_eos: true,
+            conversation: None,
+            forced_tokens: None,
+        };
+        Ok(Generate { request, progress: false, operation_spans: false })
+    }
+}
