@@ -1,12 +1,177 @@
-//! `inferometer bench`
+//! `inferometer bench`: the one-liner, without a scenario file.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
+use toml::{Table, Value};
+
+use super::outcome::Execution;
 use super::printer::Printer;
+use crate::run::driver;
+use crate::spec::toggle::{self, DTYPE};
+use crate::spec::{Architecture, Kind};
+use crate::{engine, scenario};
+
+/// The text that prompts are cut from.
+const PROMPT: &str = include_str!("../../scenarios/prompts/essay.txt");
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A model's folder, or a synthetic model such as `synthetic:qwen3/small` or `synthetic:llama/tiny:7` (seed 7)
+    model: String,
+    /// Prompt lengths in tokens
+    #[arg(short = 'p', long = "prompt", value_name = "N", value_delimiter = ',', default_value = "512")]
+    lengths: Vec<u32>,
+    /// Tokens to generate
+    #[arg(short = 'n', long = "tokens", value_name = "N", default_value_t = 128)]
+    tokens: u32,
+    /// Which engine
+    #[arg(long, default_value = "transformer")]
+    engine: String,
+    /// Measured iterations of each prompt length
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    iterations: u32,
+    /// Set a toggle, such as `prefill_chunk_size=512`; several values of one toggle make several cells
+    #[arg(long = "toggle", value_name = "NAME=VALUE", value_delimiter = ',')]
+    toggles: Vec<String>,
+    /// How weights are held in memory, such as `q8_0` or `f32`
+    #[arg(long)]
+    dtype: Option<String>,
+    /// Override any key of the scenario that this makes
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    execution: Execution,
+}
 
-pub fn run(_args: &Args, _printer: &Printer) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let text = toml::to_string(&scenario_table(args)?).context("cannot write the scenario of this command line")?;
+    let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engine::offers())?;
+    let results = &args.execution.folders.results;
+    args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
+}
+
+/// The scenario file that this command line stands for.
+fn scenario_table(args: &Args) -> anyhow::Result<Table> {
+    let whole = |n: u32| Value::Integer(i64::from(n));
+    let mut scenario = Table::new();
+    scenario.insert("name".into(), "bench".into());
+    scenario.insert("model".into(), model(&args.model)?.into());
+    let engine = Table::from_iter([("name".to_owned(), Value::from(args.engine.as_str()))]);
+    scenario.insert("engine".into(), Value::Array(vec![engine.into()]));
+    let workload = Table::from_iter([
+        ("kind".to_owned(), Value::from("prompt")),
+        ("text".to_owned(), Value::from(PROMPT)),
+        ("lengths".to_owned(), Value::Array(args.lengths.iter().copied().map(whole).collect())),
+        ("max_tokens".to_owned(), whole(args.tokens)),
+        ("ignore_eos".to_owned(), Value::Boolean(true)),
+    ]);
+    scenario.insert("workload".into(), workload.into());
+    let run = Table::from_iter([("iterations".to_owned(), whole(args.iterations))]);
+    scenario.insert("run".into(), run.into());
+    scenario.insert("toggles".into(), toggles(args)?.into());
+    Ok(scenario)
+}
+
+/// A folder, or `synthetic:ARCH/PRESET[:SEED]`.
+fn model(text: &str) -> anyhow::Result<Table> {
+    let Some(synthetic) = text.strip_prefix("synthetic:") else {
+        return Ok(Table::from_iter([("path".to_owned(), Value::from(text))]));
+    };
+    let form = || format!("`{text}` is not of the form synthetic:ARCH/PRESET or synthetic:ARCH/PRESET:SEED");
+    let (arch, rest) = synthetic.split_once('/').with_context(form)?;
+    let (preset, seed) = rest.split_once(':').unwrap_or((rest, "1"));
+    if Architecture::from_name(arch).is_none() {
+        let known: Vec<&str> = Architecture::ALL.iter().map(|a| a.name()).collect();
+        bail!("there is no synthetic architecture `{arch}`: use one of {}", known.join(", "));
+    }
+    let seed: i64 = seed.parse().ok().filter(|seed| *seed >= 0).with_context(form)?;
+    let recipe = Table::from_iter([
+        ("arch".to_owned(), Value::from(arch)),
+        ("preset".to_owned(), Value::from(preset)),
+        ("seed".to_owned(), Value::Integer(seed)),
+    ]);
+    Ok(Table::from_iter([("synthetic".to_owned(), recipe.into())]))
+}
+
+/// Toggles by name with their values in the order given.
+fn toggles(args: &Args) -> anyhow::Result<Table> {
+    let mut table = Table::new();
+    let dtype = args.dtype.iter().map(|dtype| format!("{DTYPE}={dtype}"));
+    for setting in args.toggles.iter().cloned().chain(dtype) {
+        let (name, value) =
+            setting.split_once('=').with_context(|| format!("`{setting}` is not of the form NAME=VALUE"))?;
+        let values = table.entry(name.trim()).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(values) = values {
+            values.push(toggle_value(name.trim(), value.trim()));
+        }
+    }
+    Ok(table)
+}
+
+/// A value as its toggle takes it; the scenario's own checks say what is wrong with any other.
+fn toggle_value(name: &str, text: &str) -> Value {
+    let kind = toggle::find(name).map(|spec| spec.kind);
+    let parsed = match kind {
+        Some(Kind::Count) => text.parse().ok().map(Value::Integer),
+        Some(Kind::Float) => text.parse().ok().map(Value::Float),
+        Some(Kind::Bool) => text.parse().ok().map(Value::Boolean),
+        Some(Kind::Text | Kind::Texts) | None => None,
+    };
+    parsed.unwrap_or_else(|| Value::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn table(line: &[&str]) -> anyhow::Result<Table> {
+        let line = Line::try_parse_from([&["bench"], line].concat())?;
+        scenario_table(&line.args)
+    }
+
+    #[test]
+    fn a_command_line_is_a_scenario() {
+        let table = table(&[
+            "synthetic:qwen3/small:7",
+            "-p",
+            "512,2048",
+            "-n",
+            "64",
+            "--toggle",
+            "prefill_chunk_size=512,repetition_penalty=1.1,prefill_chunk_size=2048",
+            "--dtype",
+            "f32",
+        ])
+        .unwrap();
+        assert_eq!(table["model"]["synthetic"]["seed"].as_integer(), Some(7));
+        assert_eq!(table["workload"]["lengths"].as_array().unwrap().len(), 2);
+        assert_eq!(table["toggles"]["prefill_chunk_size"].as_array().unwrap().len(), 2);
+        assert_eq!(table["toggles"]["repetition_penalty"][0].as_float(), Some(1.1));
+        assert_eq!(table["toggles"]["dtype"][0].as_str(), Some("f32"));
+    }
+
+    #[test]
+    fn a_model_is_a_folder_or_a_recipe() {
+        assert_eq!(model("some/folder").unwrap()["path"].as_str(), Some("some/folder"));
+        let recipe = model("synthetic:llama/tiny").unwrap();
+        assert_eq!(recipe["synthetic"]["seed"].as_integer(), Some(1));
+        assert!(model("synthetic:gpt/tiny").unwrap_err().to_string().contains("llama, qwen3"));
+        assert!(model("synthetic:tiny").unwrap_err().to_string().contains("ARCH/PRESET"));
+        assert!(model("synthetic:llama/tiny:x").unwrap_err().to_string().contains("ARCH/PRESET"));
+    }
+
+    #[test]
+    fn a_toggle_needs_a_value() {
+        assert!(table(&["m", "--toggle", "compile"]).unwrap_err().to_string().contains("NAME=VALUE"));
+    }
 }

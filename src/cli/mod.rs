@@ -10,6 +10,8 @@ mod engines;
 mod host;
 mod man;
 mod model;
+mod outcome;
+mod progress;
 mod report;
 mod run;
 mod schema;

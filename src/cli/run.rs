@@ -1,12 +1,41 @@
 //! `inferometer run`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::outcome::Execution;
 use super::printer::Printer;
+use crate::run::driver;
+use crate::{engine, scenario};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The scenario file
+    #[arg(value_name = "SCENARIO", required_unless_present = "resume", conflicts_with = "resume")]
+    scenario: Option<PathBuf>,
+    /// Override a key of the scenario, such as `run.iterations=3`; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    set: Vec<String>,
+    /// Go on with the interrupted run recorded in this folder
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Resume although the engine, the model or this program changed since the run began
+    #[arg(long, requires = "resume")]
+    allow_changed: bool,
+    #[command(flatten)]
+    execution: Execution,
+}
 
-pub fn run(_args: &Args, _printer: &Printer) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    match (&args.resume, &args.scenario) {
+        (Some(dir), _) => args
+            .execution
+            .conduct(printer, args.allow_changed, |options, display| driver::resume(dir, options, display)),
+        (None, Some(path)) => {
+            let scenario = scenario::load(path, &args.set, &engine::offers())?;
+            let results = &args.execution.folders.results;
+            args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
+        }
+        (None, None) => anyhow::bail!("name a scenario file, or a run to go on with (`--resume DIR`)"),
+    }
 }

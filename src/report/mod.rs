@@ -1,7 +1,65 @@
 //! Reports: pure functions of the record. Same record, same bytes.
 
+pub mod charts;
 pub mod export;
+pub mod html;
 pub mod markdown;
 pub mod summary;
+pub mod svg;
 pub mod table;
 pub mod text;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::fs::write_atomic;
+use crate::record::Record;
+use charts::Charts;
+use summary::Summary;
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error("the run is named {0:?}, which cannot be a folder; the record's run.json was changed by hand")]
+    Name(String),
+    #[error("cannot write the report: {0}; choose another folder with --reports")]
+    Io(#[from] io::Error),
+}
+
+/// Writes `<reports>/<run>/`: index.html, charts/*.svg, summary.md, summary.json. Replaces an older report of the run.
+///
+/// Returns the path of index.html.
+///
+/// # Errors
+/// When the folder cannot be made or written; the message names the path.
+pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
+    let name = &record.manifest.run;
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+        return Err(ReportError::Name(name.clone()));
+    }
+    let folder = reports.join(name);
+    let summary = Summary::of(record);
+    let charts = Charts::of(record, &summary);
+    let drawings = folder.join("charts");
+    fs_err::create_dir_all(&drawings)?;
+    remove_old_charts(&drawings)?;
+    for chart in charts.all() {
+        write_atomic(&drawings.join(format!("{}.svg", chart.name)), chart.svg.as_bytes())?;
+    }
+    write_atomic(&folder.join("summary.json"), summary.to_json().as_bytes())?;
+    write_atomic(&folder.join("summary.md"), markdown::render(&summary).as_bytes())?;
+    let page = folder.join("index.html");
+    write_atomic(&page, html::page(record, &summary, &charts).as_bytes())?;
+    Ok(page)
+}
+
+/// A report made anew has no charts of the old one left.
+fn remove_old_charts(folder: &Path) -> io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "svg") {
+            fs_err::remove_file(path)?;
+        }
+    }
+    Ok(())
+}

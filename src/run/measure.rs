@@ -2,54 +2,11 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::clock::{now_ns, utc_now};
+use crate::clock::Origin;
 use crate::record::{RequestRow, SpanRow, Status, TokenRow};
 use crate::spec::protocol::Generated;
 use crate::spec::{Phase, Settings, Span, TokenTiming};
 use crate::stats::robust;
-
-/// The record's time axis: nanoseconds since the run's origin, on the harness's monotonic clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeline {
-    /// The harness clock's value at the origin; below zero when the machine was booted after it.
-    origin_ns: i128,
-}
-
-impl Timeline {
-    /// A time axis that begins now, with the wall-clock time of its zero.
-    #[must_use]
-    pub fn begin() -> (Self, String) {
-        (Self { origin_ns: i128::from(now_ns()) }, utc_now())
-    }
-
-    /// Goes on with the axis of an earlier session: by the wall clock, but never before `last_ns`, the end of what is
-    /// recorded already.
-    ///
-    /// # Errors
-    /// When `origin_utc` is not a time in RFC 3339.
-    pub fn resume(origin_utc: &str, last_ns: u64) -> Result<Self, String> {
-        let origin: jiff::Timestamp =
-            origin_utc.parse().map_err(|e| format!("`origin_utc` is not a time: {origin_utc:?} ({e})"))?;
-        let since = jiff::Timestamp::now().as_nanosecond() - origin.as_nanosecond();
-        Ok(Self { origin_ns: i128::from(now_ns()) - since.max(i128::from(last_ns) + 1) })
-    }
-
-    /// A reading of the harness's clock on this axis.
-    #[must_use]
-    pub fn at(self, harness_ns: u64) -> u64 {
-        clamp(i128::from(harness_ns) - self.origin_ns)
-    }
-
-    /// A reading of a host's clock on this axis; `offset_ns` is host minus harness.
-    #[must_use]
-    pub fn at_host(self, host_ns: u64, offset_ns: i64) -> u64 {
-        clamp(i128::from(host_ns) - i128::from(offset_ns) - self.origin_ns)
-    }
-}
-
-fn clamp(ns: i128) -> u64 {
-    u64::try_from(ns.max(0)).unwrap_or(u64::MAX)
-}
 
 /// Where a request stands in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,26 +143,32 @@ pub fn token_hash(tokens: &[u32]) -> String {
     hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A reading of a host's clock as time since the run's origin; `offset_ns` is host minus harness.
+fn at_host(host_ns: u64, offset_ns: i64, origin: &Origin) -> u64 {
+    let harness = i128::from(host_ns) - i128::from(offset_ns);
+    origin.t_ns(u64::try_from(harness.max(0)).unwrap_or(u64::MAX))
+}
+
 /// Rows of `tokens.csv` for one reply.
 #[must_use]
-pub fn token_rows(request: u64, generated: &Generated, offset_ns: i64, timeline: Timeline) -> Vec<TokenRow> {
+pub fn token_rows(request: u64, generated: &Generated, offset_ns: i64, origin: &Origin) -> Vec<TokenRow> {
     let stamped = generated.tokens.iter().zip(&generated.token_ns).enumerate();
     stamped
-        .map(|(index, (&id, &ns))| TokenRow { request, index: count(index), id, t_ns: timeline.at_host(ns, offset_ns) })
+        .map(|(index, (&id, &ns))| TokenRow { request, index: count(index), id, t_ns: at_host(ns, offset_ns, origin) })
         .collect()
 }
 
 /// Rows of `spans.csv` for one reply.
 #[must_use]
-pub fn span_rows(request: u64, spans: &[Span], offset_ns: i64, timeline: Timeline) -> Vec<SpanRow> {
+pub fn span_rows(request: u64, spans: &[Span], offset_ns: i64, origin: &Origin) -> Vec<SpanRow> {
     spans
         .iter()
         .map(|span| SpanRow {
             request,
             phase: span.phase,
             index: span.index,
-            start_ns: timeline.at_host(span.start_ns, offset_ns),
-            end_ns: timeline.at_host(span.end_ns, offset_ns),
+            start_ns: at_host(span.start_ns, offset_ns, origin),
+            end_ns: at_host(span.end_ns, offset_ns, origin),
         })
         .collect()
 }
@@ -312,20 +275,15 @@ pub(super) mod tests {
 
     #[test]
     fn host_stamps_land_on_the_run_s_axis() {
-        let timeline = Timeline { origin_ns: 1_000 };
-        assert_eq!(timeline.at(1_500), 500);
-        assert_eq!(timeline.at_host(9_500, 8_000), 500, "the host's clock is 8000 ahead");
-        assert_eq!(timeline.at_host(100, 0), 0, "nothing lies before the origin");
-        let rows = token_rows(3, &reply(&[13, 15], true), 500, timeline);
-        assert_eq!(rows[1], TokenRow { request: 3, index: 1, id: 101, t_ns: 15_000_000 - 1_500 });
-    }
-
-    #[test]
-    fn a_resumed_axis_goes_on_after_what_is_recorded() {
-        let last = 3_600_000_000_000;
-        let (_, now) = Timeline::begin();
-        let resumed = Timeline::resume(&now, last).unwrap();
-        assert!(resumed.at(now_ns()) > last, "a wall clock set back does not bring time back");
-        assert!(Timeline::resume("yesterday", 0).unwrap_err().contains("yesterday"));
+        let origin = Origin::start();
+        let harness = crate::clock::now_ns() + 1_000_000;
+        let since = origin.t_ns(harness);
+        assert_eq!(at_host(harness + 8_000, 8_000, &origin), since, "the host's clock is 8000 ahead");
+        assert_eq!(at_host(harness - 8_000, -8_000, &origin), since, "and here behind");
+        assert_eq!(at_host(100, 200, &origin), 0, "nothing lies before the origin");
+        let mut generated = reply(&[13, 15], true);
+        generated.token_ns = vec![harness, harness + 5];
+        let rows = token_rows(3, &generated, 0, &origin);
+        assert_eq!(rows[1], TokenRow { request: 3, index: 1, id: 101, t_ns: since + 5 });
     }
 }

@@ -1,10 +1,19 @@
 //! Running things: the driver, the two sides of the engine protocol, what makes an iteration count.
 
+pub mod attempt;
 pub mod client;
 pub mod conformance;
+pub mod driver;
+pub mod error;
 pub mod host;
+pub mod hosts;
+pub mod interrupt;
 pub mod lines;
 pub mod lock;
 pub mod measure;
+pub mod outputs;
+pub mod progress;
+pub mod prompts;
 pub mod schedule;
+pub mod session;
 pub mod validity;

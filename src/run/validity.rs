@@ -27,11 +27,25 @@ impl Finding {
     }
 }
 
-/// Settings that the cell uses and the engine does not honour, in words; empty when all is well.
+/// What the cell asks for and the engine does not offer, in words; empty when all is well.
 ///
-/// A toggle that is set counts as used; a repetition penalty of 1 does not.
+/// A toggle that is set counts as asked for; a repetition penalty of 1 does not.
 #[must_use]
-pub fn not_honoured(cell: &Cell, receipt: &Receipt) -> Vec<String> {
+pub fn not_honoured(cell: &Cell, prompt: &Prompt, receipt: &Receipt) -> Vec<String> {
+    let can = receipt.capabilities;
+    let (takes, form) = match prompt {
+        Prompt::Tokens(_) => (can.tokens, "prompts as token ids (an exact length)"),
+        Prompt::Text(_) => (can.text, "prompts as text"),
+        Prompt::Messages(_) => (can.messages, "prompts as chat messages"),
+    };
+    let mut asked = unhonoured_toggles(cell, receipt);
+    if !takes {
+        asked.push(form.to_owned());
+    }
+    asked
+}
+
+fn unhonoured_toggles(cell: &Cell, receipt: &Receipt) -> Vec<String> {
     let mut used: Vec<(&str, String)> = cell
         .toggles
         .iter()
@@ -323,10 +337,19 @@ mod tests {
     fn settings_an_engine_does_not_honour_are_named() {
         let mut penalized = cell(&[(PREFILL_CHUNK_SIZE, Value::Int(32))]);
         penalized.sampling.repetition_penalty = 1.1;
-        assert_eq!(not_honoured(&penalized, &receipt(&[])), ["prefill_chunk_size = 32", "repetition_penalty = 1.1"]);
-        assert!(not_honoured(&penalized, &receipt(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY])).is_empty());
+        let text = Prompt::Text("x".to_owned());
+        let able = |toggles: &[&str]| {
+            let mut receipt = receipt(toggles);
+            receipt.capabilities.text = true;
+            receipt
+        };
+        let asked = not_honoured(&penalized, &text, &able(&[]));
+        assert_eq!(asked, ["prefill_chunk_size = 32", "repetition_penalty = 1.1"]);
+        let honours_both = able(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY]);
+        assert!(not_honoured(&penalized, &text, &honours_both).is_empty());
         let off = cell(&[(REPETITION_PENALTY, Value::Float(1.0))]);
-        assert!(not_honoured(&off, &receipt(&[])).is_empty(), "a penalty of 1 asks for nothing");
+        assert!(not_honoured(&off, &text, &able(&[])).is_empty(), "a penalty of 1 asks for nothing");
+        assert!(not_honoured(&off, &Prompt::Tokens(vec![1]), &able(&[]))[0].contains("token ids"));
     }
 
     #[test]

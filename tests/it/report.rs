@@ -6,7 +6,7 @@ mod simulated_run;
 use inferometer::record::Status;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::{export, markdown, table};
-use simulated_run::{Simulation, eventful, spoil};
+use simulated_run::{Simulation, eventful, save, spoil};
 
 #[test]
 fn a_clean_run_is_valid_and_deterministic() {
@@ -135,4 +135,54 @@ fn exports_hold_the_same_figures() {
     let markdown = markdown::render(&summary);
     let widths: Vec<usize> = markdown.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
     assert!(widths.len() == 8 && widths.iter().all(|w| *w == widths[0]), "{markdown}");
+}
+
+fn small() -> Simulation {
+    Simulation { lengths: vec![16, 64], iterations: 2, max_tokens: 8, ..Simulation::default() }
+}
+
+fn inferometer(folder: &std::path::Path) -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    command.current_dir(folder).env("NO_COLOR", "1");
+    command
+}
+
+#[test]
+fn the_verb_reports_the_newest_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    let mut record = small().record();
+    record.manifest.origin_utc = "2026-11-19T00:00:00.000Z".to_owned();
+    let older = save(&record, &results);
+    record.manifest.origin_utc = "2026-11-20T00:00:00.000Z".to_owned();
+    let newer = save(&record, &results);
+    let name = newer.file_name().unwrap().to_str().unwrap().to_owned();
+
+    let out = inferometer(folder.path()).arg("report").assert().success();
+    let printed = String::from_utf8(out.get_output().stdout.clone()).unwrap();
+    assert_eq!(printed.trim(), format!("reports/{name}/index.html"));
+    let made = folder.path().join("reports").join(&name);
+    for file in ["index.html", "summary.json", "summary.md", "charts/decode-rate.svg", "charts/timeline.svg"] {
+        assert!(made.join(file).is_file(), "{file}");
+    }
+    let first = fs_err::read(made.join("index.html")).unwrap();
+
+    let older = older.file_name().unwrap();
+    let out = inferometer(folder.path()).arg("report").arg(older).args(["--format", "json", "-q"]).assert().success();
+    let summary: Summary = serde_json::from_slice(&out.get_output().stdout).unwrap();
+    assert_eq!(summary.run.started_utc, "2026-11-19T00:00:00.000Z");
+
+    inferometer(folder.path()).arg("report").arg(&newer).assert().success();
+    assert_eq!(fs_err::read(made.join("index.html")).unwrap(), first, "same record, same bytes");
+}
+
+#[test]
+fn the_verb_says_what_to_do_without_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = inferometer(folder.path()).arg("report").assert().code(2);
+    assert!(String::from_utf8_lossy(&missing.get_output().stderr).contains("inferometer run SCENARIO"));
+    fs_err::create_dir(folder.path().join("results")).unwrap();
+    inferometer(folder.path()).arg("report").assert().code(2);
+    let named = inferometer(folder.path()).args(["report", "nowhere"]).assert().code(2);
+    assert!(String::from_utf8_lossy(&named.get_output().stderr).contains("there is no run nowhere"));
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use inferometer::record::schema::SCHEMA_VERSION;
 use inferometer::record::{
-    FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, Record, RequestRow, SpanRow, Status, TelemetryRow,
-    TokenRow,
+    FinishState, GaugeInfo, GitState, HostInfo, Iteration, Machine, Manifest, Record, RequestRow, SpanRow, Status,
+    Store, TelemetryRow, TokenRow,
 };
 use inferometer::spec::{
     Axis, Capabilities, Cell, EngineSpec, FinishReason, Isolation, ModelIdentity, ModelSpec, Phase, Plan,
@@ -437,4 +437,25 @@ pub fn eventful() -> Record {
     spoil(&mut record, 4, 7, Status::Invalid, "the machine throttled");
     diverge(&mut record, 2, 5, 17);
     record
+}
+
+/// Puts a record on disk through the store, an iteration a commit; gives its folder.
+pub fn save(record: &Record, results: &std::path::Path) -> std::path::PathBuf {
+    let mut store = Store::create(results, record.manifest.clone()).expect("the folder can be written");
+    let (mut tokens, mut spans, mut telemetry) = (&record.tokens[..], &record.spans[..], &record.telemetry[..]);
+    fn take<T: Clone>(rows: &mut &[T], belongs: impl Fn(&T) -> bool) -> Vec<T> {
+        let (head, tail) = rows.split_at(rows.iter().take_while(|row| belongs(row)).count());
+        *rows = tail;
+        head.to_vec()
+    }
+    for row in &record.requests {
+        let iteration = Iteration {
+            tokens: take(&mut tokens, |t| t.request == row.request),
+            spans: take(&mut spans, |s| s.request == row.request),
+            telemetry: take(&mut telemetry, |t| t.t_ns <= row.end_ns),
+            requests: vec![row.clone()],
+        };
+        store.commit(&iteration).expect("a simulated iteration is whole");
+    }
+    store.dir().to_owned()
 }

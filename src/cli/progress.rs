@@ -1,0 +1,116 @@
+//! Shows a run's progress on stderr: a bar on a terminal, else a line for each finished round.
+//!
+//! Nothing ticks by itself: the bar is drawn when an event comes, and none comes while a measured section runs.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::printer::Printer;
+use crate::record::{RequestRow, Status};
+use crate::run::progress::{Event, Observer};
+use crate::units::{duration_ns, significant};
+
+pub struct Display {
+    printer: Printer,
+    bar: Option<ProgressBar>,
+}
+
+impl Display {
+    #[must_use]
+    pub fn new(printer: Printer) -> Self {
+        Self { printer, bar: None }
+    }
+
+    fn begin(&mut self, run: &str, done: u64, total: u64) {
+        let going_on = if done > 0 { format!(", {done} of {total} iterations done before") } else { String::new() };
+        self.printer.note(format_args!("run {run}{going_on}"));
+        if self.printer.progress() {
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}")
+                .expect("the template is a constant")
+                .progress_chars("━╸─");
+            let bar = ProgressBar::new(total).with_style(style);
+            bar.set_position(done);
+            self.bar = Some(bar);
+        }
+    }
+
+    fn show(&self, message: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(message);
+            bar.tick();
+        }
+    }
+
+    /// Prints beside the bar.
+    fn aside(&self, print: impl FnOnce(&Printer)) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print(&self.printer)),
+            None => print(&self.printer),
+        }
+    }
+}
+
+impl Observer for Display {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Note(text) => self.aside(|printer| printer.note(text)),
+            Event::Warning(text) => self.aside(|printer| printer.warning(text)),
+            Event::Began { run, done, total } => self.begin(run, done, total),
+            Event::Opening { engine } => self.show(format!("{engine}: loading the model")),
+            Event::WarmingUp { cell } => self.show(format!("{cell}: warming up")),
+            Event::Tokens(tokens) => {
+                if let Some(bar) = &self.bar {
+                    let message = bar.message();
+                    let head = message.split(", ").next().unwrap_or_default();
+                    bar.set_message(format!("{head}, {tokens} tokens"));
+                }
+            }
+            Event::Measuring { cell, iteration } => {
+                self.show(format!("{cell}: measuring iteration {iteration} (silent until it is over)"));
+            }
+            Event::Measured { cell, row, done, left, .. } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(done);
+                }
+                self.show(format!("{cell}: {}{}", result(row), time_left(left)));
+            }
+            Event::Round { name, done, total, left } => {
+                if self.bar.is_none() {
+                    self.printer.note(format_args!("{name} done, {done}/{total}{}", time_left(left)));
+                }
+            }
+        }
+    }
+
+    fn wants_tokens(&self) -> bool {
+        self.bar.is_some()
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// An iteration in a few words.
+fn result(row: &RequestRow) -> String {
+    match (row.status, row.decode_tps) {
+        (Status::Failed, _) => format!("failed: {}", row.reason),
+        (Status::Invalid, _) => format!("invalid: {}", row.reason),
+        (Status::Ok, Some(rate)) => format!("{} tok/s", significant(rate)),
+        (Status::Ok, None) => "done".to_owned(),
+    }
+}
+
+fn time_left(left: Option<Duration>) -> String {
+    match left {
+        Some(left) if !left.is_zero() => {
+            format!(", about {} left", duration_ns(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
+        }
+        _ => String::new(),
+    }
+}

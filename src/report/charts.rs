@@ -1,0 +1,354 @@
+//! Which charts a run has, and the numbers in them. A chart without data is not drawn; a sentence says why.
+
+use std::collections::BTreeMap;
+
+use super::summary::metric::{self, DECODE_TPS, PREFILL_TPS};
+use super::summary::{CellSummary, Summary, TokenIndex};
+use super::svg::latency::Gap;
+use super::svg::timeline::{Doing, Gauge, Shade, Timeline};
+use super::svg::{Chart, iterations, latency, rate, timeline};
+use super::text;
+use crate::record::{Record, RequestRow, Status};
+use crate::spec::{Phase, TokenTiming};
+use crate::stats::robust;
+
+/// A page shows at most this many small charts of one kind.
+const MOST_PANELS: usize = 24;
+/// A close-up shows at most this many requests.
+const CLOSE_UP: usize = 6;
+/// More phases than this are not shaded: nobody could tell them apart.
+const MOST_SHADES: usize = 1200;
+
+/// Charts of one kind, and what must be said with them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Group {
+    pub charts: Vec<Chart>,
+    pub notes: Vec<String>,
+}
+
+/// Every chart of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charts {
+    pub rates: Group,
+    pub iterations: Group,
+    pub latency: Group,
+    pub timeline: Group,
+}
+
+impl Charts {
+    #[must_use]
+    pub fn of(record: &Record, summary: &Summary) -> Self {
+        let mut valid: BTreeMap<u32, Vec<&RequestRow>> = BTreeMap::new();
+        for row in record.requests.iter().filter(|row| !row.warmup && row.status == Status::Ok) {
+            valid.entry(row.cell).or_default().push(row);
+        }
+        Self {
+            rates: rates(summary, &valid),
+            iterations: every_iteration(record, summary, &valid),
+            latency: along_the_generation(record, summary, &valid),
+            timeline: over_time(record),
+        }
+    }
+
+    /// All charts, in the page's order.
+    pub fn all(&self) -> impl Iterator<Item = &Chart> {
+        [&self.rates, &self.iterations, &self.latency, &self.timeline].into_iter().flat_map(|group| &group.charts)
+    }
+}
+
+type ByCell<'a> = BTreeMap<u32, Vec<&'a RequestRow>>;
+
+fn rows<'m, 'a>(valid: &'m ByCell<'a>, cell: &CellSummary) -> &'m [&'a RequestRow] {
+    valid.get(&cell.cell).map_or(&[], Vec::as_slice)
+}
+
+fn values(rows: &[&RequestRow], key: &str) -> Vec<f64> {
+    let of = metric::find(key).expect("a metric of the table").of;
+    rows.iter().filter_map(|row| of(row)).filter(|v| v.is_finite()).collect()
+}
+
+fn rates(summary: &Summary, valid: &ByCell) -> Group {
+    let mut group = Group::default();
+    let charts = [
+        ("decode-rate", "Decode rate against prompt length", DECODE_TPS),
+        ("prefill-rate", "Prefill rate against prompt length", PREFILL_TPS),
+    ];
+    for (name, title, key) in charts {
+        let series = series(summary, valid, key);
+        let mut lengths: Vec<u32> = series.iter().flat_map(|s| s.lengths.iter().map(|l| l.tokens)).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        match lengths.as_slice() {
+            [] => group.notes.push(format!("{title}: not drawn, no valid iteration has this rate.")),
+            [only] => {
+                group.notes.push(format!("{title}: not drawn, only one prompt length was measured ({only} tokens)."))
+            }
+            _ => group.charts.push(rate::draw(name, title, "tok/s", &series)),
+        }
+    }
+    if !group.charts.is_empty() {
+        group.notes.insert(
+            0,
+            "Every dot is an iteration; the line joins medians, the bars are their intervals. Axes of rates begin at 0."
+                .to_owned(),
+        );
+    }
+    group
+}
+
+fn series(summary: &Summary, valid: &ByCell, key: &str) -> Vec<rate::Series> {
+    let mut all: Vec<rate::Series> = Vec::new();
+    for cell in &summary.cells {
+        let (Some(tokens), Some(figures)) = (cell.prompt_length(), cell.metric(key)) else { continue };
+        let at = rate::AtLength { tokens, values: values(rows(valid, cell), key), summary: *figures };
+        match all.iter_mut().find(|s| s.label == cell.series) {
+            Some(found) => found.lengths.push(at),
+            None => all.push(rate::Series { label: cell.series.clone(), lengths: vec![at] }),
+        }
+    }
+    for one in &mut all {
+        one.lengths.sort_by_key(|l| l.tokens);
+    }
+    all
+}
+
+fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group {
+    let mut group = Group::default();
+    let panels: Vec<iterations::Panel> =
+        summary.cells.iter().filter_map(|cell| iterations_panel(record, cell, rows(valid, cell))).collect();
+    if panels.is_empty() {
+        group.notes.push("Not drawn: no valid iteration has a decode rate.".to_owned());
+        return group;
+    }
+    let reach = panels.iter().map(iterations::Panel::reach).fold(0.0, f64::max);
+    group.notes.push(
+        "Decode rate of each iteration as its distance from the cell's median; all cells share one scale. The shaded \
+         band is the median's interval; a cross is an iteration that failed or is invalid."
+            .to_owned(),
+    );
+    group.notes.extend(not_shown(panels.len(), summary.cells.len()));
+    group.charts = panels.iter().take(MOST_PANELS).map(|panel| iterations::draw(panel, reach)).collect();
+    group
+}
+
+fn iterations_panel(record: &Record, cell: &CellSummary, rows: &[&RequestRow]) -> Option<iterations::Panel> {
+    let figures = cell.metric(DECODE_TPS)?;
+    let lost = record.requests.iter().filter(|r| r.cell == cell.cell && !r.warmup && r.status != Status::Ok);
+    let number = crate::units::significant;
+    let interval = figures.interval.map(|i| format!("  [{}, {}]", number(i.lo), number(i.hi))).unwrap_or_default();
+    Some(iterations::Panel {
+        name: format!("iterations-{}", cell.cell),
+        title: text::label(cell.name()),
+        subtitle: format!("median {} tok/s{interval}", number(figures.median)),
+        dots: rows.iter().filter_map(|row| Some((row.iteration, row.decode_tps.filter(|v| v.is_finite())?))).collect(),
+        lost: lost.map(|row| row.iteration).collect(),
+        planned: cell.counts.planned as u32,
+        summary: *figures,
+    })
+}
+
+fn not_shown(drawn: usize, cells: usize) -> Option<String> {
+    let shown = drawn.min(MOST_PANELS);
+    match (drawn > MOST_PANELS, drawn < cells) {
+        (true, _) => Some(format!("The first {shown} of {cells} cells are drawn; the record has all of them.")),
+        (_, true) => Some(format!("{} without data not drawn.", text::plural(cells - drawn, "cell"))),
+        _ => None,
+    }
+}
+
+fn along_the_generation(record: &Record, summary: &Summary, valid: &ByCell) -> Group {
+    let tokens = TokenIndex::new(&record.tokens);
+    let mut group = Group::default();
+    let mut panels = Vec::new();
+    let mut inexact = Vec::new();
+    for cell in &summary.cells {
+        let engine = summary.run.engines.iter().find(|e| e.label == cell.engine);
+        if engine.is_some_and(|e| e.token_timing == Some(TokenTiming::Inexact)) {
+            inexact.push(text::label(cell.name()));
+            continue;
+        }
+        if panels.len() < MOST_PANELS {
+            panels.extend(latency_panel(cell, rows(valid, cell), &tokens));
+        }
+    }
+    if panels.is_empty() && inexact.is_empty() {
+        group.notes.push("Not drawn: no valid iteration has two or more tokens with time stamps.".to_owned());
+        return group;
+    }
+    if !inexact.is_empty() {
+        let cells = text::list(&inexact, 6);
+        group.notes.push(format!("Not drawn for {cells}: the engine does not stamp every token on its own."));
+    }
+    if !panels.is_empty() {
+        group.notes.insert(
+            0,
+            "Time between a token and the one before it. Line: median over the cell's iterations; band: from the \
+             shortest to the longest. Each cell has its own scale from 0; longer generations are drawn by the lowest \
+             and highest value of each pixel column."
+                .to_owned(),
+        );
+        group.notes.extend(not_shown(panels.len(), summary.cells.len() - inexact.len()));
+    }
+    group.charts = panels.iter().map(latency::draw).collect();
+    group
+}
+
+fn latency_panel(cell: &CellSummary, rows: &[&RequestRow], tokens: &TokenIndex) -> Option<latency::Panel> {
+    let stamps: Vec<_> = rows.iter().map(|row| tokens.of(row.request)).filter(|t| t.len() > 1).collect();
+    let longest = stamps.iter().map(|t| t.len()).max()?;
+    let mut at_index = Vec::with_capacity(stamps.len());
+    let gaps = (1..longest)
+        .filter_map(|index| {
+            at_index.clear();
+            let pairs = stamps.iter().filter_map(|t| Some((t.get(index - 1)?, t.get(index)?)));
+            at_index.extend(pairs.map(|(a, b)| b.t_ns.saturating_sub(a.t_ns) as f64 / 1e6));
+            at_index.sort_by(f64::total_cmp);
+            Some(Gap {
+                index: index as u32,
+                median_ms: robust::quantile(&at_index, 0.5)?,
+                least_ms: *at_index.first()?,
+                most_ms: *at_index.last()?,
+            })
+        })
+        .collect();
+    let name = format!("itl-{}", cell.cell);
+    Some(latency::Panel { name, title: text::label(cell.name()), gaps, iterations: stamps.len() })
+}
+
+fn over_time(record: &Record) -> Group {
+    let mut group = Group::default();
+    let gauges = gauges(record);
+    if gauges.is_empty() {
+        let reason = match record.manifest.scenario.telemetry.interval_ms {
+            0 => "the scenario switches telemetry off",
+            _ => "no gauge gave a value",
+        };
+        group.notes.push(format!("Not drawn: {reason}."));
+        return group;
+    }
+    let mut shades = shades(record);
+    let end = record.telemetry.last().map_or(0.0, |row| seconds(row.t_ns));
+    let end = record.requests.iter().map(|row| seconds(row.end_ns)).fold(end, f64::max);
+    let whole = |shades| Timeline {
+        name: "timeline".to_owned(),
+        title: "The whole run".to_owned(),
+        from: 0.0,
+        to: end,
+        gauges: gauges.clone(),
+        shades,
+    };
+    let shaded = shades.len() <= MOST_SHADES;
+    group.charts.push(timeline::draw(&whole(if shaded { shades.clone() } else { Vec::new() })));
+    if !shaded {
+        group
+            .notes
+            .push(format!("The whole run has {} phases, too many to shade; the close-up shows them.", shades.len()));
+    }
+    if let Some((from, to, shown)) = close_up(record) {
+        shades.retain(|s| s.to >= from && s.from <= to);
+        let closer = Timeline {
+            name: "timeline-close-up".to_owned(),
+            title: format!("A closer look: the first {shown} measured requests"),
+            from,
+            to,
+            ..whole(shades)
+        };
+        group.charts.push(timeline::draw(&closer));
+    }
+    let interval = record.manifest.scenario.telemetry.interval_ms;
+    group.notes.push(format!(
+        "Sampled every {interval} ms, drawn by the lowest and highest sample of each pixel column; samples miss peaks, \
+         so peak memory in the table is the kernel's own mark. CPU and low memory axes begin at 0, others near their \
+         lowest value."
+    ));
+    group
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// The gauges that have values, in the unit people read.
+fn gauges(record: &Record) -> Vec<Gauge> {
+    let longest_step = seconds(u64::from(record.manifest.scenario.telemetry.interval_ms) * 1_000_000) * 10.0;
+    record
+        .manifest
+        .gauges
+        .iter()
+        .enumerate()
+        .filter_map(|(column, info)| {
+            let value = |row: &crate::record::TelemetryRow| row.values.get(column).copied().flatten();
+            let all = record.telemetry.iter().filter_map(value).filter(|v| v.is_finite());
+            let (low, high) = all.fold(None, |found: Option<(f64, f64)>, v| {
+                Some(found.map_or((v, v), |(low, high)| (low.min(v), high.max(v))))
+            })?;
+            let (factor, unit) = readable(&info.unit, high);
+            let mut stretches: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+            let mut last = 0.0;
+            for row in &record.telemetry {
+                let t = seconds(row.t_ns);
+                match value(row).filter(|v| v.is_finite()) {
+                    Some(v) => {
+                        if t - last > longest_step.max(2.0) {
+                            stretches.push(Vec::new());
+                        }
+                        stretches.last_mut().expect("one at least").push((t, v / factor));
+                        last = t;
+                    }
+                    None => stretches.push(Vec::new()),
+                }
+            }
+            stretches.retain(|s| !s.is_empty());
+            let from_zero = info.unit != "bytes" || low < 0.5 * high;
+            Some(Gauge { title: format!("{}, {unit}", words(&info.name, &info.unit)), stretches, from_zero })
+        })
+        .collect()
+}
+
+/// `rss_bytes` → `rss`, `system_cpu_percent` → `system cpu`.
+fn words(name: &str, unit: &str) -> String {
+    let stem = name.strip_suffix(unit).map_or(name, |stem| stem.trim_end_matches('_'));
+    text::label(&stem.replace('_', " "))
+}
+
+fn readable(unit: &str, highest: f64) -> (f64, &str) {
+    const MIB: f64 = 1_048_576.0;
+    match unit {
+        "bytes" if highest >= 4096.0 * MIB => (1024.0 * MIB, "GiB"),
+        "bytes" => (MIB, "MiB"),
+        "percent" => (1.0, "%"),
+        other => (1.0, other),
+    }
+}
+
+fn shades(record: &Record) -> Vec<Shade> {
+    let warmups: std::collections::HashSet<u64> =
+        record.requests.iter().filter(|row| row.warmup).map(|row| row.request).collect();
+    record
+        .spans
+        .iter()
+        .filter_map(|span| {
+            let doing = match span.phase {
+                Phase::Prefill => Doing::Prefill,
+                Phase::Decode => Doing::Decode,
+                Phase::CacheClear => Doing::CacheClear,
+                _ => return None,
+            };
+            let warmup = warmups.contains(&span.request);
+            Some(Shade { doing, from: seconds(span.start_ns), to: seconds(span.end_ns), warmup })
+        })
+        .collect()
+}
+
+/// The first measured requests, where the whole run has many more.
+fn close_up(record: &Record) -> Option<(f64, f64, usize)> {
+    let mut measured: Vec<&RequestRow> = record.requests.iter().filter(|row| !row.warmup).collect();
+    measured.sort_by_key(|row| row.start_ns);
+    let shown = record.manifest.plan.cells.len().clamp(2, CLOSE_UP);
+    if measured.len() <= 2 * shown {
+        return None;
+    }
+    let (from, to) = (seconds(measured[0].start_ns), seconds(measured[shown - 1].end_ns));
+    let margin = (to - from) * 0.02;
+    Some(((from - margin).max(0.0), to + margin, shown))
+}

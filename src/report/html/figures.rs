@@ -1,0 +1,223 @@
+//! The headline figures: the range over cells at a glance, the table, and every metric on demand.
+
+use maud::{Markup, html};
+
+use super::{scrolling, section as titled};
+use crate::report::summary::metric::{
+    self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
+};
+use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary};
+use crate::report::{table, text};
+use crate::spec::TokenTiming;
+use crate::stats::robust;
+
+const HEADLINES: [&str; 4] = [DECODE_TPS, PREFILL_TPS, TTFT_MS, PEAK_RSS_BYTES];
+const COLUMNS: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];
+
+pub fn section(summary: &Summary) -> Markup {
+    titled(
+        "figures",
+        "Figures",
+        html! {
+            @if summary.cells.is_empty() {
+                p { "The plan has no cells." }
+            } @else {
+                (tiles(summary))
+                (scrolling("Figures of each cell", headline_table(summary)))
+                p.note {
+                    "Medians over the valid iterations of each cell."
+                    @if let Some(note) = table::interval_note(summary) { " " (note) "." }
+                    " " (includes(summary)) " " b { (NOT_MEASURED) } " means not measured."
+                }
+                details {
+                    summary { "Every metric of every cell" }
+                    (scrolling("Every metric", all_metrics(summary)))
+                }
+            }
+        },
+    )
+}
+
+/// One tile a headline metric: the medians' range over the cells, and where its ends are.
+fn tiles(summary: &Summary) -> Markup {
+    let timings: Vec<TokenTiming> = summary.run.engines.iter().filter_map(|e| e.token_timing).collect();
+    if timings.windows(2).any(|pair| pair[0] != pair[1]) {
+        return html! {};
+    }
+    html! {
+        div.tiles {
+            @for metric in HEADLINES.iter().filter_map(|key| metric::find(key)) {
+                (tile(summary, metric))
+            }
+        }
+    }
+}
+
+fn tile(summary: &Summary, metric: &Metric) -> Markup {
+    let mut cells: Vec<(&CellSummary, f64)> =
+        summary.cells.iter().filter_map(|cell| Some((cell, cell.metric(metric.key)?.median))).collect();
+    cells.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let number = |value| metric.unit.number(value);
+    html! {
+        div.tile {
+            p.what { (metric.title) }
+            @match (cells.first(), cells.last()) {
+                (Some(low), Some(high)) => {
+                    p.value {
+                        (number(low.1))
+                        @if number(low.1) != number(high.1) { " – " (number(high.1)) }
+                        @if metric.key != PEAK_RSS_BYTES { " " span.unit { (metric.unit.symbol()) } }
+                    }
+                    p.where {
+                        @if number(low.1) == number(high.1) {
+                            @if cells.len() > 1 { "in every cell" } @else { (text::label(low.0.name())) }
+                        } @else {
+                            "from " (text::label(low.0.name())) " to " (text::label(high.0.name()))
+                        }
+                    }
+                }
+                _ => {
+                    p.value { (NOT_MEASURED) }
+                    p.where { "not measured in this run" }
+                }
+            }
+        }
+    }
+}
+
+fn headline_table(summary: &Summary) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "Cell" }
+                    th.number scope="col" { "Valid" }
+                    @for metric in COLUMNS.iter().filter_map(|key| metric::find(key)) {
+                        th.number scope="col" title=(metric.meaning) {
+                            (metric.title)
+                            @if metric.key != PEAK_RSS_BYTES { br; span.unit { (metric.unit.symbol()) } }
+                        }
+                    }
+                    th scope="col" { "Same tokens" }
+                }
+            }
+            tbody {
+                @for cell in &summary.cells {
+                    tr {
+                        th scope="row" { (text::label(cell.name())) }
+                        td.number { (cell.counts.ok) "/" (cell.counts.planned) }
+                        @for metric in COLUMNS.iter().filter_map(|key| metric::find(key)) {
+                            td.number { (figure(metric, cell.metric(metric.key))) }
+                        }
+                        td.alarm[cell.determinism == Determinism::Nondeterministic] { (same_tokens(cell)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn same_tokens(cell: &CellSummary) -> &'static str {
+    match cell.determinism {
+        Determinism::Deterministic => "yes",
+        Determinism::Nondeterministic => "✕ no",
+        Determinism::Varies => "varies",
+        Determinism::Unknown => NOT_MEASURED,
+    }
+}
+
+fn figure(metric: &Metric, figures: Option<&robust::Summary>) -> Markup {
+    html! {
+        @match figures {
+            Some(figures) => {
+                span.median { (metric.unit.number(figures.median)) }
+                @if let Some(i) = figures.interval {
+                    br;
+                    span.interval { "[" (metric.unit.number(i.lo)) ", " (metric.unit.number(i.hi)) "]" }
+                }
+            }
+            None => (NOT_MEASURED),
+        }
+    }
+}
+
+/// What the times of each engine include, and whether tokens are stamped one by one.
+fn includes(summary: &Summary) -> String {
+    let words: Vec<String> = summary
+        .run
+        .engines
+        .iter()
+        .filter(|engine| engine.token_timing.is_some())
+        .map(|engine| {
+            let what = match engine.includes.as_slice() {
+                [] => "the model alone".to_owned(),
+                parts => format!("the model and {}", text::list(parts, 6)),
+            };
+            let timing = match engine.token_timing {
+                Some(TokenTiming::Exact) => "every token has its own time stamp",
+                _ => "several tokens may share a time stamp",
+            };
+            format!("Times of {} include {what}; {timing}.", text::label(&engine.label))
+        })
+        .collect();
+    words.join(" ")
+}
+
+fn all_metrics(summary: &Summary) -> Markup {
+    html! {
+        table.dense {
+            thead {
+                tr {
+                    th scope="col" { "Cell" }
+                    th scope="col" { "Metric" }
+                    @for heading in ["n", "median", "interval", "MAD", "min", "max"] {
+                        th.number scope="col" { (heading) }
+                    }
+                }
+            }
+            @for cell in &summary.cells {
+                tbody {
+                    @for (i, metric) in METRICS.iter().chain([&metric::LOAD]).enumerate() {
+                        tr {
+                            @if i == 0 {
+                                th scope="rowgroup" rowspan=(METRICS.len() + 1) { (text::label(cell.name())) }
+                            }
+                            th scope="row" title=(metric.meaning) {
+                                (metric.title)
+                                @if !metric.unit.symbol().is_empty() && metric.unit != metric::Unit::Bytes {
+                                    " " span.unit { (metric.unit.symbol()) }
+                                }
+                            }
+                            (metric_cells(metric, cell.metric(metric.key)))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn metric_cells(metric: &Metric, figures: Option<&robust::Summary>) -> Markup {
+    let number = |value| metric.unit.number(value);
+    html! {
+        @match figures {
+            Some(f) => {
+                td.number { (f.n) }
+                td.number { (number(f.median)) }
+                td.number {
+                    @match f.interval {
+                        Some(i) => { "[" (number(i.lo)) ", " (number(i.hi)) "]" }
+                        None => (NOT_MEASURED),
+                    }
+                }
+                td.number { (number(f.mad)) }
+                td.number { (number(f.min)) }
+                td.number { (number(f.max)) }
+            }
+            None => {
+                td.number { "0" }
+                @for _ in 0..5 { td.number { (NOT_MEASURED) } }
+            }
+        }
+    }
+}

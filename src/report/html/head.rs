@@ -1,0 +1,178 @@
+//! What was measured, and is it valid: the first thing a reader sees.
+
+use maud::{Markup, html};
+
+use crate::record::{Machine, Record};
+use crate::report::summary::{EngineSummary, Standing, Summary};
+use crate::report::text::{self, plural};
+use crate::spec::Workload;
+use crate::units;
+
+/// Problems shown at once; the rest unfolds.
+const SHOWN: usize = 6;
+
+pub fn head(record: &Record, summary: &Summary) -> Markup {
+    let run = &summary.run;
+    html! {
+        header {
+            p.kicker { "Inferometer report" }
+            h1 {
+                (text::label(&run.scenario))
+                @if run.synthetic {
+                    " "
+                    span.badge title="Random weights: speed and memory mean something, the text does not" {
+                        "synthetic model"
+                    }
+                }
+            }
+            @if let Some(description) = &run.description { p.lead { (text::sentence(description)) } }
+            dl.facts {
+                @for engine in &run.engines {
+                    div { dt { "Engine" } dd { (engine_words(engine)) } }
+                }
+                div { dt { "Model" } dd { (model_words(summary)) } }
+                div { dt { "Work" } dd { (workload_words(record, summary)) } }
+                div { dt { "Machine" } dd { (machine_words(&run.machine)) } }
+                div { dt { "When" } dd { (when(&run.started_utc)) } }
+            }
+            (banner(summary))
+        }
+    }
+}
+
+fn banner(summary: &Summary) -> Markup {
+    let validity = &summary.validity;
+    let (class, sign, word) = match validity.standing {
+        Standing::Valid => ("valid", "✓", "Valid"),
+        Standing::ValidWithWarnings => ("warned", "!", "Valid with warnings"),
+        Standing::NotValid => ("broken", "✕", "Not valid"),
+    };
+    let lines: Vec<String> = validity
+        .problems
+        .iter()
+        .map(|p| format!("{}: {}.", text::label(&p.label), p.sentence().trim_end_matches('.')))
+        .chain(validity.remarks.iter().map(|remark| text::sentence(remark)))
+        .collect();
+    let (first, rest) = lines.split_at(lines.len().min(SHOWN));
+    html! {
+        div class={ "banner " (class) } {
+            span.sign aria-hidden="true" { (sign) }
+            div {
+                p { strong { (word) ". " } (counts(summary)) }
+                @if !first.is_empty() { ul { @for line in first { li { (line) } } } }
+                @if !rest.is_empty() {
+                    details {
+                        summary { (plural(rest.len(), "further remark")) }
+                        ul { @for line in rest { li { (line) } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn counts(summary: &Summary) -> String {
+    let counts = summary.validity.counts;
+    let lost = [(counts.failed, "failed"), (counts.invalid, "invalid"), (counts.missing(), "missing")];
+    let lost: Vec<String> = lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let same = summary.cells.iter().filter(|cell| cell.deterministic() == "yes").count();
+    let mut words = if lost.is_empty() && counts.ok > 0 {
+        format!("All {} are valid.", plural(counts.ok, "iteration"))
+    } else {
+        let verb = if counts.ok == 1 { "is" } else { "are" };
+        format!("{} of {} {verb} valid", counts.ok, plural(counts.planned, "iteration"))
+            + &(if lost.is_empty() { ".".to_owned() } else { format!("; {}.", lost.join(", ")) })
+    };
+    if same == summary.cells.len() && same > 0 {
+        words.push_str(" Every iteration of a cell gave the same tokens.");
+    }
+    words
+}
+
+fn engine_words(engine: &EngineSummary) -> String {
+    let mut words = vec![engine.label.clone()];
+    if engine.name != engine.label {
+        words.push(format!("({})", engine.name));
+    }
+    words.extend(engine.version.clone());
+    let mut line = words.join(" ");
+    for more in [&engine.backend, &engine.device].into_iter().flatten() {
+        line.push_str(&format!(", {more}"));
+    }
+    if engine.version.is_none() {
+        line.push_str(", never came up");
+    }
+    text::label(&line)
+}
+
+fn model_words(summary: &Summary) -> String {
+    let Some(model) = summary.run.engines.iter().find_map(|e| e.model.as_ref()) else {
+        return "not loaded".to_owned();
+    };
+    let mut line = model.name.clone();
+    if let Some(parameters) = model.parameters {
+        line.push_str(&format!(", {} parameters", short_count(parameters)));
+    }
+    for more in [&model.architecture, &model.weight_format].into_iter().flatten() {
+        line.push_str(&format!(", {more}"));
+    }
+    text::label(&line)
+}
+
+/// `81.2 M`, `1.72 B`.
+fn short_count(n: u64) -> String {
+    match n as f64 {
+        v if v >= 1e9 => format!("{} B", units::significant(v / 1e9)),
+        v if v >= 1e6 => format!("{} M", units::significant(v / 1e6)),
+        v if v >= 1e3 => format!("{} k", units::significant(v / 1e3)),
+        _ => n.to_string(),
+    }
+}
+
+fn workload_words(record: &Record, summary: &Summary) -> String {
+    let run = &record.manifest.scenario.run;
+    let Workload::Prompt(work) = &record.manifest.scenario.workload;
+    let prompt = match work.lengths.as_slice() {
+        [] => "a prompt as it is".to_owned(),
+        lengths => format!("prompts of {} tokens", text::list(lengths, 6)),
+    };
+    let cells = plural(summary.cells.len(), "cell");
+    let iterations = plural(run.iterations as usize, "iteration");
+    format!("{prompt}, up to {} generated; {cells}, {iterations} each", plural(work.max_tokens as usize, "token"))
+}
+
+fn machine_words(machine: &Machine) -> String {
+    let mut line = machine.cpu.clone().unwrap_or_else(|| "unknown CPU".to_owned());
+    if let Some(cores) = machine.physical_cores.or(machine.logical_cores) {
+        line.push_str(&format!(", {}", plural(cores as usize, "core")));
+    }
+    if let Some(memory) = machine.memory_bytes {
+        line.push_str(&format!(", {}", units::bytes(memory)));
+    }
+    line.push_str(&format!(", {} {}", machine.os, machine.arch));
+    if machine.virtual_machine == Some(true) {
+        line.push_str(" (virtual machine)");
+    }
+    text::label(&line)
+}
+
+/// `2026-11-20 09:21 UTC` of an RFC 3339 time; any other text as it is.
+fn when(utc: &str) -> String {
+    match (utc.get(..10), utc.get(11..16), utc.ends_with('Z')) {
+        (Some(day), Some(time), true) => format!("{} {} UTC", text::label(day), text::label(time)),
+        _ => text::label(utc),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_short() {
+        assert_eq!(short_count(81_234_432), "81.2 M");
+        assert_eq!(short_count(1_720_000_000), "1.72 B");
+        assert_eq!(when("2026-11-20T09:21:13.000Z"), "2026-11-20 09:21 UTC");
+        assert_eq!(when("now"), "now");
+    }
+}

@@ -1,0 +1,121 @@
+//! The page: one file, no network, readable without JavaScript. maud escapes all text; `text` tames its characters.
+
+mod charts;
+mod figures;
+mod head;
+mod outputs;
+mod provenance;
+mod settings;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest, Sha256};
+
+use super::charts::Charts;
+use super::summary::Summary;
+use super::text;
+use crate::record::Record;
+
+const STYLE: &str = include_str!("report.css");
+
+/// The whole page.
+#[must_use]
+pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
+    let title = format!("{} – Inferometer", text::label(&summary.run.scenario));
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(policy());
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="generator" content={ "inferometer " (summary.run.inferometer_version) };
+                link rel="icon" href="data:,";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    (head::head(record, summary))
+                    (figures::section(summary))
+                    (charts::sections(record, drawn))
+                    (settings::section(summary))
+                    (outputs::section(record, summary))
+                    (provenance::section(record, summary))
+                }
+                footer {
+                    p {
+                        "Made by inferometer " (summary.run.inferometer_version) " from the record alone: the same "
+                        "record gives the same page. The figures are in " code { "summary.json" } ", the charts in "
+                        code { "charts/" } "."
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// Nothing may be loaded and no script may run; the one style sheet is named by its hash.
+fn policy() -> String {
+    let hash = base64(&Sha256::digest(STYLE));
+    format!("default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'")
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            match place <= chunk.len() {
+                true => out.push(char::from(DIGITS[(word >> (18 - 6 * place) & 63) as usize])),
+                false => out.push('='),
+            }
+        }
+    }
+    out
+}
+
+/// A section with a heading that can be linked to.
+fn section(id: &str, heading: &str, body: Markup) -> Markup {
+    html! {
+        section id=(id) aria-labelledby={ (id) "-heading" } {
+            h2 id={ (id) "-heading" } { (heading) }
+            (body)
+        }
+    }
+}
+
+/// A table that scrolls sideways on its own where the screen is narrow.
+fn scrolling(label: &str, table: Markup) -> Markup {
+    html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
+}
+
+/// A text of the record: shortened, and said so.
+fn excerpt(raw: &str) -> Markup {
+    let (shown, rest) = text::shortened(raw, text::SHOWN);
+    html! {
+        (shown)
+        @if rest > 0 { span.cut { " … " (rest) " more characters" } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Test vectors of RFC 4648 section 10.
+    #[test]
+    fn base64_matches_the_standard() {
+        for (raw, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(raw.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn the_style_sheet_cannot_end_early_or_load_anything() {
+        assert!(!STYLE.contains('<') && !STYLE.contains("url(") && !STYLE.contains("@import"));
+    }
+}

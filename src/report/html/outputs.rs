@@ -1,0 +1,85 @@
+//! What was generated: hashes, where they differ, and the text where there is one.
+
+use maud::{Markup, html};
+
+use super::{excerpt, scrolling, section as titled};
+use crate::record::Record;
+use crate::report::summary::{HashGroup, NOT_MEASURED, Summary};
+use crate::report::text;
+use crate::spec::Workload;
+
+pub fn section(record: &Record, summary: &Summary) -> Markup {
+    let Workload::Prompt(work) = &record.manifest.scenario.workload;
+    titled(
+        "outputs",
+        "Outputs",
+        html! {
+            @if summary.run.synthetic {
+                p.note { "The model's weights are random, so its text is noise; equal hashes still mean equal tokens." }
+            }
+            @if summary.cells.iter().all(|cell| cell.hashes.is_empty()) {
+                p { "No valid iteration has a token hash." }
+            } @else {
+                (scrolling("Outputs of each cell", table(record, summary)))
+            }
+            details {
+                summary { "The prompt" }
+                @if let Some(file) = &work.text_file { p.note { "From " code { (text::label(file)) } "." } }
+                pre { (excerpt(&work.text)) }
+            }
+        },
+    )
+}
+
+fn table(record: &Record, summary: &Summary) -> Markup {
+    html! {
+        table.outputs {
+            thead {
+                tr {
+                    @for heading in ["Cell", "Token hash", "Iterations", "First difference", "Text"] {
+                        th scope="col" { (heading) }
+                    }
+                }
+            }
+            @for cell in summary.cells.iter().filter(|cell| !cell.hashes.is_empty()) {
+                tbody {
+                    @for (i, group) in cell.hashes.iter().enumerate() {
+                        tr {
+                            @if i == 0 {
+                                th scope="rowgroup" rowspan=(cell.hashes.len()) { (text::label(cell.name())) }
+                            }
+                            td { code { (text::label(&group.hash)) } }
+                            td { (iterations(group, cell.counts.ok)) }
+                            td.alarm[i > 0] { (difference(i, group)) }
+                            td.generated { (generated(record, group)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn iterations(group: &HashGroup, all: usize) -> String {
+    match group.iterations.len() {
+        n if n == all && n > 1 => format!("all {n}"),
+        _ => text::list(&group.iterations, 12),
+    }
+}
+
+fn difference(place: usize, group: &HashGroup) -> String {
+    match (place, group.first_differing_index) {
+        (0, _) => NOT_MEASURED.to_owned(),
+        (_, Some(index)) => format!("token index {index}"),
+        (_, None) => "differs; tokens not in the record".to_owned(),
+    }
+}
+
+fn generated(record: &Record, group: &HashGroup) -> Markup {
+    html! {
+        @match record.manifest.texts.get(&group.hash) {
+            Some(words) => (excerpt(words)),
+            None => span.cut { "not in the record" },
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What was asked of the engine and what it used.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+
+use super::{scrolling, section as titled};
+use crate::report::summary::{Agreement, CellSummary, NOT_MEASURED, SettingRow, Summary};
+use crate::report::text;
+use crate::spec::{Settings, Value};
+
+pub fn section(summary: &Summary) -> Markup {
+    titled(
+        "settings",
+        "Settings requested and effective",
+        html! {
+            @if summary.cells.iter().all(|cell| cell.settings.is_empty()) {
+                p { "No setting was requested and none was reported." }
+            } @else {
+                (scrolling("Settings requested and effective", table(summary)))
+                p.note {
+                    "Effective is what the engine reported it used. Rows that are the same in several cells stand once."
+                }
+            }
+            (merged(summary))
+        },
+    )
+}
+
+/// Rows by what they say, with the cells they hold for.
+fn table(summary: &Summary) -> Markup {
+    let mut grouped: Vec<(&SettingRow, Vec<&CellSummary>)> = Vec::new();
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    for cell in &summary.cells {
+        for row in &cell.settings {
+            let at = *known.entry(format!("{row:?}")).or_insert_with(|| {
+                grouped.push((row, Vec::new()));
+                grouped.len() - 1
+            });
+            grouped[at].1.push(cell);
+        }
+    }
+    grouped.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+    html! {
+        table {
+            thead {
+                tr {
+                    @for heading in ["Setting", "Requested", "Effective", "", "Cells"] { th scope="col" { (heading) } }
+                }
+            }
+            tbody {
+                @for (row, cells) in &grouped {
+                    tr {
+                        th scope="row" { code { (text::label(&row.name)) } }
+                        td { (row.requested.as_ref().map_or(NOT_MEASURED.to_owned(), value)) }
+                        td { (values(&row.effective)) }
+                        td.alarm[row.agreement == Agreement::Mismatch] { (words(row)) }
+                        td { (holders(cells, summary.cells.len())) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn holders(cells: &[&CellSummary], all: usize) -> String {
+    if cells.len() == all {
+        return "all".to_owned();
+    }
+    let names: Vec<String> = cells.iter().map(|cell| text::label(cell.name())).collect();
+    text::list(&names, 6)
+}
+
+fn value(value: &Value) -> String {
+    text::label(&value.to_string())
+}
+
+fn values(values: &[Value]) -> String {
+    if values.is_empty() { NOT_MEASURED.to_owned() } else { text::label(&text::list(values, 6)) }
+}
+
+fn words(row: &SettingRow) -> String {
+    match row.agreement {
+        Agreement::AsRequested => "as requested".to_owned(),
+        Agreement::AsPredicted if row.effective.is_empty() => "seen in repetition_window".to_owned(),
+        Agreement::AsPredicted => "what the request amounts to".to_owned(),
+        Agreement::Mismatch => format!("✕ expected {}", expected(row)),
+        Agreement::MismatchAllowed => format!("expected {}; allowed by the scenario", expected(row)),
+        Agreement::EngineChose => "the engine chose".to_owned(),
+        Agreement::NotReported => "the engine does not report it".to_owned(),
+    }
+}
+
+fn expected(row: &SettingRow) -> String {
+    match (&row.requested, row.expected.as_slice()) {
+        (Some(requested), []) => value(requested),
+        (_, expected) => values(expected),
+    }
+}
+
+fn merged(summary: &Summary) -> Markup {
+    let merged: Vec<_> = summary.cells.iter().filter(|cell| !cell.merged.is_empty()).collect();
+    html! {
+        @if !merged.is_empty() {
+            p.note { "Combinations that amount to the same work were not run again:" }
+            ul.note {
+                @for cell in merged {
+                    li {
+                        (text::label(cell.name())) " also stands for "
+                        (text::list(&cell.merged.iter().map(combination).collect::<Vec<_>>(), 8))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn combination(settings: &Settings) -> String {
+    let words: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    text::label(&words.join(" "))
+}

@@ -1,0 +1,162 @@
+//! Axes: from values to pixels, with ticks that people would have chosen.
+
+use super::pen::{AXIS, Anchor, GRID, INK, MUTED, Pen, width_of};
+
+pub const LABEL_SIZE: f64 = 12.0;
+pub const TITLE_SIZE: f64 = 13.5;
+
+/// One axis: a stretch of values and where its ticks stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    lo: f64,
+    hi: f64,
+    log2: bool,
+    pub ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// From `lo` to `hi` or beyond, about `count` ticks at multiples of 1, 2 or 5 times a power of ten.
+    pub fn linear(lo: f64, hi: f64, count: usize) -> Self {
+        let hi = if hi > lo { hi } else { lo + 1.0 };
+        let step = nice_step((hi - lo) / count.max(1) as f64);
+        let (first, last) = ((lo / step).floor() as i64, (hi / step).ceil() as i64);
+        let decimals = (-step.log10().floor()).max(0.0) as usize;
+        let ticks = (first..=last).map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step))).collect();
+        Self { lo: first as f64 * step, hi: last as f64 * step, log2: false, ticks }
+    }
+
+    /// As [`Axis::linear`], but it ends exactly at `lo` and `hi`.
+    pub fn exact(lo: f64, hi: f64, count: usize) -> Self {
+        let mut axis = Self::linear(lo, hi, count);
+        (axis.lo, axis.hi) = (lo, if hi > lo { hi } else { lo + 1.0 });
+        axis.ticks.retain(|(value, _)| (lo..=hi).contains(value));
+        axis
+    }
+
+    /// Ticks at the values themselves; logarithmic where they span more than four times.
+    pub fn through(values: &[u32]) -> Self {
+        let (least, most) = (values.iter().min().copied().unwrap_or(1), values.iter().max().copied().unwrap_or(1));
+        let (least, most) = (f64::from(least.max(1)), f64::from(most.max(1)));
+        let log2 = most > 4.0 * least;
+        let ticks = values.iter().map(|v| (f64::from(*v), v.to_string())).collect();
+        let mut axis = Self { lo: least, hi: most, log2, ticks };
+        let margin = if most > least { 0.07 } else { 1.0 };
+        if log2 {
+            let room = (most / least).log2() * margin;
+            (axis.lo, axis.hi) = (least / room.exp2(), most * room.exp2());
+        } else {
+            let room = (most - least).max(1.0) * margin;
+            (axis.lo, axis.hi) = (least - room, most + room);
+        }
+        axis
+    }
+
+    pub fn is_logarithmic(&self) -> bool {
+        self.log2
+    }
+
+    /// 0 at the axis's beginning, 1 at its end.
+    fn share(&self, value: f64) -> f64 {
+        if self.log2 {
+            (value.max(f64::MIN_POSITIVE) / self.lo).log2() / (self.hi / self.lo).log2()
+        } else {
+            (value - self.lo) / (self.hi - self.lo)
+        }
+    }
+
+    pub fn end(&self) -> f64 {
+        self.hi
+    }
+
+    pub fn relabel(mut self, label: impl Fn(f64) -> String) -> Self {
+        for (value, words) in &mut self.ticks {
+            *words = label(*value);
+        }
+        self
+    }
+}
+
+fn nice_step(raw: f64) -> f64 {
+    let power = 10f64.powf(raw.max(f64::MIN_POSITIVE).log10().floor());
+    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * power >= raw * 0.999).unwrap_or(10.0);
+    factor * power
+}
+
+/// The plotting rectangle of a chart with its two axes.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub left: f64,
+    pub top: f64,
+    pub right: f64,
+    pub bottom: f64,
+    pub x: Axis,
+    pub y: Axis,
+}
+
+impl Frame {
+    pub fn x_at(&self, value: f64) -> f64 {
+        self.left + (self.right - self.left) * self.x.share(value)
+    }
+
+    pub fn y_at(&self, value: f64) -> f64 {
+        self.bottom - (self.bottom - self.top) * self.y.share(value)
+    }
+
+    pub fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        (self.x_at(x), self.y_at(y))
+    }
+
+    /// Horizontal grid lines and the labels left of them.
+    pub fn draw_y(&self, pen: &mut Pen) {
+        for (value, label) in &self.y.ticks {
+            let y = self.y_at(*value);
+            pen.line((self.left, y), (self.right, y), GRID, 1.0);
+            pen.text(label, (self.left - 7.0, y), Anchor::End, LABEL_SIZE, MUTED, false);
+        }
+    }
+
+    /// The line at the bottom, its ticks, the labels that do not collide, and what the axis counts.
+    pub fn draw_x(&self, pen: &mut Pen, name: &str) {
+        pen.line((self.left, self.bottom), (self.right, self.bottom), AXIS, 1.0);
+        let mut free_from = f64::NEG_INFINITY;
+        for (value, label) in &self.x.ticks {
+            let x = self.x_at(*value);
+            pen.line((x, self.bottom), (x, self.bottom + 4.0), AXIS, 1.0);
+            let half = width_of(label, LABEL_SIZE) / 2.0;
+            if x - half > free_from {
+                pen.text(label, (x, self.bottom + 8.0), Anchor::Below, LABEL_SIZE, MUTED, false);
+                free_from = x + half + 6.0;
+            }
+        }
+        let middle = f64::midpoint(self.left, self.right);
+        pen.text(name, (middle, self.bottom + 27.0), Anchor::Below, LABEL_SIZE, INK, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|(_, label)| label.as_str()).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_around_the_data() {
+        assert_eq!(labels(&Axis::linear(0.0, 104.0, 5)), ["0", "50", "100", "150"]);
+        assert_eq!(labels(&Axis::linear(0.0, 0.9, 4)), ["0.0", "0.5", "1.0"]);
+        assert_eq!(labels(&Axis::exact(3.0, 21.0, 4)), ["5", "10", "15", "20"]);
+        assert_eq!(labels(&Axis::linear(5.0, 5.0, 2)).len(), 3, "an empty stretch still is an axis");
+    }
+
+    #[test]
+    fn lengths_are_ticks_and_wide_spans_are_logarithmic() {
+        let axis = Axis::through(&[512, 2048, 8192]);
+        assert!(axis.is_logarithmic());
+        assert_eq!(labels(&axis), ["512", "2048", "8192"]);
+        assert!((axis.share(2048.0) - 0.5).abs() < 1e-9);
+        assert!(axis.share(512.0) > 0.03 && axis.share(8192.0) < 0.97);
+        assert!(!Axis::through(&[512, 1024]).is_logarithmic());
+        assert!((Axis::through(&[7]).share(7.0) - 0.5).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,81 @@
+//! Every iteration of one cell, in run order, as its distance from the cell's median: drift and outliers show.
+
+use super::Chart;
+use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
+use super::pen::{self, AXIS, Anchor, INK, MUTED};
+use crate::stats::robust;
+
+const SIZE: (f64, f64) = (360.0, 210.0);
+
+/// One cell's iterations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    pub name: String,
+    pub title: String,
+    /// The median with its unit, under the title.
+    pub subtitle: String,
+    /// Iteration number and value; valid ones only.
+    pub dots: Vec<(u32, f64)>,
+    /// Iterations that failed or are invalid.
+    pub lost: Vec<u32>,
+    pub planned: u32,
+    pub summary: robust::Summary,
+}
+
+impl Panel {
+    /// Largest distance from the median, in percent.
+    #[must_use]
+    pub fn reach(&self) -> f64 {
+        let furthest = (self.summary.max - self.summary.median).max(self.summary.median - self.summary.min);
+        percent(self.summary.median + furthest, self.summary.median)
+    }
+}
+
+fn percent(value: f64, median: f64) -> f64 {
+    if median == 0.0 { 0.0 } else { (value / median - 1.0) * 100.0 }
+}
+
+/// Draws one panel; `reach` in percent is common to all panels so that their spread can be compared.
+#[must_use]
+pub fn draw(panel: &Panel, reach: f64) -> Chart {
+    let reach = reach.max(0.5);
+    let y = Axis::linear(-reach, reach, 4).relabel(|v| match v {
+        v if v.abs() < 1e-9 => "median".to_owned(),
+        v if v.abs() < 1.0 || v.fract().abs() > 1e-9 => format!("{v:+.1} %"),
+        v => format!("{v:+.0} %"),
+    });
+    let last = panel.planned.max(panel.dots.iter().map(|d| d.0).max().unwrap_or(1)).max(1);
+    let mut x = Axis::exact(0.5, f64::from(last) + 0.5, 10.min(last as usize));
+    x.ticks.retain(|(value, _)| value.fract().abs() < 1e-9 && *value >= 1.0);
+    let x = x.relabel(|v| format!("{v:.0}"));
+    let frame = Frame { left: 62.0, top: 58.0, right: SIZE.0 - 14.0, bottom: SIZE.1 - 48.0, x, y };
+    let median = panel.summary.median;
+    let description = format!(
+        "{}: {}; {} valid iterations, from {:+.1} % to {:+.1} % of the median; {} lost.",
+        panel.title,
+        panel.subtitle,
+        panel.dots.len(),
+        percent(panel.summary.min, median),
+        percent(panel.summary.max, median),
+        panel.lost.len()
+    );
+    let svg = pen::document(SIZE, &panel.name, &panel.title, &description, |pen| {
+        let title = pen::fit(&panel.title, TITLE_SIZE, SIZE.0 - 24.0);
+        pen.text(&title, (14.0, 19.0), Anchor::Start, TITLE_SIZE, INK, true);
+        pen.text(&panel.subtitle, (14.0, 38.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+        if let Some(interval) = panel.summary.interval {
+            let (high, low) = (frame.y_at(percent(interval.hi, median)), frame.y_at(percent(interval.lo, median)));
+            pen.rectangle((frame.left, high), (frame.right, low), pen::PALETTE[0], 0.12);
+        }
+        frame.draw_y(pen);
+        pen.line((frame.left, frame.y_at(0.0)), (frame.right, frame.y_at(0.0)), AXIS, 1.2);
+        frame.draw_x(pen, "iteration");
+        for iteration in &panel.lost {
+            pen.cross((frame.x_at(f64::from(*iteration)), frame.bottom - 7.0), 4.0, pen::PALETTE[1]);
+        }
+        for (iteration, value) in &panel.dots {
+            pen.dot(frame.at(f64::from(*iteration), percent(*value, median)), 3.4, pen::PALETTE[0], 0.9);
+        }
+    });
+    Chart { name: panel.name.clone(), title: panel.title.clone(), description, svg }
+}

@@ -1,0 +1,133 @@
+//! A rate against prompt length: every iteration a point, medians joined, interval bars.
+
+use super::Chart;
+use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
+use super::pen::{self, Anchor, INK, MUTED, Pen, WHITE};
+use crate::report::text;
+use crate::stats::robust;
+
+const SIZE: (f64, f64) = (560.0, 350.0);
+
+/// One engine with its toggles, over prompt lengths.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    pub label: String,
+    /// Rising in length.
+    pub lengths: Vec<AtLength>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AtLength {
+    pub tokens: u32,
+    /// One value an iteration.
+    pub values: Vec<f64>,
+    pub summary: robust::Summary,
+}
+
+/// Draws the series; `unit` stands above the vertical axis, which begins at 0.
+#[must_use]
+pub fn draw(name: &str, title: &str, unit: &str, series: &[Series]) -> Chart {
+    let mut lengths: Vec<u32> = series.iter().flat_map(|s| s.lengths.iter().map(|l| l.tokens)).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    let highest = series.iter().flat_map(|s| &s.lengths).map(|l| l.summary.max).fold(0.0, f64::max);
+    let legend = Legend::new(series);
+    let frame = Frame {
+        left: 58.0,
+        top: 62.0 + legend.height(),
+        right: SIZE.0 - 18.0,
+        bottom: SIZE.1 - 50.0 + legend.height(),
+        x: Axis::through(&lengths),
+        y: Axis::linear(0.0, highest * 1.02, 5),
+    };
+    let scale = if frame.x.is_logarithmic() { ", log scale" } else { "" };
+    let description = describe(title, unit, series);
+    let svg = pen::document((SIZE.0, SIZE.1 + legend.height()), name, title, &description, |pen| {
+        pen.text(title, (14.0, 20.0), Anchor::Start, TITLE_SIZE, INK, true);
+        pen.text(unit, (14.0, 42.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+        legend.draw(pen);
+        frame.draw_y(pen);
+        frame.draw_x(pen, &format!("prompt length, tokens{scale}"));
+        for (i, one) in series.iter().enumerate() {
+            // Series of equal length stand side by side.
+            let shift = 7.0 * (i as f64 - (series.len() - 1) as f64 / 2.0).clamp(-6.0, 6.0);
+            draw_series(pen, &frame, one, i, shift);
+        }
+    });
+    Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
+}
+
+fn draw_series(pen: &mut Pen, frame: &Frame, series: &Series, index: usize, shift: f64) {
+    let colour = pen::colour(index);
+    let place = |tokens: u32, value: f64| {
+        let (x, y) = frame.at(f64::from(tokens), value);
+        (x + shift, y)
+    };
+    let medians: Vec<(f64, f64)> = series.lengths.iter().map(|l| place(l.tokens, l.summary.median)).collect();
+    pen.path(&medians, colour, 1.8);
+    for at in &series.lengths {
+        if let Some(interval) = at.summary.interval {
+            let (low, high) = (place(at.tokens, interval.lo), place(at.tokens, interval.hi));
+            pen.line(low, high, colour, 1.6);
+            for (x, y) in [low, high] {
+                pen.line((x - 4.0, y), (x + 4.0, y), colour, 1.6);
+            }
+        }
+        for value in &at.values {
+            pen.dot(place(at.tokens, *value), 2.6, colour, 0.5);
+        }
+        let (x, y) = place(at.tokens, at.summary.median);
+        pen.rectangle((x - 5.0, y - 1.8), (x + 5.0, y + 1.8), WHITE, 1.0);
+        pen.rectangle((x - 5.0, y - 1.2), (x + 5.0, y + 1.2), colour, 1.0);
+    }
+}
+
+fn describe(title: &str, unit: &str, series: &[Series]) -> String {
+    let mut words = format!("{title}, medians in {unit}.");
+    for one in series.iter().take(8) {
+        let points: Vec<String> = one
+            .lengths
+            .iter()
+            .take(12)
+            .map(|l| format!("{} at {} tokens", crate::units::significant(l.summary.median), l.tokens))
+            .collect();
+        words.push_str(&format!(" {}: {}.", text::label(&one.label), points.join(", ")));
+    }
+    words
+}
+
+/// Names of the series with their colours, in as many lines as they need; none for a single series.
+struct Legend {
+    entries: Vec<(String, f64, f64)>,
+    lines: usize,
+}
+
+impl Legend {
+    fn new(series: &[Series]) -> Self {
+        let (mut x, mut line) = (14.0, 0);
+        let mut entries = Vec::new();
+        for one in series.iter().filter(|_| series.len() > 1) {
+            let words = pen::fit(&text::label(&one.label), LABEL_SIZE, SIZE.0 - 60.0);
+            let width = 26.0 + pen::width_of(&words, LABEL_SIZE) + 14.0;
+            if x + width > SIZE.0 && x > 14.0 {
+                (x, line) = (14.0, line + 1);
+            }
+            entries.push((words, x, f64::from(line)));
+            x += width;
+        }
+        let lines = if entries.is_empty() { 0 } else { line as usize + 1 };
+        Self { entries, lines }
+    }
+
+    fn height(&self) -> f64 {
+        18.0 * self.lines as f64
+    }
+
+    fn draw(&self, pen: &mut Pen) {
+        for (i, (words, x, line)) in self.entries.iter().enumerate() {
+            let y = 61.0 + 18.0 * line;
+            pen.rectangle((*x, y - 1.5), (x + 20.0, y + 1.5), pen::colour(i), 1.0);
+            pen.text(words, (x + 26.0, y), Anchor::Start, LABEL_SIZE, INK, false);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One generation in one host, from the reset before it to the row after it.
+
+use super::client::{Exchange, HostError, check_stamps};
+use super::hosts::{self, Resident};
+use super::interrupt::Interrupt;
+use super::measure::{self, Place};
+use super::validity::{self, Finding};
+use crate::clock::{Origin, now_ns};
+use crate::record::{RequestRow, SpanRow, Status, TokenRow};
+use crate::spec::protocol::Generate;
+use crate::spec::{Cell, Request};
+use crate::telemetry;
+
+/// What is asked, of which cell, where in the run.
+pub struct Ask<'a> {
+    pub place: Place,
+    pub cell: &'a Cell,
+    /// Label of the engine.
+    pub engine: &'a str,
+    pub request: Request,
+    /// Whether the host may send `progress`; never in a measured iteration.
+    pub progress: bool,
+    /// Effective settings that may differ from what was asked for.
+    pub allowed: &'a [String],
+}
+
+/// What came of it.
+pub struct Attempt {
+    pub row: RequestRow,
+    pub tokens: Vec<TokenRow>,
+    pub spans: Vec<SpanRow>,
+    pub ids: Vec<u32>,
+    pub text: Option<String>,
+    pub spans_dropped: u64,
+    /// The host cannot be used any more.
+    pub host_lost: bool,
+}
+
+impl Attempt {
+    /// One that brought no tokens.
+    #[must_use]
+    pub fn without_answer(row: RequestRow, host_lost: bool) -> Self {
+        let (tokens, spans, ids) = Default::default();
+        Self { row, tokens, spans, ids, text: None, spans_dropped: 0, host_lost }
+    }
+}
+
+/// Runs one generation. Whatever goes wrong with the engine is in the row.
+pub fn attempt(
+    resident: &mut Resident,
+    ask: Ask<'_>,
+    origin: &Origin,
+    interrupt: &Interrupt,
+    on_progress: &mut dyn FnMut(u32),
+) -> Attempt {
+    let mut row = measure::blank(ask.place, ask.engine);
+    row.load_s = resident.load_s.take();
+    row.start_ns = origin.t_ns(now_ns());
+    if resident.receipt.capabilities.reset
+        && let Err(error) = resident.host.reset()
+    {
+        return failed(row, &error, origin);
+    }
+    let pid = resident.host.pid();
+    let peak = telemetry::peak::reset(pid);
+    let cpu_before = telemetry::cpu_time(pid);
+    let armed = interrupt.at_second(stopper(resident));
+    row.start_ns = origin.t_ns(now_ns());
+    let generate = Generate { request: ask.request.clone(), progress: ask.progress, operation_spans: false };
+    let answer = resident.host.generate(generate, on_progress);
+    drop(armed);
+    let cpu_after = telemetry::cpu_time(pid);
+    let exchange = match answer {
+        Ok(exchange) => exchange,
+        Err(error) => return failed(row, &error, origin),
+    };
+    row.cpu_ms = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before).as_secs_f64() * 1e3);
+    row.peak_rss_bytes = peak.ok().and_then(|peak| peak.read());
+    answered(row, exchange, resident, &ask, origin)
+}
+
+/// What the second Ctrl-C does: cancels the generation; kills the host where that cannot be done, or was not enough.
+fn stopper(resident: &Resident) -> impl FnMut(u32) + Send + 'static {
+    let canceller = resident.host.canceller();
+    let can_cancel = resident.receipt.capabilities.cancel;
+    let pid = resident.host.pid();
+    move |signals| {
+        if signals > 2 || !can_cancel || !canceller.cancel() {
+            hosts::kill(pid);
+        }
+    }
+}
+
+fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &Ask<'_>, origin: &Origin) -> Attempt {
+    let clock = resident.host.clock();
+    let receipt = &resident.receipt;
+    let stamps = check_stamps(&exchange, clock, ask.request.max_tokens);
+    row.start_ns = origin.t_ns(exchange.sent_ns);
+    row.end_ns = origin.t_ns(exchange.received_ns);
+    let generated = exchange.generated;
+    measure::fill(&mut row, &generated, receipt.token_timing, stamps.is_ok());
+    row.effective = validity::effective(&generated, receipt);
+    if let Some(Finding { status, reason }) =
+        validity::judge(ask.cell, &ask.request, &generated, receipt, stamps, ask.allowed)
+    {
+        row.status = status;
+        row.reason = reason;
+    }
+    Attempt {
+        tokens: measure::token_rows(row.request, &generated, clock.offset_ns, origin),
+        spans: measure::span_rows(row.request, &generated.spans, clock.offset_ns, origin),
+        row,
+        ids: generated.tokens,
+        text: generated.text,
+        spans_dropped: generated.spans_dropped,
+        host_lost: false,
+    }
+}
+
+fn failed(mut row: RequestRow, error: &HostError, origin: &Origin) -> Attempt {
+    row.status = Status::Failed;
+    row.reason = error.summary();
+    row.end_ns = origin.t_ns(now_ns());
+    Attempt::without_answer(row, !error.host_is_usable())
+}

@@ -1,0 +1,139 @@
+//! Ctrl-C and SIGTERM: the first asks the run to stop after the row in flight, the second stops it at once.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the second and every later signal does to the work in flight; hears which one it is.
+type Stop = Box<dyn FnMut(u32) + Send>;
+
+#[derive(Default)]
+struct State {
+    signals: u32,
+    stop: Option<Stop>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    signalled: Condvar,
+    /// Hears how many signals there were, on the handler's thread.
+    said: Box<dyn Fn(u32) + Send + Sync>,
+}
+
+/// Whether the user asked the run to stop, shared between the driver and the signal handler's thread.
+#[derive(Clone)]
+pub struct Interrupt(Arc<Inner>);
+
+impl Interrupt {
+    /// One that nobody has asked to stop, and that no signal reaches before [`Interrupt::arm`]. `said` hears the number
+    /// of each signal at once, so that a user is answered before the row in flight ends.
+    #[must_use]
+    pub fn new(said: impl Fn(u32) + Send + Sync + 'static) -> Self {
+        let (state, signalled) = Default::default();
+        Self(Arc::new(Inner { state, signalled, said: Box::new(said) }))
+    }
+
+    /// From now on SIGINT, SIGTERM and SIGHUP count instead of ending the process.
+    ///
+    /// # Errors
+    /// When the process has a handler already, or the system refuses one.
+    pub fn arm(&self) -> Result<(), ctrlc::Error> {
+        let own = self.clone();
+        ctrlc::set_handler(move || own.signal())
+    }
+
+    /// One more request to stop. From the second on it does what [`Interrupt::at_second`] said.
+    pub fn signal(&self) {
+        let mut state = self.state();
+        state.signals += 1;
+        let signals = state.signals;
+        if signals >= 2
+            && let Some(stop) = state.stop.as_mut()
+        {
+            stop(signals);
+        }
+        drop(state);
+        self.0.signalled.notify_all();
+        (self.0.said)(signals);
+    }
+
+    /// Whether the run is to stop after the row in flight.
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        self.state().signals >= 1
+    }
+
+    /// Whether the run is to stop now, without the row in flight.
+    #[must_use]
+    pub fn at_once(&self) -> bool {
+        self.state().signals >= 2
+    }
+
+    /// Says what the second signal and those after it do to the work in flight, until the returned guard is dropped.
+    #[must_use]
+    pub fn at_second(&self, stop: impl FnMut(u32) + Send + 'static) -> Armed<'_> {
+        self.state().stop = Some(Box::new(stop));
+        Armed(self)
+    }
+
+    /// Waits, but no longer than until somebody asks to stop.
+    pub fn pause(&self, duration: Duration) {
+        let state = self.state();
+        let _unused = self.0.signalled.wait_timeout_while(state, duration, |state| state.signals == 0);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is a count and a hook: valid whatever a panicking holder was doing.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it lives, the second signal stops the work in flight.
+pub struct Armed<'a>(&'a Interrupt);
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        self.0.state().stop = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn the_second_signal_stops_what_is_in_flight_and_only_that() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        let interrupt = Interrupt::new(move |n| hears.lock().unwrap().push(n));
+        let stopped = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&stopped);
+        let armed = interrupt.at_second(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        interrupt.signal();
+        assert!(interrupt.requested() && !interrupt.at_once());
+        assert_eq!(stopped.load(Ordering::Relaxed), 0);
+        interrupt.signal();
+        assert!(interrupt.at_once());
+        assert_eq!(stopped.load(Ordering::Relaxed), 1);
+        drop(armed);
+        interrupt.signal();
+        assert_eq!(stopped.load(Ordering::Relaxed), 1, "nothing is in flight any more");
+        assert_eq!(*heard.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_pause_ends_when_somebody_asks_to_stop() {
+        let interrupt = Interrupt::new(|_| {});
+        let other = interrupt.clone();
+        let thread = std::thread::spawn(move || other.signal());
+        let hour = Duration::from_secs(3600);
+        let before = Instant::now();
+        interrupt.pause(hour);
+        thread.join().unwrap();
+        assert!(before.elapsed() < hour);
+    }
+}

@@ -1,0 +1,46 @@
+//! Whether a cell's iterations generate the same tokens, told while the run goes on.
+
+use std::collections::BTreeMap;
+
+use crate::record::{Record, Status};
+
+/// The tokens of each cell's first good iteration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outputs(BTreeMap<u32, Vec<u32>>);
+
+impl Outputs {
+    /// What the iterations in a record generated.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let mut firsts = BTreeMap::new();
+        for row in record.requests.iter().filter(|row| !row.warmup && row.status == Status::Ok) {
+            firsts.entry(row.cell).or_insert(row.request);
+        }
+        let tokens_of = |request| record.tokens.iter().filter(move |t| t.request == request).map(|t| t.id).collect();
+        Self(firsts.into_iter().map(|(cell, request)| (cell, tokens_of(request))).collect())
+    }
+
+    /// Compares an iteration with the cell's first; gives the first index at which they differ.
+    pub fn compare(&mut self, cell: u32, ids: &[u32]) -> Option<usize> {
+        let Some(first) = self.0.get(&cell) else {
+            self.0.insert(cell, ids.to_vec());
+            return None;
+        };
+        (first != ids).then(|| first.iter().zip(ids).take_while(|(a, b)| a == b).count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_found() {
+        let mut outputs = Outputs::default();
+        assert_eq!(outputs.compare(0, &[1, 2, 3]), None, "nothing to compare with");
+        assert_eq!(outputs.compare(0, &[1, 2, 3]), None);
+        assert_eq!(outputs.compare(0, &[1, 9, 3]), Some(1));
+        assert_eq!(outputs.compare(0, &[1, 2]), Some(2), "one is the beginning of the other");
+        assert_eq!(outputs.compare(1, &[7]), None, "cells are not compared with one another");
+    }
+}
