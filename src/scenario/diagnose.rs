@@ -153,10 +153,16 @@ impl fmt::Display for ScenarioError {
     }
 }
 
-/// Breaks a help text into lines that, with what the renderer puts before them, fit 80 columns.
+/// Breaks a help text into lines that, with what the renderer puts before them, fit 80 columns. What stands in
+/// backticks stays together.
 fn wrap(text: &str) -> String {
     let mut lines = vec![String::new()];
-    for word in text.split(' ') {
+    let mut quoted = false;
+    let words = text.split(|c: char| {
+        quoted ^= c == '`';
+        c == ' ' && !quoted
+    });
+    for word in words {
         let line = lines.last_mut().expect("there is always a line");
         if line.is_empty() {
             line.push_str(word);

@@ -17,6 +17,8 @@ mod toggles;
 mod tree;
 
 #[cfg(test)]
+mod proptests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

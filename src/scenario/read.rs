@@ -14,7 +14,8 @@ use crate::units;
 pub fn scenario(path: &Path) -> Result<String, ScenarioError> {
     text(path, MOST_SCENARIO_BYTES).map_err(|why| {
         let problem = Problem::new(format!("cannot read scenario {}: {why}", path.display()));
-        ScenarioError::unread(match beside(path) {
+        let other = if path.exists() { None } else { beside(path) };
+        ScenarioError::unread(match other {
             Some(other) => problem.help(format!("did you mean {}?", other.display())),
             None => problem,
         })
@@ -63,7 +64,7 @@ fn beside(path: &Path) -> Option<PathBuf> {
         let entries = fs_err::read_dir(folder).ok()?;
         let files = entries.filter_map(|e| e.ok().map(|e| e.path()));
         let mut stems: Vec<String> = files
-            .filter(|p| p.extension().is_some_and(|e| e == "toml") && p != path)
+            .filter(|p| p.extension().is_some_and(|e| e == "toml"))
             .filter_map(|p| p.file_stem()?.to_str().map(str::to_owned))
             .collect();
         stems.sort_unstable();

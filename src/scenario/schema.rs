@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key, SCENARIO, Section, Shape};
 use crate::spec::Kind;
-use crate::spec::toggle::ToggleSpec;
+use crate::spec::toggle::{Scope, ToggleSpec};
 
 /// The schema as a JSON value (draft 2020-12).
 #[must_use]
@@ -38,11 +38,23 @@ fn section(section: &Section) -> Map<String, Value> {
 
 fn key(key: &Key) -> Value {
     let mut schema = shape(key.shape);
-    schema.insert("description".to_owned(), json!(key.meaning));
+    // A section says more about itself than its key does.
+    schema.entry("description").or_insert_with(|| json!(description(key)));
     if let Some(default) = key.default_value() {
         schema.insert("default".to_owned(), default);
     }
     Value::Object(schema)
+}
+
+/// The key's meaning; for a toggle also what holds when nothing is said, and when it takes effect.
+fn description(key: &Key) -> String {
+    let Shape::Toggle(spec) = key.shape else { return key.meaning.to_owned() };
+    let default = if spec.default.is_empty() { "the engine's choice" } else { spec.default };
+    let scope = match spec.scope {
+        Scope::Load => "taken when the model is opened",
+        Scope::Request => "taken with each request",
+    };
+    format!("{} ({scope}; without it {default})", key.meaning)
 }
 
 fn shape(shape: Shape) -> Map<String, Value> {

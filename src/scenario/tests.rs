@@ -155,6 +155,55 @@ fn overrides_reach_every_kind_of_key() {
 }
 
 #[test]
+fn an_unknown_engine_names_the_nearest_and_all() {
+    let error = bad(&least("[[engine]]\nname = \"transfomer\"\n"), &[]);
+    assert!(error.contains("there is no engine `transfomer`"), "{error}");
+    assert!(error.contains("did you mean `transformer`?"), "{error}");
+    assert!(error.contains("this build has `transformer` and `exec`"), "{error}");
+    let twice = bad(&least("[[engine]]\n[[engine]]\nname = \"transformer\"\n"), &[]);
+    assert!(twice.contains("two engines are called `transformer`"), "{twice}");
+}
+
+#[test]
+fn an_engine_that_does_not_honour_a_toggle_refuses_it() {
+    for toggle in ["compile = true", "compile = [true, false]"] {
+        let error = bad(&least(&format!("[toggles]\n{toggle}\n")), &[]);
+        assert!(error.contains("engine `transformer` does not honour `compile`"), "{error}");
+        assert!(error.contains("it would have no effect"), "{error}");
+    }
+    let exec = "[[engine]]\nname = \"exec\"\noptions = { command = [\"x\"] }\n[toggles]\ncompile = true\n";
+    assert_eq!(good(&least(exec), &[]).toggles.len(), 1, "only the running engine can say");
+}
+
+#[test]
+fn a_toggle_stands_in_one_place() {
+    let error = bad(&least("[sampling]\nrepetition_penalty = 1.1\n[toggles]\nrepetition_penalty = 1.2\n"), &[]);
+    assert!(error.contains("is set in [sampling] and in [toggles]"), "{error}");
+    let option = bad(&least("[[engine]]\noptions = { threads = 2 }\n"), &[]);
+    assert!(option.contains("this is a toggle: put it under [toggles]"), "{option}");
+}
+
+#[test]
+fn values_that_are_there_twice_are_refused() {
+    assert!(bad(&least("lengths = [7, 7]\n"), &[]).contains("`lengths` has 7 twice"));
+    assert!(bad(&least("[toggles]\nrepetition_penalty = [1, 1.0]\n"), &[]).contains("has 1 twice"));
+    assert!(bad(&least("[telemetry]\ngauges = [\"cpu\", \"cpu\"]\n"), &[]).contains("twice"));
+}
+
+#[test]
+fn a_model_path_must_exist_for_a_built_in_engine() {
+    let text = least("").replace("synthetic = { arch = \"qwen3\", preset = \"tiny\" }", "path = \"/no/such/model\"");
+    let error = bad(&text, &[]);
+    assert!(error.contains("there is no model at /no/such/model"), "{error}");
+    assert!(error.contains("t.toml:3:8"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let there = text.replace("/no/such/model", &dir.path().display().to_string());
+    assert_eq!(good(&there, &[]).model, ModelSpec::Path(dir.path().to_owned()));
+    let preset = bad(&least(""), &["model.synthetic.preset=1b"]);
+    assert!(preset.contains("there is no `1b` of qwen3 models"), "{preset}");
+}
+
+#[test]
 fn cells_that_do_the_same_work_are_merged_and_remembered() {
     let plan = planned(&least(
         "lengths = [512, 2048]\nmax_tokens = 64\n[sampling]\nrepetition_penalty = 1.1\nrepetition_context_size = 0\n\

@@ -1,1 +1,400 @@
+//! Scenario files from the outside: diagnostics, the plan as `check` prints it, the schema, the reference page.
 //!
+//! `INFEROMETER_REGENERATE=1 cargo test --test it scenario::` writes the generated files anew.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use inferometer::engine::synthetic::preset;
+use inferometer::spec::Architecture;
+use inferometer::{engine, scenario};
+use serde_json::{Value, json};
+
+const MODEL: &str = "[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\" }\n";
+const ENGINE: &str = "[[engine]]\nname = \"exec\"\noptions = { command = [\"my-engine\"] }\n";
+
+/// Runs `check` on `text` in a folder of its own; exit code, stdout and stderr as one text.
+fn check(text: impl AsRef<[u8]>, arguments: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("s.toml"), text).unwrap();
+    run(dir.path(), &[&["check", "s.toml"], arguments].concat())
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    let output = command.current_dir(folder).env("NO_COLOR", "1").args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    let parts = [("stdout", out), ("stderr", err)];
+    let shown: String =
+        parts.iter().filter(|(_, t)| !t.is_empty()).map(|(name, t)| format!("--- {name}\n{t}")).collect();
+    format!("exit {}\n{shown}", output.status.code().map_or_else(|| "by signal".to_owned(), |c| c.to_string()))
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn shipped() -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(root().join("scenarios")).unwrap();
+    let files = entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "toml"));
+    let mut files: Vec<PathBuf> = files.collect();
+    files.sort_unstable();
+    assert!(files.len() >= 3, "quickstart, deterministic-10 and long-context are shipped");
+    files
+}
+
+/// Compares a checked-in file with what it must be, or writes it when asked to.
+fn assert_current(path: &Path, wanted: &str) {
+    if std::env::var_os("INFEROMETER_REGENERATE").is_some() {
+        fs_err::write(path, wanted).unwrap();
+    }
+    let found = fs_err::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "{} is out of date; write it anew with: INFEROMETER_REGENERATE=1 cargo test --test it scenario::",
+        path.display()
+    );
+}
+
+#[test]
+fn every_wrong_key_and_value_is_shown_in_its_place() {
+    let text = format!(
+        "name = \"t\"\n{MODEL}{ENGINE}[workload]\nlengths = [64, 0]\ntext = \"x\"\nchat = true\n[run]\niteratons = 3\n\
+         timeout_s = -1\n[profile]\nflamegraph = true\n"
+    );
+    insta::assert_snapshot!(check(text, &[]), @r#"
+    exit 2
+    --- stderr
+    error: `lengths` takes whole numbers from 1 to 1048576, not 0
+     --> s.toml:8:16
+      |
+    8 | lengths = [64, 0]
+      |                ^
+      |
+      = help: `lengths`: exact prompt lengths in tokens: the text's tokens are
+              cut or repeated; without it the text is used as it is
+
+    error: `chat` and `lengths` do not go together
+      --> s.toml:10:1
+       |
+    10 | chat = true
+       | ^^^^ the chat template adds tokens of its own
+       |
+       = help: exact lengths need the bare text: remove `lengths`, or
+               `chat = true`
+
+    error: unknown key `iteratons` in [run]
+      --> s.toml:12:1
+       |
+    12 | iteratons = 3
+       | ^^^^^^^^^ did you mean `iterations`?
+       |
+       = help: [run] takes `iterations`, `warmup`, `isolation`, `timeout_s`,
+               `cooldown_s`, `order_seed` and `allow_mismatch`
+
+    error: `timeout_s` must be above 0 and at most 86400, not -1
+      --> s.toml:13:13
+       |
+    13 | timeout_s = -1
+       |             ^^
+       |
+       = help: `timeout_s`: longest wait for any single answer of a host, in
+               seconds
+
+    error: this version has no `[profile]`
+      --> s.toml:14:2
+       |
+    14 | [profile]
+       |  ^^^^^^^ not supported by this version
+       |
+       = help: remove it: the sampling profiler and flamegraphs come with a later
+               version
+    "#);
+}
+
+#[test]
+fn an_override_is_shown_as_it_was_typed() {
+    let text = format!("name = \"t\"\n{MODEL}{ENGINE}[workload]\ntext = \"x\"\n");
+    insta::assert_snapshot!(check(text, &["--set", "run.warmup=1", "--set", "run.isolation=runs"]), @r#"
+    exit 2
+    --- stderr
+    error: `isolation` cannot be `runs`
+     --> command line:1:21
+      |
+    1 | --set run.isolation=runs
+      |                     ^^^^ did you mean `run`?
+      |
+      = help: it can be `run`, `cell` or `iteration`
+    "#);
+}
+
+#[test]
+fn engines_and_options_are_checked_against_what_this_build_offers() {
+    let text = format!(
+        "name = \"t\"\n{MODEL}[[engine]]\nname = \"exec\"\noptions = {{ threads = 2, comand = [\"x\"] }}\n\
+         [workload]\ntext = \"x\"\n"
+    );
+    insta::assert_snapshot!(check(text, &[]), @r#"
+    exit 2
+    --- stderr
+    error: engine `exec` needs the option `command`
+     --> s.toml:6:1
+      |
+    6 | options = { threads = 2, comand = ["x"] }
+      | ^^^^^^^
+      |
+      = help: `command`: the program and its arguments, started without a shell
+
+    error: engine `exec` has no option `threads`
+     --> s.toml:6:13
+      |
+    6 | options = { threads = 2, comand = ["x"] }
+      |             ^^^^^^^ this is a toggle: put it under [toggles]
+      |
+      = help: it takes `command`
+
+    error: engine `exec` has no option `comand`
+     --> s.toml:6:26
+      |
+    6 | options = { threads = 2, comand = ["x"] }
+      |                          ^^^^^^ did you mean `command`?
+      |
+      = help: it takes `command`
+    "#);
+}
+
+#[test]
+fn what_is_not_toml_or_not_text_is_refused() {
+    insta::assert_snapshot!(check("name = \"t\"\n[model\n", &[]), @r#"
+    exit 2
+    --- stderr
+    error: this is not valid TOML
+     --> s.toml:2:7
+      |
+    2 | [model
+      |       ^ unclosed table, expected `]`
+    "#);
+    insta::assert_snapshot!(check("", &[]), @r#"
+    exit 2
+    --- stderr
+    error: s.toml is empty
+     |
+     = help: start from a copy of scenarios/quickstart.toml; docs/scenarios.md
+             explains every key
+    "#);
+    insta::assert_snapshot!(check(b"name = \"caf\xe9\"\n", &[]), @r#"
+    exit 2
+    --- stderr
+    error: cannot read scenario s.toml: it is not UTF-8 text: line 1, byte 11 of the file
+    "#);
+    insta::assert_snapshot!(check(vec![b'['; 10 << 20], &[]), @r#"
+    exit 2
+    --- stderr
+    error: cannot read scenario s.toml: it is bigger than 1.00 MiB, which is the most
+    "#);
+    insta::assert_snapshot!(run(Path::new("/"), &["check", "/no/such/scenario.toml"]), @r#"
+    exit 2
+    --- stderr
+    error: cannot read scenario /no/such/scenario.toml: there is no such file
+    "#);
+}
+
+#[test]
+fn the_plan_fits_eighty_columns() {
+    let text = format!(
+        "name = \"t\"\ndescription = \"What does the window cost?\"\n{MODEL}{ENGINE}[workload]\ntext = \"x\"\n\
+         lengths = [256, 1024]\nmax_tokens = 32\nignore_eos = true\n[sampling]\nrepetition_penalty = 1.1\n\
+         repetition_context_size = 0\n[run]\niterations = 5\n[toggles]\nrepetition_window_cap = [0, 768]\n\
+         prefill_chunk_size = [256, 512]\n"
+    );
+    let shown = check(&text, &[]);
+    assert!(shown.lines().all(|l| l.chars().count() <= 80), "{shown}");
+    insta::assert_snapshot!(shown, @r#"
+    exit 0
+    --- stdout
+    t
+    What does the window cost?
+
+    model       synthetic qwen3 tiny, seed 1
+    engine      exec, command [my-engine]
+    prompt      text of the scenario, 256 and 1024 tokens; then exactly 32 generated
+    sampling    greedy; repetition penalty 1.1 over the whole history
+    telemetry   cpu and memory every 50 ms
+
+                                        cap      chunk     window      chunk
+    #   cell                          asked      asked   in force   in force
+    ──────────────────────────────────────────────────────────────────────────
+    0   len=256                      0, 768   256, 512        287        256
+    1   cap=0 chunk=256 len=1024          0        256       1055        256
+    2   cap=0 chunk=512 len=1024          0        512       1055        512
+    3   cap=768 chunk=256 len=1024      768        256        768        256
+    4   cap=768 chunk=512 len=1024      768        512        768        512
+
+    Not run again, because it would be the same work:
+      cell 0, chunk 512 is as chunk 256: 256 tokens are one chunk
+      cell 0, cap 768 is as cap 0: the history is 287 tokens at most
+
+    order       cells take turns, shuffled by seed 0: 1 0 4 2 3; 0 2 3 1 4; 4 1 0 2
+                3; ...
+    hosts       1 engine process for the whole run
+    requests    25 measured (5 iterations of 5 cells), 5 warm-ups before them
+    tokens      21 760 to prefill, 800 to generate, warm-ups apart
+    time        not known before a first run
+    "#);
+    insta::assert_snapshot!(check(&text, &["--format", "csv"]), @r#"
+    exit 0
+    --- stdout
+    cell,label,engine,length,repetition_window_cap,prefill_chunk_size,predicted_repetition_penalty,predicted_repetition_window,predicted_prefill_chunk_size,merged
+    0,len=256,exec,256,0,256,1.1,287,256,3
+    1,cap=0 chunk=256 len=1024,exec,1024,0,256,1.1,1055,256,0
+    2,cap=0 chunk=512 len=1024,exec,1024,0,512,1.1,1055,512,0
+    3,cap=768 chunk=256 len=1024,exec,1024,768,256,1.1,768,256,0
+    4,cap=768 chunk=512 len=1024,exec,1024,768,512,1.1,768,512,0
+    "#);
+    let json = check(&text, &["--format", "json"]);
+    let json: Value = serde_json::from_str(json.split_once("--- stdout\n").unwrap().1).unwrap();
+    assert_eq!(json["outline"]["requests"], json!(25));
+    assert_eq!(json["plan"]["cells"].as_array().unwrap().len(), 5);
+    assert_eq!(json["estimate"], Value::Null);
+}
+
+#[test]
+fn the_schema_is_current_and_takes_every_shipped_scenario() {
+    let schema = scenario::schema();
+    let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+    assert_current(&root().join("scenarios/scenario.schema.json"), &text);
+    assert_eq!(run(&root(), &["schema", "scenario"]), format!("exit 0\n--- stdout\n{text}"));
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for path in shipped() {
+        let text = fs_err::read_to_string(&path).unwrap();
+        assert!(text.starts_with("#:schema ./scenario.schema.json\n"), "{} names its schema", path.display());
+        let value: Value = toml::from_str(&text).unwrap();
+        let errors: Vec<String> =
+            validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+    }
+}
+
+/// What the parser refuses for its shape, the schema refuses too, and the other way round.
+#[test]
+fn schema_and_parser_agree() {
+    let validator = jsonschema::validator_for(&scenario::schema()).unwrap();
+    let whole = |workload: &str, rest: &str| format!("name = \"t\"\n{MODEL}{ENGINE}[workload]\n{workload}\n{rest}");
+    let cases = [
+        (true, whole("text = \"x\"", "")),
+        (true, whole("text = \"x\"\nlengths = [1, 1048576]", "[telemetry]\ninterval_ms = 0\ngauges = []")),
+        (true, whole("text = \"x\"", "[toggles]\nkv_cache = [\"full\", \"rotating:512\"]\nrepetition_penalty = 1")),
+        (false, whole("text = \"x\"", "[toggles]\nkv_cache = \"rotating:0\"")),
+        (false, whole("text = \"x\"", "[toggles]\nprefill_chunk_size = []")),
+        (false, whole("text = \"x\"", "[toggles]\nprefill_chunk_size = 0")),
+        (false, whole("text = \"x\"", "[toggles]\nprefil_chunk_size = 1")),
+        (false, whole("text = \"x\"", "[telemetry]\ninterval_ms = 4")),
+        (false, whole("text = \"x\"", "[sampling]\ntop_p = 0.0")),
+        (false, whole("text = \"x\"", "[run]\niterations = 2.5")),
+        (false, whole("text = \"x\"", "[gate]\nmetric = \"x\"")),
+        (false, whole("text = \"x\"\nkind = \"train\"", "")),
+        (false, whole("text = \"x\"\nlengths = [5, 5]", "")),
+        (false, whole("", "")),
+    ];
+    for (good, text) in cases {
+        let value: Value = toml::from_str(&text).unwrap();
+        let parsed = scenario::from_text("t", &text, Path::new(""), &[], &engine::offers());
+        assert_eq!(parsed.is_ok(), good, "parser:\n{text}\n{parsed:?}");
+        assert_eq!(validator.is_valid(&value), good, "schema:\n{text}");
+    }
+}
+
+/// The scenario floor cannot import the presets, so it has their names.
+#[test]
+fn presets_are_those_of_the_synthetic_models() {
+    let listed: Vec<(&str, Vec<&str>)> =
+        scenario::PRESETS.iter().map(|(arch, names)| (*arch, names.to_vec())).collect();
+    let made: Vec<(&str, Vec<&str>)> = Architecture::ALL.iter().map(|a| (a.name(), preset::names(*a))).collect();
+    assert_eq!(listed, made);
+}
+
+#[test]
+fn the_reference_page_has_every_key() {
+    let path = root().join("docs/scenarios.md");
+    let page = fs_err::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once("<!-- keys -->\n").expect("the page has a place for the keys");
+    let (_, after) = rest.split_once("<!-- /keys -->\n").expect("the place has an end");
+    let keys = reference(&scenario::schema());
+    assert_current(&path, &format!("{before}<!-- keys -->\n{keys}<!-- /keys -->\n{after}"));
+}
+
+/// Tables of all keys in Markdown, from the schema.
+fn reference(schema: &Value) -> String {
+    let mut text = String::new();
+    let mut open = vec![("Top level".to_owned(), schema)];
+    while !open.is_empty() {
+        let (title, section) = open.remove(0);
+        let required: Vec<&str> =
+            section["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        text += &format!(
+            "\n### {title}\n\n{}\n\n| key | takes | default | meaning |\n|---|---|---|---|\n",
+            section["description"].as_str().unwrap_or_default()
+        );
+        let mut inner = Vec::new();
+        for (name, key) in section["properties"].as_object().unwrap() {
+            let one = if key["type"] == "array" { &key["items"] } else { key };
+            if one["properties"].is_object() {
+                let title = match (title.as_str(), &key["type"]) {
+                    ("Top level", kind) if kind == "array" => format!("`[[{name}]]`"),
+                    ("Top level", _) => format!("`[{name}]`"),
+                    (outer, _) => format!("{outer} `{name}`"),
+                };
+                inner.push((title, one));
+            }
+            let default = match &key["default"] {
+                Value::Null if required.contains(&name.as_str()) => "required".to_owned(),
+                Value::Null => String::new(),
+                value => format!("`{value}`"),
+            };
+            let meaning = key["description"].as_str().unwrap().replace('|', "\\|");
+            text += &format!("| `{name}` | {} | {default} | {meaning} |\n", takes(key));
+        }
+        for (at, section) in inner.into_iter().enumerate() {
+            open.insert(at, section);
+        }
+    }
+    text + "\n"
+}
+
+/// A schema's type and bounds in words.
+fn takes(schema: &Value) -> String {
+    if let Some(choices) = schema["enum"].as_array() {
+        let names: Vec<String> = choices.iter().map(|c| format!("`{}`", c.as_str().unwrap())).collect();
+        return names.join(", ");
+    }
+    if let (Some(any), false) = (schema["anyOf"].as_array(), schema["type"] == "integer") {
+        // A toggle: one value, or a list of such values. Or a text that is a fixed one or numbered.
+        let list = any.iter().any(|a| a["type"] == "array");
+        let words: Vec<String> = any.iter().filter(|a| a["type"] != "array").map(takes).collect();
+        return words.join(", ") + if list { "; or a list" } else { "" };
+    }
+    let bounds = match (&schema["minimum"], &schema["exclusiveMinimum"], &schema["maximum"]) {
+        (Value::Null, Value::Null, _) => String::new(),
+        (Value::Null, above, most) => format!(" above {above}, at most {most}"),
+        (least, _, most) if most.as_i64() == Some(i64::MAX) => format!(", {least} or more"),
+        (least, _, most) => format!(" from {least} to {most}"),
+    };
+    match schema["type"].as_str().unwrap() {
+        "string" => match schema["pattern"].as_str() {
+            Some(pattern) => format!("`{}N`", pattern.trim_start_matches('^').split('[').next().unwrap()),
+            None => "text".to_owned(),
+        },
+        "boolean" => "true or false".to_owned(),
+        "integer" if schema["anyOf"].is_array() => {
+            let least = &schema["anyOf"][1]["minimum"];
+            format!("0, or whole number from {least} to {}", schema["anyOf"][1]["maximum"])
+        }
+        "integer" => format!("whole number{bounds}"),
+        "number" => format!("number{bounds}"),
+        "object" => "table".to_owned(),
+        "array" if schema["items"]["properties"].is_object() => "tables".to_owned(),
+        "array" => format!("list of {}", takes(&schema["items"]).replace("number", "numbers")),
+        other => panic!("no words for {other}"),
+    }
+}
