@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::summary::metric::{self, DECODE_TPS, PREFILL_TPS};
 use super::summary::{CellSummary, Summary, TokenIndex};
 use super::svg::latency::Gap;
-use super::svg::timeline::{Doing, Gauge, Shade, Timeline};
+use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
 use super::svg::{Chart, iterations, latency, rate, timeline};
 use super::text;
-use crate::record::{Record, RequestRow, Status};
+use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow};
 use crate::spec::{Phase, TokenTiming};
 use crate::stats::robust;
 
@@ -217,8 +217,8 @@ fn latency_panel(cell: &CellSummary, rows: &[&RequestRow], tokens: &TokenIndex) 
 
 fn over_time(record: &Record) -> Group {
     let mut group = Group::default();
-    let gauges = gauges(record);
-    if gauges.is_empty() {
+    let panels = panels(record);
+    if panels.is_empty() {
         let reason = match record.manifest.scenario.telemetry.interval_ms {
             0 => "the scenario switches telemetry off",
             _ => "no gauge gave a value",
@@ -234,7 +234,7 @@ fn over_time(record: &Record) -> Group {
         title: "The whole run".to_owned(),
         from: 0.0,
         to: end,
-        gauges: gauges.clone(),
+        panels: panels.clone(),
         shades,
     };
     let shaded = shades.len() <= MOST_SHADES;
@@ -268,41 +268,57 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// The gauges that have values, in the unit people read.
-fn gauges(record: &Record) -> Vec<Gauge> {
-    let longest_step = seconds(u64::from(record.manifest.scenario.telemetry.interval_ms) * 1_000_000) * 10.0;
-    record
-        .manifest
-        .gauges
+/// The gauges that have values, in units people read; neighbours of one kind (`rss`, `rss_anon`) share a panel.
+fn panels(record: &Record) -> Vec<Panel> {
+    let infos = &record.manifest.gauges;
+    let kind = |info: &GaugeInfo| {
+        let first = info.name.split('_').next().unwrap_or_default().to_owned();
+        (first, info.unit.clone())
+    };
+    let columns: Vec<usize> = (0..infos.len()).collect();
+    columns.chunk_by(|a, b| kind(&infos[*a]) == kind(&infos[*b])).filter_map(|some| panel(record, some)).collect()
+}
+
+/// One panel of the gauges in these columns; `None` when none of them has a value.
+fn panel(record: &Record, columns: &[usize]) -> Option<Panel> {
+    let infos = &record.manifest.gauges;
+    let values = columns.iter().flat_map(|c| record.telemetry.iter().filter_map(|row| sample(row, *c)));
+    let (low, high) = values.fold(None, |found: Option<(f64, f64)>, v| {
+        Some(found.map_or((v, v), |(low, high)| (low.min(v), high.max(v))))
+    })?;
+    let unit = &infos[columns[0]].unit;
+    let (factor, symbol) = readable(unit, high);
+    let gauges = columns
         .iter()
-        .enumerate()
-        .filter_map(|(column, info)| {
-            let value = |row: &crate::record::TelemetryRow| row.values.get(column).copied().flatten();
-            let all = record.telemetry.iter().filter_map(value).filter(|v| v.is_finite());
-            let (low, high) = all.fold(None, |found: Option<(f64, f64)>, v| {
-                Some(found.map_or((v, v), |(low, high)| (low.min(v), high.max(v))))
-            })?;
-            let (factor, unit) = readable(&info.unit, high);
-            let mut stretches: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
-            let mut last = 0.0;
-            for row in &record.telemetry {
-                let t = seconds(row.t_ns);
-                match value(row).filter(|v| v.is_finite()) {
-                    Some(v) => {
-                        if t - last > longest_step.max(2.0) {
-                            stretches.push(Vec::new());
-                        }
-                        stretches.last_mut().expect("one at least").push((t, v / factor));
-                        last = t;
-                    }
-                    None => stretches.push(Vec::new()),
-                }
-            }
-            stretches.retain(|s| !s.is_empty());
-            let from_zero = info.unit != "bytes" || low < 0.5 * high;
-            Some(Gauge { title: format!("{}, {unit}", words(&info.name, &info.unit)), stretches, from_zero })
-        })
-        .collect()
+        .map(|c| Gauge { title: words(&infos[*c].name, unit), stretches: stretches(record, *c, factor) })
+        .filter(|gauge| !gauge.stretches.is_empty())
+        .collect();
+    Some(Panel { gauges, unit: text::label(symbol), from_zero: unit != "bytes" || low < 0.5 * high })
+}
+
+fn sample(row: &TelemetryRow, column: usize) -> Option<f64> {
+    row.values.get(column).copied().flatten().filter(|v| v.is_finite())
+}
+
+/// A gauge's samples in seconds and `1 / factor` units, broken where samples are missing.
+fn stretches(record: &Record, column: usize, factor: f64) -> Vec<Vec<(f64, f64)>> {
+    let interval = seconds(u64::from(record.manifest.scenario.telemetry.interval_ms) * 1_000_000);
+    let longest_step = (interval * 10.0).max(2.0);
+    let mut stretches: Vec<Vec<(f64, f64)>> = Vec::new();
+    let mut last = f64::NEG_INFINITY;
+    for row in &record.telemetry {
+        let Some(value) = sample(row, column) else {
+            last = f64::NEG_INFINITY;
+            continue;
+        };
+        let t = seconds(row.t_ns);
+        if t - last > longest_step {
+            stretches.push(Vec::new());
+        }
+        stretches.last_mut().expect("the first sample begins one").push((t, value / factor));
+        last = t;
+    }
+    stretches
 }
 
 /// `rss_bytes` → `rss`, `system_cpu_percent` → `system cpu`.

@@ -54,10 +54,10 @@ fn figure(cell: &CellSummary, key: &str) -> String {
 /// `24.5 [24.1, 24.9]`, the brackets only where there is an interval.
 #[must_use]
 pub fn median_with_interval(metric: &metric::Metric, summary: &robust::Summary) -> String {
-    let number = |value| metric.unit.number(value);
-    match summary.interval {
-        Some(i) => format!("{} [{}, {}]", number(summary.median), number(i.lo), number(i.hi)),
-        None => number(summary.median),
+    let median = metric.unit.number(summary.median);
+    match summary.interval.map(|i| metric.unit.range(i.lo, i.hi)) {
+        Some((lo, hi)) => format!("{median} [{lo}, {hi}]"),
+        None => median,
     }
 }
 

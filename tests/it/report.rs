@@ -3,9 +3,10 @@
 #[path = "simulated_run.rs"]
 mod simulated_run;
 
-use inferometer::record::Status;
+use inferometer::record::{Record, Status};
+use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
-use inferometer::report::{export, markdown, table};
+use inferometer::report::{export, html, markdown, table};
 use simulated_run::{Simulation, eventful, save, spoil};
 
 #[test]
@@ -185,4 +186,142 @@ fn the_verb_says_what_to_do_without_a_run() {
     inferometer(folder.path()).arg("report").assert().code(2);
     let named = inferometer(folder.path()).args(["report", "nowhere"]).assert().code(2);
     assert!(String::from_utf8_lossy(&named.get_output().stderr).contains("there is no run nowhere"));
+}
+
+fn page(record: &Record) -> (Charts, String) {
+    let summary = Summary::of(record);
+    let charts = Charts::of(record, &summary);
+    let page = html::page(record, &summary, &charts);
+    (charts, page)
+}
+
+fn dots(svg: &str) -> usize {
+    svg.matches("<circle").count()
+}
+
+#[test]
+fn charts_hold_a_dot_for_every_valid_iteration() {
+    let (charts, page) = page(&eventful());
+    for chart in &charts.rates.charts {
+        assert_eq!(dots(&chart.svg), 58, "{}", chart.name);
+    }
+    let panels: Vec<usize> = charts.iterations.charts.iter().map(|chart| dots(&chart.svg)).collect();
+    assert_eq!(panels, [10, 9, 10, 10, 9, 10]);
+    assert_eq!(charts.latency.charts.len(), 6);
+    assert_eq!(charts.timeline.charts.len(), 2);
+    assert_eq!(dots(&page), 3 * 58);
+}
+
+#[test]
+fn a_chart_looks_as_it_did() {
+    let (charts, _) = page(&small().record());
+    let svg = |name: &str| charts.all().find(|chart| chart.name == name).unwrap().svg.clone();
+    insta::assert_snapshot!("decode_rate", svg("decode-rate"));
+    insta::assert_snapshot!("iterations", svg("iterations-0"));
+    insta::assert_snapshot!("latency", svg("itl-0"));
+}
+
+#[test]
+fn empty_and_one_iteration_runs_have_a_page_that_says_why() {
+    let mut record = Simulation { iterations: 2, ..Simulation::default() }.record();
+    record.requests.clear();
+    record.tokens.clear();
+    record.spans.clear();
+    record.telemetry.clear();
+    record.manifest.hosts.clear();
+    let (charts, shown) = page(&record);
+    assert_eq!(charts.all().count(), 0);
+    for words in ["Not valid", "no valid iteration has this rate", "no gauge gave a value", "No host came up"] {
+        assert!(shown.contains(words), "{words}");
+    }
+    assert!(!shown.contains("NaN") && !shown.contains("inf "));
+
+    let one = Simulation { lengths: vec![512], caps: vec![0], iterations: 1, ..Simulation::default() }.record();
+    let (charts, shown) = page(&one);
+    assert!(charts.rates.charts.is_empty());
+    assert!(shown.contains("only one prompt length was measured (512 tokens)"));
+    assert_eq!(dots(&shown), 1);
+}
+
+const HOSTILE: &str = "<script>alert(1)</script><img src=x onerror=alert(1)>]]>\"'`|\u{202e}\u{0}\u{1b}[31m &amp; <!--";
+
+/// Puts `text` wherever a record carries words that somebody else chose.
+fn poison(record: &mut Record, text: &str) {
+    let manifest = &mut record.manifest;
+    manifest.scenario.name = text.to_owned();
+    manifest.scenario.description = Some(text.to_owned());
+    manifest.scenario.engines[0].label = text.to_owned();
+    manifest.scenario.overrides = vec![text.to_owned()];
+    let inferometer::spec::Workload::Prompt(work) = &mut manifest.scenario.workload;
+    work.text = text.to_owned();
+    work.text_file = Some(text.to_owned());
+    manifest.warnings = vec![text.to_owned()];
+    manifest.origin_utc = text.to_owned();
+    manifest.machine.cpu = Some(text.to_owned());
+    manifest.texts.values_mut().for_each(|words| *words = text.to_owned());
+    for cell in &mut manifest.plan.cells {
+        cell.label = format!("{text} {}", cell.id);
+        cell.toggles.insert("kv_cache".to_owned(), format!("{text}{}", cell.id % 2).into());
+    }
+    for gauge in &mut manifest.gauges {
+        gauge.name = text.to_owned();
+        gauge.unit = text.to_owned();
+        gauge.source = text.to_owned();
+    }
+    manifest.hosts[0].command = vec![text.to_owned()];
+    manifest.hosts[0].receipt.version = text.to_owned();
+    manifest.hosts[0].receipt.model.name = text.to_owned();
+    manifest.hosts[0].receipt.details.insert(text.to_owned(), text.to_owned());
+    for row in &mut record.requests {
+        row.effective.insert(text.to_owned(), text.into());
+        row.token_hash = row.token_hash.as_ref().map(|_| text.to_owned());
+    }
+    spoil(record, 0, 1, Status::Failed, text);
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let mut record = small().record();
+    poison(&mut record, HOSTILE);
+    let summary = Summary::of(&record);
+    let (charts, shown) = page(&record);
+    let drawn: Vec<&str> = charts.all().map(|chart| chart.svg.as_str()).collect();
+    assert!(drawn.len() > 8);
+    for markup in drawn.iter().copied().chain([shown.as_str()]) {
+        for forbidden in ["<script", "<img", "]]>", "\u{202e}", "\u{0}", "\u{1b}"] {
+            assert!(!markup.contains(forbidden), "{forbidden:?}");
+        }
+        assert_eq!(markup.matches("<!--").count(), 0);
+    }
+    assert!(shown.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "it is shown, not dropped");
+    let markdown = markdown::render(&summary);
+    assert!(!markdown.contains("<script") && !markdown.contains('\u{202e}'));
+    let widths: Vec<usize> = markdown
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.replace("\\|", "").matches('|').count())
+        .collect();
+    assert!(widths.len() == 6 && widths.iter().all(|width| *width == widths[0]), "{markdown}");
+    let table = table::render(&summary);
+    assert!(!table.contains('\u{1b}') && !table.contains('\u{202e}'));
+}
+
+#[test]
+fn a_flood_of_text_is_shortened_and_said() {
+    let mut record = small().record();
+    poison(&mut record, &"flood ".repeat(200_000));
+    let (_, shown) = page(&record);
+    assert!(shown.contains("more characters"));
+    assert!(shown.len() < 2 << 20, "{} bytes", shown.len());
+}
+
+#[test]
+fn a_run_cannot_name_a_folder_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["", "..", "../x", "a/b", ".hidden"] {
+        let mut record = small().record();
+        record.manifest.run = name.to_owned();
+        assert!(inferometer::report::write(&record, folder.path()).is_err(), "{name:?}");
+    }
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
 }

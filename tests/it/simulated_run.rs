@@ -253,7 +253,7 @@ impl Simulation {
             record.telemetry.push(TelemetryRow {
                 t_ns,
                 host: Some(0),
-                values: vec![Some(cpu), Some(rss), Some(cpu / 2.0 + 3.0), Some(40e9 - rss), None],
+                values: vec![Some(cpu), Some(rss), Some(rss - 96e6), Some(cpu / 2.0 + 3.0), Some(40e9 - rss), None],
             });
             t_ns += self.interval_ms * MS;
         }
@@ -353,8 +353,9 @@ fn gauges() -> Vec<GaugeInfo> {
     vec![
         gauge("process_cpu_percent", "percent", None),
         gauge("rss_bytes", "bytes", None),
+        gauge("rss_anon_bytes", "bytes", None),
         gauge("system_cpu_percent", "percent", None),
-        gauge("available_bytes", "bytes", None),
+        gauge("available_memory_bytes", "bytes", None),
         gauge("power_w", "W", Some("this machine has no power sensor that can be read")),
     ]
 }

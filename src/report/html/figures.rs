@@ -31,7 +31,7 @@ pub fn section(summary: &Summary) -> Markup {
                 }
                 details {
                     summary { "Every metric of every cell" }
-                    (scrolling("Every metric", all_metrics(summary)))
+                    (all_metrics(summary))
                 }
             }
         },
@@ -57,28 +57,30 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
     let mut cells: Vec<(&CellSummary, f64)> =
         summary.cells.iter().filter_map(|cell| Some((cell, cell.metric(metric.key)?.median))).collect();
     cells.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let number = |value| metric.unit.number(value);
+    let ends = cells.first().zip(cells.last()).map(|(low, high)| (low, high, metric.unit.range(low.1, high.1)));
     html! {
         div.tile {
             p.what { (metric.title) }
-            @match (cells.first(), cells.last()) {
-                (Some(low), Some(high)) => {
-                    p.value {
-                        (number(low.1))
-                        @if number(low.1) != number(high.1) { " – " (number(high.1)) }
-                        @if metric.key != PEAK_RSS_BYTES { " " span.unit { (metric.unit.symbol()) } }
-                    }
-                    p.where {
-                        @if number(low.1) == number(high.1) {
-                            @if cells.len() > 1 { "in every cell" } @else { (text::label(low.0.name())) }
-                        } @else {
-                            "from " (text::label(low.0.name())) " to " (text::label(high.0.name()))
-                        }
-                    }
-                }
-                _ => {
+            @match ends {
+                None => {
                     p.value { (NOT_MEASURED) }
                     p.where { "not measured in this run" }
+                }
+                Some((low, high, (from, to))) => {
+                    @let one = metric.unit.number(low.1) == metric.unit.number(high.1);
+                    p.value {
+                        @if !one { (from) " – " }
+                        (to)
+                        @if !metric.unit.is_in_number() { " " span.unit { (metric.unit.symbol()) } }
+                    }
+                    @if !one {
+                        p.where { "lowest: " (text::label(low.0.name())) }
+                        p.where { "highest: " (text::label(high.0.name())) }
+                    } @else if cells.len() > 1 {
+                        p.where { "in every cell" }
+                    } @else {
+                        p.where { (text::label(low.0.name())) }
+                    }
                 }
             }
         }
@@ -95,7 +97,7 @@ fn headline_table(summary: &Summary) -> Markup {
                     @for metric in COLUMNS.iter().filter_map(|key| metric::find(key)) {
                         th.number scope="col" title=(metric.meaning) {
                             (metric.title)
-                            @if metric.key != PEAK_RSS_BYTES { br; span.unit { (metric.unit.symbol()) } }
+                            @if !metric.unit.is_in_number() { br; span.unit { (metric.unit.symbol()) } }
                         }
                     }
                     th scope="col" { "Same tokens" }
@@ -131,9 +133,9 @@ fn figure(metric: &Metric, figures: Option<&robust::Summary>) -> Markup {
         @match figures {
             Some(figures) => {
                 span.median { (metric.unit.number(figures.median)) }
-                @if let Some(i) = figures.interval {
+                @if let Some((lo, hi)) = figures.interval.map(|i| metric.unit.range(i.lo, i.hi)) {
                     br;
-                    span.interval { "[" (metric.unit.number(i.lo)) ", " (metric.unit.number(i.hi)) "]" }
+                    span.interval { "[" (lo) ", " (hi) "]" }
                 }
             }
             None => (NOT_MEASURED),
@@ -164,6 +166,20 @@ fn includes(summary: &Summary) -> String {
 }
 
 fn all_metrics(summary: &Summary) -> Markup {
+    let (measured, unmeasured): (Vec<&Metric>, Vec<&Metric>) = METRICS
+        .iter()
+        .chain([&metric::LOAD])
+        .partition(|metric| summary.cells.iter().any(|cell| cell.metric(metric.key).is_some()));
+    let unmeasured: Vec<&str> = unmeasured.iter().map(|metric| metric.title).collect();
+    html! {
+        @if !measured.is_empty() { (scrolling("Every metric", metric_table(summary, &measured))) }
+        @if !unmeasured.is_empty() {
+            p.note { "Not measured in this run: " (text::list(&unmeasured, METRICS.len() + 1)) "." }
+        }
+    }
+}
+
+fn metric_table(summary: &Summary, metrics: &[&Metric]) -> Markup {
     html! {
         table.dense {
             thead {
@@ -177,16 +193,14 @@ fn all_metrics(summary: &Summary) -> Markup {
             }
             @for cell in &summary.cells {
                 tbody {
-                    @for (i, metric) in METRICS.iter().chain([&metric::LOAD]).enumerate() {
+                    @for (i, metric) in metrics.iter().enumerate() {
                         tr {
                             @if i == 0 {
-                                th scope="rowgroup" rowspan=(METRICS.len() + 1) { (text::label(cell.name())) }
+                                th scope="rowgroup" rowspan=(metrics.len()) { (text::label(cell.name())) }
                             }
                             th scope="row" title=(metric.meaning) {
                                 (metric.title)
-                                @if !metric.unit.symbol().is_empty() && metric.unit != metric::Unit::Bytes {
-                                    " " span.unit { (metric.unit.symbol()) }
-                                }
+                                @if !metric.unit.is_in_number() { " " span.unit { (metric.unit.symbol()) } }
                             }
                             (metric_cells(metric, cell.metric(metric.key)))
                         }
@@ -205,8 +219,8 @@ fn metric_cells(metric: &Metric, figures: Option<&robust::Summary>) -> Markup {
                 td.number { (f.n) }
                 td.number { (number(f.median)) }
                 td.number {
-                    @match f.interval {
-                        Some(i) => { "[" (number(i.lo)) ", " (number(i.hi)) "]" }
+                    @match f.interval.map(|i| metric.unit.range(i.lo, i.hi)) {
+                        Some((lo, hi)) => { "[" (lo) ", " (hi) "]" }
                         None => (NOT_MEASURED),
                     }
                 }

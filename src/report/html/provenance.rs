@@ -7,7 +7,7 @@ use super::{scrolling, section as titled};
 use crate::record::{HostInfo, Record};
 use crate::report::summary::Summary;
 use crate::report::text::{self, plural};
-use crate::spec::{Isolation, Workload};
+use crate::spec::Isolation;
 use crate::units;
 
 /// Hosts and rounds shown; `run.json` has all.
@@ -67,6 +67,11 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
         ("Scenario SHA-256", manifest.scenario_sha256.clone()),
         ("Inferometer", manifest.inferometer_version.clone()),
     ];
+    if let Some(model) = summary.run.engines.iter().find_map(|engine| engine.model.as_ref()) {
+        rows.push(("Model", model.path.clone()));
+        let fingerprint = model.fingerprint.clone();
+        rows.push(("Model fingerprint", fingerprint.unwrap_or_else(|| "the engine gives none".to_owned())));
+    }
     if !manifest.scenario.overrides.is_empty() {
         rows.push(("Overrides", manifest.scenario.overrides.join(", ")));
     }
@@ -121,7 +126,7 @@ fn one_host(record: &Record, host: &HostInfo) -> Markup {
             (facts(&rows))
             (scrolling("Receipt", html! {
                 table.dense {
-                    thead { tr { @for heading in ["Receipt", "", "How known"] { th scope="col" { (heading) } } } }
+                    thead { tr { @for heading in ["Receipt", "Value", "How known"] { th scope="col" { (heading) } } } }
                     tbody {
                         @for (name, value) in &fields {
                             tr {
@@ -203,13 +208,23 @@ fn gauges(record: &Record) -> Markup {
     }
 }
 
-/// The scenario as JSON, its prompt shortened.
+/// The scenario as JSON, long texts in it shortened.
 fn scenario(record: &Record) -> String {
-    let mut scenario = record.manifest.scenario.clone();
-    let Workload::Prompt(work) = &mut scenario.workload;
-    let (shown, rest) = text::shortened(&work.text, text::SHOWN);
-    work.text = if rest > 0 { format!("{shown} … {rest} more characters") } else { shown };
+    let mut scenario = serde_json::to_value(&record.manifest.scenario).unwrap_or(Json::Null);
+    shorten(&mut scenario);
     text::visible(&serde_json::to_string_pretty(&scenario).unwrap_or_default())
+}
+
+fn shorten(value: &mut Json) {
+    match value {
+        Json::String(words) => {
+            let (shown, rest) = text::shortened(words, text::SHOWN);
+            *words = if rest > 0 { format!("{shown} … {rest} more characters") } else { shown };
+        }
+        Json::Array(items) => items.iter_mut().for_each(shorten),
+        Json::Object(fields) => fields.values_mut().for_each(shorten),
+        _ => {}
+    }
 }
 
 fn order(record: &Record) -> Markup {

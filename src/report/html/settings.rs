@@ -45,7 +45,7 @@ fn table(summary: &Summary) -> Markup {
         table {
             thead {
                 tr {
-                    @for heading in ["Setting", "Requested", "Effective", "", "Cells"] { th scope="col" { (heading) } }
+                    @for heading in ["Setting", "Requested", "Effective", "Agreement", "Cells"] { th scope="col" { (heading) } }
                 }
             }
             tbody {
@@ -54,7 +54,7 @@ fn table(summary: &Summary) -> Markup {
                         th scope="row" { code { (text::label(&row.name)) } }
                         td { (row.requested.as_ref().map_or(NOT_MEASURED.to_owned(), value)) }
                         td { (values(&row.effective)) }
-                        td.alarm[row.agreement == Agreement::Mismatch] { (words(row)) }
+                        td.alarm[row.agreement == Agreement::Mismatch] { (words(row, cells)) }
                         td { (holders(cells, summary.cells.len())) }
                     }
                 }
@@ -79,14 +79,15 @@ fn values(values: &[Value]) -> String {
     if values.is_empty() { NOT_MEASURED.to_owned() } else { text::label(&text::list(values, 6)) }
 }
 
-fn words(row: &SettingRow) -> String {
+fn words(row: &SettingRow, cells: &[&CellSummary]) -> String {
     match row.agreement {
         Agreement::AsRequested => "as requested".to_owned(),
         Agreement::AsPredicted if row.effective.is_empty() => "seen in repetition_window".to_owned(),
-        Agreement::AsPredicted => "what the request amounts to".to_owned(),
+        Agreement::AsPredicted => "follows from the request".to_owned(),
         Agreement::Mismatch => format!("✕ expected {}", expected(row)),
         Agreement::MismatchAllowed => format!("expected {}; allowed by the scenario", expected(row)),
         Agreement::EngineChose => "the engine chose".to_owned(),
+        Agreement::NotReported if cells.iter().all(|cell| cell.counts.ok == 0) => "no valid iteration".to_owned(),
         Agreement::NotReported => "the engine does not report it".to_owned(),
     }
 }

@@ -14,6 +14,12 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// Whether [`Unit::number`] carries its unit, so that nobody need say it again.
+    #[must_use]
+    pub fn is_in_number(self) -> bool {
+        matches!(self, Unit::Bytes | Unit::Count)
+    }
+
     /// The unit's symbol; empty for counts.
     #[must_use]
     pub fn symbol(self) -> &'static str {
@@ -32,6 +38,16 @@ impl Unit {
         match self {
             Unit::Bytes => units::bytes(value.max(0.0).round() as u64),
             _ => units::significant(value),
+        }
+    }
+
+    /// Two values of a range for people: a unit that both would carry stands at the second alone.
+    #[must_use]
+    pub fn range(self, low: f64, high: f64) -> (String, String) {
+        let (low, high) = (self.number(low), self.number(high));
+        match (low.split_once(' '), high.split_once(' ')) {
+            (Some((number, unit)), Some((_, same))) if unit == same => (number.to_owned(), high),
+            _ => (low, high),
         }
     }
 
@@ -150,5 +166,8 @@ mod tests {
         assert_eq!(Unit::TokensPerSecond.quantity(24.53), "24.5 tok/s");
         assert_eq!(Unit::Bytes.quantity(1536.0 * 1024.0), "1.50 MiB");
         assert_eq!(Unit::Count.quantity(7.0), "7.00");
+        let mib = 1_048_576.0;
+        assert_eq!(Unit::Bytes.range(2.0 * mib, 3.0 * mib), ("2.00".to_owned(), "3.00 MiB".to_owned()));
+        assert_eq!(Unit::Bytes.range(2.0, 3.0 * mib), ("2 B".to_owned(), "3.00 MiB".to_owned()));
     }
 }

@@ -3,7 +3,7 @@
 use super::pen::{AXIS, Anchor, GRID, INK, MUTED, Pen, width_of};
 
 pub const LABEL_SIZE: f64 = 12.0;
-pub const TITLE_SIZE: f64 = 13.5;
+pub const TITLE_SIZE: f64 = 14.0;
 
 /// One axis: a stretch of values and where its ticks stand.
 #[derive(Debug, Clone, PartialEq)]

@@ -41,8 +41,10 @@ pub fn draw(panel: &Panel, reach: f64) -> Chart {
     let reach = reach.max(0.5);
     let y = Axis::linear(-reach, reach, 4).relabel(|v| match v {
         v if v.abs() < 1e-9 => "median".to_owned(),
-        v if v.abs() < 1.0 || v.fract().abs() > 1e-9 => format!("{v:+.1} %"),
-        v => format!("{v:+.0} %"),
+        v => {
+            let decimals = usize::from(v.fract().abs() > 1e-9);
+            format!("{}{:.decimals$} %", if v < 0.0 { "−" } else { "+" }, v.abs())
+        }
     });
     let last = panel.planned.max(panel.dots.iter().map(|d| d.0).max().unwrap_or(1)).max(1);
     let mut x = Axis::exact(0.5, f64::from(last) + 0.5, 10.min(last as usize));

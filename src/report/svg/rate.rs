@@ -2,7 +2,7 @@
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
-use super::pen::{self, Anchor, INK, MUTED, Pen, WHITE};
+use super::pen::{self, Anchor, INK, MUTED, Pen};
 use crate::report::text;
 use crate::stats::robust;
 
@@ -38,7 +38,7 @@ pub fn draw(name: &str, title: &str, unit: &str, series: &[Series]) -> Chart {
         right: SIZE.0 - 18.0,
         bottom: SIZE.1 - 50.0 + legend.height(),
         x: Axis::through(&lengths),
-        y: Axis::linear(0.0, highest * 1.02, 5),
+        y: Axis::exact(0.0, highest * 1.08, 6),
     };
     let scale = if frame.x.is_logarithmic() { ", log scale" } else { "" };
     let description = describe(title, unit, series);
@@ -48,37 +48,46 @@ pub fn draw(name: &str, title: &str, unit: &str, series: &[Series]) -> Chart {
         legend.draw(pen);
         frame.draw_y(pen);
         frame.draw_x(pen, &format!("prompt length, tokens{scale}"));
+        let slot = slot(&frame, &lengths, series.len());
         for (i, one) in series.iter().enumerate() {
-            // Series of equal length stand side by side.
-            let shift = 7.0 * (i as f64 - (series.len() - 1) as f64 / 2.0).clamp(-6.0, 6.0);
-            draw_series(pen, &frame, one, i, shift);
+            draw_series(pen, &frame, one, i, slot, (i as f64 - (series.len() - 1) as f64 / 2.0) * slot);
         }
     });
     Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
 }
 
-fn draw_series(pen: &mut Pen, frame: &Frame, series: &Series, index: usize, shift: f64) {
+/// Width in which one series' dots of one length stand, so that series of equal length stand side by side.
+fn slot(frame: &Frame, lengths: &[u32], series: usize) -> f64 {
+    let places: Vec<f64> = lengths.iter().map(|tokens| frame.x_at(f64::from(*tokens))).collect();
+    let closest = places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    (closest * 0.8 / series as f64).min(26.0)
+}
+
+fn draw_series(pen: &mut Pen, frame: &Frame, series: &Series, index: usize, slot: f64, shift: f64) {
     let colour = pen::colour(index);
     let place = |tokens: u32, value: f64| {
         let (x, y) = frame.at(f64::from(tokens), value);
         (x + shift, y)
     };
     let medians: Vec<(f64, f64)> = series.lengths.iter().map(|l| place(l.tokens, l.summary.median)).collect();
-    pen.path(&medians, colour, 1.8);
+    pen.path(&medians, colour, 1.5);
+    let half = slot * 0.38;
     for at in &series.lengths {
         if let Some(interval) = at.summary.interval {
             let (low, high) = (place(at.tokens, interval.lo), place(at.tokens, interval.hi));
             pen.line(low, high, colour, 1.6);
             for (x, y) in [low, high] {
-                pen.line((x - 4.0, y), (x + 4.0, y), colour, 1.6);
+                pen.line((x - half * 0.5, y), (x + half * 0.5, y), colour, 1.4);
             }
         }
-        for value in &at.values {
-            pen.dot(place(at.tokens, *value), 2.6, colour, 0.5);
-        }
         let (x, y) = place(at.tokens, at.summary.median);
-        pen.rectangle((x - 5.0, y - 1.8), (x + 5.0, y + 1.8), WHITE, 1.0);
-        pen.rectangle((x - 5.0, y - 1.2), (x + 5.0, y + 1.2), colour, 1.0);
+        pen.rectangle((x - half, y - 1.1), (x + half, y + 1.1), colour, 1.0);
+        for (i, value) in at.values.iter().enumerate() {
+            // In run order from left to right, so that equal values do not hide each other.
+            let (x, y) = place(at.tokens, *value);
+            let aside = ((i as f64 + 0.5) / at.values.len() as f64 - 0.5) * 2.0 * half;
+            pen.dot((x + aside, y), 2.2, colour, 0.6);
+        }
     }
 }
 

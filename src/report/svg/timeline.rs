@@ -1,7 +1,7 @@
 //! Gauges over time, one panel each under a common time axis, with what the engine was doing shaded behind them.
 
 use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
-use super::pen::{self, Anchor, INK, MUTED, Pen};
+use super::pen::{self, Anchor, INK, Pen};
 use super::{Chart, thin};
 use plotters::prelude::RGBColor;
 
@@ -10,14 +10,22 @@ const PANEL: f64 = 104.0;
 const GAP: f64 = 34.0;
 const TOP: f64 = 62.0;
 
+/// One panel: a gauge, or several of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// At least one.
+    pub gauges: Vec<Gauge>,
+    pub unit: String,
+    /// Draw from 0 rather than around the data.
+    pub from_zero: bool,
+}
+
 /// One gauge. Stretches without a value are gaps in the line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gauge {
     pub title: String,
-    /// Seconds and value (already in the unit of the title), rising in time, one list for each unbroken stretch.
+    /// Seconds and value (in the panel's unit), rising in time, one list for each unbroken stretch.
     pub stretches: Vec<Vec<(f64, f64)>>,
-    /// Draw from 0 rather than around the data.
-    pub from_zero: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,51 +51,52 @@ pub struct Timeline {
     pub title: String,
     pub from: f64,
     pub to: f64,
-    pub gauges: Vec<Gauge>,
+    pub panels: Vec<Panel>,
     pub shades: Vec<Shade>,
 }
 
 fn tint(doing: Doing) -> (RGBColor, f64) {
     match doing {
-        Doing::Prefill => (pen::PALETTE[4], 0.42),
+        Doing::Prefill => (pen::PALETTE[4], 0.28),
         Doing::Decode => (RGBColor(0xe6, 0x9f, 0x00), 0.26),
         Doing::CacheClear => (pen::PALETTE[1], 1.0),
     }
 }
 
-/// Draws the gauges that have values in the window.
+/// Draws the panels that have values in the window.
 #[must_use]
 pub fn draw(timeline: &Timeline) -> Chart {
-    let gauges: Vec<&Gauge> = timeline.gauges.iter().filter(|g| extent(g, timeline).is_some()).collect();
-    let height = TOP + gauges.len() as f64 * (PANEL + GAP) + 30.0;
-    let description = describe(timeline, &gauges);
+    let panels: Vec<&Panel> = timeline.panels.iter().filter(|p| extent(p, timeline).is_some()).collect();
+    let height = TOP + panels.len() as f64 * (PANEL + GAP) + 30.0;
+    let description = describe(timeline, &panels);
     let svg = pen::document((WIDTH, height), &timeline.name, &timeline.title, &description, |pen| {
         pen.text(&timeline.title, (14.0, 20.0), Anchor::Start, TITLE_SIZE, INK, true);
         legend(pen, timeline);
-        for (i, gauge) in gauges.iter().enumerate() {
-            let top = TOP + i as f64 * (PANEL + GAP) + 20.0;
-            draw_gauge(pen, timeline, gauge, top, i + 1 == gauges.len());
+        for (i, panel) in panels.iter().enumerate() {
+            let top = TOP + i as f64 * (PANEL + GAP) + 24.0;
+            draw_panel(pen, timeline, panel, top, i + 1 == panels.len());
         }
     });
     Chart { name: timeline.name.clone(), title: timeline.title.clone(), description, svg }
 }
 
-fn inside<'a>(gauge: &'a Gauge, timeline: &'a Timeline) -> impl Iterator<Item = f64> + 'a {
-    let points = gauge.stretches.iter().flatten();
-    points.filter(|(t, _)| (timeline.from..=timeline.to).contains(t)).map(|(_, value)| *value)
-}
-
 /// Lowest and highest value in the window.
-fn extent(gauge: &Gauge, timeline: &Timeline) -> Option<(f64, f64)> {
-    inside(gauge, timeline).fold(None, |found, value| match found {
+fn extent(panel: &Panel, timeline: &Timeline) -> Option<(f64, f64)> {
+    let points = panel.gauges.iter().flat_map(|gauge| &gauge.stretches).flatten();
+    let inside = points.filter(|(t, _)| (timeline.from..=timeline.to).contains(t)).map(|(_, value)| *value);
+    inside.fold(None, |found, value| match found {
         None => Some((value, value)),
         Some((low, high)) => Some((low.min(value), high.max(value))),
     })
 }
 
-fn draw_gauge(pen: &mut Pen, timeline: &Timeline, gauge: &Gauge, top: f64, last: bool) {
-    let (low, high) = extent(gauge, timeline).unwrap_or((0.0, 1.0));
-    let low = if gauge.from_zero { low.min(0.0) } else { low };
+fn line_colour(index: usize) -> RGBColor {
+    if index == 0 { INK } else { [pen::PALETTE[0], pen::PALETTE[1], pen::PALETTE[3], pen::PALETTE[2]][(index - 1) % 4] }
+}
+
+fn draw_panel(pen: &mut Pen, timeline: &Timeline, panel: &Panel, top: f64, last: bool) {
+    let (low, high) = extent(panel, timeline).unwrap_or((0.0, 1.0));
+    let low = if panel.from_zero { low.min(0.0) } else { low };
     let frame = Frame {
         left: 64.0,
         top,
@@ -96,14 +105,21 @@ fn draw_gauge(pen: &mut Pen, timeline: &Timeline, gauge: &Gauge, top: f64, last:
         x: Axis::exact(timeline.from, timeline.to, 12),
         y: Axis::linear(low, high, 3),
     };
-    pen.text(&gauge.title, (14.0, top - 13.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+    let mut x = 14.0;
+    for (i, gauge) in panel.gauges.iter().enumerate() {
+        let words = if i == 0 { format!("{}, {}", gauge.title, panel.unit) } else { gauge.title.clone() };
+        pen.text(&words, (x, top - 17.0), Anchor::Start, LABEL_SIZE, line_colour(i), false);
+        x += pen::width_of(&words, LABEL_SIZE) + 18.0;
+    }
     shade(pen, timeline, &frame);
     frame.draw_y(pen);
     let columns = (frame.right - frame.left) as usize;
-    for stretch in &gauge.stretches {
-        let points = thin(stretch, timeline.from, timeline.to, columns);
-        let line: Vec<(f64, f64)> = points.iter().map(|(t, v)| frame.at(*t, *v)).collect();
-        pen.path(&line, INK, 1.3);
+    for (i, gauge) in panel.gauges.iter().enumerate().rev() {
+        for stretch in &gauge.stretches {
+            let points = thin(stretch, timeline.from, timeline.to, columns);
+            let line: Vec<(f64, f64)> = points.iter().map(|(t, v)| frame.at(*t, *v)).collect();
+            pen.path(&line, line_colour(i), 1.3);
+        }
     }
     if last {
         frame.draw_x(pen, "seconds since the run began");
@@ -139,12 +155,13 @@ fn legend(pen: &mut Pen, timeline: &Timeline) {
     }
 }
 
-fn describe(timeline: &Timeline, gauges: &[&Gauge]) -> String {
+fn describe(timeline: &Timeline, panels: &[&Panel]) -> String {
     let mut words = format!("{}, {:.1} s to {:.1} s.", timeline.title, timeline.from, timeline.to);
-    for gauge in gauges {
-        if let Some((low, high)) = extent(gauge, timeline) {
-            let number = crate::units::significant;
-            words.push_str(&format!(" {}: from {} to {}.", gauge.title, number(low), number(high)));
+    for panel in panels {
+        if let Some((low, high)) = extent(panel, timeline) {
+            let names: Vec<&str> = panel.gauges.iter().map(|gauge| gauge.title.as_str()).collect();
+            let (low, high) = (crate::units::significant(low), crate::units::significant(high));
+            words.push_str(&format!(" {}: from {low} to {high} {}.", names.join(", "), panel.unit));
         }
     }
     words
