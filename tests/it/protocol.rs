@@ -1,20 +1,26 @@
 //! The engine host and the engine protocol, from outside: real child processes, well-behaved and faulty.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use inferometer::run::client::{Host, Launch, check_stamps};
+use inferometer::run::client::{Exchange, Host, HostError, Launch, check_stamps};
 use inferometer::spec::protocol::{Generate, Open};
-use inferometer::spec::{EngineSpec, FinishReason, Prompt, Request, Sampling};
+use inferometer::spec::{EngineSpec, ErrorKind, FinishReason, Prompt, Request, Sampling};
+use tempfile::TempDir;
+
+/// Long enough for a busy machine; only faults that never end wait so long, and those use [`SHORT`].
+const PATIENCE: Duration = Duration::from_secs(120);
+const SHORT: Duration = Duration::from_secs(2);
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn launch(script: &Path, arguments: &[&str], log: &Path) -> Launch {
-    let mut command = vec!["python3".to_owned(), script.to_str().unwrap().to_owned()];
+fn python(script: &str, arguments: &[&str], folder: &TempDir, timeout: Duration) -> Launch {
+    let mut command = vec!["python3".to_owned(), repository(script).to_str().unwrap().to_owned()];
     command.extend(arguments.iter().map(|a| (*a).to_owned()));
-    Launch { command, env: Vec::new(), log: log.to_owned(), timeout: Duration::from_secs(60) }
+    Launch { command, env: Vec::new(), log: folder.path().join("host.log"), timeout }
 }
 
 fn open() -> Open {
@@ -35,11 +41,68 @@ fn tokens(prompt: &[u32], max_tokens: u32) -> Generate {
     Generate { request, progress: false, operation_spans: false }
 }
 
+/// A faulty host, opened.
+struct Faulty {
+    host: Host,
+    folder: TempDir,
+}
+
+impl Faulty {
+    fn start(fault: &str, timeout: Duration) -> Result<Self, HostError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let launch = python("tests/hosts/faulty.py", &[fault, file.to_str().unwrap()], &folder, timeout);
+        let mut host = Host::start(&launch)?;
+        host.open(open())?;
+        Ok(Self { host, folder })
+    }
+
+    fn generate(&mut self) -> Result<Exchange, HostError> {
+        self.host.generate(tokens(&[1], 3), &mut |_| {})
+    }
+}
+
+/// Runs one generation on a faulty host and gives the error. The host must be gone then, unless it is still usable.
+fn error_of(fault: &str, timeout: Duration) -> HostError {
+    let mut faulty = Faulty::start(fault, timeout).unwrap();
+    let pid = faulty.host.pid();
+    let error = faulty.generate().unwrap_err();
+    assert_eq!(is_running(pid), error.host_is_usable(), "{fault}: {error}");
+    error
+}
+
+/// What the stamps of a faulty host are found to be.
+fn stamps_of(fault: &str) -> String {
+    let mut faulty = Faulty::start(fault, PATIENCE).unwrap();
+    let exchange = faulty.generate().unwrap();
+    check_stamps(&exchange, faulty.host.clock(), 3).unwrap_err()
+}
+
+/// Whether the process is there and no zombie.
+fn is_running(pid: u32) -> bool {
+    let ps = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    let state = String::from_utf8(ps.stdout).unwrap();
+    !state.trim().is_empty() && !state.trim_start().starts_with('Z')
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn pid_in(file: &Path) -> u32 {
+    let read = || fs_err::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+    wait_until("a process id in the file", || read().is_some());
+    read().unwrap()
+}
+
 #[test]
 fn the_example_adapter_generates_by_its_rule() {
-    let dir = tempfile::tempdir().unwrap();
-    let launch = launch(&repository("examples/minimal_adapter.py"), &[], &dir.path().join("host.log"));
-    let mut host = Host::start(&launch).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = Host::start(&python("examples/minimal_adapter.py", &[], &folder, PATIENCE)).unwrap();
     assert_eq!(host.program(), "minimal_adapter.py 1.0.0");
     let ready = host.open(open()).unwrap();
     assert!(ready.receipt.model.synthetic);
@@ -47,7 +110,220 @@ fn the_example_adapter_generates_by_its_rule() {
     // next = (31 * last + 7 * position + 1) mod 1000
     assert_eq!(exchange.generated.tokens, [294, 136, 245]);
     assert_eq!(exchange.generated.completion.finish_reason, FinishReason::Length);
-    check_stamps(&exchange, host.clock(), 3).unwrap();
+    let refused = host.generate(tokens(&[5000], 3), &mut |_| {}).unwrap_err();
+    assert!(refused.host_is_usable() && refused.to_string().contains("outside 0..999"), "{refused}");
     host.reset().unwrap();
+    let pid = host.pid();
     host.close().unwrap();
+    assert!(!is_running(pid));
+}
+
+#[test]
+fn a_program_that_cannot_start_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("host.log");
+    let launch = Launch { command: vec!["/no/such/engine".into()], env: vec![], log, timeout: PATIENCE };
+    let error = Host::start(&launch).unwrap_err().to_string();
+    assert!(error.contains("`/no/such/engine`") && error.contains("check that the program exists"), "{error}");
+    let nowhere = Launch { log: folder.path().join("no/folder/host.log"), ..launch };
+    let error = Host::start(&nowhere).unwrap_err().to_string();
+    assert!(error.contains("no/folder/host.log"), "{error}");
+}
+
+#[test]
+fn a_host_that_dies_shows_its_status_and_the_end_of_its_log() {
+    let error = Faulty::start("dies-at-once", PATIENCE).err().unwrap().to_string();
+    assert!(error.contains("during the greeting (exit status: 1)") && error.contains("| cannot import"), "{error}");
+    let error = Faulty::start("die-in-open", PATIENCE).err().unwrap();
+    assert!(
+        matches!(&error, HostError::Died { during, status, .. } if during == "loading" && status.contains("SIGKILL"))
+    );
+    assert!(error.to_string().contains("want of memory"), "{error}");
+    let error = error_of("die-in-generate", PATIENCE);
+    assert!(matches!(error, HostError::Died { .. }), "{error}");
+    let error = error_of("exit-in-generate", PATIENCE);
+    assert_eq!(error.summary(), "the engine host ended during a generation (exit status: 7)");
+    assert!(error.to_string().ends_with("\n  | tensor blew up\n  | at layer 3"), "{error}");
+}
+
+#[test]
+fn a_host_that_falls_silent_is_killed() {
+    for fault in ["hang", "half-line-then-silence"] {
+        let error = error_of(fault, SHORT);
+        assert!(matches!(error, HostError::TimedOut { after: SHORT, .. }), "{fault}: {error}");
+    }
+    let error = Faulty::start("does-not-read", SHORT).err().unwrap();
+    assert!(matches!(error, HostError::TimedOut { .. }), "{error}");
+}
+
+#[test]
+fn a_request_that_nobody_reads_does_not_block_the_harness() {
+    let mut faulty = Faulty::start("reads-no-request", SHORT).unwrap();
+    // Larger than any pipe.
+    let error = faulty.host.generate(tokens(&vec![123_456; 1 << 20], 3), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, HostError::TimedOut { .. }), "{error}");
+}
+
+#[test]
+fn a_host_that_floods_is_cut_off() {
+    let error = error_of("flood", PATIENCE);
+    assert!(matches!(error, HostError::Flood { .. }), "{error}");
+    assert!(error.to_string().contains("longer than 67108864 bytes; it begins with `xxx"), "{error}");
+    let error = error_of("endless-progress", PATIENCE);
+    assert!(error.to_string().contains("`progress` messages"), "{error}");
+}
+
+#[test]
+fn what_is_no_message_is_quoted() {
+    let error = error_of("garbage", PATIENCE);
+    assert!(error.to_string().contains(r"`Loading weights\u{1b}[31m 50%` is no message"), "{error}");
+    assert!(error_of("not-utf8", PATIENCE).to_string().contains("is no message"));
+    let error = error_of("half-line", PATIENCE);
+    assert!(matches!(error, HostError::Protocol { .. }), "{error}");
+    assert!(error.to_string().contains("in the middle of a line") && error.to_string().contains("\"resu`"), "{error}");
+    assert!(error_of("closed-stdout", PATIENCE).to_string().contains("closed its stdout but did not end"));
+    assert!(error_of("wrong-id", PATIENCE).to_string().contains("expected an answer to message"));
+    assert!(error_of("wrong-type", PATIENCE).to_string().contains("expected `result`, got `"));
+}
+
+#[test]
+fn another_protocol_version_is_refused() {
+    let error = Faulty::start("version-2", PATIENCE).err().unwrap();
+    assert!(matches!(error, HostError::Version { theirs, .. } if theirs.major == 2));
+    assert!(error.to_string().contains("speaks version 2.1") && error.to_string().contains("same major"), "{error}");
+    let error = Faulty::start("absurd-clock", PATIENCE).err().unwrap().to_string();
+    assert!(error.contains("which no clock does"), "{error}");
+}
+
+#[test]
+fn stamps_that_cannot_be_are_found() {
+    assert!(stamps_of("backwards").contains("run backwards"));
+    assert!(stamps_of("few-stamps").contains("3 tokens have 2 time stamps"));
+    assert!(stamps_of("too-many").contains("4 tokens came where at most 3"));
+    assert!(stamps_of("stray-span").contains("span prefill 0"));
+    let fast = stamps_of("too-fast");
+    assert!(fast.contains("more than the"), "{fast}");
+    let early = stamps_of("early");
+    assert!(early.contains("before it was sent"), "{early}");
+}
+
+#[test]
+fn a_flood_of_stderr_goes_to_the_log_and_blocks_nothing() {
+    let mut faulty = Faulty::start("stderr-flood", PATIENCE).unwrap();
+    assert_eq!(faulty.generate().unwrap().generated.tokens, [0, 1, 2]);
+    let log = fs_err::metadata(faulty.folder.path().join("host.log")).unwrap();
+    assert_eq!(log.len(), 200 * 60_001);
+}
+
+#[test]
+fn an_engine_s_error_is_cleaned_and_leaves_the_host_usable() {
+    let error = error_of("evil-error", PATIENCE);
+    let HostError::Engine(error) = error else { panic!("{error}") };
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::OutOfMemory, "no \\u{1b}[2Jmemory"));
+}
+
+#[test]
+fn closing_does_not_wait_for_ever() {
+    for fault in ["ignores-close", "stays-after-close"] {
+        let faulty = Faulty::start(fault, SHORT).unwrap();
+        let pid = faulty.host.pid();
+        let error = faulty.host.close().unwrap_err();
+        assert!(matches!(error, HostError::TimedOut { .. }), "{fault}: {error}");
+        assert!(!is_running(pid));
+    }
+    let faulty = Faulty::start("fails-at-close", PATIENCE).unwrap();
+    assert!(faulty.host.close().unwrap_err().to_string().contains("exit status: 3"));
+}
+
+#[test]
+fn what_a_host_started_dies_with_it() {
+    let mut faulty = Faulty::start("grandchild", SHORT).unwrap();
+    let error = faulty.generate().unwrap_err();
+    assert!(matches!(error, HostError::TimedOut { .. }), "{error}");
+    let grandchild = pid_in(&faulty.folder.path().join("file"));
+    wait_until("the grandchild's end", || !is_running(grandchild));
+}
+
+#[test]
+fn a_host_that_is_dropped_is_killed_and_reaped() {
+    let faulty = Faulty::start("none", PATIENCE).unwrap();
+    let (pid, canceller) = (faulty.host.pid(), faulty.host.canceller());
+    drop(faulty);
+    let ps = Command::new("ps").args(["-p", &pid.to_string()]).output().unwrap();
+    assert!(!ps.status.success(), "not even a zombie stays");
+    assert!(!canceller.cancel());
+}
+
+#[test]
+fn an_answer_to_cancel_may_follow_the_result() {
+    let mut faulty = Faulty::start("cancel-late", PATIENCE).unwrap();
+    let canceller = faulty.host.canceller();
+    assert!(!canceller.cancel(), "nothing is in flight");
+    let cancelling = std::thread::spawn(move || {
+        while !canceller.cancel() {
+            std::thread::yield_now();
+        }
+    });
+    faulty.generate().unwrap();
+    cancelling.join().unwrap();
+    faulty.host.resync().unwrap();
+    faulty.host.close().unwrap();
+}
+
+/// Starts the harness on a host that is busy, kills the harness, and waits for the host's end.
+#[test]
+fn a_host_ends_when_its_harness_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let mut harness = Command::new(env!("CARGO_BIN_EXE_inferometer"))
+        .args(["engines", "check", "--", "python3"])
+        .arg(repository("tests/hosts/faulty.py"))
+        .arg("busy")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let host = pid_in(&file);
+    harness.kill().unwrap();
+    harness.wait().unwrap();
+    wait_until("the end of the host whose harness was killed", || !is_running(host));
+}
+
+/// The kernel ends a built-in host with its parent, even when its input stays open.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_built_in_host_ends_with_its_parent_on_linux() {
+    let (input, keep_open) = std::io::pipe().unwrap();
+    let script = "import os, subprocess, sys, time\n\
+                  env = dict(os.environ, INFEROMETER_PARENT=str(os.getpid()))\n\
+                  host = subprocess.Popen([sys.argv[1], 'host'], env=env, stdin=0, stdout=subprocess.PIPE)\n\
+                  host.stdout.readline()\n\
+                  open(sys.argv[2], 'w').write(str(host.pid))\n\
+                  time.sleep(1000)";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let mut parent = Command::new("python3")
+        .args(["-c", script, env!("CARGO_BIN_EXE_inferometer")])
+        .arg(&file)
+        .stdin(input)
+        .spawn()
+        .unwrap();
+    use std::io::Write;
+    // An answer shows that the host is past its start.
+    (&keep_open).write_all(b"{\"id\": 1, \"type\": \"ping\"}\n").unwrap();
+    let host = pid_in(&file);
+    assert!(is_running(host));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_until("the end of the host whose parent was killed", || !is_running(host));
+    drop(keep_open);
+}
+
+#[test]
+fn a_host_whose_parent_is_already_gone_does_not_start() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    let output = command.arg("host").env("INFEROMETER_PARENT", "1").stdin(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is gone"));
 }
