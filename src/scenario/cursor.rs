@@ -4,9 +4,12 @@
 use std::cell::RefCell;
 
 use super::diagnose::{Problem, Span, echo, list, nearest};
-use super::keys::{LATER, SECTIONS, Section, Shape};
+use super::keys::{LATER, SCENARIO, SECTIONS, Section, Shape};
 use super::tree::{Data, Entry, Node};
 use crate::spec::toggle;
+
+/// Longest list of values; a plan has no more cells than that.
+const MOST_VALUES: usize = super::plan::MOST_CELLS;
 
 /// Where problems are collected, so that several are reported at once.
 #[derive(Debug, Default)]
@@ -208,6 +211,11 @@ impl<'a> Table<'a> {
 
     /// Reads every item and reports the ones that are there twice.
     pub fn different<T: PartialEq>(&self, key: &str, items: &[Node], read: impl Fn(&Node) -> Option<T>) -> Vec<T> {
+        if items.len() > MOST_VALUES {
+            let problem = Problem::new(format!("`{key}` has {} values", items.len()));
+            self.problem(problem.at(items[0].span).label(format!("{MOST_VALUES} are the most")));
+            return Vec::new();
+        }
         let mut values = Vec::new();
         for item in items {
             match read(item) {
@@ -315,6 +323,9 @@ impl<'a> Table<'a> {
         let problem = Problem::new(format!("unknown key {} {place}", echo(name))).at(entry.key_span);
         let names = || section.keys.iter().map(|k| k.name);
         let problem = match (nearest(name, names()), home(name)) {
+            (_, Some(home)) if home.contains(&format!("[{name}]")) => {
+                problem.label(format!("this is a table of its own: {home}"))
+            }
             (_, Some(home)) => problem.label(format!("this key belongs in {home}")),
             (Some(near), None) => problem.label(format!("did you mean `{near}`?")),
             (None, None) => problem,
@@ -328,6 +339,9 @@ impl<'a> Table<'a> {
 
 /// The section that a key of exactly this name belongs to, if it is the only one.
 fn home(name: &str) -> Option<&'static str> {
+    if let Some(Shape::Section(own) | Shape::Sections(own)) = SCENARIO.key(name).map(|k| k.shape) {
+        return Some(own.title);
+    }
     let mut homes = SECTIONS.iter().filter(|s| !s.title.is_empty() && s.key(name).is_some());
     let home = homes.next()?;
     (homes.next().is_none() || toggle::find(name).is_some()).then_some(home.title)

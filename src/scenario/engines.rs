@@ -5,6 +5,9 @@ use super::diagnose::{Problem, echo, list, nearest};
 use super::tree::{Data, Entry};
 use crate::spec::{EngineSpec, Kind, Offer, OptionSpec, Settings, Value, toggle};
 
+/// Labels stand in tables and charts.
+const MOST_LABEL: usize = 32;
+
 /// The scenario's engines; at least one unless a problem was reported.
 pub fn engines(table: &Table<'_>, offers: &[Offer]) -> Vec<EngineSpec> {
     let tables = table.tables("engine").unwrap_or_default();
@@ -29,6 +32,11 @@ pub fn engines(table: &Table<'_>, offers: &[Offer]) -> Vec<EngineSpec> {
 fn engine(table: &Table<'_>, offers: &[Offer]) -> Option<EngineSpec> {
     let name = table.text("name").unwrap_or("transformer");
     let label = table.text("label").unwrap_or(name);
+    if let (true, Some(entry)) =
+        (label.chars().count() > MOST_LABEL || label.contains(char::is_control), table.entry("label"))
+    {
+        table.wrong("label", &entry.value, &format!("must be one line of at most {MOST_LABEL} characters"));
+    }
     let entry = table.entry("name");
     let Some(offer) = offers.iter().find(|o| o.name == name) else {
         let problem = Problem::new(format!("there is no engine {}", echo(name)));

@@ -176,6 +176,15 @@ fn an_engine_that_does_not_honour_a_toggle_refuses_it() {
 }
 
 #[test]
+fn a_misplaced_key_is_told_its_place() {
+    assert!(bad(&least("[run]\nmax_tokens = 3\n"), &[]).contains("this key belongs in [workload]"));
+    assert!(bad(&least("[run.toggles]\nthreads = 3\n"), &[]).contains("this is a table of its own: [toggles]"));
+    assert!(bad(&least("[engine]\nname = \"exec\"\n"), &[]).contains("write `[[engine]]` above its keys"));
+    let label = bad(&least("[[engine]]\nlabel = \"a\\nb\"\n"), &[]);
+    assert!(label.contains("one line of at most 32"), "{label}");
+}
+
+#[test]
 fn a_toggle_stands_in_one_place() {
     let error = bad(&least("[sampling]\nrepetition_penalty = 1.1\n[toggles]\nrepetition_penalty = 1.2\n"), &[]);
     assert!(error.contains("is set in [sampling] and in [toggles]"), "{error}");
@@ -277,8 +286,10 @@ fn the_order_is_seeded_and_every_row_has_every_cell() {
 
 #[test]
 fn too_many_cells_or_requests_are_refused() {
-    let many: Vec<String> = (1..=1001).map(|n| n.to_string()).collect();
-    let error = plan(&good(&least(&format!("lengths = [{}]\n", many.join(","))), &[])).unwrap_err();
+    let many: Vec<String> = (1..=100_000).map(|n| n.to_string()).collect();
+    assert!(bad(&least(&format!("lengths = [{}]\n", many.join(","))), &[]).contains("`lengths` has 100000 values"));
+    let combined = least(&format!("lengths = [{}]\n[toggles]\nthreads = [1, 2, 3, 4, 5, 6]\n", many[..200].join(",")));
+    let error = plan(&good(&combined, &[])).unwrap_err();
     assert!(error.to_string().contains("1000 combinations"), "{error}");
     let text = least(&format!("lengths = [{}]\n[run]\niterations = 10000\n", many[..200].join(",")));
     assert!(plan(&good(&text, &[])).unwrap_err().to_string().contains("run.iterations"));

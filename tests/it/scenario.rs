@@ -260,6 +260,16 @@ fn the_plan_fits_eighty_columns() {
 }
 
 #[test]
+fn shipped_scenarios_are_planned_by_the_program() {
+    for path in shipped() {
+        let scenario = scenario::load(&path, &[], &engine::offers()).unwrap_or_else(|e| panic!("error: {e}"));
+        assert_eq!(Some(scenario.name.as_str()), path.file_stem().and_then(|s| s.to_str()));
+        let plan = scenario::plan(&scenario).unwrap();
+        assert!(plan.cells.iter().all(|c| !c.predicted.is_empty()), "{}: every length is exact", path.display());
+    }
+}
+
+#[test]
 fn the_schema_is_current_and_takes_every_shipped_scenario() {
     let schema = scenario::schema();
     let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
@@ -303,6 +313,32 @@ fn schema_and_parser_agree() {
         assert_eq!(parsed.is_ok(), good, "parser:\n{text}\n{parsed:?}");
         assert_eq!(validator.is_valid(&value), good, "schema:\n{text}");
     }
+}
+
+#[test]
+fn the_other_schemas_describe_what_is_exchanged_and_recorded() {
+    let schema = |of: &str| -> Value {
+        let shown = run(&root(), &["schema", of]);
+        serde_json::from_str(shown.strip_prefix("exit 0\n--- stdout\n").unwrap()).unwrap()
+    };
+    let to_host = jsonschema::validator_for(&schema("protocol-to-host")).unwrap();
+    assert!(to_host.is_valid(&json!({ "id": 1, "type": "ping" })));
+    assert!(!to_host.is_valid(&json!({ "id": 1, "type": "pong" })));
+    let from_host = jsonschema::validator_for(&schema("protocol-from-host")).unwrap();
+    assert!(from_host.is_valid(&json!({ "id": 1, "type": "pong", "clock": "c", "now_ns": 5 })));
+    assert!(!from_host.is_valid(&json!({ "id": 1, "type": "pong", "clock": "c", "now_ns": -5 })));
+    let record = jsonschema::validator_for(&schema("record")).unwrap();
+    assert!(!record.is_valid(&json!({ "schema_version": 1 })));
+    insta::assert_snapshot!(run(&root(), &["schema", "scenari"]), @r#"
+    exit 2
+    --- stderr
+    error: invalid value 'scenari' for '<OF>'
+      [possible values: scenario, protocol-to-host, protocol-from-host, record]
+
+      tip: a similar value exists: 'scenario'
+
+    For more information, try '--help'.
+    "#);
 }
 
 /// The scenario floor cannot import the presets, so it has their names.
