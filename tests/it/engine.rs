@@ -23,7 +23,8 @@ fn models() -> &'static [(Architecture, tempfile::TempDir)] {
 
 fn open(folder: &Path, dtype: &str) -> Box<dyn Session> {
     let engine = EngineSpec { name: "transformer".into(), label: "t".into(), options: Settings::new() };
-    let toggles = Settings::from([("dtype".to_owned(), Value::from(dtype))]);
+    // One thread: candle's pool makes every product wait for every thread, which a loaded machine punishes.
+    let toggles = Settings::from([("dtype".to_owned(), dtype.into()), ("threads".to_owned(), Value::Int(1))]);
     find("transformer").unwrap().open(&Load { engine, model: Some(folder.join("model")), toggles }).unwrap()
 }
 

@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use super::backend::{Backend, Held, LayerCache};
-use super::candle::{CandleBackend, Format};
+use super::candle::{CandleBackend, Format, threads};
 use super::config::Config;
 use super::model::{Model, expected, optional};
 use super::session::TransformerSession;
@@ -124,7 +124,7 @@ fn tokens(arch: &str, fault: Fault) -> Vec<u32> {
     let dir = folder(&config(arch));
     let config = Config::from_folder(dir.path()).unwrap();
     let weights = WeightFolder::open(dir.path(), &expected(&config), &optional(&config)).unwrap();
-    let backend = Broken { inner: CandleBackend::new(Format::F32), fault };
+    let backend = Broken { inner: CandleBackend::new(Format::F32, threads::set(Some(1)).unwrap()), fault };
     let model = Model::load(backend, config, &weights).unwrap();
     let mut session = TransformerSession::new(model, None, crate::engine::transformer::receipt());
     // Two chunks, so that a chunk also meets what is in the cache.

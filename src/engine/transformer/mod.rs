@@ -139,7 +139,7 @@ fn open_on_candle(folder: &Path, settings: LoadSettings) -> Result<TransformerSe
     };
     let threads = threads::set(settings.threads)?;
     let format = settings.format.name();
-    let model = Model::load(CandleBackend::new(settings.format), config, &weights)?;
+    let model = Model::load(CandleBackend::new(settings.format, threads), config, &weights)?;
     let receipt = Receipt {
         model: identity::identity(folder, &model.config, &weights, &needed, model.held(), format)?,
         details: details(model.held(), threads),

@@ -280,7 +280,7 @@ fn bad_requests_say_what_is_wrong() {
     refused(request(vec![], 4), bad, &["empty"]);
     refused(request(vec![1, 2, VOCABULARY], 4), bad, &["512", "index 2"]);
     refused(request(prompt(4), 0), bad, &["max_tokens"]);
-    refused(request(prompt(4000), 98), bad, &["4097", "4096", "max_position_embeddings"]);
+    refused(request(prompt(1000), 26), bad, &["1025", "1024", "max_position_embeddings"]);
     refused(request(prompt(4), u32::MAX), bad, &["max_position_embeddings"]);
     refused(with_toggle(request(prompt(4), 4), "prefill_chunk_size", 0i64), bad, &["prefill_chunk_size", "at least 1"]);
     refused(with_toggle(request(prompt(4), 4), "kv_reuse", "some"), bad, &["kv_reuse"]);
@@ -294,5 +294,5 @@ fn bad_requests_say_what_is_wrong() {
     cold.sampling.temperature = -1.0;
     refused(cold, bad, &["temperature"]);
     // The context can be filled to its last position.
-    assert_eq!(run(&mut *session, &request(prompt(4090), 7)).unwrap().1.cache_tokens, Some(4096));
+    assert_eq!(run(&mut *session, &request(prompt(1018), 7)).unwrap().1.cache_tokens, Some(1024));
 }

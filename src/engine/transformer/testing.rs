@@ -24,7 +24,7 @@ pub const VOCABULARY: u32 = 512;
 pub fn config(arch: &str) -> Json {
     json!({"model_type": arch, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": VOCABULARY,
-           "rms_norm_eps": 1e-6, "max_position_embeddings": 4096, "rope_theta": 10000.0,
+           "rms_norm_eps": 1e-6, "max_position_embeddings": 1024, "rope_theta": 10000.0,
            "tie_word_embeddings": true})
 }
 
@@ -72,7 +72,12 @@ pub fn load(folder: &Path, toggles: &[(&str, Value)]) -> Load {
     Load {
         engine: EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() },
         model: Some(folder.to_owned()),
-        toggles: toggles.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        // One thread: candle's pool makes every product wait for every thread, which a loaded machine punishes.
+        toggles: [("threads", Value::Int(1))]
+            .iter()
+            .chain(toggles)
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 use rayon::prelude::*;
 
 use super::cache::Cache;
-use super::{failed, kernels, tensor, with_values};
+use super::{failed, kernels, tensor, threads, with_values};
 use crate::engine::Result;
 use crate::engine::transformer::backend::LayerCache;
 use crate::spec::EngineError;
@@ -18,15 +18,22 @@ const PARALLEL_FROM: usize = 1 << 16;
 
 /// Attention of queries [T, heads, d], the last T positions of the cache: [T, heads * d].
 pub fn attend(queries: &Tensor, cache: &Cache) -> Result<Tensor> {
-    let (count, heads, d) = queries.dims3().map_err(failed)?;
+    let count = queries.dim(0).map_err(failed)?;
     let Some((keys, values)) = cache.tensors().filter(|_| cache.len() >= count) else {
         return Err(EngineError::internal("attention needs the queries' own positions in the cache"));
     };
     if count == 1 {
         return one(queries, keys, values, cache.len());
     }
-    let start = cache.len() - count;
-    let per_block = (SCORES / (heads * cache.len())).clamp(FEWEST_QUERIES, MOST_QUERIES);
+    threads::install(|| several(queries, keys, values, cache.len()))
+}
+
+/// Several positions, a block of queries at a time: the scores of all would take much memory, and a block need not look
+/// at keys behind its own last position.
+fn several(queries: &Tensor, keys: &Tensor, values: &Tensor, len: usize) -> Result<Tensor> {
+    let (count, heads, d) = queries.dims3().map_err(failed)?;
+    let start = len - count;
+    let per_block = (SCORES / (heads * len)).clamp(FEWEST_QUERIES, MOST_QUERIES);
     let mut blocks = Vec::with_capacity(count.div_ceil(per_block));
     for first in (0..count).step_by(per_block) {
         let here = per_block.min(count - first);
@@ -95,8 +102,8 @@ fn one(queries: &Tensor, keys: &Tensor, values: &Tensor, len: usize) -> Result<T
                 if kv_heads * len * d < PARALLEL_FROM {
                     out.chunks_mut(group * d).zip(scores.chunks_mut(group * len)).enumerate().for_each(head);
                 } else {
-                    let outs = out.par_chunks_mut(group * d);
-                    outs.zip(scores.par_chunks_mut(group * len)).enumerate().for_each(head);
+                    let heads = out.par_chunks_mut(group * d).zip(scores.par_chunks_mut(group * len)).enumerate();
+                    threads::install(|| heads.for_each(head));
                 }
             })
         })

@@ -5,6 +5,8 @@
 
 use rayon::prelude::*;
 
+use super::threads;
+
 /// Work below this many values stays on the calling thread: handing it over costs more.
 const PARALLEL_FROM: usize = 1 << 15;
 /// Accumulators of a sum: independent, so that they fill vector registers.
@@ -40,7 +42,8 @@ pub fn rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync 
         out.chunks_mut(width).enumerate().for_each(|(at, row)| f(at, row));
     } else {
         let at_once = (PARALLEL_FROM / 4 / width).max(1);
-        out.par_chunks_mut(width).with_min_len(at_once).enumerate().for_each(|(at, row)| f(at, row));
+        let rows = out.par_chunks_mut(width).with_min_len(at_once).enumerate();
+        threads::install(|| rows.for_each(|(at, row)| f(at, row)));
     }
 }
 

@@ -14,6 +14,7 @@ use super::backend::{Backend, Held};
 use super::weights::HostTensor;
 use crate::engine::Result;
 use crate::spec::EngineError;
+use threads::Threads;
 
 /// The library and the version that Cargo.toml pins; a test compares it with Cargo.lock.
 pub const NAME: &str = "candle 0.11.1";
@@ -42,6 +43,7 @@ impl Format {
 #[derive(Debug)]
 pub struct CandleBackend {
     format: Format,
+    threads: Threads,
     held: Held,
 }
 
@@ -86,8 +88,14 @@ fn tensor(values: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) ->
 
 impl CandleBackend {
     #[must_use]
-    pub fn new(format: Format) -> Self {
-        Self { format, held: Held::default() }
+    pub fn new(format: Format, threads: Threads) -> Self {
+        Self { format, threads, held: Held::default() }
+    }
+
+    /// Threads that compute.
+    #[must_use]
+    pub fn threads(&self) -> Threads {
+        self.threads
     }
 
     fn matrix(&mut self, parts: Vec<HostTensor>) -> Result<Matrix> {
@@ -218,7 +226,11 @@ impl Backend for CandleBackend {
 
     fn apply(&self, x: &Tensor, matrix: &Matrix) -> Result<Tensor> {
         match matrix {
-            Matrix::Plain(matrix) => matrix.t().and_then(|transposed| x.matmul(&transposed)),
+            Matrix::Plain(matrix) => {
+                let product = || x.matmul(&matrix.t()?);
+                // One row is multiplied on one thread anyhow.
+                if x.dims()[0] == 1 { product() } else { threads::install(product) }
+            }
             Matrix::Quantized(_, product) => product.forward(x),
         }
         .map_err(failed)

@@ -1,10 +1,13 @@
 //! How many threads compute. Thread pools live as long as the process, so the number can be set once.
 //!
-//! candle has two: a pool of its own for quantized products, sized by `CANDLE_NUM_THREADS`, and rayon's for the rest,
-//! sized by `RAYON_NUM_THREADS`, which candle also reads before each f32 product.
+//! candle has a pool of its own for quantized products, sized by `CANDLE_NUM_THREADS`, and splits f32 products into
+//! `RAYON_NUM_THREADS` parts, read before each product, which run on whatever rayon pool calls it. This module keeps
+//! that pool: rayon's global one may be in use by others already.
+
+use std::sync::{Mutex, OnceLock};
 
 use candle_core::utils::{barrier_pool, get_num_threads};
-use std::sync::Mutex;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::engine::Result;
 use crate::spec::EngineError;
@@ -22,6 +25,15 @@ pub struct Threads {
 }
 
 static SET: Mutex<Option<Threads>> = Mutex::new(None);
+static POOL: OnceLock<ThreadPool> = OnceLock::new();
+
+/// Runs `f` on the pool, so that what is parallel in it uses the pool's threads. Costs a hand-over between threads.
+pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    match POOL.get() {
+        Some(pool) if pool.current_num_threads() > 1 => pool.install(f),
+        _ => f(),
+    }
+}
 
 /// Puts `wanted` threads into force (`None`: what the environment says, else one a physical core) and says what is.
 ///
@@ -31,7 +43,7 @@ pub fn set(wanted: Option<usize>) -> Result<Threads> {
     let mut set = SET.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let in_force = match *set {
         Some(threads) => threads,
-        None => *set.insert(start(wanted)),
+        None => *set.insert(start(wanted)?),
     };
     match wanted {
         Some(n) if in_force != (Threads { rayon: n, quantized: n }) => Err(EngineError::unsupported(format!(
@@ -42,7 +54,7 @@ pub fn set(wanted: Option<usize>) -> Result<Threads> {
     }
 }
 
-fn start(wanted: Option<usize>) -> Threads {
+fn start(wanted: Option<usize>) -> Result<Threads> {
     if let Some(n) = wanted
         && (get_num_threads() != n || std::env::var_os(CANDLE).is_some())
     {
@@ -52,9 +64,11 @@ fn start(wanted: Option<usize>) -> Threads {
             unsafe { std::env::set_var(name, n.to_string()) };
         }
     }
-    // An error means that rayon's pool is there already; its size is then what is reported.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(get_num_threads()).build_global();
-    Threads { rayon: rayon::current_num_threads(), quantized: barrier_pool().n_workers() + 1 }
+    let pool =
+        ThreadPoolBuilder::new().num_threads(get_num_threads()).thread_name(|at| format!("compute-{at}")).build();
+    let pool = pool.map_err(|e| EngineError::internal(format!("cannot start {} threads: {e}", get_num_threads())))?;
+    let rayon = POOL.get_or_init(|| pool).current_num_threads();
+    Ok(Threads { rayon, quantized: barrier_pool().n_workers() + 1 })
 }
 
 #[cfg(test)]
@@ -63,10 +77,11 @@ mod tests {
 
     #[test]
     fn the_number_cannot_change_within_a_process() {
-        let first = set(None).unwrap();
+        // The other tests of this process ask for one thread too.
+        let first = set(Some(1)).unwrap();
+        assert_eq!(first, Threads { rayon: 1, quantized: 1 });
         assert_eq!(set(None).unwrap(), first);
-        assert!(first.rayon >= 1 && first.quantized >= 1);
-        let error = set(Some(first.rayon + 1)).unwrap_err();
+        let error = set(Some(2)).unwrap_err();
         assert!(error.message.contains("fresh engine host"), "{error}");
     }
 }
