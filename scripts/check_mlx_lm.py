@@ -1,0 +1,150 @@
+"""Compares greedy tokens, logits and token ids of two implementations. Called by check-mlx-lm.
+
+usage: check_mlx_lm.py LOGITS_TOOL FOLDER
+
+FOLDER holds the models `llama` and `qwen3`; variants of them (tied or untied head, rope scaling) are made beside them.
+A comparison that could not fail proves nothing, so at the end our side is given a wrong configuration and must be found out.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import load_model
+from tokenizers import Tokenizer
+
+STEPS = 64
+# Of the largest logit's magnitude, per step.
+TOLERANCE = 1e-3
+PROMPTS = [(1, 2048), (7, 2048), (67, 1), (129, 16), (601, 2048), (601, 128)]
+TEXTS = [
+    "An interferometer sends light down two paths.",
+    "",
+    " leading and trailing blanks \n\n\tand tabs  ",
+    "fn main() { println!(\"{}\", 1 << 20); } // code",
+    "Grüße, 世界! Ωmega — “quotes” 🙂 e\u0301",
+    "0123456789 3.14159 1e-9 <|endoftext|> <s> </s>",
+]
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    # Short, so that a prompt of a few hundred tokens meets scaled, blended and unscaled frequencies.
+    "original_max_position_embeddings": 64,
+}
+HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def variant(source, target, **changes):
+    """A copy of a model with other configuration; the head is added or left out to fit."""
+    target.mkdir()
+    config = json.loads((source / "config.json").read_text())
+    config.update(changes)
+    (target / "config.json").write_text(json.dumps(config))
+    (target / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
+    weights = mx.load(str(source / "model.safetensors"))
+    if config["tie_word_embeddings"]:
+        weights.pop(HEAD, None)
+    elif HEAD not in weights:
+        mx.random.seed(1)
+        weights[HEAD] = mx.random.permutation(weights[TABLE], axis=1)
+    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "pt"})
+    return target
+
+
+def prompt(length, vocabulary):
+    return [(i * i * 31 + i * 7 + 11) % (vocabulary - 300) + 300 for i in range(length)]
+
+
+def reference(model, ids, chunk):
+    """Greedy tokens and logits of mlx_lm, prefilled in chunks as our side does it."""
+    cache = make_prompt_cache(model)
+    last = (len(ids) - 1) // chunk * chunk
+    for start in range(0, last, chunk):
+        mx.eval(model(mx.array([ids[start : start + chunk]]), cache=cache))
+    tokens, logits, step = [], [], ids[last:]
+    for _ in range(STEPS):
+        values = model(mx.array([step]), cache=cache)[0, -1]
+        step = [mx.argmax(values).item()]
+        tokens += step
+        logits.append(values)
+    return tokens, logits
+
+
+def ours(tool, folder, prompts, texts):
+    runs = [{"ids": ids, "chunk": chunk, "steps": STEPS} for ids, chunk in prompts]
+    request = json.dumps({"model": str(folder), "runs": runs, "texts": texts})
+    done = subprocess.run([tool], input=request, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{tool} failed: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def compare(tool, name, folder, theirs_folder=None, lengths=PROMPTS):
+    """Differences found; none if all is equal within the tolerance. Prints the largest."""
+    theirs_folder = theirs_folder or folder
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    prompts = [(prompt(length, vocabulary), chunk) for length, chunk in lengths]
+    got = ours(tool, folder, prompts, TEXTS)
+    model, _ = load_model(theirs_folder)
+    model.set_dtype(mx.float32)
+    problems, worst, gap = [], 0.0, float("inf")
+    for (ids, chunk), run in zip(prompts, got["runs"]):
+        what = f"{name}, {len(ids)} tokens in chunks of {chunk}"
+        tokens, logits = reference(model, ids, chunk)
+        for label in ("tokens", "session_tokens"):
+            if run[label] != tokens:
+                first = next((i for i, (a, b) in enumerate(zip(run[label], tokens)) if a != b), "the end")
+                problems.append(f"{what}: {label} differ from index {first} on")
+        for step, (mine, his) in enumerate(zip(run["logits"], logits)):
+            off = (mx.abs(mx.array(mine) - his).max() / mx.abs(his).max()).item()
+            worst = max(worst, off)
+            if not off <= TOLERANCE:
+                problems.append(f"{what}: logits of step {step} are off by {off:.2e} of the largest")
+                break
+            best = mx.sort(his)[-2:]
+            gap = min(gap, ((best[1] - best[0]) / mx.abs(his).max()).item())
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for text, ids in zip(TEXTS, got["texts"]):
+        if ids != tokenizer.encode(text).ids:
+            problems.append(f"{name}: token ids of {text!r} differ")
+    distinct = min(len(set(run["tokens"])) for run in got["runs"])
+    print(f"{name:24} worst logit difference {worst:.1e}, closest two logits {gap:.1e}, fewest distinct ids {distinct}")
+    return problems
+
+
+def main():
+    tool, root = sys.argv[1], Path(sys.argv[2])
+    plain = {"rope_scaling": None, "rope_parameters": None, "rope_theta": 10000.0}
+    models = {
+        "llama as made": root / "llama",
+        "qwen3 as made": root / "qwen3",
+        "llama, tied, plain rope": variant(root / "llama", root / "a", tie_word_embeddings=True, **plain),
+        "llama, llama3 rope": variant(
+            root / "llama", root / "b", tie_word_embeddings=False, rope_theta=500000.0, rope_scaling=LLAMA3
+        ),
+        "qwen3, untied": variant(root / "qwen3", root / "c", tie_word_embeddings=False),
+    }
+    problems = [problem for name, folder in models.items() for problem in compare(tool, name, folder)]
+    for line in problems:
+        print("DIFFERENT:", line)
+    broken = {
+        "wrong rope theta": ({"rope_theta": 20000.0}, models["llama, tied, plain rope"]),
+        "rope scaling left out": ({"rope_scaling": None}, models["llama, llama3 rope"]),
+        "wrong norm epsilon": ({"rms_norm_eps": 1e-2}, root / "qwen3"),
+    }
+    for at, (name, (changes, folder)) in enumerate(broken.items()):
+        wrong = variant(folder, root / f"wrong{at}", **changes)
+        if not compare(tool, name, wrong, folder, lengths=[(129, 16)]):
+            problems.append(name)
+            print(f"NOT NOTICED: {name}")
+    print("different" if problems else "equal; errors put in on purpose were noticed")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
