@@ -3,6 +3,7 @@
 //! Adding a gauge is one [`Source`], named in the list of its operating system ([`linux::sources`] or
 //! [`portable::sources`]). A source reads one thing of the system and may feed several gauges from that one read.
 
+pub mod fitness;
 mod git;
 #[cfg(target_os = "linux")]
 mod linux;

@@ -233,7 +233,7 @@ fn killed_at_any_byte_of_a_commit_the_record_holds_what_was_committed_before() {
     drop(store);
     let ended = FILES.map(|name| length(&run.join(name)));
     let expected = record(&manifest, &before);
-    let all = [before.as_slice(), &[last.clone()]].concat();
+    let all = [before.as_slice(), std::slice::from_ref(&last)].concat();
 
     // The files are written one after another: those before the one being written are whole, those after it untouched.
     for (at, name) in FILES.into_iter().enumerate() {

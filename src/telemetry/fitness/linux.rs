@@ -1,0 +1,67 @@
+//! What moves the CPU's clock on Linux, from sysfs.
+
+use std::path::Path;
+
+use super::{Finding, Grade};
+
+fn number(path: &Path) -> Option<u64> {
+    fs_err::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// `cpus` is `/sys/devices/system/cpu`.
+pub(super) fn turbo(cpus: &Path) -> Finding {
+    let on = match (number(&cpus.join("intel_pstate/no_turbo")), number(&cpus.join("cpufreq/boost"))) {
+        (Some(off), _) => off == 0,
+        (None, Some(on)) => on != 0,
+        (None, None) => return Finding::not_visible("turbo", "the CPU's clock driver does not say"),
+    };
+    if !on {
+        return Finding::ok("turbo", "off: the clock does not depend on heat");
+    }
+    let advice =
+        "a cool CPU is faster than a warm one: warm up, interleave, or switch turbo off for the finest comparisons";
+    Finding::new("turbo", Grade::Note, "on", advice)
+}
+
+pub(super) fn heat(cpus: &Path) -> Finding {
+    let cores = fs_err::read_dir(cpus).into_iter().flatten().flatten();
+    let counts: Vec<u64> =
+        cores.filter_map(|core| number(&core.path().join("thermal_throttle/core_throttle_count"))).collect();
+    if counts.is_empty() {
+        return Finding::not_visible("heat", "no core counts how often it was throttled");
+    }
+    match counts.iter().sum::<u64>() {
+        0 => Finding::ok("heat", "no core was throttled since boot"),
+        n => {
+            let advice = "see to its cooling, and leave pauses with `cooldown_s`";
+            Finding::new("heat", Grade::Note, format!("cores were throttled for heat {n} times since boot"), advice)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(root: &Path, file: &str, text: &str) {
+        let path = root.join(file);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn turbo_and_throttling_are_read_where_there_are_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let cpus = dir.path();
+        assert!(turbo(cpus).seen.starts_with("not visible"));
+        assert!(heat(cpus).seen.starts_with("not visible"));
+        put(cpus, "cpufreq/boost", "1\n");
+        assert_eq!(turbo(cpus).grade, Grade::Note);
+        put(cpus, "intel_pstate/no_turbo", "1\n");
+        assert_eq!(turbo(cpus).grade, Grade::Ok);
+        put(cpus, "cpu0/thermal_throttle/core_throttle_count", "0\n");
+        assert_eq!(heat(cpus).grade, Grade::Ok);
+        put(cpus, "cpu1/thermal_throttle/core_throttle_count", "12\n");
+        assert!(heat(cpus).seen.contains("12 times"));
+    }
+}
