@@ -178,3 +178,19 @@ fn fill(tokens: &mut Vec<String>, size: usize) {
     let missing = size - tokens.len();
     tokens.extend(words.filter(|word| !known.contains(word)).take(missing));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probe() {
+        for _ in 0..8 {
+            let merges = learn(256 + MERGES).unwrap();
+            let products: HashSet<String> = merges.iter().map(|m| m.concat()).collect();
+            use sha2::Digest;
+            let h = sha2::Sha256::digest(serde_json::to_string(&merges).unwrap());
+            println!("{} {} {:02x?}", merges.len(), products.len(), &h[..4]);
+        }
+    }
+}
