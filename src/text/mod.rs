@@ -1,9 +1,11 @@
 //! Text in and out of tokens: tokenizer and chat template.
 
+pub mod chat;
 pub mod tokenizer;
 
 use std::path::PathBuf;
 
+pub use chat::ChatTemplate;
 pub use tokenizer::Tokenizer;
 
 /// What went wrong with a tokenizer, a template or a text. The message names the file.
