@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::printer::Printer;
 use crate::engine;
-use crate::run::conformance::{Check, Outcome, Target, check};
+use crate::run::conformance::{Check, Outcome, Target, check, names};
 use crate::spec::{EngineSpec, Offer, OptionSpec, Settings, Value};
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +47,9 @@ struct CheckArgs {
     /// Longest wait for any single answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     timeout_s: u64,
+    /// Run only the checks whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    only: String,
     /// File that the program's stderr is appended to; thrown away without it
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -92,7 +95,11 @@ fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
         log: args.log.clone().unwrap_or_else(|| folder.path().join("host.log")),
         timeout: Duration::from_secs(args.timeout_s),
     };
-    let checks = check(&target, &mut |check| {
+    let wanted = |name: &str| name.contains(args.only.as_str());
+    if !names().into_iter().any(wanted) {
+        anyhow::bail!("no check is called {:?}; there are: {}", args.only, names().join(", "));
+    }
+    let checks = check(&target, wanted, &mut |check| {
         if args.format == Layout::Table {
             printer.data(check_line(check));
         }

@@ -7,7 +7,7 @@ use schemars::schema_for;
 use super::printer::Printer;
 use crate::record::Manifest;
 use crate::scenario;
-use crate::spec::protocol::{Envelope, FromHost, ToHost};
+use crate::spec::protocol;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,10 +20,8 @@ pub struct Args {
 enum Of {
     /// The scenario file (scenarios/scenario.schema.json)
     Scenario,
-    /// A line of the engine protocol from the harness to a host
-    ProtocolToHost,
-    /// A line of the engine protocol from a host to the harness
-    ProtocolFromHost,
+    /// A line of the engine protocol, either direction (docs/protocol.schema.json)
+    Protocol,
     /// The record's run.json
     Record,
 }
@@ -31,8 +29,7 @@ enum Of {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let schema = match args.of {
         Of::Scenario => scenario::schema(),
-        Of::ProtocolToHost => schema_for!(Envelope<ToHost>).to_value(),
-        Of::ProtocolFromHost => schema_for!(Envelope<FromHost>).to_value(),
+        Of::Protocol => protocol::schema(),
         Of::Record => schema_for!(Manifest).to_value(),
     };
     printer.line(serde_json::to_string_pretty(&schema)?);

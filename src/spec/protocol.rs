@@ -28,6 +28,25 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// The JSON Schema of both directions (draft 2020-12): `$defs` has `to_host` and `from_host`, a line is one of them.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+    // Named here: the two envelopes would be told apart by a number otherwise.
+    let to_host = <Envelope<ToHost>>::json_schema(&mut generator);
+    let from_host = <Envelope<FromHost>>::json_schema(&mut generator);
+    let mut definitions = generator.take_definitions(true);
+    definitions.insert("to_host".to_owned(), to_host.to_value());
+    definitions.insert("from_host".to_owned(), from_host.to_value());
+    serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": format!("Inferometer engine protocol {VERSION}"),
+        "description": "One line of the host's standard input (to_host) or standard output (from_host).",
+        "anyOf": [{ "$ref": "#/$defs/to_host" }, { "$ref": "#/$defs/from_host" }],
+        "$defs": definitions,
+    })
+}
+
 /// A message with the id that ties an answer to its question. Ids are chosen by the harness and rise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope<T> {

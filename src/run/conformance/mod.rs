@@ -72,8 +72,14 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Fault::Fail(otherwise())) }
 }
 
-/// Runs every check, each told to `seen` when it is over.
-pub fn check(target: &Target, seen: &mut dyn FnMut(&Check)) -> Vec<Check> {
+/// The names of all checks, in the order they run.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    checks::ALL.iter().map(|(name, _)| *name).collect()
+}
+
+/// Runs the checks whose names are `wanted`, each told to `seen` when it is over.
+pub fn check(target: &Target, wanted: impl Fn(&str) -> bool, seen: &mut dyn FnMut(&Check)) -> Vec<Check> {
     let mut bench = Bench { target, opened: None, hopeless: None };
     let run = |(name, check): &(&'static str, checks::Run)| {
         let (outcome, reason) = match check(&mut bench) {
@@ -89,7 +95,7 @@ pub fn check(target: &Target, seen: &mut dyn FnMut(&Check)) -> Vec<Check> {
         seen(&check);
         check
     };
-    checks::ALL.iter().map(run).collect()
+    checks::ALL.iter().filter(|(name, _)| wanted(name)).map(run).collect()
 }
 
 /// A host with its model open.
