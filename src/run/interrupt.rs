@@ -43,17 +43,18 @@ impl Interrupt {
 
     /// One more request to stop. From the second on it does what [`Interrupt::at_second`] said.
     pub fn signal(&self) {
-        let mut state = self.state();
-        state.signals += 1;
-        let signals = state.signals;
+        let signals = {
+            let mut state = self.state();
+            state.signals += 1;
+            state.signals
+        };
+        (self.0.said)(signals);
         if signals >= 2
-            && let Some(stop) = state.stop.as_mut()
+            && let Some(stop) = self.state().stop.as_mut()
         {
             stop(signals);
         }
-        drop(state);
         self.0.signalled.notify_all();
-        (self.0.said)(signals);
     }
 
     /// Whether the run is to stop after the row in flight.

@@ -1,1 +1,177 @@
-//!
+//! The verbs `run` and `bench` on a real engine: the tiny synthetic model through the whole program.
+
+use std::collections::BTreeSet;
+
+use inferometer::record::{FinishState, Status};
+use inferometer::spec::FinishReason;
+
+use crate::lab::{Lab, measured, statuses};
+
+/// A scenario of the transformer engine on the tiny model with two prompt lengths.
+fn tiny(lab: &Lab, rest: &str) -> std::path::PathBuf {
+    lab.write(
+        "prompt.txt",
+        "The tide comes in and the tide goes out, and the boats lift and settle with it. ".repeat(20),
+    );
+    lab.write(
+        "tiny.toml",
+        format!(
+            "name = \"Tiny model\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n\
+             [[engine]]\nname = \"transformer\"\n[workload]\nkind = \"prompt\"\ntext_file = \"prompt.txt\"\n\
+             lengths = [16, 40]\nmax_tokens = 8\nignore_eos = true\n{rest}"
+        ),
+    )
+}
+
+#[test]
+fn a_run_measures_records_and_reports() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 3\n[toggles]\nprefill_chunk_size = [8, 512]\n[telemetry]\ninterval_ms = 5\n";
+    let done = lab.run(&["run", tiny(&lab, rest).to_str().unwrap()]).expect(0);
+    assert!(done.stdout.contains("chunk=8") && done.stdout.contains("valid: 12 of 12"), "{}", done.stdout);
+    let record = lab.record();
+    assert_eq!(record.manifest.state, FinishState::Finished);
+    assert_eq!(statuses(&record), [Status::Ok; 12]);
+    assert_eq!(record.manifest.hosts.len(), 1, "one host for the whole run");
+    assert!(record.manifest.hosts[0].receipt.model.synthetic);
+    assert!(record.manifest.hosts[0].executable_sha256.is_some());
+    for row in measured(&record) {
+        assert_eq!(row.prompt_tokens, record.manifest.plan.cells[row.cell as usize].length);
+        assert_eq!((row.reused_tokens, row.generated_tokens), (Some(0), Some(8)), "the cache was reset");
+        assert_eq!(row.finish_reason, Some(FinishReason::Length));
+        assert!(row.prefill_tps > Some(0.0) && row.decode_tps > Some(0.0) && row.ttft_ms > row.prefill_ms);
+        assert!(row.e2e_ms > row.decode_ms && row.itl_p99_ms >= row.itl_p50_ms && row.end_ns > row.start_ns);
+        assert!(row.cpu_ms > Some(0.0));
+        assert_eq!(row.peak_rss_bytes.is_some(), cfg!(target_os = "linux"));
+        let tokens: Vec<_> = record.tokens.iter().filter(|t| t.request == row.request).collect();
+        assert_eq!(tokens.len(), 8);
+        assert!(tokens.iter().all(|t| (row.start_ns..=row.end_ns).contains(&t.t_ns)), "on the harness's clock");
+        assert!(record.spans.iter().any(|span| span.request == row.request));
+    }
+    let by_length = |cell: u32| record.manifest.plan.cells[cell as usize].length;
+    let hashes: BTreeSet<_> = measured(&record).iter().map(|r| (by_length(r.cell), r.token_hash.clone())).collect();
+    assert_eq!(hashes.len(), 2, "equal tokens at each length, whatever the chunk size");
+    assert!(record.telemetry.iter().any(|row| row.host == Some(0)));
+    assert_eq!(record.requests.iter().filter(|row| row.warmup).count(), 4, "each cell was warmed up once");
+    assert_eq!(record.requests.iter().filter(|row| row.load_s.is_some()).count(), 1);
+    let report = lab.path("reports").join(&record.manifest.run).join("index.html");
+    assert!(fs_err::read_to_string(&report).unwrap().contains("<svg"));
+    assert!(done.stderr.contains("index.html"), "{}", done.stderr);
+}
+
+#[test]
+fn isolation_says_how_long_a_host_lives() {
+    for (isolation, hosts) in [("run", 1), ("cell", 2), ("iteration", 4)] {
+        let lab = Lab::new();
+        let scenario = tiny(&lab, &format!("[run]\niterations = 2\nisolation = \"{isolation}\"\n"));
+        lab.measure(&scenario, &[]).expect(0);
+        let record = lab.record();
+        assert_eq!(record.manifest.hosts.len(), hosts, "isolation {isolation}");
+        let used: BTreeSet<u32> = measured(&record).iter().map(|row| row.host).collect();
+        assert_eq!(used.len(), hosts);
+        let order: Vec<u32> = measured(&record).iter().map(|row| row.cell).collect();
+        match isolation {
+            "cell" => assert_eq!((order[0], order[2]), (order[1], order[3]), "a cell's iterations together"),
+            _ => assert_ne!(order[0], order[1], "cells take turns"),
+        }
+        let warmups = record.requests.iter().filter(|row| row.warmup);
+        assert!(warmups.clone().all(|row| row.iteration == 0 && row.generated_tokens == Some(8)));
+        assert_eq!(warmups.count(), hosts.max(2), "each cell is warm in each host it runs in");
+    }
+}
+
+#[test]
+fn load_time_toggles_get_hosts_of_their_own() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 2\n[toggles]\ndtype = [\"f32\", \"q8_0\"]\n";
+    lab.measure(&tiny(&lab, rest), &["--set", "workload.lengths=[16]"]).expect(0);
+    let record = lab.record();
+    assert_eq!(record.manifest.scenario.overrides, ["workload.lengths=[16]"]);
+    assert_eq!(record.manifest.hosts.len(), 2);
+    for row in measured(&record) {
+        let asked = &record.manifest.plan.cells[row.cell as usize].toggles["dtype"];
+        assert_eq!(row.effective.get("dtype"), Some(asked));
+    }
+}
+
+#[test]
+fn a_host_killed_from_outside_costs_one_iteration() {
+    let lab = Lab::new();
+    let scenario = tiny(&lab, "[run]\niterations = 6\n");
+    let child = lab
+        .program(&["run", scenario.to_str().unwrap(), "--no-report", "--set", "workload.max_tokens=64"])
+        .spawn()
+        .unwrap();
+    let pid = crate::lab::until("an iteration is done", || {
+        let record = inferometer::record::read(&lab.run_folder()?).unwrap();
+        (!measured(&record).is_empty()).then(|| record.manifest.hosts[0].pid)
+    });
+    crate::lab::signal(pid, rustix::process::Signal::KILL);
+    crate::lab::wait(child).expect(1);
+    let record = lab.record();
+    let failed: Vec<_> = measured(&record).into_iter().filter(|row| row.status == Status::Failed).collect();
+    assert_eq!(failed.len(), 1);
+    assert!(failed[0].reason.contains("SIGKILL"), "{}", failed[0].reason);
+    assert_eq!((measured(&record).len(), record.manifest.hosts.len()), (12, 2));
+}
+
+#[test]
+fn bench_measures_without_a_scenario_file() {
+    let lab = Lab::new();
+    let line = ["bench", "synthetic:llama/tiny", "-p", "16,24", "-n", "6", "--iterations", "2", "--format", "json"];
+    let done = lab.run(&[&line[..], &["--toggle", "repetition_penalty=1.1", "--dtype", "f32"]].concat()).expect(0);
+    let summary: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(summary["cells"].as_array().unwrap().len(), 2);
+    assert_eq!(summary["validity"]["counts"]["ok"], 4);
+    let record = lab.record();
+    assert_eq!(record.manifest.scenario.name, "bench");
+    for row in measured(&record) {
+        assert_eq!(row.generated_tokens, Some(6));
+        assert_eq!(row.effective["repetition_penalty"].as_float(), Some(1.1));
+        assert_eq!(row.effective["dtype"].as_text(), Some("f32"));
+    }
+    assert!(lab.path("reports").join(&record.manifest.run).join("summary.md").is_file());
+}
+
+#[test]
+fn bench_says_what_is_wrong_with_its_arguments() {
+    let lab = Lab::new();
+    let bench = |arguments: &[&str]| lab.run(&[&["bench"], arguments].concat()).expect(2).stderr;
+    assert!(bench(&["synthetic:gpt/tiny"]).contains("llama, qwen3"));
+    assert!(bench(&["synthetic:llama/huge"]).contains("huge"));
+    assert!(bench(&["no/such/folder"]).contains("no/such/folder"));
+    assert!(bench(&["synthetic:llama/tiny", "--toggle", "prefill_chunk_sise=4"]).contains("prefill_chunk_size"));
+    assert!(bench(&["synthetic:llama/tiny", "--engine", "transformers"]).contains("transformer"));
+    assert!(!lab.path("results").exists());
+}
+
+#[test]
+fn quiet_says_nothing_but_the_data() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&[], "[run]\niterations = 2\n");
+    let done = lab.measure(&scenario, &["-q", "--format", "csv"]).expect(0);
+    assert_eq!(done.stderr, "");
+    assert!(done.stdout.starts_with("run,cell,"), "{}", done.stdout);
+}
+
+#[test]
+fn without_a_terminal_each_round_is_one_line() {
+    let lab = Lab::new();
+    let scenario = lab
+        .exec(&["--toggles", "prefill_chunk_size"], "[run]\niterations = 3\n[toggles]\nprefill_chunk_size = [2, 4]\n");
+    let done = lab.measure(&scenario, &[]).expect(0);
+    let rounds: Vec<&str> = done.stderr.lines().filter(|line| line.contains(" done, ")).collect();
+    assert_eq!(rounds.len(), 3, "{}", done.stderr);
+    assert_eq!(rounds[2], "iteration 3 done, 6/6");
+    assert!(!done.stderr.contains('\u{1b}') && !done.stderr.contains('\r'), "no colours, no redrawing");
+}
+
+#[test]
+fn run_wants_a_scenario_or_a_folder_to_resume() {
+    let lab = Lab::new();
+    lab.run(&["run"]).expect(2).says("SCENARIO");
+    lab.run(&["run", "--resume", "nowhere"]).expect(2).says("nowhere");
+    lab.run(&["run", "x.toml", "--resume", "nowhere"]).expect(2);
+    fs_err::create_dir(lab.path("empty")).unwrap();
+    lab.run(&["run", "--resume", "empty"]).expect(2).says("empty");
+}

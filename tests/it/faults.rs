@@ -1,1 +1,384 @@
-//!
+//! What goes wrong costs an iteration and never the run: engines that die, hang or lie, a harness that is killed, a disk
+//! that is full, scenarios and models that are not what they should be.
+
+use std::collections::BTreeMap;
+
+use inferometer::record::{FinishState, RequestRow, Status};
+use rustix::process::Signal;
+
+use crate::lab::{Lab, measured, runs, signal, statuses, until, wait};
+
+const FOUR: &str = "[run]\niterations = 4\n";
+
+#[test]
+fn a_host_killed_in_prefill_or_decode_costs_one_iteration() {
+    for phase in ["prefill", "decode"] {
+        let lab = Lab::new();
+        let scenario = lab.exec(&["--fault", &format!("die:{phase}:3")], FOUR);
+        lab.measure(&scenario, &[]).expect(1);
+        let record = lab.record();
+        assert_eq!(statuses(&record), [Status::Ok, Status::Failed, Status::Ok, Status::Ok]);
+        let failed = measured(&record)[1];
+        assert!(failed.reason.contains("SIGKILL") && failed.reason.contains("memory"), "{}", failed.reason);
+        assert!(failed.end_ns >= failed.start_ns && failed.generated_tokens.is_none());
+        assert_eq!(record.manifest.hosts.len(), 2, "the host was replaced");
+        assert_eq!(record.requests.iter().filter(|row| row.warmup).count(), 2, "and warmed up again");
+        assert_eq!(record.manifest.state, FinishState::Finished);
+    }
+}
+
+#[test]
+fn a_host_that_cannot_load_at_first_ends_the_run_naming_its_log() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--always", "exit:load"], FOUR);
+    let done = lab.measure(&scenario, &[]).expect(2).says("exec").says("exit status: 3").says("host-0.log");
+    assert!(done.stderr.contains("engine.py: giving up"), "the log's end is shown:\n{}", done.stderr);
+    assert!(lab.record().requests.is_empty());
+    assert_eq!(lab.record().manifest.state, FinishState::Interrupted);
+}
+
+#[test]
+fn a_host_that_dies_in_load_later_costs_one_iteration() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--fault", "die:decode:3", "--fault", "die:load"], FOUR);
+    lab.measure(&scenario, &[]).expect(1);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok, Status::Failed, Status::Failed, Status::Ok]);
+    assert!(measured(&record)[2].reason.starts_with("no host:"), "{}", measured(&record)[2].reason);
+    let hosts: Vec<u32> = measured(&record).iter().map(|row| row.host).collect();
+    assert_eq!(hosts, [0, 0, 1, 2], "a host that never came up has a number too");
+}
+
+#[test]
+fn a_host_that_hangs_is_given_up_after_the_time_out() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--fault", "hang:decode:2"], "[run]\niterations = 2\ntimeout_s = 1.0\n");
+    lab.measure(&scenario, &[]).expect(1);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Failed, Status::Ok]);
+    assert!(measured(&record)[0].reason.contains("within 1 s"), "{}", measured(&record)[0].reason);
+    assert!(!runs(record.manifest.hosts[0].pid), "the hanging host is gone");
+}
+
+#[test]
+fn an_engine_that_says_it_failed_keeps_its_host() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--fault", "error:prefill:3"], FOUR);
+    lab.measure(&scenario, &[]).expect(1);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok, Status::Failed, Status::Ok, Status::Ok]);
+    assert!(measured(&record)[1].reason.contains("told to fail"), "{}", measured(&record)[1].reason);
+    assert_eq!(record.manifest.hosts.len(), 1);
+}
+
+#[test]
+fn a_cell_that_fails_three_times_in_a_row_is_given_up() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--always", "exit:decode"], "[run]\niterations = 9\n");
+    lab.measure(&scenario, &[]).expect(1).says("given up after 3 failures");
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Failed; 3]);
+    assert!(measured(&record)[0].reason.contains("warm-up failed"), "{}", measured(&record)[0].reason);
+    assert_eq!(record.manifest.state, FinishState::Finished);
+    assert!(record.manifest.warnings.iter().any(|w| w.contains("given up")), "{:?}", record.manifest.warnings);
+}
+
+#[test]
+fn wrong_outcomes_are_failures_of_the_engine() {
+    for (arguments, reason) in [
+        (["--finish", "stop"], "ignore_eos"),
+        (["--finish", "cancelled"], "nobody cancelled"),
+        (["--tokens", "0"], "no token"),
+        (["--tokens", "5"], "5 tokens of 12"),
+    ] {
+        let lab = Lab::new();
+        let scenario = lab.exec(&arguments, "[run]\niterations = 1\nwarmup = 0\n");
+        lab.measure(&scenario, &[]).expect(1);
+        let record = lab.record();
+        assert_eq!(statuses(&record), [Status::Failed]);
+        assert!(measured(&record)[0].reason.contains(reason), "{}", measured(&record)[0].reason);
+    }
+}
+
+#[test]
+fn stamps_that_run_backwards_are_not_believed() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--backwards", "--token-ms", "1"], "[run]\niterations = 1\n");
+    lab.measure(&scenario, &[]).expect(4);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Invalid]);
+    let row = measured(&record)[0];
+    assert!(!row.reason.is_empty());
+    assert_eq!((row.decode_tps, row.ttft_ms), (None, None), "no figures are made of them");
+}
+
+#[test]
+fn effective_settings_other_than_asked_for_are_found() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 1\n[toggles]\nprefill_chunk_size = [2]\n";
+    let scenario = lab.exec(&["--toggles", "prefill_chunk_size", "--chunk", "4"], rest);
+    lab.measure(&scenario, &[]).expect(4);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Invalid]);
+    let reason = &measured(&record)[0].reason;
+    assert!(reason.contains("prefill_chunk_size is 4, expected 2"), "{reason}");
+    let lab = Lab::new();
+    let rest =
+        "[run]\niterations = 1\nallow_mismatch = [\"prefill_chunk_size\"]\n[toggles]\nprefill_chunk_size = [2]\n";
+    let scenario = lab.exec(&["--toggles", "prefill_chunk_size", "--chunk", "4"], rest);
+    lab.measure(&scenario, &[]).expect(0);
+    assert_eq!(statuses(&lab.record()), [Status::Ok]);
+}
+
+#[test]
+fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measured() {
+    let lab = Lab::new();
+    let rest = "[sampling]\nrepetition_penalty = 1.1\n[toggles]\nprefill_chunk_size = [2, 4]\n";
+    let scenario = lab.exec(&["--toggles", "kv_reuse"], rest);
+    let done = lab.measure(&scenario, &[]).expect(2);
+    for part in ["`exec`", "repetition_penalty = 1.1", "prefill_chunk_size = 2", "prefill_chunk_size = 4"] {
+        assert!(done.stderr.contains(part), "{part} is not named:\n{}", done.stderr);
+    }
+    assert!(lab.record().requests.is_empty());
+}
+
+#[test]
+fn a_nondeterministic_engine_is_found_out() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--nondeterministic"], FOUR);
+    let done = lab.measure(&scenario, &[]).expect(4).says("nondeterministic").says("from token 0 on");
+    assert!(done.stdout.contains("NO"), "{}", done.stdout);
+    assert_eq!(statuses(&lab.record()), [Status::Ok; 4], "each iteration by itself is well");
+}
+
+/// The committed rows by cell and iteration.
+fn committed(lab: &Lab) -> BTreeMap<(u32, u32), RequestRow> {
+    let record = lab.record();
+    let rows: Vec<_> = measured(&record).into_iter().map(|row| ((row.cell, row.iteration), row.clone())).collect();
+    let count = rows.len();
+    let rows: BTreeMap<_, _> = rows.into_iter().collect();
+    assert_eq!(rows.len(), count, "no iteration is there twice");
+    rows
+}
+
+#[test]
+fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 40\n[toggles]\nprefill_chunk_size = [2, 4]\n[telemetry]\ninterval_ms = 5\n";
+    let scenario = lab.exec(&["--toggles", "prefill_chunk_size", "--token-ms", "1"], rest);
+    let mut known = BTreeMap::new();
+    let mut random = 12345_u64;
+    for _ in 0..20 {
+        let folder = lab.run_folder();
+        let arguments = match &folder {
+            None => vec!["run", scenario.to_str().unwrap()],
+            Some(dir) => vec!["run", "--resume", dir.to_str().unwrap()],
+        };
+        let mut child = lab.program(&arguments).spawn().unwrap();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(std::time::Duration::from_millis(20 + (random >> 33) % 180));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if lab.run_folder().is_none() {
+            continue;
+        }
+        let rows = committed(&lab);
+        for (step, row) in &known {
+            assert_eq!(rows.get(step), Some(row), "{step:?} was committed and is not there any more");
+        }
+        known = rows;
+    }
+    assert!(lab.record().manifest.sessions > 1, "the record was resumed");
+    lab.resume(&[]).expect(0);
+    let rows = committed(&lab);
+    assert!(known.iter().all(|(step, row)| rows.get(step) == Some(row)));
+    assert_eq!(rows.len(), 80, "and the run is whole");
+    let record = lab.record();
+    assert_eq!(record.manifest.state, FinishState::Finished);
+    let hashes: Vec<_> = rows.values().map(|row| row.token_hash.clone()).collect();
+    assert!(hashes.iter().all(|hash| hash.is_some() && *hash == hashes[0]));
+    assert!(record.requests.is_sorted_by_key(|row| row.start_ns), "time goes on over the resumes");
+    for host in &record.manifest.hosts {
+        until("the host of a killed harness ends", || (!runs(host.pid)).then_some(()));
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_keeps_what_was_measured() {
+    let lab = Lab::new();
+    let workload = "[workload]\nkind = \"prompt\"\ntext = \"a b\"\nmax_tokens = 200\nignore_eos = true\n";
+    let scenario = lab.exec(&[], &format!("{workload}[run]\niterations = 20\n[telemetry]\ninterval_ms = 0\n"));
+    // A limit on file size fails the write as a full disk does; ignoring the signal makes it an error.
+    let limited = "trap '' XFSZ; ulimit -f 64";
+    let done = lab.behind_shell(limited, &["run", scenario.to_str().unwrap()]).output().unwrap();
+    let done = crate::lab::Done::from(done).expect(2).says("the disk is full").says("tokens.csv").says("--resume");
+    assert!(!done.stderr.contains("panicked"));
+    let before = measured(&lab.record()).len();
+    assert!((1..20).contains(&before), "{before} iterations fit");
+    assert_eq!(lab.record().manifest.state, FinishState::Interrupted);
+    lab.resume(&[]).expect(0);
+    assert_eq!(statuses(&lab.record()), [Status::Ok; 20]);
+}
+
+#[test]
+fn a_results_folder_that_cannot_be_written_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    let scenario = lab.exec(&[], FOUR);
+    lab.write("taken", "a file");
+    lab.measure(&scenario, &["--results", "taken"]).expect(2).says("taken");
+    let sealed = lab.path("sealed");
+    fs_err::create_dir(&sealed).unwrap();
+    std::fs::set_permissions(&sealed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    // Permissions do not bind root; /proc takes no new folder from anybody.
+    let sealed = if fs_err::write(sealed.join("probe"), "").is_ok() { "/proc".into() } else { sealed };
+    lab.measure(&scenario, &["--results", sealed.to_str().unwrap()]).expect(2).says(sealed.to_str().unwrap());
+}
+
+/// A scenario of the transformer engine on some model.
+fn transformer(lab: &Lab, model: &str) -> std::path::PathBuf {
+    lab.write(
+        "transformer.toml",
+        format!(
+            "name = \"lab\"\n[model]\n{model}\n[[engine]]\nname = \"transformer\"\n[workload]\nkind = \"prompt\"\n\
+             text = \"one two three four five\"\nmax_tokens = 4\nignore_eos = true\n[run]\niterations = 2\n"
+        ),
+    )
+}
+
+/// Bytes that mean nothing.
+fn garbage() -> Vec<u8> {
+    let mut state = 1_u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    std::iter::repeat_with(next).take(10 << 20).collect()
+}
+
+#[test]
+fn a_model_that_is_none_is_an_error_that_names_it() {
+    let lab = Lab::new();
+    lab.write("empty", "");
+    lab.write("garbage", garbage());
+    fs_err::create_dir(lab.path("folder")).unwrap();
+    for name in ["missing", "empty", "garbage", "folder"] {
+        let scenario = transformer(&lab, &format!("path = {:?}", lab.path(name)));
+        let done = lab.measure(&scenario, &[]).expect(2).says(name);
+        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn weights_of_garbage_are_an_error_that_names_the_file() {
+    let lab = Lab::new();
+    let model = lab.path("model");
+    lab.run(&["model", "new", "--arch", "qwen3", "--preset", "tiny", "--seed", "1", model.to_str().unwrap()]).expect(0);
+    fs_err::write(model.join("model.safetensors"), garbage()).unwrap();
+    let scenario = transformer(&lab, &format!("path = {model:?}"));
+    let done = lab.measure(&scenario, &[]).expect(2).says("model.safetensors");
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+}
+
+#[test]
+fn a_scenario_that_is_none_is_an_error_that_names_it() {
+    let lab = Lab::new();
+    lab.write("empty.toml", "");
+    lab.write("garbage.toml", garbage());
+    fs_err::create_dir(lab.path("folder.toml")).unwrap();
+    for name in ["missing.toml", "empty.toml", "garbage.toml", "folder.toml"] {
+        let done = lab.measure(&lab.path(name), &[]).expect(2).says(name);
+        assert!(!done.stderr.contains("panicked") && done.stderr.len() < 10_000, "{}", done.stderr);
+        assert!(!lab.path("results").exists(), "nothing was begun");
+    }
+}
+
+#[test]
+fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--token-ms", "5"], "[run]\niterations = 25\n");
+    let child = lab.program(&["run", scenario.to_str().unwrap()]).spawn().unwrap();
+    let rows = || lab.run_folder().map_or(0, |dir| measured(&inferometer::record::read(&dir).unwrap()).len());
+    until("two iterations are done", || (rows() >= 2).then_some(()));
+    signal(child.id(), Signal::INT);
+    let done = wait(child).expect(130).says("--resume").says("stopping after the iteration in flight");
+    assert!(done.stdout.contains("tok/s"), "what there is, is shown:\n{}", done.stdout);
+    let record = lab.record();
+    assert_eq!(record.manifest.state, FinishState::Interrupted);
+    let before = statuses(&record);
+    assert!((2..25).contains(&before.len()) && before.iter().all(|s| *s == Status::Ok), "{before:?}");
+    lab.resume(&[]).expect(0);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 25]);
+    assert_eq!((record.manifest.state, record.manifest.sessions), (FinishState::Finished, 2));
+    lab.resume(&[]).expect(0).says("nothing left to do");
+}
+
+#[test]
+fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
+    let lab = Lab::new();
+    let workload = "[workload]\nkind = \"prompt\"\ntext = \"a b\"\nmax_tokens = 100000\nignore_eos = true\n";
+    let begun = lab.path("begun");
+    let arguments = ["--token-ms", "5", "--started", begun.to_str().unwrap()];
+    let scenario = lab.exec(&arguments, &format!("{workload}[run]\nwarmup = 1\n"));
+    let mut command = lab.program(&["run", scenario.to_str().unwrap()]);
+    // As from a terminal: the signal goes to the whole group, in which the host is not.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().unwrap();
+    let group = rustix::process::Pid::from_child(&child);
+    let interrupt = || rustix::process::kill_process_group(group, Signal::INT).unwrap();
+    let length = || fs_err::metadata(&begun).map_or(0, |file| file.len());
+    until("the measured generation has begun", || (length() == 2).then_some(()));
+    interrupt();
+    // Two signals at once may count as one; the program says when it has heard the first.
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut heard = String::new();
+    while !heard.contains("stopping after the iteration in flight") {
+        assert_ne!(std::io::BufRead::read_line(&mut stderr, &mut heard).unwrap(), 0, "it ended:\n{heard}");
+    }
+    interrupt();
+    std::io::Read::read_to_string(&mut stderr, &mut heard).unwrap();
+    wait(child).expect(130);
+    assert!(heard.contains("stopping at once") && heard.contains("--resume"), "{heard}");
+    let record = lab.record();
+    assert!(measured(&record).is_empty());
+    assert_eq!(record.manifest.state, FinishState::Interrupted);
+    assert!(!runs(record.manifest.hosts[0].pid));
+}
+
+#[test]
+fn two_measurements_wait_for_each_other() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--token-ms", "20"], "[run]\niterations = 5\n");
+    let first = lab.program(&["run", scenario.to_str().unwrap(), "--results", "first"]).spawn().unwrap();
+    until("the first has begun", || lab.path("first").is_dir().then_some(()));
+    lab.measure(&scenario, &["--no-wait"]).expect(2).says("another measurement is running");
+    assert!(lab.run_folder().is_none(), "nothing was begun");
+    lab.measure(&scenario, &[]).expect(0).says("waiting for another measurement");
+    wait(first).expect(0);
+}
+
+#[test]
+fn a_run_is_not_resumed_with_another_engine_unless_that_is_allowed() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--token-ms", "5"], "[run]\niterations = 25\n");
+    let child = lab.program(&["run", scenario.to_str().unwrap()]).spawn().unwrap();
+    until("an iteration is done", || {
+        let dir = lab.run_folder()?;
+        (!measured(&inferometer::record::read(&dir).unwrap()).is_empty()).then_some(())
+    });
+    signal(child.id(), Signal::TERM);
+    wait(child).expect(130);
+    let dir = lab.run_folder().unwrap();
+    let resume = |more: &[&str]| {
+        let arguments = [&["run", "--no-report", "--resume", dir.to_str().unwrap()], more].concat();
+        crate::lab::Done::from(lab.program(&arguments).env("ENGINE_VERSION", "2.0.0").output().unwrap())
+    };
+    resume(&[]).expect(2).says("version was 1.0.0, is 2.0.0").says("--allow-changed");
+    let before = measured(&lab.record()).len();
+    assert!(before < 25);
+    resume(&["--allow-changed"]).expect(0).says("changed during the run");
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 25]);
+    assert!(record.manifest.warnings.iter().any(|w| w.contains("2.0.0")), "{:?}", record.manifest.warnings);
+}

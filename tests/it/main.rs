@@ -5,6 +5,7 @@ mod doctor;
 mod engine;
 mod faults;
 mod floors;
+mod lab;
 mod models;
 mod protocol;
 mod record;

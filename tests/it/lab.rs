@@ -1,0 +1,174 @@
+//! A place of its own for a test that runs the program: folders, lock, scenarios, and what came of it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use inferometer::record::{self, Record, RequestRow, Status};
+
+/// Longest wait for anything; only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Lab {
+    dir: tempfile::TempDir,
+}
+
+/// How the program ended, and what it said.
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in stderr:\n{}", self.stderr);
+        self
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(&path, content).unwrap();
+        path
+    }
+
+    /// A scenario of the `exec` engine with `tests/fixtures/engine.py`; `rest` is TOML below the engine.
+    pub fn exec(&self, arguments: &[&str], rest: &str) -> PathBuf {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine.py");
+        let mut command = vec!["python3".to_owned(), script.display().to_string()];
+        command.extend(["--state".to_owned(), self.path("state").display().to_string()]);
+        command.extend(arguments.iter().map(|a| (*a).to_owned()));
+        let model = self.path("model");
+        fs_err::create_dir_all(&model).unwrap();
+        let workload = if rest.contains("[workload]") {
+            ""
+        } else {
+            "[workload]\nkind = \"prompt\"\ntext = \"one two three four five\"\nmax_tokens = 12\nignore_eos = true\n"
+        };
+        self.write(
+            "scenario.toml",
+            format!(
+                "name = \"lab\"\n[model]\npath = {model:?}\n[[engine]]\nname = \"exec\"\noptions = {{ command = {command:?} }}\n{workload}{rest}"
+            ),
+        )
+    }
+
+    /// The program, in this lab's folder.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        self.wrap(Command::new(env!("CARGO_BIN_EXE_inferometer")), arguments)
+    }
+
+    /// The program behind a few words of shell, such as `ulimit`.
+    pub fn behind_shell(&self, words: &str, arguments: &[&str]) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{words}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_inferometer")]);
+        self.wrap(shell, arguments)
+    }
+
+    fn wrap(&self, mut command: Command, arguments: &[&str]) -> Command {
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("INFEROMETER_LOCK", self.path("lock"))
+            .env("INFEROMETER_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        self.program(arguments).output().unwrap().into()
+    }
+
+    /// `run` on a scenario, further arguments behind it.
+    pub fn measure(&self, scenario: &Path, arguments: &[&str]) -> Done {
+        self.run(&[&["run", scenario.to_str().unwrap(), "--no-report"], arguments].concat())
+    }
+
+    pub fn resume(&self, arguments: &[&str]) -> Done {
+        let dir = self.run_folder().expect("there is a run to resume");
+        self.run(&[&["run", "--no-report", "--resume", dir.to_str().unwrap()], arguments].concat())
+    }
+
+    /// Folder of the only run, once it has a record.
+    pub fn run_folder(&self) -> Option<PathBuf> {
+        let mut found = fs_err::read_dir(self.path("results"))
+            .ok()?
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.join("run.json").is_file());
+        let folder = found.next();
+        assert!(found.next().is_none(), "there is more than one run");
+        folder
+    }
+
+    pub fn record(&self) -> Record {
+        record::read(&self.run_folder().expect("there is a run")).unwrap()
+    }
+}
+
+/// The measured rows of a record.
+pub fn measured(record: &Record) -> Vec<&RequestRow> {
+    record.requests.iter().filter(|row| !row.warmup).collect()
+}
+
+pub fn statuses(record: &Record) -> Vec<Status> {
+    measured(record).iter().map(|row| row.status).collect()
+}
+
+/// Waits until there is something.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// Whether a process with that id runs (one that has ended but is not reaped does not).
+pub fn runs(pid: u32) -> bool {
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+/// Waits for the end of a program that was started, without ever waiting for ever.
+pub fn wait(mut child: Child) -> Done {
+    until("the program ends", || child.try_wait().unwrap());
+    child.wait_with_output().unwrap().into()
+}
