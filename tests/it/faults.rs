@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use inferometer::record::{FinishState, RequestRow, Status};
 use rustix::process::Signal;
 
-use crate::lab::{Lab, measured, runs, signal, statuses, until, wait};
+use crate::lab::{Lab, measured, runs, signal, statuses, until};
 
 const FOUR: &str = "[run]\niterations = 4\n";
 
@@ -211,7 +211,7 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_measured() {
     // A limit on file size fails the write as a full disk does; ignoring the signal makes it an error.
     let limited = "trap '' XFSZ; ulimit -f 64";
     let done = lab.behind_shell(limited, &["run", scenario.to_str().unwrap()]).output().unwrap();
-    let done = crate::lab::Done::from(done).expect(2).says("the disk is full").says("tokens.csv").says("--resume");
+    let done = lab.done(done).expect(2).says("the disk is full").says("tokens.csv").says("--resume");
     assert!(!done.stderr.contains("panicked"));
     let before = measured(&lab.record()).len();
     assert!((1..20).contains(&before), "{before} iterations fit");
@@ -301,7 +301,7 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     let rows = || lab.run_folder().map_or(0, |dir| measured(&inferometer::record::read(&dir).unwrap()).len());
     until("two iterations are done", || (rows() >= 2).then_some(()));
     signal(child.id(), Signal::INT);
-    let done = wait(child).expect(130).says("--resume").says("stopping after the iteration in flight");
+    let done = lab.wait(child).expect(130).says("--resume").says("stopping after the iteration in flight");
     assert!(done.stdout.contains("tok/s"), "what there is, is shown:\n{}", done.stdout);
     let record = lab.record();
     assert_eq!(record.manifest.state, FinishState::Interrupted);
@@ -338,7 +338,7 @@ fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
     }
     interrupt();
     std::io::Read::read_to_string(&mut stderr, &mut heard).unwrap();
-    wait(child).expect(130);
+    lab.wait(child).expect(130);
     assert!(heard.contains("stopping at once") && heard.contains("--resume"), "{heard}");
     let record = lab.record();
     assert!(measured(&record).is_empty());
@@ -355,7 +355,8 @@ fn two_measurements_wait_for_each_other() {
     lab.measure(&scenario, &["--no-wait"]).expect(2).says("another measurement is running");
     assert!(lab.run_folder().is_none(), "nothing was begun");
     lab.measure(&scenario, &[]).expect(0).says("waiting for another measurement");
-    wait(first).expect(0);
+    let first = lab.wait(first);
+    assert!(first.stderr.contains("5/5"), "{}", first.stderr);
 }
 
 #[test]
@@ -368,11 +369,11 @@ fn a_run_is_not_resumed_with_another_engine_unless_that_is_allowed() {
         (!measured(&inferometer::record::read(&dir).unwrap()).is_empty()).then_some(())
     });
     signal(child.id(), Signal::TERM);
-    wait(child).expect(130);
+    lab.wait(child).expect(130);
     let dir = lab.run_folder().unwrap();
     let resume = |more: &[&str]| {
         let arguments = [&["run", "--no-report", "--resume", dir.to_str().unwrap()], more].concat();
-        crate::lab::Done::from(lab.program(&arguments).env("ENGINE_VERSION", "2.0.0").output().unwrap())
+        lab.done(lab.program(&arguments).env("ENGINE_VERSION", "2.0.0").output().unwrap())
     };
     resume(&[]).expect(2).says("version was 1.0.0, is 2.0.0").says("--allow-changed");
     let before = measured(&lab.record()).len();
