@@ -5,6 +5,7 @@ use super::diagnose::{Problem, echo, list, nearest};
 use super::tree::{Data, Entry};
 use crate::spec::{EngineSpec, Kind, Offer, OptionSpec, Settings, Value, toggle};
 
+const MOST_ENGINES: usize = 100;
 /// Labels stand in tables and charts.
 const MOST_LABEL: usize = 32;
 
@@ -14,6 +15,11 @@ pub fn engines(table: &Table<'_>, offers: &[Offer]) -> Vec<EngineSpec> {
     if let (true, Some(entry)) = (tables.is_empty(), table.entry("engine")) {
         let problem = Problem::new("there is no engine").at(entry.key_span);
         table.problem(problem.help("leave the key out for the built-in `transformer`, or add an `[[engine]]`"));
+    }
+    if let (true, Some(entry)) = (tables.len() > MOST_ENGINES, table.entry("engine")) {
+        let problem = Problem::new(format!("there are {} engines, and {MOST_ENGINES} are the most", tables.len()));
+        table.problem(problem.at(entry.key_span));
+        return Vec::new();
     }
     let mut found: Vec<EngineSpec> = Vec::new();
     for table in &tables {
