@@ -46,6 +46,15 @@ impl Store {
     pub fn create(results: &Path, mut manifest: Manifest) -> Result<Self, RecordError> {
         fs_err::create_dir_all(results)?;
         let dir = make_folder(results, &mut manifest)?;
+        let store = Self::begin(&dir, manifest).inspect_err(|_| {
+            // Nothing in it yet that anybody could miss.
+            let _ = fs_err::remove_dir_all(&dir);
+        })?;
+        crate::fs::sync_folder(results)?;
+        Ok(store)
+    }
+
+    fn begin(dir: &Path, manifest: Manifest) -> Result<Self, RecordError> {
         let mut files = Vec::new();
         for (name, header) in csv::headers(&manifest.gauges) {
             let mut file = Appender::open(dir.join(name), fs_err::OpenOptions::new().create_new(true))?;
@@ -54,12 +63,10 @@ impl Store {
             files.push(file);
         }
         let [tokens, spans, telemetry, requests] = files.try_into().expect("there are four headers");
-        let store = Self { dir, manifest, tokens, spans, telemetry, requests, last_request: None };
-        store.requests.lock(&store.dir)?;
+        requests.lock(dir)?;
         // The manifest last: a folder that has one is a whole record.
-        manifest::write(&store.dir, &store.manifest)?;
-        crate::fs::sync_folder(results)?;
-        Ok(store)
+        manifest::write(dir, &manifest)?;
+        Ok(Self { dir: dir.to_owned(), manifest, tokens, spans, telemetry, requests, last_request: None })
     }
 
     /// Opens the record in `dir` to go on with it: gives what is committed and cuts every file back to that.

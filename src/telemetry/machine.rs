@@ -22,7 +22,7 @@ pub fn machine() -> Machine {
         physical_cores: System::physical_core_count().ok().and_then(|n| u32::try_from(n).ok()),
         logical_cores: u32::try_from(cpus.len()).ok().filter(|n| *n > 0),
         memory_bytes: system.as_ref().map(System::total_memory).filter(|bytes| *bytes > 0),
-        accelerator: None,
+        accelerator: nvidia(Path::new("/proc/driver/nvidia/gpus")),
         virtual_machine: virtual_machine(),
         governor: governor(),
         power_source: power_source(),
@@ -38,6 +38,23 @@ pub fn file_sha256(path: &Path) -> Option<String> {
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash).ok()?;
     Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The accelerators as NVIDIA's kernel driver lists them, such as `NVIDIA H100` or `2 x NVIDIA H100`. On Apple Silicon
+/// the GPU is part of the chip that [`Machine::cpu`] names.
+fn nvidia(gpus: &Path) -> Option<String> {
+    let mut models: Vec<String> = fs_err::read_dir(gpus)
+        .ok()?
+        .flatten()
+        .filter_map(|gpu| fs_err::read_to_string(gpu.path().join("information")).ok())
+        .filter_map(|text| Some(text.lines().find_map(|line| line.strip_prefix("Model:"))?.trim().to_owned()))
+        .collect();
+    models.sort();
+    let names: Vec<String> = models
+        .chunk_by(|a, b| a == b)
+        .map(|alike| if alike.len() == 1 { alike[0].clone() } else { format!("{} x {}", alike.len(), alike[0]) })
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Whether this is a guest of a hypervisor, where the CPU or the system says so.
@@ -173,5 +190,17 @@ mod tests {
         assert_eq!(linux_power(dir.path()).as_deref(), Some("battery"));
         supply("AC", &[("type", "Mains"), ("online", "1")]);
         assert_eq!(linux_power(dir.path()).as_deref(), Some("mains"));
+    }
+
+    #[test]
+    fn accelerators_are_counted_by_model() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(nvidia(dir.path()), None);
+        for (at, model) in ["NVIDIA A", "NVIDIA B", "NVIDIA A"].into_iter().enumerate() {
+            let gpu = dir.path().join(at.to_string());
+            fs_err::create_dir(&gpu).unwrap();
+            fs_err::write(gpu.join("information"), format!("Model: \t\t {model}\nIRQ:   \t\t 1\n")).unwrap();
+        }
+        assert_eq!(nvidia(dir.path()).as_deref(), Some("2 x NVIDIA A, NVIDIA B"));
     }
 }

@@ -381,7 +381,8 @@ fn rows_that_do_not_belong_together_are_refused_and_leave_no_trace() {
     let mut store = Store::create(dir.path(), manifest()).unwrap();
     store.commit(&iteration(5, 2)).unwrap();
     let good = || iteration(7, 2);
-    let broken: [(&str, fn(&mut Iteration)); 7] = [
+    type Harm = fn(&mut Iteration);
+    let broken: [(&str, Harm); 7] = [
         ("without requests", |i| i.requests.clear()),
         ("does not come after", |i| i.requests[0].request = 6),
         ("does not come after", |i| i.requests[1].request = 7),
@@ -424,7 +425,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(error.contains(&*results.to_string_lossy()), "{error}");
 }
 
-/// Run by the two tests below in a process of its own, which is limited or killed.
+/// Run by the tests below in a process of its own, which is limited or killed.
 #[test]
 #[ignore = "a child process of other tests"]
 #[allow(clippy::print_stdout)] // Its output is how the parent hears what was committed.
@@ -432,6 +433,10 @@ fn child_commits_until_it_cannot() {
     let (Ok(run), Ok(kind)) = (std::env::var("INFEROMETER_TEST_RUN"), std::env::var("INFEROMETER_TEST_KIND")) else {
         return;
     };
+    if kind == "create" {
+        println!("full {}", Store::create(Path::new(&run), manifest()).unwrap_err());
+        return;
+    }
     let (mut store, so_far) = Store::resume(Path::new(&run)).unwrap();
     for number in so_far.requests.len() as u64.. {
         match store.commit(&shaped(&kind, number)) {
@@ -494,6 +499,15 @@ fn a_full_disk_costs_the_iteration_and_not_the_run() {
 }
 
 #[test]
+fn a_record_that_cannot_be_begun_leaves_no_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = child(dir.path(), "create", "trap '' XFSZ; ulimit -f 1;").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("requests.csv"), "{said}");
+    assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_killed_writer_leaves_what_it_said_it_committed() {
     use std::io::BufRead;
     let dir = tempfile::tempdir().unwrap();
@@ -533,6 +547,21 @@ fn a_record_of_schema_1_is_still_read() {
     ]);
     assert_eq!(found, expected);
     assert_eq!(found.manifest.hosts[0].receipt.engine, "exec");
+}
+
+/// `schema record` describes what is written.
+#[test]
+fn the_manifest_fits_its_schema() {
+    let printed =
+        assert_cmd::Command::new(env!("CARGO_BIN_EXE_inferometer")).args(["schema", "record"]).assert().success();
+    let schema = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-v1/run.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs_err::read(run).unwrap()).unwrap();
+    let faults: Vec<String> = validator.iter_errors(&manifest).map(|e| e.to_string()).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    manifest["state"] = "asleep".into();
+    assert!(!validator.is_valid(&manifest));
 }
 
 fn any_row() -> impl Strategy<Value = RequestRow> {
