@@ -12,7 +12,6 @@ pub mod text;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fs::write_atomic;
 use crate::record::Record;
 use charts::Charts;
 use summary::Summary;
@@ -27,6 +26,8 @@ pub enum ReportError {
 }
 
 /// Writes `<reports>/<run>/`: index.html, charts/*.svg, summary.md, summary.json. Replaces an older report of the run.
+///
+/// Nothing is synced: a report lost in a power cut is made again from the record.
 ///
 /// Returns the path of index.html.
 ///
@@ -44,12 +45,12 @@ pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
     fs_err::create_dir_all(&drawings)?;
     remove_old_charts(&drawings)?;
     for chart in charts.all() {
-        write_atomic(&drawings.join(format!("{}.svg", chart.name)), chart.svg.as_bytes())?;
+        fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
     }
-    write_atomic(&folder.join("summary.json"), summary.to_json().as_bytes())?;
-    write_atomic(&folder.join("summary.md"), markdown::render(&summary).as_bytes())?;
+    fs_err::write(folder.join("summary.json"), summary.to_json())?;
+    fs_err::write(folder.join("summary.md"), markdown::render(&summary))?;
     let page = folder.join("index.html");
-    write_atomic(&page, html::page(record, &summary, &charts).as_bytes())?;
+    fs_err::write(&page, html::page(record, &summary, &charts))?;
     Ok(page)
 }
 
