@@ -3,34 +3,50 @@
 
 It is a toy and says so in its receipt: there is no model. The next token is
 
-    next = (31 * last + 7 * position + 1) mod 1000
+    next = (31 * last + 7 * position + 1) mod vocabulary
 
-where `last` is the token before it (prompt included) and `position` counts the tokens before it. So equal prompts
-give equal tokens, and another prompt gives others. Replace `ToyEngine` by a real engine and keep the rest.
+where `last` is the token before it (prompt included), `position` counts the tokens before it, and `vocabulary` is
+`vocab_size` in the model folder's config.json, or 1000 without a model. So equal prompts give equal tokens, and
+another prompt gives others. Replace `ToyEngine` by a real engine and keep the rest.
 
     inferometer engines check -- python3 examples/minimal_adapter.py
 """
 
 import json
+import os
 import sys
 import time
 
 PROTOCOL = {"major": 1, "minor": 0}
-VOCABULARY = 1000
 
 
-class BadRequest(Exception):
-    """What was asked is wrong; the engine is well and goes on."""
+class Refused(Exception):
+    """What was asked cannot be done; the engine is well and goes on."""
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
 
 
 class ToyEngine:
+    def __init__(self, model):
+        """Loads the model: here its vocabulary's size."""
+        self.name, self.vocabulary = "toy formula (no model)", 1000
+        if model is not None:
+            try:
+                with open(os.path.join(model, "config.json")) as file:
+                    self.vocabulary = json.load(file)["vocab_size"]
+            except (OSError, ValueError, KeyError) as problem:
+                raise Refused("model", f"{model} has no config.json with a `vocab_size`: {problem}")
+            self.name = f"toy formula with the vocabulary of {os.path.basename(model)}"
+
     def receipt(self):
         return {
             "engine": "minimal-adapter",
             "version": "1.0.0",
             "backend": "none: a toy that computes ids by a formula",
             "device": "cpu",
-            "model": {"name": "toy formula (no model)", "vocabulary": VOCABULARY, "synthetic": True},
+            "model": {"name": self.name, "vocabulary": self.vocabulary, "synthetic": True},
             "capabilities": {"tokens": True, "forced_tokens": True, "reset": True},
             "toggles": [],
             "token_timing": "exact",
@@ -45,7 +61,7 @@ class ToyEngine:
         for step in range(max_tokens):
             if forced is not None and step == len(forced):
                 return
-            last = (31 * last + 7 * (len(prompt) + step) + 1) % VOCABULARY
+            last = (31 * last + 7 * (len(prompt) + step) + 1) % self.vocabulary
             if forced is not None:
                 last = forced[step]
             yield last
@@ -54,20 +70,20 @@ class ToyEngine:
         """Drops the KV cache. The toy keeps nothing between requests."""
 
 
-def prompt_ids(message):
+def prompt_ids(engine, message):
     prompt = message.get("prompt", {}).get("tokens")
     if not prompt:
-        raise BadRequest("this engine takes a prompt of at least one token id: {\"tokens\": [..]}")
-    if not all(isinstance(id, int) and 0 <= id < VOCABULARY for id in prompt):
-        raise BadRequest(f"the prompt has a token id outside 0..{VOCABULARY - 1}")
+        raise Refused("bad_request", "this engine takes a prompt of at least one token id: {\"tokens\": [..]}")
+    if not all(isinstance(id, int) and 0 <= id < engine.vocabulary for id in prompt):
+        raise Refused("bad_request", f"the prompt has a token id outside 0..{engine.vocabulary - 1}")
     return prompt
 
 
 def generate(engine, message, accepted_ns):
-    prompt = prompt_ids(message)
+    prompt = prompt_ids(engine, message)
     max_tokens = message.get("max_tokens")
     if not isinstance(max_tokens, int) or max_tokens < 1:
-        raise BadRequest("`max_tokens` must be a whole number, at least 1")
+        raise Refused("bad_request", "`max_tokens` must be a whole number, at least 1")
     tokens, token_ns = [], []
     for token in engine.generate(prompt, max_tokens, message.get("forced_tokens")):
         tokens.append(token)
@@ -87,8 +103,8 @@ def generate(engine, message, accepted_ns):
     }
 
 
-def answer(engine, message, accepted_ns, state):
-    kind = message.get("type")
+def answer(state, message, accepted_ns):
+    kind, engine = message.get("type"), state.get("engine")
     if kind == "hello":
         if message["protocol"]["major"] != PROTOCOL["major"]:
             return error("protocol", f"this host speaks engine protocol {PROTOCOL['major']}")
@@ -96,11 +112,11 @@ def answer(engine, message, accepted_ns, state):
     if kind == "ping":
         return {"type": "pong", "clock": "python time.monotonic_ns", "now_ns": time.monotonic_ns()}
     if kind == "open":
-        state["open"] = True
+        engine = state["engine"] = ToyEngine(message.get("model"))
         return {"type": "ready", **engine.receipt(), "load_ns": time.monotonic_ns() - accepted_ns}
     if kind in ("cancel", "close"):  # one thread: whatever was to be cancelled is over
         return {"type": "done"}
-    if kind in ("generate", "reset") and not state.get("open"):
+    if kind in ("generate", "reset") and engine is None:
         return error("bad_request", "no model is open; send `open` first")
     if kind == "generate":
         return generate(engine, message, accepted_ns)
@@ -117,14 +133,14 @@ def error(kind, text):
 
 
 def main():
-    engine, state = ToyEngine(), {}
+    state = {}
     for line in sys.stdin:  # ends when the harness is gone
         accepted_ns = time.monotonic_ns()
         message = json.loads(line)
         try:
-            reply = answer(engine, message, accepted_ns, state)
-        except BadRequest as problem:
-            reply = error("bad_request", str(problem))
+            reply = answer(state, message, accepted_ns)
+        except Refused as problem:
+            reply = error(problem.kind, str(problem))
         except Exception as problem:
             reply = error("internal", f"{type(problem).__name__}: {problem}")
         sys.stdout.write(json.dumps({"id": message["id"], **reply}) + "\n")

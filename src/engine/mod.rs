@@ -115,3 +115,8 @@ pub trait TokenSink {
 /// Names a span that has begun.
 #[derive(Debug, Clone, Copy)]
 pub struct SpanKey(pub(crate) usize);
+
+/// The example of docs/adding-an-engine.md, compiled so that it stays true.
+#[cfg(test)]
+#[path = "../../docs/minimal_engine.rs"]
+pub(crate) mod minimal_engine;

@@ -446,6 +446,30 @@ fn the_built_in_host_conforms() {
     }
 }
 
+/// Follows docs/adding-an-engine.md: the example under another name, the scenario on the page, the command on the page.
+#[test]
+fn the_guide_s_adapter_is_measured_by_the_guide_s_scenario() {
+    let page = fs_err::read_to_string(repository("docs/adding-an-engine.md")).unwrap();
+    let scenario = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("my_engine.toml"), scenario).unwrap();
+    fs_err::copy(repository("examples/minimal_adapter.py"), folder.path().join("my_adapter.py")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_inferometer"))
+        .args(["run", "my_engine.toml", "--format", "json"])
+        .current_dir(folder.path())
+        .env("INFEROMETER_CACHE", folder.path().join("cache"))
+        .env("INFEROMETER_LOCK", folder.path().join("lock"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let run = fs_err::read_dir(folder.path().join("results")).unwrap().next().unwrap().unwrap().path();
+    let rows = fs_err::read_to_string(run.join("requests.csv")).unwrap();
+    // Two lengths, one warm-up and three iterations each.
+    assert_eq!(rows.lines().count(), 1 + 2 * 4, "{said}\n{rows}");
+    assert!(rows.lines().skip(1).all(|row| row.contains(",mine,") && row.contains(",ok,")), "{rows}");
+}
+
 /// Every check must be able to fail: the example adapter, spoilt in one place, fails the check that is about it.
 #[test]
 fn a_spoilt_adapter_fails_the_check_that_is_about_it() {
@@ -453,11 +477,11 @@ fn a_spoilt_adapter_fails_the_check_that_is_about_it() {
     let spoilt = [
         ("refuses another major version", r#"if message["protocol"]["major"] != PROTOCOL["major"]:"#, "if False:"),
         ("ping", r#""clock": "python time.monotonic_ns""#, r#""clock": str(time.monotonic_ns())"#),
-        ("needs a model before work", r#"and not state.get("open")"#, "and False"),
+        ("needs a model before work", "and engine is None", "and False"),
         (
             "ignores unknown fields",
-            r#"kind = message.get("type")"#,
-            r#"kind = len(message) < 3 and message.get("type")"#,
+            r#"kind, engine = message.get("type"),"#,
+            r#"kind, engine = len(message) < 3 and message.get("type"),"#,
         ),
         (
             "refuses unknown messages and goes on",

@@ -80,9 +80,13 @@ struct Tester {
 
 impl Tester {
     fn start_with(input_ended: fn()) -> Self {
+        Self::start(&[&Obedient], input_ended)
+    }
+
+    fn start(engines: &'static [&'static dyn Engine], input_ended: fn()) -> Self {
         let (input, to) = pipe().unwrap();
         let (from, output) = pipe().unwrap();
-        let host = std::thread::spawn(move || serve(input, output, &[&Obedient], input_ended));
+        let host = std::thread::spawn(move || serve(input, output, engines, input_ended));
         Self { to, from: BufReader::new(from), host }
     }
 
@@ -140,6 +144,22 @@ fn a_generation_is_answered_with_its_stamps() {
     assert_eq!(result["spans"].as_array().unwrap().len(), 1);
     assert_eq!(tester.ask(json!({"id": 4, "type": "close"}))["type"], "done");
     assert_eq!(tester.end(), End::Closed);
+}
+
+#[test]
+fn the_engine_of_the_guide_runs_in_a_host() {
+    let mut tester = Tester::start(&[&crate::engine::minimal_engine::Minimal], || {});
+    tester.send(json!({"id": 1, "type": "hello", "protocol": VERSION, "harness": "test"}));
+    tester.receive();
+    let ready =
+        tester.ask(json!({"id": 2, "type": "open", "engine": {"name": "minimal", "label": "m", "options": {}}}));
+    assert_eq!(ready["model"]["synthetic"], true);
+    let ask = |prompt: Value| json!({"id": 3, "type": "generate", "prompt": prompt, "max_tokens": 3});
+    let result = tester.ask(ask(json!({"tokens": [5, 9]})));
+    // next = (31 * last + 7 * position + 1) mod 1000
+    assert_eq!(result["tokens"], json!([294, 136, 245]));
+    assert_eq!(tester.ask(ask(json!({"tokens": [5000]})))["kind"], "bad_request");
+    assert_eq!(tester.ask(ask(json!({"text": "x"})))["kind"], "unsupported");
 }
 
 #[test]

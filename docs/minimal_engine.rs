@@ -1,0 +1,106 @@
+//! A minimal built-in engine: copy this file to `src/engine/minimal.rs` and register it (docs/adding-an-engine.md).
+//!
+//! It is a toy and says so in its receipt: the next token is (31 * last + 7 * position + 1) mod 1000.
+
+use super::{Engine, Load, Result, Session, TokenSink};
+use crate::spec::{
+    Capabilities, Completion, EngineError, FinishReason, ModelIdentity, Offer, Phase, Prompt, Receipt, Request,
+    Settings, TokenTiming,
+};
+
+const VOCABULARY: u32 = 1000;
+
+/// The engine as the registry has it.
+pub struct Minimal;
+
+impl Engine for Minimal {
+    fn name(&self) -> &'static str {
+        "minimal"
+    }
+
+    fn offer(&self) -> Offer {
+        Offer {
+            name: self.name(),
+            meaning: "a toy that computes token ids by a formula",
+            options: Vec::new(),
+            required: &[],
+            toggles: Some(Vec::new()),
+            built_in: true,
+        }
+    }
+
+    fn open(&self, _load: &Load) -> Result<Box<dyn Session>> {
+        // A real engine loads `_load.model` here and refuses what it cannot load with `EngineError::model`.
+        Ok(Box::new(MinimalSession))
+    }
+}
+
+/// A loaded engine; a real one holds weights and the KV cache.
+struct MinimalSession;
+
+impl Session for MinimalSession {
+    fn receipt(&self) -> Receipt {
+        Receipt {
+            engine: "minimal".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: None,
+            backend: Some("none: a formula".to_owned()),
+            device: Some("cpu".to_owned()),
+            model: ModelIdentity {
+                name: "toy formula (no model)".to_owned(),
+                vocabulary: Some(VOCABULARY),
+                synthetic: true,
+                ..ModelIdentity::default()
+            },
+            capabilities: Capabilities { tokens: true, cancel: true, reset: true, ..Capabilities::default() },
+            toggles: Vec::new(),
+            token_timing: TokenTiming::Exact,
+            deterministic: true,
+            includes: Vec::new(),
+            settings: Settings::new(),
+            details: Default::default(),
+        }
+    }
+
+    fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
+        let Prompt::Tokens(prompt) = &request.prompt else {
+            return Err(EngineError::unsupported("this engine takes prompts as token ids only"));
+        };
+        if let Some(stray) = prompt.iter().find(|id| **id >= VOCABULARY) {
+            return Err(EngineError::bad_request(format!(
+                "token id {stray} is outside the vocabulary of {VOCABULARY}"
+            )));
+        }
+        let prefill = sink.begin(Phase::Prefill);
+        let mut last = *prompt.last().ok_or_else(|| EngineError::bad_request("the prompt has no tokens"))?;
+        sink.end(prefill);
+
+        let decode = sink.begin(Phase::Decode);
+        let mut finish_reason = FinishReason::Length;
+        let mut position = prompt.len() as u64;
+        for _ in 0..request.max_tokens {
+            if sink.cancelled() {
+                finish_reason = FinishReason::Cancelled;
+                break;
+            }
+            last = ((31 * u64::from(last) + 7 * position + 1) % u64::from(VOCABULARY)) as u32;
+            position += 1;
+            sink.token(last); // now, when the token can be read; this stamps it
+        }
+        sink.end(decode);
+
+        let prompt_tokens = prompt.len() as u32;
+        Ok(Completion {
+            finish_reason,
+            prompt_tokens,
+            reused_tokens: 0,
+            prefill_tokens: prompt_tokens,
+            cache_tokens: None,
+            effective: Settings::new(),
+        })
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        Ok(()) // the toy has no KV cache to drop
+    }
+}
