@@ -10,6 +10,8 @@ use inferometer::spec::Architecture;
 use inferometer::{engine, scenario};
 use serde_json::{Value, json};
 
+use crate::lab::Lab;
+
 const MODEL: &str = "[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\" }\n";
 const ENGINE: &str = "[[engine]]\nname = \"exec\"\noptions = { command = [\"my-engine\"] }\n";
 
@@ -321,24 +323,57 @@ fn the_other_schemas_describe_what_is_exchanged_and_recorded() {
         let shown = run(&root(), &["schema", of]);
         serde_json::from_str(shown.strip_prefix("exit 0\n--- stdout\n").unwrap()).unwrap()
     };
-    let to_host = jsonschema::validator_for(&schema("protocol-to-host")).unwrap();
-    assert!(to_host.is_valid(&json!({ "id": 1, "type": "ping" })));
-    assert!(!to_host.is_valid(&json!({ "id": 1, "type": "pong" })));
-    let from_host = jsonschema::validator_for(&schema("protocol-from-host")).unwrap();
-    assert!(from_host.is_valid(&json!({ "id": 1, "type": "pong", "clock": "c", "now_ns": 5 })));
-    assert!(!from_host.is_valid(&json!({ "id": 1, "type": "pong", "clock": "c", "now_ns": -5 })));
+    let line = jsonschema::validator_for(&schema("protocol")).unwrap();
+    assert!(line.is_valid(&json!({ "id": 1, "type": "ping" })));
+    assert!(line.is_valid(&json!({ "id": 1, "type": "pong", "clock": "c", "now_ns": 5 })));
+    assert!(!line.is_valid(&json!({ "id": 1, "type": "pong", "clock": "c", "now_ns": -5 })));
     let record = jsonschema::validator_for(&schema("record")).unwrap();
-    assert!(!record.is_valid(&json!({ "schema_version": 1 })));
+    let lab = Lab::new();
+    lab.measure(&lab.exec(&[], "[run]\niterations = 1\n"), &[]).expect(0);
+    let manifest = fs_err::read_to_string(lab.run_folder().unwrap().join("run.json")).unwrap();
+    let mut manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let errors: Vec<String> = record.iter_errors(&manifest).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    manifest["scenario"]["run"]["iterations"] = json!("three");
+    assert!(!record.is_valid(&manifest));
     insta::assert_snapshot!(run(&root(), &["schema", "scenari"]), @r#"
     exit 2
     --- stderr
     error: invalid value 'scenari' for '<OF>'
-      [possible values: scenario, protocol-to-host, protocol-from-host, record]
+      [possible values: scenario, protocol, record]
 
       tip: a similar value exists: 'scenario'
 
     For more information, try '--help'.
     "#);
+}
+
+/// A time is told only from what was measured for the very same work, and grows with the work.
+#[test]
+fn a_time_is_told_from_an_earlier_run_only() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&[], "[run]\niterations = 2\nwarmup = 1\n");
+    let check = |set: &[&str]| -> Value {
+        let mut arguments = vec!["check", scenario.to_str().unwrap(), "--format", "json"];
+        arguments.extend(set.iter().flat_map(|s| ["--set", *s]));
+        serde_json::from_str(&lab.run(&arguments).expect(0).stdout).unwrap()
+    };
+    let seconds = |plan: &Value| plan["estimate"]["seconds"].as_f64();
+    assert_eq!(seconds(&check(&[])), None);
+    lab.measure(&scenario, &[]).expect(0);
+    let measured = check(&[]);
+    assert_eq!(
+        measured["estimate"]["run"].as_str(),
+        lab.run_folder().unwrap().strip_prefix(lab.path("")).unwrap().to_str()
+    );
+    let once = seconds(&measured).expect("the work was measured");
+    assert!(once > 0.0);
+    assert!(seconds(&check(&["run.iterations=2000"])).unwrap() > once);
+    assert!(seconds(&check(&["run.cooldown_s=10"])).unwrap() > once + 19.9);
+    assert_eq!(seconds(&check(&["workload.max_tokens=13"])), None, "other work");
+    assert_eq!(seconds(&check(&["toggles.prefill_chunk_size=3"])), None, "other work");
+    let shown = lab.run(&["check", scenario.to_str().unwrap()]).expect(0).stdout;
+    assert!(shown.contains("time        about "), "{shown}");
 }
 
 /// The scenario floor cannot import the presets, so it has their names.
