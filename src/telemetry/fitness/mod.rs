@@ -106,6 +106,8 @@ fn load(window: &window::Window, machine: &Machine) -> Finding {
         b if b < 0.5 => Grade::Note,
         _ => Grade::Warning,
     };
+    let busiest: Vec<String> = window.busiest.iter().map(|(name, percent)| format!("{name} {percent:.0} %")).collect();
+    let seen = if busiest.is_empty() { seen } else { format!("{seen}: {}", busiest.join(", ")) };
     Finding::new("load", grade, seen, "end other programs, or wait until they are done")
 }
 
@@ -261,6 +263,7 @@ mod tests {
             available_bytes: Some(6 << 30),
             swap_used_bytes: Some(0),
             swapped_pages: Some(0),
+            busiest: vec![("python3".to_owned(), 99.6)],
         }
     }
 
@@ -274,7 +277,10 @@ mod tests {
         assert_eq!(graded(Some(1.0)).grade, Grade::Ok);
         assert_eq!(graded(Some(4.0)).grade, Grade::Note);
         let full = graded(Some(100.0));
-        assert_eq!((full.grade, full.seen.as_str()), (Grade::Warning, "8.00 of 8 cores busy over one second"));
+        assert_eq!(
+            (full.grade, full.seen.as_str()),
+            (Grade::Warning, "8.00 of 8 cores busy over one second: python3 100 %")
+        );
         let unseen = graded(None);
         assert!(unseen.seen.starts_with("not visible") && !unseen.seen.contains(char::is_numeric), "{unseen:?}");
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
 use super::super::{GROUPS, sources};
 
 /// Figures over a short stretch of time; `None` where the system does not show them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Window {
     /// Share of all cores that was busy.
     pub busy_percent: Option<f64>,
@@ -17,7 +17,13 @@ pub(super) struct Window {
     pub swap_used_bytes: Option<u64>,
     /// Pages that went out to or came in from swap meanwhile.
     pub swapped_pages: Option<u64>,
+    /// Other processes that used the CPU most, in percent of one core, the busiest first.
+    pub busiest: Vec<(String, f64)>,
 }
+
+/// How many processes are named, and from how much CPU on.
+const NAMED: usize = 3;
+const NAMED_FROM_PERCENT: f64 = 5.0;
 
 impl Window {
     /// Watches for `length`, sleeping itself.
@@ -34,11 +40,13 @@ impl Window {
             }
             all
         };
+        let mut processes = Processes::watch();
         sample();
         let before = Counters::read();
         std::thread::sleep(length);
         let after = Counters::read();
         let gauges = sample();
+        let busiest = processes.busiest();
         let value = |name: &str| gauges.iter().find(|(n, _)| n == name).and_then(|(_, value)| *value);
         Self {
             busy_percent: value("system_cpu_percent"),
@@ -46,8 +54,47 @@ impl Window {
             available_bytes: value("available_memory_bytes").map(|bytes| bytes as u64),
             swap_used_bytes: swap_used(),
             swapped_pages: after.swapped.zip(before.swapped).map(|(after, before)| after.saturating_sub(before)),
+            busiest,
         }
     }
+}
+
+/// What every process of the machine uses, from the call of `watch` on.
+struct Processes(Option<System>);
+
+impl Processes {
+    fn watch() -> Self {
+        let mut processes = Self(System::new().ok());
+        processes.refresh();
+        processes
+    }
+
+    fn refresh(&mut self) {
+        if let Some(system) = &mut self.0 {
+            let what = ProcessRefreshKind::nothing().with_cpu().without_tasks();
+            system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
+        }
+    }
+
+    fn busiest(&mut self) -> Vec<(String, f64)> {
+        self.refresh();
+        let Some(system) = &self.0 else { return Vec::new() };
+        let mut all: Vec<(String, f64)> = system
+            .processes()
+            .values()
+            .filter(|process| process.pid().as_u32() != std::process::id())
+            .map(|process| (named(&process.name().to_string_lossy()), f64::from(process.cpu_usage())))
+            .filter(|(_, percent)| *percent >= NAMED_FROM_PERCENT)
+            .collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(NAMED);
+        all
+    }
+}
+
+/// A process chooses its name itself: nothing in it reaches the terminal but plain characters.
+fn named(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).take(40).collect()
 }
 
 fn swap_used() -> Option<u64> {
@@ -88,5 +135,31 @@ impl Counters {
     #[cfg(not(target_os = "linux"))]
     fn steal_percent(&self, _after: &Self) -> Option<f64> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_process_is_named() {
+        let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let mut processes = Processes::watch();
+        let mut found = false;
+        // On a machine with much else to do it may take a while to be among the first.
+        for _ in 0..100 {
+            std::thread::sleep(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
+            let busiest = processes.busiest();
+            assert!(busiest.len() <= NAMED && busiest.is_sorted_by(|a, b| a.1 >= b.1), "{busiest:?}");
+            found = !busiest.is_empty();
+            if found {
+                break;
+            }
+        }
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(found);
+        assert_eq!(named("a\x1b[31mb"), "a?[31mb");
     }
 }

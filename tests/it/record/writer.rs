@@ -1,0 +1,173 @@
+//! The writer: one at a time, refused, out of space, killed.
+
+use std::path::Path;
+
+use inferometer::record::{Iteration, RecordError, Store, TokenRow, read};
+
+use super::{FILES, iteration, length, manifest, record, stored};
+
+#[test]
+fn a_second_writer_is_refused_a_reader_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path(), manifest()).unwrap();
+    store.commit(&iteration(0, 1)).unwrap();
+    assert!(matches!(Store::resume(store.dir()), Err(RecordError::Busy { .. })));
+    assert_eq!(read(store.dir()).unwrap().requests.len(), 1);
+    let run = store.dir().to_owned();
+    drop(store);
+    Store::resume(&run).unwrap();
+}
+
+#[test]
+fn rows_that_do_not_belong_together_are_refused_and_leave_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path(), manifest()).unwrap();
+    store.commit(&iteration(5, 2)).unwrap();
+    let good = || iteration(7, 2);
+    type Harm = fn(&mut Iteration);
+    let broken: [(&str, Harm); 7] = [
+        ("without requests", |i| i.requests.clear()),
+        ("does not come after", |i| i.requests[0].request = 6),
+        ("does not come after", |i| i.requests[1].request = 7),
+        ("no request in the iteration", |i| i.tokens[0].request = 3),
+        ("out of order", |i| i.tokens[1].index = 0),
+        ("no request in the iteration", |i| i.spans.reverse()),
+        ("each of the 2 gauges", |i| i.telemetry[0].values.truncate(1)),
+    ];
+    let lengths = FILES.map(|name| length(&store.dir().join(name)));
+    for (complaint, harm) in broken {
+        let mut iteration = good();
+        harm(&mut iteration);
+        let error = store.commit(&iteration).unwrap_err().to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+    assert!(store.update(|m| m.gauges.clear()).unwrap_err().to_string().contains("gauges are fixed"));
+    assert_eq!(FILES.map(|name| length(&store.dir().join(name))), lengths);
+    store.commit(&good()).unwrap();
+    assert_eq!(read(store.dir()).unwrap(), record(store.manifest(), &[iteration(5, 2), good()]));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a-file");
+    fs_err::write(&file, "").unwrap();
+    let error = Store::create(&file.join("results"), manifest()).unwrap_err().to_string();
+    assert!(error.contains("a-file"), "{error}");
+
+    let fixed = dir.path().join("read-only");
+    fs_err::create_dir(&fixed).unwrap();
+    let mut rights = fs_err::metadata(&fixed).unwrap().permissions();
+    rights.set_readonly(true);
+    fs_err::set_permissions(&fixed, rights).unwrap();
+    // Rights do not bind the superuser; places that the system keeps to itself do.
+    let bound = fs_err::create_dir(fixed.join("probe")).is_err();
+    let own = if cfg!(target_os = "macos") { "/System" } else { "/sys/kernel" };
+    let results = if bound { fixed } else { own.into() };
+    let error = Store::create(&results, manifest()).unwrap_err().to_string();
+    assert!(error.contains(&*results.to_string_lossy()), "{error}");
+}
+
+/// Run by the tests below in a process of its own, which is limited or killed.
+#[test]
+#[ignore = "a child process of other tests"]
+#[allow(clippy::print_stdout)] // Its output is how the parent hears what was committed.
+fn child_commits_until_it_cannot() {
+    let (Ok(run), Ok(kind)) = (std::env::var("INFEROMETER_TEST_RUN"), std::env::var("INFEROMETER_TEST_KIND")) else {
+        return;
+    };
+    if kind == "create" {
+        println!("full {}", Store::create(Path::new(&run), manifest()).unwrap_err());
+        return;
+    }
+    let (mut store, so_far) = Store::resume(Path::new(&run)).unwrap();
+    for number in so_far.requests.len() as u64.. {
+        match store.commit(&shaped(&kind, number)) {
+            Ok(()) => println!("committed {number}"),
+            Err(error) => {
+                println!("full {} {error}", error.is_disk_full());
+                assert_eq!(read(Path::new(&run)).unwrap().requests.len() as u64, number);
+                return;
+            }
+        }
+    }
+}
+
+/// An iteration of one request with most of its bytes in one file.
+fn shaped(kind: &str, number: u64) -> Iteration {
+    let mut iteration = iteration(number, 1);
+    match kind {
+        "tokens" => {
+            let more = (3..200).map(|index| TokenRow { request: number, index, id: index, t_ns: 1_000_000 });
+            iteration.tokens.extend(more);
+        }
+        "spans" => iteration.spans = iteration.spans.iter().copied().cycle().take(200).collect(),
+        "telemetry" => iteration.telemetry = iteration.telemetry.iter().cloned().cycle().take(200).collect(),
+        _ => iteration.requests[0].reason = "for many reasons; ".repeat(100),
+    }
+    iteration
+}
+
+fn child(run: &Path, kind: &str, limit: &str) -> std::process::Command {
+    let mut command = std::process::Command::new("sh");
+    let script =
+        format!("{limit} exec \"$0\" --exact record::writer::child_commits_until_it_cannot --ignored --nocapture");
+    command
+        .args(["-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .env("INFEROMETER_TEST_RUN", run)
+        .env("INFEROMETER_TEST_KIND", kind)
+        .stdout(std::process::Stdio::piped());
+    command
+}
+
+/// A limit on file size fails a write in the middle, as a full disk does, and needs no rights.
+#[test]
+fn a_full_disk_costs_the_iteration_and_not_the_run() {
+    for kind in ["tokens", "spans", "telemetry", "requests"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, manifest) = stored(dir.path(), &[]);
+        let output = child(&run, kind, "trap '' XFSZ; ulimit -f 24;").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let full = said.lines().find(|line| line.starts_with("full")).unwrap_or_else(|| panic!("{said}")).to_owned();
+        assert!(full.starts_with("full true") && full.contains(&format!("{kind}.csv")), "{full}");
+        let committed = said.matches("committed").count() as u64;
+        assert!(committed > 2, "{said}");
+
+        let so_far: Vec<_> = (0..committed).map(|number| shaped(kind, number)).collect();
+        assert_eq!(read(&run).unwrap(), record(&manifest, &so_far));
+        let (mut store, _) = Store::resume(&run).unwrap();
+        store.commit(&shaped(kind, committed)).unwrap();
+        assert_eq!(read(&run).unwrap().requests.len() as u64, committed + 1);
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_begun_leaves_no_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = child(dir.path(), "create", "trap '' XFSZ; ulimit -f 1;").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("requests.csv"), "{said}");
+    assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_killed_writer_leaves_what_it_said_it_committed() {
+    use std::io::BufRead;
+    let dir = tempfile::tempdir().unwrap();
+    let (run, manifest) = stored(dir.path(), &[]);
+    for round in 1..=5 {
+        let mut writer = child(&run, "tokens", "").spawn().unwrap();
+        let mut lines = std::io::BufReader::new(writer.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let heard = (&mut lines).filter(|line| line.starts_with("committed")).take(2 * round).count();
+        assert_eq!(heard, 2 * round);
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        let last = lines.filter_map(|line| line.strip_prefix("committed ")?.parse::<u64>().ok()).last();
+        let found = read(&run).unwrap();
+        let committed = found.requests.len() as u64;
+        assert!(last.is_none_or(|last| committed > last), "{committed} after {last:?}");
+        let expected: Vec<_> = (0..committed).map(|number| shaped("tokens", number)).collect();
+        assert_eq!(found, record(&manifest, &expected));
+    }
+}
