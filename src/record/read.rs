@@ -42,7 +42,7 @@ pub(super) fn load(dir: &Path) -> Result<(Record, Lengths), RecordError> {
         |c| c.token_rows,
         |line| {
             let row = reader.row(line)?;
-            Ok((Some((row.request, row.index)), row))
+            Ok((Some((row.request, Some(row.index))), row))
         },
     )?;
 
@@ -54,7 +54,7 @@ pub(super) fn load(dir: &Path) -> Result<(Record, Lengths), RecordError> {
         |c| c.span_rows,
         |line| {
             let row = reader.row(line)?;
-            Ok((Some((row.request, 0)), row))
+            Ok((Some((row.request, None)), row))
         },
     )?;
 
@@ -154,13 +154,13 @@ struct Side<T> {
 }
 
 impl<T> Side<T> {
-    /// Reads as many rows as `requests` says. `parse` gives the row, and for rows of a request its number and index
-    /// (0 where rows of a request are not numbered through).
+    /// Reads as many rows as `requests` says. `parse` gives the row, and for rows of a request the request's number
+    /// and, where they are numbered through, the row's own.
     fn read(
         table: &mut Table,
         requests: &Requests,
         count: impl Fn(&Commit) -> u64,
-        parse: impl Fn(&Line<'_>) -> Result<(Option<(u64, u32)>, T), RecordError>,
+        parse: impl Fn(&Line<'_>) -> Result<(Option<(u64, Option<u32>)>, T), RecordError>,
     ) -> Result<Self, RecordError> {
         // A row has at least four bytes: bounds what a wrong count can make us reserve.
         let told = requests.rows.iter().fold(0_u64, |sum, (_, commit)| sum.saturating_add(count(commit)));
@@ -171,11 +171,12 @@ impl<T> Side<T> {
                 let Some(line) = table.next()? else { return Ok(side) };
                 let (of, row) = parse(&line)?;
                 if let Some((found, at)) = of
-                    && (found != request.request || at != 0 && u64::from(at) != index)
+                    && (found != request.request || at.is_some_and(|at| u64::from(at) != index))
                 {
                     let expected = request.request;
+                    let at = at.map_or_else(String::new, |at| format!(" {at}"));
                     return Err(line.row_error(format!(
-                        "row {at} of request {found} where row {index} of request {expected} belongs"
+                        "row{at} of request {found} where row {index} of request {expected} belongs"
                     )));
                 }
                 side.rows.push(row);
