@@ -5,11 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
+use comfy_table::{CellAlignment, Table, TableStyle};
 
 use super::printer::Printer;
+use crate::engine::synthetic::preset::{PRESETS, Preset};
 use crate::engine::synthetic::{self, Recipe};
-use crate::spec::Architecture;
-use crate::text::Tokenizer;
+use crate::engine::{inspect, models};
+use crate::spec::{Architecture, Message};
+use crate::text::{ChatTemplate, Tokenizer};
 use crate::units::bytes;
 
 #[derive(Debug, clap::Args)]
@@ -22,8 +25,55 @@ pub struct Args {
 enum Verb {
     /// Make a synthetic model: real shape, seeded random weights, a tokenizer of its own
     New(New),
+    /// List the shapes that synthetic models come in, and those already made
+    List(List),
+    /// Show what a model's folder holds
+    Show(Show),
+    /// Check that a model is whole; a synthetic one is made again and compared
+    Verify(Folder),
     /// Print the token ids of a text as a JSON array
     Encode(Encode),
+    /// Print the text that a model's chat template makes of messages
+    Render(Render),
+}
+
+/// How facts are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Layout {
+    Table,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[arg(long, value_enum, default_value_t = Layout::Table)]
+    format: Layout,
+}
+
+#[derive(Debug, clap::Args)]
+struct Folder {
+    /// The model's folder
+    folder: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The model's folder
+    folder: PathBuf,
+    #[arg(long, value_enum, default_value_t = Layout::Table)]
+    format: Layout,
+}
+
+#[derive(Debug, clap::Args)]
+struct Render {
+    /// The model's folder
+    folder: PathBuf,
+    /// File with a JSON array of messages: {"role": "user", "content": "..."}
+    #[arg(long, value_name = "FILE")]
+    messages_file: PathBuf,
+    /// Leave out the beginning of the assistant's answer
+    #[arg(long)]
+    no_generation_prompt: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,17 +116,119 @@ fn architecture(name: &str) -> Result<Architecture, String> {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::New(args) => new(args, printer)?,
+        Verb::List(args) => list(args, printer)?,
+        Verb::Show(args) => show(args, printer)?,
+        Verb::Verify(args) => verify(args, printer)?,
         Verb::Encode(args) => encode(args, printer)?,
+        Verb::Render(args) => render(args, printer)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn new(args: &New, printer: &Printer) -> anyhow::Result<()> {
     let recipe = Recipe::find(args.arch, &args.preset, args.seed)?;
-    let size = bytes(recipe.preset.disk_bytes());
+    let size = bytes(recipe.preset.weight()?.disk_bytes);
     printer.note(format_args!("making {} {}, {size} of weights", args.arch, args.preset));
     synthetic::create(&recipe, &args.folder)?;
     printer.line(args.folder.display());
+    Ok(())
+}
+
+/// One preset, as `list --format json` shows it.
+#[derive(Debug, serde::Serialize)]
+struct Listed {
+    architecture: Architecture,
+    preset: &'static str,
+    parameters: u64,
+    disk_bytes: u64,
+    q8_0_bytes: u64,
+    meaning: &'static str,
+}
+
+fn list(args: &List, printer: &Printer) -> anyhow::Result<()> {
+    let listed = |preset: &Preset| {
+        let weight = preset.weight()?;
+        anyhow::Ok(Listed {
+            architecture: preset.arch,
+            preset: preset.name,
+            parameters: weight.parameters,
+            disk_bytes: weight.disk_bytes,
+            q8_0_bytes: weight.q8_0_bytes,
+            meaning: preset.meaning,
+        })
+    };
+    let presets = PRESETS.iter().map(listed).collect::<anyhow::Result<Vec<_>>>()?;
+    let (folder, made) = models::kept()?;
+    if args.format == Layout::Json {
+        let json = serde_json::json!({"presets": presets, "cache": folder, "made": made});
+        printer.line(serde_json::to_string_pretty(&json)?);
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    table.set_header(["architecture", "preset", "parameters", "on disk", "as q8_0", ""]);
+    for row in presets {
+        let millions = format!("{:.1} M", row.parameters as f64 / 1e6);
+        let (disk, quantized) = (bytes(row.disk_bytes), bytes(row.q8_0_bytes));
+        table.add_row([row.architecture.name(), row.preset, &millions, &disk, &quantized, row.meaning]);
+    }
+    for column in [2, 3, 4] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    printer.line(table.trim_fmt());
+    match made.as_slice() {
+        [] => printer.line(format_args!("\nNone made yet in {}.", folder.display())),
+        names => {
+            printer.line(format_args!("\nMade in {}:", folder.display()));
+            names.iter().for_each(|name| printer.line(format_args!("  {name}")));
+        }
+    }
+    Ok(())
+}
+
+fn show(args: &Show, printer: &Printer) -> anyhow::Result<()> {
+    let facts = inspect::inspect(&args.folder)?;
+    let json = serde_json::to_value(&facts)?;
+    if args.format == Layout::Json {
+        printer.line(serde_json::to_string_pretty(&json)?);
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    for (name, value) in json.as_object().into_iter().flatten() {
+        let text = match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Null => "none".to_owned(),
+            other => other.to_string(),
+        };
+        let text = if name == "disk_bytes" { format!("{text} ({})", bytes(facts.disk_bytes)) } else { text };
+        table.add_row([name.clone(), text]);
+    }
+    printer.line(table.trim_fmt());
+    Ok(())
+}
+
+fn verify(args: &Folder, printer: &Printer) -> anyhow::Result<()> {
+    let verified = inspect::verify(&args.folder)?;
+    let shapes = format!("{} tensors, all there, of the shapes that config.json says", verified.tensors);
+    match verified.recipe {
+        Some(recipe) => printer.line(format_args!(
+            "{shapes}; every byte as made from {} {}, seed {}",
+            recipe.preset.arch, recipe.preset.name, recipe.seed
+        )),
+        None => printer.line(shapes),
+    }
+    Ok(())
+}
+
+fn render(args: &Render, printer: &Printer) -> anyhow::Result<()> {
+    let template = ChatTemplate::from_folder(&args.folder)?;
+    let text = fs_err::read(&args.messages_file)?;
+    let messages: Vec<Message> = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a JSON array of messages", args.messages_file.display()))?;
+    printer.data(template.render(&messages, !args.no_generation_prompt)?);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Engines: what generates tokens. Adding one is one file plus one line in [`registry`].
 
 pub mod exec;
+pub mod inspect;
 pub mod models;
 pub mod recorder;
 pub mod synthetic;

@@ -74,6 +74,25 @@ pub fn cached(cache: &Path, recipe: &Recipe) -> PathBuf {
     cache.join("models").join(recipe.folder_name())
 }
 
+/// The folder that holds synthetic models made on first use, and the names of those in it.
+///
+/// # Errors
+/// When the folder is not known or cannot be read.
+pub fn kept() -> Result<(PathBuf, Vec<String>)> {
+    let models = cache_folder()?.join("models");
+    let io = |e: std::io::Error| EngineError::model(e.to_string());
+    let entries = match fs_err::read_dir(&models) {
+        Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>().map_err(io)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(io(e)),
+    };
+    let whole = entries.iter().filter(|entry| entry.path().join("config.json").is_file());
+    let mut names: Vec<String> = whole.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| !name.ends_with(synthetic::PARTIAL));
+    names.sort_unstable();
+    Ok((models, names))
+}
+
 /// The cached model, made now if it is not there. Processes that want the same one wait for the one that makes it.
 fn made(recipe: &Recipe, cache: &Path, note: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let folder = cached(cache, recipe);
@@ -105,7 +124,7 @@ fn made(recipe: &Recipe, cache: &Path, note: &mut dyn FnMut(&str)) -> Result<Pat
         "making the synthetic model {} {} ({} on disk) in {}",
         preset.arch,
         preset.name,
-        bytes(preset.disk_bytes()),
+        bytes(preset.weight()?.disk_bytes),
         folder.display()
     ));
     synthetic::create(recipe, &folder)?;
@@ -124,4 +143,90 @@ fn remove_partial(folder: &Path, models: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::spec::Architecture;
+
+    fn recipe() -> Recipe {
+        Recipe::find(Architecture::Qwen3, "tiny", 5).unwrap()
+    }
+
+    #[test]
+    fn a_synthetic_model_is_made_once_however_many_want_it() {
+        let cache = tempfile::tempdir().unwrap();
+        let notes = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let mut note = |text: &str| notes.lock().unwrap().push(text.to_owned());
+                    let folder = made(&recipe(), cache.path(), &mut note).unwrap();
+                    assert!(folder.join("config.json").is_file() && folder.join("model.safetensors").is_file());
+                });
+            }
+        });
+        let notes = notes.into_inner().unwrap();
+        assert_eq!(
+            notes.iter().filter(|n| n.starts_with("making the synthetic model qwen3 tiny")).count(),
+            1,
+            "{notes:?}"
+        );
+        let mut silent = |text: &str| panic!("nothing is left to make: {text}");
+        made(&recipe(), cache.path(), &mut silent).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_not_taken_for_a_model() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cached(cache.path(), &recipe());
+        let half = folder.with_file_name(format!("{}x{}", synthetic::partial_prefix(&folder), synthetic::PARTIAL));
+        fs_err::create_dir_all(&half).unwrap();
+        fs_err::write(half.join("config.json"), "{}").unwrap();
+        let mut noted = 0;
+        assert_eq!(made(&recipe(), cache.path(), &mut |_| noted += 1).unwrap(), folder);
+        assert_eq!(noted, 1);
+        assert!(!half.exists());
+    }
+
+    #[test]
+    fn names_in_the_cache_differ_with_every_part_of_the_recipe() {
+        let name = |arch, preset, seed| Recipe::find(arch, preset, seed).unwrap().folder_name();
+        let first = name(Architecture::Qwen3, "tiny", 1);
+        assert!(first.starts_with("qwen3-tiny-s1-"), "{first}");
+        let hash = |name: &str| name.rsplit('-').next().unwrap().to_owned();
+        assert_ne!(hash(&first), hash(&name(Architecture::Qwen3, "tiny", 2)));
+        assert_ne!(hash(&first), hash(&name(Architecture::Llama, "tiny", 1)));
+    }
+
+    #[test]
+    fn paths_are_taken_as_a_shell_takes_them() {
+        let home = env::home_dir().unwrap();
+        assert_eq!(expand(Path::new("~/models/x")).unwrap(), home.join("models/x"));
+        assert_eq!(expand(Path::new("~")).unwrap(), home);
+        assert_eq!(expand(Path::new("a/~/b")).unwrap(), Path::new("a/~/b"));
+    }
+
+    #[test]
+    fn a_path_where_nothing_is_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut silent = |text: &str| panic!("nothing is made for a path: {text}");
+        let there = ModelSpec::Path(folder.path().to_owned());
+        assert_eq!(resolve(&there, &mut silent).unwrap(), folder.path());
+        let gone = ModelSpec::Path(folder.path().join("gone"));
+        let error = resolve(&gone, &mut silent).unwrap_err();
+        assert!(error.message.contains("there is no model at") && error.message.contains("gone"), "{error}");
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs_err::write(&file, "").unwrap();
+        let error = made(&recipe(), &file, &mut |_| {}).unwrap_err().message;
+        assert!(error.contains("INFEROMETER_CACHE") && error.contains("file"), "{error}");
+    }
 }

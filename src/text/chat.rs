@@ -15,6 +15,8 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use super::TextError;
 use crate::spec::Message;
 
+const CONFIG: &str = "tokenizer_config.json";
+
 /// Steps a template may take: far beyond a long conversation's need, and over in a second.
 const FUEL: u64 = 5_000_000;
 
@@ -38,27 +40,13 @@ impl ChatTemplate {
     /// # Errors
     /// When there is no template or it does not parse; the message names the file.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
-        let config_path = folder.join("tokenizer_config.json");
-        let config = match fs_err::read(&config_path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| TextError::File { path: config_path.clone(), problem: format!("not JSON: {e}") })?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Value::Null,
-            Err(e) => return Err(e.into()),
-        };
-        let own_path = folder.join("chat_template.jinja");
-        let (path, source) = match fs_err::read_to_string(&own_path) {
-            Ok(source) => (own_path, source),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let source = configured(&config).ok_or_else(|| TextError::File {
-                    path: folder.to_owned(),
-                    problem: "the model has no chat template (chat_template.jinja, or `chat_template` in \
-                              tokenizer_config.json); give it a prompt instead of messages"
-                        .to_owned(),
-                })?;
-                (config_path, source)
-            }
-            Err(e) => return Err(e.into()),
-        };
+        let config = read_config(folder)?;
+        let (path, source) = find(folder, &config)?.ok_or_else(|| TextError::File {
+            path: folder.to_owned(),
+            problem: "the model has no chat template (chat_template.jinja, or `chat_template` in \
+                      tokenizer_config.json); give it a prompt instead of messages"
+                .to_owned(),
+        })?;
         let template = Self {
             environment: environment(),
             source,
@@ -71,6 +59,14 @@ impl ChatTemplate {
             problem: format!("the chat template does not parse: {}", described(&e)),
         })?;
         Ok(template)
+    }
+
+    /// Whether the model in `folder` has a template, good or bad.
+    ///
+    /// # Errors
+    /// When a file that may hold it cannot be read.
+    pub fn exists(folder: &Path) -> Result<bool, TextError> {
+        Ok(find(folder, &read_config(folder)?)?.is_some())
     }
 
     /// The text of a conversation; with `add_generation_prompt` it ends where the assistant is to speak.
@@ -92,6 +88,30 @@ impl ChatTemplate {
             .template_from_str(&self.source)
             .and_then(|template| template.render(values))
             .map_err(|e| TextError::Render { path: self.path.clone(), problem: described(&e) })
+    }
+}
+
+/// `tokenizer_config.json`, or null where there is none.
+fn read_config(folder: &Path) -> Result<Value, TextError> {
+    let path = folder.join(CONFIG);
+    match fs_err::read(&path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|e| TextError::File { path, problem: format!("not JSON: {e}") })
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The template's text and the file that holds it.
+fn find(folder: &Path, config: &Value) -> Result<Option<(PathBuf, String)>, TextError> {
+    let own = folder.join("chat_template.jinja");
+    match fs_err::read_to_string(&own) {
+        Ok(source) => Ok(Some((own, source))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(configured(config).map(|source| (folder.join(CONFIG), source)))
+        }
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -1,1 +1,339 @@
-//!
+//! Models: same recipe, same bytes; what `model` shows and verifies; the cache under several processes; prompts.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use assert_cmd::Command;
+use inferometer::engine::recorder::Recorder;
+use inferometer::engine::{Load, find};
+use inferometer::spec::{EngineSpec, Message, Prompt, Request, Sampling, Settings};
+use inferometer::text::{ChatTemplate, Tokenizer};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+fn inferometer(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    command.args(arguments);
+    command
+}
+
+/// Runs the command; exit code, stdout, stderr.
+fn ran(mut command: Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn path(folder: &Path) -> &str {
+    folder.to_str().unwrap()
+}
+
+fn make(arch: &str, seed: u64, folder: &Path) {
+    let seed = seed.to_string();
+    let arguments = ["model", "new", "--arch", arch, "--preset", "tiny", "--seed", &seed, path(folder)];
+    inferometer(&arguments).assert().success();
+}
+
+/// A tiny model of each architecture, made once for all tests, not to be changed.
+fn tiny(arch: &str) -> PathBuf {
+    static MADE: OnceLock<TempDir> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        for arch in ["llama", "qwen3"] {
+            make(arch, 1, &folder.path().join(arch));
+        }
+        folder
+    });
+    made.path().join(arch)
+}
+
+/// A copy of the tiny model, to be damaged.
+fn copied(arch: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs_err::read_dir(tiny(arch)).unwrap() {
+        let entry = entry.unwrap();
+        fs_err::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all: Vec<(String, Vec<u8>)> = fs_err::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs_err::read(entry.path()).unwrap()))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn the_same_seed_makes_the_same_bytes_whatever_the_threads_and_another_seed_others() {
+    for arch in ["llama", "qwen3"] {
+        let folder = tempfile::tempdir().unwrap();
+        let again = folder.path().join("again");
+        inferometer(&["model", "new", "--arch", arch, "--preset", "tiny", path(&again)])
+            .env("RAYON_NUM_THREADS", "1")
+            .assert()
+            .success();
+        let first = files(&tiny(arch));
+        assert_eq!(first.len(), 5, "config, generation config, tokenizer, its config, weights");
+        assert!(first == files(&again), "{arch}: bytes differ");
+        let other = folder.path().join("other");
+        make(arch, 2, &other);
+        let weights = |folder: &Path| fs_err::read(folder.join("model.safetensors")).unwrap();
+        assert!(weights(&tiny(arch)) != weights(&other), "{arch}: another seed made the same weights");
+    }
+}
+
+#[test]
+fn weights_are_the_same_on_every_machine() {
+    use sha2::{Digest, Sha256};
+    // If these change on purpose, GENERATOR_VERSION counts up.
+    for (arch, known) in [
+        ("llama", "85092c481d9338c8716c1823340eec961cdf5a9519a2595e5076759f8c83800d"),
+        ("qwen3", "67f4daf20e737853b872f51887a259a0c9bf390b03fc4ed2528f635f1a5d34db"),
+    ] {
+        let bytes = fs_err::read(tiny(arch).join("model.safetensors")).unwrap();
+        let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, known, "{arch}");
+    }
+}
+
+#[test]
+fn a_folder_that_holds_something_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("thesis.txt"), "years of work").unwrap();
+    let (code, _, stderr) = ran(inferometer(&["model", "new", "--preset", "tiny", path(folder.path())]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("is not empty"), "{stderr}");
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[test]
+fn unknown_names_are_answered_with_those_there_are() {
+    let (code, _, stderr) = ran(inferometer(&["model", "new", "--arch", "llama", "--preset", "0.6b", "x"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("presets: tiny, small, 1b, 3b"), "{stderr}");
+    let (code, _, stderr) = ran(inferometer(&["model", "new", "--arch", "gpt", "x"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("there are llama, qwen3"), "{stderr}");
+}
+
+#[test]
+fn list_names_presets_sizes_and_what_is_in_the_cache() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut list = inferometer(&["model", "list"]);
+    list.env("INFEROMETER_CACHE", cache.path());
+    let (code, stdout, _) = ran(list);
+    assert_eq!(code, 0);
+    for word in ["qwen3", "0.6b", "596.0 M", "shape of Llama 3.2 3B", "None made yet"] {
+        assert!(stdout.contains(word), "{word}: {stdout}");
+    }
+}
+
+#[test]
+fn show_tells_shape_and_recipe() {
+    let (code, stdout, _) = ran(inferometer(&["model", "show", "--format", "json", path(&tiny("llama"))]));
+    assert_eq!(code, 0);
+    let facts: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(facts["architecture"], "llama");
+    assert_eq!((&facts["layers"], &facts["vocabulary"], &facts["tied"]), (&4.into(), &2048.into(), &false.into()));
+    assert_eq!((&facts["tensors"], &facts["tokenizer_tokens"]), (&39.into(), &2048.into()));
+    assert_eq!((&facts["synthetic"]["seed"], &facts["chat_template"]), (&1.into(), &true.into()));
+    let (code, stdout, _) = ran(inferometer(&["model", "show", path(&tiny("qwen3"))]));
+    assert_eq!(code, 0);
+    assert!(stdout.contains("fingerprint") && stdout.contains("qwen3"), "{stdout}");
+}
+
+#[test]
+fn verify_accepts_what_was_made_and_finds_one_flipped_bit() {
+    for arch in ["llama", "qwen3"] {
+        let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(&tiny(arch))]));
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("every byte as made"), "{stdout}");
+    }
+    let folder = copied("qwen3");
+    let weights = folder.path().join("model.safetensors");
+    let mut bytes = fs_err::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs_err::write(&weights, bytes).unwrap();
+    let (code, _, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("model.norm.weight differs"), "the last tensor in the file is named: {stderr}");
+
+    let folder = copied("qwen3");
+    let tokenizer = folder.path().join("tokenizer.json");
+    let text = fs_err::read_to_string(&tokenizer).unwrap().replacen("\"Isolated\"", "\"Removed\"", 1);
+    fs_err::write(&tokenizer, text).unwrap();
+    let (code, _, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("tokenizer.json differs"), "{stderr}");
+}
+
+#[test]
+fn verify_names_what_is_missing_or_misshapen() {
+    let faults: [(&str, &str, &str, &str); 4] = [
+        ("model.safetensors", "model.layers.1.mlp.up_proj.weight", "model.layers.7.mlp.up_proj.weight", "up_proj"),
+        (
+            "config.json",
+            "\"intermediate_size\": 384",
+            "\"intermediate_size\": 380",
+            "down_proj.weight has shape [128, 384]",
+        ),
+        ("config.json", "\"preset\": \"tiny\"", "\"preset\": \"huge\"", "no preset `huge`"),
+        ("tokenizer.json", "\"BPE\"", "\"BPX\"", "tokenizer.json: not a tokenizer file"),
+    ];
+    for (file, from, to, said) in faults {
+        let folder = copied("llama");
+        let file = folder.path().join(file);
+        let bytes = fs_err::read(&file).unwrap();
+        let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).expect(from);
+        let changed = [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat();
+        fs_err::write(&file, changed).unwrap();
+        let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
+        assert_eq!((code, stdout.as_str()), (2, ""), "{from}");
+        assert!(stderr.contains(said), "{from}: {stderr}");
+    }
+    let (code, _, stderr) = ran(inferometer(&["model", "verify", "/no/such/model"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("/no/such/model"), "{stderr}");
+}
+
+#[test]
+fn verify_takes_models_that_are_not_synthetic() {
+    let folder = copied("llama");
+    let config = folder.path().join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs_err::read(&config).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("inferometer_synthetic");
+    fs_err::write(&config, json.to_string()).unwrap();
+    let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("39 tensors") && !stdout.contains("every byte"), "{stdout}");
+}
+
+#[test]
+fn garbage_where_a_tokenizer_should_be_is_an_error_not_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    fs_err::write(&text, "hello").unwrap();
+    let deep = "[".repeat(100_000);
+    let unknown_merge = r#"{"model":{"type":"BPE","vocab":{"a":0},"merges":[["a","b"]]}}"#;
+    for garbage in ["", "null", "\u{0}\u{1}", &deep, unknown_merge, r#"{"model": 3}"#] {
+        fs_err::write(folder.path().join("tokenizer.json"), garbage).unwrap();
+        let arguments = ["model", "encode", path(folder.path()), "--text-file", path(&text)];
+        let (code, _, stderr) = ran(inferometer(&arguments));
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("tokenizer.json: not a tokenizer file") && stderr.len() < 1000, "{stderr}");
+    }
+}
+
+#[test]
+fn encode_gives_ids_of_exactly_the_length_asked_for() {
+    let essay = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/prompts/essay.txt");
+    let model = tiny("llama");
+    let ids = |length: &str| -> Vec<u32> {
+        let arguments = ["model", "encode", path(&model), "--text-file", essay, "--length", length];
+        let (code, stdout, stderr) = ran(inferometer(&arguments));
+        assert_eq!(code, 0, "{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let long = ids("20000");
+    assert_eq!(long.len(), 20_000, "longer than the text, so repeated");
+    assert_eq!(ids("512"), long[..512]);
+    assert_eq!(ids("1"), [2044], "the begin-of-text token counts");
+}
+
+#[test]
+fn render_shows_what_the_chat_template_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let messages = folder.path().join("messages.json");
+    fs_err::write(&messages, r#"[{"role": "user", "content": "Which <arm>?"}]"#).unwrap();
+    let model = tiny("llama");
+    let arguments = ["model", "render", path(&model), "--messages-file", path(&messages)];
+    let (code, stdout, stderr) = ran(inferometer(&arguments));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stdout, "<|begin_of_text|><|im_start|>user\nWhich <arm>?<|im_end|>\n<|im_start|>assistant\n");
+    fs_err::write(&messages, r#"{"role": "user"}"#).unwrap();
+    let (code, _, stderr) = ran(inferometer(&arguments));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("messages.json is not a JSON array of messages"), "{stderr}");
+}
+
+#[test]
+fn chat_markers_become_single_tokens() {
+    for (arch, front) in [("llama", vec![2044]), ("qwen3", vec![])] {
+        let folder = tiny(arch);
+        let message = Message { role: "user".to_owned(), content: "hi".to_owned() };
+        let text = ChatTemplate::from_folder(&folder).unwrap().render(&[message], true).unwrap();
+        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        let ids = tokenizer.encode(&text, false).unwrap();
+        let markers: Vec<u32> = ids.into_iter().filter(|id| *id >= 2044).collect();
+        assert_eq!(markers, [front, vec![2046, 2047, 2046]].concat());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_comes_back_from_its_tokens(text in any::<String>(), spaces in "[ \t\r\n\u{a0}a-z]{0,40}") {
+        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::from_folder(&tiny("qwen3")).unwrap());
+        TOKENIZER.with(|tokenizer| {
+            let text = format!("{text}{spaces}");
+            let ids = tokenizer.encode(&text, true).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        });
+    }
+
+    #[test]
+    fn any_text_fills_any_length(text in "[a-c \n]{0,3}\\PC{1,20}[\n ]{0,3}", length in 1u32..200) {
+        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::from_folder(&tiny("qwen3")).unwrap());
+        TOKENIZER.with(|tokenizer| assert_eq!(tokenizer.exact(&text, length).unwrap().len(), length as usize));
+    }
+}
+
+/// Greedy tokens of a tiny model on the real engine, in f32.
+fn greedy(session: &mut dyn inferometer::engine::Session, prompt: &[u32]) -> Vec<u32> {
+    session.reset().unwrap();
+    let request = Request {
+        prompt: Prompt::Tokens(prompt.to_vec()),
+        sampling: Sampling::default(),
+        toggles: Settings::new(),
+        max_tokens: 64,
+        ignore_eos: false,
+        conversation: None,
+        forced_tokens: None,
+    };
+    let mut recorder = Recorder::new(64, false, std::sync::Arc::default());
+    session.generate(&request, &mut recorder).unwrap();
+    recorder.tokens
+}
+
+#[test]
+fn generations_do_not_loop_and_hear_the_first_token_of_the_prompt() {
+    let essay = fs_err::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/prompts/essay.txt")).unwrap();
+    for arch in ["llama", "qwen3"] {
+        let folder = tiny(arch);
+        let ids = Tokenizer::from_folder(&folder).unwrap().exact(&essay, 2000).unwrap();
+        let load = Load {
+            engine: EngineSpec {
+                name: "transformer".to_owned(),
+                label: "transformer".to_owned(),
+                options: Settings::new(),
+            },
+            model: Some(folder),
+            toggles: Settings::from([("dtype".to_owned(), "f32".into())]),
+        };
+        let mut session = find("transformer").unwrap().open(&load).unwrap();
+        for prompt in [&ids[1..17], &ids[1..513], &ids[800..864]] {
+            let tokens = greedy(session.as_mut(), prompt);
+            assert_eq!(tokens.len(), 64, "{arch}: no end token by accident");
+            let distinct = tokens.iter().collect::<HashSet<_>>().len();
+            assert!(distinct >= 32, "{arch}, {} tokens: {distinct} distinct ids: {tokens:?}", prompt.len());
+            let changed = [&[(prompt[0] + 17) % 2000], &prompt[1..]].concat();
+            assert_ne!(tokens, greedy(session.as_mut(), &changed), "{arch}: the first token is not heard");
+        }
+    }
+}

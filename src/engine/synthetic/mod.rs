@@ -21,6 +21,9 @@ use crate::spec::{Architecture, EngineError};
 /// Counted up whenever the same recipe gives other bytes than before.
 pub const GENERATOR_VERSION: u32 = 1;
 
+/// The key in `config.json` that marks a synthetic model and holds its recipe.
+pub const MARKER: &str = "inferometer_synthetic";
+
 /// Weight files hold at most this many bytes of tensors, as published models do.
 const SHARD_BYTES: u64 = 5_000_000_000;
 
@@ -59,13 +62,21 @@ impl Recipe {
     /// # Errors
     /// When a file cannot be written; the message names it.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        write_weights(&weights::tensors(self.preset, self.seed), folder, SHARD_BYTES)?;
+        write_weights(&self.tensors()?, folder, SHARD_BYTES)?;
         for (name, text) in self.small_files()? {
             let path = folder.join(name);
             fs_err::write(&path, text).map_err(io)?;
             sync(&path)?;
         }
         crate::fs::sync_folder(folder).map_err(io)
+    }
+
+    /// Its tensors; their bytes are made when asked for.
+    ///
+    /// # Errors
+    /// When the engine does not take the preset's configuration, which would be a defect.
+    pub fn tensors(&self) -> Result<Vec<Tensor>> {
+        weights::tensors(self.preset, self.seed)
     }
 
     /// Every file but the weights.
@@ -192,12 +203,12 @@ fn io(error: std::io::Error) -> EngineError {
 /// # Errors
 /// When the marker names a recipe that this version does not have.
 pub fn recipe_of(config: &Value) -> Result<Option<Recipe>> {
-    let Some(marker) = config.get("inferometer_synthetic") else {
+    let Some(marker) = config.get(MARKER) else {
         return Ok(None);
     };
     let text = |key: &str| marker.get(key).and_then(Value::as_str).unwrap_or_default();
     let number = |key: &str| marker.get(key).and_then(Value::as_u64);
-    let fault = |what: &str| EngineError::model(format!("config.json, `inferometer_synthetic`: {what}"));
+    let fault = |what: &str| EngineError::model(format!("{MARKER}: {what}"));
     let arch = Architecture::from_name(text("arch"))
         .ok_or_else(|| fault(&format!("unknown architecture {:?}", text("arch"))))?;
     let seed = number("seed").ok_or_else(|| fault("`seed` is missing or no whole number"))?;
@@ -208,4 +219,39 @@ pub fn recipe_of(config: &Value) -> Result<Option<Recipe>> {
         )));
     }
     Recipe::find(arch, text("preset"), seed).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::transformer::config::Config;
+    use crate::engine::transformer::model::{expected, optional};
+    use crate::engine::transformer::weights::WeightFolder;
+
+    #[test]
+    fn shards_hold_the_same_tensors_as_one_file() {
+        let recipe = Recipe::find(Architecture::Llama, "tiny", 3).unwrap();
+        let tensors = recipe.tensors().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        write_weights(&tensors, folder.path(), 1_500_000).unwrap();
+        fs_err::write(folder.path().join("config.json"), recipe.preset.config(3).to_string()).unwrap();
+        let config = Config::from_folder(folder.path()).unwrap();
+        let weights = WeightFolder::open(folder.path(), &expected(&config), &optional(&config)).unwrap();
+        let paths: Vec<_> = weights.paths().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        assert_eq!(paths.len(), 4, "{paths:?}");
+        assert_eq!(paths[1], "model-00002-of-00004.safetensors");
+        for tensor in &tensors {
+            assert_eq!(weights.read(&tensor.name).unwrap().bytes, tensor.bytes(), "{}", tensor.name);
+        }
+    }
+
+    #[test]
+    fn a_marker_is_read_back_and_another_version_refused() {
+        let recipe = Recipe::find(Architecture::Qwen3, "small", u64::MAX).unwrap();
+        let mut config = recipe.preset.config(u64::MAX);
+        assert_eq!(recipe_of(&config).unwrap(), Some(recipe));
+        assert_eq!(recipe_of(&json!({})).unwrap(), None);
+        config[MARKER]["generator_version"] = json!(GENERATOR_VERSION + 1);
+        assert!(recipe_of(&config).unwrap_err().message.contains("generator version"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::engine::Result;
 use crate::spec::Architecture::{self, Llama, Qwen3};
 
 /// How the weights are written to disk.
@@ -203,7 +204,26 @@ pub struct Special {
     pub message_end: u32,
 }
 
+impl Special {
+    /// How many there are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        3 + usize::from(self.begin.is_some())
+    }
+}
+
+/// What a model weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight {
+    pub parameters: u64,
+    /// Bytes of weights on disk.
+    pub disk_bytes: u64,
+    /// Bytes in memory once quantized to Q8_0: blocks of 32 weights with an f16 scale; norms stay f32.
+    pub q8_0_bytes: u64,
+}
+
 impl Preset {
+    /// The ids of its special tokens.
     #[must_use]
     pub fn special(&self) -> Special {
         let last = self.vocabulary - 1;
@@ -215,26 +235,21 @@ impl Preset {
         }
     }
 
-    /// Number of weights.
-    #[must_use]
-    pub fn parameters(&self) -> u64 {
-        super::weights::tensors(self, 0).iter().map(|tensor| tensor.elements() as u64).sum()
-    }
-
-    /// Bytes of weights on disk.
-    #[must_use]
-    pub fn disk_bytes(&self) -> u64 {
-        self.parameters() * self.precision.bytes()
-    }
-
-    /// Bytes of weights in memory once quantized to Q8_0: blocks of 32 weights with an f16 scale. Norms stay f32.
-    #[must_use]
-    pub fn q8_0_bytes(&self) -> u64 {
-        let bytes = |t: &super::weights::Tensor| {
-            let elements = t.elements() as u64;
-            if t.shape.len() == 1 { elements * 4 } else { elements / 32 * 34 }
+    /// What a model of this shape weighs.
+    ///
+    /// # Errors
+    /// When the engine does not take the preset's configuration, which would be a defect.
+    pub fn weight(&self) -> Result<Weight> {
+        let tensors = super::weights::tensors(self, 0)?;
+        let elements = |one_dimensional: bool| {
+            tensors.iter().filter(|t| (t.shape.len() == 1) == one_dimensional).map(|t| t.elements() as u64).sum::<u64>()
         };
-        super::weights::tensors(self, 0).iter().map(bytes).sum()
+        let (vectors, matrices) = (elements(true), elements(false));
+        Ok(Weight {
+            parameters: vectors + matrices,
+            disk_bytes: (vectors + matrices) * self.precision.bytes(),
+            q8_0_bytes: matrices / 32 * 34 + vectors * 4,
+        })
     }
 
     /// `config.json` as Hugging Face and mlx-lm read it, marked as synthetic.
@@ -283,7 +298,7 @@ impl Preset {
                 config["max_window_layers"] = json!(self.layers);
             }
         }
-        config["inferometer_synthetic"] = json!({
+        config[super::MARKER] = json!({
             "arch": self.arch.name(),
             "preset": self.name,
             "seed": seed,

@@ -17,6 +17,7 @@
 //! token at the latest. A score deviation of 2 fell into loops in one trial of ten.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use half::bf16;
 use rand::Rng;
@@ -24,8 +25,12 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, View};
 
 use super::preset::{Precision, Preset};
+use crate::engine::Result;
+use crate::engine::transformer::config::Config;
+use crate::engine::transformer::model::expected;
+use crate::engine::transformer::weights::Expected;
 use crate::rng::seeded;
-use crate::spec::Architecture;
+use crate::spec::{Architecture, EngineError};
 
 /// Root mean square of an embedding row.
 const EMBEDDING: f32 = 0.02;
@@ -50,8 +55,10 @@ const BLOCK: usize = 1 << 16;
 /// How a tensor's values are spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Spread {
-    /// Around zero with this standard deviation; the last `special` rows smaller by [`SPECIAL`].
-    Centred { deviation: f32, special: usize },
+    /// Around zero with this standard deviation.
+    Centred { deviation: f32 },
+    /// The same, but the last `special` rows smaller by [`SPECIAL`].
+    Rows { deviation: f32, special: usize },
     /// Around `mean`, with [`NORM_SPREAD`] relative standard deviation.
     Norm { mean: f32 },
 }
@@ -66,53 +73,40 @@ pub struct Tensor {
     seed: u64,
 }
 
-/// Every tensor of a model, in the order of the layers.
-#[must_use]
-pub fn tensors(preset: &Preset, seed: u64) -> Vec<Tensor> {
-    let [hidden, heads, kv_heads, head_dim, intermediate, vocabulary] =
-        [preset.hidden, preset.heads, preset.kv_heads, preset.head_dim, preset.intermediate, preset.vocabulary]
-            .map(|n| n as usize);
-    let make = |name: String, shape: &[usize], spread| Tensor {
-        name,
-        shape: shape.to_vec(),
-        precision: preset.precision,
-        spread,
-        seed,
-    };
-    let special = if preset.special().begin.is_some() { 4 } else { 3 };
-    let fan = |inputs: usize| 1.0 / (inputs as f32).sqrt();
-    let centred = |deviation: f32| Spread::Centred { deviation, special: 0 };
-    let rows = Spread::Centred { deviation: EMBEDDING, special };
-    let one = Spread::Norm { mean: 1.0 };
+/// Every tensor that the engine expects of a model of this shape.
+///
+/// # Errors
+/// When the engine does not take the preset's configuration, which would be a defect.
+pub fn tensors(preset: &Preset, seed: u64) -> Result<Vec<Tensor>> {
+    let config = Config::from_json(preset.config(seed), Path::new("config.json"))?;
+    expected(&config)
+        .into_iter()
+        .map(|Expected { name, shape }| {
+            let spread = spread(preset, &name)?;
+            Ok(Tensor { name, shape, precision: preset.precision, spread, seed })
+        })
+        .collect()
+}
+
+/// The spread of the tensor of that name.
+fn spread(preset: &Preset, name: &str) -> Result<Spread> {
+    let Preset { hidden, heads, head_dim, intermediate, .. } = *preset;
+    let fan = |inputs: u32| 1.0 / (inputs as f32).sqrt();
     // Queries and keys each carry half of the scores' scale: in their norms where the architecture has these.
     let sharp = SCORE.sqrt();
-    let normed = preset.arch == Architecture::Qwen3;
-    let query_key = centred(fan(hidden) * if normed { 1.0 } else { sharp });
-
-    let mut all = vec![make("model.embed_tokens.weight".to_owned(), &[vocabulary, hidden], rows)];
-    for layer in 0..preset.layers {
-        let mut add = |name: &str, shape: &[usize], spread| {
-            all.push(make(format!("model.layers.{layer}.{name}.weight"), shape, spread));
-        };
-        add("input_layernorm", &[hidden], one);
-        add("self_attn.q_proj", &[heads * head_dim, hidden], query_key);
-        add("self_attn.k_proj", &[kv_heads * head_dim, hidden], query_key);
-        add("self_attn.v_proj", &[kv_heads * head_dim, hidden], centred(fan(hidden)));
-        add("self_attn.o_proj", &[hidden, heads * head_dim], centred(ATTENTION * fan(heads * head_dim)));
-        if normed {
-            add("self_attn.q_norm", &[head_dim], Spread::Norm { mean: sharp });
-            add("self_attn.k_norm", &[head_dim], Spread::Norm { mean: sharp });
-        }
-        add("post_attention_layernorm", &[hidden], one);
-        add("mlp.gate_proj", &[intermediate, hidden], centred(fan(hidden)));
-        add("mlp.up_proj", &[intermediate, hidden], centred(fan(hidden)));
-        add("mlp.down_proj", &[hidden, intermediate], centred(FEED_FORWARD / GATED * fan(intermediate)));
-    }
-    all.push(make("model.norm.weight".to_owned(), &[hidden], Spread::Norm { mean: LOGIT * fan(hidden) / EMBEDDING }));
-    if !preset.tied {
-        all.push(make("lm_head.weight".to_owned(), &[vocabulary, hidden], rows));
-    }
-    all
+    let in_norms = preset.arch == Architecture::Qwen3;
+    let part = name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next()).unwrap_or(name);
+    Ok(match part {
+        "embed_tokens" | "lm_head" => Spread::Rows { deviation: EMBEDDING, special: preset.special().count() },
+        "input_layernorm" | "post_attention_layernorm" => Spread::Norm { mean: 1.0 },
+        "norm" => Spread::Norm { mean: LOGIT * fan(hidden) / EMBEDDING },
+        "q_norm" | "k_norm" => Spread::Norm { mean: sharp },
+        "q_proj" | "k_proj" => Spread::Centred { deviation: fan(hidden) * if in_norms { 1.0 } else { sharp } },
+        "v_proj" | "gate_proj" | "up_proj" => Spread::Centred { deviation: fan(hidden) },
+        "o_proj" => Spread::Centred { deviation: ATTENTION * fan(heads * head_dim) },
+        "down_proj" => Spread::Centred { deviation: FEED_FORWARD / GATED * fan(intermediate) },
+        _ => return Err(EngineError::internal(format!("no scale is known for the synthetic tensor {name}"))),
+    })
 }
 
 impl Tensor {
@@ -125,6 +119,14 @@ impl Tensor {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.elements() as u64 * self.precision.bytes()
+    }
+
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        match self.precision {
+            Precision::F32 => Dtype::F32,
+            Precision::Bf16 => Dtype::BF16,
+        }
     }
 
     /// The values as little-endian bytes.
@@ -158,7 +160,8 @@ impl Tensor {
     fn value(&self, index: usize, draw: f32) -> f32 {
         match self.spread {
             Spread::Norm { mean } => mean * (1.0 + NORM_SPREAD * draw),
-            Spread::Centred { deviation, special } => {
+            Spread::Centred { deviation } => draw * deviation,
+            Spread::Rows { deviation, special } => {
                 let small = index >= self.elements() - special * self.shape[1];
                 draw * if small { deviation * SPECIAL } else { deviation }
             }
@@ -178,10 +181,7 @@ fn normal(bits: u32) -> f32 {
 
 impl View for &Tensor {
     fn dtype(&self) -> Dtype {
-        match self.precision {
-            Precision::F32 => Dtype::F32,
-            Precision::Bf16 => Dtype::BF16,
-        }
+        Tensor::dtype(self)
     }
 
     fn shape(&self) -> &[usize] {
@@ -194,5 +194,71 @@ impl View for &Tensor {
 
     fn data_len(&self) -> usize {
         self.size() as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::synthetic::preset::{PRESETS, find};
+
+    fn values(preset: &Preset, name: &str) -> Vec<f32> {
+        let tensor = tensors(preset, 1).unwrap().into_iter().find(|t| t.name == name).unwrap();
+        assert_eq!(tensor.precision, Precision::F32);
+        tensor.bytes().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    fn deviation(values: &[f32]) -> f32 {
+        (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt()
+    }
+
+    #[test]
+    fn the_sum_of_four_bytes_is_centred_with_unit_variance() {
+        let drawn: Vec<f32> = (0..200_000u32).map(|n| normal(n.wrapping_mul(2_654_435_761))).collect();
+        let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
+        assert!(mean.abs() < 0.01, "{mean}");
+        assert!((deviation(&drawn) - 1.0).abs() < 0.01, "{}", deviation(&drawn));
+        assert_eq!(normal(0x7f80_807f), 0.0);
+    }
+
+    #[test]
+    fn every_preset_has_its_published_size() {
+        let millions = |preset: &Preset| (preset.weight().unwrap().parameters as f64 / 1e6).round() as u64;
+        let sizes: Vec<(&str, u64)> = PRESETS.iter().map(|p| (p.name, millions(p))).collect();
+        // Published: Llama 3.2 1.24 and 3.21 B; Qwen3 0.6, 1.7 and 4.0 B (tied embeddings counted once).
+        assert_eq!(
+            sizes,
+            [
+                ("tiny", 1),
+                ("small", 67),
+                ("1b", 1236),
+                ("3b", 3213),
+                ("tiny", 1),
+                ("small", 67),
+                ("0.6b", 596),
+                ("1.7b", 1721),
+                ("4b", 4022)
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_of_special_tokens_are_small() {
+        let preset = find(Architecture::Qwen3, "tiny").unwrap();
+        let rows = values(preset, "model.embed_tokens.weight");
+        let (ordinary, special) = rows.split_at(rows.len() - 3 * preset.hidden as usize);
+        assert!((deviation(ordinary) - EMBEDDING).abs() < 0.001);
+        assert!(deviation(special) < EMBEDDING / 8.0);
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_the_number_of_threads_and_blocks_differ() {
+        let preset = find(Architecture::Llama, "tiny").unwrap();
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let name = "lm_head.weight";
+        let alone = one.install(|| values(preset, name));
+        assert_eq!(alone, values(preset, name));
+        assert_ne!(alone[..1000], alone[BLOCK..BLOCK + 1000]);
+        assert_ne!(alone, values(preset, "model.embed_tokens.weight"));
     }
 }

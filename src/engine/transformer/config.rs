@@ -101,6 +101,16 @@ impl Config {
         Self::checked(raw, eos, &path)
     }
 
+    /// The shape that `config`, the content of a `config.json`, describes. Messages name `path`.
+    ///
+    /// # Errors
+    /// When the model is not one this engine computes.
+    pub fn from_json(config: Json, path: &Path) -> Result<Self> {
+        let raw = serde_json::from_value(config)
+            .map_err(|e| EngineError::model(format!("{}: not the JSON that was expected: {e}", path.display())))?;
+        Self::checked(raw, Vec::new(), path)
+    }
+
     fn checked(raw: Raw, generation_eos: Vec<u32>, path: &Path) -> Result<Self> {
         let field = Field { path };
         let architecture = field.architecture(&raw)?;

@@ -47,7 +47,10 @@ pub fn identity(
 /// (u64, little-endian), and its bytes at [`PLACES`] places of [`SAMPLE`] bytes from its beginning (with the header) to
 /// its end, each place's offset (u64, little-endian) before it. Places are sampled so that a model of many gigabytes is
 /// identified in milliseconds: two files that differ only between them share a fingerprint.
-fn fingerprint(folder: &Path, weights: &WeightFolder) -> Result<String> {
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn fingerprint(folder: &Path, weights: &WeightFolder) -> Result<String> {
     // fs_err names the path itself.
     let io = |e: std::io::Error| EngineError::model(e.to_string());
     let mut hash = Sha256::new();

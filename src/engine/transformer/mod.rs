@@ -3,7 +3,7 @@
 pub mod backend;
 pub mod candle;
 pub mod config;
-mod identity;
+pub mod identity;
 pub mod model;
 pub mod rope;
 pub mod sampler;
