@@ -77,14 +77,13 @@ impl Session for MinimalSession {
 
         let decode = sink.begin(Phase::Decode);
         let mut finish_reason = FinishReason::Length;
-        let mut position = prompt.len() as u64;
-        for _ in 0..request.max_tokens {
+        for step in 0..request.max_tokens {
             if sink.cancelled() {
                 finish_reason = FinishReason::Cancelled;
                 break;
             }
+            let position = prompt.len() as u64 + u64::from(step);
             last = ((31 * u64::from(last) + 7 * position + 1) % u64::from(VOCABULARY)) as u32;
-            position += 1;
             sink.token(last); // now, when the token can be read; this stamps it
         }
         sink.end(decode);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::printer::Printer;
-use crate::engine;
+use crate::engine::{self, Engine};
 use crate::run::conformance::{Check, Outcome, Target, check, names};
 use crate::spec::{EngineSpec, Offer, OptionSpec, Settings, Value};
 
@@ -74,10 +74,10 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     if let Some(Action::Check(args)) = &args.action {
         return run_checks(args, printer);
     }
-    let offers = engine::offers();
+    let engines: Vec<Listed> = engine::registry().iter().map(|e| Listed::of(*e)).collect();
     match args.format {
-        Layout::Table => printer.data(table(&offers)),
-        Layout::Json => printer.line(serde_json::to_string_pretty(&json(&offers))?),
+        Layout::Table => printer.data(table(&engines)),
+        Layout::Json => printer.line(serde_json::to_string_pretty(&json(&engines))?),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -127,21 +127,32 @@ fn check_line(check: &Check) -> String {
     format!("{word}  {}{reason}\n", check.name)
 }
 
+/// An engine as the list shows it.
+struct Listed {
+    offer: Offer,
+    /// Why it cannot run here.
+    missing: Option<String>,
+}
+
+impl Listed {
+    fn of(engine: &dyn Engine) -> Self {
+        Self { offer: engine.offer(), missing: engine.available().err() }
+    }
+}
+
 fn toggles(offer: &Offer) -> String {
     match &offer.toggles {
+        Some(toggles) if toggles.is_empty() => "none".to_owned(),
         Some(toggles) => toggles.join(", "),
         None => "as its receipt says when it runs".to_owned(),
     }
 }
 
-fn hosted(offer: &Offer) -> &'static str {
-    if offer.built_in { "built in" } else { "a program of yours" }
-}
-
-fn table(offers: &[Offer]) -> String {
+fn table(engines: &[Listed]) -> String {
     let mut text = String::new();
-    for offer in offers {
-        text += &format!("{} ({}): {}\n", offer.name, hosted(offer), offer.meaning);
+    for Listed { offer, missing } in engines {
+        let hosted = if offer.built_in { "built in" } else { "a program of yours" };
+        text += &format!("{} ({hosted}): {}\n", offer.name, offer.meaning);
         for option in &offer.options {
             let needed = if offer.required.contains(&option.name) { ", required" } else { "" };
             let kind =
@@ -149,11 +160,12 @@ fn table(offers: &[Offer]) -> String {
             text += &format!("  option {}: {} ({kind}{needed})\n", option.name, option.meaning);
         }
         text += &format!("  toggles: {}\n", toggles(offer));
+        text += &format!("  runs here: {}\n", missing.as_ref().map_or("yes".to_owned(), |why| format!("no, {why}")));
     }
     text
 }
 
-fn json(offers: &[Offer]) -> serde_json::Value {
+fn json(engines: &[Listed]) -> serde_json::Value {
     let option = |offer: &Offer, option: &OptionSpec| {
         serde_json::json!({
             "name": option.name,
@@ -163,14 +175,16 @@ fn json(offers: &[Offer]) -> serde_json::Value {
             "meaning": option.meaning,
         })
     };
-    let engine = |offer: &Offer| {
+    let engine = |Listed { offer, missing }: &Listed| {
         serde_json::json!({
             "name": offer.name,
             "meaning": offer.meaning,
             "built_in": offer.built_in,
             "options": offer.options.iter().map(|o| option(offer, o)).collect::<Vec<_>>(),
             "toggles": offer.toggles,
+            "runs_here": missing.is_none(),
+            "missing": missing,
         })
     };
-    offers.iter().map(engine).collect()
+    engines.iter().map(engine).collect()
 }

@@ -27,6 +27,14 @@ pub trait Engine: Sync {
     /// Options and toggles, for scenario checks and `inferometer engines`.
     fn offer(&self) -> Offer;
 
+    /// Whether it can run on this machine.
+    ///
+    /// # Errors
+    /// Why it cannot: a device or a library that is not there.
+    fn available(&self) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
     /// Which program hosts it.
     ///
     /// # Errors

@@ -417,6 +417,33 @@ fn the_schema_refuses_what_the_types_refuse() {
     }
 }
 
+#[test]
+fn the_engines_are_listed_with_what_they_take() {
+    let list = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+        let output = command.arg("engines").args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = list(&[]);
+    assert!(table.contains("\nexec (a program of yours): "), "{table}");
+    assert!(table.contains("\n  option command: ") && table.contains("a list of texts, required"), "{table}");
+    assert!(table.contains("\n  runs here: yes\n"), "{table}");
+    let json: Value = serde_json::from_str(&list(&["--format", "json"])).unwrap();
+    let engine = |name: &str| json.as_array().unwrap().iter().find(|e| e["name"] == name).unwrap();
+    assert_eq!((&engine("exec")["toggles"], &engine("exec")["runs_here"]), (&Value::Null, &Value::Bool(true)));
+    assert!(engine("transformer")["toggles"].as_array().unwrap().contains(&"prefill_chunk_size".into()));
+}
+
+#[test]
+fn a_check_that_does_not_exist_is_a_usage_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    let output = command.args(["engines", "check", "--only", "juggling", "--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("no check is called \"juggling\"; there are: greets, "), "{said}");
+}
+
 fn check_command(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
     let output = command.current_dir(repository("")).args(["engines", "check"]).args(arguments).output().unwrap();

@@ -58,7 +58,9 @@ impl Talk {
         during: &str,
         progress: &mut dyn FnMut(u32),
     ) -> Result<Answer, HostError> {
-        let sent = self.outgoing.send(body)?;
+        let sent = self.outgoing.send(body).inspect_err(|_| {
+            self.process.kill();
+        })?;
         self.await_answer(sent, during, progress)
     }
 
