@@ -16,6 +16,8 @@ use crate::units::duration_ns;
 const WIDTH: usize = 80;
 /// Rows of the order that are shown.
 const ORDER_SHOWN: usize = 3;
+/// Cells of each that are shown.
+const CELLS_SHOWN: usize = 24;
 
 /// Everything there is to say about a plan. Its JSON is the verb's.
 #[derive(Debug, Serialize)]
@@ -143,13 +145,12 @@ impl View<'_> {
         let outline = self.outline;
         let Workload::Prompt(workload) = &self.scenario.workload;
         let each = match run.isolation {
-            Isolation::Run if outline.hosts == 1 => "for the whole run",
+            Isolation::Run if outline.hosts == 1 => " for the whole run",
             Isolation::Run => ", one for each engine and its load-time settings",
             Isolation::Cell => ", one for each cell",
             Isolation::Iteration => ", one for each iteration",
         };
-        let (number, many) = (outline.hosts, if outline.hosts == 1 { " " } else { "es" });
-        let hosts = format!("{number} engine process{many}{each}");
+        let hosts = format!("{} engine process{}{each}", outline.hosts, if outline.hosts == 1 { "" } else { "es" });
         let mut requests = format!(
             "{} measured ({} of {}), {} before them",
             outline.requests,
@@ -182,7 +183,10 @@ impl View<'_> {
 
     /// The first rows of the order, by cell number.
     fn order(&self) -> String {
-        let ids = |row: &Vec<u32>| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let ids = |row: &Vec<u32>| {
+            let shown: Vec<String> = row.iter().take(CELLS_SHOWN).map(ToString::to_string).collect();
+            shown.join(" ") + if row.len() > CELLS_SHOWN { " ..." } else { "" }
+        };
         let rows = &self.plan.order;
         if self.plan.cells.len() < 2 {
             return "one cell, again and again".to_owned();
