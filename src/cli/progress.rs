@@ -14,12 +14,14 @@ use crate::units::{duration_ns, significant};
 pub struct Display {
     printer: Printer,
     bar: Option<ProgressBar>,
+    /// The last iteration's result and the time left, shown while the next one is measured.
+    last: String,
 }
 
 impl Display {
     #[must_use]
     pub fn new(printer: Printer) -> Self {
-        Self { printer, bar: None }
+        Self { printer, bar: None, last: String::new() }
     }
 
     fn begin(&mut self, run: &str, done: u64, total: u64) {
@@ -67,13 +69,15 @@ impl Observer for Display {
                 }
             }
             Event::Measuring { cell, iteration } => {
-                self.show(format!("{cell}: measuring iteration {iteration} (silent until it is over)"));
+                self.show(format!("{cell}: measuring iteration {iteration}{}", self.last));
             }
             Event::Measured { cell, row, done, left, .. } => {
+                let result = result(row);
+                self.last = format!("; the last: {result}{}", time_left(left));
                 if let Some(bar) = &self.bar {
+                    bar.set_message(format!("{cell}: {result}{}", time_left(left)));
                     bar.set_position(done);
                 }
-                self.show(format!("{cell}: {}{}", result(row), time_left(left)));
             }
             Event::Round { name, done, total, left } => {
                 if self.bar.is_none() {

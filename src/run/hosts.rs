@@ -10,7 +10,7 @@ use super::schedule::Step;
 use crate::engine;
 use crate::record::HostInfo;
 use crate::spec::protocol::Open;
-use crate::spec::{Cell, EngineError, Isolation, Receipt, Scenario, Settings};
+use crate::spec::{Cell, EngineError, EngineSpec, Isolation, ModelSpec, Receipt, Scenario, Settings};
 use crate::telemetry::machine::file_sha256;
 
 /// What a host was started for. Steps with the same key share a host.
@@ -135,6 +135,7 @@ impl Pool {
         let executable_sha256 = self.executable(&command);
         let number = self.next_number;
         self.next_number += 1;
+        let model = model.display().to_string();
         let launch = Launch {
             command: command.clone(),
             env: Vec::new(),
@@ -144,11 +145,7 @@ impl Pool {
         let mut host = Host::start(&launch)?;
         let pid = host.pid();
         let armed = interrupt.at_second(move |_| kill(pid));
-        let ready = host.open(Open {
-            engine: spec.clone(),
-            model: Some(model.display().to_string()),
-            toggles: key.load.clone(),
-        })?;
+        let ready = host.open(Open { engine: spec.clone(), model: Some(model.clone()), toggles: key.load.clone() })?;
         drop(armed);
         let clock = host.clock().clone();
         let info = HostInfo {
@@ -163,7 +160,7 @@ impl Pool {
             clock_offset_ns: clock.offset_ns,
             clock_round_trip_ns: clock.round_trip_ns,
             clock: clock.clock,
-            verified: Vec::new(),
+            verified: verified(scenario, spec, &model, engine.offer().built_in, &ready.receipt),
         };
         let resident = Resident {
             host,
@@ -181,6 +178,22 @@ impl Pool {
         let program = find_program(command.first()?)?;
         self.executables.entry(program).or_insert_with_key(|path| file_sha256(path)).clone()
     }
+}
+
+/// Receipt fields that the harness knows of itself and that say the same: what it asked to load, and the identity of a
+/// host that is this very program. The rest is as the engine reported it.
+fn verified(scenario: &Scenario, spec: &EngineSpec, model: &str, built_in: bool, receipt: &Receipt) -> Vec<String> {
+    let synthetic = matches!(scenario.model, ModelSpec::Synthetic { .. });
+    [
+        ("engine", built_in && receipt.engine == spec.name),
+        ("version", built_in && receipt.version == env!("CARGO_PKG_VERSION")),
+        ("model.path", receipt.model.path == model),
+        ("model.synthetic", synthetic && receipt.model.synthetic),
+    ]
+    .into_iter()
+    .filter(|(_, holds)| *holds)
+    .map(|(field, _)| field.to_owned())
+    .collect()
 }
 
 /// Ends a host and all it started, from any thread; its owner then sees that it died.

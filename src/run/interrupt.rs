@@ -3,6 +3,11 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// So many signals end the process whatever it is doing.
+const ENOUGH: u32 = 4;
+/// Exit code of a program that SIGINT ended, as shells have it.
+const EXIT_INTERRUPTED: i32 = 130;
+
 /// What the second and every later signal does to the work in flight; hears which one it is.
 type Stop = Box<dyn FnMut(u32) + Send>;
 
@@ -32,13 +37,19 @@ impl Interrupt {
         Self(Arc::new(Inner { state, signalled, said: Box::new(said) }))
     }
 
-    /// From now on SIGINT, SIGTERM and SIGHUP count instead of ending the process.
+    /// From now on SIGINT, SIGTERM and SIGHUP count instead of ending the process. Who sends [`ENOUGH`] of them means it:
+    /// the process ends there and then, which the record survives as it survives a kill.
     ///
     /// # Errors
     /// When the process has a handler already, or the system refuses one.
     pub fn arm(&self) -> Result<(), ctrlc::Error> {
         let own = self.clone();
-        ctrlc::set_handler(move || own.signal())
+        ctrlc::set_handler(move || {
+            own.signal();
+            if own.state().signals >= ENOUGH {
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+        })
     }
 
     /// One more request to stop. From the second on it does what [`Interrupt::at_second`] said.

@@ -155,7 +155,7 @@ impl<'a> Session<'a> {
         self.pace.note(step.cell, began.elapsed());
         let ((done, total), left) = (self.count(steps), self.left(steps));
         self.observer.event(Event::Measured { cell: name(cell), row: &row, done, total, left });
-        if self.done.given_up(step.cell) && schedule_has_more(steps, step) {
+        if self.done.given_up(step.cell) && has_more(steps, step) {
             self.warn(format!(
                 "cell `{}` is given up after {GIVE_UP_AFTER} failures in a row, the last: {}",
                 name(cell),
@@ -283,6 +283,7 @@ impl<'a> Session<'a> {
     /// Starts a host; the outer error ends the run, the inner one says which host could not be opened and why.
     fn open(&mut self, key: &Key) -> Result<Result<Resident, (u32, HostError)>, RunError> {
         self.observer.event(Event::Opening { engine: &self.engine(key.engine).label });
+        self.log.sampler.watch(None);
         let number = self.pool.next_number();
         let work = &self.work;
         let (resident, info) = match self.pool.open(key, work.scenario, work.model, &work.options.interrupt) {
@@ -420,6 +421,6 @@ fn name(cell: &Cell) -> &str {
 }
 
 /// Whether later steps belong to the same cell.
-fn schedule_has_more(steps: &[Step], step: Step) -> bool {
+fn has_more(steps: &[Step], step: Step) -> bool {
     steps.iter().skip_while(|other| **other != step).skip(1).any(|other| other.cell == step.cell)
 }
