@@ -1,4 +1,4 @@
-//! Writes the report of a simulated run: `cargo run --example simulated_report -- REPORTS [clean|eventful|empty|one]`.
+//! Writes the report of a simulated run: `cargo run --example simulated_report -- REPORTS [clean|eventful|empty|one|many]`.
 //!
 //! For looking at reports, and for `scripts/check-report`, without an engine.
 
@@ -12,11 +12,12 @@ use simulated_run::{Simulation, eventful};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let reports = PathBuf::from(args.next().ok_or("usage: simulated_report REPORTS [clean|eventful|empty|one]")?);
+    let reports = PathBuf::from(args.next().ok_or("usage: simulated_report REPORTS [clean|eventful|empty|one|many]")?);
     let kind = args.next().unwrap_or_else(|| "eventful".to_owned());
     let mut record = match kind.as_str() {
         "eventful" => eventful(),
         "one" => Simulation { lengths: vec![512], caps: vec![0], iterations: 1, ..Simulation::default() }.record(),
+        "many" => Simulation { caps: vec![0, 64, 128, 256, 512, 768, 1024, 2048], ..Simulation::default() }.record(),
         _ => Simulation::default().record(),
     };
     if kind == "empty" {

@@ -120,7 +120,10 @@ fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group 
         group.notes.push("Not drawn: no valid iteration has a decode rate.".to_owned());
         return group;
     }
-    let reach = panels.iter().map(iterations::Panel::reach).fold(0.0, f64::max);
+    let reach = panels
+        .iter()
+        .map(iterations::Panel::reach)
+        .fold((0.0, 0.0), |all: (f64, f64), one| (all.0.min(one.0), all.1.max(one.1)));
     group.notes.push(
         "Decode rate of each iteration as its distance from the cell's median; all cells share one scale. The shaded \
          band is the median's interval; a cross is an iteration that failed or is invalid."

@@ -25,6 +25,25 @@ fn a_clean_run_is_valid_and_deterministic() {
     assert_eq!(summary.run.interval_scope, "within process");
 }
 
+#[test]
+fn rates_that_are_not_known_well_are_said() {
+    let mut record = Simulation::default().record();
+    record.manifest.machine.load_at_start = Some(12.4);
+    assert_eq!(Summary::of(&record).validity.standing, Standing::Valid, "a busy machine alone harms no figure");
+    for row in record.requests.iter_mut().filter(|row| row.cell == 1) {
+        row.decode_tps = Some(50.0 + f64::from(row.iteration) * 5.0);
+    }
+    let validity = Summary::of(&record).validity;
+    assert_eq!(validity.standing, Standing::ValidWithWarnings);
+    assert_eq!(
+        validity.remarks,
+        [
+            "Iterations differ widely in 1 cell: the widest interval is that of cap=0 len=2048, decode [60.0, 95.0] tok/s; \
+          the machine was busy when the run began (load average 12.4 on 4 cores)."
+        ]
+    );
+}
+
 /// Decode rates 1 to 10 tok/s: median 5.5, 2nd to 9th order statistics, all by hand.
 #[test]
 fn figures_equal_those_computed_by_hand() {

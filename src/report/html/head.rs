@@ -1,5 +1,7 @@
 //! What was measured, and is it valid: the first thing a reader sees.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use crate::record::{Machine, Record};
@@ -30,7 +32,7 @@ pub fn head(record: &Record, summary: &Summary) -> Markup {
                 @for engine in &run.engines {
                     div { dt { "Engine" } dd { (engine_words(engine)) } }
                 }
-                div { dt { "Model" } dd { (model_words(summary)) } }
+                div { dt { "Model" } dd { (model_words(record, summary)) } }
                 div { dt { "Work" } dd { (workload_words(record, summary)) } }
                 div { dt { "Machine" } dd { (machine_words(&run.machine)) } }
                 div { dt { "When" } dd { (when(&run.started_utc)) } }
@@ -105,7 +107,7 @@ fn engine_words(engine: &EngineSummary) -> String {
     text::label(&line)
 }
 
-fn model_words(summary: &Summary) -> String {
+fn model_words(record: &Record, summary: &Summary) -> String {
     let Some(model) = summary.run.engines.iter().find_map(|e| e.model.as_ref()) else {
         return "not loaded".to_owned();
     };
@@ -113,8 +115,13 @@ fn model_words(summary: &Summary) -> String {
     if let Some(parameters) = model.parameters {
         line.push_str(&format!(", {} parameters", short_count(parameters)));
     }
-    for more in [&model.architecture, &model.weight_format].into_iter().flatten() {
-        line.push_str(&format!(", {more}"));
+    if let Some(architecture) = &model.architecture {
+        line.push_str(&format!(", {architecture}"));
+    }
+    let hosts = record.manifest.hosts.iter();
+    let formats: BTreeSet<&String> = hosts.filter_map(|host| host.receipt.model.weight_format.as_ref()).collect();
+    if !formats.is_empty() {
+        line.push_str(&format!(", {}", text::list(&formats.into_iter().collect::<Vec<_>>(), 4)));
     }
     text::label(&line)
 }

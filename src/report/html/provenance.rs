@@ -122,6 +122,7 @@ fn one_host(record: &Record, host: &HostInfo) -> Markup {
         details {
             summary {
                 "Host " (host.host) ": " (text::label(engine)) " " (text::label(&host.receipt.version))
+                @for (name, value) in &host.load { ", " (text::label(&format!("{name}={value}"))) }
             }
             (facts(&rows))
             (scrolling("Receipt", html! {

@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::metric::{DECODE_TPS, PREFILL_TPS};
 use super::{Agreement, CellSummary, Determinism};
 use crate::record::{FinishState, Record, RequestRow, Status};
 use crate::report::text::{self, plural};
 use crate::spec::TokenTiming;
+use crate::stats::robust::Interval;
+use crate::units::significant;
+
+/// An interval wider than this share of its median is worth a remark.
+const WIDE: f64 = 0.2;
 
 /// The run in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +106,7 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     for cell in cells {
         remarks.extend(cell_remarks(cell));
     }
+    remarks.extend(wide_spread(record, cells));
     remarks.extend(mixed_timing(record));
     remarks.extend(record.manifest.warnings.iter().cloned());
     let standing = if cells.is_empty() || cells.iter().any(|cell| cell.counts.ok == 0) {
@@ -171,6 +178,39 @@ fn cell_remarks(cell: &CellSummary) -> Vec<String> {
         remarks.push(format!("{name}: {} should have been {wanted}, the engine used {used}.", row.name));
     }
     remarks
+}
+
+/// Says so when rates are not known well, and whether the machine had other work when the run began.
+fn wide_spread(record: &Record, cells: &[CellSummary]) -> Option<String> {
+    let rates = [("decode", DECODE_TPS), ("prefill", PREFILL_TPS)];
+    let mut wide: Vec<(f64, &CellSummary, &str, Interval)> = Vec::new();
+    for cell in cells {
+        let widest = rates
+            .iter()
+            .filter_map(|(word, key)| {
+                let figures = cell.metric(key)?;
+                let interval = figures.interval?;
+                Some(((interval.hi - interval.lo) / figures.median, cell, *word, interval))
+            })
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        wide.extend(widest.filter(|(width, ..)| *width > WIDE));
+    }
+    let (_, cell, word, interval) = wide.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let mut remark = format!(
+        "Iterations differ widely in {}: the widest interval is that of {}, {word} [{}, {}] tok/s",
+        plural(wide.len(), "cell"),
+        text::label(cell.name()),
+        significant(interval.lo),
+        significant(interval.hi)
+    );
+    let machine = &record.manifest.machine;
+    if let (Some(load), Some(cores)) = (machine.load_at_start, machine.logical_cores)
+        && load > f64::from(cores)
+    {
+        remark
+            .push_str(&format!("; the machine was busy when the run began (load average {load:.1} on {cores} cores)"));
+    }
+    Some(remark + ".")
 }
 
 fn mixed_timing(record: &Record) -> Option<String> {

@@ -23,11 +23,11 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// Largest distance from the median, in percent.
+    /// Lowest and highest distance from the median, in percent.
     #[must_use]
-    pub fn reach(&self) -> f64 {
-        let furthest = (self.summary.max - self.summary.median).max(self.summary.median - self.summary.min);
-        percent(self.summary.median + furthest, self.summary.median)
+    pub fn reach(&self) -> (f64, f64) {
+        let median = self.summary.median;
+        (percent(self.summary.min, median), percent(self.summary.max, median))
     }
 }
 
@@ -37,9 +37,8 @@ fn percent(value: f64, median: f64) -> f64 {
 
 /// Draws one panel; `reach` in percent is common to all panels so that their spread can be compared.
 #[must_use]
-pub fn draw(panel: &Panel, reach: f64) -> Chart {
-    let reach = reach.max(0.5);
-    let y = Axis::linear(-reach, reach, 4).relabel(|v| match v {
+pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
+    let y = Axis::linear(reach.0.min(-0.5), reach.1.max(0.5), 4).relabel(|v| match v {
         v if v.abs() < 1e-9 => "median".to_owned(),
         v => {
             let decimals = usize::from(v.fract().abs() > 1e-9);
