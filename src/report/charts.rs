@@ -1,12 +1,12 @@
 //! Which charts a run has, and the numbers in them. A chart without data is not drawn; a sentence says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::summary::metric::{self, DECODE_TPS, PREFILL_TPS};
 use super::summary::{CellSummary, Summary, TokenIndex};
 use super::svg::latency::Gap;
 use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
-use super::svg::{Chart, iterations, latency, rate, timeline};
+use super::svg::{self, Chart, iterations, latency, rate, timeline};
 use super::text;
 use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow};
 use crate::spec::{Phase, TokenTiming};
@@ -85,6 +85,10 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
             }
             _ => group.charts.push(rate::draw(name, title, "tok/s", &series)),
         }
+    }
+    let most = summary.cells.iter().map(|cell| &cell.series).collect::<BTreeSet<_>>().len();
+    if !group.charts.is_empty() && most > svg::COLOURS {
+        group.notes.push(format!("{most} series; colours repeat after {}, in the order of the legend.", svg::COLOURS));
     }
     if !group.charts.is_empty() {
         group.notes.insert(

@@ -153,7 +153,10 @@ fn includes(summary: &Summary) -> String {
         .map(|engine| {
             let what = match engine.includes.as_slice() {
                 [] => "the model alone".to_owned(),
-                parts => format!("the model and {}", text::list(parts, 6)),
+                parts => {
+                    let all: Vec<&str> = std::iter::once("the model").chain(parts.iter().map(String::as_str)).collect();
+                    text::list(&all, 8)
+                }
             };
             let timing = match engine.token_timing {
                 Some(TokenTiming::Exact) => "every token has its own time stamp",

@@ -33,14 +33,15 @@ impl Axis {
         axis
     }
 
-    /// Ticks at the values themselves; logarithmic where they span more than four times.
-    pub fn through(values: &[u32]) -> Self {
+    /// Ticks at the values themselves, with `margin` of their span free on both sides; logarithmic where they span more
+    /// than four times.
+    pub fn through(values: &[u32], margin: f64) -> Self {
         let (least, most) = (values.iter().min().copied().unwrap_or(1), values.iter().max().copied().unwrap_or(1));
         let (least, most) = (f64::from(least.max(1)), f64::from(most.max(1)));
         let log2 = most > 4.0 * least;
         let ticks = values.iter().map(|v| (f64::from(*v), v.to_string())).collect();
         let mut axis = Self { lo: least, hi: most, log2, ticks };
-        let margin = if most > least { 0.07 } else { 1.0 };
+        let margin = if most > least { margin } else { 1.0 };
         if log2 {
             let room = (most / least).log2() * margin;
             (axis.lo, axis.hi) = (least / room.exp2(), most * room.exp2());
@@ -151,12 +152,12 @@ mod tests {
 
     #[test]
     fn lengths_are_ticks_and_wide_spans_are_logarithmic() {
-        let axis = Axis::through(&[512, 2048, 8192]);
+        let axis = Axis::through(&[512, 2048, 8192], 0.07);
         assert!(axis.is_logarithmic());
         assert_eq!(labels(&axis), ["512", "2048", "8192"]);
         assert!((axis.share(2048.0) - 0.5).abs() < 1e-9);
         assert!(axis.share(512.0) > 0.03 && axis.share(8192.0) < 0.97);
-        assert!(!Axis::through(&[512, 1024]).is_logarithmic());
-        assert!((Axis::through(&[7]).share(7.0) - 0.5).abs() < 1e-9);
+        assert!(!Axis::through(&[512, 1024], 0.07).is_logarithmic());
+        assert!((Axis::through(&[7], 0.07).share(7.0) - 0.5).abs() < 1e-9);
     }
 }

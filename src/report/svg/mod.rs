@@ -11,6 +11,9 @@ pub mod timeline;
 
 pub use pen::escape;
 
+/// How many series have a colour of their own.
+pub const COLOURS: usize = pen::PALETTE.len();
+
 /// A chart ready to be shown or written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chart {

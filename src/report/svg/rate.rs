@@ -37,7 +37,8 @@ pub fn draw(name: &str, title: &str, unit: &str, series: &[Series]) -> Chart {
         top: 62.0 + legend.height(),
         right: SIZE.0 - 18.0,
         bottom: SIZE.1 - 50.0 + legend.height(),
-        x: Axis::through(&lengths),
+        // Room for the series that stand beside each other at the first and the last length.
+        x: Axis::through(&lengths, (0.05 + 0.02 * series.len() as f64).min(0.25)),
         y: Axis::exact(0.0, highest * 1.08, 6),
     };
     let scale = if frame.x.is_logarithmic() { ", log scale" } else { "" };
@@ -60,7 +61,8 @@ pub fn draw(name: &str, title: &str, unit: &str, series: &[Series]) -> Chart {
 fn slot(frame: &Frame, lengths: &[u32], series: usize) -> f64 {
     let places: Vec<f64> = lengths.iter().map(|tokens| frame.x_at(f64::from(*tokens))).collect();
     let closest = places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
-    (closest * 0.8 / series as f64).min(26.0)
+    let room = places.first().map_or(closest, |first| (first - frame.left) * 2.0);
+    ((closest * 0.8).min(room * 0.95) / series as f64).min(26.0)
 }
 
 fn draw_series(pen: &mut Pen, frame: &Frame, series: &Series, index: usize, slot: f64, shift: f64) {
