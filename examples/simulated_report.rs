@@ -1,4 +1,4 @@
-//! Writes the report of a simulated run: `cargo run --example simulated_report -- REPORTS [clean|eventful|empty|one|many]`.
+//! Writes the report of a simulated run: `cargo run --example simulated_report -- REPORTS [clean|eventful|empty|one|many|hostile]`.
 //!
 //! For looking at reports, and for `scripts/check-report`, without an engine.
 
@@ -8,11 +8,12 @@ mod simulated_run;
 
 use std::path::PathBuf;
 
-use simulated_run::{Simulation, eventful};
+use simulated_run::{HOSTILE, Simulation, eventful, poison};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let reports = PathBuf::from(args.next().ok_or("usage: simulated_report REPORTS [clean|eventful|empty|one|many]")?);
+    let reports =
+        PathBuf::from(args.next().ok_or("usage: simulated_report REPORTS [clean|eventful|empty|one|many|hostile]")?);
     let kind = args.next().unwrap_or_else(|| "eventful".to_owned());
     let mut record = match kind.as_str() {
         "eventful" => eventful(),
@@ -25,6 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         record.tokens.clear();
         record.spans.clear();
         record.telemetry.clear();
+    }
+    if kind == "hostile" {
+        poison(&mut record, HOSTILE);
     }
     record.manifest.run = kind;
     let page = inferometer::report::write(&record, &reports)?;

@@ -7,7 +7,7 @@ use inferometer::record::{Record, Status};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::{export, html, markdown, table};
-use simulated_run::{Simulation, eventful, save, spoil};
+use simulated_run::{HOSTILE, Simulation, eventful, poison, save, spoil};
 
 #[test]
 fn a_clean_run_is_valid_and_deterministic() {
@@ -260,42 +260,6 @@ fn empty_and_one_iteration_runs_have_a_page_that_says_why() {
     assert!(charts.rates.charts.is_empty());
     assert!(shown.contains("only one prompt length was measured (512 tokens)"));
     assert_eq!(dots(&shown), 1);
-}
-
-const HOSTILE: &str = "<script>alert(1)</script><img src=x onerror=alert(1)>]]>\"'`|\u{202e}\u{0}\u{1b}[31m &amp; <!--";
-
-/// Puts `text` wherever a record carries words that somebody else chose.
-fn poison(record: &mut Record, text: &str) {
-    let manifest = &mut record.manifest;
-    manifest.scenario.name = text.to_owned();
-    manifest.scenario.description = Some(text.to_owned());
-    manifest.scenario.engines[0].label = text.to_owned();
-    manifest.scenario.overrides = vec![text.to_owned()];
-    let inferometer::spec::Workload::Prompt(work) = &mut manifest.scenario.workload;
-    work.text = text.to_owned();
-    work.text_file = Some(text.to_owned());
-    manifest.warnings = vec![text.to_owned()];
-    manifest.origin_utc = text.to_owned();
-    manifest.machine.cpu = Some(text.to_owned());
-    manifest.texts.values_mut().for_each(|words| *words = text.to_owned());
-    for cell in &mut manifest.plan.cells {
-        cell.label = format!("{text} {}", cell.id);
-        cell.toggles.insert("kv_cache".to_owned(), format!("{text}{}", cell.id % 2).into());
-    }
-    for gauge in &mut manifest.gauges {
-        gauge.name = text.to_owned();
-        gauge.unit = text.to_owned();
-        gauge.source = text.to_owned();
-    }
-    manifest.hosts[0].command = vec![text.to_owned()];
-    manifest.hosts[0].receipt.version = text.to_owned();
-    manifest.hosts[0].receipt.model.name = text.to_owned();
-    manifest.hosts[0].receipt.details.insert(text.to_owned(), text.to_owned());
-    for row in &mut record.requests {
-        row.effective.insert(text.to_owned(), text.into());
-        row.token_hash = row.token_hash.as_ref().map(|_| text.to_owned());
-    }
-    spoil(record, 0, 1, Status::Failed, text);
 }
 
 #[test]

@@ -460,3 +460,41 @@ pub fn save(record: &Record, results: &std::path::Path) -> std::path::PathBuf {
     }
     store.dir().to_owned()
 }
+
+/// Text that tries to be markup in HTML, XML, Markdown and on a terminal.
+pub const HOSTILE: &str =
+    "<script>alert(1)</script><img src=x onerror=alert(1)>]]>\"'`|\u{202e}\u{0}\u{1b}[31m &amp; <!--";
+
+/// Puts `text` wherever a record carries words that somebody else chose.
+pub fn poison(record: &mut Record, text: &str) {
+    let manifest = &mut record.manifest;
+    manifest.scenario.name = text.to_owned();
+    manifest.scenario.description = Some(text.to_owned());
+    manifest.scenario.engines[0].label = text.to_owned();
+    manifest.scenario.overrides = vec![text.to_owned()];
+    let Workload::Prompt(work) = &mut manifest.scenario.workload;
+    work.text = text.to_owned();
+    work.text_file = Some(text.to_owned());
+    manifest.warnings = vec![text.to_owned()];
+    manifest.origin_utc = text.to_owned();
+    manifest.machine.cpu = Some(text.to_owned());
+    manifest.texts.values_mut().for_each(|words| *words = text.to_owned());
+    for cell in &mut manifest.plan.cells {
+        cell.label = format!("{text} {}", cell.id);
+        cell.toggles.insert("kv_cache".to_owned(), format!("{text}{}", cell.id % 2).into());
+    }
+    for gauge in &mut manifest.gauges {
+        gauge.name = text.to_owned();
+        gauge.unit = text.to_owned();
+        gauge.source = text.to_owned();
+    }
+    manifest.hosts[0].command = vec![text.to_owned()];
+    manifest.hosts[0].receipt.version = text.to_owned();
+    manifest.hosts[0].receipt.model.name = text.to_owned();
+    manifest.hosts[0].receipt.details.insert(text.to_owned(), text.to_owned());
+    for row in &mut record.requests {
+        row.effective.insert(text.to_owned(), text.into());
+        row.token_hash = row.token_hash.as_ref().map(|_| text.to_owned());
+    }
+    spoil(record, 0, 1, Status::Failed, text);
+}

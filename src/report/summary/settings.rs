@@ -43,7 +43,7 @@ pub struct SettingRow {
 /// Settings that only bound another effective value and are reported through it.
 const BOUNDS_OF_WINDOW: [&str; 2] = [REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP];
 
-/// All settings of the cell: requested ones first as effective ones by name.
+/// All settings of the cell, requested and effective, by name.
 #[must_use]
 pub fn rows(cell: &Cell, valid: &[&RequestRow], allowed: &[String]) -> Vec<SettingRow> {
     let requested = requested(cell);
