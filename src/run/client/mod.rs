@@ -126,6 +126,11 @@ impl Host {
         self.talk.process.pid()
     }
 
+    /// Changes the longest wait for any single answer from now on.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.talk.timeout = timeout;
+    }
+
     /// Name and version of the host's program, as it greeted.
     #[must_use]
     pub fn program(&self) -> &str {

@@ -1,0 +1,142 @@
+//! `inferometer engines`, the conformance check, and the guide for authors of adapters.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::repository;
+
+#[test]
+fn the_engines_are_listed_with_what_they_take() {
+    let list = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+        let output = command.arg("engines").args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = list(&[]);
+    assert!(table.contains("\nexec (a program of yours): "), "{table}");
+    assert!(table.contains("\n  option command: ") && table.contains("a list of texts, required"), "{table}");
+    assert!(table.contains("\n  runs here: yes\n"), "{table}");
+    let json: Value = serde_json::from_str(&list(&["--format", "json"])).unwrap();
+    let engine = |name: &str| json.as_array().unwrap().iter().find(|e| e["name"] == name).unwrap();
+    assert_eq!((&engine("exec")["toggles"], &engine("exec")["runs_here"]), (&Value::Null, &Value::Bool(true)));
+    assert!(engine("transformer")["toggles"].as_array().unwrap().contains(&"prefill_chunk_size".into()));
+}
+
+#[test]
+fn a_check_that_does_not_exist_is_a_usage_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    let output = command.args(["engines", "check", "--only", "juggling", "--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("no check is called \"juggling\"; there are: greets, "), "{said}");
+}
+
+fn check_command(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    let output = command.current_dir(repository("")).args(["engines", "check"]).args(arguments).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_example_adapter_conforms() {
+    let (code, printed) = check_command(&["--", "python3", "examples/minimal_adapter.py"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.ends_with("20 passed, 0 failed, 4 skipped\n"), "{printed}");
+}
+
+#[test]
+fn the_built_in_host_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("tiny");
+    let mut new = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    assert!(new.args(["-q", "model", "new", "--preset", "tiny"]).arg(&model).output().unwrap().status.success());
+    let model = model.to_str().unwrap();
+    let host = env!("CARGO_BIN_EXE_inferometer");
+    let (code, printed) = check_command(&["--engine", "transformer", "--model", model, "--", host, "host"]);
+    assert_eq!(code, Some(0), "{printed}");
+    for check in ["cancel during work", "ends with its input during work", "forced tokens", "deterministic", "memory"] {
+        assert!(printed.contains(&format!("pass  {check}\n")), "{check}:\n{printed}");
+    }
+}
+
+/// Follows docs/adding-an-engine.md: the example under another name, the scenario on the page, the command on the page.
+#[test]
+fn the_guide_s_adapter_is_measured_by_the_guide_s_scenario() {
+    let page = fs_err::read_to_string(repository("docs/adding-an-engine.md")).unwrap();
+    let scenario = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("my_engine.toml"), scenario).unwrap();
+    fs_err::copy(repository("examples/minimal_adapter.py"), folder.path().join("my_adapter.py")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_inferometer"))
+        .args(["run", "my_engine.toml", "--format", "json"])
+        .current_dir(folder.path())
+        .env("INFEROMETER_CACHE", folder.path().join("cache"))
+        .env("INFEROMETER_LOCK", folder.path().join("lock"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let run = fs_err::read_dir(folder.path().join("results")).unwrap().next().unwrap().unwrap().path();
+    let rows = fs_err::read_to_string(run.join("requests.csv")).unwrap();
+    // Two lengths, one warm-up and three iterations each.
+    assert_eq!(rows.lines().count(), 1 + 2 * 4, "{said}\n{rows}");
+    assert!(rows.lines().skip(1).all(|row| row.contains(",mine,") && row.contains(",ok,")), "{rows}");
+}
+
+/// Every check must be able to fail: the example adapter, spoilt in one place, fails the check that is about it.
+#[test]
+fn a_spoilt_adapter_fails_the_check_that_is_about_it() {
+    let original = fs_err::read_to_string(repository("examples/minimal_adapter.py")).unwrap();
+    let spoilt = [
+        ("refuses another major version", r#"if message["protocol"]["major"] != PROTOCOL["major"]:"#, "if False:"),
+        ("ping", r#""clock": "python time.monotonic_ns""#, r#""clock": str(time.monotonic_ns())"#),
+        ("needs a model before work", "and engine is None", "and False"),
+        (
+            "ignores unknown fields",
+            r#"kind, engine = message.get("type"),"#,
+            r#"kind, engine = len(message) < 3 and message.get("type"),"#,
+        ),
+        (
+            "refuses unknown messages and goes on",
+            r#"return error("protocol", f"unknown"#,
+            r#"return {} or error("internal", f"unknown"#,
+        ),
+        ("opens", r#""version": "1.0.0""#, r#""version": """#),
+        ("generates what was asked", "range(max_tokens)", "range(max_tokens + 1)"),
+        ("generates one token", "range(max_tokens)", "range(max(2, max_tokens))"),
+        ("stamps fit the harness's clock", "append(time.monotonic_ns())", "append(accepted_ns - 1)"),
+        ("refuses bad requests and goes on", "max_tokens < 1", "max_tokens < 0"),
+        (
+            "no progress unless asked for",
+            "    return {\n        \"type\": \"result\"",
+            "    print(json.dumps({\"id\": message[\"id\"], \"type\": \"progress\", \"generated_tokens\": 0}))\n    return {\n        \"type\": \"result\"",
+        ),
+        ("deterministic", "last = (31 * last", "last = (time.monotonic_ns() // 1000"),
+        (
+            "reset",
+            "\"reused_tokens\": 0,\n        \"prefill_tokens\": len(prompt)",
+            "\"reused_tokens\": 1,\n        \"prefill_tokens\": len(prompt) - 1",
+        ),
+        ("forced tokens", "last = forced[step]", "pass"),
+        ("memory", r#""reset": True"#, r#""reset": True, "memory": True"#),
+        ("clear_cache", r#""reset": True"#, r#""reset": True, "clear_cache": True"#),
+        ("cancel during work", r#""reset": True"#, r#""reset": True, "cancel": True"#),
+        ("cancel while idle", r#"if kind in ("cancel", "close")"#, r#"if kind in ("close",)"#),
+        ("closes without a model", "close\":\n            return\n", "close\":\n            sys.exit(4)\n"),
+        ("closes with a model open", "close\":\n            return\n", "close\":\n            sys.exit(4)\n"),
+        ("ends with its input", "\n\n\nif __name__", "\n    time.sleep(1000)\n\n\nif __name__"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = folder.path().join("spoilt.py");
+    for (check, from, to) in spoilt {
+        assert_eq!(original.matches(from).count(), 1, "{check}: {from} stands once in the example");
+        fs_err::write(&adapter, original.replace(from, to)).unwrap();
+        let (code, printed) =
+            check_command(&["--timeout-s", "5", "--only", check, "--", "python3", adapter.to_str().unwrap()]);
+        assert_eq!(code, Some(1), "{check}:\n{printed}");
+        assert!(printed.contains(&format!("FAIL  {check}: ")), "{check}:\n{printed}");
+    }
+}
