@@ -11,8 +11,11 @@ use crate::spec::{ErrorKind, FinishReason, Prompt};
 
 pub(super) type Run = fn(&mut Bench) -> Verdict;
 
+/// The check without which no other makes sense.
+pub(super) const GREETS: &str = "greets";
+
 pub(super) const ALL: &[(&str, Run)] = &[
-    ("greets", |bench| Ok(bench.greeted().map(drop)?)),
+    (GREETS, |bench| Ok(bench.greeted().map(drop)?)),
     ("refuses another major version", refuses_another_major),
     ("ping", ping),
     ("needs a model before work", needs_a_model),

@@ -81,8 +81,10 @@ pub fn names() -> Vec<&'static str> {
 /// Runs the checks whose names are `wanted`, each told to `seen` when it is over.
 pub fn check(target: &Target, wanted: impl Fn(&str) -> bool, seen: &mut dyn FnMut(&Check)) -> Vec<Check> {
     let mut bench = Bench { target, opened: None, hopeless: None };
+    let mut mute = false;
     let run = |(name, check): &(&'static str, checks::Run)| {
-        let (outcome, reason) = match check(&mut bench) {
+        let verdict = if mute { Err(Fault::Skip("it does not greet".to_owned())) } else { check(&mut bench) };
+        let (outcome, reason) = match verdict {
             Ok(()) => (Outcome::Passed, String::new()),
             Err(Fault::Fail(reason)) => (Outcome::Failed, reason),
             Err(Fault::Skip(reason)) => (Outcome::Skipped, reason),
@@ -90,6 +92,7 @@ pub fn check(target: &Target, wanted: impl Fn(&str) -> bool, seen: &mut dyn FnMu
         if outcome == Outcome::Failed {
             // The next check starts from a fresh host.
             bench.opened = None;
+            mute |= *name == checks::GREETS;
         }
         let check = Check { name, outcome, reason };
         seen(&check);

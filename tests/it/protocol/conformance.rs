@@ -48,6 +48,14 @@ fn the_example_adapter_conforms() {
 }
 
 #[test]
+fn a_program_that_does_not_greet_is_told_once() {
+    let (code, printed) = check_command(&["--", "/no/such/program"]);
+    assert_eq!(code, Some(1));
+    assert!(printed.starts_with("FAIL  greets: cannot start the engine host `/no/such/program`: "), "{printed}");
+    assert!(printed.ends_with("\n0 passed, 1 failed, 23 skipped\n"), "{printed}");
+}
+
+#[test]
 fn the_built_in_host_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("tiny");
