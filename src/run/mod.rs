@@ -3,6 +3,7 @@
 pub mod attempt;
 pub mod client;
 pub mod conformance;
+pub mod disturbance;
 pub mod driver;
 pub mod error;
 pub mod host;

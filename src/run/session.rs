@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Ask, Attempt, attempt};
 use super::client::HostError;
+use super::disturbance::Disturbances;
 use super::driver::Options;
 use super::error::RunError;
 use super::hosts::{self, Key, OpenError, Pool, Resident};
@@ -47,6 +48,7 @@ pub struct Session<'a> {
     done: Done,
     outputs: Outputs,
     pace: Pace,
+    disturbances: Disturbances,
     next_request: u64,
     /// Whether any host was ever up in this sitting.
     opened: bool,
@@ -72,6 +74,8 @@ enum Ready {
 
 impl<'a> Session<'a> {
     pub fn new(work: Work<'a>, log: Log, past: Past, observer: &'a mut dyn Observer) -> Result<Self, RunError> {
+        let manifest = log.store.manifest();
+        let disturbances = Disturbances::new(&manifest.gauges, manifest.machine.logical_cores);
         let logs = log.store.dir().join("logs");
         fs_err::create_dir_all(&logs)?;
         Ok(Self {
@@ -80,6 +84,7 @@ impl<'a> Session<'a> {
             outputs: past.outputs,
             next_request: past.next_request,
             pace: Pace::default(),
+            disturbances,
             opened: false,
             said: BTreeSet::new(),
             work,
@@ -91,8 +96,13 @@ impl<'a> Session<'a> {
     /// Takes the steps. Gives the store back, whether any iteration is in the record, and whether all of them are, or
     /// why the run could not go on. What was committed stays.
     pub fn drive(mut self) -> (Store, bool, Result<bool, RunError>) {
-        let result = self.take_steps();
+        let mut result = self.take_steps();
         self.pool.close_all();
+        if let (Ok(_), Some(warning)) = (&result, self.disturbances.warning())
+            && let Err(error) = self.warn(warning)
+        {
+            result = Err(error);
+        }
         (self.log.store, !self.done.is_empty(), result)
     }
 
@@ -361,12 +371,12 @@ impl<'a> Session<'a> {
     /// Puts an attempt on the disk, with what the gauges saw since the last one.
     fn commit(&mut self, attempt: Attempt) -> Result<RequestRow, RunError> {
         let row = attempt.row.clone();
-        self.log.store.commit(&Iteration {
-            requests: vec![attempt.row],
-            tokens: attempt.tokens,
-            spans: attempt.spans,
-            telemetry: self.log.sampler.drain(),
-        })?;
+        let telemetry = self.log.sampler.drain();
+        if !row.warmup {
+            self.disturbances.note(&row, &telemetry);
+        }
+        let (tokens, spans) = (attempt.tokens, attempt.spans);
+        self.log.store.commit(&Iteration { requests: vec![attempt.row], tokens, spans, telemetry })?;
         Ok(row)
     }
 
