@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use inferometer::engine::recorder::{Recorder, Shared};
 use inferometer::engine::synthetic::{Recipe, create};
 use inferometer::engine::{Load, Session, find};
-use inferometer::spec::{Architecture, Completion, EngineSpec, Prompt, Request, Sampling, Settings, Value};
+use inferometer::spec::{Architecture, Completion, EngineSpec, Message, Prompt, Request, Sampling, Settings, Value};
+use inferometer::text::{ChatTemplate, Tokenizer};
 
 /// The smallest preset of every architecture, made once for all tests of this file.
 fn models() -> &'static [(Architecture, tempfile::TempDir)] {
@@ -65,6 +66,14 @@ fn synthetic_models_generate_varied_text_that_depends_on_the_prompt() {
             assert_eq!(tokens, fresh(&mut *session, &text).0, "{arch} {dtype}");
             assert_eq!(completion.cache_tokens, Some(completion.prompt_tokens + 63));
             assert!(!session.decode(&tokens).unwrap().is_empty());
+            let said = Message { role: "user".to_owned(), content: TEXT.to_owned() };
+            assert!(receipt.capabilities.messages);
+            let (answer, chat) = fresh(&mut *session, &request(Prompt::Messages(vec![said.clone()]), 4));
+            let rendered = ChatTemplate::from_folder(&dir.path().join("model")).unwrap().render(&[said], true).unwrap();
+            let tokenizer = Tokenizer::from_folder(&dir.path().join("model")).unwrap();
+            let ids = tokenizer.encode(&rendered, false).unwrap();
+            assert_eq!(chat.prompt_tokens as usize, ids.len());
+            assert_eq!(answer, fresh(&mut *session, &request(Prompt::Tokens(ids), 4)).0);
             let ids = |first: u32| {
                 let ids = (0..completion.prompt_tokens).map(|at| if at == 0 { first } else { 100 + at }).collect();
                 request(Prompt::Tokens(ids), 64)

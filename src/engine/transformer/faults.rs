@@ -7,7 +7,7 @@ use super::backend::{Backend, Held, LayerCache};
 use super::candle::{CandleBackend, Format, threads};
 use super::config::Config;
 use super::model::{Model, expected, optional};
-use super::session::TransformerSession;
+use super::session::{Text, TransformerSession};
 use super::testing::{config, folder, prompt, request, run, with_toggle};
 use super::weights::{HostTensor, WeightFolder};
 use crate::engine::Result;
@@ -126,7 +126,8 @@ fn tokens(arch: &str, fault: Fault) -> Vec<u32> {
     let weights = WeightFolder::open(dir.path(), &expected(&config), &optional(&config)).unwrap();
     let backend = Broken { inner: CandleBackend::new(Format::F32, threads::set(Some(1)).unwrap()), fault };
     let model = Model::load(backend, config, &weights).unwrap();
-    let mut session = TransformerSession::new(model, None, crate::engine::transformer::receipt());
+    let text = Text { tokenizer: None, template: Err(String::new()) };
+    let mut session = TransformerSession::new(model, text, crate::engine::transformer::receipt());
     // Two chunks, so that a chunk also meets what is in the cache.
     let request = with_toggle(request(prompt(24), 32), "prefill_chunk_size", 16i64);
     run(&mut session, &request).unwrap().0

@@ -26,7 +26,7 @@ use candle::threads::{self, Threads};
 use candle::{CandleBackend, Format};
 use config::Config;
 use model::Model;
-use session::{REQUEST_TOGGLES, TransformerSession};
+use session::{REQUEST_TOGGLES, Text, TransformerSession};
 use weights::WeightFolder;
 
 use super::{Engine, Load, Result, Session};
@@ -34,7 +34,7 @@ use crate::spec::toggle::{DTYPE, KV_CACHE, THREADS, find};
 use crate::spec::{
     Capabilities, EngineError, EngineSpec, Kind, Offer, OptionSpec, Receipt, Settings, TokenTiming, Value,
 };
-use crate::text::Tokenizer;
+use crate::text::{ChatTemplate, Tokenizer};
 
 const NAME: &str = "transformer";
 const BACKEND: &str = "backend";
@@ -132,11 +132,7 @@ fn open_on_candle(folder: &Path, settings: LoadSettings) -> Result<TransformerSe
     let config = Config::from_folder(folder)?;
     let needed = model::expected(&config);
     let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
-    let tokenizer = if folder.join("tokenizer.json").is_file() {
-        Some(Tokenizer::from_folder(folder).map_err(|e| EngineError::model(e.to_string()))?)
-    } else {
-        None
-    };
+    let text = text(folder)?;
     let threads = threads::set(settings.threads)?;
     let format = settings.format.name();
     let model = Model::load(CandleBackend::new(settings.format, threads), config, &weights)?;
@@ -148,13 +144,22 @@ fn open_on_candle(folder: &Path, settings: LoadSettings) -> Result<TransformerSe
             (DTYPE.to_owned(), format.into()),
             (KV_CACHE.to_owned(), "full".into()),
         ]),
-        capabilities: capabilities(tokenizer.is_some()),
+        capabilities: capabilities(&text),
         ..receipt()
     };
-    let mut session = TransformerSession::new(model, tokenizer, receipt);
+    let mut session = TransformerSession::new(model, text, receipt);
     // candle lays matrices out for the processor when they are first used: that belongs to loading.
     session.warm_up()?;
     Ok(session)
+}
+
+fn text(folder: &Path) -> Result<Text> {
+    let tokenizer = if folder.join("tokenizer.json").is_file() {
+        Some(Tokenizer::from_folder(folder).map_err(|e| EngineError::model(e.to_string()))?)
+    } else {
+        None
+    };
+    Ok(Text { tokenizer, template: ChatTemplate::from_folder(folder).map_err(|e| e.to_string()) })
 }
 
 /// What is the same for every model.
@@ -176,11 +181,11 @@ fn receipt() -> Receipt {
     }
 }
 
-fn capabilities(tokenizer: bool) -> Capabilities {
+fn capabilities(text: &Text) -> Capabilities {
     Capabilities {
         tokens: true,
-        text: tokenizer,
-        messages: false,
+        text: text.tokenizer.is_some(),
+        messages: text.tokenizer.is_some() && text.template.is_ok(),
         forced_tokens: true,
         cancel: true,
         reset: true,

@@ -14,7 +14,7 @@ use crate::spec::toggle::{
 use crate::spec::{
     Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, Value,
 };
-use crate::text::Tokenizer;
+use crate::text::{ChatTemplate, Tokenizer};
 
 /// Toggles that a request may carry.
 pub const REQUEST_TOGGLES: [&str; 5] =
@@ -23,12 +23,42 @@ pub const REQUEST_TOGGLES: [&str; 5] =
 /// The session of one model on one backend.
 pub struct TransformerSession<B: Backend> {
     model: Model<B>,
-    tokenizer: Option<Tokenizer>,
+    text: Text,
     receipt: Receipt,
     /// The default cache and one for each named conversation; absent while a generation uses it.
     caches: HashMap<Option<String>, KvCache<B>>,
     /// Logits of the last position, on the host.
     logits: Vec<f32>,
+}
+
+/// How a model turns text into tokens.
+#[derive(Debug)]
+pub struct Text {
+    pub tokenizer: Option<Tokenizer>,
+    /// The chat template, or why there is none. A bad one is no reason not to measure the model.
+    pub template: std::result::Result<ChatTemplate, String>,
+}
+
+impl Text {
+    fn tokenizer(&self) -> Result<&Tokenizer> {
+        let missing = "this model has no tokenizer.json; send the prompt as token ids";
+        self.tokenizer.as_ref().ok_or_else(|| EngineError::unsupported(missing))
+    }
+
+    fn ids(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        let bad = |e: crate::text::TextError| EngineError::bad_request(e.to_string());
+        match prompt {
+            Prompt::Tokens(ids) => Ok(ids.clone()),
+            Prompt::Text(text) => self.tokenizer()?.encode(text, true).map_err(bad),
+            Prompt::Messages(messages) => {
+                let tokenizer = self.tokenizer()?;
+                let template = self.template.as_ref().map_err(EngineError::unsupported)?;
+                let text = template.render(messages, true).map_err(bad)?;
+                // The template has written the special tokens itself.
+                tokenizer.encode(&text, false).map_err(bad)
+            }
+        }
+    }
 }
 
 /// What a request asks for, checked.
@@ -55,8 +85,8 @@ struct Progress {
 
 impl<B: Backend> TransformerSession<B> {
     /// Puts the parts together. The receipt's description of the model is the caller's part.
-    pub fn new(model: Model<B>, tokenizer: Option<Tokenizer>, receipt: Receipt) -> Self {
-        Self { model, tokenizer, receipt, caches: HashMap::new(), logits: Vec::new() }
+    pub fn new(model: Model<B>, text: Text, receipt: Receipt) -> Self {
+        Self { model, text, receipt, caches: HashMap::new(), logits: Vec::new() }
     }
 
     /// Runs one token through the model and forgets it, so that what the backend prepares on first use is done.
@@ -70,24 +100,13 @@ impl<B: Backend> TransformerSession<B> {
     }
 
     fn ids(&self, prompt: &Prompt, sink: &mut dyn TokenSink) -> Result<Vec<u32>> {
-        let tokenizer = || {
-            self.tokenizer.as_ref().ok_or_else(|| {
-                EngineError::unsupported("this model has no tokenizer.json; send the prompt as token ids")
-            })
-        };
-        match prompt {
-            Prompt::Tokens(ids) => Ok(ids.clone()),
-            Prompt::Text(text) => {
-                let tokenizer = tokenizer()?;
-                let span = sink.begin(Phase::Tokenize);
-                let ids = tokenizer.encode(text, true);
-                sink.end(span);
-                ids.map_err(|e| EngineError::bad_request(e.to_string()))
-            }
-            Prompt::Messages(_) => {
-                Err(EngineError::unsupported("chat messages are not offered; send text or token ids"))
-            }
+        if matches!(prompt, Prompt::Tokens(_)) {
+            return self.text.ids(prompt);
         }
+        let span = sink.begin(Phase::Tokenize);
+        let ids = self.text.ids(prompt);
+        sink.end(span);
+        ids
     }
 
     fn wanted(&self, request: &Request, sink: &mut dyn TokenSink) -> Result<Wanted> {
@@ -315,7 +334,7 @@ impl<B: Backend> Session for TransformerSession<B> {
     }
 
     fn decode(&self, tokens: &[u32]) -> Option<String> {
-        self.tokenizer.as_ref()?.decode(tokens).ok()
+        self.text.tokenizer.as_ref()?.decode(tokens).ok()
     }
 }
 
