@@ -122,7 +122,7 @@ pub trait TokenSink {
 }
 
 /// Names a span that has begun.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SpanKey(pub(crate) usize);
 
 /// The example of docs/adding-an-engine.md, compiled so that it stays true.

@@ -4,6 +4,8 @@ pub mod backend;
 pub mod candle;
 pub mod config;
 pub mod identity;
+#[cfg(feature = "mlx")]
+pub mod mlx;
 pub mod model;
 pub mod rope;
 pub mod sampler;
