@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use inferometer::engine::synthetic;
+use inferometer::engine::synthetic::{self, Recipe};
 use inferometer::engine::transformer::backend::Backend;
 use inferometer::engine::transformer::candle::{CandleBackend, Format};
 use inferometer::engine::transformer::config::Config;
@@ -45,7 +45,8 @@ fn mlx_and_candle_give_the_same_logits() {
     for architecture in [Architecture::Llama, Architecture::Qwen3] {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model");
-        synthetic::create(architecture, "tiny", 3, &model).unwrap();
+        let recipe = Recipe::find(architecture, "tiny", 3).unwrap();
+        synthetic::create(&recipe, &model).unwrap();
         let candle = logits(CandleBackend::new(Format::F32), &model);
         let mlx = logits(MlxBackend::default(), &model);
         for (step, (a, b)) in candle.iter().zip(&mlx).enumerate() {
