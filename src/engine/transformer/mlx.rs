@@ -5,7 +5,7 @@
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask, rms_norm, rope, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::{IndexOp, take_axis};
-use mlx_rs::ops::{concatenate_axis, sigmoid};
+use mlx_rs::ops::{concatenate, sigmoid};
 use mlx_rs::{Array, error::Exception};
 
 use super::backend::{Backend, Held, LayerCache};
@@ -71,7 +71,7 @@ impl Backend for MlxBackend {
 
     fn linear(&mut self, parts: Vec<HostTensor>) -> Result<Array> {
         let arrays = parts.iter().map(|part| self.array(part)).collect::<Result<Vec<_>>>()?;
-        concatenate_axis(&arrays, 0).map_err(failed)
+        concatenate(&arrays, 0).map_err(failed)
     }
 
     fn embedding(&mut self, table: HostTensor) -> Result<Array> {
@@ -130,8 +130,8 @@ impl Backend for MlxBackend {
         cache.held = Some(match cache.held.take() {
             None => (keys, values),
             Some((old_keys, old_values)) => (
-                concatenate_axis(&[old_keys, keys], 2).map_err(failed)?,
-                concatenate_axis(&[old_values, values], 2).map_err(failed)?,
+                concatenate(&[old_keys, keys], 2).map_err(failed)?,
+                concatenate(&[old_values, values], 2).map_err(failed)?,
             ),
         });
         Ok(())
@@ -152,7 +152,7 @@ impl Backend for MlxBackend {
     }
 
     fn gate(&self, x: &Array) -> Result<Array> {
-        let halves = x.split(2, -1).map_err(failed)?;
+        let halves = x.split_equal(2, -1).map_err(failed)?;
         let [gate, up] = halves.as_slice() else {
             return Err(EngineError::internal("mlx: a split in two gave another number of parts"));
         };
@@ -165,6 +165,10 @@ impl Backend for MlxBackend {
 
     fn last(&self, x: &Array) -> Result<Array> {
         Ok(x.index((-1.., ..)))
+    }
+
+    fn finish(&self, x: &Array) -> Result<()> {
+        x.eval().map_err(failed)
     }
 
     fn read(&self, x: &Array, into: &mut Vec<f32>) -> Result<()> {
