@@ -4,7 +4,7 @@ use std::path::Path;
 
 use inferometer::engine::synthetic::{self, Recipe};
 use inferometer::engine::transformer::backend::Backend;
-use inferometer::engine::transformer::candle::{CandleBackend, Format};
+use inferometer::engine::transformer::candle::{CandleBackend, Format, threads};
 use inferometer::engine::transformer::config::Config;
 use inferometer::engine::transformer::mlx::MlxBackend;
 use inferometer::engine::transformer::model::{self, Model};
@@ -47,7 +47,7 @@ fn mlx_and_candle_give_the_same_logits() {
         let model = folder.path().join("model");
         let recipe = Recipe::find(architecture, "tiny", 3).unwrap();
         synthetic::create(&recipe, &model).unwrap();
-        let candle = logits(CandleBackend::new(Format::F32), &model);
+        let candle = logits(CandleBackend::new(Format::F32, threads::set(None).unwrap()), &model);
         let mlx = logits(MlxBackend::default(), &model);
         for (step, (a, b)) in candle.iter().zip(&mlx).enumerate() {
             assert_eq!(a.len(), b.len());
