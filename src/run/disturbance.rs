@@ -58,8 +58,8 @@ impl Disturbances {
     pub fn warning(&self) -> Option<String> {
         (self.disturbed > 0).then(|| {
             format!(
-                "other programs used more than {TOLERATED_CORES} cores during {} of {} iterations (at most {} on average): \
-                 their figures may be too slow; `inferometer doctor` names who is busy",
+                "other programs used more than {TOLERATED_CORES} cores during {} of {} iterations (up to {}): figures may \
+                 be too slow; see `inferometer doctor`",
                 self.disturbed,
                 self.judged,
                 significant(self.most)

@@ -178,7 +178,13 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
 
 /// Whether a process with that id runs (one that has ended but is not reaped does not).
 pub fn runs(pid: u32) -> bool {
-    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
-    let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+    let state = if cfg!(target_os = "linux") {
+        // "12 (name) S ...": the name may hold anything, the state follows its last parenthesis.
+        let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().unwrap_or_default().trim().to_owned()
+    } else {
+        let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+        String::from_utf8_lossy(&state.stdout).trim().to_owned()
+    };
     !state.is_empty() && !state.starts_with('Z')
 }
