@@ -33,7 +33,7 @@ enum Verb {
     Verify(Folder),
     /// Print the token ids of a text as a JSON array
     Encode(Encode),
-    /// Print the text that a model's chat template makes of messages
+    /// Print the text that a model's chat template makes of messages, as a JSON string
     Render(Render),
 }
 
@@ -228,7 +228,8 @@ fn render(args: &Render, printer: &Printer) -> anyhow::Result<()> {
     let text = fs_err::read(&args.messages_file)?;
     let messages: Vec<Message> = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a JSON array of messages", args.messages_file.display()))?;
-    printer.data(template.render(&messages, !args.no_generation_prompt)?);
+    let text = template.render(&messages, !args.no_generation_prompt)?;
+    printer.line(serde_json::to_string(&text)?);
     Ok(())
 }
 

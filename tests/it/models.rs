@@ -254,7 +254,8 @@ fn render_shows_what_the_chat_template_makes() {
     let arguments = ["model", "render", path(&model), "--messages-file", path(&messages)];
     let (code, stdout, stderr) = ran(inferometer(&arguments));
     assert_eq!(code, 0, "{stderr}");
-    assert_eq!(stdout, "<|begin_of_text|><|im_start|>user\nWhich <arm>?<|im_end|>\n<|im_start|>assistant\n");
+    let text: String = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(text, "<|begin_of_text|><|im_start|>user\nWhich <arm>?<|im_end|>\n<|im_start|>assistant\n");
     fs_err::write(&messages, r#"{"role": "user"}"#).unwrap();
     let (code, _, stderr) = ran(inferometer(&arguments));
     assert_eq!(code, 2);
