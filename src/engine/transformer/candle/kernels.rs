@@ -82,14 +82,21 @@ fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
+    total(lanes) + rest
+}
+
+/// The lanes' sum, as two chains. (A tree of additions reads better, but makes the compiler give up wide registers in
+/// the loop before it.)
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f32 {
+    let (mut first, mut second) = (0.0, 0.0);
+    for x in &lanes[..LANES / 2] {
+        first += x;
     }
-    lanes[0] + rest
+    for x in &lanes[LANES / 2..] {
+        second += x;
+    }
+    first + second
 }
 
 for_this_cpu! {
@@ -130,11 +137,21 @@ for_this_cpu! {
     /// Softmax of `scale` times the first `valid` values, in place; the others become 0.
     pub fn softmax_row(row: &mut [f32], valid: usize, scale: f32) {
         let (seen, hidden) = row.split_at_mut(valid);
-        let highest = seen.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+        // Maximum and sum in lanes: taken plainly, each is one long chain.
+        let (blocks, rest) = seen.as_chunks::<LANES>();
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        for block in blocks {
+            for i in 0..LANES {
+                lanes[i] = if block[i] > lanes[i] { block[i] } else { lanes[i] };
+            }
+        }
+        let mut highest = f32::NEG_INFINITY;
+        for x in lanes.iter().chain(rest) {
+            highest = if *x > highest { *x } else { highest };
+        }
         for x in seen.iter_mut() {
             *x = exp((*x - highest) * scale);
         }
-        // A sum of ones times values, in lanes: a plain sum is one long chain of additions.
         let (blocks, rest) = seen.as_chunks::<LANES>();
         let mut lanes = [0f32; LANES];
         for block in blocks {
@@ -142,7 +159,7 @@ for_this_cpu! {
                 lanes[i] += block[i];
             }
         }
-        let sum: f32 = lanes.iter().sum::<f32>() + rest.iter().sum::<f32>();
+        let sum = total(lanes) + rest.iter().sum::<f32>();
         let factor = 1.0 / sum;
         for x in seen.iter_mut() {
             *x *= factor;
@@ -166,7 +183,22 @@ for_this_cpu! {
             softmax_row(row, n, scale);
         }
         out.fill(0.0);
-        for (at, value) in values.chunks_exact(d).enumerate() {
+        // Four positions at a time: `out` is read and written once for them.
+        let blocks = values.chunks_exact(4 * d);
+        let rest = blocks.remainder();
+        for (block, values) in blocks.enumerate() {
+            let (v0, v1) = values.split_at(d);
+            let (v1, v2) = v1.split_at(d);
+            let (v2, v3) = v2.split_at(d);
+            for (head, out) in out.chunks_exact_mut(d).enumerate() {
+                let weights = &scores[head * n + 4 * block..][..4];
+                let (w0, w1, w2, w3) = (weights[0], weights[1], weights[2], weights[3]);
+                for ((((out, v0), v1), v2), v3) in out.iter_mut().zip(v0).zip(v1).zip(v2).zip(v3) {
+                    *out += (w0 * v0 + w1 * v1) + (w2 * v2 + w3 * v3);
+                }
+            }
+        }
+        for (at, value) in (n - rest.len() / d..).zip(rest.chunks_exact(d)) {
             for (head, out) in out.chunks_exact_mut(d).enumerate() {
                 let weight = scores[head * n + at];
                 for (out, value) in out.iter_mut().zip(value) {
