@@ -61,6 +61,10 @@ pub fn attempt(
     {
         return failed(row, &error, origin);
     }
+    // Clocks drift apart: within minutes by more than the stamps' tolerance.
+    if let Err(error) = resident.host.resync() {
+        return failed(row, &error, origin);
+    }
     let pid = resident.host.pid();
     let peak = telemetry::peak::reset(pid);
     let cpu_before = telemetry::cpu_time(pid);

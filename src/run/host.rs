@@ -296,6 +296,8 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let mut recorder = Recorder::new(g.request.max_tokens, g.operation_spans, Arc::clone(&shared));
         let progress = g.progress.then(|| Progress::start(output, id, shared));
         let completion = session.generate(&g.request, &mut recorder);
+        // Before the text is decoded, which belongs to the reply: the harness holds the last token against this.
+        let finished_ns = now_ns();
         // Ended before the answer is written: nothing follows a `result`.
         drop(progress);
         let completion = completion?;
@@ -306,7 +308,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             tokens,
             token_ns,
             accepted_ns,
-            finished_ns: now_ns(),
+            finished_ns,
             spans,
             spans_dropped,
             text,

@@ -165,7 +165,7 @@ pub struct Generated {
     pub token_ns: Vec<u64>,
     /// When the host had read the request.
     pub accepted_ns: u64,
-    /// When the generation was over and the reply was about to be written.
+    /// When the generation was over, before its text was decoded and the reply made up.
     pub finished_ns: u64,
     #[serde(default)]
     pub spans: Vec<Span>,

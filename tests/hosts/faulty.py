@@ -39,6 +39,14 @@ def result(id, accepted, count):
         finished = max(stamps) + 1
     elif FAULT == "too-fast":  # works for a second and claims next to nothing
         time.sleep(1)
+    elif FAULT == "squeezed":  # works for a second, and stamps its tokens as if they had come at its beginning
+        time.sleep(1)
+        finished = now()
+    elif FAULT == "tiny-prefill":  # works for a second before the first token, and calls the end of it prefill
+        time.sleep(1)
+        stamps = [now() for _ in tokens]
+        finished = now()
+        spans = [{"phase": "prefill", "start_ns": stamps[0] - 1000, "end_ns": stamps[0]}]
     elif FAULT == "early":  # claims the work was done seconds ago
         ago = 5 * 10**9
         accepted, finished, stamps = accepted - ago, finished - ago, [t - ago for t in stamps]

@@ -18,7 +18,7 @@ pub struct Done {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
-    /// Whether an iteration is invalid for the machine's sake, see [`is_busy`].
+    /// Whether an iteration is invalid for the machine's sake, see [`excused`].
     busy: bool,
 }
 
@@ -26,6 +26,13 @@ pub struct Done {
 /// and not what these tests are about: they have to pass on a busy machine too.
 fn is_busy(row: &RequestRow) -> bool {
     row.status == Status::Invalid && row.reason.contains("that carrying the messages explains")
+}
+
+/// Whether the busy rows of a run may be excused: at most half of all rows, warm-ups included, and at least one row is
+/// well. An instrument that condemned every honest host would fail the tests.
+fn excused(rows: &[RequestRow]) -> bool {
+    let busy = rows.iter().filter(|row| is_busy(row)).count();
+    2 * busy <= rows.len() && rows.iter().any(|row| row.status == Status::Ok)
 }
 
 impl Done {
@@ -117,7 +124,10 @@ impl Lab {
     pub fn done(&self, output: Output) -> Done {
         let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
         let folder = if output.status.code() == Some(4) { self.run_folder() } else { None };
-        let busy = folder.is_some_and(|dir| record::read(&dir).unwrap().requests.iter().any(is_busy));
+        let busy = folder.is_some_and(|dir| {
+            let rows = record::read(&dir).unwrap().requests;
+            rows.iter().any(is_busy) && excused(&rows)
+        });
         Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr), busy }
     }
 
@@ -154,7 +164,8 @@ pub fn measured(record: &Record) -> Vec<&RequestRow> {
 
 /// What became of the measured rows; those that are invalid only for the machine's sake count as ok.
 pub fn statuses(record: &Record) -> Vec<Status> {
-    measured(record).iter().map(|row| if is_busy(row) { Status::Ok } else { row.status }).collect()
+    let excused = excused(&record.requests);
+    measured(record).iter().map(|row| if excused && is_busy(row) { Status::Ok } else { row.status }).collect()
 }
 
 /// Waits until there is something.

@@ -208,6 +208,10 @@ fn stamps_that_cannot_be_are_found() {
     assert!(stamps_of("stray-span").contains("span prefill 0"));
     let fast = stamps_of("too-fast");
     assert!(fast.contains("more than the"), "{fast}");
+    let squeezed = stamps_of("squeezed");
+    assert!(squeezed.contains("to its last token, the harness saw"), "{squeezed}");
+    let tiny = stamps_of("tiny-prefill");
+    assert!(tiny.contains("prefill does not explain the time to the first token"), "{tiny}");
     let early = stamps_of("early");
     assert!(early.contains("before it was sent"), "{early}");
 }

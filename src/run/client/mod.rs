@@ -21,7 +21,7 @@ use wire::Outgoing;
 use super::lines::clean;
 use crate::engine::{Engine, Hosting};
 use crate::spec::protocol::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
-use crate::spec::{EngineError, EngineMemory, EngineSpec};
+use crate::spec::{EngineError, EngineMemory, EngineSpec, Prompt};
 
 /// Environment variable that tells a host the process id of its parent, for hosts that tie their life to it.
 pub const PARENT_VARIABLE: &str = "INFEROMETER_PARENT";
@@ -82,6 +82,8 @@ pub struct Exchange {
     pub received_ns: u64,
     pub request_bytes: usize,
     pub reply_bytes: usize,
+    /// The prompt was text, so that the host had to tokenize.
+    pub to_tokenize: bool,
 }
 
 /// A running engine host. Dropping it kills it.
@@ -210,6 +212,7 @@ impl Host {
     /// Any [`HostError`]. The stamps are not checked here: see [`check_stamps`].
     pub fn generate(&mut self, g: Generate, progress: &mut dyn FnMut(u32)) -> Result<Exchange, HostError> {
         let during = "a generation";
+        let to_tokenize = !matches!(g.request.prompt, Prompt::Tokens(_));
         let answer = self.talk.ask(ToHost::Generate(Box::new(g)), during, progress)?;
         let (sent_ns, received_ns) = (answer.sent.ns(), answer.received_ns);
         match answer.body {
@@ -219,6 +222,7 @@ impl Host {
                 received_ns,
                 request_bytes: answer.sent.bytes,
                 reply_bytes: answer.bytes,
+                to_tokenize,
             }),
             other => Err(self.talk.unfit(during, "result", &other)),
         }

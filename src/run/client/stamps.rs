@@ -2,6 +2,7 @@
 
 use super::{ClockSync, Exchange};
 use crate::spec::protocol::Generated;
+use crate::spec::{FinishReason, Phase, Span};
 use crate::units::duration_ns;
 
 /// Least tolerance between the two sides' times.
@@ -9,25 +10,33 @@ const TOLERANCE_NS: u64 = 2_000_000;
 /// Two processes have to be woken between the sides' stamps. A machine so busy that this takes longer spoils the
 /// measurement anyway; a longer allowance would be room for a host to claim speed that it does not have.
 const WAKING_NS: u64 = 5_000_000;
-/// Writing, moving, reading and (at the host's end) making up a line takes no longer than this for each byte: 10 MB/s
-/// is what a slow JSON library in a slow language does.
+/// Writing, moving, reading, and (at the host's end) detokenizing and making up a line takes no longer than this for
+/// each byte: 10 MB/s is what a slow JSON library in a slow language does. A token has some thirty bytes in a reply.
 const BYTE_NS: u64 = 100;
+/// Of the time to the first token, this part may be unexplained by the spans: one in so many.
+const UNEXPLAINED: u64 = 20;
+/// Ends every sentence about a difference that a process woken late may cause, too.
+const BUSY: &str = "that carrying the messages explains (a busy machine, or wrong stamps)";
 
 /// Says what is wrong with an exchange's stamps: times that cannot be, or that do not fit what the harness saw.
 ///
-/// Three things are held, with a tolerance of max(2 ms, 1 % of the harness's end-to-end time):
+/// Four things are held, with a tolerance of max(2 ms, 1 % of the harness's end-to-end time):
 /// 1. on the host's own clock: one stamp a token, at most `max_tokens`, accepted <= tokens (never falling) <=
 ///    finished, and every span inside;
 /// 2. translated to the harness's clock, all of it lies between sent and received. Half the ping's round trip is
 ///    added to the tolerance, since the offset is known no better;
-/// 3. the host's end-to-end time is no longer than the harness's, and shorter only by what lies outside it: waking two
-///    processes (5 ms together) and carrying two lines (10 MB/s). Without that bound a host could claim any speed.
+/// 3. what the host says it took from accepting the request to the last token is all the time that the harness saw, less
+///    waking two processes (5 ms together) and carrying two lines (10 MB/s). Without that bound a host could claim any
+///    speed. A generation that broke off has no last token to speak of: its `finished` counts;
+/// 4. prefill spans, if there are any, come one after the other before the first token, and together with the spans of
+///    tokenizing a text they explain the time to it, but for the tolerance, 5 % and reading the request.
 ///
 /// # Errors
 /// A sentence for the record, with the figures.
 pub fn check_stamps(exchange: &Exchange, clock: &ClockSync, max_tokens: u32) -> Result<(), String> {
     check_order(&exchange.generated, max_tokens)?;
-    check_window(exchange, clock)
+    check_window(exchange, clock)?;
+    check_prefill(exchange)
 }
 
 fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
@@ -72,20 +81,34 @@ fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
     })
 }
 
+/// How far the two sides' times may differ.
+fn tolerance(exchange: &Exchange) -> u64 {
+    TOLERANCE_NS.max(exchange.received_ns.saturating_sub(exchange.sent_ns) / 100)
+}
+
+/// Time that lines of so many bytes take.
+fn carrying(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(BYTE_NS)
+}
+
 fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), String> {
     let g = &exchange.generated;
     let ours = exchange.received_ns.saturating_sub(exchange.sent_ns);
     let theirs = g.finished_ns - g.accepted_ns;
-    let tolerance = TOLERANCE_NS.max(ours / 100);
+    let tolerance = tolerance(exchange);
     if theirs > ours.saturating_add(tolerance) {
         return Err(format!("the host says {} end to end, the harness saw {}", duration_ns(theirs), duration_ns(ours)));
     }
-    let carried = (exchange.request_bytes as u64).saturating_add(exchange.reply_bytes as u64).saturating_mul(BYTE_NS);
+    let broke_off = matches!(g.completion.finish_reason, FinishReason::Cancelled | FinishReason::Error);
+    let end = g.token_ns.last().copied().filter(|_| !broke_off).unwrap_or(g.finished_ns);
+    let worked = end - g.accepted_ns;
+    let carried = carrying(exchange.request_bytes).saturating_add(carrying(exchange.reply_bytes));
     let outside = tolerance.saturating_add(WAKING_NS).saturating_add(carried);
-    if ours - theirs.min(ours) > outside {
+    if ours - worked.min(ours) > outside {
+        let to = if end == g.finished_ns { "end to end" } else { "to its last token" };
         return Err(format!(
-            "the host says {} end to end, the harness saw {}: more than the {} that carrying the messages explains (a busy machine, or wrong stamps)",
-            duration_ns(theirs),
+            "the host says {} {to}, the harness saw {} end to end: more than the {} {BUSY}",
+            duration_ns(worked),
             duration_ns(ours),
             duration_ns(outside)
         ));
@@ -103,10 +126,56 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), String> {
     Ok(())
 }
 
+/// Prefill spans make the prefill rate, so they must not be shorter than the prefill was.
+fn check_prefill(exchange: &Exchange) -> Result<(), String> {
+    let g = &exchange.generated;
+    let Some(&first) = g.token_ns.first() else { return Ok(()) };
+    if !g.spans.iter().any(|span| span.phase == Phase::Prefill) {
+        return Ok(());
+    }
+    // Ids need no tokenizing: time called so would be prefill that is not counted.
+    let counts = |span: &&Span| {
+        span.phase == Phase::Prefill || (span.phase == Phase::Tokenize && exchange.to_tokenize && span.start_ns < first)
+    };
+    let mut spans: Vec<&Span> = g.spans.iter().filter(counts).collect();
+    spans.sort_by_key(|span| (span.start_ns, span.end_ns));
+    let allowed = tolerance(exchange).saturating_add(carrying(exchange.request_bytes));
+    let mut before = g.accepted_ns;
+    for span in &spans {
+        if span.start_ns < before {
+            let name = span.phase.name();
+            return Err(format!("span {name} {} begins before the one before it ended", span.index));
+        }
+        before = span.end_ns;
+    }
+    // The first token may be stamped inside the last span, which then ends a little later.
+    if before.saturating_sub(first) > allowed {
+        let late = duration_ns(before - first);
+        return Err(format!(
+            "prefill ends {late} after the first token: more than the {} {BUSY}",
+            duration_ns(allowed)
+        ));
+    }
+    let ttft = first - g.accepted_ns;
+    let explained =
+        spans.iter().map(|span| span.end_ns.min(first).saturating_sub(span.start_ns)).fold(0, u64::saturating_add);
+    let allowed = allowed.saturating_add(ttft / UNEXPLAINED);
+    if ttft.saturating_sub(explained) > allowed {
+        return Err(format!(
+            "prefill does not explain the time to the first token: spans tokenize and prefill have {} of {}, and the \
+             rest is more than the {} {BUSY}",
+            duration_ns(explained),
+            duration_ns(ttft),
+            duration_ns(allowed)
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Completion, FinishReason, Phase, Span};
+    use crate::spec::Completion;
 
     const MS: u64 = 1_000_000;
 
@@ -115,7 +184,7 @@ mod tests {
         let at = |ms: u64| (6000 + ms) * MS;
         let generated = Generated {
             tokens: vec![7, 8],
-            token_ns: vec![at(40), at(80)],
+            token_ns: vec![at(40), at(99)],
             accepted_ns: at(0) + MS / 2,
             finished_ns: at(99) + MS / 2,
             spans: vec![Span { phase: Phase::Prefill, index: 0, start_ns: at(1), end_ns: at(40) }],
@@ -131,8 +200,14 @@ mod tests {
             },
             memory: Default::default(),
         };
-        let exchange =
-            Exchange { generated, sent_ns: 1000 * MS, received_ns: 1100 * MS, request_bytes: 100, reply_bytes: 300 };
+        let exchange = Exchange {
+            generated,
+            sent_ns: 1000 * MS,
+            received_ns: 1100 * MS,
+            request_bytes: 100,
+            reply_bytes: 300,
+            to_tokenize: true,
+        };
         (exchange, ClockSync { clock: "test".into(), offset_ns: 5_000_000_000, round_trip_ns: 100_000 })
     }
 
@@ -170,6 +245,13 @@ mod tests {
         assert!(slower.contains("says 103 ms end to end, the harness saw 100 ms"), "{slower}");
         let faster = verdict(|e| e.received_ns += 10 * MS);
         assert!(faster.contains("explains"), "{faster}");
+        let squeezed = verdict(|e| e.generated.token_ns = vec![e.generated.accepted_ns + 40 * MS; 2]);
+        assert!(squeezed.contains("says 40.0 ms to its last token, the harness saw 100 ms end to end"), "{squeezed}");
+        let cancelled = |e: &mut Exchange| {
+            e.generated.token_ns[1] -= 50 * MS;
+            e.generated.completion.finish_reason = FinishReason::Cancelled;
+        };
+        assert_eq!(verdict(cancelled), "fits", "work that was thrown away lies behind the last token");
         let shift = |e: &mut Exchange, ms: i64| {
             let g = &mut e.generated;
             let moved = |ns: u64| ns.saturating_add_signed(ms * MS as i64);
@@ -180,6 +262,30 @@ mod tests {
         assert_eq!(verdict(|e| shift(e, 2)), "fits");
         assert!(verdict(|e| shift(e, 9)).contains("after its reply had been read"));
         assert!(verdict(|e| shift(e, -9)).contains("before it was sent"));
+    }
+
+    #[test]
+    fn prefill_spans_must_explain_the_first_token() {
+        let span = |phase, from: u64, to: u64| {
+            let at = |tenths: u64| 6000 * MS + tenths * MS / 10;
+            Span { phase, index: 0, start_ns: at(from), end_ns: at(to) }
+        };
+        let with = |spans: &[Span]| verdict(|e| e.generated.spans = spans.to_vec());
+        assert_eq!(with(&[]), "fits", "a host without spans has no prefill rate");
+        assert_eq!(with(&[span(Phase::Tokenize, 10, 200), span(Phase::Prefill, 200, 400)]), "fits");
+        assert_eq!(with(&[span(Phase::Prefill, 10, 200), span(Phase::Prefill, 200, 405)]), "fits");
+        let tiny = with(&[span(Phase::Prefill, 390, 400)]);
+        assert!(tiny.contains("prefill does not explain the time to the first token: "), "{tiny}");
+        assert!(tiny.contains("1.00 ms of 39.5 ms") && tiny.contains("carrying the messages explains"), "{tiny}");
+        let not_text = verdict(|e| {
+            e.to_tokenize = false;
+            e.generated.spans = vec![span(Phase::Tokenize, 10, 390), span(Phase::Prefill, 390, 400)];
+        });
+        assert!(not_text.contains("1.00 ms of 39.5 ms"), "ids need no tokenizing: {not_text}");
+        let twice = with(&[span(Phase::Prefill, 10, 300), span(Phase::Prefill, 200, 400)]);
+        assert!(twice.contains("begins before the one before it ended"), "{twice}");
+        let outside = with(&[span(Phase::Prefill, 10, 450)]);
+        assert!(outside.contains("prefill ends 5.00 ms after the first token"), "{outside}");
     }
 
     #[test]
