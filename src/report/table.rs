@@ -8,8 +8,6 @@ use super::text::{self, plural};
 use crate::stats::robust;
 use crate::units::significant;
 
-/// Width that every terminal has.
-const WIDTH: u16 = 80;
 /// Widest label column that leaves room for the figures.
 const LABEL_WIDTH: u16 = 17;
 
@@ -25,8 +23,7 @@ pub fn render(summary: &Summary) -> String {
         out.push('\n');
     }
     for line in remarks(summary) {
-        out.push_str(&line);
-        out.push('\n');
+        text::paragraph(&mut out, &line, "  ");
     }
     out
 }
@@ -34,7 +31,7 @@ pub fn render(summary: &Summary) -> String {
 fn figures(summary: &Summary) -> Table {
     let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
     let mut table = Table::new();
-    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(text::TERMINAL_WIDTH as u16);
     table.set_header([
         "cell",
         "n",

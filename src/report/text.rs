@@ -4,6 +4,8 @@
 
 /// How much of a long text a report shows, in characters.
 pub const SHOWN: usize = 600;
+/// Width that every terminal has, in characters.
+pub const TERMINAL_WIDTH: usize = 80;
 /// How much of a label, path or reason is shown.
 pub const SHOWN_LABEL: usize = 160;
 
@@ -80,6 +82,29 @@ pub fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// Appends `text` in lines that fit the terminal; lines after the first begin with `indent`.
+pub fn paragraph(out: &mut String, text: &str, indent: &str) {
+    let mut line = String::new();
+    let lead = text.len() - text.trim_start().len();
+    line.push_str(&text[..lead]);
+    let mut fresh = true;
+    for word in text[lead..].split(' ') {
+        if !fresh && line.chars().count() + 1 + word.chars().count() > TERMINAL_WIDTH {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = indent.to_owned();
+            fresh = true;
+        }
+        if !fresh {
+            line.push(' ');
+        }
+        line.push_str(word);
+        fresh = false;
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +124,17 @@ mod tests {
         assert_eq!((shown.len(), rest), (SHOWN, (1 << 20) - SHOWN));
         assert!(label(&"y".repeat(1000)).ends_with('…'));
         assert_eq!(label("a\nb"), "a b");
+    }
+
+    #[test]
+    fn paragraphs_fit_the_terminal() {
+        let mut out = String::new();
+        paragraph(&mut out, &format!("  {}", "word ".repeat(40)), "    ");
+        assert!(out.lines().count() == 3 && out.lines().all(|line| line.chars().count() <= TERMINAL_WIDTH), "{out}");
+        assert!(out.starts_with("  word") && out.lines().skip(1).all(|line| line.starts_with("    word")), "{out}");
+        let mut long = String::new();
+        paragraph(&mut long, &"x".repeat(200), "");
+        assert_eq!(long.len(), 201, "a word is never broken");
     }
 
     #[test]

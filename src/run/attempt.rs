@@ -105,7 +105,7 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
     measure::fill(&mut row, &generated, receipt.token_timing, stamps.is_ok());
     row.effective = validity::effective(&generated, receipt);
     if let Some(Finding { status, reason }) =
-        validity::judge(ask.cell, &ask.request, &generated, receipt, stamps, ask.allowed)
+        validity::judge(ask.cell, &ask.request, &generated, receipt, resident.built_in, stamps, ask.allowed)
     {
         row.status = status;
         row.reason = reason;

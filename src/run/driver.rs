@@ -53,7 +53,7 @@ pub fn run(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
-    let plan = scenario::plan(scenario)?;
+    let plan = scenario::plan(scenario, &engine::offers())?;
     let (model, prompts) = prepare(scenario, &plan, observer)?;
     let _measuring = acquire(options, observer)?;
     let origin = Origin::start();

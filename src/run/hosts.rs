@@ -47,6 +47,8 @@ pub struct Resident {
     /// Number within the run.
     pub number: u32,
     pub receipt: Receipt,
+    /// Whether this binary hosts the engine.
+    pub built_in: bool,
     /// Load time, until the first row of the host has taken it.
     pub load_s: Option<f64>,
     /// Cells that are warm in it.
@@ -166,6 +168,7 @@ impl Pool {
             host,
             number,
             receipt: ready.receipt,
+            built_in: engine.offer().built_in,
             load_s: Some(info.load_s),
             warm: BTreeSet::new(),
             key: key.clone(),

@@ -203,7 +203,7 @@ pub(super) mod tests {
                 prompt_tokens: 100,
                 reused_tokens: 20,
                 prefill_tokens: 80,
-                cache_tokens: Some(102),
+                cache_tokens: Some(99 + token_ms.len() as u32),
                 effective: Settings::new(),
             },
             memory: EngineMemory { active_bytes: Some(7), ..EngineMemory::default() },

@@ -4,12 +4,13 @@
 //! the request, or effective settings other than asked for, make the measurement `invalid` (METHOD sections 1 and 2).
 
 use crate::record::Status;
-use crate::spec::effective::{EFFECTIVE, EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
+use crate::spec::effective::{self, EFFECTIVE, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, same};
 use crate::spec::protocol::Generated;
-use crate::spec::toggle::{
-    self, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, THREADS,
-};
-use crate::spec::{Cell, FinishReason, Prompt, Receipt, Request, Settings, Shape, Value, predict};
+use crate::spec::toggle::{self, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope};
+use crate::spec::{Cell, FinishReason, Prompt, Receipt, Request, Settings, Shape, Value};
+
+/// The effective setting that says which of the tokens the cache keeps.
+const KV_CACHE: &str = "kv_cache";
 
 /// What became of a request that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,13 +84,14 @@ pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
 
 /// The outcome of an answered request; `None` when it counts.
 ///
-/// `stamps` is what the harness's own check of the host's stamps said.
+/// `stamps` is what the harness's own check of the host's stamps said; `built_in` whether this binary hosts the engine.
 #[must_use]
 pub fn judge(
     cell: &Cell,
     request: &Request,
     generated: &Generated,
     receipt: &Receipt,
+    built_in: bool,
     stamps: Result<(), String>,
     allowed: &[String],
 ) -> Option<Finding> {
@@ -97,6 +99,7 @@ pub fn judge(
         .map(Finding::failed)
         .or_else(|| stamps.err().map(Finding::invalid))
         .or_else(|| counts(request, generated).map(Finding::invalid))
+        .or_else(|| cache(request, generated, receipt, built_in).map(Finding::invalid))
         .or_else(|| mismatch(cell, generated, receipt, allowed).map(Finding::invalid))
 }
 
@@ -136,6 +139,30 @@ fn counts(request: &Request, generated: &Generated) -> Option<String> {
     }
 }
 
+/// Why what the reply says of the KV cache cannot be true. The driver resets the cache before each request.
+fn cache(request: &Request, generated: &Generated, receipt: &Receipt, built_in: bool) -> Option<String> {
+    let done = &generated.completion;
+    if receipt.capabilities.reset && request.conversation.is_none() && done.reused_tokens > 0 {
+        return Some(format!("{} tokens were reused although the cache had been reset", done.reused_tokens));
+    }
+    let held = u64::from(done.cache_tokens?);
+    let whole = match effective(generated, receipt).get(KV_CACHE).or(request.toggles.get(KV_CACHE)) {
+        Some(kind) => kind.as_text() == Some("full"),
+        None => true,
+    };
+    // The last token is generated and not run. Other engines may run it ahead.
+    let tokens = u64::from(done.prompt_tokens) + generated.tokens.len() as u64;
+    let right = held + 1 == tokens || !built_in && held == tokens;
+    (whole && !right).then(|| {
+        format!(
+            "the cache holds {held} tokens after {} of the prompt and {} generated, expected {}",
+            done.prompt_tokens,
+            generated.tokens.len(),
+            tokens.saturating_sub(1)
+        )
+    })
+}
+
 /// Why an effective setting is not what was asked for.
 fn mismatch(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<String> {
     let reported = effective(generated, receipt);
@@ -160,29 +187,7 @@ fn expected(cell: &Cell, generated: &Generated, receipt: &Receipt) -> Settings {
         reused_tokens: done.reused_tokens,
         generated_tokens: u32::try_from(generated.tokens.len()).unwrap_or(u32::MAX),
     };
-    let mut toggles = cell.toggles.clone();
-    if !honours(receipt, REPETITION_WINDOW_CAP) {
-        // An engine that knows no cap has none.
-        toggles.insert(REPETITION_WINDOW_CAP.to_owned(), Value::Int(0));
-    }
-    let mut expected = predict(&cell.sampling, &toggles, shape);
-    for (name, toggle) in [
-        (EFFECTIVE_PENALTY, REPETITION_PENALTY),
-        (EFFECTIVE_WINDOW, REPETITION_PENALTY),
-        (EFFECTIVE_CHUNK, PREFILL_CHUNK_SIZE),
-    ] {
-        if !honours(receipt, toggle) {
-            expected.remove(name);
-        }
-    }
-    for (name, value) in &cell.toggles {
-        // For `threads` 0 asks for the engine's own choice, and any answer is right.
-        let own_choice = name == THREADS && value.as_count() == Some(0);
-        if EFFECTIVE.contains(&name.as_str()) && !expected.contains_key(name) && !own_choice {
-            expected.insert(name.clone(), value.clone());
-        }
-    }
-    expected
+    effective::expected(&cell.sampling, &cell.toggles, shape, &receipt.toggles)
 }
 
 /// Whether the scenario asked for what this effective setting shows, so that silence about it is no answer.
@@ -194,14 +199,6 @@ fn asked(cell: &Cell, effective: &str) -> bool {
                 && [REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP].iter().any(|t| cell.toggles.contains_key(*t))
         }
         name => cell.toggles.contains_key(name),
-    }
-}
-
-/// Whether two settings are the same; a whole number equals its float.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a.as_float(), b.as_float()) {
-        (Some(a), Some(b)) => (a - b).abs() <= 1e-6 * a.abs().max(b.abs()),
-        _ => a == b,
     }
 }
 
@@ -219,6 +216,8 @@ pub fn request_toggles(cell: &Cell) -> Settings {
 mod tests {
     use super::super::measure::tests::reply;
     use super::*;
+    use crate::spec::effective::EFFECTIVE_CHUNK;
+    use crate::spec::toggle::{PREFILL_CHUNK_SIZE, THREADS};
     use crate::spec::{Capabilities, ModelIdentity, Sampling, TokenTiming};
 
     fn cell(toggles: &[(&str, Value)]) -> Cell {
@@ -267,7 +266,7 @@ mod tests {
     }
 
     fn judged(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<Finding> {
-        judge(cell, &request(2), generated, receipt, Ok(()), allowed)
+        judge(cell, &request(2), generated, receipt, true, Ok(()), allowed)
     }
 
     #[test]
@@ -276,30 +275,57 @@ mod tests {
         assert_eq!(judged(&plain, &reply(&[13, 15], true), &who, &[]), None);
         let mut stopped = reply(&[13, 15], true);
         stopped.completion.finish_reason = FinishReason::Stop;
-        let found = judge(&plain, &request(2), &stopped, &who, Err("stamps".to_owned()), &[]).unwrap();
+        let found = judge(&plain, &request(2), &stopped, &who, true, Err("stamps".to_owned()), &[]).unwrap();
         assert_eq!(found.status, Status::Failed);
         assert!(found.reason.contains("ignore_eos"));
         let may_stop = Request { ignore_eos: false, ..request(9) };
-        assert_eq!(judge(&plain, &may_stop, &stopped, &who, Ok(()), &[]), None);
+        assert_eq!(judge(&plain, &may_stop, &stopped, &who, true, Ok(()), &[]), None);
         let mut cancelled = reply(&[13, 15], true);
         cancelled.completion.finish_reason = FinishReason::Cancelled;
         assert!(judged(&plain, &cancelled, &who, &[]).unwrap().reason.contains("nobody"));
         assert!(judged(&plain, &reply(&[], true), &who, &[]).unwrap().reason.contains("no token"));
-        let short = judge(&plain, &request(3), &reply(&[13, 15], true), &who, Ok(()), &[]).unwrap();
+        let short = judge(&plain, &request(3), &reply(&[13, 15], true), &who, true, Ok(()), &[]).unwrap();
         assert_eq!((short.status, short.reason.contains("2 tokens of 3")), (Status::Failed, true));
     }
 
     #[test]
     fn figures_that_contradict_one_another_are_invalid() {
         let (plain, who, good) = (cell(&[]), receipt(&[]), reply(&[13, 15], true));
-        let bad_stamps = judge(&plain, &request(2), &good, &who, Err("runs backwards".to_owned()), &[]).unwrap();
+        let bad_stamps = judge(&plain, &request(2), &good, &who, true, Err("runs backwards".to_owned()), &[]).unwrap();
         assert_eq!(bad_stamps, Finding::invalid("runs backwards".to_owned()));
         let sent = Request { prompt: Prompt::Tokens(vec![1; 99]), ..request(2) };
-        let found = judge(&plain, &sent, &good, &who, Ok(()), &[]).unwrap();
+        let found = judge(&plain, &sent, &good, &who, true, Ok(()), &[]).unwrap();
         assert!(found.reason.contains("99 prompt tokens were sent, the engine counts 100"), "{}", found.reason);
         let mut sum = good;
         sum.completion.prefill_tokens = 100;
         assert_eq!(judged(&plain, &sum, &who, &[]).unwrap().status, Status::Invalid);
+    }
+
+    #[test]
+    fn what_the_cache_holds_must_follow_from_the_request() {
+        let resets = Receipt { capabilities: Capabilities { reset: true, ..Capabilities::default() }, ..receipt(&[]) };
+        let found = judged(&cell(&[]), &reply(&[13, 15], true), &resets, &[]).unwrap();
+        assert!(found.reason.contains("20 tokens were reused although"), "{}", found.reason);
+        assert_eq!(judged(&cell(&[]), &reply(&[13, 15], true), &receipt(&[]), &[]), None, "it never said it can reset");
+        let holding = |tokens, built_in| {
+            let mut generated = reply(&[13, 15], true);
+            generated.completion.cache_tokens = tokens;
+            judge(&cell(&[]), &request(2), &generated, &receipt(&[]), built_in, Ok(()), &[])
+        };
+        for built_in in [true, false] {
+            assert_eq!(holding(None, built_in), None, "not measured");
+            assert_eq!(holding(Some(101), built_in), None);
+            let found = holding(Some(100), built_in).unwrap();
+            assert_eq!(found.status, Status::Invalid);
+            assert!(found.reason.contains("holds 100 tokens") && found.reason.contains("expected 101"), "{found:?}");
+            assert!(holding(Some(103), built_in).is_some());
+        }
+        assert!(holding(Some(102), true).is_some());
+        assert_eq!(holding(Some(102), false), None, "another engine may run the last token too");
+        let mut rotating = reply(&[13, 15], true);
+        rotating.completion.cache_tokens = Some(50);
+        rotating.completion.effective.insert(KV_CACHE.to_owned(), "rotating:50".into());
+        assert_eq!(judged(&cell(&[]), &rotating, &receipt(&[]), &[]), None, "it drops tokens, as it should");
     }
 
     #[test]

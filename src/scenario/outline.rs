@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::plan::short;
+use super::plan::{FORESEEABLE, short};
 use crate::spec::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
 use crate::spec::toggle::PREFILL_CHUNK_SIZE;
 use crate::spec::{Cell, Isolation, Plan, Scenario, Settings, Value, Workload};
@@ -21,6 +21,9 @@ pub struct Outline {
     /// Most tokens that the measured requests generate; exactly so many with `ignore_eos`.
     pub generated_tokens: u64,
     pub merges: Vec<Merge>,
+    /// Labels of engines that say only when they run what they honour, so that nothing could be merged for them although
+    /// toggles are varied whose effect could be foretold otherwise.
+    pub not_merged: Vec<String>,
 }
 
 /// Values of one toggle that make no difference in one cell.
@@ -64,7 +67,19 @@ pub fn outline(scenario: &Scenario, plan: &Plan) -> Outline {
         prefill_tokens: prompts.map(|tokens| tokens * iterations),
         generated_tokens: requests * u64::from(workload.max_tokens),
         merges: plan.cells.iter().flat_map(|cell| merges(cell, workload.max_tokens)).collect(),
+        not_merged: not_merged(scenario, plan),
     }
+}
+
+fn not_merged(scenario: &Scenario, plan: &Plan) -> Vec<String> {
+    if !scenario.toggles.iter().any(|axis| axis.values.len() > 1 && FORESEEABLE.contains(&axis.toggle.as_str())) {
+        return Vec::new();
+    }
+    let unknown = |index: usize| {
+        plan.cells.iter().any(|c| c.engine as usize == index && c.length.is_some() && c.predicted.is_empty())
+    };
+    let engines = scenario.engines.iter().enumerate();
+    engines.filter(|(index, _)| unknown(*index)).map(|(_, engine)| engine.label.clone()).collect()
 }
 
 fn merges(cell: &Cell, max_tokens: u32) -> Vec<Merge> {

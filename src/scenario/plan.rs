@@ -3,10 +3,11 @@
 use rand_chacha::rand_core::Rng;
 
 use crate::rng::seeded;
+use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, expected};
 use crate::spec::toggle::{
     self, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
 };
-use crate::spec::{Axis, Cell, Plan, Sampling, Scenario, Settings, Shape, Value, Vary, Workload, predict};
+use crate::spec::{Axis, Cell, Offer, Plan, Sampling, Scenario, Settings, Shape, Value, Vary, Workload};
 
 /// More cells than this is a slip, not an experiment.
 pub const MOST_CELLS: usize = 1_000;
@@ -30,11 +31,13 @@ pub enum PlanError {
 
 /// Lays out every cell and the order in which they run.
 ///
-/// Combinations that are predicted to do the same work are one cell; the others are remembered in [`Cell::merged`].
+/// Combinations that are predicted to do the same work are one cell; the others are remembered in [`Cell::merged`]. For
+/// an engine that says only when it runs what it honours (see [`Offer::toggles`]), or that `offers` does not have,
+/// nothing is predicted and nothing is merged.
 ///
 /// # Errors
 /// When there are too many cells or requests.
-pub fn plan(scenario: &Scenario) -> Result<Plan, PlanError> {
+pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
     let combinations = combinations(&scenario.toggles, scenario.vary)?;
     let Workload::Prompt(workload) = &scenario.workload;
     let lengths: Vec<Option<u32>> = match workload.lengths.as_slice() {
@@ -46,13 +49,16 @@ pub fn plan(scenario: &Scenario) -> Result<Plan, PlanError> {
         return Err(PlanError::TooManyCells);
     }
     let mut cells: Vec<Cell> = Vec::new();
-    for engine in 0..scenario.engines.len() as u32 {
+    for (engine, spec) in scenario.engines.iter().enumerate() {
+        let engine = engine as u32;
+        let honoured = offers.iter().find(|offer| offer.name == spec.name).and_then(|offer| offer.toggles.as_deref());
         for &length in &lengths {
-            let group = merged(&combinations, length, &scenario.sampling, workload.max_tokens);
-            for members in group {
+            let foresight =
+                Foresight { sampling: &scenario.sampling, max_tokens: workload.max_tokens, length, honoured };
+            for members in merged(&combinations, &foresight) {
                 let label = label(scenario, &combinations, &members, engine, length);
                 let id = cells.len() as u32;
-                cells.push(cell(id, label, engine, length, members, scenario, workload.max_tokens));
+                cells.push(cell(id, label, engine, members, &foresight));
             }
         }
     }
@@ -60,15 +66,38 @@ pub fn plan(scenario: &Scenario) -> Result<Plan, PlanError> {
     Ok(Plan { cells, order })
 }
 
-fn cell(
-    id: u32,
-    label: String,
-    engine: u32,
-    length: Option<u32>,
-    members: Vec<Settings>,
-    scenario: &Scenario,
+/// What can be said beforehand of a request.
+struct Foresight<'a> {
+    sampling: &'a Sampling,
     max_tokens: u32,
-) -> Cell {
+    length: Option<u32>,
+    /// Toggles that the engine honours, where that is known before it runs.
+    honoured: Option<&'a [&'static str]>,
+}
+
+impl Foresight<'_> {
+    /// Empty for a text whose length only the tokenizer knows, and for an engine of which too little is known.
+    fn predicted(&self, toggles: &Settings) -> Settings {
+        let (Some(prompt_tokens), Some(honoured)) = (self.length, self.honoured) else { return Settings::new() };
+        let shape = Shape { prompt_tokens, reused_tokens: 0, generated_tokens: self.max_tokens };
+        let mut all = expected(self.sampling, toggles, shape, honoured);
+        all.retain(|name, _| [EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, EFFECTIVE_CHUNK].contains(&name.as_str()));
+        all
+    }
+
+    /// Whether a change of `toggle` shows in what is predicted, if it makes any difference.
+    fn foresees(&self, toggle: &str) -> bool {
+        self.length.is_some()
+            && FORESEEABLE.contains(&toggle)
+            && self.honoured.is_some_and(|names| names.contains(&toggle))
+    }
+}
+
+/// Toggles whose effect follows from the request.
+pub(super) const FORESEEABLE: [&str; 4] =
+    [REPETITION_PENALTY, REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP, PREFILL_CHUNK_SIZE];
+
+fn cell(id: u32, label: String, engine: u32, members: Vec<Settings>, foresight: &Foresight<'_>) -> Cell {
     let mut members = members.into_iter();
     let toggles = members.next().expect("a group has at least its first member");
     let load = toggles.iter().filter(|(name, _)| is_load(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
@@ -76,10 +105,10 @@ fn cell(
         id,
         label,
         engine,
-        length,
+        length: foresight.length,
         load,
-        sampling: applied(&scenario.sampling, &toggles),
-        predicted: predicted(&scenario.sampling, &toggles, length, max_tokens),
+        sampling: applied(foresight.sampling, &toggles),
+        predicted: foresight.predicted(&toggles),
         toggles,
         merged: members.collect(),
     }
@@ -99,12 +128,6 @@ fn applied(sampling: &Sampling, toggles: &Settings) -> Sampling {
         sampling.repetition_context_size = size;
     }
     sampling
-}
-
-/// Nothing is predicted for a text whose length only the tokenizer knows.
-fn predicted(sampling: &Sampling, toggles: &Settings, length: Option<u32>, max_tokens: u32) -> Settings {
-    let Some(prompt_tokens) = length else { return Settings::new() };
-    predict(sampling, toggles, Shape { prompt_tokens, reused_tokens: 0, generated_tokens: max_tokens })
 }
 
 /// Every combination of toggle values, the first values first.
@@ -140,16 +163,12 @@ fn combinations(axes: &[Axis], vary: Vary) -> Result<Vec<Settings>, PlanError> {
 }
 
 /// Groups of combinations that do the same work; each in the order of `combinations`.
-fn merged(combinations: &[Settings], length: Option<u32>, sampling: &Sampling, max_tokens: u32) -> Vec<Vec<Settings>> {
-    const PREDICTED: [&str; 4] =
-        [REPETITION_PENALTY, REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP, PREFILL_CHUNK_SIZE];
+fn merged(combinations: &[Settings], foresight: &Foresight<'_>) -> Vec<Vec<Settings>> {
     let mut groups: Vec<((Settings, Settings), Vec<Settings>)> = Vec::new();
     for toggles in combinations {
-        let predicted = predicted(sampling, toggles, length, max_tokens);
         // Toggles whose effect is predicted count by their effect, all others as they are.
-        let as_is = |name: &str| predicted.is_empty() || !PREDICTED.contains(&name);
-        let others = toggles.iter().filter(|(name, _)| as_is(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
-        let key = (others, predicted);
+        let others = toggles.iter().filter(|(name, _)| !foresight.foresees(name));
+        let key = (others.map(|(n, v)| (n.clone(), v.clone())).collect(), foresight.predicted(toggles));
         match groups.iter_mut().find(|(k, _)| *k == key) {
             Some((_, members)) => members.push(toggles.clone()),
             None => groups.push((key, vec![toggles.clone()])),

@@ -67,7 +67,7 @@ fn soup() -> impl Strategy<Value = String> {
 /// Parses, and walks on as a verb would, or renders the diagnostic.
 fn exercise(text: &str, overrides: &[String]) {
     match from_text("t.toml", text, Path::new("/nowhere"), overrides, &offers()) {
-        Ok(scenario) => _ = plan(&scenario).map(|plan| outline(&scenario, &plan)),
+        Ok(scenario) => _ = plan(&scenario, &offers()).map(|plan| outline(&scenario, &plan)),
         Err(error) => {
             assert!(!error.problems().is_empty());
             assert!(!error.to_string().is_empty() && !error.styled().is_empty());
@@ -169,7 +169,7 @@ proptest! {
     #[test]
     fn merging_loses_nothing(meant in meant()) {
         let scenario = from_text("t", &meant.text(), Path::new(""), &[], &offers()).unwrap();
-        let plan = plan(&scenario).unwrap();
+        let plan = plan(&scenario, &offers()).unwrap();
         let members: usize = plan.cells.iter().map(|c| 1 + c.merged.len()).sum();
         prop_assert_eq!(members, meant.combinations() * meant.lengths.len().max(1));
         let mut labels: Vec<&str> = plan.cells.iter().map(|c| c.label.as_str()).collect();

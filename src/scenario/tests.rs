@@ -61,7 +61,7 @@ fn bad(text: &str, overrides: &[&str]) -> String {
 }
 
 fn planned(text: &str) -> Plan {
-    plan(&good(text, &[])).unwrap()
+    plan(&good(text, &[]), &offers()).unwrap()
 }
 
 fn labels(plan: &Plan) -> Vec<&str> {
@@ -246,6 +246,11 @@ fn settings_whose_effect_nobody_predicts_stay_apart() {
     assert_eq!(labels(&load), ["dtype=f32", "dtype=q8_0"]);
     assert_eq!(load.cells[1].load, Settings::from([("dtype".into(), "q8_0".into()), ("threads".into(), 2_u32.into())]));
     assert_eq!(labels(&planned(&least("lengths = [64]\n"))), ["len=64"]);
+    let exec = "[[engine]]\nname = \"exec\"\noptions = { command = [\"x\"] }\n";
+    let unknown_engine =
+        planned(&least(&format!("lengths = [64]\n[toggles]\nprefill_chunk_size = [512, 2048]\n{exec}")));
+    assert_eq!(labels(&unknown_engine), ["chunk=512", "chunk=2048"]);
+    assert!(unknown_engine.cells.iter().all(|cell| cell.predicted.is_empty() && cell.merged.is_empty()));
     assert_eq!(labels(&planned(&least(""))), ["transformer"]);
 }
 
@@ -289,10 +294,10 @@ fn too_many_cells_or_requests_are_refused() {
     let many: Vec<String> = (1..=100_000).map(|n| n.to_string()).collect();
     assert!(bad(&least(&format!("lengths = [{}]\n", many.join(","))), &[]).contains("`lengths` has 100000 values"));
     let combined = least(&format!("lengths = [{}]\n[toggles]\nthreads = [1, 2, 3, 4, 5, 6]\n", many[..200].join(",")));
-    let error = plan(&good(&combined, &[])).unwrap_err();
+    let error = plan(&good(&combined, &[]), &offers()).unwrap_err();
     assert!(error.to_string().contains("1000 combinations"), "{error}");
     let text = least(&format!("lengths = [{}]\n[run]\niterations = 10000\n", many[..200].join(",")));
-    assert!(plan(&good(&text, &[])).unwrap_err().to_string().contains("run.iterations"));
+    assert!(plan(&good(&text, &[]), &offers()).unwrap_err().to_string().contains("run.iterations"));
 }
 
 #[test]

@@ -5,9 +5,9 @@
 
 use super::toggle::{
     DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY,
-    REPETITION_WINDOW_CAP,
+    REPETITION_WINDOW_CAP, THREADS,
 };
-use super::{Sampling, Settings};
+use super::{Sampling, Settings, Value};
 
 /// Effective: the penalty's factor; 1 = off.
 pub const EFFECTIVE_PENALTY: &str = "repetition_penalty";
@@ -50,9 +50,8 @@ pub fn window(context_size: u64, cap: u64, history: u64) -> u64 {
 /// Load-scope settings and those that an engine may choose for itself are not predicted.
 #[must_use]
 pub fn predict(sampling: &Sampling, toggles: &Settings, shape: Shape) -> Settings {
-    let count = |name: &str, default: u64| toggles.get(name).and_then(super::Value::as_count).unwrap_or(default);
-    let penalty =
-        toggles.get(REPETITION_PENALTY).and_then(super::Value::as_float).unwrap_or(sampling.repetition_penalty);
+    let count = |name: &str, default: u64| toggles.get(name).and_then(Value::as_count).unwrap_or(default);
+    let penalty = toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(sampling.repetition_penalty);
     let history = u64::from(shape.prompt_tokens) + u64::from(shape.generated_tokens).saturating_sub(1);
     let window = if penalty == 1.0 {
         0
@@ -72,10 +71,50 @@ pub fn predict(sampling: &Sampling, toggles: &Settings, shape: Shape) -> Setting
     ])
 }
 
+/// What ought to be in force in an engine that honours the toggles `honoured`: [`predict`], as far as it follows from
+/// what the engine honours, and the other settings that are reported as they were asked for.
+///
+/// The one judge of effective settings: the plan merges by it, the driver and the summary compare with it.
+#[must_use]
+pub fn expected<T: AsRef<str>>(sampling: &Sampling, toggles: &Settings, shape: Shape, honoured: &[T]) -> Settings {
+    let honours = |toggle: &str| honoured.iter().any(|name| name.as_ref() == toggle);
+    let mut asked = toggles.clone();
+    if !honours(REPETITION_WINDOW_CAP) {
+        // An engine that knows no cap has none.
+        asked.insert(REPETITION_WINDOW_CAP.to_owned(), Value::Int(0));
+    }
+    let mut expected = predict(sampling, &asked, shape);
+    for (name, toggle) in [
+        (EFFECTIVE_PENALTY, REPETITION_PENALTY),
+        (EFFECTIVE_WINDOW, REPETITION_PENALTY),
+        (EFFECTIVE_CHUNK, PREFILL_CHUNK_SIZE),
+    ] {
+        if !honours(toggle) {
+            expected.remove(name);
+        }
+    }
+    for (name, value) in toggles {
+        // For `threads` 0 asks for the engine's own choice, and any answer is right.
+        let own_choice = name == THREADS && value.as_count() == Some(0);
+        if EFFECTIVE.contains(&name.as_str()) && !expected.contains_key(name) && !own_choice {
+            expected.insert(name.clone(), value.clone());
+        }
+    }
+    expected
+}
+
+/// Whether two settings are the same; a whole number equals its float.
+#[must_use]
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a.as_float(), b.as_float()) {
+        (Some(a), Some(b)) => (a - b).abs() <= 1e-6 * a.abs().max(b.abs()),
+        _ => a == b,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Value;
 
     fn shape(prompt: u32, generated: u32) -> Shape {
         Shape { prompt_tokens: prompt, reused_tokens: 0, generated_tokens: generated }
@@ -106,5 +145,16 @@ mod tests {
         let off = Sampling::default();
         assert_eq!(predict(&off, &with(0, 512), short), predict(&off, &with(768, 512), short));
         assert_eq!(predict(&off, &with(0, 512), short)[EFFECTIVE_WINDOW], Value::Int(0));
+    }
+
+    #[test]
+    fn what_is_expected_follows_from_what_the_engine_honours() {
+        let sampling = Sampling { repetition_penalty: 1.1, repetition_context_size: 2048, ..Sampling::default() };
+        let toggles = Settings::from([("threads".to_owned(), Value::Int(0)), ("dtype".to_owned(), "f32".into())]);
+        let of = |honoured: &[&str]| expected(&sampling, &toggles, shape(2048, 64), honoured);
+        assert_eq!(of(&[REPETITION_PENALTY, REPETITION_WINDOW_CAP])[EFFECTIVE_WINDOW], Value::Int(768));
+        assert_eq!(of(&[REPETITION_PENALTY])[EFFECTIVE_WINDOW], Value::Int(2048), "it knows no cap, so it has none");
+        assert_eq!(of(&[]), Settings::from([("dtype".to_owned(), "f32".into())]), "threads = 0 leaves it the choice");
+        assert!(same(&Value::Int(1), &Value::Float(1.0)) && !same(&Value::Int(1), &Value::Int(2)));
     }
 }

@@ -22,7 +22,8 @@ pub struct Cell {
     pub load: Settings,
     /// Sampling with the cell's toggles applied.
     pub sampling: Sampling,
-    /// What should come out as effective, if `max_tokens` are generated; empty when the prompt's length is not known.
+    /// What should come out as effective, if `max_tokens` are generated; empty when the prompt's
+    /// length, or what the engine honours, is known only when it runs.
     pub predicted: Settings,
     /// Other combinations that amount to the same work and are not run again.
     pub merged: Vec<Settings>,

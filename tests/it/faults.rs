@@ -130,6 +130,55 @@ fn effective_settings_other_than_asked_for_are_found() {
     assert_eq!(statuses(&lab.record()), [Status::Ok]);
 }
 
+/// One judge: what the driver lets pass, the summary does not blame, and the other way round.
+#[test]
+fn an_engine_that_knows_no_cap_is_not_expected_to_have_one() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 1\nwarmup = 0\n[sampling]\nrepetition_penalty = 1.1\n\
+                [toggles]\nrepetition_context_size = [1024, 2048]\n\
+                [workload]\nkind = \"prompt\"\ntext = \"TEXT\"\nmax_tokens = 4\nignore_eos = true\n"
+        .replace("TEXT", &"word ".repeat(1500));
+    let scenario = lab.exec(&["--toggles", "repetition_penalty,repetition_context_size", "--penalty"], &rest);
+    let done = lab.measure(&scenario, &[]).expect(0);
+    assert_eq!(statuses(&lab.record()), [Status::Ok; 2], "{}", measured(&lab.record())[0].reason);
+    assert!(!done.stdout.contains("should have been"), "{}", done.stdout);
+    assert!(!done.stdout.contains("same work"), "windows of 1024 and of 1503 tokens differ:\n{}", done.stdout);
+}
+
+#[test]
+fn cells_that_turn_out_equal_are_said_to_be_equal() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 1\nwarmup = 0\n[toggles]\nprefill_chunk_size = [64, 128]\n";
+    let scenario = lab.exec(&["--toggles", "prefill_chunk_size"], rest);
+    let done = lab.measure(&scenario, &[]).expect(0);
+    assert_eq!(statuses(&lab.record()), [Status::Ok; 2]);
+    let said = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("chunk=64 and chunk=128 did the same work"), "{}", done.stdout);
+}
+
+#[test]
+fn counts_that_cannot_be_true_are_not_believed() {
+    let short = "the cache holds 3 tokens after 5 of the prompt and 12 generated, expected 16";
+    for (arguments, reason) in [
+        (["--reused", "2"], "2 tokens were reused although"),
+        (["--cache", "3"], short),
+        (["--cache", "18"], "18 tokens"),
+    ] {
+        let lab = Lab::new();
+        let scenario = lab.exec(&arguments, "[run]\niterations = 1\nwarmup = 0\n");
+        lab.measure(&scenario, &[]).expect(4);
+        assert_eq!(statuses(&lab.record()), [Status::Invalid]);
+        let record = lab.record();
+        let found = &measured(&record)[0].reason;
+        assert!(found.contains(reason), "{found}");
+    }
+    for right in ["16", "17"] {
+        let lab = Lab::new();
+        let scenario = lab.exec(&["--cache", right], "[run]\niterations = 1\nwarmup = 0\n");
+        lab.measure(&scenario, &[]).expect(0);
+    }
+}
+
 #[test]
 fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measured() {
     let lab = Lab::new();

@@ -387,7 +387,7 @@ fn host() -> HostInfo {
                 synthetic: true,
             },
             capabilities: Capabilities { tokens: true, cancel: true, reset: true, ..Capabilities::default() },
-            toggles: vec!["prefill_chunk_size".to_owned(), "repetition_window_cap".to_owned()],
+            toggles: ["prefill_chunk_size", "repetition_penalty", "repetition_window_cap"].map(str::to_owned).to_vec(),
             token_timing: TokenTiming::Exact,
             deterministic: true,
             includes: vec!["sampling".to_owned()],

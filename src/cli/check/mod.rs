@@ -27,7 +27,7 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let scenario = scenario::load(&args.scenario, &args.set, &engine::offers())?;
-    let plan = scenario::plan(&scenario)?;
+    let plan = scenario::plan(&scenario, &engine::offers())?;
     let outline = scenario::outline(&scenario, &plan);
     let estimate = estimate::estimate(&args.results, &scenario, &plan, &outline);
     let view = show::View { scenario: &scenario, plan: &plan, outline: &outline, estimate: estimate.as_ref() };

@@ -6,14 +6,12 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle
 use serde::Serialize;
 
 use super::estimate::Estimate;
-use crate::report::text::{label, list, plural, sentence};
+use crate::report::text::{TERMINAL_WIDTH, label, list, paragraph, plural, sentence};
 use crate::scenario::{Outline, short};
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
 use crate::spec::{Cell, EngineSpec, Isolation, ModelSpec, Plan, PromptWorkload, Sampling, Scenario, Value, Workload};
 use crate::units::duration_ns;
 
-/// Width that every terminal has.
-const WIDTH: usize = 80;
 /// Rows of the order that are shown.
 const ORDER_SHOWN: usize = 3;
 /// Cells of each that are shown.
@@ -56,6 +54,10 @@ impl View<'_> {
                 paragraph(&mut out, &format!("  {line}"), "    ");
             }
         }
+        if let Some(line) = self.not_merged() {
+            out.push('\n');
+            paragraph(&mut out, &line, "");
+        }
         out.push('\n');
         for (name, value) in self.totals() {
             paragraph(&mut out, &format!("{name:<11} {value}"), "            ");
@@ -86,6 +88,9 @@ impl View<'_> {
             for line in self.merges() {
                 let _ = writeln!(out, "- {}", escape(&line));
             }
+        }
+        if let Some(line) = self.not_merged() {
+            let _ = writeln!(out, "\n{}", escape(&line));
         }
         out
     }
@@ -217,6 +222,18 @@ impl View<'_> {
         alike.into_iter().map(line).collect()
     }
 
+    /// Why equal work may be done twice.
+    fn not_merged(&self) -> Option<String> {
+        let names: Vec<String> = self.outline.not_merged.iter().map(|name| label(name)).collect();
+        (!names.is_empty()).then(|| {
+            let (what, runs) = match names.len() {
+                1 => ("this engine honours", "it runs"),
+                _ => ("these engines honour", "they run"),
+            };
+            format!("Cells of {} are not merged: what {what} is known only when {runs}", list(&names, 6))
+        })
+    }
+
     fn columns(&self) -> Columns {
         let varied: Vec<&str> =
             self.scenario.toggles.iter().filter(|a| a.values.len() > 1).map(|a| a.toggle.as_str()).collect();
@@ -246,7 +263,7 @@ impl View<'_> {
     fn table(&self) -> Table {
         let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
         let mut table = Table::new();
-        table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH as u16);
+        table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(TERMINAL_WIDTH as u16);
         let columns = self.columns();
         let two_lines = columns.heads.iter().any(|[a, _]| !a.is_empty());
         let head = |[a, b]: &[String; 2]| if two_lines { format!("{a}\n{b}") } else { b.clone() };
@@ -349,27 +366,4 @@ fn thousands(n: u64) -> String {
         out.push(digit);
     }
     out
-}
-
-/// Appends `text` in lines that fit the terminal; lines after the first begin with `indent`.
-fn paragraph(out: &mut String, text: &str, indent: &str) {
-    let mut line = String::new();
-    let lead = text.len() - text.trim_start().len();
-    line.push_str(&text[..lead]);
-    let mut fresh = true;
-    for word in text[lead..].split(' ') {
-        if !fresh && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            out.push_str(line.trim_end());
-            out.push('\n');
-            line = indent.to_owned();
-            fresh = true;
-        }
-        if !fresh {
-            line.push(' ');
-        }
-        line.push_str(word);
-        fresh = false;
-    }
-    out.push_str(line.trim_end());
-    out.push('\n');
 }

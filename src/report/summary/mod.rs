@@ -248,7 +248,7 @@ fn summarize_cell(
         metrics,
         determinism: determinism::judge(&hashes, cell, declared),
         hashes,
-        settings: settings::rows(cell, &valid, &manifest.scenario.run.allow_mismatch),
+        settings: settings::rows(cell, &valid, &hosts, &manifest.scenario.run.allow_mismatch),
         merged: cell.merged.clone(),
     }
 }

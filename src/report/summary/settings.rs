@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::RequestRow;
-use crate::spec::effective::EFFECTIVE_WINDOW;
+use crate::record::{HostInfo, RequestRow};
+use crate::spec::effective::{EFFECTIVE_WINDOW, expected, same};
 use crate::spec::toggle::{REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP};
-use crate::spec::{Cell, Settings, Shape, Value, predict};
+use crate::spec::{Cell, Settings, Shape, Value};
 
 /// How what was asked for and what was used stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct SettingRow {
     pub name: String,
     /// As the cell asks; null where it does not.
     pub requested: Option<Value>,
-    /// What should come out for a request of this shape, where that follows from the request alone.
+    /// What should come out for a request of this shape, in an engine that honours what this one says it does.
     pub expected: Vec<Value>,
     /// What the engine reported, over the cell's valid iterations; empty where it says nothing.
     pub effective: Vec<Value>,
@@ -43,18 +43,19 @@ pub struct SettingRow {
 /// Settings that only bound another effective value and are reported through it.
 const BOUNDS_OF_WINDOW: [&str; 2] = [REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP];
 
-/// All settings of the cell, requested and effective, by name.
+/// All settings of the cell, requested and effective, by name. `hosts` are those that ran the rows.
 #[must_use]
-pub fn rows(cell: &Cell, valid: &[&RequestRow], allowed: &[String]) -> Vec<SettingRow> {
+pub fn rows(cell: &Cell, valid: &[&RequestRow], hosts: &[&HostInfo], allowed: &[String]) -> Vec<SettingRow> {
     let requested = requested(cell);
     let effective = distinct(valid.iter().map(|row| row.effective.clone()));
-    let expected = distinct(valid.iter().filter_map(|row| {
+    let wanted = distinct(valid.iter().filter_map(|row| {
         let shape = Shape {
             prompt_tokens: row.prompt_tokens?,
             reused_tokens: row.reused_tokens.unwrap_or(0),
             generated_tokens: row.generated_tokens?,
         };
-        Some(predict(&cell.sampling, &cell.toggles, shape))
+        let receipt = &hosts.iter().find(|host| host.host == row.host)?.receipt;
+        Some(expected(&cell.sampling, &cell.toggles, shape, &receipt.toggles))
     }));
     let names: BTreeSet<&String> = requested.keys().chain(effective.keys()).collect();
     names
@@ -63,7 +64,7 @@ pub fn rows(cell: &Cell, valid: &[&RequestRow], allowed: &[String]) -> Vec<Setti
             let mut row = SettingRow {
                 name: name.clone(),
                 requested: requested.get(name).cloned(),
-                expected: expected.get(name).cloned().unwrap_or_default(),
+                expected: wanted.get(name).cloned().unwrap_or_default(),
                 effective: effective.get(name).cloned().unwrap_or_default(),
                 agreement: Agreement::NotReported,
             };
@@ -115,8 +116,27 @@ fn agreement(row: &SettingRow, effective: &BTreeMap<String, Vec<Value>>, allowed
     }
 }
 
+/// Whether two cells did the same work although they were asked for different settings: every setting in which they
+/// differ is seen in an effective one, and all effective ones are equal.
+#[must_use]
+pub fn same_work(a: &[SettingRow], b: &[SettingRow]) -> bool {
+    let names: BTreeSet<&String> = a.iter().chain(b).map(|row| &row.name).collect();
+    let used = |rows: &[SettingRow], name: &str| -> Vec<Value> {
+        rows.iter().find(|row| row.name == name).map(|row| row.effective.clone()).unwrap_or_default()
+    };
+    let asked = |rows: &[SettingRow], name: &str| rows.iter().find(|row| row.name == name)?.requested.clone();
+    let has_window = !used(a, EFFECTIVE_WINDOW).is_empty();
+    let mut differ = false;
+    let alike = names.into_iter().all(|name| {
+        let seen = !used(a, name).is_empty() || BOUNDS_OF_WINDOW.contains(&name.as_str()) && has_window;
+        let asked_alike = asked(a, name) == asked(b, name);
+        differ |= !asked_alike;
+        (asked_alike || seen) && same_values(&used(a, name), &used(b, name))
+    });
+    differ && alike
+}
+
 /// Equal as sets; whole numbers equal floats of the same value (CSV does not keep the difference).
 fn same_values(a: &[Value], b: &[Value]) -> bool {
-    let same = |x: &Value, y: &Value| x == y || x.as_float().is_some_and(|x| y.as_float() == Some(x));
     a.len() == b.len() && a.iter().all(|x| b.iter().any(|y| same(x, y)))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::metric::{DECODE_TPS, PREFILL_TPS};
-use super::{Agreement, CellSummary, Determinism};
+use super::{Agreement, CellSummary, Determinism, settings};
 use crate::record::{FinishState, Record, RequestRow, Status};
 use crate::report::text::{self, plural};
 use crate::spec::TokenTiming;
@@ -116,6 +116,8 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     } else {
         Standing::ValidWithWarnings
     };
+    // To do work twice is nothing against its figures.
+    remarks.extend(same_work(record, cells));
     Validity { standing, counts, problems, remarks }
 }
 
@@ -176,6 +178,31 @@ fn cell_remarks(cell: &CellSummary) -> Vec<String> {
             _ => wanted,
         };
         remarks.push(format!("{name}: {} should have been {wanted}, the engine used {used}.", row.name));
+    }
+    remarks
+}
+
+/// Cells that turned out to do the same work, although the plan could not know that.
+fn same_work(record: &Record, cells: &[CellSummary]) -> Vec<String> {
+    let plan = &record.manifest.plan.cells;
+    let alike = |a: usize, b: usize| {
+        let places = |cell: usize| (plan[cell].engine, plan[cell].length, &plan[cell].load);
+        let measured = cells[a].counts.ok > 0 && cells[b].counts.ok > 0;
+        measured && places(a) == places(b) && settings::same_work(&cells[a].settings, &cells[b].settings)
+    };
+    let mut told = vec![false; cells.len()];
+    let mut remarks = Vec::new();
+    for first in 0..cells.len() {
+        if told[first] {
+            continue;
+        }
+        let others: Vec<usize> = (first + 1..cells.len()).filter(|other| alike(first, *other)).collect();
+        others.iter().for_each(|other| told[*other] = true);
+        if !others.is_empty() {
+            let names = std::iter::once(first).chain(others).map(|cell| text::label(cells[cell].name()));
+            let names = text::list(&names.collect::<Vec<_>>(), 6);
+            remarks.push(format!("{names} did the same work: their effective settings are equal."));
+        }
     }
     remarks
 }
