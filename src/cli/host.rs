@@ -18,6 +18,7 @@ pub struct Args {}
 
 pub fn run(_args: &Args, _printer: &Printer) -> anyhow::Result<ExitCode> {
     die_with_parent()?;
+    crate::telemetry::peak::use_one_arena();
     let output = take_stdout().context("cannot set standard output aside for the protocol")?;
     let end = serve(io::stdin(), output, engine::registry(), || std::process::exit(0));
     Ok(match end {

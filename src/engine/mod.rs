@@ -90,7 +90,11 @@ pub trait Session {
     /// `bad_request` for a prompt it cannot take; any other kind for a failure of the engine.
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion>;
 
-    /// Drops every KV cache's content (allocated memory may be kept).
+    /// Drops every KV cache and gives its memory back, so that one cell's peak does not show in that of the next and
+    /// each request finds the same state, whatever came before.
+    ///
+    /// # Errors
+    /// When the engine cannot.
     fn reset(&mut self) -> Result<()>;
 
     /// Gives cached allocator memory back, where there is such a cache.

@@ -9,6 +9,8 @@ use inferometer::engine::{Load, Session, find};
 use inferometer::spec::{Architecture, Completion, EngineSpec, Message, Prompt, Request, Sampling, Settings, Value};
 use inferometer::text::{ChatTemplate, Tokenizer};
 
+use super::lab::{Lab, measured};
+
 /// The smallest preset of every architecture, made once for all tests of this file.
 fn models() -> &'static [(Architecture, tempfile::TempDir)] {
     static MODELS: OnceLock<Vec<(Architecture, tempfile::TempDir)>> = OnceLock::new();
@@ -101,5 +103,35 @@ fn chunk_sizes_agree_in_f32_and_each_repeats_in_q8_0() {
                 assert_eq!(chunked(512), chunked(512), "{arch}");
             }
         }
+    }
+}
+
+/// Cells take turns in one host; what the long one needed must not show in the short one.
+#[test]
+fn a_short_cell_after_a_long_one_has_a_small_peak() {
+    let lab = Lab::new();
+    let scenario = lab.write(
+        "memory.toml",
+        format!(
+            "name = \"memory\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n\
+             [[engine]]\nname = \"transformer\"\n[toggles]\nthreads = [2]\n\
+             [workload]\nkind = \"prompt\"\ntext = \"{TEXT}\"\nlengths = [16, 2048]\nmax_tokens = 4\nignore_eos = true\n\
+             [run]\nwarmup = 1\niterations = 2\n"
+        ),
+    );
+    lab.measure(&scenario, &[]).expect(0);
+    let record = lab.record();
+    let rows = |tokens: u32| measured(&record).into_iter().filter(move |row| row.prompt_tokens == Some(tokens));
+    let long_kv = rows(2048).map(|row| row.kv_cache_bytes.unwrap()).max().unwrap();
+    for row in rows(16) {
+        assert!(row.kv_cache_bytes.unwrap() < long_kv / 4, "{:?} of {long_kv}", row.kv_cache_bytes);
+    }
+    if cfg!(all(target_os = "linux", target_env = "gnu")) {
+        let peaks = |tokens| rows(tokens).map(|row| row.peak_rss_bytes.unwrap()).collect::<Vec<_>>();
+        let (short, long) = (peaks(16), peaks(2048));
+        let (least, least_long) = (*short.iter().min().unwrap(), *long.iter().min().unwrap());
+        assert!(least < least_long);
+        let limit = least + (least_long - least) / 4;
+        assert!(short.iter().all(|peak| *peak < limit), "short {short:?}, long {long:?}");
     }
 }

@@ -14,6 +14,7 @@ use crate::spec::toggle::{
 use crate::spec::{
     Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, Value,
 };
+use crate::telemetry::peak;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// Toggles that a request may carry.
@@ -323,9 +324,9 @@ impl<B: Backend> Session for TransformerSession<B> {
     }
 
     fn reset(&mut self) -> Result<()> {
-        // The default cache keeps its memory for the next request; conversations are over.
-        self.caches.retain(|conversation, _| conversation.is_none());
-        self.caches.values_mut().for_each(|cache| cache.truncate(0));
+        // A map of many conversations is itself memory, so a new one takes its place.
+        self.caches = HashMap::new();
+        peak::give_back_freed();
         Ok(())
     }
 
