@@ -15,7 +15,8 @@ RECEIPT = {"engine": "faulty", "version": "1", "capabilities": {"tokens": True, 
 
 
 def now():
-    return time.monotonic_ns()
+    clock = time.monotonic_ns()
+    return clock + clock // 500 if FAULT == "drift" else clock  # 2000 ppm too fast
 
 
 def send(id, **message):
@@ -30,6 +31,8 @@ def forever(text):
 
 def result(id, accepted, count):
     tokens = list(range(count))
+    if FAULT == "drift":
+        time.sleep(0.2)
     stamps = [now() for _ in tokens]
     finished = now()
     spans = []
@@ -66,6 +69,10 @@ def generate(message, accepted):
         print("tensor blew up\nat layer 3", file=sys.stderr)
         sys.exit(7)
     elif FAULT == "hang":
+        time.sleep(1000)
+    elif FAULT == "deaf":  # hangs and does not notice that its input ends
+        with open(FILE, "w") as file:
+            file.write(str(os.getpid()))
         time.sleep(1000)
     elif FAULT == "flood":
         forever("x" * 65536)
@@ -126,6 +133,8 @@ def answer(message, accepted):
     elif kind == "open":
         if FAULT == "die-in-open":
             os.kill(os.getpid(), signal.SIGKILL)
+        if FAULT == "evil-receipt":
+            RECEIPT.update(version="2\x1b]0;pwned\x07", settings={"dtype": "\x1b[2J"}, details={"\x1b[31m": "x" * 10**6})
         send(id, type="ready", **RECEIPT, load_ns=now() - accepted)
         if FAULT == "reads-no-request":
             time.sleep(1000)

@@ -232,6 +232,37 @@ fn an_engine_s_error_is_cleaned_and_leaves_the_host_usable() {
 }
 
 #[test]
+fn a_receipt_s_escape_sequences_and_floods_end_at_the_border() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = Host::start(&python("tests/hosts/faulty.py", &["evil-receipt"], &folder, PATIENCE)).unwrap();
+    let receipt = host.open(open()).unwrap().receipt;
+    assert_eq!(receipt.version, "2\\u{1b}]0;pwned\\u{7}");
+    assert_eq!(receipt.settings["dtype"], "\\u{1b}[2J".into());
+    let (name, text) = receipt.details.first_key_value().unwrap();
+    assert!(name == "\\u{1b}[31m" && text.len() < 4096 && text.ends_with("(shortened)"), "{name}: {}", text.len());
+}
+
+/// A clock that gains 2 ms a second: after two seconds its stamps lie outside the tolerance, unless clocks are compared
+/// anew, as before each measured generation.
+#[test]
+fn a_clock_that_drifts_is_followed() {
+    let mut faulty = Faulty::start("drift", PATIENCE).unwrap();
+    let first = faulty.host.clock().clone();
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(300));
+        faulty.host.resync().unwrap();
+        let exchange = faulty.generate().unwrap();
+        let stamps = check_stamps(&exchange, faulty.host.clock(), 3);
+        // A process woken late is the machine's fault.
+        assert!(stamps.is_ok() || stamps.clone().unwrap_err().contains("carrying the messages"), "{stamps:?}");
+    }
+    std::thread::sleep(Duration::from_millis(2000));
+    let exchange = faulty.generate().unwrap();
+    let condemned = check_stamps(&exchange, &first, 3).unwrap_err();
+    assert!(condemned.contains("after its reply had been read"), "{condemned}");
+}
+
+#[test]
 fn closing_does_not_wait_for_ever() {
     for fault in ["ignores-close", "stays-after-close"] {
         let faulty = Faulty::start(fault, SHORT).unwrap();
@@ -279,15 +310,26 @@ fn an_answer_to_cancel_may_follow_the_result() {
     faulty.host.close().unwrap();
 }
 
-/// Starts the harness on a host that is busy, kills the harness, and waits for the host's end.
+/// The kernel ends a host with its harness, even when the host does not look at its input.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_deaf_host_ends_when_its_harness_is_killed_on_linux() {
+    ends_with_its_harness("deaf");
+}
+
 #[test]
 fn a_host_ends_when_its_harness_is_killed() {
+    ends_with_its_harness("busy");
+}
+
+/// Starts the harness on a host that is busy, kills the harness, and waits for the host's end.
+fn ends_with_its_harness(fault: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let mut harness = Command::new(env!("CARGO_BIN_EXE_inferometer"))
         .args(["engines", "check", "--", "python3"])
         .arg(repository("tests/hosts/faulty.py"))
-        .arg("busy")
+        .arg(fault)
         .arg(&file)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -2,6 +2,7 @@
 //!
 //! After any error but [`HostError::Engine`] the host's whole process group has been killed and reaped.
 
+mod border;
 mod error;
 mod process;
 mod stamps;
@@ -18,7 +19,6 @@ pub use stamps::check_stamps;
 pub(crate) use talk::Talk;
 use wire::Outgoing;
 
-use super::lines::clean;
 use crate::engine::{Engine, Hosting};
 use crate::spec::protocol::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
 use crate::spec::{EngineError, EngineMemory, EngineSpec, Prompt};
@@ -88,8 +88,8 @@ pub struct Exchange {
 
 /// A running engine host. Dropping it kills it.
 ///
-/// On Linux a built-in host dies with the thread that started it (the kernel's parent-death signal is tied to the
-/// thread): start a host on a thread that outlives it.
+/// On Linux a host dies with the thread that started it (the kernel's parent-death signal is tied to the thread): start a
+/// host on a thread that outlives it.
 #[derive(Debug)]
 pub struct Host {
     talk: Talk,
@@ -161,7 +161,7 @@ impl Host {
         let hello = ToHost::Hello { protocol: VERSION, harness };
         match self.talk.ask(hello, "the greeting", &mut |_| {})?.body {
             FromHost::Hello { protocol, host } if protocol.major == VERSION.major => {
-                self.program = clean(&host);
+                self.program = host;
                 Ok(())
             }
             FromHost::Hello { protocol, .. } => Err(self.talk.wrong_version(protocol)),
@@ -187,7 +187,7 @@ impl Host {
                 return Err(self.talk.broken(during, format!("its clock reads {now_ns} ns, which no clock does")));
             };
             if best.as_ref().is_none_or(|best| round_trip_ns < best.round_trip_ns) {
-                best = Some(ClockSync { clock: clean(&clock), offset_ns, round_trip_ns });
+                best = Some(ClockSync { clock, offset_ns, round_trip_ns });
             }
         }
         self.clock = best.expect("there is at least one ping");

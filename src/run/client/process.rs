@@ -33,20 +33,36 @@ pub(crate) fn spawn(launch: &Launch) -> Result<(Process, ChildStdin, ChildStdout
     };
     let log = fs_err::OpenOptions::new().create(true).append(true).open(&launch.log)?;
     let log_from = log.metadata()?.len();
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .envs(launch.env.iter().map(|(name, value)| (name, value)))
         .env(PARENT_VARIABLE, std::process::id().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log.into_file())
-        .process_group(0)
-        .spawn()
-        .map_err(|source| HostError::Spawn { command: shown(&launch.command), source })?;
+        .process_group(0);
+    #[cfg(target_os = "linux")]
+    die_with_parent(&mut command);
+    let mut child = command.spawn().map_err(|source| HostError::Spawn { command: shown(&launch.command), source })?;
     let stdin = child.stdin.take().expect("stdin was asked to be a pipe");
     let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
     let group = Pid::from_child(&child);
     Ok((Process { child, group, log: launch.log.clone(), log_from, ended: None }, stdin, stdout))
+}
+
+/// Lets the kernel kill the host when this program ends, also by SIGKILL and also while the host does not read its input.
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let before_exec = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have ended before the kernel knew what to do then.
+        if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes two bare system calls, prctl and getppid, compares, and makes an
+    // error from a number: nothing allocates, locks or touches what other threads of the parent may have left half done.
+    unsafe { command.pre_exec(before_exec) };
 }
 
 fn shown(command: &[String]) -> String {

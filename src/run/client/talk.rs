@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Launch;
+use super::border;
 use super::error::HostError;
 use super::process::{Process, spawn};
 use super::wire::{Incoming, Line, NoLine, Outgoing, Sent, connect};
-use crate::run::lines::{LineError, clean, quote};
-use crate::spec::EngineError;
+use crate::run::lines::{LineError, quote};
 use crate::spec::protocol::{Envelope, FromHost, ToHost, VERSION, Version};
 
 /// A host that closed its stdout has this long to end by itself, so that its own exit status is seen.
@@ -97,9 +97,7 @@ impl Talk {
         };
         self.outgoing.finished();
         match answer.body {
-            FromHost::Error(EngineError { kind, message }) => {
-                Err(HostError::Engine(EngineError { kind, message: clean(&message) }))
-            }
+            FromHost::Error(error) => Err(HostError::Engine(error)),
             _ => Ok(answer),
         }
     }
@@ -133,8 +131,11 @@ impl Talk {
     }
 
     fn parse(&mut self, during: &str, line: &Line) -> Result<Envelope<FromHost>, HostError> {
-        let error = match serde_json::from_slice(&line.bytes) {
-            Ok(envelope) => return Ok(envelope),
+        let error = match serde_json::from_slice::<Envelope<FromHost>>(&line.bytes) {
+            Ok(mut envelope) => {
+                border::tidy(&mut envelope.body);
+                return Ok(envelope);
+            }
             Err(error) => error,
         };
         // Another major version may greet in words that this one does not know.

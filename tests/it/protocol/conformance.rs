@@ -116,6 +116,11 @@ fn a_spoilt_adapter_fails_the_check_that_is_about_it() {
         ("generates what was asked", "range(max_tokens)", "range(max_tokens + 1)"),
         ("generates one token", "range(max_tokens)", "range(max(2, max_tokens))"),
         ("stamps fit the harness's clock", "append(time.monotonic_ns())", "append(accepted_ns - 1)"),
+        (
+            "stamps fit the harness's clock",
+            r#""finished_ns": time.monotonic_ns()"#,
+            r#""finished_ns": time.sleep(0.1) or time.monotonic_ns()"#,
+        ),
         ("refuses bad requests and goes on", "max_tokens < 1", "max_tokens < 0"),
         (
             "no progress unless asked for",
