@@ -4,8 +4,8 @@
 //! it to merge cells that would do the same work; the run driver compares it with what the engine reports it used.
 
 use super::toggle::{
-    DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY,
-    REPETITION_WINDOW_CAP, THREADS,
+    DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
+    REPETITION_PENALTY, REPETITION_WINDOW_CAP, THREADS,
 };
 use super::{Sampling, Settings, Value};
 
@@ -28,6 +28,7 @@ pub const EFFECTIVE: &[&str] = &[
     "dtype",
     "lazy_pipeline",
     "compile",
+    KV_REUSE,
 ];
 
 /// The sizes of a request, as far as effective settings depend on them.
@@ -36,6 +37,14 @@ pub struct Shape {
     pub prompt_tokens: u32,
     pub reused_tokens: u32,
     pub generated_tokens: u32,
+}
+
+/// The penalty's factor as it works on logits, which are f32: the shortest decimal of the nearest f32. A factor that is
+/// 1 there is off.
+#[must_use]
+pub fn factor_in_force(factor: f64) -> f64 {
+    // The shortest decimal, and not the f32 widened: 1.1 stays 1.1.
+    (factor as f32).to_string().parse().expect("a float's own text is one")
 }
 
 /// Number of history tokens the penalty looks at: `history` bounded by the context size and the cap (0 = no bound).
@@ -52,6 +61,7 @@ pub fn window(context_size: u64, cap: u64, history: u64) -> u64 {
 pub fn predict(sampling: &Sampling, toggles: &Settings, shape: Shape) -> Settings {
     let count = |name: &str, default: u64| toggles.get(name).and_then(Value::as_count).unwrap_or(default);
     let penalty = toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(sampling.repetition_penalty);
+    let penalty = factor_in_force(penalty);
     let history = u64::from(shape.prompt_tokens) + u64::from(shape.generated_tokens).saturating_sub(1);
     let window = if penalty == 1.0 {
         0
@@ -126,6 +136,16 @@ mod tests {
         assert_eq!(window(0, 768, 5000), 768);
         assert_eq!(window(20, 768, 5000), 20);
         assert_eq!(window(4096, 768, 100), 100);
+    }
+
+    #[test]
+    fn a_factor_counts_as_the_f32_it_is_used_as() {
+        for (asked, used) in [(1.1, 1.1), (1.00000001, 1.0), (0.01, 0.01), (1.2345678901, 1.2345679), (2.0, 2.0)] {
+            assert_eq!(factor_in_force(asked), used);
+        }
+        let sampling = Sampling { repetition_penalty: 1.00000001, repetition_context_size: 64, ..Sampling::default() };
+        let off = predict(&sampling, &Settings::new(), shape(512, 64));
+        assert_eq!((&off[EFFECTIVE_PENALTY], &off[EFFECTIVE_WINDOW]), (&Value::Float(1.0), &Value::Int(0)));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The operations are coarse on purpose: a backend may fuse, quantize, lay out and delay as it likes. Shapes are given
 //! in brackets; T is the number of positions in this forward pass. Generic code holds no library's types.
 
+use std::collections::BTreeSet;
+
 use super::weights::HostTensor;
 use crate::engine::Result;
 
@@ -89,6 +91,20 @@ pub struct Held {
     pub bytes: u64,
     /// Bytes of further copies that the library keeps for its own products.
     pub copies: u64,
+    /// Formats that matrices are held in.
+    pub formats: BTreeSet<&'static str>,
     /// Tensors that the chosen format could not hold and that stayed in f32, norms not counted.
     pub unquantized: Vec<String>,
+}
+
+impl Held {
+    /// The one format of all matrices, or "mixed".
+    #[must_use]
+    pub fn format(&self) -> &'static str {
+        let mut formats = self.formats.iter();
+        match (formats.next(), formats.next()) {
+            (Some(only), None) => only,
+            _ => "mixed",
+        }
+    }
 }

@@ -26,7 +26,6 @@ pub fn identity(
     weights: &WeightFolder,
     needed: &[Expected],
     held: &Held,
-    format: &str,
 ) -> Result<ModelIdentity> {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     Ok(ModelIdentity {
@@ -35,7 +34,7 @@ pub fn identity(
         architecture: Some(config.architecture.name().to_owned()),
         parameters: Some(needed.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum()),
         weight_bytes: Some(held.bytes),
-        weight_format: Some(format.to_owned()),
+        weight_format: Some(held.format().to_owned()),
         fingerprint: Some(fingerprint(folder, weights)?),
         vocabulary: u32::try_from(config.vocabulary).ok(),
         context_length: u32::try_from(config.context).ok(),

@@ -231,7 +231,18 @@ fn what_is_loaded_is_said_in_the_receipt() {
     let mut session = super::Transformer.open(&load(odd.path(), &[])).unwrap();
     let kept = session.receipt().details["not_quantized"].clone();
     assert!(kept.contains("q_proj") && kept.contains("o_proj") && !kept.contains("down_proj"), "{kept}");
-    assert_eq!(run(&mut *session, &request(prompt(9), 8)).unwrap().0.len(), 8);
+    let receipt = session.receipt();
+    assert_eq!((&receipt.settings["dtype"], receipt.model.weight_format.as_deref()), (&"mixed".into(), Some("mixed")));
+    let (tokens, completion) = run(&mut *session, &request(prompt(9), 8)).unwrap();
+    assert_eq!((tokens.len(), &completion.effective["dtype"]), (8, &"mixed".into()));
+    // Where no matrix fits, what was asked for is not what is said.
+    let mut none = config("llama");
+    for (key, value) in [("hidden_size", 40), ("head_dim", 20), ("intermediate_size", 40)] {
+        none[key] = json!(value);
+    }
+    let none = folder(&none);
+    let receipt = super::Transformer.open(&load(none.path(), &[("dtype", "q8_0".into())])).unwrap().receipt();
+    assert_eq!((&receipt.settings["dtype"], receipt.model.weight_format.as_deref()), (&"f32".into(), Some("f32")));
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl MlxBackend {
         let shape = tensor.shape.iter().map(|n| size(*n)).collect::<Result<Vec<_>>>()?;
         let array = Array::from_slice(&tensor.to_f32(), &shape);
         self.held.bytes += array.nbytes() as u64;
+        self.held.formats.insert("f32");
         Ok(array)
     }
 }

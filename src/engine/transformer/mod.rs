@@ -136,14 +136,13 @@ fn open_on_candle(folder: &Path, settings: LoadSettings) -> Result<TransformerSe
     let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
     let text = text(folder)?;
     let threads = threads::set(settings.threads)?;
-    let format = settings.format.name();
     let model = Model::load(CandleBackend::new(settings.format, threads), config, &weights)?;
     let receipt = Receipt {
-        model: identity::identity(folder, &model.config, &weights, &needed, model.held(), format)?,
+        model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
         details: details(model.held(), threads),
         settings: Settings::from([
             (THREADS.to_owned(), threads.rayon.max(threads.quantized).into()),
-            (DTYPE.to_owned(), format.into()),
+            (DTYPE.to_owned(), model.held().format().into()),
             (KV_CACHE.to_owned(), "full".into()),
         ]),
         capabilities: capabilities(&text),

@@ -6,7 +6,7 @@ use super::backend::Backend;
 use super::model::{KvCache, Model};
 use super::sampler::{self, Penalty, Sampler};
 use crate::engine::{Result, Session, TokenSink};
-use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
+use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, factor_in_force};
 use crate::spec::toggle::{
     DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
     REPETITION_PENALTY, REPETITION_WINDOW_CAP, find,
@@ -77,6 +77,8 @@ struct Wanted {
 
 /// How far a generation came.
 struct Progress {
+    /// A common prefix was looked for.
+    looked: bool,
     reused: usize,
     prefilled: usize,
     largest_chunk: usize,
@@ -116,6 +118,7 @@ impl<B: Backend> TransformerSession<B> {
         let count = |name: &str, default: u64| request.toggles.get(name).and_then(Value::as_count).unwrap_or(default);
         let factor =
             request.toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(sampling.repetition_penalty);
+        let factor = factor_in_force(factor);
         sampler::check(sampling, factor)?;
         let penalty = Penalty::new(
             factor as f32,
@@ -211,11 +214,15 @@ impl<B: Backend> Generation<'_, B> {
 
     /// Keeps of the cache what the prompt begins with. The last prompt token is always computed: its logits are needed.
     fn keep_prefix(&mut self) {
-        let common = || {
-            let pairs = self.cache.tokens().iter().zip(&self.wanted.prompt);
-            pairs.take_while(|(held, wanted)| held == wanted).count()
+        let common = |cache: &KvCache<B>, prompt: &[u32]| {
+            cache.tokens().iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count()
         };
-        let keep = if self.wanted.reuse { common().min(self.wanted.prompt.len() - 1) } else { 0 };
+        let keep = if self.wanted.reuse {
+            self.progress.looked = true;
+            common(self.cache, &self.wanted.prompt).min(self.wanted.prompt.len() - 1)
+        } else {
+            0
+        };
         self.cache.truncate(keep);
         self.progress.reused = self.cache.len();
     }
@@ -301,7 +308,14 @@ impl<B: Backend> Session for TransformerSession<B> {
             wanted,
             sampler: Sampler::new(&request.sampling),
             history: Vec::new(),
-            progress: Progress { reused: 0, prefilled: 0, largest_chunk: 0, window: 0, finish: FinishReason::Error },
+            progress: Progress {
+                looked: false,
+                reused: 0,
+                prefilled: 0,
+                largest_chunk: 0,
+                window: 0,
+                finish: FinishReason::Error,
+            },
         };
         // After an error the cache is undefined: it is dropped here.
         let progress = generation.run(sink)?;
@@ -312,6 +326,7 @@ impl<B: Backend> Session for TransformerSession<B> {
             (EFFECTIVE_PENALTY.to_owned(), Value::Float(factor)),
             (EFFECTIVE_WINDOW.to_owned(), progress.window.into()),
             (EFFECTIVE_CHUNK.to_owned(), progress.largest_chunk.into()),
+            (KV_REUSE.to_owned(), if progress.looked { "prefix" } else { "none" }.into()),
         ]);
         Ok(Completion {
             finish_reason: progress.finish,

@@ -102,6 +102,8 @@ fn effective_settings_are_those_predicted() {
         (300, 1, 1.3, 4096, 768, 299),
         (5, 40, 1.1, 20, 10, 1),
         (5, 3, 1.0, 0, 0, 16),
+        (5, 3, 1.00000001, 0, 0, 16),
+        (5, 3, 1.2345678901, 0, 0, 16),
     ] {
         session.reset().unwrap();
         let sampling =
@@ -119,6 +121,11 @@ fn effective_settings_are_those_predicted() {
         assert_eq!(completion.finish_reason, FinishReason::Length);
         assert_eq!(completion.effective["dtype"], "f32".into());
     }
+    for (asked, used) in [("none", "none"), ("prefix", "prefix")] {
+        let asked = with_toggle(request(prompt(5), 3), "kv_reuse", asked);
+        assert_eq!(run(&mut *session, &asked).unwrap().1.effective["kv_reuse"], used.into());
+    }
+    assert_eq!(run(&mut *session, &request(prompt(5), 3)).unwrap().1.effective["kv_reuse"], "prefix".into());
     // The toggle goes before the sampling's own value.
     let toggled = with_toggle(request(prompt(5), 3), "repetition_penalty", 2i64);
     let effective = run(&mut *session, &toggled).unwrap().1.effective;

@@ -111,6 +111,7 @@ impl CandleBackend {
             values.append(&mut part.to_f32());
         }
         let plain = tensor(values, (rows, columns))?;
+        self.held.formats.insert(if quantize { Format::Q8_0 } else { Format::F32 }.name());
         if !quantize {
             self.held.bytes += (rows * columns * size_of::<f32>()) as u64;
             return Ok(Matrix::Plain(plain));
