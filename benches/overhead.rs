@@ -67,12 +67,16 @@ fn bare(session: &mut dyn Session, request: &Request) -> Result<f64> {
 }
 
 fn through_harness(host: &mut Host, request: &Request) -> Result<f64> {
+    // Runs on this side's turns only: the bare side must not pay for it.
+    let sampler = Sampler::start(INTERVAL, &["cpu".to_owned(), "memory".to_owned()], Origin::start());
+    sampler.watch(Some((0, host.pid())));
     host.reset()?;
     let generate = Generate { request: request.clone(), progress: false, operation_spans: false };
     let stamps = host.generate(generate, &mut |_| {})?.generated.token_ns;
     let (Some(first), Some(last)) = (stamps.first(), stamps.last()) else {
         anyhow::bail!("the host generated nothing");
     };
+    anyhow::ensure!(!sampler.drain().is_empty(), "the gauges were not sampled");
     Ok(rate(*first, *last, stamps.len()))
 }
 
@@ -119,8 +123,6 @@ fn measure() -> Result<()> {
     })?;
     let model = model.to_str().context("the cache folder's path is not UTF-8")?.to_owned();
     host.open(Open { engine: engine_spec, model: Some(model), toggles: Settings::new() })?;
-    let sampler = Sampler::start(INTERVAL, &["cpu".to_owned(), "memory".to_owned()], Origin::start());
-    sampler.watch(Some((0, host.pid())));
 
     for _ in 0..2 {
         bare(session.as_mut(), &request)?;
@@ -139,7 +141,6 @@ fn measure() -> Result<()> {
                 let alone = bare(session.as_mut(), &request)?;
                 (through_harness(&mut host, &request)?, alone)
             };
-            drop(sampler.drain());
             ratios.push(harness / alone);
             bare_rates.push(alone);
             harness_rates.push(harness);
