@@ -112,7 +112,11 @@ fn measure() -> Result<()> {
     };
 
     let transformer = engine::find("transformer").context("this build has no transformer engine")?;
-    let load = Load { engine: engine_spec.clone(), model: Some(model.clone()), toggles: Settings::new() };
+    let mut toggles = Settings::new();
+    if let threads @ 1.. = setting("THREADS", 0)? {
+        toggles.insert("threads".to_owned(), threads.into());
+    }
+    let load = Load { engine: engine_spec.clone(), model: Some(model.clone()), toggles: toggles.clone() };
     let mut session = transformer.open(&load)?;
     let log = tempfile::NamedTempFile::new()?;
     let mut host = Host::start(&Launch {
@@ -122,7 +126,7 @@ fn measure() -> Result<()> {
         timeout: Duration::from_secs(600),
     })?;
     let model = model.to_str().context("the cache folder's path is not UTF-8")?.to_owned();
-    host.open(Open { engine: engine_spec, model: Some(model), toggles: Settings::new() })?;
+    host.open(Open { engine: engine_spec, model: Some(model), toggles })?;
 
     for _ in 0..2 {
         bare(session.as_mut(), &request)?;
