@@ -64,7 +64,7 @@ impl Printer {
         // A scenario's diagnostic has colours of its own, and the caret must stay under its column.
         let text = match error.downcast_ref::<crate::scenario::ScenarioError>() {
             Some(scenario) => scenario.styled(),
-            None => format!("{error:#}"),
+            None => with_causes(error),
         };
         let _ = writeln!(anstream::stderr(), "\x1b[31merror\x1b[0m: {text}");
     }
@@ -73,5 +73,30 @@ impl Printer {
     #[must_use]
     pub fn progress(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+/// An error and its causes, each said once: many an error's text holds its cause's text already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_causes;
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let inner = anyhow::anyhow!("no such file");
+        let said = inner.context("cannot open a.toml: no such file").context("cannot load");
+        assert_eq!(with_causes(&said), "cannot load: cannot open a.toml: no such file");
+        let unsaid = anyhow::anyhow!("disk full").context("cannot write b.csv");
+        assert_eq!(with_causes(&unsaid), "cannot write b.csv: disk full");
     }
 }

@@ -65,6 +65,20 @@ impl CpuClock {
     }
 }
 
+/// Longest time between the two clock readings around a reading of CPU time.
+const READING_NS: u64 = 200_000;
+
+/// When (nanoseconds) and how much CPU time (nanoseconds). `None` when this thread was taken off its core in between
+/// each time: a CPU time with the wrong date would show a load that never was.
+fn dated(clock: CpuClock) -> Option<(u64, u64)> {
+    (0..3).find_map(|_| {
+        let before = now_ns();
+        let used = clock.read()?.as_nanos() as u64;
+        let after = now_ns();
+        (after - before <= READING_NS).then_some((before.midpoint(after), used))
+    })
+}
+
 /// `process_cpu_percent`.
 #[derive(Default)]
 struct ProcessCpu {
@@ -91,12 +105,11 @@ impl Source for ProcessCpu {
             self.target = target.and_then(|pid| Some((pid, CpuClock::of(pid)?)));
             self.last = None;
         }
-        let used = self.target.and_then(|(_, clock)| clock.read()).map(|used| used.as_nanos() as u64);
-        let now = now_ns();
-        if let (Some((last_now, last_used)), Some(used)) = (self.last, used) {
+        let reading = self.target.and_then(|(_, clock)| dated(clock));
+        if let (Some((last_now, last_used)), Some((now, used))) = (self.last, reading) {
             values[0] = percent(used.checked_sub(last_used), now.checked_sub(last_now));
         }
-        self.last = used.map(|used| (now, used));
+        self.last = reading;
     }
 }
 
