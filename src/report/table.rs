@@ -112,6 +112,7 @@ fn standing(summary: &Summary) -> String {
     let word = match summary.validity.standing {
         Standing::Valid => "valid",
         Standing::ValidWithWarnings => "valid with warnings",
+        Standing::OutputsDiffer => "OUTPUTS DIFFER",
         Standing::NotValid => "not valid",
     };
     let mut line = format!("{word}: {} of {} ok", counts.ok, plural(counts.planned, "iteration"));

@@ -73,7 +73,7 @@ fn figures_equal_those_computed_by_hand() {
 fn what_went_wrong_is_said() {
     let record = eventful();
     let summary = Summary::of(&record);
-    assert_eq!(summary.validity.standing, Standing::ValidWithWarnings);
+    assert_eq!(summary.validity.standing, Standing::OutputsDiffer);
     let counts = summary.validity.counts;
     assert_eq!((counts.planned, counts.ok, counts.failed, counts.invalid), (60, 58, 1, 1));
     let cell = &summary.cells[2];
@@ -92,6 +92,14 @@ fn what_went_wrong_is_said() {
         .next()
         .unwrap();
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+}
+
+#[test]
+fn a_resumed_run_is_not_called_one_process() {
+    let mut record = Simulation::default().record();
+    assert_eq!(Summary::of(&record).run.interval_scope, "within process");
+    record.requests.iter_mut().filter(|row| row.iteration > 5).for_each(|row| row.host += 1);
+    assert_eq!(Summary::of(&record).run.interval_scope, "over a few processes");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{scrolling, section as titled};
 use crate::report::summary::metric::{
     self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
 };
-use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary};
+use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
 use crate::report::{table, text};
 use crate::spec::TokenTiming;
 use crate::stats::robust;
@@ -54,8 +54,12 @@ fn tiles(summary: &Summary) -> Markup {
 }
 
 fn tile(summary: &Summary, metric: &Metric) -> Markup {
+    // Figures of different outputs are in the table; no headline is made of them.
+    let same: Vec<&CellSummary> =
+        summary.cells.iter().filter(|cell| cell.determinism != Determinism::Nondeterministic).collect();
     let mut cells: Vec<(&CellSummary, f64)> =
-        summary.cells.iter().filter_map(|cell| Some((cell, cell.metric(metric.key)?.median))).collect();
+        same.iter().filter_map(|cell| Some((*cell, cell.metric(metric.key)?.median))).collect();
+    let widest = widest(&cells, metric);
     cells.sort_by(|a, b| a.1.total_cmp(&b.1));
     let ends = cells.first().zip(cells.last()).map(|(low, high)| (low, high, metric.unit.range(low.1, high.1)));
     html! {
@@ -64,7 +68,10 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
             @match ends {
                 None => {
                     p.value { (NOT_MEASURED) }
-                    p.where { "not measured in this run" }
+                    p.where {
+                        @if same.len() < summary.cells.len() { "outputs differ: no headline" }
+                        @else { "not measured in this run" }
+                    }
                 }
                 Some((low, high, (from, to))) => {
                     @let one = metric.unit.number(low.1) == metric.unit.number(high.1);
@@ -81,10 +88,23 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
                     } @else {
                         p.where { (text::label(low.0.name())) }
                     }
+                    @if let Some((lo, hi)) = &widest {
+                        p.unsure { "not known well: [" (lo) ", " (hi) "] in one cell" }
+                    }
                 }
             }
         }
     }
+}
+
+/// The widest of the cells' intervals, relative to its median, where that is too wide for a headline.
+fn widest(cells: &[(&CellSummary, f64)], metric: &Metric) -> Option<(String, String)> {
+    let intervals = cells.iter().filter_map(|(cell, median)| {
+        let interval = cell.metric(metric.key)?.interval?;
+        Some(((interval.hi - interval.lo) / median, interval))
+    });
+    let (share, interval) = intervals.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (share > WIDE).then(|| (metric.unit.number(interval.lo), metric.unit.number(interval.hi)))
 }
 
 fn headline_table(summary: &Summary) -> Markup {

@@ -47,6 +47,7 @@ fn banner(summary: &Summary) -> Markup {
     let (class, sign, word) = match validity.standing {
         Standing::Valid => ("valid", "✓", "Valid"),
         Standing::ValidWithWarnings => ("warned", "!", "Valid with warnings"),
+        Standing::OutputsDiffer => ("broken", "✕", "Outputs differ"),
         Standing::NotValid => ("broken", "✕", "Not valid"),
     };
     let lines: Vec<String> = validity

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use determinism::{Determinism, HashGroup};
 pub use settings::{Agreement, SettingRow};
 pub use tokens::TokenIndex;
-pub use validity::{Counts, Problem, Standing, Validity};
+pub use validity::{Counts, Problem, Standing, Validity, WIDE};
 
 use crate::record::{FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status};
 use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, Settings, TokenTiming};
@@ -127,6 +127,13 @@ impl CellSummary {
     }
 }
 
+/// Whether the counted iterations of some cell come from more than one host.
+fn replaced_hosts(record: &Record) -> bool {
+    let mut hosts: BTreeMap<u32, u32> = BTreeMap::new();
+    let counted = record.requests.iter().filter(|row| !row.warmup && row.status == Status::Ok);
+    counted.into_iter().any(|row| *hosts.entry(row.cell).or_insert(row.host) != row.host)
+}
+
 /// How tables show what was not measured.
 pub const NOT_MEASURED: &str = "–";
 
@@ -187,6 +194,8 @@ fn identity(record: &Record) -> RunIdentity {
         isolation: scenario.run.isolation,
         interval_scope: match scenario.run.isolation {
             Isolation::Iteration => "across processes",
+            // Neither one process nor a fresh one each: a crash or a resume brought further ones in.
+            Isolation::Run | Isolation::Cell if replaced_hosts(record) => "over a few processes",
             Isolation::Run | Isolation::Cell => "within process",
         }
         .to_owned(),

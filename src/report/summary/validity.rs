@@ -13,7 +13,7 @@ use crate::stats::robust::Interval;
 use crate::units::significant;
 
 /// An interval wider than this share of its median is worth a remark.
-const WIDE: f64 = 0.2;
+pub const WIDE: f64 = 0.2;
 
 /// The run in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum Standing {
     Valid,
     /// Every cell has valid iterations, but read the remarks.
     ValidWithWarnings,
+    /// Equal requests gave different tokens where they must not: this comes before any speed.
+    OutputsDiffer,
     /// At least one cell has no valid iteration.
     NotValid,
 }
@@ -111,6 +113,8 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     remarks.extend(record.manifest.warnings.iter().cloned());
     let standing = if cells.is_empty() || cells.iter().any(|cell| cell.counts.ok == 0) {
         Standing::NotValid
+    } else if cells.iter().any(|cell| cell.determinism == Determinism::Nondeterministic) {
+        Standing::OutputsDiffer
     } else if problems.is_empty() && remarks.is_empty() {
         Standing::Valid
     } else {
