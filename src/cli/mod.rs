@@ -40,7 +40,7 @@ pub struct Global {
     /// Say less: errors, warnings and data only
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Say more; twice for the harness's own log
+    /// Say more: also the harness's own log
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let printer = Printer::new(cli.global.quiet, cli.global.verbose);
+    let printer = Printer::new(cli.global.quiet);
     log_to_stderr(cli.global.verbose);
     let outcome = match &cli.verb {
         Verb::Bench(args) => bench::run(args, &printer),
@@ -120,7 +120,7 @@ fn command() -> clap::Command {
 }
 
 fn log_to_stderr(verbose: u8) {
-    if verbose < 2 && std::env::var_os("RUST_LOG").is_none() {
+    if verbose == 0 && std::env::var_os("RUST_LOG").is_none() {
         return;
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

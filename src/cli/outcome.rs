@@ -70,7 +70,6 @@ impl Execution {
         let dir = outcome.dir.display();
         if !outcome.worked {
             printer.note(format_args!("the run in {dir} is finished; there is nothing left to do"));
-            return Ok(ExitCode::SUCCESS);
         }
         let record = record::read(&outcome.dir)?;
         let summary = Summary::of(&record);

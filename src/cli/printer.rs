@@ -6,7 +6,6 @@ use std::io::{IsTerminal, Write};
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     quiet: bool,
-    verbose: u8,
 }
 
 /// How data are laid out.
@@ -20,8 +19,8 @@ pub enum Format {
 
 impl Printer {
     #[must_use]
-    pub fn new(quiet: bool, verbose: u8) -> Self {
-        Self { quiet, verbose }
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet }
     }
 
     /// Data: the answer to the verb, on stdout. A closed pipe ends the program quietly.
@@ -44,13 +43,6 @@ impl Printer {
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             let _ = writeln!(anstream::stderr(), "{text}");
-        }
-    }
-
-    /// A remark shown only with `-v`.
-    pub fn detail(&self, text: impl std::fmt::Display) {
-        if self.verbose > 0 {
-            self.note(text);
         }
     }
 

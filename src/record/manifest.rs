@@ -10,7 +10,7 @@ pub const FILE: &str = "run.json";
 /// Reads the manifest of the run in `dir`. Unknown fields are ignored.
 ///
 /// # Errors
-/// No such file, not valid, or written by a newer major version.
+/// No such file, not valid (also where its plan contradicts itself), or written by a newer major version.
 pub fn read(dir: &Path) -> Result<Manifest, RecordError> {
     let path = dir.join(FILE);
     let text = match fs_err::read(&path) {
@@ -25,7 +25,39 @@ pub fn read(dir: &Path) -> Result<Manifest, RecordError> {
     if version > u64::from(SCHEMA_VERSION) {
         return Err(RecordError::Newer { path, found: version });
     }
-    serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
+    sound(&manifest).map_err(invalid)?;
+    Ok(manifest)
+}
+
+/// Whether what refers to something else in the file refers to what is there, and times are times; else which key.
+fn sound(manifest: &Manifest) -> Result<(), String> {
+    let (plan, engines) = (&manifest.plan, manifest.scenario.engines.len());
+    for (at, cell) in plan.cells.iter().enumerate() {
+        if cell.id as usize != at {
+            return Err(format!("plan.cells[{at}].id is {}, and must be its position", cell.id));
+        }
+        if cell.engine as usize >= engines {
+            return Err(format!("plan.cells[{at}].engine is {}, which is no engine of the scenario", cell.engine));
+        }
+    }
+    for (row, ids) in plan.order.iter().enumerate() {
+        if let Some(at) = ids.iter().position(|id| *id as usize >= plan.cells.len()) {
+            return Err(format!("plan.order[{row}][{at}] is {}, which is no cell of the plan", ids[at]));
+        }
+    }
+    for (at, host) in manifest.hosts.iter().enumerate() {
+        if host.engine as usize >= engines {
+            return Err(format!("hosts[{at}].engine is {}, which is no engine of the scenario", host.engine));
+        }
+    }
+    let run = &manifest.scenario.run;
+    for (key, seconds) in [("timeout_s", run.timeout_s), ("cooldown_s", run.cooldown_s)] {
+        if std::time::Duration::try_from_secs_f64(seconds).is_err() {
+            return Err(format!("scenario.run.{key} is {seconds}, which is no time in seconds"));
+        }
+    }
+    Ok(())
 }
 
 /// The version alone, so that a newer file is refused as such and not for what this build does not know.

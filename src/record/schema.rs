@@ -153,6 +153,10 @@ pub struct HostInfo {
     pub command: Vec<String>,
     /// SHA-256 of the host's executable, where it is a file that can be read.
     pub executable_sha256: Option<String>,
+    /// SHA-256 of the files that the command line of an engine not built in names, such as an adapter's script, by the
+    /// argument; as they were when this sitting of the run first started the command.
+    #[serde(default)]
+    pub command_sha256: BTreeMap<String, String>,
     pub receipt: Receipt,
     pub load_s: f64,
     /// Host clock minus harness clock, from the ping with the shortest round trip.
@@ -181,6 +185,10 @@ pub struct Manifest {
     /// SHA-256 of the resolved scenario.
     pub scenario_sha256: String,
     pub plan: Plan,
+    /// SHA-256 of each cell's prompt by the cell's id: over the token ids as little-endian 32-bit numbers, over the text
+    /// in UTF-8, or over the messages as JSON.
+    #[serde(default)]
+    pub prompts: BTreeMap<String, String>,
     pub machine: Machine,
     /// Repository of the working folder, where there is one.
     pub git: Option<GitState>,

@@ -58,7 +58,7 @@ pub fn run(
     let _measuring = acquire(options, observer)?;
     let origin = Origin::start();
     let sampler = sampler(scenario, origin);
-    let store = Store::create(results, manifest(scenario, &plan, &origin, sampler.gauges()))?;
+    let store = Store::create(results, manifest(scenario, &plan, &prompts, &origin, sampler.gauges()))?;
     options.interrupt.arm()?;
     let work = Work { scenario, plan: &plan, prompts: &prompts, model: &model, options };
     finish(Session::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
@@ -67,7 +67,7 @@ pub fn run(
 /// Goes on with the run recorded in `dir`, with the plan and the scenario it began with. A finished run is left alone.
 ///
 /// # Errors
-/// As [`run`]; and when this program's version, the engine or the model is not what the record began with, unless
+/// As [`run`]; and when this program's version, a prompt, the engine or the model is not what the record began with, unless
 /// [`Options::allow_changed`].
 pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
     let begun = record::manifest::read(dir)?;
@@ -77,6 +77,10 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     let mut warnings = same_version(&begun, options)?;
     let (scenario, plan) = (&begun.scenario, &begun.plan);
     let (model, prompts) = prepare(scenario, plan, observer)?;
+    warnings.extend(same_prompts(&begun, &prompts, options)?);
+    for warning in &warnings {
+        observer.event(Event::Warning(warning));
+    }
     let _measuring = acquire(options, observer)?;
     let (mut store, record) = Store::resume(dir)?;
     let origin = Origin::resume(&begun.origin_utc, last_ns(&record)).map_err(RunError::Origin)?;
@@ -133,7 +137,7 @@ fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, 
     })?)
 }
 
-fn manifest(scenario: &Scenario, plan: &Plan, origin: &Origin, gauges: Vec<GaugeInfo>) -> Manifest {
+fn manifest(scenario: &Scenario, plan: &Plan, prompts: &Prompts, origin: &Origin, gauges: Vec<GaugeInfo>) -> Manifest {
     Manifest {
         schema_version: record::schema::SCHEMA_VERSION,
         run: String::new(),
@@ -145,6 +149,7 @@ fn manifest(scenario: &Scenario, plan: &Plan, origin: &Origin, gauges: Vec<Gauge
         scenario: scenario.clone(),
         scenario_sha256: sha256_of(scenario),
         plan: plan.clone(),
+        prompts: prompts.hashes(&plan.cells),
         machine: telemetry::machine::machine(),
         git: telemetry::git_state(Path::new(".")),
         gauges,
@@ -172,6 +177,24 @@ fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, RunE
     } else {
         Err(RunError::Changed { what: "this program".to_owned(), changes: vec![change] })
     }
+}
+
+/// Refuses prompts other than those the run began with: its iterations would not do the same work. Their text is in the
+/// record, but the tokenizer that cuts it to length is the model's.
+fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Result<Option<String>, RunError> {
+    let now = prompts.hashes(&begun.plan.cells);
+    let short = |hash: &str| hash.chars().take(16).collect::<String>();
+    let changes: Vec<String> = now
+        .iter()
+        .filter_map(|(cell, new)| begun.prompts.get(cell).filter(|old| *old != new).map(|old| (cell, old, new)))
+        .map(|(cell, old, new)| format!("SHA-256 of cell {cell}'s prompt was {}, is {}", short(old), short(new)))
+        .collect();
+    let Some(first) = changes.first() else { return Ok(None) };
+    if options.allow_changed {
+        return Ok(Some(format!("the prompts changed during the run: {first}")));
+    }
+    let what = "what the model's tokenizer makes of the prompt".to_owned();
+    Err(RunError::Changed { what, changes })
 }
 
 /// The latest time in the record.

@@ -8,10 +8,16 @@ use super::client::{Host, HostError, Launch, launch_command};
 use super::interrupt::Interrupt;
 use super::schedule::Step;
 use crate::engine;
+use crate::engine::transformer::config::Config;
+use crate::engine::transformer::weights::WeightFolder;
+use crate::engine::transformer::{identity, model};
 use crate::record::HostInfo;
 use crate::spec::protocol::Open;
-use crate::spec::{Cell, EngineError, EngineSpec, Isolation, ModelSpec, Receipt, Scenario, Settings};
+use crate::spec::{Cell, EngineError, EngineSpec, Isolation, Receipt, Scenario, Settings};
 use crate::telemetry::machine::file_sha256;
+
+/// Longest file named in a command line that is hashed: scripts and small programs, not weights.
+const MOST_HASHED: u64 = 64 << 20;
 
 /// What a host was started for. Steps with the same key share a host.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,14 +77,17 @@ pub struct Pool {
     residents: Vec<Resident>,
     next_number: u32,
     logs: PathBuf,
-    executables: BTreeMap<PathBuf, Option<String>>,
+    /// SHA-256 of files that command lines name, as they were first seen; `None` where there was none to read.
+    files: BTreeMap<PathBuf, Option<String>>,
+    /// Fingerprint of the model, once it was needed.
+    fingerprint: Option<Option<String>>,
 }
 
 impl Pool {
     /// An empty pool; hosts log into `logs` and are numbered from `next_number`.
     #[must_use]
     pub fn new(logs: PathBuf, next_number: u32) -> Self {
-        Self { residents: Vec::new(), next_number, logs, executables: BTreeMap::new() }
+        Self { residents: Vec::new(), next_number, logs, files: BTreeMap::new(), fingerprint: None }
     }
 
     /// Number that the next host to be started will have.
@@ -134,9 +143,12 @@ impl Pool {
         let engine = engine::find(&spec.name)
             .ok_or_else(|| EngineError::unsupported(format!("this build has no engine `{}`", spec.name)))?;
         let command = launch_command(engine, spec)?;
+        let built_in = engine.offer().built_in;
         let executable_sha256 = self.executable(&command);
+        let command_sha256 = if built_in { BTreeMap::new() } else { self.arguments(&command) };
         let number = self.next_number;
         self.next_number += 1;
+        let folder = model;
         let model = model.display().to_string();
         let launch = Launch {
             command: command.clone(),
@@ -147,7 +159,7 @@ impl Pool {
         let mut host = Host::start(&launch)?;
         let pid = host.pid();
         let armed = interrupt.at_second(move |_| kill(pid));
-        let ready = host.open(Open { engine: spec.clone(), model: Some(model.clone()), toggles: key.load.clone() })?;
+        let ready = host.open(Open { engine: spec.clone(), model: Some(model), toggles: key.load.clone() })?;
         drop(armed);
         let clock = host.clock().clone();
         let info = HostInfo {
@@ -157,18 +169,19 @@ impl Pool {
             pid: host.pid(),
             command,
             executable_sha256,
+            command_sha256,
             receipt: ready.receipt.clone(),
             load_s: ready.load_ns as f64 / 1e9,
             clock_offset_ns: clock.offset_ns,
             clock_round_trip_ns: clock.round_trip_ns,
             clock: clock.clock,
-            verified: verified(scenario, spec, &model, engine.offer().built_in, &ready.receipt),
+            verified: self.verified(spec, built_in, folder, &ready.receipt),
         };
         let resident = Resident {
             host,
             number,
             receipt: ready.receipt,
-            built_in: engine.offer().built_in,
+            built_in,
             load_s: Some(info.load_s),
             warm: BTreeSet::new(),
             key: key.clone(),
@@ -179,24 +192,49 @@ impl Pool {
     /// SHA-256 of the program a command line starts, read once a run.
     fn executable(&mut self, command: &[String]) -> Option<String> {
         let program = find_program(command.first()?)?;
-        self.executables.entry(program).or_insert_with_key(|path| file_sha256(path)).clone()
+        self.files.entry(program).or_insert_with_key(|path| file_sha256(path)).clone()
+    }
+
+    /// SHA-256 of the files that the arguments of a command line are, read once a sitting: a program may write to a file
+    /// that it is given, and that is no reason to refuse the host which replaces a lost one.
+    fn arguments(&mut self, command: &[String]) -> BTreeMap<String, String> {
+        let small = |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.len() <= MOST_HASHED);
+        let mut found = BTreeMap::new();
+        for argument in command.iter().skip(1) {
+            let read = |path: &PathBuf| if small(path) { file_sha256(path) } else { None };
+            if let Some(hash) = self.files.entry(PathBuf::from(argument)).or_insert_with_key(read) {
+                found.insert(argument.clone(), hash.clone());
+            }
+        }
+        found
+    }
+
+    /// Receipt fields that the harness knows of itself and that say the same: the identity of a host that is this very
+    /// program, and what is in the model's folder. The rest is as the engine reported it.
+    fn verified(&mut self, spec: &EngineSpec, built_in: bool, model: &Path, receipt: &Receipt) -> Vec<String> {
+        let config = Config::from_folder(model).ok();
+        let synthetic = config.as_ref().is_some_and(|config| config.synthetic == receipt.model.synthetic);
+        let fingerprint = receipt.model.fingerprint.is_some() && {
+            let own = || fingerprint(model, &config?);
+            *self.fingerprint.get_or_insert_with(own) == receipt.model.fingerprint
+        };
+        [
+            ("engine", built_in && receipt.engine == spec.name),
+            ("version", built_in && receipt.version == env!("CARGO_PKG_VERSION")),
+            ("model.fingerprint", fingerprint),
+            ("model.synthetic", synthetic),
+        ]
+        .into_iter()
+        .filter(|(_, holds)| *holds)
+        .map(|(field, _)| field.to_owned())
+        .collect()
     }
 }
 
-/// Receipt fields that the harness knows of itself and that say the same: what it asked to load, and the identity of a
-/// host that is this very program. The rest is as the engine reported it.
-fn verified(scenario: &Scenario, spec: &EngineSpec, model: &str, built_in: bool, receipt: &Receipt) -> Vec<String> {
-    let synthetic = matches!(scenario.model, ModelSpec::Synthetic { .. });
-    [
-        ("engine", built_in && receipt.engine == spec.name),
-        ("version", built_in && receipt.version == env!("CARGO_PKG_VERSION")),
-        ("model.path", receipt.model.path == model),
-        ("model.synthetic", synthetic && receipt.model.synthetic),
-    ]
-    .into_iter()
-    .filter(|(_, holds)| *holds)
-    .map(|(field, _)| field.to_owned())
-    .collect()
+/// The fingerprint of a model's folder, where it is one that this build can read.
+fn fingerprint(folder: &Path, config: &Config) -> Option<String> {
+    let weights = WeightFolder::open(folder, &model::expected(config), &model::optional(config)).ok()?;
+    identity::fingerprint(folder, &weights).ok()
 }
 
 /// Ends a host and all it started, from any thread; its owner then sees that it died.
@@ -244,6 +282,12 @@ pub fn changes(before: &HostInfo, after: &HostInfo) -> Vec<String> {
     compare("model fingerprint", said(&old.model.fingerprint), said(&new.model.fingerprint));
     compare("settings", format!("{:?}", old.settings), format!("{:?}", new.settings));
     compare("executable", said(&before.executable_sha256), said(&after.executable_sha256));
+    for (file, old) in &before.command_sha256 {
+        // A file that was not there yet, or is not any more, says nothing of itself.
+        if let Some(new) = after.command_sha256.get(file) {
+            compare(file, old.clone(), new.clone());
+        }
+    }
     changes
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::spec::{Cell, Message, Prompt, PromptWorkload};
 use crate::text::{TextError, Tokenizer};
 
@@ -41,9 +43,41 @@ impl Prompts {
         Ok(Self(prompts))
     }
 
+    /// SHA-256 in hex of each cell's prompt, by the cell's id: what a resumed run must send again.
+    #[must_use]
+    pub fn hashes(&self, cells: &[Cell]) -> BTreeMap<String, String> {
+        let known: BTreeMap<_, _> = self.0.iter().map(|(length, prompt)| (length, sha256(prompt))).collect();
+        let of = |cell: &Cell| Some((cell.id.to_string(), known.get(&cell.length)?.clone()));
+        cells.iter().filter_map(of).collect()
+    }
+
     /// The prompt of a cell of the plan they were made for.
     #[must_use]
     pub fn of(&self, cell: &Cell) -> &Prompt {
         self.0.get(&cell.length).expect("a prompt was made for every cell of the plan")
+    }
+}
+
+/// Over ids as little-endian 32-bit numbers, over a text in UTF-8, over messages as JSON.
+fn sha256(prompt: &Prompt) -> String {
+    let bytes = match prompt {
+        Prompt::Tokens(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
+        Prompt::Text(text) => text.clone().into_bytes(),
+        Prompt::Messages(messages) => serde_json::to_vec(messages).expect("messages are plain texts"),
+    };
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `hashlib.sha256(struct.pack('<3I', 1, 2, 70000)).hexdigest()` and `hashlib.sha256(b'abc').hexdigest()`
+    #[test]
+    fn a_prompt_is_known_by_its_hash() {
+        let ids = sha256(&Prompt::Tokens(vec![1, 2, 70000]));
+        assert!(ids.starts_with("313a9de55e88265f"), "{ids}");
+        let text = sha256(&Prompt::Text("abc".to_owned()));
+        assert_eq!(text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

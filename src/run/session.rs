@@ -24,6 +24,9 @@ use crate::telemetry::Sampler;
 /// Most tokens of a warm-up; the prompt is run whole.
 const WARMUP_TOKENS: u32 = 8;
 
+/// Most different generated texts that `run.json` keeps.
+const MOST_TEXTS: usize = 64;
+
 /// What is to be done; does not change while it is done.
 pub struct Work<'a> {
     pub scenario: &'a Scenario,
@@ -346,9 +349,7 @@ impl<'a> Session<'a> {
         if let (Some(hash), Some(text)) = (&attempt.row.token_hash, &attempt.text)
             && !self.log.store.manifest().texts.contains_key(hash)
         {
-            self.log.store.update(|manifest| {
-                manifest.texts.insert(hash.clone(), text.clone());
-            })?;
+            self.keep_text(hash, text)?;
         }
         let must_agree = cell.sampling.temperature == 0.0 || resident.receipt.deterministic;
         if attempt.row.status != Status::Ok || !must_agree {
@@ -366,6 +367,19 @@ impl<'a> Session<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Keeps a generated text, unless there are many already: `run.json` is written whole each time.
+    fn keep_text(&mut self, hash: &str, text: &str) -> Result<(), RunError> {
+        if self.log.store.manifest().texts.len() >= MOST_TEXTS {
+            return self.warn(format!(
+                "more than {MOST_TEXTS} different texts were generated; run.json keeps the first {MOST_TEXTS}, tokens.csv all tokens"
+            ));
+        }
+        self.log.store.update(|manifest| {
+            manifest.texts.insert(hash.to_owned(), text.to_owned());
+        })?;
+        Ok(())
     }
 
     /// Puts an attempt on the disk, with what the gauges saw since the last one.

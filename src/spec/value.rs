@@ -87,14 +87,6 @@ impl Value {
         }
     }
 
-    #[must_use]
-    pub fn as_bool(&self) -> Option<bool> {
-        match self {
-            Value::Bool(b) => Some(*b),
-            _ => None,
-        }
-    }
-
     /// The items, if it is a list of texts.
     #[must_use]
     pub fn as_texts(&self) -> Option<Vec<String>> {

@@ -34,7 +34,7 @@ fn a_run_measures_records_and_reports() {
     assert_eq!(statuses(&record), [Status::Ok; 12]);
     assert_eq!(record.manifest.hosts.len(), 1, "one host for the whole run");
     assert!(record.manifest.hosts[0].receipt.model.synthetic);
-    assert_eq!(record.manifest.hosts[0].verified, ["engine", "version", "model.path", "model.synthetic"]);
+    assert_eq!(record.manifest.hosts[0].verified, ["engine", "version", "model.fingerprint", "model.synthetic"]);
     assert!(record.manifest.hosts[0].executable_sha256.is_some());
     for row in measured(&record) {
         assert_eq!(row.prompt_tokens, record.manifest.plan.cells[row.cell as usize].length);

@@ -200,6 +200,16 @@ fn a_nondeterministic_engine_is_found_out() {
     assert_eq!(statuses(&lab.record()), [Status::Ok; 4], "each iteration by itself is well");
 }
 
+#[test]
+fn texts_that_never_end_do_not_fill_the_manifest() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--nondeterministic"], "[run]\niterations = 70\nwarmup = 0\n");
+    lab.measure(&scenario, &[]).expect(4).says("more than 64 different texts");
+    let manifest = lab.record().manifest;
+    assert_eq!(manifest.texts.len(), 64);
+    assert_eq!(manifest.warnings.iter().filter(|w| w.contains("64 different texts")).count(), 1);
+}
+
 /// The committed rows by cell and iteration.
 fn committed(lab: &Lab) -> BTreeMap<(u32, u32), RequestRow> {
     let record = lab.record();
@@ -212,36 +222,48 @@ fn committed(lab: &Lab) -> BTreeMap<(u32, u32), RequestRow> {
 
 #[test]
 fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
+    const KILLS: usize = 20;
     let lab = Lab::new();
-    let rest = "[run]\niterations = 40\n[toggles]\nprefill_chunk_size = [2, 4]\n[telemetry]\ninterval_ms = 5\n";
+    let rest = "[run]\niterations = 60\nwarmup = 0\n[toggles]\nprefill_chunk_size = [2, 4]\n\
+                [telemetry]\ninterval_ms = 5\n";
     let scenario = lab.exec(&["--toggles", "prefill_chunk_size", "--token-ms", "1"], rest);
+    let mut state = 12345_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
     let mut known = BTreeMap::new();
-    let mut random = 12345_u64;
-    for _ in 0..20 {
+    let mut after_progress = 0;
+    for _ in 0..KILLS {
         let folder = lab.run_folder();
         let arguments = match &folder {
             None => vec!["run", scenario.to_str().unwrap()],
             Some(dir) => vec!["run", "--resume", dir.to_str().unwrap()],
         };
         let mut child = lab.program(&arguments).spawn().unwrap();
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(std::time::Duration::from_millis(20 + (random >> 33) % 180));
+        // Some fall before anything new is committed, most after up to four rows, anywhere in the next iteration.
+        let wanted = known.len() + random(5) as usize;
+        let seen = until("rows are committed", || {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+            let rows = if lab.run_folder().is_some() { committed(&lab) } else { BTreeMap::new() };
+            (rows.len() >= wanted).then_some(rows)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(random(25)));
         child.kill().unwrap();
         child.wait().unwrap();
-        if lab.run_folder().is_none() {
-            continue;
-        }
-        let rows = committed(&lab);
-        for (step, row) in &known {
+        let rows = if lab.run_folder().is_some() { committed(&lab) } else { BTreeMap::new() };
+        for (step, row) in known.iter().chain(&seen) {
             assert_eq!(rows.get(step), Some(row), "{step:?} was committed and is not there any more");
         }
+        after_progress += usize::from(rows.len() > known.len());
         known = rows;
     }
+    assert!(after_progress >= KILLS / 2, "only {after_progress} of {KILLS} kills fell after something new");
     assert!(lab.record().manifest.sessions > 1, "the record was resumed");
     lab.resume(&[]).expect(0);
     let rows = committed(&lab);
     assert!(known.iter().all(|(step, row)| rows.get(step) == Some(row)));
-    assert_eq!(rows.len(), 80, "and the run is whole");
+    assert_eq!(rows.len(), 120, "and the run is whole");
     let record = lab.record();
     assert_eq!(record.manifest.state, FinishState::Finished);
     let hashes: Vec<_> = rows.values().map(|row| row.token_hash.clone()).collect();
@@ -250,6 +272,78 @@ fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
     for host in &record.manifest.hosts {
         until("the host of a killed harness ends", || (!runs(host.pid)).then_some(()));
     }
+}
+
+/// What a finished run has to say, it says again: a failure does not become a success by asking twice.
+#[test]
+fn resuming_a_finished_run_tells_what_the_run_told() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--fault", "error:prefill:3"], FOUR);
+    let first = lab.measure(&scenario, &[]).expect(1);
+    let again = lab.resume(&[]).expect(1).says("nothing left to do");
+    assert_eq!(again.stdout, first.stdout);
+    let dir = lab.run_folder().unwrap();
+    let report = lab.path("reports").join(dir.file_name().unwrap()).join("index.html");
+    assert!(!report.exists());
+    lab.run(&["run", "--resume", dir.to_str().unwrap()]).expect(1).says("index.html");
+    assert!(report.exists());
+}
+
+/// Starts a run, waits until one iteration is done, and stops it with Ctrl-C.
+fn interrupted(lab: &Lab, scenario: &std::path::Path) {
+    let child = lab.program(&["run", scenario.to_str().unwrap()]).spawn().unwrap();
+    until("an iteration is done", || {
+        let record = inferometer::record::read(&lab.run_folder()?).unwrap();
+        (!measured(&record).is_empty()).then_some(())
+    });
+    signal(child.id(), Signal::INT);
+    lab.wait(child).expect(130);
+}
+
+#[test]
+fn an_adapter_that_changed_is_not_resumed_silently() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--token-ms", "5"], "[run]\niterations = 8\n");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine.py");
+    let own = lab.write("adapter.py", fs_err::read(&script).unwrap());
+    let text = fs_err::read_to_string(&scenario).unwrap();
+    fs_err::write(&scenario, text.replace(script.to_str().unwrap(), own.to_str().unwrap())).unwrap();
+    interrupted(&lab, &scenario);
+    let hashed = lab.record().manifest.hosts[0].command_sha256.clone();
+    assert_eq!(hashed.keys().collect::<Vec<_>>(), [own.to_str().unwrap()]);
+    fs_err::write(&own, format!("{}\n# changed\n", fs_err::read_to_string(&own).unwrap())).unwrap();
+    lab.resume(&[]).expect(2).says("adapter.py was").says("--allow-changed");
+    lab.resume(&["--allow-changed"]).expect(0).says("changed during the run");
+    assert_eq!(statuses(&lab.record()), [Status::Ok; 8]);
+}
+
+/// Another tokenizer makes another prompt of the same text. That is not the engine's fault.
+#[test]
+fn a_prompt_that_changed_is_not_resumed_silently() {
+    let lab = Lab::new();
+    let model = lab.path("model");
+    lab.run(&["model", "new", "--arch", "qwen3", "--preset", "tiny", "--seed", "1", model.to_str().unwrap()]).expect(0);
+    let workload = "[workload]\nkind = \"prompt\"\ntext = \"one two three\"\nlengths = [8, 16]\nmax_tokens = 4\nignore_eos = true\n";
+    let scenario = lab.exec(&["--token-ms", "10"], &format!("{workload}[run]\niterations = 6\n"));
+    interrupted(&lab, &scenario);
+    assert_eq!(lab.record().manifest.prompts.keys().collect::<Vec<_>>(), ["0", "1"]);
+    let path = model.join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    // Every id one further, so that whatever the text's tokens are, they have other ids.
+    let ids: Vec<_> = vocabulary.values().cloned().collect();
+    let count = ids.len();
+    for (at, value) in vocabulary.values_mut().enumerate() {
+        *value = ids[(at + 1) % count].clone();
+    }
+    fs_err::write(&path, tokenizer.to_string()).unwrap();
+    let done = lab.resume(&[]).expect(2).says("tokenizer makes of the prompt").says("--allow-changed");
+    assert!(
+        done.stderr.contains("cell 0's prompt was") && !done.stderr.contains("nondeterministic"),
+        "{}",
+        done.stderr
+    );
+    lab.resume(&["--allow-changed"]).says("the prompts changed during the run");
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn manifest() -> Manifest {
         scenario,
         scenario_sha256: "ab12cd34ef".to_owned(),
         plan: Plan { cells: vec![], order: vec![] },
+        prompts: [("0".to_owned(), "beef".to_owned())].into(),
         machine: Machine::default(),
         git: None,
         gauges: vec![gauge("rss_bytes"), gauge("odd, \"name\"")],

@@ -273,6 +273,7 @@ impl Simulation {
             scenario: self.scenario(model),
             scenario_sha256: "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef".to_owned(),
             plan,
+            prompts: BTreeMap::new(),
             machine: Machine {
                 os: "Linux".to_owned(),
                 kernel: Some("6.8.0".to_owned()),
@@ -368,6 +369,7 @@ fn host() -> HostInfo {
         pid: 4711,
         command: vec!["inferometer".to_owned(), "host".to_owned()],
         executable_sha256: Some("ab".repeat(32)),
+        command_sha256: BTreeMap::new(),
         receipt: Receipt {
             engine: "transformer".to_owned(),
             version: "0.1.0".to_owned(),

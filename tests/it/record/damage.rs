@@ -122,7 +122,55 @@ fn garbage_is_named_by_file_line_and_column() {
     insta::assert_snapshot!(complaint("telemetry.csv", &|t| t.replacen("\n0,", "\n0 h,", 1)), @r#"RUN/telemetry.csv, line 2, column `t_ns`: "0 h" is not a whole number from 0 to 18446744073709551615"#);
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"sessions\": 1", "\"sessions\": one", 1)), @"RUN/run.json: not a valid run.json: expected value at line 8 column 15");
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1", "\"schema_version\": 2", 1)), @"RUN/run.json has record schema 2, this build reads up to 1: use a newer inferometer to read it");
-    insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1,", "", 1)), @"RUN/run.json: not a valid run.json: missing field `schema_version` at line 101 column 1");
+    insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1,", "", 1)), @"RUN/run.json: not a valid run.json: missing field `schema_version` at line 104 column 1");
+}
+
+/// A plan that was changed by hand is refused when it is read, not found out when it is used.
+#[test]
+fn a_plan_that_contradicts_itself_is_refused() {
+    type Harm = dyn Fn(&mut serde_json::Value);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-v1");
+    let complaint = |how: &Harm| {
+        let harmed = copy(&fixture);
+        let path = harmed.path().join("run.json");
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        let cell = serde_json::json!({"id": 0, "engine": 0, "label": "", "length": null, "toggles": {}, "load": {},
+            "sampling": {}, "predicted": {}, "merged": []});
+        manifest["plan"] = serde_json::json!({"cells": [cell], "order": [[0], [0]]});
+        how(&mut manifest);
+        fs_err::write(&path, manifest.to_string()).unwrap();
+        let said = |error: inferometer::record::RecordError| {
+            error.to_string().replace(&*harmed.path().to_string_lossy(), "RUN")
+        };
+        match read(harmed.path()) {
+            Ok(_) => "read".to_owned(),
+            Err(error) => {
+                let error = said(error);
+                assert_eq!(said(Store::resume(harmed.path()).unwrap_err()), error);
+                error
+            }
+        }
+    };
+    let invalid = "RUN/run.json: not a valid run.json: ";
+    assert_eq!(complaint(&|_| {}), "read");
+    let cases: [(&Harm, &str); 6] = [
+        (&|m| m["plan"]["order"][1][0] = 7.into(), "plan.order[1][0] is 7, which is no cell of the plan"),
+        (&|m| m["plan"]["cells"][0]["id"] = 3.into(), "plan.cells[0].id is 3, and must be its position"),
+        (
+            &|m| m["plan"]["cells"][0]["engine"] = 9.into(),
+            "plan.cells[0].engine is 9, which is no engine of the scenario",
+        ),
+        (&|m| m["hosts"][0]["engine"] = 9.into(), "hosts[0].engine is 9, which is no engine of the scenario"),
+        (
+            &|m| m["scenario"]["run"]["timeout_s"] = (-1).into(),
+            "scenario.run.timeout_s is -1, which is no time in seconds",
+        ),
+        (&|m| m["scenario"]["run"]["cooldown_s"] = 1e300.into(), "scenario.run.cooldown_s is 1"),
+    ];
+    for (how, expected) in cases {
+        let error = complaint(how);
+        assert!(error.starts_with(&format!("{invalid}{expected}")), "{error}");
+    }
 }
 
 #[test]
