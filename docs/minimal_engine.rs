@@ -25,6 +25,7 @@ impl Engine for Minimal {
             options: Vec::new(),
             required: &[],
             toggles: Some(Vec::new()),
+            choices: &[],
             built_in: true,
         }
     }

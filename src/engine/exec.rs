@@ -30,6 +30,7 @@ impl Engine for Exec {
             }],
             required: &[COMMAND],
             toggles: None,
+            choices: &[],
             built_in: false,
         }
     }

@@ -27,6 +27,7 @@ pub(super) fn offers() -> Vec<Offer> {
         options: vec![backend],
         required: &[],
         toggles: Some(honoured),
+        choices: &[],
         built_in: true,
     };
     let exec = Offer {
@@ -35,6 +36,7 @@ pub(super) fn offers() -> Vec<Offer> {
         options: vec![command],
         required: &["command"],
         toggles: None,
+        choices: &[],
         built_in: false,
     };
     vec![transformer, exec]

@@ -21,6 +21,7 @@ pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], off
         let Some(Shape::Toggle(spec)) = table.section.key(&entry.key).map(|k| k.shape) else { continue };
         let values = values(table, entry, spec);
         honoured(table, entry, engines, offers);
+        taken(table, entry, &values, engines, offers);
         if sampling.section.key(spec.name).is_some() && sampling.entry(spec.name).is_some() {
             let problem = Problem::new(format!("`{}` is set in [sampling] and in [toggles]", spec.name));
             table.problem(problem.at(entry.key_span).label("remove one of the two"));
@@ -83,5 +84,18 @@ fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &[
                 .label("it would have no effect")
                 .help(format!("remove it; `{}` honours {known}", engine.label)),
         );
+    }
+}
+
+/// A value that the toggle knows but an engine of the scenario does not take.
+fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[EngineSpec], offers: &[Offer]) {
+    for engine in engines {
+        let offer = offers.iter().find(|offer| offer.name == engine.name);
+        let Some(choices) = offer.and_then(|offer| offer.choices_of(&entry.key)) else { continue };
+        for text in values.iter().filter_map(Value::as_text).filter(|text| !choices.contains(text)) {
+            let problem = Problem::new(format!("engine `{}` does not take `{text}` for `{}`", engine.label, entry.key));
+            let help = format!("`{}` takes {}", engine.label, list(choices.iter().copied()));
+            table.problem(problem.at(entry.value.span).help(help));
+        }
     }
 }

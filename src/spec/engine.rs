@@ -26,6 +26,14 @@ pub struct OptionSpec {
     pub meaning: &'static str,
 }
 
+impl Offer {
+    /// The texts that it takes for that toggle, where they are not all of the toggle's own.
+    #[must_use]
+    pub fn choices_of(&self, toggle: &str) -> Option<&'static [&'static str]> {
+        self.choices.iter().find(|(name, _)| *name == toggle).map(|(_, texts)| *texts)
+    }
+}
+
 /// What an engine offers, known without starting it. The scenario floor is handed these; it imports no engine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
@@ -36,6 +44,8 @@ pub struct Offer {
     pub required: &'static [&'static str],
     /// Names of the toggles it honours; `None` when only the running engine can say (its receipt is checked then).
     pub toggles: Option<Vec<&'static str>>,
+    /// Texts that it takes for a toggle, where these are fewer than the toggle's own.
+    pub choices: &'static [(&'static str, &'static [&'static str])],
     /// Whether it is a built-in engine, hosted by this binary.
     pub built_in: bool,
 }

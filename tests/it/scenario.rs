@@ -487,3 +487,18 @@ fn takes(schema: &Value) -> String {
         other => panic!("no words for {other}"),
     }
 }
+
+/// The toggle knows f16, and the schema lists it; the built-in engine computes in f32 and q8_0 only.
+#[test]
+fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/quickstart.toml");
+    for set in ["toggles.dtype=f16", "toggles.kv_cache=rotating:64"] {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"))
+            .args(["check", path, "--set", set])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{told}");
+        assert!(told.contains("engine `transformer` does not take"), "{told}");
+    }
+}

@@ -71,6 +71,7 @@ impl Engine for Transformer {
             }],
             required: &[],
             toggles: Some(toggles()),
+            choices: &[(DTYPE, &["f32", "q8_0"]), (KV_CACHE, &["full"])],
             built_in: true,
         }
     }

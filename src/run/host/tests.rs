@@ -24,7 +24,15 @@ impl Engine for Obedient {
         "obedient"
     }
     fn offer(&self) -> Offer {
-        Offer { name: "obedient", meaning: "", options: vec![], required: &[], toggles: None, built_in: true }
+        Offer {
+            name: "obedient",
+            meaning: "",
+            options: vec![],
+            required: &[],
+            toggles: None,
+            choices: &[],
+            built_in: true,
+        }
     }
     fn open(&self, load: &Load) -> Result<Box<dyn Session>> {
         match &load.model {
