@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use super::Result;
 use super::synthetic::{self, Recipe, weights::Tensor};
-use super::transformer::config::Config;
+use super::transformer::config::{Config, LONGEST, read_json};
 use super::transformer::identity::fingerprint;
 use super::transformer::model::{expected, optional};
 use super::transformer::weights::{Expected, WeightFolder};
+use crate::fs::read_limited;
 use crate::spec::{Architecture, EngineError};
+use crate::text::tokenizer::LONGEST_TOKENIZER;
 use crate::text::{ChatTemplate, TextError, Tokenizer};
 
 /// What `model show` says. Names are those of the record where it has the same thing.
@@ -55,10 +57,7 @@ struct Opened {
 impl Opened {
     fn open(folder: &Path) -> Result<Self> {
         let config = Config::from_folder(folder)?;
-        let path = folder.join("config.json");
-        let json = fs_err::read(&path).map_err(|e| EngineError::model(e.to_string()))?;
-        let json = serde_json::from_slice(&json)
-            .map_err(|e| EngineError::model(format!("{}: not JSON: {e}", path.display())))?;
+        let json = read_json(&folder.join("config.json"), LONGEST)?;
         let needed = expected(&config);
         let weights = WeightFolder::open(folder, &needed, &optional(&config))?;
         let text_fault = |e: TextError| EngineError::model(e.to_string());
@@ -144,7 +143,9 @@ pub fn verify(folder: &Path) -> Result<Verified> {
             ))
         };
         for (name, text) in recipe.small_files()? {
-            let found = fs_err::read(folder.join(name)).map_err(|e| EngineError::model(e.to_string()))?;
+            let path = folder.join(name);
+            let longest = if name == "tokenizer.json" { LONGEST_TOKENIZER } else { LONGEST };
+            let found = read_limited(&path, longest).map_err(|e| EngineError::model(e.to_string()))?;
             if found != text.as_bytes() {
                 return Err(differs(name));
             }

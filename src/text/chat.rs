@@ -13,9 +13,15 @@ use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::TextError;
+use crate::fs::read_limited;
 use crate::spec::Message;
 
 const CONFIG: &str = "tokenizer_config.json";
+
+/// Longest `tokenizer_config.json` that is read; some list thousands of added tokens.
+pub const LONGEST_CONFIG: u64 = 4 << 20;
+/// Longest `chat_template.jinja` that is read.
+pub const LONGEST_TEMPLATE: u64 = 1 << 20;
 
 /// Steps a template may take: far beyond a long conversation's need, and over in a second.
 const FUEL: u64 = 5_000_000;
@@ -94,7 +100,7 @@ impl ChatTemplate {
 /// `tokenizer_config.json`, or null where there is none.
 fn read_config(folder: &Path) -> Result<Value, TextError> {
     let path = folder.join(CONFIG);
-    match fs_err::read(&path) {
+    match read_limited(&path, LONGEST_CONFIG) {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map_err(|e| TextError::File { path, problem: format!("not JSON: {e}") })
         }
@@ -106,8 +112,11 @@ fn read_config(folder: &Path) -> Result<Value, TextError> {
 /// The template's text and the file that holds it.
 fn find(folder: &Path, config: &Value) -> Result<Option<(PathBuf, String)>, TextError> {
     let own = folder.join("chat_template.jinja");
-    match fs_err::read_to_string(&own) {
-        Ok(source) => Ok(Some((own, source))),
+    match read_limited(&own, LONGEST_TEMPLATE) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(source) => Ok(Some((own, source))),
+            Err(e) => Err(TextError::File { path: own, problem: format!("not UTF-8: {e}") }),
+        },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             Ok(configured(config).map(|source| (folder.join(CONFIG), source)))
         }

@@ -3,6 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::TextError;
+use crate::fs::read_limited;
+
+/// Longest `tokenizer.json` that is read: real ones have up to some thirty megabytes.
+pub const LONGEST_TOKENIZER: u64 = 256 << 20;
+/// Most bytes of repeated text that are tokenized to fill a prompt.
+const LONGEST_REPEATED: usize = 64 << 20;
 
 /// Turns text into token ids and back. Made once, used from one or many threads.
 pub struct Tokenizer {
@@ -24,7 +30,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::from_folder`].
     pub fn from_file(path: &Path) -> Result<Self, TextError> {
-        let bytes = fs_err::read(path)?;
+        let bytes = read_limited(path, LONGEST_TOKENIZER)?;
         let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| TextError::File {
             path: path.to_owned(),
             problem: format!("not a tokenizer file of the Hugging Face tokenizers library: {}", shortened(&e)),
@@ -68,7 +74,8 @@ impl Tokenizer {
     /// behind are left out, since the prompt is to be continued.
     ///
     /// # Errors
-    /// When `length` is zero or the text has no tokens to repeat.
+    /// When `length` is zero, the text has no tokens to repeat, or so few that the text would have to be repeated to
+    /// more than 64 MiB.
     pub fn exact(&self, text: &str, length: u32) -> Result<Vec<u32>, TextError> {
         if length == 0 {
             return Err(TextError::Text("a prompt needs at least one token, not 0".to_owned()));
@@ -84,6 +91,9 @@ impl Tokenizer {
         let front = self.front()?;
         let mut copies = length.div_ceil(once) + 1;
         loop {
+            if copies > 2 && copies.saturating_mul(text.len() + join.len()) > LONGEST_REPEATED {
+                return Err(self.too_few(length));
+            }
             let mut long = String::with_capacity(copies * (text.len() + join.len()));
             for _ in 0..copies {
                 long.push_str(text);
@@ -91,12 +101,25 @@ impl Tokenizer {
             }
             let mut ids = front.clone();
             ids.extend(self.encode(&long, false)?);
-            if ids.len() >= length + once.min(length) || copies > 4 * length {
+            let at_last = copies > 4 * length;
+            if ids.len() >= length + once.min(length) || at_last && ids.len() >= length {
                 ids.truncate(length);
                 return Ok(ids);
             }
+            if at_last {
+                return Err(self.too_few(length));
+            }
             copies += copies.div_ceil(2);
         }
+    }
+
+    fn too_few(&self, length: usize) -> TextError {
+        TextError::Text(format!(
+            "{} gives so few tokens for this text that {length} of them would take more than {} MiB of it, or any \
+             number of repetitions; give a longer or another text",
+            self.path.display(),
+            LONGEST_REPEATED >> 20
+        ))
     }
 
     /// The special tokens that the tokenizer puts in front of any text.
@@ -148,6 +171,10 @@ mod tests {
 
     /// A byte-level tokenizer without merges; with `bos` it puts token 256 in front and 257 behind.
     fn tokenizer(bos: bool) -> Tokenizer {
+        normalizing(bos, json!(null))
+    }
+
+    fn normalizing(bos: bool, normalizer: serde_json::Value) -> Tokenizer {
         let mut alphabet: Vec<char> =
             tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
@@ -170,7 +197,7 @@ mod tests {
         let file = json!({
             "version": "1.0",
             "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
-            "padding": null, "normalizer": null, "pre_tokenizer": byte_level, "decoder": byte_level,
+            "padding": null, "normalizer": normalizer, "pre_tokenizer": byte_level, "decoder": byte_level,
             "added_tokens": [special(256, "<s>"), special(257, "</s>")],
             "post_processor": if bos { sandwich } else { json!(null) },
             "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
@@ -217,6 +244,20 @@ mod tests {
         let tokenizer = tokenizer(true);
         assert!(tokenizer.exact("", 5).unwrap_err().to_string().contains("empty"));
         assert!(tokenizer.exact("a", 0).unwrap_err().to_string().contains("at least one"));
+    }
+
+    #[test]
+    fn text_that_gives_too_few_tokens_is_refused_before_it_fills_the_memory() {
+        let refused = |tokenizer: &Tokenizer, length| {
+            let error = tokenizer.exact("one", length).unwrap_err().to_string();
+            assert!(error.contains("tokenizer.json") && error.contains("64 MiB"), "{error}");
+        };
+        // Whatever follows the first line is dropped, so repetition adds nothing.
+        let first_line = json!({"type": "Replace", "pattern": {"Regex": "\\n[\\s\\S]*"}, "content": ""});
+        let hostile = normalizing(false, first_line);
+        assert_eq!(hostile.exact("one", 3).unwrap().len(), 3);
+        refused(&hostile, 10);
+        refused(&tokenizer(false), u32::MAX);
     }
 
     #[test]

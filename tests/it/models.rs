@@ -214,6 +214,39 @@ fn verify_takes_models_that_are_not_synthetic() {
 }
 
 #[test]
+fn sizes_and_files_beyond_reason_are_refused_at_once() {
+    let folder = copied("llama");
+    let shown = |words: &[&str]| {
+        let (code, _, stderr) = ran(inferometer(&["model", "show", path(folder.path())]));
+        assert_eq!(code, 2, "{stderr}");
+        words.iter().for_each(|word| assert!(stderr.contains(word), "{word}: {stderr}"));
+    };
+    let config = folder.path().join("config.json");
+    let good = fs_err::read(&config).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&good).unwrap();
+    json["num_hidden_layers"] = (1u32 << 28).into();
+    fs_err::write(&config, json.to_string()).unwrap();
+    shown(&["config.json", "num_hidden_layers is 268435456", "1024"]);
+    fs_err::write(&config, &good).unwrap();
+    for (name, longest) in [
+        ("generation_config.json", 1u64 << 20),
+        ("chat_template.jinja", 1 << 20),
+        ("tokenizer_config.json", 4 << 20),
+        ("tokenizer.json", 256 << 20),
+    ] {
+        let file = folder.path().join(name);
+        let before = fs_err::read(&file).ok();
+        // A hole: nothing is written.
+        fs_err::File::create(&file).unwrap().set_len(longest + 1).unwrap();
+        shown(&[name, &format!("longer than {longest} bytes")]);
+        match before {
+            Some(before) => fs_err::write(&file, before).unwrap(),
+            None => fs_err::remove_file(&file).unwrap(),
+        }
+    }
+}
+
+#[test]
 fn garbage_where_a_tokenizer_should_be_is_an_error_not_a_panic() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text");

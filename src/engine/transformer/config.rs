@@ -10,12 +10,25 @@ use serde_json::Value as Json;
 
 use super::rope::RopeScaling;
 use crate::engine::Result;
+use crate::fs::read_limited;
 use crate::spec::{Architecture, EngineError};
 
 /// Longest `config.json` or `generation_config.json` that is read: real ones have a few kilobytes.
-const LONGEST: u64 = 4 << 20;
-/// No real model has a dimension this large; products of two of them stay far from overflow.
-const LARGEST: usize = 1 << 28;
+pub const LONGEST: u64 = 1 << 20;
+
+/// The most that is believed of each size: many times what any real model has, and little enough that lists of tensors
+/// stay short and products far from overflow.
+mod most {
+    pub const LAYERS: usize = 1 << 10;
+    pub const HEADS: usize = 1 << 12;
+    pub const HEAD_DIM: usize = 1 << 12;
+    /// Of all heads together.
+    pub const HEADS_WIDTH: usize = 1 << 18;
+    pub const HIDDEN: usize = 1 << 18;
+    pub const INTERMEDIATE: usize = 1 << 20;
+    pub const VOCABULARY: usize = 1 << 22;
+    pub const CONTEXT: usize = 1 << 28;
+}
 
 /// The shape of a decoder-only transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,10 +103,10 @@ impl Config {
             )));
         }
         let path = folder.join("config.json");
-        let raw: Raw = read_json(&path)?;
+        let raw: Raw = read_json(&path, LONGEST)?;
         let generation = folder.join("generation_config.json");
         let eos = if generation.exists() {
-            let json: Json = read_json(&generation)?;
+            let json: Json = read_json(&generation, LONGEST)?;
             eos_ids(json.get("eos_token_id"), &generation)?
         } else {
             Vec::new()
@@ -115,11 +128,12 @@ impl Config {
         let field = Field { path };
         let architecture = field.architecture(&raw)?;
         field.refuse_what_we_lack(&raw)?;
-        let heads = field.size("num_attention_heads", raw.num_attention_heads)?;
-        let hidden = field.size("hidden_size", raw.hidden_size)?;
-        let kv_heads = raw.num_key_value_heads.map_or(Ok(heads), |n| field.size("num_key_value_heads", Some(n)))?;
+        let heads = field.size("num_attention_heads", raw.num_attention_heads, most::HEADS)?;
+        let hidden = field.size("hidden_size", raw.hidden_size, most::HIDDEN)?;
+        let kv_heads =
+            raw.num_key_value_heads.map_or(Ok(heads), |n| field.size("num_key_value_heads", Some(n), most::HEADS))?;
         let head_dim = match raw.head_dim {
-            Some(n) => field.size("head_dim", Some(n))?,
+            Some(n) => field.size("head_dim", Some(n), most::HEAD_DIM)?,
             None if architecture == Architecture::Qwen3 => 128,
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
@@ -133,17 +147,23 @@ impl Config {
                 field.wrong(format!("num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"))
             );
         }
+        if heads * head_dim > most::HEADS_WIDTH {
+            return Err(field.wrong(format!(
+                "num_attention_heads {heads} times head_dim {head_dim} is above {}, which no model has",
+                most::HEADS_WIDTH
+            )));
+        }
         if !head_dim.is_multiple_of(2) {
             return Err(field.wrong(format!("head_dim {head_dim} is odd; rotary embedding needs pairs")));
         }
-        let vocabulary = field.size("vocab_size", raw.vocab_size)?;
+        let vocabulary = field.size("vocab_size", raw.vocab_size, most::VOCABULARY)?;
         let (rope_theta, rope_scaling) = field.rope(&raw)?;
         let eos = if generation_eos.is_empty() { eos_ids(raw.eos_token_id.as_ref(), path)? } else { generation_eos };
         Ok(Self {
             architecture,
             hidden,
-            intermediate: field.size("intermediate_size", raw.intermediate_size)?,
-            layers: field.size("num_hidden_layers", raw.num_hidden_layers)?,
+            intermediate: field.size("intermediate_size", raw.intermediate_size, most::INTERMEDIATE)?,
+            layers: field.size("num_hidden_layers", raw.num_hidden_layers, most::LAYERS)?,
             heads,
             kv_heads,
             head_dim,
@@ -151,7 +171,7 @@ impl Config {
             norm_eps: field.positive("rms_norm_eps", raw.rms_norm_eps)?,
             rope_theta,
             rope_scaling,
-            context: field.size("max_position_embeddings", raw.max_position_embeddings)?,
+            context: field.size("max_position_embeddings", raw.max_position_embeddings, most::CONTEXT)?,
             tied: raw.tie_word_embeddings.unwrap_or(false),
             synthetic: raw.inferometer_synthetic.is_some_and(|v| !v.is_null()),
             eos,
@@ -228,11 +248,13 @@ impl Field<'_> {
         }
     }
 
-    /// A size of at least one.
-    fn size(&self, name: &str, value: Option<usize>) -> Result<usize> {
+    /// A size of at least one and at most `most`.
+    fn size(&self, name: &str, value: Option<usize>, most: usize) -> Result<usize> {
         match value {
             None => Err(self.wrong(format!("{name} is absent"))),
-            Some(n) if n == 0 || n > LARGEST => Err(self.wrong(format!("{name} is {n}, which no model has"))),
+            Some(n) if n == 0 || n > most => {
+                Err(self.wrong(format!("{name} is {n}; it must be from 1 to {most}, beyond which no model goes")))
+            }
             Some(n) => Ok(n),
         }
     }
@@ -292,16 +314,12 @@ fn eos_ids(value: Option<&Json>, path: &Path) -> Result<Vec<u32>> {
     }
 }
 
-/// Reads a JSON file of bounded length.
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let wrong = |e: &dyn std::fmt::Display| EngineError::model(format!("{}: {e}", path.display()));
-    // fs_err names the path itself.
-    let length = fs_err::metadata(path).map_err(|e| EngineError::model(e.to_string()))?.len();
-    if length > LONGEST {
-        return Err(wrong(&format!("{length} bytes is too long for such a file")));
-    }
-    let bytes = fs_err::read(path).map_err(|e| EngineError::model(e.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|e| wrong(&format!("not the JSON that was expected: {e}")))
+/// Reads a JSON file of at most `longest` bytes.
+pub(in crate::engine) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, longest: u64) -> Result<T> {
+    // The error names the path itself.
+    let bytes = read_limited(path, longest).map_err(|e| EngineError::model(e.to_string()))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| EngineError::model(format!("{}: not the JSON that was expected: {e}", path.display())))
 }
 
 #[cfg(test)]
@@ -367,11 +385,25 @@ mod tests {
             (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
             (json!({"head_dim": 15}), "odd"),
             (json!({"vocab_size": 1u64 << 40}), "vocab_size"),
+            (json!({"num_hidden_layers": 1025}), "num_hidden_layers is 1025; it must be from 1 to 1024"),
+            (json!({"num_attention_heads": 1 << 13}), "num_attention_heads"),
+            (json!({"head_dim": 1 << 13}), "head_dim"),
+            (json!({"num_attention_heads": 4096, "head_dim": 128}), "num_attention_heads 4096 times head_dim 128"),
+            (json!({"hidden_size": 1 << 20}), "hidden_size"),
+            (json!({"intermediate_size": 1 << 21}), "intermediate_size"),
             (json!({"rms_norm_eps": 0.0}), "rms_norm_eps"),
             (json!({"eos_token_id": "end"}), "eos_token_id"),
         ] {
             let error = with(change).unwrap_err().message;
             assert!(error.contains(word) && error.contains("config.json"), "{word}: {error}");
         }
+    }
+
+    #[test]
+    fn a_configuration_too_long_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::write(dir.path().join("config.json"), vec![b' '; LONGEST as usize + 1]).unwrap();
+        let error = Config::from_folder(dir.path()).unwrap_err().message;
+        assert!(error.contains("config.json") && error.contains("1048576 bytes"), "{error}");
     }
 }

@@ -6,11 +6,24 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::backend::Held;
-use super::config::Config;
+use super::config::{Config, LONGEST};
 use super::weights::{Expected, WeightFolder};
 use crate::engine::Result;
+use crate::fs::read_limited;
 use crate::spec::{EngineError, ModelIdentity};
+use crate::text::chat::{LONGEST_CONFIG, LONGEST_TEMPLATE};
+use crate::text::tokenizer::LONGEST_TOKENIZER;
 
+/// What the hash begins with: the version of the rule by which a fingerprint is made.
+const MARK: &str = "inferometer model fingerprint 2\n";
+/// Files that decide about tokens besides the weights, and the most that is read of each.
+const SMALL: [(&str, u64); 5] = [
+    ("config.json", LONGEST),
+    ("generation_config.json", LONGEST),
+    ("tokenizer.json", LONGEST_TOKENIZER),
+    ("tokenizer_config.json", LONGEST_CONFIG),
+    ("chat_template.jinja", LONGEST_TEMPLATE),
+];
 /// A weight file is sampled at this many evenly spread places ...
 const PLACES: u64 = 64;
 /// ... of this many bytes each; a file no longer than all of them together is read whole.
@@ -42,18 +55,30 @@ pub fn identity(
     })
 }
 
-/// SHA-256 in hex over config.json whole, then for each weight file in name order: its name, a zero byte, its length
-/// (u64, little-endian), and its bytes at [`PLACES`] places of [`SAMPLE`] bytes from its beginning (with the header) to
+/// SHA-256 in hex over [`MARK`]; then each of the [`SMALL`] files that is there: its name, a zero byte, its length (u64,
+/// little-endian), and all its bytes; then for each weight file in name order: its name, a zero byte, its length, and
+/// its bytes at [`PLACES`] places of [`SAMPLE`] bytes from its beginning (with the header) to
 /// its end, each place's offset (u64, little-endian) before it. Places are sampled so that a model of many gigabytes is
 /// identified in milliseconds: two files that differ only between them share a fingerprint.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn fingerprint(folder: &Path, weights: &WeightFolder) -> Result<String> {
-    // fs_err names the path itself.
+    // These errors name the path themselves.
     let io = |e: std::io::Error| EngineError::model(e.to_string());
     let mut hash = Sha256::new();
-    hash.update(fs_err::read(folder.join("config.json")).map_err(io)?);
+    hash.update(MARK);
+    for (name, longest) in SMALL {
+        let bytes = match read_limited(&folder.join(name), longest) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(io(e)),
+        };
+        hash.update(name);
+        hash.update([0]);
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+    }
     for path in weights.paths() {
         let mut file = fs_err::File::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();

@@ -94,7 +94,7 @@ fn garbage_is_refused_at_once() {
     fs_err::write(&path, sly).unwrap();
     names(&message(dir.path()), &[FILE, "header"]);
     fs_err::write(dir.path().join("config.json"), &garbage).unwrap();
-    names(&message(dir.path()), &["config.json", "too long"]);
+    names(&message(dir.path()), &["config.json", "longer than"]);
     fs_err::write(dir.path().join("config.json"), &garbage[..1000]).unwrap();
     names(&message(dir.path()), &["config.json", "JSON"]);
     fs_err::write(dir.path().join("config.json"), "").unwrap();
@@ -263,5 +263,27 @@ fn options_and_toggles_it_does_not_have_are_refused() {
         let error = super::Transformer.open(&load).err().unwrap();
         assert_eq!(error.kind, ErrorKind::Unsupported);
         assert!(error.message.contains(if name == "speed" { name } else { value }), "{error}");
+    }
+}
+
+/// Whatever decides about tokens is in the fingerprint.
+#[test]
+fn every_small_file_counts_in_the_fingerprint() {
+    let dir = folder(&config("llama"));
+    let fingerprint = || {
+        let config = super::config::Config::from_folder(dir.path()).unwrap();
+        let weights = super::weights::WeightFolder::open(dir.path(), &super::model::expected(&config), &[]).unwrap();
+        super::identity::fingerprint(dir.path(), &weights).unwrap()
+    };
+    let mut seen = vec![fingerprint()];
+    // If this changes on purpose, the version in the fingerprint's mark counts up.
+    assert_eq!(seen[0], "de75f4301b0f712d136f87704d8d0379292f2c24ab5fb2b23b2c4d01dbea17b0");
+    for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        for content in ["{}", "{ }"] {
+            fs_err::write(dir.path().join(name), content).unwrap();
+            let now = fingerprint();
+            assert!(!seen.contains(&now), "{name}: {content}");
+            seen.push(now);
+        }
     }
 }

@@ -19,6 +19,8 @@ use crate::spec::EngineError;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// Longest index that is read: a line for each tensor.
+const LONGEST_INDEX: u64 = 16 << 20;
 /// Longest header that the format allows.
 const LONGEST_HEADER: u64 = 100_000_000;
 
@@ -110,7 +112,7 @@ impl WeightFolder {
         if !index_path.is_file() {
             return Err(EngineError::model(format!("{} has neither {SINGLE} nor {INDEX}", folder.display())));
         }
-        let index: Index = read_json(&index_path)?;
+        let index: Index = read_json(&index_path, LONGEST_INDEX)?;
         let mut names: Vec<String> = index.weight_map.values().cloned().collect();
         names.sort_unstable();
         names.dedup();
