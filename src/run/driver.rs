@@ -23,6 +23,9 @@ use crate::spec::{Plan, Scenario, Workload};
 use crate::telemetry::{self, Sampler};
 use crate::{engine, scenario};
 
+/// Most changed prompts that an error names.
+const CHANGES_SHOWN: usize = 3;
+
 /// How a run is to go, beside what the scenario says.
 pub struct Options {
     /// Wait for another measuring process instead of refusing to run beside it.
@@ -184,7 +187,7 @@ fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, RunE
 fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Result<Option<String>, RunError> {
     let now = prompts.hashes(&begun.plan.cells);
     let short = |hash: &str| hash.chars().take(16).collect::<String>();
-    let changes: Vec<String> = now
+    let mut changes: Vec<String> = now
         .iter()
         .filter_map(|(cell, new)| begun.prompts.get(cell).filter(|old| *old != new).map(|old| (cell, old, new)))
         .map(|(cell, old, new)| format!("SHA-256 of cell {cell}'s prompt was {}, is {}", short(old), short(new)))
@@ -192,6 +195,11 @@ fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Resul
     let Some(first) = changes.first() else { return Ok(None) };
     if options.allow_changed {
         return Ok(Some(format!("the prompts changed during the run: {first}")));
+    }
+    let more = changes.len().saturating_sub(CHANGES_SHOWN);
+    changes.truncate(CHANGES_SHOWN);
+    if more > 0 {
+        changes.push(format!("and so on for {more} more"));
     }
     let what = "what the model's tokenizer makes of the prompt".to_owned();
     Err(RunError::Changed { what, changes })

@@ -316,6 +316,25 @@ mod tests {
     }
 
     #[test]
+    fn only_what_the_harness_finds_itself_is_verified() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("m");
+        let recipe = engine::synthetic::Recipe::find(crate::spec::Architecture::Qwen3, "tiny", 1).unwrap();
+        engine::synthetic::create(&recipe, &folder).unwrap();
+        let own = fingerprint(&folder, &Config::from_folder(&folder).unwrap()).unwrap();
+        let spec = EngineSpec { name: "exec".to_owned(), label: "exec".to_owned(), options: Settings::new() };
+        let checked = |fingerprint: &str, synthetic: bool, model: &Path| {
+            let receipt = serde_json::json!({"engine": "exec", "version": "1", "model": {"name": "m",
+                "path": model.display().to_string(), "fingerprint": fingerprint, "synthetic": synthetic}});
+            let receipt = serde_json::from_value(receipt).unwrap();
+            Pool::new(dir.path().to_owned(), 0).verified(&spec, false, model, &receipt)
+        };
+        assert_eq!(checked(&own, true, &folder), ["model.fingerprint", "model.synthetic"]);
+        assert!(checked("made up", false, &folder).is_empty());
+        assert!(checked(&own, true, dir.path()).is_empty(), "there is no model, so nothing was checked");
+    }
+
+    #[test]
     fn a_program_is_found_as_a_shell_finds_it() {
         assert!(find_program("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find_program("no-such-program-anywhere"), None);

@@ -224,7 +224,7 @@ fn committed(lab: &Lab) -> BTreeMap<(u32, u32), RequestRow> {
 fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
     const KILLS: usize = 20;
     let lab = Lab::new();
-    let rest = "[run]\niterations = 60\nwarmup = 0\n[toggles]\nprefill_chunk_size = [2, 4]\n\
+    let rest = "[run]\niterations = 90\nwarmup = 0\n[toggles]\nprefill_chunk_size = [2, 4]\n\
                 [telemetry]\ninterval_ms = 5\n";
     let scenario = lab.exec(&["--toggles", "prefill_chunk_size", "--token-ms", "1"], rest);
     let mut state = 12345_u64;
@@ -263,7 +263,7 @@ fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
     lab.resume(&[]).expect(0);
     let rows = committed(&lab);
     assert!(known.iter().all(|(step, row)| rows.get(step) == Some(row)));
-    assert_eq!(rows.len(), 120, "and the run is whole");
+    assert_eq!(rows.len(), 180, "and the run is whole");
     let record = lab.record();
     assert_eq!(record.manifest.state, FinishState::Finished);
     let hashes: Vec<_> = rows.values().map(|row| row.token_hash.clone()).collect();
