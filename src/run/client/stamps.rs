@@ -13,6 +13,10 @@ const WAKING_NS: u64 = 5_000_000;
 /// Writing, moving, reading, and (at the host's end) detokenizing and making up a line takes no longer than this for
 /// each byte: 10 MB/s is what a slow JSON library in a slow language does. A token has some thirty bytes in a reply.
 const BYTE_NS: u64 = 100;
+/// Of a reply count at most so many bytes, and so many more for each token: ids, stamps, text and the spans of a timed pass
+/// need no more. Otherwise a host could buy time with padding.
+const REPLY_BYTES: usize = 16 << 10;
+const TOKEN_BYTES: usize = 64;
 /// Of the time to the first token, this part may be unexplained by the spans: one in so many.
 const UNEXPLAINED: u64 = 20;
 /// Ends every sentence about a difference that a process woken late may cause, too.
@@ -102,7 +106,8 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), String> {
     let broke_off = matches!(g.completion.finish_reason, FinishReason::Cancelled | FinishReason::Error);
     let end = g.token_ns.last().copied().filter(|_| !broke_off).unwrap_or(g.finished_ns);
     let worked = end - g.accepted_ns;
-    let carried = carrying(exchange.request_bytes).saturating_add(carrying(exchange.reply_bytes));
+    let reply_bytes = exchange.reply_bytes.min(REPLY_BYTES + TOKEN_BYTES * g.tokens.len());
+    let carried = carrying(exchange.request_bytes).saturating_add(carrying(reply_bytes));
     let outside = tolerance.saturating_add(WAKING_NS).saturating_add(carried);
     if ours - worked.min(ours) > outside {
         let to = if end == g.finished_ns { "end to end" } else { "to its last token" };
@@ -247,6 +252,11 @@ mod tests {
         assert!(faster.contains("explains"), "{faster}");
         let squeezed = verdict(|e| e.generated.token_ns = vec![e.generated.accepted_ns + 40 * MS; 2]);
         assert!(squeezed.contains("says 40.0 ms to its last token, the harness saw 100 ms end to end"), "{squeezed}");
+        let padded = |e: &mut Exchange| {
+            e.received_ns += 10 * MS;
+            e.reply_bytes = 50_000_000;
+        };
+        assert!(verdict(padded).contains("explains"), "padding buys no time");
         let cancelled = |e: &mut Exchange| {
             e.generated.token_ns[1] -= 50 * MS;
             e.generated.completion.finish_reason = FinishReason::Cancelled;
