@@ -33,6 +33,13 @@ impl Axis {
         axis
     }
 
+    /// The same axis, ending at `least` where it went below that: a value that cannot be has no place on it.
+    pub fn not_below(mut self, least: f64) -> Self {
+        self.lo = self.lo.max(least);
+        self.ticks.retain(|(value, _)| *value >= self.lo);
+        self
+    }
+
     /// Ticks at the values themselves, with `margin` of their span free on both sides; logarithmic where they span more
     /// than four times.
     pub fn through(values: &[u32], margin: f64) -> Self {

@@ -38,7 +38,8 @@ fn percent(value: f64, median: f64) -> f64 {
 /// Draws one panel; `reach` in percent is common to all panels so that their spread can be compared.
 #[must_use]
 pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
-    let y = Axis::linear(reach.0.min(-0.5), reach.1.max(0.5), 4).relabel(|v| match v {
+    // No rate lies more than 100 % below another.
+    let y = Axis::linear(reach.0.min(-0.5), reach.1.max(0.5), 4).not_below(-100.0).relabel(|v| match v {
         v if v.abs() < 1e-9 => "median".to_owned(),
         v => {
             let decimals = usize::from(v.fract().abs() > 1e-9);
