@@ -80,6 +80,9 @@ impl Execution {
             Format::Md => markdown::render(&summary),
         });
         printer.note(format_args!("record: {dir}"));
+        if summary.validity.counts.failed > 0 {
+            printer.note(format_args!("what the engines said on stderr: {dir}/logs/"));
+        }
         if outcome.state == FinishState::Interrupted {
             printer.note(format_args!("interrupted; go on with `inferometer run --resume {dir}`"));
             return Ok(ExitCode::from(EXIT_INTERRUPTED));
