@@ -1,7 +1,7 @@
 //! Gauges: series of the machine and the engine process over time, sampled by one thread.
 //!
-//! Adding a gauge is one [`Source`], named in the list of its operating system ([`linux::sources`] or
-//! [`portable::sources`]). A source reads one thing of the system and may feed several gauges from that one read.
+//! Adding a gauge is one [`Source`], named in the list of its operating system (`linux::sources` or
+//! `portable::sources`). A source reads one thing of the system and may feed several gauges from that one read.
 
 pub mod fitness;
 mod git;

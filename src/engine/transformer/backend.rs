@@ -31,7 +31,7 @@ pub trait Backend {
     fn embedding(&mut self, table: HostTensor) -> Result<Self::Embedding>;
     /// The embedding as output projection, sharing its memory.
     fn tied(&self, table: &Self::Embedding) -> Result<Self::Linear>;
-    /// Scale [n] of a normalization that adds `eps` under the root.
+    /// Scale `[n]` of a normalization that adds `eps` under the root.
     fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Self::Norm>;
     /// An empty cache for keys and values of `kv_heads` heads of `head_dim`.
     fn cache(&self, kv_heads: usize, head_dim: usize) -> Result<Self::Cache>;
