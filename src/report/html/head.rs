@@ -146,7 +146,8 @@ fn workload_words(record: &Record, summary: &Summary) -> String {
     };
     let cells = plural(summary.cells.len(), "cell");
     let iterations = plural(run.iterations as usize, "iteration");
-    format!("{prompt}, up to {} generated; {cells}, {iterations} each", plural(work.max_tokens as usize, "token"))
+    let most = if work.ignore_eos { "exactly" } else { "up to" };
+    format!("{prompt}, {most} {} generated; {cells}, {iterations} each", plural(work.max_tokens as usize, "token"))
 }
 
 fn machine_words(machine: &Machine) -> String {
