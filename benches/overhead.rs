@@ -95,6 +95,8 @@ fn print(name: &str, unit: &str, summary: &Summary) {
 }
 
 fn measure() -> Result<()> {
+    // As the host does at its start: both sides allocate alike.
+    inferometer::telemetry::peak::use_one_arena();
     let pairs = setting("PAIRS", 40)? as usize;
     let max_tokens = setting("TOKENS", 128)?;
     let preset = std::env::var("PRESET").unwrap_or_else(|_| "small".to_owned());
