@@ -81,7 +81,7 @@ pub fn tensors(preset: &Preset, seed: u64) -> Result<Vec<Tensor>> {
     let config = Config::from_json(preset.config(seed), Path::new("config.json"))?;
     expected(&config)
         .into_iter()
-        .map(|Expected { name, shape }| {
+        .map(|Expected { name, shape, .. }| {
             let spread = spread(preset, &name)?;
             Ok(Tensor { name, shape, precision: preset.precision, spread, seed })
         })

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::quantized::Weight;
 use super::weights::HostTensor;
 use crate::engine::Result;
 
@@ -27,8 +28,8 @@ pub trait Backend {
     ///
     /// # Errors
     /// When the library cannot hold it.
-    fn linear(&mut self, parts: Vec<HostTensor>) -> Result<Self::Linear>;
-    fn embedding(&mut self, table: HostTensor) -> Result<Self::Embedding>;
+    fn linear(&mut self, parts: Vec<Weight>) -> Result<Self::Linear>;
+    fn embedding(&mut self, table: Weight) -> Result<Self::Embedding>;
     /// The embedding as output projection, sharing its memory.
     fn tied(&self, table: &Self::Embedding) -> Result<Self::Linear>;
     /// Scale `[n]` of a normalization that adds `eps` under the root.
@@ -93,6 +94,8 @@ pub struct Held {
     pub copies: u64,
     /// Formats that matrices are held in.
     pub formats: BTreeSet<&'static str>,
+    /// How the folder stores those matrices that the backend had to convert from a quantized form.
+    pub converted: BTreeSet<String>,
     /// Tensors that the chosen format could not hold and that stayed in f32, norms not counted.
     pub unquantized: Vec<String>,
 }

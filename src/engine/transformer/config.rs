@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::rope::RopeScaling;
+use super::stored::Stored;
 use crate::engine::Result;
 use crate::fs::read_limited;
 use crate::spec::{Architecture, EngineError};
@@ -53,6 +54,8 @@ pub struct Config {
     pub context: usize,
     /// The output projection is the embedding itself.
     pub tied: bool,
+    /// How its matrices are quantized in the folder; `None`: they are floating-point numbers.
+    pub stored: Option<Stored>,
     /// Random weights, made by this program.
     pub synthetic: bool,
     /// End-of-sequence tokens, from `generation_config.json` if it names any, else from `config.json`.
@@ -156,14 +159,16 @@ impl Config {
         if !head_dim.is_multiple_of(2) {
             return Err(field.wrong(format!("head_dim {head_dim} is odd; rotary embedding needs pairs")));
         }
+        let layers = field.size("num_hidden_layers", raw.num_hidden_layers, most::LAYERS)?;
         let vocabulary = field.size("vocab_size", raw.vocab_size, most::VOCABULARY)?;
         let (rope_theta, rope_scaling) = field.rope(&raw)?;
         let eos = if generation_eos.is_empty() { eos_ids(raw.eos_token_id.as_ref(), path)? } else { generation_eos };
         Ok(Self {
             architecture,
             hidden,
+            stored: field.stored(&raw, layers)?,
             intermediate: field.size("intermediate_size", raw.intermediate_size, most::INTERMEDIATE)?,
-            layers: field.size("num_hidden_layers", raw.num_hidden_layers, most::LAYERS)?,
+            layers,
             heads,
             kv_heads,
             head_dim,
@@ -227,13 +232,6 @@ impl Field<'_> {
                 return Err(self.unsupported(format!("{name} = true")));
             }
         }
-        for (name, set) in [("quantization", &raw.quantization), ("quantization_config", &raw.quantization_config)] {
-            if set.as_ref().is_some_and(|v| !v.is_null()) {
-                return Err(self.unsupported(format!(
-                    "{name}: a model stored in quantized form (take the f32, f16 or bf16 one; dtype = \"q8_0\" quantizes at load)"
-                )));
-            }
-        }
         if let Some(act) = &raw.hidden_act
             && act != "silu"
         {
@@ -246,6 +244,13 @@ impl Field<'_> {
             Some(factor) if factor != 1.0 => Err(self.unsupported(format!("partial_rotary_factor {factor}"))),
             _ => Ok(()),
         }
+    }
+
+    /// MLX's folders say the same under both keys; the first is the one that its own loader reads.
+    fn stored(&self, raw: &Raw, layers: usize) -> Result<Option<Stored>> {
+        let keys = [("quantization", &raw.quantization), ("quantization_config", &raw.quantization_config)];
+        let set = keys.into_iter().find_map(|(key, set)| Some((key, set.as_ref().filter(|json| !json.is_null())?)));
+        set.map(|(key, json)| Stored::from_json(key, json, layers).map_err(|problem| self.wrong(problem))).transpose()
     }
 
     /// A size of at least one and at most `most`.
@@ -376,7 +381,7 @@ mod tests {
             (json!({"mlp_bias": true}), "mlp_bias"),
             (json!({"use_sliding_window": true}), "use_sliding_window"),
             (json!({"layer_types": ["full_attention", "sliding_attention"]}), "sliding_attention"),
-            (json!({"quantization": {"bits": 4}}), "quantization"),
+            (json!({"quantization": {"bits": 4}}), "quantization.group_size is absent"),
             (json!({"rope_scaling": {"rope_type": "yarn"}}), "yarn"),
             (json!({"rope_scaling": {"rope_type": "llama3"}}), "factor"),
             (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),

@@ -7,6 +7,7 @@ use super::backend::{Backend, Held, LayerCache};
 use super::candle::{CandleBackend, Format, threads};
 use super::config::Config;
 use super::model::{Model, expected, optional};
+use super::quantized::Weight;
 use super::session::{Text, TransformerSession};
 use super::testing::{config, folder, prompt, request, run, with_toggle};
 use super::weights::{HostTensor, WeightFolder};
@@ -70,10 +71,10 @@ impl Backend for Broken {
         Ok(Tensor::cat(&alone.collect::<Result<Vec<_>>>()?, 0).unwrap())
     }
 
-    fn linear(&mut self, parts: Vec<HostTensor>) -> Result<Linear> {
+    fn linear(&mut self, parts: Vec<Weight>) -> Result<Linear> {
         self.inner.linear(parts)
     }
-    fn embedding(&mut self, table: HostTensor) -> Result<Linear> {
+    fn embedding(&mut self, table: Weight) -> Result<Linear> {
         self.inner.embedding(table)
     }
     fn tied(&self, table: &Linear) -> Result<Linear> {

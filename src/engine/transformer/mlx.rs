@@ -9,6 +9,7 @@ use mlx_rs::ops::{concatenate, sigmoid};
 use mlx_rs::{Array, error::Exception};
 
 use super::backend::{Backend, Held, LayerCache};
+use super::quantized::Weight;
 use super::weights::HostTensor;
 use crate::engine::Result;
 use crate::spec::EngineError;
@@ -48,9 +49,9 @@ fn size(n: usize) -> Result<i32> {
 }
 
 impl MlxBackend {
-    fn array(&mut self, tensor: &HostTensor) -> Result<Array> {
-        let shape = tensor.shape.iter().map(|n| size(*n)).collect::<Result<Vec<_>>>()?;
-        let array = Array::from_slice(&tensor.to_f32(), &shape);
+    fn array(&mut self, shape: &[usize], values: &[f32]) -> Result<Array> {
+        let shape = shape.iter().map(|n| size(*n)).collect::<Result<Vec<_>>>()?;
+        let array = Array::from_slice(values, &shape);
         self.held.bytes += array.nbytes() as u64;
         self.held.formats.insert("f32");
         Ok(array)
@@ -70,13 +71,13 @@ impl Backend for MlxBackend {
     type Positions = Positions;
     type Cache = Cache;
 
-    fn linear(&mut self, parts: Vec<HostTensor>) -> Result<Array> {
-        let arrays = parts.iter().map(|part| self.array(part)).collect::<Result<Vec<_>>>()?;
+    fn linear(&mut self, parts: Vec<Weight>) -> Result<Array> {
+        let arrays = parts.iter().map(|part| self.array(part.shape(), &part.to_f32())).collect::<Result<Vec<_>>>()?;
         concatenate(&arrays, 0).map_err(failed)
     }
 
-    fn embedding(&mut self, table: HostTensor) -> Result<Array> {
-        self.array(&table)
+    fn embedding(&mut self, table: Weight) -> Result<Array> {
+        self.array(table.shape(), &table.to_f32())
     }
 
     fn tied(&self, table: &Array) -> Result<Array> {
@@ -84,7 +85,7 @@ impl Backend for MlxBackend {
     }
 
     fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Norm> {
-        Ok(Norm { scale: self.array(&scale)?, eps: eps as f32 })
+        Ok(Norm { scale: self.array(&scale.shape, &scale.to_f32())?, eps: eps as f32 })
     }
 
     fn cache(&self, _kv_heads: usize, _head_dim: usize) -> Result<Cache> {

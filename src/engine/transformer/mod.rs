@@ -7,9 +7,11 @@ pub mod identity;
 #[cfg(feature = "mlx")]
 pub mod mlx;
 pub mod model;
+pub mod quantized;
 pub mod rope;
 pub mod sampler;
 pub mod session;
+pub mod stored;
 pub mod weights;
 
 #[cfg(test)]
@@ -207,6 +209,10 @@ fn details(held: &backend::Held, threads: Threads) -> BTreeMap<String, String> {
     ]);
     if held.copies > 0 {
         details.insert("repacked_weight_bytes".to_owned(), held.copies.to_string());
+    }
+    if !held.converted.is_empty() {
+        let forms: Vec<&str> = held.converted.iter().map(String::as_str).collect();
+        details.insert("source_format".to_owned(), forms.join("; "));
     }
     if !held.unquantized.is_empty() {
         details.insert("not_quantized".to_owned(), held.unquantized.join(" "));

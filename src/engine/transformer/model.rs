@@ -5,8 +5,9 @@
 
 use super::backend::{Backend, Held, LayerCache};
 use super::config::Config;
+use super::quantized::Weight;
 use super::rope::frequencies;
-use super::weights::{Expected, HostTensor, WeightFolder};
+use super::weights::{Expected, WeightFolder};
 use crate::engine::Result;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -16,13 +17,16 @@ const HEAD: &str = "lm_head.weight";
 /// Every tensor that a model of this shape has.
 #[must_use]
 pub fn expected(config: &Config) -> Vec<Expected> {
-    let mut list = vec![tensor(EMBEDDING, &[config.vocabulary, config.hidden]), tensor(FINAL_NORM, &[config.hidden])];
+    let mut list = vec![
+        tensor(config, EMBEDDING, &[config.vocabulary, config.hidden]),
+        tensor(config, FINAL_NORM, &[config.hidden]),
+    ];
     if !config.tied {
-        list.push(tensor(HEAD, &[config.vocabulary, config.hidden]));
+        list.push(tensor(config, HEAD, &[config.vocabulary, config.hidden]));
     }
     let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     for layer in 0..config.layers {
-        let mut add = |part: &str, shape: &[usize]| list.push(tensor(&in_layer(layer, part), shape));
+        let mut add = |part: &str, shape: &[usize]| list.push(tensor(config, &in_layer(layer, part), shape));
         add("input_layernorm", &[config.hidden]);
         add("self_attn.q_proj", &[queries, config.hidden]);
         add("self_attn.k_proj", &[keys, config.hidden]);
@@ -43,11 +47,15 @@ pub fn expected(config: &Config) -> Vec<Expected> {
 /// A tied model's file may hold the output projection all the same; it must then equal the embedding.
 #[must_use]
 pub fn optional(config: &Config) -> Vec<Expected> {
-    if config.tied { vec![tensor(HEAD, &[config.vocabulary, config.hidden])] } else { Vec::new() }
+    if config.tied { vec![tensor(config, HEAD, &[config.vocabulary, config.hidden])] } else { Vec::new() }
 }
 
-fn tensor(name: &str, shape: &[usize]) -> Expected {
-    Expected { name: name.to_owned(), shape: shape.to_vec() }
+fn tensor(config: &Config, name: &str, shape: &[usize]) -> Expected {
+    let quantized = match (&config.stored, shape) {
+        (Some(stored), [_, columns]) => stored.of(name.trim_end_matches(".weight"), *columns),
+        _ => None,
+    };
+    Expected { name: name.to_owned(), shape: shape.to_vec(), quantized }
 }
 
 fn in_layer(layer: usize, part: &str) -> String {
@@ -85,12 +93,12 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// When a file cannot be read, a tied head differs from the embedding, or the backend cannot hold a tensor.
     pub fn load(mut backend: B, config: Config, weights: &WeightFolder) -> Result<Self> {
-        let table = weights.read(EMBEDDING)?;
+        let table = weights.matrix(EMBEDDING)?;
         if config.tied && weights.has(HEAD) {
-            check_tied(&table, &weights.read(HEAD)?)?;
+            check_tied(&table, &weights.matrix(HEAD)?)?;
         }
         let embedding = backend.embedding(table)?;
-        let head = if config.tied { backend.tied(&embedding)? } else { backend.linear(vec![weights.read(HEAD)?])? };
+        let head = if config.tied { backend.tied(&embedding)? } else { backend.linear(vec![weights.matrix(HEAD)?])? };
         let layers =
             (0..config.layers).map(|at| Layer::load(&mut backend, &config, weights, at)).collect::<Result<_>>()?;
         let norm = backend.norm(weights.read(FINAL_NORM)?, config.norm_eps)?;
@@ -150,7 +158,8 @@ impl<B: Backend> Model<B> {
 impl<B: Backend> Layer<B> {
     fn load(backend: &mut B, config: &Config, weights: &WeightFolder, at: usize) -> Result<Self> {
         let read = |part: &str| weights.read(&in_layer(at, part));
-        let all = |parts: &[&str]| parts.iter().map(|part| read(part)).collect::<Result<Vec<_>>>();
+        let all =
+            |parts: &[&str]| parts.iter().map(|part| weights.matrix(&in_layer(at, part))).collect::<Result<Vec<_>>>();
         let eps = config.norm_eps;
         let mut head_norm = |part: &str| {
             if config.normalizes_heads() { Ok(Some(backend.norm(read(part)?, eps)?)) } else { Ok(None) }
@@ -206,8 +215,8 @@ impl<B: Backend> Layer<B> {
     }
 }
 
-fn check_tied(table: &HostTensor, head: &HostTensor) -> Result<()> {
-    if table.dtype == head.dtype && table.bytes == head.bytes {
+fn check_tied(table: &Weight, head: &Weight) -> Result<()> {
+    if table.same_values(head) {
         return Ok(());
     }
     Err(crate::spec::EngineError::model(format!(

@@ -10,15 +10,19 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
 use super::config::read_json;
+use super::quantized::{Quantization, QuantizedTensor, Weight};
 use crate::engine::Result;
 use crate::spec::EngineError;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const WEIGHT: &str = ".weight";
+const SCALES: &str = ".scales";
+const BIASES: &str = ".biases";
 /// Longest index that is read: a line for each tensor.
 const LONGEST_INDEX: u64 = 16 << 20;
 /// Longest header that the format allows.
@@ -28,7 +32,58 @@ const LONGEST_HEADER: u64 = 100_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     pub name: String,
+    /// As the model computes with it.
     pub shape: Vec<usize>,
+    /// A matrix that is stored in three tensors; `None`: one tensor of floating-point numbers.
+    pub quantized: Option<Quantization>,
+}
+
+/// One tensor of a file.
+struct Part {
+    name: String,
+    shape: Vec<usize>,
+    /// 32-bit words with packed numbers; else F32, F16 or BF16.
+    packed: bool,
+}
+
+impl Expected {
+    /// The name without `.weight`, to which a quantized matrix' tensors and `config.json` refer.
+    fn module(&self) -> &str {
+        self.name.strip_suffix(WEIGHT).unwrap_or(&self.name)
+    }
+
+    /// The tensors that it is stored in.
+    fn parts(&self) -> Vec<Part> {
+        let (Some(quantization), [rows, columns]) = (self.quantized, self.shape.as_slice()) else {
+            return vec![Part { name: self.name.clone(), shape: self.shape.clone(), packed: false }];
+        };
+        let groups = vec![*rows, quantization.groups(*columns)];
+        let float = |suffix| Part { name: format!("{}{suffix}", self.module()), shape: groups.clone(), packed: false };
+        let words = vec![*rows, quantization.words(*columns)];
+        vec![Part { name: self.name.clone(), shape: words, packed: true }, float(SCALES), float(BIASES)]
+    }
+
+    /// Only a matrix that `config.json` names itself can have rows that its groups do not fill.
+    fn check_groups(&self, folder: &Path) -> Result<()> {
+        match (self.quantized, self.shape.last()) {
+            (Some(quantization), Some(columns)) if !columns.is_multiple_of(quantization.group_size()) => {
+                Err(EngineError::model(format!(
+                    "{}: {}, but its rows of {columns} values are no multiple of that",
+                    folder.join("config.json").display(),
+                    self.said()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How `config.json` says that it is stored.
+    fn said(&self) -> String {
+        match self.quantized {
+            Some(quantization) => format!("config.json says that {} is quantized ({quantization})", self.module()),
+            None => format!("config.json does not say that {} is quantized", self.module()),
+        }
+    }
 }
 
 /// One tensor, read.
@@ -61,6 +116,8 @@ pub struct WeightFolder {
     files: Vec<WeightFile>,
     /// Tensor name to index into `files`.
     places: BTreeMap<String, usize>,
+    /// Matrices that lie there in three tensors, by the name of the first: their form and unpacked shape.
+    quantized: BTreeMap<String, (Quantization, [usize; 2])>,
 }
 
 #[derive(Debug)]
@@ -95,11 +152,15 @@ impl WeightFolder {
                 }
             }
         }
-        let opened = Self { files, places };
+        let mut opened = Self { files, places, quantized: BTreeMap::new() };
         if let Some(index) = index {
             opened.check_index(&folder.join(INDEX), &index, &names)?;
         }
-        opened.check(folder, expected, optional)?;
+        let optional = optional.iter().filter(|tensor| tensor.parts().iter().any(|part| opened.has(&part.name)));
+        let wanted: Vec<&Expected> = expected.iter().chain(optional).collect();
+        opened.check(folder, &wanted)?;
+        let form = |tensor: &Expected| Some((tensor.quantized?, <[usize; 2]>::try_from(tensor.shape.as_slice()).ok()?));
+        opened.quantized = wanted.iter().filter_map(|tensor| Some((tensor.name.clone(), form(tensor)?))).collect();
         Ok(opened)
     }
 
@@ -138,40 +199,61 @@ impl WeightFolder {
         Ok(())
     }
 
-    fn check(&self, folder: &Path, expected: &[Expected], optional: &[Expected]) -> Result<()> {
-        for tensor in expected {
-            if !self.places.contains_key(&tensor.name) {
-                let file = match self.files.as_slice() {
-                    [one] => one.path.display().to_string(),
-                    _ => format!("the {} weight files of {}", self.files.len(), folder.display()),
-                };
-                return Err(EngineError::model(format!("tensor {} is missing in {file}", tensor.name)));
+    fn check(&self, folder: &Path, wanted: &[&Expected]) -> Result<()> {
+        let mut known = BTreeMap::new();
+        for tensor in wanted {
+            tensor.check_groups(folder)?;
+            for part in tensor.parts() {
+                if !self.has(&part.name) {
+                    return Err(self.missing(folder, tensor, &part));
+                }
+                known.insert(part.name.clone(), (*tensor, part));
             }
         }
-        let known: BTreeMap<&str, &Expected> =
-            expected.iter().chain(optional).map(|tensor| (tensor.name.as_str(), tensor)).collect();
         for (name, at) in &self.places {
             let file = &self.files[*at];
-            let info = file.metadata.info(name).expect("the name came from this file's header");
-            let Some(wanted) = known.get(name.as_str()) else {
-                if name.ends_with("rotary_emb.inv_freq") {
-                    continue;
-                }
-                return Err(file.wrong(format!("tensor {name} is extra: the configuration has no use for it")));
-            };
-            if info.shape != wanted.shape {
-                return Err(file.wrong(format!(
-                    "tensor {name} has shape {:?}, but the configuration says {:?}",
-                    info.shape, wanted.shape
-                )));
+            match known.get(name) {
+                Some((tensor, part)) => file.check(name, tensor, part)?,
+                None if name.ends_with("rotary_emb.inv_freq") => {}
+                None => return Err(file.extra(name, wanted)),
             }
-            if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                return Err(
-                    file.wrong(format!("tensor {name} is {:?}; this engine reads F32, F16 and BF16", info.dtype))
-                );
+        }
+        // Checked one by one above; only their dtypes among each other are left.
+        for tensor in wanted.iter().filter(|tensor| tensor.quantized.is_some()) {
+            let dtype = |suffix: &str| self.info(&format!("{}{suffix}", tensor.module())).map(|(_, info)| info.dtype);
+            let (scales, biases) = (dtype(SCALES), dtype(BIASES));
+            if scales != biases {
+                let module = tensor.module();
+                return Err(EngineError::model(format!(
+                    "{}: {module}{SCALES} is {scales:?} and {module}{BIASES} is {biases:?}; both must be of one dtype",
+                    folder.display()
+                )));
             }
         }
         Ok(())
+    }
+
+    fn missing(&self, folder: &Path, tensor: &Expected, part: &Part) -> EngineError {
+        let file = match self.files.as_slice() {
+            [one] => one.path.display().to_string(),
+            _ => format!("the {} weight files of {}", self.files.len(), folder.display()),
+        };
+        let missing = format!("tensor {} is missing in {file}", part.name);
+        // What the three tensors lack says nothing where there is no weight at all.
+        match tensor.quantized {
+            Some(_) if self.has(&tensor.name) => EngineError::model(format!(
+                "{missing}: {}; if it is not, `quantization` there should have {:?}: false",
+                tensor.said(),
+                tensor.module()
+            )),
+            _ => EngineError::model(missing),
+        }
+    }
+
+    /// File and header entry of a tensor.
+    fn info(&self, name: &str) -> Option<(&WeightFile, &TensorInfo)> {
+        let file = &self.files[*self.places.get(name)?];
+        Some((file, file.metadata.info(name)?))
     }
 
     /// Whether there is a tensor of that name.
@@ -180,14 +262,33 @@ impl WeightFolder {
         self.places.contains_key(name)
     }
 
-    /// Reads one tensor.
+    /// Reads a matrix in the form in which it is stored.
+    ///
+    /// # Errors
+    /// As [`WeightFolder::read`].
+    pub fn matrix(&self, name: &str) -> Result<Weight> {
+        let Some((quantization, shape)) = self.quantized.get(name) else {
+            return Ok(Weight::Plain(self.read(name)?));
+        };
+        let module = name.strip_suffix(WEIGHT).unwrap_or(name);
+        Ok(Weight::Quantized(QuantizedTensor {
+            name: name.to_owned(),
+            shape: *shape,
+            bits: quantization.bits(),
+            group_size: quantization.group_size(),
+            packed: self.read(name)?.bytes,
+            scales: self.read(&format!("{module}{SCALES}"))?,
+            biases: self.read(&format!("{module}{BIASES}"))?,
+        }))
+    }
+
+    /// Reads one tensor as it lies in its file.
     ///
     /// # Errors
     /// When it is not there or its bytes cannot be read; the message names tensor and file.
     pub fn read(&self, name: &str) -> Result<HostTensor> {
-        let missing = || EngineError::internal(format!("tensor {name} was not among those checked at opening"));
-        let file = &self.files[*self.places.get(name).ok_or_else(missing)?];
-        let info = file.metadata.info(name).ok_or_else(missing)?;
+        let unchecked = || EngineError::internal(format!("tensor {name} was not among those checked at opening"));
+        let (file, info) = self.info(name).ok_or_else(unchecked)?;
         let (start, end) = info.data_offsets;
         let mut bytes = vec![0; end - start];
         let mut source = fs_err::File::open(&file.path).map_err(|e| EngineError::model(e.to_string()))?;
@@ -237,6 +338,49 @@ impl WeightFile {
             return Err(wrong(format!("{} bytes follow the last tensor", data - used)));
         }
         Ok(opened)
+    }
+
+    fn check(&self, name: &str, tensor: &Expected, part: &Part) -> Result<()> {
+        let info = self.metadata.info(name).expect("the name came from this file's header");
+        let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        match (part.packed, info.dtype) {
+            (true, Dtype::U32) => {}
+            (true, found) => {
+                return Err(self.wrong(format!("tensor {name} is {found:?}, but {}, so it must be U32", tensor.said())));
+            }
+            (false, Dtype::U32) if tensor.shape.len() == 2 && tensor.quantized.is_none() => {
+                return Err(self.wrong(format!(
+                    "tensor {name} is U32, as in a quantized model, but {}: group_size and bits must stand under `quantization`",
+                    tensor.said()
+                )));
+            }
+            (false, found) if !float => {
+                return Err(self.wrong(format!("tensor {name} is {found:?}; this engine reads F32, F16 and BF16")));
+            }
+            (false, _) => {}
+        }
+        if info.shape != part.shape {
+            let form = tensor.quantized.map(|quantization| format!(" ({quantization})")).unwrap_or_default();
+            return Err(self.wrong(format!(
+                "tensor {name} has shape {:?}, but the configuration says {:?}{form}",
+                info.shape, part.shape
+            )));
+        }
+        Ok(())
+    }
+
+    /// Why there should be no tensor of that name.
+    fn extra(&self, name: &str, wanted: &[&Expected]) -> EngineError {
+        let module = name.strip_suffix(SCALES).or_else(|| name.strip_suffix(BIASES));
+        let matrix = module.and_then(|module| wanted.iter().find(|t| t.module() == module && t.shape.len() == 2));
+        match matrix {
+            Some(matrix) => self.wrong(format!(
+                "tensor {name} is extra: it belongs to a quantized matrix, but {}: group_size and bits must stand under \
+                 `quantization`",
+                matrix.said()
+            )),
+            None => self.wrong(format!("tensor {name} is extra: the configuration has no use for it")),
+        }
     }
 
     fn wrong(&self, problem: impl std::fmt::Display) -> EngineError {

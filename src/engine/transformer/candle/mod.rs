@@ -11,6 +11,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Storage, Tensor};
 
 use super::backend::{Backend, Held};
+use super::quantized::Weight;
 use super::weights::HostTensor;
 use crate::engine::Result;
 use crate::spec::EngineError;
@@ -98,14 +99,16 @@ impl CandleBackend {
         self.threads
     }
 
-    fn matrix(&mut self, parts: Vec<HostTensor>) -> Result<Matrix> {
-        let columns = parts.first().and_then(|part| part.shape.get(1)).copied().unwrap_or(0);
-        let rows: usize = parts.iter().map(|part| part.shape[0]).sum();
+    fn matrix(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
+        let columns = parts.first().and_then(|part| part.shape().get(1)).copied().unwrap_or(0);
+        let rows: usize = parts.iter().map(|part| part.shape()[0]).sum();
         let block = GgmlDType::Q8_0.block_size();
         let quantize = self.format == Format::Q8_0 && columns.is_multiple_of(block);
         if self.format == Format::Q8_0 && !quantize {
-            self.held.unquantized.extend(parts.iter().map(|part| part.name.clone()));
+            self.held.unquantized.extend(parts.iter().map(|part| part.name().to_owned()));
         }
+        let stored = parts.iter().filter_map(Weight::quantization);
+        self.held.converted.extend(stored.map(|quantization| quantization.to_string()));
         let mut values = Vec::with_capacity(rows * columns);
         for part in parts {
             values.append(&mut part.to_f32());
@@ -182,11 +185,11 @@ impl Backend for CandleBackend {
     type Positions = Positions;
     type Cache = cache::Cache;
 
-    fn linear(&mut self, parts: Vec<HostTensor>) -> Result<Matrix> {
+    fn linear(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
         self.matrix(parts)
     }
 
-    fn embedding(&mut self, table: HostTensor) -> Result<Matrix> {
+    fn embedding(&mut self, table: Weight) -> Result<Matrix> {
         self.matrix(vec![table])
     }
 
