@@ -47,6 +47,13 @@ pub const KV_REUSE: &str = "kv_reuse";
 pub const KV_CACHE: &str = "kv_cache";
 pub const THREADS: &str = "threads";
 pub const DTYPE: &str = "dtype";
+pub const CACHE_CLEAR_CHUNKS: &str = "cache_clear_chunks";
+pub const CACHE_CLEAR_TOKENS: &str = "cache_clear_tokens";
+pub const MEMORY_LIMIT: &str = "memory_limit";
+pub const CACHE_LIMIT: &str = "cache_limit";
+pub const WIRED_LIMIT: &str = "wired_limit";
+pub const COMPILE: &str = "compile";
+pub const LAZY_PIPELINE: &str = "lazy_pipeline";
 
 /// Hard upper bound on the penalty's window when a scenario says nothing.
 pub const DEFAULT_WINDOW_CAP: u64 = 768;
@@ -80,8 +87,8 @@ pub const TOGGLES: &[ToggleSpec] = &[
         default: "2048",
         meaning: "tokens in one prefill forward pass",
     },
-    count("cache_clear_chunks", Scope::Request, "", "clear the allocator's cache every N prefill chunks; 0 = never"),
-    count("cache_clear_tokens", Scope::Request, "", "clear the allocator's cache every N decoded tokens; 0 = never"),
+    count(CACHE_CLEAR_CHUNKS, Scope::Request, "", "clear the allocator's cache every N prefill chunks; 0 = never"),
+    count(CACHE_CLEAR_TOKENS, Scope::Request, "", "clear the allocator's cache every N decoded tokens; 0 = never"),
     text(
         KV_REUSE,
         Scope::Request,
@@ -90,13 +97,13 @@ pub const TOGGLES: &[ToggleSpec] = &[
         "whether a turn reuses the KV cache of what came before",
     ),
     text(KV_CACHE, Scope::Load, &["full", "rotating:"], "full", "full, or rotating:N (sliding window of N tokens)"),
-    count("memory_limit", Scope::Load, "", "allocator's memory limit in bytes"),
-    count("cache_limit", Scope::Load, "", "allocator's cache limit in bytes"),
-    count("wired_limit", Scope::Load, "", "wired-memory limit in bytes"),
+    count(MEMORY_LIMIT, Scope::Load, "", "allocator's memory limit in bytes"),
+    count(CACHE_LIMIT, Scope::Load, "", "allocator's cache limit in bytes"),
+    count(WIRED_LIMIT, Scope::Load, "", "wired-memory limit in bytes"),
     count(THREADS, Scope::Load, "", "compute threads of the engine; 0 = the engine's own choice"),
     text(DTYPE, Scope::Load, &["f32", "f16", "bf16", "q8_0"], "", "how weights are held in memory"),
     ToggleSpec {
-        name: "compile",
+        name: COMPILE,
         kind: Kind::Bool,
         scope: Scope::Load,
         choices: &[],
@@ -105,7 +112,7 @@ pub const TOGGLES: &[ToggleSpec] = &[
         meaning: "compile the element-wise parts of the graph",
     },
     ToggleSpec {
-        name: "lazy_pipeline",
+        name: LAZY_PIPELINE,
         kind: Kind::Bool,
         scope: Scope::Request,
         choices: &[],

@@ -3,13 +3,15 @@
 
 use candle_core::Tensor;
 
-use super::backend::{Backend, Held, LayerCache};
+use super::backend::{Backend, HeadShape, Held, LayerCache};
 use super::candle::{CandleBackend, Format, threads};
 use super::config::Config;
 use super::model::{Model, expected, optional};
 use super::quantized::Weight;
 use super::session::{Text, TransformerSession};
 use super::testing::{config, folder, prompt, request, run, with_toggle};
+use super::sampler::Choice;
+use super::quantized::Weight;
 use super::weights::{HostTensor, WeightFolder};
 use crate::engine::Result;
 
@@ -42,10 +44,15 @@ impl Backend for Broken {
     type Linear = Linear;
     type Embedding = Linear;
     type Norm = Norm;
+    type Rotation = Vec<f64>;
     type Positions = Positions;
     type Cache = Cache;
+    type Ids = Vec<u32>;
+    type Sampler = <CandleBackend as Backend>::Sampler;
 
-    fn positions(&self, frequencies: &[f64], start: usize, count: usize) -> Result<Positions> {
+    const LAZY: bool = false;
+
+    fn positions(&self, frequencies: &Vec<f64>, start: usize, count: usize) -> Result<Positions> {
         let still = vec![0.0; frequencies.len()];
         match self.fault {
             Fault::NoRope => self.inner.positions(&still, start, count),
@@ -57,7 +64,7 @@ impl Backend for Broken {
     fn append(&self, cache: &mut Cache, keys: &Tensor, values: &Tensor) -> Result<()> {
         // Only once there is something to overwrite, and so that the queries still find their own positions.
         if self.fault == Fault::CacheOffset && cache.len() > 1 {
-            cache.truncate(cache.len() - 1);
+            cache.truncate(cache.seen() - 1);
         }
         self.inner.append(cache, keys, values)
     }
@@ -83,13 +90,19 @@ impl Backend for Broken {
     fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Norm> {
         self.inner.norm(scale, eps)
     }
-    fn cache(&self, kv_heads: usize, head_dim: usize) -> Result<Cache> {
-        self.inner.cache(kv_heads, head_dim)
+    fn rotation(&self, frequencies: &[f64], theta: Option<f64>) -> Result<Vec<f64>> {
+        self.inner.rotation(frequencies, theta)
+    }
+    fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<Cache> {
+        self.inner.cache(kv_heads, head_dim, window)
     }
     fn held(&self) -> &Held {
         self.inner.held()
     }
-    fn embed(&self, table: &Linear, ids: &[u32]) -> Result<Tensor> {
+    fn ids(&self, ids: &[u32]) -> Result<Vec<u32>> {
+        self.inner.ids(ids)
+    }
+    fn embed(&self, table: &Linear, ids: &Vec<u32>) -> Result<Tensor> {
         self.inner.embed(table, ids)
     }
     fn rms_norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
@@ -98,11 +111,11 @@ impl Backend for Broken {
     fn apply(&self, x: &Tensor, matrix: &Linear) -> Result<Tensor> {
         self.inner.apply(x, matrix)
     }
-    fn heads(&self, x: &Tensor, first: usize, heads: usize, head_dim: usize) -> Result<Tensor> {
-        self.inner.heads(x, first, heads, head_dim)
+    fn split_heads(&self, x: &Tensor, shape: HeadShape) -> Result<[Tensor; 3]> {
+        self.inner.split_heads(x, shape)
     }
-    fn rotate(&self, x: &Tensor, positions: &Positions) -> Result<Tensor> {
-        self.inner.rotate(x, positions)
+    fn rotate(&self, x: &Tensor, frequencies: &Vec<f64>, positions: &Positions) -> Result<Tensor> {
+        self.inner.rotate(x, frequencies, positions)
     }
     fn gate(&self, x: &Tensor) -> Result<Tensor> {
         self.inner.gate(x)
@@ -113,8 +126,17 @@ impl Backend for Broken {
     fn last(&self, x: &Tensor) -> Result<Tensor> {
         self.inner.last(x)
     }
-    fn finish(&self, x: &Tensor) -> Result<()> {
-        self.inner.finish(x)
+    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<Self::Sampler> {
+        self.inner.sampler(choice, history, generated)
+    }
+    fn submit(&self, ids: &Vec<u32>) -> Result<()> {
+        self.inner.submit(ids)
+    }
+    fn wait(&self, ids: &Vec<u32>) -> Result<u32> {
+        self.inner.wait(ids)
+    }
+    fn settle<'a>(&self, caches: impl Iterator<Item = &'a Cache>) -> Result<()> {
+        self.inner.settle(caches)
     }
     fn read(&self, x: &Tensor, into: &mut Vec<f32>) -> Result<()> {
         self.inner.read(x, into)
@@ -126,7 +148,7 @@ fn tokens(arch: &str, fault: Fault) -> Vec<u32> {
     let config = Config::from_folder(dir.path()).unwrap();
     let weights = WeightFolder::open(dir.path(), &expected(&config), &optional(&config)).unwrap();
     let backend = Broken { inner: CandleBackend::new(Format::F32, threads::set(Some(1)).unwrap()), fault };
-    let model = Model::load(backend, config, &weights).unwrap();
+    let model = Model::load(backend, config, &weights, None).unwrap();
     let text = Text { tokenizer: None, template: Err(String::new()) };
     let mut session = TransformerSession::new(model, text, crate::engine::transformer::receipt());
     // Two chunks, so that a chunk also meets what is in the cache.

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod candle;
 pub mod config;
+pub mod generation;
 pub mod identity;
 #[cfg(feature = "mlx")]
 pub mod mlx;

@@ -3,7 +3,7 @@
 //! Sources: Touvron et al., "LLaMA" (2023); Qwen team, "Qwen3 Technical Report" (2025): pre-normalized blocks, rotary
 //! positions, grouped-query attention, SwiGLU feed-forward; Qwen3 also normalizes each query and key head.
 
-use super::backend::{Backend, Held, LayerCache};
+use super::backend::{Backend, HeadShape, Held, LayerCache};
 use super::config::Config;
 use super::quantized::Weight;
 use super::rope::frequencies;
@@ -70,8 +70,9 @@ pub struct Model<B: Backend> {
     layers: Vec<Layer<B>>,
     norm: B::Norm,
     head: B::Linear,
-    /// Radians per position of each pair of a head.
-    frequencies: Vec<f64>,
+    rotation: B::Rotation,
+    /// Positions that attention looks back at most; `None` = all.
+    window: Option<usize>,
 }
 
 struct Layer<B: Backend> {
@@ -88,11 +89,12 @@ struct Layer<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Hands every tensor to the backend. `weights` has been checked against [`expected`].
+    /// Hands every tensor to the backend. `weights` has been checked against [`expected`]. With a window, caches are
+    /// rotating ones: attention looks at the last so many positions, and only these are held.
     ///
     /// # Errors
     /// When a file cannot be read, a tied head differs from the embedding, or the backend cannot hold a tensor.
-    pub fn load(mut backend: B, config: Config, weights: &WeightFolder) -> Result<Self> {
+    pub fn load(mut backend: B, config: Config, weights: &WeightFolder, window: Option<usize>) -> Result<Self> {
         let table = weights.matrix(EMBEDDING)?;
         if config.tied && weights.has(HEAD) {
             check_tied(&table, &weights.matrix(HEAD)?)?;
@@ -103,7 +105,8 @@ impl<B: Backend> Model<B> {
             (0..config.layers).map(|at| Layer::load(&mut backend, &config, weights, at)).collect::<Result<_>>()?;
         let norm = backend.norm(weights.read(FINAL_NORM)?, config.norm_eps)?;
         let frequencies = frequencies(config.head_dim, config.rope_theta, config.rope_scaling.as_ref());
-        Ok(Self { backend, config, embedding, layers, norm, head, frequencies })
+        let rotation = backend.rotation(&frequencies, config.rope_scaling.is_none().then_some(config.rope_theta))?;
+        Ok(Self { backend, config, embedding, layers, norm, head, rotation, window })
     }
 
     /// An empty cache for this model.
@@ -112,40 +115,42 @@ impl<B: Backend> Model<B> {
     /// When the backend has no memory for it.
     pub fn cache(&self) -> Result<KvCache<B>> {
         let layers = (0..self.config.layers)
-            .map(|_| self.backend.cache(self.config.kv_heads, self.config.head_dim))
+            .map(|_| self.backend.cache(self.config.kv_heads, self.config.head_dim, self.window))
             .collect::<Result<_>>()?;
         Ok(KvCache { layers, tokens: Vec::new() })
     }
 
-    /// Runs `ids` behind what the cache holds and puts their keys and values into it: the logits after the last of
-    /// them, [1, vocabulary].
+    /// Runs `count` ids behind what the cache holds and puts their keys and values into it: the logits after the last of
+    /// them, [1, vocabulary]. Which tokens these are is noted by [`KvCache::note`].
     ///
     /// # Errors
-    /// When the backend fails; the cache is then undefined and must be cleared.
-    pub fn forward(&self, ids: &[u32], cache: &mut KvCache<B>) -> Result<B::Tensor> {
-        let x = self.backend.last(&self.hidden(ids, cache)?)?;
+    /// When the backend fails; the cache is then undefined and must be dropped.
+    pub fn forward(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>) -> Result<B::Tensor> {
+        let x = self.layers(ids, count, cache, true)?;
         let x = self.backend.rms_norm(&x, &self.norm)?;
         self.backend.apply(&x, &self.head)
     }
 
-    /// As [`Model::forward`], without logits: a prefill chunk that others follow.
+    /// As [`Model::forward`], without logits and waiting for the end: a prefill chunk that others follow.
     ///
     /// # Errors
     /// As [`Model::forward`].
-    pub fn fill(&self, ids: &[u32], cache: &mut KvCache<B>) -> Result<()> {
-        let x = self.hidden(ids, cache)?;
-        self.backend.finish(&x)
+    pub fn fill(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>) -> Result<()> {
+        // Of a lazy backend's last layer nothing but the keys and values is ever computed.
+        self.layers(ids, count, cache, false)?;
+        self.backend.settle(cache.layers.iter())
     }
 
-    fn hidden(&self, ids: &[u32], cache: &mut KvCache<B>) -> Result<B::Tensor> {
-        let start = cache.len();
-        let positions = self.backend.positions(&self.frequencies, start, ids.len())?;
+    /// What the layers make of the ids: [T, hidden], or with `only_last` [1, hidden].
+    fn layers(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>, only_last: bool) -> Result<B::Tensor> {
+        let positions = self.backend.positions(&self.rotation, cache.seen(), count)?;
         let mut x = self.backend.embed(&self.embedding, ids)?;
-        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.forward(&self.backend, &self.config, x, &positions, cache)?;
+        let last = self.layers.len() - 1;
+        for (at, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
+            // Behind the last attention no position needs another one.
+            let only_last = only_last && at == last && count > 1;
+            x = layer.forward(self, x, &positions, cache, only_last)?;
         }
-        cache.tokens.truncate(start);
-        cache.tokens.extend_from_slice(ids);
         Ok(x)
     }
 
@@ -178,40 +183,44 @@ impl<B: Backend> Layer<B> {
 
     fn forward(
         &self,
-        on: &B,
-        config: &Config,
+        of: &Model<B>,
         x: B::Tensor,
         positions: &B::Positions,
         cache: &mut B::Cache,
+        only_last: bool,
     ) -> Result<B::Tensor> {
-        let attended = self.attention(on, config, &on.rms_norm(&x, &self.input_norm)?, positions, cache)?;
-        let x = on.add(&x, &attended)?;
+        let on = &of.backend;
+        let mut attended = self.attention(of, &on.rms_norm(&x, &self.input_norm)?, positions, cache)?;
+        let mut x = x;
+        if only_last {
+            attended = on.last(&attended)?;
+            x = on.last(&x)?;
+        }
+        let x = on.add(&x, &on.apply(&attended, &self.output)?)?;
         let inside = on.gate(&on.apply(&on.rms_norm(&x, &self.post_norm)?, &self.gate_up)?)?;
         on.add(&x, &on.apply(&inside, &self.down)?)
     }
 
+    /// Before the output projection: [T, heads * head_dim].
     fn attention(
         &self,
-        on: &B,
-        config: &Config,
+        of: &Model<B>,
         x: &B::Tensor,
         positions: &B::Positions,
         cache: &mut B::Cache,
     ) -> Result<B::Tensor> {
-        let Config { heads, kv_heads, head_dim, .. } = *config;
-        let (keys_at, values_at) = (heads * head_dim, (heads + kv_heads) * head_dim);
+        let on = &of.backend;
+        let &Config { heads, kv_heads, head_dim, .. } = &of.config;
         let qkv = on.apply(x, &self.qkv)?;
-        let mut queries = on.heads(&qkv, 0, heads, head_dim)?;
-        let mut keys = on.heads(&qkv, keys_at, kv_heads, head_dim)?;
-        let values = on.heads(&qkv, values_at, kv_heads, head_dim)?;
+        let [mut queries, mut keys, values] = on.split_heads(&qkv, HeadShape { heads, kv_heads, head_dim })?;
         if let Some(norm) = &self.q_norm {
             queries = on.rms_norm(&queries, norm)?;
         }
         if let Some(norm) = &self.k_norm {
             keys = on.rms_norm(&keys, norm)?;
         }
-        on.append(cache, &on.rotate(&keys, positions)?, &values)?;
-        on.apply(&on.attend(&on.rotate(&queries, positions)?, cache)?, &self.output)
+        on.append(cache, &on.rotate(&keys, &of.rotation, positions)?, &values)?;
+        on.attend(&on.rotate(&queries, &of.rotation, positions)?, cache)
     }
 }
 
@@ -231,7 +240,7 @@ pub struct KvCache<B: Backend> {
 }
 
 impl<B: Backend> KvCache<B> {
-    /// Positions held, measured on the layers themselves.
+    /// Positions that attention looks at, measured on the layers themselves.
     #[must_use]
     pub fn len(&self) -> usize {
         self.layers.iter().map(LayerCache::len).min().unwrap_or(0)
@@ -242,14 +251,32 @@ impl<B: Backend> KvCache<B> {
         self.len() == 0
     }
 
-    /// The tokens whose keys and values are held.
+    /// Positions that went in; the next one has this number.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.layers.iter().map(LayerCache::seen).min().unwrap_or(0)
+    }
+
+    /// The tokens that are known to have gone in, in order.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Forgets all positions from `len` on.
-    pub fn truncate(&mut self, len: usize) {
+    /// Says which tokens went in behind those that are known.
+    pub fn note(&mut self, tokens: &[u32]) {
+        self.tokens.extend_from_slice(tokens);
+    }
+
+    /// Forgets what went in beyond the known tokens.
+    pub fn forget_unknown(&mut self) {
+        let known = self.tokens.len();
+        self.layers.iter_mut().for_each(|layer| layer.truncate(known));
+    }
+
+    /// Keeps what the first `len` tokens left, or nothing where a rotating cache has dropped what that needs.
+    pub fn keep(&mut self, len: usize) {
+        let len = if self.layers.iter().all(|layer| layer.can_truncate(len)) { len } else { 0 };
         self.layers.iter_mut().for_each(|layer| layer.truncate(len));
         self.tokens.truncate(len);
     }

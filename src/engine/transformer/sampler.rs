@@ -58,14 +58,51 @@ impl Penalty {
     }
 }
 
-/// Chooses tokens for one request.
+/// How the tokens of one request are to be chosen, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    pub sampling: Sampling,
+    /// Of the repetition penalty, as it is used: 1 = off.
+    pub factor: f32,
+    /// The penalty looks at the last N tokens; 0 = the whole history.
+    pub context_size: u64,
+    /// Upper bound on N; 0 = none.
+    pub cap: u64,
+}
+
+impl Choice {
+    /// Tokens that the penalty looks at after `history` of them.
+    #[must_use]
+    pub fn window(&self, history: usize) -> usize {
+        if self.factor == 1.0 { 0 } else { window(self.context_size, self.cap, history as u64) as usize }
+    }
+
+}
+
+/// What draws are made with, on every backend: equal seeds give equal numbers.
+#[derive(Debug)]
+pub struct Uniforms(ChaCha8Rng);
+
+impl Uniforms {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seeded(seed, "sampling"))
+    }
+
+    /// The next one, from [0, 1) in steps of 2^-53.
+    pub fn draw(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Chooses tokens for one request on the host.
 #[derive(Debug)]
 pub struct Sampler {
     temperature: f64,
     top_k: usize,
     top_p: f64,
     min_p: f64,
-    rng: ChaCha8Rng,
+    uniforms: Uniforms,
     candidates: Vec<Candidate>,
 }
 
@@ -112,7 +149,7 @@ impl Sampler {
             top_k: sampling.top_k as usize,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
-            rng: seeded(sampling.seed, "sampling"),
+            uniforms: Uniforms::new(sampling.seed),
             candidates: Vec::new(),
         }
     }
@@ -189,7 +226,7 @@ impl Sampler {
     fn draw(&mut self) -> u32 {
         // By id: what is drawn does not depend on how the filters left the order.
         self.candidates.sort_unstable_by_key(|c| c.id);
-        let target = uniform(&mut self.rng) * self.total();
+        let target = self.uniforms.draw() * self.total();
         let mut sum = 0.0;
         let drawn = self.candidates.iter().find(|c| {
             sum += c.weight;
@@ -213,11 +250,6 @@ fn greedy(logits: &[f32]) -> Option<u32> {
         }
     }
     best.map(|(id, _)| id)
-}
-
-/// From [0, 1), in steps of 2^-53.
-fn uniform(rng: &mut ChaCha8Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

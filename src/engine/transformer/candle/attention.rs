@@ -6,7 +6,6 @@ use rayon::prelude::*;
 use super::cache::Cache;
 use super::{failed, kernels, tensor, threads, with_values};
 use crate::engine::Result;
-use crate::engine::transformer::backend::LayerCache;
 use crate::spec::EngineError;
 
 /// Scores of a block of queries take about this many values.
@@ -16,31 +15,42 @@ const MOST_QUERIES: usize = 256;
 /// One position's attention is shared between threads from this many key values on.
 const PARALLEL_FROM: usize = 1 << 16;
 
+/// Keys and values [kv_heads, room, d], of which `held` positions count, and how far back a query looks.
+struct Held<'a> {
+    keys: &'a Tensor,
+    values: &'a Tensor,
+    held: usize,
+    window: usize,
+}
+
 /// Attention of queries [T, heads, d], the last T positions of the cache: [T, heads * d].
 pub fn attend(queries: &Tensor, cache: &Cache) -> Result<Tensor> {
     let count = queries.dim(0).map_err(failed)?;
-    let Some((keys, values)) = cache.tensors().filter(|_| cache.len() >= count) else {
+    let Some((keys, values)) = cache.tensors().filter(|_| cache.held() >= count) else {
         return Err(EngineError::internal("attention needs the queries' own positions in the cache"));
     };
+    let over = Held { keys, values, held: cache.held(), window: cache.window() };
     if count == 1 {
-        return one(queries, keys, values, cache.len());
+        return one(queries, &over);
     }
-    threads::install(|| several(queries, keys, values, cache.len()))
+    threads::install(|| several(queries, &over))
 }
 
 /// Several positions, a block of queries at a time: the scores of all would take much memory, and a block need not look
-/// at keys behind its own last position.
-fn several(queries: &Tensor, keys: &Tensor, values: &Tensor, len: usize) -> Result<Tensor> {
+/// at keys behind its own last position, nor at those before its first one's window.
+fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
     let (count, heads, d) = queries.dims3().map_err(failed)?;
-    let start = len - count;
-    let per_block = (SCORES / (heads * len)).clamp(FEWEST_QUERIES, MOST_QUERIES);
+    let start = over.held - count;
+    let per_block = (SCORES / (heads * over.held)).clamp(FEWEST_QUERIES, MOST_QUERIES);
     let mut blocks = Vec::with_capacity(count.div_ceil(per_block));
     for first in (0..count).step_by(per_block) {
         let here = per_block.min(count - first);
-        let seen = start + first + here;
+        let end = start + first + here;
+        let begin = (start + first + 1).saturating_sub(over.window);
+        let part = |x: &Tensor| x.narrow(1, begin, end - begin);
         let block = queries
             .narrow(0, first, here)
-            .and_then(|queries| block(&queries, &keys.narrow(1, 0, seen)?, &values.narrow(1, 0, seen)?))
+            .and_then(|queries| block(&queries, &part(over.keys)?, &part(over.values)?, over.window))
             .and_then(|out| out.reshape((here, heads * d)))
             .map_err(failed)?;
         blocks.push(block);
@@ -50,13 +60,13 @@ fn several(queries: &Tensor, keys: &Tensor, values: &Tensor, len: usize) -> Resu
 
 /// Several positions: queries [T, heads, d] over keys and values [kv_heads, n, d], of which the last T are the queries'
 /// own: [T, heads, d].
-fn block(queries: &Tensor, keys: &Tensor, values: &Tensor) -> candle_core::Result<Tensor> {
+fn block(queries: &Tensor, keys: &Tensor, values: &Tensor, window: usize) -> candle_core::Result<Tensor> {
     let (count, heads, d) = queries.dims3()?;
     let (kv_heads, seen, _) = keys.dims3()?;
     // Query heads that share a key/value head follow one another: their rows become one matrix.
     let queries = queries.transpose(0, 1)?.contiguous()?.reshape((kv_heads, heads / kv_heads * count, d))?;
     let scores = queries.matmul(&keys.t()?)?;
-    scores.inplace_op1(&CausalSoftmax { count, seen, scale: 1.0 / (d as f32).sqrt() })?;
+    scores.inplace_op1(&CausalSoftmax { count, seen, window, scale: 1.0 / (d as f32).sqrt() })?;
     scores.matmul(values)?.reshape((heads, count, d))?.transpose(0, 1)?.contiguous()
 }
 
@@ -64,6 +74,7 @@ fn block(queries: &Tensor, keys: &Tensor, values: &Tensor) -> candle_core::Resul
 struct CausalSoftmax {
     count: usize,
     seen: usize,
+    window: usize,
     scale: f32,
 }
 
@@ -76,26 +87,31 @@ impl InplaceOp1 for CausalSoftmax {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
             candle_core::bail!("scores should be f32 and lie in one piece");
         };
-        let Self { count, seen, scale } = *self;
+        let Self { count, seen, window, scale } = *self;
         kernels::rows(&mut values[start..end], seen, |at, row| {
-            kernels::softmax_row(row, seen - count + at % count + 1, scale);
+            let valid = seen - count + at % count + 1;
+            let (before, row) = row.split_at_mut(valid.saturating_sub(window));
+            before.fill(0.0);
+            kernels::softmax_row(row, valid - before.len(), scale);
         });
         Ok(())
     }
 }
 
-/// One position: queries [1, heads, d] over the first `len` keys and values of [kv_heads, room, d]: [1, heads * d].
-fn one(queries: &Tensor, keys: &Tensor, values: &Tensor, len: usize) -> Result<Tensor> {
+/// One position: queries [1, heads, d] over what it looks at: [1, heads * d].
+fn one(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
     let (_, heads, d) = queries.dims3().map_err(failed)?;
-    let (kv_heads, room, _) = keys.dims3().map_err(failed)?;
+    let (kv_heads, room, _) = over.keys.dims3().map_err(failed)?;
     let group = heads / kv_heads;
+    let len = over.held.min(over.window);
+    let begin = over.held - len;
     let mut out = vec![0.0; heads * d];
     let mut scores = vec![0.0; heads * len];
     with_values(queries, |queries| {
-        with_values(keys, |keys| {
-            with_values(values, |values| {
+        with_values(over.keys, |keys| {
+            with_values(over.values, |values| {
                 let head = |(at, (out, scores)): (usize, (&mut [f32], &mut [f32]))| {
-                    let held = at * room * d..(at * room + len) * d;
+                    let held = (at * room + begin) * d..(at * room + over.held) * d;
                     let queries = &queries[at * group * d..][..group * d];
                     kernels::attend_one(queries, &keys[held.clone()], &values[held], d, scores, out);
                 };
@@ -130,7 +146,7 @@ mod tests {
         let (q, k, v) = (make(heads, 0.37), make(kv_heads, 0.73), make(kv_heads, 1.3));
         let by_head = |x: Tensor| x.transpose(0, 1).unwrap().contiguous().unwrap();
         let mut one_by_one = Vec::new();
-        let mut cache = Cache::new(kv_heads, d);
+        let mut cache = Cache::new(kv_heads, d, None);
         for at in 0..total {
             let here = |x: &Tensor| by_head(x.narrow(0, at, 1).unwrap());
             cache.append(&here(&k), &here(&v)).unwrap();
@@ -138,7 +154,7 @@ mod tests {
             one_by_one.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         }
         for parts in [vec![total], vec![1, 3, 2, total - 6], vec![33, 37]] {
-            let mut cache = Cache::new(kv_heads, d);
+            let mut cache = Cache::new(kv_heads, d, None);
             let mut together = Vec::new();
             let mut at = 0;
             for count in parts {

@@ -1,4 +1,5 @@
-//! Keys and values of one layer: two tensors [kv_heads, room, head_dim] that grow in steps.
+//! Keys and values of one layer: two tensors [kv_heads, room, head_dim] that grow in steps. With a window the positions
+//! before it are dropped, many at a time, so that what is held always lies in order and in one piece.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -11,17 +12,21 @@ pub const STEP: usize = 256;
 
 #[derive(Debug)]
 pub struct Cache {
-    /// Keys and values, each [kv_heads, room, head_dim]; positions from `len` on mean nothing.
+    /// Keys and values, each [kv_heads, room, head_dim]; positions from `held` on mean nothing.
     tensors: Option<(Tensor, Tensor)>,
     kv_heads: usize,
     head_dim: usize,
-    len: usize,
+    /// Attention looks at the last so many positions.
+    window: Option<usize>,
+    held: usize,
+    /// Positions that went in before the first one held.
+    dropped: usize,
 }
 
 impl Cache {
     #[must_use]
-    pub fn new(kv_heads: usize, head_dim: usize) -> Self {
-        Self { tensors: None, kv_heads, head_dim, len: 0 }
+    pub fn new(kv_heads: usize, head_dim: usize, window: Option<usize>) -> Self {
+        Self { tensors: None, kv_heads, head_dim, window, held: 0, dropped: 0 }
     }
 
     /// Positions that fit without growing.
@@ -30,17 +35,24 @@ impl Cache {
     }
 
     /// Writes keys and values [kv_heads, T, head_dim] behind what is held; nothing that is held moves unless the room
-    /// is used up.
+    /// is used up. With a window, what lies before it is dropped then.
     ///
     /// # Errors
     /// When the shapes do not fit.
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
         let count = keys.dim(1).map_err(failed)?;
-        self.reserve(self.len + count)?;
+        if let Some(window) = self.window
+            && self.held + count > self.room()
+            && self.held > window
+        {
+            // One more than the next position looks at, so that the last one can be taken back.
+            self.move_to(self.held - window, self.room().max(window + count))?;
+        }
+        self.grow(self.held + count)?;
         let (held_keys, held_values) = self.tensors.as_ref().expect("room was just made");
-        held_keys.slice_set(keys, 1, self.len).map_err(failed)?;
-        held_values.slice_set(values, 1, self.len).map_err(failed)?;
-        self.len += count;
+        held_keys.slice_set(keys, 1, self.held).map_err(failed)?;
+        held_values.slice_set(values, 1, self.held).map_err(failed)?;
+        self.held += count;
         Ok(())
     }
 
@@ -49,33 +61,70 @@ impl Cache {
     pub fn tensors(&self) -> Option<&(Tensor, Tensor)> {
         self.tensors.as_ref()
     }
-}
 
-impl LayerCache for Cache {
-    fn len(&self) -> usize {
-        self.len
+    /// Positions in the tensors; the last ones count.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
     }
 
-    fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+    /// Positions that a query looks back at, itself included.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.window.unwrap_or(usize::MAX)
     }
 
-    fn reserve(&mut self, len: usize) -> Result<()> {
-        if len <= self.room() {
-            return Ok(());
-        }
+    fn grow(&mut self, len: usize) -> Result<()> {
+        if len <= self.room() { Ok(()) } else { self.move_to(0, len) }
+    }
+
+    /// Moves what is held, without the first `drop` positions, into tensors with room for `len`.
+    fn move_to(&mut self, drop: usize, len: usize) -> Result<()> {
         let room = len.next_multiple_of(STEP);
         // Zeroed memory is mapped when first written, so room that is never used costs address space only.
         let empty = || Tensor::zeros((self.kv_heads, room, self.head_dim), DType::F32, &Device::Cpu).map_err(failed);
         let (keys, values) = (empty()?, empty()?);
-        if let (Some((old_keys, old_values)), 1..) = (&self.tensors, self.len) {
+        let kept = self.held - drop;
+        if let (Some((old_keys, old_values)), 1..) = (&self.tensors, kept) {
             for (new, old) in [(&keys, old_keys), (&values, old_values)] {
-                let held = old.narrow(1, 0, self.len).and_then(|t| t.contiguous()).map_err(failed)?;
+                let held = old.narrow(1, drop, kept).and_then(|t| t.contiguous()).map_err(failed)?;
                 new.slice_set(&held, 1, 0).map_err(failed)?;
             }
         }
         self.tensors = Some((keys, values));
+        self.held = kept;
+        self.dropped += drop;
         Ok(())
+    }
+}
+
+impl LayerCache for Cache {
+    fn seen(&self) -> usize {
+        self.dropped + self.held
+    }
+
+    fn len(&self) -> usize {
+        self.held.min(self.window())
+    }
+
+    fn can_truncate(&self, seen: usize) -> bool {
+        // The next position looks at itself and window - 1 before it.
+        seen == 0 || seen >= self.seen() || self.dropped == 0 || seen + 1 >= self.dropped + self.window()
+    }
+
+    fn truncate(&mut self, seen: usize) {
+        if seen < self.dropped {
+            (self.held, self.dropped) = (0, 0);
+        } else {
+            self.held = self.held.min(seen - self.dropped);
+        }
+        if self.held == 0 {
+            self.dropped = 0;
+        }
+    }
+
+    fn reserve(&mut self, len: usize) -> Result<()> {
+        self.grow(len.min(self.window().saturating_add(STEP)))
     }
 
     fn bytes(&self) -> u64 {
@@ -104,7 +153,7 @@ mod tests {
     }
 
     fn content(cache: &Cache) -> (Vec<f32>, Vec<f32>) {
-        let read = |t: &Tensor| t.narrow(1, 0, cache.len()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let read = |t: &Tensor| t.narrow(1, 0, cache.held()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         cache.tensors().map_or_else(Default::default, |(k, v)| (read(k), read(v)))
     }
 
@@ -113,7 +162,7 @@ mod tests {
         /// would hold.
         #[test]
         fn holds_what_a_list_would(steps in prop::collection::vec((1usize..300, 0usize..700, any::<bool>()), 1..8)) {
-            let mut cache = Cache::new(HEADS, DIM);
+            let mut cache = Cache::new(HEADS, DIM, None);
             let mut list: Vec<usize> = Vec::new();
             let mut next = 0;
             for (count, keep, cut) in steps {
@@ -138,7 +187,7 @@ mod tests {
 
     #[test]
     fn room_grows_in_steps_and_an_append_inside_it_moves_nothing() {
-        let mut cache = Cache::new(HEADS, DIM);
+        let mut cache = Cache::new(HEADS, DIM, None);
         assert_eq!((cache.len(), cache.bytes()), (0, 0));
         let (keys, values) = entries(0, 3);
         cache.append(&keys, &values).unwrap();

@@ -3,6 +3,7 @@
 mod attention;
 mod cache;
 mod kernels;
+mod sampling;
 pub mod threads;
 
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Storage, Tensor};
 
-use super::backend::{Backend, Held};
+use super::backend::{Backend, HeadShape, Held};
 use super::quantized::Weight;
+use super::sampler::Choice;
 use super::weights::HostTensor;
 use crate::engine::Result;
 use crate::spec::EngineError;
@@ -182,8 +184,13 @@ impl Backend for CandleBackend {
     type Linear = Matrix;
     type Embedding = Matrix;
     type Norm = Norm;
+    type Rotation = Vec<f64>;
     type Positions = Positions;
     type Cache = cache::Cache;
+    type Ids = Vec<u32>;
+    type Sampler = sampling::HostSampler;
+
+    const LAZY: bool = false;
 
     fn linear(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
         self.matrix(parts)
@@ -206,16 +213,24 @@ impl Backend for CandleBackend {
         Ok(Norm { scale, eps: eps as f32 })
     }
 
-    fn cache(&self, kv_heads: usize, head_dim: usize) -> Result<cache::Cache> {
-        Ok(cache::Cache::new(kv_heads, head_dim))
+    fn rotation(&self, frequencies: &[f64], _: Option<f64>) -> Result<Vec<f64>> {
+        Ok(frequencies.to_vec())
+    }
+
+    fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<cache::Cache> {
+        Ok(cache::Cache::new(kv_heads, head_dim, window))
     }
 
     fn held(&self) -> &Held {
         &self.held
     }
 
-    fn embed(&self, table: &Matrix, ids: &[u32]) -> Result<Tensor> {
-        let ids = Tensor::new(ids, &Device::Cpu).map_err(failed)?;
+    fn ids(&self, ids: &[u32]) -> Result<Vec<u32>> {
+        Ok(ids.to_vec())
+    }
+
+    fn embed(&self, table: &Matrix, ids: &Vec<u32>) -> Result<Tensor> {
+        let ids = Tensor::new(ids.as_slice(), &Device::Cpu).map_err(failed)?;
         match table {
             Matrix::Plain(table) => table.index_select(&ids, 0),
             Matrix::Quantized(table, _) => table.embedding(&ids),
@@ -240,19 +255,23 @@ impl Backend for CandleBackend {
         .map_err(failed)
     }
 
-    fn heads(&self, x: &Tensor, first: usize, heads: usize, head_dim: usize) -> Result<Tensor> {
+    fn split_heads(&self, x: &Tensor, shape: HeadShape) -> Result<[Tensor; 3]> {
+        let HeadShape { heads, kv_heads, head_dim } = shape;
         // One position lies in one piece and is viewed; several are copied out.
-        x.narrow(1, first, heads * head_dim).and_then(|x| x.reshape(((), heads, head_dim))).map_err(failed)
+        let part = |first: usize, heads: usize| {
+            x.narrow(1, first * head_dim, heads * head_dim).and_then(|x| x.reshape(((), heads, head_dim))).map_err(failed)
+        };
+        Ok([part(0, heads)?, part(heads, kv_heads)?, part(heads + kv_heads, kv_heads)?])
     }
 
-    fn positions(&self, frequencies: &[f64], start: usize, count: usize) -> Result<Positions> {
+    fn positions(&self, frequencies: &Vec<f64>, start: usize, count: usize) -> Result<Positions> {
         let angles = (start..start + count).flat_map(|at| frequencies.iter().map(move |f| at as f64 * f));
         // The angle in f64: at position 100,000 an f32 would be off by a hundredth of a radian.
         let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
         Ok(Positions { cos, sin, pairs: frequencies.len() })
     }
 
-    fn rotate(&self, x: &Tensor, positions: &Positions) -> Result<Tensor> {
+    fn rotate(&self, x: &Tensor, _: &Vec<f64>, positions: &Positions) -> Result<Tensor> {
         let (_, heads, head_dim) = x.dims3().map_err(failed)?;
         let pairs = positions.pairs;
         Self::map_rows(x, head_dim, head_dim, x.shape(), |at, x, out| {
@@ -284,17 +303,33 @@ impl Backend for CandleBackend {
         x.narrow(0, count - 1, 1).map_err(failed)
     }
 
-    fn finish(&self, _: &Tensor) -> Result<()> {
+    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<sampling::HostSampler> {
+        Ok(sampling::HostSampler::new(choice, history, generated))
+    }
+
+    fn submit(&self, _: &Vec<u32>) -> Result<()> {
+        Ok(())
+    }
+
+    fn wait(&self, ids: &Vec<u32>) -> Result<u32> {
+        ids.first().copied().ok_or_else(|| EngineError::internal("a choice is one token"))
+    }
+
+    fn settle<'a>(&self, _: impl Iterator<Item = &'a cache::Cache>) -> Result<()> {
         Ok(())
     }
 
     fn read(&self, x: &Tensor, into: &mut Vec<f32>) -> Result<()> {
-        debug_assert_eq!(x.dtype(), DType::F32);
-        with_values(x, |values| {
-            into.clear();
-            into.extend_from_slice(values);
-        })
+        read(x, into)
     }
+}
+
+fn read(x: &Tensor, into: &mut Vec<f32>) -> Result<()> {
+    debug_assert_eq!(x.dtype(), DType::F32);
+    with_values(x, |values| {
+        into.clear();
+        into.extend_from_slice(values);
+    })
 }
 
 #[cfg(test)]
