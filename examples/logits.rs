@@ -56,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     let input: Input = serde_json::from_str(&text).context("stdin is not the JSON this tool reads")?;
     let config = Config::from_folder(&input.model)?;
     let weights = WeightFolder::open(&input.model, &expected(&config), &optional(&config))?;
-    let model = Model::load(CandleBackend::new(Format::F32, threads::set(None)?), config, &weights)?;
+    let model = Model::load(CandleBackend::new(Format::F32, threads::set(None)?), config, &weights, None)?;
     let load = Load {
         engine: EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() },
         model: Some(input.model.clone()),
@@ -92,13 +92,14 @@ fn greedy(model: &Model<CandleBackend>, run: &Run) -> anyhow::Result<(Vec<u32>, 
     let mut cache = model.cache()?;
     let last = (run.ids.len() - 1) / run.chunk * run.chunk;
     for chunk in run.ids[..last].chunks(run.chunk) {
-        model.fill(chunk, &mut cache)?;
+        model.fill(&model.backend.ids(chunk)?, chunk.len(), &mut cache)?;
     }
     let mut next = run.ids[last..].to_vec();
     let (mut tokens, mut logits) = (Vec::new(), Vec::new());
     for _ in 0..run.steps {
         let mut values = Vec::new();
-        model.backend.read(&model.forward(&next, &mut cache)?, &mut values)?;
+        let logits = model.forward(&model.backend.ids(&next)?, next.len(), &mut cache)?;
+        model.backend.read(&logits, &mut values)?;
         let best = (0..values.len()).rev().max_by(|a, b| values[*a].total_cmp(&values[*b])).context("no logits")?;
         tokens.push(best as u32);
         logits.push(values);

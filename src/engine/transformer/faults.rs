@@ -8,10 +8,9 @@ use super::candle::{CandleBackend, Format, threads};
 use super::config::Config;
 use super::model::{Model, expected, optional};
 use super::quantized::Weight;
+use super::sampler::Choice;
 use super::session::{Text, TransformerSession};
 use super::testing::{config, folder, prompt, request, run, with_toggle};
-use super::sampler::Choice;
-use super::quantized::Weight;
 use super::weights::{HostTensor, WeightFolder};
 use crate::engine::Result;
 

@@ -177,12 +177,7 @@ impl<B: Backend> Generation<'_, B> {
         Ok((token, next))
     }
 
-    fn decode(
-        &mut self,
-        first: u32,
-        next: Option<Pending<B>>,
-        sink: &mut dyn TokenSink,
-    ) -> Result<FinishReason> {
+    fn decode(&mut self, first: u32, next: Option<Pending<B>>, sink: &mut dyn TokenSink) -> Result<FinishReason> {
         let (mut token, mut next) = (first, next);
         loop {
             if self.wanted.stops.contains(&token) {

@@ -249,7 +249,7 @@ fn what_is_loaded_is_said_in_the_receipt() {
 fn options_and_toggles_it_does_not_have_are_refused() {
     let dir = folder(&config("llama"));
     for (name, value) in [
-        ("kv_cache", "rotating:512".into()),
+        ("kv_cache", "rotating:0".into()),
         ("memory_limit", 1i64.into()),
         ("dtype", "q3".into()),
         ("threads", (-1i64).into()),

@@ -44,6 +44,8 @@ use crate::text::{ChatTemplate, Tokenizer};
 const NAME: &str = "transformer";
 const BACKEND: &str = "backend";
 const BACKENDS: &[&str] = &["candle"];
+/// How `kv_cache` begins for a cache of the last N positions.
+const ROTATING: &str = "rotating:";
 const LOAD_TOGGLES: [&str; 3] = [THREADS, DTYPE, KV_CACHE];
 
 /// The engine as the registry has it.
@@ -55,6 +57,8 @@ struct LoadSettings {
     format: Format,
     /// `None`: the engine's own choice.
     threads: Option<usize>,
+    /// Positions that a rotating KV cache holds; `None` = a full one.
+    window: Option<usize>,
 }
 
 impl Engine for Transformer {
@@ -74,7 +78,7 @@ impl Engine for Transformer {
             }],
             required: &[],
             toggles: Some(toggles()),
-            choices: &[(DTYPE, &["f32", "q8_0"]), (KV_CACHE, &["full"])],
+            choices: &[(DTYPE, &["f32", "q8_0"])],
             built_in: true,
         }
     }
@@ -105,9 +109,7 @@ impl LoadSettings {
             toggle.check(value).map_err(|problem| EngineError::bad_request(format!("toggle {name} {problem}")))?;
         }
         let text = |name: &str| load.toggles.get(name).and_then(Value::as_text);
-        if let Some(other) = text(KV_CACHE).filter(|kind| *kind != "full") {
-            return Err(EngineError::unsupported(format!("kv_cache = {other:?}: this engine has only \"full\"")));
-        }
+        let window = text(KV_CACHE).and_then(|kind| kind.strip_prefix(ROTATING)).and_then(|n| n.parse().ok());
         let format = match text(DTYPE) {
             None => Format::Q8_0,
             Some(name) => Format::ALL.into_iter().find(|f| f.name() == name).ok_or_else(|| {
@@ -116,7 +118,7 @@ impl LoadSettings {
             })?,
         };
         let threads = load.toggles.get(THREADS).and_then(Value::as_count).filter(|n| *n > 0);
-        Ok(Self { format, threads: threads.map(|n| usize::try_from(n).unwrap_or(usize::MAX)) })
+        Ok(Self { format, threads: threads.map(|n| usize::try_from(n).unwrap_or(usize::MAX)), window })
     }
 }
 
@@ -140,22 +142,26 @@ fn open_on_candle(folder: &Path, settings: LoadSettings) -> Result<TransformerSe
     let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
     let text = text(folder)?;
     let threads = threads::set(settings.threads)?;
-    let model = Model::load(CandleBackend::new(settings.format, threads), config, &weights)?;
+    let model = Model::load(CandleBackend::new(settings.format, threads), config, &weights, settings.window)?;
     let receipt = Receipt {
         model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
         details: details(model.held(), threads),
         settings: Settings::from([
             (THREADS.to_owned(), threads.rayon.max(threads.quantized).into()),
             (DTYPE.to_owned(), model.held().format().into()),
-            (KV_CACHE.to_owned(), "full".into()),
+            (KV_CACHE.to_owned(), kv_cache(settings.window).into()),
         ]),
         capabilities: capabilities(&text),
         ..receipt()
     };
-    let mut session = TransformerSession::new(model, text, receipt);
+    let session = TransformerSession::new(model, text, receipt);
     // candle lays matrices out for the processor when they are first used: that belongs to loading.
     session.warm_up()?;
     Ok(session)
+}
+
+fn kv_cache(window: Option<usize>) -> String {
+    window.map_or_else(|| "full".to_owned(), |n| format!("{ROTATING}{n}"))
 }
 
 fn text(folder: &Path) -> Result<Text> {

@@ -116,6 +116,18 @@ impl Weight {
         }
     }
 
+    /// The tensor, if it is stored as floating-point numbers.
+    #[must_use]
+    pub fn plain(&self) -> Option<&HostTensor> {
+        if let Weight::Plain(tensor) = self { Some(tensor) } else { None }
+    }
+
+    /// The tensor, if it is stored quantized.
+    #[must_use]
+    pub fn quantized(&self) -> Option<&QuantizedTensor> {
+        if let Weight::Quantized(tensor) = self { Some(tensor) } else { None }
+    }
+
     /// `None`: stored as floating-point numbers.
     #[must_use]
     pub fn quantization(&self) -> Option<Quantization> {

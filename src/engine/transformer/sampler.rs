@@ -76,7 +76,6 @@ impl Choice {
     pub fn window(&self, history: usize) -> usize {
         if self.factor == 1.0 { 0 } else { window(self.context_size, self.cap, history as u64) as usize }
     }
-
 }
 
 /// What draws are made with, on every backend: equal seeds give equal numbers.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::testing::{VOCABULARY, config, folder, open, prompt, request, run, with_toggle};
+use super::testing::{VOCABULARY, config, folder, load, open, prompt, request, run, with_toggle};
 use crate::engine::recorder::{Recorder, Shared};
-use crate::engine::{Session, SpanKey, TokenSink};
+use crate::engine::{Engine, Session, SpanKey, TokenSink};
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
 use crate::spec::{ErrorKind, FinishReason, Message, Phase, Prompt, Request, Sampling, Shape, Value, predict};
 
@@ -221,9 +221,11 @@ fn one_token_comes_from_prefill_and_decode_is_empty() {
     let spans = |phase| recorder.spans.iter().filter(|s| s.phase == phase).collect::<Vec<_>>();
     let (prefill, decode) = (spans(Phase::Prefill), spans(Phase::Decode));
     assert_eq!((prefill.len(), decode.len(), spans(Phase::PrefillChunk).len()), (1, 1, 3));
-    for chunk in spans(Phase::PrefillChunk) {
-        assert!(prefill[0].start_ns <= chunk.start_ns && chunk.end_ns <= recorder.token_ns[0]);
-    }
+    let (last, others) = (spans(Phase::PrefillChunk)[2], &spans(Phase::PrefillChunk)[..2]);
+    assert!(others.iter().all(|chunk| prefill[0].start_ns <= chunk.start_ns && chunk.end_ns <= last.start_ns));
+    // The last chunk is over when its token can be read: on a lazy backend nobody knows sooner.
+    assert!(last.start_ns <= recorder.token_ns[0] && recorder.token_ns[0] <= last.end_ns);
+    assert!(last.end_ns <= prefill[0].end_ns);
     assert!(recorder.token_ns[0] <= prefill[0].end_ns && prefill[0].end_ns <= decode[0].start_ns);
     assert_eq!(spans(Phase::Forward).len(), 3);
     assert_eq!(spans(Phase::Sample).len(), 1);
@@ -302,4 +304,36 @@ fn bad_requests_say_what_is_wrong() {
     refused(cold, bad, &["temperature"]);
     // The context can be filled to its last position.
     assert_eq!(run(&mut *session, &request(prompt(1018), 7)).unwrap().1.cache_tokens, Some(1024));
+}
+
+#[test]
+fn a_rotating_cache_holds_its_window_and_is_full_below_it() {
+    let dir = folder(&config("qwen3"));
+    let open_with = |kind: &str| {
+        let load = load(dir.path(), &[("dtype", "f32".into()), ("kv_cache", kind.into())]);
+        super::Transformer.open(&load).unwrap()
+    };
+    let (mut full, mut wide, mut narrow) = (open_with("full"), open_with("rotating:512"), open_with("rotating:40"));
+    let asked = with_toggle(request(prompt(400), 30), "prefill_chunk_size", 33i64);
+    let (want, _) = run(&mut *full, &asked).unwrap();
+    let (same, completion) = run(&mut *wide, &asked).unwrap();
+    assert_eq!((same, completion.cache_tokens), (want.clone(), Some(429)));
+    assert_eq!(completion.effective["kv_cache"], "rotating:512".into());
+    let (other, completion) = run(&mut *narrow, &asked).unwrap();
+    assert_ne!(other, want);
+    assert_eq!(completion.cache_tokens, Some(40));
+    // Chunks do not change what a window sees.
+    let again = with_toggle(asked.clone(), "kv_reuse", "none");
+    for chunk in [1i64, 7, 400] {
+        let chunked = with_toggle(again.clone(), "prefill_chunk_size", chunk);
+        assert_eq!(run(&mut *narrow, &chunked).unwrap().0, other, "chunks of {chunk}");
+    }
+    // What was dropped cannot be reused: a branch before the window starts anew, one that only goes on does not.
+    let mut longer = prompt(400);
+    longer.extend(&other);
+    let (_, completion) = run(&mut *narrow, &request(longer.clone(), 5)).unwrap();
+    assert_eq!((completion.reused_tokens, completion.prefill_tokens), (429, 1));
+    longer.truncate(60);
+    let (_, completion) = run(&mut *narrow, &request(longer, 5)).unwrap();
+    assert_eq!(completion.reused_tokens, 0);
 }

@@ -130,6 +130,7 @@ fn one(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::transformer::backend::LayerCache;
     use candle_core::Device;
 
     fn wave(count: usize, f: f32) -> Vec<f32> {
@@ -165,6 +166,40 @@ mod tests {
                 at += count;
             }
             let worst = one_by_one.iter().zip(&together).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{worst}");
+        }
+    }
+
+    /// A rotating cache gives what attention over the last positions alone gives, however they came in.
+    #[test]
+    fn a_window_hides_what_lies_before_it() {
+        let (heads, kv_heads, d, total, window) = (4, 2, 8, 620, 9);
+        let make = |heads: usize, f: f32| {
+            Tensor::from_vec(wave(total * heads * d, f), (total, heads, d), &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (make(heads, 0.37), make(kv_heads, 0.73), make(kv_heads, 1.3));
+        let by_head = |x: Tensor| x.transpose(0, 1).unwrap().contiguous().unwrap();
+        let values = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mut want = Vec::new();
+        for at in 0..total {
+            // A fresh cache of what this query may see.
+            let first = (at + 1usize).saturating_sub(window);
+            let here = |x: &Tensor| by_head(x.narrow(0, first, at + 1 - first).unwrap());
+            let mut cache = Cache::new(kv_heads, d, None);
+            cache.append(&here(&k), &here(&v)).unwrap();
+            want.extend(values(attend(&q.narrow(0, at, 1).unwrap(), &cache).unwrap()));
+        }
+        for parts in [vec![1; total], vec![total], vec![300, 1, 1, 200, 118], vec![5, 3, 300, 312]] {
+            let mut cache = Cache::new(kv_heads, d, Some(window));
+            let (mut got, mut at) = (Vec::new(), 0);
+            for count in parts {
+                let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());
+                cache.append(&here(&k), &here(&v)).unwrap();
+                got.extend(values(attend(&q.narrow(0, at, count).unwrap(), &cache).unwrap()));
+                at += count;
+                assert_eq!((cache.seen(), cache.len()), (at, at.min(window)));
+            }
+            let worst = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-5, "{worst}");
         }
     }

@@ -80,7 +80,8 @@ impl Cache {
 
     /// Moves what is held, without the first `drop` positions, into tensors with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize) -> Result<()> {
-        let room = len.next_multiple_of(STEP);
+        // A window moves once in STEP positions, not with each.
+        let room = self.window.map_or(len.next_multiple_of(STEP), |window| len.max(window + STEP));
         // Zeroed memory is mapped when first written, so room that is never used costs address space only.
         let empty = || Tensor::zeros((self.kv_heads, room, self.head_dim), DType::F32, &Device::Cpu).map_err(failed);
         let (keys, values) = (empty()?, empty()?);
@@ -202,5 +203,36 @@ mod tests {
         assert_eq!((cache.room(), cache.len()), (2 * STEP, STEP + 1));
         cache.truncate(0);
         assert_eq!((cache.room(), cache.len()), (2 * STEP, 0));
+    }
+
+    /// Whatever came and went, what attention looks at are the last positions of a plain list, as long as only that is
+    /// taken back which the cache says it can.
+    #[test]
+    fn a_window_keeps_the_last_of_a_list() {
+        let window = 7;
+        let mut cache = Cache::new(HEADS, DIM, Some(window));
+        let mut list: Vec<usize> = Vec::new();
+        let mut next = 0;
+        for (count, back) in [(3, 1), (300, 0), (1, 1), (600, 1), (250, 2), (1, 1), (5, 5), (700, 1), (3, 0), (2, 2)] {
+            let (keys, values) = entries(next, count);
+            cache.append(&keys, &values).unwrap();
+            list.extend(next..next + count);
+            next += count;
+            let keep = list.len() - back;
+            assert!(back > 1 || cache.can_truncate(keep), "the last one can always be taken back");
+            if cache.can_truncate(keep) {
+                cache.truncate(keep);
+                list.truncate(keep);
+            }
+            assert_eq!((cache.seen(), cache.len()), (list.len(), list.len().min(window)));
+            let (keys, _) = content(&cache);
+            let held = keys.len() / HEADS / DIM;
+            let first: Vec<usize> = keys[..held * DIM].chunks(DIM).map(|row| row[0] as usize / 10).collect();
+            assert_eq!(first[held - cache.len()..], list[list.len() - cache.len()..]);
+        }
+        assert!(!cache.can_truncate(20) && cache.can_truncate(0));
+        assert!(cache.bytes() <= (2 * HEADS * DIM * 4 * (window + 700 + 2 * STEP)) as u64, "it does not grow for ever");
+        cache.truncate(0);
+        assert_eq!((cache.seen(), cache.len()), (0, 0));
     }
 }

@@ -259,7 +259,9 @@ impl Backend for CandleBackend {
         let HeadShape { heads, kv_heads, head_dim } = shape;
         // One position lies in one piece and is viewed; several are copied out.
         let part = |first: usize, heads: usize| {
-            x.narrow(1, first * head_dim, heads * head_dim).and_then(|x| x.reshape(((), heads, head_dim))).map_err(failed)
+            x.narrow(1, first * head_dim, heads * head_dim)
+                .and_then(|x| x.reshape(((), heads, head_dim)))
+                .map_err(failed)
         };
         Ok([part(0, heads)?, part(heads, kv_heads)?, part(heads + kv_heads, kv_heads)?])
     }

@@ -1,0 +1,156 @@
+//! Keys and values of one layer: two arrays [1, kv_heads, room, head_dim] that are written in place.
+//!
+//! MLX's arrays are values: "writing" makes a new one, which takes over the memory if nobody else holds it. With a window
+//! the positions before it are dropped, many at a time, so that what is held always lies in order and in one piece.
+
+use mlx_rs::ops::{concatenate, zeros_dtype};
+use mlx_rs::{Array, Dtype};
+
+use super::calls::{mlx, replace, size, slice};
+use crate::engine::Result;
+use crate::engine::transformer::backend::LayerCache;
+
+/// Room grows by multiples of this many positions, as in mlx-lm.
+pub const STEP: usize = 256;
+
+#[derive(Debug)]
+pub struct Cache {
+    arrays: Option<[Array; 2]>,
+    kv_heads: i32,
+    head_dim: i32,
+    /// Attention looks at the last so many positions.
+    window: Option<usize>,
+    /// Positions in the arrays, and how many fit.
+    held: usize,
+    room: usize,
+    /// Room that the next allocation is to have at least.
+    wanted: usize,
+    /// Positions that went in before the first one held.
+    dropped: usize,
+}
+
+/// Keys and values that T queries look at: [1, kv_heads, n, head_dim] each, the last T the queries' own.
+pub struct View {
+    pub keys: Array,
+    pub values: Array,
+    /// n
+    pub len: usize,
+}
+
+impl Cache {
+    pub fn new(kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<Self> {
+        Ok(Self {
+            arrays: None,
+            kv_heads: size(kv_heads)?,
+            head_dim: size(head_dim)?,
+            window,
+            held: 0,
+            room: 0,
+            wanted: 0,
+            dropped: 0,
+        })
+    }
+
+    /// Positions that a query looks back at, itself included.
+    pub fn window(&self) -> usize {
+        self.window.unwrap_or(usize::MAX)
+    }
+
+    /// Puts [1, kv_heads, T, head_dim] behind what is held.
+    pub fn append(&mut self, keys: &Array, values: &Array) -> Result<()> {
+        let count = keys.shape()[2] as usize;
+        if self.held + count > self.room {
+            // One more than the next position looks at, so that the last one can be taken back.
+            let drop = self.held.saturating_sub(self.window());
+            self.move_to(drop, self.held - drop + count, keys.dtype())?;
+        }
+        let at = self.start(self.held)?;
+        let end = self.end(self.held + count)?;
+        let [old_keys, old_values] = self.arrays.take().expect("room was just made");
+        self.arrays =
+            Some([mlx(|| replace(&old_keys, keys, &at, &end))?, mlx(|| replace(&old_values, values, &at, &end))?]);
+        self.held += count;
+        Ok(())
+    }
+
+    /// What the last `count` positions look at.
+    pub fn view(&self, count: usize) -> Result<View> {
+        let len = self.held.min(self.window().saturating_add(count - 1));
+        let (at, end) = (self.start(self.held - len)?, self.end(self.held)?);
+        let part = |x: &Array| mlx(|| slice(x, &at, &end));
+        let [keys, values] = self.arrays.as_ref().expect("the queries' own positions were appended");
+        Ok(View { keys: part(keys)?, values: part(values)?, len })
+    }
+
+    pub fn arrays(&self) -> impl Iterator<Item = &Array> {
+        self.arrays.iter().flatten()
+    }
+
+    fn start(&self, at: usize) -> Result<[i32; 4]> {
+        Ok([0, 0, size(at)?, 0])
+    }
+
+    fn end(&self, at: usize) -> Result<[i32; 4]> {
+        Ok([1, self.kv_heads, size(at)?, self.head_dim])
+    }
+
+    /// Moves what is held, without the first `drop` positions, to arrays with room for `len`.
+    fn move_to(&mut self, drop: usize, len: usize, dtype: Dtype) -> Result<()> {
+        let len = len.max(self.wanted);
+        // A window moves once in STEP positions, not with each.
+        let room = self.window.map_or(len.next_multiple_of(STEP), |window| len.max(window + STEP));
+        let kept = self.held - drop;
+        let shape = [1, self.kv_heads, size(room - kept)?, self.head_dim];
+        let (at, end) = (self.start(drop)?, self.end(self.held)?);
+        let moved = |old: Option<&Array>| {
+            let empty = mlx(|| zeros_dtype(&shape, dtype))?;
+            match old.filter(|_| kept > 0) {
+                Some(old) => mlx(|| concatenate(&[slice(old, &at, &end)?, empty], 2)),
+                None => Ok(empty),
+            }
+        };
+        let old = self.arrays.take();
+        let [keys, values] = [0, 1].map(|which| moved(old.as_ref().map(|arrays| &arrays[which])));
+        self.arrays = Some([keys?, values?]);
+        self.room = room;
+        self.held = kept;
+        self.dropped += drop;
+        Ok(())
+    }
+}
+
+impl LayerCache for Cache {
+    fn seen(&self) -> usize {
+        self.dropped + self.held
+    }
+
+    fn len(&self) -> usize {
+        self.held.min(self.window())
+    }
+
+    fn can_truncate(&self, seen: usize) -> bool {
+        // The next position looks at itself and window - 1 before it.
+        seen == 0 || seen >= self.seen() || self.dropped == 0 || seen + 1 >= self.dropped + self.window()
+    }
+
+    fn truncate(&mut self, seen: usize) {
+        if seen < self.dropped {
+            (self.held, self.dropped) = (0, 0);
+        } else {
+            self.held = self.held.min(seen - self.dropped);
+        }
+        if self.held == 0 {
+            self.dropped = 0;
+        }
+    }
+
+    fn reserve(&mut self, len: usize) -> Result<()> {
+        // The dtype is known with the first keys: memory is taken then.
+        self.wanted = len.min(self.window().saturating_add(STEP));
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.arrays().map(|x| x.nbytes() as u64).sum()
+    }
+}
