@@ -98,8 +98,8 @@ fn greedy(model: &Model<CandleBackend>, run: &Run) -> anyhow::Result<(Vec<u32>, 
     let (mut tokens, mut logits) = (Vec::new(), Vec::new());
     for _ in 0..run.steps {
         let mut values = Vec::new();
-        let logits = model.forward(&model.backend.ids(&next)?, next.len(), &mut cache)?;
-        model.backend.read(&logits, &mut values)?;
+        let last = model.forward(&model.backend.ids(&next)?, next.len(), &mut cache)?;
+        model.backend.read(&last, &mut values)?;
         let best = (0..values.len()).rev().max_by(|a, b| values[*a].total_cmp(&values[*b])).context("no logits")?;
         tokens.push(best as u32);
         logits.push(values);
