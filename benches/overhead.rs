@@ -100,7 +100,7 @@ fn measure() -> Result<()> {
     let pairs = setting("PAIRS", 40)? as usize;
     let max_tokens = setting("TOKENS", 128)?;
     let preset = std::env::var("PRESET").unwrap_or_else(|_| "small".to_owned());
-    let spec = ModelSpec::Synthetic { arch: Architecture::Qwen3, preset, seed: 1 };
+    let spec = ModelSpec::Synthetic { arch: Architecture::Qwen3, preset, seed: 1, dtype: None, quantization: None };
     let model: PathBuf = engine::models::resolve(&spec, &mut |note| eprintln!("{note}"))?;
     let engine_spec = EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() };
     let request = Request {

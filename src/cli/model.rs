@@ -11,7 +11,7 @@ use super::printer::Printer;
 use crate::engine::synthetic::preset::{PRESETS, Preset};
 use crate::engine::synthetic::{self, Recipe};
 use crate::engine::{inspect, models};
-use crate::spec::{Architecture, Message};
+use crate::spec::{Architecture, Message, Precision, Quantization};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::units::bytes;
 
@@ -87,6 +87,15 @@ struct New {
     /// The same seed gives the same bytes
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Format of the weights: f32, f16 or bf16; without it the preset's own
+    #[arg(long, value_parser = precision, value_name = "DTYPE")]
+    dtype: Option<Precision>,
+    /// Quantize the matrices in MLX's affine format, in 4 or 8 bits a weight
+    #[arg(long, value_name = "N")]
+    bits: Option<u32>,
+    /// Weights that share a scale: 32, 64 or 128
+    #[arg(long, value_name = "N", requires = "bits")]
+    group_size: Option<usize>,
     /// Folder to make
     folder: PathBuf,
 }
@@ -113,6 +122,13 @@ fn architecture(name: &str) -> Result<Architecture, String> {
     })
 }
 
+fn precision(name: &str) -> Result<Precision, String> {
+    Precision::from_name(name).ok_or_else(|| {
+        let known = Precision::ALL.map(Precision::name).join(", ");
+        format!("no such format; there are {known}")
+    })
+}
+
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::New(args) => new(args, printer)?,
@@ -126,9 +142,19 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
 }
 
 fn new(args: &New, printer: &Printer) -> anyhow::Result<()> {
-    let recipe = Recipe::find(args.arch, &args.preset, args.seed)?;
-    let size = bytes(recipe.preset.weight()?.disk_bytes);
-    printer.note(format_args!("making {} {}, {size} of weights", args.arch, args.preset));
+    let quantization = match args.bits {
+        Some(bits) => {
+            let group_size = args.group_size.unwrap_or(Quantization::USUAL_GROUP);
+            let known = || {
+                let (bits, groups) = (Quantization::BITS, Quantization::GROUP_SIZES);
+                format!("--bits must be one of {bits:?} and --group-size one of {groups:?}")
+            };
+            Some(Quantization::new(bits, group_size).with_context(known)?)
+        }
+        None => None,
+    };
+    let recipe = Recipe::find(args.arch, &args.preset, args.seed)?.stored(args.dtype, quantization);
+    printer.note(format_args!("making {recipe}: {} of weights", bytes(recipe.disk_bytes()?)));
     synthetic::create(&recipe, &args.folder)?;
     printer.line(args.folder.display());
     Ok(())
@@ -214,10 +240,7 @@ fn verify(args: &Folder, printer: &Printer) -> anyhow::Result<()> {
     let verified = inspect::verify(&args.folder)?;
     let shapes = format!("{} tensors, all there, of the shapes that config.json says", verified.tensors);
     match verified.recipe {
-        Some(recipe) => printer.line(format_args!(
-            "{shapes}; every byte as made from {} {}, seed {}",
-            recipe.preset.arch, recipe.preset.name, recipe.seed
-        )),
+        Some(recipe) => printer.line(format_args!("{shapes}; every byte as made from {recipe}")),
         None => printer.line(shapes),
     }
     Ok(())

@@ -22,6 +22,9 @@ pub struct Facts {
     pub path: String,
     pub architecture: Architecture,
     pub parameters: u64,
+    /// Formats of its matrices, such as `bf16`, or `MLX affine, 4 bits, groups of 64`.
+    pub weight_formats: Vec<String>,
+    /// As its files have them: three of a quantized matrix.
     pub tensors: usize,
     pub weight_files: usize,
     pub disk_bytes: u64,
@@ -94,7 +97,8 @@ pub fn inspect(folder: &Path) -> Result<Facts> {
         path: folder.display().to_string(),
         architecture: config.architecture,
         parameters: needed.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum(),
-        tensors: needed.len(),
+        weight_formats: weights.formats(&needed).into_iter().collect(),
+        tensors: tensors(&needed),
         weight_files: sizes.len(),
         disk_bytes: sizes.iter().sum(),
         fingerprint: fingerprint(folder, &weights)?,
@@ -114,6 +118,11 @@ pub fn inspect(folder: &Path) -> Result<Facts> {
     })
 }
 
+/// How many tensors the weights are stored in.
+fn tensors(needed: &[Expected]) -> usize {
+    needed.iter().map(|weight| weight.parts().len()).sum()
+}
+
 /// What [`verify`] found in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
@@ -129,17 +138,14 @@ pub struct Verified {
 /// For the first fault, naming file or tensor.
 pub fn verify(folder: &Path) -> Result<Verified> {
     let opened = Opened::open(folder)?;
-    let tensors = opened.needed.len();
+    let tensors = tensors(&opened.needed);
     let recipe = synthetic::recipe_of(&opened.json)
         .map_err(|e| EngineError::model(format!("{}: {}", folder.join("config.json").display(), e.message)))?;
     if let Some(recipe) = recipe {
         let differs = |what: &str| {
             EngineError::model(format!(
-                "{}: {what} differs from what the recipe makes ({} {}, seed {}); make the model again",
-                folder.display(),
-                recipe.preset.arch,
-                recipe.preset.name,
-                recipe.seed
+                "{}: {what} differs from what the recipe makes ({recipe}); make the model again",
+                folder.display()
             ))
         };
         for (name, text) in recipe.small_files()? {

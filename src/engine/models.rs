@@ -19,8 +19,9 @@ use crate::units::bytes;
 pub fn resolve(model: &ModelSpec, note: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     match model {
         ModelSpec::Path(path) => existing(path),
-        ModelSpec::Synthetic { arch, preset, seed } => {
-            made(&Recipe::find(*arch, preset, *seed)?, &cache_folder()?, note)
+        ModelSpec::Synthetic { arch, preset, seed, dtype, quantization } => {
+            let recipe = Recipe::find(*arch, preset, *seed)?.stored(*dtype, *quantization);
+            made(&recipe, &cache_folder()?, note)
         }
     }
 }
@@ -119,12 +120,9 @@ fn made(recipe: &Recipe, cache: &Path, note: &mut dyn FnMut(&str)) -> Result<Pat
         return Ok(folder);
     }
     remove_partial(&folder, &models).map_err(io)?;
-    let preset = recipe.preset;
     note(&format!(
-        "making the synthetic model {} {} ({} on disk) in {}",
-        preset.arch,
-        preset.name,
-        bytes(preset.weight()?.disk_bytes),
+        "making the synthetic model {recipe} ({} on disk) in {}",
+        bytes(recipe.disk_bytes()?),
         folder.display()
     ));
     synthetic::create(recipe, &folder)?;

@@ -167,6 +167,21 @@ impl<'a> Table<'a> {
         default
     }
 
+    /// One of the key's sizes; `None` where the key is not there.
+    #[must_use]
+    pub fn size(&self, key: &str) -> Option<u64> {
+        let Shape::Size(sizes) = self.shape(key) else { unreachable!("`{key}` is read as a size") };
+        let node = &self.entry(key)?.value;
+        let size = if let Data::Int(n) = node.data { u64::try_from(n).ok() } else { None };
+        let found = size.filter(|n| sizes.contains(n));
+        if found.is_none() {
+            let known: Vec<String> = sizes.iter().map(u64::to_string).collect();
+            let known = known.join(" or ");
+            self.wrong(key, node, &format!("must be {known}, not {}", node.words()));
+        }
+        found
+    }
+
     /// One of the key's choices.
     #[must_use]
     pub fn choice(&self, key: &str) -> &'static str {

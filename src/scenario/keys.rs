@@ -13,6 +13,8 @@ pub enum Shape {
     Flag,
     /// One of these texts.
     Choice(&'static [&'static str]),
+    /// One of these whole numbers.
+    Size(&'static [u64]),
     /// A whole number between `least` and `most`, both included; with `or_zero` 0 as well.
     Count {
         least: u64,
@@ -118,6 +120,11 @@ pub const ARCHITECTURES: &[&str] = &["llama", "qwen3"];
 pub const PRESETS: &[(&str, &[&str])] =
     &[("llama", &["tiny", "small", "1b", "3b"]), ("qwen3", &["tiny", "small", "0.6b", "1.7b", "4b"])];
 const ANY_PRESET: &[&str] = &["tiny", "small", "0.6b", "1b", "1.7b", "3b", "4b"];
+/// As the weights of synthetic models may be stored; tests hold these to [`crate::spec::Precision`] and
+/// [`crate::spec::Quantization`].
+pub const DTYPES: &[&str] = &["f32", "f16", "bf16"];
+pub const BITS: &[u64] = &[4, 8];
+pub const GROUP_SIZES: &[u64] = &[32, 64, 128];
 pub const GAUGES: &[&str] = &["cpu", "memory"];
 pub const WORKLOADS: &[&str] = &["prompt"];
 /// Workloads of later versions, refused by name.
@@ -172,6 +179,14 @@ pub static SYNTHETIC: Section = Section {
             "size; `inferometer model list` shows the sizes of each architecture",
         ),
         key("seed", SEED, "1", "seed of the weights: same seed, same bytes"),
+        key("dtype", Shape::Choice(DTYPES), "", "format of the weights on disk; without it the preset's own"),
+        key("bits", Shape::Size(BITS), "", "quantize the matrices in MLX's affine format, in so many bits a weight"),
+        key(
+            "group_size",
+            Shape::Size(GROUP_SIZES),
+            "",
+            "weights that share a scale, where `bits` is given; without it 64",
+        ),
     ],
 };
 

@@ -24,7 +24,7 @@ mod tests;
 use std::path::Path;
 
 pub use diagnose::{Problem, ScenarioError};
-pub use keys::PRESETS;
+pub use keys::{BITS, DTYPES, GROUP_SIZES, PRESETS};
 pub use outline::{Merge, Outline, outline};
 pub use plan::{PlanError, plan, short};
 pub use schema::schema;

@@ -8,8 +8,8 @@ use super::keys::{LATER_WORKLOADS, MOST_PROMPT_BYTES, PRESETS, SCENARIO};
 use super::tree::{Data, Entry, Node};
 use super::{engines, overrides, read, toggles, tree};
 use crate::spec::{
-    Architecture, EngineSpec, Isolation, ModelSpec, Offer, PromptWorkload, RunSettings, Sampling, Scenario,
-    TelemetrySettings, Workload,
+    Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, PromptWorkload, Quantization, RunSettings,
+    Sampling, Scenario, TelemetrySettings, Workload,
 };
 
 /// Name lengths beyond this make unwieldy folder names.
@@ -110,7 +110,19 @@ fn synthetic(table: &Table<'_>) -> ModelSpec {
         arch: Architecture::from_name(arch).unwrap_or(Architecture::Qwen3),
         preset: preset.to_owned(),
         seed: table.count("seed"),
+        dtype: table.entry("dtype").and_then(|_| Precision::from_name(table.choice("dtype"))),
+        quantization: quantization(table),
     }
+}
+
+fn quantization(table: &Table<'_>) -> Option<Quantization> {
+    let (bits, group_size) = (table.size("bits"), table.size("group_size"));
+    if let (None, Some(entry)) = (table.entry("bits"), table.entry("group_size")) {
+        let problem = Problem::new("`group_size` says nothing without `bits`").at(entry.value.span);
+        table.problem(problem.help("add `bits = 4` or `bits = 8` for a quantized model, or remove it"));
+    }
+    let group_size = group_size.map_or(Quantization::USUAL_GROUP, |n| n as usize);
+    Quantization::new(u32::try_from(bits?).ok()?, group_size)
 }
 
 /// The model's folder. Built-in engines need it to be there; what another engine makes of a name is its own affair.

@@ -62,6 +62,7 @@ fn shape(shape: Shape) -> Map<String, Value> {
         Shape::Text => json!({ "type": "string", "minLength": 1 }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Choice(choices) => json!({ "enum": choices }),
+        Shape::Size(sizes) => json!({ "enum": sizes }),
         Shape::Count { least, most, or_zero: false } => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Shape::Count { least, most, or_zero: true } => {
             json!({ "type": "integer", "anyOf": [{ "const": 0 }, { "minimum": least, "maximum": most }] })

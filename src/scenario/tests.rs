@@ -5,7 +5,8 @@ use std::path::Path;
 use super::keys::{self, SECTIONS, Shape};
 use super::{ScenarioError, from_text, load, plan};
 use crate::spec::{
-    Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Sampling, Scenario, Settings, Value, Vary, Workload,
+    Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization, Sampling, Scenario, Settings, Value,
+    Vary, Workload,
 };
 
 pub(super) fn offers() -> Vec<Offer> {
@@ -118,6 +119,7 @@ fn defaults_of_the_table_are_what_the_parser_makes_of_them() {
             let value: toml::Table = format!("x = {}", key.default).parse().expect("a default is TOML");
             let fits = match key.shape {
                 Shape::Text | Shape::Choice(_) => value["x"].is_str(),
+                Shape::Size(_) => value["x"].is_integer(),
                 Shape::Flag => value["x"].is_bool(),
                 Shape::Count { .. } => value["x"].is_integer(),
                 Shape::Number { .. } => value["x"].is_float(),
@@ -212,6 +214,36 @@ fn a_model_path_must_exist_for_a_built_in_engine() {
     assert_eq!(good(&there, &[]).model, ModelSpec::Path(dir.path().to_owned()));
     let preset = bad(&least(""), &["model.synthetic.preset=1b"]);
     assert!(preset.contains("there is no `1b` of qwen3 models"), "{preset}");
+}
+
+#[test]
+fn a_synthetic_model_is_stored_as_the_scenario_says() {
+    let stored = |set: &[&str]| match good(&least(""), set).model {
+        ModelSpec::Synthetic { dtype, quantization, .. } => (dtype, quantization),
+        ModelSpec::Path(path) => panic!("{}", path.display()),
+    };
+    assert_eq!(stored(&[]), (None, None));
+    assert_eq!(stored(&["model.synthetic.dtype=f16"]), (Some(Precision::F16), None));
+    assert_eq!(stored(&["model.synthetic.bits=4"]), (None, Quantization::new(4, 64)));
+    let groups = ["model.synthetic.bits=8", "model.synthetic.group_size=32"];
+    assert_eq!(stored(&groups), (None, Quantization::new(8, 32)));
+    for (set, said) in [
+        ("model.synthetic.bits=5", "`bits` must be 4 or 8, not 5"),
+        ("model.synthetic.bits=-4", "`bits` must be 4 or 8"),
+        ("model.synthetic.bits=true", "`bits` must be 4 or 8"),
+        ("model.synthetic.group_size=64", "`group_size` says nothing without `bits`"),
+        ("model.synthetic.dtype=f8", "`dtype` cannot be"),
+    ] {
+        let error = bad(&least(""), &[set]);
+        assert!(error.contains(said), "{set}: {error}");
+    }
+    // What the record keeps of it comes back; of other models it keeps what it always did.
+    for set in [&groups[..], &[]] {
+        let model = good(&least(""), set).model;
+        let json = serde_json::to_value(&model).unwrap();
+        assert_eq!(json["synthetic"].get("quantization").is_some(), !set.is_empty(), "{json}");
+        assert_eq!(serde_json::from_value::<ModelSpec>(json).unwrap(), model);
+    }
 }
 
 #[test]

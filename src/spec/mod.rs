@@ -18,7 +18,7 @@ pub use effective::{Shape, predict};
 pub use engine::{EngineSpec, Offer, OptionSpec};
 pub use error::{EngineError, ErrorKind};
 pub use machine::{GitState, Machine};
-pub use model::{Architecture, ModelIdentity, ModelSpec};
+pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
 pub use plan::{Cell, Plan};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
 pub use request::{Completion, EngineMemory, FinishReason, Message, Phase, Prompt, Request, Sampling, Span};

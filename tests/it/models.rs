@@ -102,6 +102,58 @@ fn weights_are_the_same_on_every_machine() {
 }
 
 #[test]
+fn a_model_is_stored_in_the_format_asked_for_and_is_the_same_on_every_machine() {
+    use sha2::{Digest, Sha256};
+    let folder = tempfile::tempdir().unwrap();
+    let asked: [(&[&str], &[&str], u64, &str); 3] = [
+        (&["--dtype", "f16"], &["f16"], 39, "cee71fe9767937a1"),
+        (&["--dtype", "bf16", "--bits", "4"], &["MLX affine, 4 bits, groups of 64"], 99, "f2dd3bac3e43366a"),
+        (&["--bits", "8", "--group-size", "128"], &["MLX affine, 8 bits, groups of 128"], 99, "9a7cf958f1f24a2e"),
+    ];
+    for (at, (options, formats, tensors, known)) in asked.into_iter().enumerate() {
+        let folder = folder.path().join(at.to_string());
+        let arguments = [&["model", "new", "--arch", "llama", "--preset", "tiny"], options, &[path(&folder)]].concat();
+        inferometer(&arguments).assert().success();
+        // If these change on purpose, GENERATOR_VERSION counts up.
+        let bytes = fs_err::read(folder.join("model.safetensors")).unwrap();
+        let hash: String = Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, known, "{options:?}");
+        let (code, stdout, stderr) = ran(inferometer(&["model", "show", "--format", "json", path(&folder)]));
+        assert_eq!(code, 0, "{stderr}");
+        let facts: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!((&facts["weight_formats"], &facts["tensors"]), (&formats.into(), &tensors.into()));
+        assert_eq!(facts["parameters"], 1_311_872);
+        let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(&folder)]));
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains(&format!("{tensors} tensors")) && stdout.contains("every byte as made"), "{stdout}");
+    }
+    // One number of the last quantized matrix.
+    let weights = folder.path().join("1/model.safetensors");
+    let mut bytes = fs_err::read(&weights).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header] ^= 1;
+    fs_err::write(&weights, bytes).unwrap();
+    let (code, _, stderr) = ran(inferometer(&["model", "verify", path(&folder.path().join("1"))]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains(".weight differs") && stderr.contains("4 bits"), "{stderr}");
+}
+
+#[test]
+fn formats_that_there_are_not_are_answered_with_those_there_are() {
+    for (options, said) in [
+        (&["--bits", "3"][..], "--bits must be one of [4, 8]"),
+        (&["--bits", "4", "--group-size", "48"], "--group-size one of [32, 64, 128]"),
+        (&["--group-size", "64"], "--bits"),
+        (&["--dtype", "q8_0"], "there are f32, f16, bf16"),
+    ] {
+        let arguments = [&["model", "new", "--preset", "tiny"], options, &["x"]].concat();
+        let (code, _, stderr) = ran(inferometer(&arguments));
+        assert_eq!(code, 2, "{options:?}: {stderr}");
+        assert!(stderr.contains(said), "{options:?}: {stderr}");
+    }
+}
+
+#[test]
 fn a_folder_that_holds_something_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join("thesis.txt"), "years of work").unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use inferometer::engine::synthetic::preset;
-use inferometer::spec::Architecture;
+use inferometer::spec::{Architecture, Precision, Quantization};
 use inferometer::{engine, scenario};
 use serde_json::{Value, json};
 
@@ -403,6 +403,14 @@ fn presets_are_those_of_the_synthetic_models() {
     assert_eq!(listed, made);
 }
 
+/// The table has them as static texts and numbers.
+#[test]
+fn formats_are_those_that_weights_can_be_stored_in() {
+    assert_eq!(scenario::DTYPES, Precision::ALL.map(Precision::name));
+    assert_eq!(scenario::BITS, Quantization::BITS.map(u64::from));
+    assert_eq!(scenario::GROUP_SIZES, Quantization::GROUP_SIZES.map(|n| n as u64));
+}
+
 #[test]
 fn the_reference_page_has_every_key() {
     let path = root().join("docs/scenarios.md");
@@ -454,7 +462,13 @@ fn reference(schema: &Value) -> String {
 /// A schema's type and bounds in words.
 fn takes(schema: &Value) -> String {
     if let Some(choices) = schema["enum"].as_array() {
-        let names: Vec<String> = choices.iter().map(|c| format!("`{}`", c.as_str().unwrap())).collect();
+        let names: Vec<String> = choices
+            .iter()
+            .map(|c| match c {
+                Value::String(text) => format!("`{text}`"),
+                number => number.to_string(),
+            })
+            .collect();
         return names.join(", ");
     }
     if let (Some(any), false) = (schema["anyOf"].as_array(), schema["type"] == "integer") {

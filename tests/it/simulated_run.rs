@@ -260,8 +260,13 @@ impl Simulation {
     }
 
     fn manifest(&self, plan: Plan) -> Manifest {
-        let model =
-            ModelSpec::Synthetic { arch: inferometer::spec::Architecture::Qwen3, preset: "small".to_owned(), seed: 1 };
+        let model = ModelSpec::Synthetic {
+            arch: inferometer::spec::Architecture::Qwen3,
+            preset: "small".to_owned(),
+            seed: 1,
+            dtype: None,
+            quantization: None,
+        };
         Manifest {
             schema_version: SCHEMA_VERSION,
             run: "20261120T092113Z-long-context-1a2b3c4d".to_owned(),

@@ -8,6 +8,7 @@ pub mod vocabulary;
 pub mod weights;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use self::preset::Preset;
 use self::weights::Tensor;
 use super::Result;
-use crate::spec::{Architecture, EngineError};
+use crate::spec::{Architecture, EngineError, Precision, Quantization};
 
 /// Counted up whenever the same recipe gives other bytes than before.
 pub const GENERATOR_VERSION: u32 = 1;
@@ -32,6 +33,10 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 pub struct Recipe {
     pub preset: &'static Preset,
     pub seed: u64,
+    /// Format of the weights; of a quantized model its scales, biases and norms.
+    pub precision: Precision,
+    /// In which the matrices are stored; `None`: they are not quantized.
+    pub quantization: Option<Quantization>,
 }
 
 impl Recipe {
@@ -44,17 +49,55 @@ impl Recipe {
                 preset::names(arch).join(", ")
             ))
         })?;
-        Ok(Self { preset: found, seed })
+        Ok(Self { preset: found, seed, precision: found.precision, quantization: None })
+    }
+
+    /// The same model, stored otherwise; `None` for the preset's own precision.
+    #[must_use]
+    pub fn stored(self, precision: Option<Precision>, quantization: Option<Quantization>) -> Self {
+        Self { precision: precision.unwrap_or(self.preset.precision), quantization, ..self }
+    }
+
+    /// `config.json`.
+    #[must_use]
+    pub fn config(&self) -> Value {
+        let mut config = self.preset.config(self.seed);
+        // Only what differs from the preset, so that its own folders stay what they were.
+        if self.precision != self.preset.precision {
+            config["torch_dtype"] = json!(preset::torch_name(self.precision));
+            config[MARKER]["dtype"] = json!(self.precision);
+        }
+        if let Some(quantization) = self.quantization {
+            let (bits, group_size) = (quantization.bits(), quantization.group_size());
+            // As mlx_lm.convert writes it.
+            for key in ["quantization", "quantization_config"] {
+                config[key] = json!({"group_size": group_size, "bits": bits, "mode": "affine"});
+            }
+            config[MARKER]["bits"] = json!(bits);
+            config[MARKER]["group_size"] = json!(group_size);
+        }
+        config
+    }
+
+    /// Bytes of its tensors.
+    ///
+    /// # Errors
+    /// As [`Recipe::tensors`].
+    pub fn disk_bytes(&self) -> Result<u64> {
+        Ok(self.tensors()?.iter().map(Tensor::size).sum())
     }
 
     /// A folder name that no other recipe has, and no other version of the generator.
     #[must_use]
     pub fn folder_name(&self) -> String {
         let mut hash = Sha256::new();
-        hash.update(self.preset.config(self.seed).to_string());
+        hash.update(self.config().to_string());
         vocabulary::CORPUS.iter().for_each(|text| hash.update(text));
         let hash: String = hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-{}-s{}-{hash}", self.preset.arch, self.preset.name, self.seed)
+        let Self { preset, seed, precision, quantization } = self;
+        let dtype = if *precision == preset.precision { String::new() } else { format!("-{}", precision.name()) };
+        let bits = quantization.map(|q| format!("-{}bit-g{}", q.bits(), q.group_size())).unwrap_or_default();
+        format!("{}-{}{dtype}{bits}-s{seed}-{hash}", preset.arch, preset.name)
     }
 
     /// Writes the model's files into the empty folder `folder`.
@@ -76,17 +119,27 @@ impl Recipe {
     /// # Errors
     /// When the engine does not take the preset's configuration, which would be a defect.
     pub fn tensors(&self) -> Result<Vec<Tensor>> {
-        weights::tensors(self.preset, self.seed)
+        weights::tensors(self.preset, self.precision, self.config(), self.seed)
     }
 
     /// Every file but the weights.
     pub(crate) fn small_files(&self) -> Result<[(&'static str, String); 4]> {
         Ok([
-            ("config.json", pretty(&self.preset.config(self.seed))),
+            ("config.json", pretty(&self.config())),
             ("generation_config.json", pretty(&self.preset.generation_config())),
             ("tokenizer.json", vocabulary::tokenizer(self.preset)?.to_string()),
             ("tokenizer_config.json", pretty(&vocabulary::tokenizer_config(self.preset))),
         ])
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, seed {}", self.preset.arch, self.preset.name, self.seed)?;
+        if self.precision != self.preset.precision {
+            write!(f, ", {}", self.precision.name())?;
+        }
+        self.quantization.map_or(Ok(()), |quantization| write!(f, ", {quantization}"))
     }
 }
 
@@ -218,11 +271,26 @@ pub fn recipe_of(config: &Value) -> Result<Option<Recipe>> {
             "made by generator version {version}, and this program has version {GENERATOR_VERSION}"
         )));
     }
-    Recipe::find(arch, text("preset"), seed).map(Some)
+    let precision = match marker.get("dtype") {
+        None => None,
+        Some(_) => Some(
+            Precision::from_name(text("dtype")).ok_or_else(|| fault(&format!("unknown dtype {:?}", text("dtype"))))?,
+        ),
+    };
+    let quantization = match marker.get("bits") {
+        None => None,
+        Some(_) => Some(
+            serde_json::from_value(json!({"bits": marker["bits"], "group_size": marker["group_size"]}))
+                .map_err(|e| fault(&e.to_string()))?,
+        ),
+    };
+    Recipe::find(arch, text("preset"), seed).map(|recipe| Some(recipe.stored(precision, quantization)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::engine::transformer::config::Config;
     use crate::engine::transformer::model::{expected, optional};
@@ -247,11 +315,75 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_back_and_another_version_refused() {
-        let recipe = Recipe::find(Architecture::Qwen3, "small", u64::MAX).unwrap();
-        let mut config = recipe.preset.config(u64::MAX);
-        assert_eq!(recipe_of(&config).unwrap(), Some(recipe));
+        let plain = Recipe::find(Architecture::Qwen3, "small", u64::MAX).unwrap();
+        let quantization = Quantization::new(8, 128);
+        for recipe in [plain, plain.stored(Some(Precision::F16), None), plain.stored(None, quantization)] {
+            assert_eq!(recipe_of(&recipe.config()).unwrap(), Some(recipe));
+        }
         assert_eq!(recipe_of(&json!({})).unwrap(), None);
-        config[MARKER]["generator_version"] = json!(GENERATOR_VERSION + 1);
-        assert!(recipe_of(&config).unwrap_err().message.contains("generator version"));
+        let fault = |key: &str, value: Value| {
+            let mut config = plain.stored(Some(Precision::F16), quantization).config();
+            config[MARKER][key] = value;
+            recipe_of(&config).unwrap_err().message
+        };
+        assert!(fault("generator_version", json!(GENERATOR_VERSION + 1)).contains("generator version"));
+        assert!(fault("dtype", json!("f8")).contains("f8"));
+        assert!(fault("group_size", json!(48)).contains("groups of 48"));
+    }
+
+    #[test]
+    fn what_the_preset_says_anyway_does_not_make_another_model() {
+        let plain = Recipe::find(Architecture::Qwen3, "small", 1).unwrap();
+        assert_eq!(plain.stored(Some(Precision::Bf16), None), plain);
+        assert_eq!(plain.config(), plain.preset.config(1));
+        assert!(plain.folder_name().starts_with("qwen3-small-s1-"));
+        let names: HashSet<String> = [None, Quantization::new(4, 64), Quantization::new(4, 32)]
+            .iter()
+            .flat_map(|q| Precision::ALL.map(|precision| plain.stored(Some(precision), *q).folder_name()))
+            .collect();
+        assert_eq!(names.len(), 9);
+        assert!(names.iter().any(|name| name.starts_with("qwen3-small-f16-4bit-g32-s1-")), "{names:?}");
+    }
+
+    /// Every matrix of every preset is quantized, and to the size that the format has.
+    #[test]
+    fn presets_fill_every_group() {
+        for preset in preset::PRESETS {
+            for (bits, group_size) in [(4, 128), (8, 32)] {
+                let recipe = Recipe::find(preset.arch, preset.name, 1).unwrap();
+                let recipe = recipe.stored(Some(Precision::F16), Quantization::new(bits, group_size));
+                let config = Config::from_json(recipe.config(), Path::new("config.json")).unwrap();
+                let of = |matrix: bool| {
+                    let weights = expected(&config).into_iter().filter(|weight| (weight.shape.len() == 2) == matrix);
+                    weights.map(|weight| weight.shape.iter().product::<usize>() as u64).sum::<u64>()
+                };
+                let scales = 2 * 2 * of(true) / group_size as u64;
+                let bytes = of(true) * u64::from(bits) / 8 + scales + 2 * of(false);
+                assert_eq!(recipe.disk_bytes().unwrap(), bytes, "{} {}", preset.arch, preset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn quantized_tensors_stand_for_what_the_plain_ones_hold() {
+        let plain = Recipe::find(Architecture::Llama, "tiny", 3).unwrap().stored(Some(Precision::Bf16), None);
+        let quantized = plain.stored(Some(Precision::Bf16), Quantization::new(8, 32));
+        let folder = |recipe: &Recipe| {
+            let folder = tempfile::tempdir().unwrap();
+            write_weights(&recipe.tensors().unwrap(), folder.path(), SHARD_BYTES).unwrap();
+            let config = Config::from_json(recipe.config(), Path::new("config.json")).unwrap();
+            let needed = expected(&config);
+            (WeightFolder::open(folder.path(), &needed, &[]).unwrap(), needed, folder)
+        };
+        let ((plain, needed, _plain_folder), (quantized, _, _quantized_folder)) = (folder(&plain), folder(&quantized));
+        for weight in needed {
+            let (was, is) = (plain.matrix(&weight.name).unwrap(), quantized.matrix(&weight.name).unwrap());
+            assert_eq!((is.quantization().is_some(), is.shape()), (weight.shape.len() == 2, was.shape()));
+            let (was, is) = (was.to_f32(), is.to_f32());
+            let largest = was.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            // Half a step of a range of twice the largest in 256, and what bf16 rounds of bias and scale.
+            let off = was.iter().zip(&is).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off <= largest / 80.0, "{}: off by {off} of {largest}", weight.name);
+        }
     }
 }

@@ -4,23 +4,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Result;
 use crate::spec::Architecture::{self, Llama, Qwen3};
-
-/// How the weights are written to disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    F32,
-    Bf16,
-}
-
-impl Precision {
-    #[must_use]
-    pub fn bytes(self) -> u64 {
-        match self {
-            Precision::F32 => 4,
-            Precision::Bf16 => 2,
-        }
-    }
-}
+use crate::spec::Precision;
 
 /// One shape. The larger ones are those of published models, so that speed and memory are those of the real thing.
 #[derive(Debug, PartialEq)]
@@ -40,6 +24,7 @@ pub struct Preset {
     pub tied: bool,
     /// Longest context, in tokens.
     pub context: u32,
+    /// How the weights are written to disk where nothing else is asked for.
     pub precision: Precision,
 }
 
@@ -182,6 +167,16 @@ pub const PRESETS: &[Preset] = &[
     },
 ];
 
+/// What PyTorch calls it.
+#[must_use]
+pub fn torch_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "float32",
+        Precision::F16 => "float16",
+        Precision::Bf16 => "bfloat16",
+    }
+}
+
 /// The preset of that name, if the architecture has it.
 #[must_use]
 pub fn find(arch: Architecture, name: &str) -> Option<&'static Preset> {
@@ -240,7 +235,7 @@ impl Preset {
     /// # Errors
     /// When the engine does not take the preset's configuration, which would be a defect.
     pub fn weight(&self) -> Result<Weight> {
-        let tensors = super::weights::tensors(self, 0)?;
+        let tensors = super::weights::tensors(self, self.precision, self.config(0), 0)?;
         let elements = |one_dimensional: bool| {
             tensors.iter().filter(|t| (t.shape.len() == 1) == one_dimensional).map(|t| t.elements() as u64).sum::<u64>()
         };
@@ -252,7 +247,7 @@ impl Preset {
         })
     }
 
-    /// `config.json` as Hugging Face and mlx-lm read it, marked as synthetic.
+    /// `config.json` as Hugging Face and mlx-lm read it, marked as synthetic, for weights in the preset's own format.
     #[must_use]
     pub fn config(&self, seed: u64) -> Value {
         let special = self.special();
@@ -287,7 +282,7 @@ impl Preset {
             "bos_token_id": special.begin.unwrap_or(special.end_of_text),
             "eos_token_id": special.message_end,
             "initializer_range": 0.02,
-            "torch_dtype": match self.precision { Precision::F32 => "float32", Precision::Bf16 => "bfloat16" },
+            "torch_dtype": torch_name(self.precision),
             "use_cache": true,
         });
         match self.arch {

@@ -19,18 +19,20 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use half::bf16;
+use half::{bf16, f16};
 use rand::Rng;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, View};
+use serde_json::Value;
 
-use super::preset::{Precision, Preset};
+use super::preset::Preset;
 use crate::engine::Result;
 use crate::engine::transformer::config::Config;
 use crate::engine::transformer::model::expected;
-use crate::engine::transformer::weights::Expected;
+use crate::engine::transformer::quantized::Affine;
+use crate::engine::transformer::weights::{Content, Expected, Part};
 use crate::rng::seeded;
-use crate::spec::{Architecture, EngineError};
+use crate::spec::{Architecture, EngineError, Precision};
 
 /// Root mean square of an embedding row.
 const EMBEDDING: f32 = 0.02;
@@ -67,25 +69,37 @@ enum Spread {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     pub name: String,
+    /// As it is stored.
     pub shape: Vec<usize>,
+    content: Content,
+    /// The weight that it holds or is part of.
+    weight: Expected,
     precision: Precision,
     spread: Spread,
     seed: u64,
 }
 
-/// Every tensor that the engine expects of a model of this shape.
+/// Every tensor that the engine expects of a model of this shape with that configuration.
 ///
 /// # Errors
-/// When the engine does not take the preset's configuration, which would be a defect.
-pub fn tensors(preset: &Preset, seed: u64) -> Result<Vec<Tensor>> {
-    let config = Config::from_json(preset.config(seed), Path::new("config.json"))?;
-    expected(&config)
-        .into_iter()
-        .map(|Expected { name, shape, .. }| {
-            let spread = spread(preset, &name)?;
-            Ok(Tensor { name, shape, precision: preset.precision, spread, seed })
-        })
-        .collect()
+/// When the engine does not take the configuration, which would be a defect.
+pub fn tensors(preset: &Preset, precision: Precision, config: Value, seed: u64) -> Result<Vec<Tensor>> {
+    let config = Config::from_json(config, Path::new("config.json"))?;
+    let mut tensors = Vec::new();
+    for weight in expected(&config) {
+        let spread = spread(preset, &weight.name)?;
+        let tensor = |Part { name, shape, content }| Tensor {
+            name,
+            shape,
+            content,
+            weight: weight.clone(),
+            precision,
+            spread,
+            seed,
+        };
+        tensors.extend(weight.parts().into_iter().map(tensor));
+    }
+    Ok(tensors)
 }
 
 /// The spread of the tensor of that name.
@@ -110,6 +124,7 @@ fn spread(preset: &Preset, name: &str) -> Result<Spread> {
 }
 
 impl Tensor {
+    /// As they are stored.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -118,41 +133,73 @@ impl Tensor {
     /// Bytes on disk.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.elements() as u64 * self.precision.bytes()
+        self.elements() as u64 * self.dtype().bitsize() as u64 / 8
     }
 
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        match self.precision {
-            Precision::F32 => Dtype::F32,
-            Precision::Bf16 => Dtype::BF16,
+        match (self.content, self.precision) {
+            (Content::Packed, _) => Dtype::U32,
+            (_, Precision::F32) => Dtype::F32,
+            (_, Precision::F16) => Dtype::F16,
+            (_, Precision::Bf16) => Dtype::BF16,
         }
     }
 
-    /// The values as little-endian bytes.
+    /// The content as little-endian bytes.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let width = self.precision.bytes() as usize;
-        let mut bytes = vec![0; self.elements() * width];
-        bytes.par_chunks_mut(BLOCK * width).enumerate().for_each(|(block, out)| self.fill(block, out));
+        let values: usize = self.weight.shape.iter().product();
+        let size = self.size() as usize;
+        let mut bytes = vec![0; size];
+        // A block of values always fills whole groups, so it has bytes of its own in every tensor.
+        bytes.par_chunks_mut(size * BLOCK / values.max(BLOCK)).enumerate().for_each(|(block, out)| {
+            let values = self.values(block * BLOCK, (values - block * BLOCK).min(BLOCK));
+            self.store(&values, out);
+        });
         bytes
     }
 
-    fn fill(&self, block: usize, out: &mut [u8]) {
-        let mut random = seeded(self.seed, &format!("{} block {block}", self.name));
-        let first = block * BLOCK;
-        let mut draw = || normal(random.next_u32());
+    /// Draws `count` values of the weight from `first` on, the beginning of a block.
+    fn values(&self, first: usize, count: usize) -> Vec<f32> {
+        let mut random = seeded(self.seed, &format!("{} block {}", self.weight.name, first / BLOCK));
+        (first..first + count).map(|at| self.value(at, normal(random.next_u32()))).collect()
+    }
+
+    /// Writes of these values, which fill whole groups, what the tensor holds of them.
+    fn store(&self, values: &[f32], out: &mut [u8]) {
+        let Some(quantization) = self.weight.quantized else {
+            return self.write(values.iter().copied(), out);
+        };
+        let bits = quantization.bits();
+        let rounded: Vec<f32> = values.iter().map(|x| self.rounded(*x)).collect();
+        let groups = rounded.chunks_exact(quantization.group_size());
+        match self.content {
+            Content::Packed => {
+                let packed = out.chunks_exact_mut(quantization.group_size() * bits as usize / 8);
+                groups.zip(packed).for_each(|(group, out)| Affine::of(group, bits).pack(group, bits, out));
+            }
+            Content::Biases => self.write(groups.map(|group| Affine::of(group, bits).bias), out),
+            Content::Scales | Content::Values => self.write(groups.map(|group| Affine::of(group, bits).scale), out),
+        }
+    }
+
+    /// Writes values in the tensor's precision.
+    fn write(&self, values: impl Iterator<Item = f32>, out: &mut [u8]) {
+        let places = out.chunks_exact_mut(self.precision.bytes() as usize).zip(values);
         match self.precision {
-            Precision::F32 => {
-                for (i, place) in out.chunks_exact_mut(4).enumerate() {
-                    place.copy_from_slice(&self.value(first + i, draw()).to_le_bytes());
-                }
-            }
-            Precision::Bf16 => {
-                for (i, place) in out.chunks_exact_mut(2).enumerate() {
-                    place.copy_from_slice(&bf16::from_f32(self.value(first + i, draw())).to_le_bytes());
-                }
-            }
+            Precision::F32 => places.for_each(|(place, x)| place.copy_from_slice(&x.to_le_bytes())),
+            Precision::F16 => places.for_each(|(place, x)| place.copy_from_slice(&f16::from_f32(x).to_le_bytes())),
+            Precision::Bf16 => places.for_each(|(place, x)| place.copy_from_slice(&bf16::from_f32(x).to_le_bytes())),
+        }
+    }
+
+    /// What the tensor's precision leaves of a value.
+    fn rounded(&self, x: f32) -> f32 {
+        match self.precision {
+            Precision::F32 => x,
+            Precision::F16 => f16::from_f32(x).to_f32(),
+            Precision::Bf16 => bf16::from_f32(x).to_f32(),
         }
     }
 
@@ -162,7 +209,8 @@ impl Tensor {
             Spread::Norm { mean } => mean * (1.0 + NORM_SPREAD * draw),
             Spread::Centred { deviation } => draw * deviation,
             Spread::Rows { deviation, special } => {
-                let small = index >= self.elements() - special * self.shape[1];
+                let [rows, columns] = [self.weight.shape[0], self.weight.shape[1]];
+                let small = index >= (rows - special) * columns;
                 draw * if small { deviation * SPECIAL } else { deviation }
             }
         }
@@ -203,7 +251,8 @@ mod tests {
     use crate::engine::synthetic::preset::{PRESETS, find};
 
     fn values(preset: &Preset, name: &str) -> Vec<f32> {
-        let tensor = tensors(preset, 1).unwrap().into_iter().find(|t| t.name == name).unwrap();
+        let tensor =
+            tensors(preset, Precision::F32, preset.config(1), 1).unwrap().into_iter().find(|t| t.name == name).unwrap();
         assert_eq!(tensor.precision, Precision::F32);
         tensor.bytes().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }

@@ -20,6 +20,8 @@ mod faults;
 #[cfg(test)]
 mod loading_tests;
 #[cfg(test)]
+mod quantized_tests;
+#[cfg(test)]
 mod session_tests;
 #[cfg(test)]
 mod testing;

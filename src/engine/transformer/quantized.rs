@@ -5,57 +5,8 @@
 //! `NAME.weight` is stored as three tensors: `NAME.weight`, u32 [out, in * bits / 32], and `NAME.scales` and `NAME.biases`,
 //! [out, in / group_size] each. Source: the documentation of `mlx.core.quantize` and `dequantize`.
 
-use std::fmt;
-
 use super::weights::HostTensor;
-
-/// How finely a matrix is quantized. Only sizes that this engine knows can be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Quantization {
-    bits: u32,
-    group_size: usize,
-}
-
-impl Quantization {
-    pub const BITS: [u32; 2] = [4, 8];
-    pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];
-
-    /// `None` for sizes that are not among [`Quantization::BITS`] and [`Quantization::GROUP_SIZES`].
-    #[must_use]
-    pub fn new(bits: u32, group_size: usize) -> Option<Self> {
-        (Self::BITS.contains(&bits) && Self::GROUP_SIZES.contains(&group_size)).then_some(Self { bits, group_size })
-    }
-
-    /// Bits of one value: 4 or 8.
-    #[must_use]
-    pub fn bits(self) -> u32 {
-        self.bits
-    }
-
-    /// Values that share a scale and a bias: 32, 64 or 128.
-    #[must_use]
-    pub fn group_size(self) -> usize {
-        self.group_size
-    }
-
-    /// 32-bit words that hold `columns` values, a multiple of the group size.
-    #[must_use]
-    pub fn words(self, columns: usize) -> usize {
-        columns * self.bits as usize / 32
-    }
-
-    /// Groups of `columns` values, a multiple of the group size.
-    #[must_use]
-    pub fn groups(self, columns: usize) -> usize {
-        columns / self.group_size
-    }
-}
-
-impl fmt::Display for Quantization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MLX affine, {} bits, groups of {}", self.bits, self.group_size)
-    }
-}
+use crate::spec::Quantization;
 
 /// One matrix as its three tensors, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +40,48 @@ impl QuantizedTensor {
         }
         values
     }
+}
+
+/// Scale and bias that the values of one group are quantized with.
+///
+/// The end of the group's range that is farther from zero is met exactly, and the scale leaves a whole number of steps
+/// from there to zero. Computed in f32, as `mlx.core.quantize` does; `scripts/check-quantized` compares the two bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    pub scale: f32,
+    pub bias: f32,
+}
+
+impl Affine {
+    /// Of a group of finite values, at least one.
+    #[must_use]
+    pub fn of(group: &[f32], bits: u32) -> Self {
+        /// A group of equal values has a step all the same.
+        const LEAST: f32 = 1e-7;
+        let (low, high) = group.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
+        let step = ((high - low) / top(bits)).max(LEAST);
+        let (edge, step) = if low.abs() > high.abs() { (low, step) } else { (high, -step) };
+        let steps = (edge / step).round_ties_even();
+        if steps == 0.0 { Self { scale: step, bias: 0.0 } } else { Self { scale: edge / steps, bias: edge } }
+    }
+
+    /// Numbers of the group's values, packed: `group.len() * bits / 8` bytes.
+    pub fn pack(self, group: &[f32], bits: u32, packed: &mut [u8]) {
+        let top = top(bits);
+        let number = |x: &f32| ((x - self.bias) / self.scale).round_ties_even().clamp(0.0, top) as u8;
+        let values = group.chunks_exact(8 / bits as usize);
+        for (byte, values) in packed.iter_mut().zip(values) {
+            *byte = match values {
+                [low, high] => number(high) << 4 | number(low),
+                only => only.first().map_or(0, number),
+            };
+        }
+    }
+}
+
+/// The largest number of so many bits.
+fn top(bits: u32) -> f32 {
+    ((1u32 << bits) - 1) as f32
 }
 
 /// A matrix as a model's folder stores it.
@@ -165,6 +158,7 @@ impl Weight {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use safetensors::Dtype;
 
     use super::*;
@@ -197,5 +191,66 @@ mod tests {
         let values = eight.to_f32();
         assert_eq!(values[..5], [61.0, 44.0, 27.0, 10.0, 1.0]);
         assert_eq!((values.len(), values[16]), (32, 128.5));
+    }
+
+    /// One row, packed with the same scale and bias for every group.
+    fn row(values: &[f32], affine: Affine, quantization: Quantization) -> QuantizedTensor {
+        let (bits, group_size) = (quantization.bits(), quantization.group_size());
+        let groups = quantization.groups(values.len());
+        let mut packed = vec![0; quantization.words(values.len()) * 4];
+        affine.pack(values, bits, &mut packed);
+        QuantizedTensor {
+            name: "m.weight".to_owned(),
+            shape: [1, values.len()],
+            bits,
+            group_size,
+            packed,
+            scales: floats("m.scales", [1, groups], &vec![affine.scale; groups]),
+            biases: floats("m.biases", [1, groups], &vec![affine.bias; groups]),
+        }
+    }
+
+    fn any_quantization() -> impl Strategy<Value = Quantization> {
+        let sizes =
+            (prop::sample::select(&Quantization::BITS[..]), prop::sample::select(&Quantization::GROUP_SIZES[..]));
+        sizes.prop_map(|(bits, group_size)| Quantization::new(bits, group_size).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back_as_they_were_packed(
+            quantization in any_quantization(),
+            numbers in prop::collection::vec(any::<u8>(), 128 * 3),
+        ) {
+            let top = (1u32 << quantization.bits()) - 1;
+            let values: Vec<f32> = numbers.iter().map(|n| (u32::from(*n) & top) as f32).collect();
+            let packed = row(&values, Affine { scale: 1.0, bias: 0.0 }, quantization);
+            prop_assert_eq!(packed.to_f32(), values);
+        }
+
+        #[test]
+        fn quantized_values_are_within_a_step_and_the_farther_end_is_met(
+            quantization in any_quantization(),
+            values in prop::collection::vec(-1e3f32..1e3, 128),
+            offset in prop::sample::select(vec![0.0f32, 3e3, -3e3]),
+        ) {
+            let values: Vec<f32> = values.iter().map(|x| x + offset).take(quantization.group_size()).collect();
+            let affine = Affine::of(&values, quantization.bits());
+            let back = row(&values, affine, quantization).to_f32();
+            let farthest = values.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap();
+            for (x, back) in values.iter().zip(back) {
+                prop_assert!((x - back).abs() <= affine.scale.abs() * 1.001, "{x} became {back}, steps of {}", affine.scale);
+                prop_assert!(*x != farthest || back == farthest, "{x} became {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_without_a_range_are_kept() {
+        for value in [0.0, 1.5, -2e-3] {
+            let affine = Affine::of(&[value; 32], 4);
+            let back = row(&[value; 32], affine, Quantization::new(4, 32).unwrap()).to_f32();
+            assert!(affine.scale != 0.0 && back == [value; 32], "{value}: {back:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
 
-use super::quantized::Quantization;
+use crate::spec::Quantization;
 
 /// Names of a layer's matrices.
 const IN_LAYER: [&str; 7] = [

@@ -10,6 +10,8 @@ use serde_json::{Value as Json, json};
 
 use super::config::Config;
 use super::model::expected;
+use super::quantized::Affine;
+use super::weights::Expected;
 use crate::engine::recorder::{Recorder, Shared};
 use crate::engine::{Engine, Load, Result, Session};
 use crate::rng::seeded;
@@ -36,7 +38,7 @@ pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
     let mut rng = seeded(seed, "tiny model");
     let mut uniform = || (rng.next_u32() as f32 / u32::MAX as f32) * 2.0 - 1.0;
     let needed = expected(&config);
-    let store = |tensor: super::weights::Expected| {
+    let store = |tensor: Expected| {
         let count: usize = tensor.shape.iter().product();
         let norm = tensor.shape.len() == 1;
         let scale = if norm { 0.2 } else { 3.0 / (tensor.shape[1] as f32).sqrt() };
@@ -45,6 +47,36 @@ pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
         (tensor.name, Dtype::F32, tensor.shape, bytes)
     };
     needed.into_iter().map(store).collect()
+}
+
+/// The same tensors as a folder with that configuration stores them: those that it calls quantized in three parts.
+pub fn quantized(config: &Json, tensors: Vec<Stored>) -> Vec<Stored> {
+    let config = Config::from_json(config.clone(), Path::new("config.json")).unwrap();
+    let needed = expected(&config);
+    let weight = |name: &str| needed.iter().find(|weight| weight.name == name).unwrap();
+    tensors.into_iter().flat_map(|tensor| parts(weight(&tensor.0), tensor)).collect()
+}
+
+fn parts(weight: &Expected, (name, dtype, shape, bytes): Stored) -> Vec<Stored> {
+    let Some(quantization) = weight.quantized else { return vec![(name, dtype, shape, bytes)] };
+    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let (bits, group_size) = (quantization.bits(), quantization.group_size());
+    let (mut packed, mut scales, mut biases) = (Vec::new(), Vec::new(), Vec::new());
+    for group in values.chunks_exact(group_size) {
+        let affine = Affine::of(group, bits);
+        let mut bytes = vec![0; group_size * bits as usize / 8];
+        affine.pack(group, bits, &mut bytes);
+        packed.append(&mut bytes);
+        scales.extend(affine.scale.to_le_bytes());
+        biases.extend(affine.bias.to_le_bytes());
+    }
+    let contents = [(Dtype::U32, packed), (Dtype::F32, scales), (Dtype::F32, biases)];
+    weight
+        .parts()
+        .into_iter()
+        .zip(contents)
+        .map(|(part, (dtype, bytes))| (part.name, dtype, part.shape, bytes))
+        .collect()
 }
 
 /// Writes one safetensors file.

@@ -5,7 +5,7 @@
 //! tensor at a time, so loading needs memory for the model as it will be held plus one layer's part.
 //! Source: the safetensors format page (8 bytes header length, JSON header, tensor bytes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -14,9 +14,9 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
 use super::config::read_json;
-use super::quantized::{Quantization, QuantizedTensor, Weight};
+use super::quantized::{QuantizedTensor, Weight};
 use crate::engine::Result;
-use crate::spec::EngineError;
+use crate::spec::{EngineError, Quantization};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -39,11 +39,24 @@ pub struct Expected {
 }
 
 /// One tensor of a file.
-struct Part {
-    name: String,
-    shape: Vec<usize>,
-    /// 32-bit words with packed numbers; else F32, F16 or BF16.
-    packed: bool,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub content: Content,
+}
+
+/// What the tensors are that a weight is stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// The weight itself: F32, F16 or BF16.
+    Values,
+    /// 32-bit words with packed numbers.
+    Packed,
+    /// F32, F16 or BF16.
+    Scales,
+    /// F32, F16 or BF16.
+    Biases,
 }
 
 impl Expected {
@@ -53,14 +66,22 @@ impl Expected {
     }
 
     /// The tensors that it is stored in.
-    fn parts(&self) -> Vec<Part> {
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
         let (Some(quantization), [rows, columns]) = (self.quantized, self.shape.as_slice()) else {
-            return vec![Part { name: self.name.clone(), shape: self.shape.clone(), packed: false }];
+            return vec![Part { name: self.name.clone(), shape: self.shape.clone(), content: Content::Values }];
         };
-        let groups = vec![*rows, quantization.groups(*columns)];
-        let float = |suffix| Part { name: format!("{}{suffix}", self.module()), shape: groups.clone(), packed: false };
-        let words = vec![*rows, quantization.words(*columns)];
-        vec![Part { name: self.name.clone(), shape: words, packed: true }, float(SCALES), float(BIASES)]
+        let part = |suffix, columns, content| Part {
+            name: format!("{}{suffix}", self.module()),
+            shape: vec![*rows, columns],
+            content,
+        };
+        let groups = quantization.groups(*columns);
+        vec![
+            part(WEIGHT, quantization.words(*columns), Content::Packed),
+            part(SCALES, groups, Content::Scales),
+            part(BIASES, groups, Content::Biases),
+        ]
     }
 
     /// Only a matrix that `config.json` names itself can have rows that its groups do not fill.
@@ -256,6 +277,16 @@ impl WeightFolder {
         Some((file, file.metadata.info(name)?))
     }
 
+    /// Formats of the matrices among `weights`.
+    #[must_use]
+    pub fn formats(&self, weights: &[Expected]) -> BTreeSet<String> {
+        let format = |matrix: &Expected| match matrix.quantized {
+            Some(quantization) => Some(quantization.to_string()),
+            None => self.info(&matrix.name).map(|(_, info)| format!("{:?}", info.dtype).to_lowercase()),
+        };
+        weights.iter().filter(|weight| weight.shape.len() == 2).filter_map(format).collect()
+    }
+
     /// Whether there is a tensor of that name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
@@ -343,7 +374,7 @@ impl WeightFile {
     fn check(&self, name: &str, tensor: &Expected, part: &Part) -> Result<()> {
         let info = self.metadata.info(name).expect("the name came from this file's header");
         let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
-        match (part.packed, info.dtype) {
+        match (part.content == Content::Packed, info.dtype) {
             (true, Dtype::U32) => {}
             (true, found) => {
                 return Err(self.wrong(format!("tensor {name} is {found:?}, but {}, so it must be U32", tensor.said())));
