@@ -4,8 +4,8 @@
 
 use super::{Engine, Load, Result, Session, TokenSink};
 use crate::spec::{
-    Capabilities, Completion, EngineError, FinishReason, ModelIdentity, Offer, Phase, Prompt, Receipt, Request,
-    Settings, TokenTiming,
+    Capabilities, Completion, EngineError, FinishReason, Honours, ModelIdentity, Offer, Phase, Prompt, Receipt,
+    Request, Settings, TokenTiming,
 };
 
 const VOCABULARY: u32 = 1000;
@@ -24,8 +24,8 @@ impl Engine for Minimal {
             meaning: "a toy that computes token ids by a formula",
             options: Vec::new(),
             required: &[],
-            toggles: Some(Vec::new()),
-            choices: &[],
+            honours: Honours { toggles: Some(Vec::new()), ..Honours::default() },
+            variants: Vec::new(),
             built_in: true,
         }
     }
@@ -55,6 +55,7 @@ impl Session for MinimalSession {
             },
             capabilities: Capabilities { tokens: true, cancel: true, reset: true, ..Capabilities::default() },
             toggles: Vec::new(),
+            not_honoured: Default::default(),
             token_timing: TokenTiming::Exact,
             deterministic: true,
             includes: Vec::new(),

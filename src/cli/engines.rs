@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::printer::Printer;
 use crate::engine::{self, Engine};
 use crate::run::conformance::{Check, Outcome, Target, check, names};
-use crate::spec::{EngineSpec, Offer, OptionSpec, Settings, Value};
+use crate::spec::{EngineSpec, Honours, Offer, OptionSpec, Settings, Value, Variant};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -140,8 +140,8 @@ impl Listed {
     }
 }
 
-fn toggles(offer: &Offer) -> String {
-    match &offer.toggles {
+fn toggles(honours: &Honours) -> String {
+    match &honours.toggles {
         Some(toggles) if toggles.is_empty() => "none".to_owned(),
         Some(toggles) => toggles.join(", "),
         None => "as its receipt says when it runs".to_owned(),
@@ -159,10 +159,29 @@ fn table(engines: &[Listed]) -> String {
                 if option.choices.is_empty() { option.kind.words().to_owned() } else { option.choices.join(" | ") };
             text += &format!("  option {}: {} ({kind}{needed})\n", option.name, option.meaning);
         }
-        text += &format!("  toggles: {}\n", toggles(offer));
+        text += &honoured(offer);
         text += &format!("  runs here: {}\n", missing.as_ref().map_or("yes".to_owned(), |why| format!("no, {why}")));
     }
     text
+}
+
+/// What becomes of toggles: once, or for each variant that can be had.
+fn honoured(offer: &Offer) -> String {
+    let lines = |when: &str, honours: &Honours| {
+        let mut text = format!("  toggles{when}: {}\n", toggles(honours));
+        for (toggle, reason) in &honours.refused {
+            text += &format!("  not{when}: {toggle} ({reason})\n");
+        }
+        text
+    };
+    if offer.variants.is_empty() {
+        return lines("", &offer.honours);
+    }
+    let variant = |v: &Variant| match &v.missing {
+        None => lines(&format!(" with {} = {}", v.option, v.value), &v.honours),
+        Some(why) => format!("  {} = {} is not here: {why}\n", v.option, v.value),
+    };
+    offer.variants.iter().map(variant).collect()
 }
 
 fn json(engines: &[Listed]) -> serde_json::Value {
@@ -175,13 +194,27 @@ fn json(engines: &[Listed]) -> serde_json::Value {
             "meaning": option.meaning,
         })
     };
+    let refused = |honours: &Honours| -> serde_json::Map<_, _> {
+        honours.refused.iter().map(|(toggle, reason)| ((*toggle).to_owned(), (*reason).into())).collect()
+    };
+    let variant = |v: &Variant| {
+        serde_json::json!({
+            "option": v.option,
+            "value": v.value,
+            "missing": v.missing,
+            "toggles": v.honours.toggles,
+            "refused": refused(&v.honours),
+        })
+    };
     let engine = |Listed { offer, missing }: &Listed| {
         serde_json::json!({
             "name": offer.name,
             "meaning": offer.meaning,
             "built_in": offer.built_in,
             "options": offer.options.iter().map(|o| option(offer, o)).collect::<Vec<_>>(),
-            "toggles": offer.toggles,
+            "toggles": offer.honours.toggles,
+            "refused": refused(&offer.honours),
+            "variants": offer.variants.iter().map(variant).collect::<Vec<_>>(),
             "runs_here": missing.is_none(),
             "missing": missing,
         })

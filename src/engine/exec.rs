@@ -4,7 +4,7 @@
 //! write one.
 
 use super::{Engine, Hosting, Load, Result, Session};
-use crate::spec::{EngineError, EngineSpec, Kind, Offer, OptionSpec};
+use crate::spec::{EngineError, EngineSpec, Honours, Kind, Offer, OptionSpec};
 
 /// The option that names the program.
 const COMMAND: &str = "command";
@@ -29,8 +29,8 @@ impl Engine for Exec {
                 meaning: "the program and its arguments, started without a shell",
             }],
             required: &[COMMAND],
-            toggles: None,
-            choices: &[],
+            honours: Honours::default(),
+            variants: Vec::new(),
             built_in: false,
         }
     }

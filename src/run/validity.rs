@@ -58,7 +58,10 @@ fn unhonoured_toggles(cell: &Cell, receipt: &Receipt) -> Vec<String> {
     }
     used.into_iter()
         .filter(|(name, _)| !honours(receipt, name))
-        .map(|(name, value)| format!("{name} = {value}"))
+        .map(|(name, value)| match receipt.not_honoured.get(name) {
+            Some(reason) => format!("{name} = {value} ({reason})"),
+            None => format!("{name} = {value}"),
+        })
         .collect()
 }
 
@@ -245,6 +248,7 @@ mod tests {
             model: ModelIdentity::default(),
             capabilities: Capabilities::default(),
             toggles: toggles.iter().map(|t| (*t).to_owned()).collect(),
+            not_honoured: std::collections::BTreeMap::new(),
             token_timing: TokenTiming::Exact,
             deterministic: true,
             includes: Vec::new(),
@@ -371,6 +375,9 @@ mod tests {
         };
         let asked = not_honoured(&penalized, &text, &able(&[]));
         assert_eq!(asked, ["prefill_chunk_size = 32", "repetition_penalty = 1.1"]);
+        let mut telling = able(&[REPETITION_PENALTY]);
+        telling.not_honoured.insert(PREFILL_CHUNK_SIZE.to_owned(), "one pass is all it has".to_owned());
+        assert_eq!(not_honoured(&penalized, &text, &telling), ["prefill_chunk_size = 32 (one pass is all it has)"]);
         let honours_both = able(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY]);
         assert!(not_honoured(&penalized, &text, &honours_both).is_empty());
         let off = cell(&[(REPETITION_PENALTY, Value::Float(1.0))]);

@@ -77,7 +77,10 @@ fn options(table: &Table<'_>, offer: &Offer) -> Settings {
         match offer.options.iter().find(|o| o.name == entry.key) {
             None => table.problem(unknown(entry, offer)),
             Some(spec) => match checked(entry, spec) {
-                Ok(value) => _ = settings.insert(entry.key.clone(), value),
+                Ok(value) => {
+                    at_hand(table, entry, &value, offer);
+                    settings.insert(entry.key.clone(), value);
+                }
                 Err(problem) => table.problem(problem.help(format!("`{}`: {}", spec.name, spec.meaning))),
             },
         }
@@ -115,6 +118,15 @@ fn checked(entry: &Entry, spec: &OptionSpec) -> Result<Value, Problem> {
         return Err(Problem::new(format!("option `{key}` must not be an empty list")).at(node.span));
     }
     Ok(value)
+}
+
+/// Refuses a value that means a variant of the engine which this build or machine does not have.
+fn at_hand(table: &Table<'_>, entry: &Entry, value: &Value, offer: &Offer) {
+    let chosen = offer.variants.iter().find(|v| v.option == entry.key && value.as_text() == Some(v.value));
+    if let Some(why) = chosen.and_then(|variant| variant.missing.clone()) {
+        let problem = Problem::new(format!("option `{}` cannot be {value} here", entry.key));
+        table.problem(problem.at(entry.value.span).label(why));
+    }
 }
 
 fn unknown(entry: &Entry, offer: &Offer) -> Problem {

@@ -51,7 +51,8 @@ pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
     let mut cells: Vec<Cell> = Vec::new();
     for (engine, spec) in scenario.engines.iter().enumerate() {
         let engine = engine as u32;
-        let honoured = offers.iter().find(|offer| offer.name == spec.name).and_then(|offer| offer.toggles.as_deref());
+        let offer = offers.iter().find(|offer| offer.name == spec.name);
+        let honoured = offer.and_then(|offer| offer.honours(&spec.options).toggles.as_deref());
         for &length in &lengths {
             let foresight =
                 Foresight { sampling: &scenario.sampling, max_tokens: workload.max_tokens, length, honoured };

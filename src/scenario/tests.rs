@@ -5,13 +5,17 @@ use std::path::Path;
 use super::keys::{self, SECTIONS, Shape};
 use super::{ScenarioError, from_text, load, plan};
 use crate::spec::{
-    Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization, Sampling, Scenario, Settings, Value,
-    Vary, Workload,
+    Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization, Sampling, Scenario,
+    Settings, Value, Variant, Vary, Workload,
 };
 
 pub(super) fn offers() -> Vec<Offer> {
-    let backend =
-        OptionSpec { name: "backend", kind: Kind::Text, choices: &["candle"], meaning: "what computes the tensors" };
+    let backend = OptionSpec {
+        name: "backend",
+        kind: Kind::Text,
+        choices: &["candle", "mlx", "cuda"],
+        meaning: "what computes the tensors",
+    };
     let command = OptionSpec { name: "command", kind: Kind::Texts, choices: &[], meaning: "program and arguments" };
     let honoured = vec![
         "repetition_penalty",
@@ -22,13 +26,30 @@ pub(super) fn offers() -> Vec<Offer> {
         "threads",
         "dtype",
     ];
+    // `mlx` honours more than `candle`; `cuda` is not in this build.
+    let mut on_mlx = honoured.clone();
+    on_mlx.extend(["memory_limit", "kv_cache"]);
+    let variant = |value, missing: Option<&str>, toggles, refused: &[_]| Variant {
+        option: "backend",
+        value,
+        missing: missing.map(str::to_owned),
+        honours: Honours { toggles: Some(toggles), choices: &[("kv_cache", &["rotating:"])], refused: refused.into() },
+    };
+    let variants = vec![
+        variant("candle", None, honoured.clone(), &[("memory_limit", "candle sets no limits")]),
+        variant("mlx", None, on_mlx, &[("threads", "never seen: it is honoured")]),
+        Variant {
+            honours: Honours::default(),
+            ..variant("cuda", Some("this build has no CUDA: buy one"), Vec::new(), &[])
+        },
+    ];
     let transformer = Offer {
         name: "transformer",
         meaning: "the project's own engine",
         options: vec![backend],
         required: &[],
-        toggles: Some(honoured),
-        choices: &[],
+        honours: variants[0].honours.clone(),
+        variants,
         built_in: true,
     };
     let exec = Offer {
@@ -36,8 +57,8 @@ pub(super) fn offers() -> Vec<Offer> {
         meaning: "any program that speaks the protocol",
         options: vec![command],
         required: &["command"],
-        toggles: None,
-        choices: &[],
+        honours: Honours::default(),
+        variants: Vec::new(),
         built_in: false,
     };
     vec![transformer, exec]
@@ -177,6 +198,32 @@ fn an_engine_that_does_not_honour_a_toggle_refuses_it() {
     }
     let exec = "[[engine]]\nname = \"exec\"\noptions = { command = [\"x\"] }\n[toggles]\ncompile = true\n";
     assert_eq!(good(&least(exec), &[]).toggles.len(), 1, "only the running engine can say");
+}
+
+#[test]
+fn what_an_engine_honours_follows_from_its_options() {
+    let with = |backend: &str, toggle: &str| {
+        least(&format!("[[engine]]\noptions = {{ backend = \"{backend}\" }}\n[toggles]\n{toggle}\n"))
+    };
+    for text in [with("candle", "memory_limit = 9"), least("[toggles]\nmemory_limit = [8, 9]\n")] {
+        let error = bad(&text, &[]);
+        let line = text.lines().position(|line| line.starts_with("memory_limit")).unwrap() + 1;
+        assert!(error.contains(&format!("t.toml:{line}:1")), "{error}");
+        assert!(error.contains("^^^^^^^^^^^^ candle sets no limits"), "{error}");
+        assert!(error.contains("with `options = { backend = \"mlx\" }` it is honoured"), "{error}");
+    }
+    assert_eq!(good(&with("mlx", "memory_limit = 9"), &[]).toggles.len(), 1);
+    assert_eq!(good(&with("mlx", "kv_cache = \"rotating:9\""), &[]).toggles.len(), 1);
+    let full = bad(&with("mlx", "kv_cache = \"full\""), &[]);
+    assert!(full.contains("does not take `full`") && full.contains("takes `rotating:N`"), "{full}");
+}
+
+#[test]
+fn a_variant_that_is_not_here_is_refused_with_the_way_to_get_it() {
+    let error = bad(&least("[[engine]]\noptions = { backend = \"cuda\" }\n[toggles]\ncompile = true\n"), &[]);
+    assert!(!error.contains("compile"), "what it would honour is not known: {error}");
+    assert!(error.contains("option `backend` cannot be cuda here"), "{error}");
+    assert!(error.contains("^^^^^^ this build has no CUDA: buy one"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::cursor::Table;
 use super::diagnose::{Problem, list};
 use super::keys::{Shape, VARY, most};
 use super::tree::{Data, Entry, Node};
-use crate::spec::toggle::ToggleSpec;
+use crate::spec::toggle::{ToggleSpec, fits, written};
 use crate::spec::{Axis, EngineSpec, Kind, Offer, Value, Vary};
 
 pub fn vary(table: &Table<'_>) -> Vary {
@@ -69,21 +69,24 @@ fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Option<Va
 fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &[Offer]) {
     for engine in engines {
         let Some(offer) = offers.iter().find(|o| o.name == engine.name) else { continue };
-        let Some(honoured) = &offer.toggles else { continue };
-        if honoured.contains(&entry.key.as_str()) {
+        let honours = offer.honours(&engine.options);
+        let Some(names) = honours.toggles.as_ref().filter(|names| !names.contains(&entry.key.as_str())) else {
             continue;
-        }
+        };
         let problem = Problem::new(format!("engine `{}` does not honour `{}`", engine.label, entry.key));
-        let known = match honoured.as_slice() {
+        let known = match names.as_slice() {
             [] => "no toggle".to_owned(),
             names => list(names.iter().copied()),
         };
-        table.problem(
-            problem
-                .at(entry.key_span)
-                .label("it would have no effect")
-                .help(format!("remove it; `{}` honours {known}", engine.label)),
-        );
+        let problem = problem
+            .at(entry.key_span)
+            .label(honours.reason(&entry.key).unwrap_or("it would have no effect"))
+            .help(format!("remove it; `{}` honours {known}", engine.label));
+        let other = offer.variants.iter().find(|v| v.missing.is_none() && v.honours.honours(&entry.key) == Some(true));
+        table.problem(match other {
+            Some(v) => problem.help(format!("with `options = {{ {} = \"{}\" }}` it is honoured", v.option, v.value)),
+            None => problem,
+        });
     }
 }
 
@@ -91,10 +94,12 @@ fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &[
 fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[EngineSpec], offers: &[Offer]) {
     for engine in engines {
         let offer = offers.iter().find(|offer| offer.name == engine.name);
-        let Some(choices) = offer.and_then(|offer| offer.choices_of(&entry.key)) else { continue };
-        for text in values.iter().filter_map(Value::as_text).filter(|text| !choices.contains(text)) {
+        let choices = offer.and_then(|offer| offer.honours(&engine.options).choices_of(&entry.key));
+        let Some(choices) = choices else { continue };
+        for text in values.iter().filter_map(Value::as_text).filter(|text| !fits(choices, text)) {
             let problem = Problem::new(format!("engine `{}` does not take `{text}` for `{}`", engine.label, entry.key));
-            let help = format!("`{}` takes {}", engine.label, list(choices.iter().copied()));
+            let written = written(choices);
+            let help = format!("`{}` takes {}", engine.label, list(written.iter().map(String::as_str)));
             table.problem(problem.at(entry.value.span).help(help));
         }
     }

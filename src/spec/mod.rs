@@ -15,7 +15,7 @@ pub mod toggle;
 pub mod value;
 
 pub use effective::{Shape, predict};
-pub use engine::{EngineSpec, Offer, OptionSpec};
+pub use engine::{EngineSpec, Honours, Offer, OptionSpec, Variant};
 pub use error::{EngineError, ErrorKind};
 pub use machine::{GitState, Machine};
 pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Completion, EngineError, EngineMemory, EngineSpec, Receipt, Request, Settings, Span};
 
 /// Version of the protocol: a different major is refused, a newer minor only adds fields and messages.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// Longest line either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;

@@ -58,6 +58,9 @@ pub struct Receipt {
     /// Names of the toggles that it honours.
     #[serde(default)]
     pub toggles: Vec<String>,
+    /// Toggles that it does not honour, with the reason. A toggle in neither list is not honoured either.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_honoured: BTreeMap<String, String>,
     #[serde(default)]
     pub token_timing: TokenTiming,
     /// Whether equal requests give equal tokens (at temperature 0, or with an equal seed).

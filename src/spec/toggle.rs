@@ -128,6 +128,21 @@ pub fn find(name: &str) -> Option<&'static ToggleSpec> {
     TOGGLES.iter().find(|t| t.name == name)
 }
 
+/// Whether `text` is one of `choices`; one that ends in a colon takes a number above zero after it.
+#[must_use]
+pub fn fits(choices: &[&str], text: &str) -> bool {
+    choices.iter().any(|choice| match choice.strip_suffix(':') {
+        Some(_) => text.strip_prefix(choice).is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n > 0)),
+        None => *choice == text,
+    })
+}
+
+/// The choices as a user writes them.
+#[must_use]
+pub fn written(choices: &[&str]) -> Vec<String> {
+    choices.iter().map(|c| if c.ends_with(':') { format!("{c}N") } else { (*c).to_owned() }).collect()
+}
+
 impl ToggleSpec {
     /// Says why `value` cannot be a value of this toggle.
     ///
@@ -142,22 +157,10 @@ impl ToggleSpec {
         {
             return Err(format!("must be at least {}, not {value}", self.least));
         }
-        if let (false, Some(text)) = (self.choices.is_empty(), value.as_text()) {
-            let fits = self.choices.iter().any(|choice| match choice.strip_suffix(':') {
-                Some(head) => text
-                    .strip_prefix(head)
-                    .and_then(|rest| rest.strip_prefix(':'))
-                    .is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n > 0)),
-                None => *choice == text,
-            });
-            if !fits {
-                let listed: Vec<String> = self
-                    .choices
-                    .iter()
-                    .map(|c| if c.ends_with(':') { format!("{c}N") } else { (*c).to_owned() })
-                    .collect();
-                return Err(format!("must be one of {}, not {text:?}", listed.join(", ")));
-            }
+        if let (false, Some(text)) = (self.choices.is_empty(), value.as_text())
+            && !fits(self.choices, text)
+        {
+            return Err(format!("must be one of {}, not {text:?}", written(self.choices).join(", ")));
         }
         Ok(())
     }

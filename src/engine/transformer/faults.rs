@@ -149,7 +149,13 @@ fn tokens(arch: &str, fault: Fault) -> Vec<u32> {
     let backend = Broken { inner: CandleBackend::new(Format::F32, threads::set(Some(1)).unwrap()), fault };
     let model = Model::load(backend, config, &weights, None).unwrap();
     let text = Text { tokenizer: None, template: Err(String::new()) };
-    let mut session = TransformerSession::new(model, text, crate::engine::transformer::receipt());
+    let receipt = crate::engine::transformer::receipt(
+        "faulty",
+        "cpu",
+        &text,
+        &crate::engine::transformer::Library::Candle.honours(),
+    );
+    let mut session = TransformerSession::new(model, text, receipt);
     // Two chunks, so that a chunk also meets what is in the cache.
     let request = with_toggle(request(prompt(24), 32), "prefill_chunk_size", 16i64);
     run(&mut session, &request).unwrap().0

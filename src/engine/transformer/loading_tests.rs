@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::testing::{Stored, config, folder, load, open, prompt, request, run, tensors, write_file, write_model};
 use crate::engine::Engine;
-use crate::spec::ErrorKind;
+use crate::spec::{ErrorKind, Settings};
 
 const FILE: &str = "model.safetensors";
 const PROJECTION: &str = "model.layers.1.mlp.up_proj.weight";
@@ -263,6 +263,38 @@ fn options_and_toggles_it_does_not_have_are_refused() {
         let error = super::Transformer.open(&load).err().unwrap();
         assert_eq!(error.kind, ErrorKind::Unsupported);
         assert!(error.message.contains(if name == "speed" { name } else { value }), "{error}");
+    }
+    let error = super::Transformer.open(&load(dir.path(), &[("memory_limit", 1i64.into())])).err().unwrap();
+    assert!(error.message.contains("system's allocator"), "the reason is missing: {error}");
+}
+
+#[test]
+fn an_unhonoured_toggle_has_its_reason_in_offer_and_receipt() {
+    let dir = folder(&config("llama"));
+    let receipt = open(dir.path()).unwrap().receipt();
+    let offer = super::Transformer.offer();
+    for toggle in crate::spec::toggle::TOGGLES {
+        let (honours, name) = (offer.honours(&Settings::new()), toggle.name.to_owned());
+        assert_eq!(honours.honours(&name), Some(receipt.toggles.contains(&name)), "{name}");
+        assert_eq!(honours.reason(&name), receipt.not_honoured.get(&name).map(String::as_str), "{name}");
+        assert_ne!(receipt.toggles.contains(&name), receipt.not_honoured.contains_key(&name), "{name}");
+    }
+}
+
+/// Whether there is a library or not, asking for it gives an engine or a sentence that says what to do.
+#[test]
+fn a_backend_that_this_build_lacks_is_refused_with_the_way_to_get_it() {
+    let dir = folder(&config("llama"));
+    let mut load = load(dir.path(), &[]);
+    load.toggles.clear();
+    load.engine.options.insert("backend".to_owned(), "mlx".into());
+    let opened = super::Transformer.open(&load);
+    match super::Library::Mlx.missing() {
+        None => assert!(opened.unwrap().receipt().backend.is_some_and(|name| name.starts_with("mlx"))),
+        Some(why) => {
+            let error = opened.err().unwrap();
+            assert!(error.message.contains(&why) && why.contains("scripts/mlx-linux"), "{error}");
+        }
     }
 }
 

@@ -5,9 +5,16 @@ pub mod candle;
 pub mod config;
 pub mod generation;
 pub mod identity;
-#[cfg(feature = "mlx")]
+#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
 pub mod mlx;
 pub mod model;
+mod on_candle;
+#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+mod on_mlx;
+// The same functions where this build has no MLX, so that nothing else asks whether it has.
+#[cfg(not(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64"))))]
+#[path = "without_mlx.rs"]
+mod on_mlx;
 pub mod quantized;
 pub mod rope;
 pub mod sampler;
@@ -29,38 +36,80 @@ mod testing;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle::threads::{self, Threads};
-use candle::{CandleBackend, Format};
-use config::Config;
-use model::Model;
-use session::{REQUEST_TOGGLES, Text, TransformerSession};
-use weights::WeightFolder;
+use session::Text;
 
 use super::{Engine, Load, Result, Session};
-use crate::spec::toggle::{DTYPE, KV_CACHE, THREADS, find};
+use crate::spec::toggle::{KV_CACHE, Scope, find, fits, written};
 use crate::spec::{
-    Capabilities, EngineError, EngineSpec, Kind, Offer, OptionSpec, Receipt, Settings, TokenTiming, Value,
+    Capabilities, EngineError, EngineSpec, Honours, Kind, ModelIdentity, Offer, OptionSpec, Receipt, Settings,
+    TokenTiming, Value, Variant,
 };
 use crate::text::{ChatTemplate, Tokenizer};
 
-const NAME: &str = "transformer";
-const BACKEND: &str = "backend";
-const BACKENDS: &[&str] = &["candle"];
+pub const NAME: &str = "transformer";
+pub const BACKEND: &str = "backend";
+
 /// How `kv_cache` begins for a cache of the last N positions.
 const ROTATING: &str = "rotating:";
-const LOAD_TOGGLES: [&str; 3] = [THREADS, DTYPE, KV_CACHE];
+
+/// The tensor libraries, the default one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    Candle,
+    Mlx,
+}
 
 /// The engine as the registry has it.
 pub struct Transformer;
 
-/// Load-time settings, checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LoadSettings {
-    format: Format,
-    /// `None`: the engine's own choice.
-    threads: Option<usize>,
-    /// Positions that a rotating KV cache holds; `None` = a full one.
-    window: Option<usize>,
+/// Load-time toggles, checked against what the tensor library honours.
+#[derive(Debug, Clone, PartialEq)]
+struct LoadSettings(Settings);
+
+impl Library {
+    pub const ALL: [Library; 2] = [Library::Candle, Library::Mlx];
+    const NAMES: [&str; 2] = ["candle", "mlx"];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// Why it cannot be had in this build or on this machine, and how to get it.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Library::Candle => None,
+            Library::Mlx => on_mlx::missing(),
+        }
+    }
+
+    fn honours(self) -> Honours {
+        match self {
+            Library::Candle => on_candle::honours(),
+            Library::Mlx => on_mlx::honours(),
+        }
+    }
+
+    /// The one that an engine's options name.
+    fn of(engine: &EngineSpec) -> Result<Self> {
+        let mut library = Library::Candle;
+        for (name, value) in &engine.options {
+            if name != BACKEND {
+                return Err(EngineError::unsupported(format!(
+                    "the {NAME} engine has no option {name:?}; it has {BACKEND:?}"
+                )));
+            }
+            let named = |l: &Library| value.as_text() == Some(l.name());
+            library = Self::ALL.into_iter().find(named).ok_or_else(|| {
+                EngineError::unsupported(format!("backend = {value}: there are {}", Self::NAMES.join(" and ")))
+            })?;
+        }
+        match library.missing() {
+            None => Ok(library),
+            Some(why) => Err(EngineError::unsupported(format!("backend = \"{}\": {why}", library.name()))),
+        }
+    }
 }
 
 impl Engine for Transformer {
@@ -69,101 +118,83 @@ impl Engine for Transformer {
     }
 
     fn offer(&self) -> Offer {
+        let variant = |library: Library| Variant {
+            option: BACKEND,
+            value: library.name(),
+            missing: library.missing(),
+            honours: library.honours(),
+        };
         Offer {
             name: NAME,
-            meaning: "built-in engine: Llama and Qwen3 models from a Hugging Face folder, on the CPU",
+            meaning: "built-in engine: Llama and Qwen3 models from a Hugging Face folder",
             options: vec![OptionSpec {
                 name: BACKEND,
                 kind: Kind::Text,
-                choices: BACKENDS,
+                choices: &Library::NAMES,
                 meaning: "tensor library that computes (default: candle)",
             }],
             required: &[],
-            toggles: Some(toggles()),
-            choices: &[(DTYPE, &["f32", "q8_0"])],
+            honours: Library::Candle.honours(),
+            variants: Library::ALL.map(variant).into(),
             built_in: true,
         }
     }
 
     fn open(&self, load: &Load) -> Result<Box<dyn Session>> {
-        let settings = LoadSettings::of(load)?;
+        let library = Library::of(&load.engine)?;
+        let settings = LoadSettings::of(&load.toggles, &library.honours())?;
         let Some(folder) = &load.model else {
             return Err(EngineError::model("no model was named; this engine needs a Hugging Face model folder"));
         };
-        Ok(Box::new(open_on_candle(folder, settings)?))
+        match library {
+            Library::Candle => on_candle::open(folder, &settings),
+            Library::Mlx => on_mlx::open(folder, &settings),
+        }
     }
-}
-
-fn toggles() -> Vec<&'static str> {
-    REQUEST_TOGGLES.into_iter().chain(LOAD_TOGGLES).collect()
 }
 
 impl LoadSettings {
-    fn of(load: &Load) -> Result<Self> {
-        check_options(&load.engine)?;
-        for (name, value) in &load.toggles {
-            let Some(toggle) = LOAD_TOGGLES.contains(&name.as_str()).then(|| find(name)).flatten() else {
-                let offered = LOAD_TOGGLES.join(", ");
+    fn of(toggles: &Settings, honours: &Honours) -> Result<Self> {
+        for (name, value) in toggles {
+            let known = find(name).filter(|t| t.scope == Scope::Load && honours.honours(name) == Some(true));
+            let Some(toggle) = known else {
+                let reason = honours.reason(name).map(|reason| format!(": {reason}")).unwrap_or_default();
+                let honoured = honours.toggles.iter().flatten().copied();
+                let load = honoured.filter(|name| find(name).is_some_and(|t| t.scope == Scope::Load));
                 return Err(EngineError::unsupported(format!(
-                    "toggle {name} is not honoured at loading; these are: {offered}"
+                    "toggle {name} is not honoured at loading{reason}; these are: {}",
+                    load.collect::<Vec<_>>().join(", ")
                 )));
             };
             toggle.check(value).map_err(|problem| EngineError::bad_request(format!("toggle {name} {problem}")))?;
+            let text = value.as_text().unwrap_or_default();
+            if let Some(choices) = honours.choices_of(name).filter(|choices| !fits(choices, text)) {
+                let all = written(choices).join(", ");
+                return Err(EngineError::unsupported(format!("{name} = {text:?}: this backend has {all}")));
+            }
         }
-        let text = |name: &str| load.toggles.get(name).and_then(Value::as_text);
-        let window = text(KV_CACHE).and_then(|kind| kind.strip_prefix(ROTATING)).and_then(|n| n.parse().ok());
-        let format = match text(DTYPE) {
-            None => Format::Q8_0,
-            Some(name) => Format::ALL.into_iter().find(|f| f.name() == name).ok_or_else(|| {
-                let all = Format::ALL.map(Format::name).join(", ");
-                EngineError::unsupported(format!("dtype = {name:?}: the candle backend has {all}"))
-            })?,
-        };
-        let threads = load.toggles.get(THREADS).and_then(Value::as_count).filter(|n| *n > 0);
-        Ok(Self { format, threads: threads.map(|n| usize::try_from(n).unwrap_or(usize::MAX)), window })
+        Ok(Self(toggles.clone()))
+    }
+
+    fn text(&self, toggle: &str) -> Option<&str> {
+        self.0.get(toggle).and_then(Value::as_text)
+    }
+
+    /// Positions that a rotating KV cache holds; `None` = a full one.
+    fn window(&self) -> Option<usize> {
+        self.text(KV_CACHE)?.strip_prefix(ROTATING)?.parse().ok()
+    }
+
+    /// A number above zero; `None` leaves the choice to the engine.
+    fn count(&self, toggle: &str) -> Option<usize> {
+        let count = self.0.get(toggle).and_then(Value::as_count).filter(|n| *n > 0);
+        count.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 }
 
-fn check_options(engine: &EngineSpec) -> Result<()> {
-    for (name, value) in &engine.options {
-        if name != BACKEND {
-            return Err(EngineError::unsupported(format!(
-                "the {NAME} engine has no option {name:?}; it has {BACKEND:?}"
-            )));
-        }
-        if !value.as_text().is_some_and(|text| BACKENDS.contains(&text)) {
-            return Err(EngineError::unsupported(format!("backend = {value}: this build has {}", BACKENDS.join(", "))));
-        }
-    }
-    Ok(())
-}
-
-fn open_on_candle(folder: &Path, settings: LoadSettings) -> Result<TransformerSession<CandleBackend>> {
-    let config = Config::from_folder(folder)?;
-    let needed = model::expected(&config);
-    let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
-    let text = text(folder)?;
-    let threads = threads::set(settings.threads)?;
-    let model = Model::load(CandleBackend::new(settings.format, threads), config, &weights, settings.window)?;
-    let receipt = Receipt {
-        model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
-        details: details(model.held(), threads),
-        settings: Settings::from([
-            (THREADS.to_owned(), threads.rayon.max(threads.quantized).into()),
-            (DTYPE.to_owned(), model.held().format().into()),
-            (KV_CACHE.to_owned(), kv_cache(settings.window).into()),
-        ]),
-        capabilities: capabilities(&text),
-        ..receipt()
-    };
-    let session = TransformerSession::new(model, text, receipt);
-    // candle lays matrices out for the processor when they are first used: that belongs to loading.
-    session.warm_up()?;
-    Ok(session)
-}
-
-fn kv_cache(window: Option<usize>) -> String {
-    window.map_or_else(|| "full".to_owned(), |n| format!("{ROTATING}{n}"))
+/// The effective `kv_cache`.
+fn kv_cache(window: Option<usize>) -> (String, Value) {
+    (KV_CACHE.to_owned(), window.map_or_else(|| "full".to_owned(), |n| format!("{ROTATING}{n}")).into())
 }
 
 fn text(folder: &Path) -> Result<Text> {
@@ -175,17 +206,18 @@ fn text(folder: &Path) -> Result<Text> {
     Ok(Text { tokenizer, template: ChatTemplate::from_folder(folder).map_err(|e| e.to_string()) })
 }
 
-/// What is the same for every model.
-fn receipt() -> Receipt {
+/// What is the same for every model on a tensor library.
+fn receipt(backend: &str, device: &str, text: &Text, honours: &Honours) -> Receipt {
     Receipt {
         engine: NAME.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: None,
-        backend: Some(candle::NAME.to_owned()),
-        device: Some("cpu".to_owned()),
-        model: crate::spec::ModelIdentity::default(),
-        capabilities: Capabilities::default(),
-        toggles: toggles().into_iter().map(str::to_owned).collect(),
+        backend: Some(backend.to_owned()),
+        device: Some(device.to_owned()),
+        model: ModelIdentity::default(),
+        capabilities: capabilities(text),
+        toggles: honours.toggles.iter().flatten().map(|name| (*name).to_owned()).collect(),
+        not_honoured: honours.refused.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect(),
         token_timing: TokenTiming::Exact,
         deterministic: true,
         includes: vec!["tokenization".to_owned(), "sampling".to_owned()],
@@ -208,13 +240,11 @@ fn capabilities(text: &Text) -> Capabilities {
     }
 }
 
-fn details(held: &backend::Held, threads: Threads) -> BTreeMap<String, String> {
+/// What there is to say of any build and of how its weights are held.
+fn details(held: &backend::Held) -> BTreeMap<String, String> {
     let mut details = BTreeMap::from([
         ("build".to_owned(), if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned()),
         ("target".to_owned(), format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)),
-        ("cpu_features".to_owned(), candle::cpu_features().join(" ")),
-        ("rayon_threads".to_owned(), threads.rayon.to_string()),
-        ("quantized_product_threads".to_owned(), threads.quantized.to_string()),
     ]);
     if held.copies > 0 {
         details.insert("repacked_weight_bytes".to_owned(), held.copies.to_string());

@@ -43,6 +43,7 @@ fn receipt(Ready { receipt, .. }: &mut Ready) {
         model,
         capabilities: _,
         toggles,
+        not_honoured,
         token_timing: _,
         deterministic: _,
         includes,
@@ -68,6 +69,7 @@ fn receipt(Ready { receipt, .. }: &mut Ready) {
         list.iter_mut().for_each(line);
     }
     settings(in_force);
+    entries(not_honoured, line);
     entries(details, line);
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::{Result, TokenSink};
-use crate::spec::{Completion, EngineSpec, FinishReason, Offer, Phase, Receipt, Request};
+use crate::spec::{Completion, EngineSpec, FinishReason, Honours, Offer, Phase, Receipt, Request};
 
 /// First id of the prompt: what to do.
 const COUNT: u32 = 1;
@@ -29,8 +29,8 @@ impl Engine for Obedient {
             meaning: "",
             options: vec![],
             required: &[],
-            toggles: None,
-            choices: &[],
+            honours: Honours::default(),
+            variants: Vec::new(),
             built_in: true,
         }
     }
@@ -216,7 +216,7 @@ fn what_cannot_be_done_is_refused_and_the_host_goes_on() {
     };
     let hello = |id: u64, major: u32| json!({"id": id, "type": "hello", "protocol": {"major": major, "minor": 7}, "harness": "t"});
     refused(tester.ask(json!({"id": 1, "type": "ping"})), 1, "protocol", "hello");
-    refused(tester.ask(hello(2, 2)), 2, "protocol", "version 1.0");
+    refused(tester.ask(hello(2, 2)), 2, "protocol", "version 1.1");
     assert_eq!(tester.ask(hello(3, 1))["type"], "hello");
     refused(tester.ask(generate(4, COUNT, false)), 4, "bad_request", "open");
     refused(tester.ask(json!({"id": 5, "type": "dance"})), 5, "protocol", "`dance`");

@@ -1,0 +1,129 @@
+//! The transformer on MLX: what it honours, and how a model is opened. Present where the build has MLX.
+
+use std::path::Path;
+
+use mlx_rs::error::Exception;
+use mlx_rs::{Dtype, memory};
+
+use super::config::Config;
+use super::mlx::{self, MlxBackend};
+use super::model::{self, Model};
+use super::session::{LAZY_TOGGLES, REQUEST_TOGGLES, TransformerSession};
+use super::weights::WeightFolder;
+use super::{LoadSettings, details, identity, kv_cache, receipt, text};
+use crate::engine::{Result, Session};
+use crate::spec::toggle::{CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, MEMORY_LIMIT, THREADS, WIRED_LIMIT};
+use crate::spec::{Capabilities, EngineError, Honours, Receipt, Settings, Value};
+
+/// The memory limit is a soft one: above it MLX waits for work under way before it starts more.
+const LOAD_TOGGLES: [&str; 5] = [DTYPE, KV_CACHE, COMPILE, MEMORY_LIMIT, CACHE_LIMIT];
+/// Weights may be turned to these when they are loaded.
+const DTYPES: [(&str, Dtype); 3] = [("f32", Dtype::Float32), ("f16", Dtype::Float16), ("bf16", Dtype::Bfloat16)];
+
+/// Why MLX cannot be used on this machine.
+pub fn missing() -> Option<String> {
+    None
+}
+
+pub fn honours() -> Honours {
+    let mut toggles: Vec<_> = REQUEST_TOGGLES.into_iter().chain(LAZY_TOGGLES).chain(LOAD_TOGGLES).collect();
+    let mut refused =
+        vec![(THREADS, "MLX has no setting for threads: Metal has none, and on the CPU its BLAS chooses")];
+    if MlxBackend::on_gpu() {
+        toggles.push(WIRED_LIMIT);
+    } else {
+        refused.push((WIRED_LIMIT, "wired memory needs Metal, and this is MLX on the CPU"));
+    }
+    Honours { toggles: Some(toggles), choices: &[(DTYPE, &["f32", "f16", "bf16"])], refused }
+}
+
+pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
+    let config = Config::from_folder(folder)?;
+    let needed = model::expected(&config);
+    let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
+    let text = text(folder)?;
+    let limits = limits(settings)?;
+    let named = |(name, _): &&(&str, Dtype)| settings.text(DTYPE) == Some(name);
+    let dtype = DTYPES.iter().find(named).map(|(_, dtype)| *dtype);
+    let compiled = settings.flag(COMPILE).unwrap_or(true);
+    let model = Model::load(MlxBackend::new(dtype, compiled), config, &weights, settings.window())?;
+    let mut in_force = limits;
+    in_force.extend([
+        (DTYPE.to_owned(), model.held().format().into()),
+        (COMPILE.to_owned(), compiled.into()),
+        kv_cache(settings.window()),
+    ]);
+    let device = if MlxBackend::on_gpu() { "metal" } else { "cpu" };
+    let common = receipt(mlx::NAME, device, &text, &honours());
+    let receipt = Receipt {
+        capabilities: Capabilities { clear_cache: true, ..common.capabilities },
+        model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
+        details: details(model.held()),
+        settings: in_force,
+        ..common
+    };
+    let session = TransformerSession::new(model, text, receipt);
+    session.warm_up()?;
+    Ok(Box::new(session))
+}
+
+impl LoadSettings {
+    fn flag(&self, toggle: &str) -> Option<bool> {
+        match self.0.get(toggle) {
+            Some(Value::Bool(flag)) => Some(*flag),
+            _ => None,
+        }
+    }
+}
+
+/// Sets a limit in bytes and gives back what it was.
+type Set = fn(usize) -> std::result::Result<usize, Exception>;
+
+/// Puts the allocator's limits into force and says what they are. They hold for the process.
+fn limits(settings: &LoadSettings) -> Result<Settings> {
+    let setters: [(&str, Set); 3] = [
+        (MEMORY_LIMIT, memory::set_memory_limit),
+        (CACHE_LIMIT, memory::set_cache_limit),
+        (WIRED_LIMIT, memory::set_wired_limit),
+    ];
+    let mut in_force = Settings::new();
+    for (toggle, set) in setters {
+        let Some(bytes) = settings.0.get(toggle).and_then(Value::as_count) else { continue };
+        let set = || {
+            set(usize::try_from(bytes).unwrap_or(usize::MAX))
+                .map_err(|error| EngineError::bad_request(format!("{toggle} = {bytes}: mlx: {error}")))
+        };
+        set()?;
+        // Setting gives back what was in force before: the second time, what the first one came to.
+        in_force.insert(toggle.to_owned(), set()?.into());
+    }
+    Ok(in_force)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_toggle_is_honoured_or_refused_with_a_reason() {
+        let honours = honours();
+        for toggle in crate::spec::toggle::TOGGLES {
+            let honoured = honours.honours(toggle.name) == Some(true);
+            assert_ne!(honoured, honours.reason(toggle.name).is_some(), "{}", toggle.name);
+        }
+        assert_eq!(honours.choices_of(DTYPE), Some(DTYPES.map(|(name, _)| name).as_slice()));
+    }
+
+    /// Both hold for the process, so they are put back as they were.
+    #[test]
+    fn limits_are_read_back() {
+        let setters: [(&str, Set); 2] =
+            [(MEMORY_LIMIT, memory::set_memory_limit), (CACHE_LIMIT, memory::set_cache_limit)];
+        let asked = Settings::from(setters.map(|(toggle, _)| (toggle.to_owned(), Value::Int(1 << 33))));
+        let before = setters.map(|(_, set)| set(1 << 34).unwrap());
+        let in_force = limits(&LoadSettings(asked.clone())).unwrap();
+        setters.iter().zip(before).for_each(|((_, set), bytes)| assert_eq!(set(bytes).unwrap(), 1 << 33));
+        assert_eq!(in_force, asked);
+        assert!(limits(&LoadSettings(Settings::new())).unwrap().is_empty(), "what is not asked for is left as it is");
+    }
+}
