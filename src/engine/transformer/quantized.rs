@@ -30,12 +30,15 @@ impl QuantizedTensor {
     pub fn to_f32(&self) -> Vec<f32> {
         let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
         let group_bytes = self.group_size * self.bits as usize / 8;
-        let mut values = Vec::with_capacity(self.shape[0] * self.shape[1]);
-        for ((group, scale), bias) in self.packed.chunks_exact(group_bytes).zip(scales).zip(biases) {
+        let mut values = vec![0.0; self.shape[0] * self.shape[1]];
+        let groups = self.packed.chunks_exact(group_bytes).zip(scales).zip(biases);
+        for (out, ((group, scale), bias)) in values.chunks_exact_mut(self.group_size).zip(groups) {
             let value = |q: u8| scale * f32::from(q) + bias;
-            match self.bits {
-                4 => values.extend(group.iter().flat_map(|byte| [value(byte & 0xf), value(byte >> 4)])),
-                _ => values.extend(group.iter().map(|byte| value(*byte))),
+            if self.bits == 4 {
+                let pairs = out.as_chunks_mut::<2>().0;
+                pairs.iter_mut().zip(group).for_each(|(pair, byte)| *pair = [value(byte & 0xf), value(byte >> 4)]);
+            } else {
+                out.iter_mut().zip(group).for_each(|(x, byte)| *x = value(*byte));
             }
         }
         values
