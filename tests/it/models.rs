@@ -400,8 +400,11 @@ fn greedy(session: &mut dyn inferometer::engine::Session, prompt: &[u32]) -> Vec
 #[test]
 fn generations_do_not_loop_and_hear_the_first_token_of_the_prompt() {
     let essay = fs_err::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/prompts/essay.txt")).unwrap();
-    for arch in ["llama", "qwen3"] {
-        let folder = tiny(arch);
+    let quantized = tempfile::tempdir().unwrap();
+    let four_bits = quantized.path().join("model");
+    let arguments = ["model", "new", "--preset", "tiny", "--bits", "4", path(&four_bits)];
+    inferometer(&arguments).assert().success();
+    for (arch, folder) in [("llama", tiny("llama")), ("qwen3", tiny("qwen3")), ("qwen3 in 4 bits", four_bits)] {
         let ids = Tokenizer::from_folder(&folder).unwrap().exact(&essay, 2000).unwrap();
         let load = Load {
             engine: EngineSpec {
