@@ -71,8 +71,8 @@ impl Observer for Display {
             Event::Measuring { cell, iteration } => {
                 self.show(format!("{cell}: measuring iteration {iteration}{}", self.last));
             }
-            Event::Measured { cell, row, done, left, .. } => {
-                let result = result(row);
+            Event::Measured { cell, rows, done, left, .. } => {
+                let result = result(rows);
                 self.last = format!("; the last: {result}{}", time_left(left));
                 if let Some(bar) = &self.bar {
                     bar.set_message(format!("{cell}: {result}{}", time_left(left)));
@@ -101,8 +101,11 @@ impl Drop for Display {
 }
 
 /// An iteration in a few words.
-fn result(row: &RequestRow) -> String {
-    match (row.status, row.decode_tps) {
+fn result(rows: &[RequestRow]) -> String {
+    let Some(row) = rows.first() else { return "done".to_owned() };
+    let decoded = |row: &RequestRow| Some((row.decode_tps? * row.decode_ms?, row.decode_ms?));
+    let (tokens, time) = rows.iter().filter_map(decoded).fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+    match (row.status, (time > 0.0).then_some(tokens / time)) {
         (Status::Failed, _) => format!("failed: {}", row.reason),
         (Status::Invalid, _) => format!("invalid: {}", row.reason),
         (Status::Ok, Some(rate)) => format!("{} tok/s", significant(rate)),

@@ -1,10 +1,12 @@
 //! One generation in one host, from the reset before it to the row after it.
+//!
+//! An iteration is one of them, or one a turn.
 
 use super::client::{Exchange, HostError, check_stamps};
 use super::hosts::{self, Resident};
 use super::interrupt::Interrupt;
 use super::measure::{self, Place};
-use super::validity::{self, Finding};
+use super::validity::{self, Asked, Finding};
 use crate::clock::{Origin, now_ns};
 use crate::record::{RequestRow, SpanRow, Status, TokenRow};
 use crate::spec::protocol::Generate;
@@ -56,7 +58,9 @@ pub fn attempt(
     let mut row = measure::blank(ask.place, ask.engine);
     row.load_s = resident.load_s.take();
     row.start_ns = origin.t_ns(now_ns());
-    if resident.receipt.capabilities.reset
+    // The turns of a conversation go on with what the first one left.
+    if ask.place.turn == 0
+        && resident.receipt.capabilities.reset
         && let Err(error) = resident.host.reset()
     {
         return failed(row, &error, origin);
@@ -104,9 +108,8 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
     let generated = exchange.generated;
     measure::fill(&mut row, &generated, receipt.token_timing, stamps.is_ok());
     row.effective = validity::effective(&generated, receipt);
-    if let Some(Finding { status, reason }) =
-        validity::judge(ask.cell, &ask.request, &generated, receipt, resident.built_in, stamps, ask.allowed)
-    {
+    let asked = Asked { cell: ask.cell, request: &ask.request, turn: ask.place.turn, allowed: ask.allowed };
+    if let Some(Finding { status, reason }) = validity::judge(&asked, &generated, receipt, resident.built_in, stamps) {
         row.status = status;
         row.reason = reason;
     }
@@ -118,6 +121,17 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
         text: generated.text,
         spans_dropped: generated.spans_dropped,
         host_lost: false,
+    }
+}
+
+/// Makes the outcome of an iteration that of all its turns: one that fails or is invalid is the last, and those before it
+/// are no measurement of a whole conversation.
+pub fn agree(turns: &mut [Attempt]) {
+    let Some(last) = turns.last().map(|attempt| &attempt.row).filter(|row| row.status != Status::Ok) else { return };
+    let (status, reason) = (last.status, format!("turn {}: {}", last.turn, last.reason));
+    for attempt in turns {
+        attempt.row.status = status;
+        attempt.row.reason.clone_from(&reason);
     }
 }
 

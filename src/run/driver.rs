@@ -19,7 +19,7 @@ use super::schedule::Done;
 use super::session::{Log, Past, Session, Work};
 use crate::clock::{Origin, utc_now};
 use crate::record::{self, FinishState, GaugeInfo, Manifest, Record, Store};
-use crate::spec::{Plan, Scenario, Workload};
+use crate::spec::{Plan, Scenario};
 use crate::telemetry::{self, Sampler};
 use crate::{engine, scenario};
 
@@ -129,8 +129,7 @@ fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
 /// The model on disk and every cell's prompt.
 fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) -> Result<(PathBuf, Prompts), RunError> {
     let model = engine::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
-    let Workload::Prompt(workload) = &scenario.workload;
-    let prompts = Prompts::make(workload, &plan.cells, &model)?;
+    let prompts = Prompts::make(&scenario.workload, &plan.cells, &model)?;
     Ok((model, prompts))
 }
 

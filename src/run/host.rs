@@ -20,7 +20,7 @@ use crate::engine::{Engine, Load, Session};
 use crate::spec::protocol::{
     Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, MAX_TOKENS, Open, Ready, ToHost, VERSION,
 };
-use crate::spec::{EngineError, ErrorKind, Prompt};
+use crate::spec::{EngineError, ErrorKind, FinishReason, Prompt};
 
 /// `progress` comes at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -301,7 +301,9 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         // Ended before the answer is written: nothing follows a `result`.
         drop(progress);
         let completion = completion?;
-        let text = session.decode(&recorder.tokens);
+        // The token that ended the generation is no part of the text: it would stand in a conversation's history twice.
+        let ended = usize::from(completion.finish_reason == FinishReason::Stop);
+        let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
         let memory = session.memory();
         let Recorder { tokens, token_ns, spans, spans_dropped, .. } = recorder;
         Ok(FromHost::Result(Box::new(Generated {

@@ -16,6 +16,8 @@ pub struct Place {
     pub cell: u32,
     /// From 1; 0 for warm-ups.
     pub iteration: u32,
+    /// Turn of a conversation, from 0.
+    pub turn: u32,
     pub host: u32,
 }
 
@@ -27,7 +29,7 @@ pub fn blank(place: Place, engine: &str) -> RequestRow {
         warmup: place.warmup,
         cell: place.cell,
         iteration: place.iteration,
-        turn: 0,
+        turn: place.turn,
         engine: engine.to_owned(),
         host: place.host,
         status: Status::Ok,
@@ -211,7 +213,7 @@ pub(super) mod tests {
     }
 
     pub fn empty_row() -> RequestRow {
-        blank(Place { request: 0, warmup: false, cell: 0, iteration: 1, host: 0 }, "engine")
+        blank(Place { request: 0, warmup: false, cell: 0, iteration: 1, turn: 0, host: 0 }, "engine")
     }
 
     fn filled(generated: &Generated, timing: TokenTiming) -> RequestRow {

@@ -17,4 +17,5 @@ pub mod progress;
 pub mod prompts;
 pub mod schedule;
 pub mod session;
+mod turns;
 pub mod validity;

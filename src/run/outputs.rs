@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::record::{Record, Status};
 
-/// The tokens of each cell's first good iteration.
+/// The tokens of each cell's first good iteration, by cell and turn.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outputs(BTreeMap<u32, Vec<u32>>);
+pub struct Outputs(BTreeMap<(u32, u32), Vec<u32>>);
 
 impl Outputs {
     /// What the iterations in a record generated.
@@ -14,16 +14,16 @@ impl Outputs {
     pub fn of(record: &Record) -> Self {
         let mut firsts = BTreeMap::new();
         for row in record.requests.iter().filter(|row| !row.warmup && row.status == Status::Ok) {
-            firsts.entry(row.cell).or_insert(row.request);
+            firsts.entry((row.cell, row.turn)).or_insert(row.request);
         }
         let tokens_of = |request| record.tokens.iter().filter(move |t| t.request == request).map(|t| t.id).collect();
-        Self(firsts.into_iter().map(|(cell, request)| (cell, tokens_of(request))).collect())
+        Self(firsts.into_iter().map(|(place, request)| (place, tokens_of(request))).collect())
     }
 
-    /// Compares an iteration with the cell's first; gives the first index at which they differ.
-    pub fn compare(&mut self, cell: u32, ids: &[u32]) -> Option<usize> {
-        let Some(first) = self.0.get(&cell) else {
-            self.0.insert(cell, ids.to_vec());
+    /// Compares a turn of an iteration with the same of the cell's first; gives the first index at which they differ.
+    pub fn compare(&mut self, cell: u32, turn: u32, ids: &[u32]) -> Option<usize> {
+        let Some(first) = self.0.get(&(cell, turn)) else {
+            self.0.insert((cell, turn), ids.to_vec());
             return None;
         };
         (first != ids).then(|| first.iter().zip(ids).take_while(|(a, b)| a == b).count())
@@ -37,10 +37,11 @@ mod tests {
     #[test]
     fn the_first_difference_is_found() {
         let mut outputs = Outputs::default();
-        assert_eq!(outputs.compare(0, &[1, 2, 3]), None, "nothing to compare with");
-        assert_eq!(outputs.compare(0, &[1, 2, 3]), None);
-        assert_eq!(outputs.compare(0, &[1, 9, 3]), Some(1));
-        assert_eq!(outputs.compare(0, &[1, 2]), Some(2), "one is the beginning of the other");
-        assert_eq!(outputs.compare(1, &[7]), None, "cells are not compared with one another");
+        assert_eq!(outputs.compare(0, 0, &[1, 2, 3]), None, "nothing to compare with");
+        assert_eq!(outputs.compare(0, 0, &[1, 2, 3]), None);
+        assert_eq!(outputs.compare(0, 0, &[1, 9, 3]), Some(1));
+        assert_eq!(outputs.compare(0, 0, &[1, 2]), Some(2), "one is the beginning of the other");
+        assert_eq!(outputs.compare(1, 0, &[7]), None, "cells are not compared with one another");
+        assert_eq!(outputs.compare(0, 1, &[7]), None, "nor are turns");
     }
 }

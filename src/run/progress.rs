@@ -35,7 +35,8 @@ pub enum Event<'a> {
     },
     Measured {
         cell: &'a str,
-        row: &'a RequestRow,
+        /// One, or one a turn; all have the iteration's status and reason.
+        rows: &'a [RequestRow],
         done: u64,
         total: u64,
         left: Option<Duration>,

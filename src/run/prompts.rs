@@ -5,20 +5,38 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::spec::{Cell, Message, Prompt, PromptWorkload};
+use super::turns::first_prompt;
+use crate::spec::{Cell, ConversationWorkload, Message, Prompt, PromptWorkload, Workload};
 use crate::text::{TextError, Tokenizer};
 
-/// Prompts by their exact length; `None` is the text as it is.
+/// Prompts by their exact length; `None` is the text as it is, or a conversation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Prompts(BTreeMap<Option<u32>, Prompt>);
+pub struct Prompts(BTreeMap<Option<u32>, Made>);
+
+/// A prompt and the SHA-256 in hex of all that a cell with it says.
+#[derive(Debug, Clone, PartialEq)]
+struct Made {
+    prompt: Prompt,
+    sha256: String,
+}
 
 impl Prompts {
-    /// Makes the prompt of every cell. Exact lengths are counted by the model's own tokenizer and sent as ids; a text
+    /// Makes the prompt of every cell; in a conversation that of its first turn. Exact lengths are counted by the model's own tokenizer and sent as ids; a text
     /// without a length is sent as it is, so that the engine tokenizes it and its time is measured.
     ///
     /// # Errors
     /// When a length is wanted and the folder has no usable tokenizer, or the text has no tokens.
-    pub fn make(workload: &PromptWorkload, cells: &[Cell], model: &Path) -> Result<Self, TextError> {
+    pub fn make(workload: &Workload, cells: &[Cell], model: &Path) -> Result<Self, TextError> {
+        match workload {
+            Workload::Prompt(workload) => Self::of_text(workload, cells, model),
+            Workload::Conversation(workload) => {
+                let made = Made { prompt: first_prompt(workload), sha256: sha256_of_conversation(workload) };
+                Ok(Self(BTreeMap::from([(None, made)])))
+            }
+        }
+    }
+
+    fn of_text(workload: &PromptWorkload, cells: &[Cell], model: &Path) -> Result<Self, TextError> {
         let mut prompts = BTreeMap::new();
         let mut tokenizer = None;
         for cell in cells {
@@ -38,7 +56,7 @@ impl Prompts {
                 }
                 None => Prompt::Text(workload.text.clone()),
             };
-            prompts.insert(cell.length, prompt);
+            prompts.insert(cell.length, Made { sha256: sha256(&prompt), prompt });
         }
         Ok(Self(prompts))
     }
@@ -46,15 +64,14 @@ impl Prompts {
     /// SHA-256 in hex of each cell's prompt, by the cell's id: what a resumed run must send again.
     #[must_use]
     pub fn hashes(&self, cells: &[Cell]) -> BTreeMap<String, String> {
-        let known: BTreeMap<_, _> = self.0.iter().map(|(length, prompt)| (length, sha256(prompt))).collect();
-        let of = |cell: &Cell| Some((cell.id.to_string(), known.get(&cell.length)?.clone()));
+        let of = |cell: &Cell| Some((cell.id.to_string(), self.0.get(&cell.length)?.sha256.clone()));
         cells.iter().filter_map(of).collect()
     }
 
-    /// The prompt of a cell of the plan they were made for.
+    /// The prompt of a cell of the plan they were made for; in a conversation that of its first turn.
     #[must_use]
     pub fn of(&self, cell: &Cell) -> &Prompt {
-        self.0.get(&cell.length).expect("a prompt was made for every cell of the plan")
+        &self.0.get(&cell.length).expect("a prompt was made for every cell of the plan").prompt
     }
 }
 
@@ -65,6 +82,15 @@ fn sha256(prompt: &Prompt) -> String {
         Prompt::Text(text) => text.clone().into_bytes(),
         Prompt::Messages(messages) => serde_json::to_vec(messages).expect("messages are plain texts"),
     };
+    hex(&bytes)
+}
+
+/// Over the system message and the turns as JSON.
+fn sha256_of_conversation(work: &ConversationWorkload) -> String {
+    hex(&serde_json::to_vec(&(&work.system, &work.turns)).expect("a conversation is plain texts"))
+}
+
+fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

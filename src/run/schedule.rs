@@ -56,9 +56,11 @@ impl Done {
         done
     }
 
-    /// Takes note of a finished step.
+    /// Takes note of a finished step. Further rows of it are further turns, with the outcome of them all.
     pub fn note(&mut self, step: Step, status: Status) {
-        self.steps.insert(step);
+        if !self.steps.insert(step) {
+            return;
+        }
         let failures = self.failures_in_a_row.entry(step.cell).or_default();
         *failures = if status == Status::Failed { *failures + 1 } else { 0 };
     }
@@ -132,5 +134,7 @@ mod tests {
         done.note(Step { cell: 0, iteration: 6 }, Status::Failed);
         assert!(done.given_up(0));
         assert!(!done.given_up(1));
+        let turns = Done::of(&[row(0, 1, Status::Failed), row(0, 1, Status::Failed), row(0, 1, Status::Failed)]);
+        assert!(!turns.given_up(0), "three turns of one iteration are one failure");
     }
 }

@@ -1,10 +1,10 @@
 //! One sitting of a run: takes the plan's steps in their order until all are done or somebody asks to stop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Ask, Attempt, attempt};
+use super::attempt::{Ask, Attempt, agree, attempt};
 use super::client::HostError;
 use super::disturbance::Disturbances;
 use super::driver::Options;
@@ -15,13 +15,14 @@ use super::outputs::Outputs;
 use super::progress::{Event, Observer, Pace};
 use super::prompts::Prompts;
 use super::schedule::{self, Done, GIVE_UP_AFTER, Step};
+use super::turns::Turns;
 use super::validity;
 use crate::clock::{Origin, now_ns};
 use crate::record::{HostInfo, Iteration, RequestRow, Status, Store};
-use crate::spec::{Cell, EngineSpec, Isolation, Plan, Request, Scenario, Workload};
+use crate::spec::{Cell, EngineSpec, Isolation, Plan, Prompt, Request, Scenario, Workload};
 use crate::telemetry::Sampler;
 
-/// Most tokens of a warm-up; the prompt is run whole.
+/// Most tokens of a warm-up's request; the prompt is run whole.
 const WARMUP_TOKENS: u32 = 8;
 
 /// Most different generated texts that `run.json` keeps.
@@ -157,17 +158,18 @@ impl<'a> Session<'a> {
     fn step(&mut self, step: Step, steps: &[Step]) -> Result<bool, RunError> {
         let began = Instant::now();
         let cell = self.cell(step);
-        let attempt = match self.ready(step, cell)? {
+        let turns = match self.ready(step, cell)? {
             Ready::Warm(resident) => self.measure(*resident, step, cell)?,
-            Ready::Failed { host, reason } => Some(self.not_tried(step, cell, host, reason)),
+            Ready::Failed { host, reason } => Some(vec![self.not_tried(step, cell, host, reason)]),
             Ready::Stopped => None,
         };
-        let Some(attempt) = attempt else { return Ok(false) };
-        let row = self.commit(attempt)?;
+        let Some(turns) = turns else { return Ok(false) };
+        let rows = self.commit(turns)?;
+        let row = &rows[0];
         self.done.note(step, row.status);
         self.pace.note(step.cell, began.elapsed());
         let ((done, total), left) = (self.count(steps), self.left(steps));
-        self.observer.event(Event::Measured { cell: name(cell), row: &row, done, total, left });
+        self.observer.event(Event::Measured { cell: name(cell), rows: &rows, done, total, left });
         if self.done.given_up(step.cell) && has_more(steps, step) {
             self.warn(format!(
                 "cell `{}` is given up after {GIVE_UP_AFTER} failures in a row, the last: {}",
@@ -202,12 +204,13 @@ impl<'a> Session<'a> {
             }
             self.observer.event(Event::WarmingUp { cell: name(cell) });
             let warmup = Step { cell: cell.id, iteration: 0 };
-            let attempt = self.attempt(&mut resident, warmup, cell);
+            let turns = self.iteration(&mut resident, warmup, cell);
             if self.work.options.interrupt.at_once() {
                 return Ok(Ready::Stopped);
             }
-            let (host, lost) = (resident.number, attempt.host_lost);
-            let row = self.commit(attempt)?;
+            let (host, lost) = (resident.number, host_lost(&turns));
+            let rows = self.commit(turns)?;
+            let row = &rows[0];
             if row.status == Status::Failed {
                 if !lost {
                     self.pool.put_back(resident);
@@ -220,7 +223,12 @@ impl<'a> Session<'a> {
     }
 
     /// Runs the measured iteration; `None` when somebody asked to stop before it, or at once during it.
-    fn measure(&mut self, mut resident: Resident, step: Step, cell: &'a Cell) -> Result<Option<Attempt>, RunError> {
+    fn measure(
+        &mut self,
+        mut resident: Resident,
+        step: Step,
+        cell: &'a Cell,
+    ) -> Result<Option<Vec<Attempt>>, RunError> {
         let interrupt = self.work.options.interrupt.clone();
         interrupt.pause(Duration::from_secs_f64(self.work.scenario.run.cooldown_s));
         if interrupt.requested() {
@@ -228,25 +236,61 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         self.observer.event(Event::Measuring { cell: name(cell), iteration: step.iteration });
-        let attempt = self.attempt(&mut resident, step, cell);
+        let turns = self.iteration(&mut resident, step, cell);
         if interrupt.at_once() {
             return Ok(None);
         }
-        self.look_at(&attempt, &resident, cell)?;
-        if !attempt.host_lost {
+        self.look_at(&turns, &resident, cell)?;
+        if !host_lost(&turns) {
             self.pool.put_back(resident);
         }
-        Ok(Some(attempt))
+        Ok(Some(turns))
     }
 
-    /// One generation, measured or as a warm-up (iteration 0).
-    fn attempt(&mut self, resident: &mut Resident, step: Step, cell: &'a Cell) -> Attempt {
+    /// One iteration, measured or as a warm-up (iteration 0): a generation, or one a turn up to the first that does not
+    /// count. All have the outcome of the last.
+    fn iteration(&mut self, resident: &mut Resident, step: Step, cell: &'a Cell) -> Vec<Attempt> {
+        let work = &self.work.scenario.workload;
+        let mut turns = Turns::new(work, self.work.prompts.of(cell), step.iteration == 0);
+        // A name of its own, so that an engine that cannot reset begins with an empty cache too.
+        let conversation = matches!(work, Workload::Conversation(_)).then(|| self.next_request.to_string());
+        let mut done = Vec::new();
+        while let Some((turn, prompt)) = turns.next() {
+            let request = self.request(cell, step.iteration == 0, prompt, conversation.clone());
+            let mut attempt = self.attempt(resident, step, cell, turn, request);
+            if attempt.row.status == Status::Ok
+                && let Err(reason) = turns.answered(attempt.text.as_deref())
+            {
+                (attempt.row.status, attempt.row.reason) = (Status::Failed, reason);
+            }
+            let goes_on = attempt.row.status == Status::Ok && !self.work.options.interrupt.at_once();
+            done.push(attempt);
+            if !goes_on {
+                break;
+            }
+        }
+        if conversation.is_some() {
+            agree(&mut done);
+        }
+        done
+    }
+
+    /// One generation.
+    fn attempt(
+        &mut self,
+        resident: &mut Resident,
+        step: Step,
+        cell: &'a Cell,
+        turn: usize,
+        request: Request,
+    ) -> Attempt {
         let warmup = step.iteration == 0;
         let place = Place {
             request: self.next_request,
             warmup,
             cell: cell.id,
             iteration: step.iteration,
+            turn: u32::try_from(turn).unwrap_or(u32::MAX),
             host: resident.number,
         };
         self.next_request += 1;
@@ -254,7 +298,7 @@ impl<'a> Session<'a> {
             place,
             cell,
             engine: &self.engine(cell.engine).label,
-            request: self.request(cell, warmup),
+            request,
             progress: warmup && self.observer.wants_tokens(),
             allowed: &self.work.scenario.run.allow_mismatch,
         };
@@ -264,23 +308,24 @@ impl<'a> Session<'a> {
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
     }
 
-    fn request(&self, cell: &Cell, warmup: bool) -> Request {
-        let Workload::Prompt(workload) = &self.work.scenario.workload;
+    fn request(&self, cell: &Cell, warmup: bool, prompt: Prompt, conversation: Option<String>) -> Request {
+        let workload = &self.work.scenario.workload;
         let most = if warmup { WARMUP_TOKENS } else { u32::MAX };
         Request {
-            prompt: self.work.prompts.of(cell).clone(),
+            prompt,
             sampling: cell.sampling.clone(),
             toggles: validity::request_toggles(cell),
-            max_tokens: workload.max_tokens.min(most),
-            ignore_eos: workload.ignore_eos,
-            conversation: None,
+            max_tokens: workload.max_tokens().min(most),
+            ignore_eos: workload.ignore_eos(),
+            conversation,
             forced_tokens: None,
         }
     }
 
     /// The row of an iteration for which there was no host.
     fn not_tried(&mut self, step: Step, cell: &Cell, host: u32, reason: String) -> Attempt {
-        let place = Place { request: self.next_request, warmup: false, cell: cell.id, iteration: step.iteration, host };
+        let (request, iteration) = (self.next_request, step.iteration);
+        let place = Place { request, warmup: false, cell: cell.id, iteration, turn: 0, host };
         self.next_request += 1;
         let now = self.log.origin.t_ns(now_ns());
         let row = RequestRow {
@@ -342,56 +387,74 @@ impl<'a> Session<'a> {
     }
 
     /// Says live what the summary will find too: tokens that differ, spans that did not fit.
-    fn look_at(&mut self, attempt: &Attempt, resident: &Resident, cell: &Cell) -> Result<(), RunError> {
-        if attempt.spans_dropped > 0 {
-            self.warn(format!("cell `{}`: {} spans did not fit the host's buffer", name(cell), attempt.spans_dropped))?;
+    fn look_at(&mut self, turns: &[Attempt], resident: &Resident, cell: &Cell) -> Result<(), RunError> {
+        let dropped: u64 = turns.iter().map(|attempt| attempt.spans_dropped).sum();
+        if dropped > 0 {
+            self.warn(format!("cell `{}`: {dropped} spans did not fit the host's buffer", name(cell)))?;
         }
-        if let (Some(hash), Some(text)) = (&attempt.row.token_hash, &attempt.text)
-            && !self.log.store.manifest().texts.contains_key(hash)
-        {
-            self.keep_text(hash, text)?;
-        }
+        self.keep_texts(turns)?;
         let must_agree = cell.sampling.temperature == 0.0 || resident.receipt.deterministic;
-        if attempt.row.status != Status::Ok || !must_agree {
+        if !must_agree || turns.iter().any(|attempt| attempt.row.status != Status::Ok) {
             return Ok(());
         }
-        match self.outputs.compare(cell.id, &attempt.ids) {
-            None => Ok(()),
-            Some(index) => {
-                // The summary finds it in the record by itself.
-                self.observer.event(Event::Warning(&format!(
-                    "cell `{}` is nondeterministic: iteration {} differs from the first from token {index} on",
-                    name(cell),
-                    attempt.row.iteration
-                )));
-                Ok(())
-            }
+        let outputs = &mut self.outputs;
+        let differences = turns.iter().filter_map(|attempt| {
+            let index = outputs.compare(cell.id, attempt.row.turn, &attempt.ids)?;
+            Some((attempt.row.iteration, attempt.row.turn, index))
+        });
+        // All are compared, so that each turn has one to compare with; the first tells enough.
+        let first = differences.collect::<Vec<_>>().into_iter().next();
+        if let Some((iteration, turn, index)) = first {
+            let place = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+            // The summary finds it in the record by itself.
+            self.observer.event(Event::Warning(&format!(
+                "cell `{}` is nondeterministic: iteration {iteration} differs from the first from token {index}{place} on",
+                name(cell),
+            )));
         }
-    }
-
-    /// Keeps a generated text, unless there are many already: `run.json` is written whole each time.
-    fn keep_text(&mut self, hash: &str, text: &str) -> Result<(), RunError> {
-        if self.log.store.manifest().texts.len() >= MOST_TEXTS {
-            return self.warn(format!(
-                "more than {MOST_TEXTS} different texts were generated; run.json keeps the first {MOST_TEXTS}, tokens.csv all tokens"
-            ));
-        }
-        self.log.store.update(|manifest| {
-            manifest.texts.insert(hash.to_owned(), text.to_owned());
-        })?;
         Ok(())
     }
 
-    /// Puts an attempt on the disk, with what the gauges saw since the last one.
-    fn commit(&mut self, attempt: Attempt) -> Result<RequestRow, RunError> {
-        let row = attempt.row.clone();
-        let telemetry = self.log.sampler.drain();
-        if !row.warmup {
-            self.disturbances.note(&row, &telemetry);
+    /// Keeps generated texts, unless there are many already: `run.json` is written whole each time.
+    fn keep_texts(&mut self, turns: &[Attempt]) -> Result<(), RunError> {
+        let kept = &self.log.store.manifest().texts;
+        let mut new: BTreeMap<&String, &String> =
+            turns.iter().filter_map(|attempt| attempt.row.token_hash.as_ref().zip(attempt.text.as_ref())).collect();
+        new.retain(|hash, _| !kept.contains_key(*hash));
+        if new.is_empty() {
+            return Ok(());
         }
-        let (tokens, spans) = (attempt.tokens, attempt.spans);
-        self.log.store.commit(&Iteration { requests: vec![attempt.row], tokens, spans, telemetry })?;
-        Ok(row)
+        let room = MOST_TEXTS.saturating_sub(kept.len());
+        let more = new.len() > room;
+        if room > 0 {
+            let some = new.into_iter().take(room).map(|(hash, text)| (hash.clone(), text.clone()));
+            self.log.store.update(|manifest| manifest.texts.extend(some))?;
+        }
+        if more {
+            self.warn(format!(
+                "more than {MOST_TEXTS} different texts were generated; run.json keeps the first {MOST_TEXTS}, tokens.csv all tokens"
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// Puts an iteration on the disk, with what the gauges saw since the last one; gives its rows, at least one.
+    fn commit(&mut self, turns: Vec<Attempt>) -> Result<Vec<RequestRow>, RunError> {
+        let telemetry = self.log.sampler.drain();
+        let mut iteration = Iteration { telemetry, ..Iteration::default() };
+        for attempt in turns {
+            iteration.requests.push(attempt.row);
+            iteration.tokens.extend(attempt.tokens);
+            iteration.spans.extend(attempt.spans);
+        }
+        if let (Some(first), Some(last)) = (iteration.requests.first(), iteration.requests.last())
+            && !first.warmup
+        {
+            let whole = RequestRow { end_ns: last.end_ns, ..first.clone() };
+            self.disturbances.note(&whole, &iteration.telemetry);
+        }
+        self.log.store.commit(&iteration)?;
+        Ok(iteration.requests)
     }
 
     /// A finding for the user and the record, once.
@@ -437,6 +500,11 @@ impl<'a> Session<'a> {
     fn engine(&self, index: u32) -> &'a EngineSpec {
         &self.work.scenario.engines[index as usize]
     }
+}
+
+/// Whether the host of these turns cannot be used any more.
+fn host_lost(turns: &[Attempt]) -> bool {
+    turns.last().is_some_and(|attempt| attempt.host_lost)
 }
 
 /// What messages call a cell; the only one of a plan has no label.

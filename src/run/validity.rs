@@ -6,11 +6,10 @@
 use crate::record::Status;
 use crate::spec::effective::{self, EFFECTIVE, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, same};
 use crate::spec::protocol::Generated;
-use crate::spec::toggle::{self, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope};
+use crate::spec::toggle::{
+    self, KV_CACHE, KV_REUSE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
+};
 use crate::spec::{Cell, FinishReason, Prompt, Receipt, Request, Settings, Shape, Value};
-
-/// The effective setting that says which of the tokens the cache keeps.
-const KV_CACHE: &str = "kv_cache";
 
 /// What became of a request that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,25 +84,35 @@ pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
     settings
 }
 
+/// What an answer is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub cell: &'a Cell,
+    pub request: &'a Request,
+    /// Turn of a conversation, from 0; before the first one the driver resets the cache.
+    pub turn: u32,
+    /// Effective settings that may differ from what was asked for.
+    pub allowed: &'a [String],
+}
+
 /// The outcome of an answered request; `None` when it counts.
 ///
 /// `stamps` is what the harness's own check of the host's stamps said; `built_in` whether this binary hosts the engine.
 #[must_use]
 pub fn judge(
-    cell: &Cell,
-    request: &Request,
+    asked: &Asked<'_>,
     generated: &Generated,
     receipt: &Receipt,
     built_in: bool,
     stamps: Result<(), String>,
-    allowed: &[String],
 ) -> Option<Finding> {
-    outcome(request, generated)
+    outcome(asked.request, generated)
         .map(Finding::failed)
         .or_else(|| stamps.err().map(Finding::invalid))
-        .or_else(|| counts(request, generated).map(Finding::invalid))
-        .or_else(|| cache(request, generated, receipt, built_in).map(Finding::invalid))
-        .or_else(|| mismatch(cell, generated, receipt, allowed).map(Finding::invalid))
+        .or_else(|| counts(asked.request, generated).map(Finding::invalid))
+        .or_else(|| reuse(asked, generated, receipt).map(Finding::invalid))
+        .or_else(|| cache(asked.request, generated, receipt, built_in).map(Finding::invalid))
+        .or_else(|| mismatch(asked.cell, generated, receipt, asked.allowed).map(Finding::invalid))
 }
 
 /// Why the engine's outcome is a failure.
@@ -142,28 +151,47 @@ fn counts(request: &Request, generated: &Generated) -> Option<String> {
     }
 }
 
-/// Why what the reply says of the KV cache cannot be true. The driver resets the cache before each request.
+/// Why tokens cannot have been reused: there were none in the cache, or it was asked that none be.
+fn reuse(asked: &Asked<'_>, generated: &Generated, receipt: &Receipt) -> Option<String> {
+    let reused = generated.completion.reused_tokens;
+    let although = if asked.turn == 0 && receipt.capabilities.reset {
+        "the cache had been reset"
+    } else if asked.cell.toggles.get(KV_REUSE).and_then(Value::as_text) == Some("none") {
+        "`kv_reuse` is none"
+    } else {
+        return None;
+    };
+    (reused > 0).then(|| format!("{reused} tokens were reused although {although}"))
+}
+
+/// Why what the reply says of the KV cache's length cannot be true.
 fn cache(request: &Request, generated: &Generated, receipt: &Receipt, built_in: bool) -> Option<String> {
     let done = &generated.completion;
-    if receipt.capabilities.reset && request.conversation.is_none() && done.reused_tokens > 0 {
-        return Some(format!("{} tokens were reused although the cache had been reset", done.reused_tokens));
-    }
     let held = u64::from(done.cache_tokens?);
-    let whole = match effective(generated, receipt).get(KV_CACHE).or(request.toggles.get(KV_CACHE)) {
-        Some(kind) => kind.as_text() == Some("full"),
-        None => true,
+    let most = match effective(generated, receipt).get(KV_CACHE).or(request.toggles.get(KV_CACHE)) {
+        Some(kind) => most_held(kind)?,
+        None => u64::MAX,
     };
     // The last token is generated and not run. Other engines may run it ahead.
     let tokens = u64::from(done.prompt_tokens) + generated.tokens.len() as u64;
-    let right = held + 1 == tokens || !built_in && held == tokens;
-    (whole && !right).then(|| {
+    let expected = most.min(tokens.saturating_sub(1));
+    let right = held == expected || !built_in && held == most.min(tokens);
+    (!right).then(|| {
         format!(
-            "the cache holds {held} tokens after {} of the prompt and {} generated, expected {}",
+            "the cache holds {held} tokens after {} of the prompt and {} generated, expected {expected}",
             done.prompt_tokens,
             generated.tokens.len(),
-            tokens.saturating_sub(1)
         )
     })
+}
+
+/// Tokens that a cache of this kind holds at most; `None` for kinds that the project does not define.
+fn most_held(kind: &Value) -> Option<u64> {
+    match kind.as_text()?.split_once(':') {
+        None if kind.as_text() == Some("full") => Some(u64::MAX),
+        Some(("rotating", most)) => most.parse().ok(),
+        _ => None,
+    }
 }
 
 /// Why an effective setting is not what was asked for.
@@ -269,6 +297,19 @@ mod tests {
         }
     }
 
+    /// [`super::judge`] for a request that stands alone.
+    fn judge(
+        cell: &Cell,
+        request: &Request,
+        generated: &Generated,
+        receipt: &Receipt,
+        built_in: bool,
+        stamps: Result<(), String>,
+        allowed: &[String],
+    ) -> Option<Finding> {
+        super::judge(&Asked { cell, request, turn: 0, allowed }, generated, receipt, built_in, stamps)
+    }
+
     fn judged(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<Finding> {
         judge(cell, &request(2), generated, receipt, true, Ok(()), allowed)
     }
@@ -330,6 +371,30 @@ mod tests {
         rotating.completion.cache_tokens = Some(50);
         rotating.completion.effective.insert(KV_CACHE.to_owned(), "rotating:50".into());
         assert_eq!(judged(&cell(&[]), &rotating, &receipt(&[]), &[]), None, "it drops tokens, as it should");
+        rotating.completion.cache_tokens = Some(51);
+        let found = judged(&cell(&[]), &rotating, &receipt(&[]), &[]).unwrap();
+        assert!(found.reason.contains("expected 50"), "{}", found.reason);
+        rotating.completion.effective.insert(KV_CACHE.to_owned(), "rotating:500".into());
+        let found = judged(&cell(&[]), &rotating, &receipt(&[]), &[]).unwrap();
+        assert!(found.reason.contains("expected 101"), "not full yet: {}", found.reason);
+        rotating.completion.effective.insert(KV_CACHE.to_owned(), "paged".into());
+        assert_eq!(judged(&cell(&[]), &rotating, &receipt(&[]), &[]), None, "nobody here knows what that holds");
+    }
+
+    #[test]
+    fn a_turn_may_reuse_what_came_before_it_unless_told_not_to() {
+        let resets =
+            Receipt { capabilities: Capabilities { reset: true, ..Capabilities::default() }, ..receipt(&[KV_REUSE]) };
+        let (prefix, none) = (cell(&[(KV_REUSE, "prefix".into())]), cell(&[(KV_REUSE, "none".into())]));
+        let of = |cell: &Cell, turn, reuse: &str| {
+            let mut generated = reply(&[13, 15], true);
+            generated.completion.effective.insert(KV_REUSE.to_owned(), reuse.into());
+            let asked = Asked { cell, request: &request(2), turn, allowed: &[] };
+            super::judge(&asked, &generated, &resets, true, Ok(())).map(|found| found.reason)
+        };
+        assert_eq!(of(&prefix, 1, "prefix"), None);
+        assert!(of(&prefix, 0, "prefix").unwrap().contains("reset"), "nothing is there before the first turn");
+        assert!(of(&none, 1, "none").unwrap().contains("20 tokens were reused although `kv_reuse` is none"));
     }
 
     #[test]

@@ -3,26 +3,43 @@
 
 use std::cell::RefCell;
 
-use super::diagnose::{Problem, Span, echo, list, nearest};
-use super::keys::{LATER, SCENARIO, SECTIONS, Section, Shape};
+use super::diagnose::{Problem, Source, Span, echo, list, nearest};
+use super::keys::{KIND, LATER, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
 use super::tree::{Data, Entry, Node};
 use crate::spec::toggle;
 
 /// Longest list of values; a plan has no more cells than that.
 const MOST_VALUES: usize = super::plan::MOST_CELLS;
 
-/// Where problems are collected, so that several are reported at once.
-#[derive(Debug, Default)]
-pub struct Problems(RefCell<Vec<Problem>>);
+/// Where problems are collected, so that several are reported at once, and the texts that they stand in.
+#[derive(Debug)]
+pub struct Problems {
+    problems: RefCell<Vec<Problem>>,
+    sources: RefCell<Vec<Source>>,
+}
 
 impl Problems {
-    pub fn add(&self, problem: Problem) {
-        self.0.borrow_mut().push(problem);
+    /// None yet; `file` is source 0.
+    #[must_use]
+    pub fn of(file: Source) -> Self {
+        Self { problems: RefCell::default(), sources: RefCell::new(vec![file]) }
     }
 
+    pub fn add(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// A further text that values are read from; its number for [`Span::source`].
+    pub fn add_source(&self, source: Source) -> usize {
+        let mut sources = self.sources.borrow_mut();
+        sources.push(source);
+        sources.len() - 1
+    }
+
+    /// The texts, and what is wrong with them.
     #[must_use]
-    pub fn take(&self) -> Vec<Problem> {
-        self.0.take()
+    pub fn take(self) -> (Vec<Source>, Vec<Problem>) {
+        (self.sources.into_inner(), self.problems.into_inner())
     }
 }
 
@@ -73,6 +90,41 @@ impl<'a> Table<'a> {
         let empty = Table { section, span: None, entries: &[], problems: self.problems };
         let Some(entry) = self.entry(key) else { return empty };
         self.inside(section, Some(entry.key_span), &entry.value).unwrap_or(empty)
+    }
+
+    /// The table under `key` with the keys of its kind, and that kind.
+    #[must_use]
+    pub fn kind(&self, key: &str) -> (&'static str, Table<'a>) {
+        let Shape::Kinds(kinds) = self.shape(key) else { unreachable!("`{key}` is read as a table of kinds") };
+        let named = self.entry(key).and_then(|entry| match &entry.value.data {
+            Data::Table(entries) => entries.iter().find(|e| e.key == KIND),
+            _ => None,
+        });
+        let of = |text: &str| kinds.iter().find(|(kind, _)| *kind == text);
+        let (kind, section) = match named.map(|entry| &entry.value.data) {
+            Some(Data::Text(text)) => of(text).unwrap_or(&kinds[0]),
+            _ => &kinds[0],
+        };
+        let empty = Table { section, span: None, entries: &[], problems: self.problems };
+        let table = self.entry(key).and_then(|entry| self.inside(section, Some(entry.key_span), &entry.value));
+        (kind, table.unwrap_or(empty))
+    }
+
+    /// Another text as a table of `section`; its problems are shown in it.
+    ///
+    /// # Errors
+    /// When it is no TOML document.
+    pub fn document<T>(
+        &self,
+        section: &'static Section,
+        source: Source,
+        read: impl FnOnce(Table<'_>) -> T,
+    ) -> Result<T, Problem> {
+        let text = source.text.clone();
+        let number = self.problems.add_source(source);
+        let root = super::tree::document(&text, number)?;
+        let Data::Table(entries) = &root.data else { unreachable!("a document is a table") };
+        Ok(read(Table::new(section, None, entries, self.problems)))
     }
 
     /// The tables under `key`, in order; `None` where the file has none.
@@ -301,11 +353,13 @@ impl<'a> Table<'a> {
                 continue;
             }
             let problem = match key.shape {
-                Shape::Section(section) => Problem::new(format!("{} is missing", section.title)).help(format!(
-                    "{} It takes {}",
-                    section.meaning,
-                    list(section.keys.iter().map(|k| k.name))
-                )),
+                Shape::Section(section) | Shape::Kinds(&[(_, section), ..]) => {
+                    Problem::new(format!("{} is missing", section.title)).help(format!(
+                        "{} It takes {}",
+                        section.meaning,
+                        list(section.keys.iter().map(|k| k.name))
+                    ))
+                }
                 _ => Problem::new(format!("{} needs the key `{}`", self.section.words(), key.name))
                     .help(format!("`{}`: {}", key.name, key.meaning)),
             };
@@ -337,6 +391,11 @@ impl<'a> Table<'a> {
         let place = if top { "at the top level".to_owned() } else { format!("in {}", section.title) };
         let problem = Problem::new(format!("unknown key {} {place}", echo(name))).at(entry.key_span);
         let names = || section.keys.iter().map(|k| k.name);
+        if let Some(kind) = other_kind(section, name) {
+            return problem
+                .label(format!("this key belongs to `kind = \"{kind}\"`"))
+                .help(format!("a workload of this kind takes {}", list(names())));
+        }
         let problem = match (nearest(name, names()), home(name)) {
             (_, Some(home)) if home.contains(&format!("[{name}]")) => {
                 problem.label(format!("this is a table of its own: {home}"))
@@ -354,10 +413,23 @@ impl<'a> Table<'a> {
 
 /// The section that a key of exactly this name belongs to, if it is the only one.
 fn home(name: &str) -> Option<&'static str> {
-    if let Some(Shape::Section(own) | Shape::Sections(own)) = SCENARIO.key(name).map(|k| k.shape) {
+    if let Some(Shape::Section(own) | Shape::Sections(own) | Shape::Kinds(&[(_, own), ..])) =
+        SCENARIO.key(name).map(|k| k.shape)
+    {
         return Some(own.title);
     }
-    let mut homes = SECTIONS.iter().filter(|s| !s.title.is_empty() && s.key(name).is_some());
-    let home = homes.next()?;
-    (homes.next().is_none() || toggle::find(name).is_some()).then_some(home.title)
+    let mut homes: Vec<&str> =
+        SECTIONS.iter().filter(|s| !s.title.is_empty() && s.key(name).is_some()).map(|s| s.title).collect();
+    homes.dedup();
+    let home = homes.first()?;
+    (homes.len() == 1 || toggle::find(name).is_some()).then_some(*home)
+}
+
+/// The kind of workload that has a key of this name, where `section` is one of another kind.
+fn other_kind(section: &Section, name: &str) -> Option<&'static str> {
+    let is_own = |of: &Section| std::ptr::eq(of, section);
+    if !WORKLOAD_KINDS.iter().any(|(_, of)| is_own(of)) {
+        return None;
+    }
+    WORKLOAD_KINDS.iter().find(|(_, of)| !is_own(of) && of.key(name).is_some()).map(|(kind, _)| *kind)
 }

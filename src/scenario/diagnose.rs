@@ -11,7 +11,7 @@ const ECHOED: usize = 48;
 const WIDTH: usize = 100;
 const HELP_WIDTH: usize = 66;
 
-/// A text that scenario values are read from: the file, or one `--set`.
+/// A text that scenario values are read from: the file, one `--set`, or a file of turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// What the arrow points at: the file's path as given, or `command line`.
@@ -29,7 +29,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether it stands in a `--set` and not in the file.
+    /// Whether it stands in a `--set` and not in the file (or in a file of turns, where nothing asks).
     #[must_use]
     pub fn is_override(self) -> bool {
         self.source > 0

@@ -38,6 +38,8 @@ pub enum Shape {
     Section(&'static Section),
     /// A list of tables with the keys of that section.
     Sections(&'static Section),
+    /// A table whose `kind` says which section's keys it has; without it those of the first.
+    Kinds(&'static [(&'static str, &'static Section)]),
     /// The options of an engine; what they are, the engine says.
     Options,
     /// A value of the toggle, or a list of different values to vary.
@@ -126,9 +128,12 @@ pub const DTYPES: &[&str] = &["f32", "f16", "bf16"];
 pub const BITS: &[u64] = &[4, 8];
 pub const GROUP_SIZES: &[u64] = &[32, 64, 128];
 pub const GAUGES: &[&str] = &["cpu", "memory"];
-pub const WORKLOADS: &[&str] = &["prompt"];
+pub const KIND: &str = "kind";
+pub const WORKLOADS: &[&str] = &["prompt", "conversation"];
 /// Workloads of later versions, refused by name.
-pub const LATER_WORKLOADS: &[&str] = &["conversation", "batch", "embed", "tokenize", "train"];
+pub const LATER_WORKLOADS: &[&str] = &["batch", "embed", "tokenize", "train"];
+/// The sections of `[workload]`, by its `kind`.
+pub const WORKLOAD_KINDS: &[(&str, &Section)] = &[("prompt", &PROMPT), ("conversation", &CONVERSATION)];
 pub const VARY: &str = "vary";
 
 pub static SCENARIO: Section = Section {
@@ -144,7 +149,7 @@ pub static SCENARIO: Section = Section {
         key("description", Shape::Text, "", "the question the scenario answers, in a sentence"),
         required("model", Shape::Section(&MODEL), "which model"),
         key("engine", Shape::Sections(&ENGINE), "", "which engines run it; one `transformer` if there is none"),
-        required("workload", Shape::Section(&WORKLOAD), "what is generated from what"),
+        required("workload", Shape::Kinds(WORKLOAD_KINDS), "what is generated from what"),
         key("sampling", Shape::Section(&SAMPLING), "", "how the next token is chosen"),
         key("run", Shape::Section(&RUN), "", "how often, how isolated, how long"),
         key("toggles", Shape::Section(&TOGGLES), "", "engine settings; a list of values is varied"),
@@ -206,12 +211,19 @@ pub static ENGINE: Section = Section {
     ],
 };
 
-pub static WORKLOAD: Section = Section {
+const KIND_KEY: Key = key(
+    KIND,
+    Shape::Choice(WORKLOADS),
+    "\"prompt\"",
+    "kind of work: `prompt` is one generation from one text, `conversation` one a turn",
+);
+
+pub static PROMPT: Section = Section {
     title: "[workload]",
-    meaning: "What is generated from what. Exactly one of `text` and `text_file`.",
+    meaning: "What is generated from what: one generation from one text. Exactly one of `text` and `text_file`.",
     one_of: Some(("text", "text_file")),
     keys: &[
-        key("kind", Shape::Choice(WORKLOADS), "\"prompt\"", "kind of work: `prompt` is one generation from one text"),
+        KIND_KEY,
         key("text", Shape::Text, "", "the prompt's text"),
         key(
             "text_file",
@@ -232,14 +244,76 @@ pub static WORKLOAD: Section = Section {
             "render the text as a user's message by the model's chat template; not together with `lengths`",
         ),
         key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate"),
-        key(
-            "ignore_eos",
-            Shape::Flag,
-            "false",
-            "go on past the model's end-of-sequence tokens, so that every generation is equally long",
-        ),
+        IGNORE_EOS,
     ],
 };
+
+const IGNORE_EOS: Key = key(
+    "ignore_eos",
+    Shape::Flag,
+    "false",
+    "go on past the model's end-of-sequence tokens, so that every generation is equally long",
+);
+
+pub static CONVERSATION: Section = Section {
+    title: "[workload]",
+    meaning: "A conversation: each turn is a request with all that was said before, rendered by the model's chat template. \
+              Exactly one of `turn` and `turns_file`.",
+    one_of: Some(("turn", "turns_file")),
+    keys: &[
+        KIND_KEY,
+        key("system", Shape::Text, "", "the system message, first in every prompt; none if not given"),
+        key(
+            "system_file",
+            Shape::Text,
+            "",
+            "file with the system message (UTF-8, at most 64 MiB), relative to the scenario's folder; instead of `system`",
+        ),
+        key("turn", Shape::Sections(&TURN), "", "the turns, in their order"),
+        key(
+            "turns_file",
+            Shape::Text,
+            "",
+            "TOML file (at most 1 MiB) that has nothing but the turns as `[[turn]]` tables, relative to the scenario's folder",
+        ),
+        key(
+            "replies",
+            Shape::Choice(REPLIES),
+            "\"generated\"",
+            "what stands in the history as the assistant's message: what was `generated`, or the `reply` of the turn (`fixed`), \
+             whatever was generated",
+        ),
+        key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate in each turn"),
+        IGNORE_EOS,
+    ],
+};
+
+pub const REPLIES: &[&str] = &["generated", "fixed"];
+
+const TURN_KEYS: &[Key] = &[
+    required("user", Shape::Text, "what the user says"),
+    key(
+        "reply",
+        Shape::Text,
+        "",
+        "what the assistant is taken to have said; with `replies = \"fixed\"` every turn but the last needs it, otherwise it is \
+         not used",
+    ),
+];
+
+pub static TURN: Section =
+    Section { title: "[[workload.turn]]", meaning: "A turn of the conversation.", one_of: None, keys: TURN_KEYS };
+
+/// What a `turns_file` holds: the same tables at its top level.
+pub static TURNS_FILE: Section = Section {
+    title: "a file of turns",
+    meaning: "The turns of a conversation.",
+    one_of: None,
+    keys: &[required("turn", Shape::Sections(&FILE_TURN), "the turns, in their order")],
+};
+
+static FILE_TURN: Section =
+    Section { title: "[[turn]]", meaning: "A turn of the conversation.", one_of: None, keys: TURN_KEYS };
 
 pub static SAMPLING: Section = Section {
     title: "[sampling]",
@@ -371,7 +445,7 @@ pub fn most(spec: &ToggleSpec) -> f64 {
 
 /// Every section, in the order of the file.
 pub static SECTIONS: &[&Section] =
-    &[&SCENARIO, &MODEL, &SYNTHETIC, &ENGINE, &WORKLOAD, &SAMPLING, &RUN, &TOGGLES, &TELEMETRY];
+    &[&SCENARIO, &MODEL, &SYNTHETIC, &ENGINE, &PROMPT, &CONVERSATION, &TURN, &SAMPLING, &RUN, &TOGGLES, &TELEMETRY];
 
 /// Keys that later versions will have, with what they are for. Never taken silently.
 pub const LATER: &[(&str, &str)] =

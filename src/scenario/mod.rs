@@ -15,6 +15,7 @@ mod read;
 mod schema;
 mod toggles;
 mod tree;
+mod workload;
 
 #[cfg(test)]
 mod proptests;

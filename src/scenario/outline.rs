@@ -5,12 +5,12 @@ use serde::Serialize;
 use super::plan::{FORESEEABLE, short};
 use crate::spec::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
 use crate::spec::toggle::PREFILL_CHUNK_SIZE;
-use crate::spec::{Cell, Isolation, Plan, Scenario, Settings, Value, Workload};
+use crate::spec::{Cell, Isolation, Plan, Scenario, Settings, Value};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outline {
     pub cells: u64,
-    /// Measured requests.
+    /// Measured requests: one an iteration, or one a turn.
     pub requests: u64,
     /// Unmeasured ones before them, when nothing is interrupted.
     pub warmup_requests: u64,
@@ -40,10 +40,11 @@ pub struct Merge {
 /// Adds up a plan.
 #[must_use]
 pub fn outline(scenario: &Scenario, plan: &Plan) -> Outline {
-    let Workload::Prompt(workload) = &scenario.workload;
+    let workload = &scenario.workload;
     let iterations = u64::from(scenario.run.iterations);
     let cells = plan.cells.len() as u64;
-    let requests = plan.requests();
+    let measured = plan.iterations();
+    let requests = measured * workload.turns() as u64;
     let hosts = match scenario.run.isolation {
         Isolation::Run => {
             let mut different: Vec<(u32, &Settings)> = Vec::new();
@@ -55,18 +56,19 @@ pub fn outline(scenario: &Scenario, plan: &Plan) -> Outline {
             different.len() as u64
         }
         Isolation::Cell => cells,
-        Isolation::Iteration => requests,
+        Isolation::Iteration => measured,
     };
-    let warmed = if scenario.run.isolation == Isolation::Iteration { requests } else { cells };
+    let warmed = if scenario.run.isolation == Isolation::Iteration { measured } else { cells };
+    let each = workload.warmup_turns().len() as u64 * u64::from(scenario.run.warmup);
     let prompts: Option<u64> = plan.cells.iter().map(|c| c.length.map(u64::from)).sum();
     Outline {
         cells,
         requests,
-        warmup_requests: warmed * u64::from(scenario.run.warmup),
+        warmup_requests: warmed * each,
         hosts,
         prefill_tokens: prompts.map(|tokens| tokens * iterations),
-        generated_tokens: requests * u64::from(workload.max_tokens),
-        merges: plan.cells.iter().flat_map(|cell| merges(cell, workload.max_tokens)).collect(),
+        generated_tokens: requests * u64::from(workload.max_tokens()),
+        merges: plan.cells.iter().flat_map(|cell| merges(cell, workload.max_tokens())).collect(),
         not_merged: not_merged(scenario, plan),
     }
 }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::cursor::{Problems, Table};
 use super::diagnose::{Problem, ScenarioError, Source, echo, list};
-use super::keys::{LATER_WORKLOADS, MOST_PROMPT_BYTES, PRESETS, SCENARIO};
+use super::keys::{PRESETS, SCENARIO};
 use super::tree::{Data, Entry, Node};
-use super::{engines, overrides, read, toggles, tree};
+use super::workload::workload;
+use super::{engines, overrides, toggles, tree};
 use crate::spec::{
-    Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, PromptWorkload, Quantization, RunSettings,
-    Sampling, Scenario, TelemetrySettings, Workload,
+    Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings, Sampling, Scenario,
+    TelemetrySettings,
 };
 
 /// Name lengths beyond this make unwieldy folder names.
@@ -23,21 +24,21 @@ pub fn scenario(
     overrides: &[String],
     offers: &[Offer],
 ) -> Result<Scenario, ScenarioError> {
-    let mut sources = vec![Source { name: name.to_owned(), text: text.to_owned() }];
-    let problems = Problems::default();
-    let mut root = match tree::document(text) {
+    let file = Source { name: name.to_owned(), text: text.to_owned() };
+    let mut root = match tree::document(text, 0) {
         Ok(root) => root,
-        Err(problem) => return Err(ScenarioError::new(sources, vec![problem])),
+        Err(problem) => return Err(ScenarioError::new(vec![file], vec![problem])),
     };
+    let problems = Problems::of(file);
     if root.data == Data::Table(Vec::new()) && overrides.is_empty() {
         let problem = Problem::new(format!("{name} is empty"));
         let help = "start from a copy of scenarios/quickstart.toml; docs/scenarios.md explains every key";
         return Err(ScenarioError::unread(problem.help(help)));
     }
     default_engine(&mut root);
-    for (i, given) in overrides.iter().enumerate() {
-        sources.push(overrides::source(given));
-        if let Err(problem) = overrides::apply(&mut root, given, i + 1) {
+    for given in overrides {
+        let source = problems.add_source(overrides::source(given));
+        if let Err(problem) = overrides::apply(&mut root, given, source) {
             problems.add(problem);
         }
     }
@@ -45,7 +46,7 @@ pub fn scenario(
     let table = Table::new(&SCENARIO, None, entries, &problems);
     let mut scenario = resolve(&table, base, offers);
     scenario.overrides = overrides.to_vec();
-    let found = problems.take();
+    let (sources, found) = problems.take();
     if found.is_empty() { Ok(scenario) } else { Err(ScenarioError::new(sources, found)) }
 }
 
@@ -68,7 +69,7 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &[Offer]) -> Scenario {
         name: name(table),
         description: table.text("description").map(str::to_owned),
         model: model(&table.table("model"), base, &engines, offers),
-        workload: workload(&table.table("workload"), base),
+        workload: workload(table, base),
         sampling: sampling(&sampling_table),
         run: run(&table.table("run")),
         vary: toggles::vary(&toggles_table),
@@ -147,7 +148,7 @@ fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &[
 }
 
 /// Absolute form of a path as the scenario (relative to `base`) or an override (relative to the working folder) has it.
-fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
+pub fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
     let home = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let path = match (home, std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),
@@ -157,75 +158,9 @@ fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-fn workload(table: &Table<'_>, base: &Path) -> Workload {
-    kind(table);
-    let (text, text_file) = match one_of(table) {
-        Some("text") => (table.text("text").unwrap_or_default().to_owned(), None),
-        Some(_) => prompt_file(table, base),
-        None => (String::new(), None),
-    };
-    let lengths = table.counts("lengths").unwrap_or_default();
-    let chat = table.flag("chat");
-    if let (true, Some(entry), false) = (chat, table.entry("chat"), lengths.is_empty()) {
-        let problem = Problem::new("`chat` and `lengths` do not go together").at(entry.key_span);
-        table.problem(
-            problem
-                .label("the chat template adds tokens of its own")
-                .help("exact lengths need the bare text: remove `lengths`, or `chat = true`"),
-        );
-    }
-    Workload::Prompt(PromptWorkload {
-        text,
-        text_file,
-        lengths: lengths.into_iter().filter_map(|n| u32::try_from(n).ok()).collect(),
-        chat,
-        max_tokens: table.count32("max_tokens"),
-        ignore_eos: table.flag("ignore_eos"),
-    })
-}
-
-/// `prompt` is the only kind that this version runs; the others of the format are refused as such.
-fn kind(table: &Table<'_>) {
-    let later = table.entry("kind").and_then(|entry| match &entry.value.data {
-        Data::Text(kind) if LATER_WORKLOADS.contains(&kind.as_str()) => Some((kind, entry)),
-        _ => None,
-    });
-    if let Some((kind, entry)) = later {
-        let problem = Problem::new(format!("this version does not run `{kind}` workloads")).at(entry.value.span);
-        table.problem(problem.label("not supported by this version").help("use `kind = \"prompt\"`"));
-    } else {
-        let _ = table.choice("kind");
-    }
-}
-
-/// The content of `text_file` and its name as given.
-fn prompt_file(table: &Table<'_>, base: &Path) -> (String, Option<String>) {
-    let (Some(name), Some(entry)) = (table.text("text_file"), table.entry("text_file")) else {
-        return (String::new(), None);
-    };
-    let path = resolve_path(name, entry, base);
-    let problem = |why: &str| {
-        Problem::new(format!("cannot read the prompt {}: {why}", echo(name)))
-            .at(entry.value.span)
-            .help(format!("looked for {}", path.display()))
-    };
-    let text = match read::text(&path, MOST_PROMPT_BYTES) {
-        Ok(text) if text.trim().is_empty() => {
-            table.problem(problem("it is empty").help("a prompt needs some text"));
-            String::new()
-        }
-        Ok(text) => text,
-        Err(why) => {
-            table.problem(problem(&why));
-            String::new()
-        }
-    };
-    (text, Some(name.to_owned()))
-}
-
 /// Which of the section's two alternative keys is there. Exactly one must be; one that an override set displaces the
 /// file's other one.
-fn one_of(table: &Table<'_>) -> Option<&'static str> {
+pub fn one_of(table: &Table<'_>) -> Option<&'static str> {
     let (a, b) = table.section.one_of?;
     let pair = (table.entry(a), table.entry(b));
     let (first, second) = match pair {

@@ -7,7 +7,7 @@ use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDO
 use crate::spec::toggle::{
     self, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
 };
-use crate::spec::{Axis, Cell, Offer, Plan, Sampling, Scenario, Settings, Shape, Value, Vary, Workload};
+use crate::spec::{Axis, Cell, Offer, Plan, RunSettings, Sampling, Scenario, Settings, Shape, Value, Vary};
 
 /// More cells than this is a slip, not an experiment.
 pub const MOST_CELLS: usize = 1_000;
@@ -23,10 +23,11 @@ pub enum PlanError {
     )]
     TooManyCells,
     #[error(
-        "{cells} cells of {iterations} iterations each are more than {MOST_REQUESTS} requests: lower `run.iterations` \
-         or vary fewer toggles"
+        "{cells} cells of {iterations} iterations each{} are more than {MOST_REQUESTS} requests: lower `run.iterations` or \
+         vary fewer toggles",
+        if *turns > 1 { format!(" of {turns} turns") } else { String::new() }
     )]
-    TooManyRequests { cells: usize, iterations: u32 },
+    TooManyRequests { cells: usize, iterations: u32, turns: usize },
 }
 
 /// Lays out every cell and the order in which they run.
@@ -39,8 +40,8 @@ pub enum PlanError {
 /// When there are too many cells or requests.
 pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
     let combinations = combinations(&scenario.toggles, scenario.vary)?;
-    let Workload::Prompt(workload) = &scenario.workload;
-    let lengths: Vec<Option<u32>> = match workload.lengths.as_slice() {
+    let workload = &scenario.workload;
+    let lengths: Vec<Option<u32>> = match workload.lengths() {
         [] => vec![None],
         lengths => lengths.iter().copied().map(Some).collect(),
     };
@@ -55,7 +56,7 @@ pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
         let honoured = offer.and_then(|offer| offer.honours(&spec.options).toggles.as_deref());
         for &length in &lengths {
             let foresight =
-                Foresight { sampling: &scenario.sampling, max_tokens: workload.max_tokens, length, honoured };
+                Foresight { sampling: &scenario.sampling, max_tokens: workload.max_tokens(), length, honoured };
             for members in merged(&combinations, &foresight) {
                 let label = label(scenario, &combinations, &members, engine, length);
                 let id = cells.len() as u32;
@@ -63,7 +64,7 @@ pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
             }
         }
     }
-    let order = order(cells.len(), scenario.run.iterations, scenario.run.order_seed)?;
+    let order = order(cells.len(), &scenario.run, workload.turns())?;
     Ok(Plan { cells, order })
 }
 
@@ -200,9 +201,8 @@ fn label(
             parts.push(format!("{}={value}", short(&axis.toggle)));
         }
     }
-    let Workload::Prompt(workload) = &scenario.workload;
     if let Some(length) = length
-        && (workload.lengths.len() > 1 || parts.is_empty())
+        && (scenario.workload.lengths().len() > 1 || parts.is_empty())
     {
         parts.push(format!("len={length}"));
     }
@@ -236,11 +236,12 @@ pub fn short(toggle: &str) -> &str {
 
 /// For each iteration a shuffle of all cells. The shuffle is our own (Fisher-Yates), so that a seed means the same
 /// order whatever release of a library is used.
-fn order(cells: usize, iterations: u32, seed: u64) -> Result<Vec<Vec<u32>>, PlanError> {
-    if cells.saturating_mul(iterations as usize) > MOST_REQUESTS {
-        return Err(PlanError::TooManyRequests { cells, iterations });
+fn order(cells: usize, run: &RunSettings, turns: usize) -> Result<Vec<Vec<u32>>, PlanError> {
+    let iterations = run.iterations;
+    if cells.saturating_mul(iterations as usize).saturating_mul(turns) > MOST_REQUESTS {
+        return Err(PlanError::TooManyRequests { cells, iterations, turns });
     }
-    let mut rng = seeded(seed, "order");
+    let mut rng = seeded(run.order_seed, "order");
     let mut below = |n: usize| ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize;
     let row = |_| {
         let mut ids: Vec<u32> = (0..cells as u32).collect();

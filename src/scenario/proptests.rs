@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::offers;
 use super::{from_text, load, outline, plan};
-use crate::spec::{Scenario, Workload};
+use crate::spec::Scenario;
 
 /// Pieces of scenarios, so that random texts get further than the first line.
 const PIECES: &[&str] = &[
@@ -23,6 +23,12 @@ const PIECES: &[&str] = &[
     "lengths",
     "text",
     "text_file",
+    "kind",
+    "turn",
+    "turns_file",
+    "[[workload.turn]]",
+    "user",
+    "\"conversation\"",
     "iterations",
     "prefill_chunk_size",
     "kv_cache",
@@ -156,9 +162,8 @@ proptest! {
     #[test]
     fn a_valid_scenario_comes_out_as_meant(meant in meant()) {
         let scenario = from_text("t", &meant.text(), Path::new(""), &[], &offers()).unwrap();
-        let Workload::Prompt(workload) = &scenario.workload;
-        prop_assert_eq!(&workload.lengths, &meant.lengths);
-        prop_assert_eq!(workload.max_tokens, meant.max_tokens);
+        prop_assert_eq!(scenario.workload.lengths(), &meant.lengths);
+        prop_assert_eq!(scenario.workload.max_tokens(), meant.max_tokens);
         prop_assert_eq!(scenario.run.iterations, meant.iterations);
         prop_assert_eq!(scenario.toggles.iter().map(|a| a.values.len()).product::<usize>(), meant.chunks.len() * meant.caps.len());
         let again: Scenario = serde_json::from_str(&serde_json::to_string(&scenario).unwrap()).unwrap();

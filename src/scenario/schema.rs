@@ -76,6 +76,7 @@ fn shape(shape: Shape) -> Map<String, Value> {
         Shape::Counts { least, most } => list(&json!({ "type": "integer", "minimum": least, "maximum": most }), 1),
         Shape::Choices(choices) => list(&json!({ "enum": choices }), 0),
         Shape::Section(inner) => Value::Object(section(inner)),
+        Shape::Kinds(kinds) => json!({ "type": "object", "oneOf": kinds.iter().map(kind).collect::<Vec<_>>() }),
         Shape::Sections(inner) => json!({ "type": "array", "minItems": 1, "items": section(inner) }),
         Shape::Options => json!({ "type": "object" }),
         Shape::Toggle(spec) => {
@@ -87,6 +88,18 @@ fn shape(shape: Shape) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => unreachable!("every shape is an object"),
     }
+}
+
+/// A section of one kind. The first kind is meant where none is named.
+fn kind((name, of): &(&str, &'static Section)) -> Value {
+    let mut schema = section(of);
+    schema["properties"][keys::KIND]["enum"] = json!([name]);
+    if schema["properties"][keys::KIND]["default"] != json!(name) {
+        let required = schema.entry("required").or_insert_with(|| json!([]));
+        required.as_array_mut().expect("required keys are a list").push(json!(keys::KIND));
+        schema["properties"][keys::KIND].as_object_mut().expect("a key's schema is an object").remove("default");
+    }
+    Value::Object(schema)
 }
 
 fn list(item: &Value, least: u32) -> Value {

@@ -104,7 +104,7 @@ fn every_default_is_filled_in() {
     assert_eq!((scenario.run.timeout_s, scenario.run.isolation), (600.0, Isolation::Run));
     assert_eq!((scenario.telemetry.interval_ms, scenario.telemetry.gauges.len()), (50, 2));
     assert_eq!((scenario.vary, scenario.toggles.len()), (Vary::All, 0));
-    let Workload::Prompt(workload) = &scenario.workload;
+    let Workload::Prompt(workload) = &scenario.workload else { panic!("a prompt is the default") };
     assert_eq!((workload.max_tokens, workload.ignore_eos, workload.chat), (128, false, false));
 }
 
@@ -117,10 +117,17 @@ fn the_parser_reads_every_key_of_the_table() {
             let text = match section.title {
                 "" if key.name == "engine" => "engine = 1979-05-27\n".to_owned(),
                 "" => format!("{} = {date}\n", key.name),
+                "[workload]" if key.name == keys::KIND => format!("[workload]\nkind = {date}\n"),
+                "[workload]" if std::ptr::eq(*section, &raw const keys::CONVERSATION) => {
+                    format!("[workload]\nkind = \"conversation\"\n{} = {date}\n", key.name)
+                }
+                "[[workload.turn]]" => {
+                    format!("[workload]\nkind = \"conversation\"\n[[workload.turn]]\n{} = {date}\n", key.name)
+                }
                 "[model] synthetic" => format!("[model]\nsynthetic = {{ {} = {date} }}\n", key.name),
                 title => format!("{title}\n{} = {date}\n", key.name),
             };
-            let text = if section.title == "[workload]" || section.title.is_empty() {
+            let text = if section.title.contains("workload") || section.title.is_empty() {
                 text
             } else {
                 format!("{text}[workload]\ntext = \"a\"\n")
@@ -172,8 +179,7 @@ fn overrides_reach_every_kind_of_key() {
     assert_eq!(scenario.engines[0].label, "other one");
     assert_eq!(scenario.engines[0].options["command"].as_texts().unwrap(), ["b", "c d"]);
     assert_eq!(scenario.toggles[1].values, [Value::from("rotating:512")]);
-    let Workload::Prompt(workload) = &scenario.workload;
-    assert_eq!(workload.lengths, [64, 128]);
+    assert_eq!(scenario.workload.lengths(), [64, 128]);
     assert!(matches!(&scenario.model, ModelSpec::Path(p) if p == Path::new("some/where")), "{:?}", scenario.model);
     let plain = good(&least(""), &["engine.0.options.backend=candle"]);
     assert_eq!(plain.engines[0].options["backend"], Value::from("candle"));
@@ -312,7 +318,7 @@ fn cells_that_do_the_same_work_are_merged_and_remembered() {
     assert_eq!(plan.cells[0].merged.len(), 3);
     assert_eq!(plan.cells[0].predicted["repetition_window"], Value::Int(575));
     assert_eq!(plan.cells[3].predicted["repetition_window"], Value::Int(768));
-    assert_eq!(plan.requests(), 50);
+    assert_eq!(plan.iterations(), 50);
     for (i, cell) in plan.cells.iter().enumerate() {
         assert_eq!(cell.id as usize, i);
     }
@@ -407,7 +413,7 @@ fn prompt_files_are_read_beside_the_scenario() {
     let scenario = dir.path().join("s.toml");
     fs_err::write(dir.path().join("p.txt"), "a prompt").unwrap();
     fs_err::write(&scenario, least("").replace("text = \"hello\"", "text_file = \"p.txt\"")).unwrap();
-    let Workload::Prompt(workload) = load(&scenario, &[], &offers()).unwrap().workload;
+    let Workload::Prompt(workload) = load(&scenario, &[], &offers()).unwrap().workload else { panic!("a prompt") };
     assert_eq!((workload.text.as_str(), workload.text_file.as_deref()), ("a prompt", Some("p.txt")));
     fs_err::write(dir.path().join("p.txt"), b"\xff\xfe").unwrap();
     assert!(load(&scenario, &[], &offers()).unwrap_err().to_string().contains("not UTF-8"));

@@ -61,14 +61,14 @@ impl Node {
     }
 }
 
-/// Reads the file's text.
+/// Reads a file's text, which is source `source`.
 ///
 /// # Errors
 /// The first place where it is not TOML (later ones are mostly echoes of it), or a number that does not fit.
-pub fn document(text: &str) -> Result<Node, Problem> {
-    let table = DeTable::parse(text).map_err(|error| syntax(&error, 0, 0))?;
-    let span = Span { source: 0, start: 0, end: 0 };
-    Ok(Node { span, data: Data::Table(Reader { source: 0, offset: 0 }.table(table.get_ref())?) })
+pub fn document(text: &str, source: usize) -> Result<Node, Problem> {
+    let table = DeTable::parse(text).map_err(|error| syntax(&error, source, 0))?;
+    let span = Span { source, start: 0, end: 0 };
+    Ok(Node { span, data: Data::Table(Reader { source, offset: 0 }.table(table.get_ref())?) })
 }
 
 /// Reads a single value that begins at `offset` of source `source`.

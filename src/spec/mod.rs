@@ -22,7 +22,10 @@ pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization}
 pub use plan::{Cell, Plan};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
 pub use request::{Completion, EngineMemory, FinishReason, Message, Phase, Prompt, Request, Sampling, Span};
-pub use scenario::{Axis, Isolation, PromptWorkload, RunSettings, Scenario, TelemetrySettings, Vary, Workload};
+pub use scenario::{
+    Axis, ConversationWorkload, Isolation, PromptWorkload, Replies, RunSettings, Scenario, TelemetrySettings, Turn,
+    Vary, Workload,
+};
 pub use telemetry::{GaugeInfo, TelemetryRow};
 pub use toggle::{Scope, ToggleSpec};
 pub use value::{Kind, Settings, Value};

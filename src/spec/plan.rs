@@ -14,7 +14,7 @@ pub struct Cell {
     pub engine: u32,
     /// Short name for tables and charts; says only what differs between cells, such as `cap=768 len=2048`.
     pub label: String,
-    /// Exact prompt length in tokens; `None` = the text as it is.
+    /// Exact prompt length in tokens; `None` = the text as it is, or a conversation.
     pub length: Option<u32>,
     /// Toggles of this cell as requested, all of them (`repetition_penalty` from `[sampling]` is not repeated here).
     pub toggles: Settings,
@@ -39,9 +39,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Measured requests of the whole plan.
+    /// Measured iterations of the whole plan.
     #[must_use]
-    pub fn requests(&self) -> u64 {
+    pub fn iterations(&self) -> u64 {
         self.order.iter().map(|row| row.len() as u64).sum()
     }
 }

@@ -47,6 +47,55 @@ pub enum Vary {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Workload {
     Prompt(PromptWorkload),
+    Conversation(ConversationWorkload),
+}
+
+impl Workload {
+    /// Measured requests in one iteration: one, or one a turn.
+    #[must_use]
+    pub fn turns(&self) -> usize {
+        match self {
+            Workload::Prompt(_) => 1,
+            Workload::Conversation(work) => work.turns.len(),
+        }
+    }
+
+    /// Turns that a warm-up runs, with few tokens each: of a conversation the first and the last, so that the whole history is
+    /// run once, and taken up again from an earlier turn.
+    #[must_use]
+    pub fn warmup_turns(&self) -> Vec<usize> {
+        match self.turns() {
+            0 | 1 => vec![0],
+            turns => vec![0, turns - 1],
+        }
+    }
+
+    /// Exact prompt lengths asked for; none where the text is taken as it is, and in a conversation.
+    #[must_use]
+    pub fn lengths(&self) -> &[u32] {
+        match self {
+            Workload::Prompt(work) => &work.lengths,
+            Workload::Conversation(_) => &[],
+        }
+    }
+
+    /// Most tokens that a request generates.
+    #[must_use]
+    pub fn max_tokens(&self) -> u32 {
+        match self {
+            Workload::Prompt(work) => work.max_tokens,
+            Workload::Conversation(work) => work.max_tokens,
+        }
+    }
+
+    /// Whether generation goes on past end-of-sequence tokens.
+    #[must_use]
+    pub fn ignore_eos(&self) -> bool {
+        match self {
+            Workload::Prompt(work) => work.ignore_eos,
+            Workload::Conversation(work) => work.ignore_eos,
+        }
+    }
 }
 
 /// One prompt, at one or several exact lengths.
@@ -62,6 +111,43 @@ pub struct PromptWorkload {
     pub chat: bool,
     pub max_tokens: u32,
     pub ignore_eos: bool,
+}
+
+/// Messages back and forth: each turn is a request whose prompt is everything said so far, rendered by the model's chat
+/// template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConversationWorkload {
+    /// The system message (content of `system_file`, or `system`).
+    pub system: Option<String>,
+    /// Where the system message came from, as the scenario names it.
+    pub system_file: Option<String>,
+    /// At least one.
+    pub turns: Vec<Turn>,
+    /// Where the turns came from, as the scenario names it.
+    pub turns_file: Option<String>,
+    pub replies: Replies,
+    /// Most tokens to generate in each turn.
+    pub max_tokens: u32,
+    pub ignore_eos: bool,
+}
+
+/// What is said in one turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Turn {
+    pub user: String,
+    /// What the assistant is taken to have said, where replies are fixed. All but the last turn have one then.
+    pub reply: Option<String>,
+}
+
+/// What stands in the history as the assistant's message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Replies {
+    /// What the engine generated.
+    #[default]
+    Generated,
+    /// The scenario's own text, whatever was generated: every side does the same work.
+    Fixed,
 }
 
 /// How long a host process lives.

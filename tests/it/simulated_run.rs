@@ -480,9 +480,20 @@ pub fn poison(record: &mut Record, text: &str) {
     manifest.scenario.description = Some(text.to_owned());
     manifest.scenario.engines[0].label = text.to_owned();
     manifest.scenario.overrides = vec![text.to_owned()];
-    let Workload::Prompt(work) = &mut manifest.scenario.workload;
-    work.text = text.to_owned();
-    work.text_file = Some(text.to_owned());
+    match &mut manifest.scenario.workload {
+        Workload::Prompt(work) => {
+            work.text = text.to_owned();
+            work.text_file = Some(text.to_owned());
+        }
+        Workload::Conversation(work) => {
+            work.system = Some(text.to_owned());
+            work.turns_file = Some(text.to_owned());
+            work.turns.iter_mut().for_each(|turn| {
+                turn.user = text.to_owned();
+                turn.reply = Some(text.to_owned());
+            });
+        }
+    }
     manifest.warnings = vec![text.to_owned()];
     manifest.origin_utc = text.to_owned();
     manifest.machine.cpu = Some(text.to_owned());

@@ -9,7 +9,10 @@ use super::estimate::Estimate;
 use crate::report::text::{TERMINAL_WIDTH, label, list, paragraph, plural, sentence};
 use crate::scenario::{Outline, short};
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
-use crate::spec::{Cell, EngineSpec, Isolation, ModelSpec, Plan, PromptWorkload, Sampling, Scenario, Value, Workload};
+use crate::spec::{
+    Cell, ConversationWorkload, EngineSpec, Isolation, ModelSpec, Plan, PromptWorkload, Replies, Sampling, Scenario,
+    Value, Workload,
+};
 use crate::units::duration_ns;
 
 /// Rows of the order that are shown.
@@ -121,10 +124,12 @@ impl View<'_> {
     /// What holds in every cell.
     fn facts(&self) -> Vec<(&'static str, String)> {
         let scenario = self.scenario;
-        let Workload::Prompt(workload) = &scenario.workload;
         let mut facts = vec![("model", model(&scenario.model))];
         facts.extend(scenario.engines.iter().map(|e| ("engine", engine(e))));
-        facts.push(("prompt", prompt(workload)));
+        facts.extend(match &scenario.workload {
+            Workload::Prompt(workload) => vec![("prompt", prompt(workload))],
+            Workload::Conversation(workload) => conversation(workload),
+        });
         facts.push(("sampling", sampling(&scenario.sampling)));
         let fixed = scenario.toggles.iter().filter(|a| a.values.len() == 1);
         let fixed: Vec<String> = fixed.map(|a| format!("{} {}", a.toggle, a.values[0])).collect();
@@ -148,7 +153,7 @@ impl View<'_> {
     fn totals(&self) -> Vec<(&'static str, String)> {
         let run = &self.scenario.run;
         let outline = self.outline;
-        let Workload::Prompt(workload) = &self.scenario.workload;
+        let workload = &self.scenario.workload;
         let each = match run.isolation {
             Isolation::Run if outline.hosts == 1 => " for the whole run",
             Isolation::Run => ", one for each engine and its load-time settings",
@@ -157,10 +162,14 @@ impl View<'_> {
         };
         let hosts = format!("{} engine process{}{each}", outline.hosts, if outline.hosts == 1 { "" } else { "es" });
         let mut requests = format!(
-            "{} measured ({} of {}), {} before them",
+            "{} measured ({} of {}{}), {} before them",
             outline.requests,
             plural(run.iterations as usize, "iteration"),
             plural(outline.cells as usize, "cell"),
+            match workload {
+                Workload::Prompt(_) => String::new(),
+                Workload::Conversation(work) => format!(", {} each", plural(work.turns.len(), "turn")),
+            },
             plural(outline.warmup_requests as usize, "warm-up"),
         );
         if run.cooldown_s > 0.0 {
@@ -170,7 +179,7 @@ impl View<'_> {
             Some(tokens) => format!("{} to prefill", thousands(tokens)),
             None => "as many to prefill as the tokenizer makes of the text".to_owned(),
         };
-        let most = if workload.ignore_eos { "" } else { "at most " };
+        let most = if workload.ignore_eos() { "" } else { "at most " };
         vec![
             ("order", self.order()),
             ("hosts", hosts),
@@ -332,6 +341,31 @@ fn prompt(workload: &PromptWorkload) -> String {
     };
     let most = if workload.ignore_eos { "exactly" } else { "up to" };
     format!("{source}{size}; then {most} {} generated", workload.max_tokens)
+}
+
+fn conversation(workload: &ConversationWorkload) -> Vec<(&'static str, String)> {
+    let from = |file: &Option<String>| file.as_deref().map_or_else(|| "text of the scenario".to_owned(), label);
+    let mut facts = Vec::new();
+    if let Some(system) = &workload.system {
+        facts.push(("system", format!("{}, {} characters", from(&workload.system_file), system.chars().count())));
+    }
+    let turns = &workload.turns;
+    let replies = match workload.replies {
+        Replies::Fixed => "fixed replies",
+        Replies::Generated => "replies as generated",
+    };
+    let said: usize = turns.iter().map(|turn| turn.user.chars().count()).sum();
+    let most = if workload.ignore_eos { "exactly" } else { "up to" };
+    facts.push((
+        "turns",
+        format!(
+            "{} of {} ({said} characters), {replies}; {most} {} generated in each",
+            turns.len(),
+            from(&workload.turns_file),
+            plural(workload.max_tokens as usize, "token")
+        ),
+    ));
+    facts
 }
 
 fn sampling(sampling: &Sampling) -> String {

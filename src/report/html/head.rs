@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::record::{Machine, Record};
 use crate::report::summary::{EngineSummary, Standing, Summary};
 use crate::report::text::{self, plural};
-use crate::spec::Workload;
+use crate::spec::{Replies, Workload};
 use crate::units;
 
 /// Problems shown at once; the rest unfolds.
@@ -139,15 +139,23 @@ fn short_count(n: u64) -> String {
 
 fn workload_words(record: &Record, summary: &Summary) -> String {
     let run = &record.manifest.scenario.run;
-    let Workload::Prompt(work) = &record.manifest.scenario.workload;
-    let prompt = match work.lengths.as_slice() {
-        [] => "a prompt as it is".to_owned(),
-        lengths => format!("prompts of {} tokens", text::list(lengths, 6)),
+    let work = &record.manifest.scenario.workload;
+    let (prompt, each) = match work {
+        Workload::Prompt(work) if work.lengths.is_empty() => ("a prompt as it is".to_owned(), ""),
+        Workload::Prompt(work) => (format!("prompts of {} tokens", text::list(&work.lengths, 6)), ""),
+        Workload::Conversation(work) => {
+            let replies = match work.replies {
+                Replies::Fixed => "fixed",
+                Replies::Generated => "generated",
+            };
+            (format!("a conversation of {} with {replies} replies", plural(work.turns.len(), "turn")), " in each")
+        }
     };
     let cells = plural(summary.cells.len(), "cell");
     let iterations = plural(run.iterations as usize, "iteration");
-    let most = if work.ignore_eos { "exactly" } else { "up to" };
-    format!("{prompt}, {most} {} generated; {cells}, {iterations} each", plural(work.max_tokens as usize, "token"))
+    let most = if work.ignore_eos() { "exactly" } else { "up to" };
+    let tokens = plural(work.max_tokens() as usize, "token");
+    format!("{prompt}, {most} {tokens} generated{each}; {cells}, {iterations} each")
 }
 
 fn machine_words(machine: &Machine) -> String {

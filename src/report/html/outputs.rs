@@ -6,10 +6,9 @@ use super::{excerpt, scrolling, section as titled};
 use crate::record::Record;
 use crate::report::summary::{HashGroup, NOT_MEASURED, Summary};
 use crate::report::text;
-use crate::spec::Workload;
+use crate::spec::{Replies, Workload};
 
 pub fn section(record: &Record, summary: &Summary) -> Markup {
-    let Workload::Prompt(work) = &record.manifest.scenario.workload;
     titled(
         "outputs",
         "Outputs",
@@ -22,13 +21,40 @@ pub fn section(record: &Record, summary: &Summary) -> Markup {
             } @else {
                 (scrolling("Outputs of each cell", table(record, summary)))
             }
-            details {
-                summary { "The prompt" }
-                @if let Some(file) = &work.text_file { p.note { "From " code { (text::label(file)) } "." } }
-                pre { (excerpt(&work.text)) }
-            }
+            (input(&record.manifest.scenario.workload))
         },
     )
+}
+
+/// What was asked.
+fn input(work: &Workload) -> Markup {
+    let from = |file: &Option<String>| {
+        html! { @if let Some(file) = file { p.note { "From " code { (text::label(file)) } "." } } }
+    };
+    html! {
+        details {
+            @match work {
+                Workload::Prompt(work) => {
+                    summary { "The prompt" }
+                    (from(&work.text_file))
+                    pre { (excerpt(&work.text)) }
+                }
+                Workload::Conversation(work) => {
+                    summary { "The conversation" }
+                    (from(&work.turns_file))
+                    @if let Some(system) = &work.system { h3 { "System" } pre { (excerpt(system)) } }
+                    @for (turn, said) in work.turns.iter().enumerate() {
+                        h3 { "Turn " (turn) }
+                        pre { (excerpt(&said.user)) }
+                        @if let (Replies::Fixed, Some(reply)) = (work.replies, &said.reply) {
+                            p.note { "Taken as the reply:" }
+                            pre { (excerpt(reply)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn table(record: &Record, summary: &Summary) -> Markup {
