@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::summary::metric::{self, DECODE_TPS, PREFILL_TPS};
-use super::summary::{CellSummary, Summary, TokenIndex};
+use super::summary::{CellSummary, Summary, TokenIndex, TurnSummary};
 use super::svg::latency::Gap;
+use super::svg::rate::Across;
 use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
 use super::svg::{self, Chart, iterations, latency, rate, timeline};
-use super::text;
+use super::{text, turns};
 use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow};
 use crate::spec::{Phase, TokenTiming};
 use crate::stats::robust;
@@ -30,6 +31,8 @@ pub struct Group {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charts {
     pub rates: Group,
+    /// Of a conversation; empty for prompts.
+    pub turns: Group,
     pub iterations: Group,
     pub latency: Group,
     pub timeline: Group,
@@ -44,6 +47,7 @@ impl Charts {
         }
         Self {
             rates: rates(summary, &valid),
+            turns: turn_by_turn(summary, &valid),
             iterations: every_iteration(record, summary, &valid),
             latency: along_the_generation(record, summary, &valid),
             timeline: over_time(record),
@@ -52,7 +56,9 @@ impl Charts {
 
     /// All charts, in the page's order.
     pub fn all(&self) -> impl Iterator<Item = &Chart> {
-        [&self.rates, &self.iterations, &self.latency, &self.timeline].into_iter().flat_map(|group| &group.charts)
+        [&self.rates, &self.turns, &self.iterations, &self.latency, &self.timeline]
+            .into_iter()
+            .flat_map(|group| &group.charts)
     }
 }
 
@@ -62,9 +68,10 @@ fn rows<'m, 'a>(valid: &'m ByCell<'a>, cell: &CellSummary) -> &'m [&'a RequestRo
     valid.get(&cell.cell).map_or(&[], Vec::as_slice)
 }
 
+/// One value an iteration.
 fn values(rows: &[&RequestRow], key: &str) -> Vec<f64> {
-    let of = metric::find(key).expect("a metric of the table").of;
-    rows.iter().filter_map(|row| of(row)).filter(|v| v.is_finite()).collect()
+    let metric = metric::find(key).expect("a metric of the table");
+    metric::iterations(rows).filter_map(|turns| metric.of_iteration(turns)).collect()
 }
 
 fn rates(summary: &Summary, valid: &ByCell) -> Group {
@@ -75,7 +82,7 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
     ];
     for (name, title, key) in charts {
         let series = series(summary, valid, key);
-        let mut lengths: Vec<u32> = series.iter().flat_map(|s| s.lengths.iter().map(|l| l.tokens)).collect();
+        let mut lengths: Vec<u32> = series.iter().flat_map(|s| s.points.iter().map(|p| p.at)).collect();
         lengths.sort_unstable();
         lengths.dedup();
         match lengths.as_slice() {
@@ -83,7 +90,7 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
             [only] => {
                 group.notes.push(format!("{title}: not drawn, only one prompt length was measured ({only} tokens)."))
             }
-            _ => group.charts.push(rate::draw(name, title, "tok/s", &series)),
+            _ => group.charts.push(rate::draw(name, title, "tok/s", Across::Lengths, &series)),
         }
     }
     let most = summary.cells.iter().map(|cell| &cell.series).collect::<BTreeSet<_>>().len();
@@ -91,29 +98,78 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
         group.notes.push(format!("{most} series; colours repeat after {}, in the order of the legend.", svg::COLOURS));
     }
     if !group.charts.is_empty() {
+        let dot = if turns::cells(summary).next().is_some() { "a turn of an iteration" } else { "an iteration" };
         group.notes.insert(
             0,
-            "Every dot is an iteration; the line joins medians, the bars are their intervals. Axes of rates begin at 0."
-                .to_owned(),
+            format!(
+                "Every dot is {dot}; the line joins medians, the bars are their intervals. Axes of rates begin at 0."
+            ),
         );
     }
     group
 }
 
+/// What a turn waits for its first token, and what it computes for that.
+fn turn_by_turn(summary: &Summary, valid: &ByCell) -> Group {
+    let mut group = Group::default();
+    let charts: [(&str, &str, &str, Figure); 2] = [
+        ("turn-ttft", "Time to first token, turn by turn", "ms", |r| r.ttft_ms),
+        ("turn-prefill", "Prompt tokens computed, turn by turn", "tokens", |r| r.prefill_tokens.map(f64::from)),
+    ];
+    for (name, title, unit, of) in charts {
+        let series: Vec<rate::Series> = turns::cells(summary)
+            .map(|cell| {
+                let at = |turn: &TurnSummary| point(turn.turn, turn, rows(valid, cell), of);
+                rate::Series { label: cell.series.clone(), points: cell.turns.iter().filter_map(at).collect() }
+            })
+            .filter(|series| !series.points.is_empty())
+            .collect();
+        if !series.is_empty() {
+            group.charts.push(rate::draw(name, title, unit, Across::Turns, &series));
+        }
+    }
+    if !group.charts.is_empty() {
+        let words = "Every dot is a turn of an iteration; turns count from 0. Tokens reused from the KV cache are not computed.";
+        group.notes.push(words.to_owned());
+    }
+    group
+}
+
+/// A figure of a request.
+type Figure = fn(&RequestRow) -> Option<f64>;
+
+/// A turn's values over the iterations, to stand at `at`.
+fn point(at: u32, turn: &TurnSummary, rows: &[&RequestRow], of: Figure) -> Option<rate::Point> {
+    let rows = rows.iter().filter(|row| row.turn == turn.turn);
+    let values: Vec<f64> = rows.filter_map(|row| of(row)).filter(|v| v.is_finite()).collect();
+    Some(rate::Point { at, summary: robust::summarize(&values)?, values })
+}
+
 fn series(summary: &Summary, valid: &ByCell, key: &str) -> Vec<rate::Series> {
     let mut all: Vec<rate::Series> = Vec::new();
     for cell in &summary.cells {
-        let (Some(tokens), Some(figures)) = (cell.prompt_length(), cell.metric(key)) else { continue };
-        let at = rate::AtLength { tokens, values: values(rows(valid, cell), key), summary: *figures };
+        let points = points(cell, rows(valid, cell), key);
         match all.iter_mut().find(|s| s.label == cell.series) {
-            Some(found) => found.lengths.push(at),
-            None => all.push(rate::Series { label: cell.series.clone(), lengths: vec![at] }),
+            _ if points.is_empty() => {}
+            Some(found) => found.points.extend(points),
+            None => all.push(rate::Series { label: cell.series.clone(), points }),
         }
     }
     for one in &mut all {
-        one.lengths.sort_by_key(|l| l.tokens);
+        one.points.sort_by_key(|p| p.at);
     }
     all
+}
+
+/// A cell's points by prompt length: one, or one a turn.
+fn points(cell: &CellSummary, rows: &[&RequestRow], key: &str) -> Vec<rate::Point> {
+    if cell.turns.is_empty() {
+        let at =
+            |(at, figures): (u32, &robust::Summary)| rate::Point { at, values: values(rows, key), summary: *figures };
+        return cell.prompt_length().zip(cell.metric(key)).map(at).into_iter().collect();
+    }
+    let of = metric::find(key).expect("a metric of the table").of;
+    cell.turns.iter().filter_map(|turn| point(turn.prompt_tokens?.most, turn, rows, of)).collect()
 }
 
 fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group {
@@ -139,7 +195,7 @@ fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group 
 }
 
 fn iterations_panel(record: &Record, cell: &CellSummary, rows: &[&RequestRow]) -> Option<iterations::Panel> {
-    let figures = cell.metric(DECODE_TPS)?;
+    let (figures, decode) = (cell.metric(DECODE_TPS)?, metric::find(DECODE_TPS)?);
     let lost = record.requests.iter().filter(|r| r.cell == cell.cell && !r.warmup && r.status != Status::Ok);
     let number = crate::units::significant;
     let interval = figures.interval.map(|i| format!("  [{}, {}]", number(i.lo), number(i.hi))).unwrap_or_default();
@@ -147,8 +203,10 @@ fn iterations_panel(record: &Record, cell: &CellSummary, rows: &[&RequestRow]) -
         name: format!("iterations-{}", cell.cell),
         title: text::label(cell.name()),
         subtitle: format!("median {} tok/s{interval}", number(figures.median)),
-        dots: rows.iter().filter_map(|row| Some((row.iteration, row.decode_tps.filter(|v| v.is_finite())?))).collect(),
-        lost: lost.map(|row| row.iteration).collect(),
+        dots: metric::iterations(rows)
+            .filter_map(|turns| Some((turns[0].iteration, decode.of_iteration(turns)?)))
+            .collect(),
+        lost: lost.map(|row| row.iteration).collect::<BTreeSet<_>>().into_iter().collect(),
         planned: cell.counts.planned as u32,
         summary: *figures,
     })
@@ -219,7 +277,8 @@ fn latency_panel(cell: &CellSummary, rows: &[&RequestRow], tokens: &TokenIndex) 
         })
         .collect();
     let name = format!("itl-{}", cell.cell);
-    Some(latency::Panel { name, title: text::label(cell.name()), gaps, iterations: stamps.len() })
+    let what = if cell.turns.is_empty() { "iteration" } else { "turn" };
+    Some(latency::Panel { name, title: text::label(cell.name()), gaps, over: text::plural(stamps.len(), what) })
 }
 
 fn over_time(record: &Record) -> Group {

@@ -1,9 +1,11 @@
 //! The summary for other programs: JSON and CSV.
 
 use super::summary::metric;
-use super::summary::{CellSummary, Summary};
+use super::summary::{CellSummary, Summary, Tokens, TurnSummary};
+use super::turns;
+use crate::stats::robust;
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "run",
     "cell",
     "label",
@@ -21,9 +23,11 @@ const COLUMNS: [&str; 17] = [
     "mad",
     "min",
     "max",
+    "turn",
 ];
 
-/// A row for every cell and metric, empty where not measured.
+/// A row for every cell and metric, empty where not measured; then, for a conversation, for every turn and metric, its
+/// counts of tokens among them.
 ///
 /// # Panics
 /// Never: writing to memory does not fail.
@@ -34,17 +38,53 @@ pub fn csv(summary: &Summary) -> String {
     write(COLUMNS.iter().map(|c| (*c).to_owned()).collect());
     for cell in &summary.cells {
         for metric in metric::METRICS.iter().chain([&metric::LOAD]) {
-            write(row(summary, cell, metric));
+            let figures = cell.metric(metric.key);
+            write(row(summary, cell, None, (metric.key, metric.unit.symbol()), figures));
+        }
+    }
+    for cell in turns::cells(summary) {
+        for turn in &cell.turns {
+            for (key, tokens) in counts(turn) {
+                // Of counts the ends are known, and the median where they are one.
+                let mut fields = row(summary, cell, Some(turn), (key, "tokens"), None);
+                if let Some(Tokens { least, most }) = tokens {
+                    fields[9] = turn.n.to_string();
+                    fields[10] = if least == most { least.to_string() } else { String::new() };
+                    (fields[15], fields[16]) = (least.to_string(), most.to_string());
+                }
+                write(fields);
+            }
+            for metric in metric::METRICS {
+                let figures = turn.metric(metric.key);
+                write(row(summary, cell, Some(turn), (metric.key, metric.unit.symbol()), figures));
+            }
         }
     }
     let bytes = writer.into_inner().expect("memory takes every byte");
     String::from_utf8(bytes).expect("fields are UTF-8")
 }
 
-fn row(summary: &Summary, cell: &CellSummary, metric: &metric::Metric) -> Vec<String> {
+fn counts(turn: &TurnSummary) -> [(&'static str, Option<Tokens>); 5] {
+    [
+        ("prompt_tokens", turn.prompt_tokens),
+        ("reused_tokens", turn.reused_tokens),
+        ("prefill_tokens", turn.prefill_tokens),
+        ("generated_tokens", turn.generated_tokens),
+        ("cache_tokens", turn.cache_tokens),
+    ]
+}
+
+/// A row of a metric, given as key and unit, in the order of [`COLUMNS`].
+fn row(
+    summary: &Summary,
+    cell: &CellSummary,
+    turn: Option<&TurnSummary>,
+    (key, unit): (&str, &str),
+    figures: Option<&robust::Summary>,
+) -> Vec<String> {
     let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
     let count = |value: Option<u32>| value.map(|v| v.to_string()).unwrap_or_default();
-    let figures = cell.metric(metric.key);
+    let same = turn.and_then(|t| t.prompt_tokens).filter(|n| n.least == n.most).map(|n| n.least);
     let interval = figures.and_then(|s| s.interval);
     vec![
         summary.run.name.clone(),
@@ -53,9 +93,9 @@ fn row(summary: &Summary, cell: &CellSummary, metric: &metric::Metric) -> Vec<St
         cell.engine.clone(),
         cell.series.clone(),
         count(cell.length),
-        count(cell.prompt_tokens),
-        metric.key.to_owned(),
-        metric.unit.symbol().to_owned(),
+        count(if turn.is_some() { same } else { cell.prompt_tokens }),
+        key.to_owned(),
+        unit.to_owned(),
         figures.map_or(0, |s| s.n).to_string(),
         number(figures.map(|s| s.median)),
         number(interval.map(|i| i.lo)),
@@ -64,5 +104,6 @@ fn row(summary: &Summary, cell: &CellSummary, metric: &metric::Metric) -> Vec<St
         number(figures.map(|s| s.mad)),
         number(figures.map(|s| s.min)),
         number(figures.map(|s| s.max)),
+        count(turn.map(|t| t.turn)),
     ]
 }

@@ -2,7 +2,7 @@
 
 use super::summary::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use super::summary::{CellSummary, NOT_MEASURED, Summary};
-use super::{table, text};
+use super::{table, text, turns};
 use crate::stats::robust;
 
 /// `summary.md`.
@@ -18,6 +18,7 @@ pub fn render(summary: &Summary) -> String {
         out.push_str(&format!("**{}**\n\n", escape(&standing)));
     }
     out.push_str(&figures(summary));
+    out.push_str(&turn_figures(summary));
     for line in lines {
         out.push_str(&format!("- {}\n", escape(&line)));
     }
@@ -41,6 +42,26 @@ fn figures(summary: &Summary) -> String {
     }
     out.push('\n');
     out
+}
+
+/// Every turn of the conversations, folded away.
+fn turn_figures(summary: &Summary) -> String {
+    if turns::cells(summary).next().is_none() {
+        return String::new();
+    }
+    let heads: Vec<String> = turns::COLUMNS.iter().map(|column| column.head.join(" ")).collect();
+    let mut out = format!(
+        "<details><summary>Turn by turn: medians over the iterations</summary>\n\n| cell | turn | {} |\n|---|--:|{}\n",
+        heads.join(" | "),
+        "--:|".repeat(heads.len())
+    );
+    for cell in turns::cells(summary) {
+        for turn in &cell.turns {
+            let figures: Vec<String> = turns::COLUMNS.iter().map(|column| (column.of)(turn)).collect();
+            out.push_str(&format!("| {} | {} | {} |\n", escape(cell.name()), turn.turn, figures.join(" | ")));
+        }
+    }
+    out + "\n</details>\n\n"
 }
 
 /// Median and interval of a metric; a dash where not measured.

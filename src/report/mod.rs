@@ -8,6 +8,7 @@ pub mod summary;
 pub mod svg;
 pub mod table;
 pub mod text;
+pub mod turns;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Lin
 use super::summary::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS, Unit};
 use super::summary::{CellSummary, NOT_MEASURED, Standing, Summary};
 use super::text::{self, plural};
+use super::turns;
 use crate::stats::robust;
 use crate::units::significant;
 
@@ -15,12 +16,18 @@ const LABEL_WIDTH: u16 = 17;
 #[must_use]
 pub fn render(summary: &Summary) -> String {
     let mut out = String::new();
-    if !summary.cells.is_empty() {
-        for line in figures(summary).lines() {
+    let mut put = |table: &Table| {
+        for line in table.lines() {
             out.push_str(line.trim_end());
             out.push('\n');
         }
         out.push('\n');
+    };
+    if !summary.cells.is_empty() {
+        put(&figures(summary));
+    }
+    if turns::cells(summary).next().is_some() {
+        put(&turn_figures(summary));
     }
     for line in remarks(summary) {
         text::paragraph(&mut out, &line, "  ");
@@ -28,10 +35,56 @@ pub fn render(summary: &Summary) -> String {
     out
 }
 
-fn figures(summary: &Summary) -> Table {
+/// An empty table in the terminal's style.
+fn plain() -> Table {
     let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
     let mut table = Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(text::TERMINAL_WIDTH as u16);
+    table
+}
+
+/// The cell's label on the left, figures on the right of their columns.
+fn align(table: &mut Table) {
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if index > 0 {
+            column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
+        } else {
+            column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(LABEL_WIDTH)));
+        }
+    }
+}
+
+/// Some turns of each conversation: medians over its iterations.
+fn turn_figures(summary: &Summary) -> Table {
+    let mut table = plain();
+    let heads = turns::COLUMNS.iter().map(|column| column.head.join("\n"));
+    table.set_header(["cell".to_owned(), "turn".to_owned()].into_iter().chain(heads));
+    let count = turns::cells(summary).count();
+    for cell in turns::cells(summary) {
+        for (i, turn) in turns::shown(&cell.turns, count).into_iter().enumerate() {
+            let name = if i == 0 { text::label(cell.name()) } else { String::new() };
+            let figures = turns::COLUMNS.iter().map(|column| (column.of)(turn));
+            table.add_row([name, turn.turn.to_string()].into_iter().chain(figures));
+        }
+    }
+    align(&mut table);
+    table
+}
+
+/// What the tables of a conversation leave unsaid.
+fn turns_note(summary: &Summary) -> Option<String> {
+    let count = turns::cells(summary).count();
+    let all = turns::cells(summary).map(|cell| cell.turns.len()).max()?;
+    let shown = turns::cells(summary).map(|cell| turns::shown(&cell.turns, count).len()).max()?;
+    let some = if shown < all { format!("; {shown} of {all} turns shown, the report has all") } else { String::new() };
+    Some(format!(
+        "an iteration is a whole conversation: rates of all its turns together, TTFT the mean of a turn{some}"
+    ))
+}
+
+fn figures(summary: &Summary) -> Table {
+    let mut table = plain();
     table.set_header([
         "cell",
         "n",
@@ -45,14 +98,7 @@ fn figures(summary: &Summary) -> Table {
     for cell in &summary.cells {
         table.add_row(row(cell));
     }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if index > 0 {
-            column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
-        } else {
-            column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(LABEL_WIDTH)));
-        }
-    }
+    align(&mut table);
     table
 }
 
@@ -97,6 +143,7 @@ fn with_interval(summary: Option<&robust::Summary>) -> String {
 pub fn remarks(summary: &Summary) -> Vec<String> {
     let mut lines = vec![standing(summary)];
     lines.extend(interval_note(summary));
+    lines.extend(turns_note(summary));
     if summary.run.synthetic {
         lines.push("synthetic model: random weights, so speed and memory mean something, the text does not".to_owned());
     }

@@ -124,7 +124,8 @@ impl<'a> Table<'a> {
         let number = self.problems.add_source(source);
         let root = super::tree::document(&text, number)?;
         let Data::Table(entries) = &root.data else { unreachable!("a document is a table") };
-        Ok(read(Table::new(section, None, entries, self.problems)))
+        let beginning = Span { source: number, start: 0, end: 0 };
+        Ok(read(Table::new(section, Some(beginning), entries, self.problems)))
     }
 
     /// The tables under `key`, in order; `None` where the file has none.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use inferometer::engine::synthetic::preset;
-use inferometer::spec::{Architecture, Precision, Quantization};
+use inferometer::spec::{Architecture, Precision, Quantization, Workload};
 use inferometer::{engine, scenario};
 use serde_json::{Value, json};
 
@@ -113,6 +113,125 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
        = help: remove it: the sampling profiler and flamegraphs come with a later
                version
     "#);
+}
+
+#[test]
+fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
+    let text = format!(
+        "name = \"t\"\n{MODEL}{ENGINE}[workload]\nkind = \"conversation\"\nlengths = [64]\nreplies = \"fix\"\n\
+         [[workload.turn]]\nuser = \"\"\n[[workload.turn]]\nrely = \"x\"\n"
+    );
+    insta::assert_snapshot!(check(text, &[]), @r#"
+    exit 2
+    --- stderr
+    error: unknown key `lengths` in [workload]
+     --> s.toml:9:1
+      |
+    9 | lengths = [64]
+      | ^^^^^^^ this key belongs to `kind = "prompt"`
+      |
+      = help: a workload of this kind takes `kind`, `system`, `system_file`,
+              `turn`, `turns_file`, `replies`, `max_tokens` and `ignore_eos`
+
+    error: `replies` cannot be `fix`
+      --> s.toml:10:11
+       |
+    10 | replies = "fix"
+       |           ^^^^^ did you mean `fixed`?
+       |
+       = help: it can be `generated` or `fixed`
+
+    error: `user` must not be empty
+      --> s.toml:12:8
+       |
+    12 | user = ""
+       |        ^^
+       |
+       = help: `user`: what the user says
+
+    error: [[workload.turn]] needs the key `user`
+      --> s.toml:13:1
+       |
+    13 | [[workload.turn]]
+       | ^^^^^^^^^^^^^^^^^
+       |
+       = help: `user`: what the user says
+
+    error: unknown key `rely` in [[workload.turn]]
+      --> s.toml:14:1
+       |
+    14 | rely = "x"
+       | ^^^^ did you mean `reply`?
+       |
+       = help: [[workload.turn]] takes `user` and `reply`
+    "#);
+}
+
+#[test]
+fn what_is_wrong_with_a_file_of_turns_is_shown_in_that_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "name = \"t\"\n{MODEL}{ENGINE}[workload]\nkind = \"conversation\"\nturns_file = \"turns.toml\"\nreplies = \"fixed\"\n"
+    );
+    fs_err::write(dir.path().join("s.toml"), text).unwrap();
+    let checked = |turns: &str| {
+        fs_err::write(dir.path().join("turns.toml"), turns).unwrap();
+        run(dir.path(), &["check", "s.toml"])
+    };
+    let turns = "[[turn]]\nuser = 5\nreply = \"a\"\n\n[[turn]]\nuser = \"b\"\n\n[[turn]]\nuser = \"c\"\n\n[other]\n";
+    insta::assert_snapshot!(checked(turns), @r#"
+    exit 2
+    --- stderr
+    error: `user` must be a text in quotes, not 5
+     --> turns.toml:2:8
+      |
+    2 | user = 5
+      |        ^
+      |
+      = help: `user`: what the user says
+
+    error: this turn has no `reply`, and `replies` is `fixed`
+     --> turns.toml:5:1
+      |
+    5 | [[turn]]
+      | ^^^^^^^^
+      |
+      = help: give every turn but the last the `reply` that stands in the
+              history after it
+
+    error: unknown key `other` in a file of turns
+      --> turns.toml:11:2
+       |
+    11 | [other]
+       |  ^^^^^
+       |
+       = help: a file of turns takes `turn`
+    "#);
+    insta::assert_snapshot!(checked("[[turn]\n"), @r#"
+    exit 2
+    --- stderr
+    error: this is not valid TOML
+     --> turns.toml:1:8
+      |
+    1 | [[turn]
+      |        ^ unclosed array table, expected `]`
+    "#);
+    insta::assert_snapshot!(checked("# nothing\n"), @r#"
+    exit 2
+    --- stderr
+    error: a file of turns needs the key `turn`
+     --> turns.toml:1:1
+      |
+    1 | # nothing
+      | ^
+      |
+      = help: `turn`: the turns, in their order
+    "#);
+    assert!(checked("[[turn]]\nuser = \"b\"\n").starts_with("exit 0"), "the last turn needs no reply");
+    fs_err::remove_file(dir.path().join("turns.toml")).unwrap();
+    assert!(
+        run(dir.path(), &["check", "s.toml"]).contains("cannot read the turns `turns.toml`: there is no such file")
+    );
 }
 
 #[test]
@@ -285,7 +404,12 @@ fn shipped_scenarios_are_planned_by_the_program() {
         let scenario = scenario::load(&path, &[], &engine::offers()).unwrap_or_else(|e| panic!("error: {e}"));
         assert_eq!(Some(scenario.name.as_str()), path.file_stem().and_then(|s| s.to_str()));
         let plan = scenario::plan(&scenario, &engine::offers()).unwrap();
-        assert!(plan.cells.iter().all(|c| !c.predicted.is_empty()), "{}: every length is exact", path.display());
+        let foreseen = matches!(scenario.workload, Workload::Prompt(_));
+        assert!(
+            plan.cells.iter().all(|c| c.predicted.is_empty() != foreseen),
+            "{}: every prompt's length is exact",
+            path.display()
+        );
     }
 }
 
@@ -324,6 +448,17 @@ fn schema_and_parser_agree() {
         (false, whole("text = \"x\"", "[run]\niterations = 2.5")),
         (false, whole("text = \"x\"", "[gate]\nmetric = \"x\"")),
         (false, whole("text = \"x\"\nkind = \"train\"", "")),
+        (true, whole("kind = \"conversation\"\nsystem = \"s\"\nturn = [{ user = \"a\" }]", "")),
+        (
+            true,
+            whole("kind = \"conversation\"\nreplies = \"generated\"", "[[workload.turn]]\nuser = \"a\"\nreply = \"b\""),
+        ),
+        (false, whole("kind = \"conversation\"", "")),
+        (false, whole("kind = \"conversation\"\nturn = []", "")),
+        (false, whole("kind = \"conversation\"\nturn = [{ reply = \"a\" }]", "")),
+        (false, whole("kind = \"conversation\"\nturn = [{ user = \"a\" }]\nlengths = [5]", "")),
+        (false, whole("kind = \"conversation\"\nturn = [{ user = \"a\" }]\nturns_file = \"x\"", "")),
+        (false, whole("turn = [{ user = \"a\" }]", "")),
         (false, whole("text = \"x\"\nlengths = [5, 5]", "")),
         (false, whole("", "")),
     ];
@@ -436,10 +571,17 @@ fn reference(schema: &Value) -> String {
         let mut inner = Vec::new();
         for (name, key) in section["properties"].as_object().unwrap() {
             let one = if key["type"] == "array" { &key["items"] } else { key };
+            // Two keys of which one must be there are alternatives too, but no tables.
+            let variants = key["oneOf"].as_array().into_iter().flatten();
+            for variant in variants.filter(|variant| variant["properties"].is_object()) {
+                let kind = variant["properties"]["kind"]["enum"][0].as_str().unwrap();
+                inner.push((format!("`[{name}]` with `kind = \"{kind}\"`"), variant));
+            }
             if one["properties"].is_object() {
                 let title = match (title.as_str(), &key["type"]) {
                     ("Top level", kind) if kind == "array" => format!("`[[{name}]]`"),
                     ("Top level", _) => format!("`[{name}]`"),
+                    (outer, kind) if kind == "array" && outer.contains("workload") => format!("`[[workload.{name}]]`"),
                     (outer, _) => format!("{outer} `{name}`"),
                 };
                 inner.push((title, one));

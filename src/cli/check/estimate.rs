@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::record::{self, Record, RequestRow, Status};
+use crate::report::summary::metric;
 use crate::scenario::Outline;
 use crate::spec::{Cell, Plan, Scenario};
 use crate::stats::robust;
@@ -41,21 +42,27 @@ fn same_work(a: &Cell, b: &Cell) -> bool {
 }
 
 fn seconds(record: &Record, scenario: &Scenario, plan: &Plan, outline: &Outline) -> Option<f64> {
-    let mut total = f64::from(scenario.run.cooldown_s as f32) * outline.requests as f64;
+    let mut total = f64::from(scenario.run.cooldown_s as f32) * plan.iterations() as f64;
     let warmups_each = outline.warmup_requests as f64 / outline.cells as f64;
     for cell in &plan.cells {
         let id = record.manifest.plan.cells.iter().find(|c| same_work(c, cell))?.id;
-        let took = |warmup: bool| median(record.requests.iter().filter(|r| r.cell == id && r.warmup == warmup));
-        let measured = took(false)?;
-        total += measured * f64::from(scenario.run.iterations) + took(true).unwrap_or(measured) * warmups_each;
+        let good = record.requests.iter().filter(|r| r.cell == id && r.status == Status::Ok);
+        let (warmups, measured): (Vec<&RequestRow>, Vec<&RequestRow>) = good.partition(|r| r.warmup);
+        let iteration = median(metric::iterations(&measured).map(took))?;
+        // A warm-up's requests one by one: those of several warm-ups are neighbours in the record.
+        let warmup = median(warmups.chunks(1).map(took)).unwrap_or(iteration);
+        total += iteration * f64::from(scenario.run.iterations) + warmup * warmups_each;
     }
     let loads: Vec<f64> = record.manifest.hosts.iter().map(|h| h.load_s).collect();
     Some(total + robust::summarize(&loads)?.median * outline.hosts as f64)
 }
 
-/// Median time of the good rows in seconds, from request to reply.
-fn median<'a>(rows: impl Iterator<Item = &'a RequestRow>) -> Option<f64> {
-    let good = rows.filter(|r| r.status == Status::Ok);
-    let times: Vec<f64> = good.map(|r| r.end_ns.saturating_sub(r.start_ns) as f64 / 1e9).collect();
-    robust::summarize(&times).map(|s| s.median)
+/// Seconds from the first request to the last reply.
+fn took(rows: &[&RequestRow]) -> f64 {
+    let ends = rows.first().zip(rows.last());
+    ends.map_or(0.0, |(first, last)| last.end_ns.saturating_sub(first.start_ns) as f64 / 1e9)
+}
+
+fn median(times: impl Iterator<Item = f64>) -> Option<f64> {
+    robust::summarize(&times.collect::<Vec<_>>()).map(|s| s.median)
 }

@@ -2,13 +2,23 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::section;
+use super::{scrolling, section};
 use crate::record::Record;
 use crate::report::charts::{Charts, Group};
-use crate::report::text;
+use crate::report::summary::Summary;
+use crate::report::{text, turns};
 
-pub fn sections(record: &Record, charts: &Charts) -> Markup {
+pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
     html! {
+        @if turns::cells(summary).next().is_some() {
+            (section("turns", "Turn by turn", html! {
+                (group("pair", &charts.turns))
+                (scrolling("Figures of each turn", turn_table(summary)))
+                p.note {
+                    "Medians over the valid iterations of each cell; a range where a count is not the same in all of them."
+                }
+            }))
+        }
         (section("length", "Rate against prompt length", group("pair", &charts.rates)))
         (section("iterations", "Every iteration", group("panels", &charts.iterations)))
         (section("latency", "Time between tokens", group("panels", &charts.latency)))
@@ -16,6 +26,37 @@ pub fn sections(record: &Record, charts: &Charts) -> Markup {
             (group("wide", &charts.timeline))
             (absent_gauges(record))
         }))
+    }
+}
+
+fn turn_table(summary: &Summary) -> Markup {
+    html! {
+        table.dense {
+            thead {
+                tr {
+                    th scope="col" { "Cell" }
+                    th.number scope="col" { "Turn" }
+                    @for column in &turns::COLUMNS {
+                        th.number scope="col" title=(column.meaning) {
+                            (column.head[0]) br; span.unit { (column.head[1]) }
+                        }
+                    }
+                }
+            }
+            @for cell in turns::cells(summary) {
+                tbody {
+                    @for (i, turn) in cell.turns.iter().enumerate() {
+                        tr {
+                            @if i == 0 {
+                                th scope="rowgroup" rowspan=(cell.turns.len()) { (text::label(cell.name())) }
+                            }
+                            th.number scope="row" { (turn.turn) }
+                            @for column in &turns::COLUMNS { td.number { ((column.of)(turn)) } }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 

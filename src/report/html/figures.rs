@@ -7,7 +7,7 @@ use crate::report::summary::metric::{
     self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
 };
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
-use crate::report::{table, text};
+use crate::report::{table, text, turns};
 use crate::spec::TokenTiming;
 use crate::stats::robust;
 
@@ -27,6 +27,10 @@ pub fn section(summary: &Summary) -> Markup {
                 p.note {
                     "Medians over the valid iterations of each cell."
                     @if let Some(note) = table::interval_note(summary) { " " (note) "." }
+                    @if turns::cells(summary).next().is_some() {
+                        " An iteration is a whole conversation: its rates are those of all turns together, TTFT and other \
+                          times of a request are means over its turns, gaps are medians over them, memory is the highest."
+                    }
                     " " (includes(summary)) " " b { (NOT_MEASURED) } " means not measured."
                 }
                 details {

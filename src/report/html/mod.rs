@@ -38,7 +38,7 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
                 main {
                     (head::head(record, summary))
                     (figures::section(summary))
-                    (charts::sections(record, drawn))
+                    (charts::sections(record, summary, drawn))
                     (settings::section(summary))
                     (outputs::section(record, summary))
                     (provenance::section(record, summary))

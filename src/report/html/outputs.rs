@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{excerpt, scrolling, section as titled};
 use crate::record::Record;
-use crate::report::summary::{HashGroup, NOT_MEASURED, Summary};
+use crate::report::summary::{CellSummary, HashGroup, NOT_MEASURED, Summary};
 use crate::report::text;
 use crate::spec::{Replies, Workload};
 
@@ -77,7 +77,10 @@ fn table(record: &Record, summary: &Summary) -> Markup {
                             td { code { (text::label(&group.hash)) } }
                             td { (iterations(group, cell.counts.ok)) }
                             td.alarm[i > 0] { (difference(i, group)) }
-                            td.generated { (generated(record, group)) }
+                            td.generated {
+                                @if cell.turns.is_empty() { (generated(record, group)) }
+                                @else if i == 0 { (replies(record, cell)) }
+                            }
                         }
                     }
                 }
@@ -96,8 +99,39 @@ fn iterations(group: &HashGroup, all: usize) -> String {
 fn difference(place: usize, group: &HashGroup) -> String {
     match (place, group.first_differing_index) {
         (0, _) => NOT_MEASURED.to_owned(),
-        (_, Some(index)) => format!("token index {index}"),
-        (_, None) => "differs; tokens not in the record".to_owned(),
+        (_, Some(index)) => match group.first_differing_turn {
+            Some(turn) => format!("turn {turn}, token index {index}"),
+            None => format!("token index {index}"),
+        },
+        (_, None) => match group.first_differing_turn {
+            Some(turn) => format!("turn {turn}; tokens not in the record"),
+            None => "differs; tokens not in the record".to_owned(),
+        },
+    }
+}
+
+/// What each turn of a cell generated, where the iterations agree.
+fn replies(record: &Record, cell: &CellSummary) -> Markup {
+    html! {
+        details {
+            summary { (text::plural(cell.turns.len(), "turn")) }
+            ol start="0" {
+                @for turn in &cell.turns {
+                    li {
+                        @match turn.token_hash.as_ref().map(|hash| (hash, record.manifest.texts.get(hash))) {
+                            Some((hash, words)) => {
+                                code { (text::label(hash)) } " "
+                                @match words {
+                                    Some(words) => (excerpt(words)),
+                                    None => span.cut { "not in the record" },
+                                }
+                            }
+                            None => span.cut { "not the same in all iterations" },
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::metric::iterations;
 use super::tokens::TokenIndex;
 use crate::record::RequestRow;
 use crate::spec::Cell;
@@ -22,40 +24,59 @@ pub enum Determinism {
     Unknown,
 }
 
-/// Iterations of a cell that gave the same tokens.
+/// Iterations of a cell that gave the same tokens, in every turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashGroup {
+    /// The token hash of the iterations; of a conversation the hash over the turns' hashes.
     pub hash: String,
     pub iterations: Vec<u32>,
     /// First token index at which this group differs from the largest one; absent for the largest one itself, and
     /// where the tokens are not in the record.
     pub first_differing_index: Option<u32>,
+    /// In a conversation the turn of that index; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_differing_turn: Option<u32>,
 }
 
-/// Groups the cell's valid rows by token hash, the largest group (of equal ones the earliest) first.
+/// Groups the cell's valid iterations by their turns' token hashes, the largest group (of equal ones the earliest) first.
 #[must_use]
 pub fn groups(rows: &[&RequestRow], tokens: &TokenIndex<'_>) -> Vec<HashGroup> {
-    let mut by_hash: BTreeMap<&str, Vec<&RequestRow>> = BTreeMap::new();
-    for row in rows {
-        if let Some(hash) = &row.token_hash {
-            by_hash.entry(hash).or_default().push(row);
+    type Turns<'r, 'a> = &'r [&'a RequestRow];
+    let mut by_hash: BTreeMap<Vec<&str>, Vec<Turns>> = BTreeMap::new();
+    for turns in iterations(rows) {
+        let hashes: Option<Vec<&str>> = turns.iter().map(|row| row.token_hash.as_deref()).collect();
+        if let Some(hashes) = hashes {
+            by_hash.entry(hashes).or_default().push(turns);
         }
     }
-    let mut ordered: Vec<(&str, Vec<&RequestRow>)> = by_hash.into_iter().collect();
-    ordered.sort_by_key(|(_, rows)| (std::cmp::Reverse(rows.len()), rows[0].request));
-    let reference = ordered.first().map(|(_, rows)| rows[0].request);
+    let mut ordered: Vec<(Vec<&str>, Vec<Turns>)> = by_hash.into_iter().collect();
+    ordered.sort_by_key(|(_, all)| (std::cmp::Reverse(all.len()), all[0][0].request));
+    let reference = ordered.first().map(|(_, all)| all[0]);
     ordered
         .iter()
         .enumerate()
-        .map(|(i, (hash, rows))| HashGroup {
-            hash: (*hash).to_owned(),
-            iterations: rows.iter().map(|r| r.iteration).collect(),
-            first_differing_index: match (i, reference) {
-                (1.., Some(reference)) => tokens.first_difference(reference, rows[0].request),
-                _ => None,
-            },
+        .map(|(i, (hashes, all))| {
+            let differing = reference.filter(|_| i > 0).and_then(|reference| {
+                let pairs = reference.iter().zip(all[0]);
+                pairs.into_iter().find(|(a, b)| a.token_hash != b.token_hash)
+            });
+            HashGroup {
+                hash: joined(hashes),
+                iterations: all.iter().map(|turns| turns[0].iteration).collect(),
+                first_differing_index: differing.and_then(|(a, b)| tokens.first_difference(a.request, b.request)),
+                first_differing_turn: differing.filter(|_| hashes.len() > 1).map(|(_, row)| row.turn),
+            }
         })
         .collect()
+}
+
+/// One hash of an iteration: that of its request, or first 16 hex digits of SHA-256 over its turns' hashes, one after the
+/// other.
+fn joined(hashes: &[&str]) -> String {
+    match hashes {
+        [one] => (*one).to_owned(),
+        all => Sha256::digest(all.concat())[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
 }
 
 /// Judges the groups of a cell.

@@ -1,6 +1,9 @@
 //! The metrics of the summary. One table: adding a metric is one entry.
 
+use OverTurns::{Highest, Mean, Median, Total};
+
 use crate::record::RequestRow;
+use crate::stats::robust;
 use crate::units;
 
 /// What a metric counts; says how people read it.
@@ -73,6 +76,56 @@ pub struct Metric {
     pub meaning: &'static str,
     /// The value of a measured request; `None` where it was not measured.
     pub of: fn(&RequestRow) -> Option<f64>,
+    /// How the values of a conversation's turns become the one number of an iteration.
+    pub over_turns: OverTurns,
+}
+
+/// From the turns of a conversation to the number of its iteration. Turns without the value are left out.
+#[derive(Debug, Clone, Copy)]
+pub enum OverTurns {
+    /// The sum over turns / their number: what a turn waits or takes on average.
+    Mean,
+    /// Half of the turns have less.
+    Median,
+    Highest,
+    /// Of a rate: all that was done / all time that it took, written as the mean weighted by each turn's time (or count).
+    Total(fn(&RequestRow) -> Option<f64>),
+}
+
+impl Metric {
+    /// The number of an iteration, given its rows: one, or one a turn.
+    #[must_use]
+    pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
+        let value = |row: &RequestRow| (self.of)(row).filter(|v| v.is_finite());
+        if let [row] = rows {
+            return value(row);
+        }
+        let values: Vec<f64> = rows.iter().filter_map(|row| value(row)).collect();
+        match self.over_turns {
+            Mean if values.is_empty() => None,
+            Mean => Some(values.iter().sum::<f64>() / values.len() as f64),
+            Median => robust::quantile(&robust::sorted(&values), 0.5),
+            Highest => values.into_iter().max_by(f64::total_cmp),
+            Total(weight) => {
+                let weighted = rows.iter().filter_map(|row| Some((value(row)?, weight(row)?)));
+                let (sum, weights) = weighted.fold((0.0, 0.0), |(sum, all), (v, w)| (sum + v * w, all + w));
+                (weights > 0.0).then(|| sum / weights)
+            }
+        }
+    }
+}
+
+/// The rows of one cell, iteration by iteration. An iteration's rows were committed together, so they are neighbours.
+pub fn iterations<'r, 'a>(rows: &'r [&'a RequestRow]) -> impl Iterator<Item = &'r [&'a RequestRow]> {
+    rows.chunk_by(|a, b| a.iteration == b.iteration)
+}
+
+fn gaps(row: &RequestRow) -> Option<f64> {
+    row.generated_tokens.map(|n| f64::from(n.saturating_sub(1)))
+}
+
+fn generated(row: &RequestRow) -> Option<f64> {
+    row.generated_tokens.map(f64::from)
 }
 
 fn count(value: Option<u64>) -> Option<f64> {
@@ -85,8 +138,8 @@ fn per_token(value: Option<f64>, row: &RequestRow) -> Option<f64> {
 }
 
 macro_rules! metric {
-    ($key:literal, $title:literal, $unit:ident, $meaning:literal, $of:expr) => {
-        Metric { key: $key, title: $title, unit: Unit::$unit, meaning: $meaning, of: $of }
+    ($key:literal, $title:literal, $unit:ident, $over:expr, $meaning:literal, $of:expr) => {
+        Metric { key: $key, title: $title, unit: Unit::$unit, meaning: $meaning, of: $of, over_turns: $over }
     };
 }
 
@@ -101,27 +154,45 @@ pub const LOAD_S: &str = "load_s";
 
 /// Every metric of an iteration, in the order that tables list them.
 pub const METRICS: &[Metric] = &[
-    metric!("prefill_tps", "Prefill", TokensPerSecond, "prompt tokens computed / time in prefill", |r| r.prefill_tps),
-    metric!("decode_tps", "Decode", TokensPerSecond, "(N-1) / time from first to last token", |r| r.decode_tps),
-    metric!("ttft_ms", "TTFT", Milliseconds, "request accepted to first token readable", |r| r.ttft_ms),
-    metric!("tpot_ms", "TPOT", Milliseconds, "mean gap between tokens, first token excluded", |r| r.tpot_ms),
-    metric!("itl_p50_ms", "ITL p50", Milliseconds, "median gap between tokens of an iteration", |r| r.itl_p50_ms),
-    metric!("itl_p95_ms", "ITL p95", Milliseconds, "95th percentile of an iteration's gaps", |r| r.itl_p95_ms),
-    metric!("itl_p99_ms", "ITL p99", Milliseconds, "99th percentile of an iteration's gaps", |r| r.itl_p99_ms),
-    metric!("itl_max_ms", "ITL max", Milliseconds, "longest gap of an iteration", |r| r.itl_max_ms),
-    metric!("e2e_ms", "End to end", Milliseconds, "request accepted to last token", |r| r.e2e_ms),
-    metric!("tokenize_ms", "Tokenize", Milliseconds, "time in the tokenizer", |r| r.tokenize_ms),
-    metric!("peak_rss_bytes", "Peak memory", Bytes, "the kernel's high-water mark of resident memory", |r| {
+    metric!(
+        "prefill_tps",
+        "Prefill",
+        TokensPerSecond,
+        Total(|r| r.prefill_ms),
+        "prompt tokens computed / time in prefill",
+        |r| { r.prefill_tps }
+    ),
+    metric!(
+        "decode_tps",
+        "Decode",
+        TokensPerSecond,
+        Total(|r| r.decode_ms),
+        "(N-1) / time from first to last token",
+        |r| { r.decode_tps }
+    ),
+    metric!("ttft_ms", "TTFT", Milliseconds, Mean, "request accepted to first token readable", |r| r.ttft_ms),
+    metric!("tpot_ms", "TPOT", Milliseconds, Total(gaps), "mean gap between tokens, first token excluded", |r| r
+        .tpot_ms),
+    metric!("itl_p50_ms", "ITL p50", Milliseconds, Median, "median gap between tokens of a request", |r| r.itl_p50_ms),
+    metric!("itl_p95_ms", "ITL p95", Milliseconds, Median, "95th percentile of a request's gaps", |r| r.itl_p95_ms),
+    metric!("itl_p99_ms", "ITL p99", Milliseconds, Median, "99th percentile of a request's gaps", |r| r.itl_p99_ms),
+    metric!("itl_max_ms", "ITL max", Milliseconds, Highest, "longest gap of an iteration", |r| r.itl_max_ms),
+    metric!("e2e_ms", "End to end", Milliseconds, Mean, "request accepted to last token", |r| r.e2e_ms),
+    metric!("tokenize_ms", "Tokenize", Milliseconds, Mean, "time in the tokenizer", |r| r.tokenize_ms),
+    metric!("peak_rss_bytes", "Peak memory", Bytes, Highest, "the kernel's high-water mark of resident memory", |r| {
         count(r.peak_rss_bytes)
     }),
-    metric!("engine_peak_bytes", "Engine peak", Bytes, "the engine's own peak counter", |r| count(r.engine_peak_bytes)),
-    metric!("kv_cache_bytes", "KV cache", Bytes, "bytes held by KV caches after the request", |r| {
+    metric!("engine_peak_bytes", "Engine peak", Bytes, Highest, "the engine's own peak counter", |r| {
+        count(r.engine_peak_bytes)
+    }),
+    metric!("kv_cache_bytes", "KV cache", Bytes, Highest, "bytes held by KV caches after the request", |r| {
         count(r.kv_cache_bytes)
     }),
     metric!(
         "cpu_ms_per_token",
         "CPU time a token",
         Milliseconds,
+        Total(generated),
         "CPU time of the whole request (all threads) / generated tokens",
         |r| per_token(r.cpu_ms, r)
     ),
@@ -129,17 +200,23 @@ pub const METRICS: &[Metric] = &[
         "cpu_instructions_per_token",
         "Instructions a token",
         Count,
+        Total(generated),
         "instructions of the whole request / generated tokens",
         |r| per_token(count(r.cpu_instructions), r)
     ),
-    metric!("cpu_cycles_per_token", "Cycles a token", Count, "cycles of the whole request / generated tokens", |r| {
-        per_token(count(r.cpu_cycles), r)
-    }),
+    metric!(
+        "cpu_cycles_per_token",
+        "Cycles a token",
+        Count,
+        Total(generated),
+        "cycles of the whole request / generated tokens",
+        |r| per_token(count(r.cpu_cycles), r)
+    ),
 ];
 
 /// Loading, as a metric for tables.
 pub const LOAD: Metric =
-    metric!("load_s", "Load", Seconds, "opening the model to the first possible request", |_| None);
+    metric!("load_s", "Load", Seconds, Highest, "opening the model to the first possible request", |_| None);
 
 /// The metric of that name.
 #[must_use]

@@ -6,6 +6,7 @@ pub mod determinism;
 pub mod metric;
 pub mod settings;
 pub mod tokens;
+pub mod turns;
 mod validity;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +16,11 @@ use serde::{Deserialize, Serialize};
 pub use determinism::{Determinism, HashGroup};
 pub use settings::{Agreement, SettingRow};
 pub use tokens::TokenIndex;
+pub use turns::{Tokens, TurnSummary};
 pub use validity::{Counts, Problem, Standing, Validity, WIDE};
 
 use crate::record::{FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status};
-use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, Settings, TokenTiming};
+use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, Settings, TokenTiming, Workload};
 use crate::stats::robust;
 
 /// Version of `summary.json`; fields are only added under the same number.
@@ -94,6 +96,9 @@ pub struct CellSummary {
     pub settings: Vec<SettingRow>,
     /// Combinations that amount to the same work and were not run again.
     pub merged: Vec<Settings>,
+    /// A conversation's turns in their order, over the valid iterations; empty for prompts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<TurnSummary>,
 }
 
 impl CellSummary {
@@ -236,7 +241,7 @@ fn summarize_cell(
     let mut metrics: BTreeMap<String, Option<robust::Summary>> = metric::METRICS
         .iter()
         .map(|m| {
-            let values: Vec<f64> = valid.iter().filter_map(|row| (m.of)(row)).filter(|v| v.is_finite()).collect();
+            let values: Vec<f64> = metric::iterations(&valid).filter_map(|turns| m.of_iteration(turns)).collect();
             (m.key.to_owned(), robust::summarize(&values))
         })
         .collect();
@@ -259,6 +264,10 @@ fn summarize_cell(
         hashes,
         settings: settings::rows(cell, &valid, &hosts, &manifest.scenario.run.allow_mismatch),
         merged: cell.merged.clone(),
+        turns: match &manifest.scenario.workload {
+            Workload::Conversation(_) => turns::turns(&valid),
+            Workload::Prompt(_) => Vec::new(),
+        },
     }
 }
 

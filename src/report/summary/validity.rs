@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::{DECODE_TPS, PREFILL_TPS};
+use super::metric::{DECODE_TPS, PREFILL_TPS, iterations};
 use super::{Agreement, CellSummary, Determinism, settings};
 use crate::record::{FinishState, Record, RequestRow, Status};
 use crate::report::text::{self, plural};
 use crate::spec::TokenTiming;
+use crate::spec::toggle::KV_REUSE;
 use crate::stats::robust::Interval;
 use crate::units::significant;
 
@@ -41,7 +42,8 @@ pub struct Counts {
 impl Counts {
     #[must_use]
     pub fn of(planned: usize, rows: &[&RequestRow]) -> Self {
-        let count = |status| rows.iter().filter(|row| row.status == status).count();
+        // The turns of an iteration share its outcome.
+        let count = |status| iterations(rows).filter(|turns| turns[0].status == status).count();
         Self { planned, ok: count(Status::Ok), failed: count(Status::Failed), invalid: count(Status::Invalid) }
     }
 
@@ -108,6 +110,7 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     for cell in cells {
         remarks.extend(cell_remarks(cell));
     }
+    remarks.extend(cells.iter().filter_map(lost_caches));
     remarks.extend(wide_spread(record, cells));
     remarks.extend(mixed_timing(record));
     remarks.extend(record.manifest.warnings.iter().cloned());
@@ -137,7 +140,10 @@ fn problems(record: &Record, cells: &[CellSummary]) -> Vec<Problem> {
             reason: row.reason.clone(),
             iterations: Vec::new(),
         });
-        problem.iterations.push(row.iteration);
+        // Once for all turns of an iteration.
+        if problem.iterations.last() != Some(&row.iteration) {
+            problem.iterations.push(row.iteration);
+        }
     }
     grouped.into_values().collect()
 }
@@ -167,9 +173,13 @@ fn cell_remarks(cell: &CellSummary) -> Vec<String> {
             .map(|group| {
                 let noun = if group.iterations.len() == 1 { "iteration" } else { "iterations" };
                 let iterations = text::list(&group.iterations, 12);
-                match group.first_differing_index {
-                    Some(index) => format!("{noun} {iterations} from token index {index} on"),
-                    None => format!("{noun} {iterations}"),
+                match (group.first_differing_turn, group.first_differing_index) {
+                    (None, Some(index)) => format!("{noun} {iterations} from token index {index} on"),
+                    (Some(turn), Some(index)) => {
+                        format!("{noun} {iterations} from token index {index} of turn {turn} on")
+                    }
+                    (Some(turn), None) => format!("{noun} {iterations} from turn {turn} on"),
+                    (None, None) => format!("{noun} {iterations}"),
                 }
             })
             .collect();
@@ -184,6 +194,26 @@ fn cell_remarks(cell: &CellSummary) -> Vec<String> {
         remarks.push(format!("{name}: {} should have been {wanted}, the engine used {used}.", row.name));
     }
     remarks
+}
+
+/// Turns that computed the whole history again although they might have reused it.
+fn lost_caches(cell: &CellSummary) -> Option<String> {
+    let told_not_to = |row: &settings::SettingRow| {
+        row.name == KV_REUSE && row.effective.iter().any(|value| value.as_text() == Some("none"))
+    };
+    if cell.settings.iter().any(told_not_to) {
+        return None;
+    }
+    let later = cell.turns.iter().filter(|turn| turn.turn > 0);
+    let lost: Vec<u32> = later.filter(|t| t.reused_tokens.is_some_and(|n| n.least == 0)).map(|t| t.turn).collect();
+    (!lost.is_empty()).then(|| {
+        let turns = if lost.len() == 1 { "turn" } else { "turns" };
+        format!(
+            "{}: {turns} {} reused nothing: the whole history was computed again.",
+            text::label(cell.name()),
+            text::list(&lost, 12)
+        )
+    })
 }
 
 /// Cells that turned out to do the same work, although the plan could not know that.

@@ -14,7 +14,8 @@ pub struct Panel {
     pub name: String,
     pub title: String,
     pub gaps: Vec<Gap>,
-    pub iterations: usize,
+    /// What the median is over: `10 iterations`.
+    pub over: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,9 +50,9 @@ pub fn draw(panel: &Panel) -> Chart {
     let first = panel.gaps.first().map_or(0.0, |g| g.median_ms);
     let end_median = panel.gaps.last().map_or(0.0, |g| g.median_ms);
     let description = format!(
-        "{}: median over {} iterations of the time between tokens, {first:.2} ms at the second token and {end_median:.2} \
+        "{}: median over {} of the time between tokens, {first:.2} ms at the second token and {end_median:.2} \
          ms at the last; the longest single gap is {highest:.2} ms.",
-        panel.title, panel.iterations
+        panel.title, panel.over
     );
     let svg = pen::document(SIZE, &panel.name, &panel.title, &description, |pen| {
         let title = pen::fit(&panel.title, TITLE_SIZE, SIZE.0 - 24.0);

@@ -1,4 +1,4 @@
-//! A rate against prompt length: every iteration a point, medians joined, interval bars.
+//! A figure against prompt length or turn: every iteration a point, medians joined, interval bars.
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
@@ -7,49 +7,87 @@ use crate::report::text;
 use crate::stats::robust;
 
 const SIZE: (f64, f64) = (560.0, 350.0);
+/// So many lengths have a tick of their own; more, as the turns of a conversation have, get round numbers.
+const MOST_TICKS: usize = 8;
 
-/// One engine with its toggles, over prompt lengths.
+/// What the horizontal axis counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Across {
+    /// Tokens of the prompt.
+    Lengths,
+    /// Turns of a conversation, from 0.
+    Turns,
+}
+
+/// One engine with its toggles, over prompt lengths or turns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     pub label: String,
-    /// Rising in length.
-    pub lengths: Vec<AtLength>,
+    /// Rising in their place.
+    pub points: Vec<Point>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct AtLength {
-    pub tokens: u32,
+pub struct Point {
+    /// Where it stands: a length in tokens or a turn.
+    pub at: u32,
     /// One value an iteration.
     pub values: Vec<f64>,
     pub summary: robust::Summary,
 }
 
+impl Across {
+    /// The axis through these places, with room at its ends for the series that stand beside each other there.
+    fn axis(self, places: &[u32], series: usize) -> Axis {
+        match self {
+            Across::Lengths if places.len() > MOST_TICKS => {
+                Axis::exact(0.0, f64::from(places.last().copied().unwrap_or(1)) * 1.04, MOST_TICKS)
+            }
+            Across::Lengths => Axis::through(places, (0.05 + 0.02 * series as f64).min(0.25)),
+            Across::Turns => Axis::exact(-0.7, f64::from(places.last().copied().unwrap_or(0)) + 0.7, 10),
+        }
+    }
+
+    fn words(self, axis: &Axis) -> &'static str {
+        match self {
+            Across::Lengths if axis.is_logarithmic() => "prompt length, tokens, log scale",
+            Across::Lengths => "prompt length, tokens",
+            Across::Turns => "turn",
+        }
+    }
+
+    fn place(self, at: u32) -> String {
+        match self {
+            Across::Lengths => format!("{at} tokens"),
+            Across::Turns => format!("turn {at}"),
+        }
+    }
+}
+
 /// Draws the series; `unit` stands above the vertical axis, which begins at 0.
 #[must_use]
-pub fn draw(name: &str, title: &str, unit: &str, series: &[Series]) -> Chart {
-    let mut lengths: Vec<u32> = series.iter().flat_map(|s| s.lengths.iter().map(|l| l.tokens)).collect();
-    lengths.sort_unstable();
-    lengths.dedup();
-    let highest = series.iter().flat_map(|s| &s.lengths).map(|l| l.summary.max).fold(0.0, f64::max);
+pub fn draw(name: &str, title: &str, unit: &str, across: Across, series: &[Series]) -> Chart {
+    let mut places: Vec<u32> = series.iter().flat_map(|s| s.points.iter().map(|p| p.at)).collect();
+    places.sort_unstable();
+    places.dedup();
+    let highest = series.iter().flat_map(|s| &s.points).map(|p| p.summary.max).fold(0.0, f64::max);
     let legend = Legend::new(series);
     let frame = Frame {
         left: 58.0,
         top: 62.0 + legend.height(),
         right: SIZE.0 - 18.0,
         bottom: SIZE.1 - 50.0 + legend.height(),
-        // Room for the series that stand beside each other at the first and the last length.
-        x: Axis::through(&lengths, (0.05 + 0.02 * series.len() as f64).min(0.25)),
+        x: across.axis(&places, series.len()),
         y: Axis::exact(0.0, highest * 1.08, 6),
     };
-    let scale = if frame.x.is_logarithmic() { ", log scale" } else { "" };
-    let description = describe(title, unit, series);
+    let description = describe(title, unit, across, series);
     let svg = pen::document((SIZE.0, SIZE.1 + legend.height()), name, title, &description, |pen| {
         pen.text(title, (14.0, 20.0), Anchor::Start, TITLE_SIZE, INK, true);
         pen.text(unit, (14.0, 42.0), Anchor::Start, LABEL_SIZE, MUTED, false);
         legend.draw(pen);
         frame.draw_y(pen);
-        frame.draw_x(pen, &format!("prompt length, tokens{scale}"));
-        let slot = slot(&frame, &lengths, series.len());
+        frame.draw_x(pen, across.words(&frame.x));
+        let slot = slot(&frame, &places, series.len());
         for (i, one) in series.iter().enumerate() {
             draw_series(pen, &frame, one, i, slot, (i as f64 - (series.len() - 1) as f64 / 2.0) * slot);
         }
@@ -57,9 +95,9 @@ pub fn draw(name: &str, title: &str, unit: &str, series: &[Series]) -> Chart {
     Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
 }
 
-/// Width in which one series' dots of one length stand, so that series of equal length stand side by side.
-fn slot(frame: &Frame, lengths: &[u32], series: usize) -> f64 {
-    let places: Vec<f64> = lengths.iter().map(|tokens| frame.x_at(f64::from(*tokens))).collect();
+/// Width in which one series' dots of one place stand, so that series stand side by side.
+fn slot(frame: &Frame, places: &[u32], series: usize) -> f64 {
+    let places: Vec<f64> = places.iter().map(|at| frame.x_at(f64::from(*at))).collect();
     let closest = places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
     let room = places.first().map_or(closest, |first| (first - frame.left) * 2.0);
     ((closest * 0.8).min(room * 0.95) / series as f64).min(26.0)
@@ -67,40 +105,40 @@ fn slot(frame: &Frame, lengths: &[u32], series: usize) -> f64 {
 
 fn draw_series(pen: &mut Pen, frame: &Frame, series: &Series, index: usize, slot: f64, shift: f64) {
     let colour = pen::colour(index);
-    let place = |tokens: u32, value: f64| {
-        let (x, y) = frame.at(f64::from(tokens), value);
+    let place = |at: u32, value: f64| {
+        let (x, y) = frame.at(f64::from(at), value);
         (x + shift, y)
     };
-    let medians: Vec<(f64, f64)> = series.lengths.iter().map(|l| place(l.tokens, l.summary.median)).collect();
+    let medians: Vec<(f64, f64)> = series.points.iter().map(|p| place(p.at, p.summary.median)).collect();
     pen.path(&medians, colour, 1.5);
     let half = slot * 0.38;
-    for at in &series.lengths {
-        if let Some(interval) = at.summary.interval {
-            let (low, high) = (place(at.tokens, interval.lo), place(at.tokens, interval.hi));
+    for point in &series.points {
+        if let Some(interval) = point.summary.interval {
+            let (low, high) = (place(point.at, interval.lo), place(point.at, interval.hi));
             pen.line(low, high, colour, 1.6);
             for (x, y) in [low, high] {
                 pen.line((x - half * 0.5, y), (x + half * 0.5, y), colour, 1.4);
             }
         }
-        let (x, y) = place(at.tokens, at.summary.median);
+        let (x, y) = place(point.at, point.summary.median);
         pen.rectangle((x - half, y - 1.1), (x + half, y + 1.1), colour, 1.0);
-        for (i, value) in at.values.iter().enumerate() {
+        for (i, value) in point.values.iter().enumerate() {
             // In run order from left to right, so that equal values do not hide each other.
-            let (x, y) = place(at.tokens, *value);
-            let aside = ((i as f64 + 0.5) / at.values.len() as f64 - 0.5) * 2.0 * half;
+            let (x, y) = place(point.at, *value);
+            let aside = ((i as f64 + 0.5) / point.values.len() as f64 - 0.5) * 2.0 * half;
             pen.dot((x + aside, y), 2.2, colour, 0.6);
         }
     }
 }
 
-fn describe(title: &str, unit: &str, series: &[Series]) -> String {
+fn describe(title: &str, unit: &str, across: Across, series: &[Series]) -> String {
     let mut words = format!("{title}, medians in {unit}.");
     for one in series.iter().take(8) {
         let points: Vec<String> = one
-            .lengths
+            .points
             .iter()
             .take(12)
-            .map(|l| format!("{} at {} tokens", crate::units::significant(l.summary.median), l.tokens))
+            .map(|p| format!("{} at {}", crate::units::significant(p.summary.median), across.place(p.at)))
             .collect();
         words.push_str(&format!(" {}: {}.", text::label(&one.label), points.join(", ")));
     }
