@@ -21,6 +21,7 @@ impl Engine for Minimal {
     fn offer(&self) -> Offer {
         Offer {
             name: self.name(),
+            label: self.name(),
             meaning: "a toy that computes token ids by a formula",
             options: Vec::new(),
             required: &[],

@@ -1,5 +1,6 @@
 //! `inferometer engines`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -132,11 +133,13 @@ struct Listed {
     offer: Offer,
     /// Why it cannot run here.
     missing: Option<String>,
+    /// What it says of itself on this machine.
+    notes: BTreeMap<String, String>,
 }
 
 impl Listed {
     fn of(engine: &dyn Engine) -> Self {
-        Self { offer: engine.offer(), missing: engine.available().err() }
+        Self { offer: engine::offer(engine), missing: engine.available().err(), notes: engine.notes() }
     }
 }
 
@@ -150,7 +153,7 @@ fn toggles(honours: &Honours) -> String {
 
 fn table(engines: &[Listed]) -> String {
     let mut text = String::new();
-    for Listed { offer, missing } in engines {
+    for Listed { offer, missing, notes } in engines {
         let hosted = if offer.built_in { "built in" } else { "a program of yours" };
         text += &format!("{} ({hosted}): {}\n", offer.name, offer.meaning);
         for option in &offer.options {
@@ -158,6 +161,9 @@ fn table(engines: &[Listed]) -> String {
             let kind =
                 if option.choices.is_empty() { option.kind.words().to_owned() } else { option.choices.join(" | ") };
             text += &format!("  option {}: {} ({kind}{needed})\n", option.name, option.meaning);
+        }
+        for (what, said) in notes {
+            text += &format!("  {what}: {said}\n");
         }
         text += &honoured(offer);
         text += &format!("  runs here: {}\n", missing.as_ref().map_or("yes".to_owned(), |why| format!("no, {why}")));
@@ -206,7 +212,7 @@ fn json(engines: &[Listed]) -> serde_json::Value {
             "refused": refused(&v.honours),
         })
     };
-    let engine = |Listed { offer, missing }: &Listed| {
+    let engine = |Listed { offer, missing, notes }: &Listed| {
         serde_json::json!({
             "name": offer.name,
             "meaning": offer.meaning,
@@ -217,6 +223,7 @@ fn json(engines: &[Listed]) -> serde_json::Value {
             "variants": offer.variants.iter().map(variant).collect::<Vec<_>>(),
             "runs_here": missing.is_none(),
             "missing": missing,
+            "notes": notes,
         })
     };
     engines.iter().map(engine).collect()

@@ -21,6 +21,7 @@ impl Engine for Exec {
     fn offer(&self) -> Offer {
         Offer {
             name: self.name(),
+            label: self.name(),
             meaning: "a program of your own that speaks the engine protocol",
             options: vec![OptionSpec {
                 name: COMMAND,

@@ -1,11 +1,16 @@
 //! Engines: what generates tokens. Adding one is one file plus one line in [`registry`].
 
+pub mod auto;
 pub mod exec;
 pub mod inspect;
 pub mod models;
+pub mod placement;
 pub mod recorder;
+pub mod serial;
 pub mod synthetic;
 pub mod transformer;
+
+use std::collections::BTreeMap;
 
 use crate::spec::{Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings};
 
@@ -44,6 +49,16 @@ pub trait Engine: Sync {
         Ok(Hosting::BuiltIn)
     }
 
+    /// The name that its receipts give, where it stands for another engine.
+    fn receipt_name(&self) -> &'static str {
+        self.name()
+    }
+
+    /// What the host adds to the details of its receipts, such as why another engine was taken.
+    fn notes(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// Loads a model. Called inside the host only.
     ///
     /// # Errors
@@ -51,10 +66,10 @@ pub trait Engine: Sync {
     fn open(&self, load: &Load) -> Result<Box<dyn Session>>;
 }
 
-/// Every engine this build has, in the order `auto` and `inferometer engines` list them.
+/// Every engine this build has, in the order `inferometer engines` lists them.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Engine] {
-    &[&transformer::Transformer, &exec::Exec]
+    &[&transformer::Transformer, &auto::Auto, &exec::Exec]
 }
 
 /// The engine of that name.
@@ -66,7 +81,17 @@ pub fn find(name: &str) -> Option<&'static dyn Engine> {
 /// What every engine offers, as the scenario floor wants it.
 #[must_use]
 pub fn offers() -> Vec<Offer> {
-    registry().iter().map(|engine| engine.offer()).collect()
+    registry().iter().map(|engine| offer(*engine)).collect()
+}
+
+/// What an engine offers, with what its host adds.
+#[must_use]
+pub fn offer(engine: &dyn Engine) -> Offer {
+    let mut offer = engine.offer();
+    if offer.built_in {
+        offer.options.push(placement::OPTION);
+    }
+    offer
 }
 
 /// What `open` is given.

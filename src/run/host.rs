@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::lines::{LineError, Lines, quote};
 use crate::clock::{CLOCK_ID, now_ns};
+use crate::engine::placement::{self, AFFINITY};
 use crate::engine::recorder::{Recorder, Shared};
 use crate::engine::{Engine, Load, Session};
 use crate::spec::protocol::{
@@ -272,7 +273,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         self.session.as_mut().ok_or_else(|| EngineError::bad_request("no model is open; send `open` first"))
     }
 
-    fn open(&mut self, open: Open, accepted_ns: u64) -> Result<FromHost, EngineError> {
+    fn open(&mut self, mut open: Open, accepted_ns: u64) -> Result<FromHost, EngineError> {
         if self.session.is_some() {
             return Err(EngineError::bad_request("a model is open already; start another host for another model"));
         }
@@ -281,9 +282,13 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             let known: Vec<&str> = self.engines.iter().map(|engine| engine.name()).collect();
             EngineError::unsupported(format!("there is no engine {name:?} in this build; it has {}", known.join(", ")))
         })?;
+        // Before the engine starts threads: they inherit it.
+        let placement = placement::place(&mut open.engine)?;
         let load = Load { engine: open.engine, model: open.model.map(Into::into), toggles: open.toggles };
         let session = engine.open(&load)?;
-        let receipt = session.receipt();
+        let mut receipt = session.receipt();
+        receipt.details.extend(engine.notes().into_iter().chain(placement.details));
+        receipt.settings.extend(placement.affinity.map(|cpus| (AFFINITY.to_owned(), cpus.into())));
         self.session = Some(session);
         Ok(FromHost::Ready(Box::new(Ready { receipt, load_ns: now_ns().saturating_sub(accepted_ns) })))
     }

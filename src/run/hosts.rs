@@ -213,13 +213,14 @@ impl Pool {
     /// program, and what is in the model's folder. The rest is as the engine reported it.
     fn verified(&mut self, spec: &EngineSpec, built_in: bool, model: &Path, receipt: &Receipt) -> Vec<String> {
         let config = Config::from_folder(model).ok();
+        let named = engine::find(&spec.name).is_some_and(|engine| receipt.engine == engine.receipt_name());
         let synthetic = config.as_ref().is_some_and(|config| config.synthetic == receipt.model.synthetic);
         let fingerprint = receipt.model.fingerprint.is_some() && {
             let own = || fingerprint(model, &config?);
             *self.fingerprint.get_or_insert_with(own) == receipt.model.fingerprint
         };
         [
-            ("engine", built_in && receipt.engine == spec.name),
+            ("engine", built_in && named),
             ("version", built_in && receipt.version == env!("CARGO_PKG_VERSION")),
             ("model.fingerprint", fingerprint),
             ("model.synthetic", synthetic),

@@ -37,12 +37,6 @@ pub fn engines(table: &Table<'_>, offers: &[Offer]) -> Vec<EngineSpec> {
 
 fn engine(table: &Table<'_>, offers: &[Offer]) -> Option<EngineSpec> {
     let name = table.text("name").unwrap_or("transformer");
-    let label = table.text("label").unwrap_or(name);
-    if let (true, Some(entry)) =
-        (label.chars().count() > MOST_LABEL || label.contains(char::is_control), table.entry("label"))
-    {
-        table.wrong("label", &entry.value, &format!("must be one line of at most {MOST_LABEL} characters"));
-    }
     let entry = table.entry("name");
     let Some(offer) = offers.iter().find(|o| o.name == name) else {
         let problem = Problem::new(format!("there is no engine {}", echo(name)));
@@ -57,6 +51,12 @@ fn engine(table: &Table<'_>, offers: &[Offer]) -> Option<EngineSpec> {
         });
         return None;
     };
+    let label = table.text("label").unwrap_or(offer.label);
+    if let (true, Some(entry)) =
+        (label.chars().count() > MOST_LABEL || label.contains(char::is_control), table.entry("label"))
+    {
+        table.wrong("label", &entry.value, &format!("must be one line of at most {MOST_LABEL} characters"));
+    }
     let options = options(table, offer);
     Some(EngineSpec { name: name.to_owned(), label: label.to_owned(), options })
 }

@@ -45,6 +45,7 @@ pub(super) fn offers() -> Vec<Offer> {
     ];
     let transformer = Offer {
         name: "transformer",
+        label: "transformer",
         meaning: "the project's own engine",
         options: vec![backend],
         required: &[],
@@ -54,6 +55,7 @@ pub(super) fn offers() -> Vec<Offer> {
     };
     let exec = Offer {
         name: "exec",
+        label: "exec",
         meaning: "any program that speaks the protocol",
         options: vec![command],
         required: &["command"],

@@ -30,6 +30,8 @@ pub struct OptionSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
     pub name: &'static str,
+    /// What tables call it where the scenario gives it no label: the name, or what stands behind it.
+    pub label: &'static str,
     pub meaning: &'static str,
     pub options: Vec<OptionSpec>,
     /// Options that must be given.

@@ -128,12 +128,42 @@ fn bench_measures_without_a_scenario_file() {
     assert_eq!(summary["validity"]["counts"]["planned"], 4);
     let record = lab.record();
     assert_eq!(record.manifest.scenario.name, "bench");
+    // `auto`, which the label and the receipt explain.
+    let (spec, host) = (&record.manifest.scenario.engines[0], &record.manifest.hosts[0]);
+    let library = if cfg!(feature = "mlx") { "mlx" } else { "candle" };
+    assert_eq!((spec.name.as_str(), spec.label.as_str()), ("auto", format!("auto: {library}").as_str()));
+    assert_eq!(host.receipt.engine, "transformer");
+    assert!(host.receipt.backend.as_ref().is_some_and(|backend| backend.starts_with(library)), "{:?}", host.receipt);
+    assert!(host.receipt.details["auto"].starts_with(&format!("{library}: ")), "{:?}", host.receipt.details);
+    assert!(host.verified.contains(&"engine".to_owned()), "{:?}", host.verified);
     for row in measured(&record) {
         assert_eq!(row.generated_tokens, Some(6));
         assert_eq!(row.effective["repetition_penalty"].as_float(), Some(1.1));
         assert_eq!(row.effective["dtype"].as_text(), Some("f32"));
     }
     assert!(lab.path("reports").join(&record.manifest.run).join("summary.md").is_file());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_engine_is_bound_to_the_cpus_it_is_given() {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = allowed.trim().split([',', '-']).next().unwrap();
+    let lab = Lab::new();
+    let line = ["bench", "synthetic:llama/tiny", "-p", "16", "-n", "4", "--iterations", "1", "--engine", "transformer"];
+    let bound =
+        |cpus: &str| lab.run(&[&line[..], &["--set", &format!("engine.0.options.affinity=\"{cpus}\"")]].concat());
+    let told = bound(&format!("{first},1023")).expect(2).stderr;
+    assert!(told.contains("CPU 1023 is not there"), "{told}");
+    assert!(bound("all").expect(2).stderr.contains("no CPU number"));
+    let lab = Lab::new();
+    lab.run(&[&line[..], &["--set", &format!("engine.0.options.affinity=\"{first}\"")]].concat()).expect(0);
+    let receipt = &lab.record().manifest.hosts[0].receipt;
+    assert_eq!(receipt.settings["affinity"].as_text(), Some(first));
+    assert_eq!(receipt.details["cpus"], first, "read back from the system");
+    // Bound before the engine chose: it sizes its pools by the CPUs it may use.
+    assert_eq!(receipt.details["rayon_threads"], "1");
 }
 
 #[test]

@@ -648,7 +648,7 @@ fn takes(schema: &Value) -> String {
 #[test]
 fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/quickstart.toml");
-    for set in ["toggles.dtype=f16", "toggles.kv_cache=rotating:64"] {
+    for set in ["toggles.dtype=f16", "toggles.dtype=bf16"] {
         let out = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"))
             .args(["check", path, "--set", set])
             .output()

@@ -84,6 +84,15 @@ impl Library {
         }
     }
 
+    /// Where it computes on this machine.
+    #[must_use]
+    pub fn place(self) -> Option<String> {
+        match self {
+            Library::Candle => Some("cpu".to_owned()),
+            Library::Mlx => on_mlx::place(),
+        }
+    }
+
     fn honours(self) -> Honours {
         match self {
             Library::Candle => on_candle::honours(),
@@ -126,6 +135,7 @@ impl Engine for Transformer {
         };
         Offer {
             name: NAME,
+            label: NAME,
             meaning: "built-in engine: Llama and Qwen3 models from a Hugging Face folder",
             options: vec![OptionSpec {
                 name: BACKEND,

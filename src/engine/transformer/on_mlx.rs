@@ -6,11 +6,13 @@ use mlx_rs::error::Exception;
 use mlx_rs::{Dtype, memory};
 
 use super::config::Config;
+use super::mlx::device::{Found, device};
 use super::mlx::{self, MlxBackend};
 use super::model::{self, Model};
 use super::session::{LAZY_TOGGLES, REQUEST_TOGGLES, TransformerSession};
 use super::weights::WeightFolder;
 use super::{LoadSettings, details, identity, kv_cache, receipt, text};
+use crate::engine::serial::Serial;
 use crate::engine::{Result, Session};
 use crate::spec::toggle::{CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, MEMORY_LIMIT, THREADS, WIRED_LIMIT};
 use crate::spec::{Capabilities, EngineError, Honours, Receipt, Settings, Value};
@@ -22,14 +24,19 @@ const DTYPES: [(&str, Dtype); 3] = [("f32", Dtype::Float32), ("f16", Dtype::Floa
 
 /// Why MLX cannot be used on this machine.
 pub fn missing() -> Option<String> {
-    None
+    device().err()
+}
+
+/// Where MLX computes.
+pub fn place() -> Option<String> {
+    device().ok().map(|found| found.name.clone())
 }
 
 pub fn honours() -> Honours {
     let mut toggles: Vec<_> = REQUEST_TOGGLES.into_iter().chain(LAZY_TOGGLES).chain(LOAD_TOGGLES).collect();
     let mut refused =
         vec![(THREADS, "MLX has no setting for threads: Metal has none, and on the CPU its BLAS chooses")];
-    if MlxBackend::on_gpu() {
+    if device().is_ok_and(|found| found.gpu) {
         toggles.push(WIRED_LIMIT);
     } else {
         refused.push((WIRED_LIMIT, "wired memory needs Metal, and this is MLX on the CPU"));
@@ -37,7 +44,13 @@ pub fn honours() -> Honours {
     Honours { toggles: Some(toggles), choices: &[(DTYPE, &["f32", "f16", "bf16"])], refused }
 }
 
+/// MLX must not be called from two threads at once, so the session and its opening are serial.
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
+    let device = device().map_err(EngineError::unsupported)?;
+    Ok(Box::new(Serial::open(|| open_on(device, folder, settings))?))
+}
+
+fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<TransformerSession<MlxBackend>> {
     let config = Config::from_folder(folder)?;
     let needed = model::expected(&config);
     let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
@@ -53,18 +66,19 @@ pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> 
         (COMPILE.to_owned(), compiled.into()),
         kv_cache(settings.window()),
     ]);
-    let device = if MlxBackend::on_gpu() { "metal" } else { "cpu" };
-    let common = receipt(mlx::NAME, device, &text, &honours());
+    let common = receipt(mlx::NAME, &device.name, &text, &honours());
+    let mut facts = details(model.held());
+    facts.extend(device.details.clone());
     let receipt = Receipt {
         capabilities: Capabilities { clear_cache: true, ..common.capabilities },
         model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
-        details: details(model.held()),
+        details: facts,
         settings: in_force,
         ..common
     };
     let session = TransformerSession::new(model, text, receipt);
     session.warm_up()?;
-    Ok(Box::new(session))
+    Ok(session)
 }
 
 impl LoadSettings {

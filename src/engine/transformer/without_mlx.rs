@@ -17,6 +17,10 @@ pub fn missing() -> Option<String> {
     Some(MISSING.to_owned())
 }
 
+pub fn place() -> Option<String> {
+    None
+}
+
 /// Unknown: nothing is promised, and nothing is held against a scenario beside that MLX is missing.
 pub fn honours() -> Honours {
     Honours::default()

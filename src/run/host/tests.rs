@@ -26,6 +26,7 @@ impl Engine for Obedient {
     fn offer(&self) -> Offer {
         Offer {
             name: "obedient",
+            label: "obedient",
             meaning: "",
             options: vec![],
             required: &[],

@@ -35,7 +35,8 @@ pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     }
 }
 
-/// Puts `wanted` threads into force (`None`: what the environment says, else one a physical core) and says what is.
+/// Puts `wanted` threads into force (`None`: what the environment says, else one a physical core, but no more than
+/// CPUs that this process may use) and says what is.
 ///
 /// # Errors
 /// When this process already computes with another number.
@@ -54,7 +55,15 @@ pub fn set(wanted: Option<usize>) -> Result<Threads> {
     }
 }
 
+/// As many threads as this process may use CPUs, where that is fewer than there are cores: candle's threads spin while they
+/// wait for each other, and two that share a CPU wait for the scheduler.
+fn own_choice() -> Option<usize> {
+    let allowed = std::thread::available_parallelism().ok()?.get();
+    (std::env::var_os(CANDLE).is_none() && allowed < get_num_threads()).then_some(allowed)
+}
+
 fn start(wanted: Option<usize>) -> Result<Threads> {
+    let wanted = wanted.or_else(own_choice);
     if let Some(n) = wanted
         && (get_num_threads() != n || std::env::var_os(CANDLE).is_some())
     {

@@ -5,6 +5,7 @@
 
 mod cache;
 pub mod calls;
+pub mod device;
 mod sampling;
 mod weights;
 
