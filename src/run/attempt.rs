@@ -124,11 +124,12 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
     }
 }
 
-/// Makes the outcome of an iteration that of all its turns: one that fails or is invalid is the last, and those before it
-/// are no measurement of a whole conversation.
+/// Makes the outcome of an iteration that of all its turns: where one fails or is invalid, the others are no measurement
+/// of a whole conversation. A failure counts more than what is invalid, the first invalid turn more than later ones.
 pub fn agree(turns: &mut [Attempt]) {
-    let Some(last) = turns.last().map(|attempt| &attempt.row).filter(|row| row.status != Status::Ok) else { return };
-    let (status, reason) = (last.status, format!("turn {}: {}", last.turn, last.reason));
+    let of = |status| turns.iter().map(|attempt| &attempt.row).find(|row| row.status == status);
+    let Some(row) = of(Status::Failed).or_else(|| of(Status::Invalid)) else { return };
+    let (status, reason) = (row.status, format!("turn {}: {}", row.turn, row.reason));
     for attempt in turns {
         attempt.row.status = status;
         attempt.row.reason.clone_from(&reason);

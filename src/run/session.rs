@@ -247,8 +247,8 @@ impl<'a> Session<'a> {
         Ok(Some(turns))
     }
 
-    /// One iteration, measured or as a warm-up (iteration 0): a generation, or one a turn up to the first that does not
-    /// count. All have the outcome of the last.
+    /// One iteration, measured or as a warm-up (iteration 0): a generation, or one a turn up to the first that fails. All
+    /// have the outcome of the iteration.
     fn iteration(&mut self, resident: &mut Resident, step: Step, cell: &'a Cell) -> Vec<Attempt> {
         let work = &self.work.scenario.workload;
         let mut turns = Turns::new(work, self.work.prompts.of(cell), step.iteration == 0);
@@ -258,12 +258,13 @@ impl<'a> Session<'a> {
         while let Some((turn, prompt)) = turns.next() {
             let request = self.request(cell, step.iteration == 0, prompt, conversation.clone());
             let mut attempt = self.attempt(resident, step, cell, turn, request);
-            if attempt.row.status == Status::Ok
+            if attempt.row.status != Status::Failed
                 && let Err(reason) = turns.answered(attempt.text.as_deref())
             {
                 (attempt.row.status, attempt.row.reason) = (Status::Failed, reason);
             }
-            let goes_on = attempt.row.status == Status::Ok && !self.work.options.interrupt.at_once();
+            // What is invalid does not count, but the engine goes on well: the whole conversation is worth a look.
+            let goes_on = attempt.row.status != Status::Failed && !self.work.options.interrupt.at_once();
             done.push(attempt);
             if !goes_on {
                 break;

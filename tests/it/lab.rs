@@ -24,7 +24,7 @@ pub struct Done {
 
 /// Whether a row is invalid because the machine was too busy to wake a process in time. That is the instrument at work,
 /// and not what these tests are about: they have to pass on a busy machine too.
-fn is_busy(row: &RequestRow) -> bool {
+pub fn is_busy(row: &RequestRow) -> bool {
     row.status == Status::Invalid && row.reason.contains("that carrying the messages explains")
 }
 

@@ -3,11 +3,11 @@
 #[path = "simulated_run.rs"]
 mod simulated_run;
 
-use inferometer::record::{Record, Status};
+use inferometer::record::{Record, RequestRow, Status};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::{export, html, markdown, table};
-use simulated_run::{HOSTILE, Simulation, eventful, poison, save, spoil};
+use simulated_run::{HOSTILE, Simulation, as_conversation, eventful, poison, save, spoil};
 
 #[test]
 fn a_clean_run_is_valid_and_deterministic() {
@@ -92,6 +92,106 @@ fn what_went_wrong_is_said() {
         .next()
         .unwrap();
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+}
+
+/// Two iterations of a conversation of three turns.
+fn talk() -> Record {
+    as_conversation(
+        Simulation { caps: vec![0], lengths: vec![512], iterations: 6, ..Simulation::default() }.record(),
+        3,
+    )
+}
+
+#[test]
+fn an_iteration_of_a_conversation_gives_one_number() {
+    let record = talk();
+    let summary = Summary::of(&record);
+    let cell = &summary.cells[0];
+    assert_eq!((cell.counts.planned, cell.counts.ok, cell.determinism), (2, 2, Determinism::Deterministic));
+    let turns: Vec<&RequestRow> = record.requests.iter().filter(|row| row.iteration == 2).collect();
+    assert_eq!(turns.iter().map(|row| row.turn).collect::<Vec<_>>(), [0, 1, 2]);
+    let sum = |of: fn(&RequestRow) -> Option<f64>| turns.iter().map(|row| of(row).unwrap()).sum::<f64>();
+    let gaps = sum(|row| Some(f64::from(row.generated_tokens? - 1)));
+    let of_second = |key: &str| {
+        let figures = cell.metric(key).unwrap();
+        assert_eq!(figures.n, 2, "{key}");
+        // Of two values the median is the mean.
+        let only_first = Record { requests: record.requests[..3].to_vec(), ..record.clone() };
+        2.0 * figures.median - Summary::of(&only_first).cells[0].metric(key).unwrap().median
+    };
+    let near = |key: &str, wanted: f64| {
+        let found = of_second(key);
+        assert!((found / wanted - 1.0).abs() < 1e-9, "{key}: {found}, not {wanted}");
+    };
+    near("decode_tps", gaps / sum(|row| Some(row.decode_ms? / 1e3)));
+    near("tpot_ms", sum(|row| row.decode_ms) / gaps);
+    near("ttft_ms", sum(|row| row.ttft_ms) / 3.0);
+    near("cpu_ms_per_token", sum(|row| row.cpu_ms) / sum(|row| row.generated_tokens.map(f64::from)));
+    near("itl_max_ms", turns.iter().filter_map(|row| row.itl_max_ms).fold(0.0, f64::max));
+    let mut p99: Vec<f64> = turns.iter().filter_map(|row| row.itl_p99_ms).collect();
+    p99.sort_by(f64::total_cmp);
+    near("itl_p99_ms", p99[1]);
+    assert_eq!(cell.prompt_length(), None, "there is not one length");
+    assert_eq!(cell.turns[2].prompt_tokens.map(|n| (n.least, n.most)), Some((712, 712)));
+    assert_eq!(cell.turns[1].metric("ttft_ms").unwrap().n, 2);
+}
+
+#[test]
+fn a_conversation_that_differs_is_told_with_its_turn() {
+    let mut record = talk();
+    let request = record.requests.iter().find(|row| (row.iteration, row.turn) == (2, 1)).unwrap().request;
+    for token in record.tokens.iter_mut().filter(|t| t.request == request && t.index >= 17) {
+        token.id ^= 1;
+    }
+    record.requests[request as usize].token_hash = Some("feedfacecafebeef".to_owned());
+    let summary = Summary::of(&record);
+    assert_eq!(summary.cells[0].determinism, Determinism::Nondeterministic);
+    let other = &summary.cells[0].hashes[1];
+    assert_eq!(
+        (&other.iterations[..], other.first_differing_turn, other.first_differing_index),
+        (&[2][..], Some(1), Some(17))
+    );
+    let (_, shown) = page(&record);
+    assert!(shown.contains("turn 1, token index 17"));
+    assert!(summary.validity.remarks.iter().any(|r| r.contains("iteration 2 from token index 17 of turn 1 on")));
+}
+
+#[test]
+fn the_table_of_a_conversation_fits_the_terminal() {
+    let shown = table::render(&Summary::of(&talk()));
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    insta::assert_snapshot!(shown, @r#"
+    cell         n  prefill  decode  TTFT     ITL ms     peak    same
+                      tok/s   tok/s    ms    p50/p99   memory  tokens
+    ──────────────────────────────────────────────────────────────────
+    transformer  2      957    99.1   536  10.0/11.3  192 MiB     yes
+
+    cell         turn  prompt  reused  prefill   cache  TTFT  prefill  decode
+                       tokens  tokens   tokens  tokens    ms    tok/s   tok/s
+    ──────────────────────────────────────────────────────────────────────────
+    transformer     0     512       0      512     575   537      956    98.8
+                    1     612     512      100     675   538      955    99.2
+                    2     712     612      100     775   534      961    99.4
+
+    valid: 2 of 2 iterations ok
+    an iteration is a whole conversation: rates of all its turns together, TTFT the
+      mean of a turn
+    synthetic model: random weights, so speed and memory mean something, the text
+      does not
+    "#);
+}
+
+#[test]
+fn charts_of_a_conversation_go_by_turn_and_by_length() {
+    let (charts, page) = page(&talk());
+    let names: Vec<&str> = charts.turns.charts.iter().map(|chart| chart.name.as_str()).collect();
+    assert_eq!(names, ["turn-ttft", "turn-prefill"]);
+    for chart in charts.turns.charts.iter().chain(&charts.rates.charts) {
+        assert_eq!(dots(&chart.svg), 6, "{}: a dot for each turn of each iteration", chart.name);
+    }
+    assert!(charts.turns.charts[1].description.contains("512 at turn 0, 100 at turn 1"));
+    assert_eq!(dots(&charts.iterations.charts[0].svg), 2, "but one for each iteration here");
+    assert!(page.contains("Turn by turn") && page.contains("From <code>prompts/talk.toml</code>"));
 }
 
 #[test]
@@ -272,7 +372,12 @@ fn empty_and_one_iteration_runs_have_a_page_that_says_why() {
 
 #[test]
 fn hostile_text_stays_text() {
-    let mut record = small().record();
+    stays_text(small().record(), 6);
+    let rows_of_turns = 2 + 4 * 3;
+    stays_text(as_conversation(Simulation { iterations: 6, ..small() }.record(), 3), 6 + rows_of_turns);
+}
+
+fn stays_text(mut record: Record, rows: usize) {
     poison(&mut record, HOSTILE);
     let summary = Summary::of(&record);
     let (charts, shown) = page(&record);
@@ -292,7 +397,7 @@ fn hostile_text_stays_text() {
         .filter(|line| line.starts_with('|'))
         .map(|line| line.replace("\\|", "").matches('|').count())
         .collect();
-    assert!(widths.len() == 6 && widths.iter().all(|width| *width == widths[0]), "{markdown}");
+    assert!(widths.len() == rows && widths.iter().all(|width| *width == widths[0]), "{markdown}");
     let table = table::render(&summary);
     assert!(!table.contains('\u{1b}') && !table.contains('\u{202e}'));
 }

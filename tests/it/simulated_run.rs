@@ -11,9 +11,9 @@ use inferometer::record::{
     Store, TelemetryRow, TokenRow,
 };
 use inferometer::spec::{
-    Axis, Capabilities, Cell, EngineSpec, FinishReason, Isolation, ModelIdentity, ModelSpec, Phase, Plan,
-    PromptWorkload, Receipt, RunSettings, Sampling, Scenario, Settings, Shape, TelemetrySettings, TokenTiming, Value,
-    Vary, Workload, predict,
+    Axis, Capabilities, Cell, ConversationWorkload, EngineSpec, FinishReason, Isolation, ModelIdentity, ModelSpec,
+    Phase, Plan, PromptWorkload, Receipt, Replies, RunSettings, Sampling, Scenario, Settings, Shape, TelemetrySettings,
+    TokenTiming, Turn, Value, Vary, Workload, predict,
 };
 use inferometer::stats::robust::quantile;
 
@@ -445,6 +445,51 @@ pub fn eventful() -> Record {
     spoil(&mut record, 1, 3, Status::Failed, "the host was killed by signal 9 in prefill");
     spoil(&mut record, 4, 7, Status::Invalid, "the machine throttled");
     diverge(&mut record, 2, 5, 17);
+    record
+}
+
+/// The same record as one of a conversation: each cell's iterations become `turns` turns of fewer iterations, and of each
+/// turn's prompt (all but the first's) the tokens before the last hundred were reused.
+pub fn as_conversation(mut record: Record, turns: u32) -> Record {
+    let (max_tokens, ignore_eos) = (record.manifest.scenario.workload.max_tokens(), true);
+    let said = |turn: u32| Turn { user: format!("Question {turn}?"), reply: Some(format!("Answer {turn}.")) };
+    record.manifest.scenario.workload = Workload::Conversation(ConversationWorkload {
+        system: Some("Be brief.".to_owned()),
+        system_file: None,
+        turns: (0..turns).map(said).collect(),
+        turns_file: Some("prompts/talk.toml".to_owned()),
+        replies: Replies::Fixed,
+        max_tokens,
+        ignore_eos,
+    });
+    record.requests.retain(|row| !row.warmup);
+    // An iteration's turns follow one another.
+    record.requests.sort_by_key(|row| ((row.iteration - 1) / turns, row.cell, row.iteration));
+    let mut numbers = BTreeMap::new();
+    for (row, request) in record.requests.iter_mut().zip(0u64..) {
+        numbers.insert(std::mem::replace(&mut row.request, request), request);
+        (row.turn, row.iteration) = ((row.iteration - 1) % turns, (row.iteration - 1) / turns + 1);
+        let length = row.prompt_tokens.unwrap_or(0) + 100 * row.turn;
+        row.prompt_tokens = Some(length);
+        row.reused_tokens = Some(if row.turn == 0 { 0 } else { length - 100 });
+        row.prefill_tokens = Some(if row.turn == 0 { length } else { 100 });
+        let generated_tokens = row.generated_tokens.unwrap_or(0);
+        row.cache_tokens = Some(length + generated_tokens - 1);
+        let cell = &record.manifest.plan.cells[row.cell as usize];
+        let shape = Shape { prompt_tokens: length, reused_tokens: row.reused_tokens.unwrap_or(0), generated_tokens };
+        row.effective.extend(predict(&cell.sampling, &cell.toggles, shape));
+    }
+    record.tokens.retain(|token| numbers.contains_key(&token.request));
+    record.tokens.iter_mut().for_each(|token| token.request = numbers[&token.request]);
+    record.tokens.sort_by_key(|token| (token.request, token.index));
+    record.spans.clear();
+    for cell in &mut record.manifest.plan.cells {
+        cell.length = None;
+        cell.predicted.clear();
+    }
+    let iterations = record.manifest.plan.order.len() / turns as usize;
+    record.manifest.plan.order.truncate(iterations);
+    record.manifest.scenario.run.iterations = iterations as u32;
     record
 }
 

@@ -1,0 +1,311 @@
+//! Conversations: a request a turn, one iteration together; what is reused, and what goes wrong in the middle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use inferometer::record::{Record, RequestRow, Status};
+use inferometer::report::summary::{Determinism, Summary};
+use inferometer::spec::{Message, Phase, Value};
+use inferometer::text::{ChatTemplate, Tokenizer};
+use serde_json::{Value as Json, json};
+
+use crate::lab::{Done, Lab, is_busy, measured, until};
+
+const SYSTEM: &str = "Answer in few words.";
+/// What is said, and what is taken to have been answered where replies are fixed.
+const TURNS: [(&str, &str); 5] = [
+    ("What is a page fault?", "The processor asks the kernel for a page that is not mapped."),
+    ("Is it slow?", "A minor one costs about a microsecond. A major one waits for the disk."),
+    ("How do I count them?", "Ask the kernel for the resource usage of the process, before and after."),
+    ("And avoid them?", "Touch the memory once beforehand, or lock it."),
+    ("Thank you.", "You are welcome."),
+];
+
+/// A conversation of [`TURNS`], `rest` in its `[workload]` and behind it.
+fn workload(rest: &str) -> String {
+    let turns: Vec<String> =
+        TURNS.iter().map(|(user, reply)| format!("{{ user = {user:?}, reply = {reply:?} }}")).collect();
+    let turns = turns.join(", ");
+    format!("[workload]\nkind = \"conversation\"\nsystem = {SYSTEM:?}\nturn = [{turns}]\nignore_eos = true\n{rest}")
+}
+
+fn exec(lab: &Lab, arguments: &[&str], rest: &str) -> PathBuf {
+    lab.exec(arguments, &workload(&format!("max_tokens = 4\n{rest}")))
+}
+
+/// Runs the scenario. A conversation has many requests, and on a busy machine one of them is soon in doubt: where that is
+/// all that is invalid, any end of a run is as good as one with `code`.
+#[track_caller]
+fn measure(lab: &Lab, scenario: &Path, code: i32) -> Done {
+    ended(lab, lab.measure(scenario, &[]), code)
+}
+
+#[track_caller]
+fn ended(lab: &Lab, done: Done, code: i32) -> Done {
+    let mut invalid = lab.record().requests;
+    invalid.retain(|row| row.status == Status::Invalid);
+    let busy = !invalid.is_empty() && invalid.iter().all(is_busy);
+    if busy && done.code == Some(4) { done } else { done.expect(code) }
+}
+
+/// What became of the measured rows, but for a busy machine.
+fn statuses(record: &Record) -> Vec<Status> {
+    measured(record).iter().map(|row| if is_busy(row) { Status::Ok } else { row.status }).collect()
+}
+
+/// The measured rows of each iteration of a cell.
+fn iterations(record: &Record, cell: u32) -> BTreeMap<u32, Vec<&RequestRow>> {
+    let mut all: BTreeMap<u32, Vec<&RequestRow>> = BTreeMap::new();
+    for row in measured(record).into_iter().filter(|row| row.cell == cell) {
+        all.entry(row.iteration).or_default().push(row);
+    }
+    all
+}
+
+/// A whole iteration of a cell. On a busy machine its times may be in doubt, and that is no fault of a conversation.
+#[track_caller]
+fn good<'a>(record: &'a Record, cell: u32) -> Vec<&'a RequestRow> {
+    let all = iterations(record, cell);
+    let found = all.into_values().find(|rows| rows.iter().all(|row| row.status == Status::Ok || is_busy(row)));
+    found.unwrap_or_else(|| panic!("no iteration of cell {cell} is whole: {:?}", measured(record)[0].reason))
+}
+
+/// A text without its line ends.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn ids(record: &Record, row: &RequestRow) -> Vec<u32> {
+    record.tokens.iter().filter(|token| token.request == row.request).map(|token| token.id).collect()
+}
+
+/// Runs [`TURNS`] on a tiny model with one thread, with and without reuse; gives the record and the model's folder.
+fn transformer(lab: &Lab, replies: &str) -> (Record, PathBuf) {
+    let model = lab.path("model");
+    lab.run(&["model", "new", "--arch", "qwen3", "--preset", "tiny", "--seed", "1", model.to_str().unwrap()]).expect(0);
+    let rest = format!(
+        "max_tokens = 6\nreplies = {replies:?}\n[run]\niterations = 2\nwarmup = 0\n[toggles]\nthreads = 1\ndtype = \"f32\"\n\
+         kv_reuse = [\"prefix\", \"none\"]\n[[engine]]\nname = \"transformer\"\noptions = {{ backend = \"candle\" }}\n"
+    );
+    let scenario =
+        lab.write("scenario.toml", format!("name = \"lab\"\n[model]\npath = {model:?}\n{}", workload(&rest)));
+    measure(lab, &scenario, 0);
+    (lab.record(), model)
+}
+
+/// The prompt of a turn as the model's own template and tokenizer make it of what was said before.
+fn prompt(folder: &Path, replies: &[String]) -> Vec<u32> {
+    let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
+    let mut messages = vec![message("system", SYSTEM)];
+    for (turn, (user, _)) in TURNS.iter().enumerate().take(replies.len() + 1) {
+        messages.push(message("user", user));
+        messages.extend(replies.get(turn).map(|reply| message("assistant", reply)));
+    }
+    let text = ChatTemplate::from_folder(folder).unwrap().render(&messages, true).unwrap();
+    Tokenizer::from_folder(folder).unwrap().encode(&text, false).unwrap()
+}
+
+#[test]
+fn reuse_computes_only_what_is_new_and_changes_no_token() {
+    for kind in ["fixed", "generated"] {
+        let lab = Lab::new();
+        let (record, folder) = transformer(&lab, kind);
+        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        let (prefix, none) = (good(&record, 0), good(&record, 1));
+        assert_eq!((prefix.len(), none.len()), (TURNS.len(), TURNS.len()));
+        let mut replies: Vec<String> = Vec::new();
+        let mut held: Vec<u32> = Vec::new();
+        for (turn, (with, without)) in prefix.iter().zip(&none).enumerate() {
+            let wanted = prompt(&folder, &replies);
+            let generated = ids(&record, with);
+            let common = held.iter().zip(&wanted).take_while(|(a, b)| a == b).count().min(wanted.len() - 1);
+            let length = wanted.len() as u32;
+            let counts =
+                |row: &RequestRow| [row.prompt_tokens, row.reused_tokens, row.prefill_tokens, row.cache_tokens];
+            let cache = length + generated.len() as u32 - 1;
+            assert_eq!(counts(with), [length, common as u32, length - common as u32, cache].map(Some), "turn {turn}");
+            assert_eq!(counts(without), [length, 0, length, cache].map(Some), "turn {turn}");
+            assert_eq!(ids(&record, without), generated, "turn {turn} of {kind} replies");
+            assert_eq!((with.turn, without.turn), (turn as u32, turn as u32));
+            let effective = |row: &RequestRow, name: &str| row.effective.get(name).cloned();
+            assert_eq!(effective(with, "kv_reuse"), Some("prefix".into()));
+            assert_eq!(effective(without, "kv_reuse"), Some("none".into()));
+            assert_eq!(effective(with, "prefill_chunk_size"), Some(Value::from(length - common as u32)));
+            let mut spans = record.spans.iter().filter(|span| span.request == with.request);
+            assert!(spans.any(|s| s.phase == Phase::Tokenize), "the engine rendered and tokenized the messages itself");
+            held = wanted;
+            held.extend(&generated[..generated.len() - 1]);
+            replies.push(match kind {
+                "fixed" => TURNS[turn].1.to_owned(),
+                _ => tokenizer.decode(&generated).unwrap(),
+            });
+        }
+        let reused = prefix[1..].iter().all(|row| row.reused_tokens > Some(0));
+        assert!(reused && prefix.last().unwrap().prefill_tokens < none.last().unwrap().prefill_tokens);
+        let summary = Summary::of(&record);
+        assert!(summary.cells.iter().all(|cell| cell.determinism != Determinism::Nondeterministic));
+    }
+}
+
+#[test]
+fn an_iteration_is_a_row_a_turn_in_one_conversation() {
+    let lab = Lab::new();
+    let scenario =
+        exec(&lab, &["--reuse", "--toggles", "kv_reuse"], "replies = \"generated\"\n[run]\niterations = 3\n");
+    let done = measure(&lab, &scenario, 0);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 15]);
+    let warmups: Vec<u32> = record.requests.iter().filter(|row| row.warmup).map(|row| row.turn).collect();
+    assert_eq!(warmups, [0, 4], "the first turn and the whole history");
+    let rows = good(&record, 0);
+    assert_eq!(rows.iter().map(|row| row.turn).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert_eq!(rows[0].reused_tokens, Some(0), "each iteration begins with an empty cache");
+    assert!(rows[1..].iter().all(|row| row.reused_tokens > Some(0)), "and goes on with what it holds");
+    let counts = Summary::of(&record).cells[0].counts;
+    assert_eq!((counts.planned, counts.ok + counts.invalid, counts.missing()), (3, 3, 0), "iterations, not turns");
+    assert!(done.stdout.lines().all(|line| line.chars().count() <= 80), "{}", done.stdout);
+    let csv = fs_err::read_to_string(lab.run_folder().unwrap().join("requests.csv")).unwrap();
+    let left = csv.lines().next().unwrap().split(',').position(|name| name == "rows_left").unwrap();
+    let ends = csv.lines().skip(1).filter(|line| line.split(',').nth(left) == Some("0")).count();
+    assert_eq!(ends, 4, "a warm-up and three iterations, each committed as a whole");
+}
+
+/// The turns before the one that fails are no measurement of a conversation, and those behind it are not run.
+#[test]
+fn a_turn_that_fails_fails_its_iteration_and_no_other() {
+    let lab = Lab::new();
+    // Two generations of the warm-up, five of the first iteration, and the second one's third.
+    let scenario = exec(&lab, &["--fault", "error:prefill:10"], "[run]\niterations = 4\n");
+    let done = measure(&lab, &scenario, 1);
+    let record = lab.record();
+    let all = iterations(&record, 0);
+    assert_eq!(all[&2].len(), 3);
+    for row in &all[&2] {
+        assert_eq!(row.status, Status::Failed);
+        assert!(row.reason.starts_with("turn 2: ") && row.reason.contains("told to fail"), "{}", row.reason);
+    }
+    assert!(all[&2][0].decode_tps.is_some(), "what was measured stays in the record");
+    assert_eq!(all[&3].len(), 5, "the next iteration is whole again");
+    let summary = Summary::of(&record);
+    let counts = summary.cells[0].counts;
+    assert_eq!((counts.planned, counts.failed, counts.ok + counts.invalid), (4, 1, 3));
+    let figures = summary.cells[0].metric("decode_tps");
+    assert_eq!(figures.map_or(0, |figures| figures.n), counts.ok, "one number an iteration");
+    let failed = summary.validity.problems.iter().find(|problem| problem.status == Status::Failed).unwrap();
+    assert_eq!(failed.iterations, [2], "once, and not once a turn");
+    assert!(words(&done.stdout).contains("iteration 2 failed: turn 2"), "{}", done.stdout);
+}
+
+#[test]
+fn a_conversation_that_fails_three_times_is_given_up() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 9\nwarmup = 0\n";
+    let scenario = exec(&lab, &["--reuse", "--no-text"], &format!("replies = \"generated\"\n{rest}"));
+    measure(&lab, &scenario, 1).says("given up after 3 failures");
+    let record = lab.record();
+    assert_eq!(iterations(&record, 0).values().map(Vec::len).collect::<Vec<_>>(), [1; 3], "and not within one");
+    let reason = &measured(&record)[0].reason;
+    assert!(reason.contains("gives no text") && reason.contains("replies = \"fixed\""), "{reason}");
+    let lab = Lab::new();
+    let fixed = exec(&lab, &["--reuse", "--no-text"], &format!("replies = \"fixed\"\n{rest}"));
+    measure(&lab, &fixed, 0);
+    assert_eq!(statuses(&lab.record()), [Status::Ok; 45], "where it is not needed, nobody asks for it");
+}
+
+#[test]
+fn reuse_that_was_not_asked_for_is_invalid_and_a_lost_cache_is_told() {
+    let lab = Lab::new();
+    let rest = "[run]\niterations = 3\nwarmup = 0\n[toggles]\nkv_reuse = \"none\"\n";
+    let scenario = exec(&lab, &["--reused", "1", "--toggles", "kv_reuse"], rest);
+    measure(&lab, &scenario, 4);
+    let reason = "turn 0: 1 tokens were reused although";
+    let record = lab.record();
+    assert!(measured(&record).iter().any(|row| row.reason.starts_with(reason)), "{}", record.requests[0].reason);
+    let lab = Lab::new();
+    // The second iteration's fourth turn.
+    let scenario = exec(&lab, &["--reuse", "--forget", "9"], "[run]\niterations = 2\nwarmup = 0\n");
+    let done = measure(&lab, &scenario, 0);
+    assert!(
+        words(&done.stdout).contains("turn 3 reused nothing: the whole history was computed again"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
+fn a_turn_whose_tokens_differ_is_named() {
+    let lab = Lab::new();
+    let scenario = exec(&lab, &["--reuse", "--nondeterministic"], "replies = \"fixed\"\n[run]\niterations = 2\n");
+    let done = measure(&lab, &scenario, 4).says("differs from the first from token 0 of turn 0 on");
+    assert!(words(&done.stdout).contains("from token index 0 of turn 0 on"), "{}", done.stdout);
+    let group = &Summary::of(&lab.record()).cells[0].hashes[1];
+    assert_eq!((group.first_differing_turn, group.first_differing_index), (Some(0), Some(0)));
+}
+
+/// A kill in the middle of a conversation costs that iteration; those before it stay as they are.
+#[test]
+fn a_killed_run_goes_on_with_the_conversation_that_was_broken_off() {
+    let lab = Lab::new();
+    let started = lab.path("started");
+    let scenario = exec(
+        &lab,
+        &["--reuse", "--token-ms", "4", "--started", started.to_str().unwrap()],
+        "[run]\niterations = 4\nwarmup = 0\n",
+    );
+    let mut child = lab.program(&["run", scenario.to_str().unwrap()]).spawn().unwrap();
+    // One whole conversation and a part of the second.
+    until("the second conversation has begun", || {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+        (fs_err::metadata(&started).is_ok_and(|file| file.len() >= 8)).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before: Vec<RequestRow> = lab.record().requests;
+    assert!(!before.is_empty() && before.len().is_multiple_of(TURNS.len()), "{} rows: whole iterations", before.len());
+    let begun = usize::try_from(fs_err::metadata(&started).unwrap().len()).unwrap();
+    assert!(begun < before.len() + 2 * TURNS.len(), "at most the one in flight was lost");
+    ended(&lab, lab.resume(&[]), 0);
+    let record = lab.record();
+    assert_eq!(record.requests[..before.len()], before, "what was committed is not touched");
+    let all = iterations(&record, 0);
+    assert_eq!(all.len(), 4);
+    assert!(
+        all.values()
+            .all(|rows| rows[0].turn == 0
+                && rows.iter().map(|row| row.turn).collect::<BTreeSet<_>>().len() == rows.len())
+    );
+    assert_eq!(statuses(&record), [Status::Ok; 20]);
+}
+
+#[test]
+fn every_form_of_the_summary_has_the_turns() {
+    let lab = Lab::new();
+    let scenario = exec(&lab, &["--reuse"], "[run]\niterations = 6\n");
+    ended(&lab, lab.run(&["run", scenario.to_str().unwrap()]), 0);
+    let run = lab.run_folder().unwrap();
+    let shown = |format: &str| lab.run(&["report", run.to_str().unwrap(), "--format", format]).expect(0).stdout;
+    let json: Json = serde_json::from_str(&shown("json")).unwrap();
+    let turns = json["cells"][0]["turns"].as_array().unwrap();
+    assert_eq!(turns.len(), 5);
+    assert_eq!(turns[0]["reused_tokens"], json!({ "least": 0, "most": 0 }));
+    assert!(turns[4]["metrics"]["ttft_ms"]["median"].as_f64().unwrap() > 0.0);
+    let csv = shown("csv");
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let head = rows.headers().unwrap().clone();
+    let place = |name: &str| head.iter().position(|n| n == name).unwrap();
+    let reused: Vec<(String, String)> = rows
+        .records()
+        .map(Result::unwrap)
+        .filter(|row| &row[place("metric")] == "reused_tokens")
+        .map(|row| (row[place("turn")].to_owned(), row[place("median")].to_owned()))
+        .collect();
+    assert_eq!(reused.len(), 5);
+    assert_eq!(reused[0], ("0".to_owned(), "0".to_owned()));
+    assert!(shown("md").contains("| cell | turn | prompt tokens |"));
+    let folder = lab.path("reports").join(run.file_name().unwrap());
+    let page = fs_err::read_to_string(folder.join("index.html")).unwrap();
+    assert!(page.contains("Turn by turn") && page.contains("The conversation"));
+    for chart in ["turn-ttft", "turn-prefill", "decode-rate"] {
+        assert!(folder.join(format!("charts/{chart}.svg")).is_file(), "{chart}");
+    }
+}
