@@ -1,0 +1,121 @@
+"""The MLX backend against mlx_lm in balanced pairs. Called by scripts/bench-mlx."""
+
+import csv
+import glob
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+BOUND = 0.95  # no slower than 5 %
+MODELS = [("llama", "f32", None), ("qwen3", "f32", None), ("qwen3", "bf16", None), ("qwen3", "f32", 4)]
+METRICS = ["prefill_tps", "decode_tps"]
+
+
+def model_keys(arch, dtype, bits, preset):
+    keys = f'arch = "{arch}", preset = "{preset}", seed = 1, dtype = "{dtype}"'
+    return keys + (f", bits = {bits}, group_size = 64" if bits else "")
+
+
+def scenario(folder, keys, python, pairs, length, tokens):
+    path = os.path.join(folder, "pairs.toml")
+    adapter = os.path.abspath("examples/mlx_lm_adapter.py")
+    with open(path, "w") as file:
+        file.write(f"""name = "mlx-against-mlx-lm"
+[model]
+synthetic = {{ {keys} }}
+[[engine]]
+name = "transformer"
+label = "ours"
+options = {{ backend = "mlx" }}
+[[engine]]
+name = "exec"
+label = "mlx_lm"
+options = {{ command = [{json.dumps(python)}, {json.dumps(adapter)}] }}
+[workload]
+text = "The harbour was quiet, and the keeper wrote down what the instruments said before the morning ferry came in. "
+lengths = [{length}]
+max_tokens = {tokens}
+ignore_eos = true
+[run]
+iterations = {pairs}
+warmup = 2
+""")
+    return path
+
+
+def balanced(binary, path, pairs):
+    """An order seed by which each side goes first as often as the other."""
+    for seed in range(1, 500):
+        told = subprocess.run(
+            [binary, "check", "--format", "json", "--set", f"run.order_seed={seed}", path],
+            stdout=subprocess.PIPE, check=True,
+        )
+        plan = json.loads(told.stdout)
+        order = find(plan, "order")
+        if sum(row[0] == 0 for row in order) * 2 == pairs:
+            return seed
+    sys.exit("no balanced order found; is the number of pairs even?")
+
+
+def find(value, key):
+    """The first value of that key anywhere inside."""
+    if isinstance(value, dict):
+        if key in value:
+            return value[key]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            found = find(item, key)
+            if found is not None:
+                return found
+    return None
+
+
+def lower_bound(values):
+    """95 % lower confidence bound of the median, from order statistics: no assumption about the noise."""
+    values, n = sorted(values), len(values)
+    below, k = 0.0, 0  # P(fewer than k+1 of n values lie under the median)
+    while below + math.comb(n, k) / 2**n <= 0.05:
+        below += math.comb(n, k) / 2**n
+        k += 1
+    return values[k - 1] if k > 0 else float("-inf")
+
+
+def main():
+    binary, python, pairs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    preset, length, tokens = os.environ.get("PRESET", "small"), 256, 48
+    proven = True
+    print(f"{pairs} balanced pairs, {preset} preset, prompt {length}, {tokens} tokens: ours / mlx_lm")
+    print(f"{'model':<18}{'metric':<14}{'ours':>9}{'mlx_lm':>9}{'ratio':>8}{'95 % above':>12}")
+    for arch, dtype, bits in MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            path = scenario(folder, model_keys(arch, dtype, bits, preset), python, pairs, length, tokens)
+            seed = balanced(binary, path, pairs)
+            subprocess.run(
+                [binary, "-q", "run", path, "--set", f"run.order_seed={seed}", "--results", folder, "--no-report"],
+                check=True, stdout=subprocess.DEVNULL,
+            )
+            (record,) = glob.glob(f"{folder}/*/requests.csv")
+            rows = [row for row in csv.DictReader(open(record)) if row["warmup"] == "false"]
+        for metric in METRICS:
+            sides = {"ours": {}, "mlx_lm": {}}
+            for row in rows:
+                if row["status"] == "ok" and row[metric]:
+                    sides[row["engine"]][row["iteration"]] = float(row[metric])
+            both = sides["ours"].keys() & sides["mlx_lm"].keys()
+            if len(both) < pairs * 3 // 4:
+                sys.exit(f"{arch} {dtype}: only {len(both)} of {pairs} pairs are valid: {[r['reason'] for r in rows if r['reason']][:3]}")
+            ratios = [sides["ours"][i] / sides["mlx_lm"][i] for i in both]
+            bound = lower_bound(ratios)
+            proven &= bound > BOUND
+            name = f"{arch} {str(bits) + '-bit' if bits else dtype}"
+            ours, theirs = (statistics.median(sides[side][i] for i in both) for side in sides)
+            print(f"{name:<18}{metric:<14}{ours:>9.1f}{theirs:>9.1f}{statistics.median(ratios):>8.3f}{bound:>12.3f}")
+    sys.exit(0 if proven else 1)
+
+
+main()
