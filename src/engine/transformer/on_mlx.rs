@@ -58,7 +58,8 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
     let limits = limits(settings)?;
     let named = |(name, _): &&(&str, Dtype)| settings.text(DTYPE) == Some(name);
     let dtype = DTYPES.iter().find(named).map(|(_, dtype)| *dtype);
-    let compiled = settings.flag(COMPILE).unwrap_or(true);
+    // On the CPU MLX runs a C++ compiler for it, which need not be there.
+    let compiled = settings.flag(COMPILE).unwrap_or_else(MlxBackend::on_gpu);
     let model = Model::load(MlxBackend::new(dtype, compiled), config, &weights, settings.window())?;
     let mut in_force = limits;
     in_force.extend([
