@@ -33,7 +33,7 @@ pub enum PlanError {
 /// Lays out every cell and the order in which they run.
 ///
 /// Combinations that are predicted to do the same work are one cell; the others are remembered in [`Cell::merged`]. For
-/// an engine that says only when it runs what it honours (see [`Offer::toggles`]), or that `offers` does not have,
+/// an engine that says only when it runs what it honours (see [`crate::spec::Honours`]), or that `offers` does not have,
 /// nothing is predicted and nothing is merged.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub trait Backend {
     type Positions;
     /// Keys and values of one layer.
     type Cache: LayerCache;
-    /// Token ids [T] on the device.
+    /// Token ids, T of them, on the device.
     type Ids;
     /// From logits to ids, on the device.
     type Sampler: TokenSampler<Tensor = Self::Tensor, Ids = Self::Ids>;
