@@ -5,7 +5,7 @@ use std::path::Path;
 use super::keys::{self, SECTIONS, Shape};
 use super::{ScenarioError, from_text, load, plan};
 use crate::spec::{
-    Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization, Sampling, Scenario,
+    Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization, Replies, Sampling, Scenario,
     Settings, Value, Variant, Vary, Workload,
 };
 
@@ -421,6 +421,56 @@ fn prompt_files_are_read_beside_the_scenario() {
     assert!(load(&scenario, &[], &offers()).unwrap_err().to_string().contains("not UTF-8"));
     fs_err::remove_file(dir.path().join("p.txt")).unwrap();
     assert!(load(&scenario, &[], &offers()).unwrap_err().to_string().contains("no such file"));
+}
+
+/// A conversation with these keys in its `[workload]`.
+fn conversation(keys: &str) -> String {
+    least("").replace("text = \"hello\"", &format!("kind = \"conversation\"\n{keys}"))
+}
+
+#[test]
+fn a_conversation_comes_out_as_it_was_meant() {
+    let scenario = good(&conversation("turn = [{ user = \"a\" }, { user = \"b\", reply = \"c\" }]"), &[]);
+    let Workload::Conversation(work) = &scenario.workload else { panic!("a conversation") };
+    assert_eq!((work.replies, work.max_tokens, work.ignore_eos), (Replies::Generated, 128, false));
+    assert_eq!((work.turns.len(), work.turns[1].reply.as_deref(), &work.system), (2, Some("c"), &None));
+    assert_eq!((scenario.workload.turns(), scenario.workload.warmup_turns()), (2, vec![0, 1]));
+    let plan = plan(&scenario, &offers()).unwrap();
+    assert_eq!((labels(&plan), plan.cells[0].length), (vec!["transformer"], None));
+    let outline = super::outline(&scenario, &plan);
+    assert_eq!((outline.requests, outline.warmup_requests, outline.hosts), (20, 2, 1));
+    assert_eq!((outline.prefill_tokens, outline.generated_tokens), (None, 20 * 128));
+}
+
+#[test]
+fn both_ways_of_reuse_are_cells_of_their_own() {
+    let text = conversation("turn = [{ user = \"a\" }]") + "[toggles]\nkv_reuse = [\"prefix\", \"none\"]\n";
+    assert_eq!(labels(&planned(&text)), ["reuse=prefix", "reuse=none"]);
+}
+
+#[test]
+fn files_of_a_conversation_are_read_beside_the_scenario() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("s.toml");
+    fs_err::write(dir.path().join("who.txt"), "You are brief.").unwrap();
+    fs_err::write(dir.path().join("talk.toml"), "[[turn]]\nuser = \"a\"\nreply = \"b\"\n").unwrap();
+    let keys = "system_file = \"who.txt\"\nturns_file = \"talk.toml\"\nreplies = \"fixed\"";
+    fs_err::write(&scenario, conversation(keys)).unwrap();
+    let Workload::Conversation(work) = load(&scenario, &[], &offers()).unwrap().workload else { panic!("one") };
+    assert_eq!((work.system.as_deref(), work.system_file.as_deref()), (Some("You are brief."), Some("who.txt")));
+    assert_eq!((work.turns[0].reply.as_deref(), work.turns_file.as_deref()), (Some("b"), Some("talk.toml")));
+    let displaced = load(&scenario, &["workload.turn=[{user='x'},{user='y'}]".to_owned()], &offers());
+    assert!(displaced.unwrap_err().to_string().contains("this turn has no `reply`"), "a `--set` displaces the file");
+    let both = bad(&conversation("turn = [{ user = \"a\" }]\nsystem = \"s\"\nsystem_file = \"f\""), &[]);
+    assert!(both.contains("`system` and `system_file` exclude each other"), "{both}");
+}
+
+#[test]
+fn every_turn_counts_as_a_request() {
+    let turns = vec!["{ user = \"a\" }"; 600].join(", ");
+    let text = conversation(&format!("turn = [{turns}]")) + "[run]\niterations = 2000\n";
+    let error = plan(&good(&text, &[]), &offers()).unwrap_err().to_string();
+    assert!(error.contains("1 cells of 2000 iterations each of 600 turns are more than 1000000 requests"), "{error}");
 }
 
 #[test]

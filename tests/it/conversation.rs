@@ -7,9 +7,10 @@ use inferometer::record::{Record, RequestRow, Status};
 use inferometer::report::summary::{Determinism, Summary};
 use inferometer::spec::{Message, Phase, Value};
 use inferometer::text::{ChatTemplate, Tokenizer};
+use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
-use crate::lab::{Done, Lab, is_busy, measured, until};
+use crate::lab::{Done, Lab, is_busy, measured, signal, until};
 
 const SYSTEM: &str = "Answer in few words.";
 /// What is said, and what is taken to have been answered where replies are fixed.
@@ -64,7 +65,7 @@ fn iterations(record: &Record, cell: u32) -> BTreeMap<u32, Vec<&RequestRow>> {
 
 /// A whole iteration of a cell. On a busy machine its times may be in doubt, and that is no fault of a conversation.
 #[track_caller]
-fn good<'a>(record: &'a Record, cell: u32) -> Vec<&'a RequestRow> {
+fn good(record: &Record, cell: u32) -> Vec<&RequestRow> {
     let all = iterations(record, cell);
     let found = all.into_values().find(|rows| rows.iter().all(|row| row.status == Status::Ok || is_busy(row)));
     found.unwrap_or_else(|| panic!("no iteration of cell {cell} is whole: {:?}", measured(record)[0].reason))
@@ -275,6 +276,27 @@ fn a_killed_run_goes_on_with_the_conversation_that_was_broken_off() {
                 && rows.iter().map(|row| row.turn).collect::<BTreeSet<_>>().len() == rows.len())
     );
     assert_eq!(statuses(&record), [Status::Ok; 20]);
+}
+
+#[test]
+fn stopping_at_once_leaves_no_half_of_a_conversation() {
+    let lab = Lab::new();
+    let started = lab.path("started");
+    let scenario = exec(
+        &lab,
+        &["--reuse", "--token-ms", "20", "--started", started.to_str().unwrap()],
+        "[run]\niterations = 3\nwarmup = 0\n",
+    );
+    let child = lab.program(&["run", scenario.to_str().unwrap()]).spawn().unwrap();
+    let begun = |turns: u64| fs_err::metadata(&started).is_ok_and(|file| file.len() >= turns).then_some(());
+    until("a conversation is in its second turn", || begun(2));
+    signal(child.id(), Signal::INT);
+    until("which does not end it", || begun(4));
+    signal(child.id(), Signal::INT);
+    lab.wait(child).expect(130);
+    assert_eq!(lab.record().requests, [], "four turns are no conversation");
+    ended(&lab, lab.resume(&[]), 0);
+    assert_eq!(statuses(&lab.record()), [Status::Ok; 15]);
 }
 
 #[test]

@@ -13,9 +13,12 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
         @if turns::cells(summary).next().is_some() {
             (section("turns", "Turn by turn", html! {
                 (group("pair", &charts.turns))
-                (scrolling("Figures of each turn", turn_table(summary)))
-                p.note {
-                    "Medians over the valid iterations of each cell; a range where a count is not the same in all of them."
+                details {
+                    summary { "Every turn of every cell" }
+                    (scrolling("Figures of each turn", turn_table(summary)))
+                    p.note {
+                        "Medians over the valid iterations of each cell; a range where a count is not the same in all of them."
+                    }
                 }
             }))
         }
