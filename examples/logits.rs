@@ -1,7 +1,8 @@
-//! Developer's tool: greedy tokens and logits of the transformer engine in f32, and token ids, as JSON.
+//! Developer's tool: greedy tokens and logits of the transformer engine, and token ids, as JSON.
 //!
 //! Reads one JSON object from stdin:
-//! `{"model": "DIR", "runs": [{"ids": [1, 2], "chunk": 16, "steps": 64}], "texts": ["..."]}`, and writes
+//! `{"model": "DIR", "dtype": "f32", "runs": [{"ids": [1, 2], "chunk": 16, "steps": 64}], "texts": ["..."]}` (f32 if no
+//! dtype is given; a run may also have "forced", tokens to go on with instead of those chosen), and writes
 //! `{"runs": [{"tokens": [..], "session_tokens": [..], "logits": [[..], ..]}], "texts": [[..], ..]}`: tokens and logits of a
 //! bare loop over the model, tokens of the same request to a session, ids of each text. `scripts/check-mlx-lm` compares
 //! them with an implementation of others.
@@ -25,9 +26,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Deserialize)]
 struct Input {
     model: PathBuf,
+    #[serde(default = "f32")]
+    dtype: String,
     runs: Vec<Run>,
     #[serde(default)]
     texts: Vec<String>,
+}
+
+fn f32() -> String {
+    Format::F32.name().to_owned()
 }
 
 #[derive(Deserialize)]
@@ -35,6 +42,8 @@ struct Run {
     ids: Vec<u32>,
     chunk: usize,
     steps: u32,
+    /// Tokens to go on with instead of those chosen.
+    forced: Option<Vec<u32>>,
 }
 
 #[derive(Serialize)]
@@ -56,11 +65,13 @@ fn main() -> anyhow::Result<()> {
     let input: Input = serde_json::from_str(&text).context("stdin is not the JSON this tool reads")?;
     let config = Config::from_folder(&input.model)?;
     let weights = WeightFolder::open(&input.model, &expected(&config), &optional(&config))?;
-    let model = Model::load(CandleBackend::new(Format::F32, threads::set(None)?), config, &weights, None)?;
+    let format = Format::ALL.into_iter().find(|format| format.name() == input.dtype);
+    let format = format.with_context(|| format!("unknown dtype {}", input.dtype))?;
+    let model = Model::load(CandleBackend::new(format, threads::set(None)?), config, &weights, None)?;
     let load = Load {
         engine: EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() },
         model: Some(input.model.clone()),
-        toggles: Settings::from([("dtype".to_owned(), Value::from("f32"))]),
+        toggles: Settings::from([("dtype".to_owned(), Value::from(input.dtype.as_str()))]),
     };
     let mut session = find("transformer").context("no transformer engine in this build")?.open(&load)?;
     let tokenizer = Tokenizer::from_folder(&input.model)?;
@@ -80,7 +91,7 @@ fn both(model: &Model<CandleBackend>, session: &mut dyn Session, run: &Run) -> a
         max_tokens: run.steps,
         ignore_eos: true,
         conversation: None,
-        forced_tokens: None,
+        forced_tokens: run.forced.clone(),
     };
     session.reset()?;
     let mut recorder = Recorder::new(run.steps, false, Arc::<Shared>::default());
@@ -96,14 +107,15 @@ fn greedy(model: &Model<CandleBackend>, run: &Run) -> anyhow::Result<(Vec<u32>, 
     }
     let mut next = run.ids[last..].to_vec();
     let (mut tokens, mut logits) = (Vec::new(), Vec::new());
-    for _ in 0..run.steps {
+    for at in 0..run.steps as usize {
         let mut values = Vec::new();
         let last = model.forward(&model.backend.ids(&next)?, next.len(), &mut cache)?;
         model.backend.read(&last, &mut values)?;
         let best = (0..values.len()).rev().max_by(|a, b| values[*a].total_cmp(&values[*b])).context("no logits")?;
         tokens.push(best as u32);
         logits.push(values);
-        next = vec![best as u32];
+        let forced = run.forced.as_ref().and_then(|tokens| tokens.get(at));
+        next = vec![forced.copied().unwrap_or(best as u32)];
     }
     Ok((tokens, logits))
 }
