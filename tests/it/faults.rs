@@ -183,9 +183,12 @@ fn counts_that_cannot_be_true_are_not_believed() {
 fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measured() {
     let lab = Lab::new();
     let rest = "[sampling]\nrepetition_penalty = 1.1\n[toggles]\nprefill_chunk_size = [2, 4]\n";
-    let scenario = lab.exec(&["--toggles", "kv_reuse"], rest);
+    let refuses = "prefill_chunk_size=one pass is all it has";
+    let scenario = lab.exec(&["--toggles", "kv_reuse", "--refuses", refuses], rest);
     let done = lab.measure(&scenario, &[]).expect(2);
-    for part in ["`exec`", "repetition_penalty = 1.1", "prefill_chunk_size = 2", "prefill_chunk_size = 4"] {
+    let why = "(one pass is all it has)";
+    let chunks = [2, 4].map(|n| format!("prefill_chunk_size = {n} {why}"));
+    for part in ["`exec`", "repetition_penalty = 1.1", &chunks[0], &chunks[1]] {
         assert!(done.stderr.contains(part), "{part} is not named:\n{}", done.stderr);
     }
     assert!(lab.record().requests.is_empty());

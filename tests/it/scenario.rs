@@ -501,6 +501,49 @@ fn the_other_schemas_describe_what_is_exchanged_and_recorded() {
     "#);
 }
 
+/// candle honours less than MLX, and says why, at the toggle's place.
+#[test]
+fn a_toggle_that_the_backend_does_not_honour_is_refused_with_its_reason() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/quickstart.toml");
+    let check = |sets: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"));
+        let out = command.args(["check", path]).args(sets.iter().flat_map(|set| ["--set", *set])).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{sets:?}");
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let told = check(&["toggles.lazy_pipeline=[true,false]"]);
+    for part in ["engine `transformer` does not honour `lazy_pipeline`", "^^", "no step can be submitted ahead"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let mlx = ["engine.0.options.backend=mlx", "toggles.wired_limit=1000000"];
+    if cfg!(all(target_os = "linux", feature = "mlx")) {
+        let told = check(&mlx);
+        assert!(told.contains("wired memory needs Metal"), "{told}");
+    } else if cfg!(target_os = "linux") {
+        let told = check(&mlx);
+        assert!(told.contains("this build has no MLX: run scripts/mlx-linux"), "{told}");
+        assert!(!told.contains("wired_limit"), "what it would honour is not known: {told}");
+    }
+}
+
+/// What `auto` takes is listed with its reason, and so is what cannot be had.
+#[test]
+fn the_list_of_engines_says_what_runs_here_and_why_not() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    let out = command.args(["engines", "--format", "json"]).output().unwrap();
+    let list: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let named = |name: &str| list.as_array().unwrap().iter().find(|engine| engine["name"] == name).unwrap();
+    let [candle, mlx] = named("transformer")["variants"].as_array().unwrap().as_slice() else { panic!("{list}") };
+    assert_eq!((&candle["value"], &candle["missing"]), (&"candle".into(), &Value::Null));
+    assert!(candle["refused"]["compile"].as_str().unwrap().contains("no graph"), "{candle}");
+    let auto = named("auto");
+    let (taken, other) = if mlx["missing"].is_null() { (mlx, candle) } else { (candle, mlx) };
+    assert!(auto["notes"]["auto"].as_str().unwrap().starts_with(taken["value"].as_str().unwrap()), "{auto}");
+    assert_eq!((&auto["toggles"], &auto["refused"]), (&taken["toggles"], &taken["refused"]));
+    assert_ne!(auto["toggles"], other["toggles"]);
+    assert_eq!(mlx["missing"].is_null(), cfg!(feature = "mlx") || cfg!(target_os = "macos"), "{mlx}");
+}
+
 /// A time is told only from what was measured for the very same work, and grows with the work.
 #[test]
 fn a_time_is_told_from_an_earlier_run_only() {
