@@ -4,7 +4,7 @@
 //! the request, or effective settings other than asked for, make the measurement `invalid` (METHOD sections 1 and 2).
 
 use crate::record::Status;
-use crate::spec::effective::{self, EFFECTIVE, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, same};
+use crate::spec::effective::{self, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, is_effective, same};
 use crate::spec::protocol::Generated;
 use crate::spec::toggle::{
     self, KV_CACHE, KV_REUSE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
@@ -77,7 +77,7 @@ fn penalty(cell: &Cell) -> f64 {
 pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
     let mut settings = generated.completion.effective.clone();
     for (name, value) in &receipt.settings {
-        if EFFECTIVE.contains(&name.as_str()) {
+        if is_effective(name) {
             settings.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }

@@ -4,8 +4,8 @@
 //! it to merge cells that would do the same work; the run driver compares it with what the engine reports it used.
 
 use super::toggle::{
-    DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
-    REPETITION_PENALTY, REPETITION_WINDOW_CAP, THREADS,
+    CACHE_LIMIT, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, MEMORY_LIMIT, PREFILL_CHUNK_SIZE,
+    REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, THREADS, WIRED_LIMIT,
 };
 use super::{Sampling, Settings, Value};
 
@@ -30,6 +30,15 @@ pub const EFFECTIVE: &[&str] = &[
     "compile",
     KV_REUSE,
 ];
+
+/// Further effective settings, which have no column of their own (they are in `effective_other`).
+const FURTHER: &[&str] = &[MEMORY_LIMIT, CACHE_LIMIT, WIRED_LIMIT];
+
+/// Whether a setting of that name is an effective one, which engines report.
+#[must_use]
+pub fn is_effective(name: &str) -> bool {
+    EFFECTIVE.contains(&name) || FURTHER.contains(&name)
+}
 
 /// The sizes of a request, as far as effective settings depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +115,7 @@ pub fn expected<T: AsRef<str>>(sampling: &Sampling, toggles: &Settings, shape: S
     for (name, value) in toggles {
         // For `threads` 0 asks for the engine's own choice, and any answer is right.
         let own_choice = name == THREADS && value.as_count() == Some(0);
-        if EFFECTIVE.contains(&name.as_str()) && !expected.contains_key(name) && !own_choice {
+        if is_effective(name) && !expected.contains_key(name) && !own_choice {
             expected.insert(name.clone(), value.clone());
         }
     }
@@ -175,6 +184,9 @@ mod tests {
         assert_eq!(of(&[REPETITION_PENALTY, REPETITION_WINDOW_CAP])[EFFECTIVE_WINDOW], Value::Int(768));
         assert_eq!(of(&[REPETITION_PENALTY])[EFFECTIVE_WINDOW], Value::Int(2048), "it knows no cap, so it has none");
         assert_eq!(of(&[]), Settings::from([("dtype".to_owned(), "f32".into())]), "threads = 0 leaves it the choice");
+        let limited = Settings::from([("memory_limit".to_owned(), Value::Int(1 << 30))]);
+        let limit = expected(&sampling, &limited, shape(64, 8), &["memory_limit"]);
+        assert_eq!(limit["memory_limit"], Value::Int(1 << 30), "a limit that is asked for must be in force");
         assert!(same(&Value::Int(1), &Value::Float(1.0)) && !same(&Value::Int(1), &Value::Int(2)));
     }
 }

@@ -94,7 +94,7 @@ impl LoadSettings {
 /// Sets a limit in bytes and gives back what it was.
 type Set = fn(usize) -> std::result::Result<usize, Exception>;
 
-/// Puts the allocator's limits into force and says what they are. They hold for the process.
+/// Puts the allocator's limits into force and says what they are, asked for or not. They hold for the process.
 fn limits(settings: &LoadSettings) -> Result<Settings> {
     let setters: [(&str, Set); 3] = [
         (MEMORY_LIMIT, memory::set_memory_limit),
@@ -103,14 +103,18 @@ fn limits(settings: &LoadSettings) -> Result<Settings> {
     ];
     let mut in_force = Settings::new();
     for (toggle, set) in setters {
-        let Some(bytes) = settings.0.get(toggle).and_then(Value::as_count) else { continue };
-        let set = || {
-            set(usize::try_from(bytes).unwrap_or(usize::MAX))
-                .map_err(|error| EngineError::bad_request(format!("{toggle} = {bytes}: mlx: {error}")))
+        let asked = settings.0.get(toggle).and_then(Value::as_count);
+        // To look at the wired limit would be to change it, if only for a moment.
+        if asked.is_none() && toggle == WIRED_LIMIT {
+            continue;
+        }
+        let set = |bytes: usize| {
+            set(bytes).map_err(|error| EngineError::bad_request(format!("{toggle} = {bytes}: mlx: {error}")))
         };
-        set()?;
         // Setting gives back what was in force before: the second time, what the first one came to.
-        in_force.insert(toggle.to_owned(), set()?.into());
+        let before = set(asked.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))?;
+        let came_to = set(asked.map_or(before, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))?;
+        in_force.insert(toggle.to_owned(), if asked.is_some() { came_to } else { before }.into());
     }
     Ok(in_force)
 }
@@ -139,6 +143,10 @@ mod tests {
         let in_force = limits(&LoadSettings(asked.clone())).unwrap();
         setters.iter().zip(before).for_each(|((_, set), bytes)| assert_eq!(set(bytes).unwrap(), 1 << 33));
         assert_eq!(in_force, asked);
-        assert!(limits(&LoadSettings(Settings::new())).unwrap().is_empty(), "what is not asked for is left as it is");
+        let left = limits(&LoadSettings(Settings::new())).unwrap();
+        for ((toggle, set), bytes) in setters.iter().zip(before) {
+            assert_eq!(left[*toggle], bytes.into(), "what is not asked for is said, and left as it is");
+            assert_eq!(set(bytes).unwrap(), bytes);
+        }
     }
 }
