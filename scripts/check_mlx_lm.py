@@ -72,28 +72,38 @@ def prompt(length, vocabulary, seed):
     return [(i * i * 31 + i * 7 + 11 + seed * (97 * i + 13)) % (vocabulary - 300) + 300 for i in range(length)]
 
 
-def reference(model, ids, chunk):
-    """Greedy tokens and logits of mlx_lm, prefilled in chunks as our side does it."""
-    cache = make_prompt_cache(model)
+def reference(model, ids, chunk, cache=None, steps=STEPS, forced=None):
+    """Best tokens and logits of mlx_lm, prefilled in chunks as our side does it, behind what the cache holds."""
+    cache = cache or make_prompt_cache(model)
     last = (len(ids) - 1) // chunk * chunk
     for start in range(0, last, chunk):
         mx.eval(model(mx.array([ids[start : start + chunk]]), cache=cache))
     tokens, logits, step = [], [], ids[last:]
-    for _ in range(STEPS):
-        values = model(mx.array([step]), cache=cache)[0, -1]
-        step = [mx.argmax(values).item()]
-        tokens += step
+    for at in range(steps):
+        values = model(mx.array([step]), cache=cache)[0, -1].astype(mx.float32)
+        tokens.append(mx.argmax(values).item())
         logits.append(values)
+        step = [forced[at] if forced else tokens[-1]]
     return tokens, logits
 
 
-def ours(tool, folder, prompts, texts):
-    runs = [{"ids": ids, "chunk": chunk, "steps": STEPS} for ids, chunk in prompts]
-    request = json.dumps({"model": str(folder), "runs": runs, "texts": texts})
-    done = subprocess.run([tool], input=request, capture_output=True, text=True)
+def ask(tool, folder, **request):
+    """What examples/logits.rs answers."""
+    done = subprocess.run([tool], input=json.dumps({"model": str(folder), **request}), capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{tool} failed: {done.stderr.strip()}")
     return json.loads(done.stdout)
+
+
+def gap(logits):
+    """How far the two best logits are apart, of the largest."""
+    best = mx.sort(logits)[-2:]
+    return ((best[1] - best[0]) / mx.abs(logits).max()).item()
+
+
+def difference(ours, theirs):
+    """The largest difference of two logits of a token, of the largest."""
+    return (mx.abs(mx.array(ours) - theirs).max() / mx.abs(theirs).max()).item()
 
 
 def compare(tool, name, folder, seeds, theirs_folder=None, lengths=PROMPTS):
@@ -101,10 +111,11 @@ def compare(tool, name, folder, seeds, theirs_folder=None, lengths=PROMPTS):
     theirs_folder = theirs_folder or folder
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     prompts = [(prompt(length, vocabulary, seed), chunk) for (length, chunk), seed in zip(lengths, seeds, strict=True)]
-    got = ours(tool, folder, prompts, TEXTS)
+    runs = [{"ids": ids, "chunk": chunk, "steps": STEPS} for ids, chunk in prompts]
+    got = ask(tool, folder, runs=runs, texts=TEXTS)
     model, _ = load_model(theirs_folder)
     model.set_dtype(mx.float32)
-    problems, worst, gap = [], 0.0, float("inf")
+    problems, worst, closest = [], 0.0, float("inf")
     for (ids, chunk), run in zip(prompts, got["runs"]):
         what = f"{name}, {len(ids)} tokens in chunks of {chunk}"
         tokens, logits = reference(model, ids, chunk)
@@ -113,14 +124,13 @@ def compare(tool, name, folder, seeds, theirs_folder=None, lengths=PROMPTS):
                 first = next((i for i, (a, b) in enumerate(zip(run[label], tokens)) if a != b), "the end")
                 problems.append(f"{what}: {label} differ from index {first} on")
         for step, (mine, his) in enumerate(zip(run["logits"], logits)):
-            off = (mx.abs(mx.array(mine) - his).max() / mx.abs(his).max()).item()
+            off = difference(mine, his)
             worst = max(worst, off)
             if not off <= TOLERANCE:
                 problems.append(f"{what}: logits of step {step} are off by {off:.2e} of the largest")
                 break
-            best = mx.sort(his)[-2:]
-            apart = ((best[1] - best[0]) / mx.abs(his).max()).item()
-            gap = min(gap, apart)
+            apart = gap(his)
+            closest = min(closest, apart)
             if not apart >= CLOSEST:
                 problems.append(f"{what}: the two best logits of step {step} are only {apart:.1e} apart; change the seed")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -128,7 +138,7 @@ def compare(tool, name, folder, seeds, theirs_folder=None, lengths=PROMPTS):
         if ids != tokenizer.encode(text).ids:
             problems.append(f"{name}: token ids of {text!r} differ")
     distinct = min(len(set(run["tokens"])) for run in got["runs"])
-    print(f"{name:24} worst logit difference {worst:.1e}, closest two logits {gap:.1e}, fewest distinct ids {distinct}")
+    print(f"{name:24} worst logit difference {worst:.1e}, closest two logits {closest:.1e}, fewest distinct ids {distinct}")
     return problems
 
 

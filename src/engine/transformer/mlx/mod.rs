@@ -9,6 +9,11 @@ pub mod device;
 mod sampling;
 mod weights;
 
+#[cfg(test)]
+mod cache_tests;
+#[cfg(test)]
+mod sampling_tests;
+
 use std::cell::RefCell;
 
 use mlx_rs::error::Exception;

@@ -60,6 +60,12 @@ impl DeviceSampler {
         })
     }
 
+    /// What the next choice is made from.
+    #[cfg(test)]
+    pub fn logits(&self) -> &Array {
+        self.logits.as_ref().expect("logits were penalized")
+    }
+
     /// Writes the chosen token where the oldest one was.
     fn remember(&mut self, token: &Array) -> Result<()> {
         if let Some(recent) = &self.recent {
