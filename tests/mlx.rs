@@ -122,7 +122,8 @@ fn the_host_waits_once_a_token() {
             let calls = calls::take();
             // A prefill chunk that others follow is waited for.
             let chunks = u64::from(length).div_ceil(chunk as u64);
-            let what = format!("pipeline {pipeline}, {length} tokens in chunks of {chunk}, {steps} generated: {calls:?}");
+            let what =
+                format!("pipeline {pipeline}, {length} tokens in chunks of {chunk}, {steps} generated: {calls:?}");
             assert_eq!(calls.waits, u64::from(steps) + chunks - 1, "{what}");
             assert_eq!(calls.submits, u64::from(steps), "{what}");
         }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::MlxBackend;
 use super::cache::{Cache, STEP};
+use crate::engine::serial::alone;
 use crate::engine::transformer::backend::{Backend, LayerCache};
 
 const HEADS: usize = 4;
@@ -80,54 +81,61 @@ proptest! {
         window in prop_oneof![Just(None), (1usize..60).prop_map(Some)],
         ops in prop::collection::vec(op(), 1..24),
     ) {
-        let backend = MlxBackend::new(None, false);
-        let mut cache = backend.cache(KV_HEADS, D, window).unwrap();
-        let back = window.unwrap_or(usize::MAX);
-        let mut list: Vec<(usize, usize)> = Vec::new();
-        for (salt, op) in ops.into_iter().enumerate() {
-            match op {
-                Op::Append(count) => {
-                    let from = list.len();
-                    let (keys, values) = (array(1, salt, from, count, KV_HEADS), array(2, salt, from, count, KV_HEADS));
-                    backend.append(&mut cache, &keys, &values).unwrap();
-                    list.extend((from..from + count).map(|at| (salt, at)));
-                    let out = backend.attend(&array(0, salt, from, count, HEADS), &cache).unwrap();
-                    let mut got = Vec::new();
-                    backend.read(&out, &mut got).unwrap();
-                    prop_assert_eq!(got.len(), count * HEADS * D);
-                    for at in (0..count).filter(|at| *at < LOOKED_AT || at + LOOKED_AT >= count) {
-                        let want = attention(&list, salt, from + at, back);
-                        for (a, b) in got[at * HEADS * D..][..HEADS * D].iter().zip(&want) {
-                            prop_assert!((f64::from(*a) - b).abs() < 1e-5, "position {}: {a} for {b}", from + at);
-                        }
+        alone(|| as_a_list(window, ops))?;
+    }
+}
+
+fn as_a_list(window: Option<usize>, ops: Vec<Op>) -> Result<(), TestCaseError> {
+    let backend = MlxBackend::new(None, false);
+    let mut cache = backend.cache(KV_HEADS, D, window).unwrap();
+    let back = window.unwrap_or(usize::MAX);
+    let mut list: Vec<(usize, usize)> = Vec::new();
+    for (salt, op) in ops.into_iter().enumerate() {
+        match op {
+            Op::Append(count) => {
+                let from = list.len();
+                let (keys, values) = (array(1, salt, from, count, KV_HEADS), array(2, salt, from, count, KV_HEADS));
+                backend.append(&mut cache, &keys, &values).unwrap();
+                list.extend((from..from + count).map(|at| (salt, at)));
+                let out = backend.attend(&array(0, salt, from, count, HEADS), &cache).unwrap();
+                let mut got = Vec::new();
+                backend.read(&out, &mut got).unwrap();
+                prop_assert_eq!(got.len(), count * HEADS * D);
+                for at in (0..count).filter(|at| *at < LOOKED_AT || at + LOOKED_AT >= count) {
+                    let want = attention(&list, salt, from + at, back);
+                    for (a, b) in got[at * HEADS * D..][..HEADS * D].iter().zip(&want) {
+                        prop_assert!((f64::from(*a) - b).abs() < 1e-5, "position {}: {a} for {b}", from + at);
                     }
                 }
-                Op::Back(count) => {
-                    let seen = list.len().saturating_sub(count);
-                    let seen = if cache.can_truncate(seen) { seen } else { 0 };
-                    prop_assert!(seen > 0 || count >= list.len() || window.is_some(), "a full cache can always be cut");
-                    cache.truncate(seen);
-                    list.truncate(seen);
-                }
-                Op::Reserve(more) => cache.reserve(list.len() + more).unwrap(),
             }
-            prop_assert_eq!((cache.seen(), cache.len()), (list.len(), list.len().min(back)));
+            Op::Back(count) => {
+                let wanted = list.len().saturating_sub(count);
+                let seen = if cache.can_truncate(wanted) { wanted } else { 0 };
+                prop_assert!(seen == wanted || window.is_some(), "a full cache can always be cut");
+                cache.truncate(seen);
+                list.truncate(seen);
+            }
+            Op::Reserve(more) => cache.reserve(list.len() + more).unwrap(),
         }
+        prop_assert_eq!((cache.seen(), cache.len()), (list.len(), list.len().min(back)));
     }
+    Ok(())
 }
 
 /// One position can always be taken back: the step that a pipeline has submitted beyond the end.
 #[test]
 fn the_last_position_can_be_taken_back() {
-    let backend = MlxBackend::new(None, false);
-    for window in [1, 2, 9] {
-        let mut cache: Cache = backend.cache(KV_HEADS, D, Some(window)).unwrap();
-        for at in 0..3 * STEP {
-            backend.append(&mut cache, &array(1, 0, at, 1, KV_HEADS), &array(2, 0, at, 1, KV_HEADS)).unwrap();
-            assert!(cache.can_truncate(at), "window {window}, position {at}");
-            if at % 64 == 0 {
-                backend.settle(std::iter::once(&cache)).unwrap();
+    alone(|| {
+        let backend = MlxBackend::new(None, false);
+        for window in [1, 2, 9] {
+            let mut cache: Cache = backend.cache(KV_HEADS, D, Some(window)).unwrap();
+            for at in 0..3 * STEP {
+                backend.append(&mut cache, &array(1, 0, at, 1, KV_HEADS), &array(2, 0, at, 1, KV_HEADS)).unwrap();
+                assert!(cache.can_truncate(at), "window {window}, position {at}");
+                if at % 64 == 0 {
+                    backend.settle(std::iter::once(&cache)).unwrap();
+                }
             }
         }
-    }
+    });
 }

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use rand::Rng;
 
 use super::MlxBackend;
-use crate::engine::Result;
+use crate::engine::serial::alone;
 use crate::engine::transformer::backend::{Backend, TokenSampler};
 use crate::engine::transformer::sampler::{Choice, Penalty, Sampler};
 use crate::rng::seeded;
-use crate::spec::Sampling;
+use crate::spec::{EngineError, Sampling};
 
 fn choice(sampling: Sampling) -> Choice {
     Choice { sampling, factor: 1.0, context_size: 0, cap: 0 }
@@ -20,17 +20,19 @@ fn row(logits: &[f32]) -> Array {
 }
 
 /// Tokens of one request whose choices are made from these rows of logits, one after another.
-fn on_device<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Result<Vec<u32>> {
-    let backend = MlxBackend::new(None, false);
-    let mut sampler = backend.sampler(&choice(sampling.clone()), &[0], 1)?;
-    rows.map(|logits| {
-        sampler.penalize(row(logits))?;
-        backend.wait(&sampler.choose(None)?)
+fn on_device<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Result<Vec<u32>, EngineError> {
+    alone(|| {
+        let backend = MlxBackend::new(None, false);
+        let mut sampler = backend.sampler(&choice(sampling.clone()), &[0], 1)?;
+        rows.map(|logits| {
+            sampler.penalize(row(logits))?;
+            backend.wait(&sampler.choose(None)?)
+        })
+        .collect()
     })
-    .collect()
 }
 
-fn on_host<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Result<Vec<u32>> {
+fn on_host<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Result<Vec<u32>, EngineError> {
     let mut sampler = Sampler::new(sampling);
     rows.map(|logits| sampler.choose(logits)).collect()
 }
@@ -54,22 +56,28 @@ proptest! {
         context_size in 0u64..20,
         cap in 0u64..20,
     ) {
-        let backend = MlxBackend::new(None, false);
         let choice = Choice { factor, context_size, cap, ..choice(Sampling::default()) };
-        let mut device = backend.sampler(&choice, &prompt, steps.len()).unwrap();
-        let (mut host, mut history) = (Penalty::new(factor, context_size, cap), prompt);
-        for (logits, forced) in steps {
-            device.penalize(row(&logits)).unwrap();
-            let (mut want, mut got) = (logits, Vec::new());
-            let looked_at = host.apply(&mut want, &history);
-            backend.read(device.logits(), &mut got).unwrap();
-            prop_assert_eq!(got, want);
-            prop_assert_eq!(device.window(), looked_at);
-            let chosen = device.choose(Some(forced)).unwrap();
-            prop_assert_eq!(backend.wait(&chosen).unwrap(), forced);
-            history.push(forced);
-        }
+        alone(|| as_the_hosts(&choice, prompt, steps))?;
     }
+}
+
+fn as_the_hosts(choice: &Choice, prompt: Vec<u32>, steps: Vec<(Vec<f32>, u32)>) -> Result<(), TestCaseError> {
+    let backend = MlxBackend::new(None, false);
+    let mut device = backend.sampler(choice, &prompt, steps.len()).unwrap();
+    let mut host = Penalty::new(choice.factor, choice.context_size, choice.cap);
+    let mut history = prompt;
+    for (logits, forced) in steps {
+        device.penalize(row(&logits)).unwrap();
+        let (mut want, mut got) = (logits, Vec::new());
+        let looked_at = host.apply(&mut want, &history);
+        backend.read(device.logits(), &mut got).unwrap();
+        prop_assert_eq!(got, want);
+        prop_assert_eq!(device.window(), looked_at);
+        let chosen = device.choose(Some(forced)).unwrap();
+        prop_assert_eq!(backend.wait(&chosen).unwrap(), forced);
+        history.push(forced);
+    }
+    Ok(())
 }
 
 /// Rows of logits as a model gives them: a few likely tokens, many unlikely ones.
@@ -120,7 +128,7 @@ fn draws_are_the_hosts_but_for_rounding_at_a_border() {
 
 /// Every id that 400 draws give.
 fn drawn(
-    side: impl Fn(&Sampling, &mut dyn Iterator<Item = &'static [f32]>) -> Result<Vec<u32>>,
+    side: impl Fn(&Sampling, &mut dyn Iterator<Item = &'static [f32]>) -> Result<Vec<u32>, EngineError>,
     of: &Sampling,
     logits: &'static [f32],
 ) -> Vec<u32> {
