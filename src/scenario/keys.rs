@@ -205,7 +205,7 @@ pub static ENGINE: Section = Section {
             "label",
             Shape::Text,
             "",
-            "what tables and charts call it, different for each; the engine's name if not given",
+            "what tables and charts call it, different for each; the engine's name if not given (`auto` adds what it took)",
         ),
         key("options", Shape::Options, "", "the engine's own options; `inferometer engines` lists them"),
     ],

@@ -44,7 +44,7 @@ pub fn honours() -> Honours {
     Honours { toggles: Some(toggles), choices: &[(DTYPE, &["f32", "f16", "bf16"])], refused }
 }
 
-/// MLX must not be called from two threads at once, so the session and its opening are serial.
+/// MLX's memory and its limits belong to the process, so sessions take turns, opening included.
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
     let device = device().map_err(EngineError::unsupported)?;
     Ok(Box::new(Serial::open(|| open_on(device, folder, settings))?))
@@ -121,6 +121,7 @@ fn limits(settings: &LoadSettings) -> Result<Settings> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{config, folder, prompt, request, run};
     use super::*;
 
     #[test]
@@ -147,6 +148,27 @@ mod tests {
         for ((toggle, set), bytes) in setters.iter().zip(before) {
             assert_eq!(left[*toggle], bytes.into(), "what is not asked for is said, and left as it is");
             assert_eq!(set(bytes).unwrap(), bytes);
+        }
+    }
+
+    /// Sessions behind the lock, at work on threads of their own at the same time.
+    #[test]
+    fn sessions_of_two_threads_give_the_tokens_they_give_alone() {
+        let dirs = ["llama", "qwen3"].map(|arch| folder(&config(arch)));
+        let tokens = |dir: &tempfile::TempDir, rounds: usize| -> Vec<Vec<u32>> {
+            let mut session = open(dir.path(), &LoadSettings(Settings::new())).unwrap();
+            let mut once = || {
+                session.reset().unwrap();
+                run(&mut *session, &request(prompt(20), 12)).unwrap().0
+            };
+            (0..rounds).map(|_| once()).collect()
+        };
+        let alone = dirs.each_ref().map(|dir| tokens(dir, 1).remove(0));
+        let together = std::thread::scope(|scope| {
+            dirs.each_ref().map(|dir| scope.spawn(move || tokens(dir, 8))).map(|thread| thread.join().unwrap())
+        });
+        for (alone, together) in alone.iter().zip(together) {
+            assert!(together.iter().all(|tokens| tokens == alone), "{together:?} and not {alone:?}");
         }
     }
 }
