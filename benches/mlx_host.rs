@@ -4,6 +4,8 @@
 //! stamps. The clock readings around each call are measured apart and taken off. Run with the MLX build's cargo
 //! configuration: `cargo --config target/mlx/config.toml bench --features mlx --bench mlx_host`.
 
+#![allow(clippy::print_stdout, reason = "a benchmark talks to whoever runs it")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
