@@ -1,12 +1,11 @@
 //! What a decoded token costs on the host beside MLX's own calls, and how often the host waits for the device.
 //!
 //! Every call of MLX is timed; what remains of a token's time is this program's: the generic forward pass, bookkeeping,
-//! stamps. The clock readings around each call are measured apart and taken off. Run with the MLX build's cargo
+//! stamps. What the timing of a call costs is measured apart and taken off. Run with the MLX build's cargo
 //! configuration: `cargo --config target/mlx/config.toml bench --features mlx --bench mlx_host`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark talks to whoever runs it")]
 
-use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,16 +15,19 @@ use inferometer::engine::transformer::mlx::calls::{self, Calls};
 use inferometer::engine::{Load, Session, find};
 use inferometer::spec::{Architecture, EngineSpec, Prompt, Request, Sampling, Settings, Value};
 
-const TOKENS: u32 = 200;
-const ROUNDS: usize = 7;
+const TOKENS: u32 = 100;
+const ROUNDS: usize = 5;
 
 fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     println!("host time per decoded token outside MLX's calls, median of {ROUNDS} rounds of {TOKENS} tokens");
     println!("{:<14} {:>10} {:>12} {:>12} {:>8}", "model", "calls/tok", "calls µs/tok", "host µs/tok", "waits");
-    for (architecture, preset) in
-        [(Architecture::Llama, "tiny"), (Architecture::Qwen3, "tiny"), (Architecture::Qwen3, "small")]
-    {
+    for (architecture, preset) in [
+        (Architecture::Llama, "tiny"),
+        (Architecture::Qwen3, "tiny"),
+        (Architecture::Qwen3, "small"),
+        (Architecture::Qwen3, "0.6b"),
+    ] {
         let recipe = Recipe::find(architecture, preset, 1).expect("a preset of that name");
         let model = folder.path().join(format!("{architecture}-{preset}"));
         synthetic::create(&recipe, &model)?;
@@ -72,7 +74,7 @@ fn round(session: &mut dyn Session) -> anyhow::Result<Round> {
         conversation: None,
         forced_tokens: None,
     };
-    let clock_ns = clock_ns();
+    let (inside, outside) = calls::cost();
     let mut recorder = Recorder::new(TOKENS, false, Arc::<Shared>::default());
     calls::take();
     calls::measure(true);
@@ -81,18 +83,8 @@ fn round(session: &mut dyn Session) -> anyhow::Result<Round> {
     let total = began.elapsed().as_nanos() as f64;
     calls::measure(false);
     let calls = calls::take();
-    // A timed call's two readings: one falls inside what was timed, one outside.
-    let readings = calls.calls as f64 * clock_ns;
-    let host = (total - calls.ns as f64 - readings).max(0.0);
+    let count = calls.calls as f64;
+    let host = (total - calls.ns as f64 - count * outside).max(0.0);
     let us = |ns: f64| ns / 1e3 / f64::from(TOKENS);
-    Ok(Round { calls, host_us: us(host), per_token: us(calls.ns as f64 - readings) })
-}
-
-/// What one reading of the clock takes.
-fn clock_ns() -> f64 {
-    let began = Instant::now();
-    for _ in 0..100_000 {
-        black_box(Instant::now());
-    }
-    began.elapsed().as_nanos() as f64 / 100_000.0
+    Ok(Round { calls, host_us: us(host), per_token: us(calls.ns as f64 - count * inside) })
 }
