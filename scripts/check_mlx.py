@@ -122,13 +122,15 @@ def plain(check, name, folder, lengths=PLAIN, theirs_folder=None):
     served = [serving(folder, length, lambda ids: reference(model, ids, chunk)) for length, chunk in lengths]
     runs = [{"ids": ids, "chunk": chunk, "steps": STEPS} for (ids, *_), (_, chunk) in zip(served, lengths)]
     mlx = ask(check.tool, folder, backend="mlx", runs=runs)["runs"]
+    compiled = ask(check.tool, folder, backend="mlx", compile=True, runs=runs)["runs"]
     candle = ask(check.tool, folder, backend="candle", runs=runs)["runs"]
     problems, worst = [], 0.0
-    for (ids, tokens, logits), (_, chunk), ours, other in zip(served, lengths, mlx, candle, strict=True):
+    for (ids, tokens, logits), (_, chunk), ours, fused, other in zip(served, lengths, mlx, compiled, candle, strict=True):
         steps = generate_step(mx.array(ids), model, max_tokens=STEPS, prefill_step_size=chunk)
         sides = {
             "tokens": ours["tokens"],
             "session's tokens": ours["session_tokens"],
+            "compiled session's tokens": fused["session_tokens"],
             "candle's tokens": other["session_tokens"],
             "generate_step's tokens": [int(token) for token, _ in steps],
         }
