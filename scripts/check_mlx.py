@@ -140,7 +140,8 @@ def plain(check, name, folder, lengths=PLAIN, theirs_folder=None):
         worst = max(worst, *offs)
         if not all(off <= TOLERANCE for off in offs):
             problems.append(f"{what}: logits are off by {max(offs):.2e} of the largest")
-    print(f"{name:28} {len(runs)} prompts, {STEPS} tokens equal, worst logit difference {worst:.1e}" if not problems else name)
+    good = f"{len(runs)} prompts, {STEPS} tokens equal, worst logit difference {worst:.1e}"
+    print(f"{name:28} {'different' if problems else good}")
     return problems
 
 
@@ -163,8 +164,8 @@ def rounded(check, name, folder, lengths, theirs_folder=None):
     if not all(off <= ALLOWED for off in noise):
         problems.append(f"{name}: mlx_lm's own logits change by {max(noise):.1e} with the chunk size: ALLOWED is too little")
     runs = [{"ids": ids, "chunk": chunk, "steps": ROUNDED_STEPS, "forced": tokens} for ids, chunk, tokens, _ in theirs]
-    offs, ties, equal = [], [], 0
-    for (ids, chunk, tokens, logits), run in zip(theirs, ask(check.tool, folder, backend="mlx", runs=runs)["runs"], strict=True):
+    found, offs, ties, equal = ask(check.tool, folder, backend="mlx", runs=runs)["runs"], [], [], 0
+    for (ids, chunk, tokens, logits), run in zip(theirs, found, strict=True):
         what = f"{name}, {len(ids)} tokens in chunks of {chunk}"
         offs += map(difference, run["logits"], logits)
         at = parted(run["session_tokens"], tokens)
@@ -207,7 +208,8 @@ def rotating(check, name, folder, cases=ROTATING, wider=0):
             problems += compare_tokens(what, sides, tokens)
             if ours["cached"] != min(window, length + STEPS - 1):
                 problems.append(f"{what}: {backend}: attention saw {ours['cached']} positions")
-    print(f"{name:28} rotating caches: {len(cases)} prompts, {STEPS} tokens equal" if not problems else name)
+    good = f"rotating caches: {len(cases)} prompts, {STEPS} tokens equal"
+    print(f"{name:28} {'different' if problems else good}")
     return problems
 
 
@@ -254,7 +256,8 @@ def conversation(check, name, folder, trim_less=0):
                 if (run["reused"], run["cached"]) != wanted:
                     problems.append(f"{what}: reused and cached {run['reused']}, {run['cached']}, not {wanted}")
     shared = ", ".join(f"{common} of {len(ids)}" for ids, _, _, common in turns)
-    print(f"{name:28} conversation: tokens equal, positions reused: {shared}" if not problems else name)
+    good = f"conversation: tokens equal, positions reused: {shared}"
+    print(f"{name:28} {'different' if problems else good}")
     return problems
 
 
