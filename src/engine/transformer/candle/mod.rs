@@ -19,6 +19,10 @@ use crate::engine::Result;
 use crate::spec::EngineError;
 use threads::Threads;
 
+/// For its benchmark alone.
+#[doc(hidden)]
+pub use kernels::softmax_row;
+
 /// The library and the version that Cargo.toml pins; a test compares it with Cargo.lock.
 pub const NAME: &str = "candle 0.11.1";
 

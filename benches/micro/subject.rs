@@ -1,0 +1,192 @@
+//! A backend as the benchmarks see it, and what they feed it.
+
+use std::path::PathBuf;
+
+use inferometer::engine::models;
+use inferometer::engine::transformer::backend::Backend;
+use inferometer::engine::transformer::candle::{CandleBackend, Format, threads};
+use inferometer::engine::transformer::quantized::{QuantizedTensor, Weight};
+use inferometer::engine::transformer::weights::HostTensor;
+use inferometer::rng::seeded;
+use inferometer::spec::{Architecture, ModelSpec, Quantization};
+use rand::Rng;
+use safetensors::Dtype;
+
+/// A backend with weights held in one way.
+pub struct Subject<B: Backend> {
+    pub name: &'static str,
+    pub backend: fn() -> B,
+    /// Computes a tensor and waits for it, where that has not happened yet.
+    pub compute: fn(&B::Tensor),
+    /// How a model's folder stores the matrices that this backend is given.
+    pub stored: Stored,
+    /// Bytes that 64 weights take as they are held.
+    pub bytes_of_64: u64,
+    /// Bytes of an activation, and of an entry of the KV cache.
+    pub activation_bytes: u64,
+    /// Largest n of a product of n rows with a matrix [n, n], and rows of a prefill chunk. MLX has no fast product of
+    /// many rows on a CPU but in f32.
+    pub rows: usize,
+    /// Option `backend` and toggle `dtype` of the transformer engine; `None`: as the folder stores them.
+    pub engine: (&'static str, Option<&'static str>),
+}
+
+/// Formats of matrices in a model's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    F32,
+    #[cfg(feature = "mlx")]
+    Bf16,
+    /// MLX's affine format: 4 bits, groups of 64, scales and biases in bf16.
+    #[cfg(feature = "mlx")]
+    FourBits,
+}
+
+fn on_candle(name: &'static str, backend: fn() -> CandleBackend, format: Format) -> Subject<CandleBackend> {
+    Subject {
+        name,
+        backend,
+        compute: |_| (),
+        stored: Stored::F32,
+        bytes_of_64: if format == Format::F32 { 256 } else { 68 },
+        activation_bytes: 4,
+        rows: 4096,
+        engine: ("candle", Some(format.name())),
+    }
+}
+
+fn candle(format: Format) -> CandleBackend {
+    CandleBackend::new(format, threads::set(None).expect("nothing else has set the number of threads"))
+}
+
+pub fn candle_f32() -> Subject<CandleBackend> {
+    on_candle("candle f32", || candle(Format::F32), Format::F32)
+}
+
+pub fn candle_q8_0() -> Subject<CandleBackend> {
+    on_candle("candle q8_0", || candle(Format::Q8_0), Format::Q8_0)
+}
+
+#[cfg(feature = "mlx")]
+pub use on_mlx::{mlx_bf16, mlx_f32, mlx_four_bits};
+
+#[cfg(feature = "mlx")]
+mod on_mlx {
+    use inferometer::engine::transformer::mlx::MlxBackend;
+    use mlx_rs::Dtype;
+
+    use super::{Stored, Subject};
+
+    fn plain(name: &'static str, backend: fn() -> MlxBackend) -> Subject<MlxBackend> {
+        Subject {
+            name,
+            backend,
+            compute: |x| x.eval().expect("MLX computes"),
+            stored: Stored::F32,
+            bytes_of_64: 256,
+            activation_bytes: 4,
+            rows: 4096,
+            engine: ("mlx", Some("f32")),
+        }
+    }
+
+    /// On a CPU, MLX multiplies in narrow formats with plain loops.
+    fn narrow_rows() -> usize {
+        if MlxBackend::on_gpu() { 4096 } else { 256 }
+    }
+
+    pub fn mlx_f32() -> Subject<MlxBackend> {
+        plain("mlx f32", || MlxBackend::new(Some(Dtype::Float32), false))
+    }
+
+    pub fn mlx_bf16() -> Subject<MlxBackend> {
+        Subject {
+            stored: Stored::Bf16,
+            bytes_of_64: 128,
+            activation_bytes: 2,
+            rows: narrow_rows(),
+            engine: ("mlx", None),
+            ..plain("mlx bf16", || MlxBackend::new(None, false))
+        }
+    }
+
+    pub fn mlx_four_bits() -> Subject<MlxBackend> {
+        Subject { name: "mlx 4-bit", stored: Stored::FourBits, bytes_of_64: 36, ..mlx_bf16() }
+    }
+}
+
+impl<B: Backend> Subject<B> {
+    /// Bytes that a matrix of so many values is held in.
+    pub fn matrix_bytes(&self, values: usize) -> u64 {
+        values as u64 / 64 * self.bytes_of_64
+    }
+
+    /// A random matrix [rows, columns]; `columns` is a multiple of 64.
+    pub fn matrix(&self, rows: usize, columns: usize) -> Weight {
+        self.stored.matrix(rows, columns)
+    }
+
+    /// A random scale [width].
+    pub fn scale(&self, width: usize) -> HostTensor {
+        self.stored.floats(&[width])
+    }
+
+    /// Random activations [rows, width], computed: rows of a table, as a model has them.
+    pub fn activations(&self, backend: &mut B, rows: usize, width: usize) -> B::Tensor {
+        let table = backend.embedding(self.matrix(rows, width)).expect("a table");
+        let ids: Vec<u32> = (0..rows as u32).collect();
+        let x = backend.ids(&ids).and_then(|ids| backend.embed(&table, &ids)).expect("rows of the table");
+        (self.compute)(&x);
+        x
+    }
+
+    /// The folder of a synthetic model, made on first use.
+    pub fn folder(&self) -> PathBuf {
+        let spec = ModelSpec::Synthetic {
+            arch: Architecture::Qwen3,
+            preset: "small".to_owned(),
+            seed: 1,
+            dtype: None,
+            quantization: self.stored.quantization(),
+        };
+        models::resolve(&spec, &mut |_| ()).expect("the cache folder can be written")
+    }
+}
+
+impl Stored {
+    fn quantization(self) -> Option<Quantization> {
+        match self {
+            #[cfg(feature = "mlx")]
+            Stored::FourBits => Quantization::new(4, 64),
+            _ => None,
+        }
+    }
+
+    /// Uniform values from -1 to 1, in f32 or bf16.
+    fn floats(self, shape: &[usize]) -> HostTensor {
+        let mut rng = seeded(1, "benchmark");
+        let uniform = (0..shape.iter().product()).map(|_| rng.next_u32() as f32 / (1u32 << 31) as f32 - 1.0);
+        let (dtype, bytes) = match self {
+            Stored::F32 => (Dtype::F32, uniform.flat_map(f32::to_le_bytes).collect()),
+            #[cfg(feature = "mlx")]
+            _ => (Dtype::BF16, uniform.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect()),
+        };
+        HostTensor { name: "random".to_owned(), shape: shape.to_vec(), dtype, bytes }
+    }
+
+    fn matrix(self, rows: usize, columns: usize) -> Weight {
+        let Some(quantization) = self.quantization() else { return Weight::Plain(self.floats(&[rows, columns])) };
+        let mut packed = vec![0; rows * quantization.words(columns) * 4];
+        seeded(1, "benchmark").fill_bytes(&mut packed);
+        let groups = [rows, quantization.groups(columns)];
+        Weight::Quantized(QuantizedTensor {
+            name: "random".to_owned(),
+            shape: [rows, columns],
+            bits: quantization.bits(),
+            group_size: quantization.group_size(),
+            packed,
+            scales: self.floats(&groups),
+            biases: self.floats(&groups),
+        })
+    }
+}
