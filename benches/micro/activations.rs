@@ -91,32 +91,22 @@ pub fn attention<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     }
 }
 
-const ROWS: [usize; 4] = [128, 512, 2048, 8192];
+/// Lengths of rows for softmax.
+pub const ROWS: [usize; 4] = [128, 512, 2048, 8192];
+
+pub fn row(n: usize) -> Vec<f32> {
+    (0..n).map(|i| (i as f32 * 0.37).sin()).collect()
+}
 
 /// One row, by the function that candle's attention uses.
 pub fn softmax_on_candle(c: &mut Criterion) {
     let mut group = c.benchmark_group("softmax");
     for n in ROWS {
         // In place: what it leaves is a row like any other, and its time does not depend on the values.
-        let mut row: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
+        let mut row = row(n);
         group.throughput(Throughput::Elements(n as u64));
         group.bench_function(BenchmarkId::new("candle f32", n), |b| {
             b.iter(|| inferometer::engine::transformer::candle::softmax_row(&mut row, n, 1.0));
-        });
-    }
-    group.finish();
-}
-
-/// One row, by MLX's own operation; its attention has one inside that cannot be called alone.
-#[cfg(feature = "mlx")]
-pub fn softmax_on_mlx(c: &mut Criterion) {
-    let mut group = c.benchmark_group("softmax");
-    for n in ROWS {
-        let row: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
-        let row = mlx_rs::Array::from_slice(&row, &[1, n as i32]);
-        group.throughput(Throughput::Elements(n as u64));
-        group.bench_function(BenchmarkId::new("mlx f32", n), |b| {
-            b.iter(|| mlx_rs::ops::softmax_axis(&row, -1, true).and_then(|x| x.eval()).expect("MLX computes"));
         });
     }
     group.finish();

@@ -9,6 +9,8 @@
 mod activations;
 mod matrices;
 mod model;
+#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+mod on_mlx;
 mod sampling;
 mod subject;
 mod text;
@@ -24,7 +26,7 @@ fn held<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     matrices::product(c, on);
     matrices::product_of_one_row(c, on);
     matrices::embedding(c, on);
-    model::forward(c, on);
+    model::passes(c, on);
     model::generate(c, on);
 }
 
@@ -49,19 +51,11 @@ fn candle(c: &mut Criterion) {
     chosen(c, &subject::candle_f32());
 }
 
-#[cfg(feature = "mlx")]
 fn mlx(c: &mut Criterion) {
-    held(c, &subject::mlx_f32());
-    held(c, &subject::mlx_bf16());
-    held(c, &subject::mlx_four_bits());
-    activations::softmax_on_mlx(c);
-    activated(c, &subject::mlx_f32());
-    activated(c, &subject::mlx_bf16());
-    chosen(c, &subject::mlx_f32());
+    #[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+    on_mlx::all(c);
+    let _ = c;
 }
-
-#[cfg(not(feature = "mlx"))]
-fn mlx(_: &mut Criterion) {}
 
 fn tokenizer(c: &mut Criterion) {
     text::tokenizer(c);
@@ -69,11 +63,11 @@ fn tokenizer(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    // Many short ones: what one run of this program cannot tell apart, the options of the command line can.
+    // There are many: all of them should take some minutes. The options of the command line ask for more.
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
-        .sample_size(20);
+        .sample_size(10);
     targets = tokenizer, candle, mlx
 }
 criterion_main!(benches);

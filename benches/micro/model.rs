@@ -11,7 +11,7 @@ use inferometer::engine::transformer::model::{KvCache, Model, expected, optional
 use inferometer::engine::transformer::weights::WeightFolder;
 use inferometer::engine::{Load, Session, find};
 use inferometer::rng::seeded;
-use inferometer::spec::{EngineSpec, Prompt, Request, Sampling, Settings, Value};
+use inferometer::spec::{EngineSpec, Prompt, Request, Sampling, Settings};
 use rand::Rng;
 
 use crate::subject::Subject;
@@ -45,14 +45,23 @@ fn filled<B: Backend>(model: &Model<B>, length: usize) -> KvCache<B> {
     cache
 }
 
-/// One token behind a context, up to its logits, and a chunk behind nothing and behind a context, up to its keys and
-/// values; an element is a token.
-pub fn forward<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
+pub fn passes<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let model = LazyCell::new(|| load(on));
+    forward(c, on, &model);
+    prefill(c, on, &model);
+}
+
+/// A model that is loaded when it is first used.
+type Lazy<B, F> = LazyCell<Model<B>, F>;
+
+/// One token behind a context, up to its logits; an element is a token.
+fn forward<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<B>, model: &Lazy<B, F>) {
     let mut group = c.benchmark_group("forward, one token");
     group.throughput(Throughput::Elements(1));
-    for context in CONTEXTS {
-        let cache = LazyCell::new(|| RefCell::new(filled(&model, context)));
+    let mut contexts = CONTEXTS.map(|context| context.min(on.prompt)).to_vec();
+    contexts.dedup();
+    for context in contexts {
+        let cache = LazyCell::new(|| RefCell::new(filled(model, context)));
         group.bench_function(BenchmarkId::new(on.name, context), |b| {
             let mut cache = cache.borrow_mut();
             let ids = model.backend.ids(&[7]).expect("an id");
@@ -63,12 +72,20 @@ pub fn forward<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
         });
     }
     group.finish();
+}
 
-    let chunk = CHUNK.min(on.rows);
+/// A chunk behind nothing and behind a context, up to its keys and values; an element is a token.
+fn prefill<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<B>, model: &Lazy<B, F>) {
+    let chunk = CHUNK.min(on.prompt);
+    if chunk == 1 {
+        return;
+    }
     let mut group = c.benchmark_group(format!("prefill, chunk of {chunk}"));
     group.throughput(Throughput::Elements(chunk as u64));
-    for context in [0, 2048 - CHUNK] {
-        let cache = LazyCell::new(|| RefCell::new(filled(&model, context)));
+    let mut contexts = vec![0, on.prompt - chunk];
+    contexts.dedup();
+    for context in contexts {
+        let cache = LazyCell::new(|| RefCell::new(filled(model, context)));
         group.bench_function(BenchmarkId::new(on.name, context), |b| {
             let mut cache = cache.borrow_mut();
             let ids = model.backend.ids(&prompt(chunk)).expect("ids");
@@ -81,11 +98,11 @@ pub fn forward<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     group.finish();
 }
 
-/// 32 tokens after a prompt of 128 without reuse, stamped and recorded as the host does it; an element is a generated
-/// token.
+/// 32 tokens after a prompt without reuse, stamped and recorded as the host does it; an element is a generated token.
 pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
+    let length = PROMPT.min(on.prompt);
     let request = Request {
-        prompt: Prompt::Tokens(prompt(PROMPT)),
+        prompt: Prompt::Tokens(prompt(length)),
         sampling: Sampling { repetition_penalty: 1.1, ..Sampling::default() },
         toggles: Settings::from([("kv_reuse".to_owned(), "none".into())]),
         max_tokens: GENERATED,
@@ -94,9 +111,9 @@ pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
         forced_tokens: None,
     };
     let session = LazyCell::new(|| RefCell::new(open(on)));
-    let mut group = c.benchmark_group("generate, 32 tokens after 128");
+    let mut group = c.benchmark_group("generate, 32 tokens");
     group.throughput(Throughput::Elements(GENERATED.into()));
-    group.bench_function(on.name, |b| {
+    group.bench_function(BenchmarkId::new(on.name, length), |b| {
         let mut session = session.borrow_mut();
         b.iter(|| {
             let mut recorder = Recorder::new(GENERATED, false, Arc::<Shared>::default());
@@ -108,15 +125,14 @@ pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
 }
 
 fn open<B: Backend>(on: &Subject<B>) -> Box<dyn Session> {
-    let (backend, dtype) = on.engine;
     let load = Load {
         engine: EngineSpec {
             name: "transformer".into(),
             label: "transformer".into(),
-            options: Settings::from([("backend".to_owned(), backend.into())]),
+            options: Settings::from([("backend".to_owned(), on.engine.into())]),
         },
         model: Some(on.folder()),
-        toggles: dtype.map(|dtype| ("dtype".to_owned(), Value::from(dtype))).into_iter().collect(),
+        toggles: on.toggles.clone(),
     };
     find("transformer").expect("the transformer engine is built in").open(&load).expect("a session")
 }

@@ -8,7 +8,7 @@ use inferometer::engine::transformer::candle::{CandleBackend, Format, threads};
 use inferometer::engine::transformer::quantized::{QuantizedTensor, Weight};
 use inferometer::engine::transformer::weights::HostTensor;
 use inferometer::rng::seeded;
-use inferometer::spec::{Architecture, ModelSpec, Quantization};
+use inferometer::spec::{Architecture, ModelSpec, Quantization, Settings};
 use rand::Rng;
 use safetensors::Dtype;
 
@@ -24,22 +24,22 @@ pub struct Subject<B: Backend> {
     pub bytes_of_64: u64,
     /// Bytes of an activation, and of an entry of the KV cache.
     pub activation_bytes: u64,
-    /// Largest n of a product of n rows with a matrix [n, n], and rows of a prefill chunk. MLX has no fast product of
-    /// many rows on a CPU but in f32.
+    /// Largest n of a product of n rows with a matrix [n, n] that takes no minutes, and longest prompt. MLX has no fast
+    /// product of many rows on a CPU but in f32.
     pub rows: usize,
-    /// Option `backend` and toggle `dtype` of the transformer engine; `None`: as the folder stores them.
-    pub engine: (&'static str, Option<&'static str>),
+    pub prompt: usize,
+    /// Option `backend` of the transformer engine, and toggles that make it hold weights like this.
+    pub engine: &'static str,
+    pub toggles: Settings,
 }
 
-/// Formats of matrices in a model's folder.
+/// How a model's folder stores matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    F32,
-    #[cfg(feature = "mlx")]
-    Bf16,
-    /// MLX's affine format: 4 bits, groups of 64, scales and biases in bf16.
-    #[cfg(feature = "mlx")]
-    FourBits,
+pub struct Stored {
+    /// F32 or BF16; of a quantized matrix its scales and biases.
+    pub dtype: Dtype,
+    /// MLX's affine format; `None`: as floating-point numbers.
+    pub quantization: Option<Quantization>,
 }
 
 fn on_candle(name: &'static str, backend: fn() -> CandleBackend, format: Format) -> Subject<CandleBackend> {
@@ -47,11 +47,13 @@ fn on_candle(name: &'static str, backend: fn() -> CandleBackend, format: Format)
         name,
         backend,
         compute: |_| (),
-        stored: Stored::F32,
+        stored: Stored { dtype: Dtype::F32, quantization: None },
         bytes_of_64: if format == Format::F32 { 256 } else { 68 },
         activation_bytes: 4,
         rows: 4096,
-        engine: ("candle", Some(format.name())),
+        prompt: 2048,
+        engine: "candle",
+        toggles: Settings::from([("dtype".to_owned(), format.name().into())]),
     }
 }
 
@@ -65,54 +67,6 @@ pub fn candle_f32() -> Subject<CandleBackend> {
 
 pub fn candle_q8_0() -> Subject<CandleBackend> {
     on_candle("candle q8_0", || candle(Format::Q8_0), Format::Q8_0)
-}
-
-#[cfg(feature = "mlx")]
-pub use on_mlx::{mlx_bf16, mlx_f32, mlx_four_bits};
-
-#[cfg(feature = "mlx")]
-mod on_mlx {
-    use inferometer::engine::transformer::mlx::MlxBackend;
-    use mlx_rs::Dtype;
-
-    use super::{Stored, Subject};
-
-    fn plain(name: &'static str, backend: fn() -> MlxBackend) -> Subject<MlxBackend> {
-        Subject {
-            name,
-            backend,
-            compute: |x| x.eval().expect("MLX computes"),
-            stored: Stored::F32,
-            bytes_of_64: 256,
-            activation_bytes: 4,
-            rows: 4096,
-            engine: ("mlx", Some("f32")),
-        }
-    }
-
-    /// On a CPU, MLX multiplies in narrow formats with plain loops.
-    fn narrow_rows() -> usize {
-        if MlxBackend::on_gpu() { 4096 } else { 256 }
-    }
-
-    pub fn mlx_f32() -> Subject<MlxBackend> {
-        plain("mlx f32", || MlxBackend::new(Some(Dtype::Float32), false))
-    }
-
-    pub fn mlx_bf16() -> Subject<MlxBackend> {
-        Subject {
-            stored: Stored::Bf16,
-            bytes_of_64: 128,
-            activation_bytes: 2,
-            rows: narrow_rows(),
-            engine: ("mlx", None),
-            ..plain("mlx bf16", || MlxBackend::new(None, false))
-        }
-    }
-
-    pub fn mlx_four_bits() -> Subject<MlxBackend> {
-        Subject { name: "mlx 4-bit", stored: Stored::FourBits, bytes_of_64: 36, ..mlx_bf16() }
-    }
 }
 
 impl<B: Backend> Subject<B> {
@@ -147,35 +101,26 @@ impl<B: Backend> Subject<B> {
             preset: "small".to_owned(),
             seed: 1,
             dtype: None,
-            quantization: self.stored.quantization(),
+            quantization: self.stored.quantization,
         };
         models::resolve(&spec, &mut |_| ()).expect("the cache folder can be written")
     }
 }
 
 impl Stored {
-    fn quantization(self) -> Option<Quantization> {
-        match self {
-            #[cfg(feature = "mlx")]
-            Stored::FourBits => Quantization::new(4, 64),
-            _ => None,
-        }
-    }
-
     /// Uniform values from -1 to 1, in f32 or bf16.
     fn floats(self, shape: &[usize]) -> HostTensor {
         let mut rng = seeded(1, "benchmark");
         let uniform = (0..shape.iter().product()).map(|_| rng.next_u32() as f32 / (1u32 << 31) as f32 - 1.0);
-        let (dtype, bytes) = match self {
-            Stored::F32 => (Dtype::F32, uniform.flat_map(f32::to_le_bytes).collect()),
-            #[cfg(feature = "mlx")]
-            _ => (Dtype::BF16, uniform.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect()),
+        let bytes = match self.dtype {
+            Dtype::BF16 => uniform.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            _ => uniform.flat_map(f32::to_le_bytes).collect(),
         };
-        HostTensor { name: "random".to_owned(), shape: shape.to_vec(), dtype, bytes }
+        HostTensor { name: "random".to_owned(), shape: shape.to_vec(), dtype: self.dtype, bytes }
     }
 
     fn matrix(self, rows: usize, columns: usize) -> Weight {
-        let Some(quantization) = self.quantization() else { return Weight::Plain(self.floats(&[rows, columns])) };
+        let Some(quantization) = self.quantization else { return Weight::Plain(self.floats(&[rows, columns])) };
         let mut packed = vec![0; rows * quantization.words(columns) * 4];
         seeded(1, "benchmark").fill_bytes(&mut packed);
         let groups = [rows, quantization.groups(columns)];
