@@ -19,7 +19,7 @@ use crate::subject::Subject;
 const CHUNK: usize = 512;
 const CONTEXTS: [usize; 2] = [128, 2048];
 const PROMPT: usize = 128;
-const GENERATED: u32 = 32;
+const GENERATED: u32 = 16;
 
 fn prompt(length: usize) -> Vec<u32> {
     let mut rng = seeded(1, "benchmark prompt");
@@ -98,7 +98,7 @@ fn prefill<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<
     group.finish();
 }
 
-/// 32 tokens after a prompt without reuse, stamped and recorded as the host does it; an element is a generated token.
+/// 16 tokens after a prompt without reuse, stamped and recorded as the host does it; an element is a generated token.
 pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let length = PROMPT.min(on.prompt);
     let request = Request {
@@ -111,7 +111,7 @@ pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
         forced_tokens: None,
     };
     let session = LazyCell::new(|| RefCell::new(open(on)));
-    let mut group = c.benchmark_group("generate, 32 tokens");
+    let mut group = c.benchmark_group("generate, 16 tokens");
     group.throughput(Throughput::Elements(GENERATED.into()));
     group.bench_function(BenchmarkId::new(on.name, length), |b| {
         let mut session = session.borrow_mut();
