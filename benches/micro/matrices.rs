@@ -44,9 +44,9 @@ fn multiply<B: Backend>(group: &mut Group<'_>, on: &Subject<B>, rows: usize, n: 
     });
 }
 
-/// Rows of a table [32768, 1024]; an element is a token.
+/// Rows of a table [8192, 1024]; an element is a token.
 pub fn embedding<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
-    const VOCABULARY: usize = 32_768;
+    const VOCABULARY: usize = 8192;
     let mut group = c.benchmark_group("embedding");
     let case = LazyCell::new(|| {
         let mut backend = (on.backend)();

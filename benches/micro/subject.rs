@@ -108,14 +108,18 @@ impl<B: Backend> Subject<B> {
 }
 
 impl Stored {
-    /// Uniform values from -1 to 1, in f32 or bf16.
+    /// Uniform values from -1 to 1; a block of them again and again, which takes no time to make.
     fn floats(self, shape: &[usize]) -> HostTensor {
+        const BLOCK: usize = 4096;
         let mut rng = seeded(1, "benchmark");
-        let uniform = (0..shape.iter().product()).map(|_| rng.next_u32() as f32 / (1u32 << 31) as f32 - 1.0);
-        let bytes = match self.dtype {
+        let uniform = (0..BLOCK).map(|_| rng.next_u32() as f32 / (1u32 << 31) as f32 - 1.0);
+        let block: Vec<u8> = match self.dtype {
             Dtype::BF16 => uniform.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect(),
             _ => uniform.flat_map(f32::to_le_bytes).collect(),
         };
+        let count: usize = shape.iter().product();
+        let mut bytes = block.repeat(count.div_ceil(BLOCK));
+        bytes.truncate(count * block.len() / BLOCK);
         HostTensor { name: "random".to_owned(), shape: shape.to_vec(), dtype: self.dtype, bytes }
     }
 
