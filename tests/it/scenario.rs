@@ -507,7 +507,8 @@ fn a_toggle_that_the_backend_does_not_honour_is_refused_with_its_reason() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/quickstart.toml");
     let check = |sets: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"));
-        let out = command.args(["check", path]).args(sets.iter().flat_map(|set| ["--set", *set])).output().unwrap();
+        let candle = ["check", path, "--set", "engine.0.name=transformer"];
+        let out = command.args(candle).args(sets.iter().flat_map(|set| ["--set", *set])).output().unwrap();
         assert_eq!(out.status.code(), Some(2), "{sets:?}");
         String::from_utf8(out.stderr).unwrap()
     };
@@ -693,7 +694,7 @@ fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/quickstart.toml");
     for set in ["toggles.dtype=f16", "toggles.dtype=bf16"] {
         let out = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"))
-            .args(["check", path, "--set", set])
+            .args(["check", path, "--set", "engine.0.name=transformer", "--set", set])
             .output()
             .unwrap();
         let told = String::from_utf8_lossy(&out.stderr);
