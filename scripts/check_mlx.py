@@ -7,8 +7,8 @@ mlx_lm runs on the same folder at the same chunk size, its model and its caches 
 public `generate_step` splits off the prompt's last token and gives tokens once more.
 
 In f32 tokens must be equal. A prompt serves if mlx_lm alone keeps its two best logits apart at every step, so that rounding
-cannot choose another token on another processor. In bf16 and quantized folders logits along mlx_lm's own tokens must be as
-close as bf16 has numbers; where the tokens part, the two logits must lie as close.
+cannot choose another token on another processor. In other folders logits along mlx_lm's own tokens must be as close as
+their dtype has numbers; where the tokens part, the two logits must lie as close.
 
 A comparison that could not fail proves nothing, so at the end one side is given something else and must be found out.
 """
@@ -39,12 +39,12 @@ QUANTIZED = [(7, 2048), (129, 16)]
 # Prompt length, chunk size, and another chunk size that shows what mlx_lm's own rounding comes to.
 ROUNDED = [(7, 2048, 3), (67, 16, 2048), (129, 2048, 16)]
 LONG = (601, 512, 2048)
-# Steps where numbers are rounded to bf16.
+# Steps where numbers are rounded to bf16 or f16.
 ROUNDED_STEPS = 32
-# Of the largest logit: two steps of bf16 there, so that a processor whose products depend on how matrices are stacked may
-# round a logit to a neighbour. What bf16 does to the logits as a whole is far more; it is shown beside.
-SPACING = 2.0**-7
-ALLOWED = 2 * SPACING
+# Of the largest logit: two steps of the dtype there, so that a processor whose products depend on how matrices are stacked
+# may round a logit to a neighbour. What the dtype does to the logits as a whole is far more; it is shown beside.
+ALLOWED = 2 * 2.0**-7
+ALLOWED_F16 = 2 * 2.0**-10
 # Window, prompt length, chunk size.
 ROTATING = [(16, 129, 16), (16, 67, 1), (64, 129, 2048), (64, 300, 48)]
 # Of each turn: how many tokens of the last reply stay, which of them is changed, how many new ids follow, chunk size.
@@ -145,8 +145,8 @@ def plain(check, name, folder, lengths=PLAIN, theirs_folder=None):
     return problems
 
 
-def rounded(check, name, folder, lengths, theirs_folder=None):
-    """Logits along mlx_lm's tokens as close as bf16 has numbers; tokens part only where two logits are as close.
+def rounded(check, name, folder, lengths, theirs_folder=None, allowed=ALLOWED):
+    """Logits along mlx_lm's tokens as close as the dtype has numbers; tokens part only where two logits are as close.
 
     Shown beside: what another chunk size, that is another order of work, changes in mlx_lm's logits, and how far they are
     from those that mlx_lm computes in f32 from the same stored numbers (scales are widened, which is exact)."""
@@ -161,8 +161,8 @@ def rounded(check, name, folder, lengths, theirs_folder=None):
             rounding += map(difference, logits, reference(exact, ids, chunk, steps=ROUNDED_STEPS, forced=tokens)[1])
         theirs.append((ids, chunk, tokens, logits))
     problems = []
-    if not all(off <= ALLOWED for off in noise):
-        problems.append(f"{name}: mlx_lm's own logits change by {max(noise):.1e} with the chunk size: ALLOWED is too little")
+    if not all(off <= allowed for off in noise):
+        problems.append(f"{name}: mlx_lm's own logits change by {max(noise):.1e} with the chunk size: too little is allowed")
     runs = [{"ids": ids, "chunk": chunk, "steps": ROUNDED_STEPS, "forced": tokens} for ids, chunk, tokens, _ in theirs]
     found, offs, ties, equal = ask(check.tool, folder, backend="mlx", runs=runs)["runs"], [], [], 0
     for (ids, chunk, tokens, logits), run in zip(theirs, found, strict=True):
@@ -177,12 +177,12 @@ def rounded(check, name, folder, lengths, theirs_folder=None):
         apart = abs(his[one] - his[two]).item() / mx.abs(his).max().item()
         line = f"{what}: step {at}: mlx_lm {one} ({his[one].item():.4f}, {his[two].item():.4f})"
         line += f", ours {two} ({mine[one]:.4f}, {mine[two]:.4f}), {apart:.1e} of the largest apart"
-        if apart <= ALLOWED:
+        if apart <= allowed:
             ties.append("near-tie: " + line)
         else:
             problems.append(line + ": no near-tie")
-    if not all(off <= ALLOWED for off in offs):
-        problems.append(f"{name}: logits are off by {max(offs):.2e} of the largest, {ALLOWED:.1e} is allowed")
+    if not all(off <= allowed for off in offs):
+        problems.append(f"{name}: logits are off by {max(offs):.2e} of the largest, {allowed:.1e} is allowed")
     figures = f"logits off by {max(offs):.1e}; mlx_lm's at another chunk size {max(noise):.1e}, in f32 {max(rounding):.1e}"
     print(f"{name:28} {figures}; tokens of {equal} of {len(runs)} prompts equal")
     for line in ties:
@@ -319,6 +319,7 @@ def main():
     for arch in ARCHITECTURES:
         f32 = check.made(arch, arch)
         bf16 = check.made(f"{arch} bf16", arch, "--dtype", "bf16")
+        f16 = check.made(f"{arch} f16", arch, "--dtype", "f16")
         q4 = check.made(f"{arch} 4 bits", arch, "--dtype", "bf16", "--bits", "4", "--group-size", "64")
         q4_f32 = check.made(f"{arch} 4 bits in f32", arch, "--bits", "4", "--group-size", "64")
         q8 = check.made(f"{arch} 8 bits", arch, "--dtype", "bf16", "--bits", "8", "--group-size", "64")
@@ -326,6 +327,7 @@ def main():
         problems += plain(check, f"{arch}, f32", f32)
         problems += plain(check, f"{arch}, 4 bits in f32", q4_f32, QUANTIZED)
         problems += rounded(check, f"{arch}, bf16", bf16, [*ROUNDED, LONG])
+        problems += rounded(check, f"{arch}, f16", f16, ROUNDED, allowed=ALLOWED_F16)
         for name, folder in {"4 bits": q4, "8 bits": q8, "4 bits by mlx_lm": theirs}.items():
             problems += rounded(check, f"{arch}, {name}", folder, ROUNDED)
         problems += rotating(check, f"{arch}, f32", f32)
