@@ -31,7 +31,7 @@ use crate::engine::Result;
 use crate::spec::{EngineError, EngineMemory};
 use cache::Cache;
 use calls::{failed, mlx, size, slice, submitted, waited};
-use sampling::{DeviceSampler, Ids};
+use sampling::{DeviceSampler, Ids, UNSOUND};
 use weights::Matrix;
 
 /// The library and the version that mlx-sys in Cargo.lock is made for; a test asks the library itself.
@@ -169,7 +169,7 @@ impl Backend for MlxBackend {
 
     fn ids(&self, ids: &[u32]) -> Result<Ids> {
         let count = size(ids.len())?;
-        Ok(Ids { input: Array::from_slice(ids, &[count]), chosen: None, sound: None, forced: None })
+        Ok(Ids { input: Array::from_slice(ids, &[count]), chosen: None, forced: None })
     }
 
     fn embed(&self, table: &Matrix, ids: &Ids) -> Result<Array> {
@@ -255,17 +255,14 @@ impl Backend for MlxBackend {
 
     fn submit(&self, ids: &Ids) -> Result<()> {
         submitted();
-        mlx(|| async_eval(ids.chosen.iter().chain(&ids.sound)))
+        mlx(|| async_eval(&ids.chosen))
     }
 
     fn wait(&self, ids: &Ids) -> Result<u32> {
         let chosen = ids.chosen.as_ref().ok_or_else(|| failed("these ids were not chosen"))?;
         waited();
         let token = mlx(|| chosen.try_item_exact::<u32>())?;
-        // Computed together with the token, so this waits for nothing.
-        if let Some(sound) = &ids.sound
-            && !mlx(|| sound.try_item_exact::<bool>())?
-        {
+        if token == UNSOUND {
             return Err(EngineError::internal("the model gave no finite logit; are its weights damaged?"));
         }
         Ok(ids.forced.unwrap_or(token))

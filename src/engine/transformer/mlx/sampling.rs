@@ -19,13 +19,14 @@ type Tried<T> = std::result::Result<T, Exception>;
 pub struct Ids {
     /// What the next forward pass is given.
     pub input: Array,
-    /// The choice itself, [1], where this is one.
+    /// The choice itself, one number, where this is one; [`UNSOUND`] where its logit was none.
     pub chosen: Option<Array>,
-    /// Whether its logit was a number, [1]; looked at for the first token of a request only.
-    pub sound: Option<Array>,
     /// What the choice is replaced by.
     pub forced: Option<u32>,
 }
+
+/// Read in place of a token whose logit is no finite number. Vocabularies are far smaller.
+pub const UNSOUND: u32 = u32::MAX;
 
 /// Penalty, filters and draws of one request.
 #[derive(Debug)]
@@ -38,7 +39,6 @@ pub struct DeviceSampler {
     history: usize,
     logits: Option<Array>,
     window: usize,
-    first: bool,
 }
 
 impl DeviceSampler {
@@ -56,7 +56,6 @@ impl DeviceSampler {
             history: prompt.len(),
             logits: None,
             window: 0,
-            first: true,
         })
     }
 
@@ -101,16 +100,23 @@ impl TokenSampler for DeviceSampler {
         let uniform = if greedy { 0.0 } else { self.uniforms.draw() };
         let chosen =
             mlx(|| if greedy { argmax_axis(&logits, -1, false) } else { drawn(&logits, &self.choice, uniform) })?;
-        let sound = std::mem::take(&mut self.first)
-            .then(|| mlx(|| logits.take_along_axis(chosen.expand_dims(0)?, -1)?.is_finite()));
+        let told = mlx(|| told(&logits, &chosen))?;
         let input = forced.map_or_else(|| chosen.clone(), |id| Array::from_slice(&[id], &[1]));
         self.remember(&input)?;
-        Ok(Ids { input, chosen: Some(chosen), sound: sound.transpose()?, forced })
+        Ok(Ids { input, chosen: Some(told), forced })
     }
 
     fn window(&self) -> usize {
         self.window
     }
+}
+
+/// What the host reads of a choice [1] from logits [1, vocabulary]: the same token, or [`UNSOUND`].
+fn told(logits: &Array, chosen: &Array) -> Tried<Array> {
+    let logit = logits.take_along_axis(chosen.expand_dims(0)?, -1)?;
+    // Of what is no finite number this difference is none either. Three operations less than asking for it.
+    let sound = logit.subtract(&logit)?.eq(Array::from_int(0))?;
+    select(sound, chosen, Array::from_slice(&[UNSOUND], &[1]))
 }
 
 /// Logits [1, vocabulary] of tokens among the first `window` recent ones: divided by the factor where positive, else
