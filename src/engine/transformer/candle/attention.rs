@@ -1,7 +1,6 @@
 //! Causal attention over the cache: no copy of keys or values, none repeated for the query heads that share them.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
-use rayon::prelude::*;
 
 use super::cache::Cache;
 use super::{failed, kernels, tensor, threads, with_values};
@@ -106,21 +105,19 @@ fn one(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
     let len = over.held.min(over.window);
     let begin = over.held - len;
     let mut out = vec![0.0; heads * d];
-    let mut scores = vec![0.0; heads * len];
     with_values(queries, |queries| {
         with_values(over.keys, |keys| {
             with_values(over.values, |values| {
-                let head = |(at, (out, scores)): (usize, (&mut [f32], &mut [f32]))| {
+                let head = |at: usize, out: &mut [f32]| {
                     let held = (at * room + begin) * d..(at * room + over.held) * d;
                     let queries = &queries[at * group * d..][..group * d];
-                    kernels::attend_one(queries, &keys[held.clone()], &values[held], d, scores, out);
+                    let mut scores = vec![0.0; group * len];
+                    kernels::attend_one(queries, &keys[held.clone()], &values[held], d, &mut scores, out);
                 };
-                if kv_heads * len * d < PARALLEL_FROM {
-                    out.chunks_mut(group * d).zip(scores.chunks_mut(group * len)).enumerate().for_each(head);
-                } else {
-                    let heads = out.par_chunks_mut(group * d).zip(scores.par_chunks_mut(group * len)).enumerate();
-                    threads::install(|| heads.for_each(head));
-                }
+                let once = if kv_heads * len * d < PARALLEL_FROM { kv_heads } else { 1 };
+                threads::share(&mut out, once * group * d, |at, out| {
+                    out.chunks_mut(group * d).enumerate().for_each(|(within, out)| head(at * once + within, out));
+                });
             })
         })
     })???;

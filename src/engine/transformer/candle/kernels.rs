@@ -209,9 +209,54 @@ for_this_cpu! {
     }
 }
 
+/// Values that share a scale when rounded to 8 bits.
+const QUANTIZED: usize = 32;
+
+for_this_cpu! {
+    /// Rounds each 32 values to 8 bits (two's complement) with the scale that the largest needs. `starts` becomes -128 times
+    /// their sums.
+    pub fn quantize(x: &[f32], out: &mut [u8], scales: &mut [f32], starts: &mut [i32]) {
+        const ROUND: f32 = 12_582_912.0; // as in `exp`
+        let blocks = x.as_chunks::<QUANTIZED>().0.iter().zip(out.as_chunks_mut::<QUANTIZED>().0);
+        for (((x, out), scale), start) in blocks.zip(scales).zip(starts) {
+            let mut most = [0f32; LANES];
+            for half in x.as_chunks::<LANES>().0 {
+                for i in 0..LANES {
+                    most[i] = if half[i].abs() > most[i] { half[i].abs() } else { most[i] };
+                }
+            }
+            let most = most.iter().fold(0f32, |a, b| if *b > a { *b } else { a });
+            *scale = most / 127.0;
+            let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+            let mut sum = 0;
+            for i in 0..QUANTIZED {
+                let value = (x[i] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+                out[i] = value as u8;
+                sum += value;
+            }
+            *start = -128 * sum;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_bits_hold_a_block_to_half_a_step() {
+        let x: Vec<f32> = (0..96).map(|i| (i as f32 * 0.7).sin() * if i < 32 { 3.0 } else { 1e-3 }).collect();
+        let (mut out, mut scales, mut starts) = ([0; 96], [0.0; 3], [0; 3]);
+        quantize(&x, &mut out, &mut scales, &mut starts);
+        let out = out.map(|byte: u8| byte as i8);
+        for (at, (x, q)) in x.iter().zip(out).enumerate() {
+            assert!((x - f32::from(q) * scales[at / 32]).abs() <= 0.501 * scales[at / 32]);
+        }
+        for (block, start) in out.chunks(32).zip(starts) {
+            assert_eq!(block.iter().map(|q| i32::from(*q)).sum::<i32>() * -128, start);
+            assert!(block.contains(&127) || block.contains(&-127));
+        }
+    }
 
     #[test]
     fn exp_is_exact_to_two_units_in_the_last_place() {

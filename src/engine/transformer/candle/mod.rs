@@ -3,6 +3,7 @@
 mod attention;
 mod cache;
 mod kernels;
+mod packed;
 mod sampling;
 pub mod threads;
 
@@ -59,6 +60,7 @@ pub struct CandleBackend {
 pub enum Matrix {
     Plain(Tensor),
     Quantized(Arc<QTensor>, QMatMul),
+    Packed(Arc<packed::Packed>),
 }
 
 #[derive(Debug)]
@@ -126,10 +128,12 @@ impl CandleBackend {
             return Ok(Matrix::Plain(plain));
         }
         let quantized = Arc::new(QTensor::quantize(&plain, GgmlDType::Q8_0).map_err(failed)?);
-        let bytes = quantized.storage_size_in_bytes() as u64;
-        self.held.bytes += bytes;
+        self.held.bytes += quantized.storage_size_in_bytes() as u64;
+        if packed::fits(rows, columns) {
+            return Ok(Matrix::Packed(Arc::new(packed::Packed::new(&quantized)?)));
+        }
         if repacks(rows, columns) {
-            self.held.copies += bytes;
+            self.held.copies += quantized.storage_size_in_bytes() as u64;
         }
         let product = QMatMul::from_arc(quantized.clone()).map_err(failed)?;
         Ok(Matrix::Quantized(quantized, product))
@@ -208,6 +212,7 @@ impl Backend for CandleBackend {
         Ok(match table {
             Matrix::Plain(table) => Matrix::Plain(table.clone()),
             Matrix::Quantized(table, product) => Matrix::Quantized(table.clone(), product.clone()),
+            Matrix::Packed(table) => Matrix::Packed(table.clone()),
         })
     }
 
@@ -234,10 +239,14 @@ impl Backend for CandleBackend {
     }
 
     fn embed(&self, table: &Matrix, ids: &Vec<u32>) -> Result<Tensor> {
+        if let Matrix::Packed(table) = table {
+            return tensor(table.rows_at(ids), (ids.len(), table.inputs()));
+        }
         let ids = Tensor::new(ids.as_slice(), &Device::Cpu).map_err(failed)?;
         match table {
             Matrix::Plain(table) => table.index_select(&ids, 0),
             Matrix::Quantized(table, _) => table.embedding(&ids),
+            Matrix::Packed(_) => unreachable!("read above"),
         }
         .map_err(failed)
     }
@@ -255,6 +264,10 @@ impl Backend for CandleBackend {
                 if x.dims()[0] == 1 { product() } else { threads::install(product) }
             }
             Matrix::Quantized(_, product) => product.forward(x),
+            Matrix::Packed(matrix) => {
+                let out = with_values(x, |x| matrix.product(x))?;
+                return tensor(out, ((), matrix.columns()));
+            }
         }
         .map_err(failed)
     }
