@@ -5,17 +5,19 @@
 //! `prefill C` runs the first C ids in one chunk to the first token chosen;
 //! `decode C N` decodes N tokens behind the same ids, in a cache of their own that is kept between commands;
 //! `bandwidth` has the threads read 3 GiB from memory together;
-//! `products M` runs the quantized products of one forward pass over M positions, and nothing else.
+//! `products M` runs the quantized products of one forward pass over M positions, and nothing else: the engine's own where
+//! this processor has them, else candle's; `candle M` runs candle's.
 //! An answer is two numbers: nanoseconds by the clock, and of the processor, summed over the threads.
 
 use std::hint::black_box;
 use std::io::BufRead;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
-use candle_core::{Device, Module, Tensor};
+use candle_core::{Device, Module, Storage, Tensor};
 use inferometer::clock::now_ns;
+use inferometer::engine::transformer::candle::packed::{self, Packed};
 use inferometer::engine::transformer::config::Config;
 use inferometer::engine::{Load, Session, SpanKey, TokenSink, find};
 use inferometer::spec::{EngineSpec, Phase, Prompt, Request, Sampling, Settings, Value};
@@ -73,20 +75,45 @@ impl TokenSink for Stamps {
 /// The products of one forward pass, on matrices of their own.
 struct Products {
     /// Of all layers, in order.
-    layers: Vec<QMatMul>,
-    head: QMatMul,
+    layers: Vec<Product>,
+    head: Product,
+}
+
+enum Product {
+    Own(Packed),
+    Candle(QMatMul),
+}
+
+impl Product {
+    fn run(&self, x: &Tensor) -> Result<()> {
+        match self {
+            Product::Own(matrix) => {
+                let (values, _) = x.storage_and_layout();
+                let Storage::Cpu(values) = &*values else { bail!("not on the CPU") };
+                drop(black_box(matrix.product(values.as_slice()?)));
+            }
+            Product::Candle(matrix) => drop(black_box(matrix.forward(x)?)),
+        }
+        Ok(())
+    }
 }
 
 impl Products {
-    fn new(config: &Config) -> Result<Self> {
+    fn new(config: &Config, own: bool) -> Result<Self> {
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let (hidden, inside) = (config.hidden, config.intermediate);
         let shapes = [(queries + 2 * keys, hidden), (hidden, queries), (2 * inside, hidden), (hidden, inside)];
         let matrix = |shape| {
             let plain = Tensor::rand(-1f32, 1.0, shape, &Device::Cpu)?;
-            QMatMul::from_qtensor(QTensor::quantize(&plain, GgmlDType::Q8_0)?)
+            let quantized = QTensor::quantize(&plain, GgmlDType::Q8_0)?;
+            let (columns, inputs) = shape;
+            Ok(if own && packed::fits(columns, inputs) {
+                Product::Own(Packed::new(&quantized).map_err(|e| anyhow!(e.message))?)
+            } else {
+                Product::Candle(QMatMul::from_qtensor(quantized)?)
+            })
         };
-        let layers = (0..config.layers).flat_map(|_| shapes).map(matrix).collect::<candle_core::Result<_>>()?;
+        let layers = (0..config.layers).flat_map(|_| shapes).map(matrix).collect::<Result<_>>()?;
         Ok(Self { layers, head: matrix((config.vocabulary, hidden))? })
     }
 
@@ -96,9 +123,9 @@ impl Products {
         let (inside, last) = (input(positions, config.intermediate)?, input(1, config.hidden)?);
         let start = Times::now();
         for (product, x) in self.layers.iter().zip([&x, &attended, &x, &inside].into_iter().cycle()) {
-            black_box(product.forward(x)?);
+            product.run(x)?;
         }
-        black_box(self.head.forward(&last)?);
+        self.head.run(&last)?;
         Ok(Times::now().since(start))
     }
 }
@@ -109,7 +136,8 @@ struct Bench {
     threads: usize,
     ids: Vec<u32>,
     buffer: Vec<u64>,
-    products: Option<Products>,
+    own: Option<Products>,
+    candle: Option<Products>,
 }
 
 impl Bench {
@@ -131,12 +159,13 @@ impl Bench {
                 stamps.tokens[tokens as usize].since(stamps.tokens[0])
             }
             ("bandwidth", []) => self.bandwidth(),
-            ("products", &[positions]) => {
-                if self.products.is_none() {
-                    self.products = Some(Products::new(&self.config)?);
+            ("products" | "candle", &[positions]) => {
+                let own = command == "products";
+                let products = if own { &mut self.own } else { &mut self.candle };
+                if products.is_none() {
+                    *products = Some(Products::new(&self.config, own)?);
                 }
-                let products = self.products.as_ref().expect("just made");
-                products.run(positions as usize, &self.config)?
+                products.as_ref().expect("just made").run(positions as usize, &self.config)?
             }
             _ => bail!("unknown command: {line}"),
         }))
@@ -201,8 +230,15 @@ fn main() -> Result<()> {
     let session = find("transformer").context("no transformer engine in this build")?.open(&load)?;
     let config = Config::from_folder(&model)?;
     println!("{}", serde_json::to_string(&session.receipt())?);
-    let mut bench =
-        Bench { session, config, threads: threads as usize, ids: Vec::new(), buffer: Vec::new(), products: None };
+    let mut bench = Bench {
+        session,
+        config,
+        threads: threads as usize,
+        ids: Vec::new(),
+        buffer: Vec::new(),
+        own: None,
+        candle: None,
+    };
     for line in std::io::stdin().lock().lines() {
         if let Some(answer) = bench.answer(&line?)? {
             println!("{} {}", answer.clock_ns, answer.cpu_ns);

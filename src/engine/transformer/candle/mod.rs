@@ -3,7 +3,7 @@
 mod attention;
 mod cache;
 mod kernels;
-mod packed;
+pub mod packed;
 mod sampling;
 pub mod threads;
 
@@ -169,6 +169,12 @@ fn repacks(rows: usize, columns: usize) -> bool {
         let _ = (rows, columns);
         false
     }
+}
+
+/// Whose products of Q8_0 matrices are in force here.
+#[must_use]
+pub fn quantized_products() -> &'static str {
+    if packed::found() { "own, AVX-512 VNNI; candle's for matrices that it does not fit" } else { "candle's" }
 }
 
 /// Features of this processor that the library's or our own arithmetic makes use of.

@@ -61,14 +61,19 @@ struct Inputs {
     blocks: usize,
 }
 
-/// Whether this processor has what it takes, and the shape fits.
+/// Whether this processor has what it takes.
+#[must_use]
+pub fn found() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether such a matrix can be laid out here.
 #[must_use]
 pub fn fits(columns: usize, inputs: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    let found = false;
-    found && columns.is_multiple_of(TILE) && inputs.is_multiple_of(BLOCK) && columns * inputs > 0
+    found() && columns.is_multiple_of(TILE) && inputs.is_multiple_of(BLOCK) && columns * inputs > 0
 }
 
 impl Packed {
