@@ -21,17 +21,17 @@ def main(folder):
         estimates = json.loads(path.read_text())
         median, spread = (estimates[name]["point_estimate"] for name in ("median", "median_abs_dev"))
         group, column, size = what["group_id"], what["function_id"], what["value_str"]
-        cells = rows.setdefault((group, int(size) if size else 0), {})
+        cells = rows.setdefault((group, int(size or -1)), {})
         cells[column if column in COLUMNS else None] = f"{time(median)} ± {100 * spread / median:.0f} %"
     print("| part | size |", " | ".join(COLUMNS), "|")
     print("|---|---|" + "---|" * len(COLUMNS))
     for (group, size), cells in sorted(rows.items()):
         if None not in cells:
-            print(f"| {group} | {size or ''} |", " | ".join(cells.get(column, "") for column in COLUMNS), "|")
+            print(f"| {group} | {size if size >= 0 else ''} |", " | ".join(cells.get(column, "") for column in COLUMNS), "|")
     print("\n| part | size | |\n|---|---|---|")
     for (group, size), cells in sorted(rows.items()):
         if None in cells:
-            print(f"| {group} | {size or ''} | {cells[None]} |")
+            print(f"| {group} | {size if size >= 0 else ''} | {cells[None]} |")
 
 
 main(sys.argv[1])
