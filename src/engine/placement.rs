@@ -1,6 +1,7 @@
 //! Where the host's threads run: the `affinity` option of built-in engines, and the quality of service on macOS.
 //!
 //! Both are asked for before an engine starts threads of its own, which inherit the CPUs, and read back from the system.
+//! Threads that a library started when it was loaded are bound too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,14 +42,19 @@ pub fn place(engine: &mut EngineSpec) -> Result<Placement> {
 fn in_force(value: &Value) -> Result<String> {
     let text = value.as_text().unwrap_or_default();
     let asked = cpus(text).map_err(|why| EngineError::bad_request(format!("{AFFINITY} = {value}: {why}")))?;
-    let got = os::bind(&asked).map_err(|why| EngineError::unsupported(format!("{AFFINITY} = {value}: {why}")))?;
+    let refused = |why: String| EngineError::unsupported(format!("{AFFINITY} = {value}: {why}"));
+    let got = os::bind(&asked).map_err(refused)?;
     if got == asked {
+        // A test's process has threads that are not this test's to bind.
+        if !cfg!(test) {
+            os::bind_others(&asked).map_err(refused)?;
+        }
         return Ok(written(&got));
     }
     let absent = written(&asked.difference(&got).copied().collect());
     Err(EngineError::bad_request(format!(
         "{AFFINITY} = {value}: CPU {absent} is not there, or this process may not use it; of these it may use {}",
-        written(&got)
+        if got.is_empty() { "none".to_owned() } else { written(&got) }
     )))
 }
 
@@ -94,6 +100,7 @@ mod os {
     use std::collections::{BTreeMap, BTreeSet};
 
     use rustix::io::Errno;
+    use rustix::process::Pid;
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     /// Binds this thread and says which of the CPUs it then has.
@@ -106,6 +113,23 @@ mod os {
             Err(Errno::INVAL) => Ok(BTreeSet::new()),
             Err(e) => Err(format!("the system refuses: {e}")),
         }
+    }
+
+    /// Binds the process's other threads: a library may have started some when it was loaded, as OpenBLAS does.
+    pub fn bind_others(cpus: &BTreeSet<usize>) -> Result<(), String> {
+        let failed = |e: &dyn std::fmt::Display| format!("not all threads of the host could be bound: {e}");
+        let mut set = CpuSet::new();
+        cpus.iter().for_each(|cpu| set.set(*cpu));
+        for task in fs_err::read_dir("/proc/self/task").map_err(|e| failed(&e))? {
+            let name = task.map_err(|e| failed(&e))?.file_name();
+            let thread = name.to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
+            match sched_setaffinity(thread, &set) {
+                // It has ended since.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(e) => return Err(failed(&e)),
+            }
+        }
+        Ok(())
     }
 
     fn current() -> rustix::io::Result<BTreeSet<usize>> {
@@ -125,6 +149,10 @@ mod os {
     use std::collections::{BTreeMap, BTreeSet};
 
     use libc::qos_class_t::QOS_CLASS_USER_INTERACTIVE;
+
+    pub fn bind_others(_cpus: &BTreeSet<usize>) -> Result<(), String> {
+        Ok(())
+    }
 
     pub fn bind(_cpus: &BTreeSet<usize>) -> Result<BTreeSet<usize>, String> {
         Err("macOS binds no thread to a CPU; leave the option out (docs/macos.md says what the host asks for instead)"
@@ -159,6 +187,10 @@ mod os {
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 mod os {
     use std::collections::{BTreeMap, BTreeSet};
+
+    pub fn bind_others(_cpus: &BTreeSet<usize>) -> Result<(), String> {
+        Ok(())
+    }
 
     pub fn bind(_cpus: &BTreeSet<usize>) -> Result<BTreeSet<usize>, String> {
         Err("this system is not supported; leave the option out".to_owned())

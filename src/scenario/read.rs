@@ -12,7 +12,8 @@ use crate::units;
 /// # Errors
 /// When it is not there, not a file, too big or not UTF-8.
 pub fn scenario(path: &Path) -> Result<String, ScenarioError> {
-    text(path, MOST_SCENARIO_BYTES).map_err(|why| {
+    // The scenario itself may come through a pipe: whoever started this program named it.
+    bounded(path, MOST_SCENARIO_BYTES).map_err(|why| {
         let problem = Problem::new(format!("cannot read scenario {}: {why}", path.display()));
         let other = if path.exists() { None } else { beside(path) };
         ScenarioError::unread(match other {
@@ -22,11 +23,19 @@ pub fn scenario(path: &Path) -> Result<String, ScenarioError> {
     })
 }
 
-/// A UTF-8 file of at most `most` bytes; a byte-order mark at its start is dropped.
+/// A UTF-8 file, that a scenario names, of at most `most` bytes; a byte-order mark at its start is dropped.
 ///
 /// # Errors
 /// Why it cannot be had, to stand after the file's name.
 pub fn text(path: &Path, most: u64) -> Result<String, String> {
+    // Nobody may ever write to the other end of a pipe.
+    if path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        return Err("it is a pipe or a device, not a file".to_owned());
+    }
+    bounded(path, most)
+}
+
+fn bounded(path: &Path, most: u64) -> Result<String, String> {
     let words = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),

@@ -132,7 +132,10 @@ pub fn find(name: &str) -> Option<&'static ToggleSpec> {
 #[must_use]
 pub fn fits(choices: &[&str], text: &str) -> bool {
     choices.iter().any(|choice| match choice.strip_suffix(':') {
-        Some(_) => text.strip_prefix(choice).is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n > 0)),
+        // Written in one way only, so that what was asked for and what is in force can be compared as texts.
+        Some(_) => text
+            .strip_prefix(choice)
+            .is_some_and(|n| n.parse::<u32>().is_ok_and(|number| number > 0 && number.to_string() == n)),
         None => *choice == text,
     })
 }
@@ -178,7 +181,9 @@ mod tests {
         assert!(chunk.check(&Value::Float(1.5)).unwrap_err().contains("whole number"));
         let cache = find(KV_CACHE).unwrap();
         assert!(cache.check(&"rotating:512".into()).is_ok());
-        assert!(cache.check(&"rotating:0".into()).is_err());
+        for wrong in ["rotating:0", "rotating:+4", "rotating:004", "rotating:4 "] {
+            assert!(cache.check(&wrong.into()).is_err(), "{wrong}");
+        }
         assert!(cache.check(&"rotating".into()).unwrap_err().contains("rotating:N"));
         let penalty = find(REPETITION_PENALTY).unwrap();
         assert!(penalty.check(&Value::Float(f64::NAN)).is_err());

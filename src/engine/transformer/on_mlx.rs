@@ -61,6 +61,12 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
     // On the CPU MLX runs a C++ compiler for it, which need not be there.
     let compiled = settings.flag(COMPILE).unwrap_or_else(MlxBackend::on_gpu);
     let model = Model::load(MlxBackend::new(dtype, compiled), config, &weights, settings.window())?;
+    if let (Some(asked), Some(form)) = (settings.text(DTYPE), model.held().formats.iter().find(|f| f.starts_with('q')))
+    {
+        return Err(EngineError::unsupported(format!(
+            "dtype = {asked:?}: this model's matrices are quantized ({form}) and stay so; leave dtype out"
+        )));
+    }
     let mut in_force = limits;
     in_force.extend([
         (DTYPE.to_owned(), model.held().format().into()),
@@ -121,7 +127,7 @@ fn limits(settings: &LoadSettings) -> Result<Settings> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{config, folder, prompt, request, run};
+    use super::super::testing::{config, folder, prompt, quantized, request, run, tensors, write_model};
     use super::*;
 
     #[test]
@@ -132,6 +138,18 @@ mod tests {
             assert_ne!(honoured, honours.reason(toggle.name).is_some(), "{}", toggle.name);
         }
         assert_eq!(honours.choices_of(DTYPE), Some(DTYPES.map(|(name, _)| name).as_slice()));
+    }
+
+    #[test]
+    fn a_quantized_folder_keeps_its_format_and_says_so() {
+        let mut json = config("llama");
+        json["quantization"] = serde_json::json!({"group_size": 32, "bits": 4});
+        let dir = tempfile::tempdir().unwrap();
+        write_model(dir.path(), &json, &quantized(&json, tensors(&json, 1)));
+        let with = |settings| open(dir.path(), &LoadSettings(settings));
+        assert_eq!(with(Settings::new()).unwrap().receipt().settings[DTYPE], "q4".into());
+        let error = with(Settings::from([(DTYPE.to_owned(), "bf16".into())])).err().unwrap();
+        assert!(error.message.contains("dtype = \"bf16\"") && error.message.contains("q4"), "{error}");
     }
 
     /// Both hold for the process, so they are put back as they were.
@@ -170,5 +188,6 @@ mod tests {
         for (alone, together) in alone.iter().zip(together) {
             assert!(together.iter().all(|tokens| tokens == alone), "{together:?} and not {alone:?}");
         }
+        assert_eq!(mlx::calls::overlaps(), 0, "calls of two sessions overlapped");
     }
 }

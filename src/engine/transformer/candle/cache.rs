@@ -80,8 +80,8 @@ impl Cache {
 
     /// Moves what is held, without the first `drop` positions, into tensors with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize) -> Result<()> {
-        // A window moves once in STEP positions, not with each.
-        let room = self.window.map_or(len.next_multiple_of(STEP), |window| len.max(window + STEP));
+        // A full window moves once in STEP positions, not with each.
+        let room = len.next_multiple_of(STEP).min(self.window().saturating_add(STEP).max(len));
         // Zeroed memory is mapped when first written, so room that is never used costs address space only.
         let empty = || Tensor::zeros((self.kv_heads, room, self.head_dim), DType::F32, &Device::Cpu).map_err(failed);
         let (keys, values) = (empty()?, empty()?);

@@ -97,8 +97,8 @@ impl Cache {
     /// Moves what is held, without the first `drop` positions, to arrays with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize, dtype: Dtype) -> Result<()> {
         let len = len.max(self.wanted);
-        // A window moves once in STEP positions, not with each.
-        let room = self.window.map_or(len.next_multiple_of(STEP), |window| len.max(window + STEP));
+        // A full window moves once in STEP positions, not with each.
+        let room = len.next_multiple_of(STEP).min(self.window().saturating_add(STEP).max(len));
         let kept = self.held - drop;
         let shape = [1, self.kv_heads, size(room - kept)?, self.head_dim];
         let (at, end) = (self.start(drop)?, self.end(self.held)?);

@@ -71,8 +71,43 @@ pub(super) fn waited() {
     count(|calls| calls.waits += 1);
 }
 
+/// How often a thread was found calling MLX while another did; `serial.rs` is there so that none ever is. Looked at in
+/// tests only.
+#[cfg(test)]
+pub fn overlaps() -> u64 {
+    inside::OVERLAPS.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+#[cfg(test)]
+mod inside {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static CALLERS: AtomicU64 = AtomicU64::new(0);
+    pub static OVERLAPS: AtomicU64 = AtomicU64::new(0);
+
+    /// A call under way.
+    pub struct Call;
+
+    impl Call {
+        pub fn begin() -> Self {
+            if CALLERS.fetch_add(1, Ordering::SeqCst) > 0 {
+                OVERLAPS.fetch_add(1, Ordering::SeqCst);
+            }
+            Self
+        }
+    }
+
+    impl Drop for Call {
+        fn drop(&mut self) {
+            CALLERS.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
 /// Runs `f`, which calls MLX.
 pub(super) fn mlx<T, E: std::fmt::Display>(f: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
+    #[cfg(test)]
+    let _call = inside::Call::begin();
     if !MEASURED.get() {
         return f().map_err(failed);
     }

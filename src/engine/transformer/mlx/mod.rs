@@ -294,10 +294,12 @@ impl Backend for MlxBackend {
     }
 
     fn reset_peak(&self) -> Result<()> {
+        *self.mask.borrow_mut() = None;
         mlx(memory::reset_peak_memory)
     }
 
     fn clear_allocator(&self) -> Result<bool> {
+        *self.mask.borrow_mut() = None;
         mlx(memory::clear_cache).map(|()| true)
     }
 }

@@ -124,9 +124,10 @@ fn told(logits: &Array, chosen: &Array) -> Tried<Array> {
 fn penalized(logits: &Array, recent: &Array, window: i32, factor: f32) -> Tried<Array> {
     let ids = if window == recent.shape()[0] { recent.clone() } else { super::calls::slice(recent, &[0], &[window])? };
     let ids = ids.expand_dims(0)?;
-    let factor = Array::from_f32(factor).as_dtype(logits.dtype())?;
+    // In f32, whatever the logits are: in bf16 a factor of 1.003 would be none.
+    let logits = logits.as_dtype(Dtype::Float32)?;
+    let (factor, zero) = (Array::from_f32(factor), Array::from_f32(0.0));
     let held = logits.take_along_axis(&ids, -1)?;
-    let zero = Array::from_f32(0.0).as_dtype(logits.dtype())?;
     let new = select(held.gt(zero)?, held.divide(&factor)?, held.multiply(&factor)?)?;
     logits.put_along_axis(ids, new, -1)
 }
@@ -139,7 +140,7 @@ fn drawn(logits: &Array, choice: &Choice, uniform: f64) -> Tried<Array> {
     let logits = select(logits.is_finite()?, &logits, lowest)?;
     let zero = Array::from_f32(0.0);
     // Not normalized: 1 for the most likely token.
-    let temperature = Array::from_f32(sampling.temperature as f32);
+    let temperature = Array::from_f32((sampling.temperature as f32).max(f32::MIN_POSITIVE));
     let mut weights = logits.subtract(logits.max(false)?)?.divide(temperature)?.exp()?;
     let vocabulary = logits.shape()[0];
     let k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
@@ -151,7 +152,9 @@ fn drawn(logits: &Array, choice: &Choice, uniform: f64) -> Tried<Array> {
         let rising = sort(&weights)?;
         // Of each the sum of those that are more likely: short of the wanted sum it is still needed.
         let before = rising.cumsum(0, true, false)?;
-        let wanted = weights.sum(false)?.multiply(Array::from_f32(sampling.top_p as f32))?;
+        // Never nothing: the most likely token is always needed.
+        let share = Array::from_f32((sampling.top_p as f32).max(f32::MIN_POSITIVE));
+        let wanted = weights.sum(false)?.multiply(share)?;
         let needed = before.lt(wanted)?;
         let least = select(&needed, &rising, Array::from_f32(f32::INFINITY))?.min(true)?;
         let count = needed.as_dtype(Dtype::Int32)?.sum(false)?;
