@@ -152,13 +152,18 @@ fn all<B: Backend>(backend: B, input: &Input, session: &mut dyn Session) -> anyh
 
 fn both<B: Backend>(model: &Model<B>, session: &mut dyn Session, run: &Run) -> anyhow::Result<Ran> {
     let (tokens, logits) = greedy(model, run)?;
+    let mut toggles = Settings::from([
+        ("prefill_chunk_size".to_owned(), run.chunk.into()),
+        ("kv_reuse".to_owned(), if run.reuse { "prefix" } else { "none" }.into()),
+    ]);
+    if B::LAZY {
+        // With work in flight, which is more than reading each token before the next step.
+        toggles.insert("lazy_pipeline".to_owned(), true.into());
+    }
     let request = Request {
         prompt: Prompt::Tokens(run.ids.clone()),
         sampling: Sampling::default(),
-        toggles: Settings::from([
-            ("prefill_chunk_size".to_owned(), run.chunk.into()),
-            ("kv_reuse".to_owned(), if run.reuse { "prefix" } else { "none" }.into()),
-        ]),
+        toggles,
         max_tokens: run.steps,
         ignore_eos: true,
         conversation: None,

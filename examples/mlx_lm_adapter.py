@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
 """Python's mlx_lm as an engine of Inferometer: the engine protocol around `mlx_lm.generate.generate_step`.
 
-    pip install mlx-lm            # on Linux: 'mlx[cpu]' too
+    pip install 'mlx-lm==0.32.2'      # on Linux 'mlx[cpu]==0.32.2' too: the version that an MLX build of Inferometer has
     inferometer engines check --model MODEL_DIR -- python3 examples/mlx_lm_adapter.py
 
-Prompts are token ids. Conversations keep their KV cache and reuse the longest common prefix. `--prefill-step-size` is
+    [[engine]]                        # in a scenario with exact prompt `lengths`
+    name = "exec"
+    options = { command = ["python3", "examples/mlx_lm_adapter.py"] }
+
+Both load the libmlx that LD_LIBRARY_PATH names, if it names one: another version of Python's mlx does not fit it. Prompts are
+token ids, so conversations of messages are not for it; requests that name a conversation reuse the longest common prefix. `--prefill-step-size` is
 mlx_lm's own setting, whose meaning differs from the toggle `prefill_chunk_size` (the last prompt token is always run
 alone), so that toggle is not honoured; the step is in the receipt's details.
 """

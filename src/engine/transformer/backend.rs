@@ -38,6 +38,11 @@ pub trait Backend {
     /// Whether work can be submitted and waited for later.
     const LAZY: bool;
 
+    /// Whether submitting returns before the work is done, so that it is well to submit a step before the last one is read.
+    fn runs_ahead(&self) -> bool {
+        Self::LAZY
+    }
+
     /// Takes a matrix; several parts [out_i, in] are stacked to one, [sum of out_i, in], so that one product serves all.
     ///
     /// # Errors

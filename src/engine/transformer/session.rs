@@ -126,7 +126,10 @@ impl<B: Backend> TransformerSession<B> {
             choice,
             factor,
             chunk: size(count(PREFILL_CHUNK_SIZE, DEFAULT_PREFILL_CHUNK)),
-            pipeline: request.toggles.get(LAZY_PIPELINE) != Some(&Value::Bool(false)),
+            pipeline: request
+                .toggles
+                .get(LAZY_PIPELINE)
+                .map_or(self.model.backend.runs_ahead(), |v| *v == Value::Bool(true)),
             clear_chunks: size(count(CACHE_CLEAR_CHUNKS, DEFAULT_CLEAR_CHUNKS)),
             clear_tokens: size(count(CACHE_CLEAR_TOKENS, DEFAULT_CLEAR_TOKENS)),
             reuse: request.toggles.get(KV_REUSE).and_then(Value::as_text) != Some("none"),

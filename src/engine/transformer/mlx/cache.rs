@@ -96,7 +96,9 @@ impl Cache {
 
     /// Moves what is held, without the first `drop` positions, to arrays with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize, dtype: Dtype) -> Result<()> {
-        let len = len.max(self.wanted);
+        // One place always stays free: what fills the arrays to the last place is not copied into them but takes their
+        // place, strided as it is, and attention over that is many times slower.
+        let len = len.max(self.wanted) + 1;
         // A full window moves once in STEP positions, not with each.
         let room = len.next_multiple_of(STEP).min(self.window().saturating_add(STEP).max(len));
         let kept = self.held - drop;

@@ -130,6 +130,12 @@ impl Backend for MlxBackend {
 
     const LAZY: bool = true;
 
+    /// On the CPU MLX lets some ten operations wait at most: submitting a step lasts nearly as long as the step, and a token
+    /// that is read after it is read late.
+    fn runs_ahead(&self) -> bool {
+        Self::on_gpu()
+    }
+
     fn linear(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
         let matrix = Matrix::new(&parts, self.dtype)?;
         Ok(self.take(matrix))
