@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
     }
     let dot = tempfile::tempdir()?;
     let dot = dot.path().join("graph.dot");
-    let outputs: Vec<&Array> = token.chosen.iter().chain(&token.sound).collect();
+    let outputs: Vec<&Array> = token.chosen.iter().collect();
     export(&dot, &outputs)?;
     let text = fs_err::read_to_string(&dot)?;
     let mut counts = BTreeMap::<&str, usize>::new();

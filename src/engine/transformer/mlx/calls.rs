@@ -78,32 +78,6 @@ pub fn overlaps() -> u64 {
     inside::OVERLAPS.load(std::sync::atomic::Ordering::SeqCst)
 }
 
-#[cfg(test)]
-mod inside {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static CALLERS: AtomicU64 = AtomicU64::new(0);
-    pub static OVERLAPS: AtomicU64 = AtomicU64::new(0);
-
-    /// A call under way.
-    pub struct Call;
-
-    impl Call {
-        pub fn begin() -> Self {
-            if CALLERS.fetch_add(1, Ordering::SeqCst) > 0 {
-                OVERLAPS.fetch_add(1, Ordering::SeqCst);
-            }
-            Self
-        }
-    }
-
-    impl Drop for Call {
-        fn drop(&mut self) {
-            CALLERS.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
 /// Runs `f`, which calls MLX.
 pub(super) fn mlx<T, E: std::fmt::Display>(f: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
     #[cfg(test)]
@@ -182,4 +156,30 @@ fn new_array(what: &str, f: impl FnOnce(*mut mlx_sys::mlx_array) -> i32) -> std:
     let status = f(&mut handle);
     let array = unsafe { Array::from_ptr(handle) };
     if status == 0 { Ok(array) } else { Err(Exception::custom(format!("{what} failed"))) }
+}
+
+#[cfg(test)]
+mod inside {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static CALLERS: AtomicU64 = AtomicU64::new(0);
+    pub static OVERLAPS: AtomicU64 = AtomicU64::new(0);
+
+    /// A call under way.
+    pub struct Call;
+
+    impl Call {
+        pub fn begin() -> Self {
+            if CALLERS.fetch_add(1, Ordering::SeqCst) > 0 {
+                OVERLAPS.fetch_add(1, Ordering::SeqCst);
+            }
+            Self
+        }
+    }
+
+    impl Drop for Call {
+        fn drop(&mut self) {
+            CALLERS.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 }
