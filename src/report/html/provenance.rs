@@ -63,7 +63,7 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
         ("Isolation", isolation.to_owned()),
         ("Warm-ups", format!("{} of each cell in each fresh host", summary.run.warmup)),
         ("Order seed", summary.run.order_seed.to_string()),
-        ("Git commit", git),
+        ("Commit of the working folder", git),
         ("Scenario SHA-256", manifest.scenario_sha256.clone()),
         ("Inferometer", manifest.inferometer_version.clone()),
     ];
