@@ -28,7 +28,11 @@ fn choice() -> Choice {
 /// `missing` says why MLX cannot be had, `place` where it computes.
 fn chosen(missing: Option<String>, place: &str) -> Choice {
     match missing {
-        None => Choice { library: Library::Mlx, why: format!("mlx: this build has it, and it works here ({place})") },
+        None => {
+            let slow =
+                if place == "cpu" { "; on the CPU it is slow: the engine `transformer` takes candle" } else { "" };
+            Choice { library: Library::Mlx, why: format!("mlx: this build has it, and it works here ({place}){slow}") }
+        }
         Some(why) => Choice { library: Library::Candle, why: format!("candle: {why}") },
     }
 }
