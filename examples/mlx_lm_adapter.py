@@ -70,7 +70,13 @@ class Engine:
                 "synthetic": "inferometer_synthetic" in self.config,
             },
             "capabilities": {"tokens": True, "cancel": True, "reset": True, "clear_cache": True, "memory": True},
-            "toggles": ["kv_reuse", "repetition_penalty", "repetition_context_size", "repetition_window_cap"],
+            "toggles": [
+                "kv_reuse",
+                "repetition_penalty",
+                "repetition_context_size",
+                "repetition_window_cap",
+                "lazy_pipeline",
+            ],
             "token_timing": "exact",
             "deterministic": True,
             "includes": ["sampling"],
@@ -182,6 +188,7 @@ def generate(engine, message, accepted_ns, cancelled):
             "repetition_penalty": penalty,
             "repetition_window": 0 if penalty == 1.0 else window(context, cap, len(known) - 1),
             "kv_reuse": "prefix" if reuse else "none",
+            "lazy_pipeline": True,  # `generate_step` knows nothing else
         },
         "memory": engine.memory(),
     }

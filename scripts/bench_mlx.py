@@ -18,7 +18,8 @@ MODELS = [
     ("qwen3", "bf16", None, 48, 16),
     ("qwen3", "f32", 4, 48, 16),
 ]
-METRICS = ["prefill_tps", "decode_tps"]
+# The median gap beside the rate: `generate_step` submits one step more than it needs, so its last gap is not short.
+METRICS = ["prefill_tps", "decode_tps", "itl_p50_ms"]
 
 
 def model_keys(arch, dtype, bits, preset):
@@ -46,9 +47,12 @@ text = "The harbour was quiet, and the keeper wrote down what the instruments sa
 lengths = [{length}]
 max_tokens = {tokens}
 ignore_eos = true
+[toggles]
+lazy_pipeline = true
 [run]
 iterations = {pairs}
-warmup = 2
+warmup = 1
+isolation = "iteration"     # where a process's memory lies decides by a quarter: each sample is a fresh one
 """)
     return path
 
@@ -95,7 +99,7 @@ def main():
     binary, python, pairs = sys.argv[1], sys.argv[2], int(sys.argv[3])
     preset = os.environ.get("PRESET", "small")
     proven = True
-    print(f"{pairs} balanced pairs, {preset} preset: ours / mlx_lm")
+    print(f"{pairs} balanced pairs, {preset} preset: speed of ours over that of mlx_lm")
     print(f"{'model':<18}{'metric':<14}{'ours':>9}{'mlx_lm':>9}{'ratio':>8}{'95 % above':>12}")
     for arch, dtype, bits, length, tokens in MODELS:
         with tempfile.TemporaryDirectory() as folder:
@@ -119,6 +123,8 @@ def main():
             if len(both) < pairs * 3 // 4:
                 sys.exit(f"{arch} {dtype}: only {len(both)} of {pairs} pairs are valid: {[r['reason'] for r in rows if r['reason']][:3]}")
             ratios = [sides["ours"][i] / sides["mlx_lm"][i] for i in both]
+            if metric.endswith("_ms"):
+                ratios = [1 / ratio for ratio in ratios]
             bound = lower_bound(ratios)
             proven &= bound > BOUND
             name = f"{arch} {str(bits) + '-bit' if bits else dtype}"
