@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use super::extent::Extent;
 use super::quantized::Weight;
 use super::sampler::Choice;
 use super::weights::HostTensor;
@@ -141,17 +142,28 @@ pub trait TokenSampler {
 
 /// Keys and values of one layer. Its length is a property of itself, not a count kept beside it.
 pub trait LayerCache {
+    /// Which positions it holds.
+    fn extent(&self) -> &Extent;
+    fn extent_mut(&mut self) -> &mut Extent;
     /// Positions that went in, whether still held or not; the next one has this number.
-    fn seen(&self) -> usize;
+    fn seen(&self) -> usize {
+        self.extent().seen()
+    }
     /// Positions that attention looks at.
-    fn len(&self) -> usize;
+    fn len(&self) -> usize {
+        self.extent().len()
+    }
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
     /// Whether [`LayerCache::truncate`] to `seen` positions leaves what attention would then look at.
-    fn can_truncate(&self, seen: usize) -> bool;
+    fn can_truncate(&self, seen: usize) -> bool {
+        self.extent().can_truncate(seen)
+    }
     /// Forgets all positions from `seen` on; memory is kept. More than there are: nothing happens.
-    fn truncate(&mut self, seen: usize);
+    fn truncate(&mut self, seen: usize) {
+        self.extent_mut().truncate(seen);
+    }
     /// Makes room for `len` positions in all, so that appends up to there allocate nothing where memory can be written
     /// in place.
     ///

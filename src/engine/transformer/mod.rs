@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod candle;
 pub mod config;
+pub mod extent;
 pub mod generation;
 pub mod identity;
 #[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]

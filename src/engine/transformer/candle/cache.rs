@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use super::failed;
 use crate::engine::Result;
 use crate::engine::transformer::backend::LayerCache;
+use crate::engine::transformer::extent::Extent;
 
 /// Room grows by multiples of this many positions.
 pub const STEP: usize = 256;
@@ -16,17 +17,13 @@ pub struct Cache {
     tensors: Option<(Tensor, Tensor)>,
     kv_heads: usize,
     head_dim: usize,
-    /// Attention looks at the last so many positions.
-    window: Option<usize>,
-    held: usize,
-    /// Positions that went in before the first one held.
-    dropped: usize,
+    extent: Extent,
 }
 
 impl Cache {
     #[must_use]
     pub fn new(kv_heads: usize, head_dim: usize, window: Option<usize>) -> Self {
-        Self { tensors: None, kv_heads, head_dim, window, held: 0, dropped: 0 }
+        Self { tensors: None, kv_heads, head_dim, extent: Extent::new(window) }
     }
 
     /// Positions that fit without growing.
@@ -41,18 +38,15 @@ impl Cache {
     /// When the shapes do not fit.
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
         let count = keys.dim(1).map_err(failed)?;
-        if let Some(window) = self.window
-            && self.held + count > self.room()
-            && self.held > window
-        {
-            // One more than the next position looks at, so that the last one can be taken back.
-            self.move_to(self.held - window, self.room().max(window + count))?;
+        let (held, spare) = (self.held(), self.extent.spare());
+        if held + count > self.room() && spare > 0 {
+            self.move_to(spare, self.room().max(held - spare + count))?;
         }
-        self.grow(self.held + count)?;
+        self.grow(self.held() + count)?;
         let (held_keys, held_values) = self.tensors.as_ref().expect("room was just made");
-        held_keys.slice_set(keys, 1, self.held).map_err(failed)?;
-        held_values.slice_set(values, 1, self.held).map_err(failed)?;
-        self.held += count;
+        held_keys.slice_set(keys, 1, self.held()).map_err(failed)?;
+        held_values.slice_set(values, 1, self.held()).map_err(failed)?;
+        self.extent.append(count);
         Ok(())
     }
 
@@ -65,13 +59,13 @@ impl Cache {
     /// Positions in the tensors; the last ones count.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.held
+        self.extent.held()
     }
 
     /// Positions that a query looks back at, itself included.
     #[must_use]
     pub fn window(&self) -> usize {
-        self.window.unwrap_or(usize::MAX)
+        self.extent.window()
     }
 
     fn grow(&mut self, len: usize) -> Result<()> {
@@ -80,12 +74,11 @@ impl Cache {
 
     /// Moves what is held, without the first `drop` positions, into tensors with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize) -> Result<()> {
-        // A full window moves once in STEP positions, not with each.
-        let room = len.next_multiple_of(STEP).min(self.window().saturating_add(STEP).max(len));
+        let room = self.extent.room(len, STEP);
         // Zeroed memory is mapped when first written, so room that is never used costs address space only.
         let empty = || Tensor::zeros((self.kv_heads, room, self.head_dim), DType::F32, &Device::Cpu).map_err(failed);
         let (keys, values) = (empty()?, empty()?);
-        let kept = self.held - drop;
+        let kept = self.held() - drop;
         if let (Some((old_keys, old_values)), 1..) = (&self.tensors, kept) {
             for (new, old) in [(&keys, old_keys), (&values, old_values)] {
                 let held = old.narrow(1, drop, kept).and_then(|t| t.contiguous()).map_err(failed)?;
@@ -93,35 +86,18 @@ impl Cache {
             }
         }
         self.tensors = Some((keys, values));
-        self.held = kept;
-        self.dropped += drop;
+        self.extent.drop_first(drop);
         Ok(())
     }
 }
 
 impl LayerCache for Cache {
-    fn seen(&self) -> usize {
-        self.dropped + self.held
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
-    fn len(&self) -> usize {
-        self.held.min(self.window())
-    }
-
-    fn can_truncate(&self, seen: usize) -> bool {
-        // The next position looks at itself and window - 1 before it.
-        seen == 0 || seen >= self.seen() || self.dropped == 0 || seen + 1 >= self.dropped + self.window()
-    }
-
-    fn truncate(&mut self, seen: usize) {
-        if seen < self.dropped {
-            (self.held, self.dropped) = (0, 0);
-        } else {
-            self.held = self.held.min(seen - self.dropped);
-        }
-        if self.held == 0 {
-            self.dropped = 0;
-        }
+    fn extent_mut(&mut self) -> &mut Extent {
+        &mut self.extent
     }
 
     fn reserve(&mut self, len: usize) -> Result<()> {

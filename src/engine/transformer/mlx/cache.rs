@@ -9,6 +9,7 @@ use mlx_rs::{Array, Dtype};
 use super::calls::{mlx, replace, size, slice};
 use crate::engine::Result;
 use crate::engine::transformer::backend::LayerCache;
+use crate::engine::transformer::extent::Extent;
 
 /// Room grows by multiples of this many positions, as in mlx-lm.
 pub const STEP: usize = 256;
@@ -18,15 +19,11 @@ pub struct Cache {
     arrays: Option<[Array; 2]>,
     kv_heads: i32,
     head_dim: i32,
-    /// Attention looks at the last so many positions.
-    window: Option<usize>,
-    /// Positions in the arrays, and how many fit.
-    held: usize,
+    extent: Extent,
+    /// Positions that fit.
     room: usize,
     /// Room that the next allocation is to have at least.
     wanted: usize,
-    /// Positions that went in before the first one held.
-    dropped: usize,
 }
 
 /// Keys and values that T queries look at: [1, kv_heads, n, head_dim] each, the last T the queries' own.
@@ -43,40 +40,39 @@ impl Cache {
             arrays: None,
             kv_heads: size(kv_heads)?,
             head_dim: size(head_dim)?,
-            window,
-            held: 0,
+            extent: Extent::new(window),
             room: 0,
             wanted: 0,
-            dropped: 0,
         })
     }
 
     /// Positions that a query looks back at, itself included.
     pub fn window(&self) -> usize {
-        self.window.unwrap_or(usize::MAX)
+        self.extent.window()
     }
 
     /// Puts [1, kv_heads, T, head_dim] behind what is held.
     pub fn append(&mut self, keys: &Array, values: &Array) -> Result<()> {
         let count = keys.shape()[2] as usize;
-        if self.held + count > self.room {
-            // One more than the next position looks at, so that the last one can be taken back.
-            let drop = self.held.saturating_sub(self.window());
-            self.move_to(drop, self.held - drop + count, keys.dtype())?;
+        let held = self.extent.held();
+        if held + count > self.room {
+            let drop = self.extent.spare();
+            self.move_to(drop, held - drop + count, keys.dtype())?;
         }
-        let at = self.start(self.held)?;
-        let end = self.end(self.held + count)?;
+        let held = self.extent.held();
+        let (at, end) = (self.start(held)?, self.end(held + count)?);
         let [old_keys, old_values] = self.arrays.take().expect("room was just made");
         self.arrays =
             Some([mlx(|| replace(&old_keys, keys, &at, &end))?, mlx(|| replace(&old_values, values, &at, &end))?]);
-        self.held += count;
+        self.extent.append(count);
         Ok(())
     }
 
     /// What the last `count` positions look at.
     pub fn view(&self, count: usize) -> Result<View> {
-        let len = self.held.min(self.window().saturating_add(count - 1));
-        let (at, end) = (self.start(self.held - len)?, self.end(self.held)?);
+        let held = self.extent.held();
+        let len = held.min(self.window().saturating_add(count - 1));
+        let (at, end) = (self.start(held - len)?, self.end(held)?);
         let part = |x: &Array| mlx(|| slice(x, &at, &end));
         let [keys, values] = self.arrays.as_ref().expect("the queries' own positions were appended");
         Ok(View { keys: part(keys)?, values: part(values)?, len })
@@ -99,11 +95,10 @@ impl Cache {
         // One place always stays free: what fills the arrays to the last place is not copied into them but takes their
         // place, strided as it is, and attention over that is many times slower.
         let len = len.max(self.wanted) + 1;
-        // A full window moves once in STEP positions, not with each.
-        let room = len.next_multiple_of(STEP).min(self.window().saturating_add(STEP).max(len));
-        let kept = self.held - drop;
+        let room = self.extent.room(len, STEP);
+        let kept = self.extent.held() - drop;
         let shape = [1, self.kv_heads, size(room - kept)?, self.head_dim];
-        let (at, end) = (self.start(drop)?, self.end(self.held)?);
+        let (at, end) = (self.start(drop)?, self.end(self.extent.held())?);
         let moved = |old: Option<&Array>| {
             let empty = mlx(|| zeros_dtype(&shape, dtype))?;
             match old.filter(|_| kept > 0) {
@@ -115,35 +110,18 @@ impl Cache {
         let [keys, values] = [0, 1].map(|which| moved(old.as_ref().map(|arrays| &arrays[which])));
         self.arrays = Some([keys?, values?]);
         self.room = room;
-        self.held = kept;
-        self.dropped += drop;
+        self.extent.drop_first(drop);
         Ok(())
     }
 }
 
 impl LayerCache for Cache {
-    fn seen(&self) -> usize {
-        self.dropped + self.held
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
-    fn len(&self) -> usize {
-        self.held.min(self.window())
-    }
-
-    fn can_truncate(&self, seen: usize) -> bool {
-        // The next position looks at itself and window - 1 before it.
-        seen == 0 || seen >= self.seen() || self.dropped == 0 || seen + 1 >= self.dropped + self.window()
-    }
-
-    fn truncate(&mut self, seen: usize) {
-        if seen < self.dropped {
-            (self.held, self.dropped) = (0, 0);
-        } else {
-            self.held = self.held.min(seen - self.dropped);
-        }
-        if self.held == 0 {
-            self.dropped = 0;
-        }
+    fn extent_mut(&mut self) -> &mut Extent {
+        &mut self.extent
     }
 
     fn reserve(&mut self, len: usize) -> Result<()> {

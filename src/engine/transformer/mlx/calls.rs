@@ -105,11 +105,14 @@ pub(super) fn size(n: usize) -> Result<i32> {
     i32::try_from(n).map_err(|_| failed(format!("{n} does not fit its 32-bit shapes")))
 }
 
+/// Strides of whole slices; no array here has more axes.
+const ONES: [i32; 4] = [1; 4];
+
 /// x[start .. stop] along every axis.
 ///
 /// The crate's own indexing would reshape and broadcast on the way: more operations than one.
 pub(super) fn slice(x: &Array, start: &[i32], stop: &[i32]) -> std::result::Result<Array, Exception> {
-    let (stream, strides) = (Stream::thread_local_or_default(), vec![1; start.len()]);
+    let (stream, strides) = (Stream::thread_local_or_default(), &ONES[..start.len()]);
     new_array("slice", |out| {
         // SAFETY: the pointers are to slices of the lengths given, which live until the call returns.
         unsafe {
@@ -130,7 +133,7 @@ pub(super) fn slice(x: &Array, start: &[i32], stop: &[i32]) -> std::result::Resu
 
 /// x with [start .. stop] along every axis replaced by `part`; in place where nothing else holds x's memory.
 pub(super) fn replace(x: &Array, part: &Array, start: &[i32], stop: &[i32]) -> std::result::Result<Array, Exception> {
-    let (stream, strides) = (Stream::thread_local_or_default(), vec![1; start.len()]);
+    let (stream, strides) = (Stream::thread_local_or_default(), &ONES[..start.len()]);
     new_array("slice_update", |out| {
         // SAFETY: as in `slice`.
         unsafe {
