@@ -1,20 +1,25 @@
 //! What a run leaves on disk. Everything after it is a pure function of these files.
 
+mod counts;
 pub mod csv;
 mod error;
 mod field;
 pub mod manifest;
+pub mod metric;
 mod read;
 pub mod schema;
 mod store;
 mod table;
+mod tokens;
 
+pub use counts::Counts;
 pub use error::RecordError;
 pub use read::read;
 pub use schema::{
     FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, RequestRow, SpanRow, Status, TelemetryRow, TokenRow,
 };
 pub use store::{Iteration, Store};
+pub use tokens::TokenIndex;
 
 /// A whole run, read back: committed iterations only.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::summary::metric::{self, DECODE_TPS, PREFILL_TPS};
-use super::summary::{CellSummary, Summary, TokenIndex, TurnSummary};
+use super::summary::{CellSummary, Summary, TurnSummary};
 use super::svg::latency::Gap;
 use super::svg::rate::Across;
 use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
 use super::svg::{self, Chart, iterations, latency, rate, timeline};
 use super::{text, turns};
-use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow};
+use crate::record::metric::{self, DECODE_TPS, PREFILL_TPS};
+use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow, TokenIndex};
 use crate::spec::{Phase, TokenTiming};
 use crate::stats::robust;
 

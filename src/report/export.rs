@@ -1,8 +1,8 @@
 //! The summary for other programs: JSON and CSV.
 
-use super::summary::metric;
 use super::summary::{CellSummary, Summary, Tokens, TurnSummary};
 use super::turns;
+use crate::record::metric;
 use crate::stats::robust;
 
 const COLUMNS: [&str; 18] = [

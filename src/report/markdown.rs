@@ -1,8 +1,8 @@
 //! The summary as GitHub Markdown, for pull requests.
 
-use super::summary::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use super::summary::{CellSummary, NOT_MEASURED, Summary};
 use super::{table, text, turns};
+use crate::record::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use crate::stats::robust;
 
 /// `summary.md`.

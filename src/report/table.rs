@@ -2,10 +2,10 @@
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
-use super::summary::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS, Unit};
 use super::summary::{CellSummary, NOT_MEASURED, Standing, Summary};
 use super::text::{self, plural};
 use super::turns;
+use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS, Unit};
 use crate::stats::robust;
 use crate::units::significant;
 

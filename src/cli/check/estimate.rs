@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::record::metric;
 use crate::record::{self, Record, RequestRow, Status};
-use crate::report::summary::metric;
 use crate::scenario::Outline;
 use crate::spec::{Cell, Plan, Scenario};
 use crate::stats::robust;

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{scrolling, section as titled};
-use crate::report::summary::metric::{
+use crate::record::metric::{
     self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
 };
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};

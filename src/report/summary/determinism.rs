@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::metric::iterations;
-use super::tokens::TokenIndex;
-use crate::record::RequestRow;
+use crate::record::metric::iterations;
+use crate::record::{RequestRow, TokenIndex};
 use crate::spec::Cell;
 
 /// What the hashes of a cell's valid iterations say.

@@ -3,9 +3,7 @@
 //! Only measured iterations that are valid count; warm-ups never do. What was not measured is null, never a number.
 
 pub mod determinism;
-pub mod metric;
 pub mod settings;
-pub mod tokens;
 pub mod turns;
 mod validity;
 
@@ -15,11 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use determinism::{Determinism, HashGroup};
 pub use settings::{Agreement, SettingRow};
-pub use tokens::TokenIndex;
 pub use turns::{Tokens, TurnSummary};
-pub use validity::{Counts, Problem, Standing, Validity, WIDE};
+pub use validity::{Problem, Standing, Validity, WIDE};
 
-use crate::record::{FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status};
+use crate::record::{Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, TokenIndex, metric};
 use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, Settings, TokenTiming, Workload};
 use crate::stats::robust;
 

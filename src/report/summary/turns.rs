@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::METRICS;
 use crate::record::RequestRow;
+use crate::record::metric::METRICS;
 use crate::stats::robust;
 
 /// One turn of a cell, over the cell's valid iterations.

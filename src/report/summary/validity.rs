@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::{DECODE_TPS, PREFILL_TPS, iterations};
 use super::{Agreement, CellSummary, Determinism, settings};
-use crate::record::{FinishState, Record, RequestRow, Status};
+use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
+use crate::record::{Counts, FinishState, Record, Status};
 use crate::report::text::{self, plural};
 use crate::spec::TokenTiming;
 use crate::spec::toggle::KV_REUSE;
@@ -28,39 +28,6 @@ pub enum Standing {
     OutputsDiffer,
     /// At least one cell has no valid iteration.
     NotValid,
-}
-
-/// Iterations of a cell or a run by what became of them. Warm-ups are not counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub planned: usize,
-    pub ok: usize,
-    pub failed: usize,
-    pub invalid: usize,
-}
-
-impl Counts {
-    #[must_use]
-    pub fn of(planned: usize, rows: &[&RequestRow]) -> Self {
-        // The turns of an iteration share its outcome.
-        let count = |status| iterations(rows).filter(|turns| turns[0].status == status).count();
-        Self { planned, ok: count(Status::Ok), failed: count(Status::Failed), invalid: count(Status::Invalid) }
-    }
-
-    /// Planned iterations that the record does not have.
-    #[must_use]
-    pub fn missing(&self) -> usize {
-        self.planned.saturating_sub(self.ok + self.failed + self.invalid)
-    }
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            planned: self.planned + other.planned,
-            ok: self.ok + other.ok,
-            failed: self.failed + other.failed,
-            invalid: self.invalid + other.invalid,
-        }
-    }
 }
 
 /// Iterations of a cell that went wrong in the same way.
@@ -100,7 +67,7 @@ pub struct Validity {
 /// Judges a run by its cells.
 #[must_use]
 pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
-    let counts = cells.iter().fold(Counts::default(), |sum, cell| sum.add(cell.counts));
+    let counts = cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts));
     let problems = problems(record, cells);
     let mut remarks = Vec::new();
     if record.manifest.state != FinishState::Finished || counts.missing() > 0 {

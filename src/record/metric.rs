@@ -1,8 +1,9 @@
-//! The metrics of the summary. One table: adding a metric is one entry.
+//! What an iteration's rows say in one number each: the metrics that reports show, comparisons test and gates judge. One
+//! table: adding a metric is one entry.
 
 use OverTurns::{Highest, Mean, Median, Total};
 
-use crate::record::RequestRow;
+use super::RequestRow;
 use crate::stats::robust;
 use crate::units;
 
@@ -64,6 +65,13 @@ impl Unit {
     }
 }
 
+/// Which way a metric gets better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+}
+
 /// One number an iteration gives.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -78,6 +86,7 @@ pub struct Metric {
     pub of: fn(&RequestRow) -> Option<f64>,
     /// How the values of a conversation's turns become the one number of an iteration.
     pub over_turns: OverTurns,
+    pub better: Better,
 }
 
 /// From the turns of a conversation to the number of its iteration. Turns without the value are left out.
@@ -93,6 +102,15 @@ pub enum OverTurns {
 }
 
 impl Metric {
+    /// What a value costs: itself, or of a rate its inverse (seconds a token). More of it is always worse.
+    #[must_use]
+    pub fn cost(&self, value: f64) -> f64 {
+        match self.better {
+            Better::Higher => 1.0 / value,
+            Better::Lower => value,
+        }
+    }
+
     /// The number of an iteration, given its rows: one, or one a turn.
     #[must_use]
     pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
@@ -137,9 +155,24 @@ fn per_token(value: Option<f64>, row: &RequestRow) -> Option<f64> {
     Some(value? / f64::from(tokens))
 }
 
+/// Of rates more is better, of everything else less.
 macro_rules! metric {
+    ($key:literal, $title:literal, TokensPerSecond, $over:expr, $meaning:literal, $of:expr) => {
+        metric!($key, $title, TokensPerSecond, $over, $meaning, $of, Higher)
+    };
     ($key:literal, $title:literal, $unit:ident, $over:expr, $meaning:literal, $of:expr) => {
-        Metric { key: $key, title: $title, unit: Unit::$unit, meaning: $meaning, of: $of, over_turns: $over }
+        metric!($key, $title, $unit, $over, $meaning, $of, Lower)
+    };
+    ($key:literal, $title:literal, $unit:ident, $over:expr, $meaning:literal, $of:expr, $better:ident) => {
+        Metric {
+            key: $key,
+            title: $title,
+            unit: Unit::$unit,
+            meaning: $meaning,
+            of: $of,
+            over_turns: $over,
+            better: Better::$better,
+        }
     };
 }
 
@@ -235,6 +268,15 @@ mod tests {
         }
         for key in [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, LOAD_S] {
             assert_eq!(find(key).unwrap().key, key);
+        }
+    }
+
+    #[test]
+    fn a_higher_cost_is_always_worse() {
+        for metric in METRICS {
+            let worse = if metric.unit == Unit::TokensPerSecond { 2.0 } else { 5.0 };
+            let better = 7.0 - worse;
+            assert!(metric.cost(worse) > metric.cost(better), "{}", metric.key);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::record::TokenRow;
+use super::TokenRow;
 
 /// Where each request's rows lie in a record's tokens.
 #[derive(Debug)]

@@ -1,0 +1,41 @@
+//! How many iterations went well, and how many did not.
+
+use serde::{Deserialize, Serialize};
+
+use super::metric::iterations;
+use super::{RequestRow, Status};
+
+/// Iterations of a cell or a run by what became of them. Warm-ups are not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub planned: usize,
+    pub ok: usize,
+    pub failed: usize,
+    pub invalid: usize,
+}
+
+impl Counts {
+    #[must_use]
+    pub fn of(planned: usize, rows: &[&RequestRow]) -> Self {
+        // The turns of an iteration share its outcome.
+        let count = |status| iterations(rows).filter(|turns| turns[0].status == status).count();
+        Self { planned, ok: count(Status::Ok), failed: count(Status::Failed), invalid: count(Status::Invalid) }
+    }
+
+    /// Planned iterations that the record does not have.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.planned.saturating_sub(self.ok + self.failed + self.invalid)
+    }
+
+    /// The counts of both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            planned: self.planned + other.planned,
+            ok: self.ok + other.ok,
+            failed: self.failed + other.failed,
+            invalid: self.invalid + other.invalid,
+        }
+    }
+}
