@@ -9,8 +9,8 @@ use super::tree::{Data, Entry, Node};
 use super::workload::workload;
 use super::{engines, overrides, toggles, tree};
 use crate::spec::{
-    Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings, Sampling, Scenario,
-    TelemetrySettings,
+    AbSettings, Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings, Sampling,
+    Scenario, TelemetrySettings,
 };
 
 /// Name lengths beyond this make unwieldy folder names.
@@ -76,6 +76,9 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &[Offer]) -> Scenario {
         toggles: toggles::axes(&toggles_table, &sampling_table, &engines, offers),
         telemetry: telemetry(&table.table("telemetry")),
         engines,
+        gates: Vec::new(),
+        ab: AbSettings::default(),
+        build: None,
         overrides: Vec::new(),
     }
 }

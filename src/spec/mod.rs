@@ -1,5 +1,7 @@
 //! The nouns every floor shares. This floor knows no I/O and no engine.
 
+pub mod ab;
+pub mod build;
 pub mod effective;
 pub mod engine;
 pub mod error;
@@ -14,6 +16,8 @@ pub mod telemetry;
 pub mod toggle;
 pub mod value;
 
+pub use ab::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Side};
+pub use build::BuildSettings;
 pub use effective::{Shape, predict};
 pub use engine::{EngineSpec, Honours, Offer, OptionSpec, Variant};
 pub use error::{EngineError, ErrorKind};

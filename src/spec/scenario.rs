@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EngineSpec, ModelSpec, Sampling, Value};
+use super::{AbSettings, BuildSettings, EngineSpec, Gate, ModelSpec, Sampling, Value};
 
 /// A resolved scenario: stands alone, without the file it came from. Stored whole in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,9 +20,22 @@ pub struct Scenario {
     pub toggles: Vec<Axis>,
     pub vary: Vary,
     pub telemetry: TelemetrySettings,
+    /// What an A/B session decides; without any the usual three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
+    /// How an A/B session goes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ab: AbSettings,
+    /// How the programs of commits are built; without it this project's own way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildSettings>,
     /// `--set` overrides as given, in order.
     #[serde(default)]
     pub overrides: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A toggle with the values it takes, in the scenario's order.

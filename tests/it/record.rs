@@ -47,6 +47,9 @@ fn manifest() -> Manifest {
         toggles: vec![],
         vary: Vary::All,
         telemetry: TelemetrySettings { interval_ms: 50, gauges: vec!["memory".to_owned()] },
+        gates: vec![],
+        ab: inferometer::spec::AbSettings::default(),
+        build: None,
         overrides: vec![],
     };
     Manifest {

@@ -340,6 +340,9 @@ impl Simulation {
                 interval_ms: self.interval_ms as u32,
                 gauges: vec!["cpu".to_owned(), "memory".to_owned()],
             },
+            gates: Vec::new(),
+            ab: inferometer::spec::AbSettings::default(),
+            build: None,
             overrides: vec!["run.iterations=10".to_owned()],
         }
     }

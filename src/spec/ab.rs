@@ -1,0 +1,210 @@
+//! What an A/B session is to decide, and how.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+/// A claim that a session decides: side B is slower (or takes more memory) by `delta` or more, or it is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gate {
+    pub metric: GateMetric,
+    pub cells: CellSelector,
+    /// Smallest change that matters, as a share: 0.03 is 3 %. `None`: what suits the machine.
+    pub delta: Option<f64>,
+}
+
+/// What a gate compares. Its cost is a time or bytes: less is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GateMetric {
+    /// Time per generated token after the first, as it stands in `decode_tps`.
+    DecodeTps,
+    /// Time per prompt token computed, as it stands in `prefill_tps`.
+    PrefillTps,
+    /// Request accepted to first token readable.
+    Ttft,
+    /// Request accepted to last token.
+    E2e,
+    /// 95th percentile of the gaps between tokens.
+    ItlP95,
+    /// CPU time of the host process a request.
+    Cpu,
+    /// Highest memory of the iteration: the kernel's high-water mark, else the engine's own peak.
+    PeakMemory,
+    /// Opening the model to the first possible request.
+    Load,
+}
+
+impl GateMetric {
+    pub const ALL: [Self; 8] = [
+        Self::DecodeTps,
+        Self::PrefillTps,
+        Self::Ttft,
+        Self::E2e,
+        Self::ItlP95,
+        Self::Cpu,
+        Self::PeakMemory,
+        Self::Load,
+    ];
+
+    /// As scenarios write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DecodeTps => "decode_tps",
+            Self::PrefillTps => "prefill_tps",
+            Self::Ttft => "ttft",
+            Self::E2e => "e2e",
+            Self::ItlP95 => "itl_p95",
+            Self::Cpu => "cpu",
+            Self::PeakMemory => "peak_memory",
+            Self::Load => "load",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::DecodeTps => "decode",
+            Self::PrefillTps => "prefill",
+            Self::Ttft => "time to first token",
+            Self::E2e => "end to end",
+            Self::ItlP95 => "gap between tokens, p95",
+            Self::Cpu => "CPU time",
+            Self::PeakMemory => "peak memory",
+            Self::Load => "load",
+        }
+    }
+
+    /// What becomes of it when it gets worse: `slower`, or `more` for what is counted.
+    #[must_use]
+    pub fn worse(self) -> &'static str {
+        if matches!(self, Self::PeakMemory | Self::Cpu) { "more" } else { "slower" }
+    }
+
+    /// The opposite of [`GateMetric::worse`].
+    #[must_use]
+    pub fn better(self) -> &'static str {
+        if matches!(self, Self::PeakMemory | Self::Cpu) { "less" } else { "faster" }
+    }
+}
+
+/// Which cells a gate looks at. All conditions hold at once; none means all cells.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CellSelector {
+    /// Prompt length in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u32>,
+    /// Label of the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// Toggles as requested.
+    #[serde(skip_serializing_if = "Settings::is_empty")]
+    pub toggles: Settings,
+}
+
+impl CellSelector {
+    /// Whether it takes every cell.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Display for CellSelector {
+    /// `all cells`, or `length=8192 repetition_window_cap=0`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_all() {
+            return f.write_str("all cells");
+        }
+        let length = self.length.map(|length| format!("length={length}"));
+        let engine = self.engine.as_ref().map(|engine| format!("engine={engine}"));
+        let toggles = self.toggles.iter().map(|(name, value)| format!("{name}={value}"));
+        f.write_str(&length.into_iter().chain(engine).chain(toggles).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// What the two sides' outputs must have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputsRule {
+    /// The same tokens.
+    #[default]
+    Identical,
+    /// Side A's tokens are forced through B; B may prefer another token only where its two best logits are closer than
+    /// `logits`.
+    Margin { logits: f64 },
+    /// Anything. Speed is then measured on different tokens.
+    Any,
+}
+
+impl OutputsRule {
+    /// As scenarios write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identical => "identical",
+            Self::Margin { .. } => "margin",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// The scenario's `[ab]`: how a session goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AbSettings {
+    pub outputs: OutputsRule,
+    /// Null pairs (A against A) before the first pair; 0 = no pilot.
+    pub pilot: u32,
+    /// Two resident hosts take turns instead of a fresh one each turn.
+    pub resident: bool,
+    /// Seed of the order in which the sides of each pair run.
+    pub seed: u64,
+    /// The session tests Inferometer itself: simulated engines may be gated.
+    pub self_test: bool,
+}
+
+impl Default for AbSettings {
+    fn default() -> Self {
+        Self { outputs: OutputsRule::Identical, pilot: 6, resident: false, seed: 0, self_test: false }
+    }
+}
+
+/// One of the two things compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The base.
+    A,
+    /// What is judged against it.
+    B,
+}
+
+impl Side {
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::B => "B",
+        }
+    }
+
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
