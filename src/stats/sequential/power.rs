@@ -1,0 +1,131 @@
+//! What a session can see: the slow-down it would have caught nine times in ten, and what a pilot of null pairs promises.
+
+use std::f64::consts::PI;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{Depths, Evidence, LOOKS, Rule, Verdict};
+use crate::rng::seeded;
+use crate::stats::rank::Walsh;
+
+/// Sessions drawn for [`caught_nine_in_ten`]: a share of 0.9 is then known to about 0.01 (one standard error).
+const SESSIONS: usize = 1000;
+const NINE_IN_TEN: f64 = 0.9;
+/// Fewest pairs whose spread is worth speaking of.
+pub const PILOT_PAIRS: usize = 5;
+/// Median of the Walsh averages of |z|, z standard normal: |z1| + |z2| <= t has probability (2 Phi(t / sqrt 2) - 1)^2, so the
+/// median of the mean of two is Phi^-1((1 + sqrt 1/2) / 2) / sqrt 2.
+const HALF_NORMAL_CENTRE: f64 = 0.743_76;
+/// Upper 0.02156 point of the normal: the last look's equivalence interval counts in by it.
+const LAST_POINT: f64 = 2.0226;
+/// Identical builds with normal noise of spread 1 are called unchanged nine times in ten, at the last look at latest, with this
+/// bound (simulated; `scripts/stats-fixtures`).
+const SUPPORTED: f64 = 0.66;
+
+/// The smallest true shift of x, in its unit, that a session with x's spread would have called regressed nine times in ten.
+///
+/// Sessions of as many pairs as the last look has are drawn from x with replacement, x centred at its Hodges-Lehmann
+/// estimate and widened by sqrt(n / (n - 1)), as values drawn from a sample lie closer together than those of its source.
+/// Each is moved by a shift and judged look by look as [`decide`](super::decide) does; the shift is found by bisection. The same seed gives the
+/// same answer.
+///
+/// `None` for fewer than [`PILOT_PAIRS`] values or one that is not finite.
+///
+/// # Panics
+/// When the rule has no gates or too many.
+#[must_use]
+pub fn caught_nine_in_ten(x: &[f64], rule: &Rule, seed: u64) -> Option<f64> {
+    if x.len() < PILOT_PAIRS {
+        return None;
+    }
+    let centre = Walsh::of(x)?.estimate();
+    let n = x.len() as f64;
+    let widened: Vec<f64> = x.iter().map(|v| (v - centre) * (n / (n - 1.0)).sqrt()).collect();
+    let depths = std::array::from_fn(|look| Depths::at(look, rule.gates));
+    let mut random = seeded(seed, "caught nine in ten");
+    let sessions: Vec<Session> = (0..SESSIONS)
+        .map(|_| {
+            let drawn: Vec<f64> = (0..LOOKS[LOOKS.len() - 1]).map(|_| *pick(&widened, &mut random)).collect();
+            Session::of(&drawn, &depths)
+        })
+        .collect();
+    let caught = |shift: f64| {
+        let regressed = sessions.iter().filter(|s| s.verdict(shift, rule.bound) == Some(Verdict::Regressed)).count();
+        regressed as f64 >= NINE_IN_TEN * SESSIONS as f64
+    };
+    // Every session is regressed at its first look with the larger shift.
+    let certain = sessions.iter().map(|s| s.certain(rule.bound)).fold(0.0, f64::max);
+    Some(bisect(0.0, certain, caught))
+}
+
+/// The evidence that a session of all pairs shows at each look.
+struct Session([Evidence; LOOKS.len()]);
+
+impl Session {
+    fn of(x: &[f64], depths: &[Depths; LOOKS.len()]) -> Self {
+        Self(std::array::from_fn(|look| Evidence::of(&super::walsh(&x[..LOOKS[look]]), &depths[look])))
+    }
+
+    /// The first verdict, had all x been larger by `shift`.
+    fn verdict(&self, shift: f64, bound: f64) -> Option<Verdict> {
+        self.0.iter().find_map(|evidence| evidence.moved(shift).verdict(bound))
+    }
+
+    /// A shift with which the first look is sure to say regressed.
+    fn certain(&self, bound: f64) -> f64 {
+        (2.0 * (bound - self.0[0].estimate).max(-self.0[0].interval.lo)).max(f64::MIN_POSITIVE)
+    }
+}
+
+fn pick<'a>(values: &'a [f64], random: &mut impl Rng) -> &'a f64 {
+    &values[((u64::from(random.next_u32()) * values.len() as u64) >> 32) as usize]
+}
+
+/// The border above which `holds` in `lo..=hi`, where it does at `hi`.
+fn bisect(mut lo: f64, mut hi: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    for _ in 0..40 {
+        let middle = f64::midpoint(lo, hi);
+        if holds(middle) {
+            hi = middle;
+        } else {
+            lo = middle;
+        }
+    }
+    hi
+}
+
+/// What null pairs (A against A) say of a machine, for noise without heavy tails. Few pairs tell a spread only roughly: five
+/// are a third off as often as not.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pilot {
+    /// Of x about its known centre 0, as the standard deviation of a normal distribution; robust, and 0 only if all x are.
+    pub spread: f64,
+    /// Expected half-width of the equivalence interval at the last look.
+    pub half_width: f64,
+    /// The smallest bound with which nine of ten identical builds would be called unchanged, at the last look at latest.
+    pub supported: f64,
+    /// The equivalence interval is not expected to fit into the bound, even for identical builds.
+    pub hopeless: bool,
+}
+
+/// Judges null pairs. `None` for fewer than [`PILOT_PAIRS`] values or one that is not finite.
+#[must_use]
+pub fn pilot(x: &[f64], rule: &Rule) -> Option<Pilot> {
+    if x.len() < PILOT_PAIRS {
+        return None;
+    }
+    let magnitudes: Vec<f64> = x.iter().map(|v| v.abs()).collect();
+    let robust = Walsh::of(&magnitudes)?.estimate() / HALF_NORMAL_CENTRE;
+    // Nearly all zero: the few that are not must still count.
+    let spread = if robust > 0.0 { robust } else { (x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64).sqrt() };
+    let last = LOOKS[LOOKS.len() - 1] as f64;
+    // The Hodges-Lehmann estimate varies by sqrt(pi / 3) more than the mean of normal values.
+    let half_width = LAST_POINT * spread * (PI / (3.0 * last)).sqrt();
+    Some(Pilot {
+        spread,
+        half_width,
+        supported: SUPPORTED * spread,
+        hopeless: half_width >= rule.bound && spread > 0.0,
+    })
+}
