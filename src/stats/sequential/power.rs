@@ -16,9 +16,9 @@ const NINE_IN_TEN: f64 = 0.9;
 pub const PILOT_PAIRS: usize = 5;
 /// Median of the Walsh averages of |z|, z standard normal: |z1| + |z2| <= t has probability (2 Phi(t / sqrt 2) - 1)^2, so the
 /// median of the mean of two is Phi^-1((1 + sqrt 1/2) / 2) / sqrt 2.
-const HALF_NORMAL_CENTRE: f64 = 0.743_76;
+const HALF_NORMAL_CENTRE: f64 = 0.743_732;
 /// Upper 0.02156 point of the normal: the last look's equivalence interval counts in by it.
-const LAST_POINT: f64 = 2.0226;
+const LAST_POINT: f64 = 2.022_546;
 /// Identical builds with normal noise of spread 1 are called unchanged nine times in ten, at the last look at latest, with this
 /// bound (simulated; `scripts/stats-fixtures`).
 const SUPPORTED: f64 = 0.66;

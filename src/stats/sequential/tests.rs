@@ -28,9 +28,10 @@ fn depths_are_the_methods_table() {
 /// One side of a two one-sided test misses by one gate's alpha or less, and one step deeper by more.
 #[test]
 fn equivalence_is_at_the_level_of_one_gate() {
-    for look in 0..LOOKS.len() {
+    for (look, alpha) in ALPHAS[0].into_iter().enumerate() {
         let Depths { equivalence, .. } = Depths::at(look, 3);
-        assert!((1.0 - equivalence.confidence) / 2.0 <= ALPHAS[0][look]);
+        assert!((1.0 - equivalence.confidence) / 2.0 <= alpha);
+        assert!(rank::depth(LOOKS[look], 2.0 * alpha + 0.01).unwrap().k > equivalence.k);
         assert!(equivalence.k > Depths::at(look, 1).interval.k);
         assert_eq!(equivalence, Depths::at(look, 1).equivalence);
     }
