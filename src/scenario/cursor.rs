@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use super::diagnose::{Problem, Source, Span, echo, list, nearest};
-use super::keys::{KIND, LATER, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
+use super::keys::{CELLS, KIND, LATER, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
 use super::tree::{Data, Entry, Node};
 use crate::spec::toggle;
 
@@ -141,7 +141,8 @@ impl<'a> Table<'a> {
         Some(items.iter().filter_map(|item| self.inside(section, Some(item.span), item)).collect())
     }
 
-    fn inside(&self, section: &'static Section, span: Option<Span>, node: &'a Node) -> Option<Table<'a>> {
+    /// `node` as a table with the keys of `section`.
+    pub fn inside(&self, section: &'static Section, span: Option<Span>, node: &'a Node) -> Option<Table<'a>> {
         if let Data::Table(entries) = &node.data {
             return Some(Table::new(section, span, entries, self.problems));
         }
@@ -412,6 +413,11 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Whether it is a table in which somebody may have wanted to put a key: conditions of a gate are named after the keys they look at.
+fn is_table(section: &Section) -> bool {
+    !section.title.is_empty() && !std::ptr::eq(section, &raw const CELLS)
+}
+
 /// The section that a key of exactly this name belongs to, if it is the only one.
 fn home(name: &str) -> Option<&'static str> {
     if let Some(Shape::Section(own) | Shape::Sections(own) | Shape::Kinds(&[(_, own), ..])) =
@@ -420,7 +426,7 @@ fn home(name: &str) -> Option<&'static str> {
         return Some(own.title);
     }
     let mut homes: Vec<&str> =
-        SECTIONS.iter().filter(|s| !s.title.is_empty() && s.key(name).is_some()).map(|s| s.title).collect();
+        SECTIONS.iter().filter(|s| is_table(s) && s.key(name).is_some()).map(|s| s.title).collect();
     homes.dedup();
     let home = homes.first()?;
     (homes.len() == 1 || toggle::find(name).is_some()).then_some(*home)

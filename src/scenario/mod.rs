@@ -3,9 +3,11 @@
 //! What engines offer is handed in as [`crate::spec::Offer`]s; this floor imports no engine. The resolved shapes are
 //! [`crate::spec::Scenario`] and [`crate::spec::Plan`]; this floor makes them.
 
+mod ab;
 mod cursor;
 mod diagnose;
 mod engines;
+mod gates;
 mod keys;
 mod outline;
 mod overrides;
@@ -27,7 +29,7 @@ use std::path::Path;
 pub use diagnose::{Problem, ScenarioError};
 pub use keys::{BITS, DTYPES, GROUP_SIZES, PRESETS};
 pub use outline::{Merge, Outline, outline};
-pub use plan::{PlanError, plan, short};
+pub use plan::{PlanError, plan, plan_unmerged, short};
 pub use schema::schema;
 
 use crate::spec::{Offer, Scenario};

@@ -7,10 +7,10 @@ use super::diagnose::{Problem, ScenarioError, Source, echo, list};
 use super::keys::{PRESETS, SCENARIO};
 use super::tree::{Data, Entry, Node};
 use super::workload::workload;
-use super::{engines, overrides, toggles, tree};
+use super::{ab, engines, gates, overrides, toggles, tree};
 use crate::spec::{
-    AbSettings, Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings, Sampling,
-    Scenario, TelemetrySettings,
+    Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings, Sampling, Scenario,
+    TelemetrySettings,
 };
 
 /// Name lengths beyond this make unwieldy folder names.
@@ -65,20 +65,23 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &[Offer]) -> Scenario {
     let engines = engines::engines(table, offers);
     let sampling_table = table.table("sampling");
     let toggles_table = table.table("toggles");
+    let toggles = toggles::axes(&toggles_table, &sampling_table, &engines, offers);
+    let workload = workload(table, base);
+    let gates = gates::gates(table, &engines, workload.lengths(), &toggles);
     Scenario {
         name: name(table),
         description: table.text("description").map(str::to_owned),
         model: model(&table.table("model"), base, &engines, offers),
-        workload: workload(table, base),
+        workload,
         sampling: sampling(&sampling_table),
         run: run(&table.table("run")),
         vary: toggles::vary(&toggles_table),
-        toggles: toggles::axes(&toggles_table, &sampling_table, &engines, offers),
+        toggles,
         telemetry: telemetry(&table.table("telemetry")),
+        gates,
+        ab: ab::settings(&table.table("ab")),
+        build: ab::build(&table.table("build")),
         engines,
-        gates: Vec::new(),
-        ab: AbSettings::default(),
-        build: None,
         overrides: Vec::new(),
     }
 }

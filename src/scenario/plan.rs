@@ -2,6 +2,7 @@
 
 use rand_chacha::rand_core::Rng;
 
+use super::diagnose::list;
 use crate::rng::seeded;
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, expected};
 use crate::spec::toggle::{
@@ -28,6 +29,21 @@ pub enum PlanError {
         if *turns > 1 { format!(" of {turns} turns") } else { String::new() }
     )]
     TooManyRequests { cells: usize, iterations: u32, turns: usize },
+    #[error("no cell is what `[[gate]]` number {number} looks at ({metric}, {cells}): the cells are {}", some(labels))]
+    NoCell {
+        /// From 1.
+        number: usize,
+        metric: &'static str,
+        cells: String,
+        labels: Vec<String>,
+    },
+}
+
+/// A list of labels, cut where it gets long.
+fn some(labels: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = list(labels.iter().take(SHOWN).map(String::as_str));
+    if labels.len() > SHOWN { format!("{shown}, and {} more", labels.len() - SHOWN) } else { shown }
 }
 
 /// Lays out every cell and the order in which they run.
@@ -37,8 +53,25 @@ pub enum PlanError {
 /// nothing is predicted and nothing is merged.
 ///
 /// # Errors
-/// When there are too many cells or requests.
+/// When there are too many cells or requests, or a gate looks at no cell.
 pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
+    lay_out(scenario, offers, merged)
+}
+
+/// [`plan`] with a cell for every combination, by engine, length and combination: two scenarios that differ only in values have
+/// cells that stand for each other, whatever is predicted of them.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_unmerged(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
+    lay_out(scenario, offers, |combinations, _| combinations.iter().map(|one| vec![one.clone()]).collect())
+}
+
+fn lay_out(
+    scenario: &Scenario,
+    offers: &[Offer],
+    group: impl Fn(&[Settings], &Foresight<'_>) -> Vec<Vec<Settings>>,
+) -> Result<Plan, PlanError> {
     let combinations = combinations(&scenario.toggles, scenario.vary)?;
     let workload = &scenario.workload;
     let lengths: Vec<Option<u32>> = match workload.lengths() {
@@ -57,15 +90,32 @@ pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
         for &length in &lengths {
             let foresight =
                 Foresight { sampling: &scenario.sampling, max_tokens: workload.max_tokens(), length, honoured };
-            for members in merged(&combinations, &foresight) {
+            for members in group(&combinations, &foresight) {
                 let label = label(scenario, &combinations, &members, engine, length);
                 let id = cells.len() as u32;
                 cells.push(cell(id, label, engine, members, &foresight));
             }
         }
     }
+    every_gate_has_a_cell(scenario, &cells)?;
     let order = order(cells.len(), &scenario.run, workload.turns())?;
     Ok(Plan { cells, order })
+}
+
+/// Each condition of a gate was checked where it is written; together they may still hold nowhere.
+fn every_gate_has_a_cell(scenario: &Scenario, cells: &[Cell]) -> Result<(), PlanError> {
+    let label = |cell: &Cell| scenario.engines[cell.engine as usize].label.as_str();
+    for (i, gate) in scenario.gates.iter().enumerate() {
+        if !cells.iter().any(|cell| gate.cells.matches(cell, label(cell))) {
+            return Err(PlanError::NoCell {
+                number: i + 1,
+                metric: gate.metric.name(),
+                cells: gate.cells.to_string(),
+                labels: cells.iter().map(|cell| cell.label.clone()).collect(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What can be said beforehand of a request.

@@ -75,7 +75,13 @@ fn shape(shape: Shape) -> Map<String, Value> {
         }
         Shape::Counts { least, most } => list(&json!({ "type": "integer", "minimum": least, "maximum": most }), 1),
         Shape::Choices(choices) => list(&json!({ "enum": choices }), 0),
+        Shape::Texts { or_none } => {
+            json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": u32::from(!or_none) })
+        }
+        // That 0 % is none, the parser alone says.
+        Shape::Percent => json!({ "type": "string", "pattern": r"^[0-9]{0,2}(\.[0-9]+)? ?%$" }),
         Shape::Section(inner) => Value::Object(section(inner)),
+        Shape::AllOr(inner) => json!({ "anyOf": [{ "enum": ["all"] }, section(inner)] }),
         Shape::Kinds(kinds) => json!({ "type": "object", "oneOf": kinds.iter().map(kind).collect::<Vec<_>>() }),
         Shape::Sections(inner) => json!({ "type": "array", "minItems": 1, "items": section(inner) }),
         Shape::Options => json!({ "type": "object" }),
@@ -83,6 +89,7 @@ fn shape(shape: Shape) -> Map<String, Value> {
             let one = toggle(spec);
             json!({ "anyOf": [one, list(&one, 1)] })
         }
+        Shape::ToggleValue(spec) => toggle(spec),
     };
     match schema {
         Value::Object(map) => map,

@@ -1,12 +1,14 @@
 //! Scenarios from text to resolved shape, and the words of what is wrong with them.
 
+mod ab;
+
 use std::path::Path;
 
 use super::keys::{self, SECTIONS, Shape};
 use super::{ScenarioError, from_text, load, plan};
 use crate::spec::{
-    Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization, Replies, Sampling, Scenario,
-    Settings, Value, Variant, Vary, Workload,
+    AbSettings, BuildSettings, Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization,
+    Replies, Sampling, Scenario, Settings, Value, Variant, Vary, Workload,
 };
 
 pub(super) fn offers() -> Vec<Offer> {
@@ -126,6 +128,8 @@ fn the_parser_reads_every_key_of_the_table() {
                 "[[workload.turn]]" => {
                     format!("[workload]\nkind = \"conversation\"\n[[workload.turn]]\n{} = {date}\n", key.name)
                 }
+                "[[gate]]" => format!("[[gate]]\n{} = {date}\n", key.name),
+                "[[gate]] cells" => format!("[[gate]]\nmetric = \"ttft\"\ncells = {{ {} = {date} }}\n", key.name),
                 "[model] synthetic" => format!("[model]\nsynthetic = {{ {} = {date} }}\n", key.name),
                 title => format!("{title}\n{} = {date}\n", key.name),
             };
@@ -143,6 +147,15 @@ fn the_parser_reads_every_key_of_the_table() {
 
 #[test]
 fn defaults_of_the_table_are_what_the_parser_makes_of_them() {
+    assert_eq!(good(&least(""), &[]).ab, AbSettings::default());
+    assert_eq!(
+        (good(&least(""), &[]).build, good(&least("[build]\n"), &[]).build),
+        (None, Some(BuildSettings::default()))
+    );
+    let usual = serde_json::to_value(BuildSettings::default()).unwrap();
+    for key in keys::BUILD.keys {
+        assert_eq!(key.default_value().unwrap(), usual[key.name], "{}", key.name);
+    }
     assert_eq!(keys::ARCHITECTURES, crate::spec::Architecture::ALL.map(crate::spec::Architecture::name));
     for section in SECTIONS {
         for key in section.keys.iter().filter(|k| !k.default.is_empty()) {
@@ -153,7 +166,8 @@ fn defaults_of_the_table_are_what_the_parser_makes_of_them() {
                 Shape::Flag => value["x"].is_bool(),
                 Shape::Count { .. } => value["x"].is_integer(),
                 Shape::Number { .. } => value["x"].is_float(),
-                Shape::Choices(_) => value["x"].is_array(),
+                Shape::Choices(_) | Shape::Texts { .. } => value["x"].is_array(),
+                Shape::AllOr(_) => value["x"].as_str() == Some("all"),
                 _ => false,
             };
             assert!(fits, "{} = {}", key.name, key.default);

@@ -44,7 +44,8 @@ fn values(table: &Table<'_>, entry: &Entry, spec: &'static ToggleSpec) -> Vec<Va
     }
 }
 
-fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Option<Value> {
+/// One value of a toggle.
+pub fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Option<Value> {
     let Some(value) = node.as_value() else {
         table.wrong(spec.name, node, &format!("must be {}, not {}", spec.kind.words(), node.words()));
         return None;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{Cell, Settings};
 
 /// A claim that a session decides: side B is slower (or takes more memory) by `delta` or more, or it is not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,6 +116,15 @@ impl CellSelector {
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether it takes `cell`, whose engine has this label. A cell stands for every combination merged into it.
+    #[must_use]
+    pub fn matches(&self, cell: &Cell, engine_label: &str) -> bool {
+        let asked = |settings: &Settings| self.toggles.iter().all(|(name, value)| settings.get(name) == Some(value));
+        self.length.is_none_or(|length| cell.length == Some(length))
+            && self.engine.as_deref().is_none_or(|label| label == engine_label)
+            && std::iter::once(&cell.toggles).chain(&cell.merged).any(asked)
     }
 }
 

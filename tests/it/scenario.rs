@@ -399,6 +399,53 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
 }
 
 #[test]
+fn gates_are_shown_with_the_plan_and_what_is_wrong_with_them_in_its_place() {
+    let text = format!(
+        "name = \"t\"\n{MODEL}[workload]\ntext = \"x\"\nlengths = [64, 256]\n[[gate]]\nmetric = \"decode_tps\"\ndelta = \"3%\"\n\
+         [[gate]]\nmetric = \"ttft\"\ncells = {{ length = 256 }}\n[ab]\noutputs = \"margin\"\n[build]\ncommand = [\"make\"]\n\
+         program = [\"bin/engine\"]\n"
+    );
+    let shown = check(&text, &[]);
+    let facts: Vec<&str> = shown.lines().skip_while(|l| !l.starts_with("gate")).take_while(|l| !l.is_empty()).collect();
+    insta::assert_snapshot!(facts.join("\n"), @r#"
+    gate        decode_tps, delta 3 %, all cells
+    gate        ttft, delta as the machine allows, 1 of 2 cells: length=256
+    ab          outputs margin of 0.05 logits; a pilot of 6 null pairs; a fresh host
+                each turn; order by seed 0
+    build       make; then bin/engine
+    "#);
+    assert!(check(&text, &["--format", "json"]).contains("\"metric\": \"decode_tps\""));
+    let wrong = text.replace("\"3%\"", "3").replace("= 256 }", "= 255 }");
+    insta::assert_snapshot!(check(wrong, &["--set", "ab.outputs=none"]), @r#"
+    exit 2
+    --- stderr
+    error: `delta` must be a text with a percent sign, not 3
+     --> s.toml:9:9
+      |
+    9 | delta = 3
+      |         ^
+      |
+      = help: write `delta = "3%"`
+
+    error: no cell has the length 255
+      --> s.toml:12:20
+       |
+    12 | cells = { length = 255 }
+       |                    ^^^
+       |
+       = help: the workload's `lengths` are 64, 256
+
+    error: `outputs` cannot be `none`
+     --> command line:1:18
+      |
+    1 | --set ab.outputs=none
+      |                  ^^^^
+      |
+      = help: it can be `identical`, `margin` or `any`
+    "#);
+}
+
+#[test]
 fn shipped_scenarios_are_planned_by_the_program() {
     for path in shipped() {
         let scenario = scenario::load(&path, &[], &engine::offers()).unwrap_or_else(|e| panic!("error: {e}"));
@@ -446,7 +493,25 @@ fn schema_and_parser_agree() {
         (false, whole("text = \"x\"", "[telemetry]\ninterval_ms = 4")),
         (false, whole("text = \"x\"", "[sampling]\ntop_p = 0.0")),
         (false, whole("text = \"x\"", "[run]\niterations = 2.5")),
-        (false, whole("text = \"x\"", "[gate]\nmetric = \"x\"")),
+        (false, whole("text = \"x\"", "[gate]\nmetric = \"ttft\"")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"x\"")),
+        (false, whole("text = \"x\"", "[[gate]]\ndelta = \"3%\"")),
+        (true, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ndelta = \"3%\"\ncells = \"all\"")),
+        (
+            true,
+            whole(
+                "text = \"x\"\nlengths = [5]",
+                "[[gate]]\nmetric = \"ttft\"\ndelta = \".5 %\"\ncells = { length = 5 }",
+            ),
+        ),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ndelta = 3")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ndelta = \"123%\"")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ncells = \"most\"")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ncells = { threads = [1] }")),
+        (true, whole("text = \"x\"", "[ab]\noutputs = \"margin\"\nmargin = 0.1\npilot = 0\n[build]\ntoolchain = []")),
+        (false, whole("text = \"x\"", "[ab]\npilot = 31")),
+        (false, whole("text = \"x\"", "[build]\nprogram = []")),
+        (false, whole("text = \"x\"", "[build]\nprogram = \"x\"")),
         (false, whole("text = \"x\"\nkind = \"train\"", "")),
         (true, whole("kind = \"conversation\"\nsystem = \"s\"\nturn = [{ user = \"a\" }]", "")),
         (
@@ -621,6 +686,10 @@ fn reference(schema: &Value) -> String {
                 let kind = variant["properties"]["kind"]["enum"][0].as_str().unwrap();
                 inner.push((format!("`[{name}]` with `kind = \"{kind}\"`"), variant));
             }
+            let in_place = key["anyOf"].as_array().into_iter().flatten();
+            for table in in_place.filter(|variant| variant["properties"].is_object()) {
+                inner.push((format!("{title} `{name}`"), table));
+            }
             if one["properties"].is_object() {
                 let title = match (title.as_str(), &key["type"]) {
                     ("Top level", kind) if kind == "array" => format!("`[[{name}]]`"),
@@ -659,9 +728,11 @@ fn takes(schema: &Value) -> String {
     }
     if let (Some(any), false) = (schema["anyOf"].as_array(), schema["type"] == "integer") {
         // A toggle: one value, or a list of such values. Or a text that is a fixed one or numbered.
+        // Or a text or a table.
         let list = any.iter().any(|a| a["type"] == "array");
         let words: Vec<String> = any.iter().filter(|a| a["type"] != "array").map(takes).collect();
-        return words.join(", ") + if list { "; or a list" } else { "" };
+        return words.join(if any.iter().any(|a| a["type"] == "object") { " or " } else { ", " })
+            + if list { "; or a list" } else { "" };
     }
     let bounds = match (&schema["minimum"], &schema["exclusiveMinimum"], &schema["maximum"]) {
         (Value::Null, Value::Null, _) => String::new(),
@@ -671,6 +742,7 @@ fn takes(schema: &Value) -> String {
     };
     match schema["type"].as_str().unwrap() {
         "string" => match schema["pattern"].as_str() {
+            Some(pattern) if pattern.ends_with("%$") => "text such as `3%`".to_owned(),
             Some(pattern) => format!("`{}N`", pattern.trim_start_matches('^').split('[').next().unwrap()),
             None => "text".to_owned(),
         },
@@ -683,6 +755,7 @@ fn takes(schema: &Value) -> String {
         "number" => format!("number{bounds}"),
         "object" => "table".to_owned(),
         "array" if schema["items"]["properties"].is_object() => "tables".to_owned(),
+        "array" if schema["items"]["type"] == "string" => "list of texts".to_owned(),
         "array" => format!("list of {}", takes(&schema["items"]).replace("number", "numbers")),
         other => panic!("no words for {other}"),
     }

@@ -1,5 +1,6 @@
 //! `inferometer check`
 
+mod ab;
 mod estimate;
 mod show;
 

@@ -2,112 +2,17 @@
 //!
 //! The parser, the JSON Schema and the reference page all read this table, so that they cannot disagree.
 
+mod ab;
+mod shape;
+mod workload;
+
+pub use ab::{AB, BUILD, CELLS, GATE};
+pub use shape::{Key, Section, Shape};
+use shape::{count, key, required};
+pub use workload::{CONVERSATION, KIND, LATER_WORKLOADS, PROMPT, TURN, TURNS_FILE, WORKLOAD_KINDS};
+
 use crate::spec::effective::EFFECTIVE;
 use crate::spec::toggle::{self, ToggleSpec};
-
-/// What a key takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Shape {
-    /// A text that is not empty.
-    Text,
-    Flag,
-    /// One of these texts.
-    Choice(&'static [&'static str]),
-    /// One of these whole numbers.
-    Size(&'static [u64]),
-    /// A whole number between `least` and `most`, both included; with `or_zero` 0 as well.
-    Count {
-        least: u64,
-        most: u64,
-        or_zero: bool,
-    },
-    /// A number up to `most`, from `least` (or, if `open`, above it).
-    Number {
-        least: f64,
-        open: bool,
-        most: f64,
-    },
-    /// A list, not empty, of different whole numbers between the bounds.
-    Counts {
-        least: u64,
-        most: u64,
-    },
-    /// A list of different texts out of these.
-    Choices(&'static [&'static str]),
-    /// A table with the keys of that section.
-    Section(&'static Section),
-    /// A list of tables with the keys of that section.
-    Sections(&'static Section),
-    /// A table whose `kind` says which section's keys it has; without it those of the first.
-    Kinds(&'static [(&'static str, &'static Section)]),
-    /// The options of an engine; what they are, the engine says.
-    Options,
-    /// A value of the toggle, or a list of different values to vary.
-    Toggle(&'static ToggleSpec),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Key {
-    pub name: &'static str,
-    pub shape: Shape,
-    /// The value when the key is not there, as TOML; empty where there is none.
-    pub default: &'static str,
-    /// Whether the key must be there.
-    pub required: bool,
-    pub meaning: &'static str,
-}
-
-/// A table of the file.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Section {
-    /// As the file writes it: `[run]`, `[[engine]]`, `[model] synthetic`; empty for the top level.
-    pub title: &'static str,
-    pub meaning: &'static str,
-    /// Two keys of which exactly one must be there.
-    pub one_of: Option<(&'static str, &'static str)>,
-    pub keys: &'static [Key],
-}
-
-impl Key {
-    /// The default as JSON, where there is one.
-    ///
-    /// # Panics
-    /// When the table's default is not TOML, which a test holds.
-    #[must_use]
-    pub fn default_value(&self) -> Option<serde_json::Value> {
-        if self.default.is_empty() {
-            return None;
-        }
-        let table: toml::Table = format!("x = {}", self.default).parse().expect("defaults of the table are TOML");
-        Some(serde_json::to_value(&table["x"]).expect("a TOML value is a JSON value"))
-    }
-}
-
-impl Section {
-    /// The key of that name.
-    #[must_use]
-    pub fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|k| k.name == name)
-    }
-
-    /// `[run]`, or `the scenario` for the top level.
-    #[must_use]
-    pub fn words(&self) -> &'static str {
-        if self.title.is_empty() { "a scenario" } else { self.title }
-    }
-}
-
-const fn key(name: &'static str, shape: Shape, default: &'static str, meaning: &'static str) -> Key {
-    Key { name, shape, default, required: false, meaning }
-}
-
-const fn required(name: &'static str, shape: Shape, meaning: &'static str) -> Key {
-    Key { name, shape, default: "", required: true, meaning }
-}
-
-const fn count(least: u64, most: u64) -> Shape {
-    Shape::Count { least, most, or_zero: false }
-}
 
 /// TOML integers are signed.
 const SEED: Shape = count(0, i64::MAX as u64);
@@ -128,12 +33,6 @@ pub const DTYPES: &[&str] = &["f32", "f16", "bf16"];
 pub const BITS: &[u64] = &[4, 8];
 pub const GROUP_SIZES: &[u64] = &[32, 64, 128];
 pub const GAUGES: &[&str] = &["cpu", "memory"];
-pub const KIND: &str = "kind";
-pub const WORKLOADS: &[&str] = &["prompt", "conversation"];
-/// Workloads of later versions, refused by name.
-pub const LATER_WORKLOADS: &[&str] = &["batch", "embed", "tokenize", "train"];
-/// The sections of `[workload]`, by its `kind`.
-pub const WORKLOAD_KINDS: &[(&str, &Section)] = &[("prompt", &PROMPT), ("conversation", &CONVERSATION)];
 pub const VARY: &str = "vary";
 
 pub static SCENARIO: Section = Section {
@@ -154,6 +53,14 @@ pub static SCENARIO: Section = Section {
         key("run", Shape::Section(&RUN), "", "how often, how isolated, how long"),
         key("toggles", Shape::Section(&TOGGLES), "", "engine settings; a list of values is varied"),
         key("telemetry", Shape::Section(&TELEMETRY), "", "what is sampled beside the engine"),
+        key(
+            "gate",
+            Shape::Sections(&GATE),
+            "",
+            "what an A/B session decides, at most three; without any decode, prefill and peak memory",
+        ),
+        key("ab", Shape::Section(&AB), "", "how an A/B session goes"),
+        key("build", Shape::Section(&BUILD), "", "how a commit becomes a program; without it this project's own way"),
     ],
 };
 
@@ -210,110 +117,6 @@ pub static ENGINE: Section = Section {
         key("options", Shape::Options, "", "the engine's own options; `inferometer engines` lists them"),
     ],
 };
-
-const KIND_KEY: Key = key(
-    KIND,
-    Shape::Choice(WORKLOADS),
-    "\"prompt\"",
-    "kind of work: `prompt` is one generation from one text, `conversation` one a turn",
-);
-
-pub static PROMPT: Section = Section {
-    title: "[workload]",
-    meaning: "What is generated from what: one generation from one text. Exactly one of `text` and `text_file`.",
-    one_of: Some(("text", "text_file")),
-    keys: &[
-        KIND_KEY,
-        key("text", Shape::Text, "", "the prompt's text"),
-        key(
-            "text_file",
-            Shape::Text,
-            "",
-            "file with the prompt's text (UTF-8, at most 64 MiB), relative to the scenario's folder",
-        ),
-        key(
-            "lengths",
-            Shape::Counts { least: 1, most: MOST_TOKENS },
-            "",
-            "exact prompt lengths in tokens: the text's tokens are cut or repeated; without it the text is used as it is",
-        ),
-        key(
-            "chat",
-            Shape::Flag,
-            "false",
-            "render the text as a user's message by the model's chat template; not together with `lengths`",
-        ),
-        key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate"),
-        IGNORE_EOS,
-    ],
-};
-
-const IGNORE_EOS: Key = key(
-    "ignore_eos",
-    Shape::Flag,
-    "false",
-    "go on past the model's end-of-sequence tokens, so that every generation is equally long",
-);
-
-pub static CONVERSATION: Section = Section {
-    title: "[workload]",
-    meaning: "A conversation: each turn is a request with all that was said before, rendered by the model's chat template. \
-              Exactly one of `turn` and `turns_file`.",
-    one_of: Some(("turn", "turns_file")),
-    keys: &[
-        KIND_KEY,
-        key("system", Shape::Text, "", "the system message, first in every prompt; none if not given"),
-        key(
-            "system_file",
-            Shape::Text,
-            "",
-            "file with the system message (UTF-8, at most 64 MiB), relative to the scenario's folder; instead of `system`",
-        ),
-        key("turn", Shape::Sections(&TURN), "", "the turns, in their order"),
-        key(
-            "turns_file",
-            Shape::Text,
-            "",
-            "TOML file (at most 1 MiB) that has nothing but the turns as `[[turn]]` tables, relative to the scenario's folder",
-        ),
-        key(
-            "replies",
-            Shape::Choice(REPLIES),
-            "\"generated\"",
-            "what stands in the history as the assistant's message: what was `generated`, or the `reply` of the turn (`fixed`), \
-             whatever was generated",
-        ),
-        key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate in each turn"),
-        IGNORE_EOS,
-    ],
-};
-
-pub const REPLIES: &[&str] = &["generated", "fixed"];
-
-const TURN_KEYS: &[Key] = &[
-    required("user", Shape::Text, "what the user says"),
-    key(
-        "reply",
-        Shape::Text,
-        "",
-        "what the assistant is taken to have said; with `replies = \"fixed\"` every turn but the last needs it, otherwise it is \
-         not used",
-    ),
-];
-
-pub static TURN: Section =
-    Section { title: "[[workload.turn]]", meaning: "A turn of the conversation.", one_of: None, keys: TURN_KEYS };
-
-/// What a `turns_file` holds: the same tables at its top level.
-pub static TURNS_FILE: Section = Section {
-    title: "a file of turns",
-    meaning: "The turns of a conversation.",
-    one_of: None,
-    keys: &[required("turn", Shape::Sections(&FILE_TURN), "the turns, in their order")],
-};
-
-static FILE_TURN: Section =
-    Section { title: "[[turn]]", meaning: "A turn of the conversation.", one_of: None, keys: TURN_KEYS };
 
 pub static SAMPLING: Section = Section {
     title: "[sampling]",
@@ -444,9 +247,23 @@ pub fn most(spec: &ToggleSpec) -> f64 {
 }
 
 /// Every section, in the order of the file.
-pub static SECTIONS: &[&Section] =
-    &[&SCENARIO, &MODEL, &SYNTHETIC, &ENGINE, &PROMPT, &CONVERSATION, &TURN, &SAMPLING, &RUN, &TOGGLES, &TELEMETRY];
+pub static SECTIONS: &[&Section] = &[
+    &SCENARIO,
+    &MODEL,
+    &SYNTHETIC,
+    &ENGINE,
+    &PROMPT,
+    &CONVERSATION,
+    &TURN,
+    &SAMPLING,
+    &RUN,
+    &TOGGLES,
+    &TELEMETRY,
+    &GATE,
+    &CELLS,
+    &AB,
+    &BUILD,
+];
 
 /// Keys that later versions will have, with what they are for. Never taken silently.
-pub const LATER: &[(&str, &str)] =
-    &[("profile", "the sampling profiler and flamegraphs"), ("gate", "pass and fail criteria")];
+pub const LATER: &[(&str, &str)] = &[("profile", "the sampling profiler and flamegraphs")];

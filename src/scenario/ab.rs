@@ -1,0 +1,97 @@
+//! `[ab]` and `[build]`: how an A/B session goes, and how a commit becomes a program.
+
+use super::cursor::Table;
+use super::diagnose::{Problem, echo};
+use super::keys::Shape;
+use super::tree::{Data, Node};
+use crate::spec::{AbSettings, BuildSettings, OutputsRule};
+
+/// More words than this are no command line.
+const MOST_WORDS: usize = 1_000;
+
+pub fn settings(table: &Table<'_>) -> AbSettings {
+    AbSettings {
+        outputs: outputs(table),
+        pilot: table.count32("pilot"),
+        resident: table.flag("resident"),
+        seed: table.count("seed"),
+        self_test: table.flag("self_test"),
+    }
+}
+
+fn outputs(table: &Table<'_>) -> OutputsRule {
+    let (rule, logits) = (table.choice("outputs"), table.number("margin"));
+    let (outputs, margin) = (table.entry("outputs"), table.entry("margin"));
+    // An override of the rule leaves the file's margin without effect, and that is no slip.
+    let displaced = outputs.is_some_and(|entry| entry.value.span.is_override());
+    if let (true, Some(entry)) = (rule != "margin", margin)
+        && (!displaced || entry.value.span.is_override())
+    {
+        let problem = Problem::new("`margin` says nothing without `outputs = \"margin\"`").at(entry.key_span);
+        table.problem(problem.label("remove it").help(format!("as it stands `outputs` is {rule}")));
+    }
+    match rule {
+        "margin" => OutputsRule::Margin { logits },
+        "any" => OutputsRule::Any,
+        _ => OutputsRule::Identical,
+    }
+}
+
+/// `None` where the scenario says nothing of builds.
+pub fn build(table: &Table<'_>) -> Option<BuildSettings> {
+    table.span?;
+    let (command, program, toolchain) = (words(table, "command"), words(table, "program"), words(table, "toolchain"));
+    let usual = BuildSettings::default();
+    let foreign = command.as_ref().and_then(|words| words.first()).is_some_and(|word| word != "cargo");
+    if let (true, None, Some(entry)) = (foreign, table.entry("program"), table.entry("command")) {
+        let problem = Problem::new("this `command` needs a `program`").at(entry.key_span);
+        table.problem(
+            problem.help("say with `program = [...]` what it builds, and with which arguments that hosts an engine"),
+        );
+    }
+    Some(BuildSettings {
+        command: command.unwrap_or(usual.command),
+        program: program.unwrap_or(usual.program),
+        toolchain: toolchain.unwrap_or(if foreign { Vec::new() } else { usual.toolchain }),
+        timeout_s: table.number("timeout_s"),
+    })
+}
+
+/// A program with its arguments; `None` where the key is not there.
+fn words(table: &Table<'_>, key: &str) -> Option<Vec<String>> {
+    let node = &table.entry(key)?.value;
+    let Some(Shape::Texts { or_none }) = table.section.key(key).map(|key| key.shape) else {
+        unreachable!("`{key}` is read as texts")
+    };
+    let Data::List(items) = &node.data else {
+        table.wrong(
+            key,
+            node,
+            &format!("must be a list of texts such as [\"make\", \"engine\"], not {}", node.words()),
+        );
+        return None;
+    };
+    if items.is_empty() && !or_none {
+        table.wrong(key, node, "must not be an empty list: leave the key out, or give a program and its arguments");
+        return None;
+    }
+    if items.len() > MOST_WORDS {
+        table.wrong(key, node, &format!("has {} words, and {MOST_WORDS} are the most", items.len()));
+        return None;
+    }
+    items.iter().map(|item| word(table, key, item)).collect()
+}
+
+fn word(table: &Table<'_>, key: &str, node: &Node) -> Option<String> {
+    match &node.data {
+        Data::Text(text) if text.is_empty() || text.contains('\0') => {
+            table.wrong(key, node, &format!("takes no word such as {}", echo(text)));
+            None
+        }
+        Data::Text(text) => Some(text.clone()),
+        _ => {
+            table.wrong(key, node, &format!("takes texts in quotes, not {}", node.words()));
+            None
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `[[gate]]`: what an A/B session decides. Every condition on cells is checked against what the scenario varies.
+
+use super::cursor::Table;
+use super::diagnose::{Problem, echo, list, nearest};
+use super::keys::{CELLS, Shape};
+use super::toggles;
+use super::tree::{Data, Entry, Node};
+use crate::spec::{Axis, CellSelector, EngineSpec, Gate, GateMetric, Value};
+
+/// More gates than this, and each one's share of the permitted error is too small to decide anything.
+const MOST_GATES: usize = 3;
+
+/// What a condition on cells is checked against.
+struct Known<'a> {
+    engines: &'a [EngineSpec],
+    lengths: &'a [u32],
+    toggles: &'a [Axis],
+}
+
+/// The scenario's gates, in its order.
+pub fn gates(table: &Table<'_>, engines: &[EngineSpec], lengths: &[u32], toggles: &[Axis]) -> Vec<Gate> {
+    let known = Known { engines, lengths, toggles };
+    let tables = table.tables("gate").unwrap_or_default();
+    if let Some(fourth) = tables.get(MOST_GATES) {
+        let problem = Problem::new(format!("there are {} gates, and {MOST_GATES} are the most", tables.len()));
+        let help = "each gate more makes all of them less sure; every other metric is in the report anyway";
+        table.problem(fourth.span.map_or(problem.clone(), |span| problem.at(span)).help(help));
+        return Vec::new();
+    }
+    let mut gates: Vec<Gate> = Vec::new();
+    for table in &tables {
+        let Some(gate) = gate(table, &known) else { continue };
+        if gates.iter().any(|other| other.metric == gate.metric && other.cells == gate.cells) {
+            let problem = Problem::new(format!("two gates look at `{}` in {}", gate.metric.name(), gate.cells));
+            table.problem(table.span.map_or(problem.clone(), |span| problem.at(span)).label("remove one of the two"));
+        }
+        gates.push(gate);
+    }
+    gates
+}
+
+/// `None` where no metric is named, which was reported.
+fn gate(table: &Table<'_>, known: &Known<'_>) -> Option<Gate> {
+    let (metric, delta, cells) = (table.choice("metric"), delta(table), cells(table, known));
+    table.entry("metric")?;
+    Some(Gate { metric: GateMetric::from_name(metric)?, cells, delta })
+}
+
+/// The percentage under `delta`, as a share.
+fn delta(table: &Table<'_>) -> Option<f64> {
+    let node = &table.entry("delta")?.value;
+    let Data::Text(text) = &node.data else {
+        let number = matches!(node.data, Data::Int(_) | Data::Float(_));
+        let help = if number { format!("write `delta = \"{}%\"`", node.words()) } else { meaning(table) };
+        let title = format!("`delta` must be a text with a percent sign, not {}", node.words());
+        table.problem(Problem::new(title).at(node.span).help(help));
+        return None;
+    };
+    let number = text.strip_suffix('%').map(|digits| digits.strip_suffix(' ').unwrap_or(digits));
+    // Signs and exponents are numbers to the parser and slips to everybody else.
+    let plain = number.filter(|digits| digits.chars().all(|c| c.is_ascii_digit() || c == '.'));
+    let percent = plain.and_then(|digits| digits.parse::<f64>().ok()).filter(|p| *p > 0.0 && *p < 100.0);
+    if percent.is_none() {
+        table.wrong("delta", node, &format!("must be above 0 % and below 100 %, such as `3%`, not {}", echo(text)));
+    }
+    percent.map(|percent| percent / 100.0)
+}
+
+fn meaning(table: &Table<'_>) -> String {
+    format!("`delta`: {}", table.section.key("delta").map_or("", |key| key.meaning))
+}
+
+fn cells(table: &Table<'_>, known: &Known<'_>) -> CellSelector {
+    let Some(entry) = table.entry("cells") else { return CellSelector::default() };
+    match &entry.value.data {
+        Data::Text(all) if all == "all" => CellSelector::default(),
+        Data::Table(_) => match table.inside(&CELLS, Some(entry.key_span), &entry.value) {
+            Some(conditions) => selector(&conditions, known),
+            None => CellSelector::default(),
+        },
+        _ => {
+            let what = format!("must be `all` or a table such as {{ length = 512 }}, not {}", entry.value.words());
+            table.wrong("cells", &entry.value, &what);
+            CellSelector::default()
+        }
+    }
+}
+
+fn selector(table: &Table<'_>, known: &Known<'_>) -> CellSelector {
+    let mut selector =
+        CellSelector { length: length(table, known), engine: engine(table, known), ..Default::default() };
+    for entry in table.entries() {
+        let Some(Shape::ToggleValue(spec)) = table.section.key(&entry.key).map(|key| key.shape) else { continue };
+        if let Some(value) = toggles::value(table, &entry.value, spec) {
+            varied(table, entry, &value, known);
+            selector.toggles.insert(entry.key.clone(), value);
+        }
+    }
+    selector
+}
+
+fn length(table: &Table<'_>, known: &Known<'_>) -> Option<u32> {
+    let node = &table.entry("length")?.value;
+    let length = table.count32("length");
+    // A wrong number was reported as one; what stands for it says nothing of cells.
+    if node.data == Data::Int(i64::from(length)) && !known.lengths.contains(&length) {
+        let lengths: Vec<String> = known.lengths.iter().map(u32::to_string).collect();
+        let help = match lengths.as_slice() {
+            [] => "the workload has no `lengths`, so its cells have none either".to_owned(),
+            lengths => format!("the workload's `lengths` are {}", lengths.join(", ")),
+        };
+        nowhere(table, node, &format!("the length {length}"), None, help);
+    }
+    Some(length)
+}
+
+fn engine(table: &Table<'_>, known: &Known<'_>) -> Option<String> {
+    let (label, node) = (table.text("engine")?, &table.entry("engine")?.value);
+    let labels = || known.engines.iter().map(|engine| engine.label.as_str());
+    if !known.engines.is_empty() && labels().all(|known| known != label) {
+        let help = format!("the scenario's engines are {}", list(labels()));
+        nowhere(table, node, &format!("the engine {}", echo(label)), nearest(label, labels()), help);
+    }
+    Some(label.to_owned())
+}
+
+/// Refuses a value that the toggle has in no cell.
+fn varied(table: &Table<'_>, entry: &Entry, value: &Value, known: &Known<'_>) {
+    let axis = known.toggles.iter().find(|axis| axis.toggle == entry.key);
+    let help = match axis {
+        Some(axis) if axis.values.contains(value) => return,
+        Some(axis) => {
+            let values: Vec<String> = axis.values.iter().map(Value::to_string).collect();
+            format!("[toggles] has `{}` as {}", entry.key, values.join(" or "))
+        }
+        None => format!("cells differ in what [toggles] says, and `{}` is not there", entry.key),
+    };
+    nowhere(table, &entry.value, &format!("`{}` {value}", entry.key), None, help);
+}
+
+fn nowhere(table: &Table<'_>, node: &Node, what: &str, near: Option<&str>, help: String) {
+    let problem = Problem::new(format!("no cell has {what}")).at(node.span).help(help);
+    table.problem(match near {
+        Some(near) => problem.label(format!("did you mean `{near}`?")),
+        None => problem,
+    });
+}
