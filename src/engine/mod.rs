@@ -7,6 +7,7 @@ pub mod models;
 pub mod placement;
 pub mod recorder;
 pub mod serial;
+pub mod simulated;
 pub mod synthetic;
 pub mod transformer;
 
@@ -69,7 +70,7 @@ pub trait Engine: Sync {
 /// Every engine this build has, in the order `inferometer engines` lists them.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Engine] {
-    &[&transformer::Transformer, &auto::Auto, &exec::Exec]
+    &[&transformer::Transformer, &auto::Auto, &exec::Exec, &simulated::Simulated]
 }
 
 /// The engine of that name.

@@ -12,3 +12,4 @@ mod protocol;
 mod record;
 mod report;
 mod scenario;
+mod simulated_engine;

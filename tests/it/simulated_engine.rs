@@ -1,0 +1,84 @@
+//! The simulated engine through the whole program: its faults are what the record says, its time is really spent.
+
+use inferometer::record::{Record, Status};
+use inferometer::spec::FinishReason;
+
+use crate::lab::{Lab, measured, statuses};
+
+/// Runs three measured iterations after one warm-up with these options and gives the record.
+fn run(lab: &Lab, options: &str, exit: i32) -> Record {
+    let state = lab.path("state");
+    let text = format!(
+        "name = \"simulated\"\n[model]\npath = \".\"\n[[engine]]\nname = \"simulated\"\n\
+         options = {{ a_ms = 1, state = {state:?}, {options} }}\n\
+         [workload]\ntext = \"one two three four five\"\nmax_tokens = 6\nignore_eos = true\n\
+         [run]\niterations = 3\ntimeout_s = 6.0\n"
+    );
+    let scenario = lab.write("scenario.toml", text);
+    lab.measure(&scenario, &[]).expect(exit);
+    lab.record()
+}
+
+#[test]
+fn without_faults_every_iteration_counts_and_says_that_it_is_synthetic() {
+    let lab = Lab::new();
+    let record = run(&lab, "noise = \"shared-vm\", memory = \"leak\", memory_mib = 1, memory_swing_mib = 4", 0);
+    assert_eq!(statuses(&record), [Status::Ok; 3]);
+    let host = &record.manifest.hosts[0];
+    assert!(host.receipt.model.synthetic && host.receipt.model.name.contains("simulated"), "{:?}", host.receipt);
+    assert_eq!(host.receipt.details["noise"], "shared-vm");
+    assert!(host.verified.contains(&"engine".to_owned()));
+    for (at, row) in measured(&record).into_iter().enumerate() {
+        assert_eq!((row.prompt_tokens, row.generated_tokens), (Some(5), Some(6)));
+        assert_eq!(row.finish_reason, Some(FinishReason::Length));
+        // The warm-up was request 0; the leak is 4 MiB in 4 requests.
+        let base = (1 << 20) * (2 + at as u64);
+        assert_eq!(row.engine_active_bytes, Some(base + 10 * 1024));
+        // Never less than the law says; how much more is the machine's affair.
+        assert!(row.status != Status::Ok || row.decode_ms.unwrap() > 5.0 * 0.85, "{:?}", row.decode_ms);
+    }
+    assert_eq!(fs_err::read_to_string(lab.path("state")).unwrap(), "4", "the file counts all requests");
+}
+
+#[test]
+fn faults_end_as_the_rows_of_the_record_say() {
+    for (fault, status, reason) in [
+        ("crash", Status::Failed, "SIGABRT"),
+        ("out-of-memory", Status::Failed, "SIGKILL"),
+        ("hang", Status::Failed, "within 6 s"),
+        ("error", Status::Failed, "as its options say"),
+        ("no-tokens", Status::Failed, "no token"),
+        ("early-stamps", Status::Invalid, ""),
+    ] {
+        let lab = Lab::new();
+        // Early stamps are out by the whole decode time, which is more than the instrument's tolerance.
+        let slow = if fault == "early-stamps" { "b_us = 10000, " } else { "" };
+        let exit = if status == Status::Invalid { 4 } else { 1 };
+        // The warm-up is the first request, the struck iteration the second one measured.
+        let record = run(&lab, &format!("{slow}fault = \"{fault}\", fault_at = 3"), exit);
+        let rows = measured(&record);
+        assert_eq!(rows[1].status, status, "{fault}: {}", rows[1].reason);
+        assert!(rows[1].reason.contains(reason), "{fault}: {}", rows[1].reason);
+        assert_eq!(rows.len(), 3, "{fault}: the run went on");
+        let lost = ["crash", "out-of-memory", "hang"].contains(&fault);
+        assert_eq!(record.manifest.hosts.len(), if lost { 2 } else { 1 }, "{fault}");
+    }
+}
+
+#[test]
+fn options_are_checked_with_the_scenario() {
+    let lab = Lab::new();
+    let check = |options: &str| {
+        let text = format!(
+            "name = \"s\"\n[model]\npath = \".\"\n[[engine]]\nname = \"simulated\"\noptions = {{ {options} }}\n\
+             [workload]\ntext = \"a\"\nmax_tokens = 1\n"
+        );
+        let scenario = lab.write("scenario.toml", text);
+        lab.run(&["check", scenario.to_str().unwrap()])
+    };
+    check("a_ms = 1.5, noise = \"noisy\"").expect(0);
+    check("a_sm = 1.5").expect(2).says("a_ms");
+    check("noise = \"nosy\"").expect(2).says("noisy");
+    let listed = lab.run(&["engines"]).expect(0).stdout;
+    assert!(listed.contains("simulated"), "{listed}");
+}
