@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use inferometer::engine::TokenSink;
 use inferometer::engine::recorder::{Recorder, Shared};
-use inferometer::spec::Phase;
+use inferometer::spec::{Choice, Phase};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -55,6 +55,9 @@ fn recording_tokens_and_spans_allocates_nothing() {
     for operation_spans in [false, true] {
         let shared = Arc::new(Shared::default());
         let mut recorder = Recorder::new(TOKENS, operation_spans, Arc::clone(&shared));
+        if operation_spans {
+            recorder = recorder.with_choices();
+        }
         let allocations = allocations_during(|| {
             let decode = recorder.begin(Phase::Decode);
             for id in 0..TOKENS {
@@ -66,11 +69,15 @@ fn recording_tokens_and_spans_allocates_nothing() {
                     recorder.end(span);
                 }
                 recorder.token(id);
+                if recorder.wants_choices() {
+                    recorder.choice(Choice { token: id, gap: 0.5 });
+                }
             }
             recorder.end(decode);
         });
         assert_eq!(allocations, 0, "operation_spans = {operation_spans}");
         assert_eq!(recorder.tokens.len(), TOKENS as usize);
         assert_eq!(shared.generated(), TOKENS);
+        assert_eq!(recorder.choices.map(|choices| choices.len()), operation_spans.then_some(TOKENS as usize));
     }
 }

@@ -13,7 +13,9 @@ pub mod transformer;
 
 use std::collections::BTreeMap;
 
-use crate::spec::{Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings};
+use crate::spec::{
+    Choice, Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings,
+};
 
 pub type Result<T> = std::result::Result<T, EngineError>;
 
@@ -144,6 +146,14 @@ pub trait Session {
 pub trait TokenSink {
     /// Called when token `id` is readable on the host; stamps it.
     fn token(&mut self, id: u32);
+    /// Whether each token is to be followed by [`TokenSink::choice`]. Never in a timed pass.
+    fn wants_choices(&self) -> bool {
+        false
+    }
+    /// Called after `token`: what the engine would have generated in its place.
+    fn choice(&mut self, choice: Choice) {
+        let _ = choice;
+    }
     /// A span begins now; `end` with the returned key closes it.
     fn begin(&mut self, phase: Phase) -> SpanKey;
     fn end(&mut self, key: SpanKey);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{SpanKey, TokenSink};
 use crate::clock::now_ns;
-use crate::spec::{Phase, Span};
+use crate::spec::{Choice, Phase, Span};
 
 /// Spans of a timed pass fit by far; the profiled pass has a handful a token.
 const SPANS_PER_TOKEN: usize = 8;
@@ -41,6 +41,8 @@ pub struct Recorder {
     pub token_ns: Vec<u64>,
     pub spans: Vec<Span>,
     pub spans_dropped: u64,
+    /// `None` where they are not asked for.
+    pub choices: Option<Vec<Choice>>,
     counts: [u32; Phase::ALL.len()],
     operation_spans: bool,
     shared: Arc<Shared>,
@@ -57,10 +59,18 @@ impl Recorder {
             token_ns: Vec::with_capacity(tokens),
             spans: Vec::with_capacity(spans),
             spans_dropped: 0,
+            choices: None,
             counts: [0; Phase::ALL.len()],
             operation_spans,
             shared,
         }
+    }
+
+    /// Asks the engine for its own choices, with room for as many as tokens.
+    #[must_use]
+    pub fn with_choices(mut self) -> Self {
+        self.choices = Some(Vec::with_capacity(self.tokens.capacity()));
+        self
     }
 }
 
@@ -71,6 +81,18 @@ impl TokenSink for Recorder {
         self.tokens.push(id);
         self.token_ns.push(now);
         self.shared.generated.store(self.tokens.len() as u32, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn wants_choices(&self) -> bool {
+        self.choices.is_some()
+    }
+
+    #[inline]
+    fn choice(&mut self, choice: Choice) {
+        if let Some(choices) = &mut self.choices {
+            choices.push(choice);
+        }
     }
 
     #[inline]

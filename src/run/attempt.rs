@@ -74,7 +74,8 @@ pub fn attempt(
     let cpu_before = telemetry::cpu_time(pid);
     let armed = interrupt.at_second(stopper(resident));
     row.start_ns = origin.t_ns(now_ns());
-    let generate = Generate { request: ask.request.clone(), progress: ask.progress, operation_spans: false };
+    let generate =
+        Generate { request: ask.request.clone(), progress: ask.progress, operation_spans: false, choices: false };
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let cpu_after = telemetry::cpu_time(pid);
@@ -108,7 +109,8 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
     let generated = exchange.generated;
     measure::fill(&mut row, &generated, receipt.token_timing, stamps.is_ok());
     row.effective = validity::effective(&generated, receipt);
-    let asked = Asked { cell: ask.cell, request: &ask.request, turn: ask.place.turn, allowed: ask.allowed };
+    let asked =
+        Asked { cell: ask.cell, request: &ask.request, choices: false, turn: ask.place.turn, allowed: ask.allowed };
     if let Some(Finding { status, reason }) = validity::judge(&asked, &generated, receipt, resident.built_in, stamps) {
         row.status = status;
         row.reason = reason;

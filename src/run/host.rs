@@ -298,7 +298,13 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let shared = self.running.with(|running| running.get(&id).cloned()).unwrap_or_default();
         let output = self.output.clone();
         let session = self.session()?;
+        if g.choices && !session.receipt().capabilities.choices {
+            return Err(EngineError::unsupported("this engine cannot say which tokens it would have chosen"));
+        }
         let mut recorder = Recorder::new(g.request.max_tokens, g.operation_spans, Arc::clone(&shared));
+        if g.choices {
+            recorder = recorder.with_choices();
+        }
         let progress = g.progress.then(|| Progress::start(output, id, shared));
         let completion = session.generate(&g.request, &mut recorder);
         // Before the text is decoded, which belongs to the reply: the harness holds the last token against this.
@@ -310,7 +316,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let ended = usize::from(completion.finish_reason == FinishReason::Stop);
         let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
         let memory = session.memory();
-        let Recorder { tokens, token_ns, spans, spans_dropped, .. } = recorder;
+        let Recorder { tokens, token_ns, spans, spans_dropped, choices, .. } = recorder;
         Ok(FromHost::Result(Box::new(Generated {
             tokens,
             token_ns,
@@ -318,6 +324,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             finished_ns,
             spans,
             spans_dropped,
+            choices,
             text,
             completion,
             memory,

@@ -199,6 +199,7 @@ pub(super) mod tests {
             finished_ns: token_ms.last().map_or(13, |ms| ms + 1) * 1_000_000,
             spans,
             spans_dropped: 0,
+            choices: None,
             text: None,
             completion: Completion {
                 finish_reason: FinishReason::Length,

@@ -89,6 +89,8 @@ pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
 pub struct Asked<'a> {
     pub cell: &'a Cell,
     pub request: &'a Request,
+    /// Whether the engine's own choices were asked for; never in a timed pass.
+    pub choices: bool,
     /// Turn of a conversation, from 0; before the first one the driver resets the cache.
     pub turn: u32,
     /// Effective settings that may differ from what was asked for.
@@ -110,6 +112,7 @@ pub fn judge(
         .map(Finding::failed)
         .or_else(|| stamps.err().map(Finding::invalid))
         .or_else(|| counts(asked.request, generated).map(Finding::invalid))
+        .or_else(|| choices(asked.choices, generated).err().map(Finding::invalid))
         .or_else(|| reuse(asked, generated, receipt).map(Finding::invalid))
         .or_else(|| cache(asked.request, generated, receipt, built_in).map(Finding::invalid))
         .or_else(|| mismatch(asked.cell, generated, receipt, asked.allowed).map(Finding::invalid))
@@ -148,6 +151,28 @@ fn counts(request: &Request, generated: &Generated) -> Option<String> {
             Some(format!("{} prompt tokens were sent, the engine counts {}", ids.len(), done.prompt_tokens))
         }
         _ => None,
+    }
+}
+
+/// Whether what the reply says of the engine's own choices can be true: one a token where they were asked for, each gap a
+/// number from 0 up, and none where they were not, since they cost time.
+///
+/// # Errors
+/// What is wrong.
+pub fn choices(asked: bool, generated: &Generated) -> Result<(), String> {
+    let choices = match (&generated.choices, asked) {
+        (None, false) => return Ok(()),
+        (None, true) => return Err("the engine does not say what it would have chosen".to_owned()),
+        (Some(_), false) => return Err("the engine says what it would have chosen, unasked".to_owned()),
+        (Some(choices), true) => choices,
+    };
+    let tokens = generated.tokens.len();
+    if choices.len() != tokens {
+        return Err(format!("{} choices for {tokens} tokens", choices.len()));
+    }
+    match choices.iter().position(|choice| !(choice.gap.is_finite() && choice.gap >= 0.0)) {
+        None => Ok(()),
+        Some(at) => Err(format!("the gap between the two best logits of token {at} is {}", choices[at].gap)),
     }
 }
 
@@ -249,7 +274,7 @@ mod tests {
     use super::*;
     use crate::spec::effective::EFFECTIVE_CHUNK;
     use crate::spec::toggle::{PREFILL_CHUNK_SIZE, THREADS};
-    use crate::spec::{Capabilities, ModelIdentity, Sampling, TokenTiming};
+    use crate::spec::{Capabilities, Choice, ModelIdentity, Sampling, TokenTiming};
 
     fn cell(toggles: &[(&str, Value)]) -> Cell {
         let toggles: Settings = toggles.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
@@ -307,7 +332,7 @@ mod tests {
         stamps: Result<(), String>,
         allowed: &[String],
     ) -> Option<Finding> {
-        super::judge(&Asked { cell, request, turn: 0, allowed }, generated, receipt, built_in, stamps)
+        super::judge(&Asked { cell, request, choices: false, turn: 0, allowed }, generated, receipt, built_in, stamps)
     }
 
     fn judged(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<Finding> {
@@ -344,6 +369,29 @@ mod tests {
         let mut sum = good;
         sum.completion.prefill_tokens = 100;
         assert_eq!(judged(&plain, &sum, &who, &[]).unwrap().status, Status::Invalid);
+    }
+
+    #[test]
+    fn choices_are_one_a_token_and_only_when_asked_for() {
+        let with = |gaps: Option<&[f32]>| {
+            let mut generated = reply(&[13, 15], true);
+            generated.choices = gaps.map(|gaps| gaps.iter().map(|gap| Choice { token: 1, gap: *gap }).collect());
+            generated
+        };
+        assert_eq!(choices(true, &with(Some(&[0.0, 7.5]))), Ok(()));
+        assert_eq!(choices(false, &with(None)), Ok(()));
+        for (gaps, words) in [
+            (None, "does not say"),
+            (Some(&[0.5][..]), "1 choices for 2 tokens"),
+            (Some(&[0.5, -0.1]), "token 1 is -0.1"),
+            (Some(&[f32::NAN, 0.5]), "token 0 is NaN"),
+            (Some(&[0.5, f32::INFINITY]), "token 1 is inf"),
+        ] {
+            let told = choices(true, &with(gaps)).unwrap_err();
+            assert!(told.contains(words), "{told}");
+        }
+        let unasked = judged(&cell(&[]), &with(Some(&[0.5, 0.5])), &receipt(&[]), &[]).unwrap();
+        assert_eq!((unasked.status, unasked.reason.contains("unasked")), (Status::Invalid, true));
     }
 
     #[test]
@@ -389,7 +437,7 @@ mod tests {
         let of = |cell: &Cell, turn, reuse: &str| {
             let mut generated = reply(&[13, 15], true);
             generated.completion.effective.insert(KV_REUSE.to_owned(), reuse.into());
-            let asked = Asked { cell, request: &request(2), turn, allowed: &[] };
+            let asked = Asked { cell, request: &request(2), choices: false, turn, allowed: &[] };
             super::judge(&asked, &generated, &resets, true, Ok(())).map(|found| found.reason)
         };
         assert_eq!(of(&prefix, 1, "prefix"), None);

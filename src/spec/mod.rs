@@ -25,7 +25,7 @@ pub use machine::{GitState, Machine};
 pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
 pub use plan::{Cell, Plan};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
-pub use request::{Completion, EngineMemory, FinishReason, Message, Phase, Prompt, Request, Sampling, Span};
+pub use request::{Choice, Completion, EngineMemory, FinishReason, Message, Phase, Prompt, Request, Sampling, Span};
 pub use scenario::{
     Axis, ConversationWorkload, Isolation, PromptWorkload, Replies, RunSettings, Scenario, TelemetrySettings, Turn,
     Vary, Workload,

@@ -5,10 +5,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Completion, EngineError, EngineMemory, EngineSpec, Receipt, Request, Settings, Span};
+use super::{Choice, Completion, EngineError, EngineMemory, EngineSpec, Receipt, Request, Settings, Span};
 
 /// Version of the protocol: a different major is refused, a newer minor only adds fields and messages.
-pub const VERSION: Version = Version { major: 1, minor: 1 };
+pub const VERSION: Version = Version { major: 1, minor: 2 };
 
 /// Longest line either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
@@ -122,6 +122,10 @@ pub struct Generate {
     /// Record spans of single operations too (the profiled pass).
     #[serde(default)]
     pub operation_spans: bool,
+    /// Say of every token what the engine itself would have chosen, and how sure it was. Never in a timed pass: reading
+    /// the logits costs time.
+    #[serde(default)]
+    pub choices: bool,
 }
 
 /// Host to harness.
@@ -172,6 +176,9 @@ pub struct Generated {
     /// Spans that did not fit the preallocated buffer.
     #[serde(default)]
     pub spans_dropped: u64,
+    /// Where they were asked for, one for each token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<Vec<Choice>>,
     /// The generated text, where the host detokenizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

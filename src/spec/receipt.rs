@@ -36,6 +36,8 @@ pub struct Capabilities {
     pub clear_cache: bool,
     pub memory: bool,
     pub profile: bool,
+    /// `generate` can say what would have been chosen, and by what margin.
+    pub choices: bool,
 }
 
 /// The engine's answer to `open`: identity, capabilities and the load-time settings in force.

@@ -173,6 +173,15 @@ pub struct Span {
     pub end_ns: u64,
 }
 
+/// What an engine would have generated at one position had no token been forced, and how sure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Choice {
+    pub token: u32,
+    /// Best logit minus second best, after the repetition penalty and before the temperature; equal ones give 0. Finite,
+    /// never below 0; the largest f32 where there is no second logit.
+    pub gap: f32,
+}
+
 /// What the engine itself says about its memory. Absent where it does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

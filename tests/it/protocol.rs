@@ -44,7 +44,7 @@ fn tokens(prompt: &[u32], max_tokens: u32) -> Generate {
         conversation: None,
         forced_tokens: None,
     };
-    Generate { request, progress: false, operation_spans: false }
+    Generate { request, progress: false, operation_spans: false, choices: false }
 }
 
 /// A faulty host, opened.

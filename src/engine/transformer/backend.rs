@@ -93,7 +93,7 @@ pub trait Backend {
 
     /// Begins to compute ids and all that they depend on; does not wait.
     fn submit(&self, ids: &Self::Ids) -> Result<()>;
-    /// The one id, waiting for it.
+    /// The one id that was chosen, forced or not, waiting for it.
     ///
     /// # Errors
     /// When the computation fails, or the logits held no number to choose.
@@ -134,7 +134,12 @@ pub trait TokenSampler {
 
     /// Takes the logits [1, vocabulary] of the next choice and penalizes what is in the window.
     fn penalize(&mut self, logits: Self::Tensor) -> Result<()>;
-    /// The next token. With `forced` the choice is made all the same, and then this token takes its place.
+    /// Best minus second best of the penalized logits, as [`super::sampler::gap`] has it. Comes before the choice; waits.
+    ///
+    /// # Errors
+    /// When the computation fails, or the logits hold no number.
+    fn gap(&self) -> Result<f32>;
+    /// The next token. With `forced` the choice is made all the same, and this token goes on in its place.
     fn choose(&mut self, forced: Option<u32>) -> Result<Self::Ids>;
     /// Tokens that the last penalty looked at.
     fn window(&self) -> usize;

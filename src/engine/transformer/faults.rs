@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use super::backend::{Backend, HeadShape, Held, LayerCache};
-use super::candle::{CandleBackend, Format, threads};
+use super::candle::{CandleBackend, Format, Ids, threads};
 use super::config::Config;
 use super::model::{Model, expected, optional};
 use super::quantized::Weight;
@@ -46,7 +46,7 @@ impl Backend for Broken {
     type Rotation = Vec<f64>;
     type Positions = Positions;
     type Cache = Cache;
-    type Ids = Vec<u32>;
+    type Ids = Ids;
     type Sampler = <CandleBackend as Backend>::Sampler;
 
     const LAZY: bool = false;
@@ -98,10 +98,10 @@ impl Backend for Broken {
     fn held(&self) -> &Held {
         self.inner.held()
     }
-    fn ids(&self, ids: &[u32]) -> Result<Vec<u32>> {
+    fn ids(&self, ids: &[u32]) -> Result<Ids> {
         self.inner.ids(ids)
     }
-    fn embed(&self, table: &Linear, ids: &Vec<u32>) -> Result<Tensor> {
+    fn embed(&self, table: &Linear, ids: &Ids) -> Result<Tensor> {
         self.inner.embed(table, ids)
     }
     fn rms_norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
@@ -128,10 +128,10 @@ impl Backend for Broken {
     fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<Self::Sampler> {
         self.inner.sampler(choice, history, generated)
     }
-    fn submit(&self, ids: &Vec<u32>) -> Result<()> {
+    fn submit(&self, ids: &Ids) -> Result<()> {
         self.inner.submit(ids)
     }
-    fn wait(&self, ids: &Vec<u32>) -> Result<u32> {
+    fn wait(&self, ids: &Ids) -> Result<u32> {
         self.inner.wait(ids)
     }
     fn settle<'a>(&self, caches: impl Iterator<Item = &'a Cache>) -> Result<()> {

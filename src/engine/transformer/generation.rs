@@ -7,7 +7,7 @@ use super::backend::{Backend, TokenSampler};
 use super::model::{KvCache, Model};
 use super::sampler::Choice;
 use crate::engine::{Result, TokenSink};
-use crate::spec::{FinishReason, Phase};
+use crate::spec::{self, FinishReason, Phase};
 
 /// What a request asks for, checked.
 #[derive(Debug)]
@@ -81,6 +81,10 @@ struct Generation<'a, B: Backend> {
 /// A token that was chosen and not yet read.
 struct Pending<B: Backend> {
     ids: B::Ids,
+    /// What takes the place of what was chosen.
+    forced: Option<u32>,
+    /// Between the two best logits, where that is asked for.
+    gap: Option<f32>,
     /// Tokens that its penalty looked at.
     window: usize,
 }
@@ -157,21 +161,26 @@ impl<B: Backend> Generation<'_, B> {
         let span = sink.begin(Phase::Penalty);
         self.sampler.penalize(logits)?;
         sink.end(span);
+        let gap = if sink.wants_choices() { Some(self.sampler.gap()?) } else { None };
         let span = sink.begin(Phase::Sample);
         let forced = self.wanted.forced.as_ref().map(|ids| ids[self.submitted]);
         let ids = self.sampler.choose(forced)?;
         self.model.backend.submit(&ids)?;
         sink.end(span);
         self.submitted += 1;
-        Ok(Pending { ids, window: self.sampler.window() })
+        Ok(Pending { ids, forced, gap, window: self.sampler.window() })
     }
 
     /// Reads a token and reports it. In a pipeline the next one is submitted first.
     fn read(&mut self, pending: Pending<B>, sink: &mut dyn TokenSink) -> Result<(u32, Option<Pending<B>>)> {
         let ahead = B::LAZY && self.wanted.pipeline && self.submitted < self.wanted.limit;
         let next = if ahead { Some(self.step(&pending.ids, 1, sink)?) } else { None };
-        let token = self.model.backend.wait(&pending.ids)?;
+        let chosen = self.model.backend.wait(&pending.ids)?;
+        let token = pending.forced.unwrap_or(chosen);
         sink.token(token);
+        if let Some(gap) = pending.gap {
+            sink.choice(spec::Choice { token: chosen, gap });
+        }
         self.generated += 1;
         self.progress.window = pending.window;
         Ok((token, next))

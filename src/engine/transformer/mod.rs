@@ -24,6 +24,8 @@ pub mod stored;
 pub mod weights;
 
 #[cfg(test)]
+mod choices_tests;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod loading_tests;
@@ -248,6 +250,7 @@ fn capabilities(text: &Text) -> Capabilities {
         clear_cache: false,
         memory: true,
         profile: false,
+        choices: true,
     }
 }
 

@@ -158,8 +158,7 @@ impl Sampler {
     /// # Errors
     /// When no logit is a finite number.
     pub fn choose(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
-        let best = greedy(logits)
-            .ok_or_else(|| EngineError::internal("the model gave no finite logit; are its weights damaged?"))?;
+        let best = greedy(logits).ok_or_else(unsound)?;
         if self.temperature == 0.0 {
             return Ok(best);
         }
@@ -238,6 +237,30 @@ impl Sampler {
     fn total(&self) -> f64 {
         self.candidates.iter().map(|c| c.weight).sum()
     }
+}
+
+/// Highest logit minus the second highest: 0 where two are equal, the largest f32 where there is no second. Logits that
+/// are not finite do not count.
+///
+/// # Errors
+/// When no logit is a finite number.
+pub fn gap(logits: &[f32]) -> Result<f32, EngineError> {
+    let (mut best, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+    for logit in logits.iter().copied().filter(|logit| logit.is_finite()) {
+        if logit > best {
+            (best, second) = (logit, best);
+        } else if logit > second {
+            second = logit;
+        }
+    }
+    // Of two far apart the difference may be infinite, too.
+    if best.is_finite() { Ok((best - second).min(f32::MAX)) } else { Err(unsound()) }
+}
+
+/// What is said when there is nothing to choose.
+#[must_use]
+pub fn unsound() -> EngineError {
+    EngineError::internal("the model gave no finite logit; are its weights damaged?")
 }
 
 /// The highest logit, the lowest id among equals.
@@ -362,6 +385,22 @@ mod tests {
         assert!(sampler.choose(&[]).is_err());
         let mut hot = Sampler::new(&sampling(1.0));
         assert!((0..100).all(|_| hot.choose(&[f32::NAN, 0.0, f32::NEG_INFINITY]).unwrap() == 1));
+    }
+
+    #[test]
+    fn the_gap_is_that_of_the_two_best_numbers() {
+        let none = f32::NAN;
+        for (logits, want) in [
+            (&LOGITS[..], 1.0),
+            (&[3.0, 1.0, 3.0], 0.0),
+            (&[-7.0, -4.5], 2.5),
+            (&[none, 2.0, f32::INFINITY, 1.5, f32::NEG_INFINITY], 0.5),
+            (&[1.0], f32::MAX),
+            (&[f32::MAX, f32::MIN], f32::MAX),
+        ] {
+            assert_eq!(gap(logits).unwrap(), want, "{logits:?}");
+        }
+        assert!(gap(&[none; 3]).is_err() && gap(&[]).is_err());
     }
 
     #[test]

@@ -194,6 +194,7 @@ mod tests {
             finished_ns: at(99) + MS / 2,
             spans: vec![Span { phase: Phase::Prefill, index: 0, start_ns: at(1), end_ns: at(40) }],
             spans_dropped: 0,
+            choices: None,
             text: None,
             completion: Completion {
                 finish_reason: FinishReason::Length,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Bench, FEW, Fault, Verdict, ensure};
 use crate::run::client::{Exchange, HostError, check_stamps};
+use crate::run::validity;
 use crate::spec::protocol::{FromHost, Generate, MAX_TOKENS, ToHost};
 use crate::spec::{ErrorKind, FinishReason, Prompt};
 
@@ -31,6 +32,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("deterministic", deterministic),
     ("reset", reset),
     ("forced tokens", forced_tokens),
+    ("choices", choices),
     ("clear_cache", clear_cache),
     ("memory", memory),
     ("cancel during work", cancel),
@@ -249,6 +251,35 @@ fn forced_tokens(bench: &mut Bench) -> Verdict {
         ensure(generated.tokens == expected, || format!("forced {expected:?}, got {:?}", generated.tokens))?;
         let finish = generated.completion.finish_reason;
         ensure(finish == FinishReason::Length, || format!("finish reason is `{}`, not `length`", finish.name()))?;
+    }
+    Ok(())
+}
+
+/// What it says it would have chosen fits what it chooses.
+fn choices(bench: &mut Bench) -> Verdict {
+    let opened = bench.with("choices", |ready| ready.receipt.capabilities.choices)?;
+    let can = opened.ready.receipt.capabilities;
+    let free = opened.request(FEW)?;
+    let unasked = opened.host.generate(free.clone(), &mut |_| {})?.generated;
+    validity::choices(false, &unasked)?;
+    let forced = can.forced_tokens.then(|| unasked.tokens.iter().rev().copied().collect());
+    let mut asked = Generate { choices: true, ..free };
+    for forced_tokens in std::iter::once(None).chain(forced.map(Some)) {
+        let free = forced_tokens.is_none();
+        asked.request.forced_tokens = forced_tokens;
+        if can.reset {
+            opened.host.reset()?;
+        }
+        let generated = opened.host.generate(asked.clone(), &mut |_| {})?.generated;
+        validity::choices(true, &generated)?;
+        let said: Vec<u32> = generated.choices.iter().flatten().map(|choice| choice.token).collect();
+        ensure(!free || said == generated.tokens, || {
+            format!("unforced it generated {:?} and says that it would have chosen {said:?}", generated.tokens)
+        })?;
+        let deterministic = opened.ready.receipt.deterministic;
+        ensure(!deterministic || said.first() == unasked.tokens.first(), || {
+            format!("its first choice is {:?}, and {:?} when nobody asks", said.first(), unasked.tokens.first())
+        })?;
     }
     Ok(())
 }

@@ -188,6 +188,6 @@ impl Opened {
             conversation: None,
             forced_tokens: None,
         };
-        Ok(Generate { request, progress: false, operation_spans: false })
+        Ok(Generate { request, progress: false, operation_spans: false, choices: false })
     }
 }

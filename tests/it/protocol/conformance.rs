@@ -44,7 +44,7 @@ fn check_command(arguments: &[&str]) -> (Option<i32>, String) {
 fn the_example_adapter_conforms() {
     let (code, printed) = check_command(&["--", "python3", "examples/minimal_adapter.py"]);
     assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.ends_with("20 passed, 0 failed, 4 skipped\n"), "{printed}");
+    assert!(printed.ends_with("20 passed, 0 failed, 5 skipped\n"), "{printed}");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_program_that_does_not_greet_is_told_once() {
     let (code, printed) = check_command(&["--", "/no/such/program"]);
     assert_eq!(code, Some(1));
     assert!(printed.starts_with("FAIL  greets: cannot start the engine host `/no/such/program`: "), "{printed}");
-    assert!(printed.ends_with("\n0 passed, 1 failed, 23 skipped\n"), "{printed}");
+    assert!(printed.ends_with("\n0 passed, 1 failed, 24 skipped\n"), "{printed}");
 }
 
 #[test]
@@ -65,7 +65,9 @@ fn the_built_in_host_conforms() {
     let host = env!("CARGO_BIN_EXE_inferometer");
     let (code, printed) = check_command(&["--engine", "transformer", "--model", model, "--", host, "host"]);
     assert_eq!(code, Some(0), "{printed}");
-    for check in ["cancel during work", "ends with its input during work", "forced tokens", "deterministic", "memory"] {
+    for check in
+        ["cancel during work", "ends with its input during work", "forced tokens", "choices", "deterministic", "memory"]
+    {
         assert!(printed.contains(&format!("pass  {check}\n")), "{check}:\n{printed}");
     }
 }
@@ -135,6 +137,7 @@ fn a_spoilt_adapter_fails_the_check_that_is_about_it() {
         ),
         ("forced tokens", "last = forced[step]", "pass"),
         ("memory", r#""reset": True"#, r#""reset": True, "memory": True"#),
+        ("choices", r#""reset": True"#, r#""reset": True, "choices": True"#),
         ("clear_cache", r#""reset": True"#, r#""reset": True, "clear_cache": True"#),
         ("cancel during work", r#""reset": True"#, r#""reset": True, "cancel": True"#),
         ("cancel while idle", r#"if kind in ("cancel", "close")"#, r#"if kind in ("close",)"#),

@@ -18,6 +18,7 @@ use super::sampler::Choice;
 use super::weights::HostTensor;
 use crate::engine::Result;
 use crate::spec::EngineError;
+pub use sampling::Ids;
 use threads::Threads;
 
 /// For its benchmark alone.
@@ -201,7 +202,7 @@ impl Backend for CandleBackend {
     type Rotation = Vec<f64>;
     type Positions = Positions;
     type Cache = cache::Cache;
-    type Ids = Vec<u32>;
+    type Ids = Ids;
     type Sampler = sampling::HostSampler;
 
     const LAZY: bool = false;
@@ -240,11 +241,11 @@ impl Backend for CandleBackend {
         &self.held
     }
 
-    fn ids(&self, ids: &[u32]) -> Result<Vec<u32>> {
-        Ok(ids.to_vec())
+    fn ids(&self, ids: &[u32]) -> Result<Ids> {
+        Ok(Ids { input: ids.to_vec(), chosen: None })
     }
 
-    fn embed(&self, table: &Matrix, ids: &Vec<u32>) -> Result<Tensor> {
+    fn embed(&self, table: &Matrix, Ids { input: ids, .. }: &Ids) -> Result<Tensor> {
         if let Matrix::Packed(table) = table {
             return tensor(table.rows_at(ids), (ids.len(), table.inputs()));
         }
@@ -332,12 +333,12 @@ impl Backend for CandleBackend {
         Ok(sampling::HostSampler::new(choice, history, generated))
     }
 
-    fn submit(&self, _: &Vec<u32>) -> Result<()> {
+    fn submit(&self, _: &Ids) -> Result<()> {
         Ok(())
     }
 
-    fn wait(&self, ids: &Vec<u32>) -> Result<u32> {
-        ids.first().copied().ok_or_else(|| EngineError::internal("a choice is one token"))
+    fn wait(&self, ids: &Ids) -> Result<u32> {
+        ids.chosen.ok_or_else(|| EngineError::internal("these ids were not chosen"))
     }
 
     fn settle<'a>(&self, _: impl Iterator<Item = &'a cache::Cache>) -> Result<()> {

@@ -5,7 +5,16 @@ use candle_core::Tensor;
 use super::read;
 use crate::engine::Result;
 use crate::engine::transformer::backend::TokenSampler;
-use crate::engine::transformer::sampler::{Choice, Penalty, Sampler};
+use crate::engine::transformer::sampler::{self, Choice, Penalty, Sampler};
+
+/// Token ids [T].
+#[derive(Debug)]
+pub struct Ids {
+    /// What the next forward pass is given.
+    pub input: Vec<u32>,
+    /// The choice itself, where this is one; another token may have taken its place.
+    pub chosen: Option<u32>,
+}
 
 /// Penalty, filters and draws of one request.
 #[derive(Debug)]
@@ -36,7 +45,7 @@ impl HostSampler {
 
 impl TokenSampler for HostSampler {
     type Tensor = Tensor;
-    type Ids = Vec<u32>;
+    type Ids = Ids;
 
     fn penalize(&mut self, logits: Tensor) -> Result<()> {
         read(&logits, &mut self.logits)?;
@@ -44,11 +53,15 @@ impl TokenSampler for HostSampler {
         Ok(())
     }
 
-    fn choose(&mut self, forced: Option<u32>) -> Result<Vec<u32>> {
+    fn gap(&self) -> Result<f32> {
+        sampler::gap(&self.logits)
+    }
+
+    fn choose(&mut self, forced: Option<u32>) -> Result<Ids> {
         let chosen = self.sampler.choose(&self.logits)?;
         let token = forced.unwrap_or(chosen);
         self.history.push(token);
-        Ok(vec![token])
+        Ok(Ids { input: vec![token], chosen: Some(chosen) })
     }
 
     fn window(&self) -> usize {

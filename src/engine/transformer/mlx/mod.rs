@@ -25,10 +25,10 @@ use mlx_rs::{Array, Device, DeviceType, Dtype, memory};
 
 use super::backend::{Backend, HeadShape, Held};
 use super::quantized::Weight;
-use super::sampler::Choice;
+use super::sampler::{Choice, unsound};
 use super::weights::HostTensor;
 use crate::engine::Result;
-use crate::spec::{EngineError, EngineMemory};
+use crate::spec::EngineMemory;
 use cache::Cache;
 use calls::{failed, mlx, size, slice, submitted, waited};
 use sampling::{DeviceSampler, Ids, UNSOUND};
@@ -116,6 +116,17 @@ fn gated((gate, up): (&Array, &Array)) -> std::result::Result<Array, Exception> 
     gate.multiply(sigmoid(gate)?)?.multiply(up)
 }
 
+/// Copies values to the host, waiting for them.
+fn read(x: &Array, into: &mut Vec<f32>) -> Result<()> {
+    waited();
+    let x = mlx(|| x.as_dtype(Dtype::Float32))?;
+    mlx(|| x.eval())?;
+    let values = x.try_as_slice::<f32>().map_err(failed)?;
+    into.clear();
+    into.extend_from_slice(values);
+    Ok(())
+}
+
 impl Backend for MlxBackend {
     type Tensor = Array;
     type Linear = Matrix;
@@ -175,7 +186,7 @@ impl Backend for MlxBackend {
 
     fn ids(&self, ids: &[u32]) -> Result<Ids> {
         let count = size(ids.len())?;
-        Ok(Ids { input: Array::from_slice(ids, &[count]), chosen: None, forced: None })
+        Ok(Ids { input: Array::from_slice(ids, &[count]), chosen: None })
     }
 
     fn embed(&self, table: &Matrix, ids: &Ids) -> Result<Array> {
@@ -268,10 +279,7 @@ impl Backend for MlxBackend {
         let chosen = ids.chosen.as_ref().ok_or_else(|| failed("these ids were not chosen"))?;
         waited();
         let token = mlx(|| chosen.try_item_exact::<u32>())?;
-        if token == UNSOUND {
-            return Err(EngineError::internal("the model gave no finite logit; are its weights damaged?"));
-        }
-        Ok(ids.forced.unwrap_or(token))
+        if token == UNSOUND { Err(unsound()) } else { Ok(token) }
     }
 
     fn settle<'a>(&self, caches: impl Iterator<Item = &'a Cache>) -> Result<()> {
@@ -280,13 +288,7 @@ impl Backend for MlxBackend {
     }
 
     fn read(&self, x: &Array, into: &mut Vec<f32>) -> Result<()> {
-        waited();
-        let x = mlx(|| x.as_dtype(Dtype::Float32))?;
-        mlx(|| x.eval())?;
-        let values = x.try_as_slice::<f32>().map_err(failed)?;
-        into.clear();
-        into.extend_from_slice(values);
-        Ok(())
+        read(x, into)
     }
 
     fn memory(&self) -> EngineMemory {

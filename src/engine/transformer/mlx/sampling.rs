@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype, error::Exception};
 use super::calls::{mlx, replace, size};
 use crate::engine::Result;
 use crate::engine::transformer::backend::TokenSampler;
-use crate::engine::transformer::sampler::{Choice, Uniforms};
+use crate::engine::transformer::sampler::{self, Choice, Uniforms};
 
 type Tried<T> = std::result::Result<T, Exception>;
 
@@ -19,10 +19,9 @@ type Tried<T> = std::result::Result<T, Exception>;
 pub struct Ids {
     /// What the next forward pass is given.
     pub input: Array,
-    /// The choice itself, one number, where this is one; [`UNSOUND`] where its logit was none.
+    /// The choice itself, one number, where this is one; [`UNSOUND`] where its logit was none. Another token may have
+    /// taken its place.
     pub chosen: Option<Array>,
-    /// What the choice is replaced by.
-    pub forced: Option<u32>,
 }
 
 /// Read in place of a token whose logit is no finite number. Vocabularies are far smaller.
@@ -94,6 +93,14 @@ impl TokenSampler for DeviceSampler {
         Ok(())
     }
 
+    /// On the host: once a token in a pass that is not timed, so that there is one meaning and no second one.
+    fn gap(&self) -> Result<f32> {
+        let logits = self.logits.as_ref().expect("logits are penalized before their gap is asked for");
+        let mut values = Vec::new();
+        super::read(logits, &mut values)?;
+        sampler::gap(&values)
+    }
+
     fn choose(&mut self, forced: Option<u32>) -> Result<Ids> {
         let logits = self.logits.take().expect("logits are penalized before a choice");
         let greedy = self.choice.sampling.temperature == 0.0;
@@ -103,7 +110,7 @@ impl TokenSampler for DeviceSampler {
         let told = mlx(|| told(&logits, &chosen))?;
         let input = forced.map_or_else(|| chosen.clone(), |id| Array::from_slice(&[id], &[1]));
         self.remember(&input)?;
-        Ok(Ids { input, chosen: Some(told), forced })
+        Ok(Ids { input, chosen: Some(told) })
     }
 
     fn window(&self) -> usize {

@@ -7,7 +7,7 @@ use rand::Rng;
 use super::MlxBackend;
 use crate::engine::serial::alone;
 use crate::engine::transformer::backend::{Backend, TokenSampler};
-use crate::engine::transformer::sampler::{Choice, Penalty, Sampler};
+use crate::engine::transformer::sampler::{Choice, Penalty, Sampler, gap};
 use crate::rng::seeded;
 use crate::spec::{EngineError, Sampling};
 
@@ -73,8 +73,10 @@ fn as_the_hosts(choice: &Choice, prompt: Vec<u32>, steps: Vec<(Vec<f32>, u32)>) 
         backend.read(device.logits(), &mut got).unwrap();
         prop_assert_eq!(got, want);
         prop_assert_eq!(device.window(), looked_at);
+        let best = Sampler::new(&choice.sampling).choose(&want).unwrap();
+        prop_assert_eq!(device.gap().unwrap(), gap(&want).unwrap());
         let chosen = device.choose(Some(forced)).unwrap();
-        prop_assert_eq!(backend.wait(&chosen).unwrap(), forced);
+        prop_assert_eq!(backend.wait(&chosen).unwrap(), best);
         history.push(forced);
     }
     Ok(())
