@@ -71,7 +71,7 @@ fn as_the_hosts(choice: &Choice, prompt: Vec<u32>, steps: Vec<(Vec<f32>, u32)>) 
         let (mut want, mut got) = (logits, Vec::new());
         let looked_at = host.apply(&mut want, &history);
         backend.read(device.logits(), &mut got).unwrap();
-        prop_assert_eq!(got, want);
+        prop_assert_eq!(&got, &want);
         prop_assert_eq!(device.window(), looked_at);
         let best = Sampler::new(&choice.sampling).choose(&want).unwrap();
         prop_assert_eq!(device.gap().unwrap(), gap(&want).unwrap());
