@@ -1,5 +1,10 @@
 //! Statistics that the method page names. Pure functions of numbers.
 
+#[cfg(test)]
+mod fixtures;
+pub mod multiple;
 pub mod rank;
 pub mod robust;
 pub mod sequential;
+mod special;
+pub mod two_sample;

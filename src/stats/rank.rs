@@ -156,8 +156,46 @@ fn probabilities(ranks: &[usize], upto: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
+    use crate::stats::fixtures::{fixture, numbers};
+
+    /// SciPy's `wilcoxon`, by all choices of signs where there are ties or zeros, and intervals that its test agrees with.
+    /// Published among them: depression (Hollander and Wolfe 1973, p. 29f) and Darwin's maize (Fisher, The Design of Experiments).
+    #[test]
+    fn tests_and_intervals_match_scipy() {
+        for case in fixture("signed_rank").as_array().unwrap() {
+            let x = numbers(&case["x"]);
+            let test = signed_rank(&x).unwrap();
+            let walsh = Walsh::of(&x).unwrap();
+            let interval = depth(x.len(), 0.05).map(|depth| walsh.interval(depth));
+            for (key, own) in [
+                ("statistic", Some(test.positive.min(test.negative))),
+                ("p", Some(test.p_value)),
+                ("estimate", Some(walsh.estimate())),
+                ("lo", interval.map(|i| i.lo)),
+                ("hi", interval.map(|i| i.hi)),
+            ] {
+                let close = |want: &Value, tolerance: f64| match (own, want.as_f64()) {
+                    (Some(own), Some(want)) => (own - want).abs() <= tolerance,
+                    (own, want) => own.is_none() && want.is_none(),
+                };
+                assert!(close(&case[key], 1e-12), "{} {key}: {own:?}", case["name"]);
+                if let Some(published) = case["published"].get(key) {
+                    assert!(close(published, 6e-5), "{} {key}: {own:?}, published {published}", case["name"]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn depths_match_counting_in_whole_numbers() {
+        for row in fixture("depths").as_array().unwrap() {
+            let [n, alpha, k] = numbers(row)[..] else { panic!("three numbers") };
+            assert_eq!(depth(n as usize, alpha).map_or(0, |d| d.k), k as usize, "n = {n}, alpha {alpha}");
+        }
+    }
 
     /// Critical values of Wilcoxon's test, two-sided 5 % and 1 %, as in its tables (T of the table is k - 1).
     #[test]

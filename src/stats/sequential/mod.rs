@@ -104,6 +104,7 @@ impl Evidence {
     /// The order is the method's: a change that is proven and large enough is never called unchanged.
     fn verdict(&self, bound: f64) -> Option<Verdict> {
         let (interval, equivalence) = (&self.interval, &self.equivalence);
+        // Inside any bound, even one of 0.
         let all_zero = equivalence.lo == 0.0 && equivalence.hi == 0.0 && self.estimate == 0.0;
         if interval.lo > 0.0 && self.estimate >= bound {
             Some(Verdict::Regressed)

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::rng::seeded;
+use crate::stats::fixtures::{fixture, numbers};
 
 const RULE: Rule = Rule { gates: 1, bound: 0.03 };
 
@@ -145,5 +146,22 @@ proptest! {
             prop_assert!(wide.interval.lo <= narrow.interval.lo && wide.interval.hi >= narrow.interval.hi);
             prop_assert_eq!(wide.equivalence, narrow.equivalence);
         }
+    }
+}
+
+/// The three alphas of a session with g gates spend 5 % / g: computed for normal increments, where the looks are exact, and
+/// not more for the signed-rank statistic, which is discrete (`scripts/stats-fixtures`).
+#[test]
+fn the_alphas_spend_five_percent() {
+    let fixture = fixture("looks");
+    let table = fixture["table"].as_array().unwrap();
+    assert_eq!(table.len(), MOST_GATES);
+    for (gates, row) in (1..).zip(table) {
+        assert_eq!(numbers(&row["alphas"]), ALPHAS[gates - 1]);
+        let share = 0.05 / gates as f64;
+        assert!((row["spent"].as_f64().unwrap() / share - 1.0).abs() < 0.01, "{gates} gates");
+        assert!(row["signed_rank_spent"].as_f64().unwrap() < share, "{gates} gates");
+        let ks = numbers(&row["k"]);
+        assert_eq!([0, 1, 2].map(|look| Depths::at(look, gates).interval.k as f64)[..], ks);
     }
 }
