@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod fixtures;
+pub mod growth;
 pub mod multiple;
 pub mod rank;
 pub mod robust;

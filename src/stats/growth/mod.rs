@@ -1,0 +1,215 @@
+//! Growth laws: how the time of a token grows with the context, and that of a prefill with the prompt.
+//!
+//! Decode takes t(n) = a + b n for a token, n the context in tokens; prefill p(n) = c + d n + e n². Both are fitted by
+//! Huber regression on *relative* error: each residual is divided by the time observed, so a length of 100 tokens counts
+//! as much as one of 10,000. Times are in ms. What the points cannot tell is said to be [`NotIdentifiable`].
+
+mod change;
+mod huber;
+mod laws;
+mod resample;
+
+use serde::{Deserialize, Serialize};
+
+pub use change::{Change, Observation, Ratio, TermChange, change, ratios};
+pub use laws::{Law, Point, Term, Timing};
+pub use resample::RESAMPLES;
+
+use super::robust::Interval;
+use huber::Row;
+use resample::{Group, spread};
+
+/// Lengths that a law needs before anything is said of its coefficients.
+pub const LEAST_LENGTHS: usize = 5;
+/// Rounds (iterations, or pairs of an A/B session) that every length needs.
+pub const LEAST_ROUNDS: usize = 10;
+/// An interval is too wide to say anything when it reaches further than this to either side, as a share.
+pub const WIDEST: f64 = 0.2;
+/// Coverage of all intervals of a law together; each has more (Bonferroni).
+pub const CONFIDENCE: f64 = 0.95;
+
+/// Why nothing is said of a law's coefficients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reason")]
+pub enum NotIdentifiable {
+    #[error("the time of the phase alone is not known, only a sum of prefill and decode")]
+    SumOfPhases,
+    #[error("tokens were reused from the KV cache, so the prompt's length does not say what was computed")]
+    Reused,
+    #[error("a single token was generated: there is no gap between tokens")]
+    OneToken,
+    #[error("a growth law needs {LEAST_LENGTHS} lengths or more, there are {have}")]
+    FewLengths { have: usize },
+    #[error("a growth law needs {LEAST_ROUNDS} rounds at every length, there are {have} at {tokens} tokens")]
+    FewRounds { tokens: u64, have: usize },
+    #[error("a time is not a positive number")]
+    NoTime,
+    #[error("the lengths are too close to each other to tell the coefficients apart")]
+    TooClose,
+}
+
+/// The coefficients that fit a set of points best.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    pub law: Law,
+    /// One a term of the law, in its order and units.
+    pub coefficients: Vec<f64>,
+    /// Robust standard deviation of the relative residuals: 0.01 is 1 %.
+    pub scale: f64,
+}
+
+impl Fit {
+    /// The law's time at `n` tokens, in ms.
+    #[must_use]
+    pub fn at(&self, n: f64) -> f64 {
+        self.law.terms().iter().zip(&self.coefficients).map(|(term, c)| c * n.powi(term.power())).sum()
+    }
+}
+
+/// Fits a law to points; `None` with fewer different lengths than coefficients, or where a time is not positive.
+#[must_use]
+pub fn fit(law: Law, points: &[Point]) -> Option<Fit> {
+    let scaled = Scaled::new(law, points.iter().map(|p| p.n))?;
+    let (rows, ones) = relative(&scaled, points)?;
+    let found = huber::fit(&rows, &ones, scaled.terms())?;
+    Some(Fit { law, coefficients: scaled.back(&found.coefficients), scale: found.scale })
+}
+
+/// One measured time of one run: the `round`-th at one of its lengths.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// Which length.
+    pub length: usize,
+    /// Which iteration; iterations of one number were run near each other, whatever their length.
+    pub round: u32,
+    pub point: Point,
+}
+
+/// A law fitted to one run, each coefficient with its interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    pub law: Law,
+    /// Fewest iterations at a length.
+    pub rounds: usize,
+    /// Least and greatest n, between which alone the law was seen.
+    pub shortest: f64,
+    pub longest: f64,
+    pub terms: Vec<TermEstimate>,
+    /// Robust standard deviation of the relative residuals.
+    pub scale: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TermEstimate {
+    pub term: Term,
+    /// In the term's unit.
+    pub value: f64,
+    pub interval: Interval,
+    /// Whether the interval stays within a fifth of the value.
+    pub identifiable: bool,
+}
+
+impl Estimate {
+    /// Whether every coefficient is known well enough.
+    #[must_use]
+    pub fn identifiable(&self) -> bool {
+        self.terms.iter().all(|term| term.identifiable)
+    }
+}
+
+/// Fits a law to one run's samples, with intervals from resampling the iterations within each length.
+///
+/// # Errors
+/// With fewer than five lengths, fewer than ten iterations at one of them, or times that are not positive.
+pub fn fit_with_interval(law: Law, samples: &[Sample], seed: u64) -> Result<Estimate, NotIdentifiable> {
+    let groups = Group::of(samples.iter().map(|s| (s.length, s.round, s.point.n)));
+    let rounds = enough(&groups)?;
+    let points: Vec<Point> = samples.iter().map(|s| s.point).collect();
+    let scaled = Scaled::new(law, points.iter().map(|p| p.n)).ok_or(NotIdentifiable::TooClose)?;
+    let (rows, ones) = relative(&scaled, &points).ok_or(NotIdentifiable::NoTime)?;
+    let found = huber::fit(&rows, &ones, scaled.terms()).ok_or(NotIdentifiable::TooClose)?;
+    let intervals = spread(&groups, &rows, &ones, scaled.terms(), &found.coefficients, seed);
+    let terms = (0..scaled.terms()).map(|j| {
+        let value = found.coefficients[j];
+        let wide = value.abs() * WIDEST;
+        let [lo, hi] = intervals[j];
+        TermEstimate {
+            term: law.terms()[j],
+            value: value / scaled.unit(j),
+            interval: interval(lo / scaled.unit(j), hi / scaled.unit(j), scaled.terms()),
+            identifiable: value != 0.0 && value - lo <= wide && hi - value <= wide,
+        }
+    });
+    Ok(Estimate {
+        law,
+        rounds,
+        shortest: points.iter().map(|p| p.n).fold(f64::INFINITY, f64::min),
+        longest: scaled.longest,
+        terms: terms.collect(),
+        scale: found.scale,
+    })
+}
+
+/// An interval of one of `terms` coefficients.
+fn interval(lo: f64, hi: f64, terms: usize) -> Interval {
+    Interval { lo, hi, confidence: 1.0 - (1.0 - CONFIDENCE) / terms as f64 }
+}
+
+/// Whether there are lengths and rounds enough; the fewest rounds at a length.
+fn enough(groups: &[Group]) -> Result<usize, NotIdentifiable> {
+    if groups.len() < LEAST_LENGTHS {
+        return Err(NotIdentifiable::FewLengths { have: groups.len() });
+    }
+    let fewest = groups.iter().min_by_key(|group| group.members.len()).expect("there are groups");
+    match fewest.members.len() {
+        have if have < LEAST_ROUNDS => Err(NotIdentifiable::FewRounds { tokens: fewest.n.round() as u64, have }),
+        have => Ok(have),
+    }
+}
+
+/// Regressors with n counted in units of the longest length, so that its powers stay near 1.
+struct Scaled {
+    law: Law,
+    longest: f64,
+}
+
+impl Scaled {
+    /// `None` without a length above 0.
+    fn new(law: Law, lengths: impl Iterator<Item = f64>) -> Option<Self> {
+        let longest = lengths.fold(0.0, f64::max);
+        (longest > 0.0 && longest.is_finite()).then_some(Self { law, longest })
+    }
+
+    fn terms(&self) -> usize {
+        self.law.terms().len()
+    }
+
+    /// What a scaled coefficient is divided by to be one for tokens.
+    fn unit(&self, term: usize) -> f64 {
+        self.longest.powi(self.law.terms()[term].power())
+    }
+
+    fn back(&self, coefficients: &[f64; huber::TERMS]) -> Vec<f64> {
+        (0..self.terms()).map(|j| coefficients[j] / self.unit(j)).collect()
+    }
+
+    /// The regressors of a time at `n` tokens, all divided by `by` ms.
+    fn row(&self, n: f64, by: f64) -> Row {
+        let mut row = [0.0; huber::TERMS];
+        for (x, term) in row.iter_mut().zip(self.law.terms()) {
+            *x = (n / self.longest).powi(term.power()) / by;
+        }
+        row
+    }
+}
+
+/// Regression on relative error: everything divided by the observed time, which itself becomes 1.
+fn relative(scaled: &Scaled, points: &[Point]) -> Option<(Vec<Row>, Vec<f64>)> {
+    if !points.iter().all(|p| p.time_ms > 0.0 && p.time_ms.is_finite() && p.n >= 0.0) {
+        return None;
+    }
+    Some((points.iter().map(|p| scaled.row(p.n, p.time_ms)).collect(), vec![1.0; points.len()]))
+}
+
+#[cfg(test)]
+mod tests;
