@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod engine;
 pub mod fs;
 pub mod record;

@@ -4,6 +4,7 @@ pub mod printer;
 
 mod bench;
 mod check;
+mod compare;
 mod completions;
 mod doctor;
 mod engines;
@@ -16,7 +17,7 @@ mod report;
 mod run;
 mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -56,6 +57,19 @@ pub struct Folders {
     pub reports: PathBuf,
 }
 
+/// The folder of a run, given by path or by its name in the results folder.
+///
+/// # Errors
+/// When there is neither.
+fn run_folder(named: &Path, results: &Path) -> anyhow::Result<PathBuf> {
+    let inside = results.join(named);
+    match (named.is_dir(), inside.is_dir()) {
+        (true, _) => Ok(named.to_owned()),
+        (false, true) => Ok(inside),
+        _ => anyhow::bail!("there is no run {} (looked there and in {})", named.display(), results.display()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Measure a model without a scenario file
@@ -64,6 +78,8 @@ enum Verb {
     Run(run::Args),
     /// Make the report of a recorded run
     Report(report::Args),
+    /// Compare two recorded runs: what differs, and in which direction; never a verdict
+    Compare(compare::Args),
     /// Check a scenario and show its plan; runs nothing
     Check(check::Args),
     /// List the engines, or check that a program speaks the engine protocol
@@ -99,6 +115,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(args, &printer),
         Verb::Run(args) => run::run(args, &printer),
         Verb::Report(args) => report::run(args, &printer),
+        Verb::Compare(args) => compare::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),
         Verb::Model(args) => model::run(args, &printer),

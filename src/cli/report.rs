@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use super::Folders;
 use super::printer::{Format, Printer};
+use super::{Folders, run_folder};
 use crate::record::{self, Record};
 use crate::report::summary::Summary;
 use crate::report::{self, export, markdown, table};
@@ -51,12 +51,7 @@ fn render(record: &Record, format: Format) -> String {
 fn find(args: &Args) -> anyhow::Result<PathBuf> {
     let results = &args.folders.results;
     let Some(named) = &args.run else { return newest(results) };
-    let inside = results.join(named);
-    match (named.is_dir(), inside.is_dir()) {
-        (true, _) => Ok(named.clone()),
-        (false, true) => Ok(inside),
-        _ => bail!("there is no run {} (looked there and in {})", named.display(), results.display()),
-    }
+    run_folder(named, results)
 }
 
 /// The run that started last. Folders whose run.json cannot be read come before all others.

@@ -19,7 +19,7 @@ pub use schema::{
     FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, RequestRow, SpanRow, Status, TelemetryRow, TokenRow,
 };
 pub use store::{Iteration, Store};
-pub use tokens::TokenIndex;
+pub use tokens::{TokenIndex, first_difference};
 
 /// A whole run, read back: committed iterations only.
 #[derive(Debug, Clone, PartialEq)]

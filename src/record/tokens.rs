@@ -31,17 +31,22 @@ impl<'a> TokenIndex<'a> {
         self.ranges.get(&request).map_or(&[], |range| &self.rows[range.clone()])
     }
 
-    /// First index at which two requests' ids differ (the shorter length where one begins the other).
-    /// `None` when they are equal or one has no tokens in the record.
+    /// [`first_difference`] of two requests.
     #[must_use]
     pub fn first_difference(&self, a: u64, b: u64) -> Option<u32> {
-        let (a, b) = (self.of(a), self.of(b));
-        if a.is_empty() || b.is_empty() {
-            return None;
-        }
-        let common = a.iter().zip(b).take_while(|(x, y)| x.id == y.id).count();
-        (common < a.len().max(b.len())).then_some(common as u32)
+        first_difference(self.of(a), self.of(b))
     }
+}
+
+/// First index at which the ids of two requests differ (the shorter length where one begins the other).
+/// `None` when they are equal or one has no tokens in its record.
+#[must_use]
+pub fn first_difference(a: &[TokenRow], b: &[TokenRow]) -> Option<u32> {
+    if a.is_empty() || b.is_empty() {
+        return None;
+    }
+    let common = a.iter().zip(b).take_while(|(x, y)| x.id == y.id).count();
+    (common < a.len().max(b.len())).then_some(common as u32)
 }
 
 #[cfg(test)]

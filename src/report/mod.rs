@@ -1,6 +1,7 @@
 //! Reports: pure functions of the record. Same record, same bytes.
 
 pub mod charts;
+pub mod compare;
 pub mod export;
 pub mod html;
 pub mod markdown;

@@ -16,18 +16,11 @@ const LABEL_WIDTH: u16 = 17;
 #[must_use]
 pub fn render(summary: &Summary) -> String {
     let mut out = String::new();
-    let mut put = |table: &Table| {
-        for line in table.lines() {
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        out.push('\n');
-    };
     if !summary.cells.is_empty() {
-        put(&figures(summary));
+        put(&mut out, &figures(summary));
     }
     if turns::cells(summary).next().is_some() {
-        put(&turn_figures(summary));
+        put(&mut out, &turn_figures(summary));
     }
     for line in remarks(summary) {
         text::paragraph(&mut out, &line, "  ");
@@ -35,8 +28,17 @@ pub fn render(summary: &Summary) -> String {
     out
 }
 
+/// Appends a table and an empty line.
+pub(super) fn put(out: &mut String, table: &Table) {
+    for line in table.lines() {
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out.push('\n');
+}
+
 /// An empty table in the terminal's style.
-fn plain() -> Table {
+pub(super) fn plain() -> Table {
     let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
     let mut table = Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(text::TERMINAL_WIDTH as u16);

@@ -1,6 +1,7 @@
 //! Whole-program tests, one binary so that they link once.
 
 mod cli;
+mod compare;
 mod conversation;
 mod doctor;
 mod engine;

@@ -1,7 +1,7 @@
 //! Reports, from simulated records.
 
 #[path = "simulated_run.rs"]
-mod simulated_run;
+pub(crate) mod simulated_run;
 
 use inferometer::record::{Record, RequestRow, Status};
 use inferometer::report::charts::Charts;

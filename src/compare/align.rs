@@ -1,0 +1,155 @@
+//! Which cells of two runs are the same work: the same engine, toggles and prompt length.
+//!
+//! Where the engine or a toggle has one value in all of A and another one in all of B, that is what sets the two runs
+//! apart: it is left out of the match and said.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::Measured;
+use crate::spec::Value;
+use crate::spec::effective::same;
+
+/// What the engine is called among the toggles' names.
+pub const ENGINE: &str = "engine";
+
+/// Which cells go together. All numbers are cell ids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alignment {
+    /// (A's, B's), in A's order.
+    pub pairs: Vec<(u32, u32)>,
+    pub only_a: Vec<u32>,
+    pub only_b: Vec<u32>,
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A toggle, or the engine, that has one value in all of A and another one in all of B.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetAside {
+    /// The toggle's name, or `engine`.
+    pub what: String,
+    /// Null where that run's cells do not set the toggle.
+    pub a: Option<Value>,
+    pub b: Option<Value>,
+}
+
+/// Aligns the cells of two runs.
+#[must_use]
+pub fn align(a: &[Measured<'_>], b: &[Measured<'_>]) -> Alignment {
+    let names: BTreeSet<&str> =
+        a.iter().chain(b).flat_map(|m| m.cell.toggles.keys().map(String::as_str)).chain([ENGINE]).collect();
+    let set_aside: Vec<SetAside> = names.iter().filter_map(|name| sets_apart(name, a, b)).collect();
+    let compared: Vec<&str> =
+        names.into_iter().filter(|name| set_aside.iter().all(|left_out| left_out.what != *name)).collect();
+    let alike = |a: &Measured, b: &Measured| {
+        a.cell.length == b.cell.length && compared.iter().all(|name| equal(&value(a, name), &value(b, name)))
+    };
+    let mut free: Vec<&Measured> = b.iter().collect();
+    let mut alignment = Alignment { pairs: Vec::new(), only_a: Vec::new(), only_b: Vec::new(), set_aside };
+    for one in a {
+        match free.iter().position(|other| alike(one, other)) {
+            Some(at) => alignment.pairs.push((one.cell.id, free.remove(at).cell.id)),
+            None => alignment.only_a.push(one.cell.id),
+        }
+    }
+    alignment.only_b = free.iter().map(|m| m.cell.id).collect();
+    alignment
+}
+
+fn value(measured: &Measured, name: &str) -> Option<Value> {
+    match name {
+        ENGINE => Some(Value::Text(measured.engine.to_owned())),
+        toggle => measured.cell.toggles.get(toggle).cloned(),
+    }
+}
+
+fn equal(a: &Option<Value>, b: &Option<Value>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn sets_apart(name: &str, a: &[Measured], b: &[Measured]) -> Option<SetAside> {
+    let common = |cells: &[Measured]| {
+        let first = value(cells.first()?, name);
+        cells.iter().all(|cell| equal(&value(cell, name), &first)).then_some(first)
+    };
+    let (a, b) = (common(a)?, common(b)?);
+    (!equal(&a, &b)).then(|| SetAside { what: name.to_owned(), a, b })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Counts;
+    use crate::spec::{Cell, Sampling, Settings};
+
+    /// Toggles and prompt length.
+    type Asked<'a> = (&'a [(&'a str, i64)], u32);
+
+    fn cells(asked: &[Asked]) -> Vec<Cell> {
+        let cell = |(id, (toggles, length)): (usize, &Asked)| Cell {
+            id: id as u32,
+            engine: 0,
+            label: String::new(),
+            length: Some(*length),
+            toggles: toggles.iter().map(|(name, value)| ((*name).to_owned(), Value::Int(*value))).collect(),
+            load: Settings::new(),
+            sampling: Sampling::default(),
+            predicted: Settings::new(),
+            merged: Vec::new(),
+        };
+        asked.iter().enumerate().map(cell).collect()
+    }
+
+    fn aligned(a: (&str, &[Cell]), b: (&str, &[Cell])) -> Alignment {
+        fn measured<'a>((engine, cells): (&'a str, &'a [Cell])) -> Vec<Measured<'a>> {
+            let of = |cell| Measured { cell, engine, valid: Vec::new(), counts: Counts::default(), hosts: Vec::new() };
+            cells.iter().map(of).collect()
+        }
+        align(&measured(a), &measured(b))
+    }
+
+    #[test]
+    fn equal_cells_find_each_other_in_any_order() {
+        let a = cells(&[(&[("cap", 0)], 512), (&[("cap", 768)], 512), (&[("cap", 0)], 2048)]);
+        let b = cells(&[(&[("cap", 0)], 2048), (&[("cap", 0)], 512), (&[("cap", 9)], 512)]);
+        let found = aligned(("x", &a), ("x", &b));
+        assert_eq!(found.pairs, [(0, 1), (2, 0)]);
+        assert_eq!((found.only_a, found.only_b, found.set_aside), (vec![1], vec![2], vec![]));
+    }
+
+    #[test]
+    fn what_sets_the_runs_apart_is_left_out_of_the_match_and_said() {
+        let a = cells(&[(&[("cap", 0), ("threads", 1)], 512), (&[("cap", 768), ("threads", 1)], 512)]);
+        let b = cells(&[(&[("cap", 0)], 512), (&[("cap", 768)], 512)]);
+        let found = aligned(("candle", &a), ("mlx", &b));
+        assert_eq!(found.pairs, [(0, 0), (1, 1)]);
+        assert_eq!(
+            found.set_aside,
+            [
+                SetAside { what: ENGINE.to_owned(), a: Some("candle".into()), b: Some("mlx".into()) },
+                SetAside { what: "threads".to_owned(), a: Some(Value::Int(1)), b: None },
+            ]
+        );
+    }
+
+    #[test]
+    fn other_lengths_are_other_work() {
+        let (a, b) = (cells(&[(&[], 512)]), cells(&[(&[], 513)]));
+        let found = aligned(("x", &a), ("x", &b));
+        assert_eq!((found.pairs, found.only_a, found.only_b), (vec![], vec![0], vec![0]));
+    }
+
+    #[test]
+    fn whole_numbers_equal_their_floats_and_a_run_without_cells_aligns_with_nothing() {
+        let a = cells(&[(&[("penalty", 1)], 7)]);
+        let mut b = a.clone();
+        b[0].toggles.insert("penalty".to_owned(), Value::Float(1.0));
+        assert_eq!(aligned(("x", &a), ("x", &b)).pairs, [(0, 0)]);
+        assert_eq!(aligned(("x", &a), ("x", &[])).only_a, [0]);
+    }
+}

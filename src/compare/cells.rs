@@ -1,0 +1,73 @@
+//! A recorded run cell by cell: what was measured of each.
+
+use std::collections::BTreeSet;
+
+use crate::record::metric::{self, Metric};
+use crate::record::{Counts, HostInfo, Record, RequestRow, Status};
+use crate::spec::{Cell, TokenTiming};
+
+/// A cell of a run with its measured rows.
+#[derive(Debug)]
+pub struct Measured<'a> {
+    pub cell: &'a Cell,
+    /// Label of its engine.
+    pub engine: &'a str,
+    /// Of valid iterations only, iteration by iteration.
+    pub valid: Vec<&'a RequestRow>,
+    pub counts: Counts,
+    /// The hosts that ran it, also where they failed.
+    pub hosts: Vec<&'a HostInfo>,
+}
+
+/// Every cell of the plan, in its order. Warm-ups are left out.
+#[must_use]
+pub fn measured(record: &Record) -> Vec<Measured<'_>> {
+    let manifest = &record.manifest;
+    let mut rows: Vec<Vec<&RequestRow>> = vec![Vec::new(); manifest.plan.cells.len()];
+    for row in record.requests.iter().filter(|row| !row.warmup) {
+        if let Some(own) = rows.get_mut(row.cell as usize) {
+            own.push(row);
+        }
+    }
+    manifest
+        .plan
+        .cells
+        .iter()
+        .zip(rows)
+        .map(|(cell, rows)| {
+            let planned = manifest.plan.order.iter().filter(|round| round.contains(&cell.id)).count();
+            let numbers: BTreeSet<u32> = rows.iter().map(|row| row.host).collect();
+            Measured {
+                cell,
+                engine: manifest.scenario.engines.get(cell.engine as usize).map_or("", |e| e.label.as_str()),
+                counts: Counts::of(planned, &rows),
+                hosts: manifest.hosts.iter().filter(|host| numbers.contains(&host.host)).collect(),
+                valid: rows.into_iter().filter(|row| row.status == Status::Ok).collect(),
+            }
+        })
+        .collect()
+}
+
+impl Measured<'_> {
+    /// What tables call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        if self.cell.label.is_empty() { self.engine } else { &self.cell.label }
+    }
+
+    /// The metric's value in each valid iteration that has it, in their order; of loading, one a host.
+    #[must_use]
+    pub fn values(&self, metric: &Metric) -> Vec<f64> {
+        if metric.key == metric::LOAD_S {
+            return self.hosts.iter().map(|host| host.load_s).filter(|v| v.is_finite()).collect();
+        }
+        metric::iterations(&self.valid).filter_map(|turns| metric.of_iteration(turns)).collect()
+    }
+
+    /// Whether every host stamped every token; `None` where no host came up.
+    #[must_use]
+    pub fn token_timing(&self) -> Option<TokenTiming> {
+        let inexact = self.hosts.iter().any(|host| host.receipt.token_timing == TokenTiming::Inexact);
+        (!self.hosts.is_empty()).then_some(if inexact { TokenTiming::Inexact } else { TokenTiming::Exact })
+    }
+}

@@ -1,0 +1,212 @@
+//! What differs between two runs beside what was measured: program, machine, engine, scenario. Each with both values.
+//!
+//! A run is made a list of named facts; what has another value in the other run, or is only in one of them, differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use crate::record::{HostInfo, Manifest};
+use crate::spec::{Machine, TokenTiming};
+
+/// A longer value is shown by its length and hash.
+const LONGEST: usize = 80;
+/// Hex digits of a hash that people compare.
+const HASH_DIGITS: usize = 12;
+
+/// What a fact is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Area {
+    /// The harness and the code that was measured.
+    Program,
+    Machine,
+    /// What the engine says it is and uses.
+    Engine,
+    Scenario,
+}
+
+impl Area {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Area::Program => "program",
+            Area::Machine => "machine",
+            Area::Engine => "engine",
+            Area::Scenario => "scenario",
+        }
+    }
+}
+
+/// A fact that is not the same in both runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    pub area: Area,
+    /// Name of the fact; of a scenario's key its path.
+    pub what: String,
+    /// Null where that run does not say.
+    pub a: Option<String>,
+    pub b: Option<String>,
+}
+
+/// By area and name.
+type Facts = BTreeMap<(Area, String), String>;
+
+/// Every fact in which the runs differ, by area and name.
+#[must_use]
+pub fn differences(a: &Manifest, b: &Manifest) -> Vec<Difference> {
+    // Where each run has one engine the two are compared, whatever they are called.
+    let by_label = a.scenario.engines.len() > 1 || b.scenario.engines.len() > 1;
+    let (mut a, mut b) = (facts(a, by_label), facts(b, by_label));
+    let names: BTreeSet<(Area, String)> = a.keys().chain(b.keys()).cloned().collect();
+    names
+        .into_iter()
+        .map(|key| (a.remove(&key), b.remove(&key), key))
+        .filter(|(a, b, _)| a != b)
+        .map(|(a, b, (area, what))| Difference { area, what, a, b })
+        .collect()
+}
+
+fn facts(manifest: &Manifest, by_label: bool) -> Facts {
+    let mut facts = Facts::new();
+    let mut put = |area, what: &str, value: Option<String>| {
+        if let Some(value) = value {
+            facts.insert((area, what.to_owned()), shown(&value));
+        }
+    };
+    put(Area::Program, "inferometer", Some(manifest.inferometer_version.clone()));
+    put(Area::Program, "commit", commit(manifest));
+    machine(&manifest.machine, |what, value| put(Area::Machine, what, value));
+    for (index, engine) in manifest.scenario.engines.iter().enumerate() {
+        let lead = if by_label { format!("{}: ", engine.label) } else { String::new() };
+        put(Area::Scenario, &format!("{lead}engine"), Some(engine.name.clone()));
+        for (name, value) in &engine.options {
+            put(Area::Scenario, &format!("{lead}engine.options.{name}"), Some(value.to_string()));
+        }
+        let hosts: Vec<&HostInfo> = manifest.hosts.iter().filter(|host| host.engine as usize == index).collect();
+        for (what, value) in engine_facts(&hosts) {
+            put(Area::Engine, &format!("{lead}{what}"), Some(value));
+        }
+    }
+    for (key, value) in scenario(manifest) {
+        put(Area::Scenario, &key, Some(value));
+    }
+    facts
+}
+
+/// A long value by its length and hash, so that equal ones still are equal and others are not.
+fn shown(value: &str) -> String {
+    match value.chars().count() {
+        n if n <= LONGEST => value.to_owned(),
+        n => format!("{n} characters, SHA-256 {}", short(&hex(value))),
+    }
+}
+
+fn hex(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn short(hash: &str) -> String {
+    hash.chars().take(HASH_DIGITS).collect()
+}
+
+/// The commit of the working folder, `with changes` where there were uncommitted ones.
+#[must_use]
+pub fn commit(manifest: &Manifest) -> Option<String> {
+    let git = manifest.git.as_ref()?;
+    Some(format!("{}{}", short(&git.commit), if git.dirty { " with changes" } else { "" }))
+}
+
+fn machine(machine: &Machine, mut put: impl FnMut(&str, Option<String>)) {
+    let number = |n: Option<u32>| n.map(|n| n.to_string());
+    put("operating system", Some(machine.os.clone()));
+    put("kernel", machine.kernel.clone());
+    put("architecture", Some(machine.arch.clone()));
+    put("CPU", machine.cpu.clone());
+    put("physical cores", number(machine.physical_cores));
+    put("logical cores", number(machine.logical_cores));
+    put("memory bytes", machine.memory_bytes.map(|n| n.to_string()));
+    put("accelerator", machine.accelerator.clone());
+    put("virtual machine", machine.virtual_machine.map(|yes| yes_or_no(yes).to_owned()));
+    put("frequency governor", machine.governor.clone());
+    put("power source", machine.power_source.clone());
+    for feature in &machine.cpu_features {
+        put(&format!("CPU feature {feature}"), Some("yes".to_owned()));
+    }
+}
+
+fn yes_or_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+/// What an engine's hosts say of it; several values of one fact, such as threads that vary, one after the other.
+fn engine_facts(hosts: &[&HostInfo]) -> BTreeMap<String, String> {
+    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut put = |what: &str, value: Option<String>| {
+        if let Some(value) = value {
+            values.entry(what.to_owned()).or_default().insert(value);
+        }
+    };
+    for host in hosts {
+        let receipt = &host.receipt;
+        put("version", Some(receipt.version.clone()));
+        put("engine's commit", receipt.commit.clone());
+        put("backend", receipt.backend.clone());
+        put("device", receipt.device.clone());
+        put("model", Some(receipt.model.name.clone()));
+        put("model's fingerprint", receipt.model.fingerprint.as_deref().map(short));
+        put("weight format", receipt.model.weight_format.clone());
+        let exact = receipt.token_timing == TokenTiming::Exact;
+        put("token timing", Some(if exact { "exact" } else { "inexact" }.to_owned()));
+        put("times include", Some(receipt.includes.join(", ")));
+        put("declares itself deterministic", Some(yes_or_no(receipt.deterministic).to_owned()));
+        put("executable's SHA-256", host.executable_sha256.as_deref().map(short));
+        for (name, hash) in &host.command_sha256 {
+            put(&format!("SHA-256 of {name}"), Some(short(hash)));
+        }
+        for (name, value) in &receipt.settings {
+            put(&format!("settings.{name}"), Some(value.to_string()));
+        }
+        for (name, value) in &receipt.details {
+            put(&format!("details.{name}"), Some(value.clone()));
+        }
+    }
+    values.into_iter().map(|(what, all)| (what, all.into_iter().collect::<Vec<_>>().join(", "))).collect()
+}
+
+/// The scenario's keys by path, engines apart. Its description, and how its values were overridden, do not matter.
+fn scenario(manifest: &Manifest) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    if let Ok(Json::Object(mut scenario)) = serde_json::to_value(&manifest.scenario) {
+        for left_out in ["description", "overrides", "engines", "toggles"] {
+            scenario.remove(left_out);
+        }
+        flatten("", &Json::Object(scenario), &mut keys);
+    }
+    for axis in &manifest.scenario.toggles {
+        let values: Vec<String> = axis.values.iter().map(ToString::to_string).collect();
+        keys.insert(format!("toggles.{}", axis.toggle), values.join(", "));
+    }
+    keys
+}
+
+fn flatten(path: &str, value: &Json, keys: &mut BTreeMap<String, String>) {
+    let text = match value {
+        Json::Null => return,
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, value, keys);
+            }
+            return;
+        }
+        Json::String(text) => text.clone(),
+        Json::Array(items) if items.iter().all(|item| item.is_number() || item.is_boolean()) => {
+            items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    keys.insert(path.to_owned(), text);
+}

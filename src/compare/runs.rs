@@ -1,0 +1,262 @@
+//! Two runs side by side: every metric of every cell that both have, tested, and called a *trend* whatever comes out.
+//!
+//! The runs were made in different sessions. Their difference holds the hour, the state of the machine and the luck of a
+//! process's memory layout beside the build, so it is never a verdict.
+
+use serde::{Deserialize, Serialize};
+
+use super::align::{self, Alignment, SetAside};
+use super::cells::{self, Measured};
+use super::difference::{self, Area, Difference};
+use super::outputs::{self, Outputs};
+use crate::record::metric::{self, Better, METRICS, Metric, Unit};
+use crate::record::{Counts, FinishState, Record, TokenIndex};
+use crate::stats::robust::{self, Interval};
+use crate::stats::{multiple, two_sample};
+
+/// Version of the comparison's JSON; fields are only added under the same number.
+pub const COMPARISON_VERSION: u32 = 1;
+/// Share of false discoveries allowed among what is called worse or better.
+pub const FALSE_DISCOVERIES: f64 = 0.05;
+/// Two-sided confidence of each ratio's interval.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// What two runs say about each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub comparison_version: u32,
+    /// Always `trend`: different sessions give no verdict.
+    pub outcome: Outcome,
+    pub a: RunSide,
+    pub b: RunSide,
+    /// What sets the runs apart as a whole and was left out when cells were matched.
+    pub set_aside: Vec<SetAside>,
+    pub differences: Vec<Difference>,
+    /// In A's order.
+    pub cells: Vec<CellComparison>,
+    pub only_a: Vec<String>,
+    pub only_b: Vec<String>,
+    /// How many tests the false discoveries are counted over.
+    pub tests: usize,
+}
+
+/// What a comparison can come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Trend,
+}
+
+/// One of the two runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSide {
+    pub run: String,
+    pub scenario: String,
+    pub started_utc: String,
+    pub state: FinishState,
+    /// How many times `run` worked on it: more than one is a resumed run.
+    pub sessions: u32,
+    /// Commit of the working folder; null where there is none.
+    pub commit: Option<String>,
+    pub counts: Counts,
+    pub synthetic: bool,
+}
+
+/// A cell that both runs have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellComparison {
+    /// A's name for it, or B's where A has none but the engine's.
+    pub name: String,
+    pub cell_a: u32,
+    pub cell_b: u32,
+    pub counts_a: Counts,
+    pub counts_b: Counts,
+    /// Whether the prompts are not the same; null where a record does not say.
+    pub prompts_differ: Option<bool>,
+    pub outputs: Outputs,
+    /// In the order of the table of metrics; also those that were not measured.
+    pub metrics: Vec<MetricComparison>,
+}
+
+/// A metric of a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricComparison {
+    /// Key of the metric.
+    pub metric: String,
+    /// Null where not measured.
+    pub a: Option<robust::Summary>,
+    pub b: Option<robust::Summary>,
+    /// B / A: the Hodges-Lehmann shift of the logarithms. Null where it cannot be said.
+    pub ratio: Option<f64>,
+    /// Of the ratio; null where there are too few values for it.
+    pub interval: Option<Interval>,
+    /// Mann-Whitney, two-sided; null where nothing was tested.
+    pub p_value: Option<f64>,
+    /// The same over all tests of the comparison, by Benjamini and Hochberg.
+    pub p_adjusted: Option<f64>,
+    pub change: Change,
+}
+
+/// What is said of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Worse,
+    Better,
+    /// The test does not tell the runs apart. That does not make them equal.
+    NotShown,
+    /// Too few values for any test to reach the level, or a value that has no logarithm.
+    NotTested,
+    /// One side stamps every token and the other does not: never ranked against each other.
+    NotRanked,
+    /// A side has no value.
+    NotMeasured,
+}
+
+impl Change {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Change::Worse => "worse",
+            Change::Better => "better",
+            Change::NotShown => "not shown",
+            Change::NotTested => "not tested",
+            Change::NotRanked => "not ranked",
+            Change::NotMeasured => "not measured",
+        }
+    }
+}
+
+impl CellComparison {
+    #[must_use]
+    pub fn metric(&self, key: &str) -> Option<&MetricComparison> {
+        self.metrics.iter().find(|m| m.metric == key)
+    }
+}
+
+/// Compares two runs.
+#[must_use]
+pub fn compare(a: &Record, b: &Record) -> Comparison {
+    let (cells_a, cells_b) = (cells::measured(a), cells::measured(b));
+    let (tokens_a, tokens_b) = (TokenIndex::new(&a.tokens), TokenIndex::new(&b.tokens));
+    let Alignment { pairs, only_a, only_b, set_aside } = align::align(&cells_a, &cells_b);
+    let mut compared: Vec<CellComparison> = pairs
+        .into_iter()
+        .map(|(id_a, id_b)| {
+            let (one, other) = (&cells_a[id_a as usize], &cells_b[id_b as usize]);
+            CellComparison {
+                name: if one.cell.label.is_empty() { other.name() } else { one.name() }.to_owned(),
+                cell_a: id_a,
+                cell_b: id_b,
+                counts_a: one.counts,
+                counts_b: other.counts,
+                prompts_differ: prompts_differ(a, id_a, b, id_b),
+                outputs: outputs::compare((one, &tokens_a), (other, &tokens_b)),
+                metrics: METRICS.iter().chain([&metric::LOAD]).map(|m| test(m, one, other)).collect(),
+            }
+        })
+        .collect();
+    let tests = judge(&mut compared);
+    let named =
+        |cells: &[Measured], ids: Vec<u32>| ids.iter().map(|id| cells[*id as usize].name().to_owned()).collect();
+    Comparison {
+        comparison_version: COMPARISON_VERSION,
+        outcome: Outcome::Trend,
+        a: side(a, &cells_a),
+        b: side(b, &cells_b),
+        differences: differences(a, b, &set_aside),
+        set_aside,
+        cells: compared,
+        only_a: named(&cells_a, only_a),
+        only_b: named(&cells_b, only_b),
+        tests,
+    }
+}
+
+fn side(record: &Record, cells: &[Measured]) -> RunSide {
+    let manifest = &record.manifest;
+    RunSide {
+        run: manifest.run.clone(),
+        scenario: manifest.scenario.name.clone(),
+        started_utc: manifest.origin_utc.clone(),
+        state: manifest.state,
+        sessions: manifest.sessions,
+        commit: difference::commit(manifest),
+        counts: cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts)),
+        synthetic: manifest.hosts.iter().any(|host| host.receipt.model.synthetic),
+    }
+}
+
+/// What differs, without the toggles that are said to set the runs apart.
+fn differences(a: &Record, b: &Record, set_aside: &[SetAside]) -> Vec<Difference> {
+    let said = |difference: &Difference| {
+        let toggle = difference.what.strip_prefix("toggles.");
+        difference.area == Area::Scenario && toggle.is_some_and(|name| set_aside.iter().any(|s| s.what == name))
+    };
+    difference::differences(&a.manifest, &b.manifest).into_iter().filter(|d| !said(d)).collect()
+}
+
+fn prompts_differ(a: &Record, cell_a: u32, b: &Record, cell_b: u32) -> Option<bool> {
+    let prompt = |record: &Record, cell: u32| record.manifest.prompts.get(&cell.to_string()).cloned();
+    Some(prompt(a, cell_a)? != prompt(b, cell_b)?)
+}
+
+/// A metric of a cell's two sides. What is called worse or better is decided over all tests together, in [`judge`].
+fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricComparison {
+    let (values_a, values_b) = (a.values(metric), b.values(metric));
+    let mut comparison = MetricComparison {
+        metric: metric.key.to_owned(),
+        a: robust::summarize(&values_a),
+        b: robust::summarize(&values_b),
+        ratio: None,
+        interval: None,
+        p_value: None,
+        p_adjusted: None,
+        change: Change::NotMeasured,
+    };
+    if values_a.is_empty() || values_b.is_empty() {
+        return comparison;
+    }
+    if is_timed(metric) && a.token_timing() != b.token_timing() {
+        comparison.change = Change::NotRanked;
+        return comparison;
+    }
+    comparison.change = Change::NotTested;
+    let (Some(a), Some(b)) = (logarithms(&values_a), logarithms(&values_b)) else { return comparison };
+    let shift = two_sample::shift(&a, &b, 1.0 - CONFIDENCE);
+    comparison.ratio = shift.map(|s| s.estimate.exp());
+    // Without an interval the samples are too small for any test at this level.
+    if let Some(interval) = shift.and_then(|s| s.interval) {
+        comparison.interval = Some(Interval { lo: interval.lo.exp(), hi: interval.hi.exp(), ..interval });
+        comparison.p_value = two_sample::mann_whitney(&a, &b).map(|test| test.p_value);
+    }
+    comparison
+}
+
+/// Whether the metric is made of tokens' stamps, in which engines that stamp every token and others are not alike.
+fn is_timed(metric: &Metric) -> bool {
+    matches!(metric.unit, Unit::TokensPerSecond | Unit::Milliseconds)
+}
+
+fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
+    values.iter().map(|v| (*v > 0.0).then(|| v.ln())).collect()
+}
+
+/// Says of every tested metric whether a change is shown, at most [`FALSE_DISCOVERIES`] of them falsely. Returns how many
+/// were tested.
+fn judge(cells: &mut [CellComparison]) -> usize {
+    let mut tested: Vec<&mut MetricComparison> =
+        cells.iter_mut().flat_map(|cell| &mut cell.metrics).filter(|m| m.p_value.is_some()).collect();
+    let p_values: Vec<f64> = tested.iter().filter_map(|m| m.p_value).collect();
+    for (comparison, adjusted) in tested.iter_mut().zip(multiple::benjamini_hochberg(&p_values)) {
+        comparison.p_adjusted = Some(adjusted);
+        let better = metric::find(&comparison.metric).map_or(Better::Lower, |m| m.better);
+        comparison.change = match comparison.ratio {
+            Some(ratio) if adjusted <= FALSE_DISCOVERIES && ratio != 1.0 => {
+                if (ratio > 1.0) == (better == Better::Higher) { Change::Better } else { Change::Worse }
+            }
+            _ => Change::NotShown,
+        };
+    }
+    p_values.len()
+}

@@ -1,0 +1,254 @@
+//! A comparison of two runs for people and programs. The figures come second: what speaks against them is said first.
+
+mod export;
+mod markdown;
+mod table;
+
+pub use export::csv;
+pub use markdown::render as markdown;
+pub use table::render as table;
+
+use super::summary::NOT_MEASURED;
+use super::text::{self, plural};
+use crate::compare::align::{ENGINE, SetAside};
+use crate::compare::outputs::Outputs;
+use crate::compare::runs::{
+    CONFIDENCE, CellComparison, Change, Comparison, FALSE_DISCOVERIES, MetricComparison, RunSide,
+};
+use crate::record::metric::{
+    self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
+};
+use crate::record::{Counts, FinishState};
+use crate::spec::Value;
+
+/// Metrics that are always shown; others where a change is shown, or all are asked for.
+const HEADLINES: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];
+/// Cells named in one sentence.
+const MOST_NAMED: usize = 6;
+
+/// The comparison's JSON.
+///
+/// # Panics
+/// Never: the shapes hold nothing that JSON cannot.
+#[must_use]
+pub fn json(comparison: &Comparison) -> String {
+    let mut json = serde_json::to_string_pretty(comparison).expect("string keys and plain values only");
+    json.push('\n');
+    json
+}
+
+/// What a run is, in one line below its name.
+fn side(side: &RunSide) -> String {
+    let commit = side.commit.as_ref().map(|commit| format!(", commit {}", text::label(commit))).unwrap_or_default();
+    format!(
+        "{}, started {}{commit}, {}",
+        text::label(&side.scenario),
+        text::label(&side.started_utc),
+        tally(side.counts)
+    )
+}
+
+/// `60 of 60 iterations ok`, with what is not.
+fn tally(counts: Counts) -> String {
+    let mut words = format!("{} of {} ok", counts.ok, plural(counts.planned, "iteration"));
+    for (count, what) in [(counts.failed, "failed"), (counts.invalid, "invalid"), (counts.missing(), "missing")] {
+        if count > 0 {
+            words.push_str(&format!(", {count} {what}"));
+        }
+    }
+    words
+}
+
+/// What must be read before the figures.
+fn before(comparison: &Comparison) -> Vec<String> {
+    let mut lines = vec![
+        "trend, not a verdict: the runs were made at different times, and on a shared machine a comparison like this \
+         calls more than half of identical builds different; `inferometer ab` gives verdicts"
+            .to_owned(),
+    ];
+    if comparison.a.run == comparison.b.run {
+        lines.push("A and B are one and the same run".to_owned());
+    }
+    lines.extend(output_lines(&comparison.cells));
+    lines.extend(prompt_line(&comparison.cells));
+    lines.extend(comparison.set_aside.iter().map(set_aside));
+    for (name, side) in [("A", &comparison.a), ("B", &comparison.b)] {
+        lines.extend(unfinished(name, side));
+    }
+    if comparison.cells.is_empty() {
+        lines.push("no cell of A is the same work as a cell of B: nothing can be compared".to_owned());
+    }
+    for (name, only) in [("A", &comparison.only_a), ("B", &comparison.only_b)] {
+        if !only.is_empty() {
+            let names: Vec<String> = only.iter().map(|cell| text::label(cell)).collect();
+            lines.push(format!("only in {name}: {}", text::list(&names, MOST_NAMED)));
+        }
+    }
+    lines
+}
+
+fn output_lines(cells: &[CellComparison]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let differing: Vec<&CellComparison> = cells.iter().filter(|cell| cell.outputs.differ()).collect();
+    if !differing.is_empty() {
+        let how = |cell: &&CellComparison| format!("{}: {}", text::label(&cell.name), outputs(&cell.outputs));
+        let words: Vec<String> = differing.iter().map(how).collect();
+        lines.push(format!(
+            "OUTPUTS DIFFER in {} of {}: {}",
+            differing.len(),
+            plural(cells.len(), "cell"),
+            text::list(&words, MOST_NAMED)
+        ));
+    }
+    let unknown = cells.iter().filter(|cell| cell.outputs == Outputs::Unknown).count();
+    if unknown > 0 {
+        let cells = plural(unknown, "cell");
+        lines
+            .push(format!("whether the outputs of {cells} are the same cannot be said: a side has no valid iteration"));
+    }
+    lines
+}
+
+/// What is said of a cell's tokens.
+fn outputs(outputs: &Outputs) -> String {
+    match outputs {
+        Outputs::Same => "same tokens".to_owned(),
+        Outputs::Differ { index: None, turn: None } => "other tokens".to_owned(),
+        Outputs::Differ { index: Some(index), turn: None } => format!("other tokens from index {index} on"),
+        Outputs::Differ { index: Some(index), turn: Some(turn) } => {
+            format!("other tokens from index {index} of turn {turn} on")
+        }
+        Outputs::Differ { index: None, turn: Some(turn) } => format!("other tokens from turn {turn} on"),
+        Outputs::Several { a, b, common } => {
+            format!("{} in A, {b} in B, {common} in common", plural(*a, "output"))
+        }
+        Outputs::Unknown => "tokens not known".to_owned(),
+    }
+}
+
+fn prompt_line(cells: &[CellComparison]) -> Option<String> {
+    let other = cells.iter().filter(|cell| cell.prompts_differ == Some(true)).count();
+    (other > 0).then(|| format!("the prompts of {} are not the same", plural(other, "cell")))
+}
+
+fn set_aside(apart: &SetAside) -> String {
+    let value =
+        |value: &Option<Value>| value.as_ref().map_or_else(|| "not set".to_owned(), |v| text::label(&v.to_string()));
+    let what = if apart.what == ENGINE { "engine".to_owned() } else { text::label(&apart.what) };
+    format!(
+        "{what} is {} in all of A and {} in all of B; cells are matched by the rest",
+        value(&apart.a),
+        value(&apart.b)
+    )
+}
+
+fn unfinished(name: &str, side: &RunSide) -> Option<String> {
+    match side.state {
+        FinishState::Running => Some(format!("{name} did not end: it is still going, or was killed")),
+        FinishState::Interrupted => Some(format!("{name} was interrupted")),
+        FinishState::Finished if side.sessions > 1 => {
+            Some(format!("{name} was resumed: its iterations come from {} sittings", side.sessions))
+        }
+        FinishState::Finished => None,
+    }
+}
+
+/// What explains the figures.
+fn after(comparison: &Comparison) -> Vec<String> {
+    let mut lines = vec![format!(
+        "B/A: shift of the values of all iterations, with its {:.0} % interval, which speaks of these two runs and not of \
+         the builds. Worse, better: {} (Mann-Whitney); of what they show, {:.0} % or less is wrong on average \
+         (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
+        CONFIDENCE * 100.0,
+        plural(comparison.tests, "test"),
+        FALSE_DISCOVERIES * 100.0,
+    )];
+    let any = |change| comparison.cells.iter().flat_map(|cell| &cell.metrics).any(|m| m.change == change);
+    if any(Change::NotTested) {
+        lines.push("not tested: too few valid iterations for any test, or a value that is 0".to_owned());
+    }
+    if any(Change::NotRanked) {
+        lines.push(
+            "not ranked: one side stamps every token, the other does not; their times are not to be ranked".to_owned(),
+        );
+    }
+    if comparison.a.synthetic || comparison.b.synthetic {
+        lines.push("synthetic model: random weights, so speed and memory mean something, the text does not".to_owned());
+    }
+    lines
+}
+
+/// The metrics of a cell that are shown: the headlines and whatever changed, or with `all` every one that some cell has.
+fn shown<'a>(
+    comparison: &Comparison,
+    cell: &'a CellComparison,
+    all: bool,
+) -> Vec<(&'static Metric, &'a MetricComparison)> {
+    let unmeasured = unmeasured(comparison);
+    let is_shown = |metric: &Metric, change| {
+        let changed = matches!(change, Change::Worse | Change::Better);
+        changed || HEADLINES.contains(&metric.key) || all && !unmeasured.contains(&metric.title)
+    };
+    METRICS
+        .iter()
+        .chain([&metric::LOAD])
+        .filter_map(|metric| Some((metric, cell.metric(metric.key)?)))
+        .filter(|(metric, figures)| is_shown(metric, figures.change))
+        .collect()
+}
+
+/// Iterations of both sides with what was said of their tokens: `10 and 10 iterations, same tokens`.
+fn cell_facts(cell: &CellComparison) -> String {
+    let counts = |counts: Counts| match counts.ok == counts.planned {
+        true => counts.ok.to_string(),
+        false => format!("{}/{}", counts.ok, counts.planned),
+    };
+    format!("{} and {} iterations, {}", counts(cell.counts_a), counts(cell.counts_b), outputs(&cell.outputs))
+}
+
+/// B against A in percent, with a sign.
+fn percent(ratio: f64) -> String {
+    let change = (ratio - 1.0) * 100.0;
+    match change.abs() {
+        size if size < 0.05 => "0.0 %".to_owned(),
+        size if size < 100.0 => format!("{change:+.1} %"),
+        _ => format!("{change:+.0} %"),
+    }
+}
+
+fn ratio(comparison: &MetricComparison) -> String {
+    comparison.ratio.map_or_else(|| NOT_MEASURED.to_owned(), percent)
+}
+
+fn interval(comparison: &MetricComparison) -> String {
+    let bare = |ratio: f64| percent(ratio).trim_end_matches(" %").to_owned();
+    comparison.interval.map_or_else(String::new, |i| format!("[{}, {}]", bare(i.lo), bare(i.hi)))
+}
+
+fn p_value(comparison: &MetricComparison) -> String {
+    match comparison.p_value {
+        None => NOT_MEASURED.to_owned(),
+        Some(p) if p < 0.001 => "<.001".to_owned(),
+        Some(p) => format!("{p:.3}").replacen("0.", ".", 1),
+    }
+}
+
+fn median(metric: &Metric, summary: Option<&crate::stats::robust::Summary>) -> String {
+    summary.map_or_else(|| NOT_MEASURED.to_owned(), |s| metric.unit.number(s.median))
+}
+
+/// `Decode tok/s`; without the unit where the number carries it.
+fn title(metric: &Metric) -> String {
+    if metric.unit.is_in_number() {
+        metric.title.to_owned()
+    } else {
+        format!("{} {}", metric.title, metric.unit.symbol())
+    }
+}
+
+/// Titles of the metrics that neither run measured in any cell that is compared.
+fn unmeasured(comparison: &Comparison) -> Vec<&'static str> {
+    let measured =
+        |key: &str| comparison.cells.iter().filter_map(|cell| cell.metric(key)).any(|m| m.a.is_some() || m.b.is_some());
+    METRICS.iter().chain([&metric::LOAD]).filter(|m| !measured(m.key)).map(|m| m.title).collect()
+}

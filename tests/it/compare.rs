@@ -1,0 +1,278 @@
+//! Comparisons of two runs, from simulated records and from runs made here.
+
+use inferometer::compare::outputs::Outputs;
+use inferometer::compare::runs::{CellComparison, Change, Comparison, compare};
+use inferometer::record::{FinishState, Record, RequestRow, Status};
+use inferometer::report::compare as shown;
+use inferometer::spec::{TokenTiming, Value};
+
+use crate::lab::Lab;
+use crate::report::simulated_run::{HOSTILE, Simulation, diverge, poison, save, spoil};
+
+fn simulated() -> Record {
+    Simulation { lengths: vec![512, 2048], ..Simulation::default() }.record()
+}
+
+/// Another run of the same scenario, every value a little different.
+fn later() -> Record {
+    let mut record = simulated();
+    record.manifest.run = "20261121T092113Z-long-context-1a2b3c4d".to_owned();
+    record.manifest.origin_utc = "2026-11-21T09:21:13.000Z".to_owned();
+    for row in &mut record.requests {
+        let wiggle = 1.0 + 0.004 * (f64::from(row.iteration * 7 % 11) - 5.0) / 5.0;
+        scale(row, wiggle);
+    }
+    record
+}
+
+/// Makes a request's decode slower by a factor.
+fn scale(row: &mut RequestRow, factor: f64) {
+    row.decode_tps = row.decode_tps.map(|v| v / factor);
+    row.tpot_ms = row.tpot_ms.map(|v| v * factor);
+}
+
+fn change(cell: &CellComparison, key: &str) -> Change {
+    cell.metric(key).unwrap().change
+}
+
+#[test]
+fn a_slower_decode_is_found_where_it_is_and_nowhere_else() {
+    let (a, mut b) = (simulated(), later());
+    b.requests.iter_mut().filter(|row| row.cell == 1).for_each(|row| scale(row, 1.1));
+    let comparison = compare(&a, &b);
+    assert_eq!(comparison.cells.len(), 4);
+    for cell in &comparison.cells {
+        let slower = cell.cell_b == 1;
+        for figures in &cell.metrics {
+            let of_decode = matches!(figures.metric.as_str(), "decode_tps" | "tpot_ms");
+            let wanted = if slower && of_decode { Change::Worse } else { Change::NotShown };
+            let unmeasured = figures.a.is_none();
+            assert!(unmeasured || figures.metric == "load_s" || figures.change == wanted, "{}: {figures:?}", cell.name);
+        }
+    }
+    let decode = comparison.cells[1].metric("decode_tps").unwrap();
+    let (ratio, interval) = (decode.ratio.unwrap(), decode.interval.unwrap());
+    assert!((ratio - 1.0 / 1.1).abs() < 0.01, "{ratio}");
+    assert!(interval.lo <= ratio && ratio <= interval.hi && interval.hi < 1.0, "{interval:?}");
+    assert!(comparison.cells[1].metric("tpot_ms").unwrap().ratio.unwrap() > 1.08, "the same from the other side");
+    assert!(comparison.differences.is_empty(), "{:?}", comparison.differences);
+
+    let back = compare(&b, &a);
+    assert_eq!(change(&back.cells[1], "decode_tps"), Change::Better);
+    assert_eq!(change(&back.cells[1], "tpot_ms"), Change::Better);
+}
+
+#[test]
+fn what_was_not_measured_is_never_a_number() {
+    let (a, b) = (simulated(), later());
+    let comparison = compare(&a, &b);
+    let cell = &comparison.cells[0];
+    assert_eq!(change(cell, "tokenize_ms"), Change::NotMeasured);
+    assert_eq!(change(cell, "load_s"), Change::NotTested, "one host a side");
+    let json: serde_json::Value = serde_json::from_str(&shown::json(&comparison)).unwrap();
+    assert_eq!(json["outcome"], "trend");
+    let metric =
+        |key: &str| json["cells"][0]["metrics"].as_array().unwrap().iter().find(|m| m["metric"] == key).unwrap();
+    for field in ["a", "b", "ratio", "interval", "p_value"] {
+        assert!(metric("tokenize_ms")[field].is_null(), "{field}");
+    }
+    let back: Comparison = serde_json::from_value(json).unwrap();
+    assert_eq!(back, comparison);
+    let csv = shown::csv(&comparison);
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 4 * 17);
+    let absent = rows.iter().find(|row| &row[5] == "tokenize_ms").unwrap();
+    assert_eq!([&absent[7], &absent[8], &absent[11], &absent[15], &absent[16]], ["0", "", "", "", "not_measured"]);
+}
+
+#[test]
+fn few_iterations_are_not_tested() {
+    let (mut a, mut b) = (simulated(), later());
+    a.requests.retain(|row| row.iteration <= 3);
+    b.requests.retain(|row| row.iteration <= 4);
+    let comparison = compare(&a, &b);
+    assert_eq!(comparison.tests, 0);
+    let decode = comparison.cells[0].metric("decode_tps").unwrap();
+    assert_eq!((decode.change, decode.interval, decode.p_value), (Change::NotTested, None, None));
+    assert!(decode.ratio.is_some(), "the ratio can be seen, not judged");
+    assert_eq!((comparison.a.counts.missing(), comparison.b.counts.missing()), (28, 24));
+}
+
+#[test]
+fn outputs_come_before_speed() {
+    let (a, mut b) = (simulated(), later());
+    for iteration in 1..=10 {
+        diverge(&mut b, 2, iteration, 17);
+    }
+    diverge(&mut b, 3, 5, 9);
+    b.requests.iter_mut().filter(|row| row.cell == 1).for_each(|row| row.token_hash = None);
+    let comparison = compare(&a, &b);
+    let outputs: Vec<&Outputs> = comparison.cells.iter().map(|cell| &cell.outputs).collect();
+    assert_eq!(
+        outputs,
+        [
+            &Outputs::Same,
+            &Outputs::Unknown,
+            &Outputs::Differ { index: Some(17), turn: None },
+            &Outputs::Several { a: 1, b: 2, common: 1 },
+        ]
+    );
+    let table = shown::table(&comparison, false);
+    let said = table.find("OUTPUTS DIFFER in 2 of 4 cells").expect("it is said");
+    assert!(said < table.find("Decode tok/s").unwrap(), "{table}");
+    assert!(table.contains("other tokens from index 17 on"), "{table}");
+}
+
+#[test]
+fn what_sets_the_runs_apart_is_said() {
+    let (mut a, mut b) = (simulated(), later());
+    a.manifest.plan.cells.truncate(2);
+    a.manifest.plan.order.iter_mut().for_each(|round| round.retain(|id| *id < 2));
+    a.requests.retain(|row| row.cell < 2);
+    b.manifest.scenario.engines[0].label = "mlx".to_owned();
+    for cell in &mut b.manifest.plan.cells {
+        cell.toggles.insert("threads".to_owned(), Value::Int(4));
+        if cell.length == Some(2048) {
+            cell.length = Some(4096);
+        }
+    }
+    b.manifest.hosts[0].receipt.backend = Some("MLX 0.33".to_owned());
+    b.manifest.machine.governor = Some("powersave".to_owned());
+    b.manifest.machine.cpu_features.pop();
+    b.manifest.git = None;
+    b.manifest.scenario.run.order_seed = 43;
+    b.manifest.state = FinishState::Interrupted;
+    a.manifest.sessions = 2;
+    spoil(&mut a, 0, 1, Status::Failed, "crashed");
+    let comparison = compare(&a, &b);
+    assert_eq!((comparison.cells.len(), comparison.only_a.len(), comparison.only_b.len()), (1, 1, 3));
+    let table = shown::table(&comparison, false);
+    insta::assert_snapshot!(table, @r#"
+    A  20261120T092113Z-long-context-1a2b3c4d
+       long-context, started 2026-11-20T09:21:13.000Z, commit 0123456789ab with
+       changes, 19 of 20 iterations ok, 1 failed
+    B  20261121T092113Z-long-context-1a2b3c4d
+       long-context, started 2026-11-21T09:21:13.000Z, 40 of 40 iterations ok
+
+    trend, not a verdict: the runs were made at different times, and on a shared
+      machine a comparison like this calls more than half of identical builds
+      different; `inferometer ab` gives verdicts
+    engine is transformer in all of A and mlx in all of B; cells are matched by the
+      rest
+    threads is 2 in all of A and 4 in all of B; cells are matched by the rest
+    A was resumed: its iterations come from 2 sittings
+    B was interrupted
+    only in A: cap=0 len=2048
+    only in B: cap=0 len=2048, cap=768 len=512 and cap=768 len=2048
+
+    differs                        A                         B
+    ───────────────────────────────────────────────────────────────────
+    program   commit               0123456789ab with         –
+                                   changes
+    machine   CPU feature avx512f  yes                       –
+              frequency governor   –                         powersave
+    engine    backend              candle 0.11.1             MLX 0.33
+    scenario  run.order_seed       42                        43
+
+    cap=0 len=512: 9/10 and 10 iterations, same tokens
+    metric                 A        B     B/A      interval %      p  trend
+    ────────────────────────────────────────────────────────────────────────────
+    Prefill tok/s        956      955   0.0 %    [-0.6, +0.6]  1.000  not shown
+    Decode tok/s        99.4     99.2  -0.1 %    [-1.2, +0.9]   .806  not shown
+    TTFT ms              537      537   0.0 %    [-0.6, +0.6]  1.000  not shown
+    ITL p50 ms          10.0     10.0   0.0 %    [-0.6, +0.7]   .935  not shown
+    ITL p99 ms          10.3     10.3   0.0 %  [-17.8, +21.7]   .935  not shown
+    Peak memory      192 MiB  192 MiB   0.0 %      [0.0, 0.0]  1.000  not shown
+
+    B/A: shift of the values of all iterations, with its 95 % interval, which speaks
+      of these two runs and not of the builds. Worse, better: 12 tests
+      (Mann-Whitney); of what they show, 5 % or less is wrong on average
+      (Benjamini-Hochberg). "Not shown" does not mean unchanged
+    not tested: too few valid iterations for any test, or a value that is 0
+    synthetic model: random weights, so speed and memory mean something, the text
+      does not
+    "#);
+}
+
+#[test]
+fn exact_and_inexact_stamps_are_not_ranked() {
+    let (a, mut b) = (simulated(), later());
+    b.manifest.hosts[0].receipt.token_timing = TokenTiming::Inexact;
+    let comparison = compare(&a, &b);
+    let cell = &comparison.cells[0];
+    assert_eq!((change(cell, "decode_tps"), cell.metric("decode_tps").unwrap().ratio), (Change::NotRanked, None));
+    assert_eq!(change(cell, "peak_rss_bytes"), Change::NotShown, "memory has no stamps");
+}
+
+#[test]
+fn the_table_fits_the_terminal_and_markdown_its_columns() {
+    let (a, mut b) = (simulated(), later());
+    b.requests.iter_mut().filter(|row| row.cell == 1).for_each(|row| scale(row, 31.7));
+    let comparison = compare(&a, &b);
+    for table in [shown::table(&comparison, false), shown::table(&comparison, true)] {
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        assert!(table.contains("trend, not a verdict") && table.contains("does not mean unchanged"), "{table}");
+    }
+    assert!(!shown::table(&comparison, false).contains("KV cache"));
+    let all = shown::table(&comparison, true);
+    assert!(all.contains("KV cache") && all.contains("not measured: Tokenize, Engine peak"), "{all}");
+    let markdown = shown::markdown(&comparison);
+    let widths: Vec<usize> = markdown.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
+    assert!(widths.len() > 30 && widths.iter().all(|width| *width == 9), "{markdown}");
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let (mut a, mut b) = (simulated(), later());
+    poison(&mut a, HOSTILE);
+    poison(&mut b, &format!("{HOSTILE} two"));
+    a.manifest.run = HOSTILE.to_owned();
+    let comparison = compare(&a, &b);
+    for text in [shown::table(&comparison, true), shown::markdown(&comparison)] {
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+    }
+    assert!(!shown::markdown(&comparison).contains("<script"));
+}
+
+#[test]
+fn the_verb_says_a_trend_and_never_fails_for_it() {
+    let lab = Lab::new();
+    let results = lab.path("results");
+    let (a, mut b) = (simulated(), later());
+    b.requests.iter_mut().for_each(|row| scale(row, 2.0));
+    let (a, b) = (save(&a, &results), save(&b, &results));
+    let name = a.file_name().unwrap().to_str().unwrap();
+    let done = lab.run(&["compare", name, b.to_str().unwrap()]).expect(0);
+    assert!(done.stdout.contains("trend, not a verdict") && done.stdout.contains("worse"), "{}", done.stdout);
+    for (format, begins) in
+        [("json", "{\n  \"comparison_version\": 1"), ("md", "## Comparison"), ("csv", "run_a,run_b")]
+    {
+        let done = lab.run(&["compare", name, b.to_str().unwrap(), "--format", format]).expect(0);
+        assert!(done.stdout.starts_with(begins), "{}", done.stdout);
+    }
+    lab.run(&["compare", name, "nowhere"]).expect(2).says("there is no run nowhere");
+    lab.run(&["compare", name]).expect(2);
+    let same = lab.run(&["compare", name, name]).expect(0);
+    assert!(same.stdout.contains("A and B are one and the same run"), "{}", same.stdout);
+}
+
+#[test]
+fn two_real_runs_are_compared() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&[], "[run]\niterations = 4\n");
+    let mut runs = Vec::new();
+    for results in ["first", "second"] {
+        lab.measure(&scenario, &["--results", results]).expect(0);
+        let folder = fs_err::read_dir(lab.path(results)).unwrap().next().unwrap().unwrap().path();
+        runs.push(folder.to_str().unwrap().to_owned());
+    }
+    let done = lab.run(&["compare", &runs[0], &runs[1], "--format", "json"]).expect(0);
+    let comparison: Comparison = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(comparison.cells.len(), 1);
+    let cell = &comparison.cells[0];
+    assert_eq!((&cell.outputs, cell.prompts_differ), (&Outputs::Same, Some(false)));
+    assert!(comparison.differences.is_empty(), "{:?}", comparison.differences);
+    let decode = cell.metric("decode_tps").unwrap();
+    assert!(decode.a.unwrap().median > 0.0 && decode.b.unwrap().median > 0.0);
+}
