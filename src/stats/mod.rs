@@ -4,6 +4,7 @@
 mod fixtures;
 pub mod growth;
 pub mod multiple;
+pub mod oscillation;
 pub mod rank;
 pub mod robust;
 pub mod sequential;
