@@ -2,6 +2,7 @@
 
 pub mod printer;
 
+mod ab;
 mod bench;
 mod check;
 mod compare;
@@ -74,6 +75,8 @@ fn run_folder(named: &Path, results: &Path) -> anyhow::Result<PathBuf> {
 enum Verb {
     /// Measure a model without a scenario file
     Bench(bench::Args),
+    /// Compare two commits, settings, engines or models, and say how sure the difference is
+    Ab(ab::Args),
     /// Run a scenario and record it
     Run(run::Args),
     /// Make the report of a recorded run
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.global.verbose);
     let outcome = match &cli.verb {
         Verb::Bench(args) => bench::run(args, &printer),
+        Verb::Ab(args) => ab::run(args, &printer),
         Verb::Run(args) => run::run(args, &printer),
         Verb::Report(args) => report::run(args, &printer),
         Verb::Compare(args) => compare::run(args, &printer),

@@ -36,6 +36,26 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// What a run needs of the command line and the terminal; Ctrl-C is handled from when the run arms it.
+    pub fn begin(&self, printer: &Printer, allow_changed: bool) -> (Options, Display) {
+        let own = *printer;
+        let interrupt = Interrupt::new(move |signals| match signals {
+            1 => own.note("stopping after the iteration in flight; once more to stop at once"),
+            _ => own.note("stopping at once"),
+        });
+        (Options { wait: !self.no_wait, allow_changed, interrupt }, Display::new(*printer))
+    }
+
+    /// How data on stdout is laid out.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether a report is wanted at the end.
+    pub fn wants_report(&self) -> bool {
+        !self.no_report
+    }
+
     /// Runs `work` with a display and with Ctrl-C handled, then says what came of it.
     pub fn conduct(
         &self,
@@ -43,13 +63,7 @@ impl Execution {
         allow_changed: bool,
         work: impl FnOnce(&Options, &mut Display) -> Result<Outcome, RunError>,
     ) -> anyhow::Result<ExitCode> {
-        let own = *printer;
-        let interrupt = Interrupt::new(move |signals| match signals {
-            1 => own.note("stopping after the iteration in flight; once more to stop at once"),
-            _ => own.note("stopping at once"),
-        });
-        let options = Options { wait: !self.no_wait, allow_changed, interrupt };
-        let mut display = Display::new(*printer);
+        let (options, mut display) = self.begin(printer, allow_changed);
         let result = work(&options, &mut display);
         drop(display);
         match result {

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::printer::Printer;
 use crate::record::{RequestRow, Status};
 use crate::run::progress::{Event, Observer};
+use crate::spec::Side;
 use crate::units::{duration_ns, significant};
 
 pub struct Display {
@@ -16,12 +17,14 @@ pub struct Display {
     bar: Option<ProgressBar>,
     /// The last iteration's result and the time left, shown while the next one is measured.
     last: String,
+    /// The side of an A/B session that is at work.
+    side: Option<Side>,
 }
 
 impl Display {
     #[must_use]
     pub fn new(printer: Printer) -> Self {
-        Self { printer, bar: None, last: String::new() }
+        Self { printer, bar: None, last: String::new(), side: None }
     }
 
     fn begin(&mut self, run: &str, done: u64, total: u64) {
@@ -61,6 +64,7 @@ impl Observer for Display {
             Event::Began { run, done, total } => self.begin(run, done, total),
             Event::Opening { engine } => self.show(format!("{engine}: loading the model")),
             Event::WarmingUp { cell } => self.show(format!("{cell}: warming up")),
+            Event::Comparing { cell } => self.show(format!("{cell}: generating, to compare outputs")),
             Event::Tokens(tokens) => {
                 if let Some(bar) = &self.bar {
                     let message = bar.message();
@@ -69,7 +73,11 @@ impl Observer for Display {
                 }
             }
             Event::Measuring { cell, iteration } => {
-                self.show(format!("{cell}: measuring iteration {iteration}{}", self.last));
+                let what = match self.side {
+                    Some(side) => format!("side {}", side.name()),
+                    None => format!("iteration {iteration}"),
+                };
+                self.show(format!("{cell}: measuring {what}{}", self.last));
             }
             Event::Measured { cell, rows, done, left, .. } => {
                 let result = result(rows);
@@ -77,6 +85,20 @@ impl Observer for Display {
                 if let Some(bar) = &self.bar {
                     bar.set_message(format!("{cell}: {result}{}", time_left(left)));
                     bar.set_position(done);
+                }
+            }
+            Event::Side(side) => self.side = Some(side),
+            Event::Pairs { what, done, of, text, left } => {
+                let told = if text.is_empty() { String::new() } else { format!(": {text}") };
+                match &self.bar {
+                    Some(bar) => {
+                        self.last = format!("; {what} {done}/{of}{told}{}", time_left(left));
+                        if what == "pair" {
+                            bar.set_position(done.into());
+                        }
+                        bar.set_message(format!("{what} {done}/{of}{told}{}", time_left(left)));
+                    }
+                    None => self.printer.note(format_args!("{what} {done}/{of}{told}{}", time_left(left))),
                 }
             }
             Event::Round { name, done, total, left } => {

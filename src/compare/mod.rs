@@ -1,7 +1,9 @@
 //! Comparisons of what was recorded: pure functions of records.
 
+pub mod ab;
 pub mod align;
 pub mod cells;
+pub mod cost;
 pub mod difference;
 pub mod outputs;
 pub mod runs;

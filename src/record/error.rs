@@ -12,6 +12,10 @@ pub enum RecordError {
     File { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is not a record of a run: it has no run.json")]
     NoRecord { path: PathBuf },
+    #[error("{path} is not an A/B session: it has no ab.json")]
+    NoSession { path: PathBuf },
+    #[error("{path}: not a valid ab.json: {message}")]
+    AbManifest { path: PathBuf, message: String },
     #[error(
         "{path} has record schema {found}, this build reads up to {known}: use a newer inferometer to read it",
         known = super::schema::SCHEMA_VERSION

@@ -1,5 +1,6 @@
 //! What a run leaves on disk. Everything after it is a pure function of these files.
 
+pub mod ab;
 mod counts;
 pub mod csv;
 mod error;

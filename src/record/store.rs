@@ -54,6 +54,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Begins the record of a side of an A/B session in the folder `dir`, which is made.
+    ///
+    /// # Errors
+    /// When the folder or a file in it cannot be made.
+    pub fn create_in(dir: &Path, manifest: Manifest) -> Result<Self, RecordError> {
+        fs_err::create_dir(dir)?;
+        Self::begin(dir, manifest)
+    }
+
     fn begin(dir: &Path, manifest: Manifest) -> Result<Self, RecordError> {
         let mut files = Vec::new();
         for (name, header) in csv::headers(&manifest.gauges) {
@@ -222,14 +231,14 @@ impl Store {
 
 /// A file that only grows, but for taking back what was not committed.
 #[derive(Debug)]
-struct Appender {
+pub(super) struct Appender {
     path: PathBuf,
     file: fs_err::File,
     committed: u64,
 }
 
 impl Appender {
-    fn open(path: PathBuf, options: &mut fs_err::OpenOptions) -> Result<Self, RecordError> {
+    pub(super) fn open(path: PathBuf, options: &mut fs_err::OpenOptions) -> Result<Self, RecordError> {
         let file = options.append(true).open(&path)?;
         Ok(Self { path, file, committed: 0 })
     }
@@ -243,6 +252,25 @@ impl Appender {
         Ok(self.committed + bytes.len() as u64)
     }
 
+    /// Appends in one write and syncs: a whole step of its own. On an error nothing of it stays, if the disk lets go of it.
+    pub(super) fn commit(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+        self.cut()?;
+        match self.append(bytes) {
+            Ok(length) => self.committed = length,
+            Err(error) => {
+                let _ = self.cut();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the file to its first `bytes`, which are what counts.
+    pub(super) fn cut_to(&mut self, bytes: u64) -> Result<(), RecordError> {
+        self.committed = bytes;
+        self.cut()
+    }
+
     fn cut(&mut self) -> Result<(), RecordError> {
         if self.file.metadata()?.len() != self.committed {
             self.file.set_len(self.committed)?;
@@ -252,7 +280,7 @@ impl Appender {
     }
 
     /// Refuses a second writer. The system lets go of the lock when this process ends, however it ends.
-    fn lock(&self, dir: &Path) -> Result<(), RecordError> {
+    pub(super) fn lock(&self, dir: &Path) -> Result<(), RecordError> {
         match self.file.file().try_lock() {
             Ok(()) => Ok(()),
             // A file system without locks: better a run without the guard than none.
@@ -283,15 +311,26 @@ fn same_header(path: &Path, header: &[u8]) -> Result<(), RecordError> {
 
 /// Makes the run's folder under a name that is not taken, and puts the name into the manifest.
 fn make_folder(results: &Path, manifest: &mut Manifest) -> Result<PathBuf, RecordError> {
-    let base = folder_name(manifest);
+    let hash = &manifest.scenario_sha256;
+    let (dir, name) = new_folder(results, &manifest.origin_utc, &manifest.scenario.name, hash)?;
+    manifest.run = name;
+    Ok(dir)
+}
+
+/// Makes a folder under a name that is not taken, made of time, what it is about and the beginning of a hash; gives its
+/// path and name.
+pub(super) fn new_folder(
+    results: &Path,
+    utc: &str,
+    about: &str,
+    sha256: &str,
+) -> Result<(PathBuf, String), RecordError> {
+    let base = folder_name(utc, about, sha256);
     let mut name = base.clone();
     for attempt in 2.. {
         let dir = results.join(&name);
         match fs_err::create_dir(&dir) {
-            Ok(()) => {
-                manifest.run = name;
-                return Ok(dir);
-            }
+            Ok(()) => return Ok((dir, name)),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => name = format!("{base}-{attempt}"),
             Err(e) => return Err(e.into()),
         }
@@ -300,18 +339,16 @@ fn make_folder(results: &Path, manifest: &mut Manifest) -> Result<PathBuf, Recor
 }
 
 /// `2026-11-20T09:21:13.123Z`, `Long context`, `ab12...` -> `20261120T092113Z-long-context-ab12cd34`.
-fn folder_name(manifest: &Manifest) -> String {
-    let seconds = manifest.origin_utc.split(['.', 'Z', '+']).next().unwrap_or_default();
+fn folder_name(utc: &str, about: &str, sha256: &str) -> String {
+    let seconds = utc.split(['.', 'Z', '+']).next().unwrap_or_default();
     let time: String = seconds.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    let scenario: Vec<String> = manifest
-        .scenario
-        .name
+    let scenario: Vec<String> = about
         .split(|c: char| !c.is_alphanumeric() && c != '_')
         .filter(|part| !part.is_empty())
         .map(str::to_lowercase)
         .collect();
     let scenario: String = scenario.join("-").chars().take(40).collect();
-    let hash: String = manifest.scenario_sha256.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    let hash: String = sha256.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
     let parts = [format!("{time}Z"), scenario, hash];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }

@@ -10,7 +10,7 @@ use super::validity::{self, Asked, Finding};
 use crate::clock::{Origin, now_ns};
 use crate::record::{RequestRow, SpanRow, Status, TokenRow};
 use crate::spec::protocol::Generate;
-use crate::spec::{Cell, Request};
+use crate::spec::{Cell, Choice, Request};
 use crate::telemetry;
 
 /// What is asked, of which cell, where in the run.
@@ -22,6 +22,8 @@ pub struct Ask<'a> {
     pub request: Request,
     /// Whether the host may send `progress`; never in a measured iteration.
     pub progress: bool,
+    /// Whether the engine is to say what it would have chosen; never in a measured iteration.
+    pub choices: bool,
     /// Effective settings that may differ from what was asked for.
     pub allowed: &'a [String],
 }
@@ -33,6 +35,8 @@ pub struct Attempt {
     pub spans: Vec<SpanRow>,
     pub ids: Vec<u32>,
     pub text: Option<String>,
+    /// What the engine would have chosen at each token; empty where that was not asked for.
+    pub choices: Vec<Choice>,
     pub spans_dropped: u64,
     /// The host cannot be used any more.
     pub host_lost: bool,
@@ -42,8 +46,8 @@ impl Attempt {
     /// One that brought no tokens.
     #[must_use]
     pub fn without_answer(row: RequestRow, host_lost: bool) -> Self {
-        let (tokens, spans, ids) = Default::default();
-        Self { row, tokens, spans, ids, text: None, spans_dropped: 0, host_lost }
+        let (tokens, spans, ids, choices) = Default::default();
+        Self { row, tokens, spans, ids, text: None, choices, spans_dropped: 0, host_lost }
     }
 }
 
@@ -75,7 +79,7 @@ pub fn attempt(
     let armed = interrupt.at_second(stopper(resident));
     row.start_ns = origin.t_ns(now_ns());
     let generate =
-        Generate { request: ask.request.clone(), progress: ask.progress, operation_spans: false, choices: false };
+        Generate { request: ask.request.clone(), progress: ask.progress, operation_spans: false, choices: ask.choices };
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let cpu_after = telemetry::cpu_time(pid);
@@ -109,8 +113,13 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
     let generated = exchange.generated;
     measure::fill(&mut row, &generated, receipt.token_timing, stamps.is_ok());
     row.effective = validity::effective(&generated, receipt);
-    let asked =
-        Asked { cell: ask.cell, request: &ask.request, choices: false, turn: ask.place.turn, allowed: ask.allowed };
+    let asked = Asked {
+        cell: ask.cell,
+        request: &ask.request,
+        choices: ask.choices,
+        turn: ask.place.turn,
+        allowed: ask.allowed,
+    };
     if let Some(Finding { status, reason }) = validity::judge(&asked, &generated, receipt, resident.built_in, stamps) {
         row.status = status;
         row.reason = reason;
@@ -121,6 +130,7 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
         row,
         ids: generated.tokens,
         text: generated.text,
+        choices: generated.choices.unwrap_or_default(),
         spans_dropped: generated.spans_dropped,
         host_lost: false,
     }

@@ -16,7 +16,8 @@ use super::outputs::Outputs;
 use super::progress::{Event, Observer};
 use super::prompts::Prompts;
 use super::schedule::Done;
-use super::session::{Log, Past, Session, Work};
+use super::session::Session;
+use super::worker::{Log, Past, Work};
 use crate::clock::{Origin, utc_now};
 use crate::record::{self, FinishState, GaugeInfo, Manifest, Record, Store};
 use crate::spec::{Plan, Scenario};
@@ -63,7 +64,8 @@ pub fn run(
     let sampler = sampler(scenario, origin);
     let store = Store::create(results, manifest(scenario, &plan, &prompts, &origin, sampler.gauges()))?;
     options.interrupt.arm()?;
-    let work = Work { scenario, plan: &plan, prompts: &prompts, model: &model, options };
+    let work =
+        Work { scenario, plan: &plan, prompts: &prompts, model: &model, options, program: None, must_open: true };
     finish(Session::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
 }
 
@@ -101,7 +103,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
         next_request: record.requests.last().map_or(0, |row| row.request + 1),
         next_host: next_host(&record),
     };
-    let work = Work { scenario, plan, prompts: &prompts, model: &model, options };
+    let work = Work { scenario, plan, prompts: &prompts, model: &model, options, program: None, must_open: true };
     finish(Session::new(work, Log { store, sampler, origin }, past, observer)?)
 }
 
@@ -121,25 +123,35 @@ fn finish(session: Session<'_>) -> Result<Outcome, RunError> {
     }
 }
 
-fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
+pub(super) fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
     let telemetry = &scenario.telemetry;
     Sampler::start(Duration::from_millis(u64::from(telemetry.interval_ms)), &telemetry.gauges, origin)
 }
 
 /// The model on disk and every cell's prompt.
-fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) -> Result<(PathBuf, Prompts), RunError> {
+pub(super) fn prepare(
+    scenario: &Scenario,
+    plan: &Plan,
+    observer: &mut dyn Observer,
+) -> Result<(PathBuf, Prompts), RunError> {
     let model = engine::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
     let prompts = Prompts::make(&scenario.workload, &plan.cells, &model)?;
     Ok((model, prompts))
 }
 
-fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
+pub(super) fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
     Ok(Measuring::acquire(options.wait, |holder| {
         observer.event(Event::Note(&format!("waiting for another measurement to end ({holder})")));
     })?)
 }
 
-fn manifest(scenario: &Scenario, plan: &Plan, prompts: &Prompts, origin: &Origin, gauges: Vec<GaugeInfo>) -> Manifest {
+pub(super) fn manifest(
+    scenario: &Scenario,
+    plan: &Plan,
+    prompts: &Prompts,
+    origin: &Origin,
+    gauges: Vec<GaugeInfo>,
+) -> Manifest {
     Manifest {
         schema_version: record::schema::SCHEMA_VERSION,
         run: String::new(),
@@ -162,13 +174,13 @@ fn manifest(scenario: &Scenario, plan: &Plan, prompts: &Prompts, origin: &Origin
 }
 
 /// SHA-256 in hex over the resolved scenario as JSON, whose keys have a fixed order.
-fn sha256_of(scenario: &Scenario) -> String {
+pub(super) fn sha256_of(scenario: &Scenario) -> String {
     let json = serde_json::to_vec(scenario).expect("a scenario is plain data");
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Refuses a record that another version of this program began; a warning for the record where that is allowed.
-fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, RunError> {
+pub(super) fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, RunError> {
     let own = env!("CARGO_PKG_VERSION");
     if begun.inferometer_version == own {
         return Ok(Vec::new());
@@ -183,7 +195,7 @@ fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, RunE
 
 /// Refuses prompts other than those the run began with: its iterations would not do the same work. Their text is in the
 /// record, but the tokenizer that cuts it to length is the model's.
-fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Result<Option<String>, RunError> {
+pub(super) fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Result<Option<String>, RunError> {
     let now = prompts.hashes(&begun.plan.cells);
     let short = |hash: &str| hash.chars().take(16).collect::<String>();
     let mut changes: Vec<String> = now
@@ -205,13 +217,13 @@ fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Resul
 }
 
 /// The latest time in the record.
-fn last_ns(record: &Record) -> u64 {
+pub(super) fn last_ns(record: &Record) -> u64 {
     let requests = record.requests.iter().map(|row| row.end_ns);
     requests.chain(record.telemetry.iter().map(|row| row.t_ns)).max().unwrap_or(0)
 }
 
 /// The first number no host of the record has. A host that never opened has left a number in rows only.
-fn next_host(record: &Record) -> u32 {
+pub(super) fn next_host(record: &Record) -> u32 {
     let rows = record.requests.iter().map(|row| row.host);
     rows.chain(record.manifest.hosts.iter().map(|info| info.host)).max().map_or(0, |last| last + 1)
 }

@@ -43,6 +43,9 @@ pub enum RunError {
     /// The run ended early with iterations in its record, from which it can be resumed.
     #[error("{source} (what was measured is in {})", dir.display())]
     Stopped { dir: PathBuf, source: Box<RunError> },
+    /// An A/B session cannot be what was asked for.
+    #[error("{0}")]
+    Ab(String),
     #[error("run.json: {0}")]
     Origin(String),
     #[error("cannot handle Ctrl-C: {0}")]

@@ -118,6 +118,14 @@ impl Pool {
         found
     }
 
+    /// Ends the hosts that serve anything but `key`.
+    pub fn close_others(&mut self, key: &Key) {
+        let (same, others) = std::mem::take(&mut self.residents).into_iter().partition(|resident| resident.key == *key);
+        self.residents = same;
+        let others: Vec<Resident> = others;
+        others.into_iter().for_each(close);
+    }
+
     /// Puts a host back that can still be used.
     pub fn put_back(&mut self, resident: Resident) {
         self.residents.push(resident);
@@ -128,7 +136,7 @@ impl Pool {
         self.residents.drain(..).for_each(close);
     }
 
-    /// Starts a host and loads the model in it. A number is used up also when that fails.
+    /// Starts a host, `program` if that is given, and loads the model in it. A number is used up also when that fails.
     ///
     /// # Errors
     /// When the program cannot be started, or the engine cannot open the model; the message says why.
@@ -137,13 +145,18 @@ impl Pool {
         key: &Key,
         scenario: &Scenario,
         model: &Path,
+        program: Option<&[String]>,
         interrupt: &Interrupt,
     ) -> Result<(Resident, HostInfo), OpenError> {
         let spec = &scenario.engines[key.engine as usize];
         let engine = engine::find(&spec.name)
             .ok_or_else(|| EngineError::unsupported(format!("this build has no engine `{}`", spec.name)))?;
-        let command = launch_command(engine, spec)?;
-        let built_in = engine.offer().built_in;
+        let command = match program {
+            Some(command) => command.to_vec(),
+            None => launch_command(engine, spec)?,
+        };
+        // What another commit built is not this program, though it hosts the same engine.
+        let built_in = engine.offer().built_in && program.is_none();
         let executable_sha256 = self.executable(&command);
         let command_sha256 = if built_in { BTreeMap::new() } else { self.arguments(&command) };
         let number = self.next_number;

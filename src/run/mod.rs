@@ -1,5 +1,6 @@
 //! Running things: the driver, the two sides of the engine protocol, what makes an iteration count.
 
+pub mod ab;
 pub mod attempt;
 pub mod client;
 pub mod conformance;
@@ -19,3 +20,4 @@ pub mod schedule;
 pub mod session;
 mod turns;
 pub mod validity;
+pub mod worker;

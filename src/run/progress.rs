@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::record::RequestRow;
+use crate::spec::Side;
 
 /// Something worth showing. Between [`Event::Measuring`] and [`Event::Measured`] nothing is said, so that a display
 /// does not disturb a measured section.
@@ -29,6 +30,10 @@ pub enum Event<'a> {
     },
     /// Tokens generated so far in a warm-up.
     Tokens(u32),
+    /// A cell is run once, unmeasured, to see what it generates.
+    Comparing {
+        cell: &'a str,
+    },
     Measuring {
         cell: &'a str,
         iteration: u32,
@@ -39,6 +44,17 @@ pub enum Event<'a> {
         rows: &'a [RequestRow],
         done: u64,
         total: u64,
+        left: Option<Duration>,
+    },
+    /// A side of an A/B session takes its turn.
+    Side(Side),
+    /// A pair of an A/B session is over: how far it is to the next look, and what the gates say so far.
+    Pairs {
+        /// `pair`, or `pilot`.
+        what: &'a str,
+        done: u32,
+        of: u32,
+        text: &'a str,
         left: Option<Duration>,
     },
     /// Every cell has had this iteration (under isolation `cell`: a cell has had its last).

@@ -41,6 +41,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     stop: bool,
+    /// Nothing is sampled for now.
+    resting: bool,
     /// Host number and process id.
     target: Option<(u32, u32)>,
     rows: Vec<TelemetryRow>,
@@ -79,6 +81,12 @@ impl Sampler {
     /// From the next sample on process gauges look at the process of this host: its number and process id.
     pub fn watch(&self, target: Option<(u32, u32)>) {
         self.shared.lock().target = target;
+    }
+
+    /// Stops sampling for a while, or goes on with it: what is not of interest shall not cost anything.
+    pub fn rest(&self, resting: bool) {
+        self.shared.lock().resting = resting;
+        self.shared.wake.notify_all();
     }
 
     /// The rows since the last call, oldest first.
@@ -122,14 +130,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Waits until the clock reads `deadline_ns`; the target then, or `None` when it is time to stop.
-    fn wait(&self, deadline_ns: u64) -> Option<Option<(u32, u32)>> {
+    /// Waits until the clock reads `deadline_ns`, which a rest in between moves to its end; the target then, or `None` when
+    /// it is time to stop.
+    fn wait(&self, deadline_ns: &mut u64) -> Option<Option<(u32, u32)>> {
         let mut state = self.lock();
         loop {
             if state.stop {
                 return None;
             }
+            if state.resting {
+                state = self.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+                *deadline_ns = now_ns();
+                continue;
+            }
             let now = now_ns();
+            let deadline_ns = *deadline_ns;
             if now >= deadline_ns {
                 return Some(state.target);
             }
@@ -142,7 +157,7 @@ impl Shared {
 fn sample_until_stopped(shared: &Shared, mut sources: Vec<Box<dyn Source>>, interval_ns: u64, origin: Origin) {
     let widths: Vec<usize> = sources.iter().map(|source| source.gauges().len()).collect();
     let mut deadline = now_ns();
-    while let Some(target) = shared.wait(deadline) {
+    while let Some(target) = shared.wait(&mut deadline) {
         let now = now_ns();
         let mut values = vec![None; widths.iter().sum()];
         let mut rest = values.as_mut_slice();

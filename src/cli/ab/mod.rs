@@ -1,0 +1,184 @@
+//! `inferometer ab`: is side B slower than side A, and how sure is that?
+
+mod sides;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+pub use sides::SideArgs;
+
+use super::outcome::{EXIT_INTERRUPTED, Execution};
+use super::printer::{Format, Printer};
+use crate::record::FinishState;
+use crate::run::ab::{self, Outcome};
+use crate::run::error::RunError;
+use crate::spec::{OutputsRule, Scenario};
+use crate::stats::sequential::Verdict;
+use crate::{engine, scenario};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The scenario file
+    #[arg(value_name = "SCENARIO", required_unless_present = "resume", conflicts_with = "resume")]
+    scenario: Option<PathBuf>,
+    #[command(flatten)]
+    pub sides: SideArgs,
+    #[command(flatten)]
+    pub how: How,
+    /// Go on with the interrupted session recorded in this folder
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Resume although an engine, a model or this program changed since the session began
+    #[arg(long, requires = "resume")]
+    allow_changed: bool,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+/// How a session goes, beside what the scenario says.
+#[derive(Debug, clap::Args)]
+pub struct How {
+    /// Override a key of the scenario on both sides, such as `workload.max_tokens=32`; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    set: Vec<String>,
+    /// Smallest change that matters, such as `3%`, for gates that state none
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "resume")]
+    delta: Option<f64>,
+    /// What the sides' outputs must have in common
+    #[arg(long, value_name = "RULE", value_parser = ["identical", "margin", "any"], conflicts_with = "resume")]
+    outputs: Option<String>,
+    /// With `--outputs margin`: how much closer than this B's two best logits must be where it goes another way
+    #[arg(long, value_name = "LOGITS", conflicts_with = "resume")]
+    margin: Option<f64>,
+    /// Null pairs of A before the first pair; 0 = no pilot
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    pilot: Option<u32>,
+    /// Let two resident hosts take turns instead of starting a fresh one each turn
+    #[arg(long, conflicts_with = "resume")]
+    resident: bool,
+    /// Seed of the order in which the sides of each pair run
+    #[arg(long, value_name = "SEED", conflicts_with = "resume")]
+    seed: Option<u64>,
+    /// Exit with 0 where the verdict is `inconclusive`
+    #[arg(long)]
+    neutral_ok: bool,
+}
+
+/// Margin in logits where none is stated.
+const USUAL_MARGIN: f64 = 0.05;
+
+pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let outcome = session(args, printer)?;
+    let Some(outcome) = outcome else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
+    conclude(&outcome, &args.execution, args.how.neutral_ok, printer)
+}
+
+/// Begins or resumes a session; `None` where it stopped with an error that was shown, and can be resumed.
+fn session(args: &Args, printer: &Printer) -> anyhow::Result<Option<Outcome>> {
+    let (options, mut display) = args.execution.begin(printer, args.allow_changed);
+    let result = match (&args.resume, &args.scenario) {
+        (Some(dir), _) => ab::resume(dir, &options, &mut display),
+        (None, Some(path)) => {
+            let load = |extra: &[String]| -> anyhow::Result<Scenario> {
+                let set: Vec<String> = args.how.set.iter().chain(extra).cloned().collect();
+                let mut scenario = scenario::load(path, &set, &engine::offers())?;
+                args.how.apply(&mut scenario)?;
+                Ok(scenario)
+            };
+            let setups = sides::setups(&args.sides, load, &mut |note| printer.note(note))?;
+            ab::run(setups, args.how.delta, &args.execution.folders.results, &options, &mut display)
+        }
+        (None, None) => bail!("name a scenario file, or a session to go on with (`--resume DIR`)"),
+    };
+    drop(display);
+    match result {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(RunError::Stopped { dir, source }) => {
+            printer.error(&anyhow::Error::new(*source));
+            printer.note(format_args!(
+                "what was measured is kept; go on with `inferometer ab --resume {}`",
+                dir.display()
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl How {
+    /// What the command line says of the session.
+    fn apply(&self, scenario: &mut Scenario) -> anyhow::Result<()> {
+        let ab = &mut scenario.ab;
+        let mut noted = Vec::new();
+        match self.outputs.as_deref() {
+            Some("identical") => ab.outputs = OutputsRule::Identical,
+            Some("margin") => ab.outputs = OutputsRule::Margin { logits: USUAL_MARGIN },
+            Some(_) => ab.outputs = OutputsRule::Any,
+            None => {}
+        }
+        noted.extend(self.outputs.as_ref().map(|rule| format!("ab.outputs={rule}")));
+        if let Some(given) = self.margin {
+            let OutputsRule::Margin { logits } = &mut ab.outputs else {
+                bail!("--margin says nothing without `--outputs margin` (or `outputs = \"margin\"` in the scenario)")
+            };
+            if !given.is_finite() || given <= 0.0 {
+                bail!("--margin is a difference of logits above 0, not {given}");
+            }
+            *logits = given;
+            noted.push(format!("ab.margin={given}"));
+        }
+        if let Some(pilot) = self.pilot {
+            ab.pilot = pilot;
+            noted.push(format!("ab.pilot={pilot}"));
+        }
+        if self.resident {
+            ab.resident = true;
+            noted.push("ab.resident=true".to_owned());
+        }
+        if let Some(seed) = self.seed {
+            ab.seed = seed;
+            noted.push(format!("ab.seed={seed}"));
+        }
+        scenario.overrides.extend(noted);
+        Ok(())
+    }
+}
+
+/// Says what came of a session; its exit code (METHOD section 3).
+fn conclude(outcome: &Outcome, execution: &Execution, neutral_ok: bool, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let dir = outcome.dir.display();
+    if !outcome.worked {
+        printer.note(format_args!("the session in {dir} is finished; there is nothing left to do"));
+    }
+    let judgement = &outcome.judgement;
+    let text = match execution.format() {
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(judgement)?),
+        _ => {
+            let lines = judgement.reasons.iter().map(|reason| format!("{reason}\n"));
+            format!("{}\n{}", judgement.verdict.name(), lines.collect::<String>())
+        }
+    };
+    printer.data(text);
+    printer.note(format_args!("record: {dir}"));
+    if outcome.state == FinishState::Interrupted {
+        printer.note(format_args!("interrupted; go on with `inferometer ab --resume {dir}`"));
+        return Ok(ExitCode::from(EXIT_INTERRUPTED));
+    }
+    let verdict = judgement.verdict;
+    if neutral_ok && matches!(verdict, Verdict::Inconclusive | Verdict::NotDecided) {
+        printer.note("exit code 0 although nothing is proven: `--neutral-ok`");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// `3%` as a share.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match number {
+        Some(number) if number > 0.0 && number < 100.0 => Ok(number / 100.0),
+        _ => Err("write a percentage above 0 and below 100, such as 3%".to_owned()),
+    }
+}

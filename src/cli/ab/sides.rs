@@ -1,0 +1,124 @@
+//! The two sides, from the command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::engine;
+use crate::record::ab::SideInfo;
+use crate::run::ab::Setup;
+use crate::scenario;
+use crate::spec::{EngineSpec, Scenario, Settings, toggle};
+
+/// What sets the sides apart.
+#[derive(Debug, clap::Args)]
+pub struct SideArgs {
+    /// Side A is this commit
+    #[arg(long, value_name = "REV", requires = "head", help_heading = "Sides")]
+    base: Option<String>,
+    /// Side B is this commit
+    #[arg(long, value_name = "REV", requires = "base", help_heading = "Sides")]
+    head: Option<String>,
+    /// The repository of the commits
+    #[arg(long, value_name = "PATH", default_value = ".", help_heading = "Sides")]
+    repo: PathBuf,
+    /// Compare commits although the working tree has changes that belong to none
+    #[arg(long, requires = "base", help_heading = "Sides")]
+    allow_dirty: bool,
+    /// Setting of side A: a toggle such as `repetition_window_cap=0`, or any key of the scenario
+    #[arg(long = "a", value_name = "KEY=VALUE", help_heading = "Sides")]
+    a: Vec<String>,
+    /// Setting of side B
+    #[arg(long = "b", value_name = "KEY=VALUE", help_heading = "Sides")]
+    b: Vec<String>,
+    /// Engine of side A: the label of one in the scenario, or a name that `inferometer engines` lists
+    #[arg(long, value_name = "ENGINE", help_heading = "Sides")]
+    a_engine: Option<String>,
+    /// Engine of side B
+    #[arg(long, value_name = "ENGINE", help_heading = "Sides")]
+    b_engine: Option<String>,
+    /// Model of side A: a folder
+    #[arg(long, value_name = "DIR", help_heading = "Sides")]
+    a_model: Option<String>,
+    /// Model of side B
+    #[arg(long, value_name = "DIR", help_heading = "Sides")]
+    b_model: Option<String>,
+    /// Both sides are the same (A/A): shows how often this machine leads to a wrong verdict
+    #[arg(long, help_heading = "Sides", conflicts_with_all = ["base", "a", "b", "a_engine", "b_engine", "a_model", "b_model"])]
+    same: bool,
+}
+
+/// One side's part of the arguments.
+struct Own<'a> {
+    settings: &'a [String],
+    engine: Option<&'a str>,
+    model: Option<&'a str>,
+}
+
+/// Decides both sides. `load` reads the scenario with further overrides.
+pub fn setups(
+    args: &SideArgs,
+    load: impl Fn(&[String]) -> anyhow::Result<Scenario>,
+    note: &mut dyn FnMut(&str),
+) -> anyhow::Result<[Setup; 2]> {
+    let own = [
+        Own { settings: &args.a, engine: args.a_engine.as_deref(), model: args.a_model.as_deref() },
+        Own { settings: &args.b, engine: args.b_engine.as_deref(), model: args.b_model.as_deref() },
+    ];
+    let _ = note;
+    let differ = own.iter().any(|own| !own.settings.is_empty() || own.engine.is_some() || own.model.is_some());
+    if !differ && args.base.is_none() && !args.same {
+        bail!(
+            "nothing sets the sides apart: give commits (--base REV --head REV), settings (--a KEY=VALUE --b KEY=VALUE), \
+             engines (--a-engine, --b-engine) or models (--a-model, --b-model); or --same to compare something with itself"
+        );
+    }
+    let [a, b] = own.map(|own| side(&own, &load, differ));
+    let mut setups = [a?, b?];
+    for (setup, name) in setups.iter_mut().zip(["A", "B"]) {
+        if setup.info.label.is_empty() {
+            setup.info.label = if differ { "the scenario as it is".to_owned() } else { format!("side {name}") };
+        }
+    }
+    Ok(setups)
+}
+
+/// One side without a program of its own. Where settings differ, combinations are not merged: the cells of the sides must
+/// match one by one.
+fn side(own: &Own<'_>, load: &impl Fn(&[String]) -> anyhow::Result<Scenario>, differ: bool) -> anyhow::Result<Setup> {
+    let mut overrides: Vec<String> = own.settings.iter().map(|setting| full_key(setting)).collect::<Result<_, _>>()?;
+    overrides.extend(own.model.map(|model| format!("model.path={model}")));
+    let mut scenario = load(&overrides)?;
+    if let Some(name) = own.engine {
+        scenario.engines = vec![engine_of(&scenario, name)?];
+    }
+    let offers = engine::offers();
+    let plan = if differ { scenario::plan_unmerged(&scenario, &offers)? } else { scenario::plan(&scenario, &offers)? };
+    let settings: Vec<String> = overrides.into_iter().chain(own.engine.map(|name| format!("engine={name}"))).collect();
+    let words = own.settings.iter().map(String::as_str).chain(own.engine).chain(own.model);
+    let info = SideInfo { label: words.collect::<Vec<_>>().join(", "), settings, commit: None };
+    Ok(Setup { info, scenario, plan })
+}
+
+/// A toggle's name is short for its key.
+fn full_key(setting: &str) -> anyhow::Result<String> {
+    let (key, value) = setting.split_once('=').with_context(|| format!("`{setting}` is not of the form KEY=VALUE"))?;
+    let key = key.trim();
+    let table = if toggle::find(key).is_some() { "toggles." } else { "" };
+    Ok(format!("{table}{key}={value}"))
+}
+
+/// An engine of the scenario by its label, else one of this build by its name.
+fn engine_of(scenario: &Scenario, name: &str) -> anyhow::Result<EngineSpec> {
+    if let Some(spec) = scenario.engines.iter().find(|spec| spec.label == name) {
+        return Ok(spec.clone());
+    }
+    if engine::find(name).is_none() {
+        let labels: Vec<&str> = scenario.engines.iter().map(|spec| spec.label.as_str()).collect();
+        bail!(
+            "there is no engine `{name}`: the scenario has {}, and `inferometer engines` lists those of this build",
+            labels.join(", ")
+        );
+    }
+    Ok(EngineSpec { name: name.to_owned(), label: name.to_owned(), options: Settings::new() })
+}

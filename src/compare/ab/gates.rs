@@ -1,0 +1,162 @@
+//! The gates' own verdicts.
+
+use serde::Serialize;
+
+use super::{Evidence, PairJudgement, PilotJudgement, Sides};
+use crate::compare::cost::{candidates, log_ratio};
+use crate::record::ab::{GateInfo, PairKind};
+use crate::record::metric::Metric;
+use crate::spec::{GateMetric, OutputsRule};
+use crate::stats::robust::Interval;
+use crate::stats::sequential::{self, Decision, Rule, Verdict};
+
+/// A gate, what its pairs gave and what follows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateJudgement {
+    #[serde(flatten)]
+    pub info: GateInfo,
+    /// Name of the metric that it was compared by; absent where none was measured.
+    pub compared_by: Option<&'static str>,
+    /// Each counting pair's number with the mean over the cells of ln(cost_B / cost_A).
+    pub x: Vec<(u32, f64)>,
+    pub decision: Decision,
+    /// Estimate and interval with all pairs there are.
+    pub estimate: Option<f64>,
+    pub interval: Option<Interval>,
+    /// Why it could not be compared.
+    pub not_measured: Option<String>,
+}
+
+impl GateJudgement {
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if self.not_measured.is_some() { Verdict::Invalid } else { self.decision.verdict }
+    }
+
+    #[must_use]
+    pub fn metric(&self) -> GateMetric {
+        self.info.gate.metric
+    }
+
+    /// D of METHOD section 3.
+    #[must_use]
+    pub fn bound(&self) -> f64 {
+        self.info.least.ln_1p()
+    }
+
+    /// What this gate says, in a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let metric = self.metric();
+        let name = match self.info.gate.cells.is_all() {
+            true => metric.title().to_owned(),
+            false => format!("{} ({})", metric.title(), self.info.gate.cells),
+        };
+        if let Some(why) = &self.not_measured {
+            return format!("{name} cannot be compared: {why}");
+        }
+        let (Some(estimate), Some(range)) = (self.estimate, self.interval) else {
+            return format!("{name}: {} pairs say nothing yet", self.x.len());
+        };
+        let effect = change(estimate, metric);
+        let range = format!("[{}, {}]", percent(range.lo), percent(range.hi));
+        let least = percent(self.bound());
+        let pairs = self.x.len();
+        match self.verdict() {
+            Verdict::Regressed | Verdict::Improved => format!("{name} is {effect} {range} after {pairs} pairs"),
+            Verdict::Unchanged if self.decision.looks.last().is_some_and(|look| look.detectable) => {
+                format!(
+                    "{name} differs by less than {least}: {effect} {range} after {pairs} pairs, detectable but below delta"
+                )
+            }
+            Verdict::Unchanged => format!("{name} differs by less than {least} after {pairs} pairs: {effect} {range}"),
+            Verdict::Inconclusive => match self.decision.would_decide {
+                Some(bound) => format!(
+                    "{name} is not settled after {pairs} pairs: {effect} {range}; a delta of {} would have been decided",
+                    percent(bound)
+                ),
+                None => format!("{name} is not settled after {pairs} pairs: {effect} {range}"),
+            },
+            _ => format!("{name} is not decided: {effect} {range} after {pairs} pairs"),
+        }
+    }
+}
+
+/// A shift of ln(cost) as people read it: `+3.2 %`.
+#[must_use]
+pub fn percent(shift: f64) -> String {
+    format!("{:+.1} %", shift.exp_m1() * 100.0).replace("-0.0 %", "0.0 %").replace("+0.0 %", "0.0 %")
+}
+
+/// `3.2 % slower`.
+fn change(shift: f64, metric: GateMetric) -> String {
+    let word = if shift > 0.0 { metric.worse() } else { metric.better() };
+    format!("{:.1} % {word}", shift.exp_m1().abs() * 100.0)
+}
+
+pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> Vec<GateJudgement> {
+    let counting: Vec<&PairJudgement> = pairs.iter().filter(|pair| pair.counts()).collect();
+    let gates = &evidence.manifest.gates;
+    gates.iter().map(|info| gate(info, gates.len(), sides, &counting, evidence.manifest.settings.outputs)).collect()
+}
+
+fn gate(
+    info: &GateInfo,
+    gates: usize,
+    sides: &Sides<'_>,
+    pairs: &[&PairJudgement],
+    _outputs: OutputsRule,
+) -> GateJudgement {
+    let measured = compared(info, sides, pairs);
+    let (compared_by, x, not_measured) = match measured {
+        Ok((metric, x)) => (Some(metric.key), x, None),
+        Err(why) => (None, Vec::new(), Some(why)),
+    };
+    let values: Vec<f64> = x.iter().map(|(_, x)| *x).collect();
+    let decision = sequential::decide(&values, &Rule { gates, bound: info.least.ln_1p() });
+    // What was decided at a look is said with the figures of that look.
+    let looked = decision.looks.last().filter(|_| decision.verdict != Verdict::NotDecided);
+    let (estimate, interval) = match looked {
+        Some(look) => (Some(look.estimate), Some(look.interval)),
+        None => sequential::estimate(&values, gates).map_or((None, None), |(e, i)| (Some(e), i)),
+    };
+    GateJudgement { info: info.clone(), compared_by, x, decision, estimate, interval, not_measured }
+}
+
+type Compared = (&'static Metric, Vec<(u32, f64)>);
+
+/// Each pair's x by the first metric that was measured in all cells of all pairs.
+fn compared(info: &GateInfo, sides: &Sides<'_>, pairs: &[&PairJudgement]) -> Result<Compared, String> {
+    let candidates = candidates(info.gate.metric);
+    for &metric in &candidates {
+        let x: Option<Vec<(u32, f64)>> =
+            pairs.iter().map(|pair| Some((pair.row.pair, x_of(metric, &info.cell_ids, sides, pair)?))).collect();
+        if let Some(x) = x {
+            return Ok((metric, x));
+        }
+    }
+    let names: Vec<&str> = candidates.iter().map(|metric| metric.key).collect();
+    Err(format!("{} was not measured in every pair", names.join(" or ")))
+}
+
+/// Mean over the cells of ln(cost_B / cost_A).
+fn x_of(metric: &Metric, cells: &[u32], sides: &Sides<'_>, pair: &PairJudgement) -> Option<f64> {
+    let [(side_a, a), (side_b, b)] = pair.row.iterations();
+    let one = |cell: &u32| log_ratio(metric, *cell, (sides.of(side_a), a), (sides.of(side_b), b));
+    let all: Option<Vec<f64>> = cells.iter().map(one).collect();
+    let all = all?;
+    (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
+}
+
+/// What the null pairs say of each gate.
+pub(super) fn pilot(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> Vec<PilotJudgement> {
+    let null = |pair: &&PairJudgement| pair.row.kind == PairKind::Pilot && pair.outcome == super::PairOutcome::Ok;
+    let null: Vec<&PairJudgement> = pairs.iter().filter(null).collect();
+    let gates = &evidence.manifest.gates;
+    let of = |(gate, info): (usize, &GateInfo)| {
+        let x: Vec<f64> = compared(info, sides, &null).ok()?.1.into_iter().map(|(_, x)| x).collect();
+        let pilot = sequential::pilot(&x, &Rule { gates: gates.len(), bound: info.least.ln_1p() })?;
+        Some(PilotJudgement { gate, x, pilot })
+    };
+    gates.iter().enumerate().filter_map(of).collect()
+}

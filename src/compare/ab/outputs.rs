@@ -1,0 +1,105 @@
+//! Whether the sides generated the same.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Evidence, PairJudgement, Sides};
+use crate::record::ab::{Divergence, SideFailure, SideInfo};
+use crate::spec::{OutputsRule, Side};
+use crate::stats::sequential::Verdict;
+
+/// What is said of the outputs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputsJudgement {
+    pub rule: OutputsRule,
+    /// Tokens compared before anything was measured; absent where that did not happen yet.
+    pub tokens: Option<u64>,
+    /// Divergences found then.
+    pub divergences: Vec<Divergence>,
+    /// The side that failed to generate then, and how.
+    pub failed: Option<SideFailure>,
+    /// A side that did not generate the same in all its iterations: cell and pair.
+    pub unstable: Option<(Side, u32, u32)>,
+    /// The first pair whose sides differ, and the cell.
+    pub differs: Option<(u32, u32)>,
+}
+
+pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> OutputsJudgement {
+    let rule = evidence.manifest.settings.outputs;
+    let finding = evidence.manifest.outputs.as_ref();
+    let mut judged = OutputsJudgement {
+        rule,
+        tokens: finding.map(|finding| finding.tokens),
+        divergences: finding.map(|finding| finding.divergences.clone()).unwrap_or_default(),
+        failed: finding.and_then(|finding| finding.failed.clone()),
+        unstable: None,
+        differs: None,
+    };
+    if rule == OutputsRule::Any {
+        return judged;
+    }
+    let mut firsts = BTreeMap::new();
+    for pair in pairs.iter().filter(|pair| pair.counts()) {
+        for cell in evidence.cells {
+            let hashes = pair.row.iterations().map(|(side, iteration)| {
+                let rows = sides.of(side).rows(cell.id, iteration);
+                let hashes: Vec<_> = rows.iter().map(|row| (row.turn, row.token_hash.as_deref())).collect();
+                (side, hashes)
+            });
+            let [(_, a), (_, b)] = &hashes;
+            if a != b {
+                judged.differs.get_or_insert((pair.row.pair, cell.id));
+            }
+            for (side, hashes) in hashes {
+                let first = firsts.entry((side, cell.id)).or_insert_with(|| hashes.clone());
+                if *first != hashes && judged.unstable.is_none_or(|(who, ..)| who == Side::B && side == Side::A) {
+                    judged.unstable = Some((side, cell.id, pair.row.pair));
+                }
+            }
+        }
+    }
+    judged
+}
+
+impl OutputsJudgement {
+    /// What the outputs alone decide.
+    pub(super) fn verdict(&self, sides: &[SideInfo; 2]) -> Option<(Verdict, String)> {
+        if let Some(SideFailure { side, reason, .. }) = &self.failed {
+            return Some(match side {
+                Side::A => (Verdict::Invalid, format!("side A fails, so nothing can be said of B: {reason}")),
+                Side::B => (Verdict::Failed, format!("side B fails: {reason}")),
+            });
+        }
+        if let Some((Side::A, _, pair)) = self.unstable {
+            let told = "side A does not generate the same tokens each time";
+            let help = "compare with `outputs = \"any\"`, or make it deterministic (temperature 0, or a seed)";
+            return Some((Verdict::Invalid, format!("{told} (pair {pair}), so outputs cannot be compared: {help}")));
+        }
+        let refused: Vec<&Divergence> = self.divergences.iter().filter(|d| !d.allowed).collect();
+        if let Some(first) = refused.first() {
+            return Some((Verdict::OutputChanged, self.sentence(first, refused.len(), sides)));
+        }
+        if let Some((pair, _)) = self.differs {
+            return Some((Verdict::OutputChanged, format!("side B generated other tokens than A in pair {pair}")));
+        }
+        self.unstable.map(|(_, _, pair)| {
+            let told = "side B does not generate the same tokens each time";
+            (Verdict::OutputChanged, format!("{told} (pair {pair}), while A does"))
+        })
+    }
+
+    fn sentence(&self, first: &Divergence, count: usize, sides: &[SideInfo; 2]) -> String {
+        let id = |id: Option<u32>| id.map_or("nothing".to_owned(), |id| format!("token {id}"));
+        let (a, b) = (id(first.a), id(first.b));
+        let place = format!("at position {} (cell {}, turn {})", first.index, first.cell, first.turn);
+        let label = &sides[1].label;
+        match (self.rule, first.gap) {
+            (OutputsRule::Margin { logits }, Some(gap)) => format!(
+                "along A's tokens B ({label}) prefers another one in {count} places by more than {logits} logits, first {place}: \
+                 {b} and not {a}, by {gap}"
+            ),
+            _ => format!("B ({label}) generates other tokens, first {place}: {b} where A has {a}"),
+        }
+    }
+}

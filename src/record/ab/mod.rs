@@ -1,0 +1,52 @@
+//! What an A/B session leaves on disk: `ab.json`, `pairs.csv`, and an ordinary record of each side in `a/` and `b/`.
+//!
+//! A row of `pairs.csv` commits a pair. Iterations of a side that no row names belong to a pair that was broken off.
+
+mod schema;
+mod store;
+
+pub use schema::{
+    AbManifest, CommitInfo, Divergence, GateInfo, OutputsFinding, PairKind, PairRow, SCHEMA_VERSION, SideFailure,
+    SideInfo,
+};
+pub use store::AbStore;
+
+use std::path::Path;
+
+use super::{Record, RecordError};
+
+/// The session's manifest, in its folder.
+pub const MANIFEST: &str = "ab.json";
+/// The committed pairs.
+pub const PAIRS: &str = "pairs.csv";
+
+/// A whole session, read back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AbRecord {
+    pub manifest: AbManifest,
+    /// In the order they were run.
+    pub pairs: Vec<PairRow>,
+    pub a: Record,
+    pub b: Record,
+}
+
+/// Reads the session in `dir`.
+///
+/// # Errors
+/// A file that is missing or cannot be read, a newer schema, a value that is not what its place holds; each names the
+/// file, and the line where there is one.
+pub fn read(dir: &Path) -> Result<AbRecord, RecordError> {
+    let manifest = store::read_manifest(dir)?;
+    let (pairs, _) = store::read_pairs(dir)?;
+    let [a, b] = [super::read(&dir.join("a"))?, super::read(&dir.join("b"))?];
+    Ok(AbRecord { manifest, pairs, a, b })
+}
+
+/// Whether `dir` holds an A/B session.
+#[must_use]
+pub fn is_session(dir: &Path) -> bool {
+    dir.join(MANIFEST).is_file()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Writes a session's own files as it goes.
+
+use std::path::{Path, PathBuf};
+
+use super::schema::{AbManifest, PairRow, SCHEMA_VERSION};
+use super::{MANIFEST, PAIRS};
+use crate::record::error::RecordError;
+use crate::record::store::{Appender, new_folder};
+use crate::record::{Manifest, Record, Store};
+
+/// An A/B session while it is being written. Holds a lock on it until dropped.
+#[derive(Debug)]
+pub struct AbStore {
+    dir: PathBuf,
+    manifest: AbManifest,
+    pairs: Appender,
+}
+
+impl AbStore {
+    /// Makes a folder for a new session in `results` (made too if missing), named by time, scenario and `hash`, and begins
+    /// its record and those of the two sides there.
+    ///
+    /// # Errors
+    /// When the folder or a file in it cannot be made.
+    pub fn create(
+        results: &Path,
+        mut manifest: AbManifest,
+        hash: &str,
+        sides: [Manifest; 2],
+    ) -> Result<(Self, [Store; 2]), RecordError> {
+        fs_err::create_dir_all(results)?;
+        let (dir, name) = new_folder(results, &manifest.origin_utc, &format!("ab-{}", manifest.scenario), hash)?;
+        manifest.session = name;
+        let begin = || {
+            let [a, b] = sides;
+            let stores = [Store::create_in(&dir.join("a"), a)?, Store::create_in(&dir.join("b"), b)?];
+            let mut pairs = Appender::open(dir.join(PAIRS), fs_err::OpenOptions::new().create_new(true))?;
+            pairs.commit(&header())?;
+            pairs.lock(&dir)?;
+            // The manifest last: a folder that has one is a whole session.
+            write_manifest(&dir, &manifest)?;
+            Ok((pairs, stores))
+        };
+        let begun: Result<_, RecordError> = begin();
+        let (pairs, stores) = begun.inspect_err(|_| {
+            // Nothing in it yet that anybody could miss.
+            let _ = fs_err::remove_dir_all(&dir);
+        })?;
+        crate::fs::sync_folder(results)?;
+        Ok((Self { dir, manifest, pairs }, stores))
+    }
+
+    /// Opens the session in `dir` to go on with it: gives its committed pairs and the sides' records.
+    ///
+    /// # Errors
+    /// Whatever [`super::read`] refuses, and a session that another process is writing.
+    pub fn resume(dir: &Path) -> Result<(Self, Vec<PairRow>, [(Store, Record); 2]), RecordError> {
+        let manifest = read_manifest(dir)?;
+        let mut pairs = Appender::open(dir.join(PAIRS), &mut fs_err::OpenOptions::new())?;
+        pairs.lock(dir)?;
+        let (rows, bytes) = read_pairs(dir)?;
+        pairs.cut_to(bytes)?;
+        let sides = [Store::resume(&dir.join("a"))?, Store::resume(&dir.join("b"))?];
+        Ok((Self { dir: dir.to_owned(), manifest, pairs }, rows, sides))
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    #[must_use]
+    pub fn manifest(&self) -> &AbManifest {
+        &self.manifest
+    }
+
+    /// Changes the manifest and rewrites `ab.json` at once. On an error neither has changed.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn update(&mut self, change: impl FnOnce(&mut AbManifest)) -> Result<(), RecordError> {
+        let mut manifest = self.manifest.clone();
+        change(&mut manifest);
+        write_manifest(&self.dir, &manifest)?;
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    /// Appends a pair. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn commit(&mut self, pair: &PairRow) -> Result<(), RecordError> {
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        writer.serialize(pair).expect("a pair is plain data");
+        let line = writer.into_inner().expect("a vector takes everything");
+        self.pairs.commit(&line)
+    }
+}
+
+/// The columns of `pairs.csv`.
+const COLUMNS: [&str; 6] = ["pair", "kind", "first", "first_iteration", "second", "second_iteration"];
+
+fn header() -> Vec<u8> {
+    format!("{}\n", COLUMNS.join(",")).into_bytes()
+}
+
+fn write_manifest(dir: &Path, manifest: &AbManifest) -> Result<(), RecordError> {
+    let mut text = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
+    text.push(b'\n');
+    crate::fs::write_atomic(&dir.join(MANIFEST), &text)?;
+    Ok(())
+}
+
+pub(super) fn read_manifest(dir: &Path) -> Result<AbManifest, RecordError> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        schema_version: u64,
+    }
+    let path = dir.join(MANIFEST);
+    let text = match fs_err::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && dir.is_dir() => {
+            return Err(RecordError::NoSession { path: dir.to_owned() });
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let invalid = |e: serde_json::Error| RecordError::AbManifest { path: path.clone(), message: e.to_string() };
+    let version = serde_json::from_slice::<Head>(&text).map_err(invalid)?.schema_version;
+    if version > u64::from(SCHEMA_VERSION) {
+        return Err(RecordError::Newer { path, found: version });
+    }
+    serde_json::from_slice(&text).map_err(invalid)
+}
+
+/// The whole lines of `pairs.csv`, and their length in bytes: what follows was torn off by a kill.
+pub(super) fn read_pairs(dir: &Path) -> Result<(Vec<PairRow>, u64), RecordError> {
+    let path = dir.join(PAIRS);
+    let mut text = fs_err::read(&path)?;
+    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+    let mut reader = csv::Reader::from_reader(text.as_slice());
+    let bad = |line, message| RecordError::Row { path: path.clone(), line, message };
+    let mut rows: Vec<PairRow> = Vec::new();
+    for (line, row) in (2_u64..).zip(reader.deserialize()) {
+        let row: PairRow = row.map_err(|e| bad(line, e.to_string()))?;
+        if rows.last().map_or(1, |last| last.pair + 1) != row.pair {
+            return Err(bad(line, format!("pair {} does not follow the one before it", row.pair)));
+        }
+        rows.push(row);
+    }
+    Ok((rows, text.len() as u64))
+}

@@ -1,0 +1,89 @@
+//! What a session decides, with everything filled in.
+
+use crate::compare::cost::{Iterations, candidates};
+use crate::record::RequestRow;
+use crate::record::ab::GateInfo;
+use crate::run::error::RunError;
+use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scenario};
+
+/// The usual three.
+const USUAL: [GateMetric; 3] = [GateMetric::DecodeTps, GateMetric::PrefillTps, GateMetric::PeakMemory];
+
+/// The scenario's gates, or the usual three, each with its delta and cells. `delta` from the command line is for gates that
+/// state none.
+///
+/// # Errors
+/// When a gate looks at no cell.
+pub fn resolve(
+    scenario: &Scenario,
+    cells: &[Cell],
+    machine: &Machine,
+    delta: Option<f64>,
+) -> Result<Vec<GateInfo>, RunError> {
+    let usual = || USUAL.map(|metric| Gate { metric, cells: CellSelector::default(), delta: None }).to_vec();
+    let gates = if scenario.gates.is_empty() { usual() } else { scenario.gates.clone() };
+    gates.into_iter().map(|gate| filled(gate, scenario, cells, machine, delta)).collect()
+}
+
+fn filled(
+    gate: Gate,
+    scenario: &Scenario,
+    cells: &[Cell],
+    machine: &Machine,
+    delta: Option<f64>,
+) -> Result<GateInfo, RunError> {
+    let engine = |cell: &Cell| scenario.engines[cell.engine as usize].label.as_str();
+    let cell_ids: Vec<u32> = cells.iter().filter(|cell| gate.cells.matches(cell, engine(cell))).map(|c| c.id).collect();
+    if cell_ids.is_empty() {
+        let labels: Vec<&str> = cells.iter().map(|cell| cell.label.as_str()).collect();
+        let gate = format!("{} ({})", gate.metric.name(), gate.cells);
+        return Err(RunError::Ab(format!("gate {gate} looks at no cell; there are: {}", labels.join(", "))));
+    }
+    let (least, because) = match (gate.delta, delta) {
+        (Some(own), _) => (own, "the scenario".to_owned()),
+        (None, Some(given)) => (given, "the command line".to_owned()),
+        (None, None) => usual_delta(machine),
+    };
+    Ok(GateInfo { gate, least, because, cell_ids })
+}
+
+/// METHOD section 3.9.
+fn usual_delta(machine: &Machine) -> (f64, String) {
+    let (least, what) = match (machine.virtual_machine, machine.os.to_lowercase()) {
+        (Some(true), os) if os.contains("mac") || os.contains("darwin") => (0.05, "a virtual machine with macOS"),
+        (Some(true), _) => (0.03, "a virtual machine"),
+        (Some(false), _) => (0.01, "a machine of its own"),
+        (None, _) => (0.03, "a machine of unknown kind"),
+    };
+    (least, format!("the usual for {what}"))
+}
+
+/// Gates without those that this engine or machine does not measure, given what each cell's requests left in A; the names of
+/// those left out.
+///
+/// # Errors
+/// When the scenario asks for one that is not measured.
+pub fn measured(
+    gates: Vec<GateInfo>,
+    asked_for: bool,
+    rows: &[RequestRow],
+) -> Result<(Vec<GateInfo>, Vec<&'static str>), RunError> {
+    // The requests that showed the outputs were no measured ones, but they measured what these will.
+    let as_measured: Vec<RequestRow> =
+        rows.iter().map(|row| RequestRow { warmup: false, iteration: 1, ..row.clone() }).collect();
+    let iterations = Iterations::of(&as_measured);
+    let is_measured = |gate: &GateInfo| {
+        candidates(gate.gate.metric)
+            .into_iter()
+            .any(|metric| gate.cell_ids.iter().all(|cell| iterations.cost(metric, *cell, 1).is_some()))
+    };
+    let (kept, left): (Vec<GateInfo>, Vec<GateInfo>) = gates.into_iter().partition(is_measured);
+    let left: Vec<&'static str> = left.iter().map(|gate| gate.gate.metric.name()).collect();
+    if kept.is_empty() || (asked_for && !left.is_empty()) {
+        return Err(RunError::Ab(format!(
+            "{} is not measured by this engine, workload or machine, so there is nothing to gate: take another metric",
+            left.join(" and ")
+        )));
+    }
+    Ok((kept, left))
+}

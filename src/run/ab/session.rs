@@ -1,0 +1,361 @@
+//! One sitting of an A/B session.
+
+use std::time::{Duration, Instant};
+
+use super::start::Setup;
+use super::{gates, order, outputs};
+use crate::compare::ab::{Evidence, Judgement, judge, percent};
+use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
+use crate::record::{RequestRow, Status, Store};
+use crate::run::error::RunError;
+use crate::run::hosts::Key;
+use crate::run::interrupt::Interrupt;
+use crate::run::progress::{Event, Observer};
+use crate::run::schedule::Step;
+use crate::run::worker::{Output, Worker};
+use crate::spec::{Cell, Isolation, OutputsRule, Side};
+use crate::stats::sequential::LOOKS;
+
+pub struct Session<'a> {
+    pub store: AbStore,
+    pub workers: [Worker<'a>; 2],
+    pub pairs: Vec<PairRow>,
+    /// Each side's rows so far.
+    pub rows: [Vec<RequestRow>; 2],
+    /// Each side's last iteration.
+    pub iterations: [u32; 2],
+    /// Whether the scenario names its gates.
+    pub gates_asked_for: bool,
+    pub interrupt: Interrupt,
+    pub observer: &'a mut dyn Observer,
+    pub pace: Pace,
+}
+
+/// How long pairs take.
+#[derive(Debug, Default)]
+pub struct Pace {
+    spent: Duration,
+    pairs: u32,
+}
+
+impl Pace {
+    fn note(&mut self, took: Duration) {
+        self.spent += took;
+        self.pairs += 1;
+    }
+
+    fn left(&self, pairs: usize) -> Option<Duration> {
+        let one = self.spent.checked_div(self.pairs)?;
+        Some(one * u32::try_from(pairs).unwrap_or(u32::MAX))
+    }
+}
+
+/// What a side's turn came to.
+enum Turn {
+    Done {
+        iteration: u32,
+    },
+    /// Somebody asked to stop; what it left counts for nothing.
+    Stopped,
+}
+
+impl Session<'_> {
+    /// Goes on until the verdict is there, or somebody asks to stop (`false`). Gives the records back.
+    pub fn drive(mut self) -> (AbStore, [Store; 2], Result<bool, RunError>) {
+        let mut result = self.go_on();
+        let [a, b] = self.workers;
+        let stores = [a, b].map(|worker| {
+            let (store, closed) = worker.close(self.observer);
+            if let (Ok(_), Err(error)) = (&result, closed) {
+                result = Err(error);
+            }
+            store
+        });
+        (self.store, stores, result)
+    }
+
+    fn go_on(&mut self) -> Result<bool, RunError> {
+        let name = self.store.manifest().session.clone();
+        let done = u64::from(self.judge().counts.ok);
+        self.observer.event(Event::Began { run: &name, done, total: LOOKS[LOOKS.len() - 1] as u64 });
+        let margin = matches!(self.rule(), OutputsRule::Margin { .. });
+        // Under `margin` A's tokens are needed again to force them.
+        if (self.store.manifest().outputs.is_none() || margin) && !self.compare_outputs()? {
+            return Ok(false);
+        }
+        if self.judge().is_over() {
+            return Ok(true);
+        }
+        if !self.pilot()? {
+            return Ok(false);
+        }
+        loop {
+            let judgement = self.judge();
+            self.tell(&judgement);
+            if judgement.is_over() {
+                return Ok(true);
+            }
+            let first = order::orders(self.seed(), judgement.counts.ok as usize + 1).pop().unwrap_or(Side::A);
+            if !self.pair(PairKind::Pair, [first, first.other()])? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn rule(&self) -> OutputsRule {
+        self.store.manifest().settings.outputs
+    }
+
+    fn seed(&self) -> u64 {
+        self.store.manifest().settings.seed
+    }
+
+    fn cells(&self) -> &[Cell] {
+        &self.workers[0].work.plan.cells
+    }
+
+    /// What the record says by now.
+    fn judge(&self) -> Judgement {
+        judge(&Evidence {
+            manifest: self.store.manifest(),
+            pairs: &self.pairs,
+            cells: self.cells(),
+            a: &self.rows[0],
+            b: &self.rows[1],
+        })
+    }
+
+    /// Both sides once, unmeasured; `false` when somebody asked to stop.
+    fn compare_outputs(&mut self) -> Result<bool, RunError> {
+        let rule = self.rule();
+        let margin = matches!(rule, OutputsRule::Margin { .. });
+        let Some(a) = self.generate(Side::A, false)? else { return Ok(false) };
+        let mut finding = OutputsFinding { rule, tokens: 0, divergences: Vec::new(), failed: failure(Side::A, &a) };
+        let rows: Vec<RequestRow> = a.iter().flatten().map(|output| output.row.clone()).collect();
+        if finding.failed.is_none() {
+            self.check_gates(&rows)?;
+            if margin {
+                for output in a.iter().flatten() {
+                    for worker in &mut self.workers {
+                        worker.force(output.row.cell, output.row.turn, output.ids.clone());
+                    }
+                }
+            }
+            let Some(b) = self.generate(Side::B, margin)? else { return Ok(false) };
+            finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&b) } else { None });
+            for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
+                finding.tokens += a.iter().map(|output| output.ids.len() as u64).sum::<u64>();
+                finding.divergences.extend(outputs::divergences(cell, a, b, rule));
+            }
+        }
+        self.store.update(|manifest| manifest.outputs = Some(finding))?;
+        Ok(true)
+    }
+
+    /// Leaves out gates that are not measured here, unless the scenario asks for them.
+    fn check_gates(&mut self, rows: &[RequestRow]) -> Result<(), RunError> {
+        let all = self.store.manifest().gates.clone();
+        let (kept, left) = gates::measured(all, self.gates_asked_for, rows)?;
+        if !left.is_empty() {
+            let told = format!("{} is not measured here, so no gate looks at it", left.join(" and "));
+            self.observer.event(Event::Warning(&told));
+            self.store.update(|manifest| {
+                manifest.gates = kept;
+                manifest.warnings.push(told);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What a side generates in each cell, in the order of the plan; fewer cells when one failed.
+    fn generate(&mut self, side: Side, choices: bool) -> Result<Option<Vec<Vec<Output>>>, RunError> {
+        self.begin(side);
+        let cells = self.cells().to_vec();
+        let mut all = Vec::new();
+        for cell in &cells {
+            let (worker, observer) = (&mut self.workers[side as usize], &mut *self.observer);
+            worker.close_others(&key(cell));
+            let Some(outputs) = worker.outputs(cell.id, &key(cell), choices, observer)? else { return Ok(None) };
+            self.rows[side as usize].extend(outputs.iter().map(|output| output.row.clone()));
+            let failed = outputs.iter().any(|output| output.row.status == Status::Failed);
+            all.push(outputs);
+            if failed {
+                break;
+            }
+        }
+        self.end(side);
+        Ok(Some(all))
+    }
+
+    /// Null pairs until there are enough, and what follows from them; `false` when somebody asked to stop.
+    fn pilot(&mut self) -> Result<bool, RunError> {
+        let wanted = self.store.manifest().settings.pilot;
+        loop {
+            let judgement = self.judge();
+            if judgement.is_over() || judgement.counts.ok > 0 {
+                return Ok(true);
+            }
+            if judgement.counts.pilot_ok >= wanted {
+                return self.assess(&judgement).map(|()| true);
+            }
+            let (done, left) =
+                (judgement.counts.pilot_ok, self.pace.left((wanted - judgement.counts.pilot_ok) as usize));
+            self.observer.event(Event::Pairs { what: "pilot", done, of: wanted, text: "", left });
+            if !self.pair(PairKind::Pilot, [Side::A, Side::A])? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Refuses a session whose deltas this machine cannot tell from noise within the last look.
+    fn assess(&mut self, judgement: &Judgement) -> Result<(), RunError> {
+        let hopeless: Vec<String> = judgement
+            .pilot
+            .iter()
+            .filter(|pilot| pilot.pilot.hopeless)
+            .map(|pilot| {
+                let gate = &judgement.gates[pilot.gate];
+                format!(
+                    "{} would be known to {} at best, and delta is {}; a delta of {} can be decided here",
+                    gate.metric().title(),
+                    percent(pilot.pilot.half_width).replace('+', "±"),
+                    percent(gate.bound()).replace('+', ""),
+                    percent(pilot.pilot.supported).replace('+', ""),
+                )
+            })
+            .collect();
+        if hopeless.is_empty() {
+            return Ok(());
+        }
+        let pairs = judgement.counts.pilot_ok;
+        let last = LOOKS[LOOKS.len() - 1];
+        let told = format!(
+            "{pairs} null pairs of A show that this machine is too noisy for so small a delta: after {last} pairs {}",
+            hopeless.join("; ")
+        );
+        self.store.update(|manifest| manifest.refused = Some(told))?;
+        Ok(())
+    }
+
+    /// Both turns of a pair, and its row; `false` when somebody asked to stop.
+    fn pair(&mut self, kind: PairKind, sides: [Side; 2]) -> Result<bool, RunError> {
+        let began = Instant::now();
+        let pair = self.pairs.last().map_or(1, |last| last.pair + 1);
+        let mut iterations = [0; 2];
+        for (at, side) in sides.into_iter().enumerate() {
+            match self.turn(side, pair)? {
+                Turn::Done { iteration } => iterations[at] = iteration,
+                Turn::Stopped => return Ok(false),
+            }
+        }
+        let [first, second] = sides;
+        let [first_iteration, second_iteration] = iterations;
+        let row = PairRow { pair, kind, first, first_iteration, second, second_iteration };
+        self.store.commit(&row)?;
+        self.pairs.push(row);
+        self.pace.note(began.elapsed());
+        Ok(true)
+    }
+
+    /// Every cell of a side once. After a failure the rest of the turn is left out: the pair has its outcome.
+    fn turn(&mut self, side: Side, pair: u32) -> Result<Turn, RunError> {
+        if self.interrupt.requested() {
+            return Ok(Turn::Stopped);
+        }
+        self.begin(side);
+        let at = side as usize;
+        let iteration = self.iterations[at] + 1;
+        self.iterations[at] = iteration;
+        let cells = self.by_host(order::cells(self.seed(), pair, self.cells().len()));
+        let resident = self.store.manifest().settings.resident;
+        let mut ran = Vec::new();
+        for id in cells {
+            let (worker, observer) = (&mut self.workers[at], &mut *self.observer);
+            let key = key(worker.cell(id));
+            if !resident {
+                worker.close_others(&key);
+            }
+            let Some(rows) = worker.measure(Step { cell: id, iteration }, &key, observer)? else {
+                return Ok(Turn::Stopped);
+            };
+            ran.push(id);
+            let failed = rows[0].status == Status::Failed;
+            self.rows[at].extend(rows);
+            if failed {
+                break;
+            }
+        }
+        self.end(side);
+        self.workers[at].log.store.update(|manifest| manifest.plan.order.push(ran))?;
+        Ok(Turn::Done { iteration })
+    }
+
+    /// The cells so that those of one host follow one another.
+    fn by_host(&self, ids: Vec<u32>) -> Vec<u32> {
+        let keys: Vec<Key> = self.cells().iter().map(key).collect();
+        let first_of = |id: &u32| ids.iter().position(|other| keys[*other as usize] == keys[*id as usize]);
+        let mut sorted = ids.clone();
+        sorted.sort_by_key(first_of);
+        sorted
+    }
+
+    /// Only the side at work is sampled.
+    fn begin(&mut self, side: Side) {
+        self.observer.event(Event::Side(side));
+        self.workers[side as usize].log.sampler.rest(false);
+    }
+
+    fn end(&mut self, side: Side) {
+        let resident = self.store.manifest().settings.resident;
+        let worker = &mut self.workers[side as usize];
+        if !resident {
+            worker.close_hosts();
+        }
+        worker.log.sampler.rest(true);
+    }
+
+    fn tell(&mut self, judgement: &Judgement) {
+        let done = judgement.counts.ok;
+        let left = judgement.pairs_to_next_look();
+        let of = done + u32::try_from(left).unwrap_or(0);
+        let gates = judgement.gates.iter().filter_map(|gate| {
+            let range = gate.interval.map(|i| format!(" [{}, {}]", percent(i.lo), percent(i.hi))).unwrap_or_default();
+            Some(format!("{} {}{range}", gate.metric().title(), percent(gate.estimate?)))
+        });
+        let text = gates.collect::<Vec<_>>().join(", ");
+        self.observer.event(Event::Pairs { what: "pair", done, of, text: &text, left: self.pace.left(left) });
+    }
+}
+
+/// A side's hosts live for a turn, or as long as the session.
+fn key(cell: &Cell) -> Key {
+    Key::of(Step { cell: cell.id, iteration: 0 }, cell, Isolation::Run)
+}
+
+/// The first request of a side that failed.
+fn failure(side: Side, outputs: &[Vec<Output>]) -> Option<SideFailure> {
+    let row = outputs.iter().flatten().map(|output| &output.row).find(|row| row.status == Status::Failed)?;
+    Some(SideFailure { side, cell: row.cell, reason: row.reason.clone() })
+}
+
+/// The first request of B that does not say of each token what would have been chosen.
+fn silent(outputs: &[Vec<Output>]) -> Option<SideFailure> {
+    let output = outputs.iter().flatten().find(|output| output.choices.len() != output.ids.len())?;
+    let reason = format!("{} choices for {} tokens", output.choices.len(), output.ids.len());
+    Some(SideFailure { side: Side::B, cell: output.row.cell, reason })
+}
+
+/// Refuses sides whose cells are not the same work.
+pub fn cells_match(a: &Setup, b: &Setup) -> Result<(), RunError> {
+    let (cells_a, cells_b) = (&a.plan.cells, &b.plan.cells);
+    let lengths = |cells: &[Cell]| cells.iter().map(|cell| cell.length).collect::<Vec<_>>();
+    if lengths(cells_a) != lengths(cells_b) {
+        return Err(RunError::Ab(format!(
+            "the sides do not have the same cells: A has {} and B has {}; vary toggles in the scenario, and give each side one \
+             value of what sets it apart",
+            cells_a.len(),
+            cells_b.len()
+        )));
+    }
+    Ok(())
+}

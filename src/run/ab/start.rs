@@ -1,0 +1,261 @@
+//! From two sides to a session on disk, and back from there to go on.
+
+use std::path::{Path, PathBuf};
+
+use super::gates;
+use super::session::{Pace, Session, cells_match};
+use crate::clock::{Origin, utc_now};
+use crate::compare::ab::{Evidence, Judgement, judge};
+use crate::record::ab::{AbManifest, AbStore, SCHEMA_VERSION, SideInfo};
+use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
+use crate::run::driver::{self, Options};
+use crate::run::error::RunError;
+use crate::run::outputs::Outputs;
+use crate::run::progress::{Event, Observer};
+use crate::run::prompts::Prompts;
+use crate::run::schedule::Done;
+use crate::run::worker::{Log, Past, Work, Worker};
+use crate::spec::{Plan, Scenario, Side};
+use crate::telemetry;
+
+/// One side, decided.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub info: SideInfo,
+    pub scenario: Scenario,
+    /// With the cells of the other side, by position; its order is not used.
+    pub plan: Plan,
+}
+
+/// What became of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The session's folder.
+    pub dir: PathBuf,
+    pub state: FinishState,
+    /// Whether there was anything left to do.
+    pub worked: bool,
+    pub judgement: Judgement,
+}
+
+/// Compares two sides in a new folder below `results`. `delta` is for gates that state none.
+///
+/// # Errors
+/// When the session cannot begin (cells that do not match, gates, model, lock, results folder, side A's first host) or its
+/// record cannot be written. Failures of an engine after that are outcomes, not errors.
+pub fn run(
+    mut setups: [Setup; 2],
+    delta: Option<f64>,
+    results: &Path,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RunError> {
+    cells_match(&setups[0], &setups[1])?;
+    for setup in &mut setups {
+        setup.plan.order.clear();
+    }
+    let machine = telemetry::machine::machine();
+    let gates = gates::resolve(&setups[0].scenario, &setups[0].plan.cells, &machine, delta)?;
+    let ready = prepare(&setups, observer)?;
+    let _measuring = driver::acquire(options, observer)?;
+    let origins = [Origin::start(), Origin::start()];
+    let logs = [0, 1].map(|at| driver::sampler(&setups[at].scenario, origins[at]));
+    let manifest = AbManifest {
+        schema_version: SCHEMA_VERSION,
+        session: String::new(),
+        inferometer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: setups[0].scenario.name.clone(),
+        origin_utc: origins[0].utc(),
+        finished_utc: None,
+        state: FinishState::Running,
+        sittings: 1,
+        sides: setups.each_ref().map(|setup| setup.info.clone()),
+        gates,
+        settings: setups[0].scenario.ab.clone(),
+        machine,
+        git: telemetry::git_state(Path::new(".")),
+        outputs: None,
+        refused: None,
+        warnings: Vec::new(),
+    };
+    let sides = [0, 1].map(|at| {
+        let (setup, (_, prompts)) = (&setups[at], &ready[at]);
+        let mut manifest = driver::manifest(&setup.scenario, &setup.plan, prompts, &origins[at], logs[at].gauges());
+        Side::BOTH[at].name().to_lowercase().clone_into(&mut manifest.run);
+        manifest
+    });
+    let hash = driver::sha256_of(&setups[0].scenario);
+    let (store, [a, b]) = AbStore::create(results, manifest, &hash, sides)?;
+    options.interrupt.arm()?;
+    let [sampler_a, sampler_b] = logs;
+    let [origin_a, origin_b] = origins;
+    let logs = [
+        Log { store: a, sampler: sampler_a, origin: origin_a },
+        Log { store: b, sampler: sampler_b, origin: origin_b },
+    ];
+    let before = Before { pairs: Vec::new(), rows: [Vec::new(), Vec::new()], past: [Past::default(), Past::default()] };
+    sitting(&setups, &ready, store, logs, before, options, observer)
+}
+
+/// Goes on with the session recorded in `dir`. One whose verdict is there is left alone.
+///
+/// # Errors
+/// As [`run`]; and when this program's version, a prompt, an engine or a model is not what the session began with, unless
+/// [`Options::allow_changed`].
+pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
+    let begun = crate::record::ab::read(dir)?;
+    if begun.manifest.state == FinishState::Finished {
+        let judgement = judge(&Evidence::of(&begun));
+        return Ok(Outcome { dir: dir.to_owned(), state: FinishState::Finished, worked: false, judgement });
+    }
+    let setups = [&begun.a, &begun.b].map(|side| side.manifest.clone());
+    let setups: [Setup; 2] = std::array::from_fn(|at| Setup {
+        info: begun.manifest.sides[at].clone(),
+        scenario: setups[at].scenario.clone(),
+        plan: setups[at].plan.clone(),
+    });
+    let mut warnings = driver::same_version(&begun.a.manifest, options)?;
+    let ready = prepare(&setups, observer)?;
+    for (side, (_, prompts)) in [&begun.a, &begun.b].into_iter().zip(&ready) {
+        warnings.extend(driver::same_prompts(&side.manifest, prompts, options)?);
+    }
+    for warning in &warnings {
+        observer.event(Event::Warning(warning));
+    }
+    let _measuring = driver::acquire(options, observer)?;
+    let (mut store, pairs, sides) = AbStore::resume(dir)?;
+    store.update(|manifest| {
+        manifest.state = FinishState::Running;
+        manifest.finished_utc = None;
+        manifest.sittings += 1;
+        manifest.warnings.append(&mut warnings);
+    })?;
+    let mut rows = [Vec::new(), Vec::new()];
+    let mut logs = Vec::new();
+    let mut pasts = Vec::new();
+    for (at, (mut store, record)) in sides.into_iter().enumerate() {
+        let origin = Origin::resume(&record.manifest.origin_utc, driver::last_ns(&record)).map_err(RunError::Origin)?;
+        store.update(|manifest| {
+            manifest.state = FinishState::Running;
+            manifest.finished_utc = None;
+            manifest.sessions += 1;
+            note_broken_turns(&record, &mut manifest.plan.order);
+        })?;
+        logs.push(Log { store, sampler: driver::sampler(&setups[at].scenario, origin), origin });
+        pasts.push(Past {
+            done: Done::default(),
+            outputs: Outputs::of(&record),
+            next_request: record.requests.last().map_or(0, |row| row.request + 1),
+            next_host: driver::next_host(&record),
+        });
+        rows[at] = record.requests;
+    }
+    options.interrupt.arm()?;
+    let before = Before { pairs, rows, past: two(pasts) };
+    sitting(&setups, &ready, store, two(logs), before, options, observer)
+}
+
+/// A turn that was broken off has rows and no place in the order: gives it one, so that the two agree.
+fn note_broken_turns(record: &Record, order: &mut Vec<Vec<u32>>) {
+    let last = record.requests.iter().map(|row| row.iteration).max().unwrap_or(0);
+    for iteration in (order.len() as u32 + 1)..=last {
+        let mut ran: Vec<u32> = record
+            .requests
+            .iter()
+            .filter(|row| !row.warmup && row.iteration == iteration)
+            .map(|row| row.cell)
+            .collect();
+        ran.dedup();
+        order.push(ran);
+    }
+}
+
+/// One for each side.
+fn two<T>(sides: Vec<T>) -> [T; 2] {
+    sides.try_into().unwrap_or_else(|_| unreachable!("there are two sides"))
+}
+
+/// What earlier sittings left.
+struct Before {
+    pairs: Vec<crate::record::ab::PairRow>,
+    rows: [Vec<RequestRow>; 2],
+    past: [Past; 2],
+}
+
+fn sitting(
+    setups: &[Setup; 2],
+    ready: &[(PathBuf, Prompts); 2],
+    store: AbStore,
+    logs: [Log; 2],
+    before: Before,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RunError> {
+    let mut workers = Vec::new();
+    for (at, (log, past)) in logs.into_iter().zip(before.past).enumerate() {
+        log.sampler.rest(true);
+        let setup = &setups[at];
+        let work = Work {
+            scenario: &setup.scenario,
+            plan: &setup.plan,
+            prompts: &ready[at].1,
+            model: &ready[at].0,
+            options,
+            program: setup.info.commit.as_ref().map(|commit| commit.program.as_slice()),
+            // That B does not even start is an outcome of B.
+            must_open: at == 0,
+        };
+        workers.push(Worker::new(work, log, past)?);
+    }
+    let last = |rows: &[RequestRow]| rows.iter().map(|row| row.iteration).max().unwrap_or(0);
+    let session = Session {
+        iterations: before.rows.each_ref().map(|rows| last(rows)),
+        store,
+        workers: two(workers),
+        pairs: before.pairs,
+        rows: before.rows,
+        gates_asked_for: !setups[0].scenario.gates.is_empty(),
+        interrupt: options.interrupt.clone(),
+        observer,
+        pace: Pace::default(),
+    };
+    finish(session)
+}
+
+/// Drives a session and closes its records, also when it could not go on.
+fn finish(session: Session<'_>) -> Result<Outcome, RunError> {
+    let (mut store, mut stores, result) = session.drive();
+    let state = if matches!(result, Ok(true)) { FinishState::Finished } else { FinishState::Interrupted };
+    let dir = store.dir().to_owned();
+    let closed = close(&mut store, &mut stores, state);
+    drop((store, stores));
+    match result.and_then(|_| closed) {
+        Ok(()) => {
+            let judgement = judge(&Evidence::of(&crate::record::ab::read(&dir)?));
+            Ok(Outcome { dir, state, worked: true, judgement })
+        }
+        Err(source @ (RunError::Ab(_) | RunError::NotHonoured { .. } | RunError::Open { .. })) => Err(source),
+        Err(source) => Err(RunError::Stopped { dir, source: Box::new(source) }),
+    }
+}
+
+fn close(store: &mut AbStore, stores: &mut [Store; 2], state: FinishState) -> Result<(), RunError> {
+    for side in stores {
+        side.update(|manifest: &mut Manifest| {
+            manifest.state = state;
+            manifest.finished_utc = Some(utc_now());
+        })?;
+    }
+    store.update(|manifest| {
+        manifest.state = state;
+        manifest.finished_utc = Some(utc_now());
+    })?;
+    Ok(())
+}
+
+/// Each side's model on disk and prompts.
+fn prepare(setups: &[Setup; 2], observer: &mut dyn Observer) -> Result<[(PathBuf, Prompts); 2], RunError> {
+    let a = driver::prepare(&setups[0].scenario, &setups[0].plan, observer)?;
+    let b = driver::prepare(&setups[1].scenario, &setups[1].plan, observer)?;
+    Ok([a, b])
+}
