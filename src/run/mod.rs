@@ -2,6 +2,7 @@
 
 pub mod ab;
 pub mod attempt;
+pub mod build;
 pub mod client;
 pub mod conformance;
 pub mod disturbance;

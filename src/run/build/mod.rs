@@ -1,0 +1,355 @@
+//! Commits to programs: what `ab --base REV --head REV` measures.
+//!
+//! Each commit is checked out into a worktree of its own below the cache folder, at a path as long as every other's
+//! (where a program lies can change its speed), built there by a command of the user's, and kept:
+//!
+//! ```text
+//! <cache>/builds/<repository>/shared/                      {shared}: all builds of the repository, cargo's dependencies
+//! <cache>/builds/<repository>/<recipe>/<commit>/           {tree}: the worktree
+//! <cache>/builds/<repository>/<recipe>/<commit>.log        what the build printed
+//! <cache>/builds/<repository>/<recipe>/<commit>.json       the stamp: what was built, of what
+//! <cache>/builds/<repository>/<recipe>/<commit>-program/   a program from {shared}, which the next build would replace
+//! ```
+
+mod command;
+mod error;
+mod git;
+mod stamp;
+
+use std::fs::TryLockError;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use self::command::{Fault, Places, Watch, shown};
+use self::stamp::{Key, Stamp};
+use crate::spec::BuildSettings;
+
+pub use error::BuildError;
+pub use git::{Commit, Repository, repository};
+
+/// The program of a commit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    pub commit: Commit,
+    /// The worktree.
+    pub tree: PathBuf,
+    /// The engine host, absolute, and its arguments.
+    pub command: Vec<String>,
+    pub program_sha256: String,
+    /// What the toolchain says it is; `None` where it was not asked.
+    pub toolchain: Option<String>,
+    /// How long the build took, when it was made.
+    pub seconds: f64,
+    /// Whether an earlier build was used.
+    pub cached: bool,
+    pub log: PathBuf,
+}
+
+/// The program of `commit`, built now unless it was before. `cache` is the program's cache folder; `notes` hears what
+/// takes time.
+///
+/// # Errors
+/// When the commit cannot be checked out, the build fails, or it makes no program.
+pub fn build(
+    repository: &Repository,
+    commit: &Commit,
+    settings: &BuildSettings,
+    cache: &Path,
+    notes: &mut dyn FnMut(&str),
+) -> Result<Built, BuildError> {
+    Workshop::open(repository, settings, cache, &|| false, notes)?.build(commit)
+}
+
+/// The programs of two commits, by one toolchain. `stop` is asked often; when it says yes, the build in flight is ended.
+///
+/// # Errors
+/// As [`build`], and when the two sides are built by different toolchains.
+pub fn build_sides(
+    repository: &Repository,
+    [base, head]: [&Commit; 2],
+    settings: &BuildSettings,
+    cache: &Path,
+    stop: &dyn Fn() -> bool,
+    notes: &mut dyn FnMut(&str),
+) -> Result<[Built; 2], BuildError> {
+    if base.hash == head.hash {
+        notes(&format!("base and head are the same commit {}: an A/A session, any difference is noise", base.short()));
+    }
+    let mut workshop = Workshop::open(repository, settings, cache, stop, notes)?;
+    let sides = [workshop.build(base)?, workshop.build(head)?];
+    check_same_toolchain(&sides[0], &sides[1])?;
+    Ok(sides)
+}
+
+/// Refuses two programs by different toolchains: what differs would not be the commits'.
+///
+/// # Errors
+/// `Toolchains`, with what each side said.
+pub fn check_same_toolchain(base: &Built, head: &Built) -> Result<(), BuildError> {
+    if base.toolchain == head.toolchain {
+        return Ok(());
+    }
+    let said = |side: &Built| side.toolchain.clone().unwrap_or_else(|| "not asked".to_owned());
+    Err(BuildError::Toolchains { base: said(base), head: said(head) })
+}
+
+/// Where commits of one repository are built by one recipe. Holds the repository's lock: what lies in `{shared}` is
+/// one build's at a time.
+struct Workshop<'a> {
+    repository: &'a Repository,
+    settings: &'a BuildSettings,
+    folder: PathBuf,
+    shared: PathBuf,
+    stop: &'a dyn Fn() -> bool,
+    notes: &'a mut dyn FnMut(&str),
+    _lock: fs_err::File,
+}
+
+impl<'a> Workshop<'a> {
+    fn open(
+        repository: &'a Repository,
+        settings: &'a BuildSettings,
+        cache: &Path,
+        stop: &'a dyn Fn() -> bool,
+        notes: &'a mut dyn FnMut(&str),
+    ) -> Result<Self, BuildError> {
+        settings.check().map_err(BuildError::Settings)?;
+        let home = cache.join("builds").join(repository.key());
+        let shared = home.join("shared");
+        fs_err::create_dir_all(&shared)?;
+        let home = fs_err::canonicalize(home)?;
+        let folder = home.join(recipe_key(settings));
+        fs_err::create_dir_all(&folder)?;
+        let lock = locked(&home.join("lock"), repository, stop, notes)?;
+        Ok(Self { repository, settings, folder, shared: home.join("shared"), stop, notes, _lock: lock })
+    }
+
+    fn build(&mut self, commit: &Commit) -> Result<Built, BuildError> {
+        let at = Place::new(&self.folder, &self.shared, commit);
+        if let Some(built) = self.kept(commit, &at)? {
+            return Ok(built);
+        }
+        self.make(commit, &at)
+    }
+
+    /// The program, if it was built before and nothing it depends on has changed since.
+    fn kept(&mut self, commit: &Commit, at: &Place) -> Result<Option<Built>, BuildError> {
+        let (Some(stamp), Some(tree)) = (Stamp::read(&at.stamp), git::changes(&at.places.tree, commit)?) else {
+            return Ok(None);
+        };
+        let name = format!("{} ({})", commit.short(), commit.subject);
+        let key = self.key(commit, at)?;
+        let command = self.command(at, stamp.copied)?;
+        let stale = if stamp.key != key {
+            "the toolchain or the environment has changed since"
+        } else if stamp.tree_sha256 != tree {
+            "its worktree has been changed since"
+        } else if hash_of(Path::new(&command[0])).ok().as_ref() != Some(&stamp.program_sha256) {
+            "its program has been changed since"
+        } else {
+            (self.notes)(&format!("{name} was built before, {}", stamp.built_utc));
+            let toolchain = key.toolchain;
+            return Ok(Some(Built {
+                commit: commit.clone(),
+                tree: at.places.tree.clone(),
+                command,
+                program_sha256: stamp.program_sha256,
+                toolchain,
+                seconds: stamp.seconds,
+                cached: true,
+                log: at.log.clone(),
+            }));
+        };
+        (self.notes)(&format!("{name} was built before, but {stale}: it is built anew"));
+        Ok(None)
+    }
+
+    fn make(&mut self, commit: &Commit, at: &Place) -> Result<Built, BuildError> {
+        remove(fs_err::remove_file(&at.stamp))?;
+        remove(fs_err::remove_dir_all(&at.programs))?;
+        self.repository.check_out(commit, &at.places.tree)?;
+        let submodules = self.repository.submodules(commit)?;
+        if !submodules.is_empty() {
+            let (name, list) = (commit.short(), submodules.join(", "));
+            (self.notes)(&format!("{name} has submodules, which are left empty (nothing is fetched): {list}"));
+        }
+        let key = self.key(commit, at)?;
+        let begun = Instant::now();
+        self.run(commit, at)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let (command, copied) = self.placed(commit, at)?;
+        let program_sha256 = hash_of(Path::new(&command[0]))?;
+        let tree = git::changes(&at.places.tree, commit)?.ok_or_else(|| BuildError::Failed {
+            commit: commit.short().to_owned(),
+            how: "left its worktree at another commit, or removed it".to_owned(),
+            command: shown(&self.settings.command),
+            log_tail: command::log_tail(&at.log),
+        })?;
+        let toolchain = key.toolchain.clone();
+        Stamp::new(key, program_sha256.clone(), copied, tree, seconds).write(&at.stamp)?;
+        Ok(Built {
+            commit: commit.clone(),
+            tree: at.places.tree.clone(),
+            command,
+            program_sha256,
+            toolchain,
+            seconds,
+            cached: false,
+            log: at.log.clone(),
+        })
+    }
+
+    fn run(&mut self, commit: &Commit, at: &Place) -> Result<(), BuildError> {
+        let words = at.places.fill(&self.settings.command)?;
+        let name = commit.short();
+        if words.is_empty() {
+            (self.notes)(&format!("{name} ({}): there is nothing to build", commit.subject));
+            return Ok(fs_err::write(&at.log, "nothing to build\n")?);
+        }
+        let command = shown(&words);
+        (self.notes)(&format!("building {name} ({}): {command}, log {}", commit.subject, at.log.display()));
+        let notes = &mut *self.notes;
+        let mut note = |text: &str| notes(&format!("{name}: {text}"));
+        let limit = Duration::from_secs_f64(self.settings.timeout_s);
+        let watch = Watch { limit, stop: self.stop, note: &mut note };
+        let commit = name.to_owned();
+        match command::run(&words, &at.places.tree, &at.log, watch)? {
+            Ok(()) => Ok(()),
+            Err(Fault::Interrupted) => Err(interrupted(&commit)),
+            Err(Fault::How(how)) => {
+                Err(BuildError::Failed { commit, how, command, log_tail: command::log_tail(&at.log) })
+            }
+        }
+    }
+
+    /// What the program of `commit` depends on. The toolchain is asked in the worktree, where a file may choose it.
+    fn key(&self, commit: &Commit, at: &Place) -> Result<Key, BuildError> {
+        let words = at.places.fill(&self.settings.toolchain)?;
+        let toolchain = if words.is_empty() {
+            None
+        } else {
+            let said = command::ask(&words, &at.places.tree, self.stop).map_err(|fault| match fault {
+                Fault::Interrupted => interrupted(commit.short()),
+                Fault::How(how) => {
+                    BuildError::Toolchain { commit: commit.short().to_owned(), command: shown(&words), how }
+                }
+            })?;
+            Some(said)
+        };
+        Ok(Key {
+            commit: commit.hash.clone(),
+            command: self.settings.command.clone(),
+            program: self.settings.program[0].clone(),
+            toolchain,
+            environment_sha256: command::environment_sha256(),
+        })
+    }
+
+    /// The host's command line, its program where the build leaves it, or in the copy that was made of it.
+    fn command(&self, at: &Place, copied: bool) -> Result<Vec<String>, BuildError> {
+        let mut command = at.places.fill(&self.settings.program)?;
+        let made = at.places.tree.join(&command[0]);
+        let program = match made.file_name() {
+            Some(name) if copied => at.programs.join(name),
+            _ => made,
+        };
+        command[0] = program.to_str().ok_or_else(|| BuildError::NotUtf8(program.clone()))?.to_owned();
+        Ok(command)
+    }
+
+    /// The host's command line after a build, and whether its program is a copy: one in `{shared}` is copied, as the next
+    /// build may replace it.
+    fn placed(&self, commit: &Commit, at: &Place) -> Result<(Vec<String>, bool), BuildError> {
+        let made = at.places.tree.join(&at.places.fill(&self.settings.program)?[0]);
+        let missing =
+            || BuildError::NoProgram { commit: commit.short().to_owned(), program: made.clone(), log: at.log.clone() };
+        // Through links: where they lead to decides whether the next build may replace it.
+        let real = fs_err::canonicalize(&made).map_err(|_| missing())?;
+        let about = fs_err::metadata(&real)?;
+        if !about.is_file() || about.permissions().mode() & 0o111 == 0 {
+            return Err(missing());
+        }
+        let copied = real.starts_with(&at.places.shared);
+        if copied {
+            fs_err::create_dir_all(&at.programs)?;
+            fs_err::copy(&real, at.programs.join(made.file_name().ok_or_else(missing)?))?;
+        }
+        Ok((self.command(at, copied)?, copied))
+    }
+}
+
+fn interrupted(commit: &str) -> BuildError {
+    BuildError::Interrupted { what: format!("the build of commit {commit}") }
+}
+
+/// Where everything of one commit lies.
+struct Place {
+    places: Places,
+    log: PathBuf,
+    stamp: PathBuf,
+    programs: PathBuf,
+}
+
+impl Place {
+    fn new(folder: &Path, shared: &Path, commit: &Commit) -> Self {
+        let beside = |end: &str| folder.join(format!("{}{end}", commit.hash));
+        Self {
+            places: Places { tree: beside(""), shared: shared.to_owned() },
+            log: beside(".log"),
+            stamp: beside(".json"),
+            programs: beside("-program"),
+        }
+    }
+}
+
+/// Eight hexadecimal digits that tell recipes apart: a session must not have its programs replaced by those of another.
+fn recipe_key(settings: &BuildSettings) -> String {
+    let parts = (&settings.command, &settings.program[0], &settings.toolchain);
+    let text = serde_json::to_vec(&parts).expect("a recipe is plain data");
+    hex(&Sha256::digest(text))[..8].to_owned()
+}
+
+/// Waits until nobody else builds for this repository.
+fn locked(
+    path: &Path,
+    repository: &Repository,
+    stop: &dyn Fn() -> bool,
+    notes: &mut dyn FnMut(&str),
+) -> Result<fs_err::File, BuildError> {
+    let lock = fs_err::File::create(path)?;
+    let mut told = false;
+    loop {
+        match lock.file().try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::WouldBlock) if stop() => {
+                return Err(BuildError::Interrupted { what: "the wait for another process's build".to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !told {
+            notes(&format!("waiting for another process that builds for {}", repository.top().display()));
+            told = true;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What is not there need not be removed.
+fn remove(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn hash_of(path: &Path) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    io::copy(&mut fs_err::File::open(path)?, &mut digest)?;
+    Ok(hex(&digest.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,372 @@
+//! Commits to programs: toy repositories whose build is a shell script.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inferometer::run::build::{self, BuildError, Built, Commit, Repository};
+use inferometer::spec::BuildSettings;
+
+struct Toy {
+    _dir: tempfile::TempDir,
+    home: PathBuf,
+}
+
+/// Builds a program that says which commit it is, and writes down that it built.
+const BUILD: &str =
+    "set -e\nmkdir -p \"$1\"\necho built >> \"$1/times\"\ncp engine.sh \"$1/engine\"\nchmod +x \"$1/engine\"\n";
+
+impl Toy {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // A space in every path of every test: nothing may split there.
+        let home = dir.path().join("a place");
+        let toy = Self { _dir: dir, home };
+        fs_err::create_dir_all(toy.repo()).unwrap();
+        toy.git(&["init", "-q"]);
+        toy.write("build.sh", BUILD);
+        toy.commit("engine.sh", "#!/bin/sh\necho first\n", "the first\tengine");
+        toy.commit("engine.sh", "#!/bin/sh\necho second\n", "the second engine");
+        toy
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.home.join("my repo")
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.home.join("cache")
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs_err::write(self.repo().join(name), content).unwrap();
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .current_dir(self.repo())
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn commit(&self, file: &str, content: &str, subject: &str) -> String {
+        self.write(file, content);
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", subject]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn repository(&self) -> Repository {
+        build::repository(&self.repo()).unwrap()
+    }
+
+    fn build(&self, revision: &str, settings: &BuildSettings) -> Result<(Built, Vec<String>), BuildError> {
+        let repository = self.repository();
+        let commit = repository.commit(revision)?;
+        let mut notes = Vec::new();
+        let built =
+            build::build(&repository, &commit, settings, &self.cache(), &mut |note| notes.push(note.to_owned()))?;
+        Ok((built, notes))
+    }
+
+    /// How often something was built into `{shared}`.
+    fn times(&self) -> usize {
+        let builds = self.cache().join("builds");
+        let repository = fs_err::read_dir(builds).unwrap().next().unwrap().unwrap().path();
+        fs_err::read_to_string(repository.join("shared/times")).unwrap().lines().count()
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Into the worktree or into the shared folder.
+fn recipe(folder: &str) -> BuildSettings {
+    BuildSettings {
+        command: words(&["sh", "build.sh", folder]),
+        program: vec![format!("{folder}/engine"), "host".to_owned(), "{tree}".to_owned()],
+        toolchain: words(&["echo", "cc 1.0"]),
+        timeout_s: 60.0,
+    }
+}
+
+/// What the program prints. By `sh`, as a program just written is busy while any thread starts a process.
+fn says(built: &Built) -> String {
+    let output = Command::new("sh").args(&built.command).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_commit_is_built_once_and_kept() {
+    let toy = Toy::new();
+    let settings = recipe("{shared}");
+    let (second, notes) = toy.build("HEAD", &settings).unwrap();
+    assert!(!second.cached && notes.iter().any(|n| n.contains("(the second engine): sh build.sh")), "{notes:?}");
+    assert!(fs_err::read_to_string(&second.log).unwrap().starts_with("$ sh build.sh "));
+    let (first, _) = toy.build("HEAD~1", &settings).unwrap();
+    assert_eq!(first.commit.subject, "the first\\tengine", "nothing in a subject reaches the terminal as it is");
+
+    // The second build wrote into the same place, but the first program was kept.
+    assert_eq!((says(&first).as_str(), says(&second).as_str()), ("first", "second"));
+    let [a, b] = [&first, &second].map(|side| side.command.clone());
+    assert_eq!(a.iter().map(String::len).collect::<Vec<_>>(), b.iter().map(String::len).collect::<Vec<_>>());
+    assert_eq!((a[1].as_str(), Path::new(&a[2])), ("host", first.tree.as_path()));
+    assert!(Path::new(&a[0]).is_absolute() && a[0].contains(" "));
+    assert_eq!(first.toolchain.as_deref(), Some("cc 1.0"));
+
+    let (again, notes) = toy.build(&second.commit.hash[..12], &settings).unwrap();
+    assert!(again.cached && notes[0].contains("was built before"), "{notes:?}");
+    assert_eq!((&again.command, &again.program_sha256), (&second.command, &second.program_sha256));
+    assert_eq!(toy.times(), 2);
+}
+
+#[test]
+fn what_no_longer_holds_is_built_anew() {
+    let toy = Toy::new();
+    let settings = recipe("{shared}");
+    let (built, _) = toy.build("HEAD", &settings).unwrap();
+    let anew = |settings: &BuildSettings, why: &str| {
+        let (again, notes) = toy.build("HEAD", settings).unwrap();
+        assert!(!again.cached && notes.iter().any(|note| note.contains(why)), "{why}: {notes:?}");
+        assert_eq!(says(&again), "second");
+        assert!(toy.build("HEAD", settings).unwrap().0.cached, "{why}");
+    };
+    fs_err::write(&built.command[0], "#!/bin/sh\necho planted\n").unwrap();
+    anew(&settings, "its program has been changed");
+    fs_err::remove_file(&built.command[0]).unwrap();
+    anew(&settings, "its program has been changed");
+    fs_err::write(built.tree.join("engine.sh"), "edited").unwrap();
+    anew(&settings, "its worktree has been changed");
+    let stamp = built.tree.with_extension("json");
+    fs_err::write(&stamp, "{ half a stamp").unwrap();
+    anew(&settings, "building");
+    fs_err::remove_dir_all(&built.tree).unwrap();
+    anew(&settings, "building");
+
+    // Another recipe has programs of its own, and those of this one stay.
+    let other = BuildSettings { command: words(&["sh", "build.sh", "{shared}", "fast"]), ..settings.clone() };
+    let (elsewhere, _) = toy.build("HEAD", &other).unwrap();
+    assert_ne!(elsewhere.command[0], built.command[0]);
+    assert!(toy.build("HEAD", &settings).unwrap().0.cached);
+}
+
+#[test]
+fn a_toolchain_is_asked_each_time_and_must_be_one() {
+    let toy = Toy::new();
+    let version = toy.home.join("version");
+    fs_err::write(&version, "cc 1").unwrap();
+    let settings = BuildSettings { toolchain: words(&["cat", version.to_str().unwrap()]), ..recipe("out") };
+    let (head, _) = toy.build("HEAD", &settings).unwrap();
+    fs_err::write(&version, "cc 2").unwrap();
+    let (base, _) = toy.build("HEAD~1", &settings).unwrap();
+    build::check_same_toolchain(&base, &base).unwrap();
+    let error = build::check_same_toolchain(&base, &head).unwrap_err().to_string();
+    assert!(error.contains("cc 2") && error.contains("cc 1") && error.contains("pin one"), "{error}");
+    let (again, notes) = toy.build("HEAD", &settings).unwrap();
+    assert!(!again.cached && notes[0].contains("toolchain or the environment has changed"), "{notes:?}");
+
+    let settings = BuildSettings { toolchain: words(&["/no/such/cc", "-v"]), ..recipe("out") };
+    let error = toy.build("HEAD", &settings).unwrap_err().to_string();
+    assert!(error.contains("/no/such/cc -v") && error.contains("make it empty"), "{error}");
+    let settings = BuildSettings { toolchain: Vec::new(), ..recipe("out") };
+    assert_eq!(toy.build("HEAD", &settings).unwrap().0.toolchain, None);
+}
+
+#[test]
+fn a_failed_build_shows_the_log_s_end_and_leaves_no_stamp() {
+    let toy = Toy::new();
+    let script =
+        "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i; done; printf 'no \\033[31mred\\n' >&2; exit 3\n";
+    toy.commit("build.sh", script, "broken");
+    for _ in 0..2 {
+        let error = toy.build("HEAD", &recipe("out")).unwrap_err().to_string();
+        assert!(error.contains("failed (exit status: 3): sh build.sh out\nits log "), "{error}");
+        assert!(error.contains("| line 40\n  | no \\u{1b}[31mred") && !error.contains("line 12\n"), "{error}");
+        assert_eq!(error.lines().filter(|line| line.starts_with("  | ")).count(), 20);
+    }
+    let folder = toy.build("HEAD~1", &recipe("out")).unwrap().0.tree.parent().unwrap().to_owned();
+    let head = toy.git(&["rev-parse", "HEAD"]);
+    assert!(folder.join(format!("{head}.log")).is_file() && !folder.join(format!("{head}.json")).exists());
+
+    toy.commit("build.sh", "true\n", "builds nothing");
+    let error = toy.build("HEAD", &recipe("out")).unwrap_err().to_string();
+    assert!(error.contains("made no program at") && error.contains("out/engine"), "{error}");
+    toy.commit("build.sh", "mkdir out; echo x > out/engine\n", "not to be run");
+    let error = toy.build("HEAD", &recipe("out")).unwrap_err();
+    assert!(matches!(error, BuildError::NoProgram { .. }), "{error}");
+    let absent = BuildSettings { command: words(&["/no/such/builder"]), ..recipe("out") };
+    let error = toy.build("HEAD", &absent).unwrap_err().to_string();
+    assert!(error.contains("could not start") && error.contains("/no/such/builder"), "{error}");
+}
+
+#[test]
+fn a_build_that_takes_too_long_is_ended_with_all_it_started() {
+    let toy = Toy::new();
+    toy.commit("build.sh", "sleep 600 & echo $! > \"$1\"; wait\n", "hangs");
+    let pid = toy.home.join("pid");
+    let command = words(&["sh", "build.sh", pid.to_str().unwrap()]);
+    let settings = BuildSettings { command, timeout_s: 3.0, ..recipe("out") };
+    let error = toy.build("HEAD", &settings).unwrap_err().to_string();
+    assert!(error.contains("took longer than 3 s and was killed"), "{error}");
+    let started = || fs_err::read_to_string(&pid).unwrap_or_default().trim().parse::<u32>().ok();
+    let sleeper = started().expect("the build wrote it within three seconds");
+    crate::lab::until("the sleeper is gone", || (!crate::lab::runs(sleeper)).then_some(()));
+
+    // Asked to stop while it builds.
+    fs_err::remove_file(&pid).unwrap();
+    let (repository, asked) = (toy.repository(), AtomicBool::new(false));
+    let head = repository.commit("HEAD").unwrap();
+    let settings = BuildSettings { timeout_s: 600.0, ..settings };
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            crate::lab::until("the build has begun", &started);
+            asked.store(true, Ordering::Relaxed);
+        });
+        let stop = || asked.load(Ordering::Relaxed);
+        build::build_sides(&repository, [&head, &head], &settings, &toy.cache(), &stop, &mut |_| {}).unwrap_err()
+    });
+    assert!(matches!(error, BuildError::Interrupted { .. }), "{error}");
+    let sleeper = started().unwrap();
+    crate::lab::until("the second sleeper is gone", || (!crate::lab::runs(sleeper)).then_some(()));
+}
+
+#[test]
+fn a_commit_against_itself_is_allowed_and_said() {
+    let toy = Toy::new();
+    let repository = toy.repository();
+    let sides = ["HEAD", "@"].map(|revision| repository.commit(revision).unwrap());
+    let mut notes = Vec::new();
+    let [base, head] =
+        build::build_sides(&repository, sides.each_ref(), &recipe("out"), &toy.cache(), &|| false, &mut |note| {
+            notes.push(note.to_owned())
+        })
+        .unwrap();
+    assert_eq!((&base.command, base.cached, head.cached), (&head.command, false, true));
+    assert_eq!((base.commit.revision.as_str(), head.commit.revision.as_str()), ("HEAD", "@"));
+    assert!(notes[0].contains("same commit"), "{notes:?}");
+}
+
+#[test]
+fn what_names_no_commit_is_refused() {
+    let toy = Toy::new();
+    let repository = toy.repository();
+    let error = |revision: &str| repository.commit(revision).unwrap_err().to_string();
+    assert!(error("no-such-branch").contains("no commit `no-such-branch`: check the spelling"));
+    assert!(error("HEAD~99").contains("no commit"));
+    for option in ["--all", "-n1", "", "a\nb"] {
+        assert!(matches!(repository.commit(option), Err(BuildError::Revision { .. })), "{option:?}");
+    }
+    let blob = toy.git(&["rev-parse", "HEAD:engine.sh"]);
+    assert!(error(&blob).contains("no commit"), "a file is no commit");
+
+    let shallow = toy.home.join("shallow");
+    let from = format!("file://{}", toy.repo().display());
+    toy.git(&["clone", "-q", "--depth", "1", &from, shallow.to_str().unwrap()]);
+    let error = build::repository(&shallow).unwrap().commit("HEAD~1").unwrap_err().to_string();
+    assert!(error.contains("git fetch --unshallow"), "{error}");
+
+    for outside in [toy.home.as_path(), &toy.home.join("nowhere")] {
+        let error = build::repository(outside).unwrap_err().to_string();
+        assert!(error.contains(outside.to_str().unwrap()) && error.contains("--repo PATH"), "{error}");
+    }
+    fs_err::create_dir(toy.repo().join("inside")).unwrap();
+    assert_eq!(build::repository(&toy.repo().join("inside")).unwrap(), repository);
+}
+
+#[test]
+fn uncommitted_changes_are_seen_and_never_built() {
+    let toy = Toy::new();
+    let repository = toy.repository();
+    repository.must_be_clean().unwrap();
+    toy.write("notes.txt", "of no commit, but of no build either");
+    repository.must_be_clean().unwrap();
+    toy.write("engine.sh", "#!/bin/sh\necho uncommitted\n");
+    let error = repository.must_be_clean().unwrap_err().to_string();
+    assert!(error.contains("changes belong to no commit") && error.contains("engine.sh"), "{error}");
+    assert!(error.contains("--allow-dirty"), "{error}");
+    assert_eq!(says(&toy.build("HEAD", &recipe("out")).unwrap().0), "second");
+    assert_eq!(fs_err::read_to_string(toy.repo().join("engine.sh")).unwrap(), "#!/bin/sh\necho uncommitted\n");
+}
+
+#[test]
+fn hooks_do_not_run_and_submodules_are_said_to_be_empty() {
+    let toy = Toy::new();
+    let hooks = toy.repo().join(".git/hooks");
+    fs_err::create_dir_all(&hooks).unwrap();
+    let hook = hooks.join("post-checkout");
+    fs_err::write(&hook, format!("#!/bin/sh\ntouch '{}'\n", toy.home.join("ran").display())).unwrap();
+    Command::new("chmod").arg("+x").arg(&hook).status().unwrap();
+    let head = toy.git(&["rev-parse", "HEAD"]);
+    toy.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{head},third_party/lib")]);
+    toy.git(&["commit", "-q", "-m", "a submodule"]);
+    let (built, notes) = toy.build("HEAD", &recipe("out")).unwrap();
+    assert!(notes.iter().any(|note| note.contains("submodules") && note.contains("third_party/lib")), "{notes:?}");
+    assert_eq!(says(&built), "second");
+    assert!(!toy.home.join("ran").exists(), "a hook ran");
+}
+
+#[test]
+fn two_processes_do_not_build_at_once() {
+    let toy = Toy::new();
+    // The build fails if another is at work.
+    let script = format!("mkdir \"$1/alone\" || exit 9\nsleep 0.3\nrmdir \"$1/alone\"\n{BUILD}");
+    toy.commit("build.sh", &script, "guarded");
+    toy.commit("engine.sh", "#!/bin/sh\necho third\n", "third");
+    std::thread::scope(|scope| {
+        let builders: Vec<_> = ["HEAD", "HEAD", "HEAD~1"]
+            .map(|revision| scope.spawn(|| toy.build(revision, &recipe("{shared}")).map(|(built, _)| built.cached)))
+            .into();
+        let cached: Vec<bool> = builders.into_iter().map(|builder| builder.join().unwrap().unwrap()).collect();
+        assert_eq!(cached.iter().filter(|cached| **cached).count(), 1, "{cached:?}");
+    });
+    assert_eq!(toy.times(), 2);
+}
+
+#[test]
+fn the_built_program_is_an_engine_host() {
+    let toy = Toy::new();
+    let host = format!("#!/bin/sh\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_inferometer"));
+    toy.commit("engine.sh", &host, "a host");
+    let settings = BuildSettings { program: words(&["out/engine", "host"]), ..recipe("out") };
+    let (built, _) = toy.build("HEAD", &settings).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_inferometer"));
+    let output = check.args(["engines", "check", "--only", "greets", "--"]).args(&built.command).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn a_script_needs_no_build() {
+    let toy = Toy::new();
+    toy.git(&["update-index", "--chmod=+x", "engine.sh"]);
+    toy.git(&["commit", "-q", "-m", "to be run as it is"]);
+    let settings = BuildSettings { command: Vec::new(), program: words(&["engine.sh"]), ..recipe("out") };
+    let (built, notes) = toy.build("HEAD", &settings).unwrap();
+    assert!(notes.iter().any(|note| note.contains("nothing to build")), "{notes:?}");
+    assert_eq!(says(&built), "second");
+    let Commit { hash, revision, .. } = &built.commit;
+    assert_eq!((hash.as_str(), revision.as_str()), (toy.git(&["rev-parse", "HEAD"]).as_str(), "HEAD"));
+}
+
+#[test]
+fn the_default_recipe_builds_a_cargo_project() {
+    let toy = Toy::new();
+    toy.write(
+        "Cargo.toml",
+        "[package]\nname = \"inferometer\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
+    toy.write("Cargo.lock", "version = 4\n\n[[package]]\nname = \"inferometer\"\nversion = \"0.1.0\"\n");
+    fs_err::create_dir(toy.repo().join("src")).unwrap();
+    let main = |number: u32| format!("fn main() {{ std::process::exit({number}) }}\n");
+    toy.commit("src/main.rs", &main(11), "one way");
+    toy.commit("src/main.rs", &main(12), "another way");
+    let [base, head] = ["HEAD~1", "HEAD"].map(|revision| toy.build(revision, &BuildSettings::default()).unwrap().0);
+    let code = |built: &Built| Command::new(&built.command[0]).arg(&built.command[1]).status().unwrap().code();
+    assert_eq!((code(&base), code(&head)), (Some(11), Some(12)));
+    assert_eq!(base.command[0].len(), head.command[0].len());
+    assert!(base.toolchain.as_ref().unwrap().contains("rustc ") && base.toolchain == head.toolchain);
+}
