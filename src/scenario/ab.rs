@@ -42,7 +42,7 @@ pub fn build(table: &Table<'_>) -> Option<BuildSettings> {
     table.span?;
     let (command, program, toolchain) = (words(table, "command"), words(table, "program"), words(table, "toolchain"));
     let usual = BuildSettings::default();
-    let foreign = command.as_ref().and_then(|words| words.first()).is_some_and(|word| word != "cargo");
+    let foreign = command.as_ref().is_some_and(|words| words.first().is_none_or(|word| word != "cargo"));
     if let (true, None, Some(entry)) = (foreign, table.entry("program"), table.entry("command")) {
         let problem = Problem::new("this `command` needs a `program`").at(entry.key_span);
         table.problem(

@@ -111,15 +111,15 @@ pub static AB: Section = Section {
 
 pub static BUILD: Section = Section {
     title: "[build]",
-    meaning: "How a commit becomes a program that hosts an engine. Programs are started as they are, never by a shell; `{shared}` \
-              in `command` and `program` is a folder that all builds of the repository share.",
+    meaning: "How a commit becomes a program that hosts an engine. Programs are started as they are, never by a shell; in every \
+              word `{tree}` is the commit's worktree and `{shared}` a folder that all builds of the repository share.",
     one_of: None,
     keys: &[
         key(
             "command",
-            Shape::Texts { or_none: false },
+            Shape::Texts { or_none: true },
             "[\"cargo\", \"build\", \"--release\", \"--locked\", \"--bin\", \"inferometer\", \"--target-dir\", \"{shared}\"]",
-            "program and arguments that build it, run in the commit's worktree",
+            "program and arguments that build it, run in the commit's worktree; `[]` where there is nothing to build",
         ),
         key(
             "program",

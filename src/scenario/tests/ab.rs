@@ -114,7 +114,8 @@ fn how_commits_are_built_is_read() {
     );
     for (keys, said) in [
         ("command = [\"make\"]", "this `command` needs a `program`"),
-        ("command = []\nprogram = [\"a\"]", "`command` must not be an empty list"),
+        ("command = []", "this `command` needs a `program`"),
+        ("program = []", "`program` must not be an empty list"),
         ("command = \"make\"\nprogram = [\"a\"]", "must be a list of texts"),
         ("program = [\"a\", 1]", "`program` takes texts in quotes, not 1"),
         ("toolchain = [\"\"]", "takes no word such as"),
@@ -124,6 +125,7 @@ fn how_commits_are_built_is_read() {
         assert!(error.contains(said), "{keys}\n{error}");
     }
     assert!(build("toolchain = []").toolchain.is_empty());
+    assert!(build("command = []\nprogram = [\"host.py\"]").command.is_empty());
 }
 
 /// An A/B of settings takes the cells of both sides two and two.
