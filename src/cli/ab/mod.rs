@@ -87,7 +87,7 @@ fn session(args: &Args, printer: &Printer) -> anyhow::Result<Option<Outcome>> {
                 args.how.apply(&mut scenario)?;
                 Ok(scenario)
             };
-            let setups = sides::setups(&args.sides, load, &mut |note| printer.note(note))?;
+            let setups = sides::setups(&args.sides, load, &options.interrupt, &mut |note| printer.note(note))?;
             ab::run(setups, args.how.delta, &args.execution.folders.results, &options, &mut display)
         }
         (None, None) => bail!("name a scenario file, or a session to go on with (`--resume DIR`)"),

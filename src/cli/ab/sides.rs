@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use crate::engine;
-use crate::record::ab::SideInfo;
+use crate::record::ab::{CommitInfo, SideInfo};
 use crate::run::ab::Setup;
+use crate::run::build;
+use crate::run::interrupt::Interrupt;
 use crate::scenario;
-use crate::spec::{EngineSpec, Scenario, Settings, toggle};
+use crate::spec::{BuildSettings, EngineSpec, Scenario, Settings, toggle};
 
 /// What sets the sides apart.
 #[derive(Debug, clap::Args)]
@@ -43,9 +45,30 @@ pub struct SideArgs {
     /// Model of side B
     #[arg(long, value_name = "DIR", help_heading = "Sides")]
     b_model: Option<String>,
+    /// Command that builds a commit, run in its worktree without a shell; instead of the scenario's `[build] command`
+    #[arg(long, value_name = "COMMAND", requires = "base", value_parser = words, help_heading = "Sides")]
+    build: Option<Words>,
+    /// Program that then hosts the engine, with its arguments; instead of the scenario's `[build] program`
+    #[arg(long, value_name = "COMMAND", requires = "base", value_parser = words, help_heading = "Sides")]
+    program: Option<Words>,
+    /// Folder that keeps builds of commits
+    #[arg(long, value_name = "DIR", requires = "base", help_heading = "Sides")]
+    cache: Option<PathBuf>,
     /// Both sides are the same (A/A): shows how often this machine leads to a wrong verdict
     #[arg(long, help_heading = "Sides", conflicts_with_all = ["base", "a", "b", "a_engine", "b_engine", "a_model", "b_model"])]
     same: bool,
+}
+
+/// A command line, taken apart as a shell would.
+#[derive(Debug, Clone)]
+struct Words(Vec<String>);
+
+fn words(text: &str) -> Result<Words, String> {
+    match shlex::split(text) {
+        Some(words) if !words.is_empty() => Ok(Words(words)),
+        Some(_) => Err("name a program".to_owned()),
+        None => Err("a quote is not closed".to_owned()),
+    }
 }
 
 /// One side's part of the arguments.
@@ -59,13 +82,13 @@ struct Own<'a> {
 pub fn setups(
     args: &SideArgs,
     load: impl Fn(&[String]) -> anyhow::Result<Scenario>,
+    interrupt: &Interrupt,
     note: &mut dyn FnMut(&str),
 ) -> anyhow::Result<[Setup; 2]> {
     let own = [
         Own { settings: &args.a, engine: args.a_engine.as_deref(), model: args.a_model.as_deref() },
         Own { settings: &args.b, engine: args.b_engine.as_deref(), model: args.b_model.as_deref() },
     ];
-    let _ = note;
     let differ = own.iter().any(|own| !own.settings.is_empty() || own.engine.is_some() || own.model.is_some());
     if !differ && args.base.is_none() && !args.same {
         bail!(
@@ -75,12 +98,73 @@ pub fn setups(
     }
     let [a, b] = own.map(|own| side(&own, &load, differ));
     let mut setups = [a?, b?];
+    if let (Some(base), Some(head)) = (&args.base, &args.head) {
+        commits(args, [base, head], &mut setups, interrupt, note)?;
+    }
     for (setup, name) in setups.iter_mut().zip(["A", "B"]) {
         if setup.info.label.is_empty() {
             setup.info.label = if differ { "the scenario as it is".to_owned() } else { format!("side {name}") };
         }
     }
     Ok(setups)
+}
+
+/// Builds both commits, and lets their programs host the sides' engines.
+fn commits(
+    args: &SideArgs,
+    revisions: [&str; 2],
+    setups: &mut [Setup; 2],
+    interrupt: &Interrupt,
+    note: &mut dyn FnMut(&str),
+) -> anyhow::Result<()> {
+    let repository = build::repository(&args.repo)?;
+    let [base, head] = revisions.map(|revision| repository.commit(revision));
+    let (base, head) = (base?, head?);
+    if !args.allow_dirty {
+        repository.must_be_clean()?;
+    }
+    let settings = recipe(args, &setups[0].scenario)?;
+    let cache = match &args.cache {
+        Some(folder) => folder.clone(),
+        None => engine::models::cache_folder()?,
+    };
+    let stop = || interrupt.requested();
+    let built = build::build_sides(&repository, [&base, &head], &settings, &cache, &stop, note)?;
+    for (setup, built) in setups.iter_mut().zip(built) {
+        let named = format!("{} ({})", built.commit.revision, built.commit.short());
+        let words = [named.as_str(), setup.info.label.as_str()].into_iter().filter(|text| !text.is_empty());
+        setup.info.label = words.collect::<Vec<_>>().join(", ");
+        setup.info.commit = Some(CommitInfo {
+            hash: built.commit.hash,
+            revision: built.commit.revision,
+            subject: built.commit.subject,
+            program: built.command,
+            program_sha256: built.program_sha256,
+            toolchain: built.toolchain,
+        });
+    }
+    Ok(())
+}
+
+/// How commits are built: flags before the scenario before this project's own way.
+fn recipe(args: &SideArgs, scenario: &Scenario) -> anyhow::Result<BuildSettings> {
+    let foreign = scenario.engines.iter().any(|spec| engine::find(&spec.name).is_some_and(|e| !e.offer().built_in));
+    if foreign && scenario.build.is_none() && args.program.is_none() {
+        bail!(
+            "how is a commit of this engine built and started? Say so in the scenario's [build] (`command`, `program`), or by \
+             --build and --program"
+        );
+    }
+    let mut settings = scenario.build.clone().unwrap_or_default();
+    if let Some(Words(command)) = &args.build {
+        settings.command.clone_from(command);
+        settings.toolchain = if command[0] == "cargo" { settings.toolchain } else { Vec::new() };
+    }
+    if let Some(Words(program)) = &args.program {
+        settings.program.clone_from(program);
+    }
+    settings.check().map_err(anyhow::Error::msg)?;
+    Ok(settings)
 }
 
 /// One side without a program of its own. Where settings differ, combinations are not merged: the cells of the sides must

@@ -6,7 +6,7 @@ use super::{Evidence, PairJudgement, PilotJudgement, Sides};
 use crate::compare::cost::{candidates, log_ratio};
 use crate::record::ab::{GateInfo, PairKind};
 use crate::record::metric::Metric;
-use crate::spec::{GateMetric, OutputsRule};
+use crate::spec::GateMetric;
 use crate::stats::robust::Interval;
 use crate::stats::sequential::{self, Decision, Rule, Verdict};
 
@@ -60,7 +60,7 @@ impl GateJudgement {
         };
         let effect = change(estimate, metric);
         let range = format!("[{}, {}]", percent(range.lo), percent(range.hi));
-        let least = percent(self.bound());
+        let least = size(self.bound());
         let pairs = self.x.len();
         match self.verdict() {
             Verdict::Regressed | Verdict::Improved => format!("{name} is {effect} {range} after {pairs} pairs"),
@@ -73,7 +73,7 @@ impl GateJudgement {
             Verdict::Inconclusive => match self.decision.would_decide {
                 Some(bound) => format!(
                     "{name} is not settled after {pairs} pairs: {effect} {range}; a delta of {} would have been decided",
-                    percent(bound)
+                    size(bound)
                 ),
                 None => format!("{name} is not settled after {pairs} pairs: {effect} {range}"),
             },
@@ -88,6 +88,12 @@ pub fn percent(shift: f64) -> String {
     format!("{:+.1} %", shift.exp_m1() * 100.0).replace("-0.0 %", "0.0 %").replace("+0.0 %", "0.0 %")
 }
 
+/// A bound as people read it: `3.0 %`.
+#[must_use]
+pub fn size(bound: f64) -> String {
+    format!("{:.1} %", bound.exp_m1() * 100.0)
+}
+
 /// `3.2 % slower`.
 fn change(shift: f64, metric: GateMetric) -> String {
     let word = if shift > 0.0 { metric.worse() } else { metric.better() };
@@ -97,16 +103,10 @@ fn change(shift: f64, metric: GateMetric) -> String {
 pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> Vec<GateJudgement> {
     let counting: Vec<&PairJudgement> = pairs.iter().filter(|pair| pair.counts()).collect();
     let gates = &evidence.manifest.gates;
-    gates.iter().map(|info| gate(info, gates.len(), sides, &counting, evidence.manifest.settings.outputs)).collect()
+    gates.iter().map(|info| gate(info, gates.len(), sides, &counting)).collect()
 }
 
-fn gate(
-    info: &GateInfo,
-    gates: usize,
-    sides: &Sides<'_>,
-    pairs: &[&PairJudgement],
-    _outputs: OutputsRule,
-) -> GateJudgement {
+fn gate(info: &GateInfo, gates: usize, sides: &Sides<'_>, pairs: &[&PairJudgement]) -> GateJudgement {
     let measured = compared(info, sides, pairs);
     let (compared_by, x, not_measured) = match measured {
         Ok((metric, x)) => (Some(metric.key), x, None),

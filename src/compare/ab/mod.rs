@@ -2,6 +2,7 @@
 //!
 //! Outputs come first, then failures, then what was dropped, then speed and memory.
 
+mod detail;
 mod gates;
 mod outputs;
 mod pairs;
@@ -9,7 +10,8 @@ mod pairs;
 #[cfg(test)]
 mod tests;
 
-pub use gates::{GateJudgement, percent};
+pub use detail::{Advisory, Detail, Growth, SettingsDifference, detail};
+pub use gates::{GateJudgement, percent, size};
 pub use outputs::OutputsJudgement;
 pub use pairs::{Counts, PairJudgement, PairOutcome};
 

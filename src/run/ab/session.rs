@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::start::Setup;
 use super::{gates, order, outputs};
-use crate::compare::ab::{Evidence, Judgement, judge, percent};
+use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge, percent, size};
 use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
 use crate::record::{RequestRow, Status, Store};
 use crate::run::error::RunError;
@@ -14,7 +14,7 @@ use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
 use crate::run::worker::{Output, Worker};
 use crate::spec::{Cell, Isolation, OutputsRule, Side};
-use crate::stats::sequential::LOOKS;
+use crate::stats::sequential::{LOOKS, Verdict};
 
 pub struct Session<'a> {
     pub store: AbStore,
@@ -91,7 +91,9 @@ impl Session<'_> {
         }
         loop {
             let judgement = self.judge();
-            self.tell(&judgement);
+            if judgement.counts.ok > 0 {
+                self.tell(&judgement);
+            }
             if judgement.is_over() {
                 return Ok(true);
             }
@@ -218,9 +220,9 @@ impl Session<'_> {
                 format!(
                     "{} would be known to {} at best, and delta is {}; a delta of {} can be decided here",
                     gate.metric().title(),
-                    percent(pilot.pilot.half_width).replace('+', "±"),
-                    percent(gate.bound()).replace('+', ""),
-                    percent(pilot.pilot.supported).replace('+', ""),
+                    format_args!("±{}", size(pilot.pilot.half_width)),
+                    size(gate.bound()),
+                    size(pilot.pilot.supported),
                 )
             })
             .collect();
@@ -253,6 +255,7 @@ impl Session<'_> {
         let row = PairRow { pair, kind, first, first_iteration, second, second_iteration };
         self.store.commit(&row)?;
         self.pairs.push(row);
+        self.tell_outcome();
         self.pace.note(began.elapsed());
         Ok(true)
     }
@@ -314,13 +317,28 @@ impl Session<'_> {
         worker.log.sampler.rest(true);
     }
 
+    /// Says at once of the last pair why it does not count.
+    fn tell_outcome(&mut self) {
+        let judgement = self.judge();
+        let told = match judgement.pairs.last().map(|pair| (pair.row.pair, &pair.outcome)) {
+            Some((pair, PairOutcome::Dropped { reason, .. })) => format!("pair {pair} is dropped: {reason}"),
+            Some((pair, PairOutcome::Failed { reason, .. })) => format!("pair {pair} failed: {reason}"),
+            _ => return,
+        };
+        self.observer.event(Event::Warning(&told));
+    }
+
     fn tell(&mut self, judgement: &Judgement) {
         let done = judgement.counts.ok;
         let left = judgement.pairs_to_next_look();
         let of = done + u32::try_from(left).unwrap_or(0);
         let gates = judgement.gates.iter().filter_map(|gate| {
             let range = gate.interval.map(|i| format!(" [{}, {}]", percent(i.lo), percent(i.hi))).unwrap_or_default();
-            Some(format!("{} {}{range}", gate.metric().title(), percent(gate.estimate?)))
+            let frozen = match gate.verdict() {
+                Verdict::NotDecided => String::new(),
+                verdict => format!(" {}", verdict.name()),
+            };
+            Some(format!("{} {}{range}{frozen}", gate.metric().title(), percent(gate.estimate?)))
         });
         let text = gates.collect::<Vec<_>>().join(", ");
         self.observer.event(Event::Pairs { what: "pair", done, of, text: &text, left: self.pace.left(left) });
