@@ -5,18 +5,22 @@ use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
 use super::run_folder;
-use crate::compare::runs;
+use crate::compare::baseline;
+use crate::compare::runs::{self, Comparison};
 use crate::record;
 use crate::report::compare;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the run to compare with, or its name in the results folder
-    #[arg(value_name = "RUN_A")]
-    a: PathBuf,
-    /// Folder or name of the run that is compared
-    #[arg(value_name = "RUN_B")]
-    b: PathBuf,
+    /// The runs A and B, each its folder or its name in the results folder; with --baseline or --save-baseline one run
+    #[arg(value_name = "RUN", required = true, num_args = 1..=2)]
+    runs: Vec<PathBuf>,
+    /// Compare the run with this baseline (A) instead of a run
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Keep the run's medians with their intervals in this file, to compare later runs with
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
     /// Show every metric, not only the headlines and what changed
     #[arg(long)]
     all: bool,
@@ -30,13 +34,37 @@ pub struct Args {
 
 /// A slower run is no error: two sessions give a trend, and a trend is no verdict.
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let (a, b) = (run_folder(&args.a, &args.results)?, run_folder(&args.b, &args.results)?);
-    let comparison = runs::compare(&record::read(&a)?, &record::read(&b)?);
-    printer.data(match args.format {
-        Format::Table => compare::table(&comparison, args.all),
-        Format::Json => compare::json(&comparison),
-        Format::Csv => compare::csv(&comparison),
-        Format::Md => compare::markdown(&comparison),
-    });
+    let read = |run: &PathBuf| anyhow::Ok(record::read(&run_folder(run, &args.results)?)?);
+    match (args.runs.as_slice(), &args.baseline, &args.save_baseline) {
+        ([a, b], None, None) => args.show(&runs::compare(&read(a)?, &read(b)?), printer),
+        ([run], None, None) => anyhow::bail!(
+            "there is nothing to compare {} with: name a second run, or a baseline with --baseline FILE",
+            run.display()
+        ),
+        ([run], old, new) => {
+            // Read before it may be replaced by the new one.
+            let old = old.as_deref().map(baseline::read).transpose()?;
+            let record = read(run)?;
+            if let Some(old) = old {
+                args.show(&baseline::against(&old, &record), printer);
+            }
+            if let Some(new) = new {
+                baseline::save(&record, new)?;
+                printer.note(format_args!("baseline: {}", new.display()));
+            }
+        }
+        _ => anyhow::bail!("with --baseline or --save-baseline name one run"),
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn show(&self, comparison: &Comparison, printer: &Printer) {
+        printer.data(match self.format {
+            Format::Table => compare::table(comparison, self.all),
+            Format::Json => compare::json(comparison),
+            Format::Csv => compare::csv(comparison),
+            Format::Md => compare::markdown(comparison),
+        });
+    }
 }

@@ -7,20 +7,54 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::baseline::BaselineCell;
 use super::cells::Measured;
-use crate::spec::Value;
 use crate::spec::effective::same;
+use crate::spec::{Settings, Value};
 
 /// What the engine is called among the toggles' names.
 pub const ENGINE: &str = "engine";
 
-/// Which cells go together. All numbers are cell ids.
+/// What is asked of an engine in a cell.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Label of the engine.
+    pub engine: &'a str,
+    pub toggles: &'a Settings,
+    /// Prompt length in tokens.
+    pub length: Option<u32>,
+}
+
+impl<'a> Asked<'a> {
+    /// What is asked in each of these cells.
+    #[must_use]
+    pub fn of<T>(cells: &'a [T]) -> Vec<Self>
+    where
+        Self: From<&'a T>,
+    {
+        cells.iter().map(Self::from).collect()
+    }
+}
+
+impl<'a> From<&'a Measured<'_>> for Asked<'a> {
+    fn from(measured: &'a Measured<'_>) -> Self {
+        Self { engine: measured.engine, toggles: &measured.cell.toggles, length: measured.cell.length }
+    }
+}
+
+impl<'a> From<&'a BaselineCell> for Asked<'a> {
+    fn from(cell: &'a BaselineCell) -> Self {
+        Self { engine: &cell.engine, toggles: &cell.toggles, length: cell.length }
+    }
+}
+
+/// Which cells go together. All numbers are positions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alignment {
     /// (A's, B's), in A's order.
-    pub pairs: Vec<(u32, u32)>,
-    pub only_a: Vec<u32>,
-    pub only_b: Vec<u32>,
+    pub pairs: Vec<(usize, usize)>,
+    pub only_a: Vec<usize>,
+    pub only_b: Vec<usize>,
     pub set_aside: Vec<SetAside>,
 }
 
@@ -36,31 +70,31 @@ pub struct SetAside {
 
 /// Aligns the cells of two runs.
 #[must_use]
-pub fn align(a: &[Measured<'_>], b: &[Measured<'_>]) -> Alignment {
+pub fn align(a: &[Asked<'_>], b: &[Asked<'_>]) -> Alignment {
     let names: BTreeSet<&str> =
-        a.iter().chain(b).flat_map(|m| m.cell.toggles.keys().map(String::as_str)).chain([ENGINE]).collect();
+        a.iter().chain(b).flat_map(|cell| cell.toggles.keys().map(String::as_str)).chain([ENGINE]).collect();
     let set_aside: Vec<SetAside> = names.iter().filter_map(|name| sets_apart(name, a, b)).collect();
     let compared: Vec<&str> =
         names.into_iter().filter(|name| set_aside.iter().all(|left_out| left_out.what != *name)).collect();
-    let alike = |a: &Measured, b: &Measured| {
-        a.cell.length == b.cell.length && compared.iter().all(|name| equal(&value(a, name), &value(b, name)))
+    let alike = |a: &Asked, b: &Asked| {
+        a.length == b.length && compared.iter().all(|name| equal(&value(a, name), &value(b, name)))
     };
-    let mut free: Vec<&Measured> = b.iter().collect();
+    let mut free: Vec<usize> = (0..b.len()).collect();
     let mut alignment = Alignment { pairs: Vec::new(), only_a: Vec::new(), only_b: Vec::new(), set_aside };
-    for one in a {
-        match free.iter().position(|other| alike(one, other)) {
-            Some(at) => alignment.pairs.push((one.cell.id, free.remove(at).cell.id)),
-            None => alignment.only_a.push(one.cell.id),
+    for (at, cell) in a.iter().enumerate() {
+        match free.iter().position(|other| alike(cell, &b[*other])) {
+            Some(found) => alignment.pairs.push((at, free.remove(found))),
+            None => alignment.only_a.push(at),
         }
     }
-    alignment.only_b = free.iter().map(|m| m.cell.id).collect();
+    alignment.only_b = free;
     alignment
 }
 
-fn value(measured: &Measured, name: &str) -> Option<Value> {
+fn value(cell: &Asked, name: &str) -> Option<Value> {
     match name {
-        ENGINE => Some(Value::Text(measured.engine.to_owned())),
-        toggle => measured.cell.toggles.get(toggle).cloned(),
+        ENGINE => Some(Value::Text(cell.engine.to_owned())),
+        toggle => cell.toggles.get(toggle).cloned(),
     }
 }
 
@@ -72,8 +106,8 @@ fn equal(a: &Option<Value>, b: &Option<Value>) -> bool {
     }
 }
 
-fn sets_apart(name: &str, a: &[Measured], b: &[Measured]) -> Option<SetAside> {
-    let common = |cells: &[Measured]| {
+fn sets_apart(name: &str, a: &[Asked], b: &[Asked]) -> Option<SetAside> {
+    let common = |cells: &[Asked]| {
         let first = value(cells.first()?, name);
         cells.iter().all(|cell| equal(&value(cell, name), &first)).then_some(first)
     };
@@ -84,33 +118,21 @@ fn sets_apart(name: &str, a: &[Measured], b: &[Measured]) -> Option<SetAside> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Counts;
-    use crate::spec::{Cell, Sampling, Settings};
-
     /// Toggles and prompt length.
-    type Asked<'a> = (&'a [(&'a str, i64)], u32);
+    type Cell = (Settings, u32);
 
-    fn cells(asked: &[Asked]) -> Vec<Cell> {
-        let cell = |(id, (toggles, length)): (usize, &Asked)| Cell {
-            id: id as u32,
-            engine: 0,
-            label: String::new(),
-            length: Some(*length),
-            toggles: toggles.iter().map(|(name, value)| ((*name).to_owned(), Value::Int(*value))).collect(),
-            load: Settings::new(),
-            sampling: Sampling::default(),
-            predicted: Settings::new(),
-            merged: Vec::new(),
+    fn cells(asked: &[(&[(&str, i64)], u32)]) -> Vec<Cell> {
+        let settings = |toggles: &[(&str, i64)]| -> Settings {
+            toggles.iter().map(|(name, value)| ((*name).to_owned(), Value::Int(*value))).collect()
         };
-        asked.iter().enumerate().map(cell).collect()
+        asked.iter().map(|(toggles, length)| (settings(toggles), *length)).collect()
     }
 
     fn aligned(a: (&str, &[Cell]), b: (&str, &[Cell])) -> Alignment {
-        fn measured<'a>((engine, cells): (&'a str, &'a [Cell])) -> Vec<Measured<'a>> {
-            let of = |cell| Measured { cell, engine, valid: Vec::new(), counts: Counts::default(), hosts: Vec::new() };
-            cells.iter().map(of).collect()
+        fn asked<'a>((engine, cells): (&'a str, &'a [Cell])) -> Vec<Asked<'a>> {
+            cells.iter().map(|(toggles, length)| Asked { engine, toggles, length: Some(*length) }).collect()
         }
-        align(&measured(a), &measured(b))
+        align(&asked(a), &asked(b))
     }
 
     #[test]
@@ -148,7 +170,7 @@ mod tests {
     fn whole_numbers_equal_their_floats_and_a_run_without_cells_aligns_with_nothing() {
         let a = cells(&[(&[("penalty", 1)], 7)]);
         let mut b = a.clone();
-        b[0].toggles.insert("penalty".to_owned(), Value::Float(1.0));
+        b[0].0.insert("penalty".to_owned(), Value::Float(1.0));
         assert_eq!(aligned(("x", &a), ("x", &b)).pairs, [(0, 0)]);
         assert_eq!(aligned(("x", &a), ("x", &[])).only_a, [0]);
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
+use super::align::SetAside;
 use crate::record::{HostInfo, Manifest};
 use crate::spec::{Machine, TokenTiming};
 
@@ -15,6 +16,8 @@ use crate::spec::{Machine, TokenTiming};
 const LONGEST: usize = 80;
 /// Hex digits of a hash that people compare.
 const HASH_DIGITS: usize = 12;
+/// Before a toggle's name among a scenario's keys.
+const TOGGLES: &str = "toggles.";
 
 /// What a fact is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,29 +54,46 @@ pub struct Difference {
     pub b: Option<String>,
 }
 
-/// By area and name.
-type Facts = BTreeMap<(Area, String), String>;
+/// Something a run says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    pub area: Area,
+    pub what: String,
+    pub value: String,
+}
 
-/// Every fact in which the runs differ, by area and name.
+/// Every fact in which two runs differ, by area and name; without the toggles that were set aside, which are said as such.
 #[must_use]
-pub fn differences(a: &Manifest, b: &Manifest) -> Vec<Difference> {
-    // Where each run has one engine the two are compared, whatever they are called.
-    let by_label = a.scenario.engines.len() > 1 || b.scenario.engines.len() > 1;
-    let (mut a, mut b) = (facts(a, by_label), facts(b, by_label));
-    let names: BTreeSet<(Area, String)> = a.keys().chain(b.keys()).cloned().collect();
+pub fn between(a: &[Fact], b: &[Fact], set_aside: &[SetAside]) -> Vec<Difference> {
+    fn by_name(facts: &[Fact]) -> BTreeMap<(Area, &str), &str> {
+        facts.iter().map(|fact| ((fact.area, fact.what.as_str()), fact.value.as_str())).collect()
+    }
+    let said = |what: &str| {
+        let toggle = what.strip_prefix(TOGGLES);
+        toggle.is_some_and(|name| set_aside.iter().any(|s| s.what == name))
+    };
+    let (a, b) = (by_name(a), by_name(b));
+    let names: BTreeSet<(Area, &str)> = a.keys().chain(b.keys()).copied().collect();
     names
         .into_iter()
-        .map(|key| (a.remove(&key), b.remove(&key), key))
-        .filter(|(a, b, _)| a != b)
-        .map(|(a, b, (area, what))| Difference { area, what, a, b })
+        .filter(|key| a.get(key) != b.get(key) && !said(key.1))
+        .map(|key| Difference {
+            area: key.0,
+            what: key.1.to_owned(),
+            a: a.get(&key).map(|value| (*value).to_owned()),
+            b: b.get(&key).map(|value| (*value).to_owned()),
+        })
         .collect()
 }
 
-fn facts(manifest: &Manifest, by_label: bool) -> Facts {
-    let mut facts = Facts::new();
+/// What a run says of itself. With `by_label` what concerns an engine carries its label; otherwise the engines of two runs
+/// can be compared whatever they are called.
+#[must_use]
+pub fn facts(manifest: &Manifest, by_label: bool) -> Vec<Fact> {
+    let mut facts = Vec::new();
     let mut put = |area, what: &str, value: Option<String>| {
         if let Some(value) = value {
-            facts.insert((area, what.to_owned()), shown(&value));
+            facts.push(Fact { area, what: what.to_owned(), value: shown(&value) });
         }
     };
     put(Area::Program, "inferometer", Some(manifest.inferometer_version.clone()));
@@ -187,7 +207,7 @@ fn scenario(manifest: &Manifest) -> BTreeMap<String, String> {
     }
     for axis in &manifest.scenario.toggles {
         let values: Vec<String> = axis.values.iter().map(ToString::to_string).collect();
-        keys.insert(format!("toggles.{}", axis.toggle), values.join(", "));
+        keys.insert(format!("{TOGGLES}{}", axis.toggle), values.join(", "));
     }
     keys
 }

@@ -2,6 +2,7 @@
 
 pub mod ab;
 pub mod align;
+pub mod baseline;
 pub mod cells;
 pub mod cost;
 pub mod difference;

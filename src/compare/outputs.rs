@@ -1,6 +1,6 @@
 //! Did two runs of the same work give the same tokens? This comes before any speed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,18 @@ pub enum Outputs {
 }
 
 impl Outputs {
+    /// From the token hashes of each side's different outputs, a hash a turn; without the tokens, where they begin to
+    /// differ cannot be said.
+    #[must_use]
+    pub fn of<T: Ord>(a: &BTreeSet<T>, b: &BTreeSet<T>) -> Self {
+        match (a.len(), b.len()) {
+            (0, _) | (_, 0) => Outputs::Unknown,
+            (1, 1) if a == b => Outputs::Same,
+            (1, 1) => Outputs::Differ { index: None, turn: None },
+            (of_a, of_b) => Outputs::Several { a: of_a, b: of_b, common: a.intersection(b).count() },
+        }
+    }
+
     /// Whether tokens of one side are not those of the other.
     #[must_use]
     pub fn differ(&self) -> bool {
@@ -59,28 +71,25 @@ fn by_hash<'a>(side: &Measured<'a>) -> ByHash<'a> {
     found
 }
 
+/// Token hashes of each different output of a cell, a hash a turn.
+#[must_use]
+pub fn hashes(side: &Measured<'_>) -> BTreeSet<Vec<String>> {
+    by_hash(side).keys().map(|turns| turns.iter().map(|hash| (*hash).to_owned()).collect()).collect()
+}
+
 /// Compares the tokens of a cell's two sides, given where each record has its tokens.
 #[must_use]
 pub fn compare(a: (&Measured<'_>, &TokenIndex<'_>), b: (&Measured<'_>, &TokenIndex<'_>)) -> Outputs {
-    let (hashes_a, hashes_b) = (by_hash(a.0), by_hash(b.0));
-    match (hashes_a.len(), hashes_b.len()) {
-        (0, _) | (_, 0) => Outputs::Unknown,
-        (1, 1) => {
-            let (only_a, only_b) = (hashes_a.first_key_value(), hashes_b.first_key_value());
-            let ((a_hashes, a_turns), (b_hashes, b_turns)) = only_a.zip(only_b).expect("each has one");
-            if a_hashes == b_hashes {
-                return Outputs::Same;
-            }
-            let differing = a_hashes.iter().zip(b_hashes).position(|(a, b)| a != b);
-            let turns = differing.map(|at| (a_turns[at], b_turns[at]));
-            Outputs::Differ {
-                index: turns.and_then(|((_, x), (_, y))| first_difference(a.1.of(x), b.1.of(y))),
-                turn: turns.filter(|_| a_turns.len() > 1).map(|((turn, _), _)| turn),
-            }
-        }
-        (a, b) => {
-            let common = hashes_a.keys().filter(|hashes| hashes_b.contains_key(*hashes)).count();
-            Outputs::Several { a, b, common }
-        }
+    let (of_a, of_b) = (by_hash(a.0), by_hash(b.0));
+    let outputs = Outputs::of(&of_a.keys().collect(), &of_b.keys().collect());
+    let only = of_a.first_key_value().zip(of_b.first_key_value());
+    let (Outputs::Differ { .. }, Some(((hashes_a, turns_a), (hashes_b, turns_b)))) = (&outputs, only) else {
+        return outputs;
+    };
+    let differing = hashes_a.iter().zip(hashes_b).position(|(a, b)| a != b);
+    let requests = differing.map(|at| (turns_a[at], turns_b[at]));
+    Outputs::Differ {
+        index: requests.and_then(|((_, x), (_, y))| first_difference(a.1.of(x), b.1.of(y))),
+        turn: requests.filter(|_| turns_a.len() > 1).map(|((turn, _), _)| turn),
     }
 }

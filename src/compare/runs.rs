@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::align::{self, Alignment, SetAside};
+use super::align::{self, Asked, SetAside};
 use super::cells::{self, Measured};
-use super::difference::{self, Area, Difference};
+use super::difference::{self, Difference};
 use super::outputs::{self, Outputs};
 use crate::record::metric::{self, Better, METRICS, Metric, Unit};
 use crate::record::{Counts, FinishState, Record, TokenIndex};
@@ -27,6 +27,7 @@ pub struct Comparison {
     pub comparison_version: u32,
     /// Always `trend`: different sessions give no verdict.
     pub outcome: Outcome,
+    pub basis: Basis,
     pub a: RunSide,
     pub b: RunSide,
     /// What sets the runs apart as a whole and was left out when cells were matched.
@@ -45,6 +46,16 @@ pub struct Comparison {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Trend,
+}
+
+/// What a change is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The values of all iterations, tested.
+    Values,
+    /// The medians' intervals, where a baseline has no more: a change is shown where they do not overlap.
+    Medians,
 }
 
 /// One of the two runs.
@@ -114,6 +125,12 @@ pub enum Change {
 }
 
 impl Change {
+    /// What a ratio, once shown, means for this metric.
+    #[must_use]
+    pub fn towards(metric: &Metric, ratio: f64) -> Self {
+        if (ratio > 1.0) == (metric.better == Better::Higher) { Change::Better } else { Change::Worse }
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -124,6 +141,25 @@ impl Change {
             Change::NotRanked => "not ranked",
             Change::NotMeasured => "not measured",
         }
+    }
+}
+
+impl MetricComparison {
+    /// The two sides before anything is said of them: not tested, unless a side was not measured or they are never ranked
+    /// because only one of them stamps every token.
+    pub(super) fn unjudged(
+        metric: &Metric,
+        a: Option<robust::Summary>,
+        b: Option<robust::Summary>,
+        same_timing: bool,
+    ) -> Self {
+        let change = match (a, b) {
+            (None, _) | (_, None) => Change::NotMeasured,
+            _ if is_timed(metric) && !same_timing => Change::NotRanked,
+            _ => Change::NotTested,
+        };
+        let metric = metric.key.to_owned();
+        Self { metric, a, b, ratio: None, interval: None, p_value: None, p_adjusted: None, change }
     }
 }
 
@@ -139,41 +175,46 @@ impl CellComparison {
 pub fn compare(a: &Record, b: &Record) -> Comparison {
     let (cells_a, cells_b) = (cells::measured(a), cells::measured(b));
     let (tokens_a, tokens_b) = (TokenIndex::new(&a.tokens), TokenIndex::new(&b.tokens));
-    let Alignment { pairs, only_a, only_b, set_aside } = align::align(&cells_a, &cells_b);
-    let mut compared: Vec<CellComparison> = pairs
-        .into_iter()
-        .map(|(id_a, id_b)| {
-            let (one, other) = (&cells_a[id_a as usize], &cells_b[id_b as usize]);
+    let alignment = align::align(&Asked::of(&cells_a), &Asked::of(&cells_b));
+    let mut compared: Vec<CellComparison> = alignment
+        .pairs
+        .iter()
+        .map(|(at_a, at_b)| {
+            let (one, other) = (&cells_a[*at_a], &cells_b[*at_b]);
             CellComparison {
                 name: if one.cell.label.is_empty() { other.name() } else { one.name() }.to_owned(),
-                cell_a: id_a,
-                cell_b: id_b,
+                cell_a: one.cell.id,
+                cell_b: other.cell.id,
                 counts_a: one.counts,
                 counts_b: other.counts,
-                prompts_differ: prompts_differ(a, id_a, b, id_b),
+                prompts_differ: prompt(a, one.cell.id).zip(prompt(b, other.cell.id)).map(|(a, b)| a != b),
                 outputs: outputs::compare((one, &tokens_a), (other, &tokens_b)),
                 metrics: METRICS.iter().chain([&metric::LOAD]).map(|m| test(m, one, other)).collect(),
             }
         })
         .collect();
     let tests = judge(&mut compared);
-    let named =
-        |cells: &[Measured], ids: Vec<u32>| ids.iter().map(|id| cells[*id as usize].name().to_owned()).collect();
+    // Where each run has one engine, these are compared whatever they are called.
+    let by_label = [a, b].iter().any(|record| record.manifest.scenario.engines.len() > 1);
+    let facts = |record: &Record| difference::facts(&record.manifest, by_label);
+    let named = |cells: &[Measured], at: &[usize]| at.iter().map(|at| cells[*at].name().to_owned()).collect();
     Comparison {
         comparison_version: COMPARISON_VERSION,
         outcome: Outcome::Trend,
+        basis: Basis::Values,
         a: side(a, &cells_a),
         b: side(b, &cells_b),
-        differences: differences(a, b, &set_aside),
-        set_aside,
+        differences: difference::between(&facts(a), &facts(b), &alignment.set_aside),
         cells: compared,
-        only_a: named(&cells_a, only_a),
-        only_b: named(&cells_b, only_b),
+        only_a: named(&cells_a, &alignment.only_a),
+        only_b: named(&cells_b, &alignment.only_b),
+        set_aside: alignment.set_aside,
         tests,
     }
 }
 
-fn side(record: &Record, cells: &[Measured]) -> RunSide {
+/// What a run is, given its cells.
+pub(super) fn side(record: &Record, cells: &[Measured]) -> RunSide {
     let manifest = &record.manifest;
     RunSide {
         run: manifest.run.clone(),
@@ -187,41 +228,20 @@ fn side(record: &Record, cells: &[Measured]) -> RunSide {
     }
 }
 
-/// What differs, without the toggles that are said to set the runs apart.
-fn differences(a: &Record, b: &Record, set_aside: &[SetAside]) -> Vec<Difference> {
-    let said = |difference: &Difference| {
-        let toggle = difference.what.strip_prefix("toggles.");
-        difference.area == Area::Scenario && toggle.is_some_and(|name| set_aside.iter().any(|s| s.what == name))
-    };
-    difference::differences(&a.manifest, &b.manifest).into_iter().filter(|d| !said(d)).collect()
-}
-
-fn prompts_differ(a: &Record, cell_a: u32, b: &Record, cell_b: u32) -> Option<bool> {
-    let prompt = |record: &Record, cell: u32| record.manifest.prompts.get(&cell.to_string()).cloned();
-    Some(prompt(a, cell_a)? != prompt(b, cell_b)?)
+/// Hash of a cell's prompt.
+pub(super) fn prompt(record: &Record, cell: u32) -> Option<&String> {
+    record.manifest.prompts.get(&cell.to_string())
 }
 
 /// A metric of a cell's two sides. What is called worse or better is decided over all tests together, in [`judge`].
 fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricComparison {
     let (values_a, values_b) = (a.values(metric), b.values(metric));
-    let mut comparison = MetricComparison {
-        metric: metric.key.to_owned(),
-        a: robust::summarize(&values_a),
-        b: robust::summarize(&values_b),
-        ratio: None,
-        interval: None,
-        p_value: None,
-        p_adjusted: None,
-        change: Change::NotMeasured,
-    };
-    if values_a.is_empty() || values_b.is_empty() {
+    let (figures_a, figures_b) = (robust::summarize(&values_a), robust::summarize(&values_b));
+    let same_timing = a.token_timing() == b.token_timing();
+    let mut comparison = MetricComparison::unjudged(metric, figures_a, figures_b, same_timing);
+    if comparison.change != Change::NotTested {
         return comparison;
     }
-    if is_timed(metric) && a.token_timing() != b.token_timing() {
-        comparison.change = Change::NotRanked;
-        return comparison;
-    }
-    comparison.change = Change::NotTested;
     let (Some(a), Some(b)) = (logarithms(&values_a), logarithms(&values_b)) else { return comparison };
     let shift = two_sample::shift(&a, &b, 1.0 - CONFIDENCE);
     comparison.ratio = shift.map(|s| s.estimate.exp());
@@ -250,10 +270,9 @@ fn judge(cells: &mut [CellComparison]) -> usize {
     let p_values: Vec<f64> = tested.iter().filter_map(|m| m.p_value).collect();
     for (comparison, adjusted) in tested.iter_mut().zip(multiple::benjamini_hochberg(&p_values)) {
         comparison.p_adjusted = Some(adjusted);
-        let better = metric::find(&comparison.metric).map_or(Better::Lower, |m| m.better);
-        comparison.change = match comparison.ratio {
-            Some(ratio) if adjusted <= FALSE_DISCOVERIES && ratio != 1.0 => {
-                if (ratio > 1.0) == (better == Better::Higher) { Change::Better } else { Change::Worse }
+        comparison.change = match (comparison.ratio, metric::find(&comparison.metric)) {
+            (Some(ratio), Some(metric)) if adjusted <= FALSE_DISCOVERIES && ratio != 1.0 => {
+                Change::towards(metric, ratio)
             }
             _ => Change::NotShown,
         };

@@ -1,7 +1,8 @@
 //! Comparisons of two runs, from simulated records and from runs made here.
 
+use inferometer::compare::baseline;
 use inferometer::compare::outputs::Outputs;
-use inferometer::compare::runs::{CellComparison, Change, Comparison, compare};
+use inferometer::compare::runs::{Basis, CellComparison, Change, Comparison, Outcome, compare};
 use inferometer::record::{FinishState, Record, RequestRow, Status};
 use inferometer::report::compare as shown;
 use inferometer::spec::{TokenTiming, Value};
@@ -189,7 +190,7 @@ fn what_sets_the_runs_apart_is_said() {
       of these two runs and not of the builds. Worse, better: 12 tests
       (Mann-Whitney); of what they show, 5 % or less is wrong on average
       (Benjamini-Hochberg). "Not shown" does not mean unchanged
-    not tested: too few valid iterations for any test, or a value that is 0
+    not tested: too few valid iterations, or a value that is 0
     synthetic model: random weights, so speed and memory mean something, the text
       does not
     "#);
@@ -252,7 +253,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
         assert!(done.stdout.starts_with(begins), "{}", done.stdout);
     }
     lab.run(&["compare", name, "nowhere"]).expect(2).says("there is no run nowhere");
-    lab.run(&["compare", name]).expect(2);
+    lab.run(&["compare", name]).expect(2).says("name a second run, or a baseline");
     let same = lab.run(&["compare", name, name]).expect(0);
     assert!(same.stdout.contains("A and B are one and the same run"), "{}", same.stdout);
 }
@@ -275,4 +276,52 @@ fn two_real_runs_are_compared() {
     assert!(comparison.differences.is_empty(), "{:?}", comparison.differences);
     let decode = cell.metric("decode_tps").unwrap();
     assert!(decode.a.unwrap().median > 0.0 && decode.b.unwrap().median > 0.0);
+}
+
+#[test]
+fn a_baseline_holds_what_a_later_run_is_compared_with() {
+    let (a, mut b) = (simulated(), later());
+    b.requests.iter_mut().filter(|row| row.cell == 1).for_each(|row| scale(row, 1.1));
+    b.manifest.machine.governor = Some("powersave".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("base line.json");
+    baseline::save(&a, &path).unwrap();
+    let kept = baseline::read(&path).unwrap();
+    assert_eq!(kept, baseline::of(&a));
+    let comparison = baseline::against(&kept, &b);
+    assert_eq!((comparison.basis, comparison.outcome, comparison.tests), (Basis::Medians, Outcome::Trend, 0));
+    let differs: Vec<&str> = comparison.differences.iter().map(|d| d.what.as_str()).collect();
+    assert_eq!(differs, ["frequency governor"]);
+    for cell in &comparison.cells {
+        let wanted = if cell.cell_b == 1 { Change::Worse } else { Change::NotShown };
+        assert_eq!((change(cell, "decode_tps"), change(cell, "tokenize_ms")), (wanted, Change::NotMeasured));
+        assert_eq!(cell.outputs, Outputs::Same);
+    }
+    // 2nd to 9th order statistics on both sides, each at 97.85 %.
+    let decode = comparison.cells[1].metric("decode_tps").unwrap();
+    let (a, b) = (decode.a.unwrap().interval.unwrap(), decode.b.unwrap().interval.unwrap());
+    let interval = decode.interval.unwrap();
+    assert_eq!((interval.lo, interval.hi), (b.lo / a.hi, b.hi / a.lo));
+    assert!((interval.confidence - 0.957).abs() < 1e-3, "{interval:?}");
+    let table = shown::table(&comparison, false);
+    assert!(table.contains("A is a baseline") && table.lines().all(|line| line.chars().count() <= 80), "{table}");
+}
+
+#[test]
+fn a_file_that_is_no_baseline_is_refused() {
+    let lab = Lab::new();
+    let run = save(&simulated(), &lab.path("results"));
+    let run = run.to_str().unwrap();
+    lab.write("old.json", "{\"baseline_version\": 1}");
+    lab.write("new.json", "{\"baseline_version\": 99}");
+    for (file, words) in
+        [("old.json", "old.json: this is no baseline"), ("new.json", "newer inferometer"), ("no.json", "no.json")]
+    {
+        lab.run(&["compare", "--baseline", file, run]).expect(2).says(words);
+    }
+    lab.run(&["compare", "--baseline", "old.json", run, run]).expect(2).says("name one run");
+    lab.run(&["compare", "--save-baseline", "kept.json", run]).expect(0).says("baseline: kept.json");
+    let done = lab.run(&["compare", "--baseline", "kept.json", "--save-baseline", "kept.json", run]).expect(0);
+    assert!(done.stdout.contains("not shown") && !done.stdout.contains("worse\n"), "{}", done.stdout);
+    lab.run(&["compare", "--save-baseline", "no/such/kept.json", run]).expect(2).says("no/such/kept.json");
 }

@@ -13,7 +13,7 @@ use super::text::{self, plural};
 use crate::compare::align::{ENGINE, SetAside};
 use crate::compare::outputs::Outputs;
 use crate::compare::runs::{
-    CONFIDENCE, CellComparison, Change, Comparison, FALSE_DISCOVERIES, MetricComparison, RunSide,
+    Basis, CONFIDENCE, CellComparison, Change, Comparison, FALSE_DISCOVERIES, MetricComparison, RunSide,
 };
 use crate::record::metric::{
     self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
@@ -155,17 +155,22 @@ fn unfinished(name: &str, side: &RunSide) -> Option<String> {
 
 /// What explains the figures.
 fn after(comparison: &Comparison) -> Vec<String> {
-    let mut lines = vec![format!(
-        "B/A: shift of the values of all iterations, with its {:.0} % interval, which speaks of these two runs and not of \
-         the builds. Worse, better: {} (Mann-Whitney); of what they show, {:.0} % or less is wrong on average \
-         (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
-        CONFIDENCE * 100.0,
-        plural(comparison.tests, "test"),
-        FALSE_DISCOVERIES * 100.0,
-    )];
+    let mut lines = vec![match comparison.basis {
+        Basis::Values => format!(
+            "B/A: shift of the values of all iterations, with its {:.0} % interval, which speaks of these two runs and not \
+             of the builds. Worse, better: {} (Mann-Whitney); of what they show, {:.0} % or less is wrong on average \
+             (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
+            CONFIDENCE * 100.0,
+            plural(comparison.tests, "test"),
+            FALSE_DISCOVERIES * 100.0,
+        ),
+        Basis::Medians => "A is a baseline, which has medians only. B/A: ratio of the medians; in brackets what their two \
+                           intervals allow. Worse, better: the intervals do not overlap. \"Not shown\" does not mean unchanged"
+            .to_owned(),
+    }];
     let any = |change| comparison.cells.iter().flat_map(|cell| &cell.metrics).any(|m| m.change == change);
     if any(Change::NotTested) {
-        lines.push("not tested: too few valid iterations for any test, or a value that is 0".to_owned());
+        lines.push("not tested: too few valid iterations, or a value that is 0".to_owned());
     }
     if any(Change::NotRanked) {
         lines.push(
