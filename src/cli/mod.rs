@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod run;
 mod schema;
+mod selftest;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,6 +92,8 @@ enum Verb {
     Model(model::Args),
     /// Say whether this machine is fit to measure
     Doctor(doctor::Args),
+    /// Measure how often verdicts are wrong where the truth is known
+    Selftest(selftest::Args),
     /// Print a JSON Schema
     Schema(schema::Args),
     /// Print a shell completion script
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Verb::Engines(args) => engines::run(args, &printer),
         Verb::Model(args) => model::run(args, &printer),
         Verb::Doctor(args) => doctor::run(args, &printer),
+        Verb::Selftest(args) => selftest::run(args, &printer),
         Verb::Schema(args) => schema::run(args, &printer),
         Verb::Completions(args) => completions::run(args, &printer),
         Verb::Man(args) => man::run(args, &printer),

@@ -18,6 +18,7 @@ pub mod outputs;
 pub mod progress;
 pub mod prompts;
 pub mod schedule;
+pub mod selftest;
 pub mod session;
 mod turns;
 pub mod validity;

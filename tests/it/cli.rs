@@ -208,3 +208,29 @@ fn run_wants_a_scenario_or_a_folder_to_resume() {
     fs_err::create_dir(lab.path("empty")).unwrap();
     lab.run(&["run", "--resume", "empty"]).expect(2).says("empty");
 }
+
+/// Loose limits: few sessions. The figures themselves are the command's to check, with thousands.
+#[test]
+fn the_self_test_prints_what_it_measured() {
+    let lab = Lab::new();
+    // Few sessions may miss a narrow limit, which exit code 1 says.
+    let output = lab.program(&["selftest", "--quick", "--format", "json"]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let share = |list: &str, what: &str| {
+        let found = report[list].as_array().unwrap().iter().find(|check| check["what"] == what);
+        found.unwrap_or_else(|| panic!("{what}: {report}"))["rate"]["share"].as_f64().unwrap()
+    };
+    assert!((share("calibration", "stored baseline, Mann-Whitney") - 0.6).abs() < 0.15);
+    assert!((share("calibration", "A's runs, then B's, Welch") - 0.3).abs() < 0.15);
+    assert!(share("calibration", "random pairs, signed-rank") < 0.12);
+    assert!(share("verdicts", "identical: regressed") < 0.03);
+    assert!(share("verdicts", "identical, 3 gates: regressed") < 0.03);
+    assert!(share("verdicts", "5 % slower: regressed") > 0.9);
+    assert!(share("verdicts", "10 % slower: regressed") > 0.97);
+    assert!(share("verdicts", "3 % slower: unchanged") < 0.12);
+    let every = |list: &str| report[list].as_array().unwrap().iter().all(|check| check["passed"] == true);
+    let kept = every("calibration") && every("verdicts");
+    assert_eq!(output.status.code(), Some(if kept { 0 } else { 1 }));
+    let table = lab.program(&["selftest", "--sessions", "20"]).output().unwrap();
+    assert!(String::from_utf8(table.stdout).unwrap().contains("stored baseline"));
+}
