@@ -3,6 +3,7 @@
 pub mod ab;
 pub mod align;
 pub mod baseline;
+pub mod beyond;
 pub mod cells;
 pub mod cost;
 pub mod difference;

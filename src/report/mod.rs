@@ -1,5 +1,6 @@
 //! Reports: pure functions of the record. Same record, same bytes.
 
+pub mod ab;
 pub mod charts;
 pub mod compare;
 pub mod export;
@@ -36,11 +37,7 @@ pub enum ReportError {
 /// # Errors
 /// When the folder cannot be made or written; the message names the path.
 pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
-    let name = &record.manifest.run;
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
-        return Err(ReportError::Name(name.clone()));
-    }
-    let folder = reports.join(name);
+    let folder = folder(reports, &record.manifest.run)?;
     let summary = Summary::of(record);
     let charts = Charts::of(record, &summary);
     let drawings = folder.join("charts");
@@ -54,6 +51,14 @@ pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
     let page = folder.join("index.html");
     fs_err::write(&page, html::page(record, &summary, &charts))?;
     Ok(page)
+}
+
+/// The folder of the report on what is called `name`.
+fn folder(reports: &Path, name: &str) -> Result<PathBuf, ReportError> {
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+        return Err(ReportError::Name(name.to_owned()));
+    }
+    Ok(reports.join(name))
 }
 
 /// A report made anew has no charts of the old one left.

@@ -8,7 +8,7 @@ use inferometer::report::compare as shown;
 use inferometer::spec::{TokenTiming, Value};
 
 use crate::lab::Lab;
-use crate::report::simulated_run::{HOSTILE, Simulation, diverge, poison, save, spoil};
+use crate::simulated_run::{HOSTILE, Simulation, diverge, poison, save, spoil};
 
 fn simulated() -> Record {
     Simulation { lengths: vec![512, 2048], ..Simulation::default() }.record()

@@ -13,5 +13,8 @@ mod models;
 mod protocol;
 mod record;
 mod report;
+mod report_ab;
 mod scenario;
+mod simulated_ab;
 mod simulated_engine;
+mod simulated_run;

@@ -1,13 +1,10 @@
 //! Reports, from simulated records.
 
-#[path = "simulated_run.rs"]
-pub(crate) mod simulated_run;
-
+use crate::simulated_run::{HOSTILE, Simulation, as_conversation, eventful, poison, save, spoil};
 use inferometer::record::{Record, RequestRow, Status};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::{export, html, markdown, table};
-use simulated_run::{HOSTILE, Simulation, as_conversation, eventful, poison, save, spoil};
 
 #[test]
 fn a_clean_run_is_valid_and_deterministic() {

@@ -158,7 +158,7 @@ fn workload_words(record: &Record, summary: &Summary) -> String {
     format!("{prompt}, {most} {tokens} generated{each}; {cells}, {iterations} each")
 }
 
-fn machine_words(machine: &Machine) -> String {
+pub(in crate::report) fn machine_words(machine: &Machine) -> String {
     let mut line = machine.cpu.clone().unwrap_or_else(|| "unknown CPU".to_owned());
     if let Some(cores) = machine.physical_cores.or(machine.logical_cores) {
         line.push_str(&format!(", {}", plural(cores as usize, "core")));
@@ -174,7 +174,7 @@ fn machine_words(machine: &Machine) -> String {
 }
 
 /// `2026-11-20 09:21 UTC` of an RFC 3339 time; any other text as it is.
-fn when(utc: &str) -> String {
+pub(in crate::report) fn when(utc: &str) -> String {
     match (utc.get(..10), utc.get(11..16), utc.ends_with('Z')) {
         (Some(day), Some(time), true) => format!("{} {} UTC", text::label(day), text::label(time)),
         _ => text::label(utc),

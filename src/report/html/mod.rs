@@ -7,6 +7,9 @@ mod outputs;
 mod provenance;
 mod settings;
 
+pub(super) use head::{machine_words, when};
+pub(super) use provenance::{facts, machine};
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
@@ -17,10 +20,22 @@ use crate::record::Record;
 
 const STYLE: &str = include_str!("report.css");
 
-/// The whole page.
+/// The whole page of a run.
 #[must_use]
 pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
-    let title = format!("{} – Inferometer", text::label(&summary.run.scenario));
+    let body = html! {
+        (head::head(record, summary))
+        (figures::section(summary))
+        (charts::sections(record, summary, drawn))
+        (settings::section(summary))
+        (outputs::section(record, summary))
+        (provenance::section(record, summary))
+    };
+    document(&summary.run.scenario, &summary.run.inferometer_version, &body)
+}
+
+/// A page about `subject`, made by that version, with this in its `main`.
+pub(super) fn document(subject: &str, version: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -29,23 +44,16 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
                 meta http-equiv="Content-Security-Policy" content=(policy());
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta name="generator" content={ "inferometer " (summary.run.inferometer_version) };
+                meta name="generator" content={ "inferometer " (version) };
                 link rel="icon" href="data:,";
-                title { (title) }
+                title { (text::label(subject)) " – Inferometer" }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                main {
-                    (head::head(record, summary))
-                    (figures::section(summary))
-                    (charts::sections(record, summary, drawn))
-                    (settings::section(summary))
-                    (outputs::section(record, summary))
-                    (provenance::section(record, summary))
-                }
+                main { (body) }
                 footer {
                     p {
-                        "Made by inferometer " (summary.run.inferometer_version) " from the record alone: the same "
+                        "Made by inferometer " (version) " from the record alone: the same "
                         "record gives the same page. The figures are in " code { "summary.json" } ", the charts in "
                         code { "charts/" } "."
                     }
@@ -79,7 +87,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// A section with a heading that can be linked to.
-fn section(id: &str, heading: &str, body: Markup) -> Markup {
+pub(super) fn section(id: &str, heading: &str, body: Markup) -> Markup {
     html! {
         section id=(id) aria-labelledby={ (id) "-heading" } {
             h2 id={ (id) "-heading" } { (heading) }
@@ -89,7 +97,7 @@ fn section(id: &str, heading: &str, body: Markup) -> Markup {
 }
 
 /// A table that scrolls sideways on its own where the screen is narrow.
-fn scrolling(label: &str, table: Markup) -> Markup {
+pub(super) fn scrolling(label: &str, table: Markup) -> Markup {
     html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
 }
 

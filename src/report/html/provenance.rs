@@ -34,7 +34,8 @@ pub fn section(record: &Record, summary: &Summary) -> Markup {
     )
 }
 
-fn facts(rows: &[(&str, String)]) -> Markup {
+/// Names and what stands for them.
+pub(in crate::report) fn facts(rows: &[(&str, String)]) -> Markup {
     html! {
         dl.pairs {
             @for (name, value) in rows { div { dt { (name) } dd { (text::sentence(value)) } } }
@@ -78,7 +79,8 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
     rows
 }
 
-fn machine(record: &Record) -> Vec<(&'static str, String)> {
+/// What is known of the machine.
+pub(in crate::report) fn machine(record: &Record) -> Vec<(&'static str, String)> {
     let machine = &record.manifest.machine;
     let unknown = || "not known".to_owned();
     let count = |n: Option<u32>| n.map_or_else(unknown, |n| n.to_string());

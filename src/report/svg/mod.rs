@@ -2,9 +2,11 @@
 //!
 //! plotters rounds coordinates to whole units, so charts are drawn four times as large as they are shown.
 
+pub mod forest;
 mod frame;
 pub mod iterations;
 pub mod latency;
+pub mod pairs;
 mod pen;
 pub mod rate;
 pub mod timeline;

@@ -1,0 +1,58 @@
+//! What to do next, verdict by verdict.
+
+use crate::compare::ab::{Judgement, percent};
+use crate::record::FinishState;
+use crate::record::ab::AbManifest;
+use crate::spec::OutputsRule;
+use crate::stats::sequential::Verdict;
+
+/// At least one sentence, none of which repeats the verdict's reasons.
+pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<String> {
+    let mut all = Vec::new();
+    match judged.verdict {
+        Verdict::Regressed => {
+            all.push("Look which cells and which cost moved; profile B there.".to_owned());
+            all.push("If the price is meant, say so in the commit and give the gate a larger delta.".to_owned());
+        }
+        Verdict::Improved | Verdict::Unchanged => all.push("Nothing needs doing.".to_owned()),
+        Verdict::Inconclusive if manifest.refused.is_some() => {
+            all.push("Run it on a quieter machine, or give the gate a delta that this machine supports.".to_owned());
+        }
+        Verdict::Inconclusive => {
+            all.push(
+                "Nothing is proven, neither a slow-down nor its absence. Run it again on a quieter machine.".to_owned(),
+            );
+            let largest = judged.gates.iter().filter_map(|gate| gate.decision.would_decide).fold(0.0, f64::max);
+            if largest > 0.0 {
+                let delta = percent(largest);
+                all.push(format!(
+                    "These pairs would have decided every gate with a delta of {}.",
+                    delta.trim_start_matches('+')
+                ));
+            }
+        }
+        Verdict::NotDecided if manifest.state == FinishState::Running => {
+            all.push("The session is still running, or was killed: `--resume` goes on with it.".to_owned());
+        }
+        Verdict::NotDecided => all.push("The session was broken off: `--resume` goes on with it.".to_owned()),
+        Verdict::OutputChanged => {
+            all.push(
+                "Sides that do different work have no speeds to compare: find out first why the tokens differ."
+                    .to_owned(),
+            );
+            if matches!(manifest.settings.outputs, OutputsRule::Identical) {
+                let help =
+                    "If only the order of a sum changed, `outputs = \"margin\"` allows tokens that were nearly tied.";
+                all.push(help.to_owned());
+            }
+        }
+        Verdict::Invalid => all.push("Remove the cause and run it again: what was measured says nothing.".to_owned()),
+        Verdict::Failed => {
+            all.push("B's own record in `b/` has the failed iterations and the log of its host.".to_owned())
+        }
+    }
+    if neutral {
+        all.push("The exit code is 0 nevertheless, because of `--neutral-ok`.".to_owned());
+    }
+    all
+}

@@ -1,0 +1,126 @@
+//! A session's charts, from its summary.
+
+use super::summary::{AbSummary, GateSummary};
+use super::words;
+use crate::compare::beyond::Effect;
+use crate::record::ab::PairKind;
+use crate::record::metric;
+use crate::report::svg::Chart;
+use crate::report::svg::forest::{self, Row, Tone};
+use crate::report::svg::pairs::{self, Dot, Panel};
+use crate::report::text;
+use crate::spec::Side;
+use crate::stats::sequential::Verdict;
+
+const AXIS: &str = "change of time or bytes from A to B: right of 0 is worse";
+/// Rows of a chart of cells; more are in the table.
+const MOST_ROWS: usize = 40;
+
+/// All charts of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Charts {
+    /// Absent where no gate has an estimate.
+    pub gates: Option<Chart>,
+    /// One a gate that has pairs.
+    pub pairs: Vec<Chart>,
+    /// One a gate's metric, where there are cells of several lengths.
+    pub lengths: Vec<Chart>,
+}
+
+impl Charts {
+    #[must_use]
+    pub fn of(summary: &AbSummary) -> Self {
+        let rows: Vec<Row> = summary.gates.iter().map(gate).collect();
+        let drawn = rows.iter().any(|row| row.estimate.is_some());
+        let lengths = metrics(summary).into_iter().filter_map(|key| by_length(summary, key));
+        Self {
+            gates: drawn.then(|| forest::draw("gates", "Every gate: B against A", AXIS, &rows)),
+            pairs: summary.gates.iter().enumerate().filter_map(|(at, gate)| of_pairs(summary, at, gate)).collect(),
+            lengths: lengths.collect(),
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Chart> {
+        self.gates.iter().chain(&self.pairs).chain(&self.lengths)
+    }
+}
+
+/// A shift of ln(cost) in percent.
+fn percent(shift: f64) -> f64 {
+    shift.exp_m1() * 100.0
+}
+
+fn title(gate: &GateSummary) -> String {
+    let metric = gate.judgement.metric().title();
+    format!("{metric}, {}", words::cells(gate))
+}
+
+fn gate(gate: &GateSummary) -> Row {
+    let judged = &gate.judgement;
+    Row {
+        name: judged.metric().title().to_owned(),
+        detail: format!("{}, {}", words::verdict(gate.verdict), words::cells(gate)),
+        estimate: judged.estimate.map(percent),
+        interval: judged.interval.map(|i| (percent(i.lo), percent(i.hi))),
+        delta: Some(judged.info.least * 100.0),
+        tone: match gate.verdict {
+            Verdict::Unchanged | Verdict::Improved => Tone::Good,
+            Verdict::Inconclusive | Verdict::NotDecided => Tone::Open,
+            _ => Tone::Bad,
+        },
+    }
+}
+
+fn of_pairs(summary: &AbSummary, at: usize, gate: &GateSummary) -> Option<Chart> {
+    let judged = &gate.judgement;
+    let first = |number: u32| summary.pairs.iter().find(|pair| pair.row.pair == number).map(|pair| pair.row.first);
+    let dots: Vec<Dot> = judged
+        .x
+        .iter()
+        .map(|&(pair, x)| Dot { pair, change: percent(x), a_first: first(pair) == Some(Side::A) })
+        .collect();
+    let lost = summary.pairs.iter().filter(|pair| pair.row.kind == PairKind::Pair && !pair.counts());
+    let panel = Panel {
+        name: format!("pairs-{at}"),
+        title: format!("Every pair: {}", title(gate)),
+        lost: lost.map(|pair| pair.row.pair).collect(),
+        delta: judged.info.least * 100.0,
+        estimate: judged.estimate.map(percent),
+        interval: judged.interval.map(|i| (percent(i.lo), percent(i.hi))),
+        dots,
+    };
+    (!panel.dots.is_empty()).then(|| pairs::draw(&panel))
+}
+
+/// Names of the metrics that gates are compared by, each once.
+pub fn metrics(summary: &AbSummary) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    for key in summary.gates.iter().filter_map(|gate| gate.judgement.compared_by) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
+/// The effects of a metric, cell by cell.
+pub fn effects<'a>(summary: &'a AbSummary, key: &'a str) -> impl Iterator<Item = &'a Effect> {
+    summary.effects.iter().filter(move |effect| effect.metric == key)
+}
+
+fn by_length(summary: &AbSummary, key: &str) -> Option<Chart> {
+    let rows: Vec<Row> = effects(summary, key)
+        .take(MOST_ROWS)
+        .map(|effect| Row {
+            name: text::label(summary.cell(effect.cell)),
+            detail: String::new(),
+            estimate: Some(percent(effect.shift)),
+            interval: effect.interval.map(|i| (percent(i.lo), percent(i.hi))),
+            delta: None,
+            tone: Tone::Open,
+        })
+        .collect();
+    let metric = metric::find(key)?;
+    let title = format!("{}, cell by cell", metric.title);
+    (rows.len() > 1).then(|| forest::draw(&format!("cells-{key}"), &title, AXIS, &rows))
+}

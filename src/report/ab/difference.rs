@@ -1,0 +1,36 @@
+//! What differs between the sides, as their records say it.
+
+use serde::Serialize;
+
+use crate::compare::difference;
+use crate::record::ab::{AbRecord, SideInfo};
+
+/// One thing that is not the same on both sides. What a side does not say is null.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub what: String,
+    pub a: Option<String>,
+    pub b: Option<String>,
+}
+
+/// What the sides are made of, then what their engines say and what their scenarios have; what is equal is left out.
+pub fn differences(record: &AbRecord) -> Vec<Difference> {
+    let [a, b] = record.manifest.sides.each_ref().map(made_of);
+    let made = a.into_iter().zip(b).map(|((what, a), (_, b))| Difference { what: what.to_owned(), a, b });
+    let said = difference::differences(&record.a.manifest, &record.b.manifest);
+    let said =
+        said.into_iter().map(|of| Difference { what: format!("{}: {}", of.area.name(), of.what), a: of.a, b: of.b });
+    made.filter(|of| of.a != of.b).chain(said).collect()
+}
+
+fn made_of(side: &SideInfo) -> [(&'static str, Option<String>); 6] {
+    let commit = side.commit.as_ref();
+    [
+        ("settings", Some(side.settings.join(", ")).filter(|words| !words.is_empty())),
+        ("commit", commit.map(|commit| commit.hash.clone())),
+        ("revision", commit.map(|commit| commit.revision.clone())),
+        ("subject", commit.map(|commit| commit.subject.clone())),
+        ("program SHA-256", commit.map(|commit| commit.program_sha256.clone())),
+        ("toolchain", commit.and_then(|commit| commit.toolchain.clone())),
+    ]
+}

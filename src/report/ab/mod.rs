@@ -1,0 +1,44 @@
+//! The report of an A/B session: pure functions of its record. Same record, same bytes.
+
+mod advice;
+mod charts;
+mod detail;
+mod difference;
+pub mod junit;
+pub mod markdown;
+mod page;
+pub mod summary;
+pub mod table;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+pub use charts::Charts;
+pub use summary::{AbSummary, Telling};
+
+use super::{ReportError, folder, remove_old_charts};
+use crate::record::ab::AbRecord;
+
+/// Writes `<reports>/<session>/`: index.html, charts/*.svg, summary.md, summary.json, junit.xml. Replaces an older report of the
+/// session.
+///
+/// Returns the path of index.html.
+///
+/// # Errors
+/// When the folder cannot be made or written; the message names the path.
+pub fn write(record: &AbRecord, summary: &AbSummary, reports: &Path) -> Result<PathBuf, ReportError> {
+    let folder = folder(reports, &record.manifest.session)?;
+    let charts = Charts::of(summary);
+    let drawings = folder.join("charts");
+    fs_err::create_dir_all(&drawings)?;
+    remove_old_charts(&drawings)?;
+    for chart in charts.all() {
+        fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
+    }
+    fs_err::write(folder.join("summary.json"), summary.to_json())?;
+    fs_err::write(folder.join("summary.md"), markdown::render(summary))?;
+    fs_err::write(folder.join("junit.xml"), junit::render(summary))?;
+    let page = folder.join("index.html");
+    fs_err::write(&page, page::page(record, summary, &charts))?;
+    Ok(page)
+}

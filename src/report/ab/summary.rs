@@ -1,0 +1,213 @@
+//! What a session's report is made of. Its JSON is `summary.json`.
+
+use serde::Serialize;
+
+use super::advice;
+use super::difference::{self, Difference};
+use crate::compare::ab::{Counts, Evidence, GateJudgement, Judgement, OutputsJudgement, PairJudgement, judge};
+use crate::compare::beyond::{Beyond, Effect, LawChange, beyond};
+use crate::record::ab::{AbRecord, SideInfo};
+use crate::record::{FinishState, Machine};
+use crate::report::summary::{CellSummary, Summary};
+use crate::spec::Side;
+use crate::stats::robust::Interval;
+use crate::stats::sequential::{LOOKS, Rule, Verdict, caught_nine_in_ten};
+
+/// Version of a session's `summary.json`; fields are only added under the same number.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// How a session's end is to be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Telling {
+    /// What is not proven either way counts as passed (`--neutral-ok`).
+    pub neutral_ok: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AbSummary {
+    pub schema_version: u32,
+    /// Name of the session's folder.
+    pub session: String,
+    pub scenario: String,
+    pub description: Option<String>,
+    pub verdict: Verdict,
+    pub exit_code: u8,
+    /// The exit code is 0 only because what is not proven either way was to count as passed.
+    pub neutral: bool,
+    /// Why that verdict, in sentences.
+    pub reasons: Vec<String>,
+    /// What to do next, in sentences.
+    pub advice: Vec<String>,
+    pub state: FinishState,
+    /// Random weights: speed and memory mean something, text does not.
+    pub synthetic_model: bool,
+    /// No engine ran: all figures come from a simulation.
+    pub simulated_engine: bool,
+    pub self_test: bool,
+    pub sides: [SideInfo; 2],
+    /// What else differs between the sides.
+    pub differences: Vec<Difference>,
+    pub gates: Vec<GateSummary>,
+    pub counts: Counts,
+    pub outputs: OutputsJudgement,
+    /// The cells by id.
+    pub cells: Vec<CellName>,
+    /// Every metric in every cell: advisory.
+    pub effects: Vec<Effect>,
+    pub laws: Vec<LawChange>,
+    pub pairs: Vec<PairJudgement>,
+    pub order_seed: u64,
+    pub resident: bool,
+    pub started_utc: String,
+    pub finished_utc: Option<String>,
+    pub inferometer_version: String,
+    pub machine: Machine,
+    pub warnings: Vec<String>,
+}
+
+/// What a cell is called.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CellName {
+    pub cell: u32,
+    pub label: String,
+    /// What it has in common with the cells that differ in prompt length alone.
+    pub series: String,
+    pub length: Option<u32>,
+}
+
+/// A gate, with all that is said of it. Shifts are of ln(cost), so above 0 is worse; `ratio` is their exponential.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateSummary {
+    pub verdict: Verdict,
+    /// B / A of the cost.
+    pub ratio: Option<f64>,
+    pub ratio_interval: Option<Interval>,
+    /// The smallest slow-down that this session would have caught nine times in ten, as a share.
+    pub caught_nine_in_ten: Option<f64>,
+    /// The smallest delta that these pairs would have decided, where the gate's own was not; as a share.
+    pub would_decide: Option<f64>,
+    /// Smallest delta that null pairs of A promise this machine can decide; as a share.
+    pub pilot_supports: Option<f64>,
+    /// In a sentence.
+    pub sentence: String,
+    #[serde(flatten)]
+    pub judgement: GateJudgement,
+}
+
+impl AbSummary {
+    /// Judges a session, looks at everything beside its gates, and says what to do.
+    #[must_use]
+    pub fn of(record: &AbRecord, telling: Telling) -> Self {
+        let judged = judge(&Evidence::of(record));
+        let Beyond { effects, laws } = beyond(record, &judged);
+        let base = Summary::of(&record.a);
+        let manifest = &record.manifest;
+        let scenario = &record.a.manifest.scenario;
+        let code = judged.verdict.exit_code();
+        let neutral = telling.neutral_ok && code == Verdict::Inconclusive.exit_code();
+        let engines = [&record.a, &record.b].map(|side| side.manifest.scenario.engines.iter());
+        Self {
+            schema_version: SCHEMA_VERSION,
+            session: manifest.session.clone(),
+            scenario: manifest.scenario.clone(),
+            description: scenario.description.clone(),
+            verdict: judged.verdict,
+            exit_code: if neutral { 0 } else { code },
+            neutral,
+            advice: advice::advice(&judged, manifest, neutral),
+            state: manifest.state,
+            synthetic_model: base.run.synthetic,
+            simulated_engine: engines.into_iter().flatten().any(|engine| engine.name == "simulated"),
+            self_test: manifest.settings.self_test,
+            sides: manifest.sides.clone(),
+            differences: difference::differences(record),
+            gates: gates(record, &judged),
+            cells: base.cells.iter().map(cell).collect(),
+            effects,
+            laws,
+            order_seed: manifest.settings.seed,
+            resident: manifest.settings.resident,
+            started_utc: manifest.origin_utc.clone(),
+            finished_utc: manifest.finished_utc.clone(),
+            inferometer_version: manifest.inferometer_version.clone(),
+            machine: manifest.machine.clone(),
+            warnings: manifest.warnings.clone(),
+            reasons: judged.reasons,
+            counts: judged.counts,
+            outputs: judged.outputs,
+            pairs: judged.pairs,
+        }
+    }
+
+    /// As `summary.json`, ended by a newline.
+    ///
+    /// # Panics
+    /// Never: it is plain data.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a summary is plain data") + "\n"
+    }
+
+    #[must_use]
+    pub fn side(&self, side: Side) -> &SideInfo {
+        &self.sides[side as usize]
+    }
+
+    /// What a cell is called.
+    #[must_use]
+    pub fn cell(&self, id: u32) -> &str {
+        self.cells.get(id as usize).map_or("", |cell| cell.label.as_str())
+    }
+
+    /// What no figure may be shown without.
+    #[must_use]
+    pub fn marks(&self) -> Vec<&'static str> {
+        let marks = [
+            (self.simulated_engine, "simulated engine"),
+            (self.synthetic_model, "synthetic model"),
+            (self.self_test, "self-test"),
+        ];
+        marks.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
+    }
+
+    /// Effects that no gate is about and that stand out, the largest first.
+    #[must_use]
+    pub fn standing_out(&self) -> Vec<&Effect> {
+        let mut found: Vec<&Effect> = self.effects.iter().filter(|effect| effect.stands_out()).collect();
+        found.sort_by(|a, b| b.shift.abs().total_cmp(&a.shift.abs()));
+        found
+    }
+}
+
+fn cell(cell: &CellSummary) -> CellName {
+    CellName {
+        cell: cell.cell,
+        label: cell.name().to_owned(),
+        series: cell.series.clone(),
+        length: cell.prompt_length(),
+    }
+}
+
+fn gates(record: &AbRecord, judged: &Judgement) -> Vec<GateSummary> {
+    let count = judged.gates.len();
+    let one = |(at, gate): (usize, &GateJudgement)| {
+        let x: Vec<f64> = gate.x.iter().map(|(_, x)| *x).collect();
+        let rule = Rule { gates: count, bound: gate.bound() };
+        let share = |shift: f64| shift.exp_m1();
+        // Of fewer pairs than the first look's nothing was to be decided.
+        let enough = x.len() >= LOOKS[0];
+        let caught = enough.then(|| caught_nine_in_ten(&x, &rule, record.manifest.settings.seed)).flatten();
+        let pilot = judged.pilot.iter().find(|pilot| pilot.gate == at);
+        GateSummary {
+            verdict: gate.verdict(),
+            ratio: gate.estimate.map(f64::exp),
+            ratio_interval: gate.interval.map(|i| Interval { lo: i.lo.exp(), hi: i.hi.exp(), ..i }),
+            caught_nine_in_ten: caught.map(share),
+            would_decide: gate.decision.would_decide.map(share),
+            pilot_supports: pilot.map(|of| share(of.pilot.supported)),
+            sentence: gate.sentence(),
+            judgement: gate.clone(),
+        }
+    };
+    judged.gates.iter().enumerate().map(one).collect()
+}

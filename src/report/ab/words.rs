@@ -1,0 +1,210 @@
+//! The figures of a session as people read them: the same words in every format.
+
+use super::summary::{AbSummary, GateSummary};
+use crate::compare::ab::{PairJudgement, PairOutcome, percent};
+use crate::compare::beyond::{Effect, LawChange};
+use crate::record::ab::{Divergence, PairKind};
+use crate::record::metric;
+use crate::report::summary::NOT_MEASURED;
+use crate::report::text::{self, plural};
+use crate::spec::{OutputsRule, Side};
+use crate::stats::robust::Interval;
+use crate::stats::sequential::Verdict;
+use crate::units::significant;
+
+/// `regressed`, `output changed`: the verdict for people.
+pub fn verdict(verdict: Verdict) -> String {
+    verdict.name().replace('-', " ")
+}
+
+/// Whether it is good, bad or neither: how it is to be coloured.
+pub fn sign(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Unchanged | Verdict::Improved => ("valid", "✓"),
+        Verdict::Inconclusive | Verdict::NotDecided => ("warned", "?"),
+        _ => ("broken", "✕"),
+    }
+}
+
+/// A share that has no sign, such as a delta: `3 %`, `0.5 %`.
+pub fn plain_share(share: f64) -> String {
+    let percent = share * 100.0;
+    let decimals = if percent < 9.95 { 1 } else { 0 };
+    let words = format!("{percent:.decimals$}");
+    format!("{} %", words.strip_suffix(".0").unwrap_or(&words))
+}
+
+/// `[+1.1, +5.0]` of an interval of ln(cost).
+pub fn range(interval: Interval) -> String {
+    let bare = |shift: f64| percent(shift).trim_end_matches(" %").to_owned();
+    format!("[{}, {}]", bare(interval.lo), bare(interval.hi))
+}
+
+/// `+3.2 % [+1.1, +5.0]` of a shift of ln(cost).
+pub fn effect(shift: Option<f64>, interval: Option<Interval>) -> String {
+    match (shift, interval) {
+        (Some(shift), Some(interval)) => format!("{} {}", percent(shift), range(interval)),
+        (Some(shift), None) => percent(shift),
+        (None, _) => NOT_MEASURED.to_owned(),
+    }
+}
+
+/// A gate's cells: `all cells`, or the conditions.
+pub fn cells(gate: &GateSummary) -> String {
+    text::label(&gate.judgement.info.gate.cells.to_string())
+}
+
+/// What a gate would have caught nine times in ten: `4.2 %`.
+pub fn caught(gate: &GateSummary) -> String {
+    gate.caught_nine_in_ten.map_or_else(|| NOT_MEASURED.to_owned(), plain_share)
+}
+
+/// `A: main (1a2b3c4d), "Subject"`.
+pub fn side(summary: &AbSummary, side: Side) -> String {
+    let info = summary.side(side);
+    let mut words = text::label(&info.label);
+    if let Some(commit) = &info.commit
+        && !commit.subject.is_empty()
+    {
+        words.push_str(&format!(", “{}”", text::label(&commit.subject)));
+    }
+    words
+}
+
+/// How many pairs count, were dropped, or failed, by side.
+pub fn counts(summary: &AbSummary) -> String {
+    let counts = &summary.counts;
+    let mut words = plural(counts.ok as usize, "pair");
+    let dropped = [(counts.dropped_a, "for A"), (counts.dropped_b, "for B"), (counts.dropped_both, "for both")];
+    let dropped: Vec<String> = dropped.iter().filter(|(n, _)| *n > 0).map(|(n, who)| format!("{n} {who}")).collect();
+    if !dropped.is_empty() {
+        words.push_str(&format!("; dropped and replaced {}", text::list(&dropped, 3)));
+    }
+    let failed = [(counts.failed_a, "A"), (counts.failed_b, "B")];
+    for (n, who) in failed.iter().filter(|(n, _)| *n > 0) {
+        words.push_str(&format!("; {who} failed in {n}"));
+    }
+    if counts.pilot_ok + counts.pilot_dropped > 0 {
+        words.push_str(&format!("; a pilot of {} of A against A", plural(counts.pilot_ok as usize, "pair")));
+    }
+    words
+}
+
+/// What is to be said of the outputs.
+pub fn outputs(summary: &AbSummary) -> String {
+    let outputs = &summary.outputs;
+    let rule = match outputs.rule {
+        OutputsRule::Identical => "must be identical".to_owned(),
+        OutputsRule::Margin { logits } => format!("may differ where B's two best logits are within {logits}"),
+        OutputsRule::Any => "may be anything".to_owned(),
+    };
+    let compared = match outputs.tokens {
+        None => "they were not compared".to_owned(),
+        Some(tokens) if outputs.divergences.is_empty() => {
+            format!("{} compared, all the same", plural(tokens as usize, "token"))
+        }
+        Some(tokens) => {
+            let refused = outputs.divergences.iter().filter(|d| !d.allowed).count();
+            format!(
+                "{} compared, {} ({refused} not allowed)",
+                plural(tokens as usize, "token"),
+                plural(outputs.divergences.len(), "divergence")
+            )
+        }
+    };
+    format!("tokens {rule}; {compared}")
+}
+
+/// The ids at a divergence: what A has, and what B has there.
+pub fn tokens(divergence: &Divergence) -> [String; 2] {
+    [divergence.a, divergence.b].map(|id| id.map_or_else(|| "end".to_owned(), |id| id.to_string()))
+}
+
+/// The order in which a pair ran: `AB`, `BA`, or `AA` of the pilot.
+pub fn order(pair: &PairJudgement) -> String {
+    format!("{}{}", pair.row.first.name(), pair.row.second.name())
+}
+
+/// What became of a pair: its name, the sides it was for, and why.
+pub fn outcome(pair: &PairJudgement) -> Option<(&'static str, String, String)> {
+    let (word, sides, reason) = match &pair.outcome {
+        PairOutcome::Ok => return None,
+        PairOutcome::Dropped { sides, reason } => ("dropped", sides, reason),
+        PairOutcome::Failed { sides, reason } => ("failed", sides, reason),
+    };
+    let sides = if pair.row.kind == PairKind::Pilot {
+        "pilot".to_owned()
+    } else {
+        text::list(&sides.iter().map(|side| side.name()).collect::<Vec<_>>(), 2)
+    };
+    Some((word, sides, text::sentence(reason)))
+}
+
+/// Which cost moved, where one did, and what that makes at the longest length.
+pub fn moved(law: &LawChange) -> Option<String> {
+    let change = law.change.as_ref()?;
+    let named = change.terms.iter().find(|term| Some(term.term) == change.named)?;
+    Some(format!(
+        "{}: what moved is the cost {} ({} in {}): {} {}, {:+.1} % at {:.0} tokens",
+        law.law.name(),
+        named.term.name(),
+        named.term.symbol(),
+        law.law.formula(),
+        signed(named.change),
+        named.term.unit(),
+        named.contribution * 100.0,
+        change.longest
+    ))
+}
+
+/// `+0.0123`, `-4.56e-5`: of a coefficient.
+pub fn signed(value: f64) -> String {
+    let size = value.abs();
+    let digits = if size > 0.0 && size < 0.01 { format!("{size:.2e}") } else { significant(size) };
+    format!("{}{digits}", if value < 0.0 { "-" } else { "+" })
+}
+
+/// Metrics that stand out beside those of the gates, each where it moved most: `TTFT +12.1 % (cap=0)`, and how many more cells.
+pub fn standing_out(summary: &AbSummary) -> Vec<String> {
+    let gated = super::charts::metrics(summary);
+    let mut found: Vec<(&Effect, usize)> = Vec::new();
+    for effect in summary.standing_out().into_iter().filter(|effect| !gated.contains(&effect.metric)) {
+        match found.iter_mut().find(|(first, _)| first.metric == effect.metric) {
+            Some((_, more)) => *more += 1,
+            None => found.push((effect, 0)),
+        }
+    }
+    let words = |(effect, more): &(&Effect, usize)| {
+        let title = metric::find(effect.metric).map_or(effect.metric, |metric| metric.title);
+        let cell = text::label(summary.cell(effect.cell));
+        let more = if *more > 0 { format!(" and {} more", plural(*more, "cell")) } else { String::new() };
+        let place = if summary.cells.len() > 1 { format!(" ({cell}{more})") } else { String::new() };
+        format!("{title} {}{place}", percent(effect.shift))
+    };
+    found.iter().map(words).collect()
+}
+
+/// `0.031`, `< 0.001`.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// What a mark means.
+pub fn mark(mark: &str) -> &'static str {
+    match mark {
+        "simulated engine" => "no engine ran; every figure comes from a simulation",
+        "synthetic model" => "random weights, so speed and memory mean something, the text does not",
+        _ => "Inferometer measures itself, not an engine",
+    }
+}
+
+/// The name of the cells that a law was fitted to.
+pub fn series<'a>(summary: &'a AbSummary, law: &LawChange) -> &'a str {
+    let first = law.cells.first().and_then(|id| summary.cells.get(*id as usize));
+    first.map_or("", |cell| cell.series.as_str())
+}
+
+/// A text of the record, or a dash where there is none.
+pub fn or_nothing(words: Option<&str>) -> String {
+    words.map_or_else(|| NOT_MEASURED.to_owned(), text::sentence)
+}
