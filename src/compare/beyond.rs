@@ -129,12 +129,12 @@ impl<'a> Pairs<'a> {
         })
     }
 
-    /// `None` for cells at a single length: nothing grows there.
+    /// `None` without pairs, and for cells at a single length: nothing grows there.
     fn law(&self, law: Law, cells: &[&Cell], seed: u64) -> Option<LawChange> {
         let found = self.observations(law, cells);
         let observations = found.as_ref().map_or(&[] as &[Observation], Vec::as_slice);
         let ratios = growth::ratios(observations);
-        if cells.len() < 2 && ratios.len() < 2 {
+        if self.numbers.is_empty() || cells.len() < 2 && ratios.len() < 2 {
             return None;
         }
         let change = found.clone().and_then(|observations| growth::change(law, &observations, seed));

@@ -100,8 +100,18 @@ fn provenance(summary: &Summary) -> String {
 /// Text that Markdown shows as it is: one line, no markup, no HTML, no link, no mention.
 #[must_use]
 pub fn escape(raw: &str) -> String {
+    escaped(&text::label(raw))
+}
+
+/// [`escape`] with room for whole sentences.
+#[must_use]
+pub fn escape_sentence(raw: &str) -> String {
+    escaped(&text::sentence(raw))
+}
+
+fn escaped(line: &str) -> String {
     let mut out = String::new();
-    for c in text::label(raw).chars() {
+    for c in line.chars() {
         match c {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),

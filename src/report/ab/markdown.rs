@@ -5,8 +5,7 @@ use super::words;
 use crate::compare::ab::percent;
 use crate::record::ab::PairKind;
 use crate::record::metric;
-use crate::report::markdown::escape;
-use crate::report::text;
+use crate::report::markdown::{escape, escape_sentence};
 use crate::spec::Side;
 
 /// Divergences, pairs and effects shown; the page has all.
@@ -18,7 +17,7 @@ pub fn render(summary: &AbSummary) -> String {
     let (_, sign) = words::sign(summary.verdict);
     let mut out = format!("## {sign} {}: {}\n\n", escape(&summary.scenario), words::verdict(summary.verdict));
     for reason in &summary.reasons {
-        out.push_str(&format!("**{}**\n\n", escape(&text::sentence(reason))));
+        out.push_str(&format!("**{}**\n\n", escape_sentence(reason)));
     }
     if summary.neutral {
         out.push_str("Not proven either way; it counts as passed here because of `--neutral-ok`.\n\n");
@@ -28,7 +27,8 @@ pub fn render(summary: &AbSummary) -> String {
     }
     out.push_str(&gates(summary));
     for advice in &summary.advice {
-        out.push_str(&format!("- {}\n", instruction(advice)));
+        // Our own words, with the code that is meant.
+        out.push_str(&format!("- {advice}\n"));
     }
     out.push('\n');
     for (title, body) in [
@@ -40,21 +40,11 @@ pub fn render(summary: &AbSummary) -> String {
         ("Pairs that do not count", lost(summary)),
     ] {
         if !body.is_empty() {
-            out.push_str(&format!("<details><summary>{title}</summary>\n\n{body}\n</details>\n\n"));
+            out.push_str(&format!("<details><summary>{title}</summary>\n\n{}\n\n</details>\n\n", body.trim_end()));
         }
     }
     out.push_str(&format!("{}\n", provenance(summary)));
     out
-}
-
-/// Our own sentence: its backticks are meant.
-fn instruction(sentence: &str) -> String {
-    let parts: Vec<String> = sentence
-        .split('`')
-        .enumerate()
-        .map(|(at, part)| if at % 2 == 1 { format!("`{part}`") } else { escape(part) })
-        .collect();
-    parts.concat()
 }
 
 fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -91,9 +81,9 @@ fn gates(summary: &AbSummary) -> String {
 }
 
 fn sides(summary: &AbSummary) -> String {
-    let sides = Side::BOTH.map(|side| format!("- **{}**&#58; {}\n", side.name(), escape(&words::side(summary, side))));
+    let sides = Side::BOTH.map(|side| format!("- **{}**: {}\n", side.name(), escape(&words::side(summary, side))));
     let rows = summary.differences.iter().take(SHOWN).map(|difference| {
-        let value = |of: &Option<String>| escape(&words::or_nothing(of.as_deref()));
+        let value = |of: &Option<String>| escape_sentence(&words::or_nothing(of.as_deref()));
         vec![escape(&difference.what), value(&difference.a), value(&difference.b)]
     });
     format!("{}\n{}", sides.concat(), table(&["differs", "A", "B"], rows))
@@ -104,9 +94,9 @@ fn laws(summary: &AbSummary) -> String {
     for law in &summary.laws {
         let series = escape(words::series(summary, law));
         let what = match (words::moved(law), &law.not_identifiable) {
-            (Some(moved), _) => escape(&moved),
-            (None, Some(why)) => format!("{}&#58; not identifiable, {}", law.law.name(), escape(why)),
-            (None, None) => format!("{}&#58; no coefficient moved for certain", law.law.name()),
+            (Some(moved), _) => escape_sentence(&moved),
+            (None, Some(why)) => format!("{}: not identifiable, {}", law.law.name(), escape_sentence(why)),
+            (None, None) => format!("{}: no coefficient moved for certain", law.law.name()),
         };
         out.push_str(&format!("- {series}, {what}\n"));
     }
@@ -159,14 +149,14 @@ fn outputs(summary: &AbSummary) -> String {
         ]
     });
     let heads = ["cell", ">turn", ">position", ">token of A", ">of B", ">gap", "allowed"];
-    format!("{}\n\n{}", escape(&words::outputs(summary)), table(&heads, rows))
+    format!("{}\n\n{}", escape_sentence(&words::outputs(summary)), table(&heads, rows))
 }
 
 fn lost(summary: &AbSummary) -> String {
     let pairs = summary.pairs.iter().filter(|pair| pair.row.kind == PairKind::Pair);
     let rows = pairs.filter_map(|pair| {
         let (what, sides, reason) = words::outcome(pair)?;
-        Some(vec![pair.row.pair.to_string(), words::order(pair), what.to_owned(), sides, escape(&reason)])
+        Some(vec![pair.row.pair.to_string(), words::order(pair), what.to_owned(), sides, escape_sentence(&reason)])
     });
     table(&[">pair", "order", "became", "for", "reason"], rows.take(SHOWN))
 }
@@ -174,7 +164,7 @@ fn lost(summary: &AbSummary) -> String {
 fn provenance(summary: &AbSummary) -> String {
     let machine = &summary.machine;
     let cpu = machine.cpu.as_deref().unwrap_or("unknown CPU");
-    escape(&text::sentence(&format!(
+    escape_sentence(&format!(
         "{}; {}, on {cpu} ({} {}), order by seed {}, inferometer {}",
         words::counts(summary),
         summary.session,
@@ -182,17 +172,12 @@ fn provenance(summary: &AbSummary) -> String {
         machine.arch,
         summary.order_seed,
         summary.inferometer_version
-    )))
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_our_own_backticks_are_code() {
-        assert_eq!(instruction("use `--resume` <now>"), "use `--resume` &lt;now&gt;");
-    }
 
     #[test]
     fn a_table_without_rows_is_nothing() {
