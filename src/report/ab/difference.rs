@@ -17,7 +17,9 @@ pub struct Difference {
 pub fn differences(record: &AbRecord) -> Vec<Difference> {
     let [a, b] = record.manifest.sides.each_ref().map(made_of);
     let made = a.into_iter().zip(b).map(|((what, a), (_, b))| Difference { what: what.to_owned(), a, b });
-    let said = difference::differences(&record.a.manifest, &record.b.manifest);
+    let several = [&record.a, &record.b].iter().any(|side| side.manifest.scenario.engines.len() > 1);
+    let facts = [&record.a, &record.b].map(|side| difference::facts(&side.manifest, several));
+    let said = difference::between(&facts[0], &facts[1], &[]);
     let said =
         said.into_iter().map(|of| Difference { what: format!("{}: {}", of.area.name(), of.what), a: of.a, b: of.b });
     made.filter(|of| of.a != of.b).chain(said).collect()
