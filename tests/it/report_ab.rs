@@ -192,8 +192,8 @@ fn junit_has_a_case_a_gate_and_one_for_the_session() {
     <testcase classname="inferometer.long-context" name="session"><system-out>10 pairs; a pilot of 6 pairs of A against A
     tokens must be identical; 320 tokens compared, all the same</system-out></testcase>
     <testcase classname="inferometer.long-context" name="decode_tps in all cells"><failure type="regressed" message="decode is 8.0 % slower [+7.5 %, +8.4 %] after 10 pairs"/><system-out>decode is 8.0 % slower [+7.5 %, +8.4 %] after 10 pairs</system-out></testcase>
-    <testcase classname="inferometer.long-context" name="prefill_tps in all cells"><system-out>prefill differs by less than +3.0 % after 10 pairs: 0.1 % faster [-0.4 %, +0.4 %]</system-out></testcase>
-    <testcase classname="inferometer.long-context" name="peak_memory in all cells"><system-out>peak memory differs by less than +3.0 % after 10 pairs: 0.0 % less [-0.1 %, +0.1 %]</system-out></testcase>
+    <testcase classname="inferometer.long-context" name="prefill_tps in all cells"><system-out>prefill differs by less than 3.0 % after 10 pairs: 0.1 % faster [-0.4 %, +0.4 %]</system-out></testcase>
+    <testcase classname="inferometer.long-context" name="peak_memory in all cells"><system-out>peak memory differs by less than 3.0 % after 10 pairs: 0.0 % less [-0.1 %, +0.1 %]</system-out></testcase>
     </testsuite>
     </testsuites>
     "#);
