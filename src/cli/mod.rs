@@ -9,6 +9,7 @@ mod compare;
 mod completions;
 mod doctor;
 mod engines;
+mod gate;
 mod host;
 mod man;
 mod model;
@@ -78,6 +79,8 @@ enum Verb {
     Bench(bench::Args),
     /// Compare two commits, settings, engines or models, and say how sure the difference is
     Ab(ab::Args),
+    /// Compare two commits for CI: a verdict as exit code, Markdown, JSON and JUnit
+    Gate(gate::Args),
     /// Run a scenario and record it
     Run(run::Args),
     /// Make the report of a recorded run
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.verb {
         Verb::Bench(args) => bench::run(args, &printer),
         Verb::Ab(args) => ab::run(args, &printer),
+        Verb::Gate(args) => gate::run(args, &printer),
         Verb::Run(args) => run::run(args, &printer),
         Verb::Report(args) => report::run(args, &printer),
         Verb::Compare(args) => compare::run(args, &printer),

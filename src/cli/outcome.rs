@@ -51,6 +51,11 @@ impl Execution {
         self.format
     }
 
+    /// Whether a report is wanted at the end.
+    pub fn wants_report(&self) -> bool {
+        !self.no_report
+    }
+
     /// Runs `work` with a display and with Ctrl-C handled, then says what came of it.
     pub fn conduct(
         &self,

@@ -2,7 +2,7 @@
 
 mod sides;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -11,11 +11,13 @@ pub use sides::SideArgs;
 
 use super::outcome::{EXIT_INTERRUPTED, Execution};
 use super::printer::{Format, Printer};
-use crate::record::FinishState;
-use crate::run::ab::{self, Outcome};
+use crate::record::ab::AbRecord;
+use crate::record::{self, FinishState};
+use crate::report;
+use crate::report::ab::{AbSummary, Telling, markdown, table};
+use crate::run::ab::{self, Outcome, Setup};
 use crate::run::error::RunError;
 use crate::spec::{OutputsRule, Scenario};
-use crate::stats::sequential::Verdict;
 use crate::{engine, scenario};
 
 #[derive(Debug, clap::Args)]
@@ -63,44 +65,69 @@ pub struct How {
     seed: Option<u64>,
     /// Exit with 0 where the verdict is `inconclusive`
     #[arg(long)]
-    neutral_ok: bool,
+    pub neutral_ok: bool,
 }
 
 /// Margin in logits where none is stated.
 const USUAL_MARGIN: f64 = 0.05;
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let outcome = session(args, printer)?;
-    let Some(outcome) = outcome else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
-    conclude(&outcome, &args.execution, args.how.neutral_ok, printer)
-}
-
-/// Begins or resumes a session; `None` where it stopped with an error that was shown, and can be resumed.
-fn session(args: &Args, printer: &Printer) -> anyhow::Result<Option<Outcome>> {
-    let (options, mut display) = args.execution.begin(printer, args.allow_changed);
-    let result = match (&args.resume, &args.scenario) {
-        (Some(dir), _) => ab::resume(dir, &options, &mut display),
-        (None, Some(path)) => {
-            let load = |extra: &[String]| -> anyhow::Result<Scenario> {
-                let set: Vec<String> = args.how.set.iter().chain(extra).cloned().collect();
-                let mut scenario = scenario::load(path, &set, &engine::offers())?;
-                args.how.apply(&mut scenario)?;
-                Ok(scenario)
-            };
-            let setups = sides::setups(&args.sides, load, &options.interrupt, &mut |note| printer.note(note))?;
-            ab::run(setups, args.how.delta, &args.execution.folders.results, &options, &mut display)
+    no_csv(&args.execution)?;
+    let outcome = match (&args.resume, &args.scenario) {
+        (Some(dir), _) => {
+            let (options, mut display) = args.execution.begin(printer, args.allow_changed);
+            let result = ab::resume(dir, &options, &mut display);
+            drop(display);
+            settled(result, printer)?
         }
+        (None, Some(path)) => begin(path, &args.sides, &args.how, &args.execution, |_| Ok(()), printer)?,
         (None, None) => bail!("name a scenario file, or a session to go on with (`--resume DIR`)"),
     };
+    let Some(outcome) = outcome else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
+    let record = record::ab::read(&outcome.dir)?;
+    conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)
+}
+
+/// Decides both sides, lets `check` look at them, and compares them; `None` where that stopped with an error that was shown,
+/// and can be resumed.
+pub fn begin(
+    path: &Path,
+    sides: &SideArgs,
+    how: &How,
+    execution: &Execution,
+    check: impl FnOnce(&[Setup; 2]) -> anyhow::Result<()>,
+    printer: &Printer,
+) -> anyhow::Result<Option<Outcome>> {
+    let load = |extra: &[String]| -> anyhow::Result<Scenario> {
+        let set: Vec<String> = how.set.iter().chain(extra).cloned().collect();
+        let mut scenario = scenario::load(path, &set, &engine::offers())?;
+        how.apply(&mut scenario)?;
+        Ok(scenario)
+    };
+    let (options, mut display) = execution.begin(printer, false);
+    let setups = sides::setups(sides, load, &options.interrupt, &mut |note| printer.note(note))?;
+    check(&setups)?;
+    let result = ab::run(setups, how.delta, &execution.folders.results, &options, &mut display);
     drop(display);
+    settled(result, printer)
+}
+
+/// A session has no one table. Said before anything is measured.
+pub fn no_csv(execution: &Execution) -> anyhow::Result<()> {
+    if execution.format() == Format::Csv {
+        bail!("a session has no one table: take `--format json`; the record's own files are CSV");
+    }
+    Ok(())
+}
+
+/// What was stopped and can be resumed is shown here and is no error.
+fn settled(result: Result<Outcome, RunError>, printer: &Printer) -> anyhow::Result<Option<Outcome>> {
     match result {
         Ok(outcome) => Ok(Some(outcome)),
         Err(RunError::Stopped { dir, source }) => {
             printer.error(&anyhow::Error::new(*source));
-            printer.note(format_args!(
-                "what was measured is kept; go on with `inferometer ab --resume {}`",
-                dir.display()
-            ));
+            let resume = format_args!("go on with `inferometer ab --resume {}`", dir.display());
+            printer.note(format_args!("what was measured is kept; {resume}"));
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -146,32 +173,38 @@ impl How {
     }
 }
 
-/// Says what came of a session; its exit code (METHOD section 3).
-fn conclude(outcome: &Outcome, execution: &Execution, neutral_ok: bool, printer: &Printer) -> anyhow::Result<ExitCode> {
+/// Says what came of a session, and makes its report; its exit code (METHOD section 3).
+pub fn conclude(
+    outcome: &Outcome,
+    record: &AbRecord,
+    execution: &Execution,
+    neutral_ok: bool,
+    printer: &Printer,
+) -> anyhow::Result<ExitCode> {
     let dir = outcome.dir.display();
     if !outcome.worked {
         printer.note(format_args!("the session in {dir} is finished; there is nothing left to do"));
     }
-    let judgement = &outcome.judgement;
-    let text = match execution.format() {
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(judgement)?),
-        _ => {
-            let lines = judgement.reasons.iter().map(|reason| format!("{reason}\n"));
-            format!("{}\n{}", judgement.verdict.name(), lines.collect::<String>())
-        }
-    };
-    printer.data(text);
+    let summary = AbSummary::of(record, Telling { neutral_ok });
+    printer.data(match execution.format() {
+        Format::Json => summary.to_json(),
+        Format::Md => markdown::render(&summary),
+        Format::Csv => unreachable!("refused before anything was measured"),
+        Format::Table => table::render(&summary),
+    });
     printer.note(format_args!("record: {dir}"));
     if outcome.state == FinishState::Interrupted {
         printer.note(format_args!("interrupted; go on with `inferometer ab --resume {dir}`"));
         return Ok(ExitCode::from(EXIT_INTERRUPTED));
     }
-    let verdict = judgement.verdict;
-    if neutral_ok && matches!(verdict, Verdict::Inconclusive | Verdict::NotDecided) {
-        printer.note("exit code 0 although nothing is proven: `--neutral-ok`");
-        return Ok(ExitCode::SUCCESS);
+    if execution.wants_report() {
+        let page = report::ab::write(record, &summary, &execution.folders.reports)?;
+        printer.note(format_args!("report: {}", page.display()));
     }
-    Ok(ExitCode::from(verdict.exit_code()))
+    if summary.neutral {
+        printer.note("exit code 0 although nothing is proven: `--neutral-ok`");
+    }
+    Ok(ExitCode::from(summary.exit_code))
 }
 
 /// `3%` as a share.

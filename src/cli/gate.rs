@@ -1,0 +1,109 @@
+//! `inferometer gate`: an A/B session for CI, with its verdict as Markdown, JSON and JUnit.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use super::ab::{self, How, SideArgs};
+use super::outcome::Execution;
+use super::printer::Printer;
+use crate::compare::ab::{Evidence, judge};
+use crate::record::ab::AbRecord;
+use crate::record::{self, FinishState};
+use crate::report::ab::{AbSummary, Telling, junit, markdown};
+use crate::run::ab::{Outcome, Setup};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The scenario file; its `[[gate]]` tables say what is gated
+    #[arg(value_name = "SCENARIO", required_unless_present = "session", conflicts_with = "session")]
+    scenario: Option<PathBuf>,
+    #[command(flatten)]
+    sides: SideArgs,
+    #[command(flatten)]
+    how: How,
+    /// Judge the A/B session recorded in this folder instead of running one
+    #[arg(long, value_name = "DIR")]
+    session: Option<PathBuf>,
+    /// Write the result for a pull request to this file (appended, as CI job summaries are)
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write the result as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the result as JUnit XML to this file
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    ab::no_csv(&args.execution)?;
+    let outcome = match (&args.session, &args.scenario) {
+        (Some(dir), _) => recorded(dir)?,
+        (None, Some(path)) => {
+            let check = |setups: &[Setup; 2]| {
+                let engines =
+                    setups.iter().flat_map(|setup| &setup.scenario.engines).map(|engine| engine.name.as_str());
+                refuse_simulated(engines, setups[0].scenario.ab.self_test)?;
+                if setups[0].scenario.gates.is_empty() {
+                    printer
+                        .note("the scenario has no [[gate]]: decode, prefill and peak memory are gated, in all cells");
+                }
+                Ok(())
+            };
+            let begun = ab::begin(path, &args.sides, &args.how, &args.execution, check, printer)?;
+            let Some(outcome) = begun else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
+            outcome
+        }
+        (None, None) => bail!("name a scenario file, or a recorded session (`--session DIR`)"),
+    };
+    let record = record::ab::read(&outcome.dir)?;
+    let receipts = [&record.a, &record.b].into_iter().flat_map(|side| &side.manifest.hosts);
+    refuse_simulated(receipts.map(|host| host.receipt.engine.as_str()), record.manifest.settings.self_test)?;
+    if outcome.state == FinishState::Finished {
+        write(args, &record)?;
+    }
+    ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)
+}
+
+/// A session that was made before.
+fn recorded(dir: &Path) -> anyhow::Result<Outcome> {
+    let record = record::ab::read(dir)?;
+    let judgement = judge(&Evidence::of(&record));
+    let state = record.manifest.state;
+    if state != FinishState::Finished {
+        bail!("the session in {0} is not finished: go on with `inferometer ab --resume {0}`", dir.display());
+    }
+    Ok(Outcome { dir: dir.to_owned(), state, worked: true, judgement })
+}
+
+/// A gate is about engines. What a simulation says of itself is let through only where that is the point.
+fn refuse_simulated<'a>(mut engines: impl Iterator<Item = &'a str>, self_test: bool) -> anyhow::Result<()> {
+    if !self_test && engines.any(|engine| engine == "simulated") {
+        bail!(
+            "the engine is simulated: a gate on it says nothing of any engine; set `self_test = true` under [ab] if Inferometer \
+             itself is under test"
+        );
+    }
+    Ok(())
+}
+
+fn write(args: &Args, record: &AbRecord) -> anyhow::Result<()> {
+    let summary = AbSummary::of(record, Telling { neutral_ok: args.how.neutral_ok });
+    if let Some(path) = &args.markdown {
+        // A job summary may hold other tools' words already.
+        use std::io::Write;
+        let mut file = fs_err::OpenOptions::new().create(true).append(true).open(path)?;
+        file.write_all(markdown::render(&summary).as_bytes())?;
+    }
+    if let Some(path) = &args.json {
+        fs_err::write(path, summary.to_json())?;
+    }
+    if let Some(path) = &args.junit {
+        fs_err::write(path, junit::render(&summary))?;
+    }
+    Ok(())
+}
