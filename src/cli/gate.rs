@@ -7,11 +7,14 @@ use anyhow::bail;
 
 use super::ab::{self, How, SideArgs};
 use super::outcome::Execution;
-use super::printer::Printer;
+use super::printer::{Format, Printer};
 use crate::compare::ab::{Evidence, judge};
+use crate::compare::baseline;
+use crate::compare::runs::Comparison;
 use crate::record::ab::AbRecord;
 use crate::record::{self, FinishState};
 use crate::report::ab::{AbSummary, Telling, junit, markdown};
+use crate::report::compare;
 use crate::run::ab::{Outcome, Setup};
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +29,10 @@ pub struct Args {
     /// Judge the A/B session recorded in this folder instead of running one
     #[arg(long, value_name = "DIR")]
     session: Option<PathBuf>,
+    /// Say also how side B stands against this baseline, kept by `inferometer compare --save-baseline`: a trend, never part of
+    /// the verdict
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     /// Write the result for a pull request to this file (appended, as CI job summaries are)
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -41,6 +48,8 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     ab::no_csv(&args.execution)?;
+    // Read first: a wrong file shall not be found out after an hour.
+    let old = args.baseline.as_deref().map(baseline::read).transpose()?;
     let outcome = match (&args.session, &args.scenario) {
         (Some(dir), _) => recorded(dir)?,
         (None, Some(path)) => {
@@ -63,10 +72,19 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let record = record::ab::read(&outcome.dir)?;
     let receipts = [&record.a, &record.b].into_iter().flat_map(|side| &side.manifest.hosts);
     refuse_simulated(receipts.map(|host| host.receipt.engine.as_str()), record.manifest.settings.self_test)?;
+    let trend = old.map(|old| baseline::against(&old, &record.b));
     if outcome.state == FinishState::Finished {
-        write(args, &record)?;
+        write(args, &record, trend.as_ref())?;
     }
-    ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)
+    let code = ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)?;
+    match (&trend, args.execution.format()) {
+        (Some(trend), Format::Md) => printer.data(compare::markdown(trend)),
+        // On stdout JSON stands alone.
+        (Some(trend), Format::Json) => printer.note(compare::table(trend, false)),
+        (Some(trend), _) => printer.data(compare::table(trend, false)),
+        (None, _) => {}
+    }
+    Ok(code)
 }
 
 /// A session that was made before.
@@ -91,13 +109,16 @@ fn refuse_simulated<'a>(mut engines: impl Iterator<Item = &'a str>, self_test: b
     Ok(())
 }
 
-fn write(args: &Args, record: &AbRecord) -> anyhow::Result<()> {
+fn write(args: &Args, record: &AbRecord, trend: Option<&Comparison>) -> anyhow::Result<()> {
     let summary = AbSummary::of(record, Telling { neutral_ok: args.how.neutral_ok });
     if let Some(path) = &args.markdown {
         // A job summary may hold other tools' words already.
         use std::io::Write;
         let mut file = fs_err::OpenOptions::new().create(true).append(true).open(path)?;
         file.write_all(markdown::render(&summary).as_bytes())?;
+        if let Some(trend) = trend {
+            file.write_all(format!("\n{}", compare::markdown(trend)).as_bytes())?;
+        }
     }
     if let Some(path) = &args.json {
         fs_err::write(path, summary.to_json())?;
