@@ -7,10 +7,11 @@ use super::svg::latency::Gap;
 use super::svg::rate::Across;
 use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
 use super::svg::{self, Chart, iterations, latency, rate, timeline};
-use super::{text, turns};
+use super::{growth, text, turns};
 use crate::record::metric::{self, DECODE_TPS, PREFILL_TPS};
 use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow, TokenIndex};
 use crate::spec::{Phase, TokenTiming};
+use crate::stats::growth::Law;
 use crate::stats::robust;
 
 /// A page shows at most this many small charts of one kind.
@@ -105,6 +106,9 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
                 "Every dot is {dot}; the line joins medians, the bars are their intervals. Axes of rates begin at 0."
             ),
         );
+        if summary.growth.iter().any(|law| law.estimate.is_some()) {
+            group.notes.push("Dashes are the fitted growth law.".to_owned());
+        }
     }
     group
 }
@@ -120,7 +124,11 @@ fn turn_by_turn(summary: &Summary, valid: &ByCell) -> Group {
         let series: Vec<rate::Series> = turns::cells(summary)
             .map(|cell| {
                 let at = |turn: &TurnSummary| point(turn.turn, turn, rows(valid, cell), of);
-                rate::Series { label: cell.series.clone(), points: cell.turns.iter().filter_map(at).collect() }
+                rate::Series {
+                    label: cell.series.clone(),
+                    points: cell.turns.iter().filter_map(at).collect(),
+                    law: Vec::new(),
+                }
             })
             .filter(|series| !series.points.is_empty())
             .collect();
@@ -152,11 +160,12 @@ fn series(summary: &Summary, valid: &ByCell, key: &str) -> Vec<rate::Series> {
         match all.iter_mut().find(|s| s.label == cell.series) {
             _ if points.is_empty() => {}
             Some(found) => found.points.extend(points),
-            None => all.push(rate::Series { label: cell.series.clone(), points }),
+            None => all.push(rate::Series { label: cell.series.clone(), points, law: Vec::new() }),
         }
     }
     for one in &mut all {
         one.points.sort_by_key(|p| p.at);
+        one.law = growth::curve(summary, one, if key == DECODE_TPS { Law::Decode } else { Law::Prefill });
     }
     all
 }

@@ -1,7 +1,7 @@
 //! The summary as GitHub Markdown, for pull requests.
 
 use super::summary::{CellSummary, NOT_MEASURED, Summary};
-use super::{table, text, turns};
+use super::{growth, table, text, turns};
 use crate::record::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use crate::stats::robust;
 
@@ -19,6 +19,9 @@ pub fn render(summary: &Summary) -> String {
     }
     out.push_str(&figures(summary));
     out.push_str(&turn_figures(summary));
+    for law in &summary.growth {
+        out.push_str(&format!("- {}: {}\n", escape(&law.series), escape(&growth::sentence(law))));
+    }
     for line in lines {
         out.push_str(&format!("- {}\n", escape(&line)));
     }

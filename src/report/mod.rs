@@ -4,6 +4,7 @@ pub mod ab;
 pub mod charts;
 pub mod compare;
 pub mod export;
+pub mod growth;
 pub mod html;
 pub mod markdown;
 pub mod summary;

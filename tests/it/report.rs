@@ -5,6 +5,7 @@ use inferometer::record::{Record, RequestRow, Status};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::{export, html, markdown, table};
+use inferometer::stats::growth::Law;
 
 #[test]
 fn a_clean_run_is_valid_and_deterministic() {
@@ -89,6 +90,44 @@ fn what_went_wrong_is_said() {
         .next()
         .unwrap();
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+}
+
+/// The simulated times follow laws: a token takes 9 ms and 1/900 ms for each token of the prompt (without a cap 1/1500 more),
+/// a prefill 1 ms a token and n² / 12,000.
+#[test]
+fn five_lengths_give_the_growth_laws() {
+    let lengths = vec![512, 1024, 2048, 4096, 8192];
+    let record = Simulation { lengths: lengths.clone(), ..Simulation::default() }.record();
+    let summary = Summary::of(&record);
+    let found: Vec<(&str, Law)> = summary.growth.iter().map(|one| (one.series.as_str(), one.law)).collect();
+    let (all, capped) = ("repetition_window_cap=0", "repetition_window_cap=768");
+    let laws = [Law::Decode, Law::Prefill];
+    assert_eq!(found, [(all, laws[0]), (all, laws[1]), (capped, laws[0]), (capped, laws[1])]);
+    let values = |at: usize| -> Vec<f64> {
+        summary.growth[at].estimate.as_ref().unwrap().terms.iter().map(|term| term.value).collect()
+    };
+    let near = |got: f64, want: f64| assert!((got / want - 1.0).abs() < 0.05, "{got} {want}");
+    near(values(0)[0], 9.0);
+    near(values(0)[1], 1.0 / 900.0 + 1.0 / 1500.0);
+    near(values(2)[1], 1.0 / 900.0);
+    near(values(3)[1], 1.0);
+    near(values(3)[2], 1.0 / 12_000.0);
+    let markdown = markdown::render(&summary);
+    let line = markdown.lines().find(|line| line.contains("decode t(n) = a + b n")).unwrap();
+    assert!(line.starts_with("- repetition\\_window\\_cap=0: decode"), "{line}");
+    assert!(line.contains("a = ") && line.contains("µs/token \\["), "{line}");
+    let drawn = Charts::of(&record, &summary);
+    let page = html::page(&record, &summary, &drawn);
+    assert!(page.contains("Growth laws") && page.contains("p(n) = c + d n + e n²"));
+    assert!(page.contains("Dashes are the fitted growth law."));
+
+    let nine = Simulation { lengths, caps: vec![0], iterations: 9, ..Simulation::default() }.record();
+    for law in Summary::of(&nine).growth {
+        assert_eq!(law.estimate, None);
+        let why = "a growth law needs 10 rounds at every length, there are 9 at";
+        assert!(law.not_identifiable.unwrap().starts_with(why));
+    }
+    assert!(Summary::of(&Simulation::default().record()).growth.is_empty(), "three lengths say nothing of growth");
 }
 
 /// Two iterations of a conversation of three turns.

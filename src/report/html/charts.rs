@@ -6,7 +6,7 @@ use super::{scrolling, section};
 use crate::record::Record;
 use crate::report::charts::{Charts, Group};
 use crate::report::summary::Summary;
-use crate::report::{text, turns};
+use crate::report::{growth, text, turns};
 
 pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
     html! {
@@ -22,13 +22,29 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
                 }
             }))
         }
-        (section("length", "Rate against prompt length", group("pair", &charts.rates)))
+        (section("length", "Rate against prompt length", html! {
+            (group("pair", &charts.rates))
+            (laws(summary))
+        }))
         (section("iterations", "Every iteration", group("panels", &charts.iterations)))
         (section("latency", "Time between tokens", group("panels", &charts.latency)))
         (section("timeline", "Memory and CPU over time", html! {
             (group("wide", &charts.timeline))
             (absent_gauges(record))
         }))
+    }
+}
+
+/// The growth law of each series, where there are lengths enough.
+fn laws(summary: &Summary) -> Markup {
+    html! {
+        @if !summary.growth.is_empty() {
+            h3 { "Growth laws" }
+            ul {
+                @for law in &summary.growth { li { b { (text::label(&law.series)) } ": " (growth::sentence(law)) } }
+            }
+            p.note { (growth::NOTE) }
+        }
     }
 }
 

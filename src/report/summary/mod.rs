@@ -3,6 +3,7 @@
 //! Only measured iterations that are valid count; warm-ups never do. What was not measured is null, never a number.
 
 pub mod determinism;
+pub mod growth;
 pub mod settings;
 pub mod turns;
 mod validity;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use determinism::{Determinism, HashGroup};
+pub use growth::SeriesGrowth;
 pub use settings::{Agreement, SettingRow};
 pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
@@ -30,6 +32,9 @@ pub struct Summary {
     pub validity: Validity,
     /// In the plan's order.
     pub cells: Vec<CellSummary>,
+    /// How decode and prefill grow with the number of tokens; empty for runs under five lengths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub growth: Vec<SeriesGrowth>,
 }
 
 /// What was run, where and how.
@@ -159,9 +164,13 @@ impl Summary {
                 summarize_cell(record, cell, series, rows, &tokens)
             })
             .collect();
+        for rows in by_cell.values_mut() {
+            rows.retain(|row| row.status == Status::Ok);
+        }
+        let growth = growth::laws(&cells, &by_cell, record.manifest.scenario.run.order_seed);
         let run = identity(record);
         let validity = validity::judge(record, &cells);
-        Summary { summary_version: SUMMARY_VERSION, run, validity, cells }
+        Summary { summary_version: SUMMARY_VERSION, run, validity, cells, growth }
     }
 
     /// `summary.json`.

@@ -25,6 +25,8 @@ pub struct Series {
     pub label: String,
     /// Rising in their place.
     pub points: Vec<Point>,
+    /// The fitted law as places and values, drawn as dashes between each two; empty where there is none.
+    pub law: Vec<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +113,10 @@ fn draw_series(pen: &mut Pen, frame: &Frame, series: &Series, index: usize, slot
     };
     let medians: Vec<(f64, f64)> = series.points.iter().map(|p| place(p.at, p.summary.median)).collect();
     pen.path(&medians, colour, 1.5);
+    for dash in series.law.chunks_exact(2) {
+        let [from, to] = [dash[0], dash[1]].map(|(at, value)| frame.at(at, value)).map(|(x, y)| (x + shift, y));
+        pen.line(from, to, INK, 1.0);
+    }
     let half = slot * 0.38;
     for point in &series.points {
         if let Some(interval) = point.summary.interval {

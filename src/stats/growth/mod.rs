@@ -110,6 +110,12 @@ pub struct TermEstimate {
 }
 
 impl Estimate {
+    /// The law's time at `n` tokens, in ms.
+    #[must_use]
+    pub fn at(&self, n: f64) -> f64 {
+        self.terms.iter().map(|t| t.value * n.powi(t.term.power())).sum()
+    }
+
     /// Whether every coefficient is known well enough.
     #[must_use]
     pub fn identifiable(&self) -> bool {

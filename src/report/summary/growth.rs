@@ -1,0 +1,75 @@
+//! The growth laws of a run: for each series with lengths enough, how decode and prefill grow with the number of tokens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::CellSummary;
+use crate::record::RequestRow;
+use crate::stats::growth::{self, Estimate, LEAST_LENGTHS, Law, NotIdentifiable, Sample, Timing};
+
+/// One law of one series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeriesGrowth {
+    pub series: String,
+    pub law: Law,
+    /// The coefficients with their intervals; null where nothing can be said of them.
+    pub estimate: Option<Estimate>,
+    /// Why there is no estimate.
+    pub not_identifiable: Option<String>,
+}
+
+/// Fits both laws to every series of five lengths or more; of a conversation a turn is a length. `valid` holds the valid
+/// rows by cell; the seed makes the same record give the same intervals.
+#[must_use]
+pub fn laws(cells: &[CellSummary], valid: &BTreeMap<u32, Vec<&RequestRow>>, seed: u64) -> Vec<SeriesGrowth> {
+    let mut series: Vec<(&str, Vec<&RequestRow>)> = Vec::new();
+    for cell in cells {
+        let rows = valid.get(&cell.cell).map_or(&[][..], Vec::as_slice);
+        match series.iter_mut().find(|(label, _)| *label == cell.series) {
+            Some((_, all)) => all.extend(rows),
+            None => series.push((&cell.series, rows.to_vec())),
+        }
+    }
+    series.retain(|(_, rows)| lengths(rows).len() >= LEAST_LENGTHS);
+    let each: Vec<_> = series.iter().flat_map(|one| [Law::Decode, Law::Prefill].map(|law| (one, law))).collect();
+    each.into_par_iter()
+        .map(|((label, rows), law)| {
+            let (estimate, why) = match estimate(law, rows, seed) {
+                Ok(estimate) => (Some(estimate), None),
+                Err(why) => (None, Some(why.to_string())),
+            };
+            SeriesGrowth { series: (*label).to_owned(), law, estimate, not_identifiable: why }
+        })
+        .collect()
+}
+
+/// What tells the lengths apart: cells, and turns within them.
+fn lengths(rows: &[&RequestRow]) -> Vec<(u32, u32)> {
+    rows.iter().map(|row| (row.cell, row.turn)).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn estimate(law: Law, rows: &[&RequestRow], seed: u64) -> Result<Estimate, NotIdentifiable> {
+    let lengths = lengths(rows);
+    let samples: Vec<Sample> = rows
+        .iter()
+        .filter_map(|row| Some((row, timing(row)?)))
+        .map(|(row, timing)| {
+            let length = lengths.binary_search(&(row.cell, row.turn)).expect("made of these rows");
+            Ok(Sample { length, round: row.iteration, point: law.point(&timing)? })
+        })
+        .collect::<Result<_, NotIdentifiable>>()?;
+    growth::fit_with_interval(law, &samples, seed)
+}
+
+/// `None` where the engine did not count its tokens.
+fn timing(row: &RequestRow) -> Option<Timing> {
+    Some(Timing {
+        prompt: row.prompt_tokens?,
+        reused: row.reused_tokens.unwrap_or(0),
+        generated: row.generated_tokens?,
+        prefill_ms: row.prefill_ms,
+        decode_ms: row.decode_ms,
+    })
+}
