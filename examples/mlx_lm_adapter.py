@@ -30,7 +30,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_p
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from mlx_lm.utils import load_model
 
-PROTOCOL = {"major": 1, "minor": 0}
+PROTOCOL = {"major": 1, "minor": 2}
 DEFAULT_WINDOW_CAP = 768
 
 
@@ -69,7 +69,15 @@ class Engine:
                 "context_length": self.config.get("max_position_embeddings"),
                 "synthetic": "inferometer_synthetic" in self.config,
             },
-            "capabilities": {"tokens": True, "cancel": True, "reset": True, "clear_cache": True, "memory": True},
+            "capabilities": {
+                "tokens": True,
+                "forced_tokens": True,
+                "choices": True,
+                "cancel": True,
+                "reset": True,
+                "clear_cache": True,
+                "memory": True,
+            },
             "toggles": [
                 "kv_reuse",
                 "repetition_penalty",
@@ -107,14 +115,46 @@ class Engine:
         }
 
 
+def known_ids(engine, what, ids):
+    vocabulary = engine.config["vocab_size"]
+    if not all(isinstance(id, int) and 0 <= id < vocabulary for id in ids):
+        raise Refused("bad_request", f"{what}: a token id is outside 0..{vocabulary - 1}")
+    return ids
+
+
 def prompt_ids(engine, message):
     prompt = message.get("prompt", {}).get("tokens")
     if not prompt:
         raise Refused("bad_request", 'this engine takes a prompt of at least one token id: {"tokens": [..]}')
-    vocabulary = engine.config["vocab_size"]
-    if not all(isinstance(id, int) and 0 <= id < vocabulary for id in prompt):
-        raise Refused("bad_request", f"the prompt has a token id outside 0..{vocabulary - 1}")
-    return prompt
+    return known_ids(engine, "prompt", prompt)
+
+
+class Steering:
+    """Decodes along forced tokens, if there are any, and remembers what would have been chosen, if that is asked for.
+
+    `generate_step` calls both once a token, in order, and for a token more than it gives out in the end."""
+
+    def __init__(self, sampler, forced, watched):
+        self.sampler, self.forced, self.watched = sampler, forced, watched
+        self.tokens, self.gaps, self.steps = [], [], 0
+
+    def look(self, _, logits):
+        """The last of the logits processors: what it is given is penalized."""
+        best = mx.sort(logits.astype(mx.float32), axis=-1)[0, -2:]
+        self.gaps.append((best[1] - best[0]).item())
+        return logits
+
+    def sample(self, logprobs):
+        chosen = self.sampler(logprobs)
+        if self.watched:
+            self.tokens.append(chosen.item())
+        if self.forced is not None:
+            chosen = mx.array([self.forced[min(self.steps, len(self.forced) - 1)]], dtype=chosen.dtype)
+        self.steps += 1
+        return chosen
+
+    def choices(self, count):
+        return [{"token": token, "gap": gap} for token, gap in zip(self.tokens[:count], self.gaps)]
 
 
 def window(context, cap, history):
@@ -123,11 +163,14 @@ def window(context, cap, history):
 
 
 def generate(engine, message, accepted_ns, cancelled):
-    if message.get("forced_tokens") is not None:
-        raise Refused("unsupported", "mlx_lm cannot decode along forced tokens")
     prompt, limit = prompt_ids(engine, message), message.get("max_tokens", 0)
     if not isinstance(limit, int) or limit < 1:
         raise Refused("bad_request", "`max_tokens` must be a whole number, at least 1")
+    forced, watched = message.get("forced_tokens"), message.get("choices", False)
+    if forced is not None:
+        limit = min(limit, len(known_ids(engine, "forced_tokens", forced)))
+        if limit == 0:
+            raise Refused("bad_request", "`forced_tokens` is empty; at least one token is generated")
     sampling, toggles = message.get("sampling", {}), message.get("toggles", {})
     penalty = toggles.get("repetition_penalty", sampling.get("repetition_penalty", 1.0))
     context = toggles.get("repetition_context_size", sampling.get("repetition_context_size", 20))
@@ -138,24 +181,29 @@ def generate(engine, message, accepted_ns, cancelled):
     mx.reset_peak_memory()
     started = time.monotonic_ns()
     cache, reused = engine.cache_for(message.get("conversation"), prompt, reuse)
+    sampler = make_sampler(
+        temp=sampling.get("temperature", 0.0),
+        top_p=sampling.get("top_p", 1.0),
+        min_p=sampling.get("min_p", 0.0),
+        top_k=sampling.get("top_k", 0),
+    )
+    steering = Steering(sampler, forced, watched)
+    processors = make_logits_processors(
+        repetition_penalty=penalty if penalty != 1.0 else None, repetition_context_size=bound
+    )
     steps = generate_step(
         mx.array(prompt[reused:]),
         engine.model,
         max_tokens=limit,
         prompt_cache=cache,
         prefill_step_size=engine.step,
-        sampler=make_sampler(
-            temp=sampling.get("temperature", 0.0),
-            top_p=sampling.get("top_p", 1.0),
-            min_p=sampling.get("min_p", 0.0),
-            top_k=sampling.get("top_k", 0),
-        ),
-        logits_processors=make_logits_processors(
-            repetition_penalty=penalty if penalty != 1.0 else None, repetition_context_size=bound
-        ),
+        # A timed pass has mlx_lm's own sampler and nothing beside it.
+        sampler=steering.sample if watched or forced is not None else sampler,
+        logits_processors=processors + [steering.look] if watched else processors,
     )
     stops = engine.config.get("eos_token_id")
-    stops = [] if message.get("ignore_eos") or stops is None else stops if isinstance(stops, list) else [stops]
+    stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
+    stops = [] if message.get("ignore_eos") or forced is not None else stops
     tokens, stamps, finish = [], [], "length"
     for token, _ in steps:
         stamps.append(time.monotonic_ns())  # `generate_step` has read it already
@@ -179,6 +227,7 @@ def generate(engine, message, accepted_ns, cancelled):
         "accepted_ns": accepted_ns,
         "finished_ns": done,
         "spans": spans,
+        **({"choices": steering.choices(len(tokens))} if watched else {}),
         "finish_reason": finish,
         "prompt_tokens": len(prompt),
         "reused_tokens": reused,
