@@ -11,6 +11,7 @@ mod faults;
 mod floors;
 mod lab;
 mod models;
+mod planted;
 mod protocol;
 mod record;
 mod report;

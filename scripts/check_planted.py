@@ -1,0 +1,121 @@
+"""Judges commits whose harm is known by `inferometer ab`. Called by check-planted, which says how.
+
+@MEASURED@
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENARIO = ROOT / "scenarios/ab-growth.toml"
+DELTA = "3%"
+CONTEXT, TOKEN = "per token of context", "per token"
+# Name, outputs rule, verdicts that are right with their exit codes, coefficient of decoding that must be named.
+PLANTED = [
+    ("kv-copy", "identical", {"regressed": 1}, CONTEXT),
+    ("constant-cost", "identical", {"regressed": 1}, TOKEN),
+    ("token", "identical", {"output-changed": 4}, None),
+    ("token", "margin", {"output-changed": 4}, None),
+    ("reorder", "identical", {"output-changed": 4}, None),
+    # The outputs part where two tokens are nearly as likely: that is allowed, and its speed is that of the base.
+    ("reorder", "margin", {"unchanged": 0, "inconclusive": 3}, None),
+    ("stamps", "identical", {"invalid": 4}, None),
+]
+
+
+def git(clone, *arguments):
+    command = ["git", "-C", clone, "-c", "user.name=planted", "-c", "user.email=planted@example.invalid", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def harness():
+    profile = os.environ.get("PROFILE", "release")
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--profile", profile, "--bin", "inferometer"], check=True)
+    return target() / ("debug" if profile == "dev" else profile) / "inferometer"
+
+
+def target():
+    return Path(os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
+
+
+def clone_of_head():
+    """A clone at this tree's HEAD. It stays, for what was built of it is kept under its name."""
+    clone = target() / "planted/clone"
+    head = git(ROOT, "rev-parse", "HEAD")
+    if not clone.exists():
+        clone.parent.mkdir(parents=True, exist_ok=True)
+        git(ROOT, "clone", "--quiet", "--no-checkout", ROOT, clone)
+    git(clone, "fetch", "--quiet", ROOT, "HEAD")
+    return clone, head
+
+
+def commit(clone, head, name):
+    """The planted commit on top of `head`."""
+    git(clone, "checkout", "--quiet", "--force", "--detach", head)
+    git(clone, "apply", ROOT / f"tests/planted/{name}.patch")
+    git(clone, "commit", "--quiet", "--all", "--message", f"planted: {name}")
+    return git(clone, "rev-parse", "HEAD")
+
+
+def judge(program, clone, head, name, outputs):
+    results = tempfile.mkdtemp(prefix="planted-")
+    sides = ["--base", head, "--head", commit(clone, head, name), "--repo", clone]
+    rules = ["--delta", DELTA, "--outputs", outputs]
+    command = [program, "ab", SCENARIO, *sides, *rules, "--format", "json", "--results", results, "--no-report", "-q"]
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+    shutil.rmtree(results, ignore_errors=True)
+    try:
+        return done.returncode, json.loads(done.stdout)
+    except json.JSONDecodeError:
+        return done.returncode, {}
+
+
+def named(growth):
+    """The coefficient of decoding that is named as moved, in words."""
+    decode = next((law for law in growth or [] if law.get("law") == "decode"), {})
+    return (decode.get("named") or "none").replace("-", " ")
+
+
+def problems(code, said, verdicts, coefficient):
+    verdict = said.get("verdict")
+    if verdict not in verdicts:
+        yield f"verdict {verdict}, expected {' or '.join(verdicts)}"
+    elif code != verdicts[verdict]:
+        yield f"exit code {code}, expected {verdicts[verdict]} with {verdict}"
+    if coefficient and named(said.get("growth")) != coefficient:
+        yield f"of decoding's coefficients {named(said.get('growth'))} is named, expected {coefficient}"
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--only", action="append", metavar="NAME")
+    arguments.add_argument("--list", action="store_true")
+    asked = arguments.parse_args()
+    names = {name for name, *_ in PLANTED}
+    if unknown := set(asked.only or []) - names:
+        sys.exit(f"no planted commit is called {', '.join(unknown)}; there are: {', '.join(sorted(names))}")
+    todo = [row for row in PLANTED if not asked.only or row[0] in asked.only]
+    if asked.list:
+        for name, outputs, verdicts, coefficient in todo:
+            print(f"{name:14} outputs = {outputs:9}  {' or '.join(verdicts)}{', names ' + coefficient if coefficient else ''}")
+        return
+    os.chdir(ROOT)
+    program, (clone, head) = harness(), clone_of_head()
+    failed = 0
+    for name, outputs, verdicts, coefficient in todo:
+        code, said = judge(program, clone, head, name, outputs)
+        wrong = list(problems(code, said, verdicts, coefficient))
+        failed += bool(wrong)
+        told = "; ".join(wrong) or f"{said['verdict']}, exit code {code}" + (f", names {coefficient}" if coefficient else "")
+        print(f"{'FAIL' if wrong else 'pass'}  {name}, outputs = {outputs}: {told}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
