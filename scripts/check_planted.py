@@ -1,6 +1,17 @@
 """Judges commits whose harm is known by `inferometer ab`. Called by check-planted, which says how.
 
-@MEASURED@
+Measured by hand, release builds on a busy virtual machine (two cores of an AMD EPYC with AVX-512 VNNI), the scenario's model in q8_0 on one
+thread, medians of the gap between tokens, base and planted taking turns:
+
+    context           128     256     512    1024    2048   mean of ln(B/A)
+    base, ms        0.102   0.142   0.225   0.359   0.679
+    kv-copy         1.197   1.196   1.129   1.276   1.382   0.200   (B/A; 3 deltas are 0.09)
+    constant-cost   1.478   1.345   1.226   1.151   1.106   0.229   (0.05 ms everywhere)
+    reorder         0.998   1.001   1.011   0.997   1.008   0.005
+
+Along the base's tokens `reorder` prefers others in four of the five cells, where its two best logits are at most 0.037 apart (half of all gaps
+are above 0.55); `token` has gaps from 0.18 to 1.98 at the token it changes. In q8_0 a changed last bit moves a value across a
+border of its 8 bits here and there, which is what such gaps come from; in f32 they would be about 1e-6.
 """
 
 import argparse
