@@ -370,3 +370,41 @@ fn the_default_recipe_builds_a_cargo_project() {
     assert_eq!(base.command[0].len(), head.command[0].len());
     assert!(base.toolchain.as_ref().unwrap().contains("rustc ") && base.toolchain == head.toolchain);
 }
+
+/// `inferometer ab` on the toy repository: nothing here gets as far as measuring.
+fn ab(toy: &Toy, repository: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/gate.toml");
+    let output = Command::new(env!("CARGO_BIN_EXE_inferometer"))
+        .current_dir(&toy.home)
+        .env("INFEROMETER_CACHE", toy.cache())
+        .arg("ab")
+        .arg(scenario)
+        .args(["--repo", repository, "--build", "sh build.sh {shared}", "--program", "{shared}/engine host"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn what_cannot_be_built_ends_the_command_with_2_and_says_why() {
+    let toy = Toy::new();
+    let refused = |arguments: &[&str], texts: &[&str]| {
+        let (code, said) = ab(&toy, "my repo", arguments);
+        assert_eq!(code, Some(2), "{said}");
+        for text in texts {
+            assert!(said.contains(text), "{text:?} is not in {said}");
+        }
+        assert!(!toy.home.join("results").exists(), "nothing was measured, nothing is recorded");
+    };
+    refused(&["--base", "HEAD~1", "--head", "nowhere"], &["no commit `nowhere`", "git fetch"]);
+    let (code, said) = ab(&toy, ".", &["--base", "HEAD~1", "--head", "HEAD"]);
+    assert!(code == Some(2) && said.contains("in no git repository") && said.contains("--repo PATH"), "{said}");
+    toy.write("engine.sh", "uncommitted");
+    refused(&["--base", "HEAD~1", "--head", "HEAD"], &["engine.sh", "--allow-dirty"]);
+    toy.commit("build.sh", "echo the compiler is cross; exit 7\n", "broken");
+    refused(
+        &["--base", "HEAD~1", "--head", "HEAD"],
+        &["(broken): sh build.sh", "failed (exit status: 7)", "| the compiler is cross"],
+    );
+}

@@ -108,9 +108,9 @@ fn results_become_one_comment_of_the_right_pull_request() {
         (
             "gate-comment-linux",
             "comment.md",
-            "### linux\n\n| gate | verdict |\n|---|---|\n| decode | **regressed** |\n",
+            "**linux**\n\n| gate | verdict |\n|---|---|\n| decode | **regressed** |\n",
         ),
-        ("gate-comment-apple-silicon", "comment.md", "### apple-silicon\n\nunchanged"),
+        ("gate-comment-apple-silicon", "comment.md", "**apple-silicon**\n\nunchanged"),
         ("gate-linux", "comment.md", "not for a comment"),
         ("gate-comment-../x", "comment.md", "not for a comment"),
         ("gate-comment-other", "number.txt", "8"),
@@ -123,7 +123,7 @@ fn results_become_one_comment_of_the_right_pull_request() {
         body.contains("[The run](https://example.org/run)") && body.contains("written by code of this pull request")
     );
     assert!(body.contains("| decode | **regressed** |") && !body.contains("not for a comment"), "{body}");
-    assert!(body.find("apple-silicon").unwrap() < body.find("### linux").unwrap());
+    assert!(body.find("apple-silicon").unwrap() < body.find("**linux**").unwrap());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_head_that_moved_on_or_another_repository_s_gets_no_comment() {
 fn a_stranger_s_text_reaches_nobody_and_leads_nowhere() {
     let hub = Hub::new();
     let text = "@everyone &#64;everyone #12 GH-12 https://evil.example www.evil.example [a](//evil.example) \
-                ![b](x) [c]: //evil.example\n<img src=x> <!-- inferometer-gate --> <br>\n```\n\u{202e}\u{7}\n~~~~\n";
+                ![b](x) [c]: //evil.example\n<img src=x> <!-- inferometer-gate --> <br> a&#58;b <details>\n```\n\u{202e}\u{7}\n~~~~\n";
     hub.artifacts(&[("gate-comment-linux", "comment.md", &format!("{text}{}", "x".repeat(100_000)))]);
     hub.run();
     let (_, body) = hub.sent().unwrap();
@@ -168,5 +168,9 @@ fn a_stranger_s_text_reaches_nobody_and_leads_nowhere() {
         assert!(!said.contains(live), "{live:?} in {said:.600}");
     }
     assert!(said.contains("<br>") && said.contains("&lt;img") && said.contains("(cut: "), "{said:.600}");
+    assert!(
+        said.contains(" a:b <details>") && said.contains("</details>"),
+        "entities are read once, what folds is closed"
+    );
     assert!(body.chars().count() < 16_000);
 }

@@ -74,7 +74,7 @@ fn the_merge_base_is_the_base_and_the_exit_code_is_the_gate_s() {
     assert_eq!(words[..6], ["gate", "a b.toml", "--base", &place.base, "--head", &place.head]);
     assert!(!words.contains(&"--delta") && !words.contains(&"--set") && !words.contains(&"--neutral-ok"));
     for text in [place.read("out/comment.md"), place.read("summary")] {
-        assert_eq!(text, "### linux\n\n**regressed**\n");
+        assert_eq!(text, "**linux**\n\n**regressed**\n");
     }
     assert_eq!(place.read("outputs"), "exit-code=1\n");
 }
