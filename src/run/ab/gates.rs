@@ -1,8 +1,8 @@
 //! What a session decides, with everything filled in.
 
 use crate::compare::cost::{Iterations, candidates};
-use crate::record::RequestRow;
 use crate::record::ab::GateInfo;
+use crate::record::{RequestRow, Status};
 use crate::run::error::RunError;
 use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scenario};
 
@@ -58,19 +58,23 @@ fn usual_delta(machine: &Machine) -> (f64, String) {
     (least, format!("the usual for {what}"))
 }
 
-/// Gates without those that this engine or machine does not measure, given what each cell's requests left in A; the names of
-/// those left out.
+/// Gates without those that this engine or machine does not measure, given side A's rows; the names of those left out. `None`
+/// while a cell has no good request yet: where times were spoilt nothing is known.
 ///
 /// # Errors
 /// When the scenario asks for one that is not measured.
 pub fn measured(
     gates: Vec<GateInfo>,
     asked_for: bool,
+    cells: &[Cell],
     rows: &[RequestRow],
-) -> Result<(Vec<GateInfo>, Vec<&'static str>), RunError> {
-    // The requests that showed the outputs were no measured ones, but they measured what these will.
-    let as_measured: Vec<RequestRow> =
-        rows.iter().map(|row| RequestRow { warmup: false, iteration: 1, ..row.clone() }).collect();
+) -> Result<Option<(Vec<GateInfo>, Vec<&'static str>)>, RunError> {
+    // Requests that show the outputs, or warm up, measure what measured ones will.
+    let last = |cell: &Cell| rows.iter().rfind(|row| row.cell == cell.id && row.status == Status::Ok);
+    let as_measured = |row: &RequestRow| RequestRow { warmup: false, iteration: 1, ..row.clone() };
+    let Some(as_measured) = cells.iter().map(|cell| last(cell).map(as_measured)).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
     let iterations = Iterations::of(&as_measured);
     let is_measured = |gate: &GateInfo| {
         candidates(gate.gate.metric)
@@ -81,9 +85,9 @@ pub fn measured(
     let left: Vec<&'static str> = left.iter().map(|gate| gate.gate.metric.name()).collect();
     if kept.is_empty() || (asked_for && !left.is_empty()) {
         return Err(RunError::Ab(format!(
-            "{} is not measured by this engine, workload or machine, so there is nothing to gate: take another metric",
+            "this engine, workload or machine does not measure {}, so there is nothing to gate: take another metric",
             left.join(" and ")
         )));
     }
-    Ok((kept, left))
+    Ok(Some((kept, left)))
 }

@@ -26,6 +26,8 @@ pub struct Session<'a> {
     pub iterations: [u32; 2],
     /// Whether the scenario names its gates.
     pub gates_asked_for: bool,
+    /// Whether it is known which gates are measured here.
+    pub gates_checked: bool,
     pub interrupt: Interrupt,
     pub observer: &'a mut dyn Observer,
     pub pace: Pace,
@@ -133,9 +135,8 @@ impl Session<'_> {
         let margin = matches!(rule, OutputsRule::Margin { .. });
         let Some(a) = self.generate(Side::A, false)? else { return Ok(false) };
         let mut finding = OutputsFinding { rule, tokens: 0, divergences: Vec::new(), failed: failure(Side::A, &a) };
-        let rows: Vec<RequestRow> = a.iter().flatten().map(|output| output.row.clone()).collect();
         if finding.failed.is_none() {
-            self.check_gates(&rows)?;
+            self.check_gates()?;
             if margin {
                 for output in a.iter().flatten() {
                     for worker in &mut self.workers {
@@ -155,11 +156,17 @@ impl Session<'_> {
     }
 
     /// Leaves out gates that are not measured here, unless the scenario asks for them.
-    fn check_gates(&mut self, rows: &[RequestRow]) -> Result<(), RunError> {
+    fn check_gates(&mut self) -> Result<(), RunError> {
+        if self.gates_checked {
+            return Ok(());
+        }
         let all = self.store.manifest().gates.clone();
-        let (kept, left) = gates::measured(all, self.gates_asked_for, rows)?;
+        let Some((kept, left)) = gates::measured(all, self.gates_asked_for, self.cells(), &self.rows[0])? else {
+            return Ok(());
+        };
+        self.gates_checked = true;
         if !left.is_empty() {
-            let told = format!("{} is not measured here, so no gate looks at it", left.join(" and "));
+            let told = format!("not measured here, so not gated: {}", left.join(", "));
             self.observer.event(Event::Warning(&told));
             self.store.update(|manifest| {
                 manifest.gates = kept;
@@ -256,6 +263,7 @@ impl Session<'_> {
         self.store.commit(&row)?;
         self.pairs.push(row);
         self.tell_outcome();
+        self.check_gates()?;
         self.pace.note(began.elapsed());
         Ok(true)
     }

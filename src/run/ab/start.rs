@@ -215,6 +215,7 @@ fn sitting(
         pairs: before.pairs,
         rows: before.rows,
         gates_asked_for: !setups[0].scenario.gates.is_empty(),
+        gates_checked: false,
         interrupt: options.interrupt.clone(),
         observer,
         pace: Pace::default(),
