@@ -27,7 +27,7 @@ pub struct Args {
     #[command(flatten)]
     how: How,
     /// Judge the A/B session recorded in this folder instead of running one
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ab::OF_A_NEW_SESSION)]
     session: Option<PathBuf>,
     /// Say also how side B stands against this baseline, kept by `inferometer compare --save-baseline`: a trend, never part of
     /// the verdict

@@ -156,3 +156,12 @@ fn log_to_stderr(verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("inferometer=debug"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
+
+#[cfg(test)]
+mod tests {
+    /// Clap looks into a verb only when it is used: names in `requires` and `conflicts_with` that lead nowhere would panic there.
+    #[test]
+    fn every_verb_s_arguments_fit_together() {
+        super::command().debug_assert();
+    }
+}

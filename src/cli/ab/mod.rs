@@ -30,7 +30,7 @@ pub struct Args {
     #[command(flatten)]
     pub how: How,
     /// Go on with the interrupted session recorded in this folder
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = OF_A_NEW_SESSION)]
     resume: Option<PathBuf>,
     /// Resume although an engine, a model or this program changed since the session began
     #[arg(long, requires = "resume")]
@@ -39,29 +39,33 @@ pub struct Args {
     execution: Execution,
 }
 
+/// What says how a session goes, and so cannot be said of one that has begun. Named from the other end: [`How`] is also part of
+/// verbs without `--resume`, where clap would look in vain for it.
+pub const OF_A_NEW_SESSION: [&str; 7] = ["set", "delta", "outputs", "margin", "pilot", "resident", "seed"];
+
 /// How a session goes, beside what the scenario says.
 #[derive(Debug, clap::Args)]
 pub struct How {
     /// Override a key of the scenario on both sides, such as `workload.max_tokens=32`; may be given more than once
-    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Smallest change that matters, such as `3%`, for gates that state none
-    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "resume")]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
     delta: Option<f64>,
     /// What the sides' outputs must have in common
-    #[arg(long, value_name = "RULE", value_parser = ["identical", "margin", "any"], conflicts_with = "resume")]
+    #[arg(long, value_name = "RULE", value_parser = ["identical", "margin", "any"])]
     outputs: Option<String>,
     /// With `--outputs margin`: how much closer than this B's two best logits must be where it goes another way
-    #[arg(long, value_name = "LOGITS", conflicts_with = "resume")]
+    #[arg(long, value_name = "LOGITS")]
     margin: Option<f64>,
     /// Null pairs of A before the first pair; 0 = no pilot
-    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    #[arg(long, value_name = "N")]
     pilot: Option<u32>,
     /// Let two resident hosts take turns instead of starting a fresh one each turn
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long)]
     resident: bool,
     /// Seed of the order in which the sides of each pair run
-    #[arg(long, value_name = "SEED", conflicts_with = "resume")]
+    #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
     /// Exit with 0 where the verdict is `inconclusive`
     #[arg(long)]
