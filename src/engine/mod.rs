@@ -8,6 +8,7 @@ pub mod placement;
 pub mod recorder;
 pub mod serial;
 pub mod simulated;
+pub mod slow_down;
 pub mod synthetic;
 pub mod transformer;
 
@@ -92,7 +93,7 @@ pub fn offers() -> Vec<Offer> {
 pub fn offer(engine: &dyn Engine) -> Offer {
     let mut offer = engine.offer();
     if offer.built_in {
-        offer.options.push(placement::OPTION);
+        offer.options.extend([placement::OPTION, slow_down::OPTION]);
     }
     offer
 }

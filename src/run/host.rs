@@ -17,6 +17,7 @@ use super::lines::{LineError, Lines, quote};
 use crate::clock::{CLOCK_ID, now_ns};
 use crate::engine::placement::{self, AFFINITY};
 use crate::engine::recorder::{Recorder, Shared};
+use crate::engine::slow_down::{self, SLOW_DOWN, Slowed};
 use crate::engine::{Engine, Load, Session};
 use crate::spec::protocol::{
     Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, MAX_TOKENS, Open, Ready, ToHost, VERSION,
@@ -56,7 +57,7 @@ where
     if thread.spawn(move || listener.listen(input, input_ended)).is_err() {
         return End::Broken;
     }
-    Host { output, running, engines, greeted: false, session: None }.serve(&inbox)
+    Host { output, running, engines, greeted: false, session: None, slow_down: None }.serve(&inbox)
 }
 
 /// Where answers go; one line at a time from any thread.
@@ -195,6 +196,8 @@ struct Host<'a, W> {
     engines: &'a [&'a dyn Engine],
     greeted: bool,
     session: Option<Box<dyn Session>>,
+    /// Slow-down put in to test the harness, in percent.
+    slow_down: Option<f64>,
 }
 
 impl<W: Write + Send + 'static> Host<'_, W> {
@@ -284,19 +287,22 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         })?;
         // Before the engine starts threads: they inherit it.
         let placement = placement::place(&mut open.engine)?;
+        let slow_down = slow_down::take(&mut open.engine)?;
         let load = Load { engine: open.engine, model: open.model.map(Into::into), toggles: open.toggles };
         let session = engine.open(&load)?;
         let mut receipt = session.receipt();
         receipt.details.extend(engine.notes().into_iter().chain(placement.details));
         receipt.settings.extend(placement.affinity.map(|cpus| (AFFINITY.to_owned(), cpus.into())));
+        receipt.settings.extend(slow_down.map(|percent| (SLOW_DOWN.to_owned(), percent.into())));
         self.session = Some(session);
+        self.slow_down = slow_down;
         Ok(FromHost::Ready(Box::new(Ready { receipt, load_ns: now_ns().saturating_sub(accepted_ns) })))
     }
 
     fn generate(&mut self, id: u64, g: Generate, accepted_ns: u64) -> Result<FromHost, EngineError> {
         check(&g)?;
         let shared = self.running.with(|running| running.get(&id).cloned()).unwrap_or_default();
-        let output = self.output.clone();
+        let (output, slow_down) = (self.output.clone(), self.slow_down);
         let session = self.session()?;
         if g.choices && !session.receipt().capabilities.choices {
             return Err(EngineError::unsupported("this engine cannot say which tokens it would have chosen"));
@@ -306,7 +312,10 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             recorder = recorder.with_choices();
         }
         let progress = g.progress.then(|| Progress::start(output, id, shared));
-        let completion = session.generate(&g.request, &mut recorder);
+        let completion = match slow_down {
+            None => session.generate(&g.request, &mut recorder),
+            Some(percent) => session.generate(&g.request, &mut Slowed::new(&mut recorder, percent)),
+        };
         // Before the text is decoded, which belongs to the reply: the harness holds the last token against this.
         let finished_ns = now_ns();
         // Ended before the answer is written: nothing follows a `result`.

@@ -82,3 +82,30 @@ fn options_are_checked_with_the_scenario() {
     let listed = lab.run(&["engines"]).expect(0).stdout;
     assert!(listed.contains("simulated"), "{listed}");
 }
+
+/// The real half of the self-test: whole sessions of the whole program, a slow-down put in by the host.
+#[test]
+fn the_self_test_finds_a_slow_down_put_in_by_the_host() {
+    let lab = Lab::new();
+    let scenario = lab.write(
+        "scenario.toml",
+        "name = \"s\"\n[model]\npath = \".\"\n[[engine]]\nname = \"simulated\"\noptions = { a_ms = 2 }\n\
+         [workload]\ntext = \"one two three\"\nmax_tokens = 12\nignore_eos = true\n\
+         [ab]\nself_test = true\npilot = 0\n[[gate]]\nmetric = \"decode_tps\"\ndelta = \"20%\"\n",
+    );
+    let scenario = scenario.to_str().unwrap();
+    let words =
+        ["selftest", "--real", "--sessions", "1", "--injected", "99%", "--format", "json", "--scenario", scenario];
+    let done = lab.run(&words);
+    let found: serde_json::Value =
+        serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}", done.stderr));
+    let [same, slower] = found["sessions"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    // A busy machine may leave either open, but never turns one into the other.
+    assert!(["unchanged", "inconclusive", "invalid"].contains(&same["verdict"].as_str().unwrap()), "{same}");
+    assert!(["regressed", "inconclusive", "invalid"].contains(&slower["verdict"].as_str().unwrap()), "{slower}");
+    let dir = lab.path("").join(slower["dir"].as_str().unwrap());
+    let b = inferometer::record::read(&dir.join("b")).unwrap().manifest;
+    assert_eq!(b.hosts[0].receipt.settings["slow_down_percent"].as_float(), Some(99.0));
+    let a = inferometer::record::read(&dir.join("a")).unwrap().manifest;
+    assert_eq!(a.hosts[0].receipt.settings.get("slow_down_percent"), None);
+}

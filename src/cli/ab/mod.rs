@@ -212,7 +212,7 @@ pub fn conclude(
 }
 
 /// `3%` as a share.
-fn percent(text: &str) -> Result<f64, String> {
+pub fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     match number {
         Some(number) if number > 0.0 && number < 100.0 => Ok(number / 100.0),

@@ -49,23 +49,19 @@ impl SlotNoise {
     }
 }
 
-/// Time as it is to be spent: each stretch ends at an instant of its own, so that waking late does not add up.
-struct Schedule(u64);
-
-impl Schedule {
-    /// Waits until `ns` more have passed; returns early, with `false`, when asked to stop.
-    fn spend(&mut self, ns: u64, sink: &dyn TokenSink) -> bool {
-        self.0 += ns;
-        loop {
-            if sink.cancelled() {
-                return false;
-            }
-            let left = self.0.saturating_sub(now_ns());
-            match left {
-                0 => return true,
-                1..=AWAKE_NS => std::hint::spin_loop(),
-                _ => std::thread::sleep(Duration::from_nanos((left - AWAKE_NS).min(NAP_NS))),
-            }
+/// Spends `ns` from now on; returns early, with `false`, when asked to stop. What the sink took meanwhile is not made up for:
+/// no engine could.
+fn spend(ns: u64, sink: &dyn TokenSink) -> bool {
+    let until = now_ns().saturating_add(ns);
+    loop {
+        if sink.cancelled() {
+            return false;
+        }
+        let left = until.saturating_sub(now_ns());
+        match left {
+            0 => return true,
+            1..=AWAKE_NS => std::hint::spin_loop(),
+            _ => std::thread::sleep(Duration::from_nanos((left - AWAKE_NS).min(NAP_NS))),
         }
     }
 }
@@ -175,11 +171,11 @@ impl SimulatedSession {
     }
 
     /// Tokens generated, and whether all of them were.
-    fn decode(&self, work: &Work, formula: &Formula<'_>, time: &mut Schedule, sink: &mut dyn TokenSink) -> usize {
+    fn decode(&self, work: &Work, formula: &Formula<'_>, sink: &mut dyn TokenSink) -> usize {
         for index in 0..work.tokens {
             // The first token came with the prefill.
             let cost = if index == 0 { 0 } else { self.options.law.decode_ns(work.prompt + index, work.factor) };
-            if !time.spend(cost, sink) {
+            if !spend(cost, sink) {
                 return index;
             }
             if work.fault == Some(Fault::OutOfMemory) && index == work.tokens / 2 {
@@ -191,11 +187,11 @@ impl SimulatedSession {
     }
 
     /// All tokens are stamped as soon as the work is known, and the work is done after that.
-    fn stamp_early(&self, work: &Work, formula: &Formula<'_>, time: &mut Schedule, sink: &mut dyn TokenSink) {
+    fn stamp_early(&self, work: &Work, formula: &Formula<'_>, sink: &mut dyn TokenSink) {
         (0..work.tokens).for_each(|index| sink.token(formula.token(index)));
         let law = &self.options.law;
         let decode = (1..work.tokens).map(|index| law.decode_ns(work.prompt + index, work.factor)).sum::<u64>();
-        time.spend(law.prefill_ns(work.prompt, work.factor) + decode, sink);
+        spend(law.prefill_ns(work.prompt, work.factor) + decode, sink);
     }
 }
 
@@ -211,7 +207,6 @@ impl Session for SimulatedSession {
     }
 
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
-        let mut time = Schedule(now_ns());
         let prefill = sink.begin(Phase::Prefill);
         let (prompt, key) = key(request, self.options.seed);
         let work = self.work(request, prompt)?;
@@ -227,14 +222,14 @@ impl Session for SimulatedSession {
         let (done, span) = match work.fault {
             Some(Fault::EarlyStamps) => {
                 let span = decode(sink, prefill);
-                self.stamp_early(&work, &formula, &mut time, sink);
+                self.stamp_early(&work, &formula, sink);
                 (work.tokens, span)
             }
             fault => {
-                let went_on = time.spend(self.options.law.prefill_ns(prompt, work.factor), sink);
+                let went_on = spend(self.options.law.prefill_ns(prompt, work.factor), sink);
                 let span = decode(sink, prefill);
                 let none = fault == Some(Fault::NoTokens) || !went_on;
-                (if none { 0 } else { self.decode(&work, &formula, &mut time, sink) }, span)
+                (if none { 0 } else { self.decode(&work, &formula, sink) }, span)
             }
         };
         sink.end(span);

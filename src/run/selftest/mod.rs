@@ -5,6 +5,7 @@
 
 pub mod calibration;
 pub mod rate;
+pub mod real;
 pub mod sessions;
 
 use serde::Serialize;

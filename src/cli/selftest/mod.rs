@@ -1,6 +1,10 @@
 //! `inferometer selftest`
 
+mod real;
+
 use std::process::ExitCode;
+
+use real::Real;
 
 use super::printer::Printer;
 use crate::run::selftest::rate::percent;
@@ -14,11 +18,11 @@ const QUICK: u64 = 200;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Simulated sessions of each kind
-    #[arg(long, value_name = "N", default_value_t = SESSIONS, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    sessions: u64,
+    /// Sessions of each kind: 5000 simulated ones, or 20 real ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    sessions: Option<u64>,
     /// Few sessions: to see that it works, not to trust a figure
-    #[arg(long, conflicts_with = "sessions")]
+    #[arg(long, conflicts_with_all = ["sessions", "real"])]
     quick: bool,
     /// What the sessions are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -26,17 +30,25 @@ pub struct Args {
     /// How to print the figures
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
+    #[command(flatten)]
+    real: Real,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Layout {
+pub enum Layout {
     Table,
     Json,
     Md,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let sessions = if args.quick { QUICK } else { args.sessions };
+    if args.real.as_load {
+        return Ok(Real::load(args.seed));
+    }
+    if args.real.real {
+        return args.real.run(args.sessions, args.format, args.seed, printer);
+    }
+    let sessions = if args.quick { QUICK } else { args.sessions.unwrap_or(SESSIONS) };
     let report = virtual_time(sessions, args.seed);
     match args.format {
         Layout::Table => printer.data(table(&report)),

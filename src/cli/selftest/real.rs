@@ -1,0 +1,210 @@
+//! The self-test on a real engine.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::super::printer::Printer;
+use super::{EXIT_FAILED, Layout};
+use crate::report::text::paragraph;
+use crate::run::selftest::rate::{Rate, percent};
+use crate::run::selftest::real::{Ended, Load, SCENARIO, Sessions, be_load};
+use crate::stats::sequential::Verdict;
+
+const SESSIONS: u32 = 20;
+
+#[derive(Debug, clap::Args)]
+pub struct Real {
+    /// Run real sessions on the transformer engine instead of simulated ones
+    #[arg(long)]
+    pub real: bool,
+    /// How much slower B is made in half as many sessions again, such as `10%`
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = super::super::ab::percent, requires = "real")]
+    injected: f64,
+    /// Let another process load a core on and off meanwhile
+    #[arg(long, requires = "real")]
+    load: bool,
+    /// Scenario to run; without it the smallest synthetic model, one thread
+    #[arg(long, value_name = "FILE", requires = "real")]
+    scenario: Option<PathBuf>,
+    /// Folder that holds the records of the sessions
+    #[arg(long, value_name = "DIR", default_value = "results/selftest", requires = "real")]
+    results: PathBuf,
+    /// Be the process that loads a core
+    #[arg(long, hide = true)]
+    pub as_load: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Found {
+    loaded: bool,
+    sessions: Vec<Ended>,
+}
+
+impl Real {
+    pub fn load(seed: u64) -> ExitCode {
+        be_load(seed);
+        ExitCode::SUCCESS
+    }
+
+    pub fn run(&self, sessions: Option<u64>, layout: Layout, seed: u64, printer: &Printer) -> anyhow::Result<ExitCode> {
+        let identical = sessions.map_or(SESSIONS, |n| u32::try_from(n).unwrap_or(u32::MAX));
+        let bench = self.bench()?;
+        let load =
+            self.load.then(|| Load::start(&bench.program, &["selftest", "--as-load", "--seed", &seed.to_string()]));
+        let load = load.transpose().context("cannot start the process that loads a core")?;
+        let mut found = Found { loaded: self.load, sessions: Vec::new() };
+        for (slower, count) in [(0.0, identical), ((self.injected * 1e4).round() / 100.0, identical.div_ceil(2))] {
+            for number in 1..=count {
+                let ended = bench.run(slower, number)?;
+                printer.note(format_args!("{} {number}/{count}: {}", name(slower), sentence(&ended)));
+                found.sessions.push(ended);
+            }
+        }
+        drop(load);
+        match layout {
+            Layout::Json => printer.line(serde_json::to_string_pretty(&found)?),
+            Layout::Table => printer.data(found.table(false)),
+            Layout::Md => printer.data(found.table(true)),
+        }
+        Ok(if found.wrong().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+    }
+
+    fn bench(&self) -> anyhow::Result<Sessions> {
+        // A folder of its own, so that sessions of an earlier self-test are not taken for this one's.
+        let now = crate::clock::utc_now().replace([':', '.'], "");
+        let results = self.results.join(now);
+        fs_err::create_dir_all(&results)?;
+        let scenario = match &self.scenario {
+            Some(path) => path.clone(),
+            None => {
+                let path = results.join("scenario.toml");
+                fs_err::write(&path, SCENARIO)?;
+                path
+            }
+        };
+        let program = std::env::current_exe().context("the path of this program is not known")?;
+        Ok(Sessions { program, scenario, results })
+    }
+}
+
+fn name(slower: f64) -> String {
+    if slower == 0.0 { "identical".to_owned() } else { format!("{slower} % slower") }
+}
+
+fn sentence(ended: &Ended) -> String {
+    let refused = if ended.refused { " (refused by the pilot)" } else { "" };
+    format!("{}{refused} after {} pairs", ended.verdict, ended.pairs)
+}
+
+impl Found {
+    fn wrong(&self) -> Vec<String> {
+        let why = |ended: &Ended| {
+            let why = ended.wrong(self.loaded)?;
+            let reasons = ended.reasons.join("; ");
+            Some(format!("WRONG: {}, but {why}: {reasons} ({})", ended.verdict, ended.dir.display()))
+        };
+        self.sessions.iter().filter_map(why).collect()
+    }
+
+    /// A line for each verdict that was given, identical and slowed sessions apart.
+    fn table(&self, markdown: bool) -> String {
+        let mut text = String::new();
+        let mut put = |cells: [String; 5]| {
+            text += &match (markdown, cells) {
+                (true, cells) => format!("| {} |\n", cells.join(" | ")),
+                (false, [sides, verdict, count, share, interval]) => {
+                    format!("{sides:<14} {verdict:<24} {count:>8} {share:>9} {interval:>18}\n")
+                }
+            };
+        };
+        put(["sides", "verdict", "sessions", "share", "95 % interval"].map(str::to_owned));
+        if markdown {
+            put(["---", "---", "--:", "--:", "--:"].map(str::to_owned));
+        }
+        let mut means = Vec::new();
+        let kinds = self.sessions.chunk_by(|a, b| a.slower_percent == b.slower_percent);
+        for sessions in kinds {
+            let of = name(sessions[0].slower_percent);
+            for (what, count) in counts(sessions) {
+                let rate = Rate::new(count, sessions.len() as u64);
+                let interval = format!("{} - {}", percent(rate.lo), percent(rate.hi));
+                let count = format!("{count}/{}", sessions.len());
+                put([of.clone(), what, count, percent(rate.share), interval]);
+            }
+            means.push(mean(&of, sessions));
+        }
+        let load = if self.loaded { "Another process loaded a core on and off.\n" } else { "" };
+        text + "\n" + load + &means.concat() + &self.ending()
+    }
+
+    fn ending(&self) -> String {
+        let wrong = self.wrong();
+        let mut lines = String::new();
+        wrong.iter().for_each(|line| paragraph(&mut lines, line, "  "));
+        let told = match wrong.len() {
+            0 => "No verdict is wrong.".to_owned(),
+            n => format!("{n} of {} verdicts are wrong.", self.sessions.len()),
+        };
+        format!("{lines}{told}\nWhat recording costs: docs/overhead.md (cargo bench --bench overhead).\n")
+    }
+}
+
+/// How often each verdict was given, those that were not left out.
+fn counts(sessions: &[Ended]) -> Vec<(String, u64)> {
+    use Verdict::{Failed, Improved, Inconclusive, Invalid, NotDecided, OutputChanged, Regressed, Unchanged};
+    let all = [Unchanged, Regressed, Improved, Inconclusive, NotDecided, Invalid, OutputChanged, Failed];
+    let mut counts = Vec::new();
+    for verdict in all {
+        for refused in [false, true] {
+            let given = sessions.iter().filter(|s| s.verdict == verdict && s.refused == refused).count() as u64;
+            let word = if refused { "refused by the pilot".to_owned() } else { verdict.name().to_owned() };
+            counts.extend((given > 0).then_some((word, given)));
+        }
+    }
+    counts
+}
+
+fn mean(of: &str, sessions: &[Ended]) -> String {
+    let accepted: Vec<&Ended> = sessions.iter().filter(|s| !s.refused).collect();
+    let widths: Vec<f64> = accepted.iter().filter_map(|s| s.half_width).collect();
+    if accepted.is_empty() || widths.is_empty() {
+        return String::new();
+    }
+    let pairs = accepted.iter().map(|s| f64::from(s.pairs)).sum::<f64>() / accepted.len() as f64;
+    let half = widths.iter().sum::<f64>() / widths.len() as f64;
+    format!("{of}: {pairs:.1} pairs on average, first gate known to +- {:.2} %\n", half.exp_m1() * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_counts_verdicts_and_names_the_wrong_ones() {
+        let ended = |slower_percent, verdict, refused| Ended {
+            slower_percent,
+            verdict,
+            refused,
+            pairs: 10,
+            half_width: Some(0.02),
+            reasons: vec!["decode is 4.0 % slower".to_owned()],
+            dir: "x".into(),
+        };
+        let sessions = vec![
+            ended(0.0, Verdict::Unchanged, false),
+            ended(0.0, Verdict::Inconclusive, true),
+            ended(10.0, Verdict::Regressed, false),
+        ];
+        let mut found = Found { loaded: false, sessions };
+        let text = found.table(false);
+        assert!(text.contains("No verdict is wrong") && text.contains("refused by the pilot"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(found.table(true).contains("| 10 % slower | regressed | 1/1 | 100 % |"), "{}", found.table(true));
+        found.sessions[0].verdict = Verdict::Regressed;
+        assert!(found.table(false).contains("1 of 3 verdicts are wrong"));
+    }
+}

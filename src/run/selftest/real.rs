@@ -1,0 +1,201 @@
+//! A/B sessions on a real engine with a slow-down that is known: the whole program is run, session by session.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use serde::Serialize;
+
+use crate::compare::ab::{Evidence, judge};
+use crate::engine::slow_down::SLOW_DOWN;
+use crate::record::{self, RecordError, ab};
+use crate::rng::seeded;
+use crate::stats::sequential::Verdict;
+
+/// What is measured where the user names no scenario.
+pub const SCENARIO: &str = include_str!("real.toml");
+/// The foreign process is busy, then idle, for between these many milliseconds.
+const LOAD_MS: (u64, u64) = (500, 4000);
+
+/// Why a session could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RealError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("the session in {dir} came to no end; it said:\n{said}")]
+    NoEnd { dir: PathBuf, said: String },
+}
+
+/// Where and how sessions are made.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// This program.
+    pub program: PathBuf,
+    pub scenario: PathBuf,
+    /// Each session gets a folder in here.
+    pub results: PathBuf,
+}
+
+/// What became of a session.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ended {
+    pub slower_percent: f64,
+    pub verdict: Verdict,
+    /// The pilot found the machine too noisy.
+    pub refused: bool,
+    pub pairs: u32,
+    /// Half of the first gate's interval, in log terms.
+    pub half_width: Option<f64>,
+    pub reasons: Vec<String>,
+    pub dir: PathBuf,
+}
+
+impl Ended {
+    /// Says why the verdict is wrong. A change that is not there, or one of B's that is proven not to be there, never is right;
+    /// on a machine without foreign load a slow-down that the pilot let pass has to be found.
+    #[must_use]
+    pub fn wrong(&self, loaded: bool) -> Option<&'static str> {
+        let identical = self.slower_percent == 0.0;
+        match self.verdict {
+            Verdict::Failed | Verdict::OutputChanged => Some("nothing failed and no token changed"),
+            Verdict::Regressed if identical => Some("the sides are identical"),
+            Verdict::Improved => Some("B is not faster"),
+            Verdict::Unchanged if !identical => Some("B is slower"),
+            Verdict::Inconclusive if !identical && !loaded && !self.refused => Some("the slow-down was not found"),
+            _ => None,
+        }
+    }
+}
+
+impl Sessions {
+    /// Runs session `number` of those in which B is slower by so many percent.
+    ///
+    /// # Errors
+    /// When the program cannot be run, or its record has no verdict.
+    pub fn run(&self, slower_percent: f64, number: u32) -> Result<Ended, RealError> {
+        let dir = self.results.join(format!("{slower_percent}-percent-{number:02}"));
+        let sides = match slower_percent {
+            0.0 => vec!["--same".to_owned()],
+            percent => vec!["--b".to_owned(), format!("engine.0.options.{SLOW_DOWN}={percent}")],
+        };
+        let output = Command::new(&self.program)
+            .args(["--quiet", "ab"])
+            .arg(&self.scenario)
+            .args(sides)
+            .args(["--seed", &number.to_string(), "--no-report", "--results"])
+            .arg(&dir)
+            .stdin(Stdio::null())
+            .output()?;
+        let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let no_end = || RealError::NoEnd { dir: dir.clone(), said: said() };
+        let session = session_in(&dir)?.ok_or_else(no_end)?;
+        let record = ab::read(&session)?;
+        if record.manifest.state != record::FinishState::Finished {
+            return Err(no_end());
+        }
+        let judgement = judge(&Evidence::of(&record));
+        let interval = judgement.gates.first().and_then(|gate| gate.interval);
+        Ok(Ended {
+            slower_percent,
+            verdict: judgement.verdict,
+            refused: record.manifest.refused.is_some(),
+            pairs: judgement.counts.ok,
+            half_width: interval.map(|i| (i.hi - i.lo) / 2.0),
+            reasons: judgement.reasons,
+            dir: session,
+        })
+    }
+}
+
+/// The newest session's folder in `dir`.
+fn session_in(dir: &Path) -> io::Result<Option<PathBuf>> {
+    let entries = match fs_err::read_dir(dir) {
+        Ok(entries) => entries.collect::<io::Result<Vec<_>>>()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Their names begin with the time.
+    Ok(entries.iter().map(fs_err::DirEntry::path).filter(|path| ab::is_session(path)).max())
+}
+
+/// Another process that loads a core on and off; ends with this value.
+#[derive(Debug)]
+pub struct Load(Child);
+
+impl Load {
+    /// Starts `program` with arguments that make it call [`be_load`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(program: &Path, arguments: &[&str]) -> io::Result<Self> {
+        // It ends when this pipe does, whatever becomes of this process.
+        Command::new(program).args(arguments).stdin(Stdio::piped()).spawn().map(Self)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Busy and idle in turns of seeded length, until standard input ends.
+pub fn be_load(seed: u64) {
+    let ended = std::thread::spawn(|| io::copy(&mut io::stdin(), &mut io::sink()));
+    let mut random = seeded(seed, "foreign load");
+    while !ended.is_finished() {
+        let mut turn = || Duration::from_millis(LOAD_MS.0 + random.next_u64() % (LOAD_MS.1 - LOAD_MS.0));
+        let busy_until = Instant::now() + turn();
+        while Instant::now() < busy_until && !ended.is_finished() {
+            std::hint::spin_loop();
+        }
+        let idle_until = Instant::now() + turn();
+        while Instant::now() < idle_until && !ended.is_finished() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(slower_percent: f64, verdict: Verdict, refused: bool) -> Ended {
+        let (pairs, half_width, reasons, dir) = Default::default();
+        Ended { slower_percent, verdict, refused, pairs, half_width, reasons, dir }
+    }
+
+    #[test]
+    fn what_a_verdict_may_be() {
+        use Verdict::{Failed, Improved, Inconclusive, Invalid, Regressed, Unchanged};
+        for (slower, verdict, refused, loaded, right) in [
+            (0.0, Unchanged, false, false, true),
+            (0.0, Inconclusive, false, false, true),
+            (0.0, Invalid, false, false, true),
+            (0.0, Regressed, false, true, false),
+            (0.0, Improved, false, false, false),
+            (0.0, Failed, false, false, false),
+            (10.0, Regressed, false, true, true),
+            (10.0, Unchanged, false, true, false),
+            (10.0, Inconclusive, true, false, true),
+            (10.0, Inconclusive, false, false, false),
+            (10.0, Inconclusive, false, true, true),
+        ] {
+            let wrong = ended(slower, verdict, refused).wrong(loaded);
+            assert_eq!(wrong.is_none(), right, "{slower} {verdict} {refused} {loaded}: {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_scenario_is_one() {
+        let scenario =
+            crate::scenario::from_text("real.toml", SCENARIO, Path::new(""), &[], &crate::engine::offers()).unwrap();
+        assert_eq!(scenario.engines[0].name, "transformer");
+    }
+}
