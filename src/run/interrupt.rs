@@ -15,6 +15,8 @@ type Stop = Box<dyn FnMut(u32) + Send>;
 struct State {
     signals: u32,
     stop: Option<Stop>,
+    /// Whether signals come here already.
+    armed: bool,
 }
 
 struct Inner {
@@ -38,11 +40,14 @@ impl Interrupt {
     }
 
     /// From now on SIGINT, SIGTERM and SIGHUP count instead of ending the process. Who sends [`ENOUGH`] of them means it:
-    /// the process ends there and then, which the record survives as it survives a kill.
+    /// the process ends there and then, which the record survives as it survives a kill. A second call changes nothing.
     ///
     /// # Errors
     /// When the process has a handler already, or the system refuses one.
     pub fn arm(&self) -> Result<(), ctrlc::Error> {
+        if std::mem::replace(&mut self.state().armed, true) {
+            return Ok(());
+        }
         let own = self.clone();
         ctrlc::set_handler(move || {
             own.signal();

@@ -109,9 +109,11 @@ pub fn begin(
         Ok(scenario)
     };
     let (options, mut display) = execution.begin(printer, false);
-    let setups = sides::setups(sides, load, &options.interrupt, &mut |note| printer.note(note))?;
+    let mut setups = sides::setups(sides, load)?;
     check(&setups)?;
-    let result = ab::run(setups, how.delta, &execution.folders.results, &options, &mut display);
+    let measuring = ab::hold(&options, &mut display)?;
+    sides::build_commits(sides, &mut setups, &options.interrupt, &mut |note| printer.note(note))?;
+    let result = ab::run_held(setups, how.delta, &execution.folders.results, &options, &measuring, &mut display);
     drop(display);
     settled(result, printer)
 }

@@ -78,13 +78,8 @@ struct Own<'a> {
     model: Option<&'a str>,
 }
 
-/// Decides both sides. `load` reads the scenario with further overrides.
-pub fn setups(
-    args: &SideArgs,
-    load: impl Fn(&[String]) -> anyhow::Result<Scenario>,
-    interrupt: &Interrupt,
-    note: &mut dyn FnMut(&str),
-) -> anyhow::Result<[Setup; 2]> {
+/// Decides both sides; nothing is built yet. `load` reads the scenario with further overrides.
+pub fn setups(args: &SideArgs, load: impl Fn(&[String]) -> anyhow::Result<Scenario>) -> anyhow::Result<[Setup; 2]> {
     let own = [
         Own { settings: &args.a, engine: args.a_engine.as_deref(), model: args.a_model.as_deref() },
         Own { settings: &args.b, engine: args.b_engine.as_deref(), model: args.b_model.as_deref() },
@@ -98,9 +93,6 @@ pub fn setups(
     }
     let [a, b] = own.map(|own| side(&own, &load, differ));
     let mut setups = [a?, b?];
-    if let (Some(base), Some(head)) = (&args.base, &args.head) {
-        commits(args, [base, head], &mut setups, interrupt, note)?;
-    }
     for (setup, name) in setups.iter_mut().zip(["A", "B"]) {
         if setup.info.label.is_empty() {
             setup.info.label = if differ { "the scenario as it is".to_owned() } else { format!("side {name}") };
@@ -109,16 +101,16 @@ pub fn setups(
     Ok(setups)
 }
 
-/// Builds both commits, and lets their programs host the sides' engines.
-fn commits(
+/// Where sides are commits: builds both, and lets their programs host the sides' engines.
+pub fn build_commits(
     args: &SideArgs,
-    revisions: [&str; 2],
     setups: &mut [Setup; 2],
     interrupt: &Interrupt,
     note: &mut dyn FnMut(&str),
 ) -> anyhow::Result<()> {
+    let (Some(base), Some(head)) = (&args.base, &args.head) else { return Ok(()) };
     let repository = build::repository(&args.repo)?;
-    let [base, head] = revisions.map(|revision| repository.commit(revision));
+    let [base, head] = [base, head].map(|revision| repository.commit(revision));
     let (base, head) = (base?, head?);
     if !args.allow_dirty {
         repository.must_be_clean()?;

@@ -10,4 +10,4 @@ mod outputs;
 mod session;
 mod start;
 
-pub use start::{Outcome, Setup, resume, run};
+pub use start::{Outcome, Setup, hold, resume, run, run_held};

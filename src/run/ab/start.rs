@@ -10,6 +10,7 @@ use crate::record::ab::{AbManifest, AbStore, SCHEMA_VERSION, SideInfo};
 use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
 use crate::run::driver::{self, Options};
 use crate::run::error::RunError;
+use crate::run::lock::Measuring;
 use crate::run::outputs::Outputs;
 use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
@@ -44,10 +45,36 @@ pub struct Outcome {
 /// When the session cannot begin (cells that do not match, gates, model, lock, results folder, side A's first host) or its
 /// record cannot be written. Failures of an engine after that are outcomes, not errors.
 pub fn run(
+    setups: [Setup; 2],
+    delta: Option<f64>,
+    results: &Path,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RunError> {
+    let measuring = hold(options, observer)?;
+    run_held(setups, delta, results, options, &measuring, observer)
+}
+
+/// Takes the machine for what is to come, builds too, which would disturb another measurement. Ctrl-C is handled from here on.
+///
+/// # Errors
+/// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
+pub fn hold(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
+    let measuring = driver::acquire(options, observer)?;
+    options.interrupt.arm()?;
+    Ok(measuring)
+}
+
+/// [`run`] by one who has the machine already.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_held(
     mut setups: [Setup; 2],
     delta: Option<f64>,
     results: &Path,
     options: &Options,
+    _measuring: &Measuring,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
     cells_match(&setups[0], &setups[1])?;
@@ -57,7 +84,6 @@ pub fn run(
     let machine = telemetry::machine::machine();
     let gates = gates::resolve(&setups[0].scenario, &setups[0].plan.cells, &machine, delta)?;
     let ready = prepare(&setups, observer)?;
-    let _measuring = driver::acquire(options, observer)?;
     let origins = [Origin::start(), Origin::start()];
     let logs = [0, 1].map(|at| driver::sampler(&setups[at].scenario, origins[at]));
     let manifest = AbManifest {
@@ -86,7 +112,6 @@ pub fn run(
     });
     let hash = driver::sha256_of(&setups[0].scenario);
     let (store, [a, b]) = AbStore::create(results, manifest, &hash, sides)?;
-    options.interrupt.arm()?;
     let [sampler_a, sampler_b] = logs;
     let [origin_a, origin_b] = origins;
     let logs = [
@@ -114,6 +139,9 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
         scenario: setups[at].scenario.clone(),
         plan: setups[at].plan.clone(),
     });
+    for setup in &setups {
+        program_is_there(setup)?;
+    }
     let mut warnings = driver::same_version(&begun.a.manifest, options)?;
     let ready = prepare(&setups, observer)?;
     for (side, (_, prompts)) in [&begun.a, &begun.b].into_iter().zip(&ready) {
@@ -153,6 +181,20 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     options.interrupt.arm()?;
     let before = Before { pairs, rows, past: two(pasts) };
     sitting(&setups, &ready, store, two(logs), before, options, observer)
+}
+
+/// Refuses a program that is not the one that was built: that is no failure of a side.
+fn program_is_there(setup: &Setup) -> Result<(), RunError> {
+    let Some(commit) = &setup.info.commit else { return Ok(()) };
+    let program = Path::new(commit.program.first().map_or("", String::as_str));
+    if telemetry::machine::file_sha256(program).as_ref() == Some(&commit.program_sha256) {
+        return Ok(());
+    }
+    Err(RunError::Ab(format!(
+        "the program of {} is not there any more as it was built ({}): begin a new session, which builds it again",
+        setup.info.label,
+        program.display()
+    )))
 }
 
 /// A turn that was broken off has rows and no place in the order: gives it one, so that the two agree.
