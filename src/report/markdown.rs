@@ -20,7 +20,7 @@ pub fn render(summary: &Summary) -> String {
     out.push_str(&figures(summary));
     out.push_str(&turn_figures(summary));
     for law in &summary.growth {
-        out.push_str(&format!("- {}: {}\n", escape(&law.series), escape(&growth::sentence(law))));
+        out.push_str(&format!("- {}: {}\n", escape(&law.series), growth::sentence(law)));
     }
     for line in lines {
         out.push_str(&format!("- {}\n", escape(&line)));

@@ -115,7 +115,7 @@ fn five_lengths_give_the_growth_laws() {
     let markdown = markdown::render(&summary);
     let line = markdown.lines().find(|line| line.contains("decode t(n) = a + b n")).unwrap();
     assert!(line.starts_with("- repetition\\_window\\_cap=0: decode"), "{line}");
-    assert!(line.contains("a = ") && line.contains("µs/token \\["), "{line}");
+    assert!(line.contains("a = ") && line.contains("µs/token ["), "{line}");
     let drawn = Charts::of(&record, &summary);
     let page = html::page(&record, &summary, &drawn);
     assert!(page.contains("Growth laws") && page.contains("p(n) = c + d n + e n²"));

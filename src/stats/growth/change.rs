@@ -1,7 +1,7 @@
 //! Which cost moved between the sides of an A/B session: the change of each coefficient, with its interval.
 //!
-//! The change is fitted directly: in each pair (B - A) over the mean of both, by the law's regressors over that same
-//! mean. What slows both halves of a pair down cancels, and identical sides have a change of 0 on average.
+//! The change is fitted directly: in each pair (B - A) over the mean of both, by the law's regressors over that mean as
+//! the law fits it. What slows both halves of a pair down cancels, and identical sides have a change of 0 on average.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TermChange {
     pub term: Term,
-    /// In A, in the term's unit.
+    /// In A, in the term's unit: that of the mean of both sides, less half of the change.
     pub a: f64,
     /// In B: A and the change.
     pub b: f64,
@@ -98,24 +98,22 @@ pub fn ratios(observations: &[Observation]) -> Vec<Ratio> {
 pub fn change(law: Law, observations: &[Observation], seed: u64) -> Result<Change, NotIdentifiable> {
     let groups = groups(observations);
     let pairs = enough(&groups)?;
-    let side = |of: fn(&Observation) -> f64| -> Vec<Point> {
-        observations.iter().map(|o| Point { n: o.n, time_ms: of(o) }).collect()
-    };
-    let (a, b) = (side(|o| o.a_ms), side(|o| o.b_ms));
-    let scaled = Scaled::new(law, observations.iter().map(|o| o.n)).ok_or(NotIdentifiable::TooClose)?;
-    let (base_rows, ones) = relative(&scaled, &a).ok_or(NotIdentifiable::NoTime)?;
-    relative(&scaled, &b).ok_or(NotIdentifiable::NoTime)?;
-    let terms = scaled.terms();
-    let base = huber::fit(&base_rows, &ones, terms).ok_or(NotIdentifiable::TooClose)?;
-
+    if !observations.iter().all(|o| [o.a_ms, o.b_ms].iter().all(|ms| *ms > 0.0 && ms.is_finite())) {
+        return Err(NotIdentifiable::NoTime);
+    }
     let middle = |o: &Observation| f64::midpoint(o.a_ms, o.b_ms);
-    let rows: Vec<Row> = observations.iter().map(|o| scaled.row(o.n, middle(o))).collect();
+    let means: Vec<Point> = observations.iter().map(|o| Point { n: o.n, time_ms: middle(o) }).collect();
+    let scaled = Scaled::new(law, observations.iter().map(|o| o.n)).ok_or(NotIdentifiable::TooClose)?;
+    let mean = relative(&scaled, &means)?;
+    let terms = scaled.terms();
+    let rows: Vec<Row> = observations.iter().zip(&mean.by).map(|(o, by)| scaled.row(o.n, *by)).collect();
     let differences: Vec<f64> = observations.iter().map(|o| (o.b_ms - o.a_ms) / middle(o)).collect();
     let found = huber::fit(&rows, &differences, terms).ok_or(NotIdentifiable::TooClose)?;
     let intervals = spread(&groups, &rows, &differences, terms, &found.coefficients, seed);
 
     // n counts in longest lengths, so a scaled coefficient is what the term adds there, in ms.
-    let there: f64 = base.coefficients.iter().sum();
+    let side = |j: usize, sign: f64| mean.found.coefficients[j] + sign * found.coefficients[j] / 2.0;
+    let there: f64 = (0..terms).map(|j| side(j, -1.0)).sum();
     if there.is_nan() || there <= 0.0 {
         return Err(NotIdentifiable::NoTime);
     }
@@ -125,8 +123,8 @@ pub fn change(law: Law, observations: &[Observation], seed: u64) -> Result<Chang
             let identifiable = (change - lo).max(hi - change) / there <= WIDEST;
             TermChange {
                 term: law.terms()[j],
-                a: base.coefficients[j] / unit,
-                b: (base.coefficients[j] + change) / unit,
+                a: side(j, -1.0) / unit,
+                b: side(j, 1.0) / unit,
                 change: change / unit,
                 interval: interval(lo / unit, hi / unit, terms),
                 contribution: change / there,
