@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::printer::{Format, Printer};
 use super::{Folders, run_folder};
 use crate::record::{self, Record};
+use crate::report::ab::{self, AbSummary, Telling};
 use crate::report::summary::Summary;
 use crate::report::{self, export, markdown, table};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the run, or its name in the results folder; without it the newest run there
+    /// Folder of the run or A/B session, or its name in the results folder; without it the newest there
     #[arg(value_name = "RUN_DIR")]
     run: Option<PathBuf>,
     /// Print the summary to stdout in this format, beside writing the report
@@ -25,16 +26,38 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let folder = find(args)?;
-    let record = record::read(&folder)?;
-    let page = report::write(&record, &args.folders.reports)?;
-    match args.format {
-        Some(format) => {
-            printer.data(render(&record, format));
+    let reports = &args.folders.reports;
+    let (page, told) = if record::ab::is_session(&folder) {
+        session(&folder, reports, args.format)?
+    } else {
+        let record = record::read(&folder)?;
+        (report::write(&record, reports)?, args.format.map(|format| render(&record, format)))
+    };
+    match told {
+        Some(told) => {
+            printer.data(told);
             printer.note(format_args!("report: {}", page.display()));
         }
         None => printer.line(page.display()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The page of an A/B session, and its summary for stdout where a format is asked for.
+fn session(folder: &Path, reports: &Path, format: Option<Format>) -> anyhow::Result<(PathBuf, Option<String>)> {
+    let record = record::ab::read(folder)?;
+    let summary = AbSummary::of(&record, Telling::default());
+    let told = match format {
+        Some(Format::Csv) => bail!(
+            "an A/B session has no summary as CSV: its pairs are in {}, its sides' runs in a/ and b/",
+            folder.join(record::ab::PAIRS).display()
+        ),
+        Some(Format::Table) => Some(ab::table::render(&summary)),
+        Some(Format::Json) => Some(summary.to_json()),
+        Some(Format::Md) => Some(ab::markdown::render(&summary)),
+        None => None,
+    };
+    Ok((ab::write(&record, &summary, reports)?, told))
 }
 
 /// The summary of a record in a format for stdout, ended by a newline.
@@ -54,16 +77,20 @@ fn find(args: &Args) -> anyhow::Result<PathBuf> {
     run_folder(named, results)
 }
 
-/// The run that started last. Folders whose run.json cannot be read come before all others.
+/// The run or session that started last. Folders whose manifest cannot be read come before all others.
 fn newest(results: &Path) -> anyhow::Result<PathBuf> {
     let hint = "make one with `inferometer run SCENARIO`, or name the folder with --results";
     let mut runs = Vec::new();
     for entry in fs_err::read_dir(results).with_context(|| hint)? {
         let path = entry?.path();
-        if path.join("run.json").is_file() {
-            let started = record::manifest::read(&path).map(|manifest| manifest.origin_utc).unwrap_or_default();
-            runs.push((started, path));
-        }
+        let started = if record::ab::is_session(&path) {
+            record::ab::manifest(&path).map(|manifest| manifest.origin_utc)
+        } else if path.join("run.json").is_file() {
+            record::manifest::read(&path).map(|manifest| manifest.origin_utc)
+        } else {
+            continue;
+        };
+        runs.push((started.unwrap_or_default(), path));
     }
     let newest = runs.into_iter().max().with_context(|| format!("no run in {}; {hint}", results.display()))?;
     Ok(newest.1)

@@ -8,7 +8,7 @@ use inferometer::spec::GateMetric;
 use inferometer::stats::growth::Term;
 use inferometer::stats::sequential::Verdict;
 
-use crate::simulated_ab::{KINDS, Session, session};
+use crate::simulated_ab::{KINDS, Session, save, session};
 use crate::simulated_run::HOSTILE;
 
 fn told(record: &AbRecord) -> AbSummary {
@@ -312,6 +312,27 @@ fn hostile_text_stays_text() {
                 .filter(|l| l.starts_with("| decode"))
                 .all(|l| { l.replace("\\|", "").matches('|').count() == 8 })
     );
+}
+
+#[test]
+fn the_verb_makes_the_page_of_a_session_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = session("improved");
+    let saved = save(&record, &folder.path().join("results"));
+    let name = saved.file_name().unwrap().to_str().unwrap();
+    let inferometer = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_inferometer"));
+        command.current_dir(folder.path()).env("NO_COLOR", "1").arg("report").args(arguments).assert()
+    };
+    let out = inferometer(&[]).success();
+    let printed = String::from_utf8(out.get_output().stdout.clone()).unwrap();
+    assert_eq!(printed.trim(), format!("reports/{name}/index.html"), "the newest is found");
+    assert!(folder.path().join("reports").join(name).join("junit.xml").is_file());
+    let told = inferometer(&[name, "--format", "table"]).success();
+    assert!(String::from_utf8_lossy(&told.get_output().stdout).contains("IMPROVED (exit 0)"));
+    let csv = inferometer(&[name, "--format", "csv"]).failure();
+    assert!(String::from_utf8_lossy(&csv.get_output().stderr).contains("pairs.csv"));
+    inferometer(&[&format!("results/{name}/a")]).success();
 }
 
 #[test]

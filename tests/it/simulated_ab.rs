@@ -1,12 +1,13 @@
 //! Makes records that look like A/B sessions, from a seed: for the tests of their report.
 
 use inferometer::record::ab::{
-    AbManifest, AbRecord, CommitInfo, Divergence, GateInfo, OutputsFinding, PairKind, PairRow, SCHEMA_VERSION, SideInfo,
+    AbManifest, AbRecord, AbStore, CommitInfo, Divergence, GateInfo, OutputsFinding, PairKind, PairRow, SCHEMA_VERSION,
+    SideInfo,
 };
 use inferometer::record::{FinishState, Record, RequestRow, Status};
 use inferometer::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Side};
 
-use crate::simulated_run::{Simulation, poison, spoil};
+use crate::simulated_run::{Simulation, fill, poison, spoil};
 
 /// What to simulate. Costs of B are those of A times these.
 pub struct Session {
@@ -163,6 +164,19 @@ fn commit(revision: &str, hash: &str, subject: &str) -> SideInfo {
             toolchain: Some("rustc 1.95.0".to_owned()),
         }),
     }
+}
+
+/// Puts a session on disk through its stores; gives its folder.
+pub fn save(record: &AbRecord, results: &std::path::Path) -> std::path::PathBuf {
+    let manifests = [&record.a, &record.b].map(|side| side.manifest.clone());
+    let (mut store, mut sides) =
+        AbStore::create(results, record.manifest.clone(), "1a2b3c4d", manifests).expect("the folder can be written");
+    fill(&mut sides[0], &record.a);
+    fill(&mut sides[1], &record.b);
+    for pair in &record.pairs {
+        store.commit(pair).expect("a pair can be written");
+    }
+    store.dir().to_owned()
 }
 
 /// A session that comes to each verdict, by the verdict's name; and `hostile`.

@@ -499,6 +499,12 @@ pub fn as_conversation(mut record: Record, turns: u32) -> Record {
 /// Puts a record on disk through the store, an iteration a commit; gives its folder.
 pub fn save(record: &Record, results: &std::path::Path) -> std::path::PathBuf {
     let mut store = Store::create(results, record.manifest.clone()).expect("the folder can be written");
+    fill(&mut store, record);
+    store.dir().to_owned()
+}
+
+/// Commits every iteration of a record.
+pub fn fill(store: &mut Store, record: &Record) {
     let (mut tokens, mut spans, mut telemetry) = (&record.tokens[..], &record.spans[..], &record.telemetry[..]);
     fn take<T: Clone>(rows: &mut &[T], belongs: impl Fn(&T) -> bool) -> Vec<T> {
         let (head, tail) = rows.split_at(rows.iter().take_while(|row| belongs(row)).count());
@@ -514,7 +520,6 @@ pub fn save(record: &Record, results: &std::path::Path) -> std::path::PathBuf {
         };
         store.commit(&iteration).expect("a simulated iteration is whole");
     }
-    store.dir().to_owned()
 }
 
 /// Text that tries to be markup in HTML, XML, Markdown and on a terminal.

@@ -42,6 +42,14 @@ pub fn read(dir: &Path) -> Result<AbRecord, RecordError> {
     Ok(AbRecord { manifest, pairs, a, b })
 }
 
+/// Reads the manifest of the session in `dir` alone.
+///
+/// # Errors
+/// As [`read`].
+pub fn manifest(dir: &Path) -> Result<AbManifest, RecordError> {
+    store::read_manifest(dir)
+}
+
 /// Whether `dir` holds an A/B session.
 #[must_use]
 pub fn is_session(dir: &Path) -> bool {
