@@ -10,6 +10,7 @@ mod completions;
 mod doctor;
 mod engines;
 mod gate;
+mod history;
 mod host;
 mod man;
 mod model;
@@ -87,6 +88,8 @@ enum Verb {
     Report(report::Args),
     /// Compare two recorded runs: what differs, and in which direction; never a verdict
     Compare(compare::Args),
+    /// Show the runs of a folder over time, with the points at which a metric shifted; never a verdict
+    History(history::Args),
     /// Check a scenario and show its plan; runs nothing
     Check(check::Args),
     /// List the engines, or check that a program speaks the engine protocol
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(args, &printer),
         Verb::Report(args) => report::run(args, &printer),
         Verb::Compare(args) => compare::run(args, &printer),
+        Verb::History(args) => history::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),
         Verb::Model(args) => model::run(args, &printer),

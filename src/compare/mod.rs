@@ -7,5 +7,6 @@ pub mod beyond;
 pub mod cells;
 pub mod cost;
 pub mod difference;
+pub mod history;
 pub mod outputs;
 pub mod runs;

@@ -5,6 +5,7 @@ pub mod charts;
 pub mod compare;
 pub mod export;
 pub mod growth;
+pub mod history;
 pub mod html;
 pub mod markdown;
 pub mod summary;

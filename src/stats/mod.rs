@@ -1,5 +1,6 @@
 //! Statistics that the method page names. Pure functions of numbers.
 
+pub mod change;
 #[cfg(test)]
 mod fixtures;
 pub mod growth;

@@ -9,6 +9,7 @@ mod doctor;
 mod engine;
 mod faults;
 mod floors;
+mod history;
 mod lab;
 mod models;
 mod planted;

@@ -4,6 +4,7 @@
 
 pub mod forest;
 mod frame;
+pub mod history;
 pub mod iterations;
 pub mod latency;
 pub mod pairs;

@@ -1,0 +1,100 @@
+//! `inferometer history`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use super::printer::{Format, Printer};
+use crate::compare::history::{self, Entry, Filter};
+use crate::record::metric::{self, DECODE_TPS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use crate::record::{self, manifest};
+use crate::report::history as shown;
+
+/// Metrics that a history has where none are named.
+const USUAL: [&str; 5] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P99_MS, PEAK_RSS_BYTES];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder that holds the records of runs
+    #[arg(value_name = "RESULTS_DIR", default_value = "results")]
+    results: PathBuf,
+    /// Metric by its name in summary.json, such as `decode_tps`; may be given more than once; `all` for every one
+    #[arg(long, value_name = "METRIC", value_delimiter = ',')]
+    metric: Vec<String>,
+    /// Only cells whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    cell: Option<String>,
+    /// Only runs of the scenario of this name
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
+    /// How the history is laid out on stdout
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Folder that holds the reports
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    reports: PathBuf,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let metrics = metrics(&args.metric)?;
+    let runs = read_all(&args.results, printer)?;
+    if runs.is_empty() {
+        bail!("no run in {}; make one with `inferometer run SCENARIO`", args.results.display());
+    }
+    let filter = Filter { metrics, cell: args.cell.clone(), scenario: args.scenario.clone() };
+    let history = history::history(runs, &filter);
+    if history.series.is_empty() {
+        bail!(
+            "none of the {} in {} has what --metric, --cell and --scenario ask for",
+            history.runs,
+            args.results.display()
+        );
+    }
+    printer.data(match args.format {
+        Format::Table => shown::table(&history),
+        Format::Json => shown::json(&history),
+        Format::Csv => shown::csv(&history),
+        Format::Md => shown::markdown(&history),
+    });
+    let page = shown::write(&history, &args.reports)?;
+    printer.note(format_args!("history: {}", page.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn metrics(names: &[String]) -> anyhow::Result<Vec<&'static Metric>> {
+    let known = || METRICS.iter().chain([&metric::LOAD]);
+    match names {
+        [] => Ok(known().filter(|m| USUAL.contains(&m.key)).collect()),
+        [all] if all == "all" => Ok(known().collect()),
+        names => names
+            .iter()
+            .map(|name| {
+                let keys = || known().map(|m| m.key).collect::<Vec<_>>().join(", ");
+                metric::find(name)
+                    .with_context(|| format!("there is no metric `{name}`: use one of {}, or all", keys()))
+            })
+            .collect(),
+    }
+}
+
+/// Every run in the folder. What cannot be read is named and left out; folders of A/B sessions hold no run of their own.
+fn read_all(results: &Path, printer: &Printer) -> anyhow::Result<Vec<Entry>> {
+    let mut folders = Vec::new();
+    for entry in fs_err::read_dir(results).context("name the folder that holds the records of runs")? {
+        let path = entry?.path();
+        if path.is_dir() && path.join(manifest::FILE).exists() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    let mut runs = Vec::new();
+    for folder in folders {
+        let entry = record::read(&folder).map_err(|e| e.to_string()).and_then(|record| Entry::of(&record));
+        match entry {
+            Ok(entry) => runs.push(entry),
+            Err(problem) => printer.warning(format_args!("{} is left out: {problem}", folder.display())),
+        }
+    }
+    Ok(runs)
+}

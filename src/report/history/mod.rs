@@ -1,0 +1,189 @@
+//! A history for people and programs.
+
+mod export;
+mod markdown;
+mod page;
+mod table;
+
+pub use export::csv;
+pub use markdown::render as markdown;
+pub use table::render as table;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::ReportError;
+use super::summary::NOT_MEASURED;
+use super::svg::Chart;
+use super::svg::history::{Course, Dot, draw};
+use super::text::{self, plural};
+use crate::compare::history::{ChangePoint, History, Point, Series};
+use crate::compare::runs::Change;
+use crate::record::metric::{self, Metric, Unit};
+use crate::stats::change::{FEWEST, SHORTEST};
+
+/// Folder of the history among the reports.
+const FOLDER: &str = "history";
+/// What stands after a commit with changes.
+const CHANGED: char = '+';
+const MIB: f64 = 1_048_576.0;
+
+/// Writes `<reports>/history/`: index.html, charts/*.svg, summary.json. Returns the path of index.html.
+///
+/// # Errors
+/// When the folder cannot be made or written; the message names the path.
+pub fn write(history: &History, reports: &Path) -> Result<PathBuf, ReportError> {
+    let folder = reports.join(FOLDER);
+    let drawings = folder.join("charts");
+    fs_err::create_dir_all(&drawings)?;
+    super::remove_old_charts(&drawings)?;
+    let charts: Vec<Chart> = history.series.iter().enumerate().map(|(at, series)| chart(at, history, series)).collect();
+    for chart in &charts {
+        fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
+    }
+    fs_err::write(folder.join("summary.json"), json(history))?;
+    let page = folder.join("index.html");
+    fs_err::write(&page, page::render(history, &charts))?;
+    Ok(page)
+}
+
+/// The history's JSON.
+///
+/// # Panics
+/// Never: the shapes hold nothing that JSON cannot.
+#[must_use]
+pub fn json(history: &History) -> String {
+    let mut json = serde_json::to_string_pretty(history).expect("string keys and plain values only");
+    json.push('\n');
+    json
+}
+
+/// What must be known of all marks.
+fn notes(history: &History) -> Vec<String> {
+    let mut notes = vec![
+        "trend, not a verdict: every run is a session of its own, and machines change between sessions; `inferometer ab` \
+         gives verdicts"
+            .to_owned(),
+        format!(
+            "change points are looked for from {FEWEST} runs on, and a level must hold for {SHORTEST}. Of series that never \
+             changed, 1 to 4 % get one where runs are independent, and most do where many runs were made back to back on \
+             a machine whose speed wanders"
+        ),
+    ];
+    let changed = |point: &Point| commit(point).ends_with(CHANGED);
+    if history.series.iter().flat_map(|series| &series.points).any(changed) {
+        notes.push(format!("{CHANGED} after a commit: the working folder had changes that were not committed"));
+    }
+    notes
+}
+
+fn metric_of(series: &Series) -> &'static Metric {
+    metric::find(&series.metric).unwrap_or(&metric::LOAD)
+}
+
+/// `long-context: cap=0 len=512`, with the hash of the work where the history has that name for several.
+fn cell_title(history: &History, series: &Series) -> String {
+    let named = |other: &&Series| other.scenario == series.scenario && other.cell == series.cell;
+    let works: BTreeSet<&str> = history.series.iter().filter(named).map(|other| other.work.as_str()).collect();
+    let work = if works.len() > 1 { format!(" (work {})", series.work) } else { String::new() };
+    format!("{}: {}{work}", text::label(&series.scenario), text::label(&series.cell))
+}
+
+/// `Decode, tok/s`.
+fn metric_title(metric: &Metric) -> String {
+    match metric.unit.is_in_number() {
+        true => metric.title.to_owned(),
+        false => format!("{}, {}", metric.title, metric.unit.symbol()),
+    }
+}
+
+/// Date and time of a run, to the minute.
+fn when(point: &Point) -> String {
+    super::html::when(&point.started_utc).trim_end_matches(" UTC").to_owned()
+}
+
+fn commit(point: &Point) -> String {
+    point.commit.as_deref().map_or_else(
+        || NOT_MEASURED.to_owned(),
+        |commit| text::label(&commit.replace(" with changes", &CHANGED.to_string())),
+    )
+}
+
+fn median(metric: &Metric, point: &Point) -> String {
+    point.figures.map_or_else(|| NOT_MEASURED.to_owned(), |f| metric.unit.number(f.median))
+}
+
+fn interval(metric: &Metric, point: &Point) -> String {
+    let range = point.figures.and_then(|f| f.interval).map(|i| metric.unit.range(i.lo, i.hi));
+    range.map_or_else(String::new, |(lo, hi)| format!("[{lo}, {hi}]"))
+}
+
+/// `10`, or `8/10` where iterations are missing, failed or invalid.
+fn iterations(point: &Point) -> String {
+    let counts = point.counts;
+    if counts.ok == counts.planned { counts.ok.to_string() } else { format!("{}/{}", counts.ok, counts.planned) }
+}
+
+/// `-8.1 %`.
+fn shift(change: &ChangePoint) -> String {
+    format!("{:+.1} %", (change.ratio() - 1.0) * 100.0)
+}
+
+/// `-8.1 %, worse`.
+fn shift_in_words(change: &ChangePoint) -> String {
+    format!("{}, {}", shift(change), change.change.name())
+}
+
+/// A change point in a sentence.
+fn sentence(history: &History, series: &Series, change: &ChangePoint) -> String {
+    let metric = metric_of(series);
+    let commit = commit(&series.points[change.at]);
+    format!(
+        "{}, {}: {}, from {} to {}, since {} (commit {commit})",
+        cell_title(history, series),
+        metric.title,
+        shift_in_words(change),
+        metric.unit.quantity(change.before),
+        metric.unit.quantity(change.after),
+        when(&series.points[change.at])
+    )
+}
+
+fn chart(at: usize, history: &History, series: &Series) -> Chart {
+    let metric = metric_of(series);
+    let (factor, unit) = match metric.unit {
+        Unit::Bytes => (MIB, "MiB"),
+        other => (1.0, other.symbol()),
+    };
+    let edges: Vec<usize> =
+        std::iter::once(0).chain(series.changes.iter().map(|c| c.at)).chain([series.points.len()]).collect();
+    let heights: Vec<f64> =
+        series.changes.first().map(|c| c.before).into_iter().chain(series.changes.iter().map(|c| c.after)).collect();
+    draw(&Course {
+        name: format!("series-{at}"),
+        title: format!("{}, {}", metric.title, cell_title(history, series)),
+        subtitle: text::label(&series.machine),
+        unit: format!("median of a run in {unit}").trim_end_matches(" in ").to_owned(),
+        dots: series
+            .points
+            .iter()
+            .map(|point| {
+                let figures = point.figures?;
+                let interval = figures.interval.map(|mut i| {
+                    (i.lo, i.hi) = (i.lo / factor, i.hi / factor);
+                    i
+                });
+                Some(Dot { median: figures.median / factor, interval })
+            })
+            .collect(),
+        ticks: series.points.iter().map(|point| when(point).get(5..10).unwrap_or_default().to_owned()).collect(),
+        levels: edges.windows(2).zip(heights).map(|(edge, level)| (edge[0], edge[1], level / factor)).collect(),
+        shifts: series.changes.iter().map(|c| (c.at, shift(c), c.change == Change::Worse)).collect(),
+    })
+}
+
+/// `12 runs, 2 change points`.
+fn tally(history: &History) -> String {
+    let changes = history.series.iter().map(|series| series.changes.len()).sum();
+    format!("{}, {} series, {}", plural(history.runs, "run"), history.series.len(), plural(changes, "change point"))
+}

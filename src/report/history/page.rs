@@ -1,0 +1,109 @@
+//! The history's page: what changed, then a chart a series, then all runs.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, PreEscaped, html};
+
+use super::{cell_title, commit, metric_of, notes, sentence, tally, when};
+use crate::compare::history::{History, Point, Series};
+use crate::report::html::{document, scrolling, section};
+use crate::report::svg::Chart;
+use crate::report::text;
+
+/// `charts`: one a series, in their order.
+pub fn render(history: &History, charts: &[Chart]) -> String {
+    let body = html! {
+        header {
+            p.kicker { "Inferometer history" }
+            h1 { "Runs over time" }
+            p.lead { (tally(history)) }
+            div.banner.warned {
+                span.sign aria-hidden="true" { "!" }
+                div { @for note in notes(history) { p { (text::sentence(&note.replace('`', ""))) "." } } }
+            }
+        }
+        (section("changes", "Change points", changes(history)))
+        (section("series", "Every series", all_series(history, charts)))
+        (section("runs", "Every run", runs(history)))
+    };
+    document("History", env!("CARGO_PKG_VERSION"), &body)
+}
+
+fn changes(history: &History) -> Markup {
+    let found: Vec<String> = history
+        .series
+        .iter()
+        .flat_map(|series| series.changes.iter().map(move |change| sentence(history, series, change)))
+        .collect();
+    html! {
+        @if found.is_empty() { p.note { "None was found. That does not mean that nothing changed." } }
+        @else { ul { @for line in found { li { (line) } } } }
+    }
+}
+
+fn all_series(history: &History, charts: &[Chart]) -> Markup {
+    let mut by_cell: Vec<(&Series, Vec<&Chart>)> = Vec::new();
+    for (series, chart) in history.series.iter().zip(charts) {
+        match by_cell.last_mut() {
+            Some((first, drawn)) if first.work == series.work && first.machine == series.machine => drawn.push(chart),
+            _ => by_cell.push((series, vec![chart])),
+        }
+    }
+    html! {
+        p.note {
+            "A dot is the median of a run, the bar its interval within that run, which does not hold the spread between \
+             runs. Grey lines are levels between change points; orange marks a change for the worse, green one for the \
+             better. The vertical axis does not begin at 0."
+        }
+        @for (series, drawn) in by_cell {
+            h3 { (cell_title(history, series)) }
+            p.note { "On " (text::label(&series.machine)) ". " (metrics_not_drawn(history, series)) }
+            // The drawing code escapes every text in it.
+            div.charts.pair { @for chart in drawn { figure { (PreEscaped(&chart.svg)) } } }
+        }
+    }
+}
+
+/// Says where some runs of a series have no value.
+fn metrics_not_drawn(history: &History, series: &Series) -> String {
+    let same = |other: &&Series| other.work == series.work && other.machine == series.machine;
+    let gaps: Vec<String> = history
+        .series
+        .iter()
+        .filter(same)
+        .filter_map(|series| {
+            let missing = series.points.iter().filter(|point| point.figures.is_none()).count();
+            (missing > 0)
+                .then(|| format!("{} not measured in {missing} of {}", metric_of(series).title, series.points.len()))
+        })
+        .collect();
+    if gaps.is_empty() { String::new() } else { format!("{}.", text::list(&gaps, gaps.len())) }
+}
+
+fn runs(history: &History) -> Markup {
+    let mut all: BTreeMap<(&str, &str), (&Series, &Point)> = BTreeMap::new();
+    for series in &history.series {
+        for point in &series.points {
+            all.entry((&point.started_utc, &point.run)).or_insert((series, point));
+        }
+    }
+    html! {
+        (scrolling("Every run", html! {
+            table.dense {
+                thead { tr { @for head in ["When (UTC)", "Commit", "Inferometer", "Scenario", "Machine", "Run"] { th scope="col" { (head) } } } }
+                tbody {
+                    @for (series, point) in all.into_values() {
+                        tr {
+                            td { (when(point)) }
+                            td { (commit(point)) }
+                            td { (text::label(&point.inferometer_version)) }
+                            td { (text::label(&series.scenario)) }
+                            td { (text::label(&series.machine)) }
+                            td { (text::label(&point.run)) }
+                        }
+                    }
+                }
+            }
+        }))
+    }
+}
