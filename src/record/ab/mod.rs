@@ -9,7 +9,7 @@ pub use schema::{
     AbManifest, CommitInfo, Divergence, GateInfo, OutputsFinding, PairKind, PairRow, SCHEMA_VERSION, SideFailure,
     SideInfo,
 };
-pub use store::AbStore;
+pub use store::{AbStore, Resumed};
 
 use std::path::Path;
 

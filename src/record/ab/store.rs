@@ -16,6 +16,16 @@ pub struct AbStore {
     pairs: Appender,
 }
 
+/// A session to go on with.
+#[derive(Debug)]
+pub struct Resumed {
+    pub store: AbStore,
+    /// The committed pairs.
+    pub pairs: Vec<PairRow>,
+    /// A's record, then B's.
+    pub sides: [(Store, Record); 2],
+}
+
 impl AbStore {
     /// Makes a folder for a new session in `results` (made too if missing), named by time, scenario and `hash`, and begins
     /// its record and those of the two sides there.
@@ -54,14 +64,14 @@ impl AbStore {
     ///
     /// # Errors
     /// Whatever [`super::read`] refuses, and a session that another process is writing.
-    pub fn resume(dir: &Path) -> Result<(Self, Vec<PairRow>, [(Store, Record); 2]), RecordError> {
+    pub fn resume(dir: &Path) -> Result<Resumed, RecordError> {
         let manifest = read_manifest(dir)?;
         let mut pairs = Appender::open(dir.join(PAIRS), &mut fs_err::OpenOptions::new())?;
         pairs.lock(dir)?;
         let (rows, bytes) = read_pairs(dir)?;
         pairs.cut_to(bytes)?;
         let sides = [Store::resume(&dir.join("a"))?, Store::resume(&dir.join("b"))?];
-        Ok((Self { dir: dir.to_owned(), manifest, pairs }, rows, sides))
+        Ok(Resumed { store: Self { dir: dir.to_owned(), manifest, pairs }, pairs: rows, sides })
     }
 
     #[must_use]

@@ -58,6 +58,14 @@ fn usual_delta(machine: &Machine) -> (f64, String) {
     (least, format!("the usual for {what}"))
 }
 
+/// Gates, sorted by whether they are measured here.
+#[derive(Debug)]
+pub struct Measured {
+    pub kept: Vec<GateInfo>,
+    /// Names of the others.
+    pub left: Vec<&'static str>,
+}
+
 /// Gates without those that this engine or machine does not measure, given side A's rows; the names of those left out. `None`
 /// while a cell has no good request yet: where times were spoilt nothing is known.
 ///
@@ -68,7 +76,7 @@ pub fn measured(
     asked_for: bool,
     cells: &[Cell],
     rows: &[RequestRow],
-) -> Result<Option<(Vec<GateInfo>, Vec<&'static str>)>, RunError> {
+) -> Result<Option<Measured>, RunError> {
     // Requests that show the outputs, or warm up, measure what measured ones will.
     let last = |cell: &Cell| rows.iter().rfind(|row| row.cell == cell.id && row.status == Status::Ok);
     let as_measured = |row: &RequestRow| RequestRow { warmup: false, iteration: 1, ..row.clone() };
@@ -89,5 +97,5 @@ pub fn measured(
             left.join(" and ")
         )));
     }
-    Ok(Some((kept, left)))
+    Ok(Some(Measured { kept, left }))
 }

@@ -161,7 +161,9 @@ impl Session<'_> {
             return Ok(());
         }
         let all = self.store.manifest().gates.clone();
-        let Some((kept, left)) = gates::measured(all, self.gates_asked_for, self.cells(), &self.rows[0])? else {
+        let Some(gates::Measured { kept, left }) =
+            gates::measured(all, self.gates_asked_for, self.cells(), &self.rows[0])?
+        else {
             return Ok(());
         };
         self.gates_checked = true;

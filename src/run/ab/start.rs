@@ -6,7 +6,7 @@ use super::gates;
 use super::session::{Pace, Session, cells_match};
 use crate::clock::{Origin, utc_now};
 use crate::compare::ab::{Evidence, Judgement, judge};
-use crate::record::ab::{AbManifest, AbStore, SCHEMA_VERSION, SideInfo};
+use crate::record::ab::{AbManifest, AbStore, Resumed, SCHEMA_VERSION, SideInfo};
 use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
 use crate::run::driver::{self, Options};
 use crate::run::error::RunError;
@@ -151,7 +151,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
         observer.event(Event::Warning(warning));
     }
     let _measuring = driver::acquire(options, observer)?;
-    let (mut store, pairs, sides) = AbStore::resume(dir)?;
+    let Resumed { mut store, pairs, sides } = AbStore::resume(dir)?;
     store.update(|manifest| {
         manifest.state = FinishState::Running;
         manifest.finished_utc = None;
@@ -272,7 +272,7 @@ fn finish(session: Session<'_>) -> Result<Outcome, RunError> {
     let dir = store.dir().to_owned();
     let closed = close(&mut store, &mut stores, state);
     drop((store, stores));
-    match result.and_then(|_| closed) {
+    match result.and(closed) {
         Ok(()) => {
             let judgement = judge(&Evidence::of(&crate::record::ab::read(&dir)?));
             Ok(Outcome { dir, state, worked: true, judgement })
