@@ -68,9 +68,11 @@ pub fn beyond(record: &AbRecord, judgement: &Judgement) -> Beyond {
     let pairs =
         Pairs { numbers: judgement.pairs.iter().filter(|p| p.counts()).map(|p| p.row.iterations()).collect(), sides };
     let cells = &record.a.manifest.plan.cells;
+    // Resident hosts load once: every pair would say the same again.
+    let load = (!record.manifest.settings.resident).then_some(&LOAD);
     let mut effects: Vec<Effect> = METRICS
         .iter()
-        .chain([&LOAD])
+        .chain(load)
         .flat_map(|metric| cells.iter().filter_map(|cell| pairs.effect(metric, cell.id)))
         .collect();
     let p_values: Vec<f64> = effects.iter().map(|effect| effect.p_value).collect();

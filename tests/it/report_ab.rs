@@ -58,7 +58,7 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     10 pairs; a pilot of 6 pairs of A against A
     tokens must be identical; 320 tokens compared, all the same
     decode: what moved is the cost per token of context (b in t(n) = a + b n):
-      +8.29e-4 ms/token, +20.9 % at 4100 tokens
+      +8.27e-4 ms/token, +20.8 % at 4100 tokens
     advisory, standing out: TPOT +20.9 % (len=4096 and 4 cells more); ITL p50
       +20.9 % (len=4096 and 4 cells more); ITL p95 +20.9 % (len=4096 and 4 cells
       more); ITL p99 +20.9 % (len=4096 and 4 cells more); ITL max +20.9 % (len=4096
@@ -312,6 +312,27 @@ fn hostile_text_stays_text() {
                 .filter(|l| l.starts_with("| decode"))
                 .all(|l| { l.replace("\\|", "").matches('|').count() == 8 })
     );
+}
+
+#[test]
+fn hosts_that_stay_load_once_and_that_is_no_sample() {
+    let mut record = Session { lengths: vec![512], ..Session::default() }.record();
+    let loads = |record: &AbRecord| told(record).effects.iter().any(|effect| effect.metric == "load_s");
+    for side in [&mut record.a, &mut record.b] {
+        side.requests.iter_mut().for_each(|row| row.load_s = Some(0.5));
+    }
+    assert!(loads(&record));
+    record.manifest.settings.resident = true;
+    assert!(!loads(&record));
+}
+
+#[test]
+fn warnings_of_a_side_are_the_session_s() {
+    let mut record = session("not-decided");
+    record.b.manifest.warnings = vec!["other programs used 2 cores".to_owned()];
+    let summary = told(&record);
+    assert_eq!(summary.warnings, ["side B: other programs used 2 cores"]);
+    assert!(table::render(&summary).contains("side B: other programs used 2 cores"));
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl AbSummary {
             finished_utc: manifest.finished_utc.clone(),
             inferometer_version: manifest.inferometer_version.clone(),
             machine: manifest.machine.clone(),
-            warnings: manifest.warnings.clone(),
+            warnings: warnings(record),
             reasons: judged.reasons,
             counts: judged.counts,
             outputs: judged.outputs,
@@ -177,6 +177,15 @@ impl AbSummary {
         found.sort_by(|a, b| b.shift.abs().total_cmp(&a.shift.abs()));
         found
     }
+}
+
+/// The session's own, and those of each side's record.
+fn warnings(record: &AbRecord) -> Vec<String> {
+    let of = |side: Side, warnings: &[String]| -> Vec<String> {
+        warnings.iter().map(|warning| format!("side {}: {warning}", side.name())).collect()
+    };
+    let sides = [of(Side::A, &record.a.manifest.warnings), of(Side::B, &record.b.manifest.warnings)];
+    record.manifest.warnings.iter().cloned().chain(sides.concat()).collect()
 }
 
 fn cell(cell: &CellSummary) -> CellName {
