@@ -12,11 +12,24 @@ const MOST_WORDS: usize = 1_000;
 pub fn settings(table: &Table<'_>) -> AbSettings {
     AbSettings {
         outputs: outputs(table),
-        pilot: table.count32("pilot"),
+        pilot: pilot(table),
         resident: table.flag("resident"),
         seed: table.count("seed"),
         self_test: table.flag("self_test"),
     }
+}
+
+fn pilot(table: &Table<'_>) -> u32 {
+    let pairs = table.count32("pilot");
+    if let (false, Some(entry)) = (AbSettings::is_pilot(pairs), table.entry("pilot")) {
+        let least = AbSettings::LEAST_PILOT;
+        table.wrong(
+            "pilot",
+            &entry.value,
+            &format!("must be 0 (no pilot) or at least {least}: fewer null pairs say nothing"),
+        );
+    }
+    pairs
 }
 
 fn outputs(table: &Table<'_>) -> OutputsRule {

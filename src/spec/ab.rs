@@ -89,6 +89,12 @@ impl GateMetric {
         if matches!(self, Self::PeakMemory | Self::Cpu) { "more" } else { "slower" }
     }
 
+    /// Whether it is made of tokens' stamps, in which engines that stamp every token and others are not alike.
+    #[must_use]
+    pub fn is_token_time(self) -> bool {
+        !matches!(self, Self::Cpu | Self::PeakMemory | Self::Load)
+    }
+
     /// The opposite of [`GateMetric::worse`].
     #[must_use]
     pub fn better(self) -> &'static str {
@@ -172,7 +178,7 @@ impl OutputsRule {
 #[serde(default)]
 pub struct AbSettings {
     pub outputs: OutputsRule,
-    /// Null pairs (A against A) before the first pair; 0 = no pilot.
+    /// Null pairs (A against A) before the first pair, at least [`AbSettings::LEAST_PILOT`]; 0 = no pilot.
     pub pilot: u32,
     /// Two resident hosts take turns instead of a fresh one each turn.
     pub resident: bool,
@@ -180,6 +186,19 @@ pub struct AbSettings {
     pub seed: u64,
     /// The session tests Inferometer itself: simulated engines may be gated.
     pub self_test: bool,
+}
+
+impl AbSettings {
+    /// Fewer null pairs say nothing of their spread.
+    pub const LEAST_PILOT: u32 = 5;
+    /// More would cost as much as a session.
+    pub const MOST_PILOT: u32 = 30;
+
+    /// Whether a pilot of so many null pairs makes sense.
+    #[must_use]
+    pub fn is_pilot(pairs: u32) -> bool {
+        pairs == 0 || (Self::LEAST_PILOT..=Self::MOST_PILOT).contains(&pairs)
+    }
 }
 
 impl Default for AbSettings {

@@ -17,7 +17,7 @@ use crate::report;
 use crate::report::ab::{AbSummary, Telling, markdown, table};
 use crate::run::ab::{self, Outcome, Setup};
 use crate::run::error::RunError;
-use crate::spec::{OutputsRule, Scenario};
+use crate::spec::{AbSettings, OutputsRule, Scenario};
 use crate::{engine, scenario};
 
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,7 @@ pub struct How {
     #[arg(long, value_name = "LOGITS")]
     margin: Option<f64>,
     /// Null pairs of A before the first pair; 0 = no pilot
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = pilot)]
     pilot: Option<u32>,
     /// Let two resident hosts take turns instead of starting a fresh one each turn
     #[arg(long)]
@@ -211,6 +211,15 @@ pub fn conclude(
         printer.note("exit code 0 although nothing is proven: `--neutral-ok`");
     }
     Ok(ExitCode::from(summary.exit_code))
+}
+
+/// A number of null pairs.
+fn pilot(text: &str) -> Result<u32, String> {
+    let pairs = text.parse().ok().filter(|pairs| AbSettings::is_pilot(*pairs));
+    let (least, most) = (AbSettings::LEAST_PILOT, AbSettings::MOST_PILOT);
+    pairs.ok_or_else(|| {
+        format!("write a whole number from {least} to {most}, or 0 for no pilot: fewer null pairs say nothing")
+    })
 }
 
 /// `3%` as a share.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Evidence, Judgement, PairJudgement, Sides};
 use crate::compare::cost::{Iterations, log_ratio};
 use crate::record::RequestRow;
+use crate::record::ab::SideInfo;
 use crate::record::metric::{self, METRICS};
 use crate::spec::{Settings, Side};
 use crate::stats::growth::{self, Change, Law, NotIdentifiable, Observation, Ratio, Timing};
@@ -30,6 +31,8 @@ pub struct Detail {
     pub advisory: Vec<Advisory>,
     /// Effective settings in which the sides differ, by cell.
     pub settings: Vec<SettingsDifference>,
+    /// Cells whose effective settings are equal although the sides are asked for different ones: the same work.
+    pub equal: Vec<u32>,
 }
 
 /// What moved in a growth law between the sides.
@@ -88,11 +91,13 @@ pub fn detail(evidence: &Evidence<'_>, judgement: &Judgement) -> Detail {
         let rule = Rule { gates: judgement.gates.len(), bound: gate.bound() };
         caught_nine_in_ten(&x, &rule, evidence.manifest.settings.seed)
     });
+    let settings = settings(evidence, &sides, &pairs);
     Detail {
         caught_nine_in_ten: caught.collect(),
         growth: growth(evidence, &sides, &pairs),
         advisory: advisory(evidence, &sides, &pairs),
-        settings: settings(evidence, &sides, &pairs),
+        equal: equal(evidence, &sides, &pairs, &settings),
+        settings,
     }
 }
 
@@ -208,4 +213,26 @@ fn settings(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[&PairJudgement]
         }
     }
     all
+}
+
+/// The cells without a difference of effective settings, where the sides have different ones of their own.
+fn equal(
+    evidence: &Evidence<'_>,
+    sides: &Sides<'_>,
+    pairs: &[&PairJudgement],
+    differences: &[SettingsDifference],
+) -> Vec<u32> {
+    let asked = |side: &SideInfo| -> Vec<String> {
+        let own = side.settings.iter().filter(|key| key.starts_with("toggles.") || key.starts_with("sampling."));
+        own.cloned().collect()
+    };
+    let [a, b] = evidence.manifest.sides.each_ref().map(asked);
+    let (Some(pair), true) = (pairs.first(), a != b) else { return Vec::new() };
+    let known = |cell: u32| {
+        pair.row.iterations().iter().all(|(side, iteration)| {
+            sides.of(*side).rows(cell, *iteration).first().is_some_and(|row| !row.effective.is_empty())
+        })
+    };
+    let ids = evidence.cells.iter().map(|cell| cell.id);
+    ids.filter(|id| known(*id) && differences.iter().all(|difference| difference.cell != *id)).collect()
 }

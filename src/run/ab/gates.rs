@@ -4,7 +4,7 @@ use crate::compare::cost::{Iterations, candidates};
 use crate::record::ab::GateInfo;
 use crate::record::{RequestRow, Status};
 use crate::run::error::RunError;
-use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scenario};
+use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scenario, TokenTiming};
 
 /// The usual three.
 const USUAL: [GateMetric; 3] = [GateMetric::DecodeTps, GateMetric::PrefillTps, GateMetric::PeakMemory];
@@ -98,4 +98,57 @@ pub fn measured(
         )));
     }
     Ok(Some(Measured { kept, left }))
+}
+
+/// Refuses to rank tokens' times of an engine that stamps every token against those of one that does not: for each cell by
+/// id, what the sides' hosts say of their stamps, where there was one.
+///
+/// # Errors
+/// When a gate would do so.
+pub fn comparable(gates: &[GateInfo], timings: &[[Option<TokenTiming>; 2]]) -> Result<(), RunError> {
+    let mixed = |cell: &u32| match timings[*cell as usize] {
+        [Some(a), Some(b)] => a != b,
+        _ => false,
+    };
+    let refused: Vec<&str> = gates
+        .iter()
+        .filter(|info| info.gate.metric.is_token_time() && info.cell_ids.iter().any(mixed))
+        .map(|info| info.gate.metric.name())
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(RunError::Ab(format!(
+        "one side stamps every token and the other does not (inexact token timing), so {} cannot be compared: state gates \
+         of other metrics (cpu, peak_memory, load)",
+        refused.join(" and ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_times_of_exact_and_inexact_stamps_are_not_ranked() {
+        let gate = |metric, cell_ids: &[u32]| GateInfo {
+            gate: Gate { metric, cells: CellSelector::default(), delta: None },
+            least: 0.03,
+            because: String::new(),
+            cell_ids: cell_ids.to_vec(),
+        };
+        let (exact, inexact) = (Some(TokenTiming::Exact), Some(TokenTiming::Inexact));
+        let timings = [[exact, exact], [exact, inexact], [inexact, inexact], [None, inexact]];
+        for (metric, cells, fine) in [
+            (GateMetric::DecodeTps, &[0, 2, 3][..], true),
+            (GateMetric::DecodeTps, &[0, 1], false),
+            (GateMetric::Ttft, &[1], false),
+            (GateMetric::PeakMemory, &[1], true),
+            (GateMetric::Load, &[0, 1], true),
+        ] {
+            let result = comparable(&[gate(metric, cells)], &timings);
+            assert_eq!(result.is_ok(), fine, "{} in {cells:?}: {result:?}", metric.name());
+            assert!(fine || result.unwrap_err().to_string().contains(metric.name()));
+        }
+    }
 }

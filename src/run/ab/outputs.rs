@@ -1,13 +1,33 @@
 //! What the sides generate, compared token by token before anything is measured.
 
 use crate::record::ab::Divergence;
-use crate::run::worker::Output;
+use crate::run::worker::{self, Output};
 use crate::spec::{Cell, OutputsRule};
 
 /// Where B's requests of a cell part from A's; under `margin` B was forced along A's tokens.
 #[must_use]
 pub fn divergences(cell: &Cell, a: &[Output], b: &[Output], rule: OutputsRule) -> Vec<Divergence> {
     a.iter().zip(b).flat_map(|(a, b)| of_turn(cell.id, a, b, rule)).collect()
+}
+
+/// What is to be said where the sides are asked for different settings, and in some cells what takes effect is the same.
+#[must_use]
+pub fn equal_settings(cells: [&[Cell]; 2], a: &[Vec<Output>], b: &[Vec<Output>]) -> Option<String> {
+    let effective = |outputs: &[Output]| -> Vec<_> { outputs.iter().map(|one| one.row.effective.clone()).collect() };
+    let asked = |cell: &Cell| (cell.toggles.clone(), cell.sampling.clone());
+    let equal: Vec<&str> = std::iter::zip(cells[0], cells[1])
+        .zip(std::iter::zip(a, b))
+        .filter(|((cell_a, cell_b), (a, b))| {
+            let known = a.iter().all(|one| !one.row.effective.is_empty());
+            asked(cell_a) != asked(cell_b) && known && effective(a) == effective(b)
+        })
+        .map(|((cell, _), _)| worker::name(cell))
+        .collect();
+    let some =
+        if equal.len() == cells[0].len() { "every cell".to_owned() } else { format!("`{}`", equal.join("`, `")) };
+    (!equal.is_empty()).then(|| {
+        format!("the sides are asked for different settings, but in {some} the effective ones are equal: it is the same work")
+    })
 }
 
 fn of_turn(cell: u32, a: &Output, b: &Output, rule: OutputsRule) -> Vec<Divergence> {

@@ -13,7 +13,7 @@ use crate::run::interrupt::Interrupt;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
 use crate::run::worker::{Output, Worker};
-use crate::spec::{Cell, Isolation, OutputsRule, Side};
+use crate::spec::{Cell, Isolation, OutputsRule, Side, TokenTiming};
 use crate::stats::sequential::{LOOKS, Verdict};
 
 pub struct Session<'a> {
@@ -146,6 +146,8 @@ impl Session<'_> {
             }
             let Some(b) = self.generate(Side::B, margin)? else { return Ok(false) };
             finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&b) } else { None });
+            gates::comparable(&self.store.manifest().gates, &self.timings())?;
+            self.tell_equal_settings(&a, &b)?;
             for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
                 finding.tokens += a.iter().map(|output| output.ids.len() as u64).sum::<u64>();
                 finding.divergences.extend(outputs::divergences(cell, a, b, rule));
@@ -153,6 +155,25 @@ impl Session<'_> {
         }
         self.store.update(|manifest| manifest.outputs = Some(finding))?;
         Ok(true)
+    }
+
+    /// Of each cell's engine on both sides, how it stamps tokens.
+    fn timings(&self) -> Vec<[Option<TokenTiming>; 2]> {
+        let of = |worker: &Worker, cell: u32| {
+            let cell = worker.cell(cell);
+            let hosts = &worker.log.store.manifest().hosts;
+            hosts.iter().find(|host| host.engine == cell.engine).map(|host| host.receipt.token_timing)
+        };
+        self.cells().iter().map(|cell| self.workers.each_ref().map(|worker| of(worker, cell.id))).collect()
+    }
+
+    fn tell_equal_settings(&mut self, a: &[Vec<Output>], b: &[Vec<Output>]) -> Result<(), RunError> {
+        let cells = self.workers.each_ref().map(|worker| worker.work.plan.cells.as_slice());
+        if let Some(told) = outputs::equal_settings(cells, a, b) {
+            self.observer.event(Event::Warning(&told));
+            self.store.update(|manifest| manifest.warnings.push(told))?;
+        }
+        Ok(())
     }
 
     /// Leaves out gates that are not measured here, unless the scenario asks for them.

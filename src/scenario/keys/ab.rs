@@ -91,7 +91,7 @@ pub static AB: Section = Section {
             "pilot",
             count(0, 30),
             "6",
-            "pairs of A against A before the first pair, to see what the machine can tell apart; 0 = none",
+            "pairs of A against A before the first pair, to see what the machine can tell apart; 5 or more, or 0 = none",
         ),
         key(
             "resident",

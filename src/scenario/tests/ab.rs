@@ -95,6 +95,7 @@ fn how_a_session_goes_is_read() {
         ("outputs = \"margin\"\nmargin = 0", "must be above 0"),
         ("outputs = \"same\"", "it can be `identical`, `margin` or `any`"),
         ("pilot = 31", "from 0 to 30"),
+        ("pilot = 4", "0 (no pilot) or at least 5"),
         ("resident = 1", "must be true or false"),
     ] {
         let error = bad(&least(&format!("[ab]\n{keys}\n")), &[]);
