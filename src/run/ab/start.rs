@@ -6,7 +6,7 @@ use super::gates;
 use super::session::{Pace, Session, cells_match};
 use crate::clock::{Origin, utc_now};
 use crate::compare::ab::{Evidence, Judgement, judge};
-use crate::record::ab::{AbManifest, AbStore, Resumed, SCHEMA_VERSION, SideInfo};
+use crate::record::ab::{AbManifest, AbStore, PairRow, Resumed, SCHEMA_VERSION, SideInfo};
 use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
 use crate::run::driver::{self, Options};
 use crate::run::error::RunError;
@@ -158,6 +158,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
         manifest.sittings += 1;
         manifest.warnings.append(&mut warnings);
     })?;
+    let last = Side::BOTH.map(|side| last_iteration(side, &sides[side as usize].1.requests, &pairs));
     let mut rows = [Vec::new(), Vec::new()];
     let mut logs = Vec::new();
     let mut pasts = Vec::new();
@@ -167,7 +168,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
             manifest.state = FinishState::Running;
             manifest.finished_utc = None;
             manifest.sessions += 1;
-            note_broken_turns(&record, &mut manifest.plan.order);
+            note_broken_turns(&record, last[at], &mut manifest.plan.order);
         })?;
         logs.push(Log { store, sampler: driver::sampler(&setups[at].scenario, origin), origin });
         pasts.push(Past {
@@ -197,9 +198,16 @@ fn program_is_there(setup: &Setup) -> Result<(), RunError> {
     )))
 }
 
+/// The last iteration of a side that was begun. What a pair names counts too, though its rows be lost: a pair must never
+/// come to mean rows that were measured later.
+fn last_iteration(side: Side, rows: &[RequestRow], pairs: &[PairRow]) -> u32 {
+    let named =
+        pairs.iter().flat_map(PairRow::iterations).filter(|(who, _)| *who == side).map(|(_, iteration)| iteration);
+    rows.iter().map(|row| row.iteration).chain(named).max().unwrap_or(0)
+}
+
 /// A turn that was broken off has rows and no place in the order: gives it one, so that the two agree.
-fn note_broken_turns(record: &Record, order: &mut Vec<Vec<u32>>) {
-    let last = record.requests.iter().map(|row| row.iteration).max().unwrap_or(0);
+fn note_broken_turns(record: &Record, last: u32, order: &mut Vec<Vec<u32>>) {
     for iteration in (order.len() as u32 + 1)..=last {
         let mut ran: Vec<u32> = record
             .requests
@@ -219,7 +227,7 @@ fn two<T>(sides: Vec<T>) -> [T; 2] {
 
 /// What earlier sittings left.
 struct Before {
-    pairs: Vec<crate::record::ab::PairRow>,
+    pairs: Vec<PairRow>,
     rows: [Vec<RequestRow>; 2],
     past: [Past; 2],
 }
@@ -249,9 +257,8 @@ fn sitting(
         };
         workers.push(Worker::new(work, log, past)?);
     }
-    let last = |rows: &[RequestRow]| rows.iter().map(|row| row.iteration).max().unwrap_or(0);
     let session = Session {
-        iterations: before.rows.each_ref().map(|rows| last(rows)),
+        iterations: Side::BOTH.map(|side| last_iteration(side, &before.rows[side as usize], &before.pairs)),
         store,
         workers: two(workers),
         pairs: before.pairs,
