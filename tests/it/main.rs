@@ -1,5 +1,6 @@
 //! Whole-program tests, one binary so that they link once.
 
+mod ab;
 mod build;
 mod ci;
 mod cli;

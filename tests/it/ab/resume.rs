@@ -1,0 +1,256 @@
+//! Sessions that are killed, torn and gone on with: what is committed stays, and no half pair is ever used.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use inferometer::compare::ab::Judgement;
+use inferometer::record::ab::{self, AbRecord, PairRow};
+use inferometer::record::{FinishState, RequestRow};
+use inferometer::spec::Side;
+use inferometer::stats::sequential::Verdict;
+use rustix::process::Signal;
+
+use super::{MEMORY, NO_PILOT, TRIES, check, folder, judged, pairs, record, simulated, spoiled};
+use crate::lab::{Done, Lab, signal, until};
+
+/// Two cells a turn, and a pilot.
+fn scenario(lab: &Lab) -> PathBuf {
+    lab.write(
+        "scenario.toml",
+        format!(
+            "name = \"lab\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n\
+             [[engine]]\nname = \"simulated\"\noptions = {{ a_ms = 1 }}\n\
+             [workload]\ntext = \"one two three four five\"\nlengths = [8, 16]\nmax_tokens = 3\nignore_eos = true\n[ab]\npilot = 5\n{MEMORY}"
+        ),
+    )
+}
+
+fn begin(lab: &Lab, scenario: &Path) -> Child {
+    let mut child = lab.program(&["ab", scenario.to_str().unwrap(), "--same"]).spawn().unwrap();
+    let begun = until("the session begins or the program ends", || {
+        let mut entries = fs_err::read_dir(lab.path("results")).into_iter().flatten();
+        let any = entries.any(|entry| ab::is_session(&entry.unwrap().path()));
+        any.then_some(true).or_else(|| child.try_wait().unwrap().map(|_| false))
+    });
+    assert!(begun, "{}", lab.done(child.wait_with_output().unwrap()).stderr);
+    child
+}
+
+fn go_on(lab: &Lab, arguments: &[&str]) -> Child {
+    lab.program(&[&["ab", "--resume", folder(lab).to_str().unwrap()], arguments].concat()).spawn().unwrap()
+}
+
+fn resume(lab: &Lab, arguments: &[&str]) -> Done {
+    let child = go_on(lab, arguments);
+    lab.wait(child)
+}
+
+fn lines(path: &Path) -> usize {
+    fs_err::read(path).unwrap().iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Kills it as soon as `file` has grown by so many lines; `false` when it was done before that.
+fn kill_after(lab: &Lab, mut child: Child, file: &str, more: usize) -> bool {
+    let path = folder(lab).join(file);
+    let before = lines(&path);
+    let killed = until("the file grows or the session ends", || match child.try_wait().unwrap() {
+        Some(_) => Some(false),
+        None => (lines(&path) >= before + more).then_some(true),
+    });
+    // On some runs it has ended since.
+    let _ = child.kill();
+    child.wait().unwrap();
+    killed
+}
+
+/// What a killed session had: its pairs, the rows of each, and the iterations that belong to none.
+struct Snapshot {
+    pairs: Vec<PairRow>,
+    rows: Vec<Vec<RequestRow>>,
+    half: BTreeSet<(Side, u32)>,
+}
+
+fn rows(record: &AbRecord, side: Side, iteration: u32) -> Vec<RequestRow> {
+    let of = if side == Side::A { &record.a } else { &record.b };
+    of.requests.iter().filter(|row| !row.warmup && row.iteration == iteration).cloned().collect()
+}
+
+fn used(pairs: &[PairRow]) -> BTreeSet<(Side, u32)> {
+    pairs.iter().flat_map(PairRow::iterations).collect()
+}
+
+fn snapshot(record: &AbRecord) -> Snapshot {
+    let begun = |side, of: &inferometer::record::Record| {
+        of.requests.iter().filter(|row| row.iteration > 0).map(move |row| (side, row.iteration)).collect::<Vec<_>>()
+    };
+    let all: BTreeSet<_> = begun(Side::A, &record.a).into_iter().chain(begun(Side::B, &record.b)).collect();
+    let pairs = record.pairs.clone();
+    let named = used(&pairs);
+    Snapshot {
+        rows: pairs.iter().flat_map(PairRow::iterations).map(|(side, it)| rows(record, side, it)).collect(),
+        half: all.difference(&named).copied().collect(),
+        pairs,
+    }
+}
+
+impl Snapshot {
+    fn forget_behind(&mut self, pairs: usize) {
+        self.pairs.truncate(pairs);
+        self.rows.truncate(2 * pairs);
+    }
+
+    #[track_caller]
+    fn check(&self, later: &AbRecord) {
+        assert_eq!(later.pairs[..self.pairs.len()], self.pairs, "committed pairs stay");
+        let same = self.pairs.iter().flat_map(PairRow::iterations).map(|(side, it)| rows(later, side, it));
+        assert!(same.eq(self.rows.iter().cloned()), "and so do their rows");
+        let reused: Vec<_> = used(&later.pairs).intersection(&self.half).copied().collect();
+        assert!(reused.is_empty(), "iterations of half pairs are used: {reused:?}");
+    }
+}
+
+/// Leaves what a kill in the middle of a write leaves.
+fn tear(lab: &Lab, step: usize) {
+    let append = |name: &str, text: &str| {
+        let mut file = fs_err::OpenOptions::new().append(true).open(folder(lab).join(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    match step % 4 {
+        0 => append("pairs.csv", "9,pair,a,"),
+        1 => {
+            append("a/requests.csv", "17,false,0,");
+            append("b/tokens.csv", "3,0,1");
+        }
+        2 => {
+            // The last pair's own line is torn: it is not committed, and its turns count for nothing.
+            let path = folder(lab).join("pairs.csv");
+            let text = fs_err::read_to_string(&path).unwrap();
+            if text.lines().count() > 1 {
+                fs_err::write(&path, &text[..text.len() - 3]).unwrap();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Kills a session again and again, each time after another write, then lets it finish.
+fn killed_often(lab: &Lab) -> (AbRecord, Vec<Snapshot>) {
+    let mut snapshots = Vec::new();
+    let mut child = begin(lab, &scenario(lab));
+    for step in 0..15 {
+        let (file, most) = [("a/requests.csv", 5), ("pairs.csv", 2), ("b/requests.csv", 3)][step % 3];
+        if !kill_after(lab, child, file, 1 + step % most) {
+            break;
+        }
+        tear(lab, step);
+        let now = snapshot(&record(lab));
+        // A pair whose line is torn now was never committed, as far as anybody can tell.
+        snapshots.iter_mut().for_each(|earlier: &mut Snapshot| earlier.forget_behind(now.pairs.len()));
+        snapshots.push(now);
+        child = go_on(lab, &[]);
+        if step == 14 {
+            lab.wait(child);
+            break;
+        }
+    }
+    (record(lab), snapshots)
+}
+
+#[test]
+fn a_session_killed_at_any_write_goes_on_without_half_pairs() {
+    for attempt in 1..=TRIES {
+        let lab = Lab::new();
+        let (finished, snapshots) = killed_often(&lab);
+        for snapshot in &snapshots {
+            snapshot.check(&finished);
+        }
+        check(&finished);
+        assert!(snapshots.len() >= 8, "it was killed {} times only", snapshots.len());
+        assert!(snapshots.iter().any(|snapshot| !snapshot.half.is_empty()), "no kill broke a pair off");
+        assert_eq!(finished.manifest.state, FinishState::Finished);
+        assert_eq!(finished.manifest.sittings as usize, snapshots.len() + 1);
+        let judgement: Judgement = judged(&finished);
+        if judgement.verdict == Verdict::Unchanged {
+            assert_eq!(judgement.counts.ok, 10);
+            assert!(judgement.counts.pilot_ok >= 5);
+            resume(&lab, &[]).expect(0).says("nothing left to do");
+            return;
+        }
+        assert!(spoiled(&finished) && attempt < TRIES, "{:?}", judgement.reasons);
+    }
+}
+
+#[test]
+fn rows_lost_behind_a_pair_s_back_are_never_taken_for_later_ones() {
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &[("quick", "a_ms = 1")], &format!("{NO_PILOT}{MEMORY}"));
+    let child = begin(&lab, &scenario);
+    kill_after(&lab, child, "pairs.csv", 2);
+    // No kill does this, but a disk may: the rows of B's last turns are gone, the pairs that name them are not.
+    let path = folder(&lab).join("b/requests.csv");
+    let text = fs_err::read_to_string(&path).unwrap();
+    let kept: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
+    fs_err::write(&path, kept).unwrap();
+    let before = record(&lab).pairs.len();
+    resume(&lab, &[]);
+    let finished = record(&lab);
+    let judgement = judged(&finished);
+    for pair in &judgement.pairs[..before] {
+        assert!(!pair.counts(), "pair {} has lost its rows", pair.row.pair);
+    }
+    check(&finished);
+}
+
+#[test]
+fn control_c_stops_after_the_turn_and_resume_goes_on() {
+    let lab = Lab::new();
+    let child = begin(&lab, &scenario(&lab));
+    let path = folder(&lab).join("pairs.csv");
+    until("a pair is there", || (lines(&path) > 1).then_some(()));
+    signal(child.id(), Signal::INT);
+    lab.wait(child).expect(130).says("go on with `inferometer ab --resume");
+    let stopped = record(&lab);
+    assert_eq!(stopped.manifest.state, FinishState::Interrupted);
+    let snapshot = snapshot(&stopped);
+    let done = resume(&lab, &[]);
+    let finished = record(&lab);
+    snapshot.check(&finished);
+    check(&finished);
+    assert_eq!(finished.manifest.state, FinishState::Finished);
+    assert!(done.code == Some(0) || spoiled(&finished), "{}", done.stderr);
+}
+
+#[test]
+fn a_session_does_not_go_on_with_another_engine_or_program() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&[], &format!("{NO_PILOT}{MEMORY}"));
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine.py");
+    let copy = lab.write("engine.py", fs_err::read(&fixture).unwrap());
+    let text = fs_err::read_to_string(&scenario).unwrap();
+    fs_err::write(&scenario, text.replace(fixture.to_str().unwrap(), copy.to_str().unwrap())).unwrap();
+    let child = begin(&lab, &scenario);
+    assert!(kill_after(&lab, child, "pairs.csv", 1));
+    let before = record(&lab);
+
+    let mut file = fs_err::OpenOptions::new().append(true).open(&copy).unwrap();
+    file.write_all(b"# not what it was\n").unwrap();
+    resume(&lab, &[]).expect(2).says("is not what this run began with").says("engine.py");
+    let refused = record(&lab);
+    assert_eq!((refused.pairs.len(), refused.manifest.state), (before.pairs.len(), FinishState::Interrupted));
+    fs_err::copy(&fixture, &copy).unwrap();
+
+    let manifest = folder(&lab).join("a/run.json");
+    let text = fs_err::read_to_string(&manifest).unwrap();
+    let own = format!("\"inferometer_version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&own));
+    fs_err::write(&manifest, text.replace(&own, "\"inferometer_version\": \"0.0.1\"")).unwrap();
+    resume(&lab, &[]).expect(2).says("the version was 0.0.1");
+
+    let done = resume(&lab, &["--allow-changed"]);
+    let finished = record(&lab);
+    assert!(done.code == Some(0) || spoiled(&finished), "{}", done.stderr);
+    assert!(pairs(&finished) >= 10 && finished.pairs[..before.pairs.len()] == before.pairs);
+    assert!(finished.manifest.warnings.iter().any(|warning| warning.contains("0.0.1")));
+}

@@ -1,0 +1,164 @@
+//! What sets the sides apart, and what is no session at all.
+
+use std::path::{Path, PathBuf};
+
+use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, simulated, told};
+use crate::lab::Lab;
+
+/// A scenario of the tiny model on one thread, and the model's folder.
+fn transformer(lab: &Lab, rest: &str) -> (PathBuf, PathBuf) {
+    let model = |seed: &str| {
+        let folder = lab.path(&format!("model-{seed}"));
+        let told = ["model", "new", "--arch", "qwen3", "--preset", "tiny", "--seed", seed, folder.to_str().unwrap()];
+        lab.run(&told).expect(0);
+        folder
+    };
+    let (one, other) = (model("1"), model("2"));
+    let scenario = lab.write(
+        "scenario.toml",
+        format!(
+            "name = \"lab\"\n[model]\npath = {one:?}\n[[engine]]\nname = \"transformer\"\noptions = {{ backend = \"candle\" }}\n\
+             [workload]\ntext = \"one two three four five\"\nlengths = [24]\nmax_tokens = 4\nignore_eos = true\n[toggles]\nthreads = 1\ndtype = \"f32\"\n\
+             {rest}{NO_PILOT}{MEMORY}"
+        ),
+    );
+    (scenario, other)
+}
+
+#[test]
+fn settings_that_amount_to_the_same_are_said_to_be_equal() {
+    let lab = Lab::new();
+    let (scenario, _) = transformer(&lab, "[sampling]\nrepetition_penalty = 1.1\n");
+    // The whole context is shorter than the cap.
+    let sides = ["--a", "repetition_window_cap=0", "--b", "repetition_window_cap=768", "--resident"];
+    let (done, found) = session(&lab, &scenario, &sides, 0);
+    check(&found);
+    assert_eq!(told(&done)["verdict"], "unchanged");
+    assert!(done.stderr.contains("the effective ones are equal: it is the same work"), "{}", done.stderr);
+    assert!(found.manifest.warnings.iter().any(|warning| warning.contains("effective ones are equal")));
+    assert_eq!(found.manifest.sides[1].settings, ["toggles.repetition_window_cap=768"]);
+}
+
+#[test]
+fn settings_that_change_the_work_are_not_said_to_be_equal() {
+    let lab = Lab::new();
+    let (scenario, _) = transformer(&lab, "[sampling]\nrepetition_penalty = 1.1\n");
+    let sides = ["--a", "repetition_window_cap=0", "--b", "repetition_window_cap=8", "--resident", "--outputs", "any"];
+    let (done, found) = session(&lab, &scenario, &sides, 0);
+    assert!(!done.stderr.contains("effective ones are equal"), "{}", done.stderr);
+    assert!(found.manifest.warnings.iter().all(|warning| !warning.contains("are equal")));
+}
+
+#[test]
+fn another_model_is_another_output() {
+    let lab = Lab::new();
+    let (scenario, other) = transformer(&lab, "");
+    let done = once(&lab, &scenario, &["--b-model", other.to_str().unwrap()]).expect(4);
+    assert_eq!(told(&done)["verdict"], "output-changed");
+    assert!(record(&lab).pairs.is_empty());
+}
+
+#[test]
+fn margin_measures_both_sides_along_the_same_tokens() {
+    let lab = Lab::new();
+    let (scenario, _) = transformer(&lab, "");
+    let (_, found) = session(&lab, &scenario, &["--same", "--outputs", "margin", "--resident"], 0);
+    check(&found);
+    let finding = found.manifest.outputs.as_ref().unwrap();
+    assert_eq!((finding.tokens, finding.divergences.len()), (4, 0), "{finding:?}");
+}
+
+#[test]
+fn margin_of_another_model_finds_where_it_would_have_gone() {
+    let lab = Lab::new();
+    let (scenario, other) = transformer(&lab, "");
+    let done = once(&lab, &scenario, &["--b-model", other.to_str().unwrap(), "--outputs", "margin"]).expect(4);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "output-changed");
+    assert!(said["reasons"][0].as_str().unwrap().contains("by more than 0.05 logits"), "{}", said["reasons"]);
+}
+
+#[test]
+fn margin_needs_an_engine_that_says_what_it_would_have_chosen() {
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &[("quick", "a_ms = 1")], MEMORY);
+    once(&lab, &scenario, &["--same", "--outputs", "margin"]).expect(2).says("capability `choices`").says("simulated");
+}
+
+/// The minimal adapter, and a copy that says it does not stamp every token.
+fn adapters(lab: &Lab, gate: &str) -> PathBuf {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/minimal_adapter.py");
+    let text = fs_err::read_to_string(example).unwrap();
+    assert!(text.contains("\"token_timing\": \"exact\""));
+    let exact = lab.write("exact.py", &text);
+    let inexact = lab.write("inexact.py", text.replace("\"token_timing\": \"exact\"", "\"token_timing\": \"inexact\""));
+    let engine = |label: &str, script: &Path| {
+        format!("[[engine]]\nname = \"exec\"\nlabel = {label:?}\noptions = {{ command = [\"python3\", {script:?}] }}\n")
+    };
+    let model = "[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\", seed = 1 }\n";
+    lab.write(
+        "scenario.toml",
+        format!(
+            "name = \"lab\"\n{model}{}{}[workload]\ntext = \"one two three four five\"\nlengths = [8]\nmax_tokens = 4\nignore_eos = true\n{NO_PILOT}{gate}",
+            engine("exact", &exact),
+            engine("inexact", &inexact)
+        ),
+    )
+}
+
+#[test]
+fn exact_and_inexact_token_times_are_never_ranked() {
+    let sides = ["--a-engine", "exact", "--b-engine", "inexact"];
+    let lab = Lab::new();
+    let scenario = adapters(&lab, DECODE);
+    once(&lab, &scenario, &sides).expect(2).says("inexact token timing").says("decode_tps");
+    assert!(record(&lab).pairs.is_empty());
+
+    let lab = Lab::new();
+    let scenario = adapters(&lab, MEMORY);
+    session(&lab, &scenario, &[&sides[..], &["--resident"]].concat(), 0);
+}
+
+#[test]
+fn a_side_b_that_cannot_even_load_is_failed_and_a_side_a_an_error() {
+    let lab = Lab::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine.py");
+    let broken = format!(
+        "[[engine]]\nname = \"exec\"\nlabel = \"broken\"\noptions = {{ command = [\"python3\", {script:?}, \"--always\", \"exit:load\"] }}\n\
+         {NO_PILOT}{MEMORY}"
+    );
+    let scenario = simulated(&lab, &[("quick", "a_ms = 1")], &broken);
+    let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "broken"]).expect(1);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "failed");
+    assert!(said["reasons"][0].as_str().unwrap().contains("no host"), "{}", said["reasons"]);
+    fs_err::remove_dir_all(lab.path("results")).unwrap();
+    once(&lab, &scenario, &["--a-engine", "broken", "--b-engine", "quick"]).expect(2).says("cannot be opened");
+}
+
+#[test]
+fn what_is_no_session_is_refused_and_says_what_to_do() {
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &[("quick", "a_ms = 1"), ("other", "a_ms = 1")], MEMORY);
+    let scenario = scenario.to_str().unwrap();
+    for (arguments, told) in [
+        (&[scenario][..], "nothing sets the sides apart"),
+        (&[], "SCENARIO"),
+        (&[scenario, "--base", "HEAD"], "--head"),
+        (&[scenario, "--same", "--a", "x=1"], "cannot be used with"),
+        (&[scenario, "--a", "threads"], "KEY=VALUE"),
+        (&[scenario, "--a", "no_such_key=1"], "no_such_key"),
+        (&[scenario, "--b-engine", "nobody"], "there is no engine `nobody`"),
+        (&[scenario, "--same", "--delta", "0%"], "above 0"),
+        (&[scenario, "--same", "--pilot", "4"], "from 5 to 30"),
+        (&[scenario, "--same", "--margin", "0.1"], "--outputs margin"),
+        (&[scenario, "--same", "--set", "ab.pilot=3"], "at least 5"),
+        (&[scenario, "--same", "--set", "gate.0.engine=\"nobody\""], "nobody"),
+        (&[scenario, "--b-engine", "other"], "do not have the same cells"),
+        (&["--resume", "no-such-folder"], "no-such-folder"),
+        (&["--resume", "."], "ab.json"),
+    ] {
+        lab.run(&[&["ab"], arguments].concat()).expect(2).says(told);
+    }
+    assert!(!lab.path("results").exists(), "nothing was begun");
+}

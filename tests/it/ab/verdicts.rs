@@ -1,0 +1,151 @@
+//! Simulated sides: what is planted is found, and what goes wrong is an outcome.
+
+use inferometer::record::{FinishState, Status};
+use inferometer::stats::sequential::Verdict;
+
+use super::{DECODE, MEMORY, NO_PILOT, check, folder, judged, once, pairs, record, session, simulated, told};
+use crate::lab::Lab;
+
+const QUICK: (&str, &str) = ("quick", "a_ms = 1");
+
+#[test]
+fn the_same_twice_is_unchanged_and_its_sides_are_records_like_any() {
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &[QUICK], &format!("[ab]\nresident = true\n{MEMORY}"));
+    let (done, record) = session(&lab, &scenario, &["--same"], 0);
+    check(&record);
+    let said = told(&done);
+    assert_eq!((said["verdict"].as_str(), said["counts"]["ok"].as_u64()), (Some("unchanged"), Some(10)));
+    assert!(said["counts"]["pilot_ok"].as_u64() >= Some(6) && said["pilot"][0]["x"].as_array().unwrap().len() >= 6);
+    assert_eq!(record.manifest.state, FinishState::Finished);
+    assert_eq!(record.manifest.outputs.as_ref().map(|found| found.tokens), Some(4));
+    let again = lab.run(&["ab", "--resume", folder(&lab).to_str().unwrap()]).expect(0).says("nothing left to do");
+    assert!(again.stdout.starts_with("unchanged\n"), "{}", again.stdout);
+    assert_eq!(super::record(&lab), record, "a finished session is left alone");
+
+    let [a, b] = ["a", "b"].map(|side| folder(&lab).join(side).to_str().unwrap().to_owned());
+    lab.run(&["report", &a]).expect(0);
+    lab.run(&["compare", &a, &b]).expect(0);
+}
+
+#[test]
+fn a_slow_side_is_regressed_and_the_other_way_round_improved() {
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &[QUICK, ("slow", "a_ms = 60")], &format!("{NO_PILOT}{DECODE}"));
+    let resident = ["--resident", "--a-engine", "quick", "--b-engine", "slow"];
+    let (done, found) = session(&lab, &scenario, &resident, 1);
+    check(&found);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "regressed");
+    assert!(said["gates"][0]["estimate"].as_f64() > Some(1.5_f64.ln()), "{}", said["gates"][0]);
+    assert!(said["reasons"][0].as_str().unwrap().contains("slower"));
+
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &[QUICK, ("slow", "a_ms = 60")], &format!("{NO_PILOT}{DECODE}"));
+    let (done, _) = session(&lab, &scenario, &["--resident", "--a-engine", "slow", "--b-engine", "quick"], 0);
+    assert_eq!(told(&done)["verdict"], "improved");
+}
+
+#[test]
+fn other_tokens_are_output_changed_before_anything_is_measured() {
+    let engines = [QUICK, ("changed", "a_ms = 1, change_token_at = 2")];
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &engines, MEMORY);
+    let sides = ["--a-engine", "quick", "--b-engine", "changed"];
+    let done = once(&lab, &scenario, &sides).expect(4);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "output-changed");
+    let reason = said["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("changed") && reason.contains("at position 2 (cell 0, turn 0)"), "{reason}");
+    assert!(record(&lab).pairs.is_empty());
+
+    // Where anything goes, so does that.
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &engines, &format!("{NO_PILOT}{MEMORY}"));
+    let (_, found) = session(&lab, &scenario, &[&sides[..], &["--outputs", "any", "--resident"]].concat(), 0);
+    let finding = found.manifest.outputs.as_ref().unwrap();
+    assert!(finding.divergences.len() == 1 && finding.divergences[0].allowed, "{finding:?}");
+}
+
+/// The requests of B before its pairs are a warm-up and one for its tokens; each pair has two more.
+const THIRD_PAIR: &str = "fault_at = 8";
+
+#[test]
+fn a_side_b_that_fails_in_a_pair_is_failed_and_stays_in_the_record() {
+    for (fault, reason) in
+        [("crash", "SIGABRT"), ("out-of-memory", "SIGKILL"), ("hang", "within 6 s"), ("error", "as its options say")]
+    {
+        let lab = Lab::new();
+        let options = format!("a_ms = 1, state = {:?}, fault = {fault:?}, {THIRD_PAIR}", lab.path("state"));
+        let rest = format!("[run]\ntimeout_s = 6.0\n{NO_PILOT}{MEMORY}");
+        let scenario = simulated(&lab, &[QUICK, ("faulty", &options)], &rest);
+        let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "faulty"]).expect(1);
+        let found = record(&lab);
+        check(&found);
+        let said = told(&done);
+        assert_eq!((said["verdict"].as_str(), said["counts"]["failed_b"].as_u64()), (Some("failed"), Some(1)));
+        let told = said["reasons"][0].as_str().unwrap();
+        assert!(told.contains("side B fails in 1 of 3 pairs") && told.contains(reason), "{fault}: {told}");
+        assert_eq!(pairs(&found), 3, "{fault}: the pair is in the record");
+        let row = found.b.requests.last().unwrap();
+        assert_eq!((row.status, row.warmup), (Status::Failed, false), "{fault}");
+        assert!(done.stderr.contains("pair 3 failed"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn a_side_b_that_fails_now_and_then_is_failed() {
+    let lab = Lab::new();
+    // About every fifth request; which ones follows from the seed.
+    let options = format!("a_ms = 1, state = {:?}, fault = \"crash\", fault_percent = 20", lab.path("state"));
+    let scenario = simulated(&lab, &[QUICK, ("faulty", &options)], &format!("{NO_PILOT}{MEMORY}"));
+    let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "faulty"]).expect(1);
+    assert_eq!(told(&done)["verdict"], "failed");
+    assert!(record(&lab).b.requests.iter().any(|row| row.status == Status::Failed));
+}
+
+#[test]
+fn a_side_a_that_fails_makes_the_session_invalid() {
+    let lab = Lab::new();
+    let options = format!("a_ms = 1, state = {:?}, fault = \"crash\", {THIRD_PAIR}", lab.path("state"));
+    let scenario = simulated(&lab, &[QUICK, ("faulty", &options)], &format!("{NO_PILOT}{MEMORY}"));
+    let done = once(&lab, &scenario, &["--a-engine", "faulty", "--b-engine", "quick"]).expect(4);
+    let said = told(&done);
+    assert_eq!((said["verdict"].as_str(), said["counts"]["failed_a"].as_u64()), (Some("invalid"), Some(1)));
+    assert!(said["reasons"][0].as_str().unwrap().contains("nothing can be said of B"));
+}
+
+#[test]
+fn a_side_b_that_fakes_its_stamps_is_invalid() {
+    let lab = Lab::new();
+    // Stamped when handed in: every token 50 ms too early, as if it were a hundred times as fast.
+    let options = "a_ms = 50, fault = \"early-stamps\", fault_percent = 100";
+    let scenario = simulated(&lab, &[QUICK, ("faking", options)], &format!("{NO_PILOT}{DECODE}"));
+    let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "faking", "--resident"]).expect(4);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "invalid");
+    assert_eq!(said["gates"][0]["x"].as_array().unwrap().len(), 0, "not one pair counts");
+    let found = record(&lab);
+    assert!(judged(&found).counts.dropped() >= 5);
+    assert!(
+        found.b.requests.iter().filter(|row| !row.warmup && row.iteration > 0).all(|row| row.status == Status::Invalid)
+    );
+}
+
+#[test]
+fn a_hopeless_pilot_refuses_and_neutral_ok_says_what_it_does() {
+    let lab = Lab::new();
+    let options = format!("a_ms = 1, noise = \"noisy\", state = {:?}", lab.path("state"));
+    let rest = "[[gate]]\nmetric = \"decode_tps\"\ndelta = \"0.01%\"\n";
+    let scenario = simulated(&lab, &[("noisy", &options)], rest);
+    let (done, found) = session(&lab, &scenario, &["--same", "--resident", "--pilot", "5"], 3);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "inconclusive");
+    let told = said["reasons"][0].as_str().unwrap();
+    assert!(told.contains("5 null pairs of A") && told.contains("can be decided here"), "{told}");
+    assert_eq!((pairs(&found), judged(&found).verdict), (0, Verdict::Inconclusive));
+
+    let dir = folder(&lab).to_str().unwrap().to_owned();
+    lab.run(&["ab", "--resume", &dir]).expect(3);
+    lab.run(&["ab", "--resume", &dir, "--neutral-ok"]).expect(0).says("nothing is proven").says("--neutral-ok");
+}
