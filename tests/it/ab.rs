@@ -81,7 +81,7 @@ fn session(lab: &Lab, scenario: &Path, arguments: &[&str], code: i32) -> (Done, 
 }
 
 fn once(lab: &Lab, scenario: &Path, arguments: &[&str]) -> Done {
-    lab.run(&[&["ab", scenario.to_str().unwrap(), "--format", "json"], arguments].concat())
+    lab.run(&[&["ab", scenario.to_str().unwrap(), "--format", "json", "--no-report"], arguments].concat())
 }
 
 /// Whether pairs were dropped and all of them because the machine was busy.

@@ -139,7 +139,7 @@ fn tear(lab: &Lab, step: usize) {
 fn killed_often(lab: &Lab) -> (AbRecord, Vec<Snapshot>) {
     let mut snapshots = Vec::new();
     let mut child = begin(lab, &scenario(lab));
-    for step in 0..15 {
+    for step in 0..12 {
         let (file, most) = [("a/requests.csv", 5), ("pairs.csv", 2), ("b/requests.csv", 3)][step % 3];
         if !kill_after(lab, child, file, 1 + step % most) {
             break;
@@ -150,7 +150,7 @@ fn killed_often(lab: &Lab) -> (AbRecord, Vec<Snapshot>) {
         snapshots.iter_mut().for_each(|earlier: &mut Snapshot| earlier.forget_behind(now.pairs.len()));
         snapshots.push(now);
         child = go_on(lab, &[]);
-        if step == 14 {
+        if step == 11 {
             lab.wait(child);
             break;
         }
@@ -167,7 +167,7 @@ fn a_session_killed_at_any_write_goes_on_without_half_pairs() {
             snapshot.check(&finished);
         }
         check(&finished);
-        assert!(snapshots.len() >= 8, "it was killed {} times only", snapshots.len());
+        assert!(snapshots.len() >= 6, "it was killed {} times only", snapshots.len());
         assert!(snapshots.iter().any(|snapshot| !snapshot.half.is_empty()), "no kill broke a pair off");
         assert_eq!(finished.manifest.state, FinishState::Finished);
         assert_eq!(finished.manifest.sittings as usize, snapshots.len() + 1);
