@@ -8,9 +8,6 @@ use crate::record::error::RecordError;
 use crate::record::store::{Appender, new_folder};
 use crate::record::{Manifest, Record, Store};
 
-/// A session opened to go on with it: its committed pairs, and each side's record.
-pub type Resumed = (AbStore, Vec<PairRow>, [(Store, Record); 2]);
-
 /// An A/B session while it is being written. Holds a lock on it until dropped.
 #[derive(Debug)]
 pub struct AbStore {
