@@ -307,7 +307,7 @@ fn hostile_text_stays_text() {
     }
     assert!(
         HOSTILE.contains('|')
-            && markdown::render(&summary)
+            && markdown::render(summary)
                 .lines()
                 .filter(|l| l.starts_with("| decode"))
                 .all(|l| { l.replace("\\|", "").matches('|').count() == 8 })
