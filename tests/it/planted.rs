@@ -16,16 +16,15 @@ fn patches() -> Vec<PathBuf> {
 
 /// `git apply --check` of `patch` on this tree; what git says when it does not fit.
 fn fits(patch: &Path) -> Result<(), String> {
-    let output = Command::new("git").args(["apply", "--check"]).arg(patch).current_dir(root()).output().unwrap();
+    let mut git = Command::new("git");
+    // Where this tree is no repository, git is not to look for one above it.
+    git.env("GIT_CEILING_DIRECTORIES", root().parent().unwrap_or(Path::new("/")));
+    let output = git.args(["apply", "--check"]).arg(patch).current_dir(root()).output().unwrap();
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
 #[test]
 fn every_patch_applies_to_the_source() {
-    if !root().join(".git").exists() {
-        eprintln!("skipped: there is no .git here, so git would look at some other tree");
-        return;
-    }
     let patches = patches();
     assert!(patches.len() >= 5, "{patches:?}");
     for patch in &patches {
