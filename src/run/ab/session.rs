@@ -171,7 +171,10 @@ impl Session<'_> {
         let cells = self.workers.each_ref().map(|worker| worker.work.plan.cells.as_slice());
         if let Some(told) = outputs::equal_settings(cells, a, b) {
             self.observer.event(Event::Warning(&told));
-            self.store.update(|manifest| manifest.warnings.push(told))?;
+            // A resumed session under `margin` comes by here again.
+            if !self.store.manifest().warnings.contains(&told) {
+                self.store.update(|manifest| manifest.warnings.push(told))?;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use inferometer::spec::Side;
 use inferometer::stats::sequential::Verdict;
 use rustix::process::Signal;
 
+use super::sides::transformer;
 use super::{MEMORY, NO_PILOT, TRIES, check, folder, judged, pairs, record, simulated, spoiled};
 use crate::lab::{Done, Lab, signal, until};
 
@@ -28,7 +29,11 @@ fn scenario(lab: &Lab) -> PathBuf {
 }
 
 fn begin(lab: &Lab, scenario: &Path) -> Child {
-    let mut child = lab.program(&["ab", scenario.to_str().unwrap(), "--same"]).spawn().unwrap();
+    begin_with(lab, scenario, &["--same"])
+}
+
+fn begin_with(lab: &Lab, scenario: &Path, arguments: &[&str]) -> Child {
+    let mut child = lab.program(&[&["ab", scenario.to_str().unwrap()], arguments].concat()).spawn().unwrap();
     let begun = until("the session begins or the program ends", || {
         let mut entries = fs_err::read_dir(lab.path("results")).into_iter().flatten();
         let any = entries.any(|entry| ab::is_session(&entry.unwrap().path()));
@@ -201,6 +206,34 @@ fn rows_lost_behind_a_pair_s_back_are_never_taken_for_later_ones() {
         assert!(!pair.counts(), "pair {} has lost its rows", pair.row.pair);
     }
     check(&finished);
+}
+
+#[test]
+fn under_margin_a_resumed_session_goes_on_along_the_same_tokens() {
+    let lab = Lab::new();
+    let (scenario, _) = transformer(&lab, "[sampling]\nrepetition_penalty = 1.1\n");
+    let sides = ["--a", "repetition_window_cap=0", "--b", "repetition_window_cap=768"];
+    let child = begin_with(&lab, &scenario, &[&sides[..], &["--outputs", "margin", "--resident"]].concat());
+    assert!(kill_after(&lab, child, "pairs.csv", 2));
+    let snapshot = snapshot(&record(&lab));
+    let done = resume(&lab, &[]);
+    let finished = record(&lab);
+    snapshot.check(&finished);
+    check(&finished);
+    assert!(done.code == Some(0) || spoiled(&finished), "{}", done.stderr);
+    // A's tokens were needed again; what was found is found once.
+    assert_eq!(finished.manifest.outputs.as_ref().map(|found| found.tokens), Some(4));
+    let equal = finished.manifest.warnings.iter().filter(|warning| warning.contains("effective ones are equal"));
+    assert_eq!(equal.count(), 1, "{:?}", finished.manifest.warnings);
+    let hashes: BTreeSet<_> = finished
+        .a
+        .requests
+        .iter()
+        .chain(&finished.b.requests)
+        .filter(|row| !row.warmup)
+        .map(|row| &row.token_hash)
+        .collect();
+    assert_eq!(hashes.len(), 1, "the same tokens throughout: {hashes:?}");
 }
 
 #[test]

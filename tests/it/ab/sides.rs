@@ -6,7 +6,7 @@ use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, simulated, t
 use crate::lab::Lab;
 
 /// A scenario of the tiny model on one thread, and the model's folder.
-fn transformer(lab: &Lab, rest: &str) -> (PathBuf, PathBuf) {
+pub fn transformer(lab: &Lab, rest: &str) -> (PathBuf, PathBuf) {
     let model = |seed: &str| {
         let folder = lab.path(&format!("model-{seed}"));
         let told = ["model", "new", "--arch", "qwen3", "--preset", "tiny", "--seed", seed, folder.to_str().unwrap()];
