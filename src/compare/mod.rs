@@ -3,7 +3,6 @@
 pub mod ab;
 pub mod align;
 pub mod baseline;
-pub mod beyond;
 pub mod cells;
 pub mod cost;
 pub mod difference;

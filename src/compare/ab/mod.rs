@@ -2,7 +2,8 @@
 //!
 //! Outputs come first, then failures, then what was dropped, then speed and memory.
 
-mod detail;
+mod beyond;
+mod effective;
 mod gates;
 mod outputs;
 mod pairs;
@@ -10,7 +11,8 @@ mod pairs;
 #[cfg(test)]
 mod tests;
 
-pub use detail::{Advisory, Detail, Growth, SettingsDifference, detail};
+pub use beyond::{Beyond, Effect, LawChange, beyond};
+pub use effective::{SettingsDifference, effective_settings};
 pub use gates::{GateJudgement, percent, size};
 pub use outputs::OutputsJudgement;
 pub use pairs::{Counts, PairJudgement, PairOutcome};

@@ -1,7 +1,6 @@
 //! Sessions made up row by row: what is judged of them, and what is said beside it.
 
 use super::*;
-use crate::compare::ab::detail::{Detail, detail};
 use crate::record::ab::{Divergence, GateInfo, OutputsFinding, PairKind, SCHEMA_VERSION, SideFailure, SideInfo};
 use crate::record::{FinishState, Machine, Status};
 use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Sampling, Settings};
@@ -186,8 +185,12 @@ impl Made {
         judge(&self.evidence())
     }
 
-    fn detail(&self) -> Detail {
-        detail(&self.evidence(), &self.judge())
+    fn beyond(&self) -> Beyond {
+        beyond(&self.evidence(), &self.judge())
+    }
+
+    fn effective(&self) -> Vec<SettingsDifference> {
+        effective_settings(&self.evidence(), &self.judge())
     }
 
     /// The verdict, that exit code and a reason that says all of `words`.
@@ -472,20 +475,19 @@ fn the_growth_law_names_what_moved() {
         for pair in 0..10 {
             made.pair(|row| law(row, pair, 10.0, 0.01), |row| law(row, pair + 1, a, b));
         }
-        let detail = made.detail();
-        let found = detail.growth.iter().find(|growth| growth.law.name() == "decode").unwrap();
+        let beyond = made.beyond();
+        let found = beyond.laws.iter().find(|law| law.law.name() == "decode").unwrap();
         assert_eq!(found.ratios.len(), LENGTHS.len(), "the ratio at every length stands beside it");
-        (found.change.as_ref().and_then(|change| change.named), found.named, found.not_identifiable.clone())
+        (found.change.as_ref().and_then(|change| change.named), found.not_identifiable.clone())
     };
     use crate::stats::growth::Term;
-    let (term, named, why) = planted(10.0, 0.02);
+    let (term, why) = planted(10.0, 0.02);
     assert_eq!(term, Some(Term::PerTokenOfContext), "{why:?}");
-    assert_eq!(named, Some(Term::PerTokenOfContext.name()));
     assert_eq!(planted(14.0, 0.01).0, Some(Term::PerToken));
     assert_eq!(planted(10.0, 0.01).0, None, "nothing moved");
     // Two lengths are not enough for a law, and that is said.
-    let few = Made::of_lengths(&[DecodeTps], &[100, 200]).pairs(10, |_, _| {}).detail();
-    assert!(few.growth.iter().all(|growth| growth.change.is_none() && growth.not_identifiable.is_some()));
+    let few = Made::of_lengths(&[DecodeTps], &[100, 200]).pairs(10, |_, _| {}).beyond();
+    assert!(few.laws.iter().all(|law| law.change.is_none() && law.not_identifiable.is_some()));
 }
 
 #[test]
@@ -496,23 +498,21 @@ fn advisory_metrics_share_their_false_discoveries() {
             decode(row, 1.1);
         }
     });
-    let detail = made.detail();
+    let beyond = made.beyond();
     let stands_out: Vec<(&str, u32)> =
-        detail.advisory.iter().filter(|one| one.stands_out()).map(|one| (one.metric, one.cell)).collect();
+        beyond.effects.iter().filter(|one| one.stands_out()).map(|one| (one.metric, one.cell)).collect();
     assert_eq!(stands_out, [("decode_tps", 1)]);
-    let found = |metric: &str| detail.advisory.iter().find(|one| one.metric == metric && one.cell == 1).unwrap();
+    let found = |metric: &str| beyond.effects.iter().find(|one| one.metric == metric && one.cell == 1).unwrap();
     let slower = found("decode_tps");
-    assert!((slower.estimate - 1.1_f64.ln()).abs() < 1e-12 && slower.pairs == 10);
+    assert!((slower.shift - 1.1_f64.ln()).abs() < 1e-12 && slower.pairs == 10);
     // Exact signed-rank of ten equal signs is 2 / 1024; the other tests make it larger.
-    assert!((slower.p_value - 2.0 / 1024.0).abs() < 1e-12 && slower.p_adjusted > slower.p_value);
+    assert!((slower.p_value - 2.0 / 1024.0).abs() < 1e-12 && slower.adjusted > slower.p_value);
     assert!(!found("ttft_ms").stands_out());
     made.expect(Verdict::Unchanged, 0, &[]);
-    // What B had to be slower by to be caught is told of each gate, and without noise it is delta itself.
-    assert!((detail.caught_nine_in_ten[0].unwrap() - 0.03_f64.ln_1p()).abs() < 1e-6);
 }
 
 #[test]
-fn effective_settings_are_said_to_differ_or_to_be_equal() {
+fn effective_settings_that_differ_are_found() {
     let window = |row: &mut RequestRow, window: &str| {
         row.effective.insert("window".to_owned(), window.into());
     };
@@ -528,12 +528,7 @@ fn effective_settings_are_said_to_differ_or_to_be_equal() {
             window(row, "768")
         }
     });
-    let detail = made.detail();
-    let differ: Vec<_> = detail.settings.iter().map(|d| (d.cell, d.a.as_deref(), d.b.as_deref())).collect();
+    let effective = made.effective();
+    let differ: Vec<_> = effective.iter().map(|d| (d.cell, d.a.as_deref(), d.b.as_deref())).collect();
     assert_eq!(differ, [(1, Some("all"), Some("768"))]);
-    assert_eq!(detail.equal, [0], "asked for otherwise, and the same work");
-    // Sides that are asked for the same are equal as a matter of course.
-    assert!(lengths().pairs(10, |_, _| {}).detail().equal.is_empty());
-    // Nor is anything said of settings that the engine does not report.
-    assert!(asked(lengths()).pairs(10, |_, row| row.effective.clear()).detail().equal.is_empty());
 }

@@ -2,7 +2,7 @@
 
 use super::summary::{AbSummary, GateSummary};
 use super::words;
-use crate::compare::beyond::Effect;
+use crate::compare::ab::Effect;
 use crate::record::ab::PairKind;
 use crate::record::metric;
 use crate::report::svg::Chart;

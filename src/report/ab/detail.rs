@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::page::{figures, metrics};
 use super::summary::AbSummary;
 use super::{charts, words};
-use crate::compare::beyond::{Effect, LawChange};
+use crate::compare::ab::{Effect, LawChange};
 use crate::record::ab::AbRecord;
 use crate::record::metric;
 use crate::report::html::{facts, machine, scrolling, section};

@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::advice;
 use super::difference::{self, Difference};
-use crate::compare::ab::{Counts, Evidence, GateJudgement, Judgement, OutputsJudgement, PairJudgement, judge};
-use crate::compare::beyond::{Beyond, Effect, LawChange, beyond};
+use crate::compare::ab::{
+    Beyond, Counts, Effect, Evidence, GateJudgement, Judgement, LawChange, OutputsJudgement, PairJudgement,
+    SettingsDifference, beyond, effective_settings, judge,
+};
 use crate::record::ab::{AbRecord, SideInfo};
 use crate::record::{FinishState, Machine};
 use crate::report::summary::{CellSummary, Summary};
@@ -99,7 +101,9 @@ impl AbSummary {
     #[must_use]
     pub fn of(record: &AbRecord, telling: Telling) -> Self {
         let judged = judge(&Evidence::of(record));
-        let Beyond { effects, laws } = beyond(record, &judged);
+        let evidence = Evidence::of(record);
+        let Beyond { effects, laws } = beyond(&evidence, &judged);
+        let settings = effective_settings(&evidence, &judged);
         let base = Summary::of(&record.a);
         let manifest = &record.manifest;
         let scenario = &record.a.manifest.scenario;
@@ -120,7 +124,7 @@ impl AbSummary {
             simulated_engine: engines.into_iter().flatten().any(|engine| engine.name == "simulated"),
             self_test: manifest.settings.self_test,
             sides: manifest.sides.clone(),
-            differences: difference::differences(record),
+            differences: difference::differences(record).into_iter().chain(in_force(record, &settings)).collect(),
             gates: gates(record, &judged),
             cells: base.cells.iter().map(cell).collect(),
             effects,
@@ -180,6 +184,18 @@ impl AbSummary {
 }
 
 /// The session's own, and those of each side's record.
+/// What the engines used differently.
+fn in_force(record: &AbRecord, settings: &[SettingsDifference]) -> Vec<Difference> {
+    let cells = &record.a.manifest.plan.cells;
+    let place = |cell: u32| if cells.len() > 1 { format!(" ({})", cells[cell as usize].label) } else { String::new() };
+    let one = |of: &SettingsDifference| Difference {
+        what: format!("in force: {}{}", of.setting, place(of.cell)),
+        a: of.a.clone(),
+        b: of.b.clone(),
+    };
+    settings.iter().map(one).collect()
+}
+
 fn warnings(record: &AbRecord) -> Vec<String> {
     let of = |side: Side, warnings: &[String]| -> Vec<String> {
         warnings.iter().map(|warning| format!("side {}: {warning}", side.name())).collect()

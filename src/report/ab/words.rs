@@ -1,8 +1,8 @@
 //! The figures of a session as people read them: the same words in every format.
 
 use super::summary::{AbSummary, GateSummary};
+use crate::compare::ab::{Effect, LawChange};
 use crate::compare::ab::{PairJudgement, PairOutcome, percent};
-use crate::compare::beyond::{Effect, LawChange};
 use crate::record::ab::{Divergence, PairKind};
 use crate::record::metric;
 use crate::report::summary::NOT_MEASURED;

@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::ab::Judgement;
-use super::cost::{Iterations, log_ratio};
-use crate::record::ab::AbRecord;
+use super::{Evidence, Judgement};
+use crate::compare::cost::{Iterations, log_ratio};
 use crate::record::metric::{LOAD, METRICS, Metric};
 use crate::record::{RequestRow, Status};
 use crate::spec::{Cell, Side};
@@ -63,13 +62,13 @@ pub struct LawChange {
 
 /// Looks at all counting pairs.
 #[must_use]
-pub fn beyond(record: &AbRecord, judgement: &Judgement) -> Beyond {
-    let sides = [Iterations::of(&record.a.requests), Iterations::of(&record.b.requests)];
+pub fn beyond(evidence: &Evidence<'_>, judgement: &Judgement) -> Beyond {
+    let sides = [Iterations::of(evidence.a), Iterations::of(evidence.b)];
     let pairs =
         Pairs { numbers: judgement.pairs.iter().filter(|p| p.counts()).map(|p| p.row.iterations()).collect(), sides };
-    let cells = &record.a.manifest.plan.cells;
+    let cells = evidence.cells;
     // Resident hosts load once: every pair would say the same again.
-    let load = (!record.manifest.settings.resident).then_some(&LOAD);
+    let load = (!evidence.manifest.settings.resident).then_some(&LOAD);
     let mut effects: Vec<Effect> = METRICS
         .iter()
         .chain(load)
@@ -79,7 +78,7 @@ pub fn beyond(record: &AbRecord, judgement: &Judgement) -> Beyond {
     for (effect, adjusted) in effects.iter_mut().zip(benjamini_hochberg(&p_values)) {
         effect.adjusted = adjusted;
     }
-    let seed = record.manifest.settings.seed;
+    let seed = evidence.manifest.settings.seed;
     let series = series(cells);
     let laws = series.iter().flat_map(|cells| [Law::Decode, Law::Prefill].map(|law| pairs.law(law, cells, seed)));
     let laws = laws.flatten().collect();
