@@ -408,3 +408,20 @@ fn what_cannot_be_built_ends_the_command_with_2_and_says_why() {
         &["(broken): sh build.sh", "failed (exit status: 7)", "| the compiler is cross"],
     );
 }
+
+#[test]
+fn a_user_s_worktree_that_is_away_stays_registered() {
+    let toy = Toy::new();
+    let (here, away) = (toy.home.join("theirs"), toy.home.join("theirs, unplugged"));
+    toy.git(&["worktree", "add", "-q", "--detach", here.to_str().unwrap()]);
+    fs_err::rename(&here, &away).unwrap();
+    let (built, _) = toy.build("HEAD", &recipe("out")).unwrap();
+    // One of the build's own, whose folder is gone while git still knows it, is replaced without that.
+    fs_err::remove_dir_all(&built.tree).unwrap();
+    assert_eq!(says(&toy.build("HEAD", &recipe("out")).unwrap().0), "second");
+    let known = toy.git(&["worktree", "list"]);
+    assert!(known.contains("theirs"), "{known}");
+    fs_err::rename(&away, &here).unwrap();
+    let output = Command::new("git").current_dir(&here).args(["status", "--short"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

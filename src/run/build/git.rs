@@ -128,8 +128,8 @@ impl Repository {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        // Forgets worktrees whose folders are gone, this one among them. Whatever is wrong with others, `add` will tell.
-        let _ = git(&self.top, ["worktree", "prune"])?;
+        // `--force` takes the place of this worktree's registration. Nothing is pruned: that would make git forget worktrees of
+        // the user's whose folders are away for a moment.
         let tree = tree.as_os_str();
         let words = ["worktree", "add", "--quiet", "--detach", "--force"].map(OsStr::new);
         self.ask(words.into_iter().chain([tree, OsStr::new(&commit.hash)]))?;

@@ -156,15 +156,16 @@ fn a_head_that_moved_on_or_another_repository_s_gets_no_comment() {
 #[test]
 fn a_stranger_s_text_reaches_nobody_and_leads_nowhere() {
     let hub = Hub::new();
-    let text = "@everyone &#64;everyone #12 GH-12 https://evil.example www.evil.example [a](//evil.example) \
+    let text = "@everyone &#64;everyone #12 GH-12 https://evil.example www.evil.example _www.evil.example_ _mailto:a_ _GH-12_ éwww.evil.example [a](//evil.example) \
                 ![b](x) [c]: //evil.example\n<img src=x> <!-- inferometer-gate --> <br> a&#58;b <details>\n```\n\u{202e}\u{7}\n~~~~\n";
     hub.artifacts(&[("gate-comment-linux", "comment.md", &format!("{text}{}", "x".repeat(100_000)))]);
     hub.run();
     let (_, body) = hub.sent().unwrap();
     let said = body.split_once("of this pull request.").unwrap().1;
-    for live in
-        ["@e", "&#64;", "#12", "GH-12", "://", "www.", "](", "]:", "<img", "<!--", "```", "~~~", "\u{202e}", "\u{7}"]
-    {
+    for live in [
+        "@e", "&#64;", "#12", "GH-12", "://", "www.", "mailto:", "](", "]:", "<img", "<!--", "```", "~~~", "\u{202e}",
+        "\u{7}",
+    ] {
         assert!(!said.contains(live), "{live:?} in {said:.600}");
     }
     assert!(said.contains("<br>") && said.contains("&lt;img") && said.contains("(cut: "), "{said:.600}");

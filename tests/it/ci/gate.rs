@@ -18,7 +18,9 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let git = |arguments: &[&str]| git(dir.path(), arguments);
         git(&["init", "-q", "-b", "main"]);
-        git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+        fs_err::write(dir.path().join("a b.toml"), "rules").unwrap();
+        git(&["add", "."]);
+        git(&["commit", "-q", "-m", "one"]);
         let base = git(&["rev-parse", "HEAD"]);
         git(&["checkout", "-q", "-b", "change"]);
         git(&["commit", "-q", "--allow-empty", "-m", "two"]);
@@ -71,12 +73,50 @@ fn the_merge_base_is_the_base_and_the_exit_code_is_the_gate_s() {
     assert_eq!(place.gate(REGRESSED, &[("NAME", "linux")]), Some(1));
     let arguments = place.read("arguments");
     let words: Vec<&str> = arguments.lines().collect();
-    assert_eq!(words[..6], ["gate", "a b.toml", "--base", &place.base, "--head", &place.head]);
+    assert_eq!(words[..6], ["gate", "a b.base.toml", "--base", &place.base, "--head", &place.head]);
     assert!(!words.contains(&"--delta") && !words.contains(&"--set") && !words.contains(&"--neutral-ok"));
     for text in [place.read("out/comment.md"), place.read("summary")] {
         assert_eq!(text, "**linux**\n\n**regressed**\n");
     }
     assert_eq!(place.read("outputs"), "exit-code=1\n");
+}
+
+/// A change that loosens its rules is judged by those of the branch it wants to enter, and the comment says so.
+#[test]
+fn the_rules_are_the_base_s() {
+    let place = Place::new();
+    let write = |name: &str, text: &str| fs_err::write(place.path(name), text).unwrap();
+    let commit = |branch: &str| {
+        git(place.dir.path(), &["add", "a b.toml", "prompts"]);
+        git(place.dir.path(), &["commit", "-q", "-m", branch]);
+    };
+    write("a b.toml", "stricter rules");
+    write("prompts", "long");
+    commit("main went on");
+    git(place.dir.path(), &["checkout", "-q", "change"]);
+    let read = "cat \"$2\" > seen; exit 0";
+    assert_eq!(place.gate(read, &[]), Some(0));
+    assert_eq!(place.read("seen"), "stricter rules");
+    assert!(!place.read("out/comment.md").contains('>'), "the change itself altered nothing");
+
+    write("a b.toml", "no rules");
+    write("prompts", "short");
+    commit("change");
+    assert_eq!(place.gate(read, &[]), Some(0));
+    assert_eq!(place.read("seen"), "stricter rules");
+    let comment = place.read("out/comment.md");
+    assert!(comment.contains("> This change alters a b.toml. It is judged by the base's"), "{comment}");
+    assert!(comment.contains("alters other files in the folder"), "{comment}");
+    assert!(!place.path("a b.base.toml").exists(), "nothing is left behind");
+
+    assert_eq!(place.gate(read, &[("SCENARIO_FROM", "head")]), Some(0));
+    assert_eq!(place.read("seen"), "no rules");
+    assert!(place.read("out/comment.md").contains("judged by its own rules"));
+    assert_eq!(place.gate(read, &[("SCENARIO", "prompts")]), Some(0));
+    assert_eq!(place.gate(read, &[("SCENARIO", "fake")]), Some(0));
+    assert!(place.read("out/comment.md").contains("The base has no scenario fake"));
+    // A word that is none of the two is no way around the base's rules.
+    assert_eq!(place.gate(read, &[("SCENARIO_FROM", "heads")]), Some(2));
 }
 
 #[test]
