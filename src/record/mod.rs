@@ -17,7 +17,8 @@ pub use counts::Counts;
 pub use error::RecordError;
 pub use read::read;
 pub use schema::{
-    FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, RequestRow, SpanRow, Status, TelemetryRow, TokenRow,
+    FinishState, GaugeInfo, GitState, HostInfo, MAYBE_BUSY, Machine, Manifest, RequestRow, SpanRow, Status,
+    TelemetryRow, TokenRow,
 };
 pub use store::{Iteration, Store};
 pub use tokens::{TokenIndex, first_difference};

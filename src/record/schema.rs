@@ -17,6 +17,10 @@ pub use crate::spec::{GaugeInfo, GitState, Machine, TelemetryRow};
 /// Major version of the record; a reader refuses a newer one.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// Ends the reason of an iteration whose stamps do not fit what the harness saw, where a machine too busy to wake a process in
+/// time may be the cause. Any other reason for `invalid` contradicts the engine's own words.
+pub const MAYBE_BUSY: &str = "(a busy machine, or wrong stamps)";
+
 /// What became of an iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

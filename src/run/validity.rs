@@ -146,6 +146,16 @@ fn counts(request: &Request, generated: &Generated) -> Option<String> {
             done.prompt_tokens, done.reused_tokens, done.prefill_tokens
         ));
     }
+    if let Some(forced) = &request.forced_tokens {
+        let wanted = &forced[..forced.len().min(request.max_tokens as usize)];
+        if generated.tokens != wanted {
+            let at = wanted.iter().zip(&generated.tokens).take_while(|(a, b)| a == b).count();
+            let (count, tokens) = (wanted.len(), generated.tokens.len());
+            return Some(format!(
+                "{count} tokens were forced, and the {tokens} that came differ from them from token {at} on"
+            ));
+        }
+    }
     match &request.prompt {
         Prompt::Tokens(ids) if ids.len() != done.prompt_tokens as usize => {
             Some(format!("{} prompt tokens were sent, the engine counts {}", ids.len(), done.prompt_tokens))
@@ -366,6 +376,14 @@ mod tests {
         let sent = Request { prompt: Prompt::Tokens(vec![1; 99]), ..request(2) };
         let found = judge(&plain, &sent, &good, &who, true, Ok(()), &[]).unwrap();
         assert!(found.reason.contains("99 prompt tokens were sent, the engine counts 100"), "{}", found.reason);
+        let forced = |ids: &[u32], max_tokens| Request { forced_tokens: Some(ids.to_vec()), ..request(max_tokens) };
+        let along = |request: &Request| judge(&plain, request, &good, &who, true, Ok(()), &[]);
+        assert_eq!(along(&forced(&good.tokens, 2)), None);
+        assert_eq!(along(&forced(&[good.tokens[0], good.tokens[1], 9], 2)), None, "cut at max_tokens");
+        for ids in [&[good.tokens[0]][..], &[good.tokens[0], 9], &[good.tokens[0], good.tokens[1], 9]] {
+            let found = along(&forced(ids, 5)).unwrap();
+            assert!(found.reason.contains("forced"), "{}", found.reason);
+        }
         let mut sum = good;
         sum.completion.prefill_tokens = 100;
         assert_eq!(judged(&plain, &sum, &who, &[]).unwrap().status, Status::Invalid);

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{Evidence, PairJudgement, PilotJudgement, Sides};
 use crate::compare::cost::{candidates, log_ratio};
-use crate::record::ab::{GateInfo, PairKind};
+use crate::record::ab::{AbManifest, GateInfo, PairKind};
 use crate::record::metric::Metric;
 use crate::spec::GateMetric;
 use crate::stats::robust::Interval;
-use crate::stats::sequential::{self, Decision, Rule, Verdict};
+use crate::stats::sequential::{self, Decision, LOOKS, Rule, Verdict};
 
 /// A gate, what its pairs gave and what follows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -103,11 +103,12 @@ fn change(shift: f64, metric: GateMetric) -> String {
 pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> Vec<GateJudgement> {
     let counting: Vec<&PairJudgement> = pairs.iter().filter(|pair| pair.counts()).collect();
     let gates = &evidence.manifest.gates;
-    gates.iter().map(|info| gate(info, gates.len(), sides, &counting)).collect()
+    gates.iter().map(|info| gate(info, evidence.manifest, sides, &counting)).collect()
 }
 
-fn gate(info: &GateInfo, gates: usize, sides: &Sides<'_>, pairs: &[&PairJudgement]) -> GateJudgement {
-    let measured = compared(info, sides, pairs);
+fn gate(info: &GateInfo, manifest: &AbManifest, sides: &Sides<'_>, pairs: &[&PairJudgement]) -> GateJudgement {
+    let gates = manifest.gates.len();
+    let measured = compared(info, manifest.settings.resident, sides, pairs);
     let (compared_by, x, not_measured) = match measured {
         Ok((metric, x)) => (Some(metric.key), x, None),
         Err(why) => (None, Vec::new(), Some(why)),
@@ -126,14 +127,20 @@ fn gate(info: &GateInfo, gates: usize, sides: &Sides<'_>, pairs: &[&PairJudgemen
 type Compared = (&'static Metric, Vec<(u32, f64)>);
 
 /// Each pair's x by the first metric that was measured in all cells of all pairs.
-fn compared(info: &GateInfo, sides: &Sides<'_>, pairs: &[&PairJudgement]) -> Result<Compared, String> {
+fn compared(info: &GateInfo, resident: bool, sides: &Sides<'_>, pairs: &[&PairJudgement]) -> Result<Compared, String> {
+    if resident && info.gate.metric == GateMetric::Load {
+        return Err("hosts that stay load once, which is no sample".to_owned());
+    }
     let candidates = candidates(info.gate.metric);
-    for &metric in &candidates {
-        let x: Option<Vec<(u32, f64)>> =
-            pairs.iter().map(|pair| Some((pair.row.pair, x_of(metric, &info.cell_ids, sides, pair)?))).collect();
-        if let Some(x) = x {
-            return Ok((metric, x));
-        }
+    // What the first look rests on decides: a verdict must not move to another metric later.
+    let first = &pairs[..pairs.len().min(LOOKS[0])];
+    let all = |metric: &Metric, pairs: &[&PairJudgement]| -> Option<Vec<(u32, f64)>> {
+        pairs.iter().map(|pair| Some((pair.row.pair, x_of(metric, &info.cell_ids, sides, pair)?))).collect()
+    };
+    if let Some(metric) = candidates.iter().copied().find(|metric| all(metric, first).is_some())
+        && let Some(x) = all(metric, pairs)
+    {
+        return Ok((metric, x));
     }
     let names: Vec<&str> = candidates.iter().map(|metric| metric.key).collect();
     Err(format!("{} was not measured in every pair", names.join(" or ")))
@@ -154,7 +161,12 @@ pub(super) fn pilot(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
     let null: Vec<&PairJudgement> = pairs.iter().filter(null).collect();
     let gates = &evidence.manifest.gates;
     let of = |(gate, info): (usize, &GateInfo)| {
-        let x: Vec<f64> = compared(info, sides, &null).ok()?.1.into_iter().map(|(_, x)| x).collect();
+        let x: Vec<f64> = compared(info, evidence.manifest.settings.resident, sides, &null)
+            .ok()?
+            .1
+            .into_iter()
+            .map(|(_, x)| x)
+            .collect();
         let pilot = sequential::pilot(&x, &Rule { gates: gates.len(), bound: info.least.ln_1p() })?;
         Some(PilotJudgement { gate, x, pilot })
     };

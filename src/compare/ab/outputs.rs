@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Evidence, PairJudgement, Sides};
-use crate::record::ab::{Divergence, SideFailure, SideInfo};
+use super::{Evidence, PairJudgement, PairOutcome, Sides};
+use crate::record::ab::{Divergence, PairKind, SideFailure, SideInfo};
 use crate::spec::{OutputsRule, Side};
 use crate::stats::sequential::Verdict;
 
@@ -17,6 +17,8 @@ pub struct OutputsJudgement {
     pub tokens: Option<u64>,
     /// Divergences found then.
     pub divergences: Vec<Divergence>,
+    /// Side A generated something else when asked again, after the sides had differed.
+    pub unstable_at_once: bool,
     /// The side that failed to generate then, and how.
     pub failed: Option<SideFailure>,
     /// A side that did not generate the same in all its iterations: cell and pair.
@@ -32,6 +34,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
         rule,
         tokens: finding.map(|finding| finding.tokens),
         divergences: finding.map(|finding| finding.divergences.clone()).unwrap_or_default(),
+        unstable_at_once: finding.is_some_and(|finding| finding.unstable),
         failed: finding.and_then(|finding| finding.failed.clone()),
         unstable: None,
         differs: None,
@@ -40,15 +43,21 @@ pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
         return judged;
     }
     let mut firsts = BTreeMap::new();
-    for pair in pairs.iter().filter(|pair| pair.counts()) {
+    // Pairs that do not count for speed generated tokens all the same, null pairs too.
+    let answered = |pair: &&PairJudgement| matches!(pair.outcome, PairOutcome::Ok | PairOutcome::Dropped { .. });
+    for pair in pairs.iter().filter(answered) {
         for cell in evidence.cells {
             let hashes = pair.row.iterations().map(|(side, iteration)| {
                 let rows = sides.of(side).rows(cell.id, iteration);
                 let hashes: Vec<_> = rows.iter().map(|row| (row.turn, row.token_hash.as_deref())).collect();
                 (side, hashes)
             });
+            // Nothing generated, or its rows lost: nothing to compare.
+            if hashes.iter().any(|(_, hashes)| hashes.is_empty() || hashes.iter().any(|(_, hash)| hash.is_none())) {
+                continue;
+            }
             let [(_, a), (_, b)] = &hashes;
-            if a != b {
+            if a != b && pair.row.kind == PairKind::Pair {
                 judged.differs.get_or_insert((pair.row.pair, cell.id));
             }
             for (side, hashes) in hashes {
@@ -70,6 +79,11 @@ impl OutputsJudgement {
                 Side::A => (Verdict::Invalid, format!("side A fails, so nothing can be said of B: {reason}")),
                 Side::B => (Verdict::Failed, format!("side B fails: {reason}")),
             });
+        }
+        if self.unstable_at_once {
+            let told = "side A does not generate the same tokens each time, so outputs cannot be compared";
+            let help = "compare with `outputs = \"any\"`, or make it deterministic (temperature 0, or a seed)";
+            return Some((Verdict::Invalid, format!("{told}: {help}")));
         }
         if let Some((Side::A, _, pair)) = self.unstable {
             let told = "side A does not generate the same tokens each time";

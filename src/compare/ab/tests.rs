@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::record::ab::{Divergence, GateInfo, OutputsFinding, PairKind, SCHEMA_VERSION, SideFailure, SideInfo};
-use crate::record::{FinishState, Machine, Status};
+use crate::record::{FinishState, MAYBE_BUSY, Machine, Status};
 use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Sampling, Settings};
 use crate::stats::sequential::PILOT_PAIRS;
 
@@ -95,7 +95,9 @@ fn decode(row: &mut RequestRow, factor: f64) {
 fn as_it_is(_: &mut RequestRow) {}
 
 fn invalid(row: &mut RequestRow) {
-    (row.status, row.reason) = (Status::Invalid, "throttled".to_owned());
+    (row.status, row.reason) = (Status::Invalid, format!("late {MAYBE_BUSY}"));
+    // A stall takes time on the harness's clock, too.
+    row.end_ns += 1_000_000_000;
 }
 
 fn failed(row: &mut RequestRow) {
@@ -132,6 +134,7 @@ impl Made {
             git: None,
             outputs: None,
             refused: None,
+            gates_checked: true,
             warnings: Vec::new(),
         };
         Self { manifest, cells, pairs: Vec::new(), rows: [Vec::new(), Vec::new()] }
@@ -206,7 +209,7 @@ impl Made {
 
     fn found(mut self, rule: OutputsRule, divergences: Vec<Divergence>, failed: Option<SideFailure>) -> Self {
         self.manifest.settings.outputs = rule;
-        self.manifest.outputs = Some(OutputsFinding { rule, tokens: 101, divergences, failed });
+        self.manifest.outputs = Some(OutputsFinding { rule, tokens: 101, divergences, unstable: false, failed });
         self
     }
 }
@@ -282,7 +285,8 @@ fn invalid_pairs_are_replaced_and_counted_by_side() {
     assert_eq!(judgement.gates[0].x.iter().map(|(pair, _)| *pair).max(), Some(15), "pairs keep their numbers");
     assert!(counts.last_dropped.as_ref().unwrap().contains("not recorded (pair 14)"), "{counts:?}");
     let PairOutcome::Dropped { sides, reason } = &judgement.pairs[9].outcome else { panic!("pair 10 is dropped") };
-    assert_eq!((sides.as_slice(), reason.as_str()), (&[Side::A][..], "side A in cell `len=100`: throttled"));
+    assert_eq!(sides.as_slice(), [Side::A]);
+    assert!(reason.starts_with("side A in cell `len=100`: late"), "{reason}");
 }
 
 #[test]
@@ -304,13 +308,31 @@ fn a_side_b_that_is_often_invalid_proves_nothing_good() {
         (0..invalid_b).for_each(|_| made.pair(as_it_is, invalid));
         made
     };
-    suspect(1.0, 6).expect(Verdict::Unchanged, 0, &[]);
+    suspect(1.0, 5).expect(Verdict::Unchanged, 0, &[]);
     for factor in [1.0, 0.8] {
-        suspect(factor, 7).expect(Verdict::Invalid, 4, &["B was invalid in 7 pairs", "more than chance", "throttled"]);
+        suspect(factor, 6).expect(Verdict::Invalid, 4, &["B was invalid in 6 pairs", "more than chance", "late"]);
     }
     suspect(1.1, 7).expect(Verdict::Regressed, 1, &[]);
     // And where most are invalid there is nothing to go on with.
     Made::new(&[DecodeTps]).pairs(5, |_, row| invalid(row)).expect(Verdict::Invalid, 4, &["5 of 5 pairs"]);
+}
+
+#[test]
+fn what_no_busy_machine_explains_is_not_dropped() {
+    let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+    made.pair(as_it_is, |row| (row.status, row.reason) = (Status::Invalid, "effective settings differ".to_owned()));
+    made.expect(Verdict::Invalid, 4, &["contradicts itself", "side B", "effective settings differ", "pair 11"]);
+    // Stamps that do not fit although the iteration took no longer than others: no process was woken late.
+    let early = |row: &mut RequestRow| {
+        let end_ns = row.end_ns;
+        invalid(row);
+        row.end_ns = end_ns;
+    };
+    let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+    (0..2).for_each(|_| made.pair(as_it_is, early));
+    made.expect(Verdict::Unchanged, 0, &[]);
+    made.pair(as_it_is, early);
+    made.expect(Verdict::Invalid, 4, &["side B's stamps do not fit in 3 iterations", "not a busy machine"]);
 }
 
 #[test]
@@ -377,13 +399,16 @@ fn tokens_are_looked_at_in_every_pair() {
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(other, other);
     made.expect(Verdict::Invalid, 4, &["side A"]);
-    // A pair that does not count says nothing of outputs either.
+    // A pair that does not count for speed says something of outputs all the same, and so do null pairs.
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     made.pair(as_it_is, |row| {
         other(row);
         invalid(row);
     });
-    made.expect(Verdict::Unchanged, 0, &[]);
+    made.expect(Verdict::OutputChanged, 4, &["other tokens than A in pair 11"]);
+    let mut made = Made::new(&[DecodeTps]);
+    made.null_pair(as_it_is, other);
+    made.expect(Verdict::Invalid, 4, &["side A does not generate the same tokens each time (pair 1)"]);
     let mut any = Made::new(&[DecodeTps]).pairs(9, |_, _| {}).found(OutputsRule::Any, Vec::new(), None);
     any.pair(other, as_it_is);
     any.expect(Verdict::Unchanged, 0, &[]);

@@ -35,6 +35,9 @@ pub struct AbManifest {
     /// How the sides' outputs compared before anything was measured; absent until they were.
     #[serde(default)]
     pub outputs: Option<OutputsFinding>,
+    /// Whether it is known which gates are measured here; `gates` are those that are, from then on.
+    #[serde(default)]
+    pub gates_checked: bool,
     /// What the pilot said that refused the session.
     #[serde(default)]
     pub refused: Option<String>,
@@ -98,6 +101,9 @@ pub struct OutputsFinding {
     /// Where the sides part. Under `identical` and `any` the first of each cell and turn; under `margin` every token at
     /// which B would have gone another way.
     pub divergences: Vec<Divergence>,
+    /// The sides differed, and A asked again differed from itself.
+    #[serde(default)]
+    pub unstable: bool,
     /// The side that failed to generate.
     #[serde(default)]
     pub failed: Option<SideFailure>,

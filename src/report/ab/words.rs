@@ -130,6 +130,7 @@ pub fn outcome(pair: &PairJudgement) -> Option<(&'static str, String, String)> {
     let (word, sides, reason) = match &pair.outcome {
         PairOutcome::Ok => return None,
         PairOutcome::Dropped { sides, reason } => ("dropped", sides, reason),
+        PairOutcome::Contradicted { sides, reason } => ("contradicted", sides, reason),
         PairOutcome::Failed { sides, reason } => ("failed", sides, reason),
     };
     let sides = if pair.row.kind == PairKind::Pilot {

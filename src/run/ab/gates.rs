@@ -21,6 +21,11 @@ pub fn resolve(
     delta: Option<f64>,
 ) -> Result<Vec<GateInfo>, RunError> {
     let usual = || USUAL.map(|metric| Gate { metric, cells: CellSelector::default(), delta: None }).to_vec();
+    if scenario.ab.resident && scenario.gates.iter().any(|gate| gate.metric == GateMetric::Load) {
+        let told =
+            "loading cannot be gated where hosts stay: each loads once, which is no sample; leave out `resident`";
+        return Err(RunError::Ab(told.to_owned()));
+    }
     let gates = if scenario.gates.is_empty() { usual() } else { scenario.gates.clone() };
     gates.into_iter().map(|gate| filled(gate, scenario, cells, machine, delta)).collect()
 }
@@ -120,7 +125,7 @@ pub fn comparable(gates: &[GateInfo], timings: &[[Option<TokenTiming>; 2]]) -> R
     }
     Err(RunError::Ab(format!(
         "one side stamps every token and the other does not (inexact token timing), so {} cannot be compared: state gates \
-         of other metrics (cpu, peak_memory, load)",
+         of other metrics (cpu, peak_memory)",
         refused.join(" and ")
     )))
 }

@@ -26,8 +26,6 @@ pub struct Session<'a> {
     pub iterations: [u32; 2],
     /// Whether the scenario names its gates.
     pub gates_asked_for: bool,
-    /// Whether it is known which gates are measured here.
-    pub gates_checked: bool,
     pub interrupt: Interrupt,
     pub observer: &'a mut dyn Observer,
     pub pace: Pace,
@@ -134,7 +132,8 @@ impl Session<'_> {
         let rule = self.rule();
         let margin = matches!(rule, OutputsRule::Margin { .. });
         let Some(a) = self.generate(Side::A, false)? else { return Ok(false) };
-        let mut finding = OutputsFinding { rule, tokens: 0, divergences: Vec::new(), failed: failure(Side::A, &a) };
+        let failed = failure(Side::A, &a);
+        let mut finding = OutputsFinding { rule, tokens: 0, divergences: Vec::new(), unstable: false, failed };
         if finding.failed.is_none() {
             self.check_gates()?;
             if margin {
@@ -145,13 +144,19 @@ impl Session<'_> {
                 }
             }
             let Some(b) = self.generate(Side::B, margin)? else { return Ok(false) };
-            finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&b) } else { None });
+            finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&a, &b) } else { None });
             gates::comparable(&self.store.manifest().gates, &self.timings())?;
             self.tell_equal_settings(&a, &b)?;
             for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
                 finding.tokens += a.iter().map(|output| output.ids.len() as u64).sum::<u64>();
                 finding.divergences.extend(outputs::divergences(cell, a, b, rule));
             }
+        }
+        // Before B is blamed, A shows that it says the same each time.
+        if rule == OutputsRule::Identical && !finding.divergences.is_empty() {
+            let Some(again) = self.generate(Side::A, false)? else { return Ok(false) };
+            let same = |(a, b): (&Output, &Output)| a.ids == b.ids;
+            finding.unstable = !std::iter::zip(a.iter().flatten(), again.iter().flatten()).all(same);
         }
         self.store.update(|manifest| manifest.outputs = Some(finding))?;
         Ok(true)
@@ -181,7 +186,8 @@ impl Session<'_> {
 
     /// Leaves out gates that are not measured here, unless the scenario asks for them.
     fn check_gates(&mut self) -> Result<(), RunError> {
-        if self.gates_checked {
+        // Once looks may have been taken the gates stay what they are.
+        if self.store.manifest().gates_checked || self.judge().counts.ok as usize >= LOOKS[0] {
             return Ok(());
         }
         let all = self.store.manifest().gates.clone();
@@ -190,7 +196,7 @@ impl Session<'_> {
         else {
             return Ok(());
         };
-        self.gates_checked = true;
+        self.store.update(|manifest| manifest.gates_checked = true)?;
         if !left.is_empty() {
             let told = format!("not measured here, so not gated: {}", left.join(", "));
             self.observer.event(Event::Warning(&told));
@@ -356,6 +362,9 @@ impl Session<'_> {
         let judgement = self.judge();
         let told = match judgement.pairs.last().map(|pair| (pair.row.pair, &pair.outcome)) {
             Some((pair, PairOutcome::Dropped { reason, .. })) => format!("pair {pair} is dropped: {reason}"),
+            Some((pair, PairOutcome::Contradicted { reason, .. })) => {
+                format!("pair {pair} contradicts itself: {reason}")
+            }
             Some((pair, PairOutcome::Failed { reason, .. })) => format!("pair {pair} failed: {reason}"),
             _ => return,
         };
@@ -391,10 +400,11 @@ fn failure(side: Side, outputs: &[Vec<Output>]) -> Option<SideFailure> {
 }
 
 /// The first request of B that does not say of each token what would have been chosen.
-fn silent(outputs: &[Vec<Output>]) -> Option<SideFailure> {
-    let output = outputs.iter().flatten().find(|output| output.choices.len() != output.ids.len())?;
-    let reason = format!("{} choices for {} tokens", output.choices.len(), output.ids.len());
-    Some(SideFailure { side: Side::B, cell: output.row.cell, reason })
+fn silent(a: &[Vec<Output>], b: &[Vec<Output>]) -> Option<SideFailure> {
+    let short = |(a, b): &(&Output, &Output)| b.choices.len() != a.ids.len() || b.ids != a.ids;
+    let (a, b) = std::iter::zip(a.iter().flatten(), b.iter().flatten()).find(short)?;
+    let reason = format!("{} choices along {} forced tokens", b.choices.len(), a.ids.len());
+    Some(SideFailure { side: Side::B, cell: b.row.cell, reason })
 }
 
 /// Refuses sides whose cells are not the same work.

@@ -101,6 +101,7 @@ pub fn run_held(
         machine,
         git: telemetry::git_state(Path::new(".")),
         outputs: None,
+        gates_checked: false,
         refused: None,
         warnings: Vec::new(),
     };
@@ -264,7 +265,6 @@ fn sitting(
         pairs: before.pairs,
         rows: before.rows,
         gates_asked_for: !setups[0].scenario.gates.is_empty(),
-        gates_checked: false,
         interrupt: options.interrupt.clone(),
         observer,
         pace: Pace::default(),

@@ -1,6 +1,7 @@
 //! Checks a host's stamps against the harness's own: the instrument must not trust what it measures.
 
 use super::{ClockSync, Exchange};
+use crate::record::MAYBE_BUSY;
 use crate::spec::protocol::Generated;
 use crate::spec::{FinishReason, Phase, Span};
 use crate::units::duration_ns;
@@ -19,9 +20,6 @@ const REPLY_BYTES: usize = 16 << 10;
 const TOKEN_BYTES: usize = 64;
 /// Of the time to the first token, this part may be unexplained by the spans: one in so many.
 const UNEXPLAINED: u64 = 20;
-/// Ends every sentence about a difference that a process woken late may cause, too.
-const BUSY: &str = "that carrying the messages explains (a busy machine, or wrong stamps)";
-
 /// Says what is wrong with an exchange's stamps: times that cannot be, or that do not fit what the harness saw.
 ///
 /// Four things are held, with a tolerance of max(2 ms, 1 % of the harness's end-to-end time):
@@ -112,7 +110,7 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), String> {
     if ours - worked.min(ours) > outside {
         let to = if end == g.finished_ns { "end to end" } else { "to its last token" };
         return Err(format!(
-            "the host says {} {to}, the harness saw {} end to end: more than the {} {BUSY}",
+            "the host says {} {to}, the harness saw {} end to end: more than the {} that carrying the messages explains {MAYBE_BUSY}",
             duration_ns(worked),
             duration_ns(ours),
             duration_ns(outside)
@@ -157,7 +155,7 @@ fn check_prefill(exchange: &Exchange) -> Result<(), String> {
     if before.saturating_sub(first) > allowed {
         let late = duration_ns(before - first);
         return Err(format!(
-            "prefill ends {late} after the first token: more than the {} {BUSY}",
+            "prefill ends {late} after the first token: more than the {} that carrying the messages explains {MAYBE_BUSY}",
             duration_ns(allowed)
         ));
     }
@@ -168,7 +166,7 @@ fn check_prefill(exchange: &Exchange) -> Result<(), String> {
     if ttft.saturating_sub(explained) > allowed {
         return Err(format!(
             "prefill does not explain the time to the first token: spans tokenize and prefill have {} of {}, and the \
-             rest is more than the {} {BUSY}",
+             rest is more than the {} that carrying the messages explains {MAYBE_BUSY}",
             duration_ns(explained),
             duration_ns(ttft),
             duration_ns(allowed)
