@@ -537,6 +537,13 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Whether this program has every engine of the scenario.
+    pub fn hosts_are_built_in(&self) -> bool {
+        let built_in =
+            |spec: &EngineSpec| crate::engine::find(&spec.name).is_some_and(|engine| engine.offer().built_in);
+        self.work.scenario.engines.iter().all(built_in)
+    }
+
     /// The plan's cell of that id.
     pub fn cell(&self, id: u32) -> &'a Cell {
         &self.work.plan.cells[id as usize]

@@ -7,6 +7,7 @@ use super::{gates, order, outputs};
 use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge, percent, size};
 use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
 use crate::record::{RequestRow, Status, Store};
+use crate::run::client::allowance_ns;
 use crate::run::error::RunError;
 use crate::run::hosts::Key;
 use crate::run::interrupt::Interrupt;
@@ -15,6 +16,7 @@ use crate::run::schedule::Step;
 use crate::run::worker::{Output, Worker};
 use crate::spec::{Cell, Isolation, OutputsRule, Side, TokenTiming};
 use crate::stats::sequential::{LOOKS, Verdict};
+use crate::units::duration_ns;
 
 pub struct Session<'a> {
     pub store: AbStore,
@@ -147,6 +149,7 @@ impl Session<'_> {
             finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&a, &b) } else { None });
             gates::comparable(&self.store.manifest().gates, &self.timings())?;
             self.tell_equal_settings(&a, &b)?;
+            self.tell_short_requests(&a)?;
             for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
                 finding.tokens += a.iter().map(|output| output.ids.len() as u64).sum::<u64>();
                 finding.divergences.extend(outputs::divergences(cell, a, b, rule));
@@ -174,12 +177,41 @@ impl Session<'_> {
 
     fn tell_equal_settings(&mut self, a: &[Vec<Output>], b: &[Vec<Output>]) -> Result<(), RunError> {
         let cells = self.workers.each_ref().map(|worker| worker.work.plan.cells.as_slice());
-        if let Some(told) = outputs::equal_settings(cells, a, b) {
+        match outputs::equal_settings(cells, a, b) {
+            Some(told) => self.warn_once(told),
+            None => Ok(()),
+        }
+    }
+
+    /// Requests so short that a host could claim a delta's worth of speed unseen are worth a warning, unless all hosts are this
+    /// very program.
+    fn tell_short_requests(&mut self, a: &[Vec<Output>]) -> Result<(), RunError> {
+        let own = |worker: &Worker| worker.work.program.is_none() && worker.hosts_are_built_in();
+        if self.workers.iter().all(own) {
+            return Ok(());
+        }
+        let least = self.store.manifest().gates.iter().map(|gate| gate.least).fold(f64::INFINITY, f64::min);
+        let took = a.iter().flatten().map(|output| output.row.end_ns.saturating_sub(output.row.start_ns));
+        let Some(shortest) = took.min() else { return Ok(()) };
+        let unseen = allowance_ns(shortest) as f64 / shortest.max(1) as f64;
+        if unseen <= least {
+            return Ok(());
+        }
+        let told = format!(
+            "requests take as little as {}, so that the engine's own times are checked to {} only, and delta is {}: let them \
+             generate more tokens where the engine is not trusted",
+            duration_ns(shortest),
+            size(unseen.ln_1p()),
+            size(least.ln_1p()),
+        );
+        self.warn_once(told)
+    }
+
+    fn warn_once(&mut self, told: String) -> Result<(), RunError> {
+        // A resumed session under `margin` comes by here again.
+        if !self.store.manifest().warnings.contains(&told) {
             self.observer.event(Event::Warning(&told));
-            // A resumed session under `margin` comes by here again.
-            if !self.store.manifest().warnings.contains(&told) {
-                self.store.update(|manifest| manifest.warnings.push(told))?;
-            }
+            self.store.update(|manifest| manifest.warnings.push(told))?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 pub use error::{HostError, LogTail};
-pub use stamps::check_stamps;
+pub use stamps::{allowance_ns, check_stamps};
 
 pub(crate) use talk::Talk;
 use wire::Outgoing;

@@ -83,6 +83,13 @@ fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
     })
 }
 
+/// Time that a host could claim not to have taken without being seen, of a request that takes `e2e_ns`; carrying its lines comes on
+/// top.
+#[must_use]
+pub fn allowance_ns(e2e_ns: u64) -> u64 {
+    TOLERANCE_NS.max(e2e_ns / 100) + WAKING_NS
+}
+
 /// How far the two sides' times may differ.
 fn tolerance(exchange: &Exchange) -> u64 {
     TOLERANCE_NS.max(exchange.received_ns.saturating_sub(exchange.sent_ns) / 100)
