@@ -1,0 +1,104 @@
+//! What iterations leave: rows in the record, warnings for the user and for the record.
+
+use std::collections::BTreeMap;
+
+use super::{Worker, name};
+use crate::record::{Iteration, RequestRow, Status};
+use crate::run::attempt::Attempt;
+use crate::run::error::RunError;
+use crate::run::hosts::Resident;
+use crate::run::progress::{Event, Observer};
+use crate::spec::Cell;
+
+/// Most different generated texts that `run.json` keeps.
+const MOST_TEXTS: usize = 64;
+
+impl Worker<'_> {
+    /// Says live what the summary will find too: tokens that differ, spans that did not fit.
+    pub(super) fn look_at(
+        &mut self,
+        turns: &[Attempt],
+        resident: &Resident,
+        cell: &Cell,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let dropped: u64 = turns.iter().map(|attempt| attempt.spans_dropped).sum();
+        if dropped > 0 {
+            let told = format!("cell `{}`: {dropped} spans did not fit the host's buffer", name(cell));
+            self.warn(told, observer)?;
+        }
+        self.keep_texts(turns, observer)?;
+        let must_agree = cell.sampling.temperature == 0.0 || resident.receipt.deterministic;
+        if !must_agree || turns.iter().any(|attempt| attempt.row.status != Status::Ok) {
+            return Ok(());
+        }
+        let outputs = &mut self.outputs;
+        let differences = turns.iter().filter_map(|attempt| {
+            let index = outputs.compare(cell.id, attempt.row.turn, &attempt.ids)?;
+            Some((attempt.row.iteration, attempt.row.turn, index))
+        });
+        // All are compared, so that each turn has one to compare with; the first tells enough.
+        let first = differences.collect::<Vec<_>>().into_iter().next();
+        if let Some((iteration, turn, index)) = first {
+            let place = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+            // The summary finds it in the record by itself.
+            observer.event(Event::Warning(&format!(
+                "cell `{}` is nondeterministic: iteration {iteration} differs from the first from token {index}{place} on",
+                name(cell),
+            )));
+        }
+        Ok(())
+    }
+
+    /// Keeps generated texts, unless there are many already: `run.json` is written whole each time.
+    pub(super) fn keep_texts(&mut self, turns: &[Attempt], observer: &mut dyn Observer) -> Result<(), RunError> {
+        let kept = &self.log.store.manifest().texts;
+        let mut new: BTreeMap<&String, &String> =
+            turns.iter().filter_map(|attempt| attempt.row.token_hash.as_ref().zip(attempt.text.as_ref())).collect();
+        new.retain(|hash, _| !kept.contains_key(*hash));
+        if new.is_empty() {
+            return Ok(());
+        }
+        let room = MOST_TEXTS.saturating_sub(kept.len());
+        let more = new.len() > room;
+        if room > 0 {
+            let some = new.into_iter().take(room).map(|(hash, text)| (hash.clone(), text.clone()));
+            self.log.store.update(|manifest| manifest.texts.extend(some))?;
+        }
+        if more {
+            let told = "different texts were generated; run.json keeps the first";
+            self.warn(format!("more than {MOST_TEXTS} {told} {MOST_TEXTS}, tokens.csv all tokens"), observer)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an iteration on the disk, with what the gauges saw since the last one; gives its rows, at least one.
+    pub(super) fn commit(&mut self, turns: Vec<Attempt>) -> Result<Vec<RequestRow>, RunError> {
+        let telemetry = self.log.sampler.drain();
+        let mut iteration = Iteration { telemetry, ..Iteration::default() };
+        for attempt in turns {
+            iteration.requests.push(attempt.row);
+            iteration.tokens.extend(attempt.tokens);
+            iteration.spans.extend(attempt.spans);
+        }
+        if let (Some(first), Some(last)) = (iteration.requests.first(), iteration.requests.last())
+            && !first.warmup
+        {
+            let whole = RequestRow { end_ns: last.end_ns, ..first.clone() };
+            self.disturbances.note(&whole, &iteration.telemetry);
+        }
+        self.log.store.commit(&iteration)?;
+        Ok(iteration.requests)
+    }
+
+    /// A finding for the user and the record, once.
+    pub fn warn(&mut self, text: String, observer: &mut dyn Observer) -> Result<(), RunError> {
+        if self.said.insert(text.clone()) {
+            observer.event(Event::Warning(&text));
+            if !self.log.store.manifest().warnings.contains(&text) {
+                self.log.store.update(|manifest| manifest.warnings.push(text))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! What a run and an A/B session share: opens hosts, runs iterations of cells in them, commits each to the record.
+
+mod findings;
+mod opening;
+mod request;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock::Origin;
+use crate::record::{RequestRow, Status, Store};
+use crate::run::attempt::Attempt;
+use crate::run::disturbance::Disturbances;
+use crate::run::driver::Options;
+use crate::run::error::RunError;
+use crate::run::hosts::{Key, Pool, Resident};
+use crate::run::outputs::Outputs;
+use crate::run::progress::{Event, Observer};
+use crate::run::prompts::Prompts;
+use crate::run::schedule::{Done, Step};
+use crate::spec::{Cell, Choice, EngineSpec, Plan, Scenario};
+use crate::telemetry::Sampler;
+
+/// What is to be done; does not change while it is done.
+pub struct Work<'a> {
+    pub scenario: &'a Scenario,
+    pub plan: &'a Plan,
+    pub prompts: &'a Prompts,
+    pub model: &'a Path,
+    pub options: &'a Options,
+    /// Hosts the engines, instead of what they name themselves or this very program.
+    pub program: Option<&'a [String]>,
+    /// Whether it is an error, and not a failed iteration, when the first host cannot be opened.
+    pub must_open: bool,
+}
+
+/// Where it is written down.
+pub struct Log {
+    pub store: Store,
+    pub sampler: Sampler,
+    pub origin: Origin,
+}
+
+pub struct Worker<'a> {
+    pub work: Work<'a>,
+    pub log: Log,
+    pool: Pool,
+    outputs: Outputs,
+    disturbances: Disturbances,
+    next_request: u64,
+    /// Whether any host was ever up in this sitting.
+    opened: bool,
+    /// Warnings given already.
+    said: BTreeSet<String>,
+    /// Ids that turns of cells are decoded along, by cell and turn.
+    forced: BTreeMap<(u32, u32), Vec<u32>>,
+}
+
+/// Why a generation is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// The whole prompt and a few tokens.
+    Warmup,
+    /// Whole, to see what comes out.
+    Outputs {
+        choices: bool,
+    },
+    Measured,
+}
+
+/// What a turn of a cell generated.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub row: RequestRow,
+    pub ids: Vec<u32>,
+    /// What the engine would have chosen at each token; empty where that was not asked for.
+    pub choices: Vec<Choice>,
+}
+
+/// What an earlier sitting left.
+#[derive(Default)]
+pub struct Past {
+    pub done: Done,
+    pub outputs: Outputs,
+    pub next_request: u64,
+    pub next_host: u32,
+}
+
+/// A host that is ready for a cell, or why there is none.
+enum Ready {
+    Warm(Box<Resident>),
+    Failed { host: u32, reason: String },
+    Stopped,
+}
+
+impl<'a> Worker<'a> {
+    /// # Errors
+    /// When the record's folder for logs cannot be made.
+    pub fn new(work: Work<'a>, log: Log, past: Past) -> Result<Self, RunError> {
+        let manifest = log.store.manifest();
+        let disturbances = Disturbances::new(&manifest.gauges, manifest.machine.logical_cores);
+        let logs = log.store.dir().join("logs");
+        fs_err::create_dir_all(&logs)?;
+        Ok(Self {
+            pool: Pool::new(logs, past.next_host),
+            outputs: past.outputs,
+            next_request: past.next_request,
+            disturbances,
+            opened: false,
+            said: BTreeSet::new(),
+            forced: BTreeMap::new(),
+            work,
+            log,
+        })
+    }
+
+    /// One measured iteration of a cell, in the record when this returns: its rows. `None` when it was not done because
+    /// somebody asked to stop.
+    ///
+    /// # Errors
+    /// When the first host cannot be opened, or the record cannot be written.
+    pub fn measure(
+        &mut self,
+        step: Step,
+        key: &Key,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Vec<RequestRow>>, RunError> {
+        let cell = self.cell(step.cell);
+        let turns = match self.ready(key, cell, observer)? {
+            Ready::Warm(resident) => self.measure_in(*resident, step, cell, observer)?,
+            Ready::Failed { host, reason } => Some(vec![self.not_tried(step, cell, host, reason)]),
+            Ready::Stopped => None,
+        };
+        turns.map(|turns| self.commit(turns)).transpose()
+    }
+
+    /// A cell's requests once, whole but not measured, to see what they generate; with `choices` also what the engine would
+    /// have chosen where its tokens are forced. `None` when somebody asked to stop.
+    ///
+    /// # Errors
+    /// As [`Worker::measure`].
+    pub fn outputs(
+        &mut self,
+        cell: u32,
+        key: &Key,
+        choices: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Vec<Output>>, RunError> {
+        let cell = self.cell(cell);
+        let step = Step { cell: cell.id, iteration: 0 };
+        let turns = match self.ready(key, cell, observer)? {
+            Ready::Warm(mut resident) => {
+                self.can_force(&resident, choices)?;
+                observer.event(Event::Comparing { cell: name(cell) });
+                let turns = self.iteration(&mut resident, step, cell, Pass::Outputs { choices }, observer);
+                if self.work.options.interrupt.at_once() {
+                    return Ok(None);
+                }
+                self.keep_texts(&turns, observer)?;
+                if !host_lost(&turns) {
+                    self.pool.put_back(*resident);
+                }
+                turns
+            }
+            Ready::Failed { host, reason } => vec![self.not_tried(step, cell, host, reason)],
+            Ready::Stopped => return Ok(None),
+        };
+        let outputs = turns.iter().map(|turn| (turn.ids.clone(), turn.choices.clone())).collect::<Vec<_>>();
+        let rows = self.commit(turns)?;
+        let whole = rows.into_iter().zip(outputs);
+        Ok(Some(whole.map(|(row, (ids, choices))| Output { row, ids, choices }).collect()))
+    }
+
+    /// From now on a turn of a cell is decoded along these ids.
+    pub fn force(&mut self, cell: u32, turn: u32, ids: Vec<u32>) {
+        self.forced.insert((cell, turn), ids);
+    }
+
+    /// Opens a host for `key` unless one lives.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is not what its cells ask for.
+    pub fn keep_open(&mut self, key: &Key, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let resident = match self.pool.take(key) {
+            Some(resident) => resident,
+            None => match self.open(key, observer)? {
+                Ok(resident) => resident,
+                Err((_, source)) => return Err(self.open_error(key, source)),
+            },
+        };
+        self.pool.put_back(resident);
+        Ok(())
+    }
+
+    /// Ends the hosts that serve anything but `key`.
+    pub fn close_others(&mut self, key: &Key) {
+        self.pool.close_others(key);
+    }
+
+    /// Ends every host.
+    pub fn close_hosts(&mut self) {
+        self.log.sampler.watch(None);
+        self.pool.close_all();
+    }
+
+    /// Ends every host and says what the whole sitting has to say; gives the record back.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn close(mut self, observer: &mut dyn Observer) -> (Store, Result<(), RunError>) {
+        self.close_hosts();
+        let said = match self.disturbances.warning() {
+            Some(warning) => self.warn(warning, observer),
+            None => Ok(()),
+        };
+        (self.log.store, said)
+    }
+
+    /// A host for the step, with the cell warmed up in it.
+    fn ready(&mut self, key: &Key, cell: &'a Cell, observer: &mut dyn Observer) -> Result<Ready, RunError> {
+        let mut resident = match self.pool.take(key) {
+            Some(resident) => resident,
+            None => match self.open(key, observer)? {
+                Ok(resident) => resident,
+                Err(_) if self.work.options.interrupt.at_once() => return Ok(Ready::Stopped),
+                Err((_, source)) if !self.opened && self.work.must_open => return Err(self.open_error(key, source)),
+                Err((host, source)) => {
+                    return Ok(Ready::Failed { host, reason: format!("no host: {}", source.summary()) });
+                }
+            },
+        };
+        if resident.warm.contains(&cell.id) {
+            return Ok(Ready::Warm(Box::new(resident)));
+        }
+        for _ in 0..self.work.scenario.run.warmup {
+            if self.work.options.interrupt.requested() {
+                self.pool.put_back(resident);
+                return Ok(Ready::Stopped);
+            }
+            observer.event(Event::WarmingUp { cell: name(cell) });
+            let warmup = Step { cell: cell.id, iteration: 0 };
+            let turns = self.iteration(&mut resident, warmup, cell, Pass::Warmup, observer);
+            if self.work.options.interrupt.at_once() {
+                return Ok(Ready::Stopped);
+            }
+            let (host, lost) = (resident.number, host_lost(&turns));
+            let rows = self.commit(turns)?;
+            let row = &rows[0];
+            if row.status == Status::Failed {
+                if !lost {
+                    self.pool.put_back(resident);
+                }
+                return Ok(Ready::Failed { host, reason: format!("warm-up failed: {}", row.reason) });
+            }
+        }
+        resident.warm.insert(cell.id);
+        Ok(Ready::Warm(Box::new(resident)))
+    }
+
+    /// Runs the measured iteration; `None` when somebody asked to stop before it, or at once during it.
+    fn measure_in(
+        &mut self,
+        mut resident: Resident,
+        step: Step,
+        cell: &'a Cell,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Vec<Attempt>>, RunError> {
+        let interrupt = self.work.options.interrupt.clone();
+        interrupt.pause(Duration::from_secs_f64(self.work.scenario.run.cooldown_s));
+        if interrupt.requested() {
+            self.pool.put_back(resident);
+            return Ok(None);
+        }
+        observer.event(Event::Measuring { cell: name(cell), iteration: step.iteration });
+        let turns = self.iteration(&mut resident, step, cell, Pass::Measured, observer);
+        if interrupt.at_once() {
+            return Ok(None);
+        }
+        self.look_at(&turns, &resident, cell, observer)?;
+        if !host_lost(&turns) {
+            self.pool.put_back(resident);
+        }
+        Ok(Some(turns))
+    }
+
+    /// The plan's cell of that id.
+    pub fn cell(&self, id: u32) -> &'a Cell {
+        &self.work.plan.cells[id as usize]
+    }
+
+    fn engine(&self, index: u32) -> &'a EngineSpec {
+        &self.work.scenario.engines[index as usize]
+    }
+}
+
+/// Whether the host of these turns cannot be used any more.
+fn host_lost(turns: &[Attempt]) -> bool {
+    turns.last().is_some_and(|attempt| attempt.host_lost)
+}
+
+fn number(turn: usize) -> u32 {
+    u32::try_from(turn).unwrap_or(u32::MAX)
+}
+
+/// What messages call a cell; the only one of a plan has no label.
+#[must_use]
+pub fn name(cell: &Cell) -> &str {
+    if cell.label.is_empty() { "the prompt" } else { &cell.label }
+}

@@ -1,0 +1,90 @@
+//! Hosts are started, and refused where they are not what was asked for.
+
+use std::collections::BTreeSet;
+
+use super::Worker;
+use crate::record::HostInfo;
+use crate::run::client::HostError;
+use crate::run::error::RunError;
+use crate::run::hosts::{self, Key, OpenError, Resident};
+use crate::run::progress::{Event, Observer};
+use crate::run::validity;
+use crate::spec::EngineSpec;
+
+impl Worker<'_> {
+    /// Refuses an engine that cannot decode along given tokens, or say what it would have chosen, where that is asked for.
+    pub(super) fn can_force(&self, resident: &Resident, choices: bool) -> Result<(), RunError> {
+        let can = resident.receipt.capabilities;
+        let missing = match (choices && !can.choices, !self.forced.is_empty() && !can.forced_tokens) {
+            (true, _) => "say what it would have chosen (capability `choices`)",
+            (_, true) => "decode along given tokens (capability `forced_tokens`)",
+            _ => return Ok(()),
+        };
+        let engine = &resident.receipt.engine;
+        Err(RunError::Ab(format!("`outputs = \"margin\"` needs an engine that can {missing}, and `{engine}` cannot")))
+    }
+
+    /// Starts a host; the outer error ends the run, the inner one says which host could not be opened and why.
+    pub(super) fn open(
+        &mut self,
+        key: &Key,
+        observer: &mut dyn Observer,
+    ) -> Result<Result<Resident, (u32, HostError)>, RunError> {
+        observer.event(Event::Opening { engine: &self.engine(key.engine).label });
+        self.log.sampler.watch(None);
+        let number = self.pool.next_number();
+        let work = &self.work;
+        let (resident, info) =
+            match self.pool.open(key, work.scenario, work.model, work.program, &work.options.interrupt) {
+                Ok(opened) => opened,
+                Err(OpenError::Engine(error)) => return Err(error.into()),
+                Err(OpenError::Host(error)) => return Ok(Err((number, error))),
+            };
+        self.check_receipt(key, &info, observer)?;
+        self.log.store.update(|manifest| manifest.hosts.push(info))?;
+        self.opened = true;
+        Ok(Ok(resident))
+    }
+
+    /// Refuses an engine that does not honour what its cells ask, or that is not what the run began with.
+    pub(super) fn check_receipt(
+        &mut self,
+        key: &Key,
+        info: &HostInfo,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let engine = self.engine(key.engine).label.clone();
+        let mut asked = BTreeSet::new();
+        for cell in self.work.plan.cells.iter().filter(|c| c.engine == key.engine && c.load == key.load) {
+            asked.extend(validity::not_honoured(cell, self.work.prompts.of(cell), &info.receipt));
+        }
+        if !asked.is_empty() {
+            return Err(RunError::NotHonoured { engine, asked: asked.into_iter().collect() });
+        }
+        let earlier = self.log.store.manifest().hosts.iter().find(|h| h.engine == info.engine && h.load == info.load);
+        let changes = earlier.map(|host| hosts::changes(host, info)).unwrap_or_default();
+        if !changes.is_empty() {
+            if !self.work.options.allow_changed {
+                return Err(RunError::Changed { what: format!("engine `{engine}`"), changes });
+            }
+            self.warn(format!("engine `{engine}` changed during the run: {}", changes.join("; ")), observer)?;
+        }
+        if !info.receipt.capabilities.reset {
+            let told = "cannot drop its KV cache: its iterations may reuse tokens of earlier ones";
+            self.warn(format!("engine `{engine}` {told}"), observer)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_error(&self, key: &Key, source: HostError) -> RunError {
+        let log = self.pool.log(self.pool.next_number().saturating_sub(1));
+        RunError::Open { engine: self.engine(key.engine).label.clone(), log, source: Box::new(source) }
+    }
+
+    /// Whether this program has every engine of the scenario.
+    pub fn hosts_are_built_in(&self) -> bool {
+        let built_in =
+            |spec: &EngineSpec| crate::engine::find(&spec.name).is_some_and(|engine| engine.offer().built_in);
+        self.work.scenario.engines.iter().all(built_in)
+    }
+}

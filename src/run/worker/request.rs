@@ -1,0 +1,124 @@
+//! The requests of one iteration.
+
+use super::{Pass, Worker, number};
+use crate::clock::now_ns;
+use crate::record::{RequestRow, Status};
+use crate::run::attempt::{Ask, Attempt, agree, attempt};
+use crate::run::hosts::Resident;
+use crate::run::measure::{self, Place};
+use crate::run::progress::{Event, Observer};
+use crate::run::schedule::Step;
+use crate::run::turns::Turns;
+use crate::run::validity;
+use crate::spec::{Cell, Prompt, Request, Workload};
+
+/// Most tokens of a warm-up's request; the prompt is run whole.
+const WARMUP_TOKENS: u32 = 8;
+
+impl<'a> Worker<'a> {
+    /// One iteration, measured or as a warm-up (iteration 0): a generation, or one a turn up to the first that fails. All
+    /// have the outcome of the iteration.
+    pub(super) fn iteration(
+        &mut self,
+        resident: &mut Resident,
+        step: Step,
+        cell: &'a Cell,
+        pass: Pass,
+        observer: &mut dyn Observer,
+    ) -> Vec<Attempt> {
+        let work = &self.work.scenario.workload;
+        let mut turns = Turns::new(work, self.work.prompts.of(cell), pass == Pass::Warmup);
+        // A name of its own, so that an engine that cannot reset begins with an empty cache too.
+        let conversation = matches!(work, Workload::Conversation(_)).then(|| self.next_request.to_string());
+        let mut done = Vec::new();
+        while let Some((turn, prompt)) = turns.next() {
+            let request = self.request(cell, turn, pass, prompt, conversation.clone());
+            let mut attempt = self.attempt(resident, step, cell, (turn, pass), request, observer);
+            if attempt.row.status != Status::Failed
+                && let Err(reason) = turns.answered(attempt.text.as_deref())
+            {
+                (attempt.row.status, attempt.row.reason) = (Status::Failed, reason);
+            }
+            // What is invalid does not count, but the engine goes on well: the whole conversation is worth a look.
+            let goes_on = attempt.row.status != Status::Failed && !self.work.options.interrupt.at_once();
+            done.push(attempt);
+            if !goes_on {
+                break;
+            }
+        }
+        if conversation.is_some() {
+            agree(&mut done);
+        }
+        done
+    }
+
+    /// One generation.
+    pub(super) fn attempt(
+        &mut self,
+        resident: &mut Resident,
+        step: Step,
+        cell: &'a Cell,
+        (turn, pass): (usize, Pass),
+        request: Request,
+        observer: &mut dyn Observer,
+    ) -> Attempt {
+        let place = Place {
+            request: self.next_request,
+            warmup: pass != Pass::Measured,
+            cell: cell.id,
+            iteration: step.iteration,
+            turn: number(turn),
+            host: resident.number,
+        };
+        self.next_request += 1;
+        let ask = Ask {
+            place,
+            cell,
+            engine: &self.engine(cell.engine).label,
+            request,
+            progress: pass != Pass::Measured && observer.wants_tokens(),
+            choices: pass == Pass::Outputs { choices: true },
+            allowed: &self.work.scenario.run.allow_mismatch,
+        };
+        self.log.sampler.watch(Some((resident.number, resident.host.pid())));
+        let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
+        attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
+    }
+
+    pub(super) fn request(
+        &self,
+        cell: &Cell,
+        turn: usize,
+        pass: Pass,
+        prompt: Prompt,
+        conversation: Option<String>,
+    ) -> Request {
+        let workload = &self.work.scenario.workload;
+        let most = if pass == Pass::Warmup { WARMUP_TOKENS } else { u32::MAX };
+        Request {
+            prompt,
+            sampling: cell.sampling.clone(),
+            toggles: validity::request_toggles(cell),
+            max_tokens: workload.max_tokens().min(most),
+            ignore_eos: workload.ignore_eos(),
+            conversation,
+            forced_tokens: self.forced.get(&(cell.id, number(turn))).cloned(),
+        }
+    }
+
+    /// The row of an iteration for which there was no host.
+    pub(super) fn not_tried(&mut self, step: Step, cell: &Cell, host: u32, reason: String) -> Attempt {
+        let (request, iteration) = (self.next_request, step.iteration);
+        let place = Place { request, warmup: false, cell: cell.id, iteration, turn: 0, host };
+        self.next_request += 1;
+        let now = self.log.origin.t_ns(now_ns());
+        let row = RequestRow {
+            status: Status::Failed,
+            reason,
+            start_ns: now,
+            end_ns: now,
+            ..measure::blank(place, &self.engine(cell.engine).label)
+        };
+        Attempt::without_answer(row, true)
+    }
+}
