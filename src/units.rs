@@ -28,6 +28,16 @@ pub fn significant(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// Decimals for a percentage: one, and below 1 % as many as show two significant figures (`3.2`, `0.50`, `0.041`).
+#[must_use]
+pub fn percent_decimals(percent: f64) -> usize {
+    let size = percent.abs();
+    if size == 0.0 || !size.is_finite() || size >= 0.995 {
+        return 1;
+    }
+    (1.0 - size.log10().floor()).clamp(1.0, 9.0) as usize
+}
+
 /// A duration in the unit that suits it: `850 ns`, `12.3 µs`, `4.56 ms`, `7.89 s`, `3 min 20 s`, `2 h 5 min`.
 #[must_use]
 pub fn duration_ns(ns: u64) -> String {
@@ -51,6 +61,12 @@ pub fn duration_ns(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentages_below_one_keep_two_figures() {
+        let decimals = [0.0, 12.0, 1.0, 0.996, 0.5, 0.1, 0.05, -0.04, 1e-30, f64::NAN].map(percent_decimals);
+        assert_eq!(decimals, [1, 1, 1, 1, 2, 2, 3, 3, 9, 1]);
+    }
 
     #[test]
     fn quantities_read_as_people_write_them() {

@@ -50,6 +50,9 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     ab::no_csv(&args.execution)?;
     // Read first: a wrong file shall not be found out after an hour.
     let old = args.baseline.as_deref().map(baseline::read).transpose()?;
+    for path in [&args.markdown, &args.json, &args.junit].into_iter().flatten() {
+        writable(path)?;
+    }
     let outcome = match (&args.session, &args.scenario) {
         (Some(dir), _) => recorded(dir)?,
         (None, Some(path)) => {
@@ -73,10 +76,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let receipts = [&record.a, &record.b].into_iter().flat_map(|side| &side.manifest.hosts);
     refuse_simulated(receipts.map(|host| host.receipt.engine.as_str()), record.manifest.settings.self_test)?;
     let trend = old.map(|old| baseline::against(&old, &record.b));
-    if outcome.state == FinishState::Finished {
-        write(args, &record, trend.as_ref())?;
-    }
-    let code = ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)?;
+    let mut code = ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)?;
     match (&trend, args.execution.format()) {
         (Some(trend), Format::Md) => printer.data(compare::markdown(trend)),
         // On stdout JSON stands alone.
@@ -84,7 +84,27 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         (Some(trend), _) => printer.data(compare::table(trend, false)),
         (None, _) => {}
     }
-    Ok(code)
+    // After the verdict was shown: a full disk must not hide it.
+    if outcome.state == FinishState::Finished
+        && let Err(error) = write(args, &record, trend.as_ref())
+    {
+        code = ab::not_written(&error, code, printer);
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Refuses an output file that cannot be written, and leaves everything as it is: a session takes long. What is neither a
+/// file nor a folder, such as a pipe, is not touched.
+fn writable(path: &Path) -> anyhow::Result<()> {
+    let there = path.exists();
+    if there && !path.is_file() && !path.is_dir() {
+        return Ok(());
+    }
+    drop(fs_err::OpenOptions::new().create(true).append(true).open(path)?);
+    if !there {
+        fs_err::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// A session that was made before.
@@ -127,4 +147,23 @@ fn write(args: &Args, record: &AbRecord, trend: Option<&Comparison>) -> anyhow::
         fs_err::write(path, junit::render(&summary))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::writable;
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_refused_and_others_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        fs_err::write(&old, "words").unwrap();
+        writable(&new).unwrap();
+        writable(&old).unwrap();
+        assert!(!new.exists());
+        assert_eq!(fs_err::read_to_string(&old).unwrap(), "words");
+        let error = writable(&dir.path().join("nowhere/file")).unwrap_err().to_string();
+        assert!(error.contains("nowhere"), "{error}");
+        assert!(writable(dir.path()).is_err());
+    }
 }

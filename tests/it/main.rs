@@ -10,6 +10,7 @@ mod doctor;
 mod engine;
 mod faults;
 mod floors;
+mod gate;
 mod history;
 mod lab;
 mod models;

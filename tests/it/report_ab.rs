@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use inferometer::record::FinishState;
 use inferometer::record::ab::AbRecord;
 use inferometer::report::ab::{AbSummary, Charts, Telling, junit, markdown, table, write};
 use inferometer::spec::GateMetric;
@@ -46,11 +47,11 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     A  main (1a1a1a1a), “Cache the rotations”
     B  HEAD (2b2b2b2b), “Copy the cache at every token”
 
-    gate                  B against A   delta   pairs   caught   verdict
-    ────────────────────────────────────────────────────────────────────────
-    decode        +8.0 % [+7.5, +8.4]     3 %      10    3.1 %   regressed
-    prefill       -0.1 % [-0.4, +0.4]     3 %      10    3.1 %   unchanged
-    peak memory    0.0 % [-0.1, +0.1]     3 %      10      3 %   unchanged
+    gate                     B against A   delta   pairs   caught   verdict
+    ───────────────────────────────────────────────────────────────────────────
+    decode           +8.0 % [+7.5, +8.4]     3 %      10    3.1 %   regressed
+    prefill       -0.07 % [-0.39, +0.40]     3 %      10    3.1 %   unchanged
+    peak memory     0.0 % [-0.06, +0.06]     3 %      10      3 %   unchanged
 
     B against A: change of time or bytes, + is worse, with its interval. caught: the
     slow-down that this session would have caught nine times in ten.
@@ -77,9 +78,9 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
 
     gate          B against A   delta   pairs   caught   verdict
     ──────────────────────────────────────────────────────────────────
-    decode             +0.4 %     3 %       2        –   not decided
-    prefill            -0.1 %     3 %       2        –   not decided
-    peak memory         0.0 %     3 %       2        –   not decided
+    decode            +0.42 %     3 %       2        –   not decided
+    prefill           -0.08 %     3 %       2        –   not decided
+    peak memory       -0.02 %     3 %       2        –   not decided
 
     B against A: change of time or bytes, + is worse, with its interval. caught: the
     slow-down that this session would have caught nine times in ten.
@@ -176,6 +177,33 @@ fn what_is_not_proven_passes_only_where_that_was_asked_for() {
     }
 }
 
+#[test]
+fn what_was_broken_off_has_not_passed() {
+    let mut broken_off = neutral(&session("not-decided"));
+    for _ in 0..2 {
+        assert_eq!((broken_off.exit_code, broken_off.neutral), (3, false));
+        assert!(broken_off.advice.iter().all(|advice| !advice.contains("--neutral-ok")), "{:?}", broken_off.advice);
+        let mut record = session("inconclusive");
+        record.manifest.state = FinishState::Interrupted;
+        broken_off = neutral(&record);
+    }
+}
+
+#[test]
+fn what_would_have_decided_a_gate_is_said_of_that_gate() {
+    let summary = of("inconclusive");
+    let open: Vec<_> = summary.gates.iter().filter(|gate| gate.would_decide.is_some()).collect();
+    let said: Vec<_> = summary.advice.iter().filter(|advice| advice.contains("would have decided")).collect();
+    assert!(!open.is_empty() && open.len() == said.len(), "{:?}", summary.advice);
+    for (gate, advice) in open.iter().zip(said) {
+        assert!(advice.ends_with(&format!("the gate on {}.", gate.judgement.name())), "{advice}");
+        let (_, rest) = advice.split_once("a delta of ").unwrap();
+        let delta: f64 = rest.split_once(" %").unwrap().0.parse().unwrap();
+        assert!(delta / 100.0 >= gate.would_decide.unwrap() - 1e-9, "{advice}: rounded up, {:?}", gate.would_decide);
+        assert!(gate.sentence.contains(&format!("a delta of {delta:.1} %")), "{}", gate.sentence);
+    }
+}
+
 /// Python has a parser of XML, this project none.
 fn well_formed(xml: &str) {
     let script = "import sys, xml.etree.ElementTree as e; e.fromstring(sys.argv[1].encode())";
@@ -192,8 +220,8 @@ fn junit_has_a_case_a_gate_and_one_for_the_session() {
     <testcase classname="inferometer.long-context" name="session"><system-out>10 pairs; a pilot of 6 pairs of A against A
     tokens must be identical; 320 tokens compared, all the same</system-out></testcase>
     <testcase classname="inferometer.long-context" name="decode_tps in all cells"><failure type="regressed" message="decode is 8.0 % slower [+7.5 %, +8.4 %] after 10 pairs"/><system-out>decode is 8.0 % slower [+7.5 %, +8.4 %] after 10 pairs</system-out></testcase>
-    <testcase classname="inferometer.long-context" name="prefill_tps in all cells"><system-out>prefill differs by less than 3.0 % after 10 pairs: 0.1 % faster [-0.4 %, +0.4 %]</system-out></testcase>
-    <testcase classname="inferometer.long-context" name="peak_memory in all cells"><system-out>peak memory differs by less than 3.0 % after 10 pairs: 0.0 % less [-0.1 %, +0.1 %]</system-out></testcase>
+    <testcase classname="inferometer.long-context" name="prefill_tps in all cells"><system-out>prefill differs by less than 3.0 % after 10 pairs: 0.07 % faster [-0.39 %, +0.40 %]</system-out></testcase>
+    <testcase classname="inferometer.long-context" name="peak_memory in all cells"><system-out>peak memory differs by less than 3.0 % after 10 pairs: 0.0 % less [-0.06 %, +0.06 %]</system-out></testcase>
     </testsuite>
     </testsuites>
     "#);

@@ -40,8 +40,30 @@ pub struct Args {
 }
 
 /// What says how a session goes, and so cannot be said of one that has begun. Named from the other end: [`How`] is also part of
-/// verbs without `--resume`, where clap would look in vain for it.
-pub const OF_A_NEW_SESSION: [&str; 7] = ["set", "delta", "outputs", "margin", "pilot", "resident", "seed"];
+/// verbs without `--resume`, where clap would look in vain for it, and so are [`SideArgs`].
+pub const OF_A_NEW_SESSION: [&str; 21] = [
+    "set",
+    "delta",
+    "outputs",
+    "margin",
+    "pilot",
+    "resident",
+    "seed",
+    "base",
+    "head",
+    "repo",
+    "allow_dirty",
+    "a",
+    "b",
+    "a_engine",
+    "b_engine",
+    "a_model",
+    "b_model",
+    "build",
+    "program",
+    "cache",
+    "same",
+];
 
 /// How a session goes, beside what the scenario says.
 #[derive(Debug, clap::Args)]
@@ -89,7 +111,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     };
     let Some(outcome) = outcome else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
     let record = record::ab::read(&outcome.dir)?;
-    conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)
+    conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer).map(ExitCode::from)
 }
 
 /// Decides both sides, lets `check` look at them, and compares them; `None` where that stopped with an error that was shown,
@@ -147,6 +169,8 @@ impl How {
         let mut noted = Vec::new();
         match self.outputs.as_deref() {
             Some("identical") => ab.outputs = OutputsRule::Identical,
+            // A scenario that has the rule has a margin too.
+            Some("margin") if matches!(ab.outputs, OutputsRule::Margin { .. }) => {}
             Some("margin") => ab.outputs = OutputsRule::Margin { logits: USUAL_MARGIN },
             Some(_) => ab.outputs = OutputsRule::Any,
             None => {}
@@ -186,7 +210,7 @@ pub fn conclude(
     execution: &Execution,
     neutral_ok: bool,
     printer: &Printer,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<u8> {
     let dir = outcome.dir.display();
     if !outcome.worked {
         printer.note(format_args!("the session in {dir} is finished; there is nothing left to do"));
@@ -201,16 +225,26 @@ pub fn conclude(
     printer.note(format_args!("record: {dir}"));
     if outcome.state == FinishState::Interrupted {
         printer.note(format_args!("interrupted; go on with `inferometer ab --resume {dir}`"));
-        return Ok(ExitCode::from(EXIT_INTERRUPTED));
+        return Ok(EXIT_INTERRUPTED);
     }
+    let mut code = summary.exit_code;
     if execution.wants_report() {
-        let page = report::ab::write(record, &summary, &execution.folders.reports)?;
-        printer.note(format_args!("report: {}", page.display()));
+        match report::ab::write(record, &summary, &execution.folders.reports) {
+            Ok(page) => printer.note(format_args!("report: {}", page.display())),
+            Err(error) => code = not_written(&error.into(), code, printer),
+        }
     }
     if summary.neutral {
         printer.note("exit code 0 although nothing is proven: `--neutral-ok`");
     }
-    Ok(ExitCode::from(summary.exit_code))
+    Ok(code)
+}
+
+/// Says that something beside the verdict could not be written, and gives the exit code: an error, but none that hides a verdict
+/// which is one already.
+pub fn not_written(error: &anyhow::Error, code: u8, printer: &Printer) -> u8 {
+    printer.error(error);
+    if code == 0 { super::EXIT_USAGE } else { code }
 }
 
 /// A number of null pairs.

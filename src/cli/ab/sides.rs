@@ -180,8 +180,27 @@ fn side(own: &Own<'_>, load: &impl Fn(&[String]) -> anyhow::Result<Scenario>, di
 fn full_key(setting: &str) -> anyhow::Result<String> {
     let (key, value) = setting.split_once('=').with_context(|| format!("`{setting}` is not of the form KEY=VALUE"))?;
     let key = key.trim();
+    one_for_both(key)?;
     let table = if toggle::find(key).is_some() { "toggles." } else { "" };
     Ok(format!("{table}{key}={value}"))
+}
+
+/// Refuses keys that say how the session goes: they are read once, for both sides.
+fn one_for_both(key: &str) -> anyhow::Result<()> {
+    const TABLES: [&str; 3] = ["ab", "gate", "build"];
+    const KEYS: [&str; 2] = ["iterations", "order_seed"];
+    let mut steps = key.split('.').map(|step| step.trim().trim_matches(['"', '\'']));
+    match (steps.next(), steps.next()) {
+        (Some(table), _) if TABLES.contains(&table) => {
+            bail!("`{key}` is for the session, not for one side: give it by `--set {key}=...`, or in the scenario")
+        }
+        (Some("run"), Some(inner)) if KEYS.contains(&inner) => {
+            bail!(
+                "`{key}` sets no side apart: a session has its own order (`--seed`) and takes as many pairs as it needs"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An engine of the scenario by its label, else one of this build by its name.
@@ -197,4 +216,25 @@ fn engine_of(scenario: &Scenario, name: &str) -> anyhow::Result<EngineSpec> {
         );
     }
     Ok(EngineSpec { name: name.to_owned(), label: name.to_owned(), options: Settings::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::full_key;
+
+    #[test]
+    fn a_side_s_settings_are_its_own_and_not_the_session_s() {
+        for setting in
+            ["ab.outputs=any", " \"ab\" . seed=1", "gate.0.delta=3%", "gate=[]", "build.timeout_s=3", "build={}"]
+        {
+            let error = full_key(setting).unwrap_err().to_string();
+            assert!(error.contains("--set"), "{setting}: {error}");
+        }
+        for setting in ["run.order_seed=1", "run.iterations=3"] {
+            assert!(full_key(setting).unwrap_err().to_string().contains("--seed"), "{setting}");
+        }
+        assert_eq!(full_key("run.warmup=0").unwrap(), "run.warmup=0");
+        assert_eq!(full_key("repetition_window_cap=0").unwrap(), "toggles.repetition_window_cap=0");
+        assert!(full_key("abc").is_err());
+    }
 }

@@ -9,6 +9,7 @@ use crate::record::metric::Metric;
 use crate::spec::GateMetric;
 use crate::stats::robust::Interval;
 use crate::stats::sequential::{self, Decision, LOOKS, Rule, Verdict};
+use crate::units::percent_decimals;
 
 /// A gate, what its pairs gave and what follows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,14 +45,20 @@ impl GateJudgement {
         self.info.least.ln_1p()
     }
 
+    /// `decode`, or `decode (length=8192)`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.info.gate.cells.is_all() {
+            true => self.metric().title().to_owned(),
+            false => format!("{} ({})", self.metric().title(), self.info.gate.cells),
+        }
+    }
+
     /// What this gate says, in a sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         let metric = self.metric();
-        let name = match self.info.gate.cells.is_all() {
-            true => metric.title().to_owned(),
-            false => format!("{} ({})", metric.title(), self.info.gate.cells),
-        };
+        let name = self.name();
         if let Some(why) = &self.not_measured {
             return format!("{name} cannot be compared: {why}");
         }
@@ -73,7 +80,7 @@ impl GateJudgement {
             Verdict::Inconclusive => match self.decision.would_decide {
                 Some(bound) => format!(
                     "{name} is not settled after {pairs} pairs: {effect} {range}; a delta of {} would have been decided",
-                    size(bound)
+                    size_up(bound)
                 ),
                 None => format!("{name} is not settled after {pairs} pairs: {effect} {range}"),
             },
@@ -85,19 +92,35 @@ impl GateJudgement {
 /// A shift of ln(cost) as people read it: `+3.2 %`.
 #[must_use]
 pub fn percent(shift: f64) -> String {
-    format!("{:+.1} %", shift.exp_m1() * 100.0).replace("-0.0 %", "0.0 %").replace("+0.0 %", "0.0 %")
+    let percent = shift.exp_m1() * 100.0;
+    if percent.abs() < 0.005 {
+        return "0.0 %".to_owned();
+    }
+    // What is smaller than two decimals tell is noise in any time.
+    format!("{percent:+.*} %", percent_decimals(percent).min(2))
 }
 
 /// A bound as people read it: `3.0 %`.
 #[must_use]
 pub fn size(bound: f64) -> String {
-    format!("{:.1} %", bound.exp_m1() * 100.0)
+    let percent = bound.exp_m1() * 100.0;
+    format!("{percent:.*} %", percent_decimals(percent))
+}
+
+/// [`size`] rounded up: of a bound that was just enough, less than it would not be.
+#[must_use]
+pub fn size_up(bound: f64) -> String {
+    let percent = bound.exp_m1() * 100.0;
+    let decimals = percent_decimals(percent);
+    let scale = 10_f64.powi(decimals as i32);
+    // What arithmetic alone has added is not rounded up.
+    format!("{:.decimals$} %", (percent * scale - 1e-6).ceil() / scale)
 }
 
 /// `3.2 % slower`.
 fn change(shift: f64, metric: GateMetric) -> String {
     let word = if shift > 0.0 { metric.worse() } else { metric.better() };
-    format!("{:.1} % {word}", shift.exp_m1().abs() * 100.0)
+    format!("{} {word}", percent(shift).trim_start_matches(['+', '-']))
 }
 
 pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> Vec<GateJudgement> {
@@ -171,4 +194,23 @@ pub(super) fn pilot(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
         Some(PilotJudgement { gate, x, pilot })
     };
     gates.iter().enumerate().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_changes_and_bounds_are_not_rounded_away() {
+        let shifts = [0.032, -0.032, 0.000_5, -0.000_4, 0.0, 1e-9].map(|share: f64| percent(share.ln_1p()));
+        assert_eq!(shifts, ["+3.2 %", "-3.2 %", "+0.05 %", "-0.04 %", "0.0 %", "0.0 %"]);
+        let sizes = [0.03, 0.005, 0.000_5, 0.000_04].map(|share: f64| size(share.ln_1p()));
+        assert_eq!(sizes, ["3.0 %", "0.50 %", "0.050 %", "0.0040 %"]);
+    }
+
+    #[test]
+    fn a_bound_that_was_just_enough_is_rounded_up() {
+        let bounds = [0.03, 0.030_01, 0.032_4, 0.000_501, 0.005].map(|share: f64| size_up(share.ln_1p()));
+        assert_eq!(bounds, ["3.0 %", "3.1 %", "3.3 %", "0.051 %", "0.50 %"]);
+    }
 }

@@ -13,7 +13,7 @@ mod tests;
 
 pub use beyond::{Beyond, Effect, LawChange, beyond};
 pub use effective::{SettingsDifference, effective_settings};
-pub use gates::{GateJudgement, percent, size};
+pub use gates::{GateJudgement, percent, size, size_up};
 pub use outputs::OutputsJudgement;
 pub use pairs::{Counts, PairJudgement, PairOutcome};
 

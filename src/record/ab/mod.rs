@@ -3,6 +3,7 @@
 //! A row of `pairs.csv` commits a pair. Iterations of a side that no row names belong to a pair that was broken off.
 
 mod schema;
+mod sound;
 mod store;
 
 pub use schema::{
@@ -33,12 +34,13 @@ pub struct AbRecord {
 /// Reads the session in `dir`.
 ///
 /// # Errors
-/// A file that is missing or cannot be read, a newer schema, a value that is not what its place holds; each names the
-/// file, and the line where there is one.
+/// A file that is missing or cannot be read, a newer schema, a value that is not what its place holds, what contradicts itself;
+/// each names the file, and the line or key where there is one.
 pub fn read(dir: &Path) -> Result<AbRecord, RecordError> {
     let manifest = store::read_manifest(dir)?;
     let (pairs, _) = store::read_pairs(dir)?;
     let [a, b] = [super::read(&dir.join("a"))?, super::read(&dir.join("b"))?];
+    store::check_sides(dir, &manifest, [&a.manifest, &b.manifest])?;
     Ok(AbRecord { manifest, pairs, a, b })
 }
 

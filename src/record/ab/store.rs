@@ -1,9 +1,10 @@
 //! Writes a session's own files as it goes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::schema::{AbManifest, PairRow, SCHEMA_VERSION};
-use super::{MANIFEST, PAIRS};
+use super::{MANIFEST, PAIRS, sound};
 use crate::record::error::RecordError;
 use crate::record::store::{Appender, new_folder};
 use crate::record::{Manifest, Record, Store};
@@ -71,6 +72,7 @@ impl AbStore {
         let (rows, bytes) = read_pairs(dir)?;
         pairs.cut_to(bytes)?;
         let sides = [Store::resume(&dir.join("a"))?, Store::resume(&dir.join("b"))?];
+        check_sides(dir, &manifest, [&sides[0].1.manifest, &sides[1].1.manifest])?;
         Ok(Resumed { store: Self { dir: dir.to_owned(), manifest, pairs }, pairs: rows, sides })
     }
 
@@ -140,7 +142,16 @@ pub(super) fn read_manifest(dir: &Path) -> Result<AbManifest, RecordError> {
     if version > u64::from(SCHEMA_VERSION) {
         return Err(RecordError::Newer { path, found: version });
     }
-    serde_json::from_slice(&text).map_err(invalid)
+    let manifest = serde_json::from_slice(&text).map_err(invalid)?;
+    sound::manifest(&manifest).map_err(|message| RecordError::AbManifest { path, message })?;
+    Ok(manifest)
+}
+
+/// Refuses sides that do not belong to the session in `dir`.
+pub(super) fn check_sides(dir: &Path, manifest: &AbManifest, sides: [&Manifest; 2]) -> Result<(), RecordError> {
+    let [a, b] = sides;
+    let invalid = |message| RecordError::AbManifest { path: dir.join(MANIFEST), message };
+    sound::sides(manifest, a, b).map_err(invalid)
 }
 
 /// The whole lines of `pairs.csv`, and their length in bytes: what follows was torn off by a kill.
@@ -151,11 +162,10 @@ pub(super) fn read_pairs(dir: &Path) -> Result<(Vec<PairRow>, u64), RecordError>
     let mut reader = csv::Reader::from_reader(text.as_slice());
     let bad = |line, message| RecordError::Row { path: path.clone(), line, message };
     let mut rows: Vec<PairRow> = Vec::new();
+    let mut used = BTreeSet::new();
     for (line, row) in (2_u64..).zip(reader.deserialize()) {
         let row: PairRow = row.map_err(|e| bad(line, e.to_string()))?;
-        if rows.last().map_or(1, |last| last.pair + 1) != row.pair {
-            return Err(bad(line, format!("pair {} does not follow the one before it", row.pair)));
-        }
+        sound::pair(rows.last(), &row, &mut used).map_err(|message| bad(line, message))?;
         rows.push(row);
     }
     Ok((rows, text.len() as u64))

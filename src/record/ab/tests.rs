@@ -37,3 +37,21 @@ fn what_is_no_session_is_said_to_be_none() {
     assert!(matches!(read(dir.path()), Err(RecordError::Newer { found: 99, .. })));
     assert_eq!(row(1, Side::B).iterations(), [(Side::A, 1), (Side::B, 1)]);
 }
+
+#[test]
+fn pairs_that_cannot_be_are_refused_by_their_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = [
+        ("2,pilot,a,3,b,1", "of A against A"),
+        ("2,pair,b,2,b,3", "side B twice"),
+        ("2,pair,a,0,b,1", "counted from 1"),
+        ("2,pair,b,1,a,2", "iteration 2 of side A is in a pair already"),
+        ("2,pilot,a,3,a,3", "iteration 3 of side A is in a pair already"),
+    ];
+    for (line, words) in cases {
+        let text = format!("pair,kind,first,first_iteration,second,second_iteration\n1,pilot,a,1,a,2\n{line}\n");
+        fs_err::write(dir.path().join(PAIRS), text).unwrap();
+        let error = store::read_pairs(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("pairs.csv, line 3") && error.contains(words), "{line}: {error}");
+    }
+}

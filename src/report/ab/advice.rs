@@ -1,6 +1,6 @@
 //! What to do next, verdict by verdict.
 
-use crate::compare::ab::{Judgement, percent};
+use crate::compare::ab::{Judgement, size_up};
 use crate::record::FinishState;
 use crate::record::ab::AbManifest;
 use crate::spec::OutputsRule;
@@ -22,14 +22,11 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
             all.push(
                 "Nothing is proven, neither a slow-down nor its absence. Run it again on a quieter machine.".to_owned(),
             );
-            let largest = judged.gates.iter().filter_map(|gate| gate.decision.would_decide).fold(0.0, f64::max);
-            if largest > 0.0 {
-                let delta = percent(largest);
-                all.push(format!(
-                    "These pairs would have decided every gate with a delta of {}.",
-                    delta.trim_start_matches('+')
-                ));
-            }
+            // Of this gate only: with the same delta another one, which is decided as it stands, might not have been.
+            let open = judged.gates.iter().filter_map(|gate| Some((gate.name(), gate.decision.would_decide?)));
+            all.extend(open.map(|(name, bound)| {
+                format!("With a delta of {} these pairs would have decided the gate on {name}.", size_up(bound))
+            }));
         }
         Verdict::NotDecided if manifest.state == FinishState::Running => {
             all.push("The session is still running, or was killed: `--resume` goes on with it.".to_owned());

@@ -108,7 +108,9 @@ impl AbSummary {
         let manifest = &record.manifest;
         let scenario = &record.a.manifest.scenario;
         let code = judged.verdict.exit_code();
-        let neutral = telling.neutral_ok && code == Verdict::Inconclusive.exit_code();
+        // What is not at its end is not passed: it can be gone on with.
+        let finished = manifest.state == FinishState::Finished;
+        let neutral = telling.neutral_ok && finished && judged.verdict == Verdict::Inconclusive;
         let engines = [&record.a, &record.b].map(|side| side.manifest.scenario.engines.iter());
         Self {
             schema_version: SCHEMA_VERSION,
@@ -183,11 +185,13 @@ impl AbSummary {
     }
 }
 
-/// The session's own, and those of each side's record.
 /// What the engines used differently.
 fn in_force(record: &AbRecord, settings: &[SettingsDifference]) -> Vec<Difference> {
     let cells = &record.a.manifest.plan.cells;
-    let place = |cell: u32| if cells.len() > 1 { format!(" ({})", cells[cell as usize].label) } else { String::new() };
+    let place = |cell: u32| {
+        let cell = cells.get(cell as usize).filter(|_| cells.len() > 1);
+        cell.map_or_else(String::new, |cell| format!(" ({})", cell.label))
+    };
     let one = |of: &SettingsDifference| Difference {
         what: format!("in force: {}{}", of.setting, place(of.cell)),
         a: of.a.clone(),
@@ -196,6 +200,7 @@ fn in_force(record: &AbRecord, settings: &[SettingsDifference]) -> Vec<Differenc
     settings.iter().map(one).collect()
 }
 
+/// The session's own, and those of each side's record.
 fn warnings(record: &AbRecord) -> Vec<String> {
     let of = |side: Side, warnings: &[String]| -> Vec<String> {
         warnings.iter().map(|warning| format!("side {}: {warning}", side.name())).collect()

@@ -10,7 +10,7 @@ use crate::report::text::{self, plural};
 use crate::spec::{OutputsRule, Side};
 use crate::stats::robust::Interval;
 use crate::stats::sequential::Verdict;
-use crate::units::significant;
+use crate::units::{percent_decimals, significant};
 
 /// `regressed`, `output changed`: the verdict for people.
 pub fn verdict(verdict: Verdict) -> String {
@@ -29,9 +29,10 @@ pub fn sign(verdict: Verdict) -> (&'static str, &'static str) {
 /// A share that has no sign, such as a delta: `3 %`, `0.5 %`.
 pub fn plain_share(share: f64) -> String {
     let percent = share * 100.0;
-    let decimals = if percent < 9.95 { 1 } else { 0 };
+    let decimals = if percent < 9.95 { percent_decimals(percent) } else { 0 };
     let words = format!("{percent:.decimals$}");
-    format!("{} %", words.strip_suffix(".0").unwrap_or(&words))
+    let words = if decimals > 0 { words.trim_end_matches('0').trim_end_matches('.') } else { &words };
+    format!("{words} %")
 }
 
 /// `[+1.1, +5.0]` of an interval of ln(cost).
@@ -208,4 +209,16 @@ pub fn series<'a>(summary: &'a AbSummary, law: &LawChange) -> &'a str {
 /// A text of the record, or a dash where there is none.
 pub fn or_nothing(words: Option<&str>) -> String {
     words.map_or_else(|| NOT_MEASURED.to_owned(), text::sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_share;
+
+    #[test]
+    fn a_delta_reads_as_it_was_written() {
+        let shares = [0.0, 0.000_4, 0.000_5, 0.005, 0.03, 0.035, 0.1, 0.5];
+        let words = ["0 %", "0.04 %", "0.05 %", "0.5 %", "3 %", "3.5 %", "10 %", "50 %"];
+        assert_eq!(shares.map(plain_share), words);
+    }
 }

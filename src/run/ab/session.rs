@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::start::Setup;
 use super::{gates, order, outputs};
-use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge, percent, size};
+use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge, percent, size, size_up};
 use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
 use crate::record::{RequestRow, Status, Store};
 use crate::run::client::allowance_ns;
@@ -293,7 +293,7 @@ impl Session<'_> {
                     gate.metric().title(),
                     format_args!("±{}", size(pilot.pilot.half_width)),
                     size(gate.bound()),
-                    size(pilot.pilot.supported),
+                    size_up(pilot.pilot.supported),
                 )
             })
             .collect();

@@ -16,8 +16,9 @@ use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
 use crate::run::schedule::Done;
 use crate::run::worker::{Log, Past, Work, Worker};
-use crate::spec::{Plan, Scenario, Side};
+use crate::spec::{Machine, Plan, Scenario, Side};
 use crate::telemetry;
+use crate::units::bytes;
 
 /// One side, decided.
 #[derive(Debug, Clone)]
@@ -126,7 +127,7 @@ pub fn run_held(
 /// Goes on with the session recorded in `dir`. One whose verdict is there is left alone.
 ///
 /// # Errors
-/// As [`run`]; and when this program's version, a prompt, an engine or a model is not what the session began with, unless
+/// As [`run`]; and when the machine, this program's version, a prompt, an engine or a model is not what the session began with, unless
 /// [`Options::allow_changed`].
 pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
     let begun = crate::record::ab::read(dir)?;
@@ -143,7 +144,8 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     for setup in &setups {
         program_is_there(setup)?;
     }
-    let mut warnings = driver::same_version(&begun.a.manifest, options)?;
+    let mut warnings = same_machine(&begun.manifest.machine, &telemetry::machine::machine(), options)?;
+    warnings.extend(driver::same_version(&begun.a.manifest, options)?);
     let ready = prepare(&setups, observer)?;
     for (side, (_, prompts)) in [&begun.a, &begun.b].into_iter().zip(&ready) {
         warnings.extend(driver::same_prompts(&side.manifest, prompts, options)?);
@@ -183,6 +185,43 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     options.interrupt.arm()?;
     let before = Before { pairs, rows, past: two(pasts) };
     sitting(&setups, &ready, store, two(logs), before, options, observer)
+}
+
+/// Refuses another machine than the one that the session began on: its pairs would be of two machines. A warning for the record
+/// where that is allowed.
+fn same_machine(begun: &Machine, now: &Machine, options: &Options) -> Result<Vec<String>, RunError> {
+    let change = |what: &str, was: Option<String>, is: Option<String>| match (was, is) {
+        (Some(was), Some(is)) if was != is => Some(format!("{what} was {was}, is {is}")),
+        // What one of the two does not say cannot be held against it.
+        _ => None,
+    };
+    let family = |machine: &Machine| {
+        let kernel = machine.kernel.as_ref()?;
+        Some(kernel.split('.').take(2).collect::<Vec<_>>().join("."))
+    };
+    let count = |n: Option<u32>| n.map(|n| n.to_string());
+    let memory = match (begun.memory_bytes, now.memory_bytes) {
+        // A kernel may keep a little more or less for itself after each start.
+        (Some(was), Some(is)) if was.abs_diff(is) > was / 50 => change("memory", Some(bytes(was)), Some(bytes(is))),
+        _ => None,
+    };
+    let changes = [
+        change("the system", Some(begun.os.clone()), Some(now.os.clone())),
+        change("the kernel", family(begun), family(now)),
+        change("the architecture", Some(begun.arch.clone()), Some(now.arch.clone())),
+        change("the CPU", begun.cpu.clone(), now.cpu.clone()),
+        change("the number of cores", count(begun.physical_cores), count(now.physical_cores)),
+        change("the number of threads", count(begun.logical_cores), count(now.logical_cores)),
+        memory,
+    ];
+    let changes: Vec<String> = changes.into_iter().flatten().collect();
+    if options.allow_changed || changes.is_empty() {
+        return Ok(changes
+            .into_iter()
+            .map(|change| format!("the machine changed during the session: {change}"))
+            .collect());
+    }
+    Err(RunError::Changed { what: "this machine".to_owned(), changes })
 }
 
 /// Refuses a program that is not the one that was built: that is no failure of a side.
@@ -308,4 +347,58 @@ fn prepare(setups: &[Setup; 2], observer: &mut dyn Observer) -> Result<[(PathBuf
     let a = driver::prepare(&setups[0].scenario, &setups[0].plan, observer)?;
     let b = driver::prepare(&setups[1].scenario, &setups[1].plan, observer)?;
     Ok([a, b])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::interrupt::Interrupt;
+
+    fn options(allow_changed: bool) -> Options {
+        Options { wait: false, allow_changed, interrupt: Interrupt::new(|_| {}) }
+    }
+
+    fn one() -> Machine {
+        Machine {
+            os: "Linux (Debian 13)".to_owned(),
+            kernel: Some("6.12.41-cloud".to_owned()),
+            arch: "x86_64".to_owned(),
+            cpu: Some("EPYC".to_owned()),
+            physical_cores: Some(2),
+            logical_cores: Some(4),
+            memory_bytes: Some(8 << 30),
+            ..Machine::default()
+        }
+    }
+
+    #[test]
+    fn a_session_goes_on_where_it_began() {
+        // Load, a kernel's patch and what one of the two does not say make no other machine.
+        let mut later = one();
+        (later.load_at_start, later.kernel) = (Some(3.0), Some("6.12.57-cloud".to_owned()));
+        (later.memory_bytes, later.physical_cores) = (Some((8 << 30) - 4096), None);
+        assert_eq!(same_machine(&one(), &later, &options(false)).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_session_on_another_machine_is_refused_unless_that_is_allowed() {
+        let changes: [(fn(&mut Machine), &str); 7] = [
+            (|m| m.os = "Linux (Ubuntu 24.04)".to_owned(), "the system was"),
+            (|m| m.kernel = Some("6.13.1".to_owned()), "the kernel was 6.12, is 6.13"),
+            (|m| m.arch = "aarch64".to_owned(), "the architecture was"),
+            (|m| m.cpu = Some("Xeon".to_owned()), "the CPU was EPYC, is Xeon"),
+            (|m| m.physical_cores = Some(4), "the number of cores was 2, is 4"),
+            (|m| m.logical_cores = Some(8), "the number of threads was 4, is 8"),
+            (|m| m.memory_bytes = Some(16 << 30), "memory was 8.00 GiB, is 16.0 GiB"),
+        ];
+        for (change, words) in changes {
+            let mut other = one();
+            change(&mut other);
+            let error = same_machine(&one(), &other, &options(false)).unwrap_err();
+            let RunError::Changed { what, changes } = &error else { panic!("{error}") };
+            assert!(what == "this machine" && changes.len() == 1 && changes[0].starts_with(words), "{changes:?}");
+            let warnings = same_machine(&one(), &other, &options(true)).unwrap();
+            assert!(warnings[0].contains(words), "{warnings:?}");
+        }
+    }
 }

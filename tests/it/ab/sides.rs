@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, simulated, told};
+use inferometer::spec::OutputsRule;
+
 use crate::lab::Lab;
 
 /// A scenario of the tiny model on one thread, and the model's folder.
@@ -62,8 +64,12 @@ fn another_model_is_another_output() {
 fn margin_measures_both_sides_along_the_same_tokens() {
     let lab = Lab::new();
     let (scenario, _) = transformer(&lab, "");
-    let (_, found) = session(&lab, &scenario, &["--same", "--outputs", "margin", "--resident"], 0);
+    // `--outputs margin` leaves the margin that the scenario has.
+    let own = ["--set", "ab.outputs=margin", "--set", "ab.margin=0.25"];
+    let (_, found) =
+        session(&lab, &scenario, &[&["--same", "--outputs", "margin", "--resident"], &own[..]].concat(), 0);
     check(&found);
+    assert_eq!(found.manifest.settings.outputs, OutputsRule::Margin { logits: 0.25 });
     let finding = found.manifest.outputs.as_ref().unwrap();
     assert_eq!((finding.tokens, finding.divergences.len()), (4, 0), "{finding:?}");
 }

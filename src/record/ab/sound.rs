@@ -1,0 +1,69 @@
+//! Whether what a session's files say can be: they may have been edited, or come from elsewhere.
+
+use std::collections::BTreeSet;
+
+use super::schema::{AbManifest, PairKind, PairRow};
+use crate::record::Manifest;
+use crate::spec::Side;
+use crate::stats::sequential::MOST_GATES;
+
+/// Whether `ab.json` can be judged by itself; else which key is wrong.
+pub(super) fn manifest(manifest: &AbManifest) -> Result<(), String> {
+    let gates = manifest.gates.len();
+    if !(1..=MOST_GATES).contains(&gates) {
+        return Err(format!("gates: there are {gates}, and a session has 1 to {MOST_GATES}"));
+    }
+    for (at, gate) in manifest.gates.iter().enumerate() {
+        // As a scenario writes it: above 0 % and below 100 %.
+        if !(gate.least > 0.0 && gate.least < 1.0) {
+            return Err(format!("gates[{at}].least is {}, and must be above 0 and below 1", gate.least));
+        }
+        if gate.cell_ids.is_empty() {
+            return Err(format!("gates[{at}].cell_ids is empty: a gate looks at one cell at least"));
+        }
+        let twice = (1..gate.cell_ids.len()).find(|i| gate.cell_ids[..*i].contains(&gate.cell_ids[*i]));
+        if let Some(i) = twice {
+            return Err(format!("gates[{at}].cell_ids names cell {} twice", gate.cell_ids[i]));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `ab.json` and the sides' plans belong together; else which key is wrong.
+pub(super) fn sides(manifest: &AbManifest, a: &Manifest, b: &Manifest) -> Result<(), String> {
+    let (cells, of_b) = (a.plan.cells.len(), b.plan.cells.len());
+    if cells != of_b {
+        return Err(format!("a/run.json has {cells} cells in its plan and b/run.json {of_b}: sides have the same"));
+    }
+    for (at, gate) in manifest.gates.iter().enumerate() {
+        if let Some(id) = gate.cell_ids.iter().find(|id| **id as usize >= cells) {
+            return Err(format!("gates[{at}].cell_ids has {id}, which is no cell of the plan in a/run.json"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `row` can follow `last`; else why not. `used`: iterations of the pairs before it, to which it adds its own.
+pub(super) fn pair(last: Option<&PairRow>, row: &PairRow, used: &mut BTreeSet<(Side, u32)>) -> Result<(), String> {
+    if last.map_or(1, |last| last.pair + 1) != row.pair {
+        return Err(format!("pair {} does not follow the one before it", row.pair));
+    }
+    match row.kind {
+        PairKind::Pilot if [row.first, row.second] != [Side::A; 2] => {
+            return Err(format!("pair {} is of the pilot, and so of A against A", row.pair));
+        }
+        PairKind::Pair if row.first == row.second => {
+            return Err(format!("pair {} has side {} twice", row.pair, row.first.name()));
+        }
+        _ => {}
+    }
+    for (side, iteration) in row.iterations() {
+        if iteration == 0 {
+            return Err("iterations are counted from 1".to_owned());
+        }
+        if !used.insert((side, iteration)) {
+            return Err(format!("iteration {iteration} of side {} is in a pair already", side.name()));
+        }
+    }
+    Ok(())
+}
