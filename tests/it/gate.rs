@@ -81,7 +81,8 @@ fn a_session_that_was_edited_is_refused_by_its_key() {
     fn gate(manifest: &mut Value) -> &mut Value {
         &mut manifest["gates"][0]
     }
-    let edits: [(fn(&mut Value), &str); 7] = [
+    type Edit = fn(&mut Value);
+    let edits: [(Edit, &str); 7] = [
         (|m| m["gates"] = json!([]), "gates: there are 0"),
         (|m| m["gates"] = vec![gate(m).clone(); 4].into(), "gates: there are 4"),
         (|m| gate(m)["least"] = json!(0.0), "gates[0].least is 0"),

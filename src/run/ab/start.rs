@@ -382,7 +382,8 @@ mod tests {
 
     #[test]
     fn a_session_on_another_machine_is_refused_unless_that_is_allowed() {
-        let changes: [(fn(&mut Machine), &str); 7] = [
+        type Change = fn(&mut Machine);
+        let changes: [(Change, &str); 7] = [
             (|m| m.os = "Linux (Ubuntu 24.04)".to_owned(), "the system was"),
             (|m| m.kernel = Some("6.13.1".to_owned()), "the kernel was 6.12, is 6.13"),
             (|m| m.arch = "aarch64".to_owned(), "the architecture was"),
