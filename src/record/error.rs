@@ -16,6 +16,9 @@ pub enum RecordError {
     NoSession { path: PathBuf },
     #[error("{path}: not a valid ab.json: {message}")]
     AbManifest { path: PathBuf, message: String },
+    /// Its files contradict each other.
+    #[error("{path} is no sound A/B session: {message}")]
+    Session { path: PathBuf, message: String },
     #[error(
         "{path} has record schema {found}, this build reads up to {known}: use a newer inferometer to read it",
         known = super::schema::SCHEMA_VERSION

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use inferometer::record::RequestRow;
 use inferometer::record::ab::AbRecord;
 use serde_json::{Value, json};
 
@@ -113,6 +114,20 @@ fn sides_with_other_cells_are_no_session() {
     record.b.manifest.plan.order.iter_mut().for_each(|ids| ids.retain(|id| *id < last));
     let dir = save(&record, &lab.path("results"));
     judge(&lab, &dir, &[]).expect(2).says("2 cells").says("b/run.json 1");
+}
+
+#[test]
+fn rows_that_no_session_has_are_refused() {
+    type Edit = fn(&mut RequestRow);
+    let edits: [(Edit, &str); 2] =
+        [(|row| row.cell = 99, "is of cell 99"), (|row| row.iteration = u32::MAX, "is of iteration 4294967295")];
+    for (edit, words) in edits {
+        let lab = Lab::new();
+        let mut record = session("not-decided");
+        edit(record.b.requests.last_mut().unwrap());
+        let dir = save(&record, &lab.path("results"));
+        judge(&lab, &dir, &[]).expect(2).says("b/requests.csv").says(words);
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub fn read(dir: &Path) -> Result<AbRecord, RecordError> {
     let manifest = store::read_manifest(dir)?;
     let (pairs, _) = store::read_pairs(dir)?;
     let [a, b] = [super::read(&dir.join("a"))?, super::read(&dir.join("b"))?];
-    store::check_sides(dir, &manifest, [&a.manifest, &b.manifest])?;
+    store::check_sides(dir, &manifest, [&a, &b])?;
     Ok(AbRecord { manifest, pairs, a, b })
 }
 

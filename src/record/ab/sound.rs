@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::schema::{AbManifest, PairKind, PairRow};
-use crate::record::Manifest;
+use crate::record::Record;
 use crate::spec::Side;
 use crate::stats::sequential::MOST_GATES;
+
+/// Far more than any session comes to, resumed as often as may be. One that goes on numbers its turns from the last one.
+const MOST_ITERATIONS: u32 = 100_000;
 
 /// Whether `ab.json` can be judged by itself; else which key is wrong.
 pub(super) fn manifest(manifest: &AbManifest) -> Result<(), String> {
@@ -29,15 +32,28 @@ pub(super) fn manifest(manifest: &AbManifest) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether `ab.json` and the sides' plans belong together; else which key is wrong.
-pub(super) fn sides(manifest: &AbManifest, a: &Manifest, b: &Manifest) -> Result<(), String> {
-    let (cells, of_b) = (a.plan.cells.len(), b.plan.cells.len());
+/// Whether `ab.json` and the sides' records belong together; else which key is wrong.
+pub(super) fn sides(manifest: &AbManifest, a: &Record, b: &Record) -> Result<(), String> {
+    let (cells, of_b) = (a.manifest.plan.cells.len(), b.manifest.plan.cells.len());
     if cells != of_b {
         return Err(format!("a/run.json has {cells} cells in its plan and b/run.json {of_b}: sides have the same"));
     }
     for (at, gate) in manifest.gates.iter().enumerate() {
         if let Some(id) = gate.cell_ids.iter().find(|id| **id as usize >= cells) {
-            return Err(format!("gates[{at}].cell_ids has {id}, which is no cell of the plan in a/run.json"));
+            return Err(format!(
+                "in ab.json gates[{at}].cell_ids has {id}, which is no cell of the plan in a/run.json"
+            ));
+        }
+    }
+    for (folder, side) in [("a", a), ("b", b)] {
+        for row in &side.requests {
+            let of = || format!("request {} in {folder}/requests.csv is of", row.request);
+            if row.cell as usize >= cells {
+                return Err(format!("{} cell {}, which is no cell of the plan", of(), row.cell));
+            }
+            if row.iteration > MOST_ITERATIONS {
+                return Err(format!("{} iteration {}, and no session has so many", of(), row.iteration));
+            }
         }
     }
     Ok(())
@@ -60,6 +76,9 @@ pub(super) fn pair(last: Option<&PairRow>, row: &PairRow, used: &mut BTreeSet<(S
     for (side, iteration) in row.iterations() {
         if iteration == 0 {
             return Err("iterations are counted from 1".to_owned());
+        }
+        if iteration > MOST_ITERATIONS {
+            return Err(format!("no session has so many iterations as {iteration}"));
         }
         if !used.insert((side, iteration)) {
             return Err(format!("iteration {iteration} of side {} is in a pair already", side.name()));

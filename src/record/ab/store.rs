@@ -72,7 +72,7 @@ impl AbStore {
         let (rows, bytes) = read_pairs(dir)?;
         pairs.cut_to(bytes)?;
         let sides = [Store::resume(&dir.join("a"))?, Store::resume(&dir.join("b"))?];
-        check_sides(dir, &manifest, [&sides[0].1.manifest, &sides[1].1.manifest])?;
+        check_sides(dir, &manifest, [&sides[0].1, &sides[1].1])?;
         Ok(Resumed { store: Self { dir: dir.to_owned(), manifest, pairs }, pairs: rows, sides })
     }
 
@@ -148,10 +148,9 @@ pub(super) fn read_manifest(dir: &Path) -> Result<AbManifest, RecordError> {
 }
 
 /// Refuses sides that do not belong to the session in `dir`.
-pub(super) fn check_sides(dir: &Path, manifest: &AbManifest, sides: [&Manifest; 2]) -> Result<(), RecordError> {
+pub(super) fn check_sides(dir: &Path, manifest: &AbManifest, sides: [&Record; 2]) -> Result<(), RecordError> {
     let [a, b] = sides;
-    let invalid = |message| RecordError::AbManifest { path: dir.join(MANIFEST), message };
-    sound::sides(manifest, a, b).map_err(invalid)
+    sound::sides(manifest, a, b).map_err(|message| RecordError::Session { path: dir.to_owned(), message })
 }
 
 /// The whole lines of `pairs.csv`, and their length in bytes: what follows was torn off by a kill.

@@ -45,6 +45,7 @@ fn pairs_that_cannot_be_are_refused_by_their_line() {
         ("2,pilot,a,3,b,1", "of A against A"),
         ("2,pair,b,2,b,3", "side B twice"),
         ("2,pair,a,0,b,1", "counted from 1"),
+        ("2,pair,a,4294967295,b,1", "so many iterations"),
         ("2,pair,b,1,a,2", "iteration 2 of side A is in a pair already"),
         ("2,pilot,a,3,a,3", "iteration 3 of side A is in a pair already"),
     ];
