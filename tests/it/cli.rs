@@ -220,7 +220,7 @@ fn the_self_test_prints_what_it_measured() {
         let found = report[list].as_array().unwrap().iter().find(|check| check["what"] == what);
         found.unwrap_or_else(|| panic!("{what}: {report}"))["rate"]["share"].as_f64().unwrap()
     };
-    assert!((share("calibration", "stored baseline, Mann-Whitney") - 0.6).abs() < 0.15);
+    assert!((share("calibration", "stored baseline, level added") - 0.6).abs() < 0.15);
     assert!((share("calibration", "A's runs, then B's, Welch") - 0.3).abs() < 0.15);
     assert!(share("calibration", "random pairs, signed-rank") < 0.12);
     assert!(share("verdicts", "identical: regressed") < 0.03);

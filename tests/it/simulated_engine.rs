@@ -103,6 +103,9 @@ fn the_self_test_finds_a_slow_down_put_in_by_the_host() {
     // A busy machine may leave either open, but never turns one into the other.
     assert!(["unchanged", "inconclusive", "invalid"].contains(&same["verdict"].as_str().unwrap()), "{same}");
     assert!(["regressed", "inconclusive", "invalid"].contains(&slower["verdict"].as_str().unwrap()), "{slower}");
+    let judged = |kind: usize| found["judged"][kind]["judged"].as_u64().unwrap();
+    assert_eq!(found["shown"], judged(0) == 1 && judged(1) == 1, "{found}");
+    assert!(found["shown"] == true || done.code == Some(1), "nothing was shown, yet it passed");
     let dir = lab.path("").join(slower["dir"].as_str().unwrap());
     let b = inferometer::record::read(&dir.join("b")).unwrap().manifest;
     assert_eq!(b.hosts[0].receipt.settings["slow_down_percent"].as_float(), Some(99.0));

@@ -10,7 +10,7 @@ use super::super::printer::Printer;
 use super::{EXIT_FAILED, Layout};
 use crate::report::text::paragraph;
 use crate::run::selftest::rate::{Rate, percent};
-use crate::run::selftest::real::{Ended, Load, SCENARIO, Sessions, be_load};
+use crate::run::selftest::real::{Ended, Judged, Load, Overhead, SCENARIO, Sessions, be_load};
 use crate::stats::sequential::Verdict;
 
 const SESSIONS: u32 = 20;
@@ -42,6 +42,11 @@ pub struct Real {
 struct Found {
     loaded: bool,
     sessions: Vec<Ended>,
+    judged: Vec<Judged>,
+    /// Whether enough sessions were judged to show anything.
+    shown: bool,
+    /// Absent where another scenario than the built-in one was given.
+    telemetry: Option<Overhead>,
 }
 
 impl Real {
@@ -56,21 +61,23 @@ impl Real {
         let load =
             self.load.then(|| Load::start(&bench.program, &["selftest", "--as-load", "--seed", &seed.to_string()]));
         let load = load.transpose().context("cannot start the process that loads a core")?;
-        let mut found = Found { loaded: self.load, sessions: Vec::new() };
+        let mut sessions = Vec::new();
         for (slower, count) in [(0.0, identical), ((self.injected * 1e4).round() / 100.0, identical.div_ceil(2))] {
             for number in 1..=count {
                 let ended = bench.run(slower, number)?;
                 printer.note(format_args!("{} {number}/{count}: {}", name(slower), sentence(&ended)));
-                found.sessions.push(ended);
+                sessions.push(ended);
             }
         }
         drop(load);
+        let telemetry = self.scenario.is_none().then(|| bench.overhead()).transpose()?;
+        let found = Found::of(self.load, sessions, telemetry);
         match layout {
             Layout::Json => printer.line(serde_json::to_string_pretty(&found)?),
             Layout::Table => printer.data(found.table(false)),
             Layout::Md => printer.data(found.table(true)),
         }
-        Ok(if found.wrong().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+        Ok(if found.passed() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
     }
 
     fn bench(&self) -> anyhow::Result<Sessions> {
@@ -100,7 +107,31 @@ fn sentence(ended: &Ended) -> String {
     format!("{}{refused} after {} pairs", ended.verdict, ended.pairs)
 }
 
+/// What a session of no pilot and no delta says: the cost as such.
+fn telemetry(overhead: &Overhead) -> String {
+    let Overhead { interval_ms, pairs, ratio, interval, .. } = overhead;
+    let told = match (ratio, interval) {
+        (Some(ratio), Some(i)) => {
+            let interval = format!("[{:.3}, {:.3}] at {}", i.lo, i.hi, percent(i.confidence));
+            format!("{ratio:.3} times {interval}, {pairs} pairs")
+        }
+        _ => format!("not known: {} after {pairs} pairs ({})", overhead.verdict, overhead.reasons.join("; ")),
+    };
+    format!("Time a token with telemetry each {interval_ms} ms, as against none: {told}")
+}
+
 impl Found {
+    fn of(loaded: bool, sessions: Vec<Ended>, telemetry: Option<Overhead>) -> Self {
+        let judged = Judged::of(&sessions);
+        let shown = judged.iter().all(Judged::enough);
+        Self { loaded, sessions, judged, shown, telemetry }
+    }
+
+    /// On a machine under load it is right to judge nothing; otherwise that is no self-test.
+    fn passed(&self) -> bool {
+        self.wrong().is_empty() && (self.shown || self.loaded)
+    }
+
     fn wrong(&self) -> Vec<String> {
         let why = |ended: &Ended| {
             let why = ended.wrong(self.loaded)?;
@@ -145,11 +176,24 @@ impl Found {
         let wrong = self.wrong();
         let mut lines = String::new();
         wrong.iter().for_each(|line| paragraph(&mut lines, line, "  "));
-        let told = match wrong.len() {
-            0 => "No verdict is wrong.".to_owned(),
-            n => format!("{n} of {} verdicts are wrong.", self.sessions.len()),
+        for Judged { slower_percent, sessions, judged } in &self.judged {
+            lines += &format!("{}: {judged} of {sessions} accepted by the pilot and judged\n", name(*slower_percent));
+        }
+        let told = match (wrong.len(), self.shown, self.loaded) {
+            (0, true, _) => "No verdict is wrong.",
+            (0, false, true) => {
+                "No verdict is wrong; but fewer than half of the sessions of a kind were judged, which shows little beyond \
+                 that a machine under load is turned away."
+            }
+            (0, false, false) => {
+                "FAILED: nothing was shown. Fewer than half of the sessions of a kind were accepted by the pilot and judged: \
+                 leave the machine alone (`inferometer doctor`), and try again."
+            }
+            (n, ..) => &format!("{n} of {} verdicts are wrong.", self.sessions.len()),
         };
-        format!("{lines}{told}\nWhat recording costs: docs/overhead.md (cargo bench --bench overhead).\n")
+        paragraph(&mut lines, told, "  ");
+        self.telemetry.iter().for_each(|overhead| paragraph(&mut lines, &telemetry(overhead), "  "));
+        lines + "What recording costs: docs/overhead.md (cargo bench --bench overhead).\n"
     }
 }
 
@@ -182,6 +226,7 @@ fn mean(of: &str, sessions: &[Ended]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::robust::Interval;
 
     #[test]
     fn the_table_counts_verdicts_and_names_the_wrong_ones() {
@@ -199,12 +244,43 @@ mod tests {
             ended(0.0, Verdict::Inconclusive, true),
             ended(10.0, Verdict::Regressed, false),
         ];
-        let mut found = Found { loaded: false, sessions };
+        let overhead = Overhead {
+            interval_ms: 50,
+            ratio: Some(1.002),
+            interval: Some(Interval { lo: 0.995, hi: 1.01, confidence: 0.995 }),
+            pairs: 30,
+            verdict: Verdict::Inconclusive,
+            reasons: Vec::new(),
+            dir: "x".into(),
+        };
+        let mut found = Found::of(false, sessions, Some(overhead));
         let text = found.table(false);
         assert!(text.contains("No verdict is wrong") && text.contains("refused by the pilot"), "{text}");
+        assert!(text.contains("identical: 1 of 2 accepted by the pilot and judged") && found.passed(), "{text}");
+        let line = "as against none: 1.002 times [0.995, 1.010] at 99.5 %, 30 pairs";
+        assert!(text.replace("\n  ", " ").contains(line), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(found.table(true).contains("| 10 % slower | regressed | 1/1 | 100 % |"), "{}", found.table(true));
         found.sessions[0].verdict = Verdict::Regressed;
-        assert!(found.table(false).contains("1 of 3 verdicts are wrong"));
+        assert!(found.table(false).contains("1 of 3 verdicts are wrong") && !found.passed());
+    }
+
+    #[test]
+    fn where_nothing_was_judged_nothing_is_shown() {
+        let invalid = |slower_percent| Ended {
+            slower_percent,
+            verdict: Verdict::Invalid,
+            refused: false,
+            pairs: 0,
+            half_width: None,
+            reasons: Vec::new(),
+            dir: "x".into(),
+        };
+        let mut found = Found::of(false, vec![invalid(0.0), invalid(10.0)], None);
+        let text = found.table(false);
+        assert!(text.contains("FAILED: nothing was shown") && !text.contains("No verdict is wrong"), "{text}");
+        assert!(!found.passed());
+        found.loaded = true;
+        assert!(found.table(false).contains("shows little") && found.passed());
     }
 }

@@ -21,9 +21,10 @@ const ALPHA: f64 = 0.05;
 /// How two identical builds are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Design {
-    /// With a baseline of another session, by Mann-Whitney.
+    /// With a baseline of another session, by Mann-Whitney. Each session has a level of its own, which the noise of METHOD section 7
+    /// does not have.
     Stored,
-    /// The same, had both sessions begun at the same level: drift alone sets them apart.
+    /// The same with that noise alone: drift sets the sessions apart.
     StoredSameLevel,
     /// All runs of A, then all of B, by Welch's t.
     Blocks,

@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use serde::Serialize;
 
-use crate::compare::ab::{Evidence, judge};
+use crate::compare::ab::{Evidence, Judgement, judge};
 use crate::engine::slow_down::SLOW_DOWN;
+use crate::record::ab::AbRecord;
 use crate::record::{self, RecordError, ab};
 use crate::rng::seeded;
+use crate::stats::robust::Interval;
 use crate::stats::sequential::Verdict;
 
 /// What is measured where the user names no scenario.
 pub const SCENARIO: &str = include_str!("real.toml");
+/// Added to it where only the time a token matters.
+const DECODE: &str = "\n[[gate]]\nmetric = \"decode_tps\"\n";
 /// The foreign process is busy, then idle, for between these many milliseconds.
 const LOAD_MS: (u64, u64) = (500, 4000);
 
@@ -54,7 +58,58 @@ pub struct Ended {
     pub dir: PathBuf,
 }
 
+/// How many sessions of a kind were judged: only these show something of the verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Judged {
+    pub slower_percent: f64,
+    pub sessions: usize,
+    /// Not refused by the pilot, and neither invalid nor failed.
+    pub judged: usize,
+}
+
+impl Judged {
+    /// Counts each kind; sessions of a kind stand together.
+    #[must_use]
+    pub fn of(sessions: &[Ended]) -> Vec<Self> {
+        let kinds = sessions.chunk_by(|a, b| a.slower_percent == b.slower_percent);
+        kinds
+            .map(|kind| Self {
+                slower_percent: kind[0].slower_percent,
+                sessions: kind.len(),
+                judged: kind.iter().filter(|ended| ended.judged()).count(),
+            })
+            .collect()
+    }
+
+    /// Whether it is enough to say that the verdicts are right: half of the sessions.
+    #[must_use]
+    pub fn enough(&self) -> bool {
+        2 * self.judged >= self.sessions
+    }
+}
+
+/// What telemetry costs the engine, from balanced pairs without and with it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Overhead {
+    /// Between samples.
+    pub interval_ms: u32,
+    /// Time a token with telemetry by time a token without; absent where nothing was measured.
+    pub ratio: Option<f64>,
+    pub interval: Option<Interval>,
+    pub pairs: u32,
+    pub verdict: Verdict,
+    pub reasons: Vec<String>,
+    pub dir: PathBuf,
+}
+
 impl Ended {
+    /// Whether it came to a decision on what was measured; that may be that the pairs did not suffice.
+    #[must_use]
+    pub fn judged(&self) -> bool {
+        use Verdict::{Improved, Inconclusive, Regressed, Unchanged};
+        !self.refused && matches!(self.verdict, Unchanged | Improved | Regressed | Inconclusive)
+    }
+
     /// Says why the verdict is wrong. A change that is not there, or one of B's that is proven not to be there, never is right;
     /// on a machine without foreign load a slow-down that the pilot let pass has to be found.
     #[must_use]
@@ -82,22 +137,7 @@ impl Sessions {
             0.0 => vec!["--same".to_owned()],
             percent => vec!["--b".to_owned(), format!("engine.0.options.{SLOW_DOWN}={percent}")],
         };
-        let output = Command::new(&self.program)
-            .args(["--quiet", "ab"])
-            .arg(&self.scenario)
-            .args(sides)
-            .args(["--seed", &number.to_string(), "--no-report", "--results"])
-            .arg(&dir)
-            .stdin(Stdio::null())
-            .output()?;
-        let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let no_end = || RealError::NoEnd { dir: dir.clone(), said: said() };
-        let session = session_in(&dir)?.ok_or_else(no_end)?;
-        let record = ab::read(&session)?;
-        if record.manifest.state != record::FinishState::Finished {
-            return Err(no_end());
-        }
-        let judgement = judge(&Evidence::of(&record));
+        let Done { dir, record, judgement } = session(&self.program, &self.scenario, &dir, &sides, number)?;
         let interval = judgement.gates.first().and_then(|gate| gate.interval);
         Ok(Ended {
             slower_percent,
@@ -106,9 +146,60 @@ impl Sessions {
             pairs: judgement.counts.ok,
             half_width: interval.map(|i| (i.hi - i.lo) / 2.0),
             reasons: judgement.reasons,
-            dir: session,
+            dir,
         })
     }
+
+    /// Measures what telemetry costs the engine of [`SCENARIO`]: A without, B with samples as often as usual.
+    ///
+    /// # Errors
+    /// As [`Sessions::run`].
+    pub fn overhead(&self) -> Result<Overhead, RealError> {
+        let scenario = self.results.join("overhead.toml");
+        fs_err::write(&scenario, format!("{SCENARIO}{DECODE}"))?;
+        // So small a delta that the pairs are used; without a pilot, for the interval is worth having on any machine.
+        let words = ["--a", "telemetry.interval_ms=0", "--delta", "1%", "--pilot", "0"].map(str::to_owned);
+        let done = session(&self.program, &scenario, &self.results.join("overhead"), &words, 1)?;
+        let Done { dir, record, judgement } = done;
+        let gate = judgement.gates.first();
+        Ok(Overhead {
+            interval_ms: record.b.manifest.scenario.telemetry.interval_ms,
+            ratio: gate.and_then(|gate| gate.estimate).map(f64::exp),
+            interval: gate.and_then(|gate| gate.interval).map(|i| Interval { lo: i.lo.exp(), hi: i.hi.exp(), ..i }),
+            pairs: judgement.counts.ok,
+            verdict: judgement.verdict,
+            reasons: judgement.reasons,
+            dir,
+        })
+    }
+}
+
+/// A session that came to its end.
+struct Done {
+    dir: PathBuf,
+    record: AbRecord,
+    judgement: Judgement,
+}
+
+/// Runs a whole session; its folder is made in `results`.
+fn session(program: &Path, scenario: &Path, results: &Path, words: &[String], seed: u32) -> Result<Done, RealError> {
+    let output = Command::new(program)
+        .args(["--quiet", "ab"])
+        .arg(scenario)
+        .args(words)
+        .args(["--seed", &seed.to_string(), "--no-report", "--results"])
+        .arg(results)
+        .stdin(Stdio::null())
+        .output()?;
+    let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let no_end = || RealError::NoEnd { dir: results.to_owned(), said: said() };
+    let session = session_in(results)?.ok_or_else(no_end)?;
+    let record = ab::read(&session)?;
+    if record.manifest.state != record::FinishState::Finished {
+        return Err(no_end());
+    }
+    let judgement = judge(&Evidence::of(&record));
+    Ok(Done { dir: session, record, judgement })
 }
 
 /// The newest session's folder in `dir`.
@@ -190,6 +281,23 @@ mod tests {
             let wrong = ended(slower, verdict, refused).wrong(loaded);
             assert_eq!(wrong.is_none(), right, "{slower} {verdict} {refused} {loaded}: {wrong:?}");
         }
+    }
+
+    #[test]
+    fn only_what_was_judged_counts() {
+        use Verdict::{Inconclusive, Invalid, Regressed, Unchanged};
+        let sessions = [
+            ended(0.0, Unchanged, false),
+            ended(0.0, Inconclusive, false),
+            ended(0.0, Invalid, false),
+            ended(0.0, Inconclusive, true),
+            ended(10.0, Regressed, false),
+            ended(10.0, Invalid, false),
+            ended(10.0, Invalid, false),
+        ];
+        let [identical, slowed] = Judged::of(&sessions)[..] else { panic!("two kinds") };
+        assert_eq!((identical.sessions, identical.judged, identical.enough()), (4, 2, true));
+        assert_eq!((slowed.slower_percent, slowed.judged, slowed.enough()), (10.0, 1, false));
     }
 
     #[test]
