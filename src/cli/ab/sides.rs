@@ -94,7 +94,7 @@ pub fn setups(args: &SideArgs, load: impl Fn(&[String]) -> anyhow::Result<Scenar
     let [a, b] = own.map(|own| side(&own, &load, differ));
     let mut setups = [a?, b?];
     for (setup, name) in setups.iter_mut().zip(["A", "B"]) {
-        if setup.info.label.is_empty() {
+        if setup.info.label.is_empty() && args.base.is_none() {
             setup.info.label = if differ { "the scenario as it is".to_owned() } else { format!("side {name}") };
         }
     }
