@@ -7,7 +7,7 @@ use crate::engine::Result;
 use crate::engine::transformer::backend::TokenSampler;
 use crate::engine::transformer::sampler::{self, Choice, Penalty, Sampler};
 
-/// Token ids [T].
+/// Token ids `[T]`.
 #[derive(Debug)]
 pub struct Ids {
     /// What the next forward pass is given.
