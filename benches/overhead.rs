@@ -71,7 +71,13 @@ fn through_harness(host: &mut Host, request: &Request) -> Result<f64> {
     let sampler = Sampler::start(INTERVAL, &["cpu".to_owned(), "memory".to_owned()], Origin::start());
     sampler.watch(Some((0, host.pid())));
     host.reset()?;
-    let generate = Generate { request: request.clone(), progress: false, operation_spans: false, choices: false };
+    let generate = Generate {
+        request: request.clone(),
+        progress: false,
+        operation_spans: false,
+        forced_sync: false,
+        choices: false,
+    };
     let stamps = host.generate(generate, &mut |_| {})?.generated.token_ns;
     let (Some(first), Some(last)) = (stamps.first(), stamps.last()) else {
         anyhow::bail!("the host generated nothing");
@@ -128,7 +134,7 @@ fn measure() -> Result<()> {
         timeout: Duration::from_secs(600),
     })?;
     let model = model.to_str().context("the cache folder's path is not UTF-8")?.to_owned();
-    host.open(Open { engine: engine_spec, model: Some(model), toggles })?;
+    host.open(Open { engine: engine_spec, model: Some(model), toggles, memory_interval_ms: None })?;
 
     for _ in 0..2 {
         bare(session.as_mut(), &request)?;

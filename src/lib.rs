@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compare;
 pub mod engine;
 pub mod fs;
+pub mod profile;
 pub mod record;
 pub mod report;
 pub mod rng;

@@ -93,6 +93,11 @@ columns! { REQUEST_COLUMNS, write_request_row, read_request_row, RequestRow, bes
     cpu_instructions "count" "instructions retired by the host process during the request";
     cpu_cycles "count" "CPU cycles of the host process during the request";
     token_hash "" "first 16 hex digits of SHA-256 over the generated ids as little-endian 32-bit numbers";
+    memory_cycles "count" "cycles of the memory gauge over the whole iteration, by rainflow counting; in its last row only";
+    memory_swing_bytes "bytes" "the largest of these cycles, in the iteration's last row only";
+    memory_reclaimed_bytes "bytes" "sum of the memory gauge's falls over the whole iteration; in its last row only";
+    prefill_energy_j "J" "energy used during the prefill phase, where power is measured";
+    decode_energy_j "J" "energy used from first to last token, where power is measured";
 }
 
 columns! { COMMIT_COLUMNS, write_commit, read_commit_row, Commit:

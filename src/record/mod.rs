@@ -7,6 +7,7 @@ mod error;
 mod field;
 pub mod manifest;
 pub mod metric;
+pub mod profile;
 mod read;
 pub mod schema;
 mod store;
@@ -15,6 +16,7 @@ mod tokens;
 
 pub use counts::Counts;
 pub use error::RecordError;
+pub use profile::{Profiled, ProfiledIteration};
 pub use read::read;
 pub use schema::{
     FinishState, GaugeInfo, GitState, HostInfo, MAYBE_BUSY, Machine, Manifest, RequestRow, SpanRow, Status,
@@ -32,4 +34,6 @@ pub struct Record {
     pub tokens: Vec<TokenRow>,
     pub spans: Vec<SpanRow>,
     pub telemetry: Vec<TelemetryRow>,
+    /// The pass of its own after the timed iterations.
+    pub profile: Profiled,
 }

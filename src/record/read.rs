@@ -102,6 +102,7 @@ fn assemble(
         tokens: tokens.rows,
         spans: spans.rows,
         telemetry: telemetry.rows,
+        profile: super::Profiled::default(),
     };
     (record, lengths)
 }

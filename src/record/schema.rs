@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::plan::Plan;
 use crate::spec::scenario::Scenario;
 use crate::spec::{FinishReason, Phase, Receipt, Settings};
-pub use crate::spec::{GaugeInfo, GitState, Machine, TelemetryRow};
+pub use crate::spec::{GaugeInfo, GitState, Machine, SamplingInfo, TelemetryRow};
 
 /// Major version of the record; a reader refuses a newer one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -114,6 +114,16 @@ pub struct RequestRow {
     pub cpu_cycles: Option<u64>,
     /// First 16 hex digits of SHA-256 over the generated ids (little-endian u32).
     pub token_hash: Option<String>,
+    /// Memory oscillation of the iteration up to the end of this request, in its last row only: cycles of the memory gauge
+    /// (METHOD section 5), ...
+    pub memory_cycles: Option<u32>,
+    /// ... the largest of them, ...
+    pub memory_swing_bytes: Option<u64>,
+    /// ... and the sum of its falls.
+    pub memory_reclaimed_bytes: Option<u64>,
+    /// Energy used during the prefill and the decode phase, where power is measured.
+    pub prefill_energy_j: Option<f64>,
+    pub decode_energy_j: Option<f64>,
 }
 
 /// A row of `tokens.csv`.
@@ -197,6 +207,9 @@ pub struct Manifest {
     /// Repository of the working folder, where there is one.
     pub git: Option<GitState>,
     pub gauges: Vec<GaugeInfo>,
+    /// How the sampling went: one entry a sitting that ended in order.
+    #[serde(default)]
+    pub sampling: Vec<SamplingInfo>,
     pub hosts: Vec<HostInfo>,
     /// Findings of the driver that concern the whole run, in plain sentences.
     #[serde(default)]

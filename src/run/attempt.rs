@@ -78,8 +78,13 @@ pub fn attempt(
     let cpu_before = telemetry::cpu_time(pid);
     let armed = interrupt.at_second(stopper(resident));
     row.start_ns = origin.t_ns(now_ns());
-    let generate =
-        Generate { request: ask.request.clone(), progress: ask.progress, operation_spans: false, choices: ask.choices };
+    let generate = Generate {
+        request: ask.request.clone(),
+        progress: ask.progress,
+        operation_spans: false,
+        forced_sync: false,
+        choices: ask.choices,
+    };
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let cpu_after = telemetry::cpu_time(pid);

@@ -167,6 +167,7 @@ pub(super) fn manifest(
         machine: telemetry::machine::machine(),
         git: telemetry::git_state(Path::new(".")),
         gauges,
+        sampling: Vec::new(),
         hosts: Vec::new(),
         warnings: Vec::new(),
         texts: Default::default(),

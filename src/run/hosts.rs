@@ -172,7 +172,12 @@ impl Pool {
         let mut host = Host::start(&launch)?;
         let pid = host.pid();
         let armed = interrupt.at_second(move |_| kill(pid));
-        let ready = host.open(Open { engine: spec.clone(), model: Some(model), toggles: key.load.clone() })?;
+        let ready = host.open(Open {
+            engine: spec.clone(),
+            model: Some(model),
+            toggles: key.load.clone(),
+            memory_interval_ms: None,
+        })?;
         drop(armed);
         let clock = host.clock().clone();
         let info = HostInfo {

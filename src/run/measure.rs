@@ -65,6 +65,11 @@ pub fn blank(place: Place, engine: &str) -> RequestRow {
         cpu_instructions: None,
         cpu_cycles: None,
         token_hash: None,
+        memory_cycles: None,
+        memory_swing_bytes: None,
+        memory_reclaimed_bytes: None,
+        prefill_energy_j: None,
+        decode_energy_j: None,
     }
 }
 
@@ -199,6 +204,9 @@ pub(super) mod tests {
             finished_ns: token_ms.last().map_or(13, |ms| ms + 1) * 1_000_000,
             spans,
             spans_dropped: 0,
+            span_timing: None,
+            allocations: Vec::new(),
+            memory_samples: Vec::new(),
             choices: None,
             text: None,
             completion: Completion {

@@ -9,8 +9,8 @@ use super::tree::{Data, Entry, Node};
 use super::workload::workload;
 use super::{ab, engines, gates, overrides, toggles, tree};
 use crate::spec::{
-    Architecture, EngineSpec, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings, Sampling, Scenario,
-    TelemetrySettings,
+    Architecture, EngineSpec, ExternalCauses, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings,
+    Sampling, Scenario, TelemetrySettings,
 };
 
 /// Name lengths beyond this make unwieldy folder names.
@@ -80,6 +80,7 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &[Offer]) -> Scenario {
         telemetry: telemetry(&table.table("telemetry")),
         gates,
         ab: ab::settings(&table.table("ab")),
+        profile: None,
         build: ab::build(&table.table("build")),
         engines,
         overrides: Vec::new(),
@@ -220,6 +221,10 @@ fn run(table: &Table<'_>) -> RunSettings {
         cooldown_s: table.number("cooldown_s"),
         order_seed: table.count("order_seed"),
         allow_mismatch: table.choices("allow_mismatch"),
+        external_causes: match table.choice("external_causes") {
+            "warn" => ExternalCauses::Warn,
+            _ => ExternalCauses::Invalidate,
+        },
     }
 }
 

@@ -8,6 +8,7 @@ pub mod error;
 pub mod machine;
 pub mod model;
 pub mod plan;
+pub mod profile;
 pub mod protocol;
 pub mod receipt;
 pub mod request;
@@ -24,12 +25,15 @@ pub use error::{EngineError, ErrorKind};
 pub use machine::{GitState, Machine};
 pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
 pub use plan::{Cell, Plan};
+pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
-pub use request::{Choice, Completion, EngineMemory, FinishReason, Message, Phase, Prompt, Request, Sampling, Span};
-pub use scenario::{
-    Axis, ConversationWorkload, Isolation, PromptWorkload, Replies, RunSettings, Scenario, TelemetrySettings, Turn,
-    Vary, Workload,
+pub use request::{
+    Choice, Completion, EngineMemory, FinishReason, MemorySample, Message, Phase, Prompt, Request, Sampling, Span,
 };
-pub use telemetry::{GaugeInfo, TelemetryRow};
+pub use scenario::{
+    Axis, ConversationWorkload, ExternalCauses, Isolation, ProfileSettings, ProfilerChoice, PromptWorkload, Replies,
+    RunSettings, Scenario, SpanSync, TelemetrySettings, Threads, Turn, Vary, Workload,
+};
+pub use telemetry::{GaugeInfo, SamplingInfo, TelemetryRow};
 pub use toggle::{Scope, ToggleSpec};
 pub use value::{Kind, Settings, Value};

@@ -5,10 +5,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Choice, Completion, EngineError, EngineMemory, EngineSpec, Receipt, Request, Settings, Span};
+use super::{
+    Choice, Completion, EngineError, EngineMemory, EngineSpec, MemorySample, PhaseAllocations, Profile, Receipt,
+    Request, Settings, Span, SpanTiming,
+};
 
 /// Version of the protocol: a different major is refused, a newer minor only adds fields and messages.
-pub const VERSION: Version = Version { major: 1, minor: 2 };
+pub const VERSION: Version = Version { major: 1, minor: 3 };
 
 /// Longest line either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
@@ -73,9 +76,9 @@ pub enum ToHost {
     ClearCache,
     /// Answered by `memory`.
     Memory,
-    /// Start the sampling profiler. Answered by `done`.
+    /// Start the host's sampling profiler: it is at work during the following `generate`. Answered by `done`.
     ProfileStart { frequency_hz: u32 },
-    /// Answered by `done`.
+    /// Stop it. Answered by `profile`: what it saw since it was started.
     ProfileStop,
     /// Stop the generation with id `request` as soon as possible; that one still sends its `result`, with finish
     /// reason `cancelled`. Answered by `done` at once, also when nothing is running.
@@ -110,6 +113,10 @@ pub struct Open {
     /// Load-scope toggles.
     #[serde(default)]
     pub toggles: Settings,
+    /// While it generates the host reads the engine's memory this often, where the engine can be asked from another thread,
+    /// and gives the samples with the result; absent or 0 = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_interval_ms: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -122,10 +129,18 @@ pub struct Generate {
     /// Record spans of single operations too (the profiled pass).
     #[serde(default)]
     pub operation_spans: bool,
+    /// On a lazy backend finish every operation within its span. Only with `operation_spans`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forced_sync: bool,
     /// Say of every token what the engine itself would have chosen, and how sure it was. Never in a timed pass: reading
     /// the logits costs time.
     #[serde(default)]
     pub choices: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Host to harness.
@@ -148,6 +163,7 @@ pub enum FromHost {
     },
     Result(Box<Generated>),
     Memory(EngineMemory),
+    Profile(Box<Profile>),
     Done,
     Error(EngineError),
 }
@@ -176,6 +192,15 @@ pub struct Generated {
     /// Spans that did not fit the preallocated buffer.
     #[serde(default)]
     pub spans_dropped: u64,
+    /// How the spans of single operations were timed; absent without such spans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_timing: Option<SpanTiming>,
+    /// Allocations of each phase, with `operation_spans`, where the host counts them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocations: Vec<PhaseAllocations>,
+    /// The engine's memory over the request, where `open` asked for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory_samples: Vec<MemorySample>,
     /// Where they were asked for, one for each token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<Choice>>,

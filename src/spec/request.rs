@@ -194,6 +194,14 @@ pub struct EngineMemory {
     pub kv_cache_bytes: Option<u64>,
 }
 
+/// What the engine said of its memory at one moment, on the host's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySample {
+    pub t_ns: u64,
+    #[serde(flatten)]
+    pub memory: EngineMemory,
+}
+
 /// What a session returns beside the tokens, which went to the sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Completion {

@@ -29,6 +29,9 @@ pub struct Scenario {
     /// How the programs of commits are built; without it this project's own way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildSettings>,
+    /// The profiled pass after the timed ones; without it there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileSettings>,
     /// `--set` overrides as given, in order.
     #[serde(default)]
     pub overrides: Vec<String>,
@@ -191,12 +194,76 @@ pub struct RunSettings {
     pub order_seed: u64,
     /// Effective settings that may differ from what was requested.
     pub allow_mismatch: Vec<String>,
+    /// What is done about throttling, swapping, stolen time, foreign load and a changed power source.
+    #[serde(default)]
+    pub external_causes: ExternalCauses,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TelemetrySettings {
     /// Time between samples; 0 = no telemetry.
     pub interval_ms: u32,
-    /// Gauge groups: `cpu`, `memory`.
+    /// Gauge groups: `cpu`, `memory`, `gpu`, `power`.
     pub gauges: Vec<String>,
+}
+
+/// What is done about an iteration that something outside the engine may have disturbed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExternalCauses {
+    /// It is invalid, with the cause as its reason.
+    #[default]
+    Invalidate,
+    /// It counts, and the run carries a warning.
+    Warn,
+}
+
+/// The profiled pass: runs after the timed iterations, never among them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileSettings {
+    /// Take stacks with a sampling profiler.
+    pub flamegraph: bool,
+    /// Time single operations, and count allocations where the host can.
+    pub spans: bool,
+    /// Profiled iterations of each cell; differences between two profiles need several for their uncertainty.
+    pub iterations: u32,
+    /// Samples a second of the profiler.
+    pub frequency_hz: u32,
+    pub profiler: ProfilerChoice,
+    pub threads: Threads,
+    /// How operations are timed on a lazy backend.
+    pub sync: SpanSync,
+}
+
+/// Which profiler takes the stacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProfilerChoice {
+    /// The host's own where it has one, else what fits the engine's process and is installed.
+    #[default]
+    Auto,
+    Pprof,
+    Perf,
+    Sample,
+    PySpy,
+}
+
+/// Whether the same stack in two threads is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Threads {
+    #[default]
+    Merged,
+    Apart,
+}
+
+/// How spans of single operations are timed on a lazy backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SpanSync {
+    /// As the engine works: a span holds what it takes to submit the operation.
+    #[default]
+    Submit,
+    /// Each operation is finished within its span, at the price of the overlap.
+    ForcedSync,
 }

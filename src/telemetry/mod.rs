@@ -21,7 +21,7 @@ pub use git::git_state;
 pub use sampler::{Sampler, SamplerStats};
 
 /// Groups of gauges that a scenario may name.
-pub const GROUPS: [&str; 2] = ["cpu", "memory"];
+pub const GROUPS: [&str; 4] = ["cpu", "memory", "gpu", "power"];
 
 /// What each gauge says, in one sentence.
 const MEANINGS: &[(&str, &str)] = &[

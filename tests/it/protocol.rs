@@ -31,7 +31,7 @@ fn python(script: &str, arguments: &[&str], folder: &TempDir, timeout: Duration)
 
 fn open() -> Open {
     let engine = EngineSpec { name: "exec".into(), label: "exec".into(), options: Default::default() };
-    Open { engine, model: None, toggles: Default::default() }
+    Open { engine, model: None, toggles: Default::default(), memory_interval_ms: None }
 }
 
 fn tokens(prompt: &[u32], max_tokens: u32) -> Generate {
@@ -44,7 +44,7 @@ fn tokens(prompt: &[u32], max_tokens: u32) -> Generate {
         conversation: None,
         forced_tokens: None,
     };
-    Generate { request, progress: false, operation_spans: false, choices: false }
+    Generate { request, progress: false, operation_spans: false, forced_sync: false, choices: false }
 }
 
 /// A faulty host, opened.

@@ -43,6 +43,7 @@ fn manifest() -> Manifest {
             cooldown_s: 0.0,
             order_seed: 1,
             allow_mismatch: vec![],
+            external_causes: Default::default(),
         },
         toggles: vec![],
         vary: Vary::All,
@@ -50,6 +51,7 @@ fn manifest() -> Manifest {
         gates: vec![],
         ab: inferometer::spec::AbSettings::default(),
         build: None,
+        profile: None,
         overrides: vec![],
     };
     Manifest {
@@ -67,6 +69,7 @@ fn manifest() -> Manifest {
         machine: Machine::default(),
         git: None,
         gauges: vec![gauge("rss_bytes"), gauge("odd, \"name\"")],
+        sampling: Vec::new(),
         hosts: vec![],
         warnings: vec![],
         texts: [("cafe".to_owned(), "a\ntext".to_owned())].into(),
@@ -115,6 +118,11 @@ fn request(number: u64) -> RequestRow {
         cpu_instructions: None,
         cpu_cycles: None,
         token_hash: Some("0123456789abcdef".to_owned()),
+        memory_cycles: None,
+        memory_swing_bytes: None,
+        memory_reclaimed_bytes: None,
+        prefill_energy_j: None,
+        decode_energy_j: None,
     }
 }
 
@@ -154,8 +162,14 @@ fn iteration(first: u64, requests: u64) -> Iteration {
 /// What reading back `iterations` must give.
 fn record(manifest: &Manifest, iterations: &[Iteration]) -> Record {
     let all = |f: fn(&Iteration) -> usize| iterations.iter().map(f).sum::<usize>();
-    let mut record =
-        Record { manifest: manifest.clone(), requests: vec![], tokens: vec![], spans: vec![], telemetry: vec![] };
+    let mut record = Record {
+        manifest: manifest.clone(),
+        requests: vec![],
+        tokens: vec![],
+        spans: vec![],
+        telemetry: vec![],
+        profile: Default::default(),
+    };
     for iteration in iterations {
         record.requests.extend(iteration.requests.iter().cloned());
         record.tokens.extend(&iteration.tokens);

@@ -77,6 +77,7 @@ impl Simulation {
             tokens: Vec::new(),
             spans: Vec::new(),
             telemetry: Vec::new(),
+            profile: Default::default(),
         };
         let mut noise = Noise(7);
         let mut now = 900 * MS;
@@ -231,6 +232,11 @@ impl Simulation {
             cpu_instructions: None,
             cpu_cycles: None,
             token_hash: Some(format!("{:016x}", Noise(u64::from(cell.id) + 1).next())),
+            memory_cycles: None,
+            memory_swing_bytes: None,
+            memory_reclaimed_bytes: None,
+            prefill_energy_j: None,
+            decode_energy_j: None,
         }
     }
 
@@ -294,6 +300,7 @@ impl Simulation {
             },
             git: Some(GitState { commit: "0123456789abcdef0123456789abcdef01234567".to_owned(), dirty: true }),
             gauges: gauges(),
+            sampling: Vec::new(),
             hosts: vec![host()],
             warnings: Vec::new(),
             texts: BTreeMap::from([(
@@ -330,6 +337,7 @@ impl Simulation {
                 cooldown_s: 0.0,
                 order_seed: 42,
                 allow_mismatch: Vec::new(),
+                external_causes: Default::default(),
             },
             toggles: vec![Axis {
                 toggle: "repetition_window_cap".to_owned(),
@@ -343,6 +351,7 @@ impl Simulation {
             gates: Vec::new(),
             ab: inferometer::spec::AbSettings::default(),
             build: None,
+            profile: None,
             overrides: vec!["run.iterations=10".to_owned()],
         }
     }

@@ -83,6 +83,11 @@ fn row(cell: u32, iteration: u32, length: u32) -> RequestRow {
         cpu_instructions: None,
         cpu_cycles: None,
         token_hash: Some("beef".to_owned()),
+        memory_cycles: None,
+        memory_swing_bytes: None,
+        memory_reclaimed_bytes: None,
+        prefill_energy_j: None,
+        decode_energy_j: None,
     }
 }
 

@@ -69,8 +69,9 @@ impl Extent {
 
     #[must_use]
     pub fn can_truncate(&self, seen: usize) -> bool {
-        // The next position looks at itself and window - 1 before it.
-        seen == 0 || seen >= self.seen() || self.dropped == 0 || seen + 1 >= self.dropped + self.window()
+        // A whole window must stay, one position more than the next one looks back at: what is held is then as long as
+        // in a cache that was never longer.
+        seen == 0 || seen >= self.seen() || self.dropped == 0 || seen >= self.dropped + self.window()
     }
 
     pub fn truncate(&mut self, seen: usize) {

@@ -28,7 +28,7 @@ pub(super) fn tidy(message: &mut FromHost) {
             }
         }
         FromHost::Error(error) => error.message = clean(&error.message),
-        FromHost::Progress { .. } | FromHost::Memory(_) | FromHost::Done => {}
+        FromHost::Progress { .. } | FromHost::Memory(_) | FromHost::Profile(_) | FromHost::Done => {}
     }
 }
 

@@ -199,6 +199,9 @@ mod tests {
             finished_ns: at(99) + MS / 2,
             spans: vec![Span { phase: Phase::Prefill, index: 0, start_ns: at(1), end_ns: at(40) }],
             spans_dropped: 0,
+            span_timing: None,
+            allocations: Vec::new(),
+            memory_samples: Vec::new(),
             choices: None,
             text: None,
             completion: Completion {

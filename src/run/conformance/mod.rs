@@ -133,7 +133,7 @@ impl Bench<'_> {
 
     fn open_message(&self) -> Open {
         let model = self.target.model.as_ref().map(|path| path.to_string_lossy().into_owned());
-        Open { engine: self.target.engine.clone(), model, toggles: Default::default() }
+        Open { engine: self.target.engine.clone(), model, toggles: Default::default(), memory_interval_ms: None }
     }
 
     /// The host that most checks share, opened when first needed and after each failure.
@@ -188,6 +188,6 @@ impl Opened {
             conversation: None,
             forced_tokens: None,
         };
-        Ok(Generate { request, progress: false, operation_spans: false, choices: false })
+        Ok(Generate { request, progress: false, operation_spans: false, forced_sync: false, choices: false })
     }
 }

@@ -32,7 +32,7 @@ const ANY_PRESET: &[&str] = &["tiny", "small", "0.6b", "1b", "1.7b", "3b", "4b"]
 pub const DTYPES: &[&str] = &["f32", "f16", "bf16"];
 pub const BITS: &[u64] = &[4, 8];
 pub const GROUP_SIZES: &[u64] = &[32, 64, 128];
-pub const GAUGES: &[&str] = &["cpu", "memory"];
+pub const GAUGES: &[&str] = &["cpu", "memory", "gpu", "power"];
 pub const VARY: &str = "vary";
 
 pub static SCENARIO: Section = Section {
@@ -190,6 +190,12 @@ pub static RUN: Section = Section {
             "[]",
             "effective settings that may differ from what was requested",
         ),
+        key(
+            "external_causes",
+            Shape::Choice(&["invalidate", "warn"]),
+            "\"invalidate\"",
+            "what is done about an iteration disturbed by throttling, swapping, stolen time, foreign load or a changed power source",
+        ),
     ],
 };
 
@@ -204,7 +210,7 @@ pub static TELEMETRY: Section = Section {
             "50",
             "time between samples in milliseconds; 0 = no telemetry",
         ),
-        key("gauges", Shape::Choices(GAUGES), "[\"cpu\", \"memory\"]", "groups of gauges"),
+        key("gauges", Shape::Choices(GAUGES), "[\"cpu\", \"memory\", \"gpu\", \"power\"]", "groups of gauges"),
     ],
 };
 

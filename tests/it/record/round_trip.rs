@@ -77,6 +77,11 @@ fn any_row() -> impl Strategy<Value = RequestRow> {
                 cpu_instructions: o64[0],
                 cpu_cycles: o64[1],
                 token_hash,
+                memory_cycles: o32[0],
+                memory_swing_bytes: o64[0],
+                memory_reclaimed_bytes: o64[1],
+                prefill_energy_j: f[0],
+                decode_energy_j: f[1],
             }
         })
 }

@@ -1,0 +1,76 @@
+//! What a sampling profiler saw, whatever profiler it was.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Phase;
+
+/// What a profiler saw of one iteration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Profile {
+    /// `pprof`, `perf`, `sample` or `py-spy`.
+    pub profiler: String,
+    pub clock: SampleClock,
+    /// Samples a second that were asked for; the achieved rate follows from the parts.
+    pub frequency_hz: u32,
+    /// Names of functions, demangled; stacks name them by their place here.
+    pub functions: Vec<String>,
+    pub parts: Vec<ProfilePart>,
+}
+
+/// What makes a profiler take its next sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SampleClock {
+    /// CPU time of the process, all its threads: who waits is not seen.
+    Cpu,
+    /// Time that passes, in each thread: who waits is seen waiting.
+    Wall,
+}
+
+/// The samples of a phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfilePart {
+    /// Prefill or decode; absent for a profiler that cannot tell phases apart, and for what is neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Wall time that the profiler was at work in this phase.
+    pub duration_ns: u64,
+    /// CPU time of the process in it, where it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ns: Option<u64>,
+    pub stacks: Vec<ProfileStack>,
+}
+
+/// Samples that found the same thread in the same chain of calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileStack {
+    /// Name of the thread; empty where the profiler does not say.
+    #[serde(default)]
+    pub thread: String,
+    /// Places in [`Profile::functions`], outermost caller first.
+    pub frames: Vec<u32>,
+    pub count: u64,
+}
+
+/// How the spans of single operations were timed. The two ways of a lazy backend are never mixed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SpanTiming {
+    /// The backend does each operation when it is called: a span holds its work.
+    #[default]
+    Done,
+    /// A lazy backend: a span holds only the building of the graph, the work comes later.
+    Submit,
+    /// A lazy backend that was made to finish each operation within its span, which costs the overlap.
+    ForcedSync,
+}
+
+/// What was allocated during a phase, by the host's counting allocator: allocations of Rust code in the host process, all its
+/// threads; memory that libraries in other languages take is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PhaseAllocations {
+    pub phase: Phase,
+    pub allocations: u64,
+    pub bytes: u64,
+}
