@@ -106,7 +106,7 @@ fn every_default_is_filled_in() {
     assert_eq!(scenario.sampling, Sampling::default());
     assert_eq!((scenario.run.iterations, scenario.run.warmup), (10, 1));
     assert_eq!((scenario.run.timeout_s, scenario.run.isolation), (600.0, Isolation::Run));
-    assert_eq!((scenario.telemetry.interval_ms, scenario.telemetry.gauges.len()), (50, 2));
+    assert_eq!((scenario.telemetry.interval_ms, scenario.telemetry.gauges.len()), (50, 4));
     assert_eq!((scenario.vary, scenario.toggles.len()), (Vary::All, 0));
     let Workload::Prompt(workload) = &scenario.workload else { panic!("a prompt is the default") };
     assert_eq!((workload.max_tokens, workload.ignore_eos, workload.chat), (128, false, false));

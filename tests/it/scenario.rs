@@ -93,7 +93,7 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
        | ^^^^^^^^^ did you mean `iterations`?
        |
        = help: [run] takes `iterations`, `warmup`, `isolation`, `timeout_s`,
-               `cooldown_s`, `order_seed` and `allow_mismatch`
+               `cooldown_s`, `order_seed`, `allow_mismatch` and `external_causes`
 
     error: `timeout_s` must be above 0 and at most 86400, not -1
       --> s.toml:13:13
@@ -341,7 +341,7 @@ fn the_plan_fits_eighty_columns() {
     engine      transformer
     prompt      text of the scenario, 256 and 1024 tokens; then exactly 32 generated
     sampling    greedy; repetition penalty 1.1 over the whole history
-    telemetry   cpu and memory every 50 ms
+    telemetry   cpu, memory, gpu, power every 50 ms
 
                                         cap      chunk     window      chunk
     #   cell                          asked      asked   in force   in force

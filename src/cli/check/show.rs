@@ -141,7 +141,7 @@ impl View<'_> {
             match scenario.telemetry.interval_ms {
                 0 => "off".to_owned(),
                 _ if scenario.telemetry.gauges.is_empty() => "off".to_owned(),
-                ms => format!("{} every {ms} ms", scenario.telemetry.gauges.join(" and ")),
+                ms => format!("{} every {ms} ms", scenario.telemetry.gauges.join(", ")),
             },
         ));
         facts.extend(super::ab::facts(scenario, self.plan));

@@ -122,7 +122,7 @@ fn garbage_is_named_by_file_line_and_column() {
     insta::assert_snapshot!(complaint("telemetry.csv", &|t| t.replacen("\n0,", "\n0 h,", 1)), @r#"RUN/telemetry.csv, line 2, column `t_ns`: "0 h" is not a whole number from 0 to 18446744073709551615"#);
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"sessions\": 1", "\"sessions\": one", 1)), @"RUN/run.json: not a valid run.json: expected value at line 8 column 15");
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1", "\"schema_version\": 2", 1)), @"RUN/run.json has record schema 2, this build reads up to 1: use a newer inferometer to read it");
-    insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1,", "", 1)), @"RUN/run.json: not a valid run.json: missing field `schema_version` at line 104 column 1");
+    insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1,", "", 1)), @"RUN/run.json: not a valid run.json: missing field `schema_version` at line 106 column 1");
 }
 
 /// A plan that was changed by hand is refused when it is read, not found out when it is used.
