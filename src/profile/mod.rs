@@ -2,3 +2,75 @@
 //!
 //! Sampling happens in the engine host, in a pass of its own after the timed iterations. Everything else here is a pure
 //! function of [`crate::spec::Profile`]s and spans, so that a record can be looked at again later.
+
+pub mod folded;
+pub mod functions;
+mod names;
+pub mod rate;
+
+pub use folded::folded;
+pub use functions::{FunctionShare, functions};
+pub use rate::achieved_hz;
+
+use crate::spec::{Phase, Profile, ProfilePart, ProfileStack};
+
+/// The stacks of a phase, or with `None` of every part, each with the profile and the part that it is from.
+fn stacks<'a>(
+    profiles: &'a [&'a Profile],
+    phase: Option<Phase>,
+) -> impl Iterator<Item = (&'a Profile, &'a ProfilePart, &'a ProfileStack)> {
+    parts(profiles, phase).flat_map(|(profile, part)| part.stacks.iter().map(move |stack| (profile, part, stack)))
+}
+
+/// The parts of a phase, or with `None` all.
+fn parts<'a>(
+    profiles: &'a [&'a Profile],
+    phase: Option<Phase>,
+) -> impl Iterator<Item = (&'a Profile, &'a ProfilePart)> {
+    let fits = move |part: &&ProfilePart| phase.is_none() || part.phase == phase;
+    profiles.iter().flat_map(move |&profile| profile.parts.iter().filter(fits).map(move |part| (profile, part)))
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures {
+    use crate::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
+
+    pub const MS: u64 = 1_000_000;
+
+    fn stack(thread: &str, frames: &[u32], count: u64) -> ProfileStack {
+        ProfileStack { thread: thread.into(), frames: frames.to_vec(), count }
+    }
+
+    /// Two phases in two threads, with recursion (`walk` in itself), a name with what folded stacks and XML cannot
+    /// hold, and one sample that is in neither phase.
+    ///
+    /// Prefill: 10 samples in 100 ms of CPU time. Decode: 30 samples in 150 ms.
+    pub fn profile() -> Profile {
+        Profile {
+            profiler: "pprof".into(),
+            clock: SampleClock::Cpu,
+            frequency_hz: 1000,
+            functions: ["main", "prefill", "decode", "walk", "copy<a; b>::\"go\" &\n"].map(str::to_owned).to_vec(),
+            parts: vec![
+                ProfilePart {
+                    phase: Some(Phase::Prefill),
+                    duration_ns: 60 * MS,
+                    cpu_ns: Some(100 * MS),
+                    stacks: vec![stack("main", &[0, 1], 4), stack("worker", &[3, 3, 3], 6)],
+                },
+                ProfilePart {
+                    phase: Some(Phase::Decode),
+                    duration_ns: 150 * MS,
+                    cpu_ns: Some(150 * MS),
+                    stacks: vec![stack("main", &[0, 2, 4], 20), stack("main", &[0, 2], 10)],
+                },
+                ProfilePart {
+                    phase: None,
+                    duration_ns: 5 * MS,
+                    cpu_ns: Some(5 * MS),
+                    stacks: vec![stack("main", &[0, 99], 1)],
+                },
+            ],
+        }
+    }
+}
