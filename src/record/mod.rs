@@ -16,7 +16,7 @@ mod tokens;
 
 pub use counts::Counts;
 pub use error::RecordError;
-pub use profile::{Profiled, ProfiledIteration};
+pub use profile::{ProfileStore, Profiled, ProfiledIteration};
 pub use read::read;
 pub use schema::{
     FinishState, GaugeInfo, GitState, HostInfo, MAYBE_BUSY, Machine, Manifest, RequestRow, SpanRow, Status,

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::csv::{self, Commit, RequestReader, SpanReader, TelemetryReader, TokenReader};
 use super::error::RecordError;
 use super::table::{Line, Table};
-use super::{Manifest, Record, RequestRow, manifest};
+use super::{Manifest, Record, RequestRow, manifest, profile};
 
 /// Lengths in bytes of the committed part of the files, headers included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,36 +33,37 @@ pub fn read(dir: &Path) -> Result<Record, RecordError> {
 pub(super) fn load(dir: &Path) -> Result<(Record, Lengths), RecordError> {
     let manifest = manifest::read(dir)?;
     let requests = Requests::read(dir)?;
-
-    let mut table = Table::open(dir.join(csv::TOKENS))?;
-    let reader = TokenReader::new(table.columns());
-    let tokens = Side::read(
-        &mut table,
-        &requests,
-        |c| c.token_rows,
-        |line| {
-            let row = reader.row(line)?;
-            Ok((Some((row.request, Some(row.index))), row))
-        },
-    )?;
-
-    let mut table = Table::open(dir.join(csv::SPANS))?;
-    let reader = SpanReader::new(table.columns());
-    let spans = Side::read(
-        &mut table,
-        &requests,
-        |c| c.span_rows,
-        |line| {
-            let row = reader.row(line)?;
-            Ok((Some((row.request, None)), row))
-        },
-    )?;
-
+    let tokens = tokens(dir, &requests)?;
+    let spans = spans(dir, &requests)?;
     let mut table = Table::open(dir.join(csv::TELEMETRY))?;
     let reader = TelemetryReader::new(table.columns(), &manifest.gauges);
     let telemetry = Side::read(&mut table, &requests, |c| c.telemetry_rows, |line| Ok((None, reader.row(line)?)))?;
 
-    Ok(assemble(manifest, requests, tokens, spans, telemetry))
+    let (mut record, lengths) = assemble(manifest, requests, tokens, spans, telemetry);
+    record.profile = profile::read(&dir.join(profile::FOLDER))?.0;
+    Ok((record, lengths))
+}
+
+/// Rows of `tokens.csv`.
+pub(super) fn tokens(dir: &Path, requests: &Requests) -> Result<Side<super::TokenRow>, RecordError> {
+    let mut table = Table::open(dir.join(csv::TOKENS))?;
+    let reader = TokenReader::new(table.columns());
+    let row = |line: &Line<'_>| {
+        let row = reader.row(line)?;
+        Ok((Some((row.request, Some(row.index))), row))
+    };
+    Side::read(&mut table, requests, |c| c.token_rows, row)
+}
+
+/// Rows of `spans.csv`.
+pub(super) fn spans(dir: &Path, requests: &Requests) -> Result<Side<super::SpanRow>, RecordError> {
+    let mut table = Table::open(dir.join(csv::SPANS))?;
+    let reader = SpanReader::new(table.columns());
+    let row = |line: &Line<'_>| {
+        let row = reader.row(line)?;
+        Ok((Some((row.request, None)), row))
+    };
+    Side::read(&mut table, requests, |c| c.span_rows, row)
 }
 
 fn assemble(
@@ -108,15 +109,15 @@ fn assemble(
 }
 
 /// `requests.csv` as far as it commits.
-struct Requests {
-    rows: Vec<(RequestRow, Commit)>,
-    header_bytes: u64,
+pub(super) struct Requests {
+    pub rows: Vec<(RequestRow, Commit)>,
+    pub header_bytes: u64,
     /// For each committed iteration the number of rows up to its end, and the bytes.
-    commits: Vec<(usize, u64)>,
+    pub commits: Vec<(usize, u64)>,
 }
 
 impl Requests {
-    fn read(dir: &Path) -> Result<Self, RecordError> {
+    pub fn read(dir: &Path) -> Result<Self, RecordError> {
         let mut table = Table::open(dir.join(csv::REQUESTS))?;
         let reader = RequestReader::new(table.columns());
         let mut requests = Self { rows: Vec::new(), header_bytes: table.read_bytes(), commits: Vec::new() };
@@ -147,11 +148,11 @@ impl Requests {
 }
 
 /// A file whose rows belong to requests.
-struct Side<T> {
-    rows: Vec<T>,
+pub(super) struct Side<T> {
+    pub rows: Vec<T>,
     header_bytes: u64,
     /// For each iteration that is whole in this file the number of rows up to its end, and the bytes.
-    ends: Vec<(usize, u64)>,
+    pub ends: Vec<(usize, u64)>,
 }
 
 impl<T> Side<T> {
@@ -190,7 +191,7 @@ impl<T> Side<T> {
     }
 
     /// Drops what comes after the first `iterations`; the bytes up to there.
-    fn cut(&mut self, iterations: usize) -> u64 {
+    pub fn cut(&mut self, iterations: usize) -> u64 {
         let (rows, bytes) = self.ends.get(iterations.wrapping_sub(1)).copied().unwrap_or((0, self.header_bytes));
         self.rows.truncate(rows);
         bytes

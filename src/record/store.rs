@@ -170,43 +170,11 @@ impl Store {
 
     /// Checks that the rows belong together; how each request binds the others.
     fn check(&self, iteration: &Iteration) -> Result<Vec<Commit>, String> {
-        if iteration.requests.is_empty() {
-            return Err("an iteration without requests".to_owned());
-        }
-        let mut last = self.last_request;
-        for row in &iteration.requests {
-            if last.is_some_and(|last| row.request <= last) {
-                return Err(format!("request {} does not come after {}", row.request, last.unwrap_or_default()));
-            }
-            last = Some(row.request);
-        }
-        let mut tokens = iteration.tokens.iter().peekable();
-        let mut spans = iteration.spans.iter().peekable();
-        let mut commits = Vec::with_capacity(iteration.requests.len());
-        for (at, row) in iteration.requests.iter().enumerate() {
-            let mut commit = Commit { rows_left: (iteration.requests.len() - 1 - at) as u64, ..Commit::default() };
-            while let Some(token) = tokens.next_if(|token| token.request == row.request) {
-                if u64::from(token.index) != commit.token_rows {
-                    return Err(format!("token {} of request {} is out of order", token.index, row.request));
-                }
-                commit.token_rows += 1;
-            }
-            while spans.next_if(|span| span.request == row.request).is_some() {
-                commit.span_rows += 1;
-            }
-            commits.push(commit);
-        }
-        if let Some(request) = tokens.next().map(|t| t.request).or(spans.next().map(|s| s.request)) {
-            return Err(format!("a token or span of request {request} has no request in the iteration"));
-        }
         let gauges = self.manifest.gauges.len();
         if iteration.telemetry.iter().any(|row| row.values.len() != gauges) {
             return Err(format!("a telemetry row has not one value for each of the {gauges} gauges"));
         }
-        if let Some(commit) = commits.last_mut() {
-            commit.telemetry_rows = iteration.telemetry.len() as u64;
-        }
-        Ok(commits)
+        commits(iteration, self.last_request)
     }
 
     /// Cuts every file to its committed length. The requests first: without their rows the others do not count.
@@ -227,6 +195,42 @@ impl Store {
     fn misuse(&self, message: String) -> RecordError {
         RecordError::Commit { path: self.dir.clone(), message }
     }
+}
+
+/// Checks that an iteration's rows belong together and come after request `last`; how each request binds the others.
+pub(super) fn commits(iteration: &Iteration, mut last: Option<u64>) -> Result<Vec<Commit>, String> {
+    if iteration.requests.is_empty() {
+        return Err("an iteration without requests".to_owned());
+    }
+    for row in &iteration.requests {
+        if last.is_some_and(|last| row.request <= last) {
+            return Err(format!("request {} does not come after {}", row.request, last.unwrap_or_default()));
+        }
+        last = Some(row.request);
+    }
+    let mut tokens = iteration.tokens.iter().peekable();
+    let mut spans = iteration.spans.iter().peekable();
+    let mut commits = Vec::with_capacity(iteration.requests.len());
+    for (at, row) in iteration.requests.iter().enumerate() {
+        let mut commit = Commit { rows_left: (iteration.requests.len() - 1 - at) as u64, ..Commit::default() };
+        while let Some(token) = tokens.next_if(|token| token.request == row.request) {
+            if u64::from(token.index) != commit.token_rows {
+                return Err(format!("token {} of request {} is out of order", token.index, row.request));
+            }
+            commit.token_rows += 1;
+        }
+        while spans.next_if(|span| span.request == row.request).is_some() {
+            commit.span_rows += 1;
+        }
+        commits.push(commit);
+    }
+    if let Some(request) = tokens.next().map(|t| t.request).or(spans.next().map(|s| s.request)) {
+        return Err(format!("a token or span of request {request} has no request in the iteration"));
+    }
+    if let Some(commit) = commits.last_mut() {
+        commit.telemetry_rows = iteration.telemetry.len() as u64;
+    }
+    Ok(commits)
 }
 
 /// A file that only grows, but for taking back what was not committed.
@@ -265,6 +269,11 @@ impl Appender {
         Ok(())
     }
 
+    /// Length of what counts.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
+    }
+
     /// Cuts the file to its first `bytes`, which are what counts.
     pub(super) fn cut_to(&mut self, bytes: u64) -> Result<(), RecordError> {
         self.committed = bytes;
@@ -292,7 +301,7 @@ impl Appender {
 }
 
 /// A build whose columns differ must not append: its rows would not fit the header.
-fn same_header(path: &Path, header: &[u8]) -> Result<(), RecordError> {
+pub(super) fn same_header(path: &Path, header: &[u8]) -> Result<(), RecordError> {
     use std::io::BufRead;
     let mut found = Vec::new();
     let limit = header.len() as u64 + 1;

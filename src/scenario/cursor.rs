@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use super::diagnose::{Problem, Source, Span, echo, list, nearest};
-use super::keys::{CELLS, KIND, LATER, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
+use super::keys::{CELLS, KIND, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
 use super::tree::{Data, Entry, Node};
 use crate::spec::toggle;
 
@@ -384,12 +384,6 @@ impl<'a> Table<'a> {
         let name = entry.key.as_str();
         let section = self.section;
         let top = section.title.is_empty();
-        if let Some((_, purpose)) = LATER.iter().find(|(later, _)| top && *later == name) {
-            return Problem::new(format!("this version has no `[{name}]`"))
-                .at(entry.key_span)
-                .label("not supported by this version")
-                .help(format!("remove it: {purpose} come with a later version"));
-        }
         let place = if top { "at the top level".to_owned() } else { format!("in {}", section.title) };
         let problem = Problem::new(format!("unknown key {} {place}", echo(name))).at(entry.key_span);
         let names = || section.keys.iter().map(|k| k.name);

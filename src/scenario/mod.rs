@@ -13,6 +13,7 @@ mod outline;
 mod overrides;
 mod parse;
 mod plan;
+mod profile;
 mod read;
 mod schema;
 mod toggles;

@@ -7,7 +7,7 @@ use super::diagnose::{Problem, ScenarioError, Source, echo, list};
 use super::keys::{PRESETS, SCENARIO};
 use super::tree::{Data, Entry, Node};
 use super::workload::workload;
-use super::{ab, engines, gates, overrides, toggles, tree};
+use super::{ab, engines, gates, overrides, profile, toggles, tree};
 use crate::spec::{
     Architecture, EngineSpec, ExternalCauses, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings,
     Sampling, Scenario, TelemetrySettings,
@@ -80,7 +80,7 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &[Offer]) -> Scenario {
         telemetry: telemetry(&table.table("telemetry")),
         gates,
         ab: ab::settings(&table.table("ab")),
-        profile: None,
+        profile: profile::settings(&table.table("profile")),
         build: ab::build(&table.table("build")),
         engines,
         overrides: Vec::new(),

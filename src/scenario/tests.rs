@@ -7,8 +7,8 @@ use std::path::Path;
 use super::keys::{self, SECTIONS, Shape};
 use super::{ScenarioError, from_text, load, plan};
 use crate::spec::{
-    AbSettings, BuildSettings, Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, Quantization,
-    Replies, Sampling, Scenario, Settings, Value, Variant, Vary, Workload,
+    AbSettings, BuildSettings, Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, ProfilerChoice,
+    Quantization, Replies, Sampling, Scenario, Settings, SpanSync, Threads, Value, Variant, Vary, Workload,
 };
 
 pub(super) fn offers() -> Vec<Offer> {
@@ -110,6 +110,23 @@ fn every_default_is_filled_in() {
     assert_eq!((scenario.vary, scenario.toggles.len()), (Vary::All, 0));
     let Workload::Prompt(workload) = &scenario.workload else { panic!("a prompt is the default") };
     assert_eq!((workload.max_tokens, workload.ignore_eos, workload.chat), (128, false, false));
+}
+
+/// The table alone asks for the pass, with all its defaults; `--set` can do so too.
+#[test]
+fn a_profiled_pass_is_asked_for_by_its_table() {
+    assert_eq!(good(&least(""), &[]).profile, None);
+    let pass = good(&least("[profile]\n"), &[]).profile.unwrap();
+    assert_eq!((pass.flamegraph, pass.spans, pass.iterations, pass.frequency_hz), (true, true, 3, 997));
+    assert_eq!((pass.profiler, pass.threads, pass.sync), Default::default());
+    assert_eq!(good(&least(""), &["profile={}"]).profile, Some(pass));
+    let text = "[profile]\nprofiler = \"py-spy\"\nthreads = \"apart\"\nsync = \"forced_sync\"\nspans = false\n";
+    let pass = good(&least(text), &[]).profile.unwrap();
+    assert_eq!(
+        (pass.profiler, pass.threads, pass.sync, pass.spans),
+        (ProfilerChoice::PySpy, Threads::Apart, SpanSync::ForcedSync, false)
+    );
+    assert!(bad(&least("[profile]\nspans = false\n"), &["profile.flamegraph=false"]).contains("nothing to do"));
 }
 
 /// A key that the table lists and the parser does not read would be taken silently.

@@ -18,6 +18,36 @@ pub struct Profile {
     pub parts: Vec<ProfilePart>,
 }
 
+/// Most calls in a chain. Deeper ones are a loop of an unwinder, or an attack on who draws them.
+pub const MOST_FRAMES: usize = 4096;
+
+impl Profile {
+    /// Whether its parts fit together, so that who counts and draws need not look: a profile may come from anywhere.
+    ///
+    /// # Errors
+    /// What is wrong, for a message.
+    pub fn check(&self) -> Result<(), String> {
+        let mut samples: u64 = 0;
+        for stack in self.parts.iter().flat_map(|part| &part.stacks) {
+            if let Some(place) = stack.frames.iter().find(|place| **place as usize >= self.functions.len()) {
+                return Err(format!("a stack names function {place}, and there are {}", self.functions.len()));
+            }
+            if stack.frames.is_empty() || stack.frames.len() > MOST_FRAMES {
+                return Err(format!("a stack has {} frames, and 1 to {MOST_FRAMES} can be", stack.frames.len()));
+            }
+            samples = samples
+                .checked_add(stack.count)
+                .filter(|sum| *sum <= u64::from(u32::MAX))
+                .ok_or("it has more samples than any profiler takes")?;
+        }
+        let longest = 1_000_000_000 * 86_400 * 7;
+        match self.parts.iter().find(|part| part.duration_ns > longest) {
+            Some(part) => Err(format!("a part lasted {} ns, more than a week", part.duration_ns)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What makes a profiler take its next sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

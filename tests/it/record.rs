@@ -1,6 +1,7 @@
 //! The record on disk: what is committed is read back, whatever happened to the writer.
 
 mod damage;
+mod profile;
 mod round_trip;
 mod writer;
 

@@ -63,7 +63,7 @@ fn assert_current(path: &Path, wanted: &str) {
 fn every_wrong_key_and_value_is_shown_in_its_place() {
     let text = format!(
         "name = \"t\"\n{MODEL}{ENGINE}[workload]\nlengths = [64, 0]\ntext = \"x\"\nchat = true\n[run]\niteratons = 3\n\
-         timeout_s = -1\n[profile]\nflamegraph = true\n"
+         timeout_s = -1\n[profile]\niterations = 0\nflamegraph = false\nspans = false\n"
     );
     insta::assert_snapshot!(check(text, &[]), @r#"
     exit 2
@@ -104,14 +104,22 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
        = help: `timeout_s`: longest wait for any single answer of a host, in
                seconds
 
-    error: this version has no `[profile]`
+    error: a profiled pass without `flamegraph` and without `spans` has nothing to do
       --> s.toml:14:2
        |
     14 | [profile]
-       |  ^^^^^^^ not supported by this version
+       |  ^^^^^^^
        |
-       = help: remove it: the sampling profiler and flamegraphs come with a later
-               version
+       = help: leave one of them on, or remove `[profile]`
+
+    error: `iterations` must be a whole number from 1 to 100, not 0
+      --> s.toml:15:14
+       |
+    15 | iterations = 0
+       |              ^
+       |
+       = help: `iterations`: profiled iterations of each cell; a difference
+               between two profiles needs several for its uncertainty
     "#);
 }
 

@@ -2,6 +2,7 @@
 
 mod ab;
 mod estimate;
+mod profile;
 mod show;
 
 use std::path::PathBuf;

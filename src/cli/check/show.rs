@@ -144,6 +144,7 @@ impl View<'_> {
                 ms => format!("{} every {ms} ms", scenario.telemetry.gauges.join(", ")),
             },
         ));
+        facts.extend(scenario.profile.as_ref().map(|pass| ("profile", super::profile::fact(pass, &scenario.run))));
         facts.extend(super::ab::facts(scenario, self.plan));
         if !scenario.overrides.is_empty() {
             facts.push(("overridden", sentence(&scenario.overrides.join(", "))));

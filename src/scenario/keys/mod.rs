@@ -3,10 +3,12 @@
 //! The parser, the JSON Schema and the reference page all read this table, so that they cannot disagree.
 
 mod ab;
+mod profile;
 mod shape;
 mod workload;
 
 pub use ab::{AB, BUILD, CELLS, GATE};
+pub use profile::PROFILE;
 pub use shape::{Key, Section, Shape};
 use shape::{count, key, required};
 pub use workload::{CONVERSATION, KIND, LATER_WORKLOADS, PROMPT, TURN, TURNS_FILE, WORKLOAD_KINDS};
@@ -53,6 +55,7 @@ pub static SCENARIO: Section = Section {
         key("run", Shape::Section(&RUN), "", "how often, how isolated, how long"),
         key("toggles", Shape::Section(&TOGGLES), "", "engine settings; a list of values is varied"),
         key("telemetry", Shape::Section(&TELEMETRY), "", "what is sampled beside the engine"),
+        key("profile", Shape::Section(&PROFILE), "", "a profiled pass after the timed iterations"),
         key(
             "gate",
             Shape::Sections(&GATE),
@@ -265,11 +268,9 @@ pub static SECTIONS: &[&Section] = &[
     &RUN,
     &TOGGLES,
     &TELEMETRY,
+    &PROFILE,
     &GATE,
     &CELLS,
     &AB,
     &BUILD,
 ];
-
-/// Keys that later versions will have, with what they are for. Never taken silently.
-pub const LATER: &[(&str, &str)] = &[("profile", "the sampling profiler and flamegraphs")];

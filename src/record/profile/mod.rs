@@ -1,6 +1,12 @@
 //! The profiled pass of a run: `profile/` of its record. Its rows never stand among the timed ones.
 
+pub(super) mod read;
+mod store;
+
 use serde::{Deserialize, Serialize};
+
+pub(super) use read::read;
+pub use store::ProfileStore;
 
 use super::{RequestRow, SpanRow, TokenRow};
 use crate::spec::{PhaseAllocations, Profile, SpanTiming};
@@ -36,3 +42,8 @@ pub struct ProfiledIteration {
     /// Why there is no profile, where one was asked for.
     pub missing: Option<String>,
 }
+
+/// Its folder in that of the record.
+pub const FOLDER: &str = "profile";
+/// Its iterations, each committed by its line.
+pub const ITERATIONS: &str = "iterations.jsonl";

@@ -1,0 +1,114 @@
+//! Writes the profiled pass as it goes. Who does it holds the [`crate::record::Store`] of the record, and with it its lock.
+
+use std::path::{Path, PathBuf};
+
+use super::read::{Lengths, read};
+use super::{FOLDER, ITERATIONS, ProfiledIteration};
+use crate::record::Iteration;
+use crate::record::csv::{self, Encoder};
+use crate::record::error::RecordError;
+use crate::record::store::{Appender, commits, same_header};
+
+/// `profile/` of a record while it is being written.
+#[derive(Debug)]
+pub struct ProfileStore {
+    dir: PathBuf,
+    tokens: Appender,
+    spans: Appender,
+    requests: Appender,
+    iterations: Appender,
+    last_request: Option<u64>,
+}
+
+impl ProfileStore {
+    /// Opens the pass of the record in `record`, which is begun if it has none; what is not committed is cut off.
+    ///
+    /// # Errors
+    /// When a file cannot be made, read or cut, or has columns of another version.
+    pub fn open(record: &Path) -> Result<Self, RecordError> {
+        let dir = record.join(FOLDER);
+        fs_err::create_dir_all(&dir)?;
+        if !dir.join(ITERATIONS).exists() {
+            begin(&dir)?;
+        }
+        let (profiled, lengths) = read(&dir)?;
+        for (name, header) in headers() {
+            same_header(&dir.join(name), &header)?;
+        }
+        let open = |name: &str| Appender::open(dir.join(name), &mut fs_err::OpenOptions::new());
+        let mut store = Self {
+            tokens: open(csv::TOKENS)?,
+            spans: open(csv::SPANS)?,
+            requests: open(csv::REQUESTS)?,
+            iterations: open(ITERATIONS)?,
+            last_request: profiled.requests.last().map(|row| row.request),
+            dir,
+        };
+        store.roll_back(lengths)?;
+        Ok(store)
+    }
+
+    /// Appends an iteration, its rows first. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// When a file cannot be written: nothing of the iteration counts then. Rows that do not belong together are refused before
+    /// anything is written.
+    pub fn commit(&mut self, rows: &Iteration, iteration: &ProfiledIteration) -> Result<(), RecordError> {
+        let misuse = |message| RecordError::Commit { path: self.dir.clone(), message };
+        let commits = commits(rows, self.last_request).map_err(misuse)?;
+        let encoded = |fill: &dyn Fn(&mut Encoder)| {
+            let mut encoder = Encoder::new();
+            fill(&mut encoder);
+            encoder.bytes()
+        };
+        let mut line = serde_json::to_vec(iteration).expect("an iteration is plain data");
+        line.push(b'\n');
+        let before = self.lengths();
+        let written = (|| {
+            self.tokens.commit(&encoded(&|e| rows.tokens.iter().for_each(|row| e.token(row))))?;
+            self.spans.commit(&encoded(&|e| rows.spans.iter().for_each(|row| e.span(row))))?;
+            self.requests.commit(&encoded(&|e| {
+                rows.requests.iter().zip(&commits).for_each(|(row, commit)| e.request(row, commit));
+            }))?;
+            self.iterations.commit(&line)
+        })();
+        if let Err(error) = written {
+            // Best effort: opening it anew does it again.
+            let _ = self.roll_back(before);
+            return Err(error);
+        }
+        self.last_request = rows.requests.last().map(|row| row.request);
+        Ok(())
+    }
+
+    fn lengths(&self) -> Lengths {
+        Lengths {
+            tokens: self.tokens.committed(),
+            spans: self.spans.committed(),
+            requests: self.requests.committed(),
+            iterations: self.iterations.committed(),
+        }
+    }
+
+    /// Cuts every file to what counts. The lines first: without them the rows do not count.
+    fn roll_back(&mut self, to: Lengths) -> Result<(), RecordError> {
+        self.iterations.cut_to(to.iterations)?;
+        self.requests.cut_to(to.requests)?;
+        self.spans.cut_to(to.spans)?;
+        self.tokens.cut_to(to.tokens)
+    }
+}
+
+/// Names and header lines of the tables, the requests last.
+fn headers() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    csv::headers(&[]).into_iter().filter(|(name, _)| *name != csv::TELEMETRY)
+}
+
+/// Makes the files anew, that of the iterations last: what is there without it was left by a kill in here.
+fn begin(dir: &Path) -> Result<(), RecordError> {
+    for (name, header) in headers() {
+        crate::fs::write_atomic(&dir.join(name), &header)?;
+    }
+    crate::fs::write_atomic(&dir.join(ITERATIONS), b"")?;
+    Ok(())
+}
