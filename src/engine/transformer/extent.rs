@@ -85,3 +85,25 @@ impl Extent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Positions that were dropped cannot come back, so a cut may reach only so far as a whole window stays.
+    #[test]
+    fn what_is_cut_still_holds_a_whole_window() {
+        for window in [1, 2, 9] {
+            let mut extent = Extent::new(Some(window));
+            extent.append(300);
+            extent.drop_first(extent.spare());
+            extent.append(5);
+            assert_eq!((extent.seen(), extent.held()), (305, window + 5));
+            assert!(!extent.can_truncate(299) && extent.can_truncate(300) && extent.can_truncate(0));
+            extent.truncate(300);
+            assert_eq!((extent.seen(), extent.len()), (300, window), "window {window}");
+            extent.truncate(0);
+            assert_eq!((extent.seen(), extent.held()), (0, 0));
+        }
+    }
+}
