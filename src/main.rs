@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+use inferometer::alloc::Counting;
+
+/// Counts the allocations of a profiled pass in an engine host; the system's allocator otherwise.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
 fn main() -> ExitCode {
     inferometer::cli::main()
 }

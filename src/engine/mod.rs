@@ -15,7 +15,7 @@ pub mod transformer;
 use std::collections::BTreeMap;
 
 use crate::spec::{
-    Choice, Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings,
+    Choice, Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings, SpanTiming,
 };
 
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -136,6 +136,12 @@ pub trait Session {
         EngineMemory::default()
     }
 
+    /// How it times spans of single operations; absent where it records none.
+    fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
+        let _ = forced_sync;
+        None
+    }
+
     /// Text of generated ids, where the engine has a tokenizer. Called after the generation, outside every timed section.
     fn decode(&self, tokens: &[u32]) -> Option<String> {
         let _ = tokens;
@@ -155,11 +161,27 @@ pub trait TokenSink {
     fn choice(&mut self, choice: Choice) {
         let _ = choice;
     }
+    /// What the profiled pass asks for beside the tokens.
+    fn detail(&self) -> Detail {
+        Detail::Timed
+    }
     /// A span begins now; `end` with the returned key closes it.
     fn begin(&mut self, phase: Phase) -> SpanKey;
     fn end(&mut self, key: SpanKey);
     /// Whether the harness asked to stop. Checked between prefill chunks and between tokens.
     fn cancelled(&self) -> bool;
+}
+
+/// How closely a generation is looked at. The tokens are the same whatever it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Phases alone: nothing is done that a user's generation would not do.
+    #[default]
+    Timed,
+    /// Spans of single operations too, and each token is turned into text.
+    Operations,
+    /// These, and a lazy backend finishes every operation within its span.
+    ForcedSync,
 }
 
 /// Names a span that has begun.

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::{SpanKey, TokenSink};
+use super::{Detail, SpanKey, TokenSink};
+use crate::alloc::{Count, Counts};
 use crate::clock::now_ns;
-use crate::spec::{Choice, Phase, Span};
+use crate::spec::{Choice, Phase, PhaseAllocations, Span};
 
 /// Spans of a timed pass fit by far; the profiled pass has a handful a token.
 const SPANS_PER_TOKEN: usize = 8;
@@ -44,7 +45,8 @@ pub struct Recorder {
     /// `None` where they are not asked for.
     pub choices: Option<Vec<Choice>>,
     counts: [u32; Phase::ALL.len()],
-    operation_spans: bool,
+    detail: Detail,
+    allocations: Option<Allocations>,
     shared: Arc<Shared>,
 }
 
@@ -61,9 +63,30 @@ impl Recorder {
             spans_dropped: 0,
             choices: None,
             counts: [0; Phase::ALL.len()],
-            operation_spans,
+            detail: if operation_spans { Detail::Operations } else { Detail::Timed },
+            allocations: None,
             shared,
         }
+    }
+
+    /// Asks a lazy backend to finish every operation within its span.
+    #[must_use]
+    pub fn with_forced_sync(mut self) -> Self {
+        self.detail = Detail::ForcedSync;
+        self
+    }
+
+    /// Counts the allocations of prefill and decode.
+    #[must_use]
+    pub fn with_allocations(mut self, count: Count) -> Self {
+        self.allocations = Some(Allocations::new(count));
+        self
+    }
+
+    /// Allocations of each phase that has ended, where they were counted.
+    #[must_use]
+    pub fn phase_allocations(&self) -> Vec<PhaseAllocations> {
+        self.allocations.as_ref().map(Allocations::of_phases).unwrap_or_default()
     }
 
     /// Asks the engine for its own choices, with room for as many as tokens.
@@ -96,8 +119,13 @@ impl TokenSink for Recorder {
     }
 
     #[inline]
+    fn detail(&self) -> Detail {
+        self.detail
+    }
+
+    #[inline]
     fn begin(&mut self, phase: Phase) -> SpanKey {
-        if !self.operation_spans && !phase.in_timed_pass() {
+        if self.detail == Detail::Timed && !phase.in_timed_pass() {
             return SpanKey(DROPPED);
         }
         if self.spans.len() == self.spans.capacity() {
@@ -108,6 +136,9 @@ impl TokenSink for Recorder {
         let index = *count;
         *count += 1;
         let key = self.spans.len();
+        if let Some(allocations) = &mut self.allocations {
+            allocations.begin(phase);
+        }
         let now = now_ns();
         self.spans.push(Span { phase, index, start_ns: now, end_ns: now });
         SpanKey(key)
@@ -117,12 +148,60 @@ impl TokenSink for Recorder {
     fn end(&mut self, key: SpanKey) {
         if let Some(span) = self.spans.get_mut(key.0) {
             span.end_ns = now_ns();
+            if let Some(allocations) = &mut self.allocations {
+                allocations.end(span.phase);
+            }
         }
     }
 
     #[inline]
     fn cancelled(&self) -> bool {
         self.shared.cancel.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts what phases allocate. Turning tokens into text is left out: timed passes do not do it, and it would drown the rest.
+#[derive(Debug)]
+struct Allocations {
+    count: Count,
+    /// When each of [`COUNTED`] began, and what was left out since.
+    open: [Option<(Counts, Counts)>; COUNTED.len()],
+    total: [Option<Counts>; COUNTED.len()],
+    left_out_from: Counts,
+}
+
+const COUNTED: [Phase; 2] = [Phase::Prefill, Phase::Decode];
+
+impl Allocations {
+    fn new(count: Count) -> Self {
+        Self { count, open: Default::default(), total: Default::default(), left_out_from: Counts::default() }
+    }
+
+    fn begin(&mut self, phase: Phase) {
+        let now = self.count.now();
+        if phase == Phase::Detokenize {
+            self.left_out_from = now;
+        } else if let Some(at) = COUNTED.iter().position(|counted| *counted == phase) {
+            self.open[at] = Some((now, Counts::default()));
+        }
+    }
+
+    fn end(&mut self, phase: Phase) {
+        let now = self.count.now();
+        if phase == Phase::Detokenize {
+            for (_, left_out) in self.open.iter_mut().flatten() {
+                *left_out += now - self.left_out_from;
+            }
+        } else if let Some(at) = COUNTED.iter().position(|counted| *counted == phase)
+            && let Some((from, left_out)) = self.open[at].take()
+        {
+            *self.total[at].get_or_insert_default() += now - from - left_out;
+        }
+    }
+
+    fn of_phases(&self) -> Vec<PhaseAllocations> {
+        let counted = COUNTED.iter().zip(self.total).filter_map(|(phase, total)| Some((*phase, total?)));
+        counted.map(|(phase, Counts { allocations, bytes })| PhaseAllocations { phase, allocations, bytes }).collect()
     }
 }
 

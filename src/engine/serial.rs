@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Result, Session, TokenSink};
-use crate::spec::{Completion, EngineMemory, Receipt, Request};
+use crate::spec::{Completion, EngineMemory, Receipt, Request, SpanTiming};
 
 static CALL: Mutex<()> = Mutex::new(());
 
@@ -53,6 +53,9 @@ impl<S: Session> Session for Serial<S> {
     }
     fn memory(&self) -> EngineMemory {
         alone(|| self.0.memory())
+    }
+    fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
+        alone(|| self.0.span_timing(forced_sync))
     }
     fn decode(&self, tokens: &[u32]) -> Option<String> {
         alone(|| self.0.decode(tokens))

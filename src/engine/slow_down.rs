@@ -3,7 +3,7 @@
 //! The host is busy for a share of the time that the engine took, after each token and at the end of the prefill. What it
 //! costs is in the stamps and spans like any work of the engine's own.
 
-use super::{Result, SpanKey, TokenSink};
+use super::{Detail, Result, SpanKey, TokenSink};
 use crate::clock::now_ns;
 use crate::spec::{Choice, EngineError, EngineSpec, Kind, OptionSpec, Phase};
 
@@ -70,6 +70,10 @@ impl TokenSink for Slowed<'_> {
 
     fn choice(&mut self, choice: Choice) {
         self.sink.choice(choice);
+    }
+
+    fn detail(&self) -> Detail {
+        self.sink.detail()
     }
 
     fn begin(&mut self, phase: Phase) -> SpanKey {

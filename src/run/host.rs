@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::lines::{LineError, Lines, quote};
+use crate::alloc::Count;
 use crate::clock::{CLOCK_ID, now_ns};
 use crate::engine::placement::{self, AFFINITY};
 use crate::engine::recorder::{Recorder, Shared};
@@ -311,6 +312,12 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         if g.choices {
             recorder = recorder.with_choices();
         }
+        if g.forced_sync {
+            recorder = recorder.with_forced_sync();
+        }
+        if let Some(count) = g.operation_spans.then(Count::begin).flatten() {
+            recorder = recorder.with_allocations(count);
+        }
         let progress = g.progress.then(|| Progress::start(output, id, shared));
         let completion = match slow_down {
             None => session.generate(&g.request, &mut recorder),
@@ -325,6 +332,8 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let ended = usize::from(completion.finish_reason == FinishReason::Stop);
         let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
         let memory = session.memory();
+        let span_timing = g.operation_spans.then(|| session.span_timing(g.forced_sync)).flatten();
+        let allocations = recorder.phase_allocations();
         let Recorder { tokens, token_ns, spans, spans_dropped, choices, .. } = recorder;
         Ok(FromHost::Result(Box::new(Generated {
             tokens,
@@ -333,8 +342,8 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             finished_ns,
             spans,
             spans_dropped,
-            span_timing: None,
-            allocations: Vec::new(),
+            span_timing,
+            allocations,
             memory_samples: Vec::new(),
             choices,
             text,
@@ -349,6 +358,9 @@ fn check(g: &Generate) -> Result<(), EngineError> {
     if !(1..=MAX_TOKENS).contains(&g.request.max_tokens) {
         let told = format!("`max_tokens` must be from 1 to {MAX_TOKENS}, not {}", g.request.max_tokens);
         return Err(EngineError::bad_request(told));
+    }
+    if g.forced_sync && !g.operation_spans {
+        return Err(EngineError::bad_request("`forced_sync` is for the profiled pass: send `operation_spans` with it"));
     }
     if matches!(&g.request.prompt, Prompt::Tokens(tokens) if tokens.is_empty()) {
         return Err(EngineError::bad_request("the prompt has no tokens; give at least one"));

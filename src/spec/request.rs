@@ -117,11 +117,14 @@ pub enum Phase {
     Forward,
     Penalty,
     Sample,
+    /// Turning one token into text, as a server does that sends each as it comes.
     Detokenize,
+    /// The host waits for the device, on a lazy backend.
+    Wait,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 10] = [
+    pub const ALL: [Phase; 11] = [
         Phase::Load,
         Phase::Tokenize,
         Phase::Prefill,
@@ -132,6 +135,7 @@ impl Phase {
         Phase::Penalty,
         Phase::Sample,
         Phase::Detokenize,
+        Phase::Wait,
     ];
 
     #[must_use]
@@ -147,6 +151,7 @@ impl Phase {
             Phase::Penalty => "penalty",
             Phase::Sample => "sample",
             Phase::Detokenize => "detokenize",
+            Phase::Wait => "wait",
         }
     }
 
@@ -158,7 +163,7 @@ impl Phase {
     /// Whether the timed pass records it. Spans of single operations belong to the profiled pass.
     #[must_use]
     pub fn in_timed_pass(self) -> bool {
-        !matches!(self, Phase::Forward | Phase::Penalty | Phase::Sample | Phase::Detokenize)
+        !matches!(self, Phase::Forward | Phase::Penalty | Phase::Sample | Phase::Detokenize | Phase::Wait)
     }
 }
 

@@ -6,7 +6,7 @@ pub mod tokenizer;
 use std::path::PathBuf;
 
 pub use chat::ChatTemplate;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{TextStream, Tokenizer};
 
 /// What went wrong with a tokenizer, a template or a text. The message names the file.
 #[derive(Debug, thiserror::Error)]

@@ -67,6 +67,12 @@ impl Tokenizer {
         self.inner.decode(ids, false).map_err(|e| fault(shortened(&e)))
     }
 
+    /// Decodes token by token, as they come.
+    #[must_use]
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream { inner: self.inner.decode_stream(false), tokenizer: self }
+    }
+
     /// Exactly `length` ids: `text` again and again, a blank line between, cut to length.
     ///
     /// The whole is tokenized at once, so that the joins tokenize as in any text, and a shorter result is a prefix of
@@ -148,6 +154,35 @@ impl Tokenizer {
     }
 }
 
+type Inner<'a> = tokenizers::DecodeStream<
+    'a,
+    tokenizers::ModelWrapper,
+    tokenizers::NormalizerWrapper,
+    tokenizers::PreTokenizerWrapper,
+    tokenizers::PostProcessorWrapper,
+    tokenizers::DecoderWrapper,
+>;
+
+/// Text of tokens that come one by one.
+pub struct TextStream<'a> {
+    inner: Inner<'a>,
+    tokenizer: &'a Tokenizer,
+}
+
+impl TextStream<'_> {
+    /// The text that one more token completes; `None` while its bytes are part of a character only.
+    ///
+    /// # Errors
+    /// When the id is outside the vocabulary, or the tokenizer takes back what it said before.
+    pub fn push(&mut self, id: u32) -> Result<Option<String>, TextError> {
+        let fault = |problem| TextError::Decode { path: self.tokenizer.path.clone(), problem };
+        if self.tokenizer.inner.id_to_token(id).is_none() {
+            return Err(fault(format!("there is no token with id {id}")));
+        }
+        self.inner.step(id).map_err(|e| fault(shortened(&e)))
+    }
+}
+
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer").field("path", &self.path).finish_non_exhaustive()
@@ -214,6 +249,19 @@ mod tests {
         assert_eq!(tokenizer.decode(&tokenizer.encode(text, true).unwrap()).unwrap(), text);
         assert_eq!(tokenizer.vocabulary_size(), 258);
         assert_eq!(tokenizer.id("</s>"), Some(257));
+    }
+
+    #[test]
+    fn tokens_that_come_one_by_one_give_the_text_as_its_characters_are_complete() {
+        let tokenizer = tokenizer(false);
+        let text = "naïve 😀 end";
+        let mut stream = tokenizer.stream();
+        let parts: Vec<Option<String>> =
+            tokenizer.encode(text, false).unwrap().into_iter().map(|id| stream.push(id).unwrap()).collect();
+        assert_eq!(parts.iter().flatten().cloned().collect::<String>(), text);
+        // Bytes of one character come before it does.
+        assert_eq!(parts.iter().filter(|part| part.is_none()).count(), text.len() - text.chars().count());
+        assert!(stream.push(999).unwrap_err().to_string().contains("999"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("clock", 0),
     ("rng", 0),
     ("fs", 0),
+    ("alloc", 0),
 ];
 
 fn floor(module: &str) -> Option<u32> {

@@ -23,3 +23,4 @@ mod scenario;
 mod simulated_ab;
 mod simulated_engine;
 mod simulated_run;
+mod spans;

@@ -10,7 +10,9 @@ use super::options::Options;
 use super::slots::Slots;
 use crate::clock::now_ns;
 use crate::engine::{Result, Session, SpanKey, TokenSink};
-use crate::spec::{Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings};
+use crate::spec::{
+    Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, SpanTiming,
+};
 
 /// Ids that it generates lie below this.
 pub const VOCABULARY: u32 = 32_000;
@@ -175,13 +177,19 @@ impl SimulatedSession {
         for index in 0..work.tokens {
             // The first token came with the prefill.
             let cost = if index == 0 { 0 } else { self.options.law.decode_ns(work.prompt + index, work.factor) };
-            if !spend(cost, sink) {
+            let forward = sink.begin(Phase::Forward);
+            let went_on = spend(cost, sink);
+            sink.end(forward);
+            if !went_on {
                 return index;
             }
             if work.fault == Some(Fault::OutOfMemory) && index == work.tokens / 2 {
                 kill_this_process();
             }
-            sink.token(formula.token(index));
+            let sample = sink.begin(Phase::Sample);
+            let token = formula.token(index);
+            sink.end(sample);
+            sink.token(token);
         }
         work.tokens
     }
@@ -226,7 +234,9 @@ impl Session for SimulatedSession {
                 (work.tokens, span)
             }
             fault => {
+                let forward = sink.begin(Phase::Forward);
                 let went_on = spend(self.options.law.prefill_ns(prompt, work.factor), sink);
+                sink.end(forward);
                 let span = decode(sink, prefill);
                 let none = fault == Some(Fault::NoTokens) || !went_on;
                 (if none { 0 } else { self.decode(&work, &formula, sink) }, span)
@@ -252,6 +262,10 @@ impl Session for SimulatedSession {
 
     fn memory(&self) -> EngineMemory {
         self.memory
+    }
+
+    fn span_timing(&self, _: bool) -> Option<SpanTiming> {
+        Some(SpanTiming::Done)
     }
 
     fn decode(&self, tokens: &[u32]) -> Option<String> {

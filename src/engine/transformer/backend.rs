@@ -98,6 +98,14 @@ pub trait Backend {
     /// # Errors
     /// When the computation fails, or the logits held no number to choose.
     fn wait(&self, ids: &Self::Ids) -> Result<u32>;
+    /// Computes a tensor and waits for it, where the backend is lazy: for spans that hold their operation's work.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    fn finish(&self, x: &Self::Tensor) -> Result<()> {
+        let _ = x;
+        Ok(())
+    }
     /// Computes what these caches hold, and waits for it: the end of a prefill chunk.
     fn settle<'a>(&self, caches: impl Iterator<Item = &'a Self::Cache>) -> Result<()>
     where
@@ -134,6 +142,13 @@ pub trait TokenSampler {
 
     /// Takes the logits [1, vocabulary] of the next choice and penalizes what is in the window.
     fn penalize(&mut self, logits: Self::Tensor) -> Result<()>;
+    /// Computes the penalized logits and waits for them, as [`Backend::finish`] does.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
     /// Best minus second best of the penalized logits, as [`super::sampler::gap`] has it. Comes before the choice; waits.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use super::backend::{Backend, TokenSampler};
 use super::model::{KvCache, Model};
 use super::sampler::Choice;
-use crate::engine::{Result, TokenSink};
+use crate::engine::{Detail, Result, TokenSink};
 use crate::spec::{self, FinishReason, Phase};
 
 /// What a request asks for, checked.
@@ -62,7 +62,19 @@ pub fn generate<B: Backend>(
         window: 0,
         finish: FinishReason::Length,
     };
-    Generation { model, cache, sampler, generated: 0, submitted: 0, wanted, progress }.run(sink)
+    let sync = B::LAZY && sink.detail() == Detail::ForcedSync;
+    Generation { model, cache, sampler, sync, generated: 0, submitted: 0, wanted, progress }.run(sink)
+}
+
+/// Waits for the device, in a span of its own where there is something to wait for.
+fn waiting<B: Backend, T>(sink: &mut dyn TokenSink, wait: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !B::LAZY {
+        return wait();
+    }
+    let span = sink.begin(Phase::Wait);
+    let waited = wait();
+    sink.end(span);
+    waited
 }
 
 /// One generation in work.
@@ -70,6 +82,8 @@ struct Generation<'a, B: Backend> {
     model: &'a Model<B>,
     cache: &'a mut KvCache<B>,
     sampler: B::Sampler,
+    /// Every operation ends within its span.
+    sync: bool,
     /// Tokens read.
     generated: usize,
     /// Tokens chosen, read or not.
@@ -144,7 +158,13 @@ impl<B: Backend> Generation<'_, B> {
             }
             let forward = sink.begin(Phase::Forward);
             self.model.fill(&ids, chunk.len(), self.cache)?;
+            if self.sync {
+                self.model.settle(self.cache)?;
+            }
             sink.end(forward);
+            if !self.sync {
+                waiting::<B, _>(sink, || self.model.settle(self.cache))?;
+            }
             self.cache.note(chunk);
             self.progress.prefilled += chunk.len();
             sink.end(span);
@@ -157,15 +177,24 @@ impl<B: Backend> Generation<'_, B> {
     fn step(&mut self, ids: &B::Ids, count: usize, sink: &mut dyn TokenSink) -> Result<Pending<B>> {
         let span = sink.begin(Phase::Forward);
         let logits = self.model.forward(ids, count, self.cache)?;
+        if self.sync {
+            self.model.backend.finish(&logits)?;
+        }
         sink.end(span);
         let span = sink.begin(Phase::Penalty);
         self.sampler.penalize(logits)?;
+        if self.sync {
+            self.sampler.finish()?;
+        }
         sink.end(span);
         let gap = if sink.wants_choices() { Some(self.sampler.gap()?) } else { None };
         let span = sink.begin(Phase::Sample);
         let forced = self.wanted.forced.as_ref().map(|ids| ids[self.submitted]);
         let ids = self.sampler.choose(forced)?;
         self.model.backend.submit(&ids)?;
+        if self.sync {
+            self.model.backend.wait(&ids)?;
+        }
         sink.end(span);
         self.submitted += 1;
         Ok(Pending { ids, forced, gap, window: self.sampler.window() })
@@ -175,7 +204,7 @@ impl<B: Backend> Generation<'_, B> {
     fn read(&mut self, pending: Pending<B>, sink: &mut dyn TokenSink) -> Result<(u32, Option<Pending<B>>)> {
         let ahead = B::LAZY && self.wanted.pipeline && self.submitted < self.wanted.limit;
         let next = if ahead { Some(self.step(&pending.ids, 1, sink)?) } else { None };
-        let chosen = self.model.backend.wait(&pending.ids)?;
+        let chosen = waiting::<B, _>(sink, || self.model.backend.wait(&pending.ids))?;
         let token = pending.forced.unwrap_or(chosen);
         sink.token(token);
         if let Some(gap) = pending.gap {

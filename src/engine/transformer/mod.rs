@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod candle;
 pub mod config;
+mod detokenizing;
 pub mod extent;
 pub mod generation;
 pub mod identity;

@@ -131,13 +131,20 @@ impl<B: Backend> Model<B> {
         self.backend.apply(&x, &self.head)
     }
 
-    /// As [`Model::forward`], without logits and waiting for the end: a prefill chunk that others follow.
+    /// As [`Model::forward`], without logits: a prefill chunk that others follow. [`Model::settle`] is to come after it.
     ///
     /// # Errors
     /// As [`Model::forward`].
     pub fn fill(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>) -> Result<()> {
         // Of a lazy backend's last layer nothing but the keys and values is ever computed.
-        self.layers(ids, count, cache, false)?;
+        self.layers(ids, count, cache, false).map(drop)
+    }
+
+    /// Waits until the cache holds what was put into it.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn settle(&self, cache: &KvCache<B>) -> Result<()> {
         self.backend.settle(cache.layers.iter())
     }
 

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 
 use super::backend::Backend;
+use super::detokenizing::Detokenizing;
 use super::generation::{Wanted, generate};
 use super::model::{KvCache, Model};
 use super::sampler::{self, Choice};
-use crate::engine::{Result, Session, TokenSink};
+use crate::engine::{Detail, Result, Session, TokenSink};
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, factor_in_force};
 use crate::spec::toggle::{
     CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, LAZY_PIPELINE,
     PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, find,
 };
-use crate::spec::{Completion, EngineError, EngineMemory, Phase, Prompt, Receipt, Request, Settings, Value};
+use crate::spec::{
+    Completion, EngineError, EngineMemory, Phase, Prompt, Receipt, Request, Settings, SpanTiming, Value,
+};
 use crate::telemetry::peak;
 use crate::text::{ChatTemplate, Tokenizer};
 
@@ -201,7 +204,12 @@ impl<B: Backend> Session for TransformerSession<B> {
             None => self.model.cache()?,
         };
         // After an error the cache is undefined: it is dropped here.
-        let progress = generate(&self.model, &mut cache, wanted, sink)?;
+        let progress = match (sink.detail(), &self.text.tokenizer) {
+            (Detail::Operations | Detail::ForcedSync, Some(tokenizer)) => {
+                generate(&self.model, &mut cache, wanted, &mut Detokenizing::new(sink, tokenizer))?
+            }
+            _ => generate(&self.model, &mut cache, wanted, sink)?,
+        };
         let cache_tokens = cache.len() as u32;
         self.caches.insert(request.conversation.clone(), cache);
         effective.extend([
@@ -238,6 +246,14 @@ impl<B: Backend> Session for TransformerSession<B> {
     fn memory(&self) -> EngineMemory {
         let kv_cache_bytes = Some(self.caches.values().map(KvCache::bytes).sum());
         EngineMemory { kv_cache_bytes, ..self.model.backend.memory() }
+    }
+
+    fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
+        Some(match (B::LAZY, forced_sync) {
+            (false, _) => SpanTiming::Done,
+            (true, false) => SpanTiming::Submit,
+            (true, true) => SpanTiming::ForcedSync,
+        })
     }
 
     fn decode(&self, tokens: &[u32]) -> Option<String> {

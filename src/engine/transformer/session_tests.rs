@@ -8,7 +8,9 @@ use super::testing::{VOCABULARY, config, folder, load, open, prompt, request, ru
 use crate::engine::recorder::{Recorder, Shared};
 use crate::engine::{Engine, Session, SpanKey, TokenSink};
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
-use crate::spec::{ErrorKind, FinishReason, Message, Phase, Prompt, Request, Sampling, Shape, Value, predict};
+use crate::spec::{
+    ErrorKind, FinishReason, Message, Phase, Prompt, Request, Sampling, Shape, SpanTiming, Value, predict,
+};
 
 fn tokens(session: &mut dyn Session, request: &Request) -> Vec<u32> {
     session.reset().unwrap();
@@ -229,6 +231,10 @@ fn one_token_comes_from_prefill_and_decode_is_empty() {
     assert!(recorder.token_ns[0] <= prefill[0].end_ns && prefill[0].end_ns <= decode[0].start_ns);
     assert_eq!(spans(Phase::Forward).len(), 3);
     assert_eq!(spans(Phase::Sample).len(), 1);
+    // Nothing to wait for where work is done when it is called, and no tokenizer in this folder.
+    assert_eq!((spans(Phase::Wait).len(), spans(Phase::Detokenize).len()), (0, 0));
+    assert_eq!(session.span_timing(false), Some(SpanTiming::Done));
+    assert_eq!(session.span_timing(true), Some(SpanTiming::Done));
 }
 
 /// A sink that asks to stop after so many checks.

@@ -282,6 +282,11 @@ impl Backend for MlxBackend {
         if token == UNSOUND { Err(unsound()) } else { Ok(token) }
     }
 
+    fn finish(&self, x: &Array) -> Result<()> {
+        waited();
+        mlx(|| x.eval())
+    }
+
     fn settle<'a>(&self, caches: impl Iterator<Item = &'a Cache>) -> Result<()> {
         waited();
         mlx(|| eval(caches.flat_map(Cache::arrays)))

@@ -93,6 +93,12 @@ impl TokenSampler for DeviceSampler {
         Ok(())
     }
 
+    fn finish(&self) -> Result<()> {
+        let logits = self.logits.as_ref().expect("logits are penalized before they are waited for");
+        super::calls::waited();
+        mlx(|| logits.eval())
+    }
+
     /// On the host: once a token in a pass that is not timed, so that there is one meaning and no second one.
     fn gap(&self) -> Result<f32> {
         let logits = self.logits.as_ref().expect("logits are penalized before their gap is asked for");

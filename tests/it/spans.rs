@@ -1,0 +1,114 @@
+//! The profiled pass of a real host: spans of single operations, allocations by phase, and the same tokens as ever.
+
+use std::path::Path;
+use std::time::Duration;
+
+use inferometer::engine::synthetic::{Recipe, create};
+use inferometer::run::client::{Host, Launch};
+use inferometer::spec::protocol::{Generate, Generated, Open};
+use inferometer::spec::{Architecture, EngineSpec, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value};
+
+struct Hosted {
+    host: Host,
+    _folder: tempfile::TempDir,
+}
+
+impl Hosted {
+    fn open(model: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let command = vec![env!("CARGO_BIN_EXE_inferometer").to_owned(), "host".to_owned()];
+        let log = folder.path().join("host.log");
+        let launch = Launch { command, env: Vec::new(), log, timeout: Duration::from_secs(120) };
+        let mut host = Host::start(&launch).unwrap();
+        let engine = EngineSpec { name: "transformer".into(), label: "t".into(), options: Settings::new() };
+        let toggles = Settings::from([("threads".to_owned(), Value::Int(1))]);
+        let model = Some(model.to_str().unwrap().to_owned());
+        host.open(Open { engine, model, toggles, memory_interval_ms: None }).unwrap();
+        Self { host, _folder: folder }
+    }
+
+    fn generate(&mut self, cap: i64, operation_spans: bool, forced_sync: bool) -> Generated {
+        self.host.reset().unwrap();
+        let request = Request {
+            prompt: Prompt::Tokens((0..PROMPT).map(|id| 10 + id * 7 % 400).collect()),
+            sampling: Sampling { repetition_penalty: 1.1, repetition_context_size: 0, ..Sampling::default() },
+            toggles: Settings::from([
+                ("repetition_window_cap".to_owned(), Value::Int(cap)),
+                ("prefill_chunk_size".to_owned(), Value::Int(16)),
+            ]),
+            max_tokens: TOKENS,
+            ignore_eos: true,
+            conversation: None,
+            forced_tokens: None,
+        };
+        let generate = Generate { request, progress: false, operation_spans, forced_sync, choices: false };
+        self.host.generate(generate, &mut |_| {}).unwrap().generated
+    }
+}
+
+const PROMPT: u32 = 40;
+const TOKENS: u32 = 24;
+
+fn model() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    create(&Recipe::find(Architecture::Qwen3, "tiny", 1).unwrap(), &dir.path().join("model")).unwrap();
+    dir
+}
+
+#[test]
+fn the_profiled_pass_does_the_same_and_says_where_time_and_memory_go() {
+    let dir = model();
+    let mut hosted = Hosted::open(&dir.path().join("model"));
+    let timed = hosted.generate(0, false, false);
+    assert_eq!((timed.span_timing, timed.allocations.len()), (None, 0));
+    assert!(timed.spans.iter().all(|span| span.phase.in_timed_pass()));
+
+    for forced_sync in [false, true] {
+        let profiled = hosted.generate(0, true, forced_sync);
+        assert_eq!(profiled.tokens, timed.tokens);
+        // candle does each operation when it is called, whatever is asked for.
+        assert_eq!(profiled.span_timing, Some(SpanTiming::Done));
+        let count = |phase| profiled.spans.iter().filter(|span| span.phase == phase).count();
+        assert_eq!(count(Phase::PrefillChunk), 3);
+        assert_eq!(count(Phase::Forward), TOKENS as usize + 2);
+        for phase in [Phase::Penalty, Phase::Sample, Phase::Detokenize] {
+            assert_eq!(count(phase), TOKENS as usize, "{phase:?}");
+        }
+        let phases: Vec<Phase> = profiled.allocations.iter().map(|a| a.phase).collect();
+        assert_eq!(phases, [Phase::Prefill, Phase::Decode]);
+        assert!(profiled.allocations.iter().all(|a| a.allocations > 0 && a.bytes > a.allocations));
+    }
+    // Once more: counting was off in between.
+    assert!(hosted.generate(0, false, false).allocations.is_empty());
+}
+
+/// Work counted, not timed: a second pass over the same tokens allocates the same, since nothing else was counted in.
+#[test]
+fn allocations_are_those_of_the_phase_alone() {
+    let dir = model();
+    let mut hosted = Hosted::open(&dir.path().join("model"));
+    hosted.generate(0, true, false);
+    let (first, second) = (hosted.generate(0, true, false), hosted.generate(0, true, false));
+    for (a, b) in first.allocations.iter().zip(&second.allocations) {
+        let apart = a.allocations.abs_diff(b.allocations) as f64 / a.allocations as f64;
+        assert!(apart < 0.1, "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn forced_sync_without_operation_spans_is_refused() {
+    let dir = model();
+    let mut hosted = Hosted::open(&dir.path().join("model"));
+    let request = Request {
+        prompt: Prompt::Tokens(vec![1, 2, 3]),
+        sampling: Sampling::default(),
+        toggles: Settings::new(),
+        max_tokens: 2,
+        ignore_eos: true,
+        conversation: None,
+        forced_tokens: None,
+    };
+    let generate = Generate { request, progress: false, operation_spans: false, forced_sync: true, choices: false };
+    let error = hosted.host.generate(generate, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("operation_spans"), "{error}");
+}
