@@ -89,7 +89,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     let _measuring = acquire(options, observer)?;
     let (mut store, record) = Store::resume(dir)?;
     let origin = Origin::resume(&begun.origin_utc, last_ns(&record)).map_err(RunError::Origin)?;
-    let sampler = sampler(scenario, origin);
+    let sampler = sampler_again(&begun, origin);
     store.update(|manifest| {
         manifest.state = FinishState::Running;
         manifest.finished_utc = None;
@@ -126,6 +126,12 @@ fn finish(session: Session<'_>) -> Result<Outcome, RunError> {
 pub(super) fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
     let telemetry = &scenario.telemetry;
     Sampler::start(Duration::from_millis(u64::from(telemetry.interval_ms)), &telemetry.gauges, origin)
+}
+
+/// For a record that was begun before: with its columns.
+pub(super) fn sampler_again(begun: &Manifest, origin: Origin) -> Sampler {
+    let interval = Duration::from_millis(u64::from(begun.scenario.telemetry.interval_ms));
+    Sampler::go_on(interval, &begun.gauges, origin)
 }
 
 /// The model on disk and every cell's prompt.

@@ -1,72 +1,63 @@
 //! Gauges: series of the machine and the engine process over time, sampled by one thread.
 //!
-//! Adding a gauge is one [`Source`], named in the list of its operating system (`linux::sources` or
-//! `portable::sources`). A source reads one thing of the system and may feed several gauges from that one read.
+//! All gauges are in one table (`table`), which gives every system the same columns. A [`Source`] reads one thing of
+//! the system and feeds one or several gauges of the table from that one read; it lists only gauges that it knows, each
+//! one that it cannot read here with the reason. A gauge that no source of this system lists is absent with the table's
+//! reason. Where several sources list one, the first that can read it feeds it.
+//!
+//! Adding a gauge is a line in the table and a source, named in the list of its operating system: `linux::sources`,
+//! `apple::sources` (macOS only, before the portable ones) or `portable::sources` (systems other than Linux).
 
 pub mod fitness;
 mod git;
+mod lateness;
 #[cfg(target_os = "linux")]
 mod linux;
 pub mod machine;
+mod pace;
+mod panel;
 pub mod peak;
 #[cfg(any(test, not(target_os = "linux")))]
 mod portable;
 mod sampler;
+mod table;
 
 use std::time::Duration;
 
 use crate::spec::GaugeInfo;
 
 pub use git::git_state;
-pub use sampler::{Sampler, SamplerStats};
+pub use sampler::Sampler;
+pub use table::{GAUGES, Gauge};
 
 /// Groups of gauges that a scenario may name.
 pub const GROUPS: [&str; 4] = ["cpu", "memory", "gpu", "power"];
 
-/// What each gauge says, in one sentence.
-const MEANINGS: &[(&str, &str)] = &[
-    ("process_cpu_percent", "CPU time of the host process, in percent of one core"),
-    ("system_cpu_percent", "share of all cores that is busy, 0 to 100"),
-    ("rss_bytes", "resident memory of the host process"),
-    ("rss_anon_bytes", "of this, anonymous memory"),
-    ("rss_file_bytes", "of this, pages backed by files"),
-    ("available_memory_bytes", "memory that programs can still get without swapping"),
-];
-
-/// What the gauge of that name says.
-#[must_use]
-pub fn meaning(gauge: &str) -> Option<&'static str> {
-    MEANINGS.iter().find(|(name, _)| *name == gauge).map(|(_, meaning)| *meaning)
-}
-
 /// Something that is read at each sample and feeds one or several gauges.
 pub trait Source: Send {
-    /// Which of [`GROUPS`] its gauges belong to.
-    fn group(&self) -> &'static str;
-
-    /// Its gauges, also those that are absent here (with the reason): columns do not depend on the machine.
+    /// The gauges that it knows, made by `gauge`; one that it cannot read here has the reason. Always the same ones.
     fn gauges(&self) -> Vec<GaugeInfo>;
 
-    /// Reads the source once. `values` has one place a gauge, all `None` before the call; what cannot be read stays so.
+    /// Reads the source once. `values` has one place for each of [`Source::gauges`], all `None` before the call; what
+    /// cannot be read stays so.
     ///
     /// `target` is the process that process gauges look at; a value that is a difference to the previous sample is not
-    /// there in the first sample of a process.
+    /// there in the first sample of a process. It runs at every sample: no opening of files, hardly any allocation.
     fn sample(&mut self, target: Option<u32>, values: &mut [Option<f64>]);
 }
 
-/// The sources of the named groups on this system.
-fn sources(groups: &[String]) -> Vec<Box<dyn Source>> {
+/// The sources of this system.
+fn sources() -> Vec<Box<dyn Source>> {
     #[cfg(target_os = "linux")]
-    let all = linux::sources();
+    return linux::sources();
     #[cfg(not(target_os = "linux"))]
-    let all = portable::sources();
-    all.into_iter().filter(|source| groups.iter().any(|group| group == source.group())).collect()
+    return portable::sources();
 }
 
 /// The gauges that a [`Sampler`] of these groups has, in the order of its values.
 #[must_use]
 pub fn gauges(groups: &[String]) -> Vec<GaugeInfo> {
-    sources(groups).iter().flat_map(|source| source.gauges()).collect()
+    panel::Panel::of_groups(groups, sources()).gauges().to_vec()
 }
 
 /// CPU time that the process has used since it began: user and system, all its threads, also those that have ended.
@@ -81,8 +72,10 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
     return portable::cpu_time(pid);
 }
 
-fn gauge(name: &str, unit: &str, source: &str, absent: Option<String>) -> GaugeInfo {
-    GaugeInfo { name: name.to_owned(), unit: unit.to_owned(), source: source.to_owned(), absent }
+/// A gauge of the table as a source knows it: where it is read, or why it cannot be.
+fn gauge(name: &str, source: &str, absent: Option<String>) -> GaugeInfo {
+    let known = table::find(name).expect("sources know gauges of the table only");
+    GaugeInfo { name: name.to_owned(), unit: known.unit.to_owned(), source: source.to_owned(), absent }
 }
 
 /// Share in percent of a stretch of time (`from`, `to` on any clock); `None` for an empty or backward stretch.
@@ -104,9 +97,9 @@ mod tests {
     #[test]
     fn the_gauges_of_every_system_are_the_same_columns() {
         let names = |gauges: Vec<GaugeInfo>| gauges.into_iter().map(|g| (g.name, g.unit)).collect::<Vec<_>>();
-        let portable = portable::sources().iter().flat_map(|s| s.gauges()).collect();
-        assert_eq!(names(gauges(&groups())), names(portable));
-        assert_eq!(gauges(&["memory".to_owned()]).len(), 4);
+        let portable = panel::Panel::of_groups(&groups(), portable::sources());
+        assert_eq!(names(gauges(&groups())), names(portable.gauges().to_vec()));
+        assert_eq!(gauges(&groups()).len(), GAUGES.len());
         assert!(gauges(&[]).is_empty());
     }
 
@@ -129,7 +122,7 @@ mod tests {
     #[test]
     fn own_process_reads_alike_through_every_source() {
         let mut read = Vec::new();
-        for mut source in portable::sources().into_iter().chain(sources(&groups())) {
+        for mut source in portable::sources().into_iter().chain(sources()) {
             let gauges = source.gauges();
             let mut values = vec![None; gauges.len()];
             source.sample(Some(std::process::id()), &mut values);

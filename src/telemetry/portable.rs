@@ -50,12 +50,8 @@ struct ProcessCpu {
 }
 
 impl Source for ProcessCpu {
-    fn group(&self) -> &'static str {
-        "cpu"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
-        vec![gauge("process_cpu_percent", "percent", "accumulated CPU time of the process", absent(&self.system))]
+        vec![gauge("process_cpu_percent", "accumulated CPU time of the process", absent(&self.system))]
     }
 
     fn sample(&mut self, target: Option<u32>, values: &mut [Option<f64>]) {
@@ -77,16 +73,12 @@ impl Source for ProcessCpu {
 struct ProcessMemory(Reader);
 
 impl Source for ProcessMemory {
-    fn group(&self) -> &'static str {
-        "memory"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
         let unsaid = Some("this system does not say which part is anonymous and which file-backed".to_owned());
         vec![
-            gauge("rss_bytes", "bytes", "resident size of the process", absent(&self.0)),
-            gauge("rss_anon_bytes", "bytes", "", unsaid.clone()),
-            gauge("rss_file_bytes", "bytes", "", unsaid),
+            gauge("rss_bytes", "resident size of the process", absent(&self.0)),
+            gauge("rss_anon_bytes", "", unsaid.clone()),
+            gauge("rss_file_bytes", "", unsaid),
         ]
     }
 
@@ -103,12 +95,8 @@ struct SystemCpu {
 }
 
 impl Source for SystemCpu {
-    fn group(&self) -> &'static str {
-        "cpu"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
-        vec![gauge("system_cpu_percent", "percent", "load of all cores as the system counts it", absent(&self.system))]
+        vec![gauge("system_cpu_percent", "load of all cores as the system counts it", absent(&self.system))]
     }
 
     /// Gives a value only as often as the system brings its figures up to date; the samples between stay empty.
@@ -129,12 +117,8 @@ impl Source for SystemCpu {
 struct SystemMemory(Reader);
 
 impl Source for SystemMemory {
-    fn group(&self) -> &'static str {
-        "memory"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
-        vec![gauge("available_memory_bytes", "bytes", "memory that can be given without swapping", absent(&self.0))]
+        vec![gauge("available_memory_bytes", "memory that can be given without swapping", absent(&self.0))]
     }
 
     fn sample(&mut self, _target: Option<u32>, values: &mut [Option<f64>]) {

@@ -4,32 +4,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
-use super::Source;
+use super::lateness::Lateness;
+use super::pace::thread_ns;
+use super::panel::Panel;
 use crate::clock::{Origin, now_ns};
-use crate::spec::{GaugeInfo, TelemetryRow};
-use crate::stats::robust;
+use crate::spec::{GaugeInfo, SamplingInfo, TelemetryRow};
 
 /// Samples all gauges of some groups at an interval, in a thread of its own, until dropped.
 #[derive(Debug)]
 pub struct Sampler {
     gauges: Vec<GaugeInfo>,
+    interval: Duration,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// How well the sampling went, and what it cost.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SamplerStats {
-    pub samples: u64,
-    /// Deadlines that passed while an earlier sample, or the machine, was still busy.
-    pub skipped: u64,
-    /// How long after its deadline a sample began; `None` before the first one.
-    pub jitter_p50_ns: Option<f64>,
-    pub jitter_p99_ns: Option<f64>,
-    /// CPU time of the sampling thread.
-    pub cpu: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -47,29 +34,40 @@ struct State {
     target: Option<(u32, u32)>,
     rows: Vec<TelemetryRow>,
     skipped: u64,
-    late_ns: Vec<u64>,
-    cpu: Duration,
+    late: Lateness,
+    cpu_ns: u64,
+    active_ns: u64,
 }
 
 impl Sampler {
-    /// Starts sampling. With an interval of zero nothing is sampled and there are no gauges.
+    /// Starts sampling every gauge of the groups. With an interval of zero nothing is sampled and there are no gauges.
     ///
     /// Deadlines are `interval` apart from the start on, whatever a sample takes; one that is missed is skipped.
     #[must_use]
     pub fn start(interval: Duration, groups: &[String], origin: Origin) -> Self {
+        Self::begin(interval, origin, || Panel::of_groups(groups, super::sources()))
+    }
+
+    /// Starts sampling for a record that was begun before, whose columns its rows have.
+    #[must_use]
+    pub fn go_on(interval: Duration, gauges: &[GaugeInfo], origin: Origin) -> Self {
+        Self::begin(interval, origin, || Panel::of_record(gauges, super::sources()))
+    }
+
+    fn begin(interval: Duration, origin: Origin, panel: impl FnOnce() -> Panel) -> Self {
         let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         let shared = Arc::<Shared>::default();
         if interval_ns == 0 {
-            return Self { gauges: Vec::new(), shared, thread: None };
+            return Self { gauges: Vec::new(), interval, shared, thread: None };
         }
-        let sources = super::sources(groups);
-        let gauges = sources.iter().flat_map(|source| source.gauges()).collect();
+        let panel = panel();
+        let gauges = panel.gauges().to_vec();
         let thread = std::thread::Builder::new().name("telemetry".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || sample_until_stopped(&shared, sources, interval_ns, origin)
+            move || sample_until_stopped(&shared, panel, interval_ns, origin)
         });
         // Without a thread (the system is out of them) the gauges stay empty, which the record shows.
-        Self { gauges, shared, thread: thread.ok() }
+        Self { gauges, interval, shared, thread: thread.ok() }
     }
 
     /// The gauges, in the order of each row's values.
@@ -95,21 +93,20 @@ impl Sampler {
         std::mem::take(&mut self.shared.lock().rows)
     }
 
+    /// How the sampling went so far; `None` where nothing is sampled.
     #[must_use]
-    pub fn stats(&self) -> SamplerStats {
-        let (late, skipped, cpu) = {
-            let state = self.shared.lock();
-            (state.late_ns.clone(), state.skipped, state.cpu)
-        };
-        let late: Vec<f64> = late.iter().map(|ns| *ns as f64).collect();
-        let sorted = robust::sorted(&late);
-        SamplerStats {
-            samples: late.len() as u64,
-            skipped,
-            jitter_p50_ns: robust::quantile(&sorted, 0.5),
-            jitter_p99_ns: robust::quantile(&sorted, 0.99),
-            cpu,
-        }
+    pub fn info(&self) -> Option<SamplingInfo> {
+        self.thread.as_ref()?;
+        let state = self.shared.lock();
+        Some(SamplingInfo {
+            interval_ms: u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX),
+            samples: state.late.count(),
+            skipped: state.skipped,
+            jitter_p50_ns: state.late.quantile(0.5),
+            jitter_p99_ns: state.late.quantile(0.99),
+            cpu_ns: state.cpu_ns,
+            active_ns: state.active_ns,
+        })
     }
 }
 
@@ -130,52 +127,67 @@ impl Shared {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Waits until the clock reads `deadline_ns`, which a rest in between moves to its end; the target then, or `None` when
-    /// it is time to stop.
-    fn wait(&self, deadline_ns: &mut u64) -> Option<Option<(u32, u32)>> {
+    /// Waits until it is time for the next sample; its target then, or `None` when it is time to stop. A rest in between
+    /// moves the deadline to its end, and is not time at work.
+    fn wait(&self, grid: &mut Grid) -> Option<Option<(u32, u32)>> {
         let mut state = self.lock();
         loop {
             if state.stop {
                 return None;
             }
             if state.resting {
+                state.active_ns += grid.worked(now_ns());
                 state = self.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
-                *deadline_ns = now_ns();
+                *grid = Grid::from(now_ns());
                 continue;
             }
             let now = now_ns();
-            let deadline_ns = *deadline_ns;
-            if now >= deadline_ns {
+            if now >= grid.deadline_ns {
                 return Some(state.target);
             }
-            let left = Duration::from_nanos(deadline_ns - now);
+            let left = Duration::from_nanos(grid.deadline_ns - now);
             state = self.wake.wait_timeout(state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }
 }
 
-fn sample_until_stopped(shared: &Shared, mut sources: Vec<Box<dyn Source>>, interval_ns: u64, origin: Origin) {
-    let widths: Vec<usize> = sources.iter().map(|source| source.gauges().len()).collect();
-    let mut deadline = now_ns();
-    while let Some(target) = shared.wait(&mut deadline) {
+/// Where the thread is in time.
+#[derive(Debug)]
+struct Grid {
+    deadline_ns: u64,
+    /// Until here its time at work is counted.
+    counted_ns: u64,
+}
+
+impl Grid {
+    fn from(now: u64) -> Self {
+        Self { deadline_ns: now, counted_ns: now }
+    }
+
+    /// Time at work since the last call.
+    fn worked(&mut self, now: u64) -> u64 {
+        let since = std::mem::replace(&mut self.counted_ns, now);
+        now.saturating_sub(since)
+    }
+}
+
+fn sample_until_stopped(shared: &Shared, mut panel: Panel, interval_ns: u64, origin: Origin) {
+    let mut grid = Grid::from(now_ns());
+    while let Some(target) = shared.wait(&mut grid) {
         let now = now_ns();
-        let mut values = vec![None; widths.iter().sum()];
-        let mut rest = values.as_mut_slice();
-        for (source, width) in sources.iter_mut().zip(&widths) {
-            let (own, others) = rest.split_at_mut(*width);
-            source.sample(target.map(|(_, pid)| pid), own);
-            rest = others;
-        }
+        let values = panel.sample(target.map(|(_, pid)| pid));
         let row = TelemetryRow { t_ns: origin.t_ns(now), host: target.map(|(host, _)| host), values };
-        let late = now - deadline;
-        let (next, skipped) = next_deadline(deadline, interval_ns, now_ns());
-        deadline = next;
-        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let late = now - grid.deadline_ns;
+        let (next, skipped) = next_deadline(grid.deadline_ns, interval_ns, now_ns());
+        grid.deadline_ns = next;
+        let worked = grid.worked(now_ns());
+        let cpu_ns = thread_ns();
         let mut state = shared.lock();
         state.rows.push(row);
-        state.late_ns.push(late);
+        state.late.add(late);
         state.skipped += skipped;
-        state.cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
+        state.cpu_ns = cpu_ns;
+        state.active_ns += worked;
     }
 }
 
@@ -232,15 +244,31 @@ mod tests {
         }
         let first = rows.iter().find(|row| row.host.is_some()).unwrap();
         assert_eq!(first.values[cpu], None, "no difference yet");
-        let stats = sampler.stats();
-        assert!(stats.samples >= rows.len() as u64 && stats.jitter_p50_ns <= stats.jitter_p99_ns, "{stats:?}");
-        assert!(stats.cpu > Duration::ZERO);
+        let info = sampler.info().unwrap();
+        assert!(info.samples >= rows.len() as u64 && info.jitter_p50_ns <= info.jitter_p99_ns, "{info:?}");
+        assert!(info.interval_ms == 2 && info.cpu_ns > 0 && info.active_ns >= info.cpu_ns, "{info:?}");
+    }
+
+    #[test]
+    fn a_rest_is_no_time_at_work() {
+        let sampler = Sampler::start(Duration::from_millis(2), &["power".to_owned()], Origin::start());
+        until(|| sampler.info().filter(|info| info.samples > 2));
+        sampler.rest(true);
+        let rested = now_ns();
+        std::thread::sleep(Duration::from_millis(300));
+        let rest_ns = now_ns() - rested;
+        sampler.rest(false);
+        let samples = sampler.info().unwrap().samples;
+        until(|| sampler.info().filter(|info| info.samples > samples + 2));
+        let (info, alive) = (sampler.info().unwrap(), now_ns() - rested);
+        // What came before the rest is short beside it.
+        assert!(info.active_ns < alive - rest_ns + rest_ns / 2, "{info:?} of {alive} ns");
     }
 
     #[test]
     fn without_an_interval_nothing_is_sampled() {
         let sampler = Sampler::start(Duration::ZERO, &["cpu".to_owned()], Origin::start());
         assert!(sampler.gauges().is_empty() && sampler.drain().is_empty());
-        assert_eq!(sampler.stats().jitter_p50_ns, None);
+        assert_eq!(sampler.info(), None);
     }
 }

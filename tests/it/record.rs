@@ -286,12 +286,8 @@ fn the_page_describes_every_column() {
         effective_columns().into_iter().map(|(name, meaning)| (name, String::new(), meaning)).collect();
     let names: Vec<String> = requests.iter().chain(&effective).map(|(name, _, _)| name.clone()).collect();
     assert_eq!(names, request_column_names());
-    let groups = inferometer::telemetry::GROUPS.map(str::to_owned);
-    let gauges = inferometer::telemetry::gauges(&groups);
-    let gauges = gauges.into_iter().map(|g| {
-        let meaning = inferometer::telemetry::meaning(&g.name).expect("every gauge has a meaning").to_owned();
-        (g.name, g.unit, meaning)
-    });
+    let gauges =
+        inferometer::telemetry::GAUGES.iter().map(|g| (g.name.to_owned(), g.unit.to_owned(), g.meaning.to_owned()));
     let sections = [
         ("requests.csv", requests),
         ("effective", effective),

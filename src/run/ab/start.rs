@@ -173,7 +173,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
             manifest.sessions += 1;
             note_broken_turns(&record, last[at], &mut manifest.plan.order);
         })?;
-        logs.push(Log { store, sampler: driver::sampler(&setups[at].scenario, origin), origin });
+        logs.push(Log { store, sampler: driver::sampler_again(&record.manifest, origin), origin });
         pasts.push(Past {
             done: Done::default(),
             outputs: Outputs::of(&record),

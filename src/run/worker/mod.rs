@@ -214,7 +214,14 @@ impl<'a> Worker<'a> {
             Some(warning) => self.warn(warning, observer),
             None => Ok(()),
         };
+        let said = said.and_then(|()| self.note_sampling());
         (self.log.store, said)
+    }
+
+    /// Records how this sitting's sampling went.
+    fn note_sampling(&mut self) -> Result<(), RunError> {
+        let Some(info) = self.log.sampler.info().filter(|info| info.samples > 0) else { return Ok(()) };
+        Ok(self.log.store.update(|manifest| manifest.sampling.push(info))?)
     }
 
     /// A host for the step, with the cell warmed up in it.

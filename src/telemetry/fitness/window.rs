@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
+use super::super::panel::Panel;
 use super::super::{GROUPS, sources};
 
 /// Figures over a short stretch of time; `None` where the system does not show them.
@@ -28,26 +29,15 @@ const NAMED_FROM_PERCENT: f64 = 5.0;
 impl Window {
     /// Watches for `length`, sleeping itself.
     pub fn watch(length: Duration) -> Self {
-        let mut sources = sources(&GROUPS.map(str::to_owned));
-        let names: Vec<Vec<String>> =
-            sources.iter().map(|source| source.gauges().into_iter().map(|g| g.name).collect()).collect();
-        let mut sample = || {
-            let mut all = Vec::new();
-            for (source, names) in sources.iter_mut().zip(&names) {
-                let mut values = vec![None; names.len()];
-                source.sample(None, &mut values);
-                all.extend(names.iter().cloned().zip(values));
-            }
-            all
-        };
+        let mut panel = Panel::of_groups(&GROUPS.map(str::to_owned), sources());
         let mut processes = Processes::watch();
-        sample();
+        panel.sample(None);
         let before = Counters::read();
         std::thread::sleep(length);
         let after = Counters::read();
-        let gauges = sample();
+        let values = panel.sample(None);
         let busiest = processes.busiest();
-        let value = |name: &str| gauges.iter().find(|(n, _)| n == name).and_then(|(_, value)| *value);
+        let value = |name: &str| panel.gauges().iter().position(|gauge| gauge.name == name).and_then(|at| values[at]);
         Self {
             busy_percent: value("system_cpu_percent"),
             steal_percent: before.steal_percent(&after),

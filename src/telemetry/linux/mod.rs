@@ -88,16 +88,12 @@ struct ProcessCpu {
 }
 
 impl Source for ProcessCpu {
-    fn group(&self) -> &'static str {
-        "cpu"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
         let absent = CpuClock::of(std::process::id())
             .and_then(CpuClock::read)
             .is_none()
             .then(|| "the kernel does not give the CPU clock of a process".to_owned());
-        vec![gauge("process_cpu_percent", "percent", "CPU clock of the process", absent)]
+        vec![gauge("process_cpu_percent", "CPU clock of the process", absent)]
     }
 
     fn sample(&mut self, target: Option<u32>, values: &mut [Option<f64>]) {
@@ -139,10 +135,6 @@ impl ProcessMemory {
 }
 
 impl Source for ProcessMemory {
-    fn group(&self) -> &'static str {
-        "memory"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
         ["rss_bytes", "rss_anon_bytes", "rss_file_bytes"]
             .into_iter()
@@ -150,7 +142,7 @@ impl Source for ProcessMemory {
             .zip(&self.absent)
             .map(|((name, line), absent)| {
                 let line = line.trim_end_matches(':');
-                gauge(name, "bytes", &format!("{line} of /proc/<pid>/status"), absent.clone())
+                gauge(name, &format!("{line} of /proc/<pid>/status"), absent.clone())
             })
             .collect()
     }
@@ -213,12 +205,8 @@ impl SystemCpu {
 }
 
 impl Source for SystemCpu {
-    fn group(&self) -> &'static str {
-        "cpu"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
-        vec![gauge("system_cpu_percent", "percent", "/proc/stat", reason(&self.file))]
+        vec![gauge("system_cpu_percent", "/proc/stat", reason(&self.file))]
     }
 
     fn sample(&mut self, _target: Option<u32>, values: &mut [Option<f64>]) {
@@ -243,12 +231,8 @@ impl SystemMemory {
 }
 
 impl Source for SystemMemory {
-    fn group(&self) -> &'static str {
-        "memory"
-    }
-
     fn gauges(&self) -> Vec<GaugeInfo> {
-        vec![gauge("available_memory_bytes", "bytes", "MemAvailable of /proc/meminfo", reason(&self.file))]
+        vec![gauge("available_memory_bytes", "MemAvailable of /proc/meminfo", reason(&self.file))]
     }
 
     fn sample(&mut self, _target: Option<u32>, values: &mut [Option<f64>]) {

@@ -1,0 +1,106 @@
+//! What sources share: counts into rates, and how often a dear source is read.
+
+#![allow(dead_code)]
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock::now_ns;
+
+/// A count that only rises, as a rate between two readings of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rate {
+    /// Time in nanoseconds and the count then.
+    last: Option<(u64, f64)>,
+}
+
+impl Rate {
+    /// Counts a second since the previous reading. `None` for the first one, and where the count or the time did not
+    /// go forward: the counted thing is another one then.
+    pub fn per_s(&mut self, at_ns: u64, count: Option<f64>) -> Option<f64> {
+        let last = self.last;
+        self.last = count.map(|count| (at_ns, count));
+        let ((then_ns, before), count) = last.zip(count)?;
+        let seconds = at_ns.checked_sub(then_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
+        (count >= before).then(|| (count - before) / seconds)
+    }
+
+    /// The next reading is a first one.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+/// A reading waits until the ones before it have cost at most a `1 / SPARING`-th of a core.
+const SPARING: u64 = 4000;
+/// So much before its time a reading is due: samples lie on a grid, but for their jitter.
+const SLACK_NS: u64 = 2_000_000;
+
+/// How often something is read that costs more than a sample may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    period_ns: u64,
+    next_ns: u64,
+}
+
+impl Pace {
+    /// At most once in `period_ms`, and less often where a reading turns out dear.
+    pub const fn at_most_every(period_ms: u64) -> Self {
+        Self { period_ns: period_ms * 1_000_000, next_ns: 0 }
+    }
+
+    /// Runs `read` if it is due.
+    pub fn when_due(&mut self, read: impl FnOnce()) {
+        let now = now_ns();
+        if now + SLACK_NS < self.next_ns {
+            return;
+        }
+        let before = thread_ns();
+        read();
+        let cost = thread_ns().saturating_sub(before);
+        self.next_ns = now + self.period_ns.max(cost.saturating_mul(SPARING));
+    }
+}
+
+/// CPU time of this thread.
+pub(super) fn thread_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_needs_two_readings_of_one_thing() {
+        let mut rate = Rate::default();
+        assert_eq!(rate.per_s(1_000_000_000, Some(10.0)), None);
+        assert_eq!(rate.per_s(1_500_000_000, Some(20.0)), Some(20.0));
+        assert_eq!(rate.per_s(1_500_000_000, Some(30.0)), None, "no time went by");
+        assert_eq!(rate.per_s(2_500_000_000, Some(30.0)), Some(0.0), "a rate of none is one");
+        assert_eq!(rate.per_s(3_500_000_000, Some(5.0)), None, "another thing");
+        assert_eq!(rate.per_s(4_500_000_000, Some(7.0)), Some(2.0));
+        assert_eq!(rate.per_s(5_500_000_000, None), None);
+        assert_eq!(rate.per_s(6_500_000_000, Some(9.0)), None, "the one before could not be read");
+        rate.forget();
+        assert_eq!(rate.per_s(7_500_000_000, Some(9.0)), None);
+    }
+
+    #[test]
+    fn a_pace_lets_the_first_reading_through_and_then_waits() {
+        let mut pace = Pace::at_most_every(3_600_000);
+        let mut readings = 0;
+        for _ in 0..10 {
+            pace.when_due(|| readings += 1);
+        }
+        assert_eq!(readings, 1);
+    }
+
+    #[test]
+    fn what_is_dear_is_read_less_often() {
+        let mut pace = Pace::at_most_every(0);
+        let begun = thread_ns();
+        pace.when_due(|| while thread_ns() - begun < 5_000_000 {});
+        assert!(pace.next_ns > now_ns() + 10_000_000_000, "5 ms of work: not again for 20 s");
+    }
+}
