@@ -3,6 +3,7 @@
 //! Sampling happens in the engine host, in a pass of its own after the timed iterations. Everything else here is a pure
 //! function of [`crate::spec::Profile`]s and spans, so that a record can be looked at again later.
 
+pub mod difference;
 pub mod folded;
 pub mod functions;
 mod names;

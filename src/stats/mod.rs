@@ -4,6 +4,7 @@ pub mod change;
 #[cfg(test)]
 mod fixtures;
 pub mod growth;
+pub mod mean_change;
 pub mod multiple;
 pub mod oscillation;
 pub mod rank;

@@ -1,0 +1,219 @@
+//! What the profiles of one side say: time per token by function, by call and by stack.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::SideFacts;
+use super::names::normalized;
+use crate::profile::parts;
+use crate::profile::rate::{achieved_hz_of, ns_per_sample};
+use crate::spec::{Phase, Profile, SampleClock};
+use crate::stats::mean_change::Counted;
+
+/// What one profiled iteration saw, and the tokens of the phase that is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Sampled<'a> {
+    pub profile: &'a Profile,
+    pub tokens: u64,
+}
+
+/// A function's number, alike on both sides.
+pub(super) type Function = u32;
+
+/// Names of the functions of both sides.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    numbers: HashMap<String, Function>,
+    names: Vec<String>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> Function {
+        let name = normalized(name);
+        if let Some(number) = self.numbers.get(&name) {
+            return *number;
+        }
+        let number = Function::try_from(self.names.len()).expect("profiles number their functions by u32");
+        self.names.push(name.clone());
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// As both sides have it.
+    pub fn name(&self, function: Function) -> &str {
+        &self.names[function as usize]
+    }
+}
+
+/// What an iteration saw of something.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    samples: u64,
+    /// Per token.
+    ms: f64,
+    /// Sum over samples of the squared time that each stands for.
+    squares: f64,
+}
+
+impl Seen {
+    /// Adds samples of which each stands for `each_ms`.
+    fn add(&mut self, samples: u64, each_ms: f64) {
+        self.samples = self.samples.saturating_add(samples);
+        self.ms += samples as f64 * each_ms;
+        self.squares += samples as f64 * each_ms * each_ms;
+    }
+}
+
+/// One iteration in one phase.
+#[derive(Debug, Default)]
+pub(super) struct Iteration {
+    all: Seen,
+    /// Samples divide a time that was measured.
+    divides: bool,
+    /// In the function itself.
+    own: HashMap<Function, Seen>,
+    /// In it or in what it calls; once where it calls itself.
+    total: HashMap<Function, Seen>,
+    /// In what one function calls of another, and deeper.
+    calls: BTreeMap<(Function, Function), f64>,
+    stacks: BTreeMap<Vec<Function>, f64>,
+}
+
+impl Iteration {
+    /// `None` where the phase has no samples or no tokens.
+    fn of(sampled: Sampled<'_>, phase: Option<Phase>, names: &mut Names) -> Option<Self> {
+        let Sampled { profile, tokens } = sampled;
+        let numbers: Vec<Function> = profile.functions.iter().map(|name| names.number(name)).collect();
+        let mut iteration = Self { divides: profile.clock == SampleClock::Cpu, ..Self::default() };
+        for (_, part) in parts(&[profile], phase) {
+            let each_ms = ns_per_sample(profile, part) / 1e6 / tokens as f64;
+            iteration.divides &= part.cpu_ns.is_some();
+            for stack in &part.stacks {
+                let frames: Vec<Function> =
+                    stack.frames.iter().filter_map(|at| numbers.get(*at as usize).copied()).collect();
+                iteration.add(&frames, stack.count, each_ms);
+            }
+        }
+        (iteration.all.ms.is_finite() && iteration.all.ms > 0.0).then_some(iteration)
+    }
+
+    fn add(&mut self, frames: &[Function], samples: u64, each_ms: f64) {
+        let Some(last) = frames.last().filter(|_| samples > 0) else { return };
+        self.all.add(samples, each_ms);
+        self.own.entry(*last).or_default().add(samples, each_ms);
+        // A function that calls itself, through others or not, is counted once.
+        for function in frames.iter().collect::<HashSet<_>>() {
+            self.total.entry(*function).or_default().add(samples, each_ms);
+        }
+        let ms = samples as f64 * each_ms;
+        for call in frames.windows(2).map(|pair| (pair[0], pair[1])).collect::<HashSet<_>>() {
+            *self.calls.entry(call).or_default() += ms;
+        }
+        *self.stacks.entry(frames.to_vec()).or_default() += ms;
+    }
+
+    fn seen(&self, what: What, function: Function) -> Seen {
+        let of = match what {
+            What::Own => &self.own,
+            What::Total => &self.total,
+        };
+        of.get(&function).copied().unwrap_or_default()
+    }
+
+    /// Variance that counting gives what was seen: Bernoulli's of samples that divide a known time, otherwise Poisson's.
+    fn counting(&self, seen: Seen) -> f64 {
+        let rest = if self.divides { 1.0 - seen.samples as f64 / self.all.samples as f64 } else { 1.0 };
+        seen.squares * rest
+    }
+}
+
+/// Which time of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Own,
+    Total,
+}
+
+/// All iterations of a side in one phase.
+#[derive(Debug)]
+pub(super) struct Side {
+    iterations: Vec<Iteration>,
+    /// Milliseconds per token in each stack.
+    pub stacks: BTreeMap<Vec<Function>, f64>,
+    rate_hz: Option<f64>,
+}
+
+impl Side {
+    /// `None` where no iteration has samples.
+    pub fn of(sampled: &[Sampled<'_>], phase: Option<Phase>, names: &mut Names) -> Option<Self> {
+        let iterations: Vec<Iteration> =
+            sampled.iter().filter(|one| one.tokens > 0).filter_map(|one| Iteration::of(*one, phase, names)).collect();
+        let mut stacks: BTreeMap<Vec<Function>, f64> = BTreeMap::new();
+        for (frames, ms) in iterations.iter().flat_map(|iteration| &iteration.stacks) {
+            *stacks.entry(frames.clone()).or_default() += ms / iterations.len() as f64;
+        }
+        let profiles: Vec<&Profile> = sampled.iter().map(|one| one.profile).collect();
+        let rate_hz = achieved_hz_of(&profiles, phase);
+        (!iterations.is_empty()).then_some(Self { iterations, stacks, rate_hz })
+    }
+
+    pub fn functions(&self) -> impl Iterator<Item = Function> {
+        self.iterations.iter().flat_map(|iteration| iteration.total.keys().copied())
+    }
+
+    pub fn facts(&self) -> SideFacts {
+        SideFacts {
+            iterations: self.iterations.len(),
+            samples: self.iterations.iter().map(|iteration| iteration.all.samples).sum(),
+            rate_hz: self.rate_hz,
+            ms_per_token: self.mean(|iteration| iteration.all.ms),
+        }
+    }
+
+    /// Milliseconds per token of a call.
+    pub fn call_ms(&self, call: (Function, Function)) -> f64 {
+        self.mean(|iteration| iteration.calls.get(&call).copied().unwrap_or_default())
+    }
+
+    /// What a function calls, some perhaps more than once.
+    pub fn callees(&self, caller: Function) -> impl Iterator<Item = Function> {
+        let every = (caller, Function::MIN)..=(caller, Function::MAX);
+        let calls = self.iterations.iter().flat_map(move |iteration| iteration.calls.range(every.clone()));
+        calls.map(|((_, callee), _)| *callee)
+    }
+
+    fn mean(&self, ms: impl Fn(&Iteration) -> f64) -> f64 {
+        self.iterations.iter().map(ms).sum::<f64>() / self.iterations.len() as f64
+    }
+
+    /// Time of a function, with all that is known of its uncertainty.
+    ///
+    /// One sample more is counted, so that nothing seen is not taken for nothing there.
+    pub fn time(&self, what: What, function: Function) -> Time {
+        let n = self.iterations.len() as f64;
+        let seen: Vec<Seen> = self.iterations.iter().map(|iteration| iteration.seen(what, function)).collect();
+        let counting: f64 = self.iterations.iter().zip(&seen).map(|(iteration, seen)| iteration.counting(*seen)).sum();
+        let one_more = self.mean(|iteration| iteration.all.ms / iteration.all.samples as f64);
+        Time {
+            samples: seen.iter().map(|seen| seen.samples).sum(),
+            counting: (counting + one_more * one_more) / (n * n),
+            values: seen.into_iter().map(|seen| seen.ms).collect(),
+        }
+    }
+}
+
+/// Time per token of a function in each iteration.
+pub(super) struct Time {
+    pub samples: u64,
+    values: Vec<f64>,
+    counting: f64,
+}
+
+impl Time {
+    pub fn counted(&self) -> Counted<'_> {
+        Counted { values: &self.values, counting: self.counting }
+    }
+
+    pub fn mean(&self) -> f64 {
+        self.values.iter().sum::<f64>() / self.values.len() as f64
+    }
+}
