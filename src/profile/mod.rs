@@ -8,6 +8,7 @@ pub mod folded;
 pub mod functions;
 mod names;
 pub mod rate;
+pub mod sampling;
 
 pub use folded::folded;
 pub use functions::{FunctionShare, functions};

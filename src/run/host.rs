@@ -19,11 +19,16 @@ use crate::clock::{CLOCK_ID, now_ns};
 use crate::engine::placement::{self, AFFINITY};
 use crate::engine::recorder::{Recorder, Shared};
 use crate::engine::slow_down::{self, SLOW_DOWN, Slowed};
-use crate::engine::{Engine, Load, Session};
+use crate::engine::{Engine, Load, Session, TokenSink};
+use crate::profile::sampling;
 use crate::spec::protocol::{
     Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, MAX_TOKENS, Open, Ready, ToHost, VERSION,
 };
-use crate::spec::{EngineError, ErrorKind, FinishReason, Prompt};
+use crate::spec::{Completion, EngineError, ErrorKind, FinishReason, Prompt};
+
+mod profiling;
+
+use profiling::{Phased, Profiling};
 
 /// `progress` comes at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -58,7 +63,8 @@ where
     if thread.spawn(move || listener.listen(input, input_ended)).is_err() {
         return End::Broken;
     }
-    Host { output, running, engines, greeted: false, session: None, slow_down: None }.serve(&inbox)
+    let profiling = Profiling::default();
+    Host { output, running, engines, greeted: false, session: None, slow_down: None, profiling }.serve(&inbox)
 }
 
 /// Where answers go; one line at a time from any thread.
@@ -199,6 +205,7 @@ struct Host<'a, W> {
     session: Option<Box<dyn Session>>,
     /// Slow-down put in to test the harness, in percent.
     slow_down: Option<f64>,
+    profiling: Profiling,
 }
 
 impl<W: Write + Send + 'static> Host<'_, W> {
@@ -261,9 +268,8 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             ToHost::Reset => self.session()?.reset().map(|()| FromHost::Done),
             ToHost::ClearCache => self.session()?.clear_cache().map(|()| FromHost::Done),
             ToHost::Memory => Ok(FromHost::Memory(self.session()?.memory())),
-            ToHost::ProfileStart { .. } | ToHost::ProfileStop => {
-                Err(EngineError::unsupported("this host has no sampling profiler"))
-            }
+            ToHost::ProfileStart { frequency_hz } => self.profiling.start(frequency_hz),
+            ToHost::ProfileStop => self.profiling.stop(),
             // `cancel` was answered where it was read.
             ToHost::Cancel { .. } => Ok(FromHost::Done),
             ToHost::Close => {
@@ -274,7 +280,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
     }
 
     fn session(&mut self) -> Result<&mut Box<dyn Session>, EngineError> {
-        self.session.as_mut().ok_or_else(|| EngineError::bad_request("no model is open; send `open` first"))
+        self.session.as_mut().ok_or_else(no_model)
     }
 
     fn open(&mut self, mut open: Open, accepted_ns: u64) -> Result<FromHost, EngineError> {
@@ -292,6 +298,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let load = Load { engine: open.engine, model: open.model.map(Into::into), toggles: open.toggles };
         let session = engine.open(&load)?;
         let mut receipt = session.receipt();
+        receipt.capabilities.profile = sampling::AVAILABLE;
         receipt.details.extend(engine.notes().into_iter().chain(placement.details));
         receipt.settings.extend(placement.affinity.map(|cpus| (AFFINITY.to_owned(), cpus.into())));
         receipt.settings.extend(slow_down.map(|percent| (SLOW_DOWN.to_owned(), percent.into())));
@@ -304,7 +311,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         check(&g)?;
         let shared = self.running.with(|running| running.get(&id).cloned()).unwrap_or_default();
         let (output, slow_down) = (self.output.clone(), self.slow_down);
-        let session = self.session()?;
+        let session = self.session.as_deref_mut().ok_or_else(no_model)?;
         if g.choices && !session.receipt().capabilities.choices {
             return Err(EngineError::unsupported("this engine cannot say which tokens it would have chosen"));
         }
@@ -319,9 +326,9 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             recorder = recorder.with_allocations(count);
         }
         let progress = g.progress.then(|| Progress::start(output, id, shared));
-        let completion = match slow_down {
-            None => session.generate(&g.request, &mut recorder),
-            Some(percent) => session.generate(&g.request, &mut Slowed::new(&mut recorder, percent)),
+        let completion = match self.profiling.running() {
+            None => generate(session, &g, &mut recorder, slow_down),
+            Some(profiler) => generate(session, &g, &mut Phased::new(&mut recorder, profiler), slow_down),
         };
         // Before the text is decoded, which belongs to the reply: the harness holds the last token against this.
         let finished_ns = now_ns();
@@ -351,6 +358,22 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             memory,
         })))
     }
+}
+
+fn generate(
+    session: &mut dyn Session,
+    g: &Generate,
+    sink: &mut dyn TokenSink,
+    slow_down: Option<f64>,
+) -> Result<Completion, EngineError> {
+    match slow_down {
+        None => session.generate(&g.request, sink),
+        Some(percent) => session.generate(&g.request, &mut Slowed::new(sink, percent)),
+    }
+}
+
+fn no_model() -> EngineError {
+    EngineError::bad_request("no model is open; send `open` first")
 }
 
 /// What no engine needs to check again.

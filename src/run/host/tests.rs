@@ -303,3 +303,39 @@ fn a_result_that_is_too_long_loses_its_spans_and_says_so() {
     let Envelope { body: FromHost::Result(short), .. } = serde_json::from_slice(&line).unwrap() else { panic!() };
     assert_eq!((short.spans.len(), short.spans_dropped, short.tokens), (0, 5 + (1 << 20), vec![1]));
 }
+
+#[test]
+fn the_profiler_splits_by_phase_and_takes_its_messages_in_order() {
+    let _turn = sampling::TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tester = Tester::ready();
+    let refused = |tester: &mut Tester, message: Value, why: &str| {
+        tester.send(message);
+        let answer = tester.receive();
+        assert_eq!((&answer["type"], &answer["kind"]), (&json!("error"), &json!("bad_request")), "{answer}");
+        assert!(answer["message"].as_str().unwrap().contains(why), "{answer}");
+    };
+    refused(&mut tester, json!({"id": 3, "type": "profile_stop"}), "profile_start");
+    for wrong in [0, 10_001] {
+        refused(&mut tester, json!({"id": 4, "type": "profile_start", "frequency_hz": wrong}), "1 to 10000");
+    }
+    let start = |id| json!({"id": id, "type": "profile_start", "frequency_hz": 997});
+    tester.send(start(5));
+    assert_eq!(tester.receive()["type"], "done");
+    refused(&mut tester, start(6), "running already");
+    tester.send(generate(7, COUNT, false));
+    assert_eq!(tester.receive()["tokens"], json!([0, 1, 2, 3]));
+    // Fails in the middle of its decode phase.
+    tester.send(generate(8, 99, false));
+    assert_eq!(tester.receive()["type"], "error");
+    tester.send(json!({"id": 9, "type": "profile_stop"}));
+    let answer = tester.receive();
+    assert_eq!(
+        (&answer["type"], &answer["profiler"], &answer["clock"]),
+        (&json!("profile"), &json!("pprof"), &json!("cpu"))
+    );
+    let phases: Vec<&Value> = answer["parts"].as_array().unwrap().iter().map(|part| &part["phase"]).collect();
+    assert_eq!(phases, [&Value::Null, &json!("decode")], "each phase once: {answer}");
+    // And again.
+    tester.send(start(10));
+    assert_eq!(tester.receive()["type"], "done");
+}
