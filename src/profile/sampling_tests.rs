@@ -115,7 +115,7 @@ fn names_of_other_languages_are_demangled() {
         named("_ZN4ggml6matmulERKSt6vectorIfSaIfEE"),
         "ggml::matmul(std::vector<float, std::allocator<float> > const&)"
     );
-    assert_eq!(named("_ZN5crate4work17h0123456789abcdefE"), "crate::work");
+    assert_eq!(named("_ZN4host4work17h0123456789abcdefE"), "host::work");
     let address = spin_a as *const () as usize + 1;
     let place = names.function(address);
     assert!(names.functions[place as usize].ends_with("sampling::tests::spin_a"), "{:?}", names.functions);
