@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::printer::{Format, Printer};
 use crate::run::lock::{LockError, Measuring};
 use crate::spec::Machine;
-use crate::telemetry::fitness::{self, Finding, Grade};
+use crate::telemetry::fitness::{self, Finding, Grade, Level};
 use crate::telemetry::machine::machine;
 use crate::units;
 
@@ -28,11 +28,14 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let machine = machine();
     let mut findings = fitness::look(&args.results);
     findings.push(other_measurement());
+    let grade = Grade::of(&findings);
     match args.format {
         Format::Json => {
             let data = serde_json::json!({
                 "inferometer_version": env!("CARGO_PKG_VERSION"),
                 "machine": machine,
+                "grade": grade,
+                "smallest_delta_percent": grade.delta_percent(),
                 "findings": findings,
             });
             printer.line(serde_json::to_string_pretty(&data)?);
@@ -48,40 +51,62 @@ fn other_measurement() -> Finding {
         Ok(_) => Finding::ok(TOPIC, "none is running"),
         Err(LockError::Busy { holder }) => {
             let seen = format!("one is running on this machine ({holder})");
-            Finding::new(TOPIC, Grade::Warning, seen, "wait for it: two measurements disturb each other")
+            Finding::warning(TOPIC, seen, "wait for it: two measurements disturb each other").at_best(Grade::D)
         }
         Err(error) => Finding::not_visible(TOPIC, &error.to_string()),
     }
 }
 
+/// Columns that the text of a finding may take, and all of a line.
+const WIDTH: usize = 80;
+
 fn table(machine: &Machine, findings: &[Finding]) -> String {
-    let mut text = format!("{}\n\n", describe(machine));
-    let width = findings.iter().map(|f| f.topic.len()).max().unwrap_or_default();
+    let mut text = wrapped(&describe(machine), WIDTH).join("\n") + "\n\n";
+    let topics = findings.iter().map(|f| f.topic.len()).max().unwrap_or_default();
+    let indent = " ".repeat("warning".len() + 2 + topics + 2);
+    let room = WIDTH.saturating_sub(indent.len());
     for finding in findings {
-        let color = match finding.grade {
-            Grade::Ok => 32,
-            Grade::Note => 36,
-            Grade::Warning => 33,
+        let color = match finding.level {
+            Level::Ok => 32,
+            Level::Note => 36,
+            Level::Warning => 33,
         };
-        let grade = finding.grade.name();
-        text += &format!("\x1b[{color}m{grade:<7}\x1b[0m  {:<width$}  {}\n", finding.topic, finding.seen);
+        let (level, topic) = (finding.level.name(), finding.topic);
+        let seen = wrapped(&finding.seen, room).join(&format!("\n{indent}"));
+        text += &format!("\x1b[{color}m{level:<7}\x1b[0m  {topic:<topics$}  {seen}\n");
         if let Some(advice) = &finding.advice {
-            text += &format!("{:7}  {:<width$}  -> {advice}\n", "", "");
+            let advice = wrapped(advice, room.saturating_sub(3)).join(&format!("\n{indent}   "));
+            text += &format!("{indent}-> {advice}\n");
         }
     }
-    let count = |grade| findings.iter().filter(|f| f.grade == grade).count();
-    let plural = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
-    text + &match (count(Grade::Warning), count(Grade::Note)) {
-        (0, 0) => "\nThis machine is fit to measure.\n".to_owned(),
-        (0, notes) => format!("\nThis machine is fit to measure ({}).\n", plural(notes, "note")),
-        (warnings, notes) => {
-            format!(
-                "\n{} and {}: results will be noisier or slower for it.\n",
-                plural(warnings, "warning"),
-                plural(notes, "note")
-            )
+    text + "\n" + &verdict(findings)
+}
+
+/// The grade, and what keeps it from being better.
+fn verdict(findings: &[Finding]) -> String {
+    let grade = Grade::of(findings);
+    let mut text = format!("Grade {grade:?}: {}.", grade.meaning());
+    if grade > Grade::A {
+        let reasons: Vec<&str> = findings.iter().filter(|f| f.at_best == grade).map(|f| f.topic).collect();
+        text += &format!(" Because of: {}.", reasons.join(", "));
+    }
+    wrapped(&text, WIDTH).join("\n") + "\n"
+}
+
+/// Breaks text at its spaces into lines of `width` characters; a longer word stays whole.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            *line += &format!(" {word}");
+        } else {
+            lines.push(word.to_owned());
         }
     }
+    lines
 }
 
 /// The machine in one line, of what is known.
@@ -100,4 +125,31 @@ fn describe(machine: &Machine) -> String {
         machine.memory_bytes.map(units::bytes),
     ];
     parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_at_spaces_within_the_width() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("a verylongword b", 5), ["a", "verylongword", "b"]);
+        assert_eq!(wrapped("", 5), [""]);
+    }
+
+    #[test]
+    fn the_grade_comes_with_what_it_is_for() {
+        let guest = Finding::note("virtual machine", "a guest", "pairs").at_best(Grade::B);
+        let text = verdict(&[guest.clone(), Finding::ok("load", "none")]);
+        assert!(
+            text.starts_with("Grade B: ") && text.contains("3 %") && text.contains("Because of: virtual"),
+            "{text}"
+        );
+        assert!(!text.contains("load") && text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(verdict(&[]).starts_with("Grade A: "));
+        let busy = Finding::warning("load", "8 of 8 cores busy", "wait").at_best(Grade::D);
+        let table = table(&Machine::default(), &[guest, busy]);
+        assert!(table.contains("Grade D") && table.ends_with("Because of: load.\n"), "{table}");
+    }
 }

@@ -25,7 +25,7 @@ pub(super) fn sources() -> Vec<Box<dyn Source>> {
 }
 
 /// CPU time of a process, in milliseconds' resolution.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
     process(&mut reader(), pid, ProcessRefreshKind::nothing().with_cpu())
         .map(|process| std::time::Duration::from_millis(process.accumulated_cpu_time()))

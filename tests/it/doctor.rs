@@ -8,32 +8,42 @@ fn doctor(lock: &std::path::Path) -> Command {
     command
 }
 
-fn findings(lock: &std::path::Path) -> Vec<serde_json::Value> {
+fn answer(lock: &std::path::Path) -> serde_json::Value {
     let output = doctor(lock).args(["--format", "json"]).assert().success().get_output().stdout.clone();
     let data: serde_json::Value = serde_json::from_slice(&output).unwrap();
     assert_eq!(data["machine"]["arch"], std::env::consts::ARCH);
-    data["findings"].as_array().unwrap().clone()
+    data
 }
 
-fn grade(findings: &[serde_json::Value], topic: &str) -> String {
+fn findings(data: &serde_json::Value) -> &[serde_json::Value] {
+    data["findings"].as_array().unwrap()
+}
+
+fn level(data: &serde_json::Value, topic: &str) -> String {
+    let findings = findings(data);
     let finding = findings.iter().find(|f| f["topic"] == topic).unwrap_or_else(|| panic!("no {topic}: {findings:?}"));
-    finding["grade"].as_str().unwrap().to_owned()
+    finding["level"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn doctor_advises_and_sees_another_measurement() {
     let dir = tempfile::tempdir().unwrap();
     let lock = dir.path().join("lock");
-    let free = findings(&lock);
-    assert_eq!(grade(&free, "other measurement"), "ok");
-    assert_eq!(grade(&free, "build"), if cfg!(debug_assertions) { "warning" } else { "ok" });
-    for finding in &free {
+    let free = answer(&lock);
+    assert_eq!(level(&free, "other measurement"), "ok");
+    assert_eq!(level(&free, "build"), if cfg!(debug_assertions) { "warning" } else { "ok" });
+    let worst = findings(&free).iter().map(|f| f["at_best"].as_str().unwrap()).max().unwrap();
+    assert_eq!(free["grade"], worst);
+    assert_eq!(free["smallest_delta_percent"].is_null(), worst == "D");
+    for finding in findings(&free) {
         let seen = finding["seen"].as_str().unwrap();
         assert!(!seen.starts_with("not visible") || finding["advice"].is_null(), "{finding}");
     }
     let other = std::fs::OpenOptions::new().create(true).append(true).open(&lock).unwrap();
     other.lock().unwrap();
-    assert_eq!(grade(&findings(&lock), "other measurement"), "warning");
+    let busy = answer(&lock);
+    assert_eq!(level(&busy, "other measurement"), "warning");
+    assert_eq!((&busy["grade"], &busy["smallest_delta_percent"]), (&"D".into(), &serde_json::Value::Null));
 }
 
 #[test]
@@ -42,5 +52,9 @@ fn doctor_prints_a_table_without_colour_off_a_terminal() {
     let output = doctor(&dir.path().join("lock")).assert().success().get_output().stdout.clone();
     let text = String::from_utf8(output).unwrap();
     assert!(text.contains("clock") && text.contains("-> ") && !text.contains('\x1b'), "{text}");
+    assert!(text.contains("\nGrade "), "{text}");
+    // A single word, such as a path, may be longer.
+    let long = |line: &&str| line.chars().count() > 80 && line.trim().contains(' ') && !line.contains('/');
+    assert_eq!(text.lines().find(long), None);
     doctor(&dir.path().join("lock")).args(["--format", "csv"]).assert().code(2);
 }

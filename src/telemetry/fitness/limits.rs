@@ -20,10 +20,23 @@ fn cores(machine: &Machine) -> Finding {
         return Finding::not_visible("cores", "the system does not say how many this process may use");
     };
     if mine.get() >= all as usize {
-        return Finding::ok("cores", format!("all {all} cores may be used"));
+        return whole(all, machine.physical_cores);
     }
     let seen = format!("this process may use {mine} of {all} cores");
-    Finding::new("cores", Grade::Note, seen, "an engine's `threads` should not be more than that")
+    Finding::note("cores", seen, "an engine's `threads` should not be more than that")
+}
+
+/// All of the machine may be used: how many threads that is good for.
+fn whole(all: u32, physical: Option<u32>) -> Finding {
+    match physical.filter(|physical| (1..all).contains(physical)) {
+        None => Finding::ok("cores", format!("all {all} cores may be used")),
+        Some(physical) => {
+            let seen = format!("all {all} may be used; they are two to a core, of which there are {physical}");
+            let advice =
+                format!("an engine's `threads` should not be more than {physical}: two on a core slow each other");
+            Finding::note("cores", seen, &advice)
+        }
+    }
 }
 
 /// Limits of the control groups that `own` (the text of `/proc/self/cgroup`) names, with those above them.
@@ -42,14 +55,14 @@ fn groups(own: &str, root: &Path, machine: &Machine) -> Vec<Finding> {
         |cores| {
             let seen = format!("the control group gets the time of {} cores at most", units::significant(cores));
             let advice = "a quota stops all threads for the rest of each period: lift it, or pin whole cores instead";
-            Finding::new("CPU quota", Grade::Warning, seen, advice)
+            Finding::warning("CPU quota", seen, advice).at_best(Grade::C)
         },
     );
     let memory = memory.map_or_else(
         || Finding::ok("memory limit", "none"),
         |bytes| {
             let seen = format!("the control group gets {} at most", units::bytes(bytes));
-            Finding::new("memory limit", Grade::Note, seen, "the model, its KV cache and some room must fit")
+            Finding::note("memory limit", seen, "the model, its KV cache and some room must fit")
         },
     );
     vec![cores, memory]
@@ -102,6 +115,12 @@ mod tests {
         let machine = Machine { memory_bytes: Some(16 << 30), ..Machine::default() };
         let findings = groups(own, root, &machine);
         [findings[0].seen.clone(), findings[1].seen.clone()]
+    }
+
+    #[test]
+    fn two_threads_to_a_core_are_told() {
+        assert_eq!([whole(8, Some(8)).advice, whole(8, None).advice], [None, None]);
+        assert!(whole(16, Some(8)).advice.unwrap().contains("not be more than 8"));
     }
 
     #[test]

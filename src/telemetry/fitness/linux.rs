@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Finding, Grade};
+use crate::units;
 
 fn number(path: &Path) -> Option<u64> {
     fs_err::read_to_string(path).ok()?.trim().parse().ok()
@@ -20,10 +21,16 @@ pub(super) fn turbo(cpus: &Path) -> Finding {
     }
     let advice =
         "a cool CPU is faster than a warm one: warm up, interleave, or switch turbo off for the finest comparisons";
-    Finding::new("turbo", Grade::Note, "on", advice)
+    Finding::note("turbo", "on", advice)
 }
 
-pub(super) fn heat(cpus: &Path) -> Finding {
+/// `throttles_per_s`: how often cores were throttled while we looked, where that is counted.
+pub(super) fn heat(cpus: &Path, throttles_per_s: Option<f64>) -> Finding {
+    let advice = "see to its cooling, and leave pauses with `cooldown_s`";
+    if let Some(rate) = throttles_per_s.filter(|rate| *rate > 0.0) {
+        let seen = format!("cores are being throttled for heat, {} times a second", units::significant(rate));
+        return Finding::warning("heat", seen, advice).at_best(Grade::D);
+    }
     let cores = fs_err::read_dir(cpus).into_iter().flatten().flatten();
     let counts: Vec<u64> =
         cores.filter_map(|core| number(&core.path().join("thermal_throttle/core_throttle_count"))).collect();
@@ -32,15 +39,13 @@ pub(super) fn heat(cpus: &Path) -> Finding {
     }
     match counts.iter().sum::<u64>() {
         0 => Finding::ok("heat", "no core was throttled since boot"),
-        n => {
-            let advice = "see to its cooling, and leave pauses with `cooldown_s`";
-            Finding::new("heat", Grade::Note, format!("cores were throttled for heat {n} times since boot"), advice)
-        }
+        n => Finding::note("heat", format!("cores were throttled for heat {n} times since boot, not now"), advice),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Level;
     use super::*;
 
     fn put(root: &Path, file: &str, text: &str) {
@@ -54,14 +59,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cpus = dir.path();
         assert!(turbo(cpus).seen.starts_with("not visible"));
-        assert!(heat(cpus).seen.starts_with("not visible"));
+        assert!(heat(cpus, Some(0.0)).seen.starts_with("not visible"));
         put(cpus, "cpufreq/boost", "1\n");
-        assert_eq!(turbo(cpus).grade, Grade::Note);
+        assert_eq!(turbo(cpus).level, Level::Note);
         put(cpus, "intel_pstate/no_turbo", "1\n");
-        assert_eq!(turbo(cpus).grade, Grade::Ok);
+        assert_eq!(turbo(cpus).level, Level::Ok);
         put(cpus, "cpu0/thermal_throttle/core_throttle_count", "0\n");
-        assert_eq!(heat(cpus).grade, Grade::Ok);
+        assert_eq!(heat(cpus, None).level, Level::Ok);
         put(cpus, "cpu1/thermal_throttle/core_throttle_count", "12\n");
-        assert!(heat(cpus).seen.contains("12 times"));
+        assert!(heat(cpus, Some(0.0)).seen.contains("12 times"));
+        assert_eq!(heat(cpus, Some(0.0)).at_best, Grade::A, "long ago");
+        assert_eq!(heat(cpus, Some(3.0)).at_best, Grade::D);
     }
 }

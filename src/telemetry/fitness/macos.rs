@@ -1,15 +1,27 @@
-//! Heat on macOS, as `pmset` tells it.
+//! Heat on macOS, as the system tells every program, and as `pmset` tells it on Intel Macs.
 
 use super::{Finding, Grade};
 
+const ADVICE: &str = "let it cool down, and leave pauses with `cooldown_s`";
+
+/// `pressure`: the gauge `thermal_pressure`.
 #[cfg(target_os = "macos")]
-pub(super) fn heat() -> Finding {
+pub(super) fn heat(pressure: Option<f64>) -> Finding {
     let output = std::process::Command::new("pmset").args(["-g", "therm"]).output().ok();
-    read(&output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default())
+    read(pressure, &output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default())
 }
 
-/// Reads what `pmset -g therm` prints.
-fn read(text: &str) -> Finding {
+/// Reads what `pmset -g therm` prints, where the system itself says nothing of heat or none.
+fn read(pressure: Option<f64>, text: &str) -> Finding {
+    if let Some(level) = pressure.filter(|level| *level > 0.0) {
+        return match level {
+            l if l < 2.0 => Finding::note("heat", "the system is warm (thermal state fair)", ADVICE).at_best(Grade::B),
+            _ => {
+                let seen = "the system holds back for heat (thermal state serious or critical)";
+                Finding::warning("heat", seen, ADVICE).at_best(Grade::D)
+            }
+        };
+    }
     let limit = text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         (name.trim() == "CPU_Speed_Limit").then(|| value.trim().parse::<u32>().ok())?
@@ -17,28 +29,35 @@ fn read(text: &str) -> Finding {
     match limit {
         Some(limit @ 0..100) => {
             let seen = format!("the CPU is held to {limit} % of its speed");
-            Finding::new("heat", Grade::Warning, seen, "let it cool down, and leave pauses with `cooldown_s`")
+            Finding::warning("heat", seen, ADVICE).at_best(Grade::D)
         }
         Some(_) => Finding::ok("heat", "the CPU's speed is not limited"),
+        None if pressure.is_some() => Finding::ok("heat", "no thermal pressure"),
         None if text.contains("No thermal warning level has been recorded") => {
             Finding::ok("heat", "no thermal warning was recorded")
         }
-        None => Finding::not_visible("heat", "`pmset -g therm` does not tell"),
+        None => Finding::not_visible("heat", "neither the system nor `pmset -g therm` tells"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Level;
     use super::*;
 
     #[test]
     fn a_limited_speed_is_warned_of() {
-        assert_eq!(
-            read("CPU Power notify\n\tCPU_Scheduler_Limit \t= 100\n\tCPU_Speed_Limit \t= 70\n").grade,
-            Grade::Warning
-        );
-        assert_eq!(read("\tCPU_Speed_Limit \t= 100\n").grade, Grade::Ok);
-        assert_eq!(read("Note: No thermal warning level has been recorded\n").grade, Grade::Ok);
-        assert!(read("").seen.starts_with("not visible"));
+        let limited = read(Some(0.0), "CPU Power notify\n\tCPU_Scheduler_Limit \t= 100\n\tCPU_Speed_Limit \t= 70\n");
+        assert_eq!((limited.level, limited.at_best), (Level::Warning, Grade::D));
+        assert_eq!(read(None, "\tCPU_Speed_Limit \t= 100\n").level, Level::Ok);
+        assert_eq!(read(None, "Note: No thermal warning level has been recorded\n").level, Level::Ok);
+        assert!(read(None, "").seen.starts_with("not visible"));
+    }
+
+    #[test]
+    fn thermal_pressure_is_graded() {
+        let grades = [0.0, 1.0, 2.0, 3.0].map(|level| read(Some(level), "").at_best);
+        assert_eq!(grades, [Grade::A, Grade::B, Grade::D, Grade::D]);
+        assert_eq!(read(Some(0.0), "").level, Level::Ok);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::super::panel::Panel;
-use super::super::{GROUPS, sources};
+use crate::telemetry::panel::Panel;
+use crate::telemetry::{GROUPS, sources};
 
-/// Figures over a short stretch of time; `None` where the system does not show them.
+/// Gauges over a short stretch of time; `None` where the system does not show them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Window {
     /// Share of all cores that was busy.
@@ -16,8 +16,14 @@ pub(super) struct Window {
     pub steal_percent: Option<f64>,
     pub available_bytes: Option<u64>,
     pub swap_used_bytes: Option<u64>,
-    /// Pages that went out to or came in from swap meanwhile.
-    pub swapped_pages: Option<u64>,
+    /// What went out to and came in from swap meanwhile.
+    pub swap_bytes_per_s: Option<f64>,
+    pub throttles_per_s: Option<f64>,
+    /// 0 nominal to 3 critical.
+    pub thermal_pressure: Option<f64>,
+    /// 1 where it is so.
+    pub on_battery: Option<f64>,
+    pub low_power_mode: Option<f64>,
     /// Other processes that used the CPU most, in percent of one core, the busiest first.
     pub busiest: Vec<(String, f64)>,
 }
@@ -31,19 +37,26 @@ impl Window {
     pub fn watch(length: Duration) -> Self {
         let mut panel = Panel::of_groups(&GROUPS.map(str::to_owned), sources());
         let mut processes = Processes::watch();
-        panel.sample(None);
-        let before = Counters::read();
+        let before = panel.sample(None);
         std::thread::sleep(length);
-        let after = Counters::read();
-        let values = panel.sample(None);
+        let after = panel.sample(None);
         let busiest = processes.busiest();
-        let value = |name: &str| panel.gauges().iter().position(|gauge| gauge.name == name).and_then(|at| values[at]);
+        // What is read seldom may have been read by the first sample alone.
+        let value = |name: &str| {
+            let at = panel.gauges().iter().position(|gauge| gauge.name == name)?;
+            after[at].or(before[at])
+        };
+        let swapped = [value("swap_in_bytes_per_s"), value("swap_out_bytes_per_s")];
         Self {
             busy_percent: value("system_cpu_percent"),
-            steal_percent: before.steal_percent(&after),
+            steal_percent: value("steal_percent"),
             available_bytes: value("available_memory_bytes").map(|bytes| bytes as u64),
-            swap_used_bytes: swap_used(),
-            swapped_pages: after.swapped.zip(before.swapped).map(|(after, before)| after.saturating_sub(before)),
+            swap_used_bytes: value("swap_used_bytes").map(|bytes| bytes as u64),
+            swap_bytes_per_s: swapped.into_iter().flatten().reduce(|a, b| a + b),
+            throttles_per_s: value("thermal_throttles_per_s"),
+            thermal_pressure: value("thermal_pressure"),
+            on_battery: value("on_battery"),
+            low_power_mode: value("low_power_mode"),
             busiest,
         }
     }
@@ -85,47 +98,6 @@ impl Processes {
 /// A process chooses its name itself: nothing in it reaches the terminal but plain characters.
 fn named(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).take(40).collect()
-}
-
-fn swap_used() -> Option<u64> {
-    let what = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_swap());
-    System::new_with_specifics(what).ok().map(|system| system.used_swap())
-}
-
-/// Counters since boot that only Linux shows.
-struct Counters {
-    #[cfg(target_os = "linux")]
-    ticks: Option<super::super::linux::CpuTicks>,
-    swapped: Option<u64>,
-}
-
-impl Counters {
-    #[cfg(target_os = "linux")]
-    fn read() -> Self {
-        use super::super::linux::{CpuTicks, number_after};
-        let read = |path: &str| fs_err::read_to_string(path).ok();
-        let pages = |text: String| Some(number_after(&text, "pswpin ")? + number_after(&text, "pswpout ")?);
-        Self {
-            ticks: read("/proc/stat").as_deref().and_then(CpuTicks::parse),
-            swapped: read("/proc/vmstat").and_then(pages),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn read() -> Self {
-        Self { swapped: None }
-    }
-
-    #[cfg(target_os = "linux")]
-    fn steal_percent(&self, after: &Self) -> Option<f64> {
-        let (before, after) = (self.ticks?, after.ticks?);
-        super::super::percent(after.steal.checked_sub(before.steal), after.all.checked_sub(before.all))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn steal_percent(&self, _after: &Self) -> Option<f64> {
-        None
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,35 @@
+//! Sources on macOS: kernel calls on the process and the machine, macmon for the chip, and the system's own state.
+//!
+//! Apart: `kernel` and `chip` call the system and make nothing of it; everything else is built and tested on every system,
+//! on structures as the kernel writes them.
+
+mod background;
+#[cfg(target_os = "macos")]
+mod chip;
+#[cfg(target_os = "macos")]
+mod kernel;
+mod layout;
+mod memory;
+mod power;
+mod process;
+mod sources;
+mod state;
+
+#[cfg(target_os = "macos")]
+pub(super) fn sources() -> Vec<Box<dyn super::Source>> {
+    vec![
+        Box::new(sources::ProcessUsage::new(kernel::usage, kernel::tick())),
+        Box::new(sources::ProcessTask::new(kernel::task)),
+        Box::new(sources::MachineMemory::new(kernel::vm_statistics, kernel::page_bytes())),
+        Box::new(sources::SwapUsed::new(kernel::swap_used_bytes)),
+        Box::new(sources::MachineState::new(kernel::state)),
+        Box::new(chip::Chip::default()),
+    ]
+}
+
+/// CPU time of a process, in the kernel's ticks of 42 ns.
+#[cfg(target_os = "macos")]
+pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
+    let usage = process::Usage::of(&kernel::usage(pid).ok()?)?;
+    usage.cpu_ns(kernel::tick()).map(std::time::Duration::from_nanos)
+}
