@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use super::printer::{Format, Printer};
 use super::progress::Display;
 use super::{EXIT_USAGE, Folders};
-use crate::record::{self, FinishState};
-use crate::report::summary::{Determinism, Summary};
+use crate::record::{self, EXTERNAL_CAUSE, FinishState};
+use crate::report::summary::{CellSummary, Determinism, Problem, Summary};
 use crate::report::{self, export, markdown, table};
 use crate::run::driver::{Options, Outcome};
 use crate::run::error::RunError;
@@ -112,11 +112,20 @@ impl Execution {
 /// The exit code that a finished run earns (METHOD section 3).
 fn verdict(summary: &Summary) -> u8 {
     let differs = |determinism| summary.cells.iter().any(|cell| cell.determinism == determinism);
-    if summary.validity.counts.invalid > 0 || differs(Determinism::Nondeterministic) {
+    if summary.cells.iter().any(|cell| is_invalid(summary, cell)) || differs(Determinism::Nondeterministic) {
         EXIT_INVALID
     } else if summary.validity.counts.failed > 0 {
         EXIT_FAILED
     } else {
         0
     }
+}
+
+/// Whether a cell's figures are spoilt: by a measurement that cannot be trusted, or by external causes in half of its iterations or
+/// more. A few iterations that something outside disturbed are left out, and what is left is good.
+fn is_invalid(summary: &Summary, cell: &CellSummary) -> bool {
+    let disturbed = |problem: &&Problem| problem.cell == cell.cell && problem.reason.ends_with(EXTERNAL_CAUSE);
+    let disturbed = summary.validity.problems.iter().filter(disturbed).map(|problem| problem.iterations.len());
+    let disturbed: usize = disturbed.sum();
+    cell.counts.invalid > disturbed || disturbed > 0 && 2 * disturbed >= cell.counts.planned
 }

@@ -14,6 +14,7 @@ pub enum Unit {
     Milliseconds,
     Seconds,
     Bytes,
+    Joules,
     Count,
 }
 
@@ -32,6 +33,7 @@ impl Unit {
             Unit::Milliseconds => "ms",
             Unit::Seconds => "s",
             Unit::Bytes => "bytes",
+            Unit::Joules => "J",
             Unit::Count => "",
         }
     }
@@ -146,6 +148,10 @@ fn generated(row: &RequestRow) -> Option<f64> {
     row.generated_tokens.map(f64::from)
 }
 
+fn prefilled(row: &RequestRow) -> Option<f64> {
+    row.prefill_tokens.map(f64::from)
+}
+
 fn count(value: Option<u64>) -> Option<f64> {
     value.map(|n| n as f64)
 }
@@ -244,6 +250,22 @@ pub const METRICS: &[Metric] = &[
         Total(generated),
         "cycles of the whole request / generated tokens",
         |r| per_token(count(r.cpu_cycles), r)
+    ),
+    metric!(
+        "prefill_j_per_token",
+        "Prefill energy",
+        Joules,
+        Total(prefilled),
+        "energy of the prefill phase / prompt tokens computed",
+        |r| Some(r.prefill_energy_j? / prefilled(r).filter(|n| *n > 0.0)?)
+    ),
+    metric!(
+        "decode_j_per_token",
+        "Decode energy",
+        Joules,
+        Total(gaps),
+        "energy from first to last token / (N-1)",
+        |r| Some(r.decode_energy_j? / gaps(r).filter(|n| *n > 0.0)?)
     ),
 ];
 

@@ -19,8 +19,8 @@ pub use error::RecordError;
 pub use profile::{ProfileStore, Profiled, ProfiledIteration};
 pub use read::read;
 pub use schema::{
-    FinishState, GaugeInfo, GitState, HostInfo, MAYBE_BUSY, Machine, Manifest, RequestRow, SpanRow, Status,
-    TelemetryRow, TokenRow,
+    EXTERNAL_CAUSE, FinishState, GaugeInfo, GitState, HostInfo, MAYBE_BUSY, Machine, Manifest, RequestRow, SpanRow,
+    Status, TelemetryRow, TokenRow,
 };
 pub use store::{Iteration, Store};
 pub use tokens::{TokenIndex, first_difference};

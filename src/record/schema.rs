@@ -21,6 +21,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// time may be the cause. Any other reason for `invalid` contradicts the engine's own words.
 pub const MAYBE_BUSY: &str = "(a busy machine, or wrong stamps)";
 
+/// Ends the reason of an iteration that something outside the engine disturbed. It says nothing against the engine.
+pub const EXTERNAL_CAUSE: &str = "(external cause)";
+
 /// What became of an iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

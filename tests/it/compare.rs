@@ -3,6 +3,7 @@
 use inferometer::compare::baseline;
 use inferometer::compare::outputs::Outputs;
 use inferometer::compare::runs::{Basis, CellComparison, Change, Comparison, Outcome, compare};
+use inferometer::record::metric::METRICS;
 use inferometer::record::{FinishState, Record, RequestRow, Status};
 use inferometer::report::compare as shown;
 use inferometer::spec::{TokenTiming, Value};
@@ -82,7 +83,7 @@ fn what_was_not_measured_is_never_a_number() {
     let csv = shown::csv(&comparison);
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-    assert_eq!(rows.len(), 4 * 17);
+    assert_eq!(rows.len(), 4 * (METRICS.len() + 1), "every metric, and loading");
     let absent = rows.iter().find(|row| &row[5] == "tokenize_ms").unwrap();
     assert_eq!([&absent[7], &absent[8], &absent[11], &absent[15], &absent[16]], ["0", "", "", "", "not_measured"]);
 }

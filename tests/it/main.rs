@@ -8,6 +8,7 @@ mod compare;
 mod conversation;
 mod doctor;
 mod engine;
+mod external;
 mod faults;
 mod floors;
 mod gate;

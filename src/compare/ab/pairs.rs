@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Evidence, Sides};
 use crate::compare::cost::Iterations;
 use crate::record::ab::{PairKind, PairRow};
-use crate::record::{MAYBE_BUSY, Status};
+use crate::record::{EXTERNAL_CAUSE, MAYBE_BUSY, Status};
 use crate::spec::{Cell, Side};
 use crate::stats::robust;
 use crate::stats::sequential::Verdict;
@@ -201,8 +201,10 @@ impl Counts {
             return;
         }
         for (side, iteration) in pair.row.iterations() {
-            let invalid = |cell: &&Cell| {
-                sides.of(side).status(cell.id, iteration).is_some_and(|(status, _)| status == Status::Invalid)
+            let invalid = |cell: &&Cell| match sides.of(side).status(cell.id, iteration) {
+                // An external cause was seen by itself: it need not have cost any time.
+                Some((status, reason)) => status == Status::Invalid && !reason.ends_with(EXTERNAL_CAUSE),
+                None => false,
             };
             let no_longer = |cell: &Cell| {
                 let took = took_ns(sides.of(side), cell.id, iteration);
@@ -262,7 +264,9 @@ fn outcome(evidence: &Evidence<'_>, sides: &Sides<'_>, row: &PairRow) -> PairOut
         let all = Side::BOTH.into_iter().filter(|side| found.iter().any(|(s, who, _)| *s == status && who == side));
         Some((all.collect(), reason))
     };
-    let excused = |reason: &str| reason.contains(MAYBE_BUSY) || reason.ends_with(NOT_RECORDED);
+    let excused = |reason: &str| {
+        reason.contains(MAYBE_BUSY) || reason.ends_with(EXTERNAL_CAUSE) || reason.ends_with(NOT_RECORDED)
+    };
     let contradicted = found.iter().find(|(s, _, reason)| *s == Status::Invalid && !excused(reason));
     match (of(Status::Failed), contradicted, of(Status::Invalid)) {
         (Some((sides, reason)), ..) => PairOutcome::Failed { sides, reason },

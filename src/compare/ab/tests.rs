@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::record::ab::{Divergence, GateInfo, OutputsFinding, PairKind, SCHEMA_VERSION, SideFailure, SideInfo};
-use crate::record::{FinishState, MAYBE_BUSY, Machine, Status};
+use crate::record::{EXTERNAL_CAUSE, FinishState, MAYBE_BUSY, Machine, Status};
 use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Sampling, Settings};
 use crate::stats::sequential::PILOT_PAIRS;
 
@@ -338,6 +338,28 @@ fn what_no_busy_machine_explains_is_not_dropped() {
     made.expect(Verdict::Unchanged, 0, &[]);
     made.pair(as_it_is, early);
     made.expect(Verdict::Invalid, 4, &["side B's stamps do not fit in 3 iterations", "not a busy machine"]);
+}
+
+#[test]
+fn pairs_with_an_external_cause_are_dropped_by_side() {
+    let disturbed =
+        |row: &mut RequestRow| (row.status, row.reason) = (Status::Invalid, format!("throttled {EXTERNAL_CAUSE}"));
+    let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+    (0..3).for_each(|_| made.pair(disturbed, as_it_is));
+    (0..3).for_each(|_| made.pair(as_it_is, disturbed));
+    // They took no longer than others, and that says nothing against their stamps.
+    made.expect(Verdict::Unchanged, 0, &["after 10 pairs"]);
+    assert_eq!((made.judge().counts.dropped_a, made.judge().counts.dropped_b), (3, 3));
+    // A side B that heats the machine up by itself proves nothing good.
+    let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+    (0..5).for_each(|_| made.pair(as_it_is, disturbed));
+    made.expect(Verdict::Unchanged, 0, &[]);
+    made.pair(as_it_is, disturbed);
+    made.expect(Verdict::Invalid, 4, &["side B was invalid in 6 pairs and side A in 0", "throttled"]);
+    // A pair in which an engine also contradicts itself is never dropped.
+    let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+    made.pair(disturbed, |row| (row.status, row.reason) = (Status::Invalid, "effective settings differ".to_owned()));
+    made.expect(Verdict::Invalid, 4, &["contradicts itself"]);
 }
 
 #[test]

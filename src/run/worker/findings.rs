@@ -72,21 +72,19 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Puts an iteration on the disk, with what the gauges saw since the last one; gives its rows, at least one.
+    /// Puts an iteration on the disk, with what the gauges saw since the last one and what follows from that; gives its rows, at
+    /// least one.
     pub(super) fn commit(&mut self, turns: Vec<Attempt>) -> Result<Vec<RequestRow>, RunError> {
         let telemetry = self.log.sampler.drain();
+        self.external.sampled(&telemetry);
         let mut iteration = Iteration { telemetry, ..Iteration::default() };
-        for attempt in turns {
+        for mut attempt in turns {
+            self.meter.fill(&mut attempt.row, &attempt.spans, &attempt.tokens, self.external.recent());
             iteration.requests.push(attempt.row);
             iteration.tokens.extend(attempt.tokens);
             iteration.spans.extend(attempt.spans);
         }
-        if let (Some(first), Some(last)) = (iteration.requests.first(), iteration.requests.last())
-            && !first.warmup
-        {
-            let whole = RequestRow { end_ns: last.end_ns, ..first.clone() };
-            self.disturbances.note(&whole, &iteration.telemetry);
-        }
+        self.external.judge(&mut iteration.requests);
         self.log.store.commit(&iteration)?;
         Ok(iteration.requests)
     }
@@ -95,9 +93,15 @@ impl Worker<'_> {
     pub fn warn(&mut self, text: String, observer: &mut dyn Observer) -> Result<(), RunError> {
         if self.said.insert(text.clone()) {
             observer.event(Event::Warning(&text));
-            if !self.log.store.manifest().warnings.contains(&text) {
-                self.log.store.update(|manifest| manifest.warnings.push(text))?;
-            }
+            self.write_down(text)?;
+        }
+        Ok(())
+    }
+
+    /// A finding for the record alone.
+    pub(super) fn write_down(&mut self, text: String) -> Result<(), RunError> {
+        if !self.log.store.manifest().warnings.contains(&text) {
+            self.log.store.update(|manifest| manifest.warnings.push(text))?;
         }
         Ok(())
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use crate::clock::Origin;
 use crate::record::{RequestRow, Status, Store};
 use crate::run::attempt::Attempt;
-use crate::run::disturbance::Disturbances;
 use crate::run::driver::Options;
+use crate::run::energy::Meter;
 use crate::run::error::RunError;
+use crate::run::external::Watch;
 use crate::run::hosts::{Key, Pool, Resident};
 use crate::run::outputs::Outputs;
 use crate::run::progress::{Event, Observer};
@@ -47,7 +48,8 @@ pub struct Worker<'a> {
     pub log: Log,
     pool: Pool,
     outputs: Outputs,
-    disturbances: Disturbances,
+    external: Watch,
+    meter: Meter,
     next_request: u64,
     /// Whether any host was ever up in this sitting.
     opened: bool,
@@ -99,14 +101,17 @@ impl<'a> Worker<'a> {
     /// When the record's folder for logs cannot be made.
     pub fn new(work: Work<'a>, log: Log, past: Past) -> Result<Self, RunError> {
         let manifest = log.store.manifest();
-        let disturbances = Disturbances::new(&manifest.gauges, manifest.machine.logical_cores);
+        let effect = work.scenario.run.external_causes;
+        let external = Watch::new(&manifest.gauges, manifest.machine.logical_cores, effect);
+        let meter = Meter::of(&manifest.gauges);
         let logs = log.store.dir().join("logs");
         fs_err::create_dir_all(&logs)?;
         Ok(Self {
             pool: Pool::new(logs, past.next_host),
             outputs: past.outputs,
             next_request: past.next_request,
-            disturbances,
+            external,
+            meter,
             opened: false,
             said: BTreeSet::new(),
             forced: BTreeMap::new(),
@@ -210,10 +215,9 @@ impl<'a> Worker<'a> {
     /// When the record cannot be written.
     pub fn close(mut self, observer: &mut dyn Observer) -> (Store, Result<(), RunError>) {
         self.close_hosts();
-        let said = match self.disturbances.warning() {
-            Some(warning) => self.warn(warning, observer),
-            None => Ok(()),
-        };
+        let said = self.external.sentences().into_iter().try_for_each(|told| self.warn(told, observer));
+        // Nothing is wrong: it is for whoever reads the record.
+        let said = said.and_then(|()| self.external.not_judged().map_or(Ok(()), |told| self.write_down(told)));
         let said = said.and_then(|()| self.note_sampling());
         (self.log.store, said)
     }

@@ -1,0 +1,168 @@
+//! Each external cause: from which gauges it shows, and from which level on it counts. All thresholds are here.
+
+use super::look::Look;
+use crate::units::{bytes, significant};
+
+/// Cores that others may use on average, or ...
+///
+/// Two virtual cores are two halves of one: half a core of others already costs a busy sibling a tenth and more. A desktop at
+/// rest keeps about a tenth of a core busy, and `doctor` warns from half a core on too.
+const FOREIGN_CORES: f64 = 0.5;
+/// ... this share of all cores, whichever is more: caches and memory are shared in proportion.
+const FOREIGN_SHARE: f64 = 1.0 / 8.0;
+/// Percent of all cores' time that other guests may take, on average: as much as the least slow-down that a gate looks for on a
+/// shared machine (METHOD section 3.9). Single ticks of 10 ms stay below it.
+const STOLEN_PERCENT: f64 = 3.0;
+/// Bytes a second that the machine may swap in and out, on average. At 4 KiB and 100 µs a page this is a fortieth of the time.
+const SWAPPED_BYTES_PER_S: f64 = 1_048_576.0;
+/// Less is not worth a word, however short the iteration.
+const SWAPPED_BYTES: f64 = 1_048_576.0;
+/// A page, where faults stand for bytes.
+const PAGE_BYTES: f64 = 4096.0;
+/// From this level on macOS slows the machine down (`NSProcessInfoThermalStateSerious`).
+const THERMAL_SERIOUS: f64 = 2.0;
+/// Bits of NVML's mask of clock event reasons: hardware slow-down (0x8), software (0x20) and hardware (0x40) thermal slow-down, power
+/// brake (0x80). A power cap (0x4) and idle clocks (0x1) are ordinary.
+const GPU_SLOWED: u64 = 0x8 | 0x20 | 0x40 | 0x80;
+
+/// What disturbs an iteration from outside, in the order in which reasons are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    OwnSwap,
+    Swap,
+    Throttling,
+    Power,
+    Steal,
+    ForeignLoad,
+}
+
+/// A cause seen in an iteration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    pub cause: Cause,
+    /// The same words in every iteration, so that they are told together.
+    pub words: String,
+    /// How much, where that is a number: of the iterations of a run the most is told.
+    pub amount: Option<f64>,
+}
+
+impl Finding {
+    fn new(cause: Cause, words: impl Into<String>, amount: Option<f64>) -> Self {
+        Self { cause, words: words.into(), amount }
+    }
+}
+
+impl Cause {
+    /// An amount with its unit.
+    #[must_use]
+    pub fn amount(self, amount: f64) -> String {
+        match self {
+            Cause::OwnSwap | Cause::Swap => format!("{}/s", bytes(amount.max(0.0) as u64)),
+            Cause::Steal => format!("{} %", significant(amount)),
+            Cause::ForeignLoad => format!("{} cores", significant(amount)),
+            Cause::Throttling | Cause::Power => significant(amount),
+        }
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Cause::OwnSwap => "the model, its caches and some room must fit into memory",
+            Cause::Swap => "end programs that hold memory",
+            Cause::Throttling => "let the machine cool down, or give it a longer `run.cooldown_s`",
+            Cause::Power => "stay on one power source",
+            Cause::Steal => "use a machine of your own, or a larger guest",
+            Cause::ForeignLoad => {
+                "end other programs, or wait until they are done; `inferometer doctor` names the busiest"
+            }
+        }
+    }
+}
+
+/// The state of the power supply when the sitting began.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Supply {
+    pub on_battery: Option<f64>,
+    pub low_power_mode: Option<f64>,
+}
+
+/// Everything that disturbed the iteration.
+#[must_use]
+pub fn all(look: &Look<'_>, cores: Option<f64>, supply: &Supply) -> Vec<Finding> {
+    let foreign = cores.and_then(|cores| foreign_load(look, cores));
+    let mut found: Vec<Finding> =
+        [swapping(look), throttling(look), power(look, supply), steal(look), foreign].into_iter().flatten().collect();
+    found.sort_by_key(|finding| finding.cause);
+    found
+}
+
+/// The machine swaps. Whose memory it is says the engine's own share of swap: it grows or shrinks, or holds something while pages
+/// are read back.
+fn swapping(look: &Look<'_>) -> Option<Finding> {
+    let mean = |gauge| look.mean(gauge).unwrap_or(0.0);
+    let swapped_in = mean("swap_in_bytes_per_s");
+    let machine = swapped_in + mean("swap_out_bytes_per_s");
+    let swapped: Vec<f64> = look.levels("process_swap_bytes").collect();
+    let (least, most) = swapped.iter().fold((f64::INFINITY, 0.0_f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
+    // Faults alone may be of a file's pages.
+    let read_back = if most >= SWAPPED_BYTES { swapped_in.min(mean("major_faults_per_s") * PAGE_BYTES) } else { 0.0 };
+    let moved = if most - least >= SWAPPED_BYTES { (most - least) / look.seconds() } else { 0.0 };
+    let own = moved.max(read_back);
+    if own > SWAPPED_BYTES_PER_S {
+        let words = "the engine's own memory was swapped: it does not fit";
+        return Some(Finding::new(Cause::OwnSwap, words, Some(own)));
+    }
+    (machine > SWAPPED_BYTES_PER_S).then(|| {
+        let whose =
+            if swapped.is_empty() { "whose memory it was cannot be told here" } else { "not the engine's memory" };
+        Finding::new(Cause::Swap, format!("the machine swapped, {whose}"), Some(machine))
+    })
+}
+
+fn throttling(look: &Look<'_>) -> Option<Finding> {
+    let found = |words: &str| Some(Finding::new(Cause::Throttling, words, None));
+    if look.ever("thermal_throttles_per_s") {
+        return found("the CPU throttled itself for its temperature");
+    }
+    if look.levels("thermal_pressure").any(|level| level >= THERMAL_SERIOUS) {
+        return found("the system slowed the machine down for its temperature");
+    }
+    if look.levels("gpu_throttle_reasons").any(|mask| mask as u64 & GPU_SLOWED != 0) {
+        return found("the GPU throttled for its temperature or power supply");
+    }
+    None
+}
+
+fn power(look: &Look<'_>, supply: &Supply) -> Option<Finding> {
+    let differs = |gauge, before: Option<f64>| {
+        let Some(before) = before else { return false };
+        look.levels(gauge).any(|now| now != before)
+    };
+    let found = |words: &str| Some(Finding::new(Cause::Power, words, None));
+    if differs("on_battery", supply.on_battery) {
+        return found("the power source is not the one that the run began with");
+    }
+    if differs("low_power_mode", supply.low_power_mode) {
+        return found("low-power mode is not as it was when the run began");
+    }
+    None
+}
+
+fn steal(look: &Look<'_>) -> Option<Finding> {
+    let percent = look.mean("steal_percent").filter(|percent| *percent > STOLEN_PERCENT)?;
+    let words = format!("other guests took more than {STOLEN_PERCENT} % of the CPU time");
+    Some(Finding::new(Cause::Steal, words, Some(percent)))
+}
+
+/// Cores in use by anybody but the engine; a small negative difference of two clocks counts as none.
+fn foreign_load(look: &Look<'_>, cores: f64) -> Option<Finding> {
+    let of_row = |row: &_| {
+        let busy = look.of_host(row, "system_cpu_percent")? / 100.0 * cores;
+        Some((busy - look.of_host(row, "process_cpu_percent")? / 100.0).max(0.0))
+    };
+    let tolerated = FOREIGN_CORES.max(cores * FOREIGN_SHARE);
+    let used = look.mean_of(of_row).filter(|used| *used > tolerated)?;
+    let words = format!("other programs used more than {} cores", tolerated);
+    Some(Finding::new(Cause::ForeignLoad, words, Some(used)))
+}

@@ -1,0 +1,220 @@
+//! Rows as the sampler gives them, and what follows for an iteration.
+
+use super::*;
+use crate::run::measure::tests::empty_row;
+
+const GAUGES: [&str; 14] = [
+    "system_cpu_percent",
+    "rss_bytes",
+    "process_cpu_percent",
+    "steal_percent",
+    "swap_in_bytes_per_s",
+    "swap_out_bytes_per_s",
+    "process_swap_bytes",
+    "major_faults_per_s",
+    "thermal_throttles_per_s",
+    "thermal_pressure",
+    "gpu_throttle_reasons",
+    "on_battery",
+    "low_power_mode",
+    "swap_used_bytes",
+];
+const MIB: f64 = 1_048_576.0;
+const MS: u64 = 1_000_000;
+
+fn gauges(names: &[&str]) -> Vec<GaugeInfo> {
+    let gauge =
+        |name: &&str| GaugeInfo { name: (*name).to_owned(), unit: String::new(), source: String::new(), absent: None };
+    names.iter().map(gauge).collect()
+}
+
+/// Samples each 50 ms from 0 to 1000, on a machine of 4 cores that is quiet but for what `set` says, by gauge and sample.
+fn samples(set: impl Fn(&str, u64) -> Option<f64>) -> Vec<TelemetryRow> {
+    let value = |gauge: &&str, i| {
+        set(gauge, i).or(match *gauge {
+            "system_cpu_percent" => Some(50.0),
+            "process_cpu_percent" => Some(190.0),
+            "on_battery" => Some(0.0),
+            _ => None,
+        })
+    };
+    let row = |i: u64| TelemetryRow {
+        t_ns: i * 50 * MS,
+        host: Some(0),
+        values: GAUGES.iter().map(|gauge| value(gauge, i)).collect(),
+    };
+    (0..=20).map(row).collect()
+}
+
+/// A gauge that has this value in every sample.
+fn steady(gauge: &'static str, value: f64) -> Vec<TelemetryRow> {
+    samples(move |name, _| (name == gauge).then_some(value))
+}
+
+fn row(start_ms: u64, end_ms: u64) -> RequestRow {
+    RequestRow { start_ns: start_ms * MS, end_ns: end_ms * MS, ..empty_row() }
+}
+
+fn watch(effect: ExternalCauses) -> Watch {
+    Watch::new(&gauges(&GAUGES), Some(4), effect)
+}
+
+/// An iteration from 100 to 900 ms among these samples.
+fn judged(samples: &[TelemetryRow]) -> (RequestRow, Watch) {
+    let mut watch = watch(ExternalCauses::Invalidate);
+    watch.sampled(samples);
+    let mut rows = [row(100, 900)];
+    watch.judge(&mut rows);
+    let [row] = rows;
+    (row, watch)
+}
+
+#[test]
+fn every_cause_makes_an_iteration_invalid_and_says_which() {
+    for (samples, said) in [
+        (steady("system_cpu_percent", 75.0), "other programs used more than 0.5 cores"),
+        (steady("steal_percent", 5.0), "other guests took more than 3 %"),
+        (steady("swap_out_bytes_per_s", 4.0 * MIB), "whose memory it was cannot be told here"),
+        (samples(|name, i| (name == "thermal_throttles_per_s").then_some(f64::from(i == 9))), "the CPU throttled"),
+        (samples(|name, i| (name == "thermal_pressure" && i == 5).then_some(2.0)), "slowed the machine down"),
+        (steady("gpu_throttle_reasons", f64::from(0x24)), "the GPU throttled"),
+        (samples(|name, i| (name == "on_battery").then_some(f64::from(i > 12))), "the power source is not"),
+        (samples(|name, i| (name == "low_power_mode").then_some(f64::from(i > 12))), "low-power mode"),
+    ] {
+        let (row, watch) = judged(&samples);
+        assert_eq!(row.status, Status::Invalid, "{said}");
+        assert!(row.reason.contains(said) && row.reason.ends_with(EXTERNAL_CAUSE), "{}", row.reason);
+        let told = watch.sentences();
+        assert!(told.len() == 1 && told[0].contains(said) && told[0].contains("1 of 1 iterations"), "{told:?}");
+    }
+}
+
+#[test]
+fn what_is_ordinary_disturbs_nothing() {
+    for samples in [
+        samples(|_, _| None),
+        steady("steal_percent", 2.0),
+        steady("swap_in_bytes_per_s", 0.5 * MIB),
+        steady("swap_used_bytes", 900.0 * MIB),
+        steady("major_faults_per_s", 5000.0),
+        steady("thermal_throttles_per_s", 0.0),
+        steady("thermal_pressure", 1.0),
+        // A power cap, and idle clocks.
+        steady("gpu_throttle_reasons", f64::from(0x4 | 0x1)),
+        steady("on_battery", 1.0),
+        // Before the iteration and after it.
+        samples(|name, i| (name == "thermal_throttles_per_s").then_some(f64::from(!(3..=18).contains(&i)))),
+        samples(|name, i| (name == "system_cpu_percent").then_some(if !(3..=18).contains(&i) { 100.0 } else { 50.0 })),
+        // One burst is no average.
+        samples(|name, i| (name == "system_cpu_percent").then_some(if i == 9 { 75.0 } else { 50.0 })),
+    ] {
+        let (row, watch) = judged(&samples);
+        assert_eq!((row.status, row.reason.as_str()), (Status::Ok, ""));
+        assert_eq!(watch.sentences(), [""; 0]);
+    }
+}
+
+#[test]
+fn swapping_is_laid_to_whom_the_memory_belongs() {
+    let swapping = |own: fn(u64) -> f64, faults: f64| {
+        samples(move |name, i| match name {
+            "swap_in_bytes_per_s" | "swap_out_bytes_per_s" => Some(8.0 * MIB),
+            "process_swap_bytes" => Some(own(i) * MIB),
+            "major_faults_per_s" => Some(faults),
+            _ => None,
+        })
+    };
+    let (row, _) = judged(&swapping(|_| 0.0, 9000.0));
+    assert_eq!(row.status, Status::Invalid, "pages of files");
+    assert!(row.reason.contains("not the engine's memory"), "{}", row.reason);
+    let (row, _) = judged(&swapping(|_| 64.0, 0.0));
+    assert_eq!(row.status, Status::Invalid, "what was swapped out long ago, and is not needed");
+    for samples in [swapping(|i| i as f64, 0.0), swapping(|i| 64.0 - i as f64, 0.0), swapping(|_| 64.0, 1000.0)] {
+        let (row, watch) = judged(&samples);
+        assert_eq!(row.status, Status::Failed);
+        assert!(row.reason.contains("the engine's own memory was swapped"), "{}", row.reason);
+        assert!(!row.reason.contains(EXTERNAL_CAUSE) && watch.sentences()[0].contains("failed"));
+    }
+}
+
+#[test]
+fn a_warning_counts_iterations_and_changes_nothing() {
+    let mut watch = watch(ExternalCauses::Warn);
+    watch.sampled(&steady("system_cpu_percent", 75.0));
+    let mut rows = [row(0, 1000)];
+    watch.judge(&mut rows);
+    watch.judge(&mut [row(100, 900)]);
+    watch.judge(&mut [row(2000, 2001)]);
+    assert_eq!(rows[0], row(0, 1000));
+    let told = watch.sentences();
+    assert!(told[0].contains("in 2 of 3 iterations (up to 1.10 cores): they count all the same"), "{told:?}");
+    let told = watch.not_judged().unwrap();
+    assert!(told.contains("1 of 3 iterations were too short to be judged"), "{told}");
+}
+
+#[test]
+fn turns_share_the_cause_and_what_the_engine_did_weighs_more() {
+    let mut watch = watch(ExternalCauses::Invalidate);
+    watch.sampled(&steady("system_cpu_percent", 75.0));
+    // Each too short by itself.
+    let mut turns: Vec<RequestRow> = (0..10).map(|i| row(i * 100, i * 100 + 90)).collect();
+    watch.judge(&mut turns);
+    assert!(turns.iter().all(|row| row.status == Status::Invalid && row.reason == turns[0].reason));
+    let mut failed = [RequestRow { status: Status::Failed, reason: "crashed".to_owned(), ..row(100, 900) }];
+    watch.judge(&mut failed);
+    assert_eq!((failed[0].status, failed[0].reason.as_str()), (Status::Failed, "crashed"));
+}
+
+#[test]
+fn few_samples_or_absent_gauges_say_nothing() {
+    let busy = steady("system_cpu_percent", 100.0);
+    let looked = |names: &[&str], samples: &[TelemetryRow], of: RequestRow| {
+        let mut watch = Watch::new(&gauges(names), Some(4), ExternalCauses::Invalidate);
+        watch.sampled(samples);
+        let mut rows = [of];
+        watch.judge(&mut rows);
+        (rows[0].status, watch.not_judged().is_some())
+    };
+    assert_eq!(looked(&GAUGES, &busy, row(60, 240)), (Status::Ok, true), "three samples, so two stretches");
+    assert_eq!(looked(&GAUGES, &busy, row(60, 260)), (Status::Invalid, false));
+    assert_eq!(looked(&GAUGES, &[], row(0, 1000)), (Status::Ok, true));
+    assert_eq!(looked(&GAUGES, &busy, RequestRow { host: 7, ..row(0, 1000) }), (Status::Ok, true), "of another host");
+    assert_eq!(looked(&GAUGES, &busy, RequestRow { warmup: true, ..row(0, 1000) }), (Status::Ok, false));
+    assert_eq!(looked(&["rss_bytes"], &busy, row(0, 1000)), (Status::Ok, false), "without the gauge nothing is said");
+}
+
+#[test]
+fn larger_machines_bear_more_foreign_load() {
+    let busy = steady("system_cpu_percent", 75.0);
+    let status = |cores| {
+        let mut watch = Watch::new(&gauges(&GAUGES), cores, ExternalCauses::Invalidate);
+        watch.sampled(&busy);
+        let mut rows = [row(100, 900)];
+        watch.judge(&mut rows);
+        rows[0].reason.clone()
+    };
+    // Three quarters of all cores, less the engine's 1.9.
+    assert!(status(Some(16)).contains("more than 2 cores"));
+    assert!(status(Some(2)).is_empty() && status(None).is_empty());
+}
+
+#[test]
+fn the_sample_before_an_iteration_is_remembered() {
+    let mut watch = watch(ExternalCauses::Invalidate);
+    let all = samples(|name, i| (name == "steal_percent").then_some(if i <= 4 { 9.0 } else { 0.0 }));
+    let (before, within) = all.split_at(3);
+    watch.sampled(before);
+    watch.sampled(within);
+    assert_eq!(watch.recent(), all);
+    watch.sampled(&[TelemetryRow { t_ns: 9000 * MS, ..all[0].clone() }]);
+    watch.sampled(&[]);
+    assert_eq!(watch.recent().len(), 1, "what is old is forgotten");
+    // 2 of 3 stretches with 9 % are within.
+    let (mut early, mut late) = ([row(100, 250)], [row(100, 900)]);
+    let mut watch = self::watch(ExternalCauses::Invalidate);
+    watch.sampled(before);
+    watch.sampled(within);
+    watch.judge(&mut early);
+    watch.judge(&mut late);
+    assert_eq!((early[0].status, late[0].status), (Status::Invalid, Status::Ok));
+}

@@ -1,0 +1,75 @@
+//! What other programs do to iterations, through the whole program.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inferometer::record::{EXTERNAL_CAUSE, Status};
+
+use crate::lab::{Lab, measured};
+
+/// Keeps half of the cores busy, one at least, until dropped.
+struct Busy {
+    stop: Arc<AtomicBool>,
+}
+
+impl Busy {
+    fn start() -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..cores.div_ceil(2) {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self { stop }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Half a second a request, which an engine spends asleep: other programs cost it nothing, but that is known to nobody.
+fn scenario(lab: &Lab, effect: &str) -> std::path::PathBuf {
+    lab.exec(&["--token-ms", "50"], &format!("[run]\niterations = 2\nwarmup = 0\nexternal_causes = \"{effect}\"\n"))
+}
+
+#[test]
+fn foreign_load_invalidates_iterations_and_says_what_to_do() {
+    let _busy = Busy::start();
+    let lab = Lab::new();
+    let done = lab.measure(&scenario(&lab, "invalidate"), &[]);
+    assert_eq!(done.code, Some(4), "{}", done.stderr);
+    let done = done.says("other programs used more than").says("2 of 2 iterations").says("end other programs");
+    assert!(done.stdout.contains(EXTERNAL_CAUSE), "{}", done.stdout);
+    let record = lab.record();
+    for row in measured(&record) {
+        assert_eq!(row.status, Status::Invalid);
+        assert!(row.reason.starts_with("other programs used more than"), "{}", row.reason);
+        assert!(row.generated_tokens.is_some(), "what was measured stays in the record");
+    }
+}
+
+#[test]
+fn foreign_load_can_be_a_warning() {
+    let _busy = Busy::start();
+    let lab = Lab::new();
+    let done = lab.measure(&scenario(&lab, "warn"), &[]).says("other programs used more than");
+    let done = done.says("they count all the same");
+    let record = lab.record();
+    assert!(measured(&record).iter().all(|row| !row.reason.ends_with(EXTERNAL_CAUSE)), "{}", done.stdout);
+    assert!(record.manifest.warnings.iter().any(|told| told.contains("other programs")));
+}
+
+#[test]
+fn iterations_too_short_to_be_judged_are_counted() {
+    let lab = Lab::new();
+    lab.measure(&lab.exec(&[], "[run]\niterations = 2\n[telemetry]\ninterval_ms = 10000\n"), &[]);
+    let warnings = lab.record().manifest.warnings;
+    assert!(warnings.iter().any(|told| told.contains("2 of 2 iterations were too short to be judged")), "{warnings:?}");
+}
