@@ -9,6 +9,7 @@ mod compare;
 mod completions;
 mod doctor;
 mod engines;
+mod export;
 mod gate;
 mod history;
 mod host;
@@ -90,6 +91,8 @@ enum Verb {
     Compare(compare::Args),
     /// Show the runs of a folder over time, with the points at which a metric shifted; never a verdict
     History(history::Args),
+    /// Write a run's timeline or figures for other programs
+    Export(export::Args),
     /// Check a scenario and show its plan; runs nothing
     Check(check::Args),
     /// List the engines, or check that a program speaks the engine protocol
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => report::run(args, &printer),
         Verb::Compare(args) => compare::run(args, &printer),
         Verb::History(args) => history::run(args, &printer),
+        Verb::Export(args) => export::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),
         Verb::Model(args) => model::run(args, &printer),

@@ -34,6 +34,18 @@ impl Printer {
         }
     }
 
+    /// Data too long to be put together first. A closed pipe ends the program quietly.
+    ///
+    /// # Errors
+    /// Those of `write`, and when stdout cannot be written.
+    pub fn stream(&self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        match write(&mut out).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            done => done,
+        }
+    }
+
     /// [`Printer::data`] with a newline.
     pub fn line(&self, text: impl std::fmt::Display) {
         self.data(format_args!("{text}\n"));

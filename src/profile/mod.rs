@@ -9,6 +9,7 @@ pub mod functions;
 mod names;
 pub mod rate;
 pub mod sampling;
+pub mod spans;
 
 pub use folded::folded;
 pub use functions::{FunctionShare, functions};

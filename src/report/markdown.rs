@@ -1,7 +1,7 @@
 //! The summary as GitHub Markdown, for pull requests.
 
 use super::summary::{CellSummary, NOT_MEASURED, Summary};
-use super::{growth, table, text, turns};
+use super::{growth, spans, table, text, turns};
 use crate::record::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use crate::stats::robust;
 
@@ -19,6 +19,7 @@ pub fn render(summary: &Summary) -> String {
     }
     out.push_str(&figures(summary));
     out.push_str(&turn_figures(summary));
+    out.push_str(&span_figures(summary));
     for law in &summary.growth {
         out.push_str(&format!("- {}: {}\n", escape(&law.series), growth::sentence(law)));
     }
@@ -63,6 +64,40 @@ fn turn_figures(summary: &Summary) -> String {
             let figures: Vec<String> = turns::COLUMNS.iter().map(|column| (column.of)(turn)).collect();
             out.push_str(&format!("| {} | {} | {} |\n", escape(cell.name()), turn.turn, figures.join(" | ")));
         }
+    }
+    out + "\n</details>\n\n"
+}
+
+/// Where the time of a token goes, folded away.
+fn span_figures(summary: &Summary) -> String {
+    if spans::cells(summary).next().is_none() {
+        return String::new();
+    }
+    let mut out = String::from(
+        "<details><summary>Where the time of a token goes: the profiled pass</summary>\n\n\
+         | cell | phase | span | own time per token | share |\n|---|---|---|--:|--:|\n",
+    );
+    for (cell, of) in spans::cells(summary) {
+        for phase in &of.phases {
+            for row in spans::rows(phase) {
+                let figure = |shown: Option<String>| shown.unwrap_or_else(|| NOT_MEASURED.to_owned());
+                out.push_str(&format!(
+                    "| {} | {} | {} | {} | {} |\n",
+                    escape(cell.name()),
+                    phase.phase.name(),
+                    row.span,
+                    figure(row.per_token),
+                    figure(row.share_range)
+                ));
+            }
+        }
+    }
+    out.push('\n');
+    let mut timings: Vec<&str> = summary.spans.iter().map(|of| spans::timing(of.timing)).collect();
+    timings.sort_unstable();
+    timings.dedup();
+    for timing in timings {
+        out.push_str(&format!("{timing}\n"));
     }
     out + "\n</details>\n\n"
 }

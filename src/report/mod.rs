@@ -8,10 +8,12 @@ pub mod growth;
 pub mod history;
 pub mod html;
 pub mod markdown;
+pub mod spans;
 pub mod summary;
 pub mod svg;
 pub mod table;
 pub mod text;
+pub mod trace;
 pub mod turns;
 
 use std::io;

@@ -1,5 +1,8 @@
 //! The profiled pass of a real host: spans of single operations, allocations by phase, and the same tokens as ever.
 
+mod profiled;
+mod report;
+
 use std::path::Path;
 use std::time::Duration;
 

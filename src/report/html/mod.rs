@@ -6,6 +6,7 @@ mod head;
 mod outputs;
 mod provenance;
 mod settings;
+mod spans;
 
 pub(super) use head::{machine_words, when};
 pub(super) use provenance::{facts, machine};
@@ -27,6 +28,7 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
         (head::head(record, summary))
         (figures::section(summary))
         (charts::sections(record, summary, drawn))
+        (spans::section(summary))
         (settings::section(summary))
         (outputs::section(record, summary))
         (provenance::section(record, summary))

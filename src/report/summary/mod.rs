@@ -5,6 +5,7 @@
 pub mod determinism;
 pub mod growth;
 pub mod settings;
+pub mod spans;
 pub mod turns;
 mod validity;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use determinism::{Determinism, HashGroup};
 pub use growth::SeriesGrowth;
 pub use settings::{Agreement, SettingRow};
+pub use spans::{AllocationSummary, CellSpans};
 pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
@@ -35,6 +37,9 @@ pub struct Summary {
     /// How decode and prefill grow with the number of tokens; empty for runs under five lengths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub growth: Vec<SeriesGrowth>,
+    /// Where the time of a token goes; empty without a profiled pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<CellSpans>,
 }
 
 /// What was run, where and how.
@@ -170,7 +175,7 @@ impl Summary {
         let growth = growth::laws(&cells, &by_cell, record.manifest.scenario.run.order_seed);
         let run = identity(record);
         let validity = validity::judge(record, &cells);
-        Summary { summary_version: SUMMARY_VERSION, run, validity, cells, growth }
+        Summary { summary_version: SUMMARY_VERSION, run, validity, cells, growth, spans: spans::cells(record) }
     }
 
     /// `summary.json`.

@@ -1,0 +1,410 @@
+//! Where the time of a phase goes, by the spans of single operations.
+//!
+//! Every moment of a phase belongs to one span: the innermost, which of those that are open is the one that began last. That
+//! is its *own* time. Own times add up to the phase, and what belongs to no span is unaccounted for: shown, not shared out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Phase, Span};
+use crate::stats::robust;
+
+/// Phases that are accounted for.
+pub const PHASES: [Phase; 2] = [Phase::Prefill, Phase::Decode];
+/// Fewer spans of a kind than this say nothing about growth along the generation.
+const LEAST_ALONG: usize = 16;
+
+/// One request: its spans, and the tokens that they were spent on.
+#[derive(Debug, Clone, Copy)]
+pub struct Generation<'a> {
+    pub spans: &'a [Span],
+    /// Prompt tokens that were computed.
+    pub prefill_tokens: u64,
+    pub generated_tokens: u64,
+}
+
+impl Generation<'_> {
+    /// Tokens that a phase made. The first generated one comes with the prefill.
+    fn tokens(&self, phase: Phase) -> u64 {
+        if phase == Phase::Prefill { self.prefill_tokens } else { self.generated_tokens.saturating_sub(1) }
+    }
+}
+
+/// Where the time of one iteration went: all its requests together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Accounting {
+    /// Prefill and decode, as far as there are spans of them.
+    pub phases: Vec<PhaseTime>,
+    /// Nanoseconds of every prefill chunk, in their order over all requests.
+    pub chunks: Vec<u64>,
+    /// Operations that come once a token: nanoseconds of each while decoding, in their order.
+    pub along: BTreeMap<&'static str, Vec<u64>>,
+}
+
+/// A phase of an iteration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseTime {
+    pub phase: Phase,
+    pub tokens: u64,
+    pub total_ns: u64,
+    /// By own time, longest first.
+    pub spans: Vec<SpanTime>,
+    /// Time in no span.
+    pub unaccounted_ns: u64,
+}
+
+/// All spans of a kind in a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanTime {
+    pub span: Phase,
+    pub count: u64,
+    /// From begin to end, spans inside included.
+    pub total_ns: u64,
+    /// Without the spans inside.
+    pub own_ns: u64,
+}
+
+/// Accounts for the time of one iteration.
+#[must_use]
+pub fn account(requests: &[Generation<'_>]) -> Accounting {
+    let mut accounting = Accounting::default();
+    for phase in PHASES {
+        let mut time = PhaseTime { phase, tokens: 0, total_ns: 0, spans: Vec::new(), unaccounted_ns: 0 };
+        let mut found = false;
+        for request in requests {
+            for root in request.spans.iter().filter(|span| span.phase == phase) {
+                found = true;
+                let inside = inside(root, request.spans);
+                add(&mut time, root, &inside);
+                if phase == Phase::Decode {
+                    inside.iter().filter(|span| span.phase != Phase::CacheClear).for_each(|span| {
+                        accounting.along.entry(span.phase.name()).or_default().push(duration(span));
+                    });
+                }
+            }
+            time.tokens += request.tokens(phase);
+        }
+        if found {
+            time.spans.sort_by_key(|span| (std::cmp::Reverse(span.own_ns), span.span as u8));
+            accounting.phases.push(time);
+        }
+    }
+    let chunks = requests.iter().flat_map(|request| request.spans).filter(|span| span.phase == Phase::PrefillChunk);
+    accounting.chunks = chunks.map(duration).collect();
+    accounting
+}
+
+fn duration(span: &Span) -> u64 {
+    span.end_ns.saturating_sub(span.start_ns)
+}
+
+/// The spans that begin inside of `root`, cut at its end, in the order they began.
+fn inside(root: &Span, spans: &[Span]) -> Vec<Span> {
+    let mut inside: Vec<Span> = spans
+        .iter()
+        .filter(|span| !matches!(span.phase, Phase::Load | Phase::Tokenize | Phase::Prefill | Phase::Decode))
+        .filter(|span| (root.start_ns..root.end_ns).contains(&span.start_ns) && span.end_ns >= span.start_ns)
+        .map(|span| Span { end_ns: span.end_ns.min(root.end_ns), ..*span })
+        .collect();
+    inside.sort_by_key(|span| (span.start_ns, std::cmp::Reverse(span.end_ns)));
+    inside
+}
+
+/// Adds a phase span and what is inside of it.
+fn add(time: &mut PhaseTime, root: &Span, inside: &[Span]) {
+    let (own, rest) = own_times(root, inside);
+    time.total_ns += duration(root);
+    time.unaccounted_ns += rest;
+    for (span, own_ns) in inside.iter().zip(own) {
+        let row = match time.spans.iter_mut().find(|row| row.span == span.phase) {
+            Some(row) => row,
+            None => {
+                time.spans.push(SpanTime { span: span.phase, count: 0, total_ns: 0, own_ns: 0 });
+                time.spans.last_mut().expect("it was just put there")
+            }
+        };
+        row.count += 1;
+        row.total_ns += duration(span);
+        row.own_ns += own_ns;
+    }
+}
+
+/// For each of the spans, which are in the order they began, the time in which it is the innermost; and the time in none.
+fn own_times(root: &Span, inside: &[Span]) -> (Vec<u64>, u64) {
+    let mut own = vec![0; inside.len()];
+    let mut none = 0;
+    let mut open: Vec<usize> = Vec::new();
+    let mut now = root.start_ns;
+    let mut until = |to: u64, open: &mut Vec<usize>| {
+        // Ends before `to`, the earliest first.
+        while let Some(end) = open.iter().map(|at| inside[*at].end_ns).filter(|end| *end <= to).min() {
+            let spent = end.saturating_sub(now);
+            *open.last().map_or(&mut none, |at| &mut own[*at]) += spent;
+            now = now.max(end);
+            open.retain(|at| inside[*at].end_ns > end);
+        }
+        *open.last().map_or(&mut none, |at| &mut own[*at]) += to.saturating_sub(now);
+        now = now.max(to);
+    };
+    for (at, span) in inside.iter().enumerate() {
+        until(span.start_ns, &mut open);
+        open.push(at);
+    }
+    until(root.end_ns, &mut open);
+    (own, none)
+}
+
+/// A figure over the profiled iterations.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of the values that are there; `None` without any.
+    #[must_use]
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        let sorted = robust::sorted(&values);
+        Some(Self { median: robust::quantile(&sorted, 0.5)?, min: *sorted.first()?, max: *sorted.last()? })
+    }
+}
+
+/// Where the time of a phase went, over several iterations of the same work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseSummary {
+    pub phase: Phase,
+    /// Tokens that the phase made in an iteration: of the prompt, or generated after the first.
+    pub tokens: Spread,
+    pub total_ms: Spread,
+    /// By the median of their own time, longest first.
+    pub spans: Vec<SpanSummary>,
+    pub unaccounted: Share,
+}
+
+/// A part of a phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    pub own_ms: Spread,
+    /// Own time for each token of the phase; absent where it made none.
+    pub per_token_us: Option<Spread>,
+    /// Own time as a part of the phase, 0 to 1.
+    pub share: Option<Spread>,
+}
+
+/// The spans of a kind in a phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpanSummary {
+    pub span: Phase,
+    /// How many in an iteration.
+    pub count: Spread,
+    /// From begin to end, spans inside included.
+    pub total_ms: Spread,
+    #[serde(flatten)]
+    pub own: Share,
+}
+
+/// How an operation's time changes while the generation gets longer: medians over the quarters of the decoded tokens of an
+/// iteration, pooled over iterations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Along {
+    pub span: Phase,
+    pub quarters_us: [f64; 4],
+    /// Last quarter by the first, less 1; absent where the first is 0.
+    pub growth: Option<f64>,
+}
+
+/// Sums up iterations of the same work; `phases` of the first that has any give the order.
+#[must_use]
+pub fn phases(iterations: &[Accounting]) -> Vec<PhaseSummary> {
+    PHASES
+        .into_iter()
+        .filter_map(|phase| {
+            let times: Vec<&PhaseTime> =
+                iterations.iter().filter_map(|one| one.phases.iter().find(|time| time.phase == phase)).collect();
+            phase_summary(phase, &times)
+        })
+        .collect()
+}
+
+fn phase_summary(phase: Phase, times: &[&PhaseTime]) -> Option<PhaseSummary> {
+    let mut kinds: Vec<Phase> = Vec::new();
+    for span in times.iter().flat_map(|time| &time.spans) {
+        if !kinds.contains(&span.span) {
+            kinds.push(span.span);
+        }
+    }
+    let own = |of: &dyn Fn(&PhaseTime) -> u64| {
+        let each = |figure: &dyn Fn(&PhaseTime, f64) -> f64| {
+            Spread::of(times.iter().map(|time| figure(time, of(time) as f64)))
+        };
+        Some(Share {
+            own_ms: each(&|_, ns| ns / 1e6)?,
+            per_token_us: each(&|time, ns| ns / 1e3 / time.tokens as f64),
+            share: each(&|time, ns| ns / time.total_ns as f64),
+        })
+    };
+    let row = |kind: Phase| {
+        let of = |time: &PhaseTime| time.spans.iter().find(|span| span.span == kind).copied();
+        Some(SpanSummary {
+            span: kind,
+            count: Spread::of(times.iter().map(|time| of(time).map_or(0, |span| span.count) as f64))?,
+            total_ms: Spread::of(times.iter().map(|time| of(time).map_or(0, |span| span.total_ns) as f64 / 1e6))?,
+            own: own(&|time| of(time).map_or(0, |span| span.own_ns))?,
+        })
+    };
+    let mut spans: Vec<SpanSummary> = kinds.into_iter().filter_map(row).collect();
+    spans.sort_by(|a, b| b.own.own_ms.median.total_cmp(&a.own.own_ms.median));
+    Some(PhaseSummary {
+        phase,
+        tokens: Spread::of(times.iter().map(|time| time.tokens as f64))?,
+        total_ms: Spread::of(times.iter().map(|time| time.total_ns as f64 / 1e6))?,
+        spans,
+        unaccounted: own(&|time| time.unaccounted_ns)?,
+    })
+}
+
+/// Milliseconds of each prefill chunk, in their order; of as many as all iterations have.
+#[must_use]
+pub fn chunks(iterations: &[Accounting]) -> Vec<Spread> {
+    let all = iterations.iter().map(|one| one.chunks.len()).min().unwrap_or(0);
+    (0..all).filter_map(|at| Spread::of(iterations.iter().map(|one| one.chunks[at] as f64 / 1e6))).collect()
+}
+
+/// How operations change along the generation, in the order of their phases.
+#[must_use]
+pub fn along(iterations: &[Accounting]) -> Vec<Along> {
+    let of = |span: Phase| {
+        let mut pooled: [Vec<f64>; 4] = Default::default();
+        for times in iterations.iter().filter_map(|one| one.along.get(span.name())) {
+            if times.len() < LEAST_ALONG {
+                continue;
+            }
+            for (at, ns) in times.iter().enumerate() {
+                pooled[at * 4 / times.len()].push(*ns as f64 / 1e3);
+            }
+        }
+        let mut quarters_us = [0.0; 4];
+        for (quarter, values) in quarters_us.iter_mut().zip(&pooled) {
+            *quarter = robust::quantile(&robust::sorted(values), 0.5)?;
+        }
+        let growth = (quarters_us[0] > 0.0).then(|| quarters_us[3] / quarters_us[0] - 1.0);
+        Some(Along { span, quarters_us, growth })
+    };
+    Phase::ALL.into_iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(phase: Phase, start_ns: u64, end_ns: u64) -> Span {
+        Span { phase, index: 0, start_ns, end_ns }
+    }
+
+    fn one(spans: &[Span], prefill_tokens: u64, generated_tokens: u64) -> Accounting {
+        account(&[Generation { spans, prefill_tokens, generated_tokens }])
+    }
+
+    fn times(phase: &PhaseTime) -> Vec<(Phase, u64, u64, u64)> {
+        phase.spans.iter().map(|s| (s.span, s.count, s.total_ns, s.own_ns)).collect()
+    }
+
+    #[test]
+    fn own_times_and_the_unaccounted_rest_add_up_to_the_phase() {
+        use Phase::{CacheClear, Decode, Forward, Penalty, Prefill, PrefillChunk, Sample, Tokenize};
+        let spans = [
+            span(Tokenize, 0, 5),
+            span(Prefill, 5, 105),
+            span(PrefillChunk, 10, 60),
+            span(Forward, 11, 55),
+            span(CacheClear, 60, 62),
+            span(PrefillChunk, 62, 100),
+            span(Forward, 63, 80),
+            span(Penalty, 80, 84),
+            span(Sample, 84, 94),
+            span(Decode, 110, 140),
+            span(Forward, 112, 130),
+            span(Penalty, 130, 131),
+            span(Sample, 131, 131),
+        ];
+        let accounting = one(&spans, 48, 3);
+        let [prefill, decode] = accounting.phases.as_slice() else { panic!("{accounting:?}") };
+        assert_eq!((prefill.tokens, prefill.total_ns, prefill.unaccounted_ns), (48, 100, 5 + 5));
+        // Of the chunks the operations inside are taken off once.
+        let wanted = [
+            (Forward, 2, 61, 61),
+            (PrefillChunk, 2, 88, 88 - 61 - 14),
+            (Sample, 1, 10, 10),
+            (Penalty, 1, 4, 4),
+            (CacheClear, 1, 2, 2),
+        ];
+        assert_eq!(times(prefill), wanted);
+        assert_eq!((decode.tokens, decode.total_ns, decode.unaccounted_ns), (2, 30, 30 - 19));
+        assert_eq!(times(decode), [(Forward, 1, 18, 18), (Penalty, 1, 1, 1), (Sample, 1, 0, 0)]);
+        assert_eq!(accounting.chunks, [50, 38]);
+        for phase in &accounting.phases {
+            let own: u64 = phase.spans.iter().map(|span| span.own_ns).sum();
+            assert_eq!(own + phase.unaccounted_ns, phase.total_ns);
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever an engine says of its spans: crossing, equal, beyond the phase.
+        #[test]
+        fn no_spans_make_more_time_than_there_is(
+            parts in proptest::collection::vec((0_usize..4, 0_u64..120, 0_u64..60), 0..12)
+        ) {
+            let kinds = [Phase::Forward, Phase::Penalty, Phase::Sample, Phase::PrefillChunk];
+            let mut spans = vec![span(Phase::Decode, 20, 100)];
+            spans.extend(parts.iter().map(|(kind, start, length)| span(kinds[*kind], *start, start + length)));
+            let phase = one(&spans, 1, 9).phases.remove(0);
+            let own: u64 = phase.spans.iter().map(|span| span.own_ns).sum();
+            proptest::prop_assert_eq!(own + phase.unaccounted_ns, 80);
+            // Second way: moment by moment.
+            let covered = |t: u64| {
+                parts.iter().any(|(_, start, length)| (20..100).contains(start) && (*start..start + length).contains(&t))
+            };
+            let none = (20..100).filter(|t| !covered(*t)).count() as u64;
+            proptest::prop_assert_eq!(phase.unaccounted_ns, none);
+        }
+    }
+
+    #[test]
+    fn growth_along_the_generation_is_seen_and_so_is_its_absence() {
+        let mut spans = vec![span(Phase::Decode, 0, 1_000_000)];
+        let mut now = 0;
+        for token in 0..100 {
+            spans.push(span(Phase::Penalty, now, now + 1000 + 30 * token));
+            spans.push(span(Phase::Sample, now + 5000, now + 7000));
+            now += 8000;
+        }
+        let found = along(&[one(&spans, 1, 101), one(&spans, 1, 101)]);
+        let [penalty, sample] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((penalty.span, sample.span), (Phase::Penalty, Phase::Sample));
+        assert!((penalty.growth.unwrap() - (87.0 - 12.0) * 0.03 / (1.0 + 12.0 * 0.03)).abs() < 1e-9, "{penalty:?}");
+        assert_eq!(sample.growth, Some(0.0));
+        assert!(along(&[one(&spans[..20], 1, 10)]).is_empty(), "ten tokens say nothing");
+    }
+
+    #[test]
+    fn iterations_are_summed_up_by_median_and_range() {
+        let of = |forward: u64| {
+            one(&[span(Phase::Decode, 0, 10_000_000), span(Phase::Forward, 0, forward * 1_000_000)], 5, 11)
+        };
+        let summary = phases(&[of(4), of(9), of(5)]).remove(0);
+        let forward = &summary.spans[0];
+        let spread = |median, min, max| Spread { median, min, max };
+        assert_eq!(forward.own.own_ms, spread(5.0, 4.0, 9.0));
+        assert_eq!(forward.own.per_token_us, Some(spread(500.0, 400.0, 900.0)));
+        assert_eq!(forward.own.share, Some(spread(0.5, 0.4, 0.9)));
+        assert_eq!(summary.unaccounted.own_ms, spread(5.0, 1.0, 6.0));
+        // No token, no cost of one.
+        let none = phases(&[one(&[span(Phase::Decode, 0, 10)], 5, 1)]).remove(0);
+        assert_eq!((none.unaccounted.per_token_us, none.unaccounted.share.unwrap().median), (None, 1.0));
+        assert!(phases(&[]).is_empty() && chunks(&[]).is_empty());
+    }
+}
