@@ -13,6 +13,7 @@ pub mod synthetic;
 pub mod transformer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::spec::{
     Choice, Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings, SpanTiming,
@@ -142,12 +143,21 @@ pub trait Session {
         None
     }
 
+    /// Reads what [`Session::memory`] says of the allocator from any thread at any time, also during a generation; `None`
+    /// for an engine that cannot be asked so.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        None
+    }
+
     /// Text of generated ids, where the engine has a tokenizer. Called after the generation, outside every timed section.
     fn decode(&self, tokens: &[u32]) -> Option<String> {
         let _ = tokens;
         None
     }
 }
+
+/// Says what the engine has in memory. Takes no lock that a generation holds for long.
+pub type MemoryProbe = Arc<dyn Fn() -> EngineMemory + Send + Sync>;
 
 /// Where a session reports what happens while it happens. Nothing here allocates, locks or does I/O.
 pub trait TokenSink {

@@ -6,7 +6,7 @@
 use std::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Result, Session, TokenSink};
+use super::{MemoryProbe, Result, Session, TokenSink};
 use crate::spec::{Completion, EngineMemory, Receipt, Request, SpanTiming};
 
 static CALL: Mutex<()> = Mutex::new(());
@@ -56,6 +56,10 @@ impl<S: Session> Session for Serial<S> {
     }
     fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
         alone(|| self.0.span_timing(forced_sync))
+    }
+    /// The probe itself does not wait for calls under way: it is there to look at them.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        alone(|| self.0.memory_probe())
     }
     fn decode(&self, tokens: &[u32]) -> Option<String> {
         alone(|| self.0.decode(tokens))

@@ -116,7 +116,7 @@ columns! { TOKEN_COLUMNS, write_token_row, read_token_row, TokenRow:
 
 columns! { SPAN_COLUMNS, write_span_row, read_span_row, SpanRow:
     request "" "number of the request";
-    phase "" "what the engine was doing: `load`, `tokenize`, `prefill`, `decode`, and inside them `prefill_chunk`, `cache_clear`, `forward`, `penalty`, `sample`, `detokenize`, `wait`";
+    phase "" "what the engine was doing: `load`, `tokenize`, `prefill`, `decode`, and inside them `prefill_chunk`, `cache_clear`, `forward`, `penalty`, `sample`, `detokenize`, `wait`; before them `reset`, which the harness records itself";
     index "" "which one of its phase within the request, from 0";
     start_ns "ns" "begin, from the run's origin, on the harness clock";
     end_ns "ns" "end, likewise";

@@ -89,6 +89,8 @@ pub struct Metric {
     /// How the values of a conversation's turns become the one number of an iteration.
     pub over_turns: OverTurns,
     pub better: Better,
+    /// A count that is often 0: two of them are told apart by their difference, never by their ratio.
+    pub by_difference: bool,
 }
 
 /// From the turns of a conversation to the number of its iteration. Turns without the value are left out.
@@ -178,8 +180,14 @@ macro_rules! metric {
             of: $of,
             over_turns: $over,
             better: Better::$better,
+            by_difference: false,
         }
     };
+}
+
+/// The same metric, compared by differences.
+const fn by_difference(metric: Metric) -> Metric {
+    Metric { by_difference: true, ..metric }
 }
 
 pub const PREFILL_TPS: &str = "prefill_tps";
@@ -267,6 +275,31 @@ pub const METRICS: &[Metric] = &[
         "energy from first to last token / (N-1)",
         |r| Some(r.decode_energy_j? / gaps(r).filter(|n| *n > 0.0)?)
     ),
+    // Of an iteration's rows the last alone has them.
+    by_difference(metric!(
+        "memory_cycles",
+        "Memory cycles",
+        Count,
+        Highest,
+        "how often memory rose and fell within an iteration",
+        |r| r.memory_cycles.map(f64::from)
+    )),
+    by_difference(metric!(
+        "memory_swing_bytes",
+        "Largest memory cycle",
+        Bytes,
+        Highest,
+        "the largest of an iteration's memory cycles, 0 where there are none",
+        |r| count(r.memory_swing_bytes)
+    )),
+    by_difference(metric!(
+        "memory_reclaimed_bytes",
+        "Memory reclaimed",
+        Bytes,
+        Highest,
+        "sum of the falls of memory within an iteration",
+        |r| count(r.memory_reclaimed_bytes)
+    )),
 ];
 
 /// Loading, as a metric for tables.

@@ -6,6 +6,7 @@ pub mod csv;
 mod error;
 mod field;
 pub mod manifest;
+pub mod memory;
 pub mod metric;
 pub mod profile;
 mod read;

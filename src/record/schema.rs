@@ -167,6 +167,9 @@ pub struct HostInfo {
     /// Load-scope toggles as requested.
     pub load: Settings,
     pub pid: u32,
+    /// When it was started, from the run's origin.
+    #[serde(default)]
+    pub started_ns: Option<u64>,
     pub command: Vec<String>,
     /// SHA-256 of the host's executable, where it is a file that can be read.
     pub executable_sha256: Option<String>,

@@ -118,11 +118,12 @@ impl Store {
     /// Changes the manifest and rewrites `run.json` at once. On an error neither has changed.
     ///
     /// # Errors
-    /// When the file cannot be written, or `change` touches the gauges, which are columns already.
+    /// When the file cannot be written, or `change` touches the gauges' names, which are columns already.
     pub fn update(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), RecordError> {
         let mut manifest = self.manifest.clone();
         change(&mut manifest);
-        if manifest.gauges != self.manifest.gauges {
+        let columns = |manifest: &Manifest| manifest.gauges.iter().map(|g| g.name.clone()).collect::<Vec<_>>();
+        if columns(&manifest) != columns(&self.manifest) {
             return Err(self.misuse("the gauges are fixed when the record is created".to_owned()));
         }
         manifest::write(&self.dir, &manifest)?;

@@ -6,11 +6,12 @@ use super::client::{Exchange, HostError, check_stamps};
 use super::hosts::{self, Resident};
 use super::interrupt::Interrupt;
 use super::measure::{self, Place};
+use super::memory::{EngineSample, engine_samples};
 use super::validity::{self, Asked, Finding};
 use crate::clock::{Origin, now_ns};
 use crate::record::{RequestRow, SpanRow, Status, TokenRow};
 use crate::spec::protocol::Generate;
-use crate::spec::{Cell, Choice, Request};
+use crate::spec::{Cell, Choice, Phase, Request};
 use crate::telemetry;
 
 /// What is asked, of which cell, where in the run.
@@ -26,6 +27,8 @@ pub struct Ask<'a> {
     pub choices: bool,
     /// Effective settings that may differ from what was asked for.
     pub allowed: &'a [String],
+    /// How often the host was asked to look at the engine's memory.
+    pub memory_interval_ms: Option<u32>,
 }
 
 /// What came of it.
@@ -38,6 +41,8 @@ pub struct Attempt {
     /// What the engine would have chosen at each token; empty where that was not asked for.
     pub choices: Vec<Choice>,
     pub spans_dropped: u64,
+    /// What the engine said of its memory meanwhile, or what is wrong with that.
+    pub memory: Result<Vec<EngineSample>, String>,
     /// The host cannot be used any more.
     pub host_lost: bool,
 }
@@ -47,7 +52,7 @@ impl Attempt {
     #[must_use]
     pub fn without_answer(row: RequestRow, host_lost: bool) -> Self {
         let (tokens, spans, ids, choices) = Default::default();
-        Self { row, tokens, spans, ids, text: None, choices, spans_dropped: 0, host_lost }
+        Self { row, tokens, spans, ids, text: None, choices, spans_dropped: 0, memory: Ok(Vec::new()), host_lost }
     }
 }
 
@@ -62,12 +67,14 @@ pub fn attempt(
     let mut row = measure::blank(ask.place, ask.engine);
     row.load_s = resident.load_s.take();
     row.start_ns = origin.t_ns(now_ns());
+    let mut reset = None;
     // The turns of a conversation go on with what the first one left.
-    if ask.place.turn == 0
-        && resident.receipt.capabilities.reset
-        && let Err(error) = resident.host.reset()
-    {
-        return failed(row, &error, origin);
+    if ask.place.turn == 0 && resident.receipt.capabilities.reset {
+        if let Err(error) = resident.host.reset() {
+            return failed(row, &error, origin);
+        }
+        let (request, start_ns) = (row.request, row.start_ns);
+        reset = Some(SpanRow { request, phase: Phase::Reset, index: 0, start_ns, end_ns: origin.t_ns(now_ns()) });
     }
     // Clocks drift apart: within minutes by more than the stamps' tolerance.
     if let Err(error) = resident.host.resync() {
@@ -94,7 +101,9 @@ pub fn attempt(
     };
     row.cpu_ms = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before).as_secs_f64() * 1e3);
     row.peak_rss_bytes = peak.ok().and_then(|peak| peak.read());
-    answered(row, exchange, resident, &ask, origin)
+    let mut attempt = answered(row, exchange, resident, &ask, origin);
+    attempt.spans.splice(0..0, reset);
+    attempt
 }
 
 /// What the second Ctrl-C does: cancels the generation; kills the host where that cannot be done, or was not enough.
@@ -116,7 +125,8 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
     row.start_ns = origin.t_ns(exchange.sent_ns);
     row.end_ns = origin.t_ns(exchange.received_ns);
     let generated = exchange.generated;
-    measure::fill(&mut row, &generated, receipt.token_timing, stamps.is_ok());
+    let stamps_hold = stamps.is_ok();
+    measure::fill(&mut row, &generated, receipt.token_timing, stamps_hold);
     row.effective = validity::effective(&generated, receipt);
     let asked = Asked {
         cell: ask.cell,
@@ -129,7 +139,13 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
         row.status = status;
         row.reason = reason;
     }
+    let memory = match stamps_hold {
+        true => engine_samples(&generated, row.host, ask.memory_interval_ms, clock.offset_ns, origin),
+        // Their times are worth no more than the others'.
+        false => Ok(Vec::new()),
+    };
     Attempt {
+        memory,
         tokens: measure::token_rows(row.request, &generated, clock.offset_ns, origin),
         spans: measure::span_rows(row.request, &generated.spans, clock.offset_ns, origin),
         row,

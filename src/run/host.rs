@@ -3,6 +3,8 @@
 //! Standard input is read on a thread of its own, so that `cancel` arrives during work and the end of the input ends
 //! the host at once; everything else is done in order on the calling thread, where the session lives.
 
+mod memory;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::memory::MemoryWatch;
 use super::lines::{LineError, Lines, quote};
 use crate::alloc::Count;
 use crate::clock::{CLOCK_ID, now_ns};
@@ -64,7 +67,8 @@ where
         return End::Broken;
     }
     let profiling = Profiling::default();
-    Host { output, running, engines, greeted: false, session: None, slow_down: None, profiling }.serve(&inbox)
+    Host { output, running, engines, greeted: false, session: None, memory: None, slow_down: None, profiling }
+        .serve(&inbox)
 }
 
 /// Where answers go; one line at a time from any thread.
@@ -203,6 +207,8 @@ struct Host<'a, W> {
     engines: &'a [&'a dyn Engine],
     greeted: bool,
     session: Option<Box<dyn Session>>,
+    /// Looks at the engine's memory, where that was asked for and the engine lets it.
+    memory: Option<MemoryWatch>,
     /// Slow-down put in to test the harness, in percent.
     slow_down: Option<f64>,
     profiling: Profiling,
@@ -273,6 +279,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             // `cancel` was answered where it was read.
             ToHost::Cancel { .. } => Ok(FromHost::Done),
             ToHost::Close => {
+                self.memory = None;
                 self.session = None;
                 Ok(FromHost::Done)
             }
@@ -302,6 +309,9 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         receipt.details.extend(engine.notes().into_iter().chain(placement.details));
         receipt.settings.extend(placement.affinity.map(|cpus| (AFFINITY.to_owned(), cpus.into())));
         receipt.settings.extend(slow_down.map(|percent| (SLOW_DOWN.to_owned(), percent.into())));
+        let interval = open.memory_interval_ms.filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms.into()));
+        let watched = interval.zip(session.memory_probe());
+        self.memory = watched.and_then(|(interval, probe)| MemoryWatch::start(probe, interval));
         self.session = Some(session);
         self.slow_down = slow_down;
         Ok(FromHost::Ready(Box::new(Ready { receipt, load_ns: now_ns().saturating_sub(accepted_ns) })))
@@ -326,12 +336,17 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             recorder = recorder.with_allocations(count);
         }
         let progress = g.progress.then(|| Progress::start(output, id, shared));
+        if let Some(memory) = &self.memory {
+            memory.begin();
+        }
         let completion = match self.profiling.running() {
             None => generate(session, &g, &mut recorder, slow_down),
             Some(profiler) => generate(session, &g, &mut Phased::new(&mut recorder, profiler), slow_down),
         };
         // Before the text is decoded, which belongs to the reply: the harness holds the last token against this.
         let finished_ns = now_ns();
+        let mut memory_samples = self.memory.as_ref().map(MemoryWatch::end).unwrap_or_default();
+        memory_samples.retain(|sample| sample.t_ns <= finished_ns);
         // Ended before the answer is written: nothing follows a `result`.
         drop(progress);
         let completion = completion?;
@@ -351,7 +366,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             spans_dropped,
             span_timing,
             allocations,
-            memory_samples: Vec::new(),
+            memory_samples,
             choices,
             text,
             completion,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::client::{Host, HostError, Launch, launch_command};
 use super::interrupt::Interrupt;
 use super::schedule::Step;
+use crate::clock::{Origin, now_ns};
 use crate::engine;
 use crate::engine::transformer::config::Config;
 use crate::engine::transformer::weights::WeightFolder;
@@ -147,6 +148,7 @@ impl Pool {
         model: &Path,
         program: Option<&[String]>,
         interrupt: &Interrupt,
+        origin: &Origin,
     ) -> Result<(Resident, HostInfo), OpenError> {
         let spec = &scenario.engines[key.engine as usize];
         let engine = engine::find(&spec.name)
@@ -163,6 +165,7 @@ impl Pool {
         self.next_number += 1;
         let folder = model;
         let model = model.display().to_string();
+        let started_ns = Some(origin.t_ns(now_ns()));
         let launch = Launch {
             command: command.clone(),
             env: Vec::new(),
@@ -176,7 +179,7 @@ impl Pool {
             engine: spec.clone(),
             model: Some(model),
             toggles: key.load.clone(),
-            memory_interval_ms: None,
+            memory_interval_ms: memory_interval_ms(scenario),
         })?;
         drop(armed);
         let clock = host.clock().clone();
@@ -185,6 +188,7 @@ impl Pool {
             engine: key.engine,
             load: key.load.clone(),
             pid: host.pid(),
+            started_ns,
             command,
             executable_sha256,
             command_sha256,
@@ -248,6 +252,14 @@ impl Pool {
         .map(|(field, _)| field.to_owned())
         .collect()
     }
+}
+
+/// How often hosts are to look at their engine's memory: as often as the gauges are sampled, where memory is one of them.
+#[must_use]
+pub fn memory_interval_ms(scenario: &Scenario) -> Option<u32> {
+    let telemetry = &scenario.telemetry;
+    let wanted = telemetry.interval_ms > 0 && telemetry.gauges.iter().any(|group| group == "memory");
+    wanted.then_some(telemetry.interval_ms)
 }
 
 /// The fingerprint of a model's folder, where it is one that this build can read.

@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod lines;
 pub mod lock;
 pub mod measure;
+pub mod memory;
 pub mod outputs;
 pub mod progress;
 pub mod prompts;

@@ -121,10 +121,12 @@ pub enum Phase {
     Detokenize,
     /// The host waits for the device, on a lazy backend.
     Wait,
+    /// The KV cache is dropped before a request begins; the harness itself records it.
+    Reset,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 11] = [
+    pub const ALL: [Phase; 12] = [
         Phase::Load,
         Phase::Tokenize,
         Phase::Prefill,
@@ -136,6 +138,7 @@ impl Phase {
         Phase::Sample,
         Phase::Detokenize,
         Phase::Wait,
+        Phase::Reset,
     ];
 
     #[must_use]
@@ -152,6 +155,7 @@ impl Phase {
             Phase::Sample => "sample",
             Phase::Detokenize => "detokenize",
             Phase::Wait => "wait",
+            Phase::Reset => "reset",
         }
     }
 

@@ -380,6 +380,7 @@ fn gauges() -> Vec<GaugeInfo> {
 
 fn host() -> HostInfo {
     HostInfo {
+        started_ns: None,
         host: 0,
         engine: 0,
         load: Settings::from([("threads".to_owned(), Value::Int(2))]),

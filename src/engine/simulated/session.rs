@@ -1,5 +1,6 @@
 //! A session of the simulated engine: tokens by a formula, time really spent.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -9,7 +10,7 @@ use super::noise::Noise;
 use super::options::Options;
 use super::slots::Slots;
 use crate::clock::now_ns;
-use crate::engine::{Result, Session, SpanKey, TokenSink};
+use crate::engine::{MemoryProbe, Result, Session, SpanKey, TokenSink};
 use crate::spec::{
     Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, SpanTiming,
 };
@@ -26,7 +27,8 @@ pub struct SimulatedSession {
     receipt: Receipt,
     slots: Slots,
     noise: SlotNoise,
-    memory: EngineMemory,
+    /// As the pattern has it for the latest request, from its beginning on.
+    memory: Arc<Mutex<EngineMemory>>,
 }
 
 /// The noise process, read at rising slots.
@@ -128,7 +130,7 @@ impl SimulatedSession {
         std::thread::sleep(Duration::from_nanos(options.law.load_ns()));
         let slots = Slots::new(options.state.clone());
         let noise = SlotNoise::new(&options);
-        Self { options, receipt, slots, noise, memory: EngineMemory::default() }
+        Self { options, receipt, slots, noise, memory: Arc::default() }
     }
 
     /// What a fault does before there is any token. Some never return.
@@ -168,7 +170,8 @@ impl SimulatedSession {
         }
         let slot = self.slots.take()?;
         let factor = self.options.law.factor(slot, self.noise.at(slot, &self.options));
-        self.memory = self.options.memory.at(slot, prompt + tokens - 1);
+        let memory = self.options.memory.at(slot, prompt + tokens - 1);
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
         Ok(Work { prompt, tokens, factor, fault: self.options.faults.strike(slot) })
     }
 
@@ -261,7 +264,12 @@ impl Session for SimulatedSession {
     }
 
     fn memory(&self) -> EngineMemory {
-        self.memory
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        let memory = Arc::clone(&self.memory);
+        Some(Arc::new(move || *memory.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn span_timing(&self, _: bool) -> Option<SpanTiming> {

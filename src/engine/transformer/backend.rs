@@ -12,7 +12,7 @@ use super::extent::Extent;
 use super::quantized::Weight;
 use super::sampler::Choice;
 use super::weights::HostTensor;
-use crate::engine::Result;
+use crate::engine::{MemoryProbe, Result};
 use crate::spec::EngineMemory;
 
 /// A tensor library with a device.
@@ -116,6 +116,10 @@ pub trait Backend {
     /// What the library's allocator says; nothing where it has none of its own.
     fn memory(&self) -> EngineMemory {
         EngineMemory::default()
+    }
+    /// Reads [`Backend::memory`] from any thread, where the library allows that while it computes.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        None
     }
     /// Starts the peak of [`Backend::memory`] anew.
     fn reset_peak(&self) -> Result<()> {

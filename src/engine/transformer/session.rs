@@ -7,7 +7,7 @@ use super::detokenizing::Detokenizing;
 use super::generation::{Wanted, generate};
 use super::model::{KvCache, Model};
 use super::sampler::{self, Choice};
-use crate::engine::{Detail, Result, Session, TokenSink};
+use crate::engine::{Detail, MemoryProbe, Result, Session, TokenSink};
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, factor_in_force};
 use crate::spec::toggle::{
     CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, LAZY_PIPELINE,
@@ -254,6 +254,11 @@ impl<B: Backend> Session for TransformerSession<B> {
             (true, false) => SpanTiming::Submit,
             (true, true) => SpanTiming::ForcedSync,
         })
+    }
+
+    /// Without the KV caches, which only the session's own thread can look at.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        self.model.backend.memory_probe()
     }
 
     fn decode(&self, tokens: &[u32]) -> Option<String> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Worker, name};
-use crate::record::{Iteration, RequestRow, Status};
+use crate::record::memory::ENGINE;
+use crate::record::{GaugeInfo, Iteration, RequestRow, Status};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
 use crate::run::hosts::Resident;
@@ -25,6 +26,10 @@ impl Worker<'_> {
         let dropped: u64 = turns.iter().map(|attempt| attempt.spans_dropped).sum();
         if dropped > 0 {
             let told = format!("cell `{}`: {dropped} spans did not fit the host's buffer", name(cell));
+            self.warn(told, observer)?;
+        }
+        if let Some(Err(problem)) = turns.iter().map(|attempt| &attempt.memory).find(|memory| memory.is_err()) {
+            let told = format!("cell `{}`: the host gave {problem}; they are left out", name(cell));
             self.warn(told, observer)?;
         }
         self.keep_texts(turns, observer)?;
@@ -78,15 +83,43 @@ impl Worker<'_> {
         let telemetry = self.log.sampler.drain();
         self.external.sampled(&telemetry);
         let mut iteration = Iteration { telemetry, ..Iteration::default() };
+        let mut engine = Vec::new();
         for mut attempt in turns {
             self.meter.fill(&mut attempt.row, &attempt.spans, &attempt.tokens, self.external.recent());
+            engine.extend(attempt.memory.unwrap_or_default());
             iteration.requests.push(attempt.row);
             iteration.tokens.extend(attempt.tokens);
             iteration.spans.extend(attempt.spans);
         }
         self.external.judge(&mut iteration.requests);
+        self.memory.note(&mut iteration.requests, &mut iteration.telemetry, &engine);
         self.log.store.commit(&iteration)?;
         Ok(iteration.requests)
+    }
+
+    /// Gives the engine's own gauges that stayed empty their reason.
+    pub(super) fn say_what_engines_did_not(&mut self) -> Result<(), RunError> {
+        let manifest = self.log.store.manifest();
+        // An earlier sitting may have filled them, unless it said that it did not.
+        let mine = |gauge: &GaugeInfo| manifest.sessions == 1 || gauge.absent.is_some();
+        let reasons: Vec<Option<String>> = manifest
+            .gauges
+            .iter()
+            .map(|gauge| {
+                if ENGINE.contains(&gauge.name.as_str()) && mine(gauge) {
+                    self.memory.unsaid(&gauge.name)
+                } else {
+                    gauge.absent.clone()
+                }
+            })
+            .collect();
+        let same = manifest.gauges.iter().zip(&reasons).all(|(gauge, reason)| gauge.absent == *reason);
+        if !same {
+            self.log.store.update(|manifest| {
+                manifest.gauges.iter_mut().zip(reasons).for_each(|(gauge, reason)| gauge.absent = reason);
+            })?;
+        }
+        Ok(())
     }
 
     /// A finding for the user and the record, once.

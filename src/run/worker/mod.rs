@@ -16,6 +16,7 @@ use crate::run::energy::Meter;
 use crate::run::error::RunError;
 use crate::run::external::Watch;
 use crate::run::hosts::{Key, Pool, Resident};
+use crate::run::memory::Memory;
 use crate::run::outputs::Outputs;
 use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
@@ -50,6 +51,7 @@ pub struct Worker<'a> {
     outputs: Outputs,
     external: Watch,
     meter: Meter,
+    memory: Memory,
     next_request: u64,
     /// Whether any host was ever up in this sitting.
     opened: bool,
@@ -112,6 +114,7 @@ impl<'a> Worker<'a> {
             next_request: past.next_request,
             external,
             meter,
+            memory: Memory::new(&manifest.gauges),
             opened: false,
             said: BTreeSet::new(),
             forced: BTreeMap::new(),
@@ -219,6 +222,7 @@ impl<'a> Worker<'a> {
         // Nothing is wrong: it is for whoever reads the record.
         let said = said.and_then(|()| self.external.not_judged().map_or(Ok(()), |told| self.write_down(told)));
         let said = said.and_then(|()| self.note_sampling());
+        let said = said.and_then(|()| self.say_what_engines_did_not());
         (self.log.store, said)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Worker;
+use crate::clock::now_ns;
 use crate::record::HostInfo;
 use crate::run::client::HostError;
 use crate::run::error::RunError;
@@ -32,14 +33,15 @@ impl Worker<'_> {
     ) -> Result<Result<Resident, (u32, HostError)>, RunError> {
         observer.event(Event::Opening { engine: &self.engine(key.engine).label });
         self.log.sampler.watch(None);
+        self.memory.loads(self.log.origin.t_ns(now_ns()));
         let number = self.pool.next_number();
         let work = &self.work;
-        let (resident, info) =
-            match self.pool.open(key, work.scenario, work.model, work.program, &work.options.interrupt) {
-                Ok(opened) => opened,
-                Err(OpenError::Engine(error)) => return Err(error.into()),
-                Err(OpenError::Host(error)) => return Ok(Err((number, error))),
-            };
+        let (interrupt, origin) = (&work.options.interrupt, &self.log.origin);
+        let (resident, info) = match self.pool.open(key, work.scenario, work.model, work.program, interrupt, origin) {
+            Ok(opened) => opened,
+            Err(OpenError::Engine(error)) => return Err(error.into()),
+            Err(OpenError::Host(error)) => return Ok(Err((number, error))),
+        };
         self.check_receipt(key, &info, observer)?;
         self.log.store.update(|manifest| manifest.hosts.push(info))?;
         self.opened = true;

@@ -4,7 +4,7 @@ use super::{Pass, Worker, number};
 use crate::clock::now_ns;
 use crate::record::{RequestRow, Status};
 use crate::run::attempt::{Ask, Attempt, agree, attempt};
-use crate::run::hosts::Resident;
+use crate::run::hosts::{self, Resident};
 use crate::run::measure::{self, Place};
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
@@ -79,6 +79,7 @@ impl<'a> Worker<'a> {
             progress: pass != Pass::Measured && observer.wants_tokens(),
             choices: pass == Pass::Outputs { choices: true },
             allowed: &self.work.scenario.run.allow_mismatch,
+            memory_interval_ms: hosts::memory_interval_ms(self.work.scenario),
         };
         self.log.sampler.watch(Some((resident.number, resident.host.pid())));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));

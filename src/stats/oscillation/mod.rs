@@ -34,9 +34,9 @@ pub struct Sample {
 
 /// What is known of a series beside its samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Stretches {
-    /// Before this the machine was idle: the jitter is measured there.
-    pub idle_until_s: Option<f64>,
+pub struct Known {
+    /// What the gauge does by itself, see [`jitter`]; `None` where there was no idle stretch to see it.
+    pub jitter_bytes: Option<f64>,
     /// The plateau begins here; without it at the first sample.
     pub warm_from_s: Option<f64>,
     /// The shortest cycle looked for, such as the time of a turn.
@@ -120,55 +120,79 @@ impl Sampling {
     }
 }
 
-/// The smallest swing that counts: max(16 MiB, 1 % of the peak, 6 x the unscaled MAD of successive differences while idle).
+/// The unscaled MAD of successive differences of an idle stretch; `None` with fewer than three samples.
 #[must_use]
-pub fn hysteresis(peak: f64, idle: &[f64]) -> f64 {
+pub fn jitter(idle: &[f64]) -> Option<f64> {
     let steps: Vec<f64> = idle.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let jitter = robust::summarize(&steps).map_or(0.0, |s| s.mad);
-    LEAST_SWING.max(LEAST_SHARE * peak).max(JITTERS * jitter)
+    robust::summarize(&steps).filter(|_| steps.len() > 1).map(|s| s.mad)
 }
 
-/// Looks at a series; `None` with fewer than two samples, where time does not rise, or where a value is not finite.
+/// The smallest swing that counts: max(16 MiB, 1 % of the peak, 6 x the jitter while idle).
 #[must_use]
-pub fn oscillation(samples: &[Sample], known: &Stretches) -> Option<Oscillation> {
-    let (first, last) = (samples.first()?, samples.last()?);
-    let sane = samples.iter().all(|s| s.t_s.is_finite() && s.bytes.is_finite());
-    if !sane || samples.len() < 2 || samples.windows(2).any(|pair| pair[1].t_s <= pair[0].t_s) {
+pub fn hysteresis(peak: f64, jitter: Option<f64>) -> f64 {
+    LEAST_SWING.max(LEAST_SHARE * peak).max(JITTERS * jitter.unwrap_or(0.0))
+}
+
+/// Looks at a series that may have been watched in several stretches, one after the other: no swing reaches from one into
+/// the next. `None` where no stretch has two samples, where time does not rise, or where a value is not finite.
+#[must_use]
+pub fn oscillation(stretches: &[&[Sample]], known: &Known) -> Option<Oscillation> {
+    let sane = |part: &[Sample]| part.iter().all(|s| s.t_s.is_finite() && s.bytes.is_finite());
+    let rises = |part: &[Sample]| part.windows(2).all(|pair| pair[1].t_s > pair[0].t_s);
+    if !stretches.iter().all(|part| sane(part) && rises(part)) {
         return None;
     }
-    let values: Vec<f64> = samples.iter().map(|s| s.bytes).collect();
-    let peak = values.iter().copied().fold(f64::MIN, f64::max);
-    let least = values.iter().copied().fold(f64::MAX, f64::min);
-    let idle: Vec<f64> = known
-        .idle_until_s
-        .map_or_else(Vec::new, |end| samples.iter().take_while(|s| s.t_s < end).map(|s| s.bytes).collect());
-    let duration_s = last.t_s - first.t_s;
-    let h = hysteresis(peak, &idle);
-    let turns = turns(&values, h);
-    let counted = Count::of(&turns, h, duration_s);
-    let reclaimed: f64 = turns.windows(2).map(|pair| (pair[0] - pair[1]).max(0.0)).sum();
+    let parts: Vec<&[Sample]> = stretches.iter().copied().filter(|part| part.len() > 1).collect();
+    let samples: Vec<Sample> = parts.concat();
+    let first = samples.first()?;
+    let peak = samples.iter().map(|s| s.bytes).fold(f64::MIN, f64::max);
+    let least = samples.iter().map(|s| s.bytes).fold(f64::MAX, f64::min);
+    let duration_s = parts.iter().map(|part| part[part.len() - 1].t_s - part[0].t_s).sum();
+    let count = |h: f64| Count::of(&parts, h, duration_s);
+    let counted = count(hysteresis(peak, known.jitter_bytes));
+    let reclaimed: f64 = parts.iter().flat_map(|part| falls(part, counted.h_bytes)).map(|fall| fall.bytes).sum();
     Some(Oscillation {
         samples: samples.len(),
         duration_s,
         peak_bytes: peak,
         least_bytes: least,
         counted,
-        by_share: SHARES.map(|share| Count::of(&self::turns(&values, share * peak), share * peak, duration_s)),
+        by_share: SHARES.map(|share| count(share * peak)),
         reclaimed_bytes: reclaimed,
         churn: (peak > least).then(|| reclaimed / (peak - least)),
-        plateau: plateau(samples, known.warm_from_s.unwrap_or(first.t_s)),
-        sampling: sampling(samples, counted.per_minute, known.shortest_cycle_s),
+        plateau: plateau(&samples, known.warm_from_s.unwrap_or(first.t_s)),
+        sampling: sampling(&parts, counted.per_minute, known.shortest_cycle_s),
     })
 }
 
-/// Values of the turning points.
-fn turns(values: &[f64], h: f64) -> Vec<f64> {
-    turning_points(values, h).into_iter().map(|i| values[i]).collect()
+/// From a turning point down to the next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fall {
+    /// Places of the two samples.
+    pub from: usize,
+    pub to: usize,
+    pub bytes: f64,
+}
+
+/// The falls of `h` or more in a stretch.
+#[must_use]
+pub fn falls(samples: &[Sample], h: f64) -> Vec<Fall> {
+    let turns = turns(samples, h);
+    let fall = |pair: &[usize]| {
+        let (from, to) = (pair[0], pair[1]);
+        Fall { from, to, bytes: samples[from].bytes - samples[to].bytes }
+    };
+    turns.windows(2).map(fall).filter(|fall| fall.bytes > 0.0).collect()
+}
+
+fn turns(samples: &[Sample], h: f64) -> Vec<usize> {
+    turning_points(&samples.iter().map(|s| s.bytes).collect::<Vec<_>>(), h)
 }
 
 impl Count {
-    fn of(turns: &[f64], h_bytes: f64, duration_s: f64) -> Self {
-        let found = cycles(turns);
+    fn of(parts: &[&[Sample]], h_bytes: f64, duration_s: f64) -> Self {
+        let values = |part: &[Sample]| turns(part, h_bytes).into_iter().map(|i| part[i].bytes).collect::<Vec<_>>();
+        let found: Vec<Cycle> = parts.iter().flat_map(|part| cycles(&values(part))).collect();
         let of = |full: bool| -> Vec<f64> { found.iter().filter(|c| c.full == full).map(|c| c.range).collect() };
         let (full, half) = (of(true), of(false));
         let whole = full.len() + half.len() / 2;
@@ -218,8 +242,9 @@ fn theil_sen(samples: &[Sample]) -> Option<f64> {
     robust::summarize(&slopes).map(|s| s.median)
 }
 
-fn sampling(samples: &[Sample], per_minute: Option<f64>, looked_for_s: Option<f64>) -> Sampling {
-    let gaps = robust::sorted(&samples.windows(2).map(|pair| pair[1].t_s - pair[0].t_s).collect::<Vec<_>>());
+fn sampling(parts: &[&[Sample]], per_minute: Option<f64>, looked_for_s: Option<f64>) -> Sampling {
+    let steps = parts.iter().flat_map(|part| part.windows(2)).map(|pair| pair[1].t_s - pair[0].t_s);
+    let gaps = robust::sorted(&steps.collect::<Vec<_>>());
     let interval_s = robust::quantile(&gaps, 0.5).unwrap_or(0.0);
     let found = per_minute.filter(|rate| *rate > 0.0).map(|rate| 60.0 / rate);
     let cycle_s = found.into_iter().chain(looked_for_s).min_by(f64::total_cmp);

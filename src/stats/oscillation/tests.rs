@@ -18,7 +18,7 @@ fn tooth(t_s: f64, period: f64) -> f64 {
 }
 
 fn look(samples: &[Sample]) -> Oscillation {
-    oscillation(samples, &Stretches::default()).unwrap()
+    oscillation(&[samples], &Known::default()).unwrap()
 }
 
 #[test]
@@ -29,7 +29,8 @@ fn a_flat_series_with_jitter_has_no_cycle() {
         // 120 MiB to either side: more than 1 % of the peak, which only the idle stretch tells.
         sample.bytes += ((random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 240.0 * MIB;
     }
-    let found = oscillation(&flat, &Stretches { idle_until_s: Some(20.0), ..Stretches::default() }).unwrap();
+    let idle: Vec<f64> = flat.iter().take_while(|s| s.t_s < 20.0).map(|s| s.bytes).collect();
+    let found = oscillation(&[&flat], &Known { jitter_bytes: jitter(&idle), ..Known::default() }).unwrap();
     assert!(found.counted.h_bytes > 240.0 * MIB, "{}", found.counted.h_bytes / MIB);
     assert_eq!((found.counted.cycles, found.counted.half, found.reclaimed_bytes), (0, 0, 0.0));
     assert_eq!(found.counted.range_largest_bytes, None);
@@ -62,7 +63,7 @@ fn a_leak_shows_as_a_slope_not_as_a_cycle() {
     // Under a sawtooth, and after a warm-up that is no part of it; long enough to be thinned.
     let samples =
         series(900.0, 10.0, |t| if t < 60.0 { t * 100.0 * MIB } else { 6.0 * GIB + t * MIB } + tooth(t, 10.0) * GIB);
-    let found = oscillation(&samples, &Stretches { warm_from_s: Some(60.0), ..Stretches::default() }).unwrap();
+    let found = oscillation(&[&samples], &Known { warm_from_s: Some(60.0), ..Known::default() }).unwrap();
     let slope = found.plateau.unwrap().slope_bytes_per_s / MIB;
     assert!((slope - 1.0).abs() < 0.05, "{slope}");
     assert_eq!(found.counted.cycles, 90);
@@ -76,7 +77,7 @@ fn samples_too_far_apart_are_said_to_be() {
     assert!(!sparse.enough);
     assert!(sparse.warning().unwrap().starts_with("sampled every 0.333 s, cycles take 2.0"), "{:?}", sparse.warning());
     // Sampled once a cycle, the sawtooth is flat: only who knows what to look for can tell.
-    let blind = oscillation(&saw(0.5), &Stretches { shortest_cycle_s: Some(2.0), ..Stretches::default() }).unwrap();
+    let blind = oscillation(&[&saw(0.5)], &Known { shortest_cycle_s: Some(2.0), ..Known::default() }).unwrap();
     assert_eq!(blind.counted.cycles, 0);
     assert!(blind.sampling.warning().is_some());
 }
@@ -85,7 +86,7 @@ fn samples_too_far_apart_are_said_to_be() {
 fn what_is_no_series_is_refused() {
     let at = |t_s, bytes| Sample { t_s, bytes };
     for bad in [vec![], vec![at(0.0, 1.0)], vec![at(1.0, 1.0), at(1.0, 2.0)], vec![at(0.0, f64::NAN), at(1.0, 1.0)]] {
-        assert_eq!(oscillation(&bad, &Stretches::default()), None);
+        assert_eq!(oscillation(&[&bad], &Known::default()), None);
     }
 }
 
@@ -136,4 +137,20 @@ fn growth_of_the_recorded_turns_is_not_identifiable() {
     }
     let refused = growth::fit_with_interval(Law::Decode, &as_if_decode, 1).unwrap_err();
     assert!(matches!(refused, NotIdentifiable::FewRounds { have: 3, .. }), "{refused:?}");
+}
+
+#[test]
+fn no_swing_reaches_from_one_stretch_into_the_next() {
+    let rise = |from: f64| {
+        series(10.0, 10.0, |t| GIB + t * 100.0 * MIB).into_iter().map(move |s| Sample { t_s: s.t_s + from, ..s })
+    };
+    let parts: Vec<Vec<Sample>> = (0..4).map(|i| rise(f64::from(i) * 20.0).collect()).collect();
+    let apart: Vec<&[Sample]> = parts.iter().map(Vec::as_slice).collect();
+    let found = oscillation(&apart, &Known::default()).unwrap();
+    assert_eq!((found.reclaimed_bytes, found.counted.full, found.counted.half), (0.0, 0, 4));
+    assert!((found.duration_s - 40.0).abs() < 1e-9 && found.sampling.longest_gap_s < 0.2, "{found:?}");
+    let whole = look(&parts.concat());
+    assert_eq!((whole.counted.cycles, falls(&parts.concat(), MIB).len()), (3, 3));
+    assert!((whole.reclaimed_bytes - 3000.0 * MIB).abs() < 1.0);
+    assert_eq!(oscillation(&[&parts[0][..1]], &Known::default()), None);
 }

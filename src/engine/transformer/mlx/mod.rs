@@ -15,6 +15,7 @@ mod cache_tests;
 mod sampling_tests;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use mlx_rs::error::Exception;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, rms_norm, rope, scaled_dot_product_attention};
@@ -27,7 +28,7 @@ use super::backend::{Backend, HeadShape, Held};
 use super::quantized::Weight;
 use super::sampler::{Choice, unsound};
 use super::weights::HostTensor;
-use crate::engine::Result;
+use crate::engine::{MemoryProbe, Result};
 use crate::spec::EngineMemory;
 use cache::Cache;
 use calls::{failed, mlx, size, slice, submitted, waited};
@@ -297,13 +298,13 @@ impl Backend for MlxBackend {
     }
 
     fn memory(&self) -> EngineMemory {
-        let bytes = |asked: std::result::Result<usize, Exception>| asked.ok().map(|n| n as u64);
-        EngineMemory {
-            active_bytes: bytes(memory::active_memory()),
-            cache_bytes: bytes(memory::cache_memory()),
-            peak_bytes: bytes(memory::peak_memory()),
-            ..EngineMemory::default()
-        }
+        allocator()
+    }
+
+    /// The allocator's counters are words of the process, which MLX itself reads without its lock: a reader on another
+    /// thread gets a value from before or after a change under way, and holds nothing up.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        Some(Arc::new(allocator))
     }
 
     fn reset_peak(&self) -> Result<()> {
@@ -314,5 +315,16 @@ impl Backend for MlxBackend {
     fn clear_allocator(&self) -> Result<bool> {
         *self.mask.borrow_mut() = None;
         mlx(memory::clear_cache).map(|()| true)
+    }
+}
+
+/// What MLX's allocator, which belongs to the process, says now.
+fn allocator() -> EngineMemory {
+    let bytes = |asked: std::result::Result<usize, Exception>| asked.ok().map(|n| n as u64);
+    EngineMemory {
+        active_bytes: bytes(memory::active_memory()),
+        cache_bytes: bytes(memory::cache_memory()),
+        peak_bytes: bytes(memory::peak_memory()),
+        ..EngineMemory::default()
     }
 }

@@ -1,0 +1,275 @@
+//! What an iteration's memory did: the engine's own samples put beside those of the gauges, and the oscillation columns.
+
+use crate::clock::Origin;
+use crate::record::memory::{ENGINE, Reader};
+use crate::record::{GaugeInfo, RequestRow, TelemetryRow};
+use crate::spec::protocol::Generated;
+use crate::spec::{EngineMemory, MemorySample};
+use crate::stats::oscillation::{Known, SAMPLES_PER_CYCLE, Sample, jitter, oscillation};
+
+/// What the engine said of its memory, on the run's axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineSample {
+    pub t_ns: u64,
+    pub host: u32,
+    pub memory: EngineMemory,
+}
+
+/// The samples that came with a reply, on the run's axis. `offset_ns` is host minus harness.
+///
+/// # Errors
+/// A sentence where they cannot be what was asked for: not rising, outside the request, or more than the interval allows.
+pub fn engine_samples(
+    generated: &Generated,
+    host: u32,
+    interval_ms: Option<u32>,
+    offset_ns: i64,
+    origin: &Origin,
+) -> Result<Vec<EngineSample>, String> {
+    let samples = &generated.memory_samples;
+    let (from, to) = (generated.accepted_ns, generated.finished_ns);
+    let interval_ns = u64::from(interval_ms.unwrap_or(0)) * 1_000_000;
+    // One at the beginning, one at the end, and some that came early after a late one.
+    let most =
+        to.saturating_sub(from).checked_div(interval_ns).map_or(0, |n| n.saturating_add(n / 4).saturating_add(8));
+    let rises = |pair: &[MemorySample]| pair[0].t_ns < pair[1].t_ns;
+    if samples.len() as u64 > most {
+        return Err(format!("{} samples of its memory where {most} are the most", samples.len()));
+    }
+    if !samples.windows(2).all(rises) {
+        return Err("samples of its memory that do not rise in time".to_owned());
+    }
+    if samples.iter().any(|sample| !(from..=to).contains(&sample.t_ns)) {
+        return Err("samples of its memory from outside the request".to_owned());
+    }
+    let at = |t_ns: u64| u64::try_from((i128::from(t_ns) - i128::from(offset_ns)).max(0)).unwrap_or(u64::MAX);
+    Ok(samples.iter().map(|s| EngineSample { t_ns: origin.t_ns(at(s.t_ns)), host, memory: s.memory }).collect())
+}
+
+/// Looks after memory over one sitting.
+#[derive(Debug)]
+pub struct Memory {
+    width: usize,
+    /// Of [`ENGINE`].
+    engine: [Option<usize>; 3],
+    /// Whether the engine gave a value for each.
+    said: [bool; 3],
+    readers: Vec<Reader>,
+    /// The most preferred reader that has given a value.
+    chosen: Option<usize>,
+    /// Samples of each reader from before any host was started.
+    idle: Vec<Vec<f64>>,
+    idle_until_ns: Option<u64>,
+}
+
+impl Memory {
+    /// `gauges` are the columns of the rows to come.
+    #[must_use]
+    pub fn new(gauges: &[GaugeInfo]) -> Self {
+        let readers = Reader::all(gauges);
+        Self {
+            width: gauges.len(),
+            engine: ENGINE.map(|name| gauges.iter().position(|gauge| gauge.name == name)),
+            said: [false; 3],
+            chosen: None,
+            idle: vec![Vec::new(); readers.len()],
+            readers,
+            idle_until_ns: None,
+        }
+    }
+
+    /// A host is started: the machine is idle no longer.
+    pub fn loads(&mut self, now_ns: u64) {
+        self.idle_until_ns.get_or_insert(now_ns);
+    }
+
+    /// Puts the engine's samples between those of the gauges and fills the memory columns of an iteration's last row.
+    pub fn note(&mut self, requests: &mut [RequestRow], telemetry: &mut Vec<TelemetryRow>, engine: &[EngineSample]) {
+        telemetry.extend(engine.iter().filter_map(|sample| self.row(sample)));
+        telemetry.sort_by_key(|row| row.t_ns);
+        self.keep_idle(telemetry);
+        let has_value = |reader: &Reader| telemetry.iter().any(|row| row.host.is_some() && reader.value(row).is_some());
+        self.chosen =
+            self.readers[..self.chosen.unwrap_or(self.readers.len())].iter().position(has_value).or(self.chosen);
+        self.fill(requests, telemetry);
+    }
+
+    /// Why a column of the engine's has stayed empty in this sitting; `None` for one that has values.
+    #[must_use]
+    pub fn unsaid(&self, gauge: &str) -> Option<String> {
+        let at = ENGINE.iter().position(|name| *name == gauge)?;
+        (!self.said[at]).then(|| "the engine does not say how much it has while it generates".to_owned())
+    }
+
+    /// A row that only the engine's columns fill; `None` where it would be empty.
+    fn row(&mut self, sample: &EngineSample) -> Option<TelemetryRow> {
+        let memory = sample.memory;
+        let mut values = vec![None; self.width];
+        let said = [memory.active_bytes, memory.cache_bytes, memory.peak_bytes];
+        for (i, (column, bytes)) in self.engine.iter().zip(said).enumerate() {
+            if let (Some(column), Some(bytes)) = (column, bytes) {
+                values[*column] = Some(bytes as f64);
+                self.said[i] = true;
+            }
+        }
+        let row = TelemetryRow { t_ns: sample.t_ns, host: Some(sample.host), values };
+        row.values.iter().any(Option::is_some).then_some(row)
+    }
+
+    fn keep_idle(&mut self, telemetry: &[TelemetryRow]) {
+        let Some(until) = self.idle_until_ns else { return };
+        for row in telemetry.iter().filter(|row| row.t_ns < until) {
+            for (reader, idle) in self.readers.iter().zip(&mut self.idle) {
+                idle.extend(reader.value(row));
+            }
+        }
+    }
+
+    /// Too few samples for one cycle say nothing: the columns stay empty then.
+    fn fill(&self, requests: &mut [RequestRow], telemetry: &[TelemetryRow]) {
+        let Some(chosen) = self.chosen else { return };
+        let (Some(first), Some(last)) = (requests.first().map(|row| (row.start_ns, row.host)), requests.last_mut())
+        else {
+            return;
+        };
+        let (reader, (start_ns, host)) = (&self.readers[chosen], first);
+        let own = |row: &&TelemetryRow| !reader.gauge.of_process || row.host == Some(host);
+        let during = telemetry.iter().filter(|row| (start_ns..=last.end_ns).contains(&row.t_ns)).filter(own);
+        let during: Vec<Sample> = during.filter_map(|row| Some(at(row, reader.value(row)?))).collect();
+        if (during.len() as f64) < SAMPLES_PER_CYCLE {
+            return;
+        }
+        let known = Known { jitter_bytes: jitter(&self.idle[chosen]), ..Known::default() };
+        let Some(found) = oscillation(&[&during], &known) else { return };
+        last.memory_cycles = Some(u32::try_from(found.counted.cycles).unwrap_or(u32::MAX));
+        last.memory_swing_bytes = Some(found.counted.range_largest_bytes.unwrap_or(0.0) as u64);
+        last.memory_reclaimed_bytes = Some(found.reclaimed_bytes as u64);
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+fn at(row: &TelemetryRow, bytes: f64) -> Sample {
+    Sample { t_s: seconds(row.t_ns), bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::tests::{empty_row, reply};
+    use super::*;
+
+    const MIB: f64 = 1_048_576.0;
+
+    fn memory(names: &[&str]) -> Memory {
+        let info = |name: &&str| GaugeInfo {
+            name: (*name).to_owned(),
+            unit: "bytes".to_owned(),
+            source: String::new(),
+            absent: None,
+        };
+        Memory::new(&names.iter().map(info).collect::<Vec<_>>())
+    }
+
+    fn sampled(t_ms: u64, host: Option<u32>, value: Option<f64>) -> TelemetryRow {
+        TelemetryRow { t_ns: t_ms * 1_000_000, host, values: vec![value.map(|mib| mib * MIB)] }
+    }
+
+    fn engine(t_ms: u64, active: u64) -> EngineSample {
+        let memory = EngineMemory { active_bytes: Some(active), ..EngineMemory::default() };
+        EngineSample { t_ns: t_ms * 1_000_000, host: 0, memory }
+    }
+
+    fn turns(host: u32) -> Vec<RequestRow> {
+        let row = |start_ms: u64, end_ms: u64| RequestRow {
+            host,
+            start_ns: start_ms * 1_000_000,
+            end_ns: end_ms * 1_000_000,
+            ..empty_row()
+        };
+        vec![row(1000, 2000), row(2000, 3000)]
+    }
+
+    /// Rises by 64 MiB within 500 ms and falls back, every 50 ms a sample.
+    fn saw(host: u32) -> Vec<TelemetryRow> {
+        (0..80).map(|i| sampled(i * 50, Some(host), Some(100.0 + (i % 10) as f64 * 64.0 / 9.0))).collect()
+    }
+
+    #[test]
+    fn the_last_row_has_what_the_gauge_did_from_the_first_turn_to_the_last() {
+        let mut memory = memory(&["rss_bytes"]);
+        let (mut rows, mut telemetry) = (turns(0), saw(0));
+        memory.note(&mut rows, &mut telemetry, &[]);
+        assert_eq!(
+            (rows[0].memory_cycles, rows[0].memory_swing_bytes, rows[0].memory_reclaimed_bytes),
+            (None, None, None)
+        );
+        // From 1 s to 3 s: four teeth, the fourth rises to the end of the third second, where the fifth begins.
+        assert_eq!((rows[1].memory_cycles, rows[1].memory_swing_bytes), (Some(4), Some(64 * MIB as u64)));
+        assert_eq!(rows[1].memory_reclaimed_bytes, Some(4 * 64 * MIB as u64));
+        let mut other = turns(7);
+        memory.note(&mut other, &mut saw(0), &[]);
+        assert_eq!(other[1].memory_cycles, None, "samples of another process");
+        let mut few = turns(0);
+        memory.note(&mut few, &mut saw(0).into_iter().step_by(5).collect(), &[]);
+        assert_eq!(few[1].memory_cycles, None, "nine samples are too few for a cycle");
+    }
+
+    #[test]
+    fn an_idle_stretch_before_the_first_host_says_what_is_jitter() {
+        let counted = |idle: bool| {
+            let mut memory = memory(&["wired_bytes"]);
+            memory.loads(if idle { 990_000_000 } else { 0 });
+            let mut rows = turns(0);
+            memory.note(&mut rows, &mut saw(0), &[]);
+            rows[1].memory_cycles
+        };
+        assert_eq!(counted(false), Some(4));
+        // Six times 7 MiB, the step of every sample while idle, are less than a swing of 64.
+        assert_eq!(counted(true), Some(4));
+        let mut memory = memory(&["wired_bytes"]);
+        memory.loads(990_000_000);
+        let mut telemetry: Vec<TelemetryRow> =
+            (0..20).map(|i| sampled(i * 50, None, Some(100.0 + (i * i % 7) as f64 * 20.0))).collect();
+        telemetry.extend(saw(0).into_iter().skip(20));
+        let mut rows = turns(0);
+        memory.note(&mut rows, &mut telemetry, &[]);
+        assert_eq!(rows[1].memory_cycles, Some(0), "240 MiB and more would be a swing");
+    }
+
+    #[test]
+    fn the_engine_s_samples_stand_between_the_gauges_in_rows_of_their_own() {
+        let mut memory = memory(&["rss_bytes", "engine_active_bytes", "engine_cache_bytes", "engine_peak_bytes"]);
+        let mut telemetry = vec![sampled(1000, Some(0), Some(1.0)), sampled(1050, Some(0), Some(2.0))];
+        telemetry.iter_mut().for_each(|row| row.values.resize(4, None));
+        memory.note(&mut turns(0), &mut telemetry, &[engine(1010, 7), engine(1060, 8)]);
+        let told: Vec<_> =
+            telemetry.iter().map(|row| (row.t_ns / 1_000_000, row.values[0].is_some(), row.values[1])).collect();
+        assert_eq!(told, [(1000, true, None), (1010, false, Some(7.0)), (1050, true, None), (1060, false, Some(8.0))]);
+        assert!(telemetry.iter().all(|row| row.values.len() == 4));
+        assert_eq!(memory.unsaid("engine_active_bytes"), None);
+        assert!(memory.unsaid("engine_cache_bytes").is_some());
+        assert_eq!(memory.unsaid("rss_bytes"), None, "not the engine's to say");
+    }
+
+    #[test]
+    fn samples_that_cannot_be_are_refused() {
+        let origin = Origin::start();
+        let check = |stamps: &[u64], interval| {
+            let mut reply = reply(&[13, 15], true);
+            reply.memory_samples = stamps
+                .iter()
+                .map(|ms| MemorySample { t_ns: ms * 1_000_000, memory: EngineMemory::default() })
+                .collect();
+            engine_samples(&reply, 0, interval, 0, &origin).map(|samples| samples.len())
+        };
+        assert_eq!(check(&[1, 5, 16], Some(5)), Ok(3));
+        assert!(check(&[5, 5], Some(5)).unwrap_err().contains("rise"));
+        assert!(check(&[0, 5], Some(5)).unwrap_err().contains("outside"));
+        assert!(check(&[5, 17], Some(5)).unwrap_err().contains("outside"));
+        assert!(check(&(1..16).collect::<Vec<_>>(), Some(5)).unwrap_err().contains("most"));
+        assert!(check(&[5], None).unwrap_err().contains("most"), "nobody asked");
+        assert_eq!(check(&[], None), Ok(0));
+    }
+}
