@@ -1,4 +1,4 @@
-//! What else goes on in this machine while it is looked at: load, stolen time, memory, swap.
+//! What else goes on in this machine while it is looked at: load, stolen time, memory, swap, the GPU.
 
 use super::window::Window;
 use super::{Finding, Grade};
@@ -6,7 +6,7 @@ use crate::spec::Machine;
 use crate::units;
 
 pub(super) fn findings(window: &Window, machine: &Machine) -> Vec<Finding> {
-    vec![load(window, machine), steal(window, machine), memory(window, machine), swap(window)]
+    vec![load(window, machine), steal(window, machine), memory(window, machine), swap(window), gpu(window)]
 }
 
 fn load(window: &Window, machine: &Machine) -> Finding {
@@ -79,6 +79,30 @@ fn swap(window: &Window) -> Finding {
     }
 }
 
+/// Bits of NVML's mask that stand for heat or a power supply that does not suffice: hardware slow-down, software and hardware
+/// thermal slow-down, power brake
+/// (<https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html>).
+const SLOWED: u64 = 0x8 | 0x20 | 0x40 | 0x80;
+
+fn gpu(window: &Window) -> Finding {
+    const TOPIC: &str = "GPU";
+    if let Some(mask) = window.gpu_throttle_reasons.filter(|mask| *mask as u64 & SLOWED != 0) {
+        let seen = format!("the GPU is slowed down for heat or power (NVML's reasons {:#x})", mask as u64);
+        return Finding::warning(TOPIC, seen, "let it cool down, and see to its power supply").at_best(Grade::D);
+    }
+    let Some(percent) = window.gpu_percent else {
+        return Finding::not_visible(TOPIC, "no GPU says how busy it is");
+    };
+    let seen = format!("busy {percent:.0} % of the time");
+    let advice = "end what uses it (browsers, other models), if the engine to be measured runs there";
+    match percent {
+        // A desktop draws its windows.
+        p if p < 10.0 => Finding::ok(TOPIC, seen),
+        p if p < 50.0 => Finding::warning(TOPIC, seen, advice).at_best(Grade::C),
+        _ => Finding::warning(TOPIC, seen, advice).at_best(Grade::D),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Level;
@@ -130,5 +154,16 @@ mod tests {
         assert_eq!(grades, [Grade::A, Grade::B, Grade::C, Grade::D]);
         let unseen = steal(&Window { steal_percent: None, ..window() }, &machine());
         assert_eq!((unseen.level, unseen.at_best), (Level::Note, Grade::A));
+    }
+
+    #[test]
+    fn a_busy_or_slowed_gpu_is_warned_of() {
+        let graded =
+            |percent, mask| gpu(&Window { gpu_percent: Some(percent), gpu_throttle_reasons: mask, ..window() }).at_best;
+        let busy = [0.0, 30.0, 90.0].map(|percent| graded(percent, None));
+        assert_eq!(busy, [Grade::A, Grade::C, Grade::D]);
+        // 1 is idle, 4 a power cap that was set: both ordinary.
+        assert_eq!([graded(0.0, Some(5.0)), graded(0.0, Some(64.0))], [Grade::A, Grade::D]);
+        assert!(gpu(&window()).seen.starts_with("not visible"));
     }
 }

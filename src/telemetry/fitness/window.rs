@@ -24,6 +24,9 @@ pub(super) struct Window {
     /// 1 where it is so.
     pub on_battery: Option<f64>,
     pub low_power_mode: Option<f64>,
+    pub gpu_percent: Option<f64>,
+    /// NVML's bit mask.
+    pub gpu_throttle_reasons: Option<f64>,
     /// Other processes that used the CPU most, in percent of one core, the busiest first.
     pub busiest: Vec<(String, f64)>,
 }
@@ -57,6 +60,8 @@ impl Window {
             thermal_pressure: value("thermal_pressure"),
             on_battery: value("on_battery"),
             low_power_mode: value("low_power_mode"),
+            gpu_percent: value("gpu_percent"),
+            gpu_throttle_reasons: value("gpu_throttle_reasons"),
             busiest,
         }
     }
