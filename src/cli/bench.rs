@@ -38,6 +38,9 @@ pub struct Args {
     /// How weights are held in memory, such as `q8_0` or `f32`
     #[arg(long)]
     dtype: Option<String>,
+    /// Let a profiled pass follow, for flamegraphs and the time of single operations
+    #[arg(long)]
+    profile: bool,
     /// Override any key of the scenario that this makes
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -71,6 +74,9 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     let run = Table::from_iter([("iterations".to_owned(), whole(args.iterations))]);
     scenario.insert("run".into(), run.into());
     scenario.insert("toggles".into(), toggles(args)?.into());
+    if args.profile {
+        scenario.insert("profile".into(), Table::new().into());
+    }
     Ok(scenario)
 }
 
@@ -159,6 +165,7 @@ mod tests {
         assert_eq!(table["toggles"]["repetition_penalty"][0].as_float(), Some(1.1));
         assert_eq!(table["toggles"]["dtype"][0].as_str(), Some("f32"));
         assert_eq!(table["engine"][0]["name"].as_str(), Some("auto"));
+        assert!(!table.contains_key("profile"));
     }
 
     #[test]
@@ -169,6 +176,11 @@ mod tests {
         assert!(model("synthetic:gpt/tiny").unwrap_err().to_string().contains("llama, qwen3"));
         assert!(model("synthetic:tiny").unwrap_err().to_string().contains("ARCH/PRESET"));
         assert!(model("synthetic:llama/tiny:x").unwrap_err().to_string().contains("ARCH/PRESET"));
+    }
+
+    #[test]
+    fn a_profiled_pass_is_one_word() {
+        assert!(table(&["m", "--profile"]).unwrap()["profile"].as_table().unwrap().is_empty());
     }
 
     #[test]

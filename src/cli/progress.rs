@@ -79,6 +79,13 @@ impl Observer for Display {
                 };
                 self.show(format!("{cell}: measuring {what}{}", self.last));
             }
+            Event::Profiling { cell, done, of } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_length(of);
+                    bar.set_position(done);
+                }
+                self.show(format!("{cell}: profiling"));
+            }
             Event::Measured { cell, rows, done, left, .. } => {
                 let result = result(rows);
                 self.last = format!("; the last: {result}{}", time_left(left));

@@ -11,6 +11,7 @@ use crate::record::{self, Record};
 use crate::report::ab::{self, AbSummary, Telling};
 use crate::report::summary::Summary;
 use crate::report::{self, export, markdown, table};
+use crate::run::profile::files;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,9 +29,10 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let folder = find(args)?;
     let reports = &args.folders.reports;
     let (page, told) = if record::ab::is_session(&folder) {
-        session(&folder, reports, args.format)?
+        session(&folder, reports, args.format, printer)?
     } else {
         let record = record::read(&folder)?;
+        make_profiles(&folder, &record, printer);
         (report::write(&record, reports)?, args.format.map(|format| render(&record, format)))
     };
     match told {
@@ -44,8 +46,16 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
 }
 
 /// The page of an A/B session, and its summary for stdout where a format is asked for.
-fn session(folder: &Path, reports: &Path, format: Option<Format>) -> anyhow::Result<(PathBuf, Option<String>)> {
+fn session(
+    folder: &Path,
+    reports: &Path,
+    format: Option<Format>,
+    printer: &Printer,
+) -> anyhow::Result<(PathBuf, Option<String>)> {
     let record = record::ab::read(folder)?;
+    for (side, of) in [("a", &record.a), ("b", &record.b)] {
+        make_profiles(&folder.join(side), of, printer);
+    }
     let summary = AbSummary::of(&record, Telling::default());
     let told = match format {
         Some(Format::Csv) => bail!(
@@ -58,6 +68,13 @@ fn session(folder: &Path, reports: &Path, format: Option<Format>) -> anyhow::Res
         None => None,
     };
     Ok((ab::write(&record, &summary, reports)?, told))
+}
+
+/// Makes the files of a record's profiles again. A record that cannot be written to has a report all the same.
+fn make_profiles(folder: &Path, record: &Record, printer: &Printer) {
+    if let Err(problem) = files::write(folder, record) {
+        printer.warning(format_args!("the files of the profiles are not made again: {problem}"));
+    }
 }
 
 /// The summary of a record in a format for stdout, ended by a newline.

@@ -8,6 +8,9 @@ use super::printer::Printer;
 use crate::run::driver;
 use crate::{engine, scenario};
 
+/// The override that `--profile` stands for.
+const PROFILE: &str = "profile={}";
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The scenario file
@@ -16,6 +19,9 @@ pub struct Args {
     /// Override a key of the scenario, such as `run.iterations=3`; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
+    /// Let a profiled pass follow, with the defaults of `[profile]`, where the scenario has none
+    #[arg(long, conflicts_with = "resume")]
+    profile: bool,
     /// Go on with the interrupted run recorded in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
@@ -32,7 +38,11 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             .execution
             .conduct(printer, args.allow_changed, |options, display| driver::resume(dir, options, display)),
         (None, Some(path)) => {
-            let scenario = scenario::load(path, &args.set, &engine::offers())?;
+            let mut scenario = scenario::load(path, &args.set, &engine::offers())?;
+            if args.profile && scenario.profile.is_none() {
+                let set = [args.set.as_slice(), &[PROFILE.to_owned()]].concat();
+                scenario = scenario::load(path, &set, &engine::offers())?;
+            }
             let results = &args.execution.folders.results;
             args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
         }

@@ -11,7 +11,7 @@ use super::validity::{self, Asked, Finding};
 use crate::clock::{Origin, now_ns};
 use crate::record::{RequestRow, SpanRow, Status, TokenRow};
 use crate::spec::protocol::Generate;
-use crate::spec::{Cell, Choice, Phase, Request};
+use crate::spec::{Cell, Choice, Phase, PhaseAllocations, Request, SpanTiming};
 use crate::telemetry;
 
 /// What is asked, of which cell, where in the run.
@@ -25,6 +25,10 @@ pub struct Ask<'a> {
     pub progress: bool,
     /// Whether the engine is to say what it would have chosen; never in a measured iteration.
     pub choices: bool,
+    /// Whether single operations are timed; in the profiled pass only.
+    pub operation_spans: bool,
+    /// Whether each is finished within its span.
+    pub forced_sync: bool,
     /// Effective settings that may differ from what was asked for.
     pub allowed: &'a [String],
     /// How often the host was asked to look at the engine's memory.
@@ -43,6 +47,9 @@ pub struct Attempt {
     pub spans_dropped: u64,
     /// What the engine said of its memory meanwhile, or what is wrong with that.
     pub memory: Result<Vec<EngineSample>, String>,
+    /// How spans of single operations were timed, and what was allocated; where they were asked for.
+    pub span_timing: Option<SpanTiming>,
+    pub allocations: Vec<PhaseAllocations>,
     /// The host cannot be used any more.
     pub host_lost: bool,
 }
@@ -51,8 +58,9 @@ impl Attempt {
     /// One that brought no tokens.
     #[must_use]
     pub fn without_answer(row: RequestRow, host_lost: bool) -> Self {
-        let (tokens, spans, ids, choices) = Default::default();
-        Self { row, tokens, spans, ids, text: None, choices, spans_dropped: 0, memory: Ok(Vec::new()), host_lost }
+        let (tokens, spans, ids, choices, allocations) = Default::default();
+        let (text, span_timing, memory) = (None, None, Ok(Vec::new()));
+        Self { row, tokens, spans, ids, text, choices, spans_dropped: 0, memory, span_timing, allocations, host_lost }
     }
 }
 
@@ -88,8 +96,8 @@ pub fn attempt(
     let generate = Generate {
         request: ask.request.clone(),
         progress: ask.progress,
-        operation_spans: false,
-        forced_sync: false,
+        operation_spans: ask.operation_spans,
+        forced_sync: ask.forced_sync,
         choices: ask.choices,
     };
     let answer = resident.host.generate(generate, on_progress);
@@ -153,6 +161,8 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
         text: generated.text,
         choices: generated.choices.unwrap_or_default(),
         spans_dropped: generated.spans_dropped,
+        span_timing: generated.span_timing,
+        allocations: generated.allocations,
         host_lost: false,
     }
 }

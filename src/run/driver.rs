@@ -99,8 +99,9 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     options.interrupt.arm()?;
     let past = Past {
         done: Done::of(&record.requests),
+        profiled: Done::of(&record.profile.requests),
         outputs: Outputs::of(&record),
-        next_request: record.requests.last().map_or(0, |row| row.request + 1),
+        next_request: next_request(&record),
         next_host: next_host(&record),
     };
     let work = Work { scenario, plan, prompts: &prompts, model: &model, options, program: None, must_open: true };
@@ -225,12 +226,18 @@ pub(super) fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Option
 
 /// The latest time in the record.
 pub(super) fn last_ns(record: &Record) -> u64 {
-    let requests = record.requests.iter().map(|row| row.end_ns);
+    let requests = record.requests.iter().chain(&record.profile.requests).map(|row| row.end_ns);
     requests.chain(record.telemetry.iter().map(|row| row.t_ns)).max().unwrap_or(0)
+}
+
+/// The first number no request of the record has, the profiled pass included.
+pub(super) fn next_request(record: &Record) -> u64 {
+    let last = [&record.requests, &record.profile.requests].into_iter().filter_map(|rows| rows.last());
+    last.map(|row| row.request + 1).max().unwrap_or(0)
 }
 
 /// The first number no host of the record has. A host that never opened has left a number in rows only.
 pub(super) fn next_host(record: &Record) -> u32 {
-    let rows = record.requests.iter().map(|row| row.host);
+    let rows = record.requests.iter().chain(&record.profile.requests).map(|row| row.host);
     rows.chain(record.manifest.hosts.iter().map(|info| info.host)).max().map_or(0, |last| last + 1)
 }

@@ -58,6 +58,10 @@ pub struct Resident {
     pub built_in: bool,
     /// Load time, until the first row of the host has taken it.
     pub load_s: Option<f64>,
+    /// What the longest measured iteration in it took.
+    pub longest: Option<Duration>,
+    /// What it was started by.
+    pub command: Vec<String>,
     /// Cells that are warm in it.
     pub warm: BTreeSet<u32>,
     key: Key,
@@ -205,6 +209,8 @@ impl Pool {
             receipt: ready.receipt,
             built_in,
             load_s: Some(info.load_s),
+            longest: None,
+            command: info.command.clone(),
             warm: BTreeSet::new(),
             key: key.clone(),
         };
@@ -285,7 +291,7 @@ fn close(resident: Resident) {
 }
 
 /// The file that a program's name means: as it is when it names a folder, else the first in PATH.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     if path.components().count() > 1 {
         return Some(path.to_owned());

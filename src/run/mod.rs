@@ -17,6 +17,7 @@ pub mod lock;
 pub mod measure;
 pub mod memory;
 pub mod outputs;
+pub mod profile;
 pub mod progress;
 pub mod prompts;
 pub mod schedule;

@@ -38,6 +38,12 @@ pub enum Event<'a> {
         cell: &'a str,
         iteration: u32,
     },
+    /// An iteration of the profiled pass begins.
+    Profiling {
+        cell: &'a str,
+        done: u64,
+        of: u64,
+    },
     Measured {
         cell: &'a str,
         /// One, or one a turn; all have the iteration's status and reason.

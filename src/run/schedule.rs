@@ -37,6 +37,18 @@ pub fn steps(plan: &Plan, isolation: Isolation) -> Vec<Step> {
     }
 }
 
+/// Every step of the profiled pass: cells take turns in the plan's orders, but follow one another where each has hosts of its own.
+#[must_use]
+pub fn profiled(plan: &Plan, isolation: Isolation, iterations: u32) -> Vec<Step> {
+    let Some(first) = plan.order.first() else { return Vec::new() };
+    if isolation == Isolation::Run {
+        let rows = (1..=iterations).zip(plan.order.iter().cycle());
+        rows.flat_map(|(iteration, row)| row.iter().map(move |&cell| Step { cell, iteration })).collect()
+    } else {
+        first.iter().flat_map(|&cell| (1..=iterations).map(move |iteration| Step { cell, iteration })).collect()
+    }
+}
+
 /// Which steps are done, and which cells are given up. A function of the rows alone, so that a resumed run goes on
 /// with the same knowledge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +122,12 @@ mod tests {
         assert_eq!(pairs(Isolation::Run), turns);
         assert_eq!(pairs(Isolation::Iteration), turns);
         assert_eq!(pairs(Isolation::Cell), vec![(1, 1), (1, 2), (1, 3), (0, 1), (0, 2), (0, 3)]);
+        let profiled = |isolation| -> Vec<(u32, u32)> {
+            profiled(&plan(), isolation, 4).into_iter().map(|s| (s.cell, s.iteration)).collect()
+        };
+        assert_eq!(profiled(Isolation::Run), [turns, vec![(1, 4), (0, 4)]].concat());
+        let following = vec![(1, 1), (1, 2), (1, 3), (1, 4), (0, 1), (0, 2), (0, 3), (0, 4)];
+        assert_eq!(profiled(Isolation::Cell), following);
         assert!(steps(&Plan { cells: Vec::new(), order: Vec::new() }, Isolation::Cell).is_empty());
     }
 

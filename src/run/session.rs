@@ -4,16 +4,19 @@ use std::time::{Duration, Instant};
 
 use super::error::RunError;
 use super::hosts::Key;
+use super::profile::files;
 use super::progress::{Event, Observer, Pace};
 use super::schedule::{self, Done, GIVE_UP_AFTER, Step};
 use super::worker::{Log, Past, Work, Worker, name};
-use crate::record::Store;
+use crate::record::{self, Store};
 use crate::spec::{Cell, Isolation};
 
 pub struct Session<'a> {
     worker: Worker<'a>,
     observer: &'a mut dyn Observer,
     done: Done,
+    /// What is done of the profiled pass.
+    profiled: Done,
     pace: Pace,
 }
 
@@ -21,8 +24,8 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When the record's folder for logs cannot be made.
     pub fn new(work: Work<'a>, log: Log, mut past: Past, observer: &'a mut dyn Observer) -> Result<Self, RunError> {
-        let done = std::mem::take(&mut past.done);
-        Ok(Self { worker: Worker::new(work, log, past)?, observer, done, pace: Pace::default() })
+        let (done, profiled) = (std::mem::take(&mut past.done), std::mem::take(&mut past.profiled));
+        Ok(Self { worker: Worker::new(work, log, past)?, observer, done, profiled, pace: Pace::default() })
     }
 
     /// Takes the steps. Gives the store back, whether any iteration is in the record, and whether all of them are, or
@@ -49,6 +52,38 @@ impl<'a> Session<'a> {
             }
             self.tell_round(step, &steps[at + 1..], &steps);
         }
+        self.profile()
+    }
+
+    /// The profiled pass after the timed iterations, as far as it is not done yet; `false` when somebody asked to stop. A cell that was
+    /// given up is left out.
+    fn profile(&mut self) -> Result<bool, RunError> {
+        let Some(settings) = &self.worker.work.scenario.profile else { return Ok(true) };
+        // A host for each cell, where iterations do not share one.
+        let isolation = if self.isolation() == Isolation::Run { Isolation::Run } else { Isolation::Cell };
+        let mut steps = schedule::profiled(self.worker.work.plan, isolation, settings.iterations);
+        steps.retain(|step| !self.done.given_up(step.cell));
+        let of = steps.len() as u64;
+        let settled = |done: &Done, step: &Step| done.contains(*step) || done.given_up(step.cell);
+        if steps.iter().all(|step| settled(&self.profiled, step)) {
+            return Ok(true);
+        }
+        self.observer.event(Event::Note("the timed iterations are done; the profiled pass follows"));
+        for (done, step) in (0..).zip(steps) {
+            if settled(&self.profiled, &step) {
+                continue;
+            }
+            if self.worker.work.options.interrupt.requested() {
+                return Ok(false);
+            }
+            let cell = self.cell(step);
+            self.observer.event(Event::Profiling { cell: name(cell), done, of });
+            let key = Key::of(step, cell, isolation);
+            let Some((_, status)) = self.worker.profile(step, &key, settings, self.observer)? else { return Ok(false) };
+            self.profiled.note(step, status);
+        }
+        let dir = self.worker.log.store.dir();
+        files::write(dir, &record::read(dir)?)?;
         Ok(true)
     }
 

@@ -32,8 +32,8 @@ impl Profile {
             if let Some(place) = stack.frames.iter().find(|place| **place as usize >= self.functions.len()) {
                 return Err(format!("a stack names function {place}, and there are {}", self.functions.len()));
             }
-            if stack.frames.is_empty() || stack.frames.len() > MOST_FRAMES {
-                return Err(format!("a stack has {} frames, and 1 to {MOST_FRAMES} can be", stack.frames.len()));
+            if stack.frames.len() > MOST_FRAMES {
+                return Err(format!("a stack has {} frames, more than {MOST_FRAMES}", stack.frames.len()));
             }
             samples = samples
                 .checked_add(stack.count)

@@ -16,6 +16,7 @@ mod history;
 mod lab;
 mod models;
 mod planted;
+mod profile;
 mod protocol;
 mod record;
 mod report;

@@ -176,8 +176,9 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
         logs.push(Log { store, sampler: driver::sampler_again(&record.manifest, origin), origin });
         pasts.push(Past {
             done: Done::default(),
+            profiled: Done::of(&record.profile.requests),
             outputs: Outputs::of(&record),
-            next_request: record.requests.last().map_or(0, |row| row.request + 1),
+            next_request: driver::next_request(&record),
             next_host: driver::next_host(&record),
         });
         rows[at] = record.requests;

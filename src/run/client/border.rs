@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::run::lines::clean;
 use crate::spec::protocol::{FromHost, Ready};
-use crate::spec::{ModelIdentity, Receipt, Settings, Value};
+use crate::spec::{ModelIdentity, Profile, Receipt, Settings, Value};
 
 /// Most characters of a text that is shown in one line.
 const LINE_CHARS: usize = 1000;
@@ -28,7 +28,8 @@ pub(super) fn tidy(message: &mut FromHost) {
             }
         }
         FromHost::Error(error) => error.message = clean(&error.message),
-        FromHost::Progress { .. } | FromHost::Memory(_) | FromHost::Profile(_) | FromHost::Done => {}
+        FromHost::Profile(seen) => profile(seen),
+        FromHost::Progress { .. } | FromHost::Memory(_) | FromHost::Done => {}
     }
 }
 
@@ -71,6 +72,13 @@ fn receipt(Ready { receipt, .. }: &mut Ready) {
     settings(in_force);
     entries(not_honoured, line);
     entries(details, line);
+}
+
+/// Of how many there are, the length of the line is the bound.
+fn profile(Profile { profiler, functions, parts, clock: _, frequency_hz: _ }: &mut Profile) {
+    line(profiler);
+    functions.iter_mut().for_each(line);
+    parts.iter_mut().flat_map(|part| &mut part.stacks).for_each(|stack| line(&mut stack.thread));
 }
 
 fn settings(settings: &mut Settings) {
@@ -153,6 +161,19 @@ mod tests {
             !whole.contains("\\u00") && !whole.contains('\u{9b}') && whole.matches("pwned").count() >= 17,
             "{whole}"
         );
+    }
+
+    #[test]
+    fn names_in_a_profile_are_fit_to_show() {
+        let evil = "f\u{1b}]0;pwned\u{7}";
+        let profile = tidied(json!({
+            "type": "profile", "profiler": evil, "clock": "cpu", "frequency_hz": 99, "functions": [evil, "x".repeat(5000)],
+            "parts": [{"phase": "decode", "duration_ns": 1, "stacks": [{"thread": evil, "frames": [0], "count": 1}]}],
+        }));
+        let FromHost::Profile(profile) = profile else { panic!("{profile:?}") };
+        let clean = "f\\u{1b}]0;pwned\\u{7}";
+        assert_eq!([&profile.profiler, &profile.functions[0], &profile.parts[0].stacks[0].thread], [clean; 3]);
+        assert!(profile.functions[1].chars().count() < LINE_CHARS + 20);
     }
 
     #[test]

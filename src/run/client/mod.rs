@@ -21,7 +21,7 @@ use wire::Outgoing;
 
 use crate::engine::{Engine, Hosting};
 use crate::spec::protocol::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
-use crate::spec::{EngineError, EngineMemory, EngineSpec, Prompt};
+use crate::spec::{EngineError, EngineMemory, EngineSpec, Profile, Prompt};
 
 /// Environment variable that tells a host the process id of its parent, for hosts that tie their life to it.
 pub const PARENT_VARIABLE: &str = "INFEROMETER_PARENT";
@@ -253,6 +253,29 @@ impl Host {
         match self.talk.ask(ToHost::Memory, during, &mut |_| {})?.body {
             FromHost::Memory(memory) => Ok(memory),
             other => Err(self.talk.unfit(during, "memory", &other)),
+        }
+    }
+
+    /// Starts the host's own profiler.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Engine` where it has none, or cannot use it now.
+    pub fn profile_start(&mut self, frequency_hz: u32) -> Result<(), HostError> {
+        self.talk.ask_done(ToHost::ProfileStart { frequency_hz }, "starting its profiler")
+    }
+
+    /// Stops it; what it saw since it was started, whose parts fit together.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Engine` where it was not started, or saw nothing that it could tell.
+    pub fn profile_stop(&mut self) -> Result<Profile, HostError> {
+        let during = "stopping its profiler";
+        match self.talk.ask(ToHost::ProfileStop, during, &mut |_| {})?.body {
+            FromHost::Profile(profile) => match profile.check() {
+                Ok(()) => Ok(*profile),
+                Err(why) => Err(self.talk.broken(during, format!("its profile is not sound: {why}"))),
+            },
+            other => Err(self.talk.unfit(during, "profile", &other)),
         }
     }
 

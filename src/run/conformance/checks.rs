@@ -8,7 +8,7 @@ use super::{Bench, FEW, Fault, Verdict, ensure};
 use crate::run::client::{Exchange, HostError, check_stamps};
 use crate::run::validity;
 use crate::spec::protocol::{FromHost, Generate, MAX_TOKENS, ToHost};
-use crate::spec::{ErrorKind, FinishReason, Prompt};
+use crate::spec::{ErrorKind, FinishReason, Phase, Prompt};
 
 pub(super) type Run = fn(&mut Bench) -> Verdict;
 
@@ -35,6 +35,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("choices", choices),
     ("clear_cache", clear_cache),
     ("memory", memory),
+    ("profile", profile),
     ("cancel during work", cancel),
     ("cancel while idle", cancel_while_idle),
     ("closes with a model open", closes_open),
@@ -42,6 +43,9 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("ends with its input", ends_with_input),
     ("ends with its input during work", ends_with_input_during_work),
 ];
+
+/// Samples a second that a host's profiler is asked for.
+const PROFILE_HZ: u32 = 99;
 
 fn object(value: Value) -> Map<String, Value> {
     match value {
@@ -293,6 +297,24 @@ fn memory(bench: &mut Bench) -> Verdict {
     let opened = bench.with("memory", |ready| ready.receipt.capabilities.memory)?;
     let memory = opened.host.memory()?;
     ensure(memory != Default::default(), || "`memory` is declared and has no figure".to_owned())
+}
+
+/// A profiler that it declares looks at a generation and gives a profile whose parts fit together.
+fn profile(bench: &mut Bench) -> Verdict {
+    let opened = bench.with("profile", |ready| ready.receipt.capabilities.profile)?;
+    for _ in 0..2 {
+        opened.host.profile_start(PROFILE_HZ)?;
+        let request = Generate { operation_spans: true, ..opened.request(4 * FEW)? };
+        opened.host.generate(request, &mut |_| {})?;
+        let profile = opened.host.profile_stop()?;
+        ensure(!profile.profiler.is_empty(), || "its profile names no `profiler`".to_owned())?;
+        let phases: Vec<Phase> = profile.parts.iter().filter_map(|part| part.phase).collect();
+        let other = phases.iter().find(|phase| !matches!(phase, Phase::Prefill | Phase::Decode));
+        ensure(other.is_none(), || {
+            format!("its profile has a part of the phase {other:?}, which is neither prefill nor decode")
+        })?;
+    }
+    Ok(())
 }
 
 /// Numbers of tokens that take ever longer to generate, up to what the model's context and the protocol allow.

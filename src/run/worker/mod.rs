@@ -2,14 +2,15 @@
 
 mod findings;
 mod opening;
+mod profiled;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::Origin;
-use crate::record::{RequestRow, Status, Store};
+use crate::record::{ProfileStore, RequestRow, Status, Store};
 use crate::run::attempt::Attempt;
 use crate::run::driver::Options;
 use crate::run::energy::Meter;
@@ -59,6 +60,8 @@ pub struct Worker<'a> {
     said: BTreeSet<String>,
     /// Ids that turns of cells are decoded along, by cell and turn.
     forced: BTreeMap<(u32, u32), Vec<u32>>,
+    /// Where the profiled pass is written down, once it began.
+    profiled: Option<ProfileStore>,
 }
 
 /// Why a generation is run.
@@ -71,6 +74,11 @@ enum Pass {
         choices: bool,
     },
     Measured,
+    /// As measured, with whatever says where the time goes.
+    Profiled {
+        spans: bool,
+        forced_sync: bool,
+    },
 }
 
 /// What a turn of a cell generated.
@@ -86,6 +94,8 @@ pub struct Output {
 #[derive(Default)]
 pub struct Past {
     pub done: Done,
+    /// What is done of the profiled pass.
+    pub profiled: Done,
     pub outputs: Outputs,
     pub next_request: u64,
     pub next_host: u32,
@@ -118,6 +128,7 @@ impl<'a> Worker<'a> {
             opened: false,
             said: BTreeSet::new(),
             forced: BTreeMap::new(),
+            profiled: None,
             work,
             log,
         })
@@ -288,7 +299,9 @@ impl<'a> Worker<'a> {
             return Ok(None);
         }
         observer.event(Event::Measuring { cell: name(cell), iteration: step.iteration });
+        let began = Instant::now();
         let turns = self.iteration(&mut resident, step, cell, Pass::Measured, observer);
+        resident.longest = resident.longest.max(Some(began.elapsed()));
         if interrupt.at_once() {
             return Ok(None);
         }

@@ -64,7 +64,7 @@ impl<'a> Worker<'a> {
     ) -> Attempt {
         let place = Place {
             request: self.next_request,
-            warmup: pass != Pass::Measured,
+            warmup: !matches!(pass, Pass::Measured | Pass::Profiled { .. }),
             cell: cell.id,
             iteration: step.iteration,
             turn: number(turn),
@@ -76,8 +76,10 @@ impl<'a> Worker<'a> {
             cell,
             engine: &self.engine(cell.engine).label,
             request,
-            progress: pass != Pass::Measured && observer.wants_tokens(),
+            progress: !matches!(pass, Pass::Measured | Pass::Profiled { .. }) && observer.wants_tokens(),
             choices: pass == Pass::Outputs { choices: true },
+            operation_spans: matches!(pass, Pass::Profiled { spans: true, .. }),
+            forced_sync: pass == Pass::Profiled { spans: true, forced_sync: true },
             allowed: &self.work.scenario.run.allow_mismatch,
             memory_interval_ms: hosts::memory_interval_ms(self.work.scenario),
         };

@@ -1,0 +1,192 @@
+//! Profilers that attach to an engine's process from outside: for hosts that have none of their own.
+//!
+//! They come with the system or by hand, may be absent or forbidden, and what they print is treated as any foreign text. Whatever
+//! goes wrong is the reason why there is no profile, and never a failure of the iteration.
+
+mod perf;
+mod process;
+mod py_spy;
+mod sample;
+mod stacks;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use process::{Process, ended_well, said};
+
+use super::choice::Tool;
+use crate::clock::{Origin, now_ns};
+use crate::record::SpanRow;
+use crate::run::hosts::find_program;
+use crate::run::interrupt::Interrupt;
+use crate::spec::{Phase, Profile, SampleClock};
+
+/// Longest wait for a tool to attach, to end once it is asked to, and to print what it saw.
+const ATTACHING: Duration = Duration::from_secs(20);
+const ENDING: Duration = Duration::from_secs(60);
+const PRINTING: Duration = Duration::from_secs(180);
+/// Most of a tool's output that is read.
+const MOST_BYTES: u64 = 256 << 20;
+/// How long an iteration is taken to last before one was measured.
+const USUAL: Duration = Duration::from_secs(10);
+
+/// A tool attached to an engine's process.
+pub struct Outside {
+    tool: Tool,
+    process: Process,
+    frequency_hz: u32,
+    since_ns: u64,
+    /// How long the tool was told to look, where it must be told.
+    told: Duration,
+    dir: tempfile::TempDir,
+}
+
+impl Outside {
+    /// Attaches `tool` to the process `pid`: `perf` to all processes of its group that live now and their children, py-spy to it and
+    /// its children, `sample` to it alone. `longest` is what a measured iteration took.
+    ///
+    /// # Errors
+    /// Why it cannot be done here, and what to do about it.
+    pub fn start(
+        tool: Tool,
+        pid: u32,
+        frequency_hz: u32,
+        longest: Option<Duration>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, String> {
+        let name = tool.name();
+        if find_program(name).is_none() {
+            return Err(format!("`{name}` is not installed; {}", tool.how_to_get()));
+        }
+        let dir = tempfile::tempdir().map_err(|e| format!("no folder for the output of `{name}`: {e}"))?;
+        let (data, out, err) = (dir.path().join("data"), dir.path().join("out"), dir.path().join("err"));
+        let told = longest.unwrap_or(USUAL).mul_f64(1.25) + Duration::from_secs(1);
+        let command = match tool {
+            Tool::Perf => perf::record(pid, frequency_hz, &data),
+            Tool::Sample => sample::command(pid, told, frequency_hz, &data),
+            Tool::PySpy => py_spy::command(pid, frequency_hz, &data),
+        };
+        let mut process = Process::start(&command, &out, &err)?;
+        let attached = process.until(ATTACHING, interrupt, |_| match tool {
+            Tool::Perf => data.metadata().is_ok_and(|file| file.len() > 0),
+            Tool::Sample | Tool::PySpy => [&out, &err].into_iter().any(|file| said(file).contains("Sampling process")),
+        });
+        attached.map_err(|why| match tool {
+            Tool::Perf => format!("{why}{}", perf::hint()),
+            Tool::PySpy => format!("{why}; {}", py_spy::HINT),
+            Tool::Sample => why,
+        })?;
+        if tool == Tool::Perf {
+            // It has its counters; that they run is said nowhere.
+            interrupt.pause(perf::SETTLING);
+        }
+        Ok(Self { tool, process, frequency_hz, since_ns: now_ns(), told, dir })
+    }
+
+    /// Lets it end and reads what it saw. Where its samples have times, `spans` say in which phase each fell.
+    ///
+    /// # Errors
+    /// Why there is no profile.
+    pub fn stop(mut self, spans: &[SpanRow], origin: &Origin, interrupt: &Interrupt) -> Result<Profile, String> {
+        let name = self.tool.name();
+        let whole_ns = now_ns().saturating_sub(self.since_ns);
+        let data = self.dir.path().join("data");
+        if self.tool == Tool::Sample {
+            // It looks as long as it was told to.
+            let status = self.process.end(self.told + ENDING, &data, MOST_BYTES, interrupt)?;
+            if !ended_well(status) {
+                return Err(format!("`{name}` failed ({status}){}", self.process.words()));
+            }
+        } else {
+            if let Some(status) = self.process.status() {
+                return Err(format!("`{name}` ended during the generation ({status}){}", self.process.words()));
+            }
+            self.process.interrupt();
+            let status = self.process.end(ENDING, &data, MOST_BYTES, interrupt)?;
+            if !ended_well(status) {
+                return Err(format!("`{name}` failed ({status}){}", self.process.words()));
+            }
+        }
+        let read = |path: &PathBuf| crate::fs::read_limited(path, MOST_BYTES).map_err(|e| e.to_string());
+        let (stacks, phases, clock) = match self.tool {
+            Tool::Perf => {
+                let text = self.print(&perf::script(&data), interrupt)?;
+                let phases = Phases::of(spans);
+                let stacks = perf::stacks(&read(&text)?, |ns| phases.at(origin.t_ns(ns)))?;
+                (stacks, phases.durations(whole_ns), SampleClock::Cpu)
+            }
+            Tool::Sample => (sample::stacks(&read(&data)?)?, vec![(None, self.told_ns())], SampleClock::Wall),
+            Tool::PySpy => (py_spy::stacks(&read(&data)?), vec![(None, whole_ns)], SampleClock::Cpu),
+        };
+        let (functions, parts) = stacks.parts(&phases);
+        if parts.iter().all(|part| part.stacks.is_empty()) {
+            return Err(format!("`{name}` took no sample: the generation was too short, or used no CPU time"));
+        }
+        Ok(Profile { profiler: name.to_owned(), clock, frequency_hz: self.frequency_hz, functions, parts })
+    }
+
+    /// Runs a program that prints what was recorded; the file it is in.
+    fn print(&self, command: &[String], interrupt: &Interrupt) -> Result<PathBuf, String> {
+        let (out, err) = (self.dir.path().join("printed"), self.dir.path().join("printing"));
+        let mut process = Process::start(command, &out, &err)?;
+        let status = process.end(PRINTING, &out, MOST_BYTES, interrupt)?;
+        if status.success() {
+            Ok(out)
+        } else {
+            Err(format!("`{}` failed ({status}){}", command[..2].join(" "), process.words()))
+        }
+    }
+
+    fn told_ns(&self) -> u64 {
+        u64::try_from(self.told.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// When the engine was in which phase, from the run's origin.
+struct Phases(Vec<(u64, u64, Phase)>);
+
+impl Phases {
+    fn of(spans: &[SpanRow]) -> Self {
+        let phases = spans.iter().filter(|span| matches!(span.phase, Phase::Prefill | Phase::Decode));
+        let mut phases: Vec<_> = phases.map(|span| (span.start_ns, span.end_ns, span.phase)).collect();
+        phases.sort_unstable_by_key(|(start, end, _)| (*start, *end));
+        Self(phases)
+    }
+
+    fn at(&self, t_ns: u64) -> Option<Phase> {
+        let before = self.0.partition_point(|(start, _, _)| *start <= t_ns);
+        let (_, end, phase) = self.0[..before].last()?;
+        (t_ns < *end).then_some(*phase)
+    }
+
+    /// Prefill, decode, and what is left of the whole time.
+    fn durations(&self, whole_ns: u64) -> Vec<(Option<Phase>, u64)> {
+        let of = |wanted: Phase| {
+            let own = self.0.iter().filter(|(_, _, phase)| *phase == wanted);
+            own.map(|(start, end, _)| end.saturating_sub(*start)).fold(0_u64, u64::saturating_add)
+        };
+        let (prefill, decode) = (of(Phase::Prefill), of(Phase::Decode));
+        let left = whole_ns.saturating_sub(prefill.saturating_add(decode));
+        vec![(Some(Phase::Prefill), prefill), (Some(Phase::Decode), decode), (None, left)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_falls_into_the_phase_of_its_time() {
+        let span = |phase, start_ns, end_ns| SpanRow { request: 0, phase, index: 0, start_ns, end_ns };
+        let phases = Phases::of(&[
+            span(Phase::Decode, 200, 300),
+            span(Phase::Prefill, 100, 190),
+            span(Phase::Forward, 0, 1000),
+            span(Phase::Prefill, 400, 450),
+        ]);
+        let at = [99, 100, 189, 190, 200, 299, 300, 420, 450].map(|t| phases.at(t));
+        let (p, d) = (Some(Phase::Prefill), Some(Phase::Decode));
+        assert_eq!(at, [None, p, p, None, d, d, None, p, None]);
+        assert_eq!(phases.durations(1000), [(p, 140), (d, 100), (None, 760)]);
+    }
+}

@@ -1,0 +1,181 @@
+//! `perf` of Linux.
+//!
+//! It samples the CPU clock and not cycles: that needs no hardware counters, which virtual machines seldom have, and each sample
+//! stands for the same stretch of CPU time whatever the clock rate. Stacks are unwound by what compilers write into every program
+//! for exceptions (`dwarf`); frame pointers are left out by most. Samples carry times on `CLOCK_MONOTONIC`, the clock of the
+//! harness, so that spans tell their phases.
+
+use std::path::Path;
+use std::time::Duration;
+
+use inferno::collapse::Collapse;
+use inferno::collapse::perf::Folder;
+
+use super::stacks::{Stacks, unfold};
+use crate::spec::Phase;
+
+/// From having its counters to counting.
+pub const SETTLING: Duration = Duration::from_millis(150);
+/// Where the system says who may use counters.
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+
+/// Records what the group of process `pid` does into `data`, until interrupted.
+pub fn record(pid: u32, frequency_hz: u32, data: &Path) -> Vec<String> {
+    let pids: Vec<String> = group(pid).iter().map(u32::to_string).collect();
+    let frequency = frequency_hz.to_string();
+    let (pids, data) = (pids.join(","), data.display().to_string());
+    let words = ["perf", "record", "-q", "-e", "cpu-clock", "-F", &frequency, "--call-graph", "dwarf,8192"];
+    let more = ["-k", "mono", "--max-size", "256M", "-p", &pids, "-o", &data];
+    words.into_iter().chain(more).map(str::to_owned).collect()
+}
+
+/// Prints the recorded samples, a block of lines each.
+pub fn script(data: &Path) -> Vec<String> {
+    let data = data.display().to_string();
+    // Inlined calls would each be looked up by another program.
+    let words = ["perf", "script", "-i", &data, "-F", "comm,tid,time,event,ip,sym,dso", "--ns", "--no-inline"];
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// What may be done where it is forbidden; empty where that is not the reason.
+pub fn hint() -> String {
+    let level = fs_err::read_to_string(PARANOID).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    match level {
+        Some(level) if level > 2 => format!(
+            "; kernel.perf_event_paranoid is {level}: `sudo sysctl kernel.perf_event_paranoid=2` allows to look at one's own programs"
+        ),
+        _ => "; in a container it needs the capability PERFMON and a seccomp profile that allows perf_event_open"
+            .to_owned(),
+    }
+}
+
+/// The processes of the group that `pid` leads: what a host has started.
+fn group(pid: u32) -> Vec<u32> {
+    let of = |stat: &str| {
+        // "12 (name) S 1 12 ...": the name may hold anything.
+        let rest = stat.rsplit_once(')')?.1;
+        rest.split_whitespace().nth(2)?.parse::<u32>().ok()
+    };
+    let in_it = |other: &u32| {
+        fs_err::read_to_string(format!("/proc/{other}/stat")).ok().and_then(|stat| of(&stat)) == Some(pid)
+    };
+    let entries = fs_err::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let numbers = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    let mut all: Vec<u32> = numbers.filter(|other| *other != pid && in_it(other)).collect();
+    all.insert(0, pid);
+    all
+}
+
+/// The stacks of `perf script`'s output; `phase` hears the time of a sample in nanoseconds of `CLOCK_MONOTONIC`.
+pub fn stacks(printed: &[u8], phase: impl Fn(u64) -> Option<Phase>) -> Result<Stacks, String> {
+    let mut by_phase: Vec<(Option<Phase>, Vec<u8>)> = Vec::new();
+    let mut current = None;
+    for line in printed.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"#") {
+            continue;
+        }
+        if !line.first().is_some_and(u8::is_ascii_whitespace) {
+            let phase = time_ns(&String::from_utf8_lossy(line)).and_then(&phase);
+            let known = by_phase.iter().position(|(other, _)| *other == phase);
+            current = Some(known.unwrap_or_else(|| {
+                by_phase.push((phase, Vec::new()));
+                by_phase.len() - 1
+            }));
+        }
+        if let Some(at) = current {
+            by_phase[at].1.extend_from_slice(line);
+        }
+    }
+    let mut stacks = Stacks::default();
+    for (phase, text) in by_phase {
+        let mut folded = Vec::new();
+        Folder::default()
+            .collapse(text.as_slice(), &mut folded)
+            .map_err(|e| format!("what `perf script` printed cannot be read: {e}"))?;
+        for line in String::from_utf8_lossy(&folded).lines() {
+            // The name of the thread comes first.
+            if let Some((mut frames, count)) = unfold(line)
+                && let Some(thread) = frames.next()
+            {
+                stacks.add(phase, thread, frames, count);
+            }
+        }
+    }
+    Ok(stacks)
+}
+
+/// The time in the first line of a sample: `python3 25518 37838.065078947: cpu-clock:`; the name may hold anything.
+fn time_ns(line: &str) -> Option<u64> {
+    line.split_whitespace().filter_map(|word| word.strip_suffix(':')).find_map(|word| {
+        let (seconds, fraction) = word.split_once('.')?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(seconds) || !digits(fraction) || fraction.len() > 9 {
+            return None;
+        }
+        let ns = fraction.parse::<u64>().ok()? * 10_u64.pow(9 - u32::try_from(fraction.len()).ok()?);
+        seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(ns)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `perf script` 6.1 prints it, shortened.
+    const PRINTED: &str = "\
+engine 25518 37838.065078947: cpu-clock: 
+\t          178107 float_sub (/usr/lib/libpython3.11.so.1.0)
+\t          2508e3 PyEval_EvalCode (/usr/lib/libpython3.11.so.1.0)
+\t            1080 _start (/usr/bin/python3.11)
+
+a worker 25519 37838.5: cpu-clock: 
+\tffffffff8158c3ac next_uptodate_folio ([kernel.kallsyms])
+\t          2508e3 core::ops::function::FnOnce::call_once (/usr/bin/engine)
+
+engine 25518 37839.000000001: cpu-clock: 
+\t          178107 float_sub (/usr/lib/libpython3.11.so.1.0)
+\t          2508e3 PyEval_EvalCode (/usr/lib/libpython3.11.so.1.0)
+\t            1080 _start (/usr/bin/python3.11)
+
+engine 25518 37839.000000002: cpu-clock: 
+\t    7546005f6e65 [unknown] ([unknown])
+
+";
+
+    #[test]
+    fn samples_fall_into_phases_by_their_times() {
+        let phase = |ns: u64| match ns / 1_000_000_000 {
+            37_838 => Some(Phase::Prefill),
+            _ => None,
+        };
+        let (functions, parts) =
+            stacks(PRINTED.as_bytes(), phase).unwrap().parts(&[(Some(Phase::Prefill), 1), (None, 2)]);
+        let named = |part: usize| -> Vec<(String, Vec<&str>, u64)> {
+            let name = |place: &u32| functions[*place as usize].as_str();
+            let all = parts[part].stacks.iter();
+            all.map(|s| (s.thread.clone(), s.frames.iter().map(name).collect(), s.count)).collect()
+        };
+        let python = vec!["_start", "PyEval_EvalCode", "float_sub"];
+        let worker = vec!["core::ops::function::FnOnce::call_once", "next_uptodate_folio"];
+        assert_eq!(named(0), [("a_worker".to_owned(), worker, 1), ("engine".to_owned(), python.clone(), 1)]);
+        assert_eq!(named(1), [("engine".to_owned(), python, 1), ("engine".to_owned(), vec!["[unknown]"], 1)]);
+    }
+
+    #[test]
+    fn a_time_is_found_whatever_the_thread_is_called() {
+        assert_eq!(time_ns("x: 1.x: 12 37838.065078947: cpu-clock:"), Some(37_838_065_078_947));
+        assert_eq!(time_ns("x 12 1.5: cycles:"), Some(1_500_000_000));
+        for bad in ["", "x 12 : cycles:", "x 99999999999999999999.1: cycles:", "x 1.0000000001: c:"] {
+            assert_eq!(time_ns(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_stack() {
+        let lines = ["\u{0}\u{1}", "\n\n\n", "x", "\tffff a (b)\n", "a 1 1.0: c:\n\t(", "((((;;;; 5"];
+        for text in lines {
+            let (_, parts) = stacks(text.as_bytes(), |_| None).unwrap().parts(&[(None, 0)]);
+            assert!(parts[0].stacks.len() <= 1, "{text:?}");
+        }
+    }
+}

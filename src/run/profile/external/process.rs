@@ -1,0 +1,199 @@
+//! A tool at work: started by its argument vector, never a shell; bounded in time and output; killed when it is not wanted any more.
+
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::run::interrupt::Interrupt;
+use crate::run::lines::clean;
+
+/// How often a waiting loop looks.
+const LOOK: Duration = Duration::from_millis(10);
+/// Most of a tool's messages that is read.
+const MOST_SAID: u64 = 64 << 10;
+
+/// A child process in a group of its own. Dropping it kills it.
+pub struct Process {
+    child: Child,
+    name: String,
+    said: std::path::PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `command`. What it writes to stdout goes into the file `out`, what to stderr into `said`.
+    ///
+    /// # Errors
+    /// Why it cannot be started, as `missing` should say it.
+    pub fn start(command: &[String], out: &Path, said: &Path) -> Result<Self, String> {
+        let (program, arguments) = command.split_first().expect("a command line has a program");
+        let file = |path: &Path| fs_err::File::create(path).map(|file| file.into_parts().0).map_err(|e| e.to_string());
+        let child = Command::new(program)
+            .args(arguments)
+            // What the tools print is parsed: in no language but their own.
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(file(out)?)
+            .stderr(file(said)?)
+            .process_group(0)
+            .spawn()
+            .map_err(|e| format!("cannot start `{program}`: {e}"))?;
+        Ok(Self { child, name: program.clone(), said: said.to_owned(), ended: None })
+    }
+
+    /// Waits until `ready` holds.
+    ///
+    /// # Errors
+    /// When it ends before, with what it said; or does not get ready in time.
+    pub fn until(
+        &mut self,
+        patience: Duration,
+        interrupt: &Interrupt,
+        ready: impl Fn(&Self) -> bool,
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.status() {
+                return Err(format!("`{}` ended at once ({status}){}", self.name, self.words()));
+            }
+            if ready(self) {
+                return Ok(());
+            }
+            if interrupt.at_once() {
+                return Err("the run was stopped".to_owned());
+            }
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "`{}` did not get ready within {} s{}",
+                    self.name,
+                    patience.as_secs(),
+                    self.words()
+                ));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Asks it to end as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(rustix::process::Signal::INT);
+    }
+
+    /// Waits for its end; `file` must not grow beyond `most` bytes.
+    ///
+    /// # Errors
+    /// When it does not end in time, its output is too long, or somebody asked to stop: it is killed then.
+    pub fn end(
+        &mut self,
+        patience: Duration,
+        file: &Path,
+        most: u64,
+        interrupt: &Interrupt,
+    ) -> Result<ExitStatus, String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.status() {
+                return Ok(status);
+            }
+            let why = if interrupt.at_once() {
+                "the run was stopped".to_owned()
+            } else if file.metadata().is_ok_and(|file| file.len() > most) {
+                format!(
+                    "`{}` gives more than {} MiB: lower `frequency_hz` or generate fewer tokens",
+                    self.name,
+                    most >> 20
+                )
+            } else if Instant::now() > deadline {
+                format!("`{}` did not end within {} s", self.name, patience.as_secs())
+            } else {
+                std::thread::sleep(LOOK);
+                continue;
+            };
+            self.kill();
+            return Err(why);
+        }
+    }
+
+    /// Whether it ended, and how.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().ok().flatten();
+        }
+        self.ended
+    }
+
+    /// What it said on stderr, fit to stand in a message.
+    pub fn words(&self) -> String {
+        let said: Vec<String> = said(&self.said).lines().map(str::trim).filter(|l| !l.is_empty()).map(clean).collect();
+        let (from, more) = (said.len().saturating_sub(4), said.len() > 4);
+        if said.is_empty() {
+            String::new()
+        } else {
+            format!(": {}{}", if more { "... " } else { "" }, said[from..].join("; "))
+        }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
+    }
+
+    fn kill(&mut self) {
+        if self.status().is_none() {
+            self.signal(rustix::process::Signal::KILL);
+            self.ended = self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether a tool that was asked to end by SIGINT ended well.
+pub fn ended_well(status: ExitStatus) -> bool {
+    status.success() || status.code() == Some(130) || status.signal() == Some(rustix::process::Signal::INT.as_raw())
+}
+
+/// The beginning of a file of messages; empty when it cannot be read.
+pub fn said(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = fs_err::File::open(path) {
+        let _ = file.take(MOST_SAID).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(dir: &Path, command: &[&str]) -> Result<Process, String> {
+        let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        Process::start(&command, &dir.join("out"), &dir.join("said"))
+    }
+
+    #[test]
+    fn a_tool_that_fails_says_why_and_one_that_hangs_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let patience = Duration::from_secs(60);
+        let interrupt = Interrupt::new(|_| {});
+        let why = start(dir.path(), &["/no/such/tool"]).err().unwrap();
+        assert!(why.contains("/no/such/tool"), "{why}");
+        let mut failing = start(dir.path(), &["sh", "-c", "echo 'not \x1b[2J permitted' >&2; exit 3"]).unwrap();
+        let why = failing.until(patience, &interrupt, |_| false).unwrap_err();
+        assert!(why.contains("exit status: 3") && why.contains("not \\u{1b}[2J permitted"), "{why}");
+        let mut hanging = start(dir.path(), &["sleep", "1000"]).unwrap();
+        let why = hanging.end(Duration::from_millis(1), Path::new("/none"), 1, &interrupt).unwrap_err();
+        assert!(why.contains("did not end"), "{why}");
+        assert!(hanging.status().is_some(), "it was killed and reaped");
+        let mut flooding = start(dir.path(), &["yes"]).unwrap();
+        let why = flooding.end(patience, &dir.path().join("out"), 1 << 20, &interrupt).unwrap_err();
+        assert!(why.contains("more than 1 MiB"), "{why}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Who takes the stacks of a profiled iteration: the engine host itself, or a program from outside; and the files that are made
+//! of what they saw.
+
+mod choice;
+mod external;
+pub mod files;
+
+use crate::clock::Origin;
+use crate::record::SpanRow;
+use crate::run::client::HostError;
+use crate::run::hosts::Resident;
+use crate::run::interrupt::Interrupt;
+use crate::spec::{Profile, ProfileSettings};
+
+pub use choice::{Choice, Tool, choose};
+use external::Outside;
+
+/// A profiler at work during one iteration.
+pub enum Profiler {
+    /// No stacks are asked for.
+    Off,
+    /// The engine host's own.
+    Own,
+    Outside(Box<Outside>),
+    /// There is none, for this reason.
+    Missing(String),
+}
+
+/// What a profiler saw of one iteration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    pub profile: Option<Profile>,
+    /// Why there is no profile, where one was asked for.
+    pub missing: Option<String>,
+}
+
+impl Seen {
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    #[must_use]
+    pub fn missing(why: &str) -> Self {
+        Self { profile: None, missing: Some(why.to_owned()) }
+    }
+}
+
+impl From<Result<Profile, String>> for Seen {
+    fn from(result: Result<Profile, String>) -> Self {
+        match result {
+            Ok(profile) => Self { profile: Some(profile), missing: None },
+            Err(why) => Self::missing(&why),
+        }
+    }
+}
+
+impl Profiler {
+    /// Starts the one that the settings and the host's process ask for. That there is none, or that it does not work here, is no
+    /// error.
+    ///
+    /// # Errors
+    /// When the host is lost over it.
+    pub fn start(
+        resident: &mut Resident,
+        settings: &ProfileSettings,
+        interrupt: &Interrupt,
+    ) -> Result<Self, HostError> {
+        if !settings.flamegraph {
+            return Ok(Self::Off);
+        }
+        let pid = resident.host.pid();
+        let own = resident.receipt.capabilities.profile;
+        let tool = match choose(settings.profiler, own, || choice::is_python(pid, &resident.command)) {
+            Choice::Own => {
+                return match resident.host.profile_start(settings.frequency_hz) {
+                    Ok(()) => Ok(Self::Own),
+                    Err(HostError::Engine(error)) => Ok(Self::Missing(error.message)),
+                    Err(error) => Err(error),
+                };
+            }
+            Choice::Outside(tool) => tool,
+            Choice::None(why) => return Ok(Self::Missing(why)),
+        };
+        let attached = Outside::start(tool, pid, settings.frequency_hz, resident.longest, interrupt);
+        Ok(attached.map_or_else(Self::Missing, |outside| Self::Outside(Box::new(outside))))
+    }
+
+    /// Stops it. `spans` are those of the iteration: they say in which phase a sample fell where the profiler itself cannot.
+    ///
+    /// # Errors
+    /// When the host is lost over it.
+    pub fn stop(
+        self,
+        resident: &mut Resident,
+        spans: &[SpanRow],
+        origin: &Origin,
+        interrupt: &Interrupt,
+    ) -> Result<Seen, HostError> {
+        Ok(match self {
+            Self::Off => Seen::nothing(),
+            Self::Missing(why) => Seen::missing(&why),
+            Self::Own => match resident.host.profile_stop() {
+                Ok(profile) => Ok(profile).into(),
+                Err(HostError::Engine(error)) => Seen::missing(&error.message),
+                Err(error) => return Err(error),
+            },
+            Self::Outside(outside) => outside.stop(spans, origin, interrupt).into(),
+        })
+    }
+}

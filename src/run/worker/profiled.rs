@@ -1,0 +1,181 @@
+//! Iterations of the profiled pass: as measured, with a profiler at work and single operations timed.
+
+use std::time::Duration;
+
+use super::{Pass, Ready, Worker, host_lost, name};
+use crate::record::{Iteration, ProfileStore, ProfiledIteration, RequestRow, Status};
+use crate::run::attempt::Attempt;
+use crate::run::error::RunError;
+use crate::run::hosts::{Key, Resident};
+use crate::run::profile::{Profiler, Seen};
+use crate::run::progress::Observer;
+use crate::run::schedule::Step;
+use crate::spec::{Cell, Phase, PhaseAllocations, ProfileSettings, SpanSync};
+
+impl<'a> Worker<'a> {
+    /// One iteration of the profiled pass of a cell, in the record when this returns, and what became of it. Whatever goes wrong with it
+    /// is in its rows and a warning. `None` when it was not done because somebody asked to stop.
+    ///
+    /// Telemetry rests meanwhile: what a profiler does to a machine is nothing that a gauge should show as the engine's.
+    ///
+    /// # Errors
+    /// When no host was ever up, or the record cannot be written.
+    pub fn profile(
+        &mut self,
+        step: Step,
+        key: &Key,
+        settings: &ProfileSettings,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(ProfiledIteration, Status)>, RunError> {
+        self.log.sampler.rest(true);
+        let done = self.profile_resting(step, key, settings, observer);
+        self.log.sampler.rest(false);
+        done
+    }
+
+    fn profile_resting(
+        &mut self,
+        step: Step,
+        key: &Key,
+        settings: &ProfileSettings,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(ProfiledIteration, Status)>, RunError> {
+        let cell = self.cell(step.cell);
+        let (turns, seen) = match self.ready(key, cell, observer)? {
+            Ready::Warm(resident) => match self.profile_in(*resident, step, cell, settings, observer) {
+                Some(done) => done,
+                None => return Ok(None),
+            },
+            Ready::Failed { host, reason } => (vec![self.not_tried(step, cell, host, reason)], Seen::nothing()),
+            Ready::Stopped => return Ok(None),
+        };
+        self.say(&turns, &seen, cell, observer)?;
+        self.commit_profiled(turns, seen).map(Some)
+    }
+
+    /// Runs it; `None` when somebody asked to stop before it, or at once during it.
+    fn profile_in(
+        &mut self,
+        mut resident: Resident,
+        step: Step,
+        cell: &'a Cell,
+        settings: &ProfileSettings,
+        observer: &mut dyn Observer,
+    ) -> Option<(Vec<Attempt>, Seen)> {
+        let interrupt = self.work.options.interrupt.clone();
+        interrupt.pause(Duration::from_secs_f64(self.work.scenario.run.cooldown_s));
+        if interrupt.requested() {
+            self.pool.put_back(resident);
+            return None;
+        }
+        let pass = Pass::Profiled { spans: settings.spans, forced_sync: settings.sync == SpanSync::ForcedSync };
+        let profiler = match Profiler::start(&mut resident, settings, &interrupt) {
+            Ok(profiler) => profiler,
+            Err(error) => {
+                let failed = self.not_tried(step, cell, resident.number, error.summary());
+                return Some((vec![failed], Seen::nothing()));
+            }
+        };
+        let turns = self.iteration(&mut resident, step, cell, pass, observer);
+        if interrupt.at_once() {
+            return None;
+        }
+        if host_lost(&turns) {
+            return Some((turns, Seen::missing("the engine host was lost")));
+        }
+        let spans = turns.iter().flat_map(|turn| &turn.spans).copied().collect::<Vec<_>>();
+        match profiler.stop(&mut resident, &spans, &self.log.origin, &interrupt) {
+            Ok(seen) => {
+                self.pool.put_back(resident);
+                Some((turns, seen))
+            }
+            // The host is gone; what it generated stays.
+            Err(error) => Some((turns, Seen::missing(&error.summary()))),
+        }
+    }
+
+    /// What the user and the record should know of it.
+    fn say(
+        &mut self,
+        turns: &[Attempt],
+        seen: &Seen,
+        cell: &Cell,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let Some(first) = turns.first().map(|turn| &turn.row) else { return Ok(()) };
+        let (name, iteration) = (name(cell), first.iteration);
+        if first.status != Status::Ok {
+            let status = if first.status == Status::Failed { "failed" } else { "is invalid" };
+            let told = format!("cell `{name}`: iteration {iteration} of the profiled pass {status}: {}", first.reason);
+            self.warn(told, observer)?;
+        }
+        if let Some(why) = &seen.missing {
+            self.warn(format!("no flamegraph of engine `{}`: {why}", first.engine), observer)?;
+        }
+        let dropped: u64 = turns.iter().map(|turn| turn.spans_dropped).sum();
+        if dropped > 0 {
+            let told = format!("cell `{name}`: {dropped} spans of the profiled pass did not fit the host's buffer");
+            self.warn(told, observer)?;
+        }
+        let outputs = &mut self.outputs;
+        let whole = turns.iter().filter(|turn| turn.row.status != Status::Failed);
+        let differs =
+            whole.filter_map(|turn| Some((turn.row.turn, outputs.compare(cell.id, turn.row.turn, &turn.ids)?)));
+        if let Some((turn, index)) = differs.collect::<Vec<_>>().first() {
+            let place = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+            let told = format!(
+                "cell `{name}`: iteration {iteration} of the profiled pass generated other tokens than the timed one, from token \
+                 {index}{place} on: its profile may be of other work"
+            );
+            self.warn(told, observer)?;
+        }
+        Ok(())
+    }
+
+    fn commit_profiled(&mut self, turns: Vec<Attempt>, seen: Seen) -> Result<(ProfiledIteration, Status), RunError> {
+        let first = &turns.first().expect("an iteration has at least one row").row;
+        let status = first.status;
+        let sum =
+            |of: fn(&RequestRow) -> Option<u32>| turns.iter().filter_map(|turn| of(&turn.row)).map(u64::from).sum();
+        let iteration = ProfiledIteration {
+            cell: first.cell,
+            iteration: first.iteration,
+            request: first.request,
+            host: first.host,
+            prefill_tokens: sum(|row| row.prefill_tokens),
+            generated_tokens: sum(|row| row.generated_tokens),
+            span_timing: turns.iter().find_map(|turn| turn.span_timing),
+            allocations: allocations(turns.iter().flat_map(|turn| &turn.allocations)),
+            profile: seen.profile,
+            missing: seen.missing,
+        };
+        let mut rows = Iteration::default();
+        for turn in turns {
+            rows.requests.push(turn.row);
+            rows.tokens.extend(turn.tokens);
+            rows.spans.extend(turn.spans);
+        }
+        let store = match &mut self.profiled {
+            Some(store) => store,
+            None => self.profiled.insert(ProfileStore::open(self.log.store.dir())?),
+        };
+        store.commit(&rows, &iteration)?;
+        Ok((iteration, status))
+    }
+}
+
+/// Sums over turns, by phase.
+fn allocations<'a>(all: impl Iterator<Item = &'a PhaseAllocations>) -> Vec<PhaseAllocations> {
+    let mut sums: Vec<PhaseAllocations> = Vec::new();
+    for one in all {
+        match sums.iter_mut().find(|sum| sum.phase == one.phase) {
+            Some(sum) => {
+                sum.allocations = sum.allocations.saturating_add(one.allocations);
+                sum.bytes = sum.bytes.saturating_add(one.bytes);
+            }
+            None => sums.push(*one),
+        }
+    }
+    sums.sort_by_key(|sum| Phase::ALL.iter().position(|phase| *phase == sum.phase));
+    sums
+}

@@ -1,0 +1,253 @@
+//! The profiled pass: after the timed iterations, apart from them, resumed, and never the reason why they do not count.
+
+use std::path::{Path, PathBuf};
+
+use inferometer::record::{FinishState, Record, Status};
+use inferometer::spec::{Phase, Profile};
+use rustix::process::Signal;
+
+use crate::lab::{Lab, measured, runs, signal, until};
+
+/// Two timed iterations and two profiled ones.
+fn pass(rest: &str) -> String {
+    format!("[run]\niterations = 2\n[profile]\niterations = 2\n{rest}")
+}
+
+fn transformer(lab: &Lab, rest: &str) -> PathBuf {
+    lab.write(
+        "scenario.toml",
+        format!(
+            "name = \"lab\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n[workload]\n\
+             text = \"one two three four five six seven eight nine ten\"\nlengths = [32]\nmax_tokens = 24\n\
+             ignore_eos = true\n[toggles]\nthreads = 1\n{rest}"
+        ),
+    )
+}
+
+/// The samples of a profile, and the functions that they name.
+fn samples(profile: &Profile) -> (u64, Vec<&str>) {
+    let stacks: Vec<_> = profile.parts.iter().flat_map(|part| &part.stacks).collect();
+    let frames = stacks.iter().flat_map(|stack| &stack.frames);
+    (stacks.iter().map(|stack| stack.count).sum(), frames.map(|at| profile.functions[*at as usize].as_str()).collect())
+}
+
+/// What the pass recorded belongs together, and stands apart from the timed rows.
+#[track_caller]
+fn sound(record: &Record, iterations: usize) {
+    let pass = &record.profile;
+    assert_eq!(pass.iterations.len(), iterations, "{:?}", record.manifest.warnings);
+    assert_eq!(record.manifest.state, FinishState::Finished);
+    assert_eq!(measured(record).len(), 2, "the timed iterations, and nothing of the pass");
+    let timed = record.requests.iter().map(|row| row.request);
+    let mut numbers: Vec<u64> = timed.chain(pass.requests.iter().map(|row| row.request)).collect();
+    numbers.sort_unstable();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "requests have numbers of their own: {numbers:?}");
+    assert!(pass.requests.iter().all(|row| !row.warmup));
+    for row in pass.requests.iter().filter(|row| row.status == Status::Ok) {
+        assert_eq!(row.token_hash, measured(record)[0].token_hash, "the same work");
+    }
+}
+
+#[test]
+fn the_transformer_is_profiled_after_it_was_timed() {
+    let lab = Lab::new();
+    let scenario = transformer(&lab, &pass(""));
+    lab.measure(&scenario, &[]).expect(0).says("the profiled pass follows");
+    let record = lab.record();
+    sound(&record, 2);
+    assert_eq!(record.manifest.hosts.len(), 1, "the warm host goes on");
+    let of = |phase| record.profile.spans.iter().filter(|span| span.phase == phase).count();
+    assert!(of(Phase::Sample) > 0 && of(Phase::Forward) > 0, "single operations are timed");
+    assert!(!record.spans.iter().any(|span| span.phase == Phase::Forward), "but not in the timed pass");
+    let one = &record.profile.iterations[0];
+    assert_eq!((one.prefill_tokens, one.generated_tokens), (32, 24));
+    // Whether this build's host, or the machine's perf, can take stacks: there is a profile, or a reason.
+    let folder = lab.run_folder().unwrap();
+    match (&one.profile, &one.missing) {
+        (Some(_), None) => assert!(folder.join("profile/cell-0/functions.csv").is_file()),
+        (None, Some(why)) => assert!(!why.is_empty()),
+        both => panic!("a profile, or the reason why there is none: {both:?}"),
+    }
+    assert!(record.telemetry.iter().all(|row| row.t_ns < record.profile.requests[0].end_ns), "gauges rest");
+}
+
+#[test]
+fn a_pass_without_a_flamegraph_has_spans_only() {
+    let lab = Lab::new();
+    let scenario = transformer(&lab, "[run]\niterations = 2\n");
+    lab.measure(&scenario, &["--profile", "--set", "profile.flamegraph=false", "--set", "profile.iterations=1"])
+        .expect(0);
+    let record = lab.record();
+    sound(&record, 1);
+    let one = &record.profile.iterations[0];
+    assert_eq!((&one.profile, &one.missing), (&None, &None));
+    assert!(!lab.run_folder().unwrap().join("profile/cell-0").exists());
+}
+
+#[test]
+fn one_word_on_the_command_line_asks_for_it() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--profile", "good"], "[run]\niterations = 2\n");
+    lab.measure(&scenario, &["--profile"]).expect(0);
+    let record = lab.record();
+    sound(&record, 3);
+    assert_eq!(record.manifest.scenario.overrides, ["profile={}"]);
+}
+
+#[test]
+fn a_host_s_own_profiler_is_asked_and_its_files_can_be_made_again() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--profile", "good"], &pass(""));
+    lab.measure(&scenario, &[]).expect(0);
+    let record = lab.record();
+    sound(&record, 2);
+    let profile = record.profile.iterations[1].profile.as_ref().unwrap();
+    assert_eq!((profile.profiler.as_str(), samples(profile)), ("own", (5, vec!["generate", "compute"])));
+    let folder = lab.run_folder().unwrap();
+    let cell = folder.join("profile/cell-0");
+    let folded = fs_err::read_to_string(cell.join("decode.folded")).unwrap();
+    assert_eq!(folded, "generate;compute 10\n", "both iterations together");
+    let table = fs_err::read_to_string(cell.join("functions.csv")).unwrap();
+    assert!(table.lines().nth(1).unwrap().starts_with("decode,compute,8,8,1,1,10,10"), "{table}");
+    fs_err::remove_dir_all(&cell).unwrap();
+    lab.run(&["report", folder.to_str().unwrap()]).expect(0);
+    assert_eq!(fs_err::read_to_string(cell.join("decode.folded")).unwrap(), folded);
+}
+
+#[test]
+fn a_profile_that_is_not_sound_costs_the_profile_and_not_the_run() {
+    for (answer, why, hosts) in [("bad", "not sound", 2), ("refused", "lost its samples", 1)] {
+        let lab = Lab::new();
+        let scenario = lab.exec(&["--profile", answer], &pass(""));
+        lab.measure(&scenario, &[]).expect(0).says("no flamegraph of engine `exec`").says(why);
+        let record = lab.record();
+        sound(&record, 2);
+        for one in &record.profile.iterations {
+            assert!(one.profile.is_none() && one.missing.as_ref().unwrap().contains(why), "{one:?}");
+        }
+        assert!(record.profile.requests.iter().all(|row| row.generated_tokens == Some(12)), "its rows stay");
+        assert_eq!(record.manifest.hosts.len(), hosts);
+    }
+}
+
+#[test]
+fn a_host_that_dies_in_the_pass_costs_one_profiled_iteration() {
+    let lab = Lab::new();
+    // A warm-up and two timed generations come before.
+    let scenario = lab.exec(&["--profile", "good", "--fault", "die:decode:4"], &pass(""));
+    lab.measure(&scenario, &[]).expect(0).says("iteration 1 of the profiled pass failed");
+    let record = lab.record();
+    sound(&record, 2);
+    assert!(measured(&record).iter().all(|row| row.status != Status::Failed));
+    let statuses: Vec<Status> = record.profile.requests.iter().map(|row| row.status).collect();
+    assert_eq!(statuses[0], Status::Failed);
+    assert_ne!(statuses[1], Status::Failed, "a fresh host went on");
+    assert!(record.profile.iterations[0].missing.as_ref().unwrap().contains("lost"));
+    assert!(record.profile.iterations[1].profile.is_some());
+}
+
+#[test]
+fn other_tokens_than_in_the_timed_pass_are_told() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--profile", "good", "--nondeterministic"], &pass(""));
+    lab.measure(&scenario, &[]).says("generated other tokens than the timed one");
+    assert!(lab.record().manifest.warnings.iter().any(|told| told.contains("iteration 2 of the profiled pass")));
+}
+
+/// Whatever moment a kill hits, the timed iterations stay and the pass goes on where it was.
+#[test]
+fn a_pass_that_was_killed_is_resumed() {
+    let lab = Lab::new();
+    let started = lab.path("started");
+    let scenario = lab.exec(
+        &["--profile", "good", "--token-ms", "20", "--started", started.to_str().unwrap()],
+        "[run]\niterations = 2\n[profile]\niterations = 3\n",
+    );
+    let child = lab.program(&["run", scenario.to_str().unwrap(), "--no-report"]).spawn().unwrap();
+    // A warm-up, two timed, one profiled: the second profiled one has begun.
+    let begun = || fs_err::metadata(&started).is_ok_and(|file| file.len() >= 5).then_some(());
+    until("the pass is under way", begun);
+    signal(child.id(), Signal::KILL);
+    lab.wait(child);
+    let killed = lab.record();
+    assert_eq!((measured(&killed).len(), killed.profile.iterations.len()), (2, 1));
+    assert_eq!(killed.manifest.state, FinishState::Running);
+    until("the host is gone", || (!runs(killed.manifest.hosts[0].pid)).then_some(()));
+
+    lab.resume(&[]).expect(0);
+    let record = lab.record();
+    sound(&record, 3);
+    assert_eq!(&record.profile.iterations[0], &killed.profile.iterations[0]);
+    assert_eq!(record.profile.iterations.iter().map(|one| one.iteration).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(record.profile.requests[1].start_ns > record.profile.requests[0].end_ns, "time goes on");
+    assert_ne!(record.profile.iterations[1].host, record.profile.iterations[0].host);
+    lab.resume(&[]).expect(0).says("nothing left to do");
+}
+
+#[test]
+fn the_turns_of_a_conversation_are_one_profile() {
+    let lab = Lab::new();
+    let turns = "[workload]\nkind = \"conversation\"\nreplies = \"fixed\"\nmax_tokens = 4\nignore_eos = true\n\
+                 turn = [{ user = \"a b\", reply = \"c\" }, { user = \"d\" }]\n";
+    let scenario =
+        lab.exec(&["--profile", "good"], &format!("{turns}[run]\niterations = 1\n[profile]\niterations = 1\n"));
+    lab.measure(&scenario, &[]).says("the profiled pass follows");
+    let pass = lab.record().profile;
+    assert_eq!((pass.iterations.len(), pass.requests.len()), (1, 2));
+    assert_eq!(pass.iterations[0].generated_tokens, 8);
+}
+
+/// A profile by this tool, or the reason why it cannot be had here; in that case the reason is what is tested, and shown.
+#[track_caller]
+fn outside<'a>(record: &'a Record, tool: &str, on_path: bool) -> Option<&'a Profile> {
+    let one = &record.profile.iterations[0];
+    match (&one.profile, &one.missing) {
+        (Some(profile), None) => {
+            assert_eq!(profile.profiler, tool);
+            Some(profile)
+        }
+        (None, Some(why)) => {
+            #[expect(clippy::print_stderr, reason = "a test that could not look says so")]
+            {
+                eprintln!("{tool} cannot profile here: {why}");
+            }
+            assert!(why.contains(tool), "{why}");
+            assert!(on_path || why.contains("not installed") || why.contains("on this system"), "{why}");
+            assert!(record.manifest.warnings.iter().any(|told| told.contains(why)), "the record says so");
+            None
+        }
+        both => panic!("a profile, or the reason why there is none: {both:?}"),
+    }
+}
+
+fn on_path(tool: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|folder| Path::new(&folder).join(tool).is_file())
+}
+
+#[test]
+fn perf_looks_at_an_engine_from_outside() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--busy-ms", "40"], &pass("profiler = \"perf\"\n"));
+    lab.measure(&scenario, &[]).expect(0);
+    let record = lab.record();
+    sound(&record, 2);
+    let Some(profile) = outside(&record, "perf", on_path("perf")) else { return };
+    let decode = profile.parts.iter().find(|part| part.phase == Some(Phase::Decode)).unwrap();
+    let of_decode: u64 = decode.stacks.iter().map(|stack| stack.count).sum();
+    let (all, functions) = samples(profile);
+    assert!(2 * of_decode > all, "it computes while it decodes: {of_decode} of {all}");
+    assert!(functions.iter().any(|name| name.contains("Eval")), "an interpreter evaluates: {functions:?}");
+    assert!(lab.run_folder().unwrap().join("profile/cell-0/decode.folded").is_file());
+}
+
+#[test]
+fn py_spy_looks_at_a_python_engine() {
+    let lab = Lab::new();
+    let scenario = lab.exec(&["--busy-ms", "40"], &pass(""));
+    lab.measure(&scenario, &[]).expect(0);
+    let record = lab.record();
+    sound(&record, 2);
+    let Some(profile) = outside(&record, "py-spy", on_path("py-spy")) else { return };
+    assert!(samples(profile).1.iter().any(|name| name.starts_with("compute")), "{:?}", profile.functions);
+}
