@@ -3,16 +3,25 @@
 //! Sampling happens in the engine host, in a pass of its own after the timed iterations. Everything else here is a pure
 //! function of [`crate::spec::Profile`]s and spans, so that a record can be looked at again later.
 
+pub mod callgraph;
 pub mod difference;
+pub mod files;
+pub mod flamegraph;
 pub mod folded;
 pub mod functions;
 mod names;
+pub mod protobuf;
 pub mod rate;
 pub mod sampling;
 pub mod spans;
+mod symbols;
 
+pub use callgraph::callgraph_dot;
+pub use files::{Tokens, write_all};
+pub use flamegraph::flamegraph_svg;
 pub use folded::folded;
 pub use functions::{FunctionShare, functions};
+pub use protobuf::protobuf;
 pub use rate::achieved_hz;
 
 use crate::spec::{Phase, Profile, ProfilePart, ProfileStack};

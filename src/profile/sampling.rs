@@ -7,8 +7,9 @@
 //! inlined into.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::c_void;
 
+use super::names::{UNKNOWN, clean};
+use super::symbols::Symbols;
 use crate::clock::now_ns;
 use crate::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
 
@@ -159,7 +160,7 @@ struct Names {
     of: HashMap<usize, u32>,
     functions: Vec<String>,
     places: HashMap<String, u32>,
-    objects: Option<Vec<(std::ops::Range<usize>, String)>>,
+    symbols: Symbols,
 }
 
 impl Names {
@@ -190,10 +191,19 @@ impl Names {
         let mut named = BTreeMap::<(String, Vec<u32>), u64>::new();
         for ((thread, addresses), count) in counts {
             let deepest = addresses.len() == pprof::MAX_DEPTH;
-            let mut frames: Vec<u32> = addresses.iter().map(|address| self.function(*address)).collect();
+            // Return addresses lie after their call, which may be the last of its function.
+            let mut frames: Vec<u32> =
+                addresses.iter().map(|address| self.function(address.saturating_sub(1))).collect();
             let handler = |place: &u32| self.functions[*place as usize].trim_start_matches('_') == HANDLER;
             let own = frames.iter().rposition(handler).map_or(0, |at| (at + 2).min(frames.len()));
+            if let Some(interrupted) = addresses.get(own) {
+                frames[own] = self.function(*interrupted);
+            }
             frames.drain(..own);
+            // Where a thread begins there is no caller, and unwinding says so with an address of nothing.
+            while frames.last().is_some_and(|place| self.functions[*place as usize] == UNKNOWN) {
+                frames.pop();
+            }
             if frames.is_empty() || frames.iter().any(|place| is_profiler(&self.functions[*place as usize])) {
                 continue;
             }
@@ -210,15 +220,8 @@ impl Names {
         if let Some(place) = self.of.get(&address) {
             return *place;
         }
-        let mut raw = None;
-        // The last symbol of an address is the function that exists, those before it were inlined into it. pprof takes two
-        // addresses in one function for the same, so that only this name is sure.
-        backtrace::resolve(address as *mut c_void, |symbol| raw = symbol.name().map(|name| name.as_bytes().to_vec()));
-        let name = match raw {
-            Some(name) => pprof::Symbol { name: Some(name), addr: None, lineno: None, filename: None }.name(),
-            None => self.object(address),
-        };
-        let place = self.place(&super::names::clean(&name));
+        let name = self.symbols.name(address);
+        let place = self.place(&clean(&name));
         self.of.insert(address, place);
         place
     }
@@ -233,31 +236,11 @@ impl Names {
         self.places.insert(name.to_owned(), place);
         place
     }
-
-    /// For code without symbols: the file that it is from.
-    fn object(&mut self, address: usize) -> String {
-        let objects = self.objects.get_or_insert_with(objects);
-        let found = objects.iter().find(|(range, _)| range.contains(&address));
-        found.map_or_else(|| super::names::UNKNOWN.to_owned(), |(_, file)| format!("[{file}]"))
-    }
 }
 
 /// A signal may also find the thread that reads the samples.
 fn is_profiler(function: &str) -> bool {
     function.contains("profile::sampling::Running") || function.starts_with("pprof::")
-}
-
-/// Where files are mapped: the kernel's list, empty where there is none.
-fn objects() -> Vec<(std::ops::Range<usize>, String)> {
-    let line = |line: &str| {
-        let mut fields = line.split_whitespace();
-        let (from, to) = fields.next()?.split_once('-')?;
-        let path = fields.nth(4)?;
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        Some((number(from)?..number(to)?, path.rsplit('/').next()?.to_owned()))
-    };
-    let maps = if cfg!(target_os = "linux") { fs_err::read_to_string("/proc/self/maps").ok() } else { None };
-    maps.unwrap_or_default().lines().filter_map(line).collect()
 }
 
 /// At most `most` stacks: the rarest lose their inner frames, which `rare` stands for, until they are few enough.

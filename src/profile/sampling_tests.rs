@@ -78,7 +78,8 @@ fn work_is_found_where_it_is_done_by_phase_thread_and_name() {
 
     for (stack, _) in folded(&[&two], None, Threads::Apart) {
         assert!(stack.starts_with("sampled-two;"), "{stack}");
-        assert!(!stack.contains(HANDLER) && !stack.contains("backtrace::"), "{stack}");
+        assert!(!stack.contains(HANDLER) && !stack.contains("trace_unsynchronized"), "{stack}");
+        assert!(!stack.starts_with("sampled-two;[unknown]"), "{stack}");
         assert!(!stack.contains("17h") && !stack.contains("_ZN"), "not demangled: {stack}");
     }
 }
@@ -104,20 +105,4 @@ fn too_many_stacks_lose_the_inner_frames_of_the_rarest_and_no_sample() {
     assert!(cut.contains(&most));
     assert!(cut.iter().any(|stack| stack.frames.last() == Some(&7777)));
     assert_eq!(bounded(stacks.clone(), 1000, 7777), stacks, "few enough are left as they are");
-}
-
-#[test]
-fn names_of_other_languages_are_demangled() {
-    let mut names = Names::default();
-    let named = |raw: &str| pprof::Symbol { name: Some(raw.into()), addr: None, lineno: None, filename: None }.name();
-    assert_eq!(named("_ZN3mlx4core9transformE"), "mlx::core::transform");
-    assert_eq!(
-        named("_ZN4ggml6matmulERKSt6vectorIfSaIfEE"),
-        "ggml::matmul(std::vector<float, std::allocator<float> > const&)"
-    );
-    assert_eq!(named("_ZN4host4work17h0123456789abcdefE"), "host::work");
-    let address = spin_a as *const () as usize + 1;
-    let place = names.function(address);
-    assert!(names.functions[place as usize].ends_with("sampling::tests::spin_a"), "{:?}", names.functions);
-    assert_eq!(names.function(address), place);
 }

@@ -1,0 +1,174 @@
+//! The files that a cell's profiles become: a folder that other tools open.
+
+use std::io;
+use std::path::Path;
+
+use super::flamegraph::Look;
+use super::rate::achieved_hz_of;
+use super::{callgraph_dot, flamegraph_svg, folded, functions, protobuf};
+use crate::fs::write_atomic;
+use crate::spec::{Phase, Profile, SampleClock, Threads};
+
+pub const FUNCTIONS: &str = "functions.csv";
+pub const CALL_GRAPH: &str = "callgraph.dot";
+pub const PROTOBUF: &str = "profile.pb";
+
+/// The phases that get files of their own, with the names of these; `None` is everything that was sampled.
+pub const PHASES: [(Option<Phase>, &str); 3] =
+    [(Some(Phase::Prefill), "prefill"), (Some(Phase::Decode), "decode"), (None, "all")];
+
+/// Frames narrower than this are not in the SVG files, in percent.
+const NARROWEST_PERCENT: f64 = 0.01;
+
+/// Tokens that the profiled iterations worked on, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Computed of prompts.
+    pub prefill: u64,
+    pub generated: u64,
+}
+
+impl Tokens {
+    /// What a phase's time is divided by: prompt tokens, or generated ones. Nothing for what is neither, or both.
+    #[must_use]
+    pub fn of(self, phase: Option<Phase>) -> Option<u64> {
+        match phase {
+            Some(Phase::Prefill) => Some(self.prefill),
+            Some(Phase::Decode) => Some(self.generated),
+            _ => None,
+        }
+        .filter(|tokens| *tokens > 0)
+    }
+}
+
+/// Writes `{prefill,decode,all}.folded` and `.svg`, `functions.csv`, `callgraph.dot` and `profile.pb` of a cell's profiles into
+/// the folder, which must be there. A phase without samples has no files. Gives the names written.
+///
+/// # Errors
+/// When a file cannot be written; the message names it.
+pub fn write_all(
+    folder: &Path,
+    cell: &str,
+    profiles: &[&Profile],
+    tokens: Tokens,
+    threads: Threads,
+) -> io::Result<Vec<String>> {
+    let mut written = Vec::new();
+    let mut write = |name: String, bytes: &[u8]| -> io::Result<()> {
+        write_atomic(&folder.join(&name), bytes)?;
+        written.push(name);
+        Ok(())
+    };
+    for (phase, name) in PHASES {
+        let stacks = folded(profiles, phase, threads);
+        let title = format!("{cell}: {name}");
+        let subtitle = facts(profiles, phase);
+        let look = Look { title: &title, subtitle: &subtitle, narrowest_percent: NARROWEST_PERCENT, interactive: true };
+        if let Some(svg) = flamegraph_svg(&stacks, &look) {
+            write(format!("{name}.folded"), folded::text(&stacks).as_bytes())?;
+            write(format!("{name}.svg"), svg.as_bytes())?;
+        }
+    }
+    write(FUNCTIONS.to_owned(), &functions_csv(profiles, tokens)?)?;
+    write(CALL_GRAPH.to_owned(), callgraph_dot(profiles, None, cell).as_bytes())?;
+    write(PROTOBUF.to_owned(), &protobuf(profiles, cell))?;
+    Ok(written)
+}
+
+/// How many samples there are, at which rate they really came, and by which profiler.
+#[must_use]
+pub fn facts(profiles: &[&Profile], phase: Option<Phase>) -> String {
+    let samples = super::stacks(profiles, phase).map(|(_, _, stack)| stack.count).fold(0, u64::saturating_add);
+    let Some(first) = profiles.first() else { return "no samples".to_owned() };
+    let of = match first.clock {
+        SampleClock::Cpu => "second of CPU time, all threads",
+        SampleClock::Wall => "second, each thread",
+    };
+    match achieved_hz_of(profiles, phase) {
+        Some(hz) => format!("{samples} samples by {}, {hz:.0} for each {of}", first.profiler),
+        None => format!("{samples} samples by {}, at an unknown rate", first.profiler),
+    }
+}
+
+/// `functions.csv`: a row each function and phase, most time of its own first. Empty per token where a phase has no tokens of its
+/// own (`all`).
+fn functions_csv(profiles: &[&Profile], tokens: Tokens) -> io::Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record([
+        "phase",
+        "function",
+        "self_ms",
+        "total_ms",
+        "self_percent",
+        "total_percent",
+        "self_ms_per_token",
+        "total_ms_per_token",
+        "self_samples",
+        "total_samples",
+    ])?;
+    for (phase, name) in PHASES {
+        let tokens = tokens.of(phase).map(|tokens| tokens as f64);
+        let per_token = |ns: f64| tokens.map_or(String::new(), |tokens| format!("{:.6}", ns / 1e6 / tokens));
+        for share in functions(profiles, phase) {
+            table.write_record([
+                name,
+                &share.name,
+                &format!("{:.3}", share.self_ns / 1e6),
+                &format!("{:.3}", share.total_ns / 1e6),
+                &format!("{:.3}", share.self_share * 100.0),
+                &format!("{:.3}", share.total_share * 100.0),
+                &per_token(share.self_ns),
+                &per_token(share.total_ns),
+                &share.self_samples.to_string(),
+                &share.samples.to_string(),
+            ])?;
+        }
+    }
+    table.into_inner().map_err(csv::IntoInnerError::into_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::fixtures::profile;
+
+    #[test]
+    fn the_folder_of_a_cell() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = Tokens { prefill: 10, generated: 5 };
+        let names = write_all(dir.path(), "kv_reuse=none", &[&profile()], tokens, Threads::Apart).unwrap();
+        let expected = [
+            "prefill.folded",
+            "prefill.svg",
+            "decode.folded",
+            "decode.svg",
+            "all.folded",
+            "all.svg",
+            "functions.csv",
+            "callgraph.dot",
+            "profile.pb",
+        ];
+        assert_eq!(names, expected);
+        let read = |name: &str| fs_err::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(read("prefill.folded"), "main;main;prefill 4\nworker;walk;walk;walk 6\n");
+        let svg = read("decode.svg");
+        assert!(svg.contains("kv_reuse=none: decode"), "{svg}");
+        assert!(svg.contains("30 samples by pprof, 200 for each second of CPU time, all threads"), "{svg}");
+        let rows: Vec<String> = read(FUNCTIONS).lines().map(str::to_owned).collect();
+        assert_eq!(rows[1], "prefill,walk,60.000,60.000,60.000,60.000,6.000000,6.000000,6,6");
+        assert_eq!(
+            rows.iter().find(|row| row.starts_with("decode,\"copy")).unwrap(),
+            "decode,\"copy<a; b>::\"\"go\"\" &\",100.000,100.000,66.667,66.667,20.000000,20.000000,20,20"
+        );
+        assert!(rows.iter().any(|row| row.starts_with("all,main,0.000,195.000,") && row.contains(",,,")), "{rows:?}");
+        let gone = write_all(&dir.path().join("gone"), "c", &[&profile()], tokens, Threads::Merged);
+        assert!(gone.unwrap_err().to_string().contains("gone"));
+    }
+
+    #[test]
+    fn without_samples_there_are_no_flamegraphs() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = write_all(dir.path(), "c", &[], Tokens::default(), Threads::Merged).unwrap();
+        assert_eq!(names, [FUNCTIONS, CALL_GRAPH, PROTOBUF]);
+    }
+}

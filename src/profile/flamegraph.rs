@@ -1,0 +1,111 @@
+//! Flamegraphs: one SVG file each, interactive in a browser, the same bytes from the same samples.
+
+use std::io;
+
+use inferno::flamegraph::{self, Options};
+
+/// What stands above a flamegraph, and how it is to be used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Look<'a> {
+    pub title: &'a str,
+    /// Samples, rate and the like.
+    pub subtitle: &'a str,
+    /// Frames narrower than this share of the whole are left out, in percent.
+    pub narrowest_percent: f64,
+    /// With its script: zoom, search, details. Without it is a still picture.
+    pub interactive: bool,
+}
+
+/// The SVG of folded stacks ([`super::folded`]); `None` where there are no samples.
+#[must_use]
+pub fn flamegraph_svg(stacks: &[(String, u64)], look: &Look<'_>) -> Option<String> {
+    let mut options = Options::default();
+    options.title = look.title.to_owned();
+    options.subtitle = (!look.subtitle.is_empty()).then(|| look.subtitle.to_owned());
+    options.min_width = look.narrowest_percent;
+    options.deterministic = true;
+    options.no_javascript = !look.interactive;
+    // Sorted lines are what `folded` gives, but names are changed below.
+    let lines: Vec<String> = stacks
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(stack, count)| format!("{} {count}", one_number(stack)))
+        .collect();
+    let mut svg = Vec::new();
+    drawn(&mut options, &lines, &mut svg).ok()?;
+    Some(without_doctype(String::from_utf8(svg).ok()?))
+}
+
+fn drawn(options: &mut Options<'_>, lines: &[String], svg: &mut Vec<u8>) -> io::Result<()> {
+    if lines.is_empty() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    flamegraph::from_lines(options, lines.iter().map(String::as_str), svg)
+}
+
+/// A name that ends in a number would be read as the first of two counts: a no-break space keeps it a name. Nor may a
+/// line look like a comment.
+fn one_number(stack: &str) -> String {
+    let stack = stack.strip_prefix("# ").map_or_else(|| stack.to_owned(), |rest| format!("#\u{a0}{rest}"));
+    match stack.rsplit_once(' ') {
+        Some((name, last)) if last.parse::<f64>().is_ok() => format!("{name}\u{a0}{last}"),
+        _ => stack,
+    }
+}
+
+/// The document type names a page of the W3C, which a careful reader would have to fetch; browsers do without.
+fn without_doctype(svg: String) -> String {
+    match svg.split_once("<!DOCTYPE") {
+        Some((before, rest)) if rest.contains('>') => {
+            let (_, after) = rest.split_once('>').expect("looked at just now");
+            format!("{before}{}", after.trim_start())
+        }
+        _ => svg,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::fixtures::profile;
+    use crate::profile::folded;
+    use crate::spec::Threads;
+
+    const LOOK: Look<'_> =
+        Look { title: "a <b> & \"c\"", subtitle: "41 samples", narrowest_percent: 0.0, interactive: true };
+
+    #[test]
+    fn it_stands_alone_and_is_the_same_again() {
+        let stacks = folded(&[&profile()], None, Threads::Apart);
+        let svg = flamegraph_svg(&stacks, &LOOK).unwrap();
+        assert_eq!(svg, flamegraph_svg(&stacks, &LOOK).unwrap());
+        for part in
+            ["a &lt;b&gt; &amp; ", "41 samples", "walk (6 samples, 14.63%)", "copy&lt;a: b&gt;::&quot;go&quot; &amp;"]
+        {
+            assert!(svg.contains(part), "{part} is not in {svg}");
+        }
+        for fetched in ["href=\"http", "src=", "@import", "url(http", "<!DOCTYPE"] {
+            assert!(!svg.contains(fetched), "{fetched}");
+        }
+        assert!(svg.contains("<script"));
+        let still = flamegraph_svg(&stacks, &Look { interactive: false, ..LOOK }).unwrap();
+        assert!(!still.contains("<script"), "a still picture has no script");
+    }
+
+    #[test]
+    fn narrow_frames_are_left_out_and_nothing_gives_nothing() {
+        let stacks = [("main;big".to_owned(), 9999), ("main;narrow_one".to_owned(), 1)];
+        let of = |narrowest_percent| flamegraph_svg(&stacks, &Look { narrowest_percent, ..LOOK }).unwrap();
+        assert!(of(0.0).contains("narrow_one"));
+        assert!(!of(0.1).contains("narrow_one"));
+        assert_eq!(flamegraph_svg(&[], &LOOK), None);
+        assert_eq!(flamegraph_svg(&[("main".into(), 0)], &LOOK), None);
+    }
+
+    #[test]
+    fn a_name_that_ends_in_a_number_is_no_count() {
+        let svg = flamegraph_svg(&[("main;operator 7".into(), 3), ("# x".into(), 4)], &LOOK).unwrap();
+        assert!(svg.contains("operator\u{a0}7 (3 samples, 42.86%)"), "{svg}");
+        assert!(svg.contains("x (4 samples"));
+    }
+}
