@@ -216,6 +216,8 @@ mod tests {
     use super::*;
     use crate::profile::fixtures::{MS, profile};
 
+    type Labels<'a> = Vec<(&'a str, &'a str)>;
+
     #[test]
     fn what_is_written_can_be_read_back() {
         let bytes = protobuf(&[&profile(), &profile()], "cell");
@@ -228,7 +230,7 @@ mod tests {
             let location = read.location.iter().find(|l| l.id == location).unwrap();
             text(read.function.iter().find(|f| f.id == location.line[0].function_id).unwrap().name)
         };
-        let stacks: Vec<(String, Vec<i64>, Vec<(&str, &str)>)> = read
+        let stacks: Vec<(String, Vec<i64>, Labels<'_>)> = read
             .sample
             .iter()
             .map(|sample| {

@@ -248,7 +248,7 @@ fn bounded(mut stacks: Vec<ProfileStack>, most: usize, rare: u32) -> Vec<Profile
     if stacks.len() <= most {
         return stacks;
     }
-    stacks.sort_by(|a, b| b.count.cmp(&a.count));
+    stacks.sort_by_key(|stack| std::cmp::Reverse(stack.count));
     let rest = stacks.split_off(most / 2);
     for depth in [32, 16, 8, 4, 2, 1, 0] {
         let mut cut = BTreeMap::<(&str, Vec<u32>), u64>::new();
