@@ -96,12 +96,7 @@ fn governor() -> Option<String> {
 /// `mains` or `battery`, where the system says.
 fn power_source() -> Option<String> {
     #[cfg(target_os = "macos")]
-    {
-        let output = std::process::Command::new("pmset").args(["-g", "batt"]).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let source = if text.contains("AC Power") { "mains" } else { "battery" };
-        text.contains("Now drawing from").then(|| source.to_owned())
-    }
+    return super::apple::on_battery().map(|on| if on { "battery" } else { "mains" }.to_owned());
     #[cfg(not(target_os = "macos"))]
     linux_power(Path::new("/sys/class/power_supply"))
 }

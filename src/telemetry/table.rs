@@ -41,7 +41,7 @@ pub const GAUGES: &[Gauge] = &[
     cpu("process_threads", "count", "threads of the host process", UNREAD),
     cpu("voluntary_switches_per_s", "1/s", "context switches of the host process because a thread waited; macOS counts all switches here", UNREAD),
     cpu("involuntary_switches_per_s", "1/s", "context switches of the host process because a thread had to leave its core", UNREAD),
-    cpu("minor_faults_per_s", "1/s", "page faults of the host process that needed no disk; macOS counts all faults here", UNREAD),
+    cpu("minor_faults_per_s", "1/s", "page faults of the host process that needed no disk", UNREAD),
     cpu("major_faults_per_s", "1/s", "page faults of the host process that read from a disk", UNREAD),
     cpu("process_instructions_per_s", "1/s", "instructions retired by the host process", UNREAD),
     cpu("process_cycles_per_s", "1/s", "CPU cycles of the host process", UNREAD),

@@ -27,6 +27,12 @@ pub(super) fn sources() -> Vec<Box<dyn super::Source>> {
     ]
 }
 
+/// Whether the machine runs on a battery; `None` where the system does not say.
+#[cfg(target_os = "macos")]
+pub(super) fn on_battery() -> Option<bool> {
+    kernel::state().on_battery().map(|on| on > 0.0)
+}
+
 /// CPU time of a process, in the kernel's ticks of 42 ns.
 #[cfg(target_os = "macos")]
 pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
