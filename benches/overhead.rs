@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use inferometer::clock::{Origin, now_ns};
-use inferometer::engine::{self, Load, Session, SpanKey, TokenSink};
+use inferometer::engine::{self, Detail, Load, Session, SpanKey, TokenSink};
 use inferometer::rng;
 use inferometer::run::client::{Host, Launch};
 use inferometer::spec::protocol::{Generate, Open};
@@ -41,6 +41,10 @@ impl TokenSink for BareSink {
             self.first_ns = self.last_ns;
         }
         self.tokens += 1;
+    }
+
+    fn detail(&self) -> Detail {
+        Detail::Timed
     }
 
     fn begin(&mut self, _phase: Phase) -> SpanKey {

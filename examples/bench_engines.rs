@@ -19,7 +19,7 @@ use candle_core::{Device, Module, Storage, Tensor};
 use inferometer::clock::now_ns;
 use inferometer::engine::transformer::candle::packed::{self, Packed};
 use inferometer::engine::transformer::config::Config;
-use inferometer::engine::{Load, Session, SpanKey, TokenSink, find};
+use inferometer::engine::{Detail, Load, Session, SpanKey, TokenSink, find};
 use inferometer::spec::{EngineSpec, Phase, Prompt, Request, Sampling, Settings, Value};
 
 /// Positions of a prefill chunk.
@@ -56,6 +56,10 @@ struct Stamps {
 impl TokenSink for Stamps {
     fn token(&mut self, _id: u32) {
         self.tokens.push(Times::now());
+    }
+
+    fn detail(&self) -> Detail {
+        Detail::Timed
     }
 
     fn begin(&mut self, phase: Phase) -> SpanKey {

@@ -7,6 +7,7 @@
 //! `docs/benchmarks.md` says how to run and read them.
 
 mod activations;
+mod alloc;
 mod matrices;
 mod model;
 #[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
@@ -68,6 +69,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(10);
-    targets = tokenizer, candle, mlx
+    targets = alloc::allocator, tokenizer, candle, mlx
 }
 criterion_main!(benches);

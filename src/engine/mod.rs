@@ -171,10 +171,8 @@ pub trait TokenSink {
     fn choice(&mut self, choice: Choice) {
         let _ = choice;
     }
-    /// What the profiled pass asks for beside the tokens.
-    fn detail(&self) -> Detail {
-        Detail::Timed
-    }
+    /// How closely the generation is looked at. A sink around another one passes the question on.
+    fn detail(&self) -> Detail;
     /// A span begins now; `end` with the returned key closes it.
     fn begin(&mut self, phase: Phase) -> SpanKey;
     fn end(&mut self, key: SpanKey);

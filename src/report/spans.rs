@@ -43,7 +43,7 @@ pub fn timing(timing: Option<SpanTiming>) -> &'static str {
 #[must_use]
 pub fn name(span: Phase) -> &'static str {
     match span {
-        Phase::PrefillChunk => "prefill chunk (besides its operations)",
+        Phase::PrefillChunk => "rest of the chunks",
         Phase::Forward => "forward",
         Phase::Penalty => "penalty",
         Phase::Sample => "sample",
@@ -58,7 +58,7 @@ pub fn name(span: Phase) -> &'static str {
 #[must_use]
 pub fn tokens(phase: &PhaseSummary) -> String {
     let of = if phase.phase == Phase::Prefill { "prompt tokens" } else { "tokens after the first" };
-    format!("{} {of}", range(phase.tokens, &|n| units::significant(n)))
+    format!("{} {of}", range(phase.tokens, &|n| format!("{n:.0}")))
 }
 
 /// The rows of a phase, the longest first, what is unaccounted for last.

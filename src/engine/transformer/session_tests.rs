@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::testing::{VOCABULARY, config, folder, load, open, prompt, request, run, with_toggle};
 use crate::engine::recorder::{Recorder, Shared};
-use crate::engine::{Engine, Session, SpanKey, TokenSink};
+use crate::engine::{Detail, Engine, Session, SpanKey, TokenSink};
 use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
 use crate::spec::{
     ErrorKind, FinishReason, Message, Phase, Prompt, Request, Sampling, Shape, SpanTiming, Value, predict,
@@ -246,6 +246,9 @@ struct Impatient {
 impl TokenSink for Impatient {
     fn token(&mut self, id: u32) {
         self.inner.token(id);
+    }
+    fn detail(&self) -> Detail {
+        self.inner.detail()
     }
     fn begin(&mut self, phase: Phase) -> SpanKey {
         self.inner.begin(phase)

@@ -11,8 +11,6 @@ use crate::units;
 
 /// Width of a full bar in the table, in its own units.
 const BAR: f64 = 120.0;
-/// So many prefill chunks are listed openly.
-const CHUNKS_SHOWN: usize = 8;
 
 /// Nothing where the run has no profiled pass.
 pub fn section(summary: &Summary) -> Markup {
@@ -94,7 +92,7 @@ fn bar(share: f64) -> Markup {
     }
 }
 
-/// Each prefill chunk, folded away where there are many.
+/// Each prefill chunk, folded away.
 fn chunks(chunks: &[Spread]) -> Markup {
     let list = html! {
         table.dense {
@@ -108,13 +106,9 @@ fn chunks(chunks: &[Spread]) -> Markup {
         }
     };
     html! {
-        @if chunks.len() <= CHUNKS_SHOWN {
+        details {
+            summary { "Each prefill chunk (" (chunks.len()) ")" }
             (scrolling("Prefill chunks", list))
-        } @else {
-            details {
-                summary { "Each of the " (chunks.len()) " prefill chunks" }
-                (scrolling("Prefill chunks", list))
-            }
         }
     }
 }

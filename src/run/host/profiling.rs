@@ -1,6 +1,6 @@
 //! The host's sampling profiler, and the sink that tells it which phase the engine is in. Neither exists in a timed pass.
 
-use crate::engine::{SpanKey, TokenSink};
+use crate::engine::{Detail, SpanKey, TokenSink};
 use crate::profile::sampling::{self, Running, SamplingError};
 use crate::spec::protocol::FromHost;
 use crate::spec::{Choice, EngineError, ErrorKind, Phase};
@@ -64,6 +64,10 @@ impl TokenSink for Phased<'_> {
 
     fn choice(&mut self, choice: Choice) {
         self.sink.choice(choice);
+    }
+
+    fn detail(&self) -> Detail {
+        self.sink.detail()
     }
 
     fn begin(&mut self, phase: Phase) -> SpanKey {
