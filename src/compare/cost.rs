@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::metric::{self, LOAD_S, PEAK_RSS_BYTES};
+use crate::record::metric::{self, LOAD_S, PEAK_RSS_BYTES, Unit};
 use crate::record::{RequestRow, Status};
-use crate::spec::GateMetric;
+use crate::spec::{GateMetric, Scale};
 
 /// The measured iterations of a side, found by cell and number.
 #[derive(Debug, Clone, Default)]
@@ -49,12 +49,26 @@ impl<'a> Iterations<'a> {
     /// A metric's cost in an iteration of a cell; `None` where it was not measured, or is no positive number.
     #[must_use]
     pub fn cost(&self, metric: &metric::Metric, cell: u32, iteration: u32) -> Option<f64> {
-        let value = if metric.key == LOAD_S {
-            self.load(cell, iteration)
-        } else {
-            metric.of_iteration(self.rows(cell, iteration))
-        };
+        let value = self.value(metric, cell, iteration);
         value.map(|value| metric.cost(value)).filter(|cost| cost.is_finite() && *cost > 0.0)
+    }
+
+    /// A metric's value in an iteration of a cell, which may be 0; `None` where it was not measured.
+    #[must_use]
+    pub fn value(&self, metric: &metric::Metric, cell: u32, iteration: u32) -> Option<f64> {
+        if metric.key == LOAD_S {
+            return self.load(cell, iteration);
+        }
+        metric.of_iteration(self.rows(cell, iteration))
+    }
+
+    /// Whether a metric was measured in an iteration of a cell so that it can be compared on that scale.
+    #[must_use]
+    pub fn has(&self, metric: &metric::Metric, scale: Scale, cell: u32, iteration: u32) -> bool {
+        match scale {
+            Scale::Ratio => self.cost(metric, cell, iteration).is_some(),
+            Scale::Count | Scale::Bytes => self.value(metric, cell, iteration).is_some(),
+        }
     }
 }
 
@@ -70,17 +84,58 @@ pub fn candidates(gate: GateMetric) -> Vec<&'static metric::Metric> {
         GateMetric::Cpu => &["cpu_ms_per_token"],
         GateMetric::PeakMemory => &[PEAK_RSS_BYTES, "engine_peak_bytes"],
         GateMetric::Load => &[LOAD_S],
+        GateMetric::MemoryCycles => &["memory_cycles"],
+        GateMetric::MemorySwing => &["memory_swing_bytes"],
+        GateMetric::MemoryReclaimed => &["memory_reclaimed_bytes"],
     };
     keys.iter().map(|key| metric::find(key).expect("the table of metrics has it")).collect()
 }
 
-/// ln(cost_B / cost_A) of a metric in a cell.
+/// What B's value of a metric in a cell is against A's, above 0 is worse: ln(cost_B / cost_A), or of metrics compared by
+/// differences B - A.
 #[must_use]
-pub fn log_ratio(
+pub fn shift(
     metric: &metric::Metric,
+    scale: Scale,
     cell: u32,
     (a, iteration_a): (&Iterations<'_>, u32),
     (b, iteration_b): (&Iterations<'_>, u32),
 ) -> Option<f64> {
-    Some((b.cost(metric, cell, iteration_b)? / a.cost(metric, cell, iteration_a)?).ln())
+    match scale {
+        Scale::Ratio => Some((b.cost(metric, cell, iteration_b)? / a.cost(metric, cell, iteration_a)?).ln()),
+        // Less of each is better.
+        Scale::Count | Scale::Bytes => Some(b.value(metric, cell, iteration_b)? - a.value(metric, cell, iteration_a)?),
+    }
+}
+
+/// The scale for what `metric` is by itself.
+#[must_use]
+pub fn scale(metric: &metric::Metric) -> Scale {
+    if metric.by_difference { difference(metric).unwrap_or(Scale::Count) } else { Scale::Ratio }
+}
+
+/// The scale of differences of a metric; `None` where a value of 0 makes no sense.
+#[must_use]
+pub fn difference(metric: &metric::Metric) -> Option<Scale> {
+    match metric.unit {
+        Unit::Count => Some(Scale::Count),
+        Unit::Bytes => Some(Scale::Bytes),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::metric::Better;
+
+    #[test]
+    fn a_gate_is_compared_as_its_metrics_are() {
+        for gate in GateMetric::ALL {
+            for metric in candidates(gate) {
+                assert_eq!(scale(metric), gate.scale(), "{}", metric.key);
+                assert!(gate.scale() == Scale::Ratio || metric.better == Better::Lower, "{}", metric.key);
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::diagnose::{Problem, echo, list, nearest};
 use super::keys::{CELLS, Shape};
 use super::toggles;
 use super::tree::{Data, Entry, Node};
-use crate::spec::{Axis, CellSelector, EngineSpec, Gate, GateMetric, Value};
+use crate::spec::{Axis, CellSelector, EngineSpec, Gate, GateMetric, Scale, Value};
 
 /// More gates than this, and each one's share of the permitted error is too small to decide anything.
 const MOST_GATES: usize = 3;
@@ -41,13 +41,54 @@ pub fn gates(table: &Table<'_>, engines: &[EngineSpec], lengths: &[u32], toggles
 
 /// `None` where no metric is named, which was reported.
 fn gate(table: &Table<'_>, known: &Known<'_>) -> Option<Gate> {
-    let (metric, delta, cells) = (table.choice("metric"), delta(table), cells(table, known));
-    table.entry("metric")?;
-    Some(Gate { metric: GateMetric::from_name(metric)?, cells, delta })
+    let (metric, cells) = (table.choice("metric"), cells(table, known));
+    // Which deltas are right depends on the metric: without one a share is as good as any.
+    let metric = table.entry("metric").and_then(|_| GateMetric::from_name(metric));
+    let delta = match metric.map_or(Scale::Ratio, GateMetric::scale) {
+        Scale::Ratio => share(table),
+        scale => difference(table, scale, metric.map_or("", GateMetric::name)),
+    };
+    Some(Gate { metric: metric?, cells, delta })
+}
+
+/// The number under `delta`, in the unit of a metric that is compared by differences.
+fn difference(table: &Table<'_>, scale: Scale, metric: &str) -> Option<f64> {
+    let node = &table.entry("delta")?.value;
+    let number = match &node.data {
+        Data::Int(n) => Some(*n as f64),
+        Data::Float(x) => Some(*x),
+        Data::Text(text) => amount(text, scale),
+        _ => None,
+    };
+    let number = number.filter(|number| scale.allows(*number));
+    if number.is_none() {
+        let (what, example) = match scale {
+            Scale::Bytes => ("bytes", "`delta = \"64 MiB\"`"),
+            _ => ("a count", "`delta = 2`"),
+        };
+        let is_share = matches!(&node.data, Data::Text(text) if text.trim_end().ends_with('%'));
+        let title = match is_share {
+            true => format!("`delta` cannot be a percentage: `{metric}` may be 0, and is compared by differences"),
+            false => format!("`delta` must be a number above 0 for `{metric}`, not {}", node.words()),
+        };
+        let help =
+            format!("`{metric}` is {what}: write the smallest change that matters as a number, such as {example}");
+        table.problem(Problem::new(title).at(node.span).help(help));
+    }
+    number
+}
+
+/// `2`, or of bytes `64 MiB`: a plain number without sign or exponent, with or without a unit.
+fn amount(text: &str, scale: Scale) -> Option<f64> {
+    const UNITS: [(&str, f64); 3] = [("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0)];
+    let unit = UNITS.iter().find(|(unit, _)| scale == Scale::Bytes && text.ends_with(unit));
+    let digits = unit.map_or(text, |(unit, _)| text.trim_end_matches(unit).trim_end_matches(' '));
+    let plain = Some(digits).filter(|digits| digits.chars().all(|c| c.is_ascii_digit() || c == '.'));
+    Some(plain?.parse::<f64>().ok()? * unit.map_or(1.0, |(_, bytes)| *bytes))
 }
 
 /// The percentage under `delta`, as a share.
-fn delta(table: &Table<'_>) -> Option<f64> {
+fn share(table: &Table<'_>) -> Option<f64> {
     let node = &table.entry("delta")?.value;
     let Data::Text(text) = &node.data else {
         let number = matches!(node.data, Data::Int(_) | Data::Float(_));

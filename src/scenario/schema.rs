@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{self, Key, SCENARIO, Section, Shape};
-use crate::spec::Kind;
+use super::keys::{self, GATE, Key, SCENARIO, Section, Shape};
 use crate::spec::toggle::{Scope, ToggleSpec};
+use crate::spec::{GateMetric, Kind, Scale};
 
 /// The schema as a JSON value (draft 2020-12).
 #[must_use]
@@ -33,7 +33,30 @@ fn section(section: &Section) -> Map<String, Value> {
     }
     let properties: Map<String, Value> = section.keys.iter().map(|k| (k.name.to_owned(), key(k))).collect();
     schema.insert("properties".to_owned(), Value::Object(properties));
+    if std::ptr::eq(section, &raw const GATE) {
+        schema.insert("allOf".to_owned(), SCALES.map(deltas_of).into());
+    }
     schema
+}
+
+const SCALES: [Scale; 3] = [Scale::Ratio, Scale::Count, Scale::Bytes];
+
+/// What a gate's `delta` may be; that 0 is none, the parser alone says.
+fn delta(scale: Scale) -> Vec<Value> {
+    let number = json!({ "type": "number", "exclusiveMinimum": 0 });
+    let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
+    match scale {
+        Scale::Ratio => vec![text(r"^[0-9]{0,2}(\.[0-9]+)? ?%$")],
+        Scale::Count => vec![number, text(r"^[0-9]+(\.[0-9]+)?$")],
+        Scale::Bytes => vec![number, text(r"^[0-9]+(\.[0-9]+)?( *[KMG]iB)?$")],
+    }
+}
+
+/// The rule that gates on metrics of that scale have such a `delta`.
+fn deltas_of(scale: Scale) -> Value {
+    let names: Vec<&str> = GateMetric::ALL.iter().filter(|m| m.scale() == scale).map(|m| m.name()).collect();
+    let metric = json!({ "properties": { "metric": { "enum": names } }, "required": ["metric"] });
+    json!({ "if": metric, "then": { "properties": { "delta": { "anyOf": delta(scale) } } } })
 }
 
 fn key(key: &Key) -> Value {
@@ -78,8 +101,8 @@ fn shape(shape: Shape) -> Map<String, Value> {
         Shape::Texts { or_none } => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": u32::from(!or_none) })
         }
-        // That 0 % is none, the parser alone says.
-        Shape::Percent => json!({ "type": "string", "pattern": r"^[0-9]{0,2}(\.[0-9]+)? ?%$" }),
+        // Which metric takes which, the section says.
+        Shape::Delta => json!({ "anyOf": SCALES.map(delta).concat() }),
         Shape::Section(inner) => Value::Object(section(inner)),
         Shape::AllOr(inner) => json!({ "anyOf": [{ "enum": ["all"] }, section(inner)] }),
         Shape::Kinds(kinds) => json!({ "type": "object", "oneOf": kinds.iter().map(kind).collect::<Vec<_>>() }),

@@ -10,7 +10,8 @@ use super::{Cell, Settings};
 pub struct Gate {
     pub metric: GateMetric,
     pub cells: CellSelector,
-    /// Smallest change that matters, as a share: 0.03 is 3 %. `None`: what suits the machine.
+    /// Smallest change that matters, over 0: of a ratio as a share (0.03 is 3 %), else in the metric's unit ([`Scale`]). `None`:
+    /// the usual one.
     pub delta: Option<f64>,
 }
 
@@ -34,10 +35,48 @@ pub enum GateMetric {
     PeakMemory,
     /// Opening the model to the first possible request.
     Load,
+    /// How often memory rose and fell within an iteration.
+    MemoryCycles,
+    /// The largest of these cycles.
+    MemorySwing,
+    /// Sum of the falls of memory within an iteration.
+    MemoryReclaimed,
+}
+
+/// In what two values of a metric are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// ln(B / A).
+    Ratio,
+    /// B - A of a count: it may be 0, and has no ratio then.
+    Count,
+    /// B - A in bytes, of what may be 0 too.
+    Bytes,
+}
+
+impl Scale {
+    /// What a smallest change becomes: D of METHOD section 3.
+    #[must_use]
+    pub fn bound(self, least: f64) -> f64 {
+        if self == Self::Ratio { least.ln_1p() } else { least }
+    }
+
+    /// The smallest change with this bound: the inverse of [`Scale::bound`].
+    #[must_use]
+    pub fn least(self, bound: f64) -> f64 {
+        if self == Self::Ratio { bound.exp_m1() } else { bound }
+    }
+
+    /// Whether `least` can be the smallest change that matters.
+    #[must_use]
+    pub fn allows(self, least: f64) -> bool {
+        least > 0.0 && if self == Self::Ratio { least < 1.0 } else { least.is_finite() }
+    }
 }
 
 impl GateMetric {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::DecodeTps,
         Self::PrefillTps,
         Self::Ttft,
@@ -46,6 +85,9 @@ impl GateMetric {
         Self::Cpu,
         Self::PeakMemory,
         Self::Load,
+        Self::MemoryCycles,
+        Self::MemorySwing,
+        Self::MemoryReclaimed,
     ];
 
     /// As scenarios write it.
@@ -60,6 +102,19 @@ impl GateMetric {
             Self::Cpu => "cpu",
             Self::PeakMemory => "peak_memory",
             Self::Load => "load",
+            Self::MemoryCycles => "memory_cycles",
+            Self::MemorySwing => "memory_swing",
+            Self::MemoryReclaimed => "memory_reclaimed",
+        }
+    }
+
+    /// In what it is compared.
+    #[must_use]
+    pub const fn scale(self) -> Scale {
+        match self {
+            Self::MemoryCycles => Scale::Count,
+            Self::MemorySwing | Self::MemoryReclaimed => Scale::Bytes,
+            _ => Scale::Ratio,
         }
     }
 
@@ -80,25 +135,32 @@ impl GateMetric {
             Self::Cpu => "CPU time",
             Self::PeakMemory => "peak memory",
             Self::Load => "load",
+            Self::MemoryCycles => "memory cycles",
+            Self::MemorySwing => "memory swing",
+            Self::MemoryReclaimed => "memory reclaimed",
         }
     }
 
     /// What becomes of it when it gets worse: `slower`, or `more` for what is counted.
     #[must_use]
     pub fn worse(self) -> &'static str {
-        if matches!(self, Self::PeakMemory | Self::Cpu) { "more" } else { "slower" }
+        if self.is_amount() { "more" } else { "slower" }
     }
 
     /// Whether it is made of tokens' stamps, in which engines that stamp every token and others are not alike.
     #[must_use]
     pub fn is_token_time(self) -> bool {
-        !matches!(self, Self::Cpu | Self::PeakMemory | Self::Load)
+        !self.is_amount() && self != Self::Load
     }
 
     /// The opposite of [`GateMetric::worse`].
     #[must_use]
     pub fn better(self) -> &'static str {
-        if matches!(self, Self::PeakMemory | Self::Cpu) { "less" } else { "faster" }
+        if self.is_amount() { "less" } else { "faster" }
+    }
+
+    fn is_amount(self) -> bool {
+        matches!(self, Self::PeakMemory | Self::Cpu) || self.scale() != Scale::Ratio
     }
 }
 

@@ -17,7 +17,7 @@ pub mod telemetry;
 pub mod toggle;
 pub mod value;
 
-pub use ab::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Side};
+pub use ab::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Scale, Side};
 pub use build::BuildSettings;
 pub use effective::{Shape, predict};
 pub use engine::{EngineSpec, Honours, Offer, OptionSpec, Variant};

@@ -391,3 +391,51 @@ fn a_session_cannot_name_a_folder_elsewhere() {
     let error = write(&record, &told(&record), std::path::Path::new("/nowhere")).unwrap_err();
     assert!(error.to_string().contains("cannot be a folder"), "{error}");
 }
+
+/// Two gates by differences: B's memory rises and falls three times more often, and as far as A's.
+fn counted() -> AbRecord {
+    let mut record = Session::default().record();
+    let rows = record.a.requests.iter_mut().map(|row| (0, row)).chain(record.b.requests.iter_mut().map(|row| (3, row)));
+    for (more, row) in rows.filter(|(_, row)| !row.warmup) {
+        row.memory_cycles = Some(row.iteration % 2 + more);
+        row.memory_swing_bytes = Some(if row.iteration % 2 == 0 { 0 } else { 1 << 20 });
+    }
+    for (at, metric, least) in [(1, GateMetric::MemoryCycles, 2.0), (2, GateMetric::MemorySwing, 67_108_864.0)] {
+        let gate = &mut record.manifest.gates[at];
+        (gate.gate.metric, gate.gate.delta, gate.least) = (metric, Some(least), least);
+    }
+    record
+}
+
+#[test]
+fn gates_on_counts_are_told_in_counts_everywhere() {
+    let summary = told(&counted());
+    assert_eq!((summary.verdict, summary.exit_code), (Verdict::Regressed, 1));
+    let shown = table::render(&summary);
+    // The names wrap.
+    let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("memory +3 [+3, +3] 2 10 2 regressed cycles"), "{shown}");
+    assert!(words.contains("memory 0 [0, 0] 64.0 MiB 10 64.0 MiB unchanged swing"), "{shown}");
+    assert!(shown.contains("memory cycles is 3 more [+3, +3] after 10 pairs"), "{shown}");
+    assert!(shown.contains("change of time, bytes or counts"), "{shown}");
+    let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+    let gate = &json["gates"][1];
+    assert_eq!(
+        (gate["scale"].as_str(), gate["estimate"].as_f64(), gate["least"].as_f64()),
+        (Some("count"), Some(3.0), Some(2.0))
+    );
+    assert!(gate["ratio"].is_null() && json["gates"][0]["ratio"].is_number());
+    let effects = json["effects"].as_array().unwrap();
+    let cycles = effects.iter().find(|effect| effect["metric"] == "memory_cycles").unwrap();
+    assert_eq!((cycles["scale"].as_str(), cycles["shift"].as_f64()), (Some("count"), Some(3.0)));
+    let told = markdown::render(&summary);
+    assert!(told.contains("| memory cycles | all cells | +3 \\[+3, +3\\] | 2 | 10 | **regressed** |"), "{told}");
+    assert!(junit::render(&summary).contains("3 more [+3, +3]"));
+    let charts = Charts::of(&summary);
+    let pairs: Vec<&str> = charts.pairs.iter().map(|chart| chart.description.as_str()).collect();
+    assert!(pairs[1].contains("from +3.0 to +3.0;") && pairs[2].contains(" MiB;"), "{pairs:?}");
+    assert!(!charts.gates.unwrap().svg.contains("memory cycles"), "a chart of ratios");
+    let dir = tempfile::tempdir().unwrap();
+    let folder = save(&counted(), dir.path());
+    assert_eq!(inferometer::record::ab::read(&folder).unwrap().manifest.gates[1].least, 2.0);
+}

@@ -514,6 +514,14 @@ fn schema_and_parser_agree() {
         ),
         (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ndelta = 3")),
         (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ndelta = \"123%\"")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"peak_memory\"\ndelta = \"64 MiB\"")),
+        (true, whole("text = \"x\"", "[[gate]]\nmetric = \"memory_cycles\"\ndelta = 2")),
+        (true, whole("text = \"x\"", "[[gate]]\nmetric = \"memory_cycles\"\ndelta = \"2\"")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"memory_cycles\"\ndelta = 0")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"memory_cycles\"\ndelta = \"3%\"")),
+        (false, whole("text = \"x\"", "[[gate]]\nmetric = \"memory_cycles\"\ndelta = \"2 MiB\"")),
+        (true, whole("text = \"x\"", "[[gate]]\nmetric = \"memory_swing\"\ndelta = \"64 MiB\"")),
+        (true, whole("text = \"x\"", "[[gate]]\nmetric = \"memory_reclaimed\"")),
         (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ncells = \"most\"")),
         (false, whole("text = \"x\"", "[[gate]]\nmetric = \"ttft\"\ncells = { threads = [1] }")),
         (true, whole("text = \"x\"", "[ab]\noutputs = \"margin\"\nmargin = 0.1\npilot = 0\n[build]\ntoolchain = []")),
@@ -739,11 +747,15 @@ fn takes(schema: &Value) -> String {
         // Or a text or a table.
         let list = any.iter().any(|a| a["type"] == "array");
         let words: Vec<String> = any.iter().filter(|a| a["type"] != "array").map(takes).collect();
+        // Of several scales, some take the same.
+        let words: Vec<String> =
+            words.iter().enumerate().filter(|(i, w)| !words[..*i].contains(w)).map(|(_, w)| w.clone()).collect();
         return words.join(if any.iter().any(|a| a["type"] == "object") { " or " } else { ", " })
             + if list { "; or a list" } else { "" };
     }
     let bounds = match (&schema["minimum"], &schema["exclusiveMinimum"], &schema["maximum"]) {
         (Value::Null, Value::Null, _) => String::new(),
+        (Value::Null, above, Value::Null) => format!(" above {above}"),
         (Value::Null, above, most) => format!(" above {above}, at most {most}"),
         (least, _, most) if most.as_i64() == Some(i64::MAX) => format!(", {least} or more"),
         (least, _, most) => format!(" from {least} to {most}"),
@@ -751,6 +763,8 @@ fn takes(schema: &Value) -> String {
     match schema["type"].as_str().unwrap() {
         "string" => match schema["pattern"].as_str() {
             Some(pattern) if pattern.ends_with("%$") => "text such as `3%`".to_owned(),
+            Some(pattern) if pattern.ends_with("iB)?$") => "text such as `64 MiB`".to_owned(),
+            Some(pattern) if pattern.starts_with("^[0-9]") => "text such as `2`".to_owned(),
             Some(pattern) => format!("`{}N`", pattern.trim_start_matches('^').split('[').next().unwrap()),
             None => "text".to_owned(),
         },

@@ -1,7 +1,7 @@
 //! What a scenario says of A/B sessions, in lines of the plan.
 
 use crate::report::text::{label, plural};
-use crate::spec::{AbSettings, BuildSettings, Gate, OutputsRule, Plan, Scenario};
+use crate::spec::{AbSettings, BuildSettings, Gate, OutputsRule, Plan, Scale, Scenario};
 
 /// A line a gate, one for `[ab]` and one for `[build]`; none of a scenario that has nothing of the kind.
 pub fn facts(scenario: &Scenario, plan: &Plan) -> Vec<(&'static str, String)> {
@@ -22,15 +22,11 @@ fn gate(gate: &Gate, scenario: &Scenario, plan: &Plan) -> String {
         format!("{} of {}: {}", cells, plural(plan.cells.len(), "cell"), label(&gate.cells.to_string()))
     };
     let delta = match gate.delta {
-        Some(share) => format!("delta {} %", percent(share)),
-        None => "delta as the machine allows".to_owned(),
+        Some(least) => format!("delta {}", gate.metric.scale().delta(least)),
+        None if gate.metric.scale() == Scale::Ratio => "delta as the machine allows".to_owned(),
+        None => "the usual delta".to_owned(),
     };
     format!("{}, {delta}, {cells}", gate.metric.name())
-}
-
-/// A share as a percentage without the noise of binary fractions.
-fn percent(share: f64) -> f64 {
-    (share * 1e8).round() / 1e6
 }
 
 fn session(ab: &AbSettings) -> String {

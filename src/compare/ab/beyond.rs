@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::{Evidence, Judgement};
-use crate::compare::cost::{Iterations, log_ratio};
+use crate::compare::cost::{self, Iterations};
 use crate::record::metric::{LOAD, METRICS, Metric};
 use crate::record::{RequestRow, Status};
-use crate::spec::{Cell, Side};
+use crate::spec::{Cell, Scale, Side};
 use crate::stats::growth::{self, Change, Law, NotIdentifiable, Observation, Ratio, Timing};
 use crate::stats::multiple::benjamini_hochberg;
 use crate::stats::rank::{self, Walsh};
@@ -30,7 +30,9 @@ pub struct Effect {
     pub metric: &'static str,
     pub cell: u32,
     pub pairs: usize,
-    /// Hodges-Lehmann estimate of ln(cost_B / cost_A): above 0 is worse.
+    /// What shift and interval are in: differences for counts, and for bytes that are 0 somewhere.
+    pub scale: Scale,
+    /// Hodges-Lehmann estimate of ln(cost_B / cost_A), or of B - A: above 0 is worse.
     pub shift: f64,
     /// 95 %, for this metric and cell alone.
     pub interval: Option<Interval>,
@@ -110,10 +112,10 @@ impl<'a> Pairs<'a> {
 
     /// `None` where too few pairs have the metric in that cell, or not all have it.
     fn effect(&self, metric: &'static Metric, cell: u32) -> Option<Effect> {
-        let one = |[(side_a, a), (side_b, b)]: &[(Side, u32); 2]| {
-            log_ratio(metric, cell, (self.side(*side_a), *a), (self.side(*side_b), *b))
-        };
-        let x: Vec<f64> = self.numbers.iter().map(one).collect::<Option<_>>()?;
+        // What is 0 somewhere has no ratio, but a difference.
+        let scales = [Some(cost::scale(metric)), cost::difference(metric)];
+        let (scale, x) =
+            scales.into_iter().flatten().find_map(|scale| Some((scale, self.shifts(metric, scale, cell)?)))?;
         if x.len() < LEAST_PAIRS {
             return None;
         }
@@ -123,11 +125,20 @@ impl<'a> Pairs<'a> {
             metric: metric.key,
             cell,
             pairs: x.len(),
+            scale,
             shift: walsh.estimate(),
             interval: rank::depth(x.len(), ALPHA).map(|depth| walsh.interval(depth)),
             p_value,
             adjusted: p_value,
         })
+    }
+
+    /// Each pair's shift; `None` where one has none.
+    fn shifts(&self, metric: &Metric, scale: Scale, cell: u32) -> Option<Vec<f64>> {
+        let one = |[(side_a, a), (side_b, b)]: &[(Side, u32); 2]| {
+            cost::shift(metric, scale, cell, (self.side(*side_a), *a), (self.side(*side_b), *b))
+        };
+        self.numbers.iter().map(one).collect()
     }
 
     /// `None` without pairs, and for cells at a single length: nothing grows there.

@@ -7,13 +7,14 @@ mod effective;
 mod gates;
 mod outputs;
 mod pairs;
+mod scale;
 
 #[cfg(test)]
 mod tests;
 
 pub use beyond::{Beyond, Effect, LawChange, beyond};
 pub use effective::{SettingsDifference, effective_settings};
-pub use gates::{GateJudgement, percent, size, size_up};
+pub use gates::GateJudgement;
 pub use outputs::OutputsJudgement;
 pub use pairs::{Counts, PairJudgement, PairOutcome};
 
@@ -45,7 +46,7 @@ pub struct Judgement {
 pub struct PilotJudgement {
     /// Index into the gates.
     pub gate: usize,
-    /// ln(cost / cost) of A against A.
+    /// ln(cost / cost) of A against A, or the difference.
     pub x: Vec<f64>,
     pub pilot: Pilot,
 }

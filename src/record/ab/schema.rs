@@ -84,12 +84,20 @@ pub struct CommitInfo {
 pub struct GateInfo {
     #[serde(flatten)]
     pub gate: Gate,
-    /// Smallest change that matters, as a share.
+    /// Smallest change that matters: of a ratio as a share, of counts and bytes in their unit.
     pub least: f64,
     /// Where that comes from, in words.
     pub because: String,
     /// Cells it looks at, by id.
     pub cell_ids: Vec<u32>,
+}
+
+impl GateInfo {
+    /// D of METHOD section 3, in the unit of what is compared.
+    #[must_use]
+    pub fn bound(&self) -> f64 {
+        self.gate.metric.scale().bound(self.least)
+    }
 }
 
 /// How the sides' outputs compared.

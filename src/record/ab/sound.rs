@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::schema::{AbManifest, PairKind, PairRow};
 use crate::record::Record;
-use crate::spec::Side;
+use crate::spec::{Scale, Side};
 use crate::stats::sequential::MOST_GATES;
 
 /// Far more than any session comes to, resumed as often as may be. One that goes on numbers its turns from the last one.
@@ -17,9 +17,10 @@ pub(super) fn manifest(manifest: &AbManifest) -> Result<(), String> {
         return Err(format!("gates: there are {gates}, and a session has 1 to {MOST_GATES}"));
     }
     for (at, gate) in manifest.gates.iter().enumerate() {
-        // As a scenario writes it: above 0 % and below 100 %.
-        if !(gate.least > 0.0 && gate.least < 1.0) {
-            return Err(format!("gates[{at}].least is {}, and must be above 0 and below 1", gate.least));
+        // As a scenario writes it: above 0 % and below 100 %, or a number above 0.
+        if !gate.gate.metric.scale().allows(gate.least) {
+            let below = if gate.gate.metric.scale() == Scale::Ratio { " and below 1" } else { "" };
+            return Err(format!("gates[{at}].least is {}, and must be above 0{below}", gate.least));
         }
         if gate.cell_ids.is_empty() {
             return Err(format!("gates[{at}].cell_ids is empty: a gate looks at one cell at least"));

@@ -1,6 +1,6 @@
 //! What to do next, verdict by verdict.
 
-use crate::compare::ab::{Judgement, size_up};
+use crate::compare::ab::Judgement;
 use crate::record::FinishState;
 use crate::record::ab::AbManifest;
 use crate::spec::OutputsRule;
@@ -23,9 +23,10 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
                 "Nothing is proven, neither a slow-down nor its absence. Run it again on a quieter machine.".to_owned(),
             );
             // Of this gate only: with the same delta another one, which is decided as it stands, might not have been.
-            let open = judged.gates.iter().filter_map(|gate| Some((gate.name(), gate.decision.would_decide?)));
-            all.extend(open.map(|(name, bound)| {
-                format!("With a delta of {} these pairs would have decided the gate on {name}.", size_up(bound))
+            let open = judged.gates.iter().filter_map(|gate| Some((gate, gate.decision.would_decide?)));
+            all.extend(open.map(|(gate, bound)| {
+                let delta = gate.scale.size_up(bound);
+                format!("With a delta of {delta} these pairs would have decided the gate on {}.", gate.name())
             }));
         }
         Verdict::NotDecided if manifest.state == FinishState::Running => {

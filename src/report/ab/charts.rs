@@ -9,10 +9,11 @@ use crate::report::svg::Chart;
 use crate::report::svg::forest::{self, Row, Tone};
 use crate::report::svg::pairs::{self, Dot, Panel};
 use crate::report::text;
-use crate::spec::Side;
+use crate::spec::{Scale, Side};
 use crate::stats::sequential::Verdict;
 
 const AXIS: &str = "change of time or bytes from A to B: right of 0 is worse";
+const MIB: f64 = 1_048_576.0;
 /// Rows of a chart of cells; more are in the table.
 const MOST_ROWS: usize = 40;
 
@@ -30,7 +31,9 @@ pub struct Charts {
 impl Charts {
     #[must_use]
     pub fn of(summary: &AbSummary) -> Self {
-        let rows: Vec<Row> = summary.gates.iter().map(gate).collect();
+        // One axis, and so one scale: differences have charts of their own.
+        let by_ratio = summary.gates.iter().filter(|gate| gate.judgement.scale == Scale::Ratio);
+        let rows: Vec<Row> = by_ratio.map(gate).collect();
         let drawn = rows.iter().any(|row| row.estimate.is_some());
         let lengths = metrics(summary).into_iter().filter_map(|key| by_length(summary, key));
         Self {
@@ -48,6 +51,24 @@ impl Charts {
 /// A shift of ln(cost) in percent.
 fn percent(shift: f64) -> f64 {
     shift.exp_m1() * 100.0
+}
+
+/// A shift in what its chart is drawn in.
+fn drawn(scale: Scale, shift: f64) -> f64 {
+    match scale {
+        Scale::Ratio => percent(shift),
+        Scale::Count => shift,
+        Scale::Bytes => shift / MIB,
+    }
+}
+
+/// What a chart of that scale is drawn in.
+fn unit(scale: Scale) -> &'static str {
+    match scale {
+        Scale::Ratio => "%",
+        Scale::Count => "",
+        Scale::Bytes => "MiB",
+    }
 }
 
 fn title(gate: &GateSummary) -> String {
@@ -73,20 +94,22 @@ fn gate(gate: &GateSummary) -> Row {
 
 fn of_pairs(summary: &AbSummary, at: usize, gate: &GateSummary) -> Option<Chart> {
     let judged = &gate.judgement;
+    let drawn = |shift: f64| drawn(judged.scale, shift);
     let first = |number: u32| summary.pairs.iter().find(|pair| pair.row.pair == number).map(|pair| pair.row.first);
     let dots: Vec<Dot> = judged
         .x
         .iter()
-        .map(|&(pair, x)| Dot { pair, change: percent(x), a_first: first(pair) == Some(Side::A) })
+        .map(|&(pair, x)| Dot { pair, change: drawn(x), a_first: first(pair) == Some(Side::A) })
         .collect();
     let lost = summary.pairs.iter().filter(|pair| pair.row.kind == PairKind::Pair && !pair.counts());
     let panel = Panel {
         name: format!("pairs-{at}"),
+        unit: unit(judged.scale),
         title: format!("Every pair: {}", title(gate)),
         lost: lost.map(|pair| pair.row.pair).collect(),
-        delta: judged.info.least * 100.0,
-        estimate: judged.estimate.map(percent),
-        interval: judged.interval.map(|i| (percent(i.lo), percent(i.hi))),
+        delta: drawn(judged.bound()),
+        estimate: judged.estimate.map(drawn),
+        interval: judged.interval.map(|i| (drawn(i.lo), drawn(i.hi))),
         dots,
     };
     (!panel.dots.is_empty()).then(|| pairs::draw(&panel))
@@ -108,7 +131,11 @@ pub fn effects<'a>(summary: &'a AbSummary, key: &'a str) -> impl Iterator<Item =
     summary.effects.iter().filter(move |effect| effect.metric == key)
 }
 
+/// `None` also where a metric is 0 somewhere: its differences stand in the table.
 fn by_length(summary: &AbSummary, key: &str) -> Option<Chart> {
+    if effects(summary, key).any(|effect| effect.scale != Scale::Ratio) {
+        return None;
+    }
     let rows: Vec<Row> = effects(summary, key)
         .take(MOST_ROWS)
         .map(|effect| Row {

@@ -44,8 +44,8 @@ pub fn looks(summary: &AbSummary) -> Markup {
                         tr {
                             th scope="row" { (gate.judgement.metric().title()) ", " (words::cells(gate)) }
                             td.number { (look.pairs) }
-                            td.number { (words::effect(Some(look.estimate), Some(look.interval))) }
-                            td.number { (words::range(look.equivalence)) }
+                            td.number { (words::effect(gate.judgement.scale, Some(look.estimate), Some(look.interval))) }
+                            td.number { (words::range(gate.judgement.scale, look.equivalence)) }
                             td.number { (words::p_value(look.p_value)) }
                             td.number { (look.verdict.map_or_else(|| "take more pairs".to_owned(), words::verdict)) }
                         }
@@ -78,7 +78,7 @@ pub fn lengths(summary: &AbSummary, drawn: &[Chart]) -> Markup {
                                         th scope="row" { (title(effect)) }
                                         td { (text::label(summary.cell(effect.cell))) }
                                         td.number { (length(summary, effect.cell)) }
-                                        td.number { (words::effect(Some(effect.shift), effect.interval)) }
+                                        td.number { (words::effect(effect.scale, Some(effect.shift), effect.interval)) }
                                         td.number { (effect.pairs) }
                                     }
                                 }
@@ -207,7 +207,7 @@ fn effects(summary: &AbSummary, found: &[&Effect]) -> Markup {
                     tr {
                         th scope="row" { (title(effect)) }
                         td { (text::label(summary.cell(effect.cell))) }
-                        td.number { (words::effect(Some(effect.shift), effect.interval)) }
+                        td.number { (words::effect(effect.scale, Some(effect.shift), effect.interval)) }
                         td.number { (words::p_value(effect.p_value)) }
                         td.number.alarm[effect.stands_out()] { (words::p_value(effect.adjusted)) }
                     }

@@ -2,7 +2,6 @@
 
 use super::summary::{AbSummary, GateSummary};
 use super::words;
-use crate::compare::ab::percent;
 use crate::record::ab::PairKind;
 use crate::record::metric;
 use crate::report::markdown::{escape, escape_sentence};
@@ -66,8 +65,8 @@ fn gates(summary: &AbSummary) -> String {
         vec![
             judged.metric().title().to_owned(),
             escape(&words::cells(gate)),
-            escape(&words::effect(judged.estimate, judged.interval)),
-            words::plain_share(judged.info.least),
+            escape(&words::effect(judged.scale, judged.estimate, judged.interval)),
+            words::delta(gate),
             judged.x.len().to_string(),
             format!("**{}**", words::verdict(gate.verdict)),
             words::caught(gate),
@@ -77,7 +76,7 @@ fn gates(summary: &AbSummary) -> String {
     if table.is_empty() {
         return table;
     }
-    format!("{table}B against A: change of time or bytes with its interval; + is worse.\n\n")
+    format!("{table}B against A: change of {} with its interval; + is worse.\n\n", words::compared(summary))
 }
 
 fn sides(summary: &AbSummary) -> String {
@@ -112,7 +111,7 @@ fn cells(summary: &AbSummary) -> String {
             vec![
                 title(effect.metric),
                 escape(summary.cell(effect.cell)),
-                escape(&words::effect(Some(effect.shift), effect.interval)),
+                escape(&words::effect(effect.scale, Some(effect.shift), effect.interval)),
             ]
         })
     });
@@ -128,7 +127,7 @@ fn effects(summary: &AbSummary) -> String {
         vec![
             title(effect.metric),
             escape(summary.cell(effect.cell)),
-            percent(effect.shift),
+            effect.scale.change(effect.shift),
             words::p_value(effect.adjusted).replace('<', "&lt;"),
         ]
     });

@@ -102,7 +102,7 @@ fn gates(summary: &AbSummary, drawn: &Charts) -> Markup {
         } @else {
             (scrolling("Every gate", table(summary)))
             p.note {
-                "B against A: change of the time or of the bytes that something takes, so above 0 is worse, with its interval. "
+                "B against A: change of " (words::compared(summary)) " that something takes, so above 0 is worse, with its interval. "
                 "Caught: the smallest slow-down that this session would have caught nine times in ten. A gate is unchanged only where a change of "
                 "delta or more is ruled out, not because nothing was found."
             }
@@ -142,13 +142,13 @@ fn row(summary: &AbSummary, gate: &GateSummary) -> Markup {
             td.number {
                 @match judged.estimate {
                     Some(shift) => {
-                        span.median { (words::effect(Some(shift), None)) }
-                        @if let Some(interval) = judged.interval { br; span.interval { (words::range(interval)) } }
+                        span.median { (words::effect(judged.scale, Some(shift), None)) }
+                        @if let Some(interval) = judged.interval { br; span.interval { (words::range(judged.scale, interval)) } }
                     }
-                    None => (words::effect(None, None)),
+                    None => (words::effect(judged.scale, None, None)),
                 }
             }
-            td.number title=(text::sentence(&judged.info.because)) { (words::plain_share(judged.info.least)) }
+            td.number title=(text::sentence(&judged.info.because)) { (words::delta(gate)) }
             td.number { (judged.x.len()) }
             td.number { (words::caught(gate)) }
             td { span class={ "verdict " (class) } { (sign) " " (words::verdict(gate.verdict)) } }

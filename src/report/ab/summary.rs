@@ -11,7 +11,7 @@ use crate::compare::ab::{
 use crate::record::ab::{AbRecord, SideInfo};
 use crate::record::{FinishState, Machine};
 use crate::report::summary::{CellSummary, Summary};
-use crate::spec::Side;
+use crate::spec::{Scale, Side};
 use crate::stats::robust::Interval;
 use crate::stats::sequential::{LOOKS, Rule, Verdict, caught_nine_in_ten};
 
@@ -77,18 +77,20 @@ pub struct CellName {
     pub length: Option<u32>,
 }
 
-/// A gate, with all that is said of it. Shifts are of ln(cost), so above 0 is worse; `ratio` is their exponential.
+/// A gate, with all that is said of it. Shifts are of ln(cost), so above 0 is worse, and `ratio` is their exponential; of counts and
+/// bytes they are differences, and there is no ratio.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateSummary {
     pub verdict: Verdict,
     /// B / A of the cost.
     pub ratio: Option<f64>,
     pub ratio_interval: Option<Interval>,
-    /// The smallest slow-down that this session would have caught nine times in ten, as a share.
+    /// The smallest slow-down that this session would have caught nine times in ten: as a share, of counts and bytes
+    /// in their unit. So are the two below.
     pub caught_nine_in_ten: Option<f64>,
-    /// The smallest delta that these pairs would have decided, where the gate's own was not; as a share.
+    /// The smallest delta that these pairs would have decided, where the gate's own was not.
     pub would_decide: Option<f64>,
-    /// Smallest delta that null pairs of A promise this machine can decide; as a share.
+    /// Smallest delta that null pairs of A promise this machine can decide.
     pub pilot_supports: Option<f64>,
     /// In a sentence.
     pub sentence: String,
@@ -176,11 +178,11 @@ impl AbSummary {
         marks.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
     }
 
-    /// Effects that no gate is about and that stand out, the largest first.
+    /// Effects that stand out, the largest first; ratios before differences, which are in other units.
     #[must_use]
     pub fn standing_out(&self) -> Vec<&Effect> {
         let mut found: Vec<&Effect> = self.effects.iter().filter(|effect| effect.stands_out()).collect();
-        found.sort_by(|a, b| b.shift.abs().total_cmp(&a.shift.abs()));
+        found.sort_by(|a, b| a.scale.cmp(&b.scale).then(b.shift.abs().total_cmp(&a.shift.abs())));
         found
     }
 }
@@ -223,15 +225,20 @@ fn gates(record: &AbRecord, judged: &Judgement) -> Vec<GateSummary> {
     let one = |(at, gate): (usize, &GateJudgement)| {
         let x: Vec<f64> = gate.x.iter().map(|(_, x)| *x).collect();
         let rule = Rule { gates: count, bound: gate.bound() };
-        let share = |shift: f64| shift.exp_m1();
+        let share = |bound: f64| gate.scale.least(bound);
+        let by_ratio = gate.scale == Scale::Ratio;
         // Of fewer pairs than the first look's nothing was to be decided.
         let enough = x.len() >= LOOKS[0];
         let caught = enough.then(|| caught_nine_in_ten(&x, &rule, record.manifest.settings.seed)).flatten();
         let pilot = judged.pilot.iter().find(|pilot| pilot.gate == at);
         GateSummary {
             verdict: gate.verdict(),
-            ratio: gate.estimate.map(f64::exp),
-            ratio_interval: gate.interval.map(|i| Interval { lo: i.lo.exp(), hi: i.hi.exp(), ..i }),
+            ratio: gate.estimate.filter(|_| by_ratio).map(f64::exp),
+            ratio_interval: gate.interval.filter(|_| by_ratio).map(|i| Interval {
+                lo: i.lo.exp(),
+                hi: i.hi.exp(),
+                ..i
+            }),
             caught_nine_in_ten: caught.map(share),
             would_decide: gate.decision.would_decide.map(share),
             pilot_supports: pilot.map(|of| share(of.pilot.supported)),

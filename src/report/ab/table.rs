@@ -28,7 +28,7 @@ pub fn render(summary: &AbSummary) -> String {
         out.push('\n');
         put(&mut out, &gates(summary));
         if summary.gates.iter().any(|gate| gate.judgement.estimate.is_some()) {
-            paragraph(&mut out, LEGEND, "");
+            paragraph(&mut out, &legend(summary), "");
             out.push('\n');
         }
     } else {
@@ -49,8 +49,13 @@ fn together(words: &str) -> String {
 }
 
 /// What the table's columns mean.
-const LEGEND: &str = "B against A: change of time or bytes, + is worse, with its interval. caught: the slow-down that \
-                      this session would have caught nine times in ten.";
+fn legend(summary: &AbSummary) -> String {
+    format!(
+        "B against A: change of {}, + is worse, with its interval. caught: the slow-down that this session would have caught nine \
+         times in ten.",
+        words::compared(summary)
+    )
+}
 
 /// `long-context: REGRESSED (exit 1)`.
 #[must_use]
@@ -88,8 +93,8 @@ fn row(gate: &GateSummary) -> Vec<Cell> {
         if judged.info.gate.cells.is_all() { metric.to_owned() } else { format!("{metric}, {}", words::cells(gate)) };
     vec![
         Cell::new(name),
-        Cell::new(words::effect(judged.estimate, judged.interval)),
-        Cell::new(words::plain_share(judged.info.least)),
+        Cell::new(words::effect(judged.scale, judged.estimate, judged.interval)),
+        Cell::new(words::delta(gate)),
         Cell::new(judged.x.len()),
         Cell::new(words::caught(gate)),
         Cell::new(words::verdict(gate.verdict)),

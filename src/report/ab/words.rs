@@ -2,15 +2,15 @@
 
 use super::summary::{AbSummary, GateSummary};
 use crate::compare::ab::{Effect, LawChange};
-use crate::compare::ab::{PairJudgement, PairOutcome, percent};
+use crate::compare::ab::{PairJudgement, PairOutcome};
 use crate::record::ab::{Divergence, PairKind};
 use crate::record::metric;
 use crate::report::summary::NOT_MEASURED;
 use crate::report::text::{self, plural};
-use crate::spec::{OutputsRule, Side};
+use crate::spec::{OutputsRule, Scale, Side};
 use crate::stats::robust::Interval;
 use crate::stats::sequential::Verdict;
-use crate::units::{percent_decimals, significant};
+use crate::units::significant;
 
 /// `regressed`, `output changed`: the verdict for people.
 pub fn verdict(verdict: Verdict) -> String {
@@ -26,28 +26,30 @@ pub fn sign(verdict: Verdict) -> (&'static str, &'static str) {
     }
 }
 
-/// A share that has no sign, such as a delta: `3 %`, `0.5 %`.
-pub fn plain_share(share: f64) -> String {
-    let percent = share * 100.0;
-    let decimals = if percent < 9.95 { percent_decimals(percent) } else { 0 };
-    let words = format!("{percent:.decimals$}");
-    let words = if decimals > 0 { words.trim_end_matches('0').trim_end_matches('.') } else { &words };
-    format!("{words} %")
-}
-
-/// `[+1.1, +5.0]` of an interval of ln(cost).
-pub fn range(interval: Interval) -> String {
-    let bare = |shift: f64| percent(shift).trim_end_matches(" %").to_owned();
+/// `[+1.1, +5.0]` of an interval of ln(cost), `[+1, +3]` of counts.
+pub fn range(scale: Scale, interval: Interval) -> String {
+    let bare = |shift: f64| scale.change(shift).trim_end_matches(" %").to_owned();
     format!("[{}, {}]", bare(interval.lo), bare(interval.hi))
 }
 
-/// `+3.2 % [+1.1, +5.0]` of a shift of ln(cost).
-pub fn effect(shift: Option<f64>, interval: Option<Interval>) -> String {
+/// `+3.2 % [+1.1, +5.0]` of a shift.
+pub fn effect(scale: Scale, shift: Option<f64>, interval: Option<Interval>) -> String {
     match (shift, interval) {
-        (Some(shift), Some(interval)) => format!("{} {}", percent(shift), range(interval)),
-        (Some(shift), None) => percent(shift),
+        (Some(shift), Some(interval)) => format!("{} {}", scale.change(shift), range(scale, interval)),
+        (Some(shift), None) => scale.change(shift),
         (None, _) => NOT_MEASURED.to_owned(),
     }
+}
+
+/// What the gates' changes are of.
+pub fn compared(summary: &AbSummary) -> &'static str {
+    let counts = summary.gates.iter().any(|gate| gate.judgement.scale == Scale::Count);
+    if counts { "time, bytes or counts" } else { "time or bytes" }
+}
+
+/// A gate's smallest change that matters.
+pub fn delta(gate: &GateSummary) -> String {
+    gate.judgement.scale.delta(gate.judgement.info.least)
 }
 
 /// A gate's cells: `all cells`, or the conditions.
@@ -57,7 +59,8 @@ pub fn cells(gate: &GateSummary) -> String {
 
 /// What a gate would have caught nine times in ten: `4.2 %`.
 pub fn caught(gate: &GateSummary) -> String {
-    gate.caught_nine_in_ten.map_or_else(|| NOT_MEASURED.to_owned(), plain_share)
+    let scale = gate.judgement.scale;
+    gate.caught_nine_in_ten.map_or_else(|| NOT_MEASURED.to_owned(), |least| scale.delta(least))
 }
 
 /// `A: main (1a2b3c4d), "Subject"`.
@@ -181,7 +184,7 @@ pub fn standing_out(summary: &AbSummary) -> Vec<String> {
         let cell = text::label(summary.cell(effect.cell));
         let more = if *more > 0 { format!(" and {} more", plural(*more, "cell")) } else { String::new() };
         let place = if summary.cells.len() > 1 { format!(" ({cell}{more})") } else { String::new() };
-        format!("{title} {}{place}", percent(effect.shift))
+        format!("{title} {}{place}", effect.scale.change(effect.shift))
     };
     found.iter().map(words).collect()
 }
@@ -209,16 +212,4 @@ pub fn series<'a>(summary: &'a AbSummary, law: &LawChange) -> &'a str {
 /// A text of the record, or a dash where there is none.
 pub fn or_nothing(words: Option<&str>) -> String {
     words.map_or_else(|| NOT_MEASURED.to_owned(), text::sentence)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain_share;
-
-    #[test]
-    fn a_delta_reads_as_it_was_written() {
-        let shares = [0.0, 0.000_4, 0.000_5, 0.005, 0.03, 0.035, 0.1, 0.5];
-        let words = ["0 %", "0.04 %", "0.05 %", "0.5 %", "3 %", "3.5 %", "10 %", "50 %"];
-        assert_eq!(shares.map(plain_share), words);
-    }
 }

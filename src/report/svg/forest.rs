@@ -44,11 +44,16 @@ impl Tone {
 
 /// `+3 %`, for axes of changes.
 pub fn percent(value: f64) -> String {
+    change(value, "%")
+}
+
+/// A change in its unit, which may be none.
+pub fn change(value: f64, unit: &str) -> String {
     if value.abs() < 1e-9 {
         return "0".to_owned();
     }
     let decimals = usize::from(value.fract().abs() > 1e-6);
-    format!("{}{:.decimals$} %", if value < 0.0 { "−" } else { "+" }, value.abs())
+    format!("{}{:.decimals$} {unit}", if value < 0.0 { "−" } else { "+" }, value.abs()).trim_end().to_owned()
 }
 
 /// Draws all rows on one axis.

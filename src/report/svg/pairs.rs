@@ -1,17 +1,19 @@
 //! Every pair of a gate in the order of time: drift, bursts and the order within pairs show.
 
 use super::Chart;
-use super::forest::percent;
+use super::forest::change;
 use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
 use super::pen::{self, AXIS, Anchor, INK, MUTED};
 
 const SIZE: (f64, f64) = (560.0, 300.0);
 
-/// One gate's pairs; changes in percent, above 0 is worse.
+/// One gate's pairs; changes above 0 are worse.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
     pub name: String,
     pub title: String,
+    /// Of all changes: `%`, `MiB`, or nothing.
+    pub unit: &'static str,
     pub dots: Vec<Dot>,
     /// Numbers of the pairs that do not count.
     pub lost: Vec<u32>,
@@ -44,18 +46,19 @@ pub fn draw(panel: &Panel) -> Chart {
         right: SIZE.0 - 16.0,
         bottom: SIZE.1 - 50.0,
         x: x.relabel(|v| format!("{v:.0}")),
-        y: Axis::linear(lo, hi, 5).relabel(percent),
+        y: Axis::linear(lo, hi, 5).relabel(|v| change(v, panel.unit)),
     };
     let orders = [true, false].map(|first| panel.dots.iter().filter(|dot| dot.a_first == first).count());
     let reach = |fold: fn(f64, f64) -> f64| changes().reduce(fold).unwrap_or(0.0);
+    let said = |change: f64| format!("{change:+.1} {}", panel.unit).trim_end().to_owned();
     let description = format!(
-        "{}: {} pairs ({} with A first, {} with B first), changes of B against A from {:+.1} % to {:+.1} %; {} pairs do not count.",
+        "{}: {} pairs ({} with A first, {} with B first), changes of B against A from {} to {}; {} pairs do not count.",
         panel.title,
         panel.dots.len(),
         orders[0],
         orders[1],
-        reach(f64::min),
-        reach(f64::max),
+        said(reach(f64::min)),
+        said(reach(f64::max)),
         panel.lost.len()
     );
     let svg = pen::document(SIZE, &panel.name, &panel.title, &description, |pen| {

@@ -4,13 +4,18 @@ use crate::compare::cost::{Iterations, candidates};
 use crate::record::ab::GateInfo;
 use crate::record::{RequestRow, Status};
 use crate::run::error::RunError;
-use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scenario, TokenTiming};
+use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scale, Scenario, TokenTiming};
 
 /// The usual three.
 const USUAL: [GateMetric; 3] = [GateMetric::DecodeTps, GateMetric::PrefillTps, GateMetric::PeakMemory];
 
-/// The scenario's gates, or the usual three, each with its delta and cells. `delta` from the command line is for gates that
-/// state none.
+/// The smallest change of a count that is one.
+const ONE: f64 = 1.0;
+/// Less is no cycle of memory (METHOD section 5).
+const LEAST_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
+
+/// The scenario's gates, or the usual three, each with its delta and cells. `delta` from the command line, a share, is for gates
+/// that state none and are compared by ratios.
 ///
 /// # Errors
 /// When a gate looks at no cell.
@@ -44,12 +49,21 @@ fn filled(
         let gate = format!("{} ({})", gate.metric.name(), gate.cells);
         return Err(RunError::Ab(format!("gate {gate} looks at no cell; there are: {}", labels.join(", "))));
     }
-    let (least, because) = match (gate.delta, delta) {
-        (Some(own), _) => (own, "the scenario".to_owned()),
-        (None, Some(given)) => (given, "the command line".to_owned()),
-        (None, None) => usual_delta(machine),
+    let (least, because) = match gate.delta {
+        Some(own) => (own, "the scenario".to_owned()),
+        None => usual_least(gate.metric, delta, machine),
     };
     Ok(GateInfo { gate, least, because, cell_ids })
+}
+
+/// Of a gate that states none, given that of the command line.
+fn usual_least(metric: GateMetric, delta: Option<f64>, machine: &Machine) -> (f64, String) {
+    match (metric.scale(), delta) {
+        (Scale::Ratio, Some(given)) => (given, "the command line".to_owned()),
+        (Scale::Ratio, None) => usual_delta(machine),
+        (Scale::Count, _) => (ONE, "the usual for a count".to_owned()),
+        (Scale::Bytes, _) => (LEAST_BYTES, "the usual for memory that comes and goes".to_owned()),
+    }
 }
 
 /// METHOD section 3.9.
@@ -92,7 +106,7 @@ pub fn measured(
     let is_measured = |gate: &GateInfo| {
         candidates(gate.gate.metric)
             .into_iter()
-            .any(|metric| gate.cell_ids.iter().all(|cell| iterations.cost(metric, *cell, 1).is_some()))
+            .any(|metric| gate.cell_ids.iter().all(|cell| iterations.has(metric, gate.gate.metric.scale(), *cell, 1)))
     };
     let (kept, left): (Vec<GateInfo>, Vec<GateInfo>) = gates.into_iter().partition(is_measured);
     let left: Vec<&'static str> = left.iter().map(|gate| gate.gate.metric.name()).collect();
@@ -133,6 +147,15 @@ pub fn comparable(gates: &[GateInfo], timings: &[[Option<TokenTiming>; 2]]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_and_bytes_have_deltas_of_their_own() {
+        let machine = Machine { virtual_machine: Some(true), ..Machine::default() };
+        let usual = |metric, delta: Option<f64>| usual_least(metric, delta, &machine).0;
+        assert_eq!((usual(GateMetric::DecodeTps, None), usual(GateMetric::DecodeTps, Some(0.07))), (0.03, 0.07));
+        assert_eq!(usual(GateMetric::MemoryCycles, Some(0.07)), 1.0, "a share says nothing of counts");
+        assert_eq!(usual(GateMetric::MemorySwing, None), 16_777_216.0);
+    }
 
     #[test]
     fn token_times_of_exact_and_inexact_stamps_are_not_ranked() {

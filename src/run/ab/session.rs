@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::start::Setup;
 use super::{gates, order, outputs};
-use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge, percent, size, size_up};
+use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge};
 use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
 use crate::record::{RequestRow, Status, Store};
 use crate::run::client::allowance_ns;
@@ -14,7 +14,7 @@ use crate::run::interrupt::Interrupt;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
 use crate::run::worker::{Output, Worker};
-use crate::spec::{Cell, Isolation, OutputsRule, Side, TokenTiming};
+use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side, TokenTiming};
 use crate::stats::sequential::{LOOKS, Verdict};
 use crate::units::duration_ns;
 
@@ -190,7 +190,8 @@ impl Session<'_> {
         if self.workers.iter().all(own) {
             return Ok(());
         }
-        let least = self.store.manifest().gates.iter().map(|gate| gate.least).fold(f64::INFINITY, f64::min);
+        let gates = self.store.manifest().gates.iter().filter(|gate| gate.gate.metric.scale() == Scale::Ratio);
+        let least = gates.map(|gate| gate.least).fold(f64::INFINITY, f64::min);
         let took = a.iter().flatten().map(|output| output.row.end_ns.saturating_sub(output.row.start_ns));
         let Some(shortest) = took.min() else { return Ok(()) };
         let unseen = allowance_ns(shortest) as f64 / shortest.max(1) as f64;
@@ -201,8 +202,8 @@ impl Session<'_> {
             "requests take as little as {}, so that the engine's own times are checked to {} only, and delta is {}: let them \
              generate more tokens where the engine is not trusted",
             duration_ns(shortest),
-            size(unseen.ln_1p()),
-            size(least.ln_1p()),
+            Scale::Ratio.size(unseen.ln_1p()),
+            Scale::Ratio.size(least.ln_1p()),
         );
         self.warn_once(told)
     }
@@ -291,9 +292,9 @@ impl Session<'_> {
                 format!(
                     "{} would be known to {} at best, and delta is {}; a delta of {} can be decided here",
                     gate.metric().title(),
-                    format_args!("±{}", size(pilot.pilot.half_width)),
-                    size(gate.bound()),
-                    size_up(pilot.pilot.supported),
+                    format_args!("±{}", gate.scale.size(pilot.pilot.half_width)),
+                    gate.scale.size(gate.bound()),
+                    gate.scale.size_up(pilot.pilot.supported),
                 )
             })
             .collect();
@@ -408,12 +409,13 @@ impl Session<'_> {
         let left = judgement.pairs_to_next_look();
         let of = done + u32::try_from(left).unwrap_or(0);
         let gates = judgement.gates.iter().filter_map(|gate| {
-            let range = gate.interval.map(|i| format!(" [{}, {}]", percent(i.lo), percent(i.hi))).unwrap_or_default();
+            let range = gate.interval.map(|i| format!(" [{}, {}]", gate.scale.change(i.lo), gate.scale.change(i.hi)));
+            let range = range.unwrap_or_default();
             let frozen = match gate.verdict() {
                 Verdict::NotDecided => String::new(),
                 verdict => format!(" {}", verdict.name()),
             };
-            Some(format!("{} {}{range}{frozen}", gate.metric().title(), percent(gate.estimate?)))
+            Some(format!("{} {}{range}{frozen}", gate.metric().title(), gate.scale.change(gate.estimate?)))
         });
         let text = gates.collect::<Vec<_>>().join(", ");
         self.observer.event(Event::Pairs { what: "pair", done, of, text: &text, left: self.pace.left(left) });

@@ -31,9 +31,10 @@ pub static GATE: Section = Section {
         ),
         key(
             "delta",
-            Shape::Percent,
+            Shape::Delta,
             "",
-            "smallest change that matters, as a text with a percent sign such as \"3%\"; without it what suits the machine",
+            "smallest change that matters, as a text with a percent sign such as \"3%\" (without it what suits the machine); of \
+             memory_cycles a number such as 2 (without it 1), of memory_swing and memory_reclaimed a size such as \"64 MiB\" (16 MiB)",
         ),
     ],
 };

@@ -35,8 +35,9 @@ pub enum Shape {
     Texts {
         or_none: bool,
     },
-    /// A share as a text with a percent sign, above 0 and below 100 %.
-    Percent,
+    /// A smallest change: a share as a text with a percent sign, above 0 and below 100 %; or of counts a number above 0, of bytes
+    /// also a text such as `64 MiB`.
+    Delta,
     /// A table with the keys of that section.
     Section(&'static Section),
     /// A list of tables with the keys of that section.

@@ -39,6 +39,46 @@ fn gates_come_out_as_they_were_meant() {
 }
 
 #[test]
+fn what_may_be_0_takes_an_absolute_delta() {
+    let text = gated("[[gate]]\nmetric = \"memory_cycles\"\n[[gate]]\nmetric = \"memory_swing\"\n");
+    for (gate, delta, expected) in [
+        (0, "2", 2.0),
+        (0, "0.5", 0.5),
+        (0, "'2'", 2.0),
+        (1, "'64 MiB'", 67_108_864.0),
+        (1, "'1.5GiB'", 1_610_612_736.0),
+        (1, "1048576", 1_048_576.0),
+    ] {
+        let gates = good(&text, &[&format!("gate.{gate}.delta={delta}")]).gates;
+        assert_eq!(gates[gate].delta, Some(expected), "{delta}");
+    }
+    assert_eq!(good(&text, &[]).gates[0].delta, None);
+    let error =
+        |metric: &str, delta: &str| bad(&gated(&format!("[[gate]]\nmetric = {metric:?}\ndelta = {delta}\n")), &[]);
+    for (metric, delta, said) in [
+        ("memory_cycles", "\"3%\"", "`delta` cannot be a percentage: `memory_cycles` may be 0"),
+        ("memory_cycles", "\"3%\"", "such as `delta = 2`"),
+        ("memory_cycles", "0", "`delta` must be a number above 0 for `memory_cycles`, not 0"),
+        ("memory_cycles", "-1", "must be a number above 0"),
+        ("memory_cycles", "inf", "must be a number above 0"),
+        ("memory_cycles", "nan", "must be a number above 0"),
+        ("memory_cycles", "\"2 MiB\"", "must be a number above 0"),
+        ("memory_cycles", "\"1e3\"", "must be a number above 0"),
+        ("memory_cycles", "true", "must be a number above 0"),
+        ("memory_reclaimed", "\"5 %\"", "such as `delta = \"64 MiB\"`"),
+        ("memory_reclaimed", "\"5 MB\"", "must be a number above 0"),
+        ("peak_memory", "\"64 MiB\"", "above 0 % and below 100 %"),
+        ("decode_tps", "2", "write `delta = \"2%\"`"),
+    ] {
+        let told = error(metric, delta);
+        assert!(told.contains(said), "{metric} {delta}\n{told}");
+    }
+    // The place is shown.
+    let told = error("memory_cycles", "\"3%\"");
+    assert!(told.contains("delta = \"3%\"\n") && told.contains("^^^^"), "{told}");
+}
+
+#[test]
 fn a_gate_that_cannot_be_decided_is_refused() {
     let gate = |rest: &str| gated(&format!("[[gate]]\nmetric = \"decode_tps\"\n{rest}"));
     for (rest, said) in [
