@@ -51,7 +51,7 @@ impl Charts {
             turns: turn_by_turn(summary, &valid),
             iterations: every_iteration(record, summary, &valid),
             latency: along_the_generation(record, summary, &valid),
-            timeline: over_time(record),
+            timeline: over_time(record, summary),
         }
     }
 
@@ -290,9 +290,9 @@ fn latency_panel(cell: &CellSummary, rows: &[&RequestRow], tokens: &TokenIndex) 
     Some(latency::Panel { name, title: text::label(cell.name()), gaps, over: text::plural(stamps.len(), what) })
 }
 
-fn over_time(record: &Record) -> Group {
+fn over_time(record: &Record, summary: &Summary) -> Group {
     let mut group = Group::default();
-    let panels = panels(record);
+    let panels = panels(record, summary);
     if panels.is_empty() {
         let reason = match record.manifest.scenario.telemetry.interval_ms {
             0 => "the scenario switches telemetry off",
@@ -344,18 +344,21 @@ fn seconds(ns: u64) -> f64 {
 }
 
 /// The gauges that have values, in units people read; neighbours of one kind (`rss`, `rss_anon`) share a panel.
-fn panels(record: &Record) -> Vec<Panel> {
+fn panels(record: &Record, summary: &Summary) -> Vec<Panel> {
     let infos = &record.manifest.gauges;
     let kind = |info: &GaugeInfo| {
         let first = info.name.split('_').next().unwrap_or_default().to_owned();
         (first, info.unit.clone())
     };
     let columns: Vec<usize> = (0..infos.len()).collect();
-    columns.chunk_by(|a, b| kind(&infos[*a]) == kind(&infos[*b])).filter_map(|some| panel(record, some)).collect()
+    columns
+        .chunk_by(|a, b| kind(&infos[*a]) == kind(&infos[*b]))
+        .filter_map(|some| panel(record, summary, some))
+        .collect()
 }
 
 /// One panel of the gauges in these columns; `None` when none of them has a value.
-fn panel(record: &Record, columns: &[usize]) -> Option<Panel> {
+fn panel(record: &Record, summary: &Summary, columns: &[usize]) -> Option<Panel> {
     let infos = &record.manifest.gauges;
     let values = columns.iter().flat_map(|c| record.telemetry.iter().filter_map(|row| sample(row, *c)));
     let (low, high) = values.fold(None, |found: Option<(f64, f64)>, v| {
@@ -365,7 +368,11 @@ fn panel(record: &Record, columns: &[usize]) -> Option<Panel> {
     let (factor, symbol) = readable(unit, high);
     let gauges = columns
         .iter()
-        .map(|c| Gauge { title: words(&infos[*c].name, unit), stretches: stretches(record, *c, factor) })
+        .map(|c| Gauge {
+            title: words(&infos[*c].name, unit),
+            stretches: stretches(record, *c, factor),
+            falls: falls(summary, &infos[*c].name),
+        })
         .filter(|gauge| !gauge.stretches.is_empty())
         .collect();
     Some(Panel { gauges, unit: text::label(symbol), from_zero: unit != "bytes" || low < 0.5 * high })
@@ -373,6 +380,12 @@ fn panel(record: &Record, columns: &[usize]) -> Option<Panel> {
 
 fn sample(row: &TelemetryRow, column: usize) -> Option<f64> {
     row.values.get(column).copied().flatten().filter(|v| v.is_finite())
+}
+
+/// When the gauge fell by h or more, in seconds; of the engine's own only what it uses and keeps together is looked at.
+fn falls(summary: &Summary, gauge: &str) -> Vec<(f64, f64)> {
+    let own = summary.memory.iter().filter(|one| one.gauge == gauge);
+    own.flat_map(|one| one.falls.iter().map(|fall| (fall.from_s, fall.to_s))).collect()
 }
 
 /// A gauge's samples in seconds and `1 / factor` units, broken where samples are missing.
@@ -383,7 +396,10 @@ fn stretches(record: &Record, column: usize, factor: f64) -> Vec<Vec<(f64, f64)>
     let mut last = f64::NEG_INFINITY;
     for row in &record.telemetry {
         let Some(value) = sample(row, column) else {
-            last = f64::NEG_INFINITY;
+            // Rows of the engine's own samples, and gauges that are read less often, lie between others; no host has no process.
+            if row.host.is_none() {
+                last = f64::NEG_INFINITY;
+            }
             continue;
         };
         let t = seconds(row.t_ns);
@@ -423,6 +439,7 @@ fn shades(record: &Record) -> Vec<Shade> {
                 Phase::Prefill => Doing::Prefill,
                 Phase::Decode => Doing::Decode,
                 Phase::CacheClear => Doing::CacheClear,
+                Phase::Reset => Doing::Reset,
                 _ => return None,
             };
             let warmup = warmups.contains(&span.request);

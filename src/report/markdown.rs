@@ -1,7 +1,7 @@
 //! The summary as GitHub Markdown, for pull requests.
 
 use super::summary::{CellSummary, NOT_MEASURED, Summary};
-use super::{growth, spans, table, text, turns};
+use super::{growth, memory, spans, table, text, turns};
 use crate::record::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use crate::stats::robust;
 
@@ -19,6 +19,7 @@ pub fn render(summary: &Summary) -> String {
     }
     out.push_str(&figures(summary));
     out.push_str(&turn_figures(summary));
+    out.push_str(&memory_figures(summary));
     out.push_str(&span_figures(summary));
     for law in &summary.growth {
         out.push_str(&format!("- {}: {}\n", escape(&law.series), growth::sentence(law)));
@@ -66,6 +67,38 @@ fn turn_figures(summary: &Summary) -> String {
         }
     }
     out + "\n</details>\n\n"
+}
+
+/// How memory went up and down, folded away.
+fn memory_figures(summary: &Summary) -> String {
+    if summary.memory.is_empty() {
+        return String::new();
+    }
+    let heads: Vec<&str> = memory::COLUMNS.iter().map(|column| column.head).collect();
+    let mut out = String::from("<details><summary>How memory goes up and down</summary>\n\n");
+    for gauge in &summary.memory {
+        out.push_str(&format!("| `{}` | {} |\n|---|{}\n", gauge.gauge, heads.join(" | "), "--:|".repeat(heads.len())));
+        for (name, found) in memory::rows(summary, gauge) {
+            let figures: Vec<String> = memory::COLUMNS.iter().map(|column| (column.of)(found)).collect();
+            out.push_str(&format!("| {} | {} |\n", escape(&name), figures.join(" | ")));
+        }
+        out.push('\n');
+        if !gauge.falls.is_empty() {
+            out.push_str(
+                "| while memory fell | falls | bytes | of all that fell | of the time |\n|---|--:|--:|--:|--:|\n",
+            );
+            for share in &gauge.causes {
+                let (bytes, time) = (memory::bytes(Some(share.bytes)), memory::percent(Some(share.time_share)));
+                let of_all = memory::percent(share.share);
+                out.push_str(&format!("| {} | {} | {bytes} | {of_all} | {time} |\n", share.cause.words(), share.falls));
+            }
+            out.push('\n');
+        }
+        for note in memory::notes(gauge) {
+            out.push_str(&format!("{}\n\n", escape_sentence(&note)));
+        }
+    }
+    out + "</details>\n\n"
 }
 
 /// Where the time of a token goes, folded away.

@@ -8,6 +8,7 @@ pub mod growth;
 pub mod history;
 pub mod html;
 pub mod markdown;
+pub mod memory;
 pub mod spans;
 pub mod summary;
 pub mod svg;

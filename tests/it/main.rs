@@ -14,6 +14,7 @@ mod floors;
 mod gate;
 mod history;
 mod lab;
+mod memory;
 mod models;
 mod planted;
 mod profile;

@@ -3,6 +3,7 @@
 mod charts;
 mod figures;
 mod head;
+mod memory;
 mod outputs;
 mod provenance;
 mod settings;
@@ -28,6 +29,7 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
         (head::head(record, summary))
         (figures::section(summary))
         (charts::sections(record, summary, drawn))
+        (memory::of_run(summary))
         (spans::section(summary))
         (settings::section(summary))
         (outputs::section(record, summary))

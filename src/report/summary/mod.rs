@@ -4,6 +4,7 @@
 
 pub mod determinism;
 pub mod growth;
+pub mod oscillation;
 pub mod settings;
 pub mod spans;
 pub mod turns;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use determinism::{Determinism, HashGroup};
 pub use growth::SeriesGrowth;
+pub use oscillation::GaugeOscillation;
 pub use settings::{Agreement, SettingRow};
 pub use spans::{AllocationSummary, CellSpans};
 pub use turns::{Tokens, TurnSummary};
@@ -37,6 +39,9 @@ pub struct Summary {
     /// How decode and prefill grow with the number of tokens; empty for runs under five lengths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub growth: Vec<SeriesGrowth>,
+    /// How memory went up and down: the memory gauge first, then others that say more; empty where none has values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<GaugeOscillation>,
     /// Where the time of a token goes; empty without a profiled pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<CellSpans>,
@@ -175,7 +180,15 @@ impl Summary {
         let growth = growth::laws(&cells, &by_cell, record.manifest.scenario.run.order_seed);
         let run = identity(record);
         let validity = validity::judge(record, &cells);
-        Summary { summary_version: SUMMARY_VERSION, run, validity, cells, growth, spans: spans::cells(record) }
+        Summary {
+            summary_version: SUMMARY_VERSION,
+            run,
+            validity,
+            cells,
+            growth,
+            memory: oscillation::oscillations(record),
+            spans: spans::cells(record),
+        }
     }
 
     /// `summary.json`.

@@ -9,6 +9,8 @@ const WIDTH: f64 = 1120.0;
 const PANEL: f64 = 104.0;
 const GAP: f64 = 34.0;
 const TOP: f64 = 62.0;
+/// Of a line where it falls.
+const FALL: RGBColor = RGBColor(0xd5, 0x1e, 0x1e);
 
 /// One panel: a gauge, or several of one kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,8 @@ pub struct Gauge {
     pub title: String,
     /// Seconds and value (in the panel's unit), rising in time, one list for each unbroken stretch.
     pub stretches: Vec<Vec<(f64, f64)>>,
+    /// Seconds: parts of the line to stand out, as falls of memory do.
+    pub falls: Vec<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub enum Doing {
     Prefill,
     Decode,
     CacheClear,
+    Reset,
 }
 
 /// What a request was doing, in seconds.
@@ -60,6 +65,7 @@ fn tint(doing: Doing) -> (RGBColor, f64) {
         Doing::Prefill => (pen::PALETTE[4], 0.28),
         Doing::Decode => (RGBColor(0xe6, 0x9f, 0x00), 0.26),
         Doing::CacheClear => (pen::PALETTE[1], 1.0),
+        Doing::Reset => (pen::PALETTE[3], 1.0),
     }
 }
 
@@ -120,9 +126,31 @@ fn draw_panel(pen: &mut Pen, timeline: &Timeline, panel: &Panel, top: f64, last:
             let line: Vec<(f64, f64)> = points.iter().map(|(t, v)| frame.at(*t, *v)).collect();
             pen.path(&line, line_colour(i), 1.3);
         }
+        for fall in &gauge.falls {
+            mark(pen, timeline, &frame, &gauge.stretches, *fall);
+        }
     }
     if last {
         frame.draw_x(pen, "seconds since the run began");
+    }
+}
+
+/// The line once more where it falls.
+fn mark(pen: &mut Pen, timeline: &Timeline, frame: &Frame, stretches: &[Vec<(f64, f64)>], (from, to): (f64, f64)) {
+    if to < timeline.from || from > timeline.to {
+        return;
+    }
+    let (from, to) = (from.max(timeline.from), to.min(timeline.to));
+    for stretch in stretches {
+        // Times went through a text file: a sample's own time must be within.
+        let first = stretch.partition_point(|(t, _)| *t < from - 1e-9);
+        let last = stretch.partition_point(|(t, _)| *t <= to + 1e-9);
+        if last > first + 1 {
+            let columns = (frame.right - frame.left) as usize;
+            let points = thin(&stretch[first..last], timeline.from, timeline.to, columns);
+            let line: Vec<(f64, f64)> = points.iter().map(|(t, v)| frame.at(*t, *v)).collect();
+            pen.path(&line, FALL, 2.6);
+        }
     }
 }
 
@@ -131,7 +159,7 @@ fn shade(pen: &mut Pen, timeline: &Timeline, frame: &Frame) {
         let (colour, opacity) = tint(one.doing);
         let opacity = if one.warmup { opacity * 0.4 } else { opacity };
         let (from, to) = (frame.x_at(one.from.max(timeline.from)), frame.x_at(one.to.min(timeline.to)));
-        let bottom = if one.doing == Doing::CacheClear { frame.top + 6.0 } else { frame.bottom };
+        let bottom = if matches!(one.doing, Doing::CacheClear | Doing::Reset) { frame.top + 6.0 } else { frame.bottom };
         pen.rectangle((from, frame.top), (to, bottom), colour, opacity);
     }
 }
@@ -146,12 +174,17 @@ fn legend(pen: &mut Pen, timeline: &Timeline) {
         (has(Doing::Decode, None), Doing::Decode, 1.0, "decode"),
         (has(Doing::Decode, Some(true)) || has(Doing::Prefill, Some(true)), Doing::Decode, 0.4, "warm-up (paler)"),
         (has(Doing::CacheClear, None), Doing::CacheClear, 1.0, "cache clear"),
+        (has(Doing::Reset, None), Doing::Reset, 1.0, "reset"),
     ];
     for (_, doing, share, words) in entries.into_iter().filter(|entry| entry.0) {
         let (colour, opacity) = tint(doing);
         pen.rectangle((x, 36.0), (x + 18.0, 48.0), colour, opacity * share);
         pen.text(words, (x + 24.0, 42.0), Anchor::Start, LABEL_SIZE, INK, false);
         x += 24.0 + pen::width_of(words, LABEL_SIZE) + 18.0;
+    }
+    if timeline.panels.iter().flat_map(|panel| &panel.gauges).any(|gauge| !gauge.falls.is_empty()) {
+        pen.path(&[(x, 42.0), (x + 18.0, 42.0)], FALL, 2.6);
+        pen.text("fall of memory", (x + 24.0, 42.0), Anchor::Start, LABEL_SIZE, INK, false);
     }
 }
 

@@ -150,7 +150,8 @@ pub fn oscillation(stretches: &[&[Sample]], known: &Known) -> Option<Oscillation
     let duration_s = parts.iter().map(|part| part[part.len() - 1].t_s - part[0].t_s).sum();
     let count = |h: f64| Count::of(&parts, h, duration_s);
     let counted = count(hysteresis(peak, known.jitter_bytes));
-    let reclaimed: f64 = parts.iter().flat_map(|part| falls(part, counted.h_bytes)).map(|fall| fall.bytes).sum();
+    let all_falls = parts.iter().flat_map(|part| falls(part, counted.h_bytes));
+    let reclaimed = all_falls.fold(0.0, |sum, fall| sum + fall.bytes);
     Some(Oscillation {
         samples: samples.len(),
         duration_s,
@@ -192,11 +193,15 @@ fn turns(samples: &[Sample], h: f64) -> Vec<usize> {
 impl Count {
     fn of(parts: &[&[Sample]], h_bytes: f64, duration_s: f64) -> Self {
         let values = |part: &[Sample]| turns(part, h_bytes).into_iter().map(|i| part[i].bytes).collect::<Vec<_>>();
-        let found: Vec<Cycle> = parts.iter().flat_map(|part| cycles(&values(part))).collect();
+        let apart: Vec<Vec<Cycle>> = parts.iter().map(|part| cycles(&values(part))).collect();
+        // Two halves make a cycle where they belong together: a rise in each of two stretches does not.
+        let halves = |part: &Vec<Cycle>| part.iter().filter(|cycle| !cycle.full).count() / 2;
+        let paired: usize = apart.iter().map(halves).sum();
+        let found: Vec<Cycle> = apart.concat();
         let of = |full: bool| -> Vec<f64> { found.iter().filter(|c| c.full == full).map(|c| c.range).collect() };
         let (full, half) = (of(true), of(false));
-        let whole = full.len() + half.len() / 2;
-        let all = if full.len() >= half.len() / 2 { full.clone() } else { found.iter().map(|c| c.range).collect() };
+        let whole = full.len() + paired;
+        let all = if full.len() >= paired { full.clone() } else { found.iter().map(|c| c.range).collect() };
         let ranges = robust::sorted(if whole > 0 { &all } else { &[] });
         Self {
             h_bytes,

@@ -1,0 +1,113 @@
+//! Memory that goes up and down, leaks, or is told by the engine: the whole program against an engine that does as it is told.
+
+use std::path::PathBuf;
+
+use inferometer::record::{self, Record};
+use inferometer::report::summary::oscillation::{Cause, Part};
+use inferometer::report::summary::{GaugeOscillation, Summary};
+
+use crate::lab::Lab;
+
+const MIB: f64 = 1_048_576.0;
+
+/// Runs `tests/fixtures/memory.py` with one iteration of so many tokens; gauges are sampled every 10 ms.
+fn run(lab: &Lab, arguments: &[&str], tokens: u32, groups: &str) -> Record {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/memory.py");
+    let mut command = vec!["python3".to_owned(), script.display().to_string()];
+    command.extend(arguments.iter().map(|a| (*a).to_owned()));
+    let scenario = format!(
+        "name = \"memory\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n[[engine]]\nname = \"exec\"\n\
+         options = {{ command = {command:?} }}\n[workload]\nkind = \"prompt\"\ntext = \"one two three\"\nlengths = [4]\n\
+         max_tokens = {tokens}\nignore_eos = true\n[run]\niterations = 1\n[telemetry]\ninterval_ms = 10\ngauges = {groups}\n"
+    );
+    lab.measure(&lab.write("scenario.toml", scenario), &[]).expect(0);
+    record::read(&lab.run_folder().unwrap()).unwrap()
+}
+
+fn gauge<'a>(summary: &'a Summary, name: &str) -> &'a GaugeOscillation {
+    summary.memory.iter().find(|one| one.gauge == name).unwrap_or_else(|| panic!("{name}: {:?}", summary.memory))
+}
+
+/// 256 MiB held in the second half of each of five periods, said to be a clearing of the cache when it is freed.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
+    let lab = Lab::new();
+    let record = run(&lab, &["--mib", "256", "--period-s", "0.6", "--clear"], 61, r#"["memory"]"#);
+    let row = record.requests.iter().find(|row| !row.warmup).unwrap();
+    assert_eq!(row.memory_cycles, Some(5));
+    for (what, bytes, want) in
+        [("swing", row.memory_swing_bytes, 256.0), ("reclaimed", row.memory_reclaimed_bytes, 5.0 * 256.0)]
+    {
+        let mib = bytes.unwrap() as f64 / MIB;
+        assert!((mib - want).abs() < 0.02 * want, "{what}: {mib} MiB");
+    }
+    let summary = Summary::of(&record);
+    let metric = |key: &str| summary.cells[0].metric(key).unwrap().median;
+    assert_eq!(metric("memory_cycles"), 5.0);
+    let rss = gauge(&summary, "rss_bytes");
+    assert_eq!(summary.memory[0], *rss, "the memory gauge where nothing is wired and no GPU used");
+    assert_eq!((rss.idle_samples, rss.jitter_bytes), (0, None), "a process has no memory before it begins");
+    let cell = &rss.cells[&0];
+    assert_eq!(cell.counted.cycles, 5);
+    let a_minute = cell.counted.per_minute.unwrap();
+    assert!((a_minute * cell.duration_s / 60.0 - 5.0).abs() < 1e-6 && a_minute > 0.0, "{a_minute}");
+    assert_eq!(rss.falls.len(), 6, "the warm-up's among them");
+    let clear = rss.causes.iter().find(|one| one.cause == Cause::CacheClear).unwrap();
+    assert!(clear.falls >= 4 && clear.share.unwrap() > 0.75, "{:?}", rss.causes);
+    assert!(clear.time_share < 0.4, "not because everything is a clear: {:?}", rss.causes);
+    assert_eq!(rss.phases[&Part::Decode].counted.cycles, 5, "the engine held and freed it while it decoded");
+    let page = {
+        let reports = lab.path("reports");
+        let page = inferometer::report::write(&record, &reports).unwrap();
+        fs_err::read_to_string(page).unwrap()
+    };
+    for words in [
+        "How memory goes up and down",
+        "the memory gauge of this run",
+        "cache clear",
+        "fall of memory",
+        "no idle stretch",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+}
+
+/// What is freed without a word belongs to the phase.
+#[cfg(target_os = "linux")]
+#[test]
+fn falls_nobody_explains_are_the_phase_s() {
+    let lab = Lab::new();
+    let record = run(&lab, &["--mib", "128", "--period-s", "0.6"], 37, r#"["memory"]"#);
+    let summary = Summary::of(&record);
+    let rss = gauge(&summary, "rss_bytes");
+    assert_eq!(rss.cells[&0].counted.cycles, 3);
+    let decode = rss.causes.iter().find(|one| one.cause == Cause::Decode).unwrap();
+    assert!(decode.falls >= 2 && decode.share.unwrap() > 0.6, "{:?}", rss.causes);
+    assert!(rss.causes.iter().all(|one| one.cause != Cause::CacheClear));
+}
+
+/// A leak of 32 MiB a second, and what the engine itself says of it, in rows of their own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_leak_has_its_slope_and_no_cycle() {
+    let lab = Lab::new();
+    let record = run(&lab, &["--leak-mib-per-s", "32", "--say"], 50, r#"["memory"]"#);
+    let summary = Summary::of(&record);
+    for name in ["rss_bytes", "engine_bytes"] {
+        let found = gauge(&summary, name);
+        let cell = &found.cells[&0];
+        let slope = found.run.plateau.unwrap().slope_bytes_per_s / MIB;
+        assert!((slope - 32.0).abs() < 3.2, "{name}: {slope} MiB/s");
+        assert_eq!((cell.counted.cycles, cell.reclaimed_bytes), (0, 0.0), "{name}");
+    }
+    let column = |name: &str| record.manifest.gauges.iter().position(|gauge| gauge.name == name).unwrap();
+    let (rss, active) = (column("rss_bytes"), column("engine_active_bytes"));
+    assert!(record.telemetry.is_sorted_by_key(|row| row.t_ns));
+    let own = record.telemetry.iter().filter(|row| row.values[active].is_some()).count();
+    assert!(own >= 50, "one a token: {own}");
+    assert!(record.telemetry.iter().all(|row| row.values[active].is_none() || row.values[rss].is_none()));
+    let absent = |name: &str| record.manifest.gauges[column(name)].absent.clone();
+    assert_eq!(absent("engine_active_bytes"), None);
+    assert!(absent("engine_peak_bytes").unwrap().contains("does not say"), "it never said");
+}
