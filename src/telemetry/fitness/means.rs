@@ -65,6 +65,20 @@ fn profilers(path: &OsStr) -> Finding {
     Finding::note("profilers", format!("not installed: {}", names(&lack)), &advice)
 }
 
+/// Gauges whose absence another finding tells.
+const TOLD: &[&str] = &[
+    "process_instructions_per_s",
+    "process_cycles_per_s",
+    "cpu_watts",
+    "dram_watts",
+    "system_watts",
+    "on_battery",
+    "low_power_mode",
+    "thermal_pressure",
+    "thermal_throttles_per_s",
+    "cgroup_memory_limit_bytes",
+];
+
 /// What no gauge shows, by reason. What only another system has is no finding.
 fn all(gauges: &[GaugeInfo], peak: Result<(), String>) -> Finding {
     let elsewhere = |name: &str, why: &str| table::find(name).is_some_and(|gauge| gauge.elsewhere == why);
@@ -72,7 +86,7 @@ fn all(gauges: &[GaugeInfo], peak: Result<(), String>) -> Finding {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     let peak = peak.err();
     let peak = peak.as_deref().map(|why| ("peak_rss_bytes", why));
-    for (name, why) in absent.filter(|(name, why)| !elsewhere(name, why)).chain(peak) {
+    for (name, why) in absent.filter(|(name, why)| !elsewhere(name, why) && !TOLD.contains(name)).chain(peak) {
         match reasons.iter_mut().find(|(known, _)| *known == why) {
             Some((_, names)) => names.push(name),
             None => reasons.push((why, vec![name])),
@@ -140,9 +154,11 @@ mod tests {
             gauge("wired_bytes", Some(other_systems)),
             gauge("gpu_percent", Some("no GPU")),
             gauge("gpu_mhz", Some("no GPU")),
+            gauge("cpu_watts", Some("told as energy")),
         ];
         let finding = all(&gauges, Err("no mark".to_owned()));
-        assert_eq!(finding.seen, "1 of 4 are there; not gpu_percent, gpu_mhz (no GPU); not peak_rss_bytes (no mark)");
+        assert!(TOLD.iter().all(|name| table::find(name).is_some()));
+        assert_eq!(finding.seen, "1 of 5 are there; not gpu_percent, gpu_mhz (no GPU); not peak_rss_bytes (no mark)");
         assert_eq!((finding.level, finding.at_best), (Level::Note, Grade::A));
         assert_eq!(all(&gauges[..2], Ok(())).level, Level::Ok);
     }
