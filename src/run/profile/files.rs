@@ -2,14 +2,11 @@
 
 use std::path::Path;
 
-use crate::profile::{folded, functions};
+use crate::profile::files::{Tokens, write_all};
 use crate::record::profile::FOLDER;
 use crate::record::{ProfiledIteration, Record, RecordError};
-use crate::spec::{Phase, Profile, Threads};
-
-/// The phases that files are made of, and what their names begin with; `None` is everything that was sampled.
-const PHASES: [(&str, Option<Phase>); 3] =
-    [("prefill", Some(Phase::Prefill)), ("decode", Some(Phase::Decode)), ("all", None)];
+use crate::run::worker::name;
+use crate::spec::{Profile, Threads};
 
 /// Makes the files of every cell that has a profile, in the record's folder `dir`.
 ///
@@ -19,49 +16,17 @@ pub fn write(dir: &Path, record: &Record) -> Result<(), RecordError> {
     let threads = record.manifest.scenario.profile.as_ref().map_or(Threads::Merged, |settings| settings.threads);
     for cell in &record.manifest.plan.cells {
         let own = |one: &&ProfiledIteration| one.cell == cell.id;
-        let profiles: Vec<&Profile> =
-            record.profile.iterations.iter().filter(own).filter_map(|one| one.profile.as_ref()).collect();
-        if !profiles.is_empty() {
-            write_cell(&dir.join(FOLDER).join(format!("cell-{}", cell.id)), &profiles, threads)?;
+        let profiled = record.profile.iterations.iter().filter(own);
+        let profiled = profiled.filter_map(|one| Some((one, one.profile.as_ref()?)));
+        let (iterations, profiles): (Vec<&ProfiledIteration>, Vec<&Profile>) = profiled.unzip();
+        if profiles.is_empty() {
+            continue;
         }
+        let sum = |of: fn(&ProfiledIteration) -> u64| iterations.iter().map(|one| of(one)).fold(0, u64::saturating_add);
+        let tokens = Tokens { prefill: sum(|one| one.prefill_tokens), generated: sum(|one| one.generated_tokens) };
+        let folder = dir.join(FOLDER).join(format!("cell-{}", cell.id));
+        fs_err::create_dir_all(&folder)?;
+        write_all(&folder, name(cell), &profiles, tokens, threads)?;
     }
     Ok(())
-}
-
-fn write_cell(dir: &Path, profiles: &[&Profile], threads: Threads) -> Result<(), RecordError> {
-    fs_err::create_dir_all(dir)?;
-    for (name, phase) in PHASES {
-        let stacks = folded(profiles, phase, threads);
-        if !stacks.is_empty() {
-            let text = folded::text(&stacks);
-            crate::fs::write_atomic(&dir.join(format!("{name}.folded")), text.as_bytes())?;
-        }
-    }
-    crate::fs::write_atomic(&dir.join("functions.csv"), &table(profiles))?;
-    Ok(())
-}
-
-/// The functions of each phase, those with most time of their own first.
-fn table(profiles: &[&Profile]) -> Vec<u8> {
-    const IN_MEMORY: &str = "rows of one width, written to memory";
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    let head = ["phase", "function", "self_ms", "total_ms", "self_share", "total_share", "self_samples", "samples"];
-    csv.write_record(head).expect(IN_MEMORY);
-    for (name, phase) in PHASES {
-        for one in functions(profiles, phase) {
-            let ms = |ns: f64| (ns / 1e6).to_string();
-            csv.write_record([
-                name.to_owned(),
-                one.name,
-                ms(one.self_ns),
-                ms(one.total_ns),
-                one.self_share.to_string(),
-                one.total_share.to_string(),
-                one.self_samples.to_string(),
-                one.samples.to_string(),
-            ])
-            .expect(IN_MEMORY);
-        }
-    }
-    csv.into_inner().expect(IN_MEMORY)
 }
