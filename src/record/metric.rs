@@ -3,7 +3,7 @@
 
 use OverTurns::{Highest, Mean, Median, Total};
 
-use super::RequestRow;
+use super::{GaugeInfo, RequestRow};
 use crate::stats::robust;
 use crate::units;
 
@@ -305,6 +305,13 @@ pub const METRICS: &[Metric] = &[
 /// Loading, as a metric for tables.
 pub const LOAD: Metric =
     metric!("load_s", "Load", Seconds, Highest, "opening the model to the first possible request", |_| None);
+
+/// Whether energy is made of this gauge: of the parts' power, as far as the machine measures it. What the whole system draws is
+/// another figure: it has screens and fans in it. What the machine draws at rest is not subtracted.
+#[must_use]
+pub fn is_power(gauge: &GaugeInfo) -> bool {
+    gauge.absent.is_none() && matches!(gauge.name.as_str(), "cpu_watts" | "dram_watts" | "gpu_watts" | "ane_watts")
+}
 
 /// The metric of that name.
 #[must_use]

@@ -1,12 +1,10 @@
 //! Energy of the phases of a request, from the power gauges: measured or absent, never modelled.
 
+use crate::record::metric::is_power;
 use crate::record::{GaugeInfo, RequestRow, SpanRow, TelemetryRow, TokenRow};
 use crate::run::stretches::stretches;
 use crate::spec::Phase;
 
-/// What is added up, as far as the machine measures it. What the whole system draws is another figure: it has screens and fans
-/// in it. What the machine draws at rest is not subtracted.
-pub const POWER_GAUGES: [&str; 4] = ["cpu_watts", "dram_watts", "gpu_watts", "ane_watts"];
 /// Samples must cover this share of a phase; the rest counts with the average power of what they cover.
 const COVERED: f64 = 0.9;
 /// Fewer samples than this within a phase are no measurement of it.
@@ -22,8 +20,7 @@ impl Meter {
     /// Of the gauges that are the columns of the rows to come.
     #[must_use]
     pub fn of(gauges: &[GaugeInfo]) -> Self {
-        let measured = |gauge: &GaugeInfo| gauge.absent.is_none() && POWER_GAUGES.contains(&gauge.name.as_str());
-        let columns = gauges.iter().enumerate().filter(|(_, gauge)| measured(gauge)).map(|(column, _)| column);
+        let columns = gauges.iter().enumerate().filter(|(_, gauge)| is_power(gauge)).map(|(column, _)| column);
         Self { columns: columns.collect() }
     }
 

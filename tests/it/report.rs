@@ -459,3 +459,32 @@ fn a_run_cannot_name_a_folder_elsewhere() {
     }
     assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn energy_is_a_figure_a_token_and_says_what_it_is_of() {
+    let mut record = Simulation { iterations: 3, ..Simulation::default() }.record();
+    let gauge = |name: &str, absent: Option<&str>| inferometer::record::GaugeInfo {
+        name: name.to_owned(),
+        unit: "W".to_owned(),
+        source: String::new(),
+        absent: absent.map(str::to_owned),
+    };
+    record.telemetry.clear();
+    record.manifest.gauges = vec![
+        gauge("cpu_watts", None),
+        gauge("system_watts", None),
+        gauge("gpu_watts", Some("no GPU")),
+        gauge("ane_watts", None),
+    ];
+    assert!(!Summary::of(&record).validity.remarks.iter().any(|told| told.contains("Energy")));
+    for row in record.requests.iter_mut().filter(|row| !row.warmup) {
+        row.prefill_energy_j = row.prefill_tokens.map(|n| f64::from(n) * 0.5);
+        row.decode_energy_j = row.generated_tokens.map(|n| f64::from(n - 1) * 2.0);
+    }
+    let summary = Summary::of(&record);
+    for (key, median) in [("prefill_j_per_token", 0.5), ("decode_j_per_token", 2.0)] {
+        assert!((summary.cells[0].metric(key).unwrap().median - median).abs() < 1e-12, "{key}");
+    }
+    let told = summary.validity.remarks.join(" ");
+    assert!(told.contains("Energy is that of cpu_watts and ane_watts,"), "{told}");
+}

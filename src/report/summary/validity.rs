@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Agreement, CellSummary, Determinism, settings};
-use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
+use crate::record::metric::{DECODE_TPS, PREFILL_TPS, is_power};
 use crate::record::{Counts, FinishState, Record, Status};
 use crate::report::text::{self, plural};
 use crate::spec::TokenTiming;
@@ -92,6 +92,7 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     };
     // To do work twice is nothing against its figures.
     remarks.extend(same_work(record, cells));
+    remarks.extend(energy(record));
     Validity { standing, counts, problems, remarks }
 }
 
@@ -181,6 +182,13 @@ fn lost_caches(cell: &CellSummary) -> Option<String> {
             text::list(&lost, 12)
         )
     })
+}
+
+/// What energy is made of, where it was measured: figures of other parts are other figures.
+fn energy(record: &Record) -> Option<String> {
+    record.requests.iter().find(|row| row.prefill_energy_j.is_some() || row.decode_energy_j.is_some())?;
+    let gauges: Vec<&str> = record.manifest.gauges.iter().filter(|g| is_power(g)).map(|g| g.name.as_str()).collect();
+    Some(format!("Energy is that of {}, whoever used it, with what the machine draws at rest.", text::list(&gauges, 4)))
 }
 
 /// Cells that turned out to do the same work, although the plan could not know that.
