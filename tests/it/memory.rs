@@ -29,7 +29,6 @@ fn gauge<'a>(summary: &'a Summary, name: &str) -> &'a GaugeOscillation {
 }
 
 /// 256 MiB held in the second half of each of five periods, said to be a clearing of the cache when it is freed.
-#[cfg(target_os = "linux")]
 #[test]
 fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
     let lab = Lab::new();
@@ -74,7 +73,6 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
 }
 
 /// What is freed without a word belongs to the phase.
-#[cfg(target_os = "linux")]
 #[test]
 fn falls_nobody_explains_are_the_phase_s() {
     let lab = Lab::new();
@@ -88,7 +86,6 @@ fn falls_nobody_explains_are_the_phase_s() {
 }
 
 /// A leak of 32 MiB a second, and what the engine itself says of it, in rows of their own.
-#[cfg(target_os = "linux")]
 #[test]
 fn a_leak_has_its_slope_and_no_cycle() {
     let lab = Lab::new();
