@@ -25,7 +25,8 @@ const NARROWEST_PERCENT: f64 = 0.01;
 pub struct Tokens {
     /// Computed of prompts.
     pub prefill: u64,
-    pub generated: u64,
+    /// Generated in the decode phase: all but the first of each turn, which comes with the prefill.
+    pub decode: u64,
 }
 
 impl Tokens {
@@ -34,7 +35,7 @@ impl Tokens {
     pub fn of(self, phase: Option<Phase>) -> Option<u64> {
         match phase {
             Some(Phase::Prefill) => Some(self.prefill),
-            Some(Phase::Decode) => Some(self.generated),
+            Some(Phase::Decode) => Some(self.decode),
             _ => None,
         }
         .filter(|tokens| *tokens > 0)
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn the_folder_of_a_cell() {
         let dir = tempfile::tempdir().unwrap();
-        let tokens = Tokens { prefill: 10, generated: 5 };
+        let tokens = Tokens { prefill: 10, decode: 5 };
         let names = write_all(dir.path(), "kv_reuse=none", &[&profile()], tokens, Threads::Apart).unwrap();
         let expected = [
             "prefill.folded",

@@ -1,7 +1,7 @@
 //! The summary as GitHub Markdown, for pull requests.
 
 use super::summary::{CellSummary, NOT_MEASURED, Summary};
-use super::{growth, memory, spans, table, text, turns};
+use super::{flamegraphs as functions, growth, memory, spans, table, text, turns};
 use crate::record::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use crate::stats::robust;
 
@@ -20,6 +20,7 @@ pub fn render(summary: &Summary) -> String {
     out.push_str(&figures(summary));
     out.push_str(&turn_figures(summary));
     out.push_str(&memory_figures(summary));
+    out.push_str(&function_figures(summary));
     out.push_str(&span_figures(summary));
     for law in &summary.growth {
         out.push_str(&format!("- {}: {}\n", escape(&law.series), growth::sentence(law)));
@@ -99,6 +100,39 @@ fn memory_figures(summary: &Summary) -> String {
         }
     }
     out + "</details>\n\n"
+}
+
+/// The functions that took the most time, folded away.
+fn function_figures(summary: &Summary) -> String {
+    if functions::cells(summary).next().is_none() {
+        return String::new();
+    }
+    let mut out = String::from(
+        "<details><summary>Where time goes: functions by their own time</summary>\n\n\
+         | cell | phase | function | self | total | self ms per token |\n|---|---|---|--:|--:|--:|\n",
+    );
+    for (cell, of) in functions::cells(summary) {
+        for phase in &of.phases {
+            for row in &phase.functions {
+                out.push_str(&format!(
+                    "| {} | {} | {} | {} | {} | {} |\n",
+                    escape(cell.name()),
+                    phase.name(),
+                    escape(&row.function),
+                    functions::percent(row.self_percent),
+                    functions::percent(row.total_percent),
+                    functions::ms(row.self_ms_per_token)
+                ));
+            }
+        }
+    }
+    out.push('\n');
+    for (cell, of) in functions::cells(summary) {
+        for phase in &of.phases {
+            out.push_str(&format!("{}, {}: {}\n", escape(cell.name()), phase.name(), escape_sentence(&phase.sampled)));
+        }
+    }
+    out + "\n</details>\n\n"
 }
 
 /// Where the time of a token goes, folded away.

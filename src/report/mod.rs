@@ -4,6 +4,7 @@ pub mod ab;
 pub mod charts;
 pub mod compare;
 pub mod export;
+pub mod flamegraphs;
 pub mod growth;
 pub mod history;
 pub mod html;
@@ -50,6 +51,9 @@ pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
     remove_old_charts(&drawings)?;
     for chart in charts.all() {
         fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
+    }
+    for one in flamegraphs::of(record, &summary) {
+        fs_err::write(drawings.join(&one.file), one.interactive())?;
     }
     fs_err::write(folder.join("summary.json"), summary.to_json())?;
     fs_err::write(folder.join("summary.md"), markdown::render(&summary))?;

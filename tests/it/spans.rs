@@ -1,5 +1,6 @@
 //! The profiled pass of a real host: spans of single operations, allocations by phase, and the same tokens as ever.
 
+mod functions;
 mod profiled;
 mod report;
 

@@ -5,6 +5,7 @@ mod figures;
 mod head;
 mod memory;
 mod outputs;
+mod profile;
 mod provenance;
 mod settings;
 mod spans;
@@ -30,6 +31,7 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
         (figures::section(summary))
         (charts::sections(record, summary, drawn))
         (memory::of_run(summary))
+        (profile::section(record, summary))
         (spans::section(summary))
         (settings::section(summary))
         (outputs::section(record, summary))

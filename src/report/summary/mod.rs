@@ -3,6 +3,7 @@
 //! Only measured iterations that are valid count; warm-ups never do. What was not measured is null, never a number.
 
 pub mod determinism;
+pub mod functions;
 pub mod growth;
 pub mod oscillation;
 pub mod settings;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use determinism::{Determinism, HashGroup};
+pub use functions::{CellFunctions, FunctionRow, PhaseFunctions};
 pub use growth::SeriesGrowth;
 pub use oscillation::GaugeOscillation;
 pub use settings::{Agreement, SettingRow};
@@ -45,6 +47,9 @@ pub struct Summary {
     /// Where the time of a token goes; empty without a profiled pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<CellSpans>,
+    /// What a sampling profiler saw; empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<CellFunctions>,
 }
 
 /// What was run, where and how.
@@ -188,6 +193,7 @@ impl Summary {
             growth,
             memory: oscillation::oscillations(record),
             spans: spans::cells(record),
+            functions: functions::cells(record),
         }
     }
 

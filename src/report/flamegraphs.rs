@@ -1,0 +1,94 @@
+//! Flamegraphs of the profiled pass for the report: interactive files beside the page, still pictures in it.
+
+use super::summary::{CellFunctions, CellSummary, NOT_MEASURED, Summary, functions};
+use super::text;
+use crate::profile::flamegraph::Look;
+use crate::profile::{flamegraph_svg, folded};
+use crate::record::Record;
+use crate::spec::{Phase, Threads};
+
+/// Frames narrower than this are not in the page's pictures, in percent; the next is taken where a picture would be too long.
+const STILL_PERCENT: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
+/// Longest still picture, in bytes.
+const STILL_BYTES: usize = 150_000;
+const FILE_PERCENT: f64 = 0.01;
+
+/// A phase of a cell.
+pub struct Flamegraph {
+    pub cell: u32,
+    pub phase: Option<Phase>,
+    /// Name of the interactive file among the charts.
+    pub file: String,
+    title: String,
+    subtitle: String,
+    stacks: Vec<(String, u64)>,
+}
+
+/// One of each cell and phase that has samples.
+#[must_use]
+pub fn of(record: &Record, summary: &Summary) -> Vec<Flamegraph> {
+    let threads = record.manifest.scenario.profile.as_ref().map_or(Threads::Merged, |profile| profile.threads);
+    let mut found = Vec::new();
+    for (cell, seen) in cells(summary) {
+        let profiles = functions::profiles(record, cell.cell);
+        for phase in &seen.phases {
+            found.push(Flamegraph {
+                cell: cell.cell,
+                phase: phase.phase,
+                file: format!("flamegraph-cell-{}-{}.svg", cell.cell, phase.name()),
+                title: format!("{}: {}", text::label(cell.name()), phase.name()),
+                subtitle: phase.sampled.clone(),
+                stacks: folded(&profiles, phase.phase, threads),
+            });
+        }
+    }
+    found
+}
+
+impl Flamegraph {
+    /// With its script.
+    #[must_use]
+    pub fn interactive(&self) -> String {
+        self.drawn(FILE_PERCENT, true)
+    }
+
+    /// A still picture of bounded length.
+    #[must_use]
+    pub fn still(&self) -> String {
+        let mut svg = String::new();
+        for percent in STILL_PERCENT {
+            svg = self.drawn(percent, false);
+            if svg.len() <= STILL_BYTES {
+                break;
+            }
+        }
+        svg
+    }
+
+    fn drawn(&self, narrowest_percent: f64, interactive: bool) -> String {
+        let look = Look { title: &self.title, subtitle: &self.subtitle, narrowest_percent, interactive };
+        flamegraph_svg(&self.stacks, &look).unwrap_or_default()
+    }
+}
+
+/// The cells that were to be sampled, with what the summary says of each.
+pub fn cells(summary: &Summary) -> impl Iterator<Item = (&CellSummary, &CellFunctions)> {
+    let of = |seen: &CellFunctions| summary.cells.iter().find(|cell| cell.cell == seen.cell);
+    summary.functions.iter().filter_map(move |seen| Some((of(seen)?, seen)))
+}
+
+#[must_use]
+pub fn percent(value: f64) -> String {
+    format!("{value:.1} %")
+}
+
+/// Milliseconds with three digits that count.
+#[must_use]
+pub fn ms(value: Option<f64>) -> String {
+    match value {
+        None => NOT_MEASURED.to_owned(),
+        Some(ms) if ms >= 100.0 => format!("{ms:.0}"),
+        Some(ms) if ms >= 1.0 => format!("{ms:.2}"),
+        Some(ms) => format!("{ms:.4}"),
+    }
+}

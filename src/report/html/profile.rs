@@ -1,0 +1,78 @@
+//! Where time goes: functions and flamegraphs of the profiled pass.
+
+use maud::{Markup, html};
+
+use super::{base64, scrolling, section as titled};
+use crate::record::Record;
+use crate::report::flamegraphs::{self, Flamegraph, cells, ms, percent};
+use crate::report::summary::{CellFunctions, CellSummary, PhaseFunctions, Summary};
+use crate::report::text;
+
+/// Nothing where no profiler was asked for.
+pub fn section(record: &Record, summary: &Summary) -> Markup {
+    if cells(summary).next().is_none() {
+        return html! {};
+    }
+    let drawn = flamegraphs::of(record, summary);
+    titled(
+        "functions",
+        "Where time goes",
+        html! {
+            p.note {
+                "From the profiled pass, which ran after the timed iterations and is in none of their figures. Self is time in \
+                 the function itself, total is with everything that it called. Times are estimates from samples, by the rate \
+                 that was achieved. Wide frames of a flamegraph took much time; their order from left to right means nothing."
+            }
+            @for (cell, seen) in cells(summary) { (one(cell, seen, &drawn)) }
+        },
+    )
+}
+
+fn one(cell: &CellSummary, seen: &CellFunctions, drawn: &[Flamegraph]) -> Markup {
+    html! {
+        h3 { (text::label(cell.name())) }
+        @if let Some(missing) = &seen.missing { p.note { "No profile: " (text::sentence(missing)) "." } }
+        @for phase in &seen.phases {
+            (scrolling(&format!("Functions of {} in {}", text::label(cell.name()), phase.name()), table(phase)))
+            @for graph in drawn.iter().filter(|graph| graph.cell == cell.cell && graph.phase == phase.phase) {
+                figure {
+                    img.flamegraph alt={ "Flamegraph of " (phase.name()) }
+                        src={ "data:image/svg+xml;base64," (base64(graph.still().as_bytes())) };
+                }
+                p.note {
+                    a href={ "charts/" (graph.file) } { "The same to zoom and search in" }
+                    ". The record's folder " code { "profile/cell-" (cell.cell) "/" } " has folded stacks, all functions, the call \
+                     graph and a file for pprof's viewers."
+                }
+            }
+        }
+    }
+}
+
+fn table(phase: &PhaseFunctions) -> Markup {
+    html! {
+        table.dense {
+            caption { (phase.name()) ": " (text::sentence(&phase.sampled)) }
+            thead {
+                tr {
+                    th scope="col" { "Function" }
+                    th.number scope="col" { "Self" }
+                    th.number scope="col" { "Total" }
+                    th.number scope="col" { "Self" br; span.unit { "ms/token" } }
+                    th.number scope="col" { "Total" br; span.unit { "ms/token" } }
+                }
+            }
+            tbody {
+                @for row in &phase.functions {
+                    tr {
+                        th scope="row" { code { (text::label(&row.function)) } }
+                        td.number { (percent(row.self_percent)) }
+                        td.number { (percent(row.total_percent)) }
+                        td.number { (ms(row.self_ms_per_token)) }
+                        td.number { (ms(row.total_ms_per_token)) }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Where time goes: what a sampling profiler saw in the profiled pass, cell by cell.
+
+use serde::{Deserialize, Serialize};
+
+use super::spans::rows;
+use crate::profile::rate::achieved_hz_of;
+use crate::profile::{Tokens, files, functions};
+use crate::record::{ProfiledIteration, Record, Status};
+use crate::spec::{Phase, Profile};
+
+/// Functions that the summary lists of each phase; `functions.csv` has all.
+const LISTED: usize = 10;
+
+/// The profiled iterations of a cell that a sampling profiler looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellFunctions {
+    pub cell: u32,
+    /// Iterations with a profile.
+    pub iterations: u32,
+    pub phases: Vec<PhaseFunctions>,
+    /// Why there is no profile, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseFunctions {
+    /// Prefill or decode; null = everything, of a profiler that cannot tell phases apart.
+    pub phase: Option<Phase>,
+    /// How many samples there are, at what rate they came.
+    pub sampled: String,
+    /// Samples a second that were achieved; null where that is not known.
+    pub achieved_hz: Option<f64>,
+    /// The ten with the most time of their own.
+    pub functions: Vec<FunctionRow>,
+}
+
+impl PhaseFunctions {
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.phase.map_or("all", Phase::name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionRow {
+    pub function: String,
+    pub self_percent: f64,
+    pub total_percent: f64,
+    /// Per token of the phase; null where it has none.
+    pub self_ms_per_token: Option<f64>,
+    pub total_ms_per_token: Option<f64>,
+}
+
+/// Of every cell that was to be sampled, in the plan's order.
+#[must_use]
+pub fn cells(record: &Record) -> Vec<CellFunctions> {
+    record.manifest.plan.cells.iter().filter_map(|cell| of_cell(record, cell.id)).collect()
+}
+
+/// The profiles of a cell's iterations that went well.
+#[must_use]
+pub fn profiles(record: &Record, cell: u32) -> Vec<&Profile> {
+    iterations(record, cell).filter_map(|(one, _)| one.profile.as_ref()).collect()
+}
+
+/// With the number of their turns.
+fn iterations(record: &Record, cell: u32) -> impl Iterator<Item = (&ProfiledIteration, u64)> {
+    let of_cell = record.profile.iterations.iter().filter(move |one| one.cell == cell);
+    let with_rows = of_cell.map(|one| (one, rows(record, one)));
+    let went_well = with_rows.filter(|(_, rows)| !rows.is_empty() && rows.iter().all(|row| row.status == Status::Ok));
+    went_well.map(|(one, rows)| (one, rows.len() as u64))
+}
+
+fn of_cell(record: &Record, cell: u32) -> Option<CellFunctions> {
+    let missing = iterations(record, cell).find_map(|(one, _)| one.missing.clone());
+    let seen = profiles(record, cell);
+    if seen.is_empty() && missing.is_none() {
+        return None;
+    }
+    let mut tokens = Tokens::default();
+    for (one, turns) in iterations(record, cell).filter(|(one, _)| one.profile.is_some()) {
+        tokens.prefill += one.prefill_tokens;
+        tokens.decode += one.generated_tokens.saturating_sub(turns);
+    }
+    let told_apart = seen.iter().any(|profile| profile.parts.iter().any(|part| part.phase.is_some()));
+    let phases = if told_apart { &[Some(Phase::Prefill), Some(Phase::Decode)][..] } else { &[None] };
+    let phases = phases.iter().map(|phase| of_phase(&seen, *phase, tokens)).filter(|phase| !phase.functions.is_empty());
+    Some(CellFunctions {
+        cell,
+        iterations: u32::try_from(seen.len()).unwrap_or(u32::MAX),
+        phases: phases.collect(),
+        missing,
+    })
+}
+
+fn of_phase(profiles: &[&Profile], phase: Option<Phase>, tokens: Tokens) -> PhaseFunctions {
+    let per_token = |ns: f64| tokens.of(phase).map(|tokens| ns / 1e6 / tokens as f64);
+    let rows = functions(profiles, phase).into_iter().take(LISTED).map(|share| FunctionRow {
+        self_percent: share.self_share * 100.0,
+        total_percent: share.total_share * 100.0,
+        self_ms_per_token: per_token(share.self_ns),
+        total_ms_per_token: per_token(share.total_ns),
+        function: share.name,
+    });
+    PhaseFunctions {
+        phase,
+        sampled: files::facts(profiles, phase),
+        achieved_hz: achieved_hz_of(profiles, phase),
+        functions: rows.collect(),
+    }
+}

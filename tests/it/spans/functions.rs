@@ -1,0 +1,67 @@
+//! What the report makes of the stacks of a profiled pass.
+
+use inferometer::report::charts::Charts;
+use inferometer::report::summary::Summary;
+use inferometer::report::{flamegraphs, html, markdown};
+use inferometer::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
+
+use super::profiled;
+
+/// In decode 300 ms of 400 ms in a function whose name is meant to break pages; deeper the more often it is asked for.
+fn profile() -> Profile {
+    let part = |phase, cpu_ms: u64, leaf: u32, count| ProfilePart {
+        phase: Some(phase),
+        duration_ns: cpu_ms * 1_000_000,
+        cpu_ns: Some(cpu_ms * 1_000_000),
+        stacks: vec![
+            ProfileStack { thread: "main".into(), frames: vec![0, leaf], count },
+            ProfileStack { thread: "main".into(), frames: vec![0], count: 25 },
+        ],
+    };
+    Profile {
+        profiler: "pprof".into(),
+        clock: SampleClock::Cpu,
+        frequency_hz: 1000,
+        functions: ["main", "prefill", "copy<|script></a>;\u{202e}"].map(str::to_owned).to_vec(),
+        parts: vec![part(Phase::Prefill, 100, 1, 75), part(Phase::Decode, 400, 2, 75)],
+    }
+}
+
+#[test]
+fn summary_page_and_markdown_say_which_functions_take_the_time() {
+    let mut record = profiled::record();
+    assert!(!Summary::of(&record).to_json().contains("\"functions\""), "nothing where nothing was sampled");
+    let (with, without): (Vec<_>, Vec<_>) = record.profile.iterations.iter_mut().partition(|one| one.cell == 0);
+    with.into_iter().for_each(|one| one.profile = Some(profile()));
+    without.into_iter().for_each(|one| one.missing = Some("perf is not installed".into()));
+    let summary = Summary::of(&record);
+    let [sampled, missing] = summary.functions.as_slice() else { panic!("{:?}", summary.functions) };
+    assert_eq!((sampled.iterations, missing.iterations), (3, 0));
+    assert_eq!(missing.missing.as_deref(), Some("perf is not installed"));
+    let decode = &sampled.phases[1];
+    assert_eq!((decode.phase, decode.achieved_hz, decode.functions.len()), (Some(Phase::Decode), Some(250.0), 2));
+    let first = &decode.functions[0];
+    assert!(first.function.starts_with("copy<"), "{first:?}");
+    assert_eq!((first.self_percent, first.total_percent), (75.0, 75.0));
+    // 64 tokens, of which the first comes with the prefill.
+    assert!((first.self_ms_per_token.unwrap() - 300.0 / 63.0).abs() < 1e-9, "{first:?}");
+    let back: Summary = serde_json::from_str(&summary.to_json()).unwrap();
+    assert_eq!(back, summary);
+
+    let page = html::page(&record, &summary, &Charts::of(&record, &summary));
+    let data = "src=\"data:image/svg+xml;base64,";
+    for text in
+        ["Where time goes", "75.0 %", "4.76", "perf is not installed", data, "charts/flamegraph-cell-0-decode.svg"]
+    {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(!page.contains("<script") && !page.contains("<iframe"), "the page has no script");
+    assert!(!page.contains('\u{202e}') && page.contains("copy&lt;|script&gt;"));
+    let told = markdown::render(&summary);
+    assert!(told.contains("| decode | copy&lt;"), "{told}");
+    assert!(told.contains("300 samples by pprof, 250 for each second of CPU time"), "{told}");
+
+    let drawn = flamegraphs::of(&record, &summary);
+    assert_eq!(drawn.len(), 2);
+    assert!(drawn[1].interactive().contains("<script") && !drawn[1].still().contains("<script"));
+}
