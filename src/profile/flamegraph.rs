@@ -24,7 +24,6 @@ pub fn flamegraph_svg(stacks: &[(String, u64)], look: &Look<'_>) -> Option<Strin
     options.subtitle = (!look.subtitle.is_empty()).then(|| look.subtitle.to_owned());
     options.min_width = look.narrowest_percent;
     options.deterministic = true;
-    options.no_javascript = !look.interactive;
     // Sorted lines are what `folded` gives, but names are changed below.
     let lines: Vec<String> = stacks
         .iter()
@@ -33,7 +32,11 @@ pub fn flamegraph_svg(stacks: &[(String, u64)], look: &Look<'_>) -> Option<Strin
         .collect();
     let mut svg = Vec::new();
     drawn(&mut options, &lines, &mut svg).ok()?;
-    Some(without_doctype(String::from_utf8(svg).ok()?))
+    let svg = without(String::from_utf8(svg).ok()?, "<!DOCTYPE", ">");
+    Some(match look.interactive {
+        true => svg,
+        false => without(without(svg, "<script", "</script>"), " onload=\"", "\""),
+    })
 }
 
 fn drawn(options: &mut Options<'_>, lines: &[String], svg: &mut Vec<u8>) -> io::Result<()> {
@@ -53,14 +56,13 @@ fn one_number(stack: &str) -> String {
     }
 }
 
-/// The document type names a page of the W3C, which a careful reader would have to fetch; browsers do without.
-fn without_doctype(svg: String) -> String {
-    match svg.split_once("<!DOCTYPE") {
-        Some((before, rest)) if rest.contains('>') => {
-            let (_, after) = rest.split_once('>').expect("looked at just now");
-            format!("{before}{}", after.trim_start())
-        }
-        _ => svg,
+/// The text without the first piece that begins and ends so. The document type goes because it names a page of the W3C, which
+/// a careful reader would have to fetch; browsers do without.
+fn without(svg: String, begin: &str, end: &str) -> String {
+    let Some((before, rest)) = svg.split_once(begin) else { return svg };
+    match rest.split_once(end) {
+        Some((_, after)) => format!("{before}{}", after.trim_start_matches('\n')),
+        None => svg,
     }
 }
 
@@ -89,7 +91,7 @@ mod tests {
         }
         assert!(svg.contains("<script"));
         let still = flamegraph_svg(&stacks, &Look { interactive: false, ..LOOK }).unwrap();
-        assert!(!still.contains("<script"), "a still picture has no script");
+        assert!(!still.contains("<script") && !still.contains("onload"), "a still picture has no script");
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub fn write(dir: &Path, record: &Record) -> Result<(), RecordError> {
             continue;
         }
         let sum = |of: fn(&ProfiledIteration) -> u64| iterations.iter().map(|one| of(one)).fold(0, u64::saturating_add);
-        let tokens = Tokens { prefill: sum(|one| one.prefill_tokens), generated: sum(|one| one.generated_tokens) };
+        // The first token of each turn comes with the prefill.
+        let firsts = (iterations.len() * record.manifest.scenario.workload.turns()) as u64;
+        let decode = sum(|one| one.generated_tokens).saturating_sub(firsts);
+        let tokens = Tokens { prefill: sum(|one| one.prefill_tokens), decode };
         let folder = dir.join(FOLDER).join(format!("cell-{}", cell.id));
         fs_err::create_dir_all(&folder)?;
         write_all(&folder, name(cell), &profiles, tokens, threads)?;

@@ -63,5 +63,6 @@ fn summary_page_and_markdown_say_which_functions_take_the_time() {
 
     let drawn = flamegraphs::of(&record, &summary);
     assert_eq!(drawn.len(), 2);
-    assert!(drawn[1].interactive().contains("<script") && !drawn[1].still().contains("<script"));
+    assert!(drawn[1].interactive().contains("<script"), "{}", drawn[1].interactive());
+    assert!(!drawn[1].still().contains("<script"), "{}", drawn[1].still());
 }
