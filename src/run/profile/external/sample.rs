@@ -1,15 +1,14 @@
 //! `sample` of macOS.
 //!
 //! It stops the process at each look and finds every thread, also those that wait: its clock is wall time. It looks for as long as it
-//! was told beforehand, so a stretch after the generation is in it; its samples carry no times, so they are of no phase.
+//! was told beforehand, so a stretch after the generation is in it; its samples carry no times, so they are of no phase. The report
+//! is read here and not by inferno, whose reader loses the samples that found a function at work between its calls.
 
 use std::path::Path;
 use std::time::Duration;
 
-use inferno::collapse::Collapse;
-use inferno::collapse::sample::{Folder, Options};
-
-use super::stacks::{Stacks, unfold};
+use super::stacks::Stacks;
+use crate::run::lines::quote;
 
 /// Looks at process `pid` for so long and writes the report into `data`.
 pub fn command(pid: u32, long: Duration, frequency_hz: u32, data: &Path) -> Vec<String> {
@@ -20,24 +19,60 @@ pub fn command(pid: u32, long: Duration, frequency_hz: u32, data: &Path) -> Vec<
     ["sample", &pid, &seconds, &interval_ms, "-mayDie", "-file", &data].into_iter().map(str::to_owned).collect()
 }
 
-/// The call tree of its report.
+/// A call in the tree whose calls are being read.
+struct Open {
+    depth: usize,
+    name: String,
+    count: u64,
+    /// Samples of what it called; the rest found it at work itself.
+    called: u64,
+}
+
+/// The call tree of its report: a line each call with the samples that found it, deeper the further in.
 pub fn stacks(report: &[u8]) -> Result<Stacks, String> {
-    let mut options = Options::default();
-    options.no_modules = true;
-    let mut folded = Vec::new();
-    Folder::from(options)
-        .collapse(report, &mut folded)
-        .map_err(|e| format!("the report of `sample` cannot be read: {e}"))?;
+    let text = String::from_utf8_lossy(report);
     let mut stacks = Stacks::default();
-    for line in String::from_utf8_lossy(&folded).lines() {
-        // The thread stands first.
-        if let Some((mut frames, count)) = unfold(line)
-            && let Some(thread) = frames.next()
-        {
-            stacks.add(None, thread, frames, count);
+    let mut open: Vec<Open> = Vec::new();
+    for line in text.lines().skip_while(|line| !line.starts_with("Call graph:")).skip(1) {
+        if line.starts_with("Total number in stack") {
+            close(&mut open, 0, &mut stacks);
+            return Ok(stacks);
         }
+        if line.trim().is_empty() {
+            continue;
+        }
+        let (depth, count, name) = call(line)
+            .ok_or_else(|| format!("the report of `sample` has a line that is no call: {}", quote(line.as_bytes())))?;
+        close(&mut open, depth, &mut stacks);
+        if let Some(caller) = open.last_mut() {
+            caller.called = caller.called.saturating_add(count);
+        }
+        open.push(Open { depth, name: name.to_owned(), count, called: 0 });
     }
-    Ok(stacks)
+    Err("the report of `sample` ends before its call graph does".to_owned())
+}
+
+/// `    +     ! 60 engine::copy  (in engine) + 16  [0x104a03000]`: where the number stands, the number, the name.
+fn call(line: &str) -> Option<(usize, u64, &str)> {
+    // What is before it are spaces and the lines of the tree, drawn with arbitrary characters.
+    let depth = line.find(|c: char| c.is_ascii_digit())?;
+    let (count, rest) = line[depth..].split_once(' ')?;
+    let name = rest.split("  (in ").next().unwrap_or(rest).trim();
+    Some((depth, count.parse().ok()?, name))
+}
+
+/// Ends the calls that are no deeper than `depth` allows: what is left of their samples is their own.
+fn close(open: &mut Vec<Open>, depth: usize, stacks: &mut Stacks) {
+    while let Some(last) = open.pop_if(|call| call.depth >= depth) {
+        let own = last.count.saturating_sub(last.called);
+        if own == 0 {
+            continue;
+        }
+        // The thread stands first.
+        let mut path = open.iter().map(|call| call.name.as_str()).chain([last.name.as_str()]);
+        let thread = path.next().unwrap_or_default();
+        stacks.add(None, thread, path, own);
+    }
 }
 
 #[cfg(test)]
