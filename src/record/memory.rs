@@ -56,7 +56,7 @@ pub const GAUGES: [MemoryGauge; 6] = [
         name: "engine_bytes",
         columns: &["engine_active_bytes", "engine_cache_bytes"],
         of_process: true,
-        meaning: "what the engine says it uses and keeps for reuse (`engine_active_bytes` + `engine_cache_bytes`)",
+        meaning: "what the engine says it uses and keeps for reuse (engine_active_bytes + engine_cache_bytes)",
     },
 ];
 

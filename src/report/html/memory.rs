@@ -13,8 +13,8 @@ pub fn of_run(summary: &Summary) -> Markup {
                 @for (i, gauge) in summary.memory.iter().enumerate() {
                     h3 { code { (gauge.gauge) } @if i == 0 { " – the memory gauge of this run" } }
                     (scrolling("Oscillation figures", table(summary, gauge)))
-                    (causes(gauge))
                     @for note in notes(gauge) { p.note { (note) } }
+                    (causes(gauge))
                 }
                 @if summary.memory.iter().any(|gauge| !gauge.falls.is_empty()) { p.note { (CAUSES_NOTE) } }
             }))
