@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use super::printer::{Format, Printer};
 use super::run_folder;
 use crate::compare::baseline;
+use crate::compare::profile::flamegraphs;
 use crate::compare::runs::{self, Comparison};
 use crate::record;
-use crate::report::compare;
+use crate::report::{self, compare};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,6 +22,9 @@ pub struct Args {
     /// Keep the run's medians with their intervals in this file, to compare later runs with
     #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
+    /// Write the differences of the profiled passes to this folder: flamegraphs, and the functions as CSV
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["baseline", "save_baseline"])]
+    profiles: Option<PathBuf>,
     /// Show every metric, not only the headlines and what changed
     #[arg(long)]
     all: bool,
@@ -36,7 +40,21 @@ pub struct Args {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let read = |run: &PathBuf| anyhow::Ok(record::read(&run_folder(run, &args.results)?)?);
     match (args.runs.as_slice(), &args.baseline, &args.save_baseline) {
-        ([a, b], None, None) => args.show(&runs::compare(&read(a)?, &read(b)?), printer),
+        ([a, b], None, None) => {
+            let (a, b) = (read(a)?, read(b)?);
+            let comparison = runs::compare(&a, &b);
+            args.show(&comparison, printer);
+            if let Some(folder) = &args.profiles {
+                let drawn = flamegraphs(&a, &b, &comparison.profiles);
+                if comparison.profiles.iter().all(|cell| cell.phases.is_empty()) {
+                    anyhow::bail!(
+                        "there are no profiles to compare: run both with `--profile`, or `[profile]` in the scenario"
+                    );
+                }
+                report::write_profiles(folder, &comparison.profiles, &drawn)?;
+                printer.note(format_args!("profiles: {}", folder.display()));
+            }
+        }
         ([run], None, None) => anyhow::bail!(
             "there is nothing to compare {} with: name a second run, or a baseline with --baseline FILE",
             run.display()

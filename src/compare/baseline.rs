@@ -152,6 +152,7 @@ pub fn against(baseline: &Baseline, record: &Record) -> Comparison {
         differences: difference::between(&baseline.facts, &facts, &alignment.set_aside),
         set_aside: alignment.set_aside,
         tests: 0,
+        profiles: Vec::new(),
     }
 }
 

@@ -8,4 +8,5 @@ pub mod cost;
 pub mod difference;
 pub mod history;
 pub mod outputs;
+pub mod profile;
 pub mod runs;

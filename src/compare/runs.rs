@@ -9,6 +9,7 @@ use super::align::{self, Asked, SetAside};
 use super::cells::{self, Measured};
 use super::difference::{self, Difference};
 use super::outputs::{self, Outputs};
+use super::profile::{self, Aligned, CellProfiles};
 use crate::record::metric::{self, Better, METRICS, Metric, Unit};
 use crate::record::{Counts, FinishState, Record, TokenIndex};
 use crate::stats::robust::{self, Interval};
@@ -39,6 +40,9 @@ pub struct Comparison {
     pub only_b: Vec<String>,
     /// How many tests the false discoveries are counted over.
     pub tests: usize,
+    /// Their profiled passes; empty where neither run has one.
+    #[serde(default)]
+    pub profiles: Vec<CellProfiles>,
 }
 
 /// What a comparison can come to.
@@ -194,6 +198,9 @@ pub fn compare(a: &Record, b: &Record) -> Comparison {
         })
         .collect();
     let tests = judge(&mut compared);
+    let aligned: Vec<Aligned> =
+        compared.iter().map(|cell| Aligned { name: &cell.name, cell_a: cell.cell_a, cell_b: cell.cell_b }).collect();
+    let profiles = profile::profiles(a, b, &aligned);
     // Where each run has one engine, these are compared whatever they are called.
     let by_label = [a, b].iter().any(|record| record.manifest.scenario.engines.len() > 1);
     let facts = |record: &Record| difference::facts(&record.manifest, by_label);
@@ -210,6 +217,7 @@ pub fn compare(a: &Record, b: &Record) -> Comparison {
         only_b: named(&cells_b, &alignment.only_b),
         set_aside: alignment.set_aside,
         tests,
+        profiles,
     }
 }
 

@@ -11,6 +11,7 @@ pub mod html;
 pub mod markdown;
 pub mod memory;
 pub mod spans;
+pub mod profiles;
 pub mod summary;
 pub mod svg;
 pub mod table;
@@ -21,6 +22,7 @@ pub mod turns;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::compare::profile::{CellProfiles, Flamegraph};
 use crate::record::Record;
 use charts::Charts;
 use summary::Summary;
@@ -60,6 +62,20 @@ pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
     let page = folder.join("index.html");
     fs_err::write(&page, html::page(record, &summary, &charts))?;
     Ok(page)
+}
+
+/// Writes the differences of profiled passes into `folder`, which is made: the differential flamegraphs and `functions.csv`.
+///
+/// # Errors
+/// When the folder cannot be made or written; the message names the path.
+pub fn write_profiles(folder: &Path, compared: &[CellProfiles], drawn: &[Flamegraph]) -> Result<(), ReportError> {
+    fs_err::create_dir_all(folder)?;
+    remove_old_charts(folder)?;
+    for one in drawn {
+        fs_err::write(folder.join(format!("{}.svg", one.name)), &one.svg)?;
+    }
+    fs_err::write(folder.join("functions.csv"), profiles::csv(compared))?;
+    Ok(())
 }
 
 /// The folder of the report on what is called `name`.

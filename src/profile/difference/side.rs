@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::SideFacts;
 use super::names::normalized;
+use crate::profile::names::{UNKNOWN, clean, raw};
 use crate::profile::parts;
 use crate::profile::rate::{achieved_hz_of, ns_per_sample};
 use crate::spec::{Phase, Profile, SampleClock};
@@ -22,13 +23,23 @@ pub(super) type Function = u32;
 /// Names of the functions of both sides.
 #[derive(Debug, Default)]
 pub(super) struct Names {
+    /// By the names that profiles have.
+    seen: HashMap<String, Function>,
     numbers: HashMap<String, Function>,
     names: Vec<String>,
 }
 
 impl Names {
     fn number(&mut self, name: &str) -> Function {
-        let name = normalized(name);
+        if let Some(number) = self.seen.get(name) {
+            return *number;
+        }
+        let number = self.number_of(normalized(&clean(name)));
+        self.seen.insert(name.to_owned(), number);
+        number
+    }
+
+    fn number_of(&mut self, name: String) -> Function {
         if let Some(number) = self.numbers.get(&name) {
             return *number;
         }
@@ -82,14 +93,16 @@ impl Iteration {
     /// `None` where the phase has no samples or no tokens.
     fn of(sampled: Sampled<'_>, phase: Option<Phase>, names: &mut Names) -> Option<Self> {
         let Sampled { profile, tokens } = sampled;
-        let numbers: Vec<Function> = profile.functions.iter().map(|name| names.number(name)).collect();
         let mut iteration = Self { divides: profile.clock == SampleClock::Cpu, ..Self::default() };
         for (_, part) in parts(&[profile], phase) {
             let each_ms = ns_per_sample(profile, part) / 1e6 / tokens as f64;
             iteration.divides &= part.cpu_ns.is_some();
             for stack in &part.stacks {
-                let frames: Vec<Function> =
-                    stack.frames.iter().filter_map(|at| numbers.get(*at as usize).copied()).collect();
+                let frames = stack.frames.iter().map(|frame| names.number(raw(profile, *frame)));
+                let mut frames: Vec<Function> = frames.collect();
+                if frames.is_empty() {
+                    frames.push(names.number(UNKNOWN));
+                }
                 iteration.add(&frames, stack.count, each_ms);
             }
         }

@@ -5,6 +5,7 @@ use super::{
     unmeasured,
 };
 use crate::report::markdown::escape;
+use crate::report::profiles;
 use crate::report::summary::NOT_MEASURED;
 use crate::report::text;
 
@@ -32,6 +33,9 @@ pub fn render(comparison: &Comparison) -> String {
         out.push_str(&format!("\n<details><summary>Every metric</summary>\n\n{all}</details>\n"));
     }
     out.push_str(&differences(comparison));
+    if !comparison.profiles.is_empty() {
+        out.push_str(&format!("\n{}", profiles::markdown(&comparison.profiles)));
+    }
     out
 }
 

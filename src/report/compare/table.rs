@@ -7,6 +7,7 @@ use super::{
     unmeasured,
 };
 use crate::compare::difference::Difference;
+use crate::report::profiles;
 use crate::report::summary::NOT_MEASURED;
 use crate::report::table::{plain, put};
 use crate::report::text;
@@ -42,6 +43,10 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
     }
     for line in after(comparison) {
         text::paragraph(&mut out, &line, "  ");
+    }
+    if !comparison.profiles.is_empty() {
+        out.push('\n');
+        out.push_str(&profiles::table(&comparison.profiles));
     }
     out
 }

@@ -1,0 +1,183 @@
+//! What the profiled passes of two records say of each other, cell by cell.
+
+use serde::{Deserialize, Serialize};
+
+use crate::profile::difference::{Difference, Sampled, difference, difference_svg};
+use crate::record::{ProfiledIteration, Record, Status};
+use crate::spec::{Phase, SampleClock};
+
+/// A cell of both records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellProfiles {
+    pub name: String,
+    pub cell_a: u32,
+    pub cell_b: u32,
+    /// What the profilers of the two sides go by; null where nothing is compared.
+    pub clock: Option<SampleClock>,
+    /// By phase, or one of all phases where a profiler cannot tell them apart.
+    pub phases: Vec<Difference>,
+    /// Why nothing is compared, or what a reader must know of it.
+    pub remark: Option<String>,
+}
+
+/// Two cells that are the same work, by their ids, with what they are called.
+#[derive(Debug, Clone, Copy)]
+pub struct Aligned<'a> {
+    pub name: &'a str,
+    pub cell_a: u32,
+    pub cell_b: u32,
+}
+
+/// Compares the profiled passes of two records; empty where neither has one.
+#[must_use]
+pub fn profiles(a: &Record, b: &Record, cells: &[Aligned<'_>]) -> Vec<CellProfiles> {
+    if [a, b].iter().all(|record| record.profile.iterations.is_empty()) {
+        return Vec::new();
+    }
+    cells.iter().map(|cell| of_cell(a, b, *cell)).collect()
+}
+
+fn of_cell(a: &Record, b: &Record, cell: Aligned<'_>) -> CellProfiles {
+    let mut found = CellProfiles {
+        name: cell.name.to_owned(),
+        cell_a: cell.cell_a,
+        cell_b: cell.cell_b,
+        clock: None,
+        phases: Vec::new(),
+        remark: None,
+    };
+    match comparable(a, b, cell) {
+        Err(why) => found.remark = Some(why),
+        Ok(sides) => {
+            found.clock = Some(sides.a.clock);
+            found.remark = sides.remark();
+            let phases = sides.phases();
+            found.phases = phases
+                .iter()
+                .filter_map(|phase| {
+                    let [a, b] = sides.sampled(*phase);
+                    difference(&a, &b, *phase)
+                })
+                .collect();
+            if found.phases.is_empty() {
+                found.remark = Some("a side has no samples or no tokens".to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// A differential flamegraph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flamegraph {
+    /// Of the file, without its ending.
+    pub name: String,
+    pub title: String,
+    pub svg: String,
+}
+
+/// The differential flamegraphs of what [`profiles`] compared, in its order.
+#[must_use]
+pub fn flamegraphs(a: &Record, b: &Record, compared: &[CellProfiles]) -> Vec<Flamegraph> {
+    let mut drawn = Vec::new();
+    for cell in compared {
+        let aligned = Aligned { name: &cell.name, cell_a: cell.cell_a, cell_b: cell.cell_b };
+        let Ok(sides) = comparable(a, b, aligned) else { continue };
+        for phase in cell.phases.iter().map(|of| of.phase) {
+            let title = format!("B against A: {}, {}", cell.name, phase_name(phase));
+            let [a, b] = sides.sampled(phase);
+            if let Some(svg) = difference_svg(&a, &b, phase, &title) {
+                let name = format!("cell-{}-{}", cell.cell_a, phase_name(phase).replace(' ', "-"));
+                drawn.push(Flamegraph { name, title, svg });
+            }
+        }
+    }
+    drawn
+}
+
+/// What a compared phase is called.
+#[must_use]
+pub fn phase_name(phase: Option<Phase>) -> &'static str {
+    phase.map_or("all phases", Phase::name)
+}
+
+/// The profiled iterations of a side that count.
+struct Profiled<'a> {
+    iterations: Vec<&'a ProfiledIteration>,
+    clock: SampleClock,
+    profiler: &'a str,
+}
+
+/// Both sides.
+struct Sides<'a> {
+    a: Profiled<'a>,
+    b: Profiled<'a>,
+}
+
+/// Both sides of a cell, or why they cannot be compared.
+fn comparable<'a>(a: &'a Record, b: &'a Record, cell: Aligned<'_>) -> Result<Sides<'a>, String> {
+    let (a, b) = (side("A", a, cell.cell_a)?, side("B", b, cell.cell_b)?);
+    if a.clock == b.clock {
+        return Ok(Sides { a, b });
+    }
+    let words = |side: &Profiled<'_>| match side.clock {
+        SampleClock::Cpu => format!("{} counts CPU time", side.profiler),
+        SampleClock::Wall => format!("{} counts the time that passes", side.profiler),
+    };
+    Err(format!("not compared: of A {}, of B {}", words(&a), words(&b)))
+}
+
+fn side<'a>(name: &str, record: &'a Record, cell: u32) -> Result<Profiled<'a>, String> {
+    if record.profile.iterations.is_empty() {
+        return Err(format!("{name} has no profiled pass: nothing to compare with"));
+    }
+    let valid = |one: &&ProfiledIteration| {
+        let row = record.profile.requests.iter().find(|row| row.request == one.request);
+        row.is_some_and(|row| row.status == Status::Ok)
+    };
+    let of_cell = || record.profile.iterations.iter().filter(|one| one.cell == cell);
+    let iterations: Vec<&ProfiledIteration> = of_cell().filter(valid).filter(|one| one.profile.is_some()).collect();
+    let Some(first) = iterations.first().and_then(|one| one.profile.as_ref()) else {
+        let why =
+            of_cell().find_map(|one| one.missing.as_deref()).unwrap_or("no iteration of its profiled pass is valid");
+        return Err(format!("{name} has no profile of this cell: {why}"));
+    };
+    Ok(Profiled { clock: first.clock, profiler: &first.profiler, iterations })
+}
+
+impl<'a> Sides<'a> {
+    /// What is compared apart: prefill and decode where both sides tell them apart.
+    fn phases(&self) -> Vec<Option<Phase>> {
+        let phases = [Phase::Prefill, Phase::Decode];
+        let told = [&self.a, &self.b].into_iter().all(|side| {
+            let parts =
+                side.iterations.iter().filter_map(|one| one.profile.as_ref()).flat_map(|profile| &profile.parts);
+            parts.filter_map(|part| part.phase).any(|phase| phases.contains(&phase))
+        });
+        if told { phases.map(Some).to_vec() } else { vec![None] }
+    }
+
+    /// Profiles with the tokens of a phase: A's, B's.
+    fn sampled(&self, phase: Option<Phase>) -> [Vec<Sampled<'a>>; 2] {
+        let tokens = |one: &ProfiledIteration| match phase {
+            Some(Phase::Prefill) => one.prefill_tokens,
+            Some(_) => one.generated_tokens,
+            None => one.prefill_tokens.saturating_add(one.generated_tokens),
+        };
+        let of = |side: &Profiled<'a>| {
+            let iterations = side.iterations.iter().filter(|one| {
+                // A side whose clock changed on the way (another profiler) is held to its first.
+                one.profile.as_ref().is_some_and(|profile| profile.clock == side.clock)
+            });
+            iterations.filter_map(|one| Some(Sampled { profile: one.profile.as_ref()?, tokens: tokens(one) })).collect()
+        };
+        [of(&self.a), of(&self.b)]
+    }
+
+    fn remark(&self) -> Option<String> {
+        let (a, b) = (&self.a, &self.b);
+        (a.profiler != b.profiler).then(|| {
+            format!("A was sampled by {}, B by {}: their stacks may be cut differently", a.profiler, b.profiler)
+        })
+    }
+}

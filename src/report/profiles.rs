@@ -1,0 +1,308 @@
+//! Differences of profiled passes for people: which functions took more time or less, and who calls them.
+
+use maud::{Markup, html};
+
+use super::html::scrolling;
+use super::markdown::escape;
+use super::text::{self, paragraph, plural};
+use crate::compare::profile::{CellProfiles, Flamegraph, phase_name};
+use crate::profile::difference::{Difference, FunctionChange, SHOWN, SideFacts, TimeChange};
+use crate::units::significant;
+
+/// Functions shown in a terminal of each phase where there are several tables.
+const FEW: usize = 5;
+/// Width of a function's name in a terminal.
+const NAME_WIDTH: usize = 33;
+/// Callers named in a line.
+const CALLERS: usize = 3;
+
+const LEGEND: &str = "ms per token of CPU time or, where a profiler counts that, of time that passes. * the change is clear: of those so \
+                      marked 5 % or less are none on average (Benjamini-Hochberg). Inlining may move time from one name to another \
+                      between builds: then look at who calls";
+
+/// For a terminal, in 80 columns; nothing where there are no profiles.
+#[must_use]
+pub fn table(cells: &[CellProfiles]) -> String {
+    let mut out = String::new();
+    if cells.is_empty() {
+        return out;
+    }
+    let tables = cells.iter().map(|cell| cell.phases.len()).sum::<usize>();
+    let rows = if tables > 2 { FEW } else { SHOWN };
+    out.push_str("profiles: functions whose own time per token changed most, B less A\n");
+    for cell in cells {
+        if let Some(remark) = &cell.remark {
+            paragraph(&mut out, &format!("{}: {}", text::label(&cell.name), text::sentence(remark)), "  ");
+        }
+        for phase in &cell.phases {
+            out.push('\n');
+            paragraph(&mut out, &format!("{}, {}", text::label(&cell.name), headline(phase)), "  ");
+            lines(&mut out, &phase.functions, rows);
+        }
+    }
+    if tables > 0 {
+        out.push('\n');
+        paragraph(&mut out, LEGEND, "");
+    }
+    if rows < SHOWN && tables > 0 {
+        paragraph(&mut out, &format!("{FEW} of {SHOWN} functions are shown; `--format md` and `json` have all"), "");
+    }
+    out
+}
+
+/// `decode: A 0.412 ms per token (3 iterations, 2739 samples at 913 Hz), B ...`
+fn headline(phase: &Difference) -> String {
+    let side = |facts: &SideFacts| {
+        let rate = facts.rate_hz.map(|hz| format!(" at {} Hz", significant(hz))).unwrap_or_default();
+        format!(
+            "{} ms per token ({}, {}{rate})",
+            significant(facts.ms_per_token),
+            plural(facts.iterations, "iteration"),
+            plural(usize::try_from(facts.samples).unwrap_or(usize::MAX), "sample")
+        )
+    };
+    let alone = match phase.counting_only {
+        true => {
+            "; with one iteration a side the intervals know of counting alone, not of what varies between iterations"
+        }
+        false => "",
+    };
+    format!("{}: A {}, B {}{alone}", phase_name(phase.phase), side(&phase.a), side(&phase.b))
+}
+
+fn lines(out: &mut String, functions: &[FunctionChange], rows: usize) {
+    out.push_str(&format!("  {:<NAME_WIDTH$}{:>9}{:>9}{:>9}  interval 95 %\n", "function", "A", "B", "B-A"));
+    for function in functions.iter().take(rows) {
+        let [a, b, change, interval] = figures(&function.own);
+        let mark = if function.own.is_clear() { '*' } else { ' ' };
+        let name = shortened(&function.name, NAME_WIDTH - 1);
+        out.push_str(&format!("{mark} {name:<NAME_WIDTH$}{a:>9}{b:>9}{change:>9}  {interval}\n"));
+        if let Some(way) = way(function) {
+            paragraph(out, &format!("    {way}"), "      ");
+        }
+    }
+}
+
+/// The end of a name, which says most: `…::attention::one`.
+fn shortened(name: &str, width: usize) -> String {
+    let name = text::visible(name).replace(['\n', '\t'], " ");
+    let length = name.chars().count();
+    if length <= width {
+        return name;
+    }
+    let end: String = name.chars().skip(length + 1 - width).collect();
+    format!("…{end}")
+}
+
+/// Who calls it, and the call that one side alone makes: `by a < b < c; B alone: c calls b`.
+fn way(function: &FunctionChange) -> Option<String> {
+    let names = |names: &[String]| names.iter().map(|name| last_words(name)).collect::<Vec<_>>().join(" < ");
+    let shown = function.callers.len().min(CALLERS);
+    let callers = (shown > 0).then(|| format!("by {}", names(&function.callers[..shown])));
+    let new = function.new_call.as_ref().map(|new| {
+        let side = if new.by_b { "B" } else { "A" };
+        format!("{side} alone: {} calls {}", last_words(&new.caller), last_words(&new.callee))
+    });
+    match (callers, new) {
+        (Some(callers), Some(new)) => Some(format!("{callers}; {new}")),
+        (callers, new) => callers.or(new),
+    }
+}
+
+/// The last two segments of a path, without generic arguments: `attention::one`.
+fn last_words(name: &str) -> String {
+    let mut depth = 0_u32;
+    let mut plain = String::new();
+    for c in name.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    let segments: Vec<&str> = plain.split("::").filter(|part| !part.trim().is_empty()).collect();
+    let words = match segments.len() {
+        // All of it is generic arguments.
+        0 => name.to_owned(),
+        n => segments[n.saturating_sub(2)..].join("::"),
+    };
+    shortened(&words, 2 * NAME_WIDTH)
+}
+
+/// A, B, the change and its interval.
+fn figures(time: &TimeChange) -> [String; 4] {
+    let interval = time.interval;
+    [
+        significant(time.a_ms_per_token),
+        significant(time.b_ms_per_token),
+        signed(time.change_ms_per_token),
+        format!("[{}, {}]", signed(interval.lo), signed(interval.hi)),
+    ]
+}
+
+fn signed(ms: f64) -> String {
+    let number = significant(ms);
+    if ms > 0.0 { format!("+{number}") } else { number }
+}
+
+/// As Markdown, each cell unfolds; nothing where there are no profiles.
+#[must_use]
+pub fn markdown(cells: &[CellProfiles]) -> String {
+    let mut out = String::new();
+    for cell in cells {
+        if let Some(remark) = &cell.remark {
+            out.push_str(&format!("- {}: {}\n", escape(&cell.name), escape(remark)));
+        }
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    for cell in cells {
+        for phase in &cell.phases {
+            let (name, headline) = (escape(&cell.name), escape(&headline(phase)));
+            out.push_str(&format!(
+                "<details><summary>Functions: {name}, {}</summary>\n\n{headline}\n",
+                phase_name(phase.phase)
+            ));
+            for (title, rows) in tables(phase) {
+                out.push_str(&format!(
+                    "\n| {title} | A ms | B ms | B-A | interval 95 % | called by |\n|---|--:|--:|--:|--:|---|\n"
+                ));
+                for (function, time) in rows {
+                    let [a, b, change, interval] = figures(time);
+                    let change = if time.is_clear() { format!("**{change}**") } else { change };
+                    let way = escape(&way(function).unwrap_or_default());
+                    let name = escape(&function.name);
+                    out.push_str(&format!("| {name} | {a} | {b} | {change} | {interval} | {way} |\n"));
+                }
+            }
+            out.push_str("\n</details>\n\n");
+        }
+    }
+    out
+}
+
+/// The two tables of a phase: a title, and each function with the time that it is about.
+fn tables(phase: &Difference) -> [(&'static str, Vec<(&FunctionChange, &TimeChange)>); 2] {
+    let own = phase.functions.iter().map(|function| (function, &function.own)).collect();
+    let total = phase.callers.iter().map(|function| (function, &function.total)).collect();
+    [("time in the function itself", own), ("time with all it calls", total)]
+}
+
+/// For a page; `drawn` are the flamegraphs, which lie in `folder` beside it.
+#[must_use]
+pub fn page(cells: &[CellProfiles], drawn: &[Flamegraph], folder: &str) -> Markup {
+    html! {
+        @for cell in cells {
+            @if let Some(remark) = &cell.remark { p.note { (text::label(&cell.name)) ": " (text::sentence(remark)) } }
+            @for phase in &cell.phases {
+                h3 { (text::label(&cell.name)) ", " (phase_name(phase.phase)) }
+                p { (headline(phase)) "." }
+                @for (title, rows) in tables(phase) { (function_table(title, &rows)) }
+            }
+        }
+        @if !drawn.is_empty() {
+            p { "Differential flamegraphs, in nanoseconds per token; red grew, blue shrank:" }
+            ul {
+                @for one in drawn {
+                    li { a href={ (folder) "/" (one.name) ".svg" } { (text::label(&one.title)) } }
+                }
+            }
+        }
+        p.note { (LEGEND) "." }
+    }
+}
+
+fn function_table(title: &str, rows: &[(&FunctionChange, &TimeChange)]) -> Markup {
+    let body = html! {
+        table.dense {
+            thead {
+                tr {
+                    th scope="col" { "Function, by " (title) }
+                    @for heading in ["A ms", "B ms", "B-A", "interval 95 %"] { th.number scope="col" { (heading) } }
+                    th scope="col" { "Called by" }
+                }
+            }
+            tbody {
+                @for (function, time) in rows {
+                    @let [a, b, change, interval] = figures(time);
+                    tr {
+                        th scope="row" { (text::label(&function.name)) }
+                        td.number { (a) }
+                        td.number { (b) }
+                        td.number { (change) @if time.is_clear() { " *" } }
+                        td.number { (interval) }
+                        td { (way(function).unwrap_or_default()) }
+                    }
+                }
+            }
+        }
+    };
+    html! {
+        details open[title.ends_with("itself")] {
+            summary { "By " (title) }
+            (scrolling(title, body))
+        }
+    }
+}
+
+const COLUMNS: [&str; 17] = [
+    "cell",
+    "cell_a",
+    "cell_b",
+    "phase",
+    "by",
+    "rank",
+    "function",
+    "a_ms_per_token",
+    "b_ms_per_token",
+    "change_ms_per_token",
+    "lo",
+    "hi",
+    "confidence",
+    "p_value",
+    "p_adjusted",
+    "clear",
+    "called_by",
+];
+
+/// A row for every function of both tables of each phase.
+///
+/// # Panics
+/// Never: writing to memory does not fail.
+#[must_use]
+pub fn csv(cells: &[CellProfiles]) -> String {
+    const IN_MEMORY: &str = "memory takes every byte";
+    let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS).expect(IN_MEMORY);
+    for (cell, phase) in cells.iter().flat_map(|cell| cell.phases.iter().map(move |phase| (cell, phase))) {
+        for (by, (_, rows)) in ["self", "total"].iter().zip(tables(phase)) {
+            for (rank, (function, time)) in (1..).zip(rows) {
+                let rank: u32 = rank;
+                let row = [
+                    cell.name.clone(),
+                    cell.cell_a.to_string(),
+                    cell.cell_b.to_string(),
+                    phase_name(phase.phase).replace(' ', "_"),
+                    (*by).to_owned(),
+                    rank.to_string(),
+                    function.name.clone(),
+                    time.a_ms_per_token.to_string(),
+                    time.b_ms_per_token.to_string(),
+                    time.change_ms_per_token.to_string(),
+                    time.interval.lo.to_string(),
+                    time.interval.hi.to_string(),
+                    time.interval.confidence.to_string(),
+                    number(time.p_value),
+                    number(time.p_adjusted),
+                    time.is_clear().to_string(),
+                    function.callers.join(" < "),
+                ];
+                writer.write_record(row).expect(IN_MEMORY);
+            }
+        }
+    }
+    String::from_utf8(writer.into_inner().expect(IN_MEMORY)).expect("fields are UTF-8")
+}
