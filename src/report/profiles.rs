@@ -27,8 +27,7 @@ pub fn table(cells: &[CellProfiles]) -> String {
     if cells.is_empty() {
         return out;
     }
-    let tables = cells.iter().map(|cell| cell.phases.len()).sum::<usize>();
-    let rows = if tables > 2 { FEW } else { SHOWN };
+    let rows = fitting(cells);
     out.push_str("profiles: functions whose own time per token changed most, B less A\n");
     for cell in cells {
         if let Some(remark) = &cell.remark {
@@ -40,14 +39,21 @@ pub fn table(cells: &[CellProfiles]) -> String {
             lines(&mut out, &phase.functions, rows);
         }
     }
-    if tables > 0 {
+    if cells.iter().any(|cell| !cell.phases.is_empty()) {
         out.push('\n');
         paragraph(&mut out, LEGEND, "");
     }
-    if rows < SHOWN && tables > 0 {
-        paragraph(&mut out, &format!("{FEW} of {SHOWN} functions are shown; `--format md` and `json` have all"), "");
+    if rows < SHOWN {
+        paragraph(&mut out, &format!("{rows} of up to {SHOWN} functions are shown; `--format json` has all"), "");
     }
     out
+}
+
+/// Rows of each table where all of them are to be read in one go.
+#[must_use]
+pub fn fitting(cells: &[CellProfiles]) -> usize {
+    let tables: usize = cells.iter().map(|cell| cell.phases.len()).sum();
+    if tables > 2 { FEW } else { SHOWN }
 }
 
 /// `decode: A 0.412 ms per token (3 iterations, 2739 samples at 913 Hz), B ...`
@@ -146,9 +152,9 @@ fn signed(ms: f64) -> String {
     if ms > 0.0 { format!("+{number}") } else { number }
 }
 
-/// As Markdown, each cell unfolds; nothing where there are no profiles.
+/// As Markdown, each cell unfolds, with so many rows a table; nothing where there are no profiles.
 #[must_use]
-pub fn markdown(cells: &[CellProfiles]) -> String {
+pub fn markdown(cells: &[CellProfiles], most: usize) -> String {
     let mut out = String::new();
     for cell in cells {
         if let Some(remark) = &cell.remark {
@@ -169,7 +175,7 @@ pub fn markdown(cells: &[CellProfiles]) -> String {
                 out.push_str(&format!(
                     "\n| {title} | A ms | B ms | B-A | interval 95 % | called by |\n|---|--:|--:|--:|--:|---|\n"
                 ));
-                for (function, time) in rows {
+                for (function, time) in rows.into_iter().take(most) {
                     let [a, b, change, interval] = figures(time);
                     let change = if time.is_clear() { format!("**{change}**") } else { change };
                     let way = escape(&way(function).unwrap_or_default());

@@ -41,7 +41,7 @@ pub struct Args {
 
 /// What says how a session goes, and so cannot be said of one that has begun. Named from the other end: [`How`] is also part of
 /// verbs without `--resume`, where clap would look in vain for it, and so are [`SideArgs`].
-pub const OF_A_NEW_SESSION: [&str; 21] = [
+pub const OF_A_NEW_SESSION: [&str; 22] = [
     "set",
     "delta",
     "outputs",
@@ -49,6 +49,7 @@ pub const OF_A_NEW_SESSION: [&str; 21] = [
     "pilot",
     "resident",
     "seed",
+    "profile",
     "base",
     "head",
     "repo",
@@ -89,6 +90,9 @@ pub struct How {
     /// Seed of the order in which the sides of each pair run
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
+    /// Let a profiled pass follow the pairs, with the defaults of `[profile]`, where the scenario has none
+    #[arg(long)]
+    profile: bool,
     /// Exit with 0 where the verdict is `inconclusive`
     #[arg(long)]
     pub neutral_ok: bool,
@@ -127,6 +131,10 @@ pub fn begin(
     let load = |extra: &[String]| -> anyhow::Result<Scenario> {
         let set: Vec<String> = how.set.iter().chain(extra).cloned().collect();
         let mut scenario = scenario::load(path, &set, &engine::offers())?;
+        if how.profile && scenario.profile.is_none() {
+            let set = [set.as_slice(), &[PROFILE.to_owned()]].concat();
+            scenario = scenario::load(path, &set, &engine::offers())?;
+        }
         how.apply(&mut scenario)?;
         Ok(scenario)
     };

@@ -5,6 +5,7 @@ use super::words;
 use crate::record::ab::PairKind;
 use crate::record::metric;
 use crate::report::markdown::{escape, escape_sentence};
+use crate::report::profiles;
 use crate::spec::Side;
 
 /// Divergences, pairs and effects shown; the page has all.
@@ -42,6 +43,7 @@ pub fn render(summary: &AbSummary) -> String {
             out.push_str(&format!("<details><summary>{title}</summary>\n\n{}\n\n</details>\n\n", body.trim_end()));
         }
     }
+    out.push_str(&profiles::markdown(&summary.profiles, profiles::fitting(&summary.profiles)));
     out.push_str(&format!("{}\n", provenance(summary)));
     out
 }

@@ -17,9 +17,14 @@ pub use charts::Charts;
 pub use summary::{AbSummary, Telling};
 
 use super::{ReportError, folder, remove_old_charts};
+use crate::compare::profile::flamegraphs;
 use crate::record::ab::AbRecord;
 
-/// Writes `<reports>/<session>/`: index.html, charts/*.svg, summary.md, summary.json, junit.xml. Replaces an older report of the
+/// Where the differences of profiled passes lie in a report.
+const PROFILES: &str = "profiles";
+
+/// Writes `<reports>/<session>/`: index.html, charts/*.svg, summary.md, summary.json, junit.xml, and where there were profiled
+/// passes profiles/*.svg and profiles/functions.csv. Replaces an older report of the
 /// session.
 ///
 /// Returns the path of index.html.
@@ -38,7 +43,11 @@ pub fn write(record: &AbRecord, summary: &AbSummary, reports: &Path) -> Result<P
     fs_err::write(folder.join("summary.json"), summary.to_json())?;
     fs_err::write(folder.join("summary.md"), markdown::render(summary))?;
     fs_err::write(folder.join("junit.xml"), junit::render(summary))?;
+    let drawn = flamegraphs(&record.a, &record.b, &summary.profiles);
+    if summary.profiles.iter().any(|cell| !cell.phases.is_empty()) {
+        super::write_profiles(&folder.join(PROFILES), &summary.profiles, &drawn)?;
+    }
     let page = folder.join("index.html");
-    fs_err::write(&page, page::page(record, summary, &charts))?;
+    fs_err::write(&page, page::page(record, summary, &charts, &drawn))?;
     Ok(page)
 }

@@ -5,15 +5,17 @@ use maud::{Markup, PreEscaped, html};
 use super::charts::{self, Charts};
 use super::summary::{AbSummary, GateSummary};
 use super::{detail, words};
+use crate::compare::profile::Flamegraph;
 use crate::record::ab::AbRecord;
 use crate::report::html::{document, machine_words, scrolling, section, when};
+use crate::report::profiles;
 use crate::report::svg::Chart;
 use crate::report::text;
 use crate::spec::Side;
 
 /// The whole page.
 #[must_use]
-pub fn page(record: &AbRecord, summary: &AbSummary, drawn: &Charts) -> String {
+pub fn page(record: &AbRecord, summary: &AbSummary, drawn: &Charts, flamegraphs: &[Flamegraph]) -> String {
     let body = html! {
         (head(summary))
         (section("gates", "Gates", gates(summary, drawn)))
@@ -29,6 +31,12 @@ pub fn page(record: &AbRecord, summary: &AbSummary, drawn: &Charts) -> String {
         (detail::lengths(summary, &drawn.lengths))
         (detail::laws(summary))
         (detail::advisory(summary))
+        @if !summary.profiles.is_empty() {
+            (section("profiles", "Where the time went", html! {
+                p { "The profiled pass after the pairs, both sides in turn. No verdict depends on it." }
+                (profiles::page(&summary.profiles, flamegraphs, super::PROFILES))
+            }))
+        }
         (detail::outputs(summary))
         (detail::differences(summary))
         (detail::lost(summary))

@@ -8,6 +8,7 @@ use crate::compare::ab::{
     Beyond, Counts, Effect, Evidence, GateJudgement, Judgement, LawChange, OutputsJudgement, PairJudgement,
     SettingsDifference, beyond, effective_settings, judge,
 };
+use crate::compare::profile::{self, Aligned, CellProfiles};
 use crate::record::ab::{AbRecord, SideInfo};
 use crate::record::{FinishState, Machine};
 use crate::report::summary::{CellSummary, Summary};
@@ -58,6 +59,8 @@ pub struct AbSummary {
     pub effects: Vec<Effect>,
     pub laws: Vec<LawChange>,
     pub pairs: Vec<PairJudgement>,
+    /// The profiled passes after the pairs, cell by cell; empty where there were none. No verdict depends on them.
+    pub profiles: Vec<CellProfiles>,
     pub order_seed: u64,
     pub resident: bool,
     pub started_utc: String,
@@ -130,6 +133,7 @@ impl AbSummary {
             sides: manifest.sides.clone(),
             differences: difference::differences(record).into_iter().chain(in_force(record, &settings)).collect(),
             gates: gates(record, &judged),
+            profiles: profiles(record, &base),
             cells: base.cells.iter().map(cell).collect(),
             effects,
             laws,
@@ -218,6 +222,12 @@ fn cell(cell: &CellSummary) -> CellName {
         series: cell.series.clone(),
         length: cell.prompt_length(),
     }
+}
+
+fn profiles(record: &AbRecord, base: &Summary) -> Vec<CellProfiles> {
+    let aligned: Vec<Aligned> =
+        base.cells.iter().map(|cell| Aligned { name: cell.name(), cell_a: cell.cell, cell_b: cell.cell }).collect();
+    profile::profiles(&record.a, &record.b, &aligned)
 }
 
 fn gates(record: &AbRecord, judged: &Judgement) -> Vec<GateSummary> {

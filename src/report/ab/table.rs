@@ -4,6 +4,7 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width};
 
 use super::summary::{AbSummary, GateSummary};
 use super::words;
+use crate::report::profiles;
 use crate::report::table::{plain, put};
 use crate::report::text::{self, paragraph, plural};
 use crate::spec::Side;
@@ -36,6 +37,10 @@ pub fn render(summary: &AbSummary) -> String {
     }
     for line in remarks(summary) {
         paragraph(&mut out, &together(&line), "  ");
+    }
+    if !summary.profiles.is_empty() {
+        out.push('\n');
+        out.push_str(&profiles::table(&summary.profiles));
     }
     out.replace(TOGETHER, " ")
 }

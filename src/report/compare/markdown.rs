@@ -4,6 +4,7 @@ use super::{
     CellComparison, Comparison, after, before, cell_facts, interval, median, p_value, ratio, shown, side, title,
     unmeasured,
 };
+use crate::profile::difference::SHOWN;
 use crate::report::markdown::escape;
 use crate::report::profiles;
 use crate::report::summary::NOT_MEASURED;
@@ -34,7 +35,7 @@ pub fn render(comparison: &Comparison) -> String {
     }
     out.push_str(&differences(comparison));
     if !comparison.profiles.is_empty() {
-        out.push_str(&format!("\n{}", profiles::markdown(&comparison.profiles)));
+        out.push_str(&format!("\n{}", profiles::markdown(&comparison.profiles, SHOWN)));
     }
     out
 }

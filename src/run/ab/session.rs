@@ -12,7 +12,7 @@ use crate::run::error::RunError;
 use crate::run::hosts::Key;
 use crate::run::interrupt::Interrupt;
 use crate::run::progress::{Event, Observer};
-use crate::run::schedule::Step;
+use crate::run::schedule::{Done, Step};
 use crate::run::worker::{Output, Worker};
 use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side, TokenTiming};
 use crate::stats::sequential::{LOOKS, Verdict};
@@ -26,6 +26,8 @@ pub struct Session<'a> {
     pub rows: [Vec<RequestRow>; 2],
     /// Each side's last iteration.
     pub iterations: [u32; 2],
+    /// What each side has of its profiled pass.
+    pub profiled: [Done; 2],
     /// Whether the scenario names its gates.
     pub gates_asked_for: bool,
     pub interrupt: Interrupt,
@@ -62,7 +64,7 @@ enum Turn {
 }
 
 impl Session<'_> {
-    /// Goes on until the verdict is there, or somebody asks to stop (`false`). Gives the records back.
+    /// Goes on until the verdict and the profiled pass are there, or somebody asks to stop (`false`). Gives the records back.
     pub fn drive(mut self) -> (AbStore, [Store; 2], Result<bool, RunError>) {
         let mut result = self.go_on();
         let [a, b] = self.workers;
@@ -77,6 +79,11 @@ impl Session<'_> {
     }
 
     fn go_on(&mut self) -> Result<bool, RunError> {
+        Ok(self.decide()? && self.profile())
+    }
+
+    /// Pairs until the verdict is there.
+    fn decide(&mut self) -> Result<bool, RunError> {
         let name = self.store.manifest().session.clone();
         let done = u64::from(self.judge().counts.ok);
         self.observer.event(Event::Began { run: &name, done, total: LOOKS[LOOKS.len() - 1] as u64 });
@@ -114,12 +121,12 @@ impl Session<'_> {
         self.store.manifest().settings.seed
     }
 
-    fn cells(&self) -> &[Cell] {
+    pub(super) fn cells(&self) -> &[Cell] {
         &self.workers[0].work.plan.cells
     }
 
     /// What the record says by now.
-    fn judge(&self) -> Judgement {
+    pub(super) fn judge(&self) -> Judgement {
         judge(&Evidence {
             manifest: self.store.manifest(),
             pairs: &self.pairs,
@@ -367,7 +374,7 @@ impl Session<'_> {
     }
 
     /// The cells so that those of one host follow one another.
-    fn by_host(&self, ids: Vec<u32>) -> Vec<u32> {
+    pub(super) fn by_host(&self, ids: Vec<u32>) -> Vec<u32> {
         let keys: Vec<Key> = self.cells().iter().map(key).collect();
         let first_of = |id: &u32| ids.iter().position(|other| keys[*other as usize] == keys[*id as usize]);
         let mut sorted = ids.clone();
@@ -376,12 +383,12 @@ impl Session<'_> {
     }
 
     /// Only the side at work is sampled.
-    fn begin(&mut self, side: Side) {
+    pub(super) fn begin(&mut self, side: Side) {
         self.observer.event(Event::Side(side));
         self.workers[side as usize].log.sampler.rest(false);
     }
 
-    fn end(&mut self, side: Side) {
+    pub(super) fn end(&mut self, side: Side) {
         let resident = self.store.manifest().settings.resident;
         let worker = &mut self.workers[side as usize];
         if !resident {
@@ -423,7 +430,7 @@ impl Session<'_> {
 }
 
 /// A side's hosts live for a turn, or as long as the session.
-fn key(cell: &Cell) -> Key {
+pub(super) fn key(cell: &Cell) -> Key {
     Key::of(Step { cell: cell.id, iteration: 0 }, cell, Isolation::Run)
 }
 
