@@ -9,7 +9,7 @@ use crate::run::driver;
 use crate::{engine, scenario};
 
 /// The override that `--profile` stands for.
-const PROFILE: &str = "profile={}";
+pub const PROFILE: &str = "profile={}";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -132,7 +132,7 @@ pub fn begin(
         let set: Vec<String> = how.set.iter().chain(extra).cloned().collect();
         let mut scenario = scenario::load(path, &set, &engine::offers())?;
         if how.profile && scenario.profile.is_none() {
-            let set = [set.as_slice(), &[PROFILE.to_owned()]].concat();
+            let set = [set.as_slice(), &[super::run::PROFILE.to_owned()]].concat();
             scenario = scenario::load(path, &set, &engine::offers())?;
         }
         how.apply(&mut scenario)?;

@@ -98,7 +98,8 @@ impl Session<'_> {
 
     /// Of these, those that are done or given up.
     fn profiled_done(&self) -> u64 {
-        let left = |side| (1..=self.wanted(side)).map(|iteration| self.steps_left(side, iteration).len() as u64).sum::<u64>();
+        let left =
+            |side| (1..=self.wanted(side)).map(|iteration| self.steps_left(side, iteration).len() as u64).sum::<u64>();
         self.profiled_of() - Side::BOTH.map(left).iter().sum::<u64>()
     }
 }

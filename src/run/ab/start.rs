@@ -283,7 +283,9 @@ fn sitting(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
     let mut workers = Vec::new();
-    for (at, (log, past)) in logs.into_iter().zip(before.past).enumerate() {
+    let mut profiled = Vec::new();
+    for (at, (log, mut past)) in logs.into_iter().zip(before.past).enumerate() {
+        profiled.push(std::mem::take(&mut past.profiled));
         log.sampler.rest(true);
         let setup = &setups[at];
         let work = Work {
@@ -304,6 +306,7 @@ fn sitting(
         workers: two(workers),
         pairs: before.pairs,
         rows: before.rows,
+        profiled: two(profiled),
         gates_asked_for: !setups[0].scenario.gates.is_empty(),
         interrupt: options.interrupt.clone(),
         observer,
