@@ -106,6 +106,8 @@ struct Profiled<'a> {
     iterations: Vec<&'a ProfiledIteration>,
     clock: SampleClock,
     profiler: &'a str,
+    /// Iterations that count as invalid: something outside disturbed them.
+    invalid: usize,
 }
 
 /// Both sides.
@@ -131,18 +133,20 @@ fn side<'a>(name: &str, record: &'a Record, cell: u32) -> Result<Profiled<'a>, S
     if record.profile.iterations.is_empty() {
         return Err(format!("{name} has no profiled pass: nothing to compare with"));
     }
-    let valid = |one: &&ProfiledIteration| {
-        let row = record.profile.requests.iter().find(|row| row.request == one.request);
-        row.is_some_and(|row| row.status == Status::Ok)
+    let status = |one: &ProfiledIteration| {
+        record.profile.requests.iter().find(|row| row.request == one.request).map(|row| row.status)
     };
+    // What others did to the machine makes times useless, but a profile of CPU time only somewhat worse.
+    let done = |one: &&ProfiledIteration| status(one).is_some_and(|status| status != Status::Failed);
     let of_cell = || record.profile.iterations.iter().filter(|one| one.cell == cell);
-    let iterations: Vec<&ProfiledIteration> = of_cell().filter(valid).filter(|one| one.profile.is_some()).collect();
+    let iterations: Vec<&ProfiledIteration> = of_cell().filter(done).filter(|one| one.profile.is_some()).collect();
     let Some(first) = iterations.first().and_then(|one| one.profile.as_ref()) else {
         let why =
-            of_cell().find_map(|one| one.missing.as_deref()).unwrap_or("no iteration of its profiled pass is valid");
+            of_cell().find_map(|one| one.missing.as_deref()).unwrap_or("every iteration of its profiled pass failed");
         return Err(format!("{name} has no profile of this cell: {why}"));
     };
-    Ok(Profiled { clock: first.clock, profiler: &first.profiler, iterations })
+    let invalid = iterations.iter().filter(|one| status(one) == Some(Status::Invalid)).count();
+    Ok(Profiled { clock: first.clock, profiler: &first.profiler, iterations, invalid })
 }
 
 impl<'a> Sides<'a> {
@@ -176,8 +180,19 @@ impl<'a> Sides<'a> {
 
     fn remark(&self) -> Option<String> {
         let (a, b) = (&self.a, &self.b);
-        (a.profiler != b.profiler).then(|| {
+        let profilers = (a.profiler != b.profiler).then(|| {
             format!("A was sampled by {}, B by {}: their stacks may be cut differently", a.profiler, b.profiler)
-        })
+        });
+        let disturbed = (a.invalid + b.invalid > 0).then(|| {
+            format!(
+                "{} of {} profiled iterations of A and {} of {} of B were disturbed from outside",
+                a.invalid,
+                a.iterations.len(),
+                b.invalid,
+                b.iterations.len()
+            )
+        });
+        let remarks: Vec<String> = profilers.into_iter().chain(disturbed).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 }

@@ -11,6 +11,9 @@ const CARRIES: f64 = 0.5;
 const LIES_DEEPER: f64 = 0.8;
 /// A side that has less than this share of the other's time in a call is taken not to make it: a stray sample may be wrong.
 const NOT_MADE: f64 = 0.05;
+/// Samples of a call without which it cannot be said that the other side does not make it: eight of equals that all fall on one
+/// side are a chance of less than 1 %.
+const FEWEST_SAMPLES: u64 = 8;
 /// Most callers that are named.
 const MOST_CALLERS: usize = 12;
 
@@ -55,7 +58,8 @@ impl Sides {
     /// Whether only B (or only A, `false`) makes the call; `None` where both do.
     fn made_by_one(&self, call: (Function, Function)) -> Option<bool> {
         let (a, b) = (self.a.call_ms(call), self.b.call_ms(call));
-        (a.min(b) < NOT_MADE * a.max(b)).then_some(b > a)
+        let seen = self.a.call_samples(call).max(self.b.call_samples(call)) >= FEWEST_SAMPLES;
+        (seen && a.min(b) < NOT_MADE * a.max(b)).then_some(b > a)
     }
 
     /// Whether the change of `function` is that of one function which it calls on both sides: the cause lies there or deeper.

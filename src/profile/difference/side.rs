@@ -85,7 +85,7 @@ pub(super) struct Iteration {
     /// In it or in what it calls; once where it calls itself.
     total: HashMap<Function, Seen>,
     /// In what one function calls of another, and deeper.
-    calls: BTreeMap<(Function, Function), f64>,
+    calls: BTreeMap<(Function, Function), Seen>,
     stacks: BTreeMap<Vec<Function>, f64>,
 }
 
@@ -117,11 +117,10 @@ impl Iteration {
         for function in frames.iter().collect::<HashSet<_>>() {
             self.total.entry(*function).or_default().add(samples, each_ms);
         }
-        let ms = samples as f64 * each_ms;
         for call in frames.windows(2).map(|pair| (pair[0], pair[1])).collect::<HashSet<_>>() {
-            *self.calls.entry(call).or_default() += ms;
+            self.calls.entry(call).or_default().add(samples, each_ms);
         }
-        *self.stacks.entry(frames.to_vec()).or_default() += ms;
+        *self.stacks.entry(frames.to_vec()).or_default() += samples as f64 * each_ms;
     }
 
     fn seen(&self, what: What, function: Function) -> Seen {
@@ -184,7 +183,11 @@ impl Side {
 
     /// Milliseconds per token of a call.
     pub fn call_ms(&self, call: (Function, Function)) -> f64 {
-        self.mean(|iteration| iteration.calls.get(&call).copied().unwrap_or_default())
+        self.mean(|iteration| iteration.calls.get(&call).map_or(0.0, |seen| seen.ms))
+    }
+
+    pub fn call_samples(&self, call: (Function, Function)) -> u64 {
+        self.iterations.iter().filter_map(|iteration| iteration.calls.get(&call)).map(|seen| seen.samples).sum()
     }
 
     /// What a function calls, some perhaps more than once.
