@@ -29,6 +29,11 @@ DELTA = "3%"
 # Of logits: `reorder` needs 0.037, and `token` is allowed nowhere.
 MARGIN = "0.1"
 CONTEXT, TOKEN = "per-token-of-context", "per-token"
+# The first row of the differential table of decoding at the longest context must hold one word of each group, in the function's name
+# or in those of its callers: what it does, and where.
+NAMED_BY_PROFILE = {"kv-copy": [("memmove", "memcpy", "copy", "contiguous"), ("attention", "attend")]}
+# A token of the tiny model takes less than a millisecond: many iterations make the samples.
+PROFILE = ["--profile", "--set", "profile.iterations=12", "--set", "profile.frequency_hz=999"]
 # Name, outputs rule, verdicts that are right with their exit codes, coefficient of decoding that must be named.
 PLANTED = [
     ("kv-copy", "identical", {"regressed": 1}, CONTEXT),
@@ -82,6 +87,7 @@ def judge(program, clone, head, name, outputs, more):
     rules = ["--delta", DELTA, "--outputs", outputs, *(["--margin", MARGIN] if outputs == "margin" else [])]
     # A pilot would turn a busy machine away, on which harm of this size can be seen all the same.
     rules += ["--pilot", "0"]
+    rules += PROFILE if name in NAMED_BY_PROFILE else []
     command = [program, "ab", SCENARIO, *sides, *rules, "--format", "json", "--results", results, "--no-report", "-q", *more]
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True)
     shutil.rmtree(results, ignore_errors=True)
@@ -95,6 +101,29 @@ def named(said):
     """The coefficient of decoding that is named as moved, or why none can be."""
     decode = next((law for law in said.get("laws") or [] if law["law"] == "decode"), {})
     return (decode.get("change") or {}).get("named") or decode.get("not_identifiable") or "none"
+
+
+def first_row(said):
+    """Function and callers of the row that changed most in decoding at the longest context, with the call that one side alone makes; or
+    why there is none."""
+    cells = [cell for cell in said.get("profiles") or [] if cell["phases"]]
+    if not cells:
+        return "", "; ".join(str(cell["remark"]) for cell in said.get("profiles") or []) or "no profiles"
+    longest = max(cells, key=lambda cell: said["cells"][cell["cell_a"]]["length"] or 0)
+    decode = next(phase for phase in longest["phases"] if phase["phase"] in ("decode", None))
+    row = decode["functions"][0]
+    new = row["new_call"]
+    told = f"{row['name']} < {' < '.join(row['callers'])}"
+    if new:
+        told += f"; {'B' if new['by_b'] else 'A'} alone: {new['caller']} calls {new['callee']}"
+    change, interval = row["self"]["change_ms_per_token"], row["self"]["interval"]
+    return told, f"{told} ({change:+.4f} ms per token [{interval['lo']:+.4f}, {interval['hi']:+.4f}])"
+
+
+def problems_of_profile(name, said):
+    words, told = first_row(said)
+    if any(not any(word in words for word in group) for group in NAMED_BY_PROFILE.get(name, [])):
+        yield f"the first row of the differential table does not name it: {told}"
 
 
 def problems(code, said, verdicts, coefficient):
@@ -126,10 +155,12 @@ def main():
     failed = 0
     for name, outputs, verdicts, coefficient in todo:
         code, said = judge(program, clone, head, name, outputs, asked.more)
-        wrong = list(problems(code, said, verdicts, coefficient))
+        wrong = [*problems(code, said, verdicts, coefficient), *problems_of_profile(name, said)]
         failed += bool(wrong)
         told = "; ".join(wrong) or f"{said['verdict']}, exit code {code}" + (f", names {coefficient}" if coefficient else "")
         print(f"{'FAIL' if wrong else 'pass'}  {name}, outputs = {outputs}: {told}", flush=True)
+        if name in NAMED_BY_PROFILE:
+            print(f"      first row of the differential table: {first_row(said)[1]}", flush=True)
     sys.exit(1 if failed else 0)
 
 

@@ -4,6 +4,7 @@
 //! gate is memory with a wide delta. A session that ends `invalid` for the machine's sake alone is begun anew.
 
 mod commits;
+mod profile;
 mod resume;
 mod sides;
 mod verdicts;

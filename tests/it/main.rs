@@ -6,6 +6,7 @@ mod ci;
 mod cli;
 mod compare;
 mod conversation;
+mod difference;
 mod doctor;
 mod engine;
 mod external;

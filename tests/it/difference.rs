@@ -1,0 +1,169 @@
+//! Differences of profiled passes in `compare` and in the report of a session, from records that are made.
+
+use inferometer::compare::profile::flamegraphs;
+use inferometer::compare::runs::{Comparison, compare};
+use inferometer::record::{ProfiledIteration, Record, Status};
+use inferometer::report::ab::{AbSummary, Telling, markdown, table, write};
+use inferometer::report::{compare as shown, profiles};
+use inferometer::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
+
+use crate::simulated_ab::session;
+use crate::simulated_run::{HOSTILE, Simulation};
+
+const NAMES: [&str; 6] = [
+    "engine::main::h0123456789abcdef",
+    "<engine::attention::Attention as engine::Layer>::forward",
+    "engine::cache::contiguous",
+    "__memmove_avx_unaligned_erms",
+    "engine::kernels::dot",
+    HOSTILE,
+];
+
+/// Attention with `copied` samples in a copy that it makes.
+fn profile(copied: u64, wiggle: u64) -> Profile {
+    let stack = |frames: &[u32], count| ProfileStack { thread: "main".to_owned(), frames: frames.to_vec(), count };
+    let stacks = vec![stack(&[0, 1, 4], 300 + wiggle), stack(&[0, 1, 2, 3], copied), stack(&[0, 5], 7 - wiggle)];
+    let count: u64 = stacks.iter().map(|stack| stack.count).sum();
+    let part = |phase, stacks: Vec<ProfileStack>| ProfilePart {
+        phase: Some(phase),
+        duration_ns: count * 1_100_000,
+        cpu_ns: Some(count * 1_000_000),
+        stacks,
+    };
+    Profile {
+        profiler: "pprof".to_owned(),
+        clock: SampleClock::Cpu,
+        frequency_hz: 1000,
+        functions: NAMES.map(str::to_owned).to_vec(),
+        parts: vec![part(Phase::Prefill, vec![stack(&[0, 1, 4], 50 + wiggle)]), part(Phase::Decode, stacks)],
+    }
+}
+
+/// Three profiled iterations of each cell.
+fn profiled(record: &mut Record, copied: u64) {
+    let cells: Vec<u32> = record.manifest.plan.cells.iter().map(|cell| cell.id).collect();
+    let timed = record.requests.iter().find(|row| !row.warmup).unwrap().clone();
+    for (cell, iteration) in cells.into_iter().flat_map(|cell| (1..=3).map(move |iteration| (cell, iteration))) {
+        let request = 10_000 + u64::from(cell * 10 + iteration);
+        record.profile.requests.push(inferometer::record::RequestRow { request, cell, iteration, ..timed.clone() });
+        record.profile.iterations.push(ProfiledIteration {
+            cell,
+            iteration,
+            request,
+            host: 0,
+            prefill_tokens: 500,
+            generated_tokens: 100,
+            span_timing: None,
+            allocations: Vec::new(),
+            profile: Some(profile(copied, u64::from(iteration))),
+            missing: None,
+        });
+    }
+}
+
+fn one_cell() -> Record {
+    Simulation { caps: vec![0], lengths: vec![512], ..Simulation::default() }.record()
+}
+
+fn compared(a: u64, b: u64) -> (Record, Record, Comparison) {
+    let (mut one, mut other) = (one_cell(), one_cell());
+    profiled(&mut one, a);
+    profiled(&mut other, b);
+    let comparison = compare(&one, &other);
+    (one, other, comparison)
+}
+
+#[test]
+fn a_copy_per_token_is_the_first_row_in_every_format() {
+    let (a, b, comparison) = compared(2, 150);
+    let terminal = shown::table(&comparison, false);
+    let decode = terminal.split("decode: A").nth(1).expect("a table of decoding");
+    let first: Vec<&str> = decode.lines().skip_while(|line| !line.contains("interval")).skip(1).take(3).collect();
+    insta::assert_snapshot!(first.join("\n"), @"");
+    assert!(terminal.lines().all(|line| line.chars().count() <= 80), "{terminal}");
+    let json: serde_json::Value = serde_json::from_str(&shown::json(&comparison)).unwrap();
+    let row = &json["profiles"][0]["phases"][1]["functions"][0];
+    assert_eq!(row["name"], NAMES[3]);
+    assert_eq!(row["new_call"]["callee"], "engine::cache::contiguous");
+    let change = row["self"]["change_ms_per_token"].as_f64().unwrap();
+    assert!((change - 1.48).abs() < 0.01, "{row}");
+    assert_eq!(serde_json::from_value::<Comparison>(json).unwrap(), comparison);
+    assert!(shown::markdown(&comparison).contains("| \\_\\_memmove"), "{}", shown::markdown(&comparison));
+    let csv = profiles::csv(&comparison.profiles);
+    let rows: Vec<csv::StringRecord> = csv::Reader::from_reader(csv.as_bytes()).records().map(Result::unwrap).collect();
+    let own = rows.iter().find(|row| &row[3] == "decode" && &row[4] == "self" && &row[5] == "1").unwrap();
+    assert_eq!((&own[6], &own[15]), (NAMES[3], "true"));
+    let drawn = flamegraphs(&a, &b, &comparison.profiles);
+    let names: Vec<&str> = drawn.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["cell-0-prefill", "cell-0-decode"]);
+    assert!(drawn.iter().all(|one| !one.svg.contains("<script>alert") && !one.svg.contains("href=\"http")));
+}
+
+#[test]
+fn what_cannot_be_compared_is_said() {
+    let told = |a: &Record, b: &Record| {
+        let comparison = compare(a, b);
+        let terminal = shown::table(&comparison, false);
+        assert!(terminal.lines().all(|line| line.chars().count() <= 80), "{terminal}");
+        assert!(comparison.profiles.iter().all(|cell| cell.phases.is_empty() || cell.clock.is_some()));
+        comparison.profiles.first().and_then(|cell| cell.remark.clone()).unwrap_or_default()
+    };
+    let (a, mut b, comparison) = compared(2, 2);
+    assert_eq!(comparison.profiles[0].remark, None);
+    assert!(comparison.profiles[0].phases.iter().flat_map(|of| &of.functions).all(|row| !row.own.is_clear()));
+    assert_eq!(told(&a, &one_cell()), "B has no profiled pass: nothing to compare with");
+    assert_eq!(told(&one_cell(), &b), "A has no profiled pass: nothing to compare with");
+    assert!(compare(&one_cell(), &one_cell()).profiles.is_empty());
+    b.profile.requests[0].status = Status::Invalid;
+    assert!(told(&a, &b).contains("0 of 3 profiled iterations of A and 1 of 3 of B were disturbed"));
+    b.profile.requests.iter_mut().for_each(|row| row.status = Status::Failed);
+    assert!(told(&a, &b).contains("B has no profile of this cell: every iteration"));
+    b.profile.requests.iter_mut().for_each(|row| row.status = Status::Ok);
+    for one in &mut b.profile.iterations {
+        one.profile.as_mut().unwrap().clock = SampleClock::Wall;
+    }
+    assert!(told(&a, &b).contains("not compared: of A pprof counts CPU time, of B pprof counts the time that passes"));
+    for one in &mut b.profile.iterations {
+        (one.profile, one.missing) = (None, Some("perf is not installed".to_owned()));
+    }
+    assert_eq!(told(&a, &b), "B has no profile of this cell: perf is not installed");
+}
+
+/// perf and others cannot tell phases apart: then all is compared at once.
+#[test]
+fn a_side_that_knows_no_phases_is_compared_as_a_whole() {
+    let (a, mut b, _) = compared(2, 150);
+    for one in &mut b.profile.iterations {
+        one.profile.as_mut().unwrap().profiler = "perf".to_owned();
+        one.profile.as_mut().unwrap().parts.iter_mut().for_each(|part| part.phase = None);
+    }
+    let found = compare(&a, &b).profiles.remove(0);
+    assert_eq!(found.phases.iter().map(|of| of.phase).collect::<Vec<_>>(), [None]);
+    assert_eq!(found.phases[0].functions[0].name, NAMES[3]);
+    assert!(found.remark.unwrap().contains("A was sampled by pprof, B by perf"));
+}
+
+#[test]
+fn a_session_shows_where_the_time_went_beside_its_verdict() {
+    let mut record = session("regressed");
+    let before = AbSummary::of(&record, Telling::default());
+    profiled(&mut record.a, 2);
+    profiled(&mut record.b, 150);
+    let summary = AbSummary::of(&record, Telling::default());
+    assert_eq!(
+        (summary.verdict, summary.exit_code, &summary.reasons),
+        (before.verdict, before.exit_code, &before.reasons)
+    );
+    let terminal = table::render(&summary);
+    assert!(terminal.contains("* __memmove_avx_unaligned_erms"), "{terminal}");
+    assert!(terminal.lines().all(|line| line.chars().count() <= 80), "{terminal}");
+    let text = markdown::render(&summary);
+    assert!(text.len() < 60_000, "a comment on a pull request holds 65536 characters");
+    let dir = tempfile::tempdir().unwrap();
+    let page = write(&record, &summary, dir.path()).unwrap();
+    let html = fs_err::read_to_string(&page).unwrap();
+    assert!(html.contains("href=\"profiles/cell-0-decode.svg\"") && !html.contains("<script>alert"));
+    let folder = page.parent().unwrap().join("profiles");
+    assert!(folder.join("cell-0-decode.svg").is_file() && folder.join("functions.csv").is_file());
+    assert_eq!(fs_err::read_to_string(write(&record, &summary, dir.path()).unwrap()).unwrap(), html, "same bytes");
+}
