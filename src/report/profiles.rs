@@ -115,8 +115,13 @@ fn way(function: &FunctionChange) -> Option<String> {
     }
 }
 
-/// The last two segments of a path, without generic arguments: `attention::one`.
+/// The last two segments of a path, without generic arguments: `attention::one`, of `<a::B as c::D>::f` `B::f`.
 fn last_words(name: &str) -> String {
+    let of_trait = name.strip_prefix('<').and_then(|name| name.split_once(" as ")).and_then(|(of, rest)| {
+        let (_, method) = rest.rsplit_once(">::")?;
+        (!of.contains('<')).then(|| format!("{of}::{method}"))
+    });
+    let name = of_trait.as_deref().unwrap_or(name);
     let mut depth = 0_u32;
     let mut plain = String::new();
     for c in name.chars() {

@@ -79,7 +79,11 @@ fn a_copy_per_token_is_the_first_row_in_every_format() {
     let terminal = shown::table(&comparison, false);
     let decode = terminal.split("decode: A").nth(1).expect("a table of decoding");
     let first: Vec<&str> = decode.lines().skip_while(|line| !line.contains("interval")).skip(1).take(3).collect();
-    insta::assert_snapshot!(first.join("\n"), @"");
+    insta::assert_snapshot!(first.join("\n"), @"
+    * __memmove_avx_unaligned_erms        0.0200     1.50    +1.48  [+1.36, +1.60]
+        by cache::contiguous < Attention::forward < engine::main; B alone:
+          Attention::forward calls cache::contiguous
+    ");
     assert!(terminal.lines().all(|line| line.chars().count() <= 80), "{terminal}");
     let json: serde_json::Value = serde_json::from_str(&shown::json(&comparison)).unwrap();
     let row = &json["profiles"][0]["phases"][1]["functions"][0];

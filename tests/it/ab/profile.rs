@@ -31,7 +31,7 @@ fn both_sides_are_profiled_in_turn_after_the_verdict() {
     let scenario = simulated(&lab, &[("quick", "a_ms = 1")], &format!("{NO_PILOT}{PROFILE}{MEMORY}"));
     let (done, record) = session(&lab, &scenario, &["--same"], 0);
     assert_eq!(turns(&record), WANTED);
-    let last_pair = record.b.requests.iter().map(|row| row.end_ns).max().unwrap();
+    let last_pair = record.b.requests.iter().filter(|row| !row.warmup).map(|row| row.end_ns).max().unwrap();
     assert!(record.b.profile.requests.iter().all(|row| row.start_ns > last_pair), "after the pairs");
     // The simulated engine has no profiler, which is said and changes nothing.
     let cell = &told(&done)["profiles"][0];
