@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::side::{Function, Side};
+use super::side::{Function, Side, What};
 use super::{Sides, TimeChange};
 
 /// A caller is named while it stands for this share of the change.
@@ -29,10 +29,10 @@ pub(super) struct Way {
 type Through<'a> = (&'a [Function], usize, f64);
 
 impl Sides {
-    /// Goes from caller to caller by the stacks through which the time in `function`, and in what it calls, changed most.
-    pub(super) fn way(&self, function: Function) -> Way {
+    /// Goes from caller to caller by the stacks through which the time of `function` changed most: in itself, or with what it calls.
+    pub(super) fn way(&self, what: What, function: Function) -> Way {
         let mut way = Way { callers: Vec::new(), new_call: None };
-        let mut through = [reaching(&self.a, function, -1.0), reaching(&self.b, function, 1.0)].concat();
+        let mut through = [reaching(&self.a, what, function, -1.0), reaching(&self.b, what, function, 1.0)].concat();
         let change: f64 = through.iter().map(|(_, _, ms)| ms).sum();
         let mut callee = function;
         while way.callers.len() < MOST_CALLERS {
@@ -74,10 +74,13 @@ impl Sides {
     }
 }
 
-/// Stacks of a side that `function` is in; where it calls itself, from its outermost call on.
-fn reaching(side: &Side, function: Function, sign: f64) -> Vec<Through<'_>> {
+/// Stacks of a side that end in `function`, or that it is in: then from its outermost call on, where it calls itself.
+fn reaching(side: &Side, what: What, function: Function, sign: f64) -> Vec<Through<'_>> {
     let found = side.stacks.iter().filter_map(|(frames, ms)| {
-        let at = frames.iter().position(|frame| *frame == function)?;
+        let at = match what {
+            What::Own => frames.len().checked_sub(1).filter(|at| frames[*at] == function)?,
+            What::Total => frames.iter().position(|frame| *frame == function)?,
+        };
         Some((frames.as_slice(), at, sign * ms))
     });
     found.collect()

@@ -115,14 +115,13 @@ impl TimeChange {
 pub fn difference(a: &[Sampled<'_>], b: &[Sampled<'_>], phase: Option<Phase>) -> Option<Difference> {
     let sides = Sides::of(a, b, phase)?;
     let changed = sides.changes();
-    let row = |changed: &Changed| sides.row(changed);
     let (a, b) = (sides.a.facts(), sides.b.facts());
     let carriers: Vec<Changed> =
         changed.iter().filter(|one| !sides.lies_deeper(one.function, &one.total)).copied().collect();
     Some(Difference {
         phase,
-        functions: largest(&changed, |one| one.own).map(row).collect(),
-        callers: largest(&carriers, |one| one.total).map(row).collect(),
+        functions: largest(&changed, |one| one.own).map(|one| sides.row(What::Own, one)).collect(),
+        callers: largest(&carriers, |one| one.total).map(|one| sides.row(What::Total, one)).collect(),
         tested: changed.iter().filter(|one| one.own.p_value.is_some()).count(),
         counting_only: a.iterations.min(b.iterations) == 1,
         a,
@@ -197,9 +196,9 @@ impl Sides {
         })
     }
 
-    fn row(&self, changed: &Changed) -> FunctionChange {
+    fn row(&self, what: What, changed: &Changed) -> FunctionChange {
         let Changed { function, own, total } = *changed;
-        let way = self.way(function);
+        let way = self.way(what, function);
         FunctionChange {
             name: self.names.name(function).to_owned(),
             own,

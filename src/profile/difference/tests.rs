@@ -146,6 +146,18 @@ fn a_function_that_calls_itself_is_counted_once() {
     assert!((walk.total.a_ms_per_token - 20.0).abs() < 1e-9 && (walk.total.b_ms_per_token - 40.0).abs() < 1e-9);
 }
 
+/// Functions of a library without symbols all have its name, also the one that calls `main`.
+#[test]
+fn callers_are_those_of_the_frame_that_took_the_time() {
+    let a = profile(&[("dot < attend < main < [libc]", 500)], Some(500));
+    let b =
+        profile(&[("dot < attend < main < [libc]", 500), ("[libc] < copy < attend < main < [libc]", 100)], Some(600));
+    let found = compared(&[a], &[b], 1);
+    assert_eq!(found.functions[0].name, "[libc]");
+    assert_eq!(found.functions[0].callers, ["copy", "attend", "main", "[libc]"]);
+    assert_eq!(found.functions[0].new_call.as_ref().map(|new| new.callee.as_str()), Some("copy"));
+}
+
 #[test]
 fn nothing_is_made_of_nothing() {
     let some = profile(&[("dot < main", 10)], Some(10));
