@@ -12,7 +12,6 @@ pub mod markdown;
 pub mod memory;
 pub mod profiles;
 pub mod spans;
-pub mod spans;
 pub mod summary;
 pub mod svg;
 pub mod table;
