@@ -11,6 +11,7 @@ mod doctor;
 mod engines;
 mod export;
 mod gate;
+mod gauges;
 mod history;
 mod host;
 mod man;
@@ -101,6 +102,8 @@ enum Verb {
     Model(model::Args),
     /// Say whether this machine is fit to measure
     Doctor(doctor::Args),
+    /// List the gauges of this machine and why others are absent, or sample a process
+    Gauges(gauges::Args),
     /// Measure how often verdicts are wrong where the truth is known
     Selftest(selftest::Args),
     /// Print a JSON Schema
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Engines(args) => engines::run(args, &printer),
         Verb::Model(args) => model::run(args, &printer),
         Verb::Doctor(args) => doctor::run(args, &printer),
+        Verb::Gauges(args) => gauges::run(args, &printer),
         Verb::Selftest(args) => selftest::run(args, &printer),
         Verb::Schema(args) => schema::run(args, &printer),
         Verb::Completions(args) => completions::run(args, &printer),

@@ -90,6 +90,7 @@ pub fn attempt(
     }
     let pid = resident.host.pid();
     let peak = telemetry::peak::reset(pid);
+    let counters = telemetry::counters::Counters::start(pid);
     let cpu_before = telemetry::cpu_time(pid);
     let armed = interrupt.at_second(stopper(resident));
     row.start_ns = origin.t_ns(now_ns());
@@ -103,11 +104,14 @@ pub fn attempt(
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let cpu_after = telemetry::cpu_time(pid);
+    let counts = counters.ok().and_then(telemetry::counters::Counters::stop);
     let exchange = match answer {
         Ok(exchange) => exchange,
         Err(error) => return failed(row, &error, origin),
     };
     row.cpu_ms = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before).as_secs_f64() * 1e3);
+    row.cpu_instructions = counts.map(|counts| counts.instructions);
+    row.cpu_cycles = counts.map(|counts| counts.cycles);
     row.peak_rss_bytes = peak.ok().and_then(|peak| peak.read());
     let mut attempt = answered(row, exchange, resident, &ask, origin);
     attempt.spans.splice(0..0, reset);

@@ -10,6 +10,7 @@
 
 #[cfg(any(test, target_os = "macos"))]
 mod apple;
+pub mod counters;
 pub mod fitness;
 mod git;
 mod lateness;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use crate::spec::GaugeInfo;
 
 pub use git::git_state;
-pub use sampler::Sampler;
+pub use sampler::{Sampler, describe};
 pub use table::{GAUGES, Gauge};
 
 /// Groups of gauges that a scenario may name.
@@ -146,5 +147,44 @@ mod tests {
             assert!(both[0] > 1e6 && (both[0] / both[1] - 1.0).abs() < 0.5, "{name}: {both:?}");
         }
         assert!(!read.iter().any(|(name, _)| name.ends_with("cpu_percent")), "a first sample has no difference");
+    }
+
+    /// The table of docs/gauges.md is what the sources say, with no file of this machine looked at.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_page_lists_every_gauge() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |file: &str| fs_err::read_to_string(folder.join(file)).unwrap();
+        let linux: Vec<GaugeInfo> = linux::sources_of_nothing().iter().flat_map(|source| source.gauges()).collect();
+        let apple =
+            ["apple/sources.rs", "apple/chip.rs", "portable.rs"].map(|file| read(&format!("src/telemetry/{file}")));
+        let mut table = "| gauge | unit | group | Linux | macOS | meaning |\n|---|---|---|---|---|---|\n".to_owned();
+        for Gauge { name, unit, group, meaning, .. } in GAUGES {
+            let of_engine = table::FROM_ENGINE.contains(name);
+            let mut own: Vec<&str> =
+                linux.iter().filter(|info| info.name == *name).map(|info| info.source.as_str()).collect();
+            own.dedup();
+            let own = if of_engine { "from the engine".to_owned() } else { own.join(" or ") };
+            // What macOS cannot fill either, its sources say with a reason.
+            let empty = ["involuntary_switches_per_s", "rss_anon_bytes", "rss_file_bytes", "gpu_memory_bytes"];
+            let empty = empty.contains(name) || *name == "gpu_process_memory_bytes";
+            let known = !empty && apple.iter().any(|text| text.contains(&format!("\"{name}\"")));
+            let mac = if of_engine {
+                "from the engine"
+            } else if known {
+                "yes"
+            } else {
+                ""
+            };
+            table += &format!("| `{name}` | {unit} | {group} | {} | {mac} | {meaning} |\n", own.replace('|', "\\|"));
+        }
+        let page = read("docs/gauges.md");
+        let (before, after) = page.split_once("<!-- gauges -->\n\n").expect("a mark for the table");
+        let end = after.split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum::<usize>();
+        let expected = format!("{before}<!-- gauges -->\n\n{table}{}", &after[end..]);
+        if page != expected && std::env::var_os("INFEROMETER_UPDATE_PAGES").is_some() {
+            fs_err::write(folder.join("docs/gauges.md"), &expected).unwrap();
+        }
+        assert!(page == expected, "docs/gauges.md is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn sources() -> Vec<Box<dyn Source>> {
         Box::new(SystemCpu { system: reader(), last_ns: None }),
         Box::new(ProcessMemory(reader())),
         Box::new(SystemMemory(reader())),
+        Box::new(Load),
     ]
 }
 
@@ -125,5 +126,17 @@ impl Source for SystemMemory {
         let Ok(system) = &mut self.0 else { return };
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         values[0] = Some(system.available_memory()).filter(|bytes| *bytes > 0).map(|bytes| bytes as f64);
+    }
+}
+
+struct Load;
+
+impl Source for Load {
+    fn gauges(&self) -> Vec<GaugeInfo> {
+        vec![gauge("load_1m", "getloadavg", None)]
+    }
+
+    fn sample(&mut self, _target: Option<u32>, values: &mut [Option<f64>]) {
+        values[0] = sysinfo::System::load_average().ok().map(|load| load.one);
     }
 }

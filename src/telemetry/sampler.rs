@@ -9,6 +9,7 @@ use super::pace::thread_ns;
 use super::panel::Panel;
 use crate::clock::{Origin, now_ns};
 use crate::spec::{GaugeInfo, SamplingInfo, TelemetryRow};
+use crate::units;
 
 /// Samples all gauges of some groups at an interval, in a thread of its own, until dropped.
 #[derive(Debug)]
@@ -195,6 +196,20 @@ fn sample_until_stopped(shared: &Shared, mut panel: Panel, interval_ns: u64, ori
 fn next_deadline(deadline: u64, interval_ns: u64, now: u64) -> (u64, u64) {
     let skipped = now.saturating_sub(deadline) / interval_ns;
     (deadline.saturating_add((skipped + 1).saturating_mul(interval_ns)), skipped)
+}
+
+/// How the sampling went, in one line.
+#[must_use]
+pub fn describe(info: &SamplingInfo) -> String {
+    let late = |ns: Option<f64>| ns.map_or_else(|| "?".to_owned(), |ns| units::significant(ns / 1e3));
+    format!(
+        "{} samples, {} skipped; late by {} µs (median), {} µs (99th percentile); sampling used {} % of a core",
+        info.samples,
+        info.skipped,
+        late(info.jitter_p50_ns),
+        late(info.jitter_p99_ns),
+        units::significant(100.0 * info.cpu_ns as f64 / info.active_ns.max(1) as f64),
+    )
 }
 
 #[cfg(test)]

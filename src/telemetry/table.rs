@@ -90,7 +90,7 @@ pub const GAUGES: &[Gauge] = &[
     power("gpu_watts", "W", "power of all GPUs", UNREAD),
     power("ane_watts", "W", "power of the neural engine", "Apple Silicon only"),
     power("system_watts", "W", "power of the whole machine", UNREAD),
-    power("cpu_celsius", "°C", "temperature of the CPU; of several sensors the hottest", UNREAD),
+    power("cpu_celsius", "°C", "temperature of the CPU: on Linux its hottest sensor, on macOS the mean of its sensors", UNREAD),
     power("gpu_celsius", "°C", "temperature of the GPU; of several the hottest", UNREAD),
     power("thermal_pressure", "level", "how hard the system holds back for heat: 0 nominal, 1 fair, 2 serious, 3 critical", MAC),
     power("on_battery", "0/1", "1 while the machine runs on a battery", UNREAD),

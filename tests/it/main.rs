@@ -13,6 +13,7 @@ mod external;
 mod faults;
 mod floors;
 mod gate;
+mod gauges;
 mod history;
 mod lab;
 // Linux says at once what a process holds; elsewhere these tests have nothing to count on.

@@ -8,7 +8,7 @@ use crate::record::{HostInfo, Record};
 use crate::report::summary::Summary;
 use crate::report::text::{self, plural};
 use crate::spec::Isolation;
-use crate::units;
+use crate::{telemetry, units};
 
 /// Hosts and rounds shown; `run.json` has all.
 const SHOWN: usize = 12;
@@ -182,6 +182,7 @@ fn plain(value: &Json) -> String {
 fn gauges(record: &Record) -> Markup {
     let gauges = &record.manifest.gauges;
     html! {
+        @for sitting in &record.manifest.sampling { p.note { (text::sentence(&telemetry::describe(sitting))) } }
         @if gauges.is_empty() {
             p { "None." }
         } @else {

@@ -25,7 +25,7 @@ pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
 use crate::record::{Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, TokenIndex, metric};
-use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, Settings, TokenTiming, Workload};
+use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, SamplingInfo, Settings, TokenTiming, Workload};
 use crate::stats::robust;
 
 /// Version of `summary.json`; fields are only added under the same number.
@@ -75,6 +75,9 @@ pub struct RunIdentity {
     pub git: Option<GitState>,
     pub machine: Machine,
     pub engines: Vec<EngineSummary>,
+    /// How well each sitting's sampling of gauges went, and what it cost.
+    #[serde(default)]
+    pub sampling: Vec<SamplingInfo>,
 }
 
 /// An engine as its first host's receipt states it; null where no host came up.
@@ -239,6 +242,7 @@ fn identity(record: &Record) -> RunIdentity {
         git: manifest.git.clone(),
         machine: manifest.machine.clone(),
         engines,
+        sampling: manifest.sampling.clone(),
     }
 }
 

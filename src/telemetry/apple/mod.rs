@@ -39,3 +39,10 @@ pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
     let usage = process::Usage::of(&kernel::usage(pid).ok()?)?;
     usage.cpu_ns(kernel::tick()).map(std::time::Duration::from_nanos)
 }
+
+/// Instructions and cycles of a process since it began; `None` where the processor does not count them.
+#[cfg(target_os = "macos")]
+pub(super) fn counts(pid: u32) -> Result<Option<(u64, u64)>, String> {
+    let usage = kernel::usage(pid)?;
+    Ok(process::Usage::of(&usage).and_then(|usage| usage.instructions.zip(usage.cycles)))
+}
