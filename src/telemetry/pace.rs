@@ -31,6 +31,7 @@ impl Rate {
 /// After a dear reading the next one waits until it has cost no more than this share of a core: one part in so many.
 const SPARING: u64 = 4000;
 /// The same for what is wanted at every sample of the usual interval.
+#[cfg(target_os = "linux")]
 const LESS_SPARING: u64 = 1000;
 /// So much before its time a reading is due: samples lie on a grid, but for their jitter.
 const SLACK_NS: u64 = 2_000_000;
