@@ -12,7 +12,7 @@ use inferometer::engine::transformer::mlx::{MlxBackend, calls};
 use inferometer::engine::transformer::model::{self, Model};
 use inferometer::engine::transformer::weights::WeightFolder;
 use inferometer::engine::{Load, Result, Session, find};
-use inferometer::spec::{Architecture, EngineSpec, Prompt, Request, Sampling, Settings, Value};
+use inferometer::spec::{Architecture, EngineSpec, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value};
 use mlx_rs::memory;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -45,8 +45,8 @@ fn prompt(length: u32) -> Vec<u32> {
     (0..length).map(|i| 5 + i * 11 % 900).collect()
 }
 
-fn generate(session: &mut dyn Session, prompt: Vec<u32>, steps: u32, toggles: &[(&str, Value)]) -> Vec<u32> {
-    let request = Request {
+fn request(prompt: Vec<u32>, steps: u32, toggles: &[(&str, Value)]) -> Request {
+    Request {
         prompt: Prompt::Tokens(prompt),
         sampling: Sampling { repetition_penalty: 1.1, ..Sampling::default() },
         toggles: toggles.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
@@ -54,7 +54,11 @@ fn generate(session: &mut dyn Session, prompt: Vec<u32>, steps: u32, toggles: &[
         ignore_eos: true,
         conversation: None,
         forced_tokens: None,
-    };
+    }
+}
+
+fn generate(session: &mut dyn Session, prompt: Vec<u32>, steps: u32, toggles: &[(&str, Value)]) -> Vec<u32> {
+    let request = request(prompt, steps, toggles);
     let mut recorder = Recorder::new(steps, false, Arc::<Shared>::default());
     session.generate(&request, &mut recorder).unwrap();
     recorder.tokens
@@ -150,6 +154,46 @@ fn a_model_leaves_no_memory_behind() {
         assert!(held > start.0 as u64 + 1_000_000, "the weights alone take more than {held} bytes");
         drop(session);
         assert_eq!(left(), start, "active and cache memory after unloading for the {time}. time");
+    }
+}
+
+/// However closely it is looked at, in a pipeline or not, and with a penalty that depends on every choice before.
+#[test]
+fn profiled_and_with_forced_sync_the_tokens_are_the_same() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    create(Architecture::Qwen3, &model);
+    let mut session = open(&model).unwrap();
+    let steps = 24;
+    for pipeline in [false, true] {
+        let toggles = [
+            ("lazy_pipeline", Value::Bool(pipeline)),
+            ("prefill_chunk_size", Value::Int(16)),
+            ("kv_reuse", "none".into()),
+        ];
+        let timed = generate(&mut *session, prompt(40), steps, &toggles);
+        for forced_sync in [false, true] {
+            let mut recorder = Recorder::new(steps, true, Arc::<Shared>::default());
+            if forced_sync {
+                recorder = recorder.with_forced_sync();
+            }
+            calls::take();
+            session.generate(&request(prompt(40), steps, &toggles), &mut recorder).unwrap();
+            let waits = calls::take().waits;
+            assert_eq!(recorder.tokens, timed, "pipeline {pipeline}, forced sync {forced_sync}");
+            let count = |phase| recorder.spans.iter().filter(|span| span.phase == phase).count() as u64;
+            let (steps, chunks) = (u64::from(steps), 3);
+            assert_eq!((count(Phase::Forward), count(Phase::PrefillChunk)), (steps + chunks - 1, chunks));
+            assert_eq!((count(Phase::Penalty), count(Phase::Sample), count(Phase::Detokenize)), (steps, steps, steps));
+            // Each step is waited for thrice more: its logits, these penalized, and the choice.
+            let synced = if forced_sync { 3 * steps } else { 0 };
+            assert_eq!(waits, steps + chunks - 1 + synced);
+            // Of a chunk before the last one its forward pass has the waiting then.
+            assert_eq!(count(Phase::Wait), if forced_sync { steps } else { steps + chunks - 1 });
+            let timing = if forced_sync { SpanTiming::ForcedSync } else { SpanTiming::Submit };
+            assert_eq!(session.span_timing(forced_sync), Some(timing));
+        }
     }
 }
 
