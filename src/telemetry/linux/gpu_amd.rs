@@ -40,7 +40,7 @@ impl Amd {
             let opened: Vec<ProcFile> = opened.collect();
             if opened.is_empty() { Err(reason) } else { Ok(opened) }
         });
-        Self { files: files.collect(), pace: Pace::at_most_every(EVERY_MS) }
+        Self { files: files.collect(), pace: Pace::often(EVERY_MS) }
     }
 }
 

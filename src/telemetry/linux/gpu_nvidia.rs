@@ -108,7 +108,7 @@ impl Nvidia {
             }
         });
         let absent = absent.collect();
-        Self { gpus, absent, counts_energy, energy: Rate::default(), pace: Pace::at_most_every(EVERY_MS) }
+        Self { gpus, absent, counts_energy, energy: Rate::default(), pace: Pace::often(EVERY_MS) }
     }
 }
 

@@ -62,7 +62,7 @@ impl Rapl {
         let zones = root.list("sys/class/powercap");
         let zones = zones.map(|all| all.into_iter().filter(|path| is_zone(path)).collect::<Vec<_>>());
         let domains = DOMAINS.iter().map(|(_, name)| Domain::of(&zones, name)).collect();
-        Self { domains, pace: Pace::at_most_every(RAPL_EVERY_MS) }
+        Self { domains, pace: Pace::often(RAPL_EVERY_MS) }
     }
 }
 

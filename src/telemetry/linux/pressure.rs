@@ -6,7 +6,7 @@ use super::file::{ProcFile, Root};
 use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
 
-const EVERY_MS: u64 = 100;
+const EVERY_MS: u64 = 250;
 
 /// Gauge, file below `/proc/pressure`, line.
 const STALLS: [(&str, &str, &str); 4] = [

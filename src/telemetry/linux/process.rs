@@ -73,6 +73,9 @@ impl Source for ProcessCpu {
     }
 }
 
+/// Threads and page faults.
+const STAT_EVERY_MS: u64 = 100;
+
 /// Lines of `/proc/<pid>/status` (proc_pid_status(5)), in KiB.
 const MEMORY_LINES: [(&str, &str); 5] = [
     ("rss_bytes", "VmRSS:"),
@@ -162,6 +165,7 @@ pub(super) struct ProcessStat {
     target: OfTarget<ProcFile>,
     minor: Rate,
     major: Rate,
+    pace: Pace,
     absent: Option<String>,
 }
 
@@ -196,7 +200,8 @@ impl ProcessStat {
             known.ok_or_else(|| "/proc/<pid>/stat has not the fields known here".to_owned())
         });
         let (target, minor, major) = Default::default();
-        Self { root: root.clone(), target, minor, major, absent: absent.err() }
+        let pace = Pace::at_most_every(STAT_EVERY_MS);
+        Self { root: root.clone(), target, minor, major, pace, absent: absent.err() }
     }
 }
 
@@ -213,12 +218,16 @@ impl Source for ProcessStat {
         if changed {
             self.minor.forget();
             self.major.forget();
+            self.pace = Pace::at_most_every(STAT_EVERY_MS);
         }
-        let stat = file.and_then(ProcFile::read).and_then(Stat::parse);
-        let now = now_ns();
-        values[0] = stat.as_ref().map(|stat| stat.threads);
-        values[1] = self.minor.per_s(now, stat.as_ref().map(|stat| stat.minor_faults));
-        values[2] = self.major.per_s(now, stat.as_ref().map(|stat| stat.major_faults));
+        let (minor, major) = (&mut self.minor, &mut self.major);
+        self.pace.when_due(|| {
+            let stat = file.and_then(ProcFile::read).and_then(Stat::parse);
+            let now = now_ns();
+            values[0] = stat.as_ref().map(|stat| stat.threads);
+            values[1] = minor.per_s(now, stat.as_ref().map(|stat| stat.minor_faults));
+            values[2] = major.per_s(now, stat.as_ref().map(|stat| stat.major_faults));
+        });
     }
 }
 
@@ -230,7 +239,7 @@ pub(super) struct Switches {
     absent: Option<String>,
 }
 
-const SWITCHES_EVERY_MS: u64 = 250;
+const SWITCHES_EVERY_MS: u64 = 1000;
 const SWITCH_LINES: [&str; 2] = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"];
 
 /// The threads of one process and what they had counted at the last reading.

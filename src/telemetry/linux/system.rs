@@ -7,8 +7,8 @@ use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
 
 /// Ticks are 10 ms long, and the kernel writes a line for every core and interrupt that nobody asked for.
-const STAT_EVERY_MS: u64 = 50;
-const MEMORY_EVERY_MS: u64 = 50;
+const STAT_EVERY_MS: u64 = 100;
+const MEMORY_EVERY_MS: u64 = 250;
 const SWAP_EVERY_MS: u64 = 100;
 /// The kernel brings the load up to date every five seconds.
 const LOAD_EVERY_MS: u64 = 1000;
@@ -112,7 +112,7 @@ pub(super) struct SystemMemory {
 
 impl SystemMemory {
     pub fn new(root: &Root) -> Self {
-        Self { file: ProcFile::tried(root.path("proc/meminfo"), 1024), pace: Pace::often(MEMORY_EVERY_MS) }
+        Self { file: ProcFile::tried(root.path("proc/meminfo"), 1024), pace: Pace::at_most_every(MEMORY_EVERY_MS) }
     }
 }
 
