@@ -94,6 +94,12 @@ impl Memory {
         self.fill(requests, telemetry);
     }
 
+    /// Name of the gauge that fills the memory columns.
+    #[must_use]
+    pub fn gauge(&self) -> Option<&'static str> {
+        self.chosen.map(|chosen| self.readers[chosen].gauge.name)
+    }
+
     /// Why a column of the engine's has stayed empty in this sitting; `None` for one that has values.
     #[must_use]
     pub fn unsaid(&self, gauge: &str) -> Option<String> {

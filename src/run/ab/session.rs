@@ -66,7 +66,7 @@ enum Turn {
 impl Session<'_> {
     /// Goes on until the verdict and the profiled pass are there, or somebody asks to stop (`false`). Gives the records back.
     pub fn drive(mut self) -> (AbStore, [Store; 2], Result<bool, RunError>) {
-        let mut result = self.go_on();
+        let mut result = self.go_on().and_then(|done| self.same_memory_gauge().map(|()| done));
         let [a, b] = self.workers;
         let stores = [a, b].map(|worker| {
             let (store, closed) = worker.close(self.observer);
@@ -213,6 +213,21 @@ impl Session<'_> {
             Scale::Ratio.size(least.ln_1p()),
         );
         self.warn_once(told)
+    }
+
+    /// Cycles of the memory of a GPU and of a process's are not the same thing.
+    fn same_memory_gauge(&mut self) -> Result<(), RunError> {
+        let [a, b] = &self.workers;
+        match (a.memory_gauge(), b.memory_gauge()) {
+            (Some(a), Some(b)) if a != b => {
+                let told = format!(
+                    "memory that goes up and down is seen by `{a}` on side A and by `{b}` on side B: its cycles, swing and \
+                     reclaimed bytes do not compare, whatever their gates say"
+                );
+                self.warn_once(told)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn warn_once(&mut self, told: String) -> Result<(), RunError> {

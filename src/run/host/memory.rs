@@ -24,6 +24,8 @@ struct State {
     stop: bool,
     active: bool,
     samples: Vec<MemorySample>,
+    /// How often the buffer was full in this generation.
+    thinned: u32,
 }
 
 impl Shared {
@@ -49,6 +51,7 @@ impl MemoryWatch {
             let mut state = self.0.lock();
             state.samples.clear();
             state.samples.reserve(ROOM);
+            state.thinned = 0;
             state.active = true;
         }
         self.0.wake.notify_all();
@@ -70,19 +73,18 @@ impl Drop for MemoryWatch {
 }
 
 fn sample(shared: &Shared, probe: &MemoryProbe, interval: Duration) {
-    let mut every = interval;
     let mut state = shared.lock();
     while !state.stop {
         if !state.active {
             state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            every = interval;
             continue;
         }
         if state.samples.len() == ROOM {
             thin(&mut state.samples);
-            every *= 2;
+            state.thinned += 1;
         }
         state.samples.push(MemorySample { t_ns: now_ns(), memory: probe() });
+        let every = interval * 2_u32.saturating_pow(state.thinned);
         state = shared.wake.wait_timeout(state, every).unwrap_or_else(PoisonError::into_inner).0;
     }
 }

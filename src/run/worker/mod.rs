@@ -217,6 +217,12 @@ impl<'a> Worker<'a> {
         self.pool.close_others(key);
     }
 
+    /// Name of the gauge that fills the memory columns of its rows.
+    #[must_use]
+    pub fn memory_gauge(&self) -> Option<&'static str> {
+        self.memory.gauge()
+    }
+
     /// Ends every host.
     pub fn close_hosts(&mut self) {
         self.log.sampler.watch(None);
