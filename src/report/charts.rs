@@ -37,6 +37,8 @@ pub struct Charts {
     pub iterations: Group,
     pub latency: Group,
     pub timeline: Group,
+    /// Gauges that matter less.
+    pub more_gauges: Group,
 }
 
 impl Charts {
@@ -52,12 +54,13 @@ impl Charts {
             iterations: every_iteration(record, summary, &valid),
             latency: along_the_generation(record, summary, &valid),
             timeline: over_time(record, summary),
+            more_gauges: more_over_time(record, summary),
         }
     }
 
     /// All charts, in the page's order.
     pub fn all(&self) -> impl Iterator<Item = &Chart> {
-        [&self.rates, &self.turns, &self.iterations, &self.latency, &self.timeline]
+        [&self.rates, &self.turns, &self.iterations, &self.latency, &self.timeline, &self.more_gauges]
             .into_iter()
             .flat_map(|group| &group.charts)
     }
@@ -290,9 +293,33 @@ fn latency_panel(cell: &CellSummary, rows: &[&RequestRow], tokens: &TokenIndex) 
     Some(latency::Panel { name, title: text::label(cell.name()), gaps, over: text::plural(stamps.len(), what) })
 }
 
+/// Gauges that everybody wants to see; the others are folded away.
+const HEADLINES: [&str; 20] = [
+    "process_cpu_percent",
+    "system_cpu_percent",
+    "performance_cpu_percent",
+    "efficiency_cpu_percent",
+    "rss_bytes",
+    "rss_anon_bytes",
+    "rss_file_bytes",
+    "footprint_bytes",
+    "wired_bytes",
+    "available_memory_bytes",
+    "engine_active_bytes",
+    "engine_cache_bytes",
+    "engine_peak_bytes",
+    "gpu_percent",
+    "gpu_memory_bytes",
+    "gpu_process_memory_bytes",
+    "cpu_watts",
+    "gpu_watts",
+    "ane_watts",
+    "dram_watts",
+];
+
 fn over_time(record: &Record, summary: &Summary) -> Group {
     let mut group = Group::default();
-    let panels = panels(record, summary);
+    let panels = panels(record, summary, |gauge| HEADLINES.contains(&gauge));
     if panels.is_empty() {
         let reason = match record.manifest.scenario.telemetry.interval_ms {
             0 => "the scenario switches telemetry off",
@@ -302,8 +329,7 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
         return group;
     }
     let mut shades = shades(record);
-    let end = record.telemetry.last().map_or(0.0, |row| seconds(row.t_ns));
-    let end = record.requests.iter().map(|row| seconds(row.end_ns)).fold(end, f64::max);
+    let end = end(record);
     let whole = |shades| Timeline {
         name: "timeline".to_owned(),
         title: "The whole run".to_owned(),
@@ -339,18 +365,61 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
     group
 }
 
+/// The gauges that the first charts leave out and that moved at all.
+fn more_over_time(record: &Record, summary: &Summary) -> Group {
+    let mut group = Group::default();
+    let (mut moving, mut still) = (Vec::new(), Vec::new());
+    for panel in panels(record, summary, |gauge| !HEADLINES.contains(&gauge)) {
+        let mut values = panel.gauges.iter().flat_map(|g| &g.stretches).flatten().map(|(_, value)| *value);
+        let first = values.next();
+        if values.all(|value| Some(value) == first) {
+            let names: Vec<&str> = panel.gauges.iter().map(|gauge| gauge.title.as_str()).collect();
+            still.push(format!(
+                "{} {} {}",
+                names.join(", "),
+                crate::units::significant(first.unwrap_or(0.0)),
+                panel.unit
+            ));
+        } else {
+            moving.push(panel);
+        }
+    }
+    if !moving.is_empty() {
+        let (name, title) = ("timeline-more".to_owned(), "The whole run".to_owned());
+        let shades = Some(shades(record)).filter(|shades| shades.len() <= MOST_SHADES).unwrap_or_default();
+        group.charts.push(timeline::draw(&Timeline {
+            name,
+            title,
+            from: 0.0,
+            to: end(record),
+            panels: moving,
+            shades,
+        }));
+    }
+    if !still.is_empty() {
+        group.notes.push(format!("The same in every sample: {}.", still.join("; ")));
+    }
+    group
+}
+
+/// When the last thing was recorded, in seconds.
+fn end(record: &Record) -> f64 {
+    let end = record.telemetry.last().map_or(0.0, |row| seconds(row.t_ns));
+    record.requests.iter().map(|row| seconds(row.end_ns)).fold(end, f64::max)
+}
+
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
 /// The gauges that have values, in units people read; neighbours of one kind (`rss`, `rss_anon`) share a panel.
-fn panels(record: &Record, summary: &Summary) -> Vec<Panel> {
+fn panels(record: &Record, summary: &Summary, wanted: impl Fn(&str) -> bool) -> Vec<Panel> {
     let infos = &record.manifest.gauges;
     let kind = |info: &GaugeInfo| {
         let first = info.name.split('_').next().unwrap_or_default().to_owned();
         (first, info.unit.clone())
     };
-    let columns: Vec<usize> = (0..infos.len()).collect();
+    let columns: Vec<usize> = (0..infos.len()).filter(|column| wanted(&infos[*column].name)).collect();
     columns
         .chunk_by(|a, b| kind(&infos[*a]) == kind(&infos[*b]))
         .filter_map(|some| panel(record, summary, some))

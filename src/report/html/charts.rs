@@ -30,6 +30,12 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
         (section("latency", "Time between tokens", group("panels", &charts.latency)))
         (section("timeline", "Memory and CPU over time", html! {
             (group("wide", &charts.timeline))
+            @if !charts.more_gauges.charts.is_empty() || !charts.more_gauges.notes.is_empty() {
+                details {
+                    summary { "More gauges" }
+                    (group("wide", &charts.more_gauges))
+                }
+            }
             (absent_gauges(record))
         }))
     }
@@ -96,12 +102,14 @@ fn absent_gauges(record: &Record) -> Markup {
     let absent: Vec<_> = record.manifest.gauges.iter().filter(|gauge| gauge.absent.is_some()).collect();
     html! {
         @if !absent.is_empty() {
-            p.note { "Not measured in this run:" }
-            ul.note {
-                @for gauge in absent {
-                    li {
-                        code { (text::label(&gauge.name)) } ": "
-                        (text::sentence(gauge.absent.as_deref().unwrap_or_default()))
+            details {
+                summary { "Not measured in this run: " (text::plural(absent.len(), "gauge")) }
+                ul.note {
+                    @for gauge in absent {
+                        li {
+                            code { (text::label(&gauge.name)) } ": "
+                            (text::sentence(gauge.absent.as_deref().unwrap_or_default()))
+                        }
                     }
                 }
             }
