@@ -32,6 +32,7 @@ impl Rate {
 /// sources have it, and all sampling together is to stay below 0.2 % of a core at 20 samples a second.
 const SPARING: u64 = 16_000;
 /// The same for what validity and energy are judged by, which needs several readings in an iteration.
+#[cfg(target_os = "linux")]
 const LESS_SPARING: u64 = 3_000;
 /// So much before its time a reading is due: samples lie on a grid, but for their jitter.
 const SLACK_NS: u64 = 2_000_000;
@@ -51,6 +52,7 @@ impl Pace {
     }
 
     /// The same, for what is needed more often than its price allows.
+    #[cfg(target_os = "linux")]
     pub const fn often(period_ms: u64) -> Self {
         Self { period_ns: period_ms * 1_000_000, sparing: LESS_SPARING, next_ns: 0 }
     }

@@ -223,7 +223,7 @@ pub(super) struct MachineState<R> {
 impl<R: FnMut() -> State> MachineState<R> {
     pub fn new(mut read: R) -> Self {
         let first = read();
-        Self { read, first, pace: Pace::often(1000) }
+        Self { read, first, pace: Pace::at_most_every(1000) }
     }
 }
 
