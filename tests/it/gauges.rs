@@ -2,13 +2,16 @@
 
 use std::process::Command;
 
-use inferometer::record::Status;
 use inferometer::spec::GaugeInfo;
 use inferometer::telemetry::GAUGES;
-
-use crate::lab::{Lab, statuses};
+#[cfg(target_os = "linux")]
+use {
+    crate::lab::{Lab, statuses},
+    inferometer::record::Status,
+};
 
 /// Gauges that need no file of `/proc` or `/sys`.
+#[cfg(target_os = "linux")]
 fn needs_no_file(name: &str) -> bool {
     name == "process_cpu_percent" || name.starts_with("engine_") || name.starts_with("gpu_")
 }
