@@ -16,7 +16,7 @@ pub struct Look<'a> {
     pub interactive: bool,
 }
 
-/// The SVG of folded stacks ([`super::folded`]); `None` where there are no samples.
+/// The SVG of folded stacks ([`super::folded()`]); `None` where there are no samples.
 #[must_use]
 pub fn flamegraph_svg(stacks: &[(String, u64)], look: &Look<'_>) -> Option<String> {
     let mut options = Options::default();
