@@ -103,7 +103,8 @@ pub fn phase_name(phase: Option<Phase>) -> &'static str {
 
 /// The profiled iterations of a side that count.
 struct Profiled<'a> {
-    iterations: Vec<&'a ProfiledIteration>,
+    /// With the number of their turns.
+    iterations: Vec<(&'a ProfiledIteration, u64)>,
     clock: SampleClock,
     profiler: &'a str,
     /// Iterations that count as invalid: something outside disturbed them.
@@ -136,16 +137,14 @@ fn side<'a>(name: &str, record: &'a Record, cell: u32) -> Result<Profiled<'a>, S
     let status = |one: &ProfiledIteration| {
         record.profile.requests.iter().find(|row| row.request == one.request).map(|row| row.status)
     };
-    // What others did to the machine makes times useless, but a profile of CPU time only somewhat worse.
-    let done = |one: &&ProfiledIteration| status(one).is_some_and(|status| status != Status::Failed);
     let of_cell = || record.profile.iterations.iter().filter(|one| one.cell == cell);
-    let iterations: Vec<&ProfiledIteration> = of_cell().filter(done).filter(|one| one.profile.is_some()).collect();
-    let Some(first) = iterations.first().and_then(|one| one.profile.as_ref()) else {
+    let iterations: Vec<_> = record.profile.done(cell).filter(|(one, _)| one.profile.is_some()).collect();
+    let Some(first) = iterations.first().and_then(|(one, _)| one.profile.as_ref()) else {
         let why =
             of_cell().find_map(|one| one.missing.as_deref()).unwrap_or("every iteration of its profiled pass failed");
         return Err(format!("{name} has no profile of this cell: {why}"));
     };
-    let invalid = iterations.iter().filter(|one| status(one) == Some(Status::Invalid)).count();
+    let invalid = iterations.iter().filter(|(one, _)| status(one) == Some(Status::Invalid)).count();
     Ok(Profiled { clock: first.clock, profiler: &first.profiler, iterations, invalid })
 }
 
@@ -155,25 +154,28 @@ impl<'a> Sides<'a> {
         let phases = [Phase::Prefill, Phase::Decode];
         let told = [&self.a, &self.b].into_iter().all(|side| {
             let parts =
-                side.iterations.iter().filter_map(|one| one.profile.as_ref()).flat_map(|profile| &profile.parts);
+                side.iterations.iter().filter_map(|(one, _)| one.profile.as_ref()).flat_map(|profile| &profile.parts);
             parts.filter_map(|part| part.phase).any(|phase| phases.contains(&phase))
         });
         if told { phases.map(Some).to_vec() } else { vec![None] }
     }
 
-    /// Profiles with the tokens of a phase: A's, B's.
+    /// Profiles with the tokens of a phase: A's, B's. The first token of each turn comes with its prefill.
     fn sampled(&self, phase: Option<Phase>) -> [Vec<Sampled<'a>>; 2] {
-        let tokens = |one: &ProfiledIteration| match phase {
+        let tokens = |one: &ProfiledIteration, turns: u64| match phase {
             Some(Phase::Prefill) => one.prefill_tokens,
-            Some(_) => one.generated_tokens,
+            Some(_) => one.generated_tokens.saturating_sub(turns),
             None => one.prefill_tokens.saturating_add(one.generated_tokens),
         };
         let of = |side: &Profiled<'a>| {
-            let iterations = side.iterations.iter().filter(|one| {
+            let iterations = side.iterations.iter().filter(|(one, _)| {
                 // A side whose clock changed on the way (another profiler) is held to its first.
                 one.profile.as_ref().is_some_and(|profile| profile.clock == side.clock)
             });
-            iterations.filter_map(|one| Some(Sampled { profile: one.profile.as_ref()?, tokens: tokens(one) })).collect()
+            let sampled = iterations.filter_map(|(one, turns)| {
+                Some(Sampled { profile: one.profile.as_ref()?, tokens: tokens(one, *turns) })
+            });
+            sampled.filter(|one| one.tokens > 0).collect()
         };
         [of(&self.a), of(&self.b)]
     }

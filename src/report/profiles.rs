@@ -77,12 +77,12 @@ fn headline(phase: &Difference) -> String {
 }
 
 fn lines(out: &mut String, functions: &[FunctionChange], rows: usize) {
-    out.push_str(&format!("  {:<NAME_WIDTH$}{:>9}{:>9}{:>9}  interval 95 %\n", "function", "A", "B", "B-A"));
+    out.push_str(&format!("  {:<NAME_WIDTH$} {:>8} {:>8} {:>8}  interval 95 %\n", "function", "A", "B", "B-A"));
     for function in functions.iter().take(rows) {
         let [a, b, change, interval] = figures(&function.own);
         let mark = if function.own.is_clear() { '*' } else { ' ' };
         let name = shortened(&function.name, NAME_WIDTH - 1);
-        out.push_str(&format!("{mark} {name:<NAME_WIDTH$}{a:>9}{b:>9}{change:>9}  {interval}\n"));
+        out.push_str(&format!("{mark} {name:<NAME_WIDTH$} {a:>8} {b:>8} {change:>8}  {interval}\n"));
         if let Some(way) = way(function) {
             paragraph(out, &format!("    {way}"), "      ");
         }

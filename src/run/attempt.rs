@@ -2,6 +2,8 @@
 //!
 //! An iteration is one of them, or one a turn.
 
+use std::time::Duration;
+
 use super::client::{Exchange, HostError, check_stamps};
 use super::hosts::{self, Resident};
 use super::interrupt::Interrupt;
@@ -45,6 +47,8 @@ pub struct Attempt {
     /// What the engine would have chosen at each token; empty where that was not asked for.
     pub choices: Vec<Choice>,
     pub spans_dropped: u64,
+    /// CPU time meanwhile of the other processes of the host's group; nothing where it cannot be read.
+    pub helpers_cpu: Duration,
     /// What the engine said of its memory meanwhile, or what is wrong with that.
     pub memory: Result<Vec<EngineSample>, String>,
     /// How spans of single operations were timed, and what was allocated; where they were asked for.
@@ -60,7 +64,21 @@ impl Attempt {
     pub fn without_answer(row: RequestRow, host_lost: bool) -> Self {
         let (tokens, spans, ids, choices, allocations) = Default::default();
         let (text, span_timing, memory) = (None, None, Ok(Vec::new()));
-        Self { row, tokens, spans, ids, text, choices, spans_dropped: 0, memory, span_timing, allocations, host_lost }
+        let (spans_dropped, helpers_cpu) = Default::default();
+        Self {
+            row,
+            tokens,
+            spans,
+            ids,
+            text,
+            choices,
+            spans_dropped,
+            helpers_cpu,
+            memory,
+            span_timing,
+            allocations,
+            host_lost,
+        }
     }
 }
 
@@ -91,6 +109,7 @@ pub fn attempt(
     let pid = resident.host.pid();
     let peak = telemetry::peak::reset(pid);
     let counters = telemetry::counters::Counters::start(pid);
+    let helpers_before = telemetry::group::helpers_cpu(pid);
     let cpu_before = telemetry::cpu_time(pid);
     let armed = interrupt.at_second(stopper(resident));
     row.start_ns = origin.t_ns(now_ns());
@@ -104,6 +123,7 @@ pub fn attempt(
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let cpu_after = telemetry::cpu_time(pid);
+    let helpers_after = telemetry::group::helpers_cpu(pid);
     let counts = counters.ok().and_then(telemetry::counters::Counters::stop);
     let exchange = match answer {
         Ok(exchange) => exchange,
@@ -115,6 +135,8 @@ pub fn attempt(
     row.peak_rss_bytes = peak.ok().and_then(|peak| peak.read());
     let mut attempt = answered(row, exchange, resident, &ask, origin);
     attempt.spans.splice(0..0, reset);
+    attempt.helpers_cpu =
+        helpers_before.zip(helpers_after).map(|(before, after)| after.saturating_sub(before)).unwrap_or_default();
     attempt
 }
 
@@ -165,6 +187,7 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
         text: generated.text,
         choices: generated.choices.unwrap_or_default(),
         spans_dropped: generated.spans_dropped,
+        helpers_cpu: Duration::ZERO,
         span_timing: generated.span_timing,
         allocations: generated.allocations,
         host_lost: false,

@@ -41,10 +41,22 @@ impl Profile {
                 .ok_or("it has more samples than any profiler takes")?;
         }
         let longest = 1_000_000_000 * 86_400 * 7;
-        match self.parts.iter().find(|part| part.duration_ns > longest) {
-            Some(part) => Err(format!("a part lasted {} ns, more than a week", part.duration_ns)),
-            None => Ok(()),
+        // Of a part's CPU time each of so many cores has its share.
+        let most_cores = 4096;
+        for part in &self.parts {
+            if part.duration_ns > longest {
+                return Err(format!("a part lasted {} ns, more than a week", part.duration_ns));
+            }
+            // A CPU clock may be a tick ahead of the wall's.
+            let most = part.duration_ns.saturating_add(1_000_000_000).saturating_mul(most_cores);
+            if part.cpu_ns.is_some_and(|cpu_ns| cpu_ns > most) {
+                return Err(format!(
+                    "a part of {} ns has more CPU time than {most_cores} cores give",
+                    part.duration_ns
+                ));
+            }
         }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ mod apple;
 pub mod counters;
 pub mod fitness;
 mod git;
+pub mod group;
 mod lateness;
 #[cfg(target_os = "linux")]
 mod linux;

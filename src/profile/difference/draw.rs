@@ -47,6 +47,8 @@ fn lines(sides: &Sides) -> Vec<String> {
     let line = |(frames, [a, b]): (&[Function], [f64; 2])| {
         let names: Vec<String> =
             frames.iter().map(|function| frame(sides.names.name(*function)).into_owned()).collect();
+        // A quarter of an hour a token in one stack: beyond that the drawing's own sums would overflow.
+        let [a, b] = [a, b].map(|ns| ns.min(1e12));
         format!("{} {a:.0} {b:.0}", names.join(";"))
     };
     times.into_iter().map(line).collect()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use read::read;
 pub use store::ProfileStore;
 
-use super::{RequestRow, SpanRow, TokenRow};
+use super::{RequestRow, SpanRow, Status, TokenRow};
 use crate::spec::{PhaseAllocations, Profile, SpanTiming};
 
 /// What the profiled pass recorded; empty where there was none.
@@ -19,6 +19,26 @@ pub struct Profiled {
     pub requests: Vec<RequestRow>,
     pub spans: Vec<SpanRow>,
     pub tokens: Vec<TokenRow>,
+}
+
+impl Profiled {
+    /// The rows of an iteration: one a turn that was tried.
+    #[must_use]
+    pub fn rows(&self, one: &ProfiledIteration) -> Vec<&RequestRow> {
+        let of =
+            |row: &&RequestRow| row.cell == one.cell && row.iteration == one.iteration && row.request >= one.request;
+        self.requests.iter().filter(of).collect()
+    }
+
+    /// A cell's iterations that did not fail, with the number of their turns: each turn's first token comes with its prefill.
+    /// What disturbed one from outside makes its times useless, but a profile only somewhat worse.
+    pub fn done(&self, cell: u32) -> impl Iterator<Item = (&ProfiledIteration, u64)> {
+        let of_cell = self.iterations.iter().filter(move |one| one.cell == cell);
+        let with_rows = of_cell.map(|one| (one, self.rows(one)));
+        let done =
+            with_rows.filter(|(_, rows)| !rows.is_empty() && rows.iter().all(|row| row.status != Status::Failed));
+        done.map(|(one, rows)| (one, rows.len() as u64))
+    }
 }
 
 /// One committed iteration of the profiled pass: a line of `profile/iterations.jsonl`.

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::spans::rows;
 use crate::profile::rate::achieved_hz_of;
 use crate::profile::{Tokens, files, functions};
-use crate::record::{ProfiledIteration, Record, Status};
+use crate::record::Record;
 use crate::spec::{Phase, Profile};
 
 /// Functions that the summary lists of each phase; `functions.csv` has all.
@@ -58,28 +57,20 @@ pub fn cells(record: &Record) -> Vec<CellFunctions> {
     record.manifest.plan.cells.iter().filter_map(|cell| of_cell(record, cell.id)).collect()
 }
 
-/// The profiles of a cell's iterations that went well.
+/// The profiles of a cell's iterations that did not fail.
 #[must_use]
 pub fn profiles(record: &Record, cell: u32) -> Vec<&Profile> {
-    iterations(record, cell).filter_map(|(one, _)| one.profile.as_ref()).collect()
-}
-
-/// With the number of their turns.
-fn iterations(record: &Record, cell: u32) -> impl Iterator<Item = (&ProfiledIteration, u64)> {
-    let of_cell = record.profile.iterations.iter().filter(move |one| one.cell == cell);
-    let with_rows = of_cell.map(|one| (one, rows(record, one)));
-    let went_well = with_rows.filter(|(_, rows)| !rows.is_empty() && rows.iter().all(|row| row.status == Status::Ok));
-    went_well.map(|(one, rows)| (one, rows.len() as u64))
+    record.profile.done(cell).filter_map(|(one, _)| one.profile.as_ref()).collect()
 }
 
 fn of_cell(record: &Record, cell: u32) -> Option<CellFunctions> {
-    let missing = iterations(record, cell).find_map(|(one, _)| one.missing.clone());
+    let missing = record.profile.done(cell).find_map(|(one, _)| one.missing.clone());
     let seen = profiles(record, cell);
     if seen.is_empty() && missing.is_none() {
         return None;
     }
     let mut tokens = Tokens::default();
-    for (one, turns) in iterations(record, cell).filter(|(one, _)| one.profile.is_some()) {
+    for (one, turns) in record.profile.done(cell).filter(|(one, _)| one.profile.is_some()) {
         tokens.prefill += one.prefill_tokens;
         tokens.decode += one.generated_tokens.saturating_sub(turns);
     }

@@ -63,8 +63,7 @@ fn of_cell(record: &Record, cell: u32) -> Option<CellSpans> {
 
 /// The requests of a profiled iteration.
 pub(super) fn rows<'a>(record: &'a Record, one: &ProfiledIteration) -> Vec<&'a RequestRow> {
-    let of = |row: &&RequestRow| row.cell == one.cell && row.iteration == one.iteration && row.request >= one.request;
-    record.profile.requests.iter().filter(of).collect()
+    record.profile.rows(one)
 }
 
 fn account(record: &Record, rows: &[&RequestRow]) -> Accounting {

@@ -1,5 +1,7 @@
 //! Each external cause: from which gauges it shows, and from which level on it counts. All thresholds are here.
 
+use std::time::Duration;
+
 use super::look::Look;
 use crate::units::{bytes, significant};
 
@@ -89,8 +91,8 @@ pub struct Supply {
 
 /// Everything that disturbed the iteration.
 #[must_use]
-pub fn all(look: &Look<'_>, cores: Option<f64>, supply: &Supply) -> Vec<Finding> {
-    let foreign = cores.and_then(|cores| foreign_load(look, cores));
+pub fn all(look: &Look<'_>, cores: Option<f64>, helpers: Duration, supply: &Supply) -> Vec<Finding> {
+    let foreign = cores.and_then(|cores| foreign_load(look, cores, helpers));
     let mut found: Vec<Finding> =
         [swapping(look), throttling(look), power(look, supply), steal(look), foreign].into_iter().flatten().collect();
     found.sort_by_key(|finding| finding.cause);
@@ -100,13 +102,20 @@ pub fn all(look: &Look<'_>, cores: Option<f64>, supply: &Supply) -> Vec<Finding>
 /// The machine swaps. Whose memory it is says the engine's own share of swap: it grows or shrinks, or holds something while pages
 /// are read back.
 fn swapping(look: &Look<'_>) -> Option<Finding> {
-    let mean = |gauge| look.mean(gauge).unwrap_or(0.0);
-    let swapped_in = mean("swap_in_bytes_per_s");
-    let machine = swapped_in + mean("swap_out_bytes_per_s");
+    let (swapped_in, swapped_out) = (look.mean("swap_in_bytes_per_s"), look.mean("swap_out_bytes_per_s"));
+    if swapped_in.or(swapped_out).is_none() {
+        return None;
+    }
+    let swapped_in = swapped_in.unwrap_or(0.0);
+    let machine = swapped_in + swapped_out.unwrap_or(0.0);
     let swapped: Vec<f64> = look.levels("process_swap_bytes").collect();
     let (least, most) = swapped.iter().fold((f64::INFINITY, 0.0_f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
     // Faults alone may be of a file's pages.
-    let read_back = if most >= SWAPPED_BYTES { swapped_in.min(mean("major_faults_per_s") * PAGE_BYTES) } else { 0.0 };
+    let read_back = if most >= SWAPPED_BYTES {
+        swapped_in.min(look.mean("major_faults_per_s").unwrap_or(0.0) * PAGE_BYTES)
+    } else {
+        0.0
+    };
     let moved = if most - least >= SWAPPED_BYTES { (most - least) / look.seconds() } else { 0.0 };
     let own = moved.max(read_back);
     if own > SWAPPED_BYTES_PER_S {
@@ -125,10 +134,10 @@ fn throttling(look: &Look<'_>) -> Option<Finding> {
     if look.ever("thermal_throttles_per_s") {
         return found("the CPU throttled itself for its temperature");
     }
-    if look.levels("thermal_pressure").any(|level| level >= THERMAL_SERIOUS) {
+    if look.states("thermal_pressure").any(|level| level >= THERMAL_SERIOUS) {
         return found("the system slowed the machine down for its temperature");
     }
-    if look.levels("gpu_throttle_reasons").any(|mask| mask as u64 & GPU_SLOWED != 0) {
+    if look.states("gpu_throttle_reasons").any(|mask| mask as u64 & GPU_SLOWED != 0) {
         return found("the GPU throttled for its temperature or power supply");
     }
     None
@@ -137,7 +146,7 @@ fn throttling(look: &Look<'_>) -> Option<Finding> {
 fn power(look: &Look<'_>, supply: &Supply) -> Option<Finding> {
     let differs = |gauge, before: Option<f64>| {
         let Some(before) = before else { return false };
-        look.levels(gauge).any(|now| now != before)
+        look.states(gauge).any(|now| now != before)
     };
     let found = |words: &str| Some(Finding::new(Cause::Power, words, None));
     if differs("on_battery", supply.on_battery) {
@@ -155,14 +164,13 @@ fn steal(look: &Look<'_>) -> Option<Finding> {
     Some(Finding::new(Cause::Steal, words, Some(percent)))
 }
 
-/// Cores in use by anybody but the engine; a small negative difference of two clocks counts as none.
-fn foreign_load(look: &Look<'_>, cores: f64) -> Option<Finding> {
-    let of_row = |row: &_| {
-        let busy = look.of_host(row, "system_cpu_percent")? / 100.0 * cores;
-        Some((busy - look.of_host(row, "process_cpu_percent")? / 100.0).max(0.0))
-    };
+/// Cores in use by anybody but the engine and what it has started, on average. Each gauge is averaged over its own stretches: the
+/// machine's CPU is read less often than the engine's.
+fn foreign_load(look: &Look<'_>, cores: f64, helpers: Duration) -> Option<Finding> {
+    let busy = look.mean("system_cpu_percent")? / 100.0 * cores;
+    let engine = look.mean("process_cpu_percent")? / 100.0 + helpers.as_secs_f64() / look.seconds();
     let tolerated = FOREIGN_CORES.max(cores * FOREIGN_SHARE);
-    let used = look.mean_of(of_row).filter(|used| *used > tolerated)?;
+    let used = Some(busy - engine).filter(|used| *used > tolerated)?;
     let words = format!("other programs used more than {} cores", tolerated);
     Some(Finding::new(Cause::ForeignLoad, words, Some(used)))
 }

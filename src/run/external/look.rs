@@ -58,23 +58,27 @@ impl Look<'_> {
         self.rows.iter().filter(inside).filter_map(move |row| self.of_host(row, gauge))
     }
 
-    /// Whether a rate was above zero in any stretch that lies within the iteration.
+    /// Values of a state that lasts: as of [`Look::levels`], and the one that the iteration began in.
+    pub fn states<'a>(&'a self, gauge: &'a str) -> impl Iterator<Item = f64> + 'a {
+        let before = self.rows.iter().rev().filter(|row| row.t_ns < self.window.start_ns);
+        before.filter_map(move |row| self.of_host(row, gauge)).take(1).chain(self.levels(gauge))
+    }
+
+    /// Whether a rate was above zero in any stretch that has a part in the iteration.
     #[must_use]
     pub fn ever(&self, gauge: &str) -> bool {
-        self.rates(|row| self.of_host(row, gauge)).any(|(_, value)| value > 0.0)
+        let window = (self.window.start_ns, self.window.end_ns);
+        let touching =
+            stretches(self.rows, |row| self.of_host(row, gauge)).filter(|stretch| stretch.within(window) > 0);
+        let mut touching = touching;
+        touching.any(|stretch| stretch.value > 0.0)
     }
 
     /// Average of a rate over the stretches that lie within the iteration; `None` where they are too few.
     #[must_use]
     pub fn mean(&self, gauge: &str) -> Option<f64> {
-        self.mean_of(|row| self.of_host(row, gauge))
-    }
-
-    /// [`Look::mean`] of what is made of several gauges of a row.
-    #[must_use]
-    pub fn mean_of<'a>(&'a self, value: impl Fn(&TelemetryRow) -> Option<f64> + 'a) -> Option<f64> {
         let (mut samples, mut time, mut sum) = (0, 0.0, 0.0);
-        for (ns, value) in self.rates(value) {
+        for (ns, value) in self.rates(|row| self.of_host(row, gauge)) {
             samples += 1;
             time += ns;
             sum += ns * value;

@@ -6,6 +6,7 @@ mod look;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use causes::{Cause, Finding, Supply};
 use look::{Columns, Look, SAMPLES_AT_LEAST, Window};
@@ -74,7 +75,8 @@ impl Watch {
     }
 
     /// Judges a measured iteration by its rows, whose samples were taken: marks them where something outside disturbed it.
-    pub fn judge(&mut self, rows: &mut [RequestRow]) {
+    /// `helpers` is the CPU time meanwhile of what the host has started.
+    pub fn judge(&mut self, rows: &mut [RequestRow], helpers: Duration) {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
         if first.warmup || first.end_ns <= first.start_ns {
             return;
@@ -87,7 +89,7 @@ impl Watch {
                 None => self.too_short += 1,
             }
         }
-        let found = causes::all(&look, self.cores, &self.supply);
+        let found = causes::all(&look, self.cores, helpers, &self.supply);
         if self.effect == ExternalCauses::Invalidate {
             mark(rows, &found);
         }
@@ -117,7 +119,7 @@ impl Watch {
         (self.too_short > 0).then(|| {
             format!(
                 "{} of {all} iterations were too short to be judged for foreign load, stolen time and swapping (fewer than \
-                 {SAMPLES_AT_LEAST} samples within them): generate more tokens, or sample more often (`telemetry.interval_ms`)",
+                 {SAMPLES_AT_LEAST} samples within them): generate more tokens",
                 self.too_short
             )
         })

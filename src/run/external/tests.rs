@@ -64,7 +64,7 @@ fn judged(samples: &[TelemetryRow]) -> (RequestRow, Watch) {
     let mut watch = watch(ExternalCauses::Invalidate);
     watch.sampled(samples);
     let mut rows = [row(100, 900)];
-    watch.judge(&mut rows);
+    watch.judge(&mut rows, Duration::ZERO);
     let [row] = rows;
     (row, watch)
 }
@@ -142,9 +142,9 @@ fn a_warning_counts_iterations_and_changes_nothing() {
     let mut watch = watch(ExternalCauses::Warn);
     watch.sampled(&steady("system_cpu_percent", 75.0));
     let mut rows = [row(0, 1000)];
-    watch.judge(&mut rows);
-    watch.judge(&mut [row(100, 900)]);
-    watch.judge(&mut [row(2000, 2001)]);
+    watch.judge(&mut rows, Duration::ZERO);
+    watch.judge(&mut [row(100, 900)], Duration::ZERO);
+    watch.judge(&mut [row(2000, 2001)], Duration::ZERO);
     assert_eq!(rows[0], row(0, 1000));
     let told = watch.sentences();
     assert!(told[0].contains("in 2 of 3 iterations (up to 1.10 cores): they count all the same"), "{told:?}");
@@ -158,10 +158,10 @@ fn turns_share_the_cause_and_what_the_engine_did_weighs_more() {
     watch.sampled(&steady("system_cpu_percent", 75.0));
     // Each too short by itself.
     let mut turns: Vec<RequestRow> = (0..10).map(|i| row(i * 100, i * 100 + 90)).collect();
-    watch.judge(&mut turns);
+    watch.judge(&mut turns, Duration::ZERO);
     assert!(turns.iter().all(|row| row.status == Status::Invalid && row.reason == turns[0].reason));
     let mut failed = [RequestRow { status: Status::Failed, reason: "crashed".to_owned(), ..row(100, 900) }];
-    watch.judge(&mut failed);
+    watch.judge(&mut failed, Duration::ZERO);
     assert_eq!((failed[0].status, failed[0].reason.as_str()), (Status::Failed, "crashed"));
 }
 
@@ -172,7 +172,7 @@ fn few_samples_or_absent_gauges_say_nothing() {
         let mut watch = Watch::new(&gauges(names), Some(4), ExternalCauses::Invalidate);
         watch.sampled(samples);
         let mut rows = [of];
-        watch.judge(&mut rows);
+        watch.judge(&mut rows, Duration::ZERO);
         (rows[0].status, watch.not_judged().is_some())
     };
     assert_eq!(looked(&GAUGES, &busy, row(60, 240)), (Status::Ok, true), "three samples, so two stretches");
@@ -190,7 +190,7 @@ fn larger_machines_bear_more_foreign_load() {
         let mut watch = Watch::new(&gauges(&GAUGES), cores, ExternalCauses::Invalidate);
         watch.sampled(&busy);
         let mut rows = [row(100, 900)];
-        watch.judge(&mut rows);
+        watch.judge(&mut rows, Duration::ZERO);
         rows[0].reason.clone()
     };
     // Three quarters of all cores, less the engine's 1.9.
@@ -214,7 +214,48 @@ fn the_sample_before_an_iteration_is_remembered() {
     let mut watch = self::watch(ExternalCauses::Invalidate);
     watch.sampled(before);
     watch.sampled(within);
-    watch.judge(&mut early);
-    watch.judge(&mut late);
+    watch.judge(&mut early, Duration::ZERO);
+    watch.judge(&mut late, Duration::ZERO);
     assert_eq!((early[0].status, late[0].status), (Status::Invalid, Status::Ok));
+}
+
+/// The machine has 4 cores, 2 of them busy, 1.9 by the engine itself.
+#[test]
+fn what_the_host_has_started_is_the_engine_s_own_work() {
+    let reason = |process: f64, helpers_ms: u64| {
+        let mut watch = watch(ExternalCauses::Invalidate);
+        watch.sampled(&steady("process_cpu_percent", process));
+        let mut rows = [row(0, 1000)];
+        watch.judge(&mut rows, Duration::from_millis(helpers_ms));
+        rows[0].reason.clone()
+    };
+    assert!(reason(10.0, 0).contains("other programs used more than 0.5 cores"), "{}", reason(10.0, 0));
+    assert_eq!(reason(10.0, 1800), "", "1.8 cores of helpers and 0.1 of the host are all of it but 0.1");
+}
+
+/// The machine's CPU is read at every fourth sample, the engine's at each; it works on and off, and nobody else does.
+#[test]
+fn gauges_of_different_pace_make_no_foreign_load() {
+    let on_and_off = samples(|gauge, i| match gauge {
+        "process_cpu_percent" => Some(if i % 4 < 2 { 400.0 } else { 0.0 }),
+        "system_cpu_percent" => Some(if i % 4 == 0 { 50.0 } else { f64::NAN }),
+        _ => None,
+    });
+    let mut watch = watch(ExternalCauses::Invalidate);
+    watch.sampled(&on_and_off);
+    let mut rows = [row(0, 1000)];
+    watch.judge(&mut rows, Duration::ZERO);
+    assert_eq!((rows[0].status, rows[0].reason.as_str()), (Status::Ok, ""));
+}
+
+/// Throttle counts are read once a second: the stretch that an iteration lies in is longer than it.
+#[test]
+fn a_throttled_short_iteration_is_seen() {
+    let rare =
+        samples(|gauge, i| (gauge == "thermal_throttles_per_s").then_some(if i % 20 == 0 { 1.0 } else { f64::NAN }));
+    let mut watch = watch(ExternalCauses::Invalidate);
+    watch.sampled(&rare);
+    let mut rows = [row(400, 600)];
+    watch.judge(&mut rows, Duration::ZERO);
+    assert!(rows[0].reason.contains("throttled"), "{}", rows[0].reason);
 }

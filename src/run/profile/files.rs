@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::profile::files::{Tokens, write_all};
 use crate::record::profile::FOLDER;
-use crate::record::{ProfiledIteration, Record, RecordError};
+use crate::record::{Record, RecordError};
 use crate::run::worker::name;
 use crate::spec::{Profile, Threads};
 
@@ -15,18 +15,17 @@ use crate::spec::{Profile, Threads};
 pub fn write(dir: &Path, record: &Record) -> Result<(), RecordError> {
     let threads = record.manifest.scenario.profile.as_ref().map_or(Threads::Merged, |settings| settings.threads);
     for cell in &record.manifest.plan.cells {
-        let own = |one: &&ProfiledIteration| one.cell == cell.id;
-        let profiled = record.profile.iterations.iter().filter(own);
-        let profiled = profiled.filter_map(|one| Some((one, one.profile.as_ref()?)));
-        let (iterations, profiles): (Vec<&ProfiledIteration>, Vec<&Profile>) = profiled.unzip();
+        let mut tokens = Tokens::default();
+        let mut profiles: Vec<&Profile> = Vec::new();
+        for (one, turns) in record.profile.done(cell.id) {
+            let Some(profile) = &one.profile else { continue };
+            profiles.push(profile);
+            tokens.prefill = tokens.prefill.saturating_add(one.prefill_tokens);
+            tokens.decode = tokens.decode.saturating_add(one.generated_tokens.saturating_sub(turns));
+        }
         if profiles.is_empty() {
             continue;
         }
-        let sum = |of: fn(&ProfiledIteration) -> u64| iterations.iter().map(|one| of(one)).fold(0, u64::saturating_add);
-        // The first token of each turn comes with the prefill.
-        let firsts = (iterations.len() * record.manifest.scenario.workload.turns()) as u64;
-        let decode = sum(|one| one.generated_tokens).saturating_sub(firsts);
-        let tokens = Tokens { prefill: sum(|one| one.prefill_tokens), decode };
         let folder = dir.join(FOLDER).join(format!("cell-{}", cell.id));
         fs_err::create_dir_all(&folder)?;
         write_all(&folder, name(cell), &profiles, tokens, threads)?;

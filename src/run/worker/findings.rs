@@ -84,6 +84,7 @@ impl Worker<'_> {
         self.external.sampled(&telemetry);
         let mut iteration = Iteration { telemetry, ..Iteration::default() };
         let mut engine = Vec::new();
+        let helpers = turns.iter().map(|attempt| attempt.helpers_cpu).sum();
         for mut attempt in turns {
             self.meter.fill(&mut attempt.row, &attempt.spans, &attempt.tokens, self.external.recent());
             engine.extend(attempt.memory.unwrap_or_default());
@@ -91,7 +92,7 @@ impl Worker<'_> {
             iteration.tokens.extend(attempt.tokens);
             iteration.spans.extend(attempt.spans);
         }
-        self.external.judge(&mut iteration.requests);
+        self.external.judge(&mut iteration.requests, helpers);
         self.memory.note(&mut iteration.requests, &mut iteration.telemetry, &engine);
         self.log.store.commit(&iteration)?;
         Ok(iteration.requests)

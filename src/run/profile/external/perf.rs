@@ -13,6 +13,7 @@ use inferno::collapse::perf::Folder;
 
 use super::stacks::{Stacks, unfold};
 use crate::spec::Phase;
+use crate::telemetry::group;
 
 /// From having its counters to counting.
 pub const SETTLING: Duration = Duration::from_millis(150);
@@ -21,7 +22,8 @@ const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
 /// Records what the group of process `pid` does into `data`, until interrupted.
 pub fn record(pid: u32, frequency_hz: u32, data: &Path) -> Vec<String> {
-    let pids: Vec<String> = group(pid).iter().map(u32::to_string).collect();
+    let others = group::members(pid).into_iter().filter(|other| *other != pid);
+    let pids: Vec<String> = std::iter::once(pid).chain(others).map(|pid| pid.to_string()).collect();
     let frequency = frequency_hz.to_string();
     let (pids, data) = (pids.join(","), data.display().to_string());
     let words = ["perf", "record", "-q", "-e", "cpu-clock", "-F", &frequency, "--call-graph", "dwarf,8192"];
@@ -47,23 +49,6 @@ pub fn hint() -> String {
         _ => "; in a container it needs the capability PERFMON and a seccomp profile that allows perf_event_open"
             .to_owned(),
     }
-}
-
-/// The processes of the group that `pid` leads: what a host has started.
-fn group(pid: u32) -> Vec<u32> {
-    let of = |stat: &str| {
-        // "12 (name) S 1 12 ...": the name may hold anything.
-        let rest = stat.rsplit_once(')')?.1;
-        rest.split_whitespace().nth(2)?.parse::<u32>().ok()
-    };
-    let in_it = |other: &u32| {
-        fs_err::read_to_string(format!("/proc/{other}/stat")).ok().and_then(|stat| of(&stat)) == Some(pid)
-    };
-    let entries = fs_err::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let numbers = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
-    let mut all: Vec<u32> = numbers.filter(|other| *other != pid && in_it(other)).collect();
-    all.insert(0, pid);
-    all
 }
 
 /// The stacks of `perf script`'s output; `phase` hears the time of a sample in nanoseconds of `CLOCK_MONOTONIC`.
