@@ -52,7 +52,7 @@ fn profiled(record: &mut Record, copied: u64) {
             request,
             host: 0,
             prefill_tokens: 500,
-            generated_tokens: 100,
+            generated_tokens: 101,
             span_timing: None,
             allocations: Vec::new(),
             profile: Some(profile(copied, u64::from(iteration))),

@@ -103,9 +103,8 @@ pub fn all(look: &Look<'_>, cores: Option<f64>, helpers: Duration, supply: &Supp
 /// are read back.
 fn swapping(look: &Look<'_>) -> Option<Finding> {
     let (swapped_in, swapped_out) = (look.mean("swap_in_bytes_per_s"), look.mean("swap_out_bytes_per_s"));
-    if swapped_in.or(swapped_out).is_none() {
-        return None;
-    }
+    // Without either nothing is known.
+    swapped_in.or(swapped_out)?;
     let swapped_in = swapped_in.unwrap_or(0.0);
     let machine = swapped_in + swapped_out.unwrap_or(0.0);
     let swapped: Vec<f64> = look.levels("process_swap_bytes").collect();
