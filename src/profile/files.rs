@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::flamegraph::Look;
 use super::rate::achieved_hz_of;
-use super::{callgraph_dot, flamegraph_svg, folded, functions, protobuf};
+use super::{callgraph_dot, flamegraph_svg, folded, functions, names, protobuf};
 use crate::fs::write_atomic;
 use crate::spec::{Phase, Profile, SampleClock, Threads};
 
@@ -113,7 +113,7 @@ fn functions_csv(profiles: &[&Profile], tokens: Tokens) -> io::Result<Vec<u8>> {
         for share in functions(profiles, phase) {
             table.write_record([
                 name,
-                &share.name,
+                &names::field(&share.name),
                 &format!("{:.3}", share.self_ns / 1e6),
                 &format!("{:.3}", share.total_ns / 1e6),
                 &format!("{:.3}", share.self_share * 100.0),

@@ -4,6 +4,8 @@ use std::io;
 
 use inferno::flamegraph::{self, Options};
 
+use super::names::line;
+
 /// What stands above a flamegraph, and how it is to be used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Look<'a> {
@@ -28,7 +30,7 @@ pub fn flamegraph_svg(stacks: &[(String, u64)], look: &Look<'_>) -> Option<Strin
     let lines: Vec<String> = stacks
         .iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(stack, count)| format!("{} {count}", one_number(stack)))
+        .map(|(stack, count)| format!("{} {count}", line(stack)))
         .collect();
     let mut svg = Vec::new();
     drawn(&mut options, &lines, &mut svg).ok()?;
@@ -44,16 +46,6 @@ fn drawn(options: &mut Options<'_>, lines: &[String], svg: &mut Vec<u8>) -> io::
         return Err(io::ErrorKind::InvalidData.into());
     }
     flamegraph::from_lines(options, lines.iter().map(String::as_str), svg)
-}
-
-/// A name that ends in a number would be read as the first of two counts: a no-break space keeps it a name. Nor may a
-/// line look like a comment.
-fn one_number(stack: &str) -> String {
-    let stack = stack.strip_prefix("# ").map_or_else(|| stack.to_owned(), |rest| format!("#\u{a0}{rest}"));
-    match stack.rsplit_once(' ') {
-        Some((name, last)) if last.parse::<f64>().is_ok() => format!("{name}\u{a0}{last}"),
-        _ => stack,
-    }
 }
 
 /// The text without the first piece that begins and ends so. The document type goes because it names a page of the W3C, which

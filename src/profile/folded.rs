@@ -25,7 +25,7 @@ pub fn folded(profiles: &[&Profile], phase: Option<Phase>, threads: Threads) -> 
         if line.is_empty() {
             line.push_str(names::UNKNOWN);
         }
-        let count = lines.entry(line).or_default();
+        let count = lines.entry(names::line(&line)).or_default();
         *count = count.saturating_add(stack.count);
     }
     lines.into_iter().filter(|(_, count)| *count > 0).collect()
@@ -59,5 +59,14 @@ mod tests {
         let all = folded(&[&profile, &profile], None, Threads::Merged);
         assert_eq!(all.iter().map(|(_, count)| count).sum::<u64>(), 2 * 41);
         assert!(all.contains(&("main;[unknown]".to_owned(), 2)), "a frame outside the table: {all:?}");
+    }
+
+    #[test]
+    fn names_are_no_counts_and_no_comments() {
+        let mut profile = profile();
+        profile.functions[0] = "# main".to_owned();
+        profile.functions[2] = "operator 7 3".to_owned();
+        let decode = text(&folded(&[&profile], Some(Phase::Decode), Threads::Merged));
+        assert!(decode.lines().any(|line| line == "#\u{a0}main;operator 7\u{a0}3 10"), "{decode}");
     }
 }

@@ -18,9 +18,9 @@ pub fn raw(profile: &Profile, frame: u32) -> &str {
     }
 }
 
-/// One line without control characters, not over-long.
+/// One line without control characters and without those that turn the direction of text, not over-long.
 pub fn clean(name: &str) -> Cow<'_, str> {
-    let keeps = |c: char| !c.is_control();
+    let keeps = |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if name.trim().is_empty() {
         return Cow::Borrowed(UNKNOWN);
     }
@@ -44,6 +44,22 @@ pub fn frame(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// A folded stack as its line may hold it before the counts. A name that ends in a number would be read as one of two counts: a
+/// no-break space keeps it a name. Nor may a line look like a comment.
+pub fn line(stack: &str) -> String {
+    let stack = stack.strip_prefix("# ").map_or_else(|| stack.to_owned(), |rest| format!("#\u{a0}{rest}"));
+    match stack.rsplit_once(' ') {
+        Some((name, last)) if last.parse::<f64>().is_ok() => format!("{name}\u{a0}{last}"),
+        _ => stack,
+    }
+}
+
+/// As a field of a table: a spreadsheet takes what begins like a formula for one, an apostrophe keeps it text.
+#[must_use]
+pub fn field(name: &str) -> Cow<'_, str> {
+    if name.starts_with(['=', '+', '-', '@']) { Cow::Owned(format!("'{name}")) } else { Cow::Borrowed(name) }
+}
+
 /// The thread as the outermost frame.
 pub fn thread(name: &str) -> Cow<'_, str> {
     if name.trim().is_empty() { Cow::Borrowed("[thread without a name]") } else { frame(name) }
@@ -58,10 +74,26 @@ mod tests {
         assert_eq!(clean("a::b<c>"), "a::b<c>");
         assert_eq!(clean(" a\nb\u{1b}[0m "), "a b [0m");
         assert_eq!(clean(" \n"), UNKNOWN);
+        assert_eq!(clean("a\u{202e}b\u{2066}c\u{2069}"), "a b c", "nothing turns what follows around");
         assert_eq!(frame("[T; 4]"), "[T: 4]");
         let long = clean(&"é".repeat(LONGEST + 1)).into_owned();
         assert_eq!(long.chars().count(), LONGEST + 1);
         assert!(long.ends_with('…'));
         assert_eq!(thread(""), "[thread without a name]");
+    }
+
+    #[test]
+    fn a_line_keeps_names_from_being_counts_or_comments() {
+        assert_eq!(line("main;operator 7 3"), "main;operator 7\u{a0}3");
+        assert_eq!(line(&line("main;operator 7 3")), line("main;operator 7 3"), "guarded once");
+        assert_eq!(line("# x;y"), "#\u{a0}x;y");
+        assert_eq!(line("main;a b"), "main;a b");
+    }
+
+    #[test]
+    fn a_field_is_no_formula() {
+        for (name, want) in [("=1+1", "'=1+1"), ("+a", "'+a"), ("-[A b]", "'-[A b]"), ("@x", "'@x"), ("a=b", "a=b")] {
+            assert_eq!(field(name), want);
+        }
     }
 }

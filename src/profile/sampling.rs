@@ -28,7 +28,7 @@ const UNSAFE_TO_UNWIND: [&str; 5] = ["libgcc_s", "ld-linux", "libpthread", "vdso
 const MOST_STACKS: usize = 20_000;
 
 /// Stands for the callers that an over-deep stack no longer shows.
-const CALLERS_CUT: &str = "[callers beyond the deepest frames kept]";
+pub const CALLERS_CUT: &str = "[callers beyond the deepest frames kept]";
 /// Stands for what rare stacks called, where there were too many different ones.
 const RARE_CUT: &str = "[rarer stacks, cut short]";
 
@@ -107,12 +107,19 @@ pub fn start(frequency_hz: u32) -> Result<Running, SamplingError> {
 impl Running {
     /// What was sampled so far belongs to the phase until now; what comes belongs to `phase`.
     pub fn phase(&mut self, phase: Option<Phase>) {
-        if let Err(error) = self.take() {
-            tracing::warn!("samples of a phase could not be read and count to the next: {error}");
-        }
+        let taken = self.take();
+        self.go_on(phase, taken);
+    }
+
+    fn go_on(&mut self, phase: Option<Phase>, taken: Result<(), SamplingError>) {
         self.phase = phase;
-        // What this reading took is in no phase.
-        self.since = Moment::now();
+        match taken {
+            // What this reading took is in no phase.
+            Ok(()) => self.since = Moment::now(),
+            Err(error) => {
+                tracing::warn!("samples of a phase could not be read; they and its time count to the next: {error}")
+            }
+        }
     }
 
     /// Stops sampling and names what was found. The names are looked up here, after everything that is measured.

@@ -106,3 +106,15 @@ fn too_many_stacks_lose_the_inner_frames_of_the_rarest_and_no_sample() {
     assert!(cut.iter().any(|stack| stack.frames.last() == Some(&7777)));
     assert_eq!(bounded(stacks.clone(), 1000, 7777), stacks, "few enough are left as they are");
 }
+
+#[test]
+fn time_and_samples_that_could_not_be_read_go_to_the_next_phase_together() {
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let mut running = start(100).unwrap();
+    let begun = running.since.wall_ns;
+    running.go_on(Some(Phase::Prefill), Err(SamplingError::Failed("of a test".to_owned())));
+    assert_eq!((running.since.wall_ns, running.phase), (begun, Some(Phase::Prefill)));
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    running.go_on(Some(Phase::Decode), Ok(()));
+    assert!(running.since.wall_ns > begun);
+}

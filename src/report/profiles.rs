@@ -7,6 +7,7 @@ use super::markdown::escape;
 use super::text::{self, paragraph, plural};
 use crate::compare::profile::{CellProfiles, Flamegraph, phase_name};
 use crate::profile::difference::{Difference, FunctionChange, SHOWN, SideFacts, TimeChange};
+use crate::profile::field;
 use crate::units::significant;
 
 /// Functions shown in a terminal of each phase where there are several tables.
@@ -299,7 +300,7 @@ pub fn csv(cells: &[CellProfiles]) -> String {
                     phase_name(phase.phase).replace(' ', "_"),
                     (*by).to_owned(),
                     rank.to_string(),
-                    function.name.clone(),
+                    field(&function.name).into_owned(),
                     time.a_ms_per_token.to_string(),
                     time.b_ms_per_token.to_string(),
                     time.change_ms_per_token.to_string(),
@@ -309,11 +310,56 @@ pub fn csv(cells: &[CellProfiles]) -> String {
                     number(time.p_value),
                     number(time.p_adjusted),
                     time.is_clear().to_string(),
-                    function.callers.join(" < "),
+                    field(&function.callers.join(" < ")).into_owned(),
                 ];
                 writer.write_record(row).expect(IN_MEMORY);
             }
         }
     }
     String::from_utf8(writer.into_inner().expect(IN_MEMORY)).expect("fields are UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::robust::Interval;
+
+    #[test]
+    fn large_times_stand_apart_and_names_are_no_formulas() {
+        let ms = 123_456_789_012.0;
+        let time = TimeChange {
+            a_ms_per_token: ms,
+            b_ms_per_token: ms,
+            change_ms_per_token: ms,
+            interval: Interval { lo: ms, hi: ms, confidence: 0.95 },
+            p_value: None,
+            p_adjusted: None,
+        };
+        let function = FunctionChange {
+            name: "=f".repeat(30),
+            own: time,
+            total: time,
+            callers: vec!["-[A b]".to_owned(), "main".to_owned()],
+            new_call: None,
+        };
+        let mut out = String::new();
+        lines(&mut out, std::slice::from_ref(&function), 1);
+        let row: Vec<&str> = out.lines().nth(1).unwrap().split_whitespace().collect();
+        let (a, change) = (significant(ms), signed(ms));
+        assert_eq!(row[1..4], [a.as_str(), a.as_str(), change.as_str()], "{out}");
+        let facts = SideFacts { iterations: 1, samples: 1, rate_hz: None, ms_per_token: ms };
+        let phase = Difference {
+            phase: None,
+            a: facts.clone(),
+            b: facts,
+            functions: vec![function],
+            callers: Vec::new(),
+            tested: 0,
+            counting_only: true,
+        };
+        let cell =
+            CellProfiles { name: "c".to_owned(), cell_a: 0, cell_b: 0, clock: None, phases: vec![phase], remark: None };
+        let table = csv(&[cell]);
+        assert!(table.contains(",'=f=f") && table.contains(",'-[A b] < main"), "{table}");
+    }
 }

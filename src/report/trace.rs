@@ -117,7 +117,7 @@ fn gauges(record: &Record, trace: &mut Trace<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Which pass a request belongs to: numbers of requests begin anew in the profiled one.
+/// Which pass a request belongs to. Numbers of requests go on in the profiled one, but nothing holds a record from elsewhere to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Pass {
     Timed,

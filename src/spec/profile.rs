@@ -116,3 +116,24 @@ pub struct PhaseAllocations {
     pub allocations: u64,
     pub bytes: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_bounded_by_the_time_that_passed() {
+        let check = |duration_ns, cpu_ns| {
+            let part = ProfilePart { phase: None, duration_ns, cpu_ns: Some(cpu_ns), stacks: Vec::new() };
+            let (profiler, clock) = ("pprof".to_owned(), SampleClock::Cpu);
+            Profile { profiler, clock, frequency_hz: 1, functions: Vec::new(), parts: vec![part] }.check()
+        };
+        let week = 1_000_000_000 * 86_400 * 7;
+        assert_eq!(check(week, week * 4096), Ok(()));
+        assert_eq!(check(0, 1000), Ok(()), "clocks tick");
+        for (duration_ns, cpu_ns) in [(week, u64::MAX), (1_000_000_000, 10_000_000_000_000), (0, u64::MAX)] {
+            assert!(check(duration_ns, cpu_ns).unwrap_err().contains("CPU time"), "{duration_ns} {cpu_ns}");
+        }
+        assert!(check(week + 1, 0).unwrap_err().contains("more than a week"));
+    }
+}

@@ -2,7 +2,7 @@
 
 use inferometer::compare::profile::flamegraphs;
 use inferometer::compare::runs::{Comparison, compare};
-use inferometer::record::{ProfiledIteration, Record, Status};
+use inferometer::record::{ProfiledIteration, Record, RequestRow, Status};
 use inferometer::report::ab::{AbSummary, Telling, markdown, table, write};
 use inferometer::report::{compare as shown, profiles};
 use inferometer::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
@@ -23,12 +23,9 @@ const NAMES: [&str; 6] = [
 fn profile(copied: u64, wiggle: u64) -> Profile {
     let stack = |frames: &[u32], count| ProfileStack { thread: "main".to_owned(), frames: frames.to_vec(), count };
     let stacks = vec![stack(&[0, 1, 4], 300 + wiggle), stack(&[0, 1, 2, 3], copied), stack(&[0, 5], 7 - wiggle)];
-    let count: u64 = stacks.iter().map(|stack| stack.count).sum();
-    let part = |phase, stacks: Vec<ProfileStack>| ProfilePart {
-        phase: Some(phase),
-        duration_ns: count * 1_100_000,
-        cpu_ns: Some(count * 1_000_000),
-        stacks,
+    let part = |phase, stacks: Vec<ProfileStack>| {
+        let count: u64 = stacks.iter().map(|stack| stack.count).sum();
+        ProfilePart { phase: Some(phase), duration_ns: count * 1_100_000, cpu_ns: Some(count * 1_000_000), stacks }
     };
     Profile {
         profiler: "pprof".to_owned(),
@@ -45,7 +42,7 @@ fn profiled(record: &mut Record, copied: u64) {
     let timed = record.requests.iter().find(|row| !row.warmup).unwrap().clone();
     for (cell, iteration) in cells.into_iter().flat_map(|cell| (1..=3).map(move |iteration| (cell, iteration))) {
         let request = 10_000 + u64::from(cell * 10 + iteration);
-        record.profile.requests.push(inferometer::record::RequestRow { request, cell, iteration, ..timed.clone() });
+        record.profile.requests.push(RequestRow { request, cell, iteration, ..timed.clone() });
         record.profile.iterations.push(ProfiledIteration {
             cell,
             iteration,
@@ -90,7 +87,8 @@ fn a_copy_per_token_is_the_first_row_in_every_format() {
     assert_eq!(row["name"], NAMES[3]);
     assert_eq!(row["new_call"]["callee"], "engine::cache::contiguous");
     let change = row["self"]["change_ms_per_token"].as_f64().unwrap();
-    assert!((change - 1.48).abs() < 0.01, "{row}");
+    // 148 samples of a millisecond more, in 101 tokens less the first.
+    assert!((change - 148.0 / 100.0).abs() < 1e-9, "{row}");
     assert_eq!(serde_json::from_value::<Comparison>(json).unwrap(), comparison);
     assert!(shown::markdown(&comparison).contains("| \\_\\_memmove"), "{}", shown::markdown(&comparison));
     let csv = profiles::csv(&comparison.profiles);
@@ -131,6 +129,57 @@ fn what_cannot_be_compared_is_said() {
         (one.profile, one.missing) = (None, Some("perf is not installed".to_owned()));
     }
     assert_eq!(told(&a, &b), "B has no profile of this cell: perf is not installed");
+}
+
+/// The first token of each turn comes with the prefill, in all that is told per token.
+#[test]
+fn decode_is_per_token_after_the_first_of_each_turn() {
+    let (a, mut b, comparison) = compared(2, 150);
+    let decode = &comparison.profiles[0].phases[1];
+    let summary = inferometer::report::summary::Summary::of(&a);
+    let listed = summary.functions[0].phases[1].functions.iter().find(|row| row.function == NAMES[3]).unwrap();
+    let shown = decode.functions.iter().find(|row| row.name == listed.function).unwrap();
+    let summed = listed.self_ms_per_token.unwrap();
+    assert!((shown.own.a_ms_per_token - summed).abs() < 1e-9 * summed, "{shown:?} {listed:?}");
+    // A second turn of each iteration has a first token of its own, and a third that failed takes the iteration out.
+    let first = decode.b.ms_per_token;
+    for row in b.profile.requests.clone() {
+        b.profile.requests.push(RequestRow { request: row.request + 1000, turn: 2, ..row });
+    }
+    let second = compare(&a, &b).profiles[0].phases[1].b.ms_per_token;
+    assert!((second / first - 100.0 / 99.0).abs() < 1e-9, "{first} {second}");
+    b.profile.requests.last_mut().unwrap().status = Status::Failed;
+    assert_eq!(compare(&a, &b).profiles[0].phases[1].b.iterations, 2);
+    // One token a turn leaves none to divide by.
+    b.profile.iterations.iter_mut().for_each(|one| one.generated_tokens = 2);
+    assert_eq!(
+        compare(&a, &b).profiles[0].phases.iter().map(|of| of.phase).collect::<Vec<_>>(),
+        [Some(Phase::Prefill)]
+    );
+}
+
+/// The files of a cell are of the same iterations and tokens as the summary.
+#[test]
+fn files_leave_out_what_failed_and_count_the_turns_that_ran() {
+    let (mut record, _, _) = compared(2, 2);
+    let dir = tempfile::tempdir().unwrap();
+    let rows = |record: &Record| {
+        inferometer::run::profile::files::write(dir.path(), record).unwrap();
+        let listed = inferometer::report::summary::Summary::of(record).functions[0].phases[1].functions[0].clone();
+        let table = fs_err::read_to_string(dir.path().join("profile/cell-0/functions.csv")).unwrap();
+        let rows: Vec<csv::StringRecord> =
+            csv::Reader::from_reader(table.as_bytes()).records().map(Result::unwrap).collect();
+        let row = rows.into_iter().find(|row| &row[0] == "decode" && row[1] == listed.function).unwrap();
+        let per_token: f64 = row[6].parse().unwrap();
+        assert!((per_token - listed.self_ms_per_token.unwrap()).abs() < 1e-6, "{row:?} {listed:?}");
+        row[8].parse::<u64>().unwrap()
+    };
+    let all = rows(&record);
+    let turn = RequestRow { request: 20_000, turn: 2, ..record.profile.requests[0].clone() };
+    record.profile.requests.push(turn);
+    assert_eq!(rows(&record), all, "one iteration had two turns");
+    record.profile.requests[0].status = Status::Failed;
+    assert!(rows(&record) < all, "an iteration that failed is not in the files");
 }
 
 /// perf and others cannot tell phases apart: then all is compared at once.

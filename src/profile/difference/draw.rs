@@ -6,7 +6,7 @@ use inferno::flamegraph::{self, Options};
 
 use super::Sides;
 use super::side::{Function, Sampled, Side};
-use crate::profile::names::frame;
+use crate::profile::names::{frame, line};
 use crate::spec::Phase;
 use crate::units::significant;
 
@@ -44,12 +44,12 @@ fn lines(sides: &Sides) -> Vec<String> {
             times.entry(frames).or_default()[at] += ms * 1e6;
         }
     }
-    let line = |(frames, [a, b]): (&[Function], [f64; 2])| {
+    let folded = |(frames, [a, b]): (&[Function], [f64; 2])| {
         let names: Vec<String> =
             frames.iter().map(|function| frame(sides.names.name(*function)).into_owned()).collect();
         // A quarter of an hour a token in one stack: beyond that the drawing's own sums would overflow.
         let [a, b] = [a, b].map(|ns| ns.min(1e12));
-        format!("{} {a:.0} {b:.0}", names.join(";"))
+        format!("{} {a:.0} {b:.0}", line(&names.join(";")))
     };
-    times.into_iter().map(line).collect()
+    times.into_iter().map(folded).collect()
 }

@@ -90,11 +90,14 @@ pub(super) struct Iteration {
 }
 
 impl Iteration {
-    /// `None` where the phase has no samples or no tokens.
+    /// `None` where the phase has no tokens, or a time that no sample divides. Where a sample stands for a time that was asked for,
+    /// no sample is no time.
     fn of(sampled: Sampled<'_>, phase: Option<Phase>, names: &mut Names) -> Option<Self> {
         let Sampled { profile, tokens } = sampled;
         let mut iteration = Self { divides: profile.clock == SampleClock::Cpu, ..Self::default() };
+        let mut unread = false;
         for (_, part) in parts(&[profile], phase) {
+            unread |= profile.clock == SampleClock::Cpu && part.cpu_ns.is_none();
             let each_ms = ns_per_sample(profile, part) / 1e6 / tokens as f64;
             iteration.divides &= part.cpu_ns.is_some();
             for stack in &part.stacks {
@@ -106,7 +109,8 @@ impl Iteration {
                 iteration.add(&frames, stack.count, each_ms);
             }
         }
-        (iteration.all.ms.is_finite() && iteration.all.ms > 0.0).then_some(iteration)
+        let counts = iteration.all.ms > 0.0 || (unread && iteration.all.samples == 0);
+        (iteration.all.ms.is_finite() && counts).then_some(iteration)
     }
 
     fn add(&mut self, frames: &[Function], samples: u64, each_ms: f64) {
@@ -165,7 +169,7 @@ impl Side {
         }
         let profiles: Vec<&Profile> = sampled.iter().map(|one| one.profile).collect();
         let rate_hz = achieved_hz_of(&profiles, phase);
-        (!iterations.is_empty()).then_some(Self { iterations, stacks, rate_hz })
+        iterations.iter().any(|iteration| iteration.all.samples > 0).then_some(Self { iterations, stacks, rate_hz })
     }
 
     pub fn functions(&self) -> impl Iterator<Item = Function> {
@@ -208,7 +212,9 @@ impl Side {
         let n = self.iterations.len() as f64;
         let seen: Vec<Seen> = self.iterations.iter().map(|iteration| iteration.seen(what, function)).collect();
         let counting: f64 = self.iterations.iter().zip(&seen).map(|(iteration, seen)| iteration.counting(*seen)).sum();
-        let one_more = self.mean(|iteration| iteration.all.ms / iteration.all.samples as f64);
+        let sampled = self.iterations.iter().filter(|iteration| iteration.all.samples > 0);
+        let one_more = sampled.clone().map(|iteration| iteration.all.ms / iteration.all.samples as f64).sum::<f64>()
+            / sampled.count() as f64;
         Time {
             samples: seen.iter().map(|seen| seen.samples).sum(),
             counting: (counting + one_more * one_more) / (n * n),

@@ -205,3 +205,33 @@ fn the_flamegraph_is_per_token_and_stands_alone() {
         assert!(!svg.contains(outside), "{outside}");
     }
 }
+
+/// Where a sample stands for a time that was asked for, an iteration without samples took none; where samples divide a time
+/// that was read, nothing is known of where it went.
+#[test]
+fn an_iteration_without_samples_counts_as_no_time_unless_its_time_was_read() {
+    let ms = |cpu_ms: Option<u64>| {
+        let seen = profile(&[("dot < main", 100)], cpu_ms);
+        let unseen = profile(&[], cpu_ms);
+        let found = compared(&[seen.clone(), unseen], &[seen], 1);
+        let dot = &found.functions.first().map_or(0.0, |row| row.own.change_ms_per_token);
+        (found.a.iterations, found.a.ms_per_token, *dot)
+    };
+    assert_eq!(ms(None), (2, 100.0, 100.0), "100 samples at 500 a second, over two iterations");
+    assert_eq!(ms(Some(200)), (1, 200.0, 0.0));
+    let unseen = [profile(&[], None), profile(&[], None)];
+    let [a, b] = [&unseen[..1], &unseen[1..]]
+        .map(|side| side.iter().map(|profile| Sampled { profile, tokens: 1 }).collect::<Vec<_>>());
+    assert_eq!(difference(&a, &b, Some(Phase::Decode)), None);
+}
+
+#[test]
+fn a_flamegraph_of_more_time_than_can_be_counted_is_drawn() {
+    let mut long = profile(&[("dot < main", 1), ("# matmul 7 < main", 1)], Some(1));
+    long.parts[0].cpu_ns = Some(u64::MAX);
+    let short = profile(&[("dot < main", 1)], Some(1));
+    let [short, long] = [&short, &long].map(|profile| [Sampled { profile, tokens: 1 }]);
+    for (a, b) in [(&short, &long), (&long, &short)] {
+        assert!(difference_svg(a, b, Some(Phase::Decode), "").is_some());
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::profile::sampling::CALLERS_CUT;
 use crate::run::lines::clean;
 use crate::spec::profile::MOST_FRAMES;
 use crate::spec::{Phase, ProfilePart, ProfileStack};
@@ -18,9 +19,13 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// Samples of a phase that found a thread in a chain of calls, outermost first.
+    /// Samples of a phase that found a thread in a chain of calls, outermost first. Of a chain that is too deep the innermost are kept.
     pub fn add<'a>(&mut self, phase: Option<Phase>, thread: &str, frames: impl Iterator<Item = &'a str>, count: u64) {
-        let frames = frames.take(MOST_FRAMES).map(|name| self.place(name)).collect();
+        let mut frames: Vec<u32> = frames.map(|name| self.place(name)).collect();
+        if frames.len() > MOST_FRAMES {
+            frames.drain(..=frames.len() - MOST_FRAMES);
+            frames.insert(0, self.place(CALLERS_CUT));
+        }
         let phase = phase.and_then(|phase| Phase::ALL.iter().position(|one| *one == phase));
         let sum = self.counts.entry((phase, fit(thread), frames)).or_default();
         *sum = sum.saturating_add(count);
@@ -87,5 +92,21 @@ mod tests {
         assert_eq!(counts, [vec![1], vec![5, 1], vec![7]]);
         assert_eq!((parts[1].duration_ns, &parts[1].stacks[0].frames), (6, &vec![0, 1]));
         assert!(unfold("no count").is_none());
+    }
+
+    #[test]
+    fn a_stack_that_is_too_deep_keeps_its_leaf() {
+        let deep: Vec<String> = (0..MOST_FRAMES + 3).map(|at| format!("f{at}")).collect();
+        let mut stacks = Stacks::default();
+        stacks.add(None, "main", deep.iter().map(String::as_str), 1);
+        stacks.add(None, "main", deep[..MOST_FRAMES].iter().map(String::as_str), 1);
+        let (functions, parts) = stacks.parts(&[(None, 1)]);
+        let named = |at: usize| -> Vec<&str> {
+            parts[0].stacks[at].frames.iter().map(|place| functions[*place as usize].as_str()).collect()
+        };
+        let (whole, cut) = (named(0), named(1));
+        assert_eq!((whole.len(), whole[0]), (MOST_FRAMES, "f0"), "just fits");
+        assert_eq!((cut.len(), cut[0], cut[1]), (MOST_FRAMES, CALLERS_CUT, "f4"));
+        assert_eq!(cut.last().copied(), deep.last().map(String::as_str));
     }
 }
