@@ -123,8 +123,8 @@ pub fn attempt(
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let cpu_after = telemetry::cpu_time(pid);
-    let helpers_after = telemetry::group::helpers_cpu(pid);
     let counts = counters.ok().and_then(telemetry::counters::Counters::stop);
+    let helpers_after = telemetry::group::helpers_cpu(pid);
     let exchange = match answer {
         Ok(exchange) => exchange,
         Err(error) => return failed(row, &error, origin),

@@ -152,7 +152,7 @@ impl Swapping {
             let known = SWAP_LINES.iter().all(|line| number_after(text, line).is_some());
             known.then_some(file).ok_or_else(|| "/proc/vmstat does not count swapped pages".to_owned())
         });
-        Self { file, pace: Pace::at_most_every(SWAP_EVERY_MS), rates: Default::default() }
+        Self { file, pace: Pace::often(SWAP_EVERY_MS), rates: Default::default() }
     }
 }
 
