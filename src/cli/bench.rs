@@ -9,9 +9,10 @@ use toml::{Table, Value};
 use super::outcome::Execution;
 use super::printer::Printer;
 use crate::run::driver;
-use crate::spec::toggle::{self, DTYPE};
-use crate::spec::{Architecture, Kind};
-use crate::{engine, scenario};
+use crate::{engines, scenario};
+use inferometer_protocol::toggle;
+use inferometer_protocol::toggle::DTYPE;
+use inferometer_protocol::{Architecture, Kind};
 
 /// The text that prompts are cut from.
 const PROMPT: &str = include_str!("../../scenarios/prompts/essay.txt");
@@ -50,7 +51,7 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let text = toml::to_string(&scenario_table(args)?).context("cannot write the scenario of this command line")?;
-    let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engine::offers())?;
+    let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engines::offers())?;
     let results = &args.execution.folders.results;
     args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
 }

@@ -7,9 +7,11 @@ use super::printer::{Format, Printer};
 use super::run_folder;
 use crate::compare::baseline;
 use crate::compare::profile::flamegraphs;
-use crate::compare::runs::{self, Comparison};
+use crate::compare::runs;
+use crate::compare::runs::Comparison;
 use crate::record;
-use crate::report::{self, compare};
+use crate::report;
+use crate::report::compare;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

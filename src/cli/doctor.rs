@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use super::printer::{Format, Printer};
 use crate::run::lock::{LockError, Measuring};
 use crate::spec::Machine;
-use crate::telemetry::fitness::{self, Finding, Grade, Level};
+use crate::telemetry::fitness;
+use crate::telemetry::fitness::{Finding, Grade, Level};
 use crate::telemetry::machine::machine;
-use crate::units;
+use inferometer_protocol::units;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

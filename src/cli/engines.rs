@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::printer::Printer;
-use crate::engine::{self, Engine};
+use crate::engines::{self, Known};
 use crate::run::conformance::{Check, Outcome, Target, check, names};
-use crate::spec::{EngineSpec, Honours, Offer, OptionSpec, Settings, Value, Variant};
+use inferometer_protocol::{EngineSpec, Honours, Offer, OptionSpec, Settings, Value, Variant};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -75,10 +75,10 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     if let Some(Action::Check(args)) = &args.action {
         return run_checks(args, printer);
     }
-    let engines: Vec<Listed> = engine::registry().iter().map(|e| Listed::of(*e)).collect();
+    let listed: Vec<Listed> = engines::all().into_iter().map(Listed::of).collect();
     match args.format {
-        Layout::Table => printer.data(table(&engines)),
-        Layout::Json => printer.line(serde_json::to_string_pretty(&json(&engines))?),
+        Layout::Table => printer.data(table(&listed)),
+        Layout::Json => printer.line(serde_json::to_string_pretty(&json(&listed))?),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -138,8 +138,8 @@ struct Listed {
 }
 
 impl Listed {
-    fn of(engine: &dyn Engine) -> Self {
-        Self { offer: engine::offer(engine), missing: engine.available().err(), notes: engine.notes() }
+    fn of(engine: Known) -> Self {
+        Self { offer: engine.offer(), missing: engine.available().err(), notes: engine.notes() }
     }
 }
 

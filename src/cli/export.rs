@@ -8,7 +8,8 @@ use anyhow::bail;
 
 use super::printer::Printer;
 use super::run_folder;
-use crate::record::{self, Record};
+use crate::record;
+use crate::record::Record;
 use crate::report::summary::Summary;
 use crate::report::{export, trace};
 

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::printer::{Format, Printer};
-use crate::clock::Origin;
+use crate::origin::Origin;
 use crate::spec::{GaugeInfo, TelemetryRow};
-use crate::telemetry::{self, GROUPS, Sampler};
+use crate::telemetry;
+use crate::telemetry::{GROUPS, Sampler};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::printer::{Format, Printer};
-use crate::compare::history::{self, Entry, Filter};
-use crate::record::metric::{self, DECODE_TPS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
-use crate::record::{self, manifest};
+use crate::compare::history;
+use crate::compare::history::{Entry, Filter};
+use crate::record;
+use crate::record::manifest;
+use crate::record::metric;
+use crate::record::metric::{DECODE_TPS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use crate::report::history as shown;
 
 /// Metrics that a history has where none are named.

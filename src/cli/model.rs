@@ -8,12 +8,14 @@ use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, TableStyle};
 
 use super::printer::Printer;
-use crate::engine::synthetic::preset::{PRESETS, Preset};
-use crate::engine::synthetic::{self, Recipe};
-use crate::engine::{inspect, models};
-use crate::spec::{Architecture, Message, Precision, Quantization};
-use crate::text::{ChatTemplate, Tokenizer};
-use crate::units::bytes;
+use crate::engines::models;
+use inferometer_engine::synthetic;
+use inferometer_engine::synthetic::Recipe;
+use inferometer_engine::synthetic::preset::{PRESETS, Preset};
+use inferometer_engine::text::{ChatTemplate, Tokenizer};
+use inferometer_engine::{cache, inspect};
+use inferometer_protocol::units::bytes;
+use inferometer_protocol::{Architecture, Message, Precision, Quantization};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -184,7 +186,10 @@ fn list(args: &List, printer: &Printer) -> anyhow::Result<()> {
         })
     };
     let presets = PRESETS.iter().map(listed).collect::<anyhow::Result<Vec<_>>>()?;
-    let (folder, made) = models::kept()?;
+    let (folder, made) = {
+        let cache = models::cache_folder()?;
+        cache::kept(&cache)?
+    };
     if args.format == Layout::Json {
         let json = serde_json::json!({"presets": presets, "cache": folder, "made": made});
         printer.line(serde_json::to_string_pretty(&json)?);

@@ -10,7 +10,7 @@ use super::printer::Printer;
 use crate::record::{RequestRow, Status};
 use crate::run::progress::{Event, Observer};
 use crate::spec::Side;
-use crate::units::{duration_ns, significant};
+use inferometer_protocol::units::{duration_ns, significant};
 
 pub struct Display {
     printer: Printer,

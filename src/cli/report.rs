@@ -7,10 +7,13 @@ use anyhow::{Context, bail};
 
 use super::printer::{Format, Printer};
 use super::{Folders, run_folder};
-use crate::record::{self, Record};
-use crate::report::ab::{self, AbSummary, Telling};
+use crate::record;
+use crate::record::Record;
+use crate::report;
+use crate::report::ab;
+use crate::report::ab::{AbSummary, Telling};
 use crate::report::summary::Summary;
-use crate::report::{self, export, markdown, table};
+use crate::report::{export, markdown, table};
 use crate::run::profile::files;
 
 #[derive(Debug, clap::Args)]

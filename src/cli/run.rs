@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::outcome::Execution;
 use super::printer::Printer;
 use crate::run::driver;
-use crate::{engine, scenario};
+use crate::{engines, scenario};
 
 /// The override that `--profile` stands for.
 pub const PROFILE: &str = "profile={}";
@@ -38,10 +38,10 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             .execution
             .conduct(printer, args.allow_changed, |options, display| driver::resume(dir, options, display)),
         (None, Some(path)) => {
-            let mut scenario = scenario::load(path, &args.set, &engine::offers())?;
+            let mut scenario = scenario::load(path, &args.set, &engines::offers())?;
             if args.profile && scenario.profile.is_none() {
                 let set = [args.set.as_slice(), &[PROFILE.to_owned()]].concat();
-                scenario = scenario::load(path, &set, &engine::offers())?;
+                scenario = scenario::load(path, &set, &engines::offers())?;
             }
             let results = &args.execution.folders.results;
             args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))

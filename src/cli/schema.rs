@@ -7,7 +7,7 @@ use schemars::schema_for;
 use super::printer::Printer;
 use crate::record::Manifest;
 use crate::scenario;
-use crate::spec::protocol;
+use inferometer_protocol::messages;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,7 +29,7 @@ enum Of {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let schema = match args.of {
         Of::Scenario => scenario::schema(),
-        Of::Protocol => protocol::schema(),
+        Of::Protocol => messages::schema(),
         Of::Record => schema_for!(Manifest).to_value(),
     };
     printer.line(serde_json::to_string_pretty(&schema)?);

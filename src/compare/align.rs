@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::BaselineCell;
 use super::cells::Measured;
-use crate::spec::effective::same;
-use crate::spec::{Settings, Value};
+use inferometer_protocol::effective::same;
+use inferometer_protocol::{Settings, Value};
 
 /// What the engine is called among the toggles' names.
 pub const ENGINE: &str = "engine";

@@ -13,10 +13,12 @@ use super::cells::{self, Measured};
 use super::difference::{self, Fact};
 use super::outputs::{self, Outputs};
 use super::runs::{self, Basis, CellComparison, Change, Comparison, MetricComparison, RunSide};
-use crate::record::metric::{self, METRICS, Metric};
+use crate::record::metric;
+use crate::record::metric::{METRICS, Metric};
 use crate::record::{Counts, Record};
-use crate::spec::{Settings, TokenTiming};
-use crate::stats::robust::{self, Interval};
+use inferometer_protocol::{Settings, TokenTiming};
+use inferometer_stats::robust;
+use inferometer_stats::robust::Interval;
 
 /// Version of the file; a reader refuses a newer one.
 pub const BASELINE_VERSION: u32 = 1;

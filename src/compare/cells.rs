@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::metric::{self, Metric};
+use crate::record::metric;
+use crate::record::metric::Metric;
 use crate::record::{Counts, HostInfo, Record, RequestRow, Status};
-use crate::spec::{Cell, TokenTiming};
+use crate::spec::Cell;
+use inferometer_protocol::TokenTiming;
 
 /// A cell of a run with its measured rows.
 #[derive(Debug)]

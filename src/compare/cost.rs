@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::metric::{self, LOAD_S, PEAK_RSS_BYTES, Unit};
+use crate::record::metric;
+use crate::record::metric::{LOAD_S, PEAK_RSS_BYTES, Unit};
 use crate::record::{RequestRow, Status};
 use crate::spec::{GateMetric, Scale};
 

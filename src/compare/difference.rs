@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::align::SetAside;
 use crate::record::{HostInfo, Manifest};
-use crate::spec::{Machine, TokenTiming};
+use crate::spec::Machine;
+use inferometer_protocol::TokenTiming;
 
 /// A longer value is shown by its length and hash.
 const LONGEST: usize = 80;

@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 use super::cells::{self, Measured};
 use super::difference;
 use super::runs::{Change, Outcome};
-use crate::record::metric::{self, METRICS, Metric};
+use crate::record::metric;
+use crate::record::metric::{METRICS, Metric};
 use crate::record::{Counts, Record};
 use crate::spec::{Machine, Workload};
-use crate::stats::{change, robust};
-use crate::units;
+use inferometer_protocol::units;
+use inferometer_stats::{change, robust};
 
 /// Version of the history's JSON; fields are only added under the same number.
 pub const HISTORY_VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::profile::difference::{Difference, Sampled, difference, difference_svg};
 use crate::record::{ProfiledIteration, Record, Status};
-use crate::spec::{Phase, SampleClock};
+use inferometer_protocol::{Phase, SampleClock};
 
 /// A cell of both records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

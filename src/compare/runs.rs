@@ -10,10 +10,12 @@ use super::cells::{self, Measured};
 use super::difference::{self, Difference};
 use super::outputs::{self, Outputs};
 use super::profile::{self, Aligned, CellProfiles};
-use crate::record::metric::{self, Better, METRICS, Metric, Unit};
+use crate::record::metric;
+use crate::record::metric::{Better, METRICS, Metric, Unit};
 use crate::record::{Counts, FinishState, Record, TokenIndex};
-use crate::stats::robust::{self, Interval};
-use crate::stats::{multiple, two_sample};
+use inferometer_stats::robust;
+use inferometer_stats::robust::Interval;
+use inferometer_stats::{multiple, two_sample};
 
 /// Version of the comparison's JSON; fields are only added under the same number.
 pub const COMPARISON_VERSION: u32 = 1;

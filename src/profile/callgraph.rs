@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::rate::ns_per_sample;
 use super::{functions, names, parts};
-use crate::spec::{Phase, Profile};
+use inferometer_protocol::{Phase, Profile};
 
 /// A graph with more is no longer readable.
 const MOST_NODES: usize = 100;
@@ -111,7 +111,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::profile::fixtures::profile;
-    use crate::spec::{ProfilePart, ProfileStack, SampleClock};
+    use inferometer_protocol::{ProfilePart, ProfileStack, SampleClock};
 
     #[test]
     fn shares_and_calls_of_a_phase() {

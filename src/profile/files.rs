@@ -7,7 +7,8 @@ use super::flamegraph::Look;
 use super::rate::achieved_hz_of;
 use super::{callgraph_dot, flamegraph_svg, folded, functions, names, protobuf};
 use crate::fs::write_atomic;
-use crate::spec::{Phase, Profile, SampleClock, Threads};
+use crate::spec::Threads;
+use inferometer_protocol::{Phase, Profile, SampleClock};
 
 pub const FUNCTIONS: &str = "functions.csv";
 pub const CALL_GRAPH: &str = "callgraph.dot";

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{names, stacks};
-use crate::spec::{Phase, Profile, Threads};
+use crate::spec::Threads;
+use inferometer_protocol::{Phase, Profile};
 
 /// The stacks of a phase, or with `None` of everything that was sampled, with their samples; sorted, each stack once.
 /// With [`Threads::Apart`] the thread's name is the outermost frame.

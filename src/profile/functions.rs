@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rate::ns_per_sample;
 use super::{names, parts};
-use crate::spec::{Phase, Profile};
+use inferometer_protocol::{Phase, Profile};
 
 /// What a function took. Times are estimates: each sample stands for the time between samples that was achieved, not asked for.
 #[derive(Debug, Clone, PartialEq)]

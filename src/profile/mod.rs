@@ -1,7 +1,7 @@
 //! Where time goes: stacks of a sampling profiler and spans of single operations, and what is made of them.
 //!
 //! Sampling happens in the engine host, in a pass of its own after the timed iterations. Everything else here is a pure
-//! function of [`crate::spec::Profile`]s and spans, so that a record can be looked at again later.
+//! function of [`inferometer_protocol::Profile`]s and spans, so that a record can be looked at again later.
 
 pub mod callgraph;
 pub mod difference;
@@ -12,9 +12,7 @@ pub mod functions;
 mod names;
 pub mod protobuf;
 pub mod rate;
-pub mod sampling;
 pub mod spans;
-mod symbols;
 
 pub use callgraph::callgraph_dot;
 pub use files::{Tokens, write_all};
@@ -25,7 +23,7 @@ pub use names::field;
 pub use protobuf::protobuf;
 pub use rate::achieved_hz;
 
-use crate::spec::{Phase, Profile, ProfilePart, ProfileStack};
+use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack};
 
 /// The stacks of a phase, or with `None` of every part, each with the profile and the part that it is from.
 fn stacks<'a>(
@@ -46,7 +44,7 @@ fn parts<'a>(
 
 #[cfg(test)]
 pub(crate) mod fixtures {
-    use crate::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
+    use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
 
     pub const MS: u64 = 1_000_000;
 

@@ -2,39 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::spec::Profile;
-
-/// For a frame that points outside its profile, or whose name is empty.
-pub const UNKNOWN: &str = "[unknown]";
-
-/// Longest name that is kept, in characters; names of C++ templates can be longer than a page.
-pub const LONGEST: usize = 500;
-
-/// The name of a frame as its profile has it.
-pub fn raw(profile: &Profile, frame: u32) -> &str {
-    match profile.functions.get(frame as usize).map(String::as_str) {
-        None | Some("") => UNKNOWN,
-        Some(name) => name,
-    }
-}
-
-/// One line without control characters and without those that turn the direction of text, not over-long.
-pub fn clean(name: &str) -> Cow<'_, str> {
-    let keeps = |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if name.trim().is_empty() {
-        return Cow::Borrowed(UNKNOWN);
-    }
-    if name.len() <= LONGEST && name.chars().all(keeps) && name.trim() == name {
-        return Cow::Borrowed(name);
-    }
-    let cut = name.chars().nth(LONGEST).is_some();
-    let mut text: String =
-        name.trim().chars().take(LONGEST).map(|c| if keeps(c) { c } else { ' ' }).collect::<String>().trim().to_owned();
-    if cut {
-        text.push('…');
-    }
-    Cow::Owned(text)
-}
+pub use inferometer_protocol::profile::{UNKNOWN, clean, raw};
 
 /// As a frame of a folded stack, where `;` stands between frames.
 pub fn frame(name: &str) -> Cow<'_, str> {
@@ -68,6 +36,7 @@ pub fn thread(name: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use inferometer_protocol::profile::LONGEST;
 
     #[test]
     fn names_fit_a_line_and_a_frame() {

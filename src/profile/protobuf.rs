@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::rate::{achieved_hz_of, ns_per_sample};
 use super::{names, parts};
-use crate::spec::{Profile, SampleClock};
+use inferometer_protocol::{Profile, SampleClock};
 
 /// All parts of the profiles: each sample with its number and its estimated time, labelled with `thread` and `phase`.
 #[must_use]

@@ -4,7 +4,7 @@
 //! samples of any profiler: what was asked for is never taken for what was achieved.
 
 use super::parts;
-use crate::spec::{Phase, Profile, ProfilePart, SampleClock};
+use inferometer_protocol::{Phase, Profile, ProfilePart, SampleClock};
 
 /// Samples that were taken per second of the profiler's clock: of CPU time, or of wall time in each thread.
 /// `None` where nothing was sampled or where the CPU time was not read.

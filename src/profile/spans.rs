@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Phase, Span};
-use crate::stats::robust;
+use inferometer_protocol::{Phase, Span};
+use inferometer_stats::robust;
 
 /// Phases that are accounted for.
 pub const PHASES: [Phase; 2] = [Phase::Prefill, Phase::Decode];

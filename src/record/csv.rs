@@ -7,8 +7,9 @@ use super::error::RecordError;
 use super::field::Field;
 use super::schema::{RequestRow, SpanRow, TelemetryRow, TokenRow};
 use super::table::{Columns, Line};
-use crate::spec::effective::{EFFECTIVE, EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
-use crate::spec::{GaugeInfo, Settings, toggle};
+use crate::spec::GaugeInfo;
+use inferometer_protocol::effective::{EFFECTIVE, EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
+use inferometer_protocol::{Settings, toggle};
 
 pub const REQUESTS: &str = "requests.csv";
 pub const TOKENS: &str = "tokens.csv";

@@ -1,6 +1,6 @@
 //! One field of a CSV row as text. A row is one line: line breaks inside texts are escaped.
 
-use crate::spec::{FinishReason, Phase, Value};
+use inferometer_protocol::{FinishReason, Phase, Value};
 
 use super::schema::Status;
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::plan::Plan;
 use crate::spec::scenario::Scenario;
-use crate::spec::{FinishReason, Phase, Receipt, Settings};
 pub use crate::spec::{GaugeInfo, GitState, Machine, SamplingInfo, TelemetryRow};
+use inferometer_protocol::{FinishReason, Phase, Receipt, Settings};
 
 /// Major version of the record; a reader refuses a newer one.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -10,11 +10,13 @@ use super::interrupt::Interrupt;
 use super::measure::{self, Place};
 use super::memory::{EngineSample, engine_samples};
 use super::validity::{self, Asked, Finding};
-use crate::clock::{Origin, now_ns};
+use crate::origin::Origin;
 use crate::record::{RequestRow, SpanRow, Status, TokenRow};
-use crate::spec::protocol::Generate;
-use crate::spec::{Cell, Choice, Phase, PhaseAllocations, Request, SpanTiming};
+use crate::spec::Cell;
 use crate::telemetry;
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::messages::Generate;
+use inferometer_protocol::{Choice, Phase, PhaseAllocations, Request, SpanTiming};
 
 /// What is asked, of which cell, where in the run.
 pub struct Ask<'a> {

@@ -18,11 +18,13 @@ use super::prompts::Prompts;
 use super::schedule::Done;
 use super::session::Session;
 use super::worker::{Log, Past, Work};
-use crate::clock::{Origin, utc_now};
-use crate::record::{self, FinishState, GaugeInfo, Manifest, Record, Store};
+use crate::origin::{Origin, utc_now};
+use crate::record;
+use crate::record::{FinishState, GaugeInfo, Manifest, Record, Store};
 use crate::spec::{Plan, Scenario};
-use crate::telemetry::{self, Sampler};
-use crate::{engine, scenario};
+use crate::telemetry;
+use crate::telemetry::Sampler;
+use crate::{engines, scenario};
 
 /// Most changed prompts that an error names.
 const CHANGES_SHOWN: usize = 3;
@@ -57,7 +59,7 @@ pub fn run(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
-    let plan = scenario::plan(scenario, &engine::offers())?;
+    let plan = scenario::plan(scenario, &engines::offers())?;
     let (model, prompts) = prepare(scenario, &plan, observer)?;
     let _measuring = acquire(options, observer)?;
     let origin = Origin::start();
@@ -141,7 +143,7 @@ pub(super) fn prepare(
     plan: &Plan,
     observer: &mut dyn Observer,
 ) -> Result<(PathBuf, Prompts), RunError> {
-    let model = engine::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
+    let model = engines::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
     let prompts = Prompts::make(&scenario.workload, &plan.cells, &model)?;
     Ok((model, prompts))
 }

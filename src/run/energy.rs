@@ -3,7 +3,7 @@
 use crate::record::metric::is_power;
 use crate::record::{GaugeInfo, RequestRow, SpanRow, TelemetryRow, TokenRow};
 use crate::run::stretches::stretches;
-use crate::spec::Phase;
+use inferometer_protocol::Phase;
 
 /// Samples must cover this share of a phase; the rest counts with the average power of what they cover.
 const COVERED: f64 = 0.9;

@@ -7,15 +7,14 @@ use std::time::Duration;
 use super::client::{Host, HostError, Launch, launch_command};
 use super::interrupt::Interrupt;
 use super::schedule::Step;
-use crate::clock::{Origin, now_ns};
-use crate::engine;
-use crate::engine::transformer::config::Config;
-use crate::engine::transformer::weights::WeightFolder;
-use crate::engine::transformer::{identity, model};
+use crate::engines::{self, FolderFacts};
+use crate::origin::Origin;
 use crate::record::HostInfo;
-use crate::spec::protocol::Open;
-use crate::spec::{Cell, EngineError, EngineSpec, Isolation, Receipt, Scenario, Settings};
+use crate::spec::{Cell, Isolation, Scenario};
 use crate::telemetry::machine::file_sha256;
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::messages::Open;
+use inferometer_protocol::{EngineError, EngineSpec, Receipt, Settings};
 
 /// Longest file named in a command line that is hashed: scripts and small programs, not weights.
 const MOST_HASHED: u64 = 64 << 20;
@@ -84,15 +83,15 @@ pub struct Pool {
     logs: PathBuf,
     /// SHA-256 of files that command lines name, as they were first seen; `None` where there was none to read.
     files: BTreeMap<PathBuf, Option<String>>,
-    /// Fingerprint of the model, once it was needed.
-    fingerprint: Option<Option<String>>,
+    /// What the model's folder says of itself, once it was needed.
+    folder: Option<Option<FolderFacts>>,
 }
 
 impl Pool {
     /// An empty pool; hosts log into `logs` and are numbered from `next_number`.
     #[must_use]
     pub fn new(logs: PathBuf, next_number: u32) -> Self {
-        Self { residents: Vec::new(), next_number, logs, files: BTreeMap::new(), fingerprint: None }
+        Self { residents: Vec::new(), next_number, logs, files: BTreeMap::new(), folder: None }
     }
 
     /// Number that the next host to be started will have.
@@ -155,14 +154,14 @@ impl Pool {
         origin: &Origin,
     ) -> Result<(Resident, HostInfo), OpenError> {
         let spec = &scenario.engines[key.engine as usize];
-        let engine = engine::find(&spec.name)
+        let engine = engines::find(&spec.name)
             .ok_or_else(|| EngineError::unsupported(format!("this build has no engine `{}`", spec.name)))?;
         let command = match program {
             Some(command) => command.to_vec(),
             None => launch_command(engine, spec)?,
         };
         // What another commit built is not this program, though it hosts the same engine.
-        let built_in = engine.offer().built_in && program.is_none();
+        let built_in = engine.is_built_in() && program.is_none();
         let executable_sha256 = self.executable(&command);
         let command_sha256 = if built_in { BTreeMap::new() } else { self.arguments(&command) };
         let number = self.next_number;
@@ -240,13 +239,11 @@ impl Pool {
     /// Receipt fields that the harness knows of itself and that say the same: the identity of a host that is this very
     /// program, and what is in the model's folder. The rest is as the engine reported it.
     fn verified(&mut self, spec: &EngineSpec, built_in: bool, model: &Path, receipt: &Receipt) -> Vec<String> {
-        let config = Config::from_folder(model).ok();
-        let named = engine::find(&spec.name).is_some_and(|engine| receipt.engine == engine.receipt_name());
-        let synthetic = config.as_ref().is_some_and(|config| config.synthetic == receipt.model.synthetic);
-        let fingerprint = receipt.model.fingerprint.is_some() && {
-            let own = || fingerprint(model, &config?);
-            *self.fingerprint.get_or_insert_with(own) == receipt.model.fingerprint
-        };
+        let facts = self.folder.get_or_insert_with(|| engines::folder_facts(model)).as_ref();
+        let named = engines::find(&spec.name).is_some_and(|engine| receipt.engine == engine.receipt_name());
+        let synthetic = facts.is_some_and(|facts| facts.synthetic == receipt.model.synthetic);
+        let fingerprint = receipt.model.fingerprint.is_some()
+            && facts.is_some_and(|facts| facts.fingerprint == receipt.model.fingerprint);
         [
             ("engine", built_in && named),
             ("version", built_in && receipt.version == env!("CARGO_PKG_VERSION")),
@@ -266,12 +263,6 @@ pub fn memory_interval_ms(scenario: &Scenario) -> Option<u32> {
     let telemetry = &scenario.telemetry;
     let wanted = telemetry.interval_ms > 0 && telemetry.gauges.iter().any(|group| group == "memory");
     wanted.then_some(telemetry.interval_ms)
-}
-
-/// The fingerprint of a model's folder, where it is one that this build can read.
-fn fingerprint(folder: &Path, config: &Config) -> Option<String> {
-    let weights = WeightFolder::open(folder, &model::expected(config), &model::optional(config)).ok()?;
-    identity::fingerprint(folder, &weights).ok()
 }
 
 /// Ends a host and all it started, from any thread; its owner then sees that it died.
@@ -341,7 +332,7 @@ mod tests {
             length: None,
             toggles: Settings::new(),
             load: Settings::new(),
-            sampling: crate::spec::Sampling::default(),
+            sampling: inferometer_protocol::Sampling::default(),
             predicted: Settings::new(),
             merged: Vec::new(),
         };
@@ -352,13 +343,15 @@ mod tests {
         assert_ne!(key(0, 1, Isolation::Iteration), key(0, 2, Isolation::Iteration));
     }
 
+    #[cfg(feature = "engine")]
     #[test]
     fn only_what_the_harness_finds_itself_is_verified() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("m");
-        let recipe = engine::synthetic::Recipe::find(crate::spec::Architecture::Qwen3, "tiny", 1).unwrap();
-        engine::synthetic::create(&recipe, &folder).unwrap();
-        let own = fingerprint(&folder, &Config::from_folder(&folder).unwrap()).unwrap();
+        let recipe =
+            inferometer_engine::synthetic::Recipe::find(inferometer_protocol::Architecture::Qwen3, "tiny", 1).unwrap();
+        inferometer_engine::synthetic::create(&recipe, &folder).unwrap();
+        let own = engines::folder_facts(&folder).unwrap().fingerprint.unwrap();
         let spec = EngineSpec { name: "exec".to_owned(), label: "exec".to_owned(), options: Settings::new() };
         let checked = |fingerprint: &str, synthetic: bool, model: &Path| {
             let receipt = serde_json::json!({"engine": "exec", "version": "1", "model": {"name": "m",

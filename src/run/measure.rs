@@ -2,11 +2,11 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::clock::Origin;
+use crate::origin::Origin;
 use crate::record::{RequestRow, SpanRow, Status, TokenRow};
-use crate::spec::protocol::Generated;
-use crate::spec::{Phase, Settings, Span, TokenTiming};
-use crate::stats::robust;
+use inferometer_protocol::messages::Generated;
+use inferometer_protocol::{Phase, Settings, Span, TokenTiming};
+use inferometer_stats::robust;
 
 /// Where a request stands in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,7 @@ pub fn span_rows(request: u64, spans: &[Span], offset_ns: i64, origin: &Origin) 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::spec::{Completion, EngineMemory, FinishReason};
+    use inferometer_protocol::{Completion, EngineMemory, FinishReason};
 
     /// A reply with hand-made stamps: accepted at 1 ms, tokens at the given milliseconds, prefill from 2 to 12 ms.
     pub fn reply(token_ms: &[u64], prefill: bool) -> Generated {
@@ -287,7 +287,7 @@ pub(super) mod tests {
     #[test]
     fn host_stamps_land_on_the_run_s_axis() {
         let origin = Origin::start();
-        let harness = crate::clock::now_ns() + 1_000_000;
+        let harness = inferometer_protocol::clock::now_ns() + 1_000_000;
         let since = origin.t_ns(harness);
         assert_eq!(at_host(harness + 8_000, 8_000, &origin), since, "the host's clock is 8000 ahead");
         assert_eq!(at_host(harness - 8_000, -8_000, &origin), since, "and here behind");

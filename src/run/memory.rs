@@ -1,11 +1,11 @@
 //! What an iteration's memory did: the engine's own samples put beside those of the gauges, and the oscillation columns.
 
-use crate::clock::Origin;
+use crate::origin::Origin;
 use crate::record::memory::{ENGINE, Reader};
 use crate::record::{GaugeInfo, RequestRow, TelemetryRow};
-use crate::spec::protocol::Generated;
-use crate::spec::{EngineMemory, MemorySample};
-use crate::stats::oscillation::{Known, SAMPLES_PER_CYCLE, Sample, jitter, oscillation};
+use inferometer_protocol::messages::Generated;
+use inferometer_protocol::{EngineMemory, MemorySample};
+use inferometer_stats::oscillation::{Known, SAMPLES_PER_CYCLE, Sample, jitter, oscillation};
 
 /// What the engine said of its memory, on the run's axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use super::profile::files;
 use super::progress::{Event, Observer, Pace};
 use super::schedule::{self, Done, GIVE_UP_AFTER, Step};
 use super::worker::{Log, Past, Work, Worker, name};
-use crate::record::{self, Store};
+use crate::record;
+use crate::record::Store;
 use crate::spec::{Cell, Isolation};
 
 pub struct Session<'a> {

@@ -4,12 +4,15 @@
 //! the request, or effective settings other than asked for, make the measurement `invalid` (METHOD sections 1 and 2).
 
 use crate::record::Status;
-use crate::spec::effective::{self, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, is_effective, same};
-use crate::spec::protocol::Generated;
-use crate::spec::toggle::{
-    self, KV_CACHE, KV_REUSE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
+use crate::spec::Cell;
+use inferometer_protocol::effective;
+use inferometer_protocol::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, is_effective, same};
+use inferometer_protocol::messages::Generated;
+use inferometer_protocol::toggle;
+use inferometer_protocol::toggle::{
+    KV_CACHE, KV_REUSE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
 };
-use crate::spec::{Cell, FinishReason, Prompt, Receipt, Request, Settings, Shape, Value};
+use inferometer_protocol::{FinishReason, Prompt, Receipt, Request, Settings, Shape, Value};
 
 /// What became of a request that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -282,9 +285,9 @@ pub fn request_toggles(cell: &Cell) -> Settings {
 mod tests {
     use super::super::measure::tests::reply;
     use super::*;
-    use crate::spec::effective::EFFECTIVE_CHUNK;
-    use crate::spec::toggle::{PREFILL_CHUNK_SIZE, THREADS};
-    use crate::spec::{Capabilities, Choice, ModelIdentity, Sampling, TokenTiming};
+    use inferometer_protocol::effective::EFFECTIVE_CHUNK;
+    use inferometer_protocol::toggle::{PREFILL_CHUNK_SIZE, THREADS};
+    use inferometer_protocol::{Capabilities, Choice, ModelIdentity, Sampling, TokenTiming};
 
     fn cell(toggles: &[(&str, Value)]) -> Cell {
         let toggles: Settings = toggles.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();

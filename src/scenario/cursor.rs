@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use super::diagnose::{Problem, Source, Span, echo, list, nearest};
 use super::keys::{CELLS, KIND, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
 use super::tree::{Data, Entry, Node};
-use crate::spec::toggle;
+use inferometer_protocol::toggle;
 
 /// Longest list of values; a plan has no more cells than that.
 const MOST_VALUES: usize = super::plan::MOST_CELLS;

@@ -1,16 +1,17 @@
 //! `[[engine]]`: names, labels and options, checked against what the engines of this build offer.
 
+use super::Offers;
 use super::cursor::Table;
 use super::diagnose::{Problem, echo, list, nearest};
 use super::tree::{Data, Entry};
-use crate::spec::{EngineSpec, Kind, Offer, OptionSpec, Settings, Value, toggle};
+use inferometer_protocol::{EngineSpec, Kind, Offer, OptionSpec, Settings, Value, toggle};
 
 const MOST_ENGINES: usize = 100;
 /// Labels stand in tables and charts.
 const MOST_LABEL: usize = 32;
 
 /// The scenario's engines; at least one unless a problem was reported.
-pub fn engines(table: &Table<'_>, offers: &[Offer]) -> Vec<EngineSpec> {
+pub fn engines(table: &Table<'_>, offers: &Offers) -> Vec<EngineSpec> {
     let tables = table.tables("engine").unwrap_or_default();
     if let (true, Some(entry)) = (tables.is_empty(), table.entry("engine")) {
         let problem = Problem::new("there is no engine").at(entry.key_span);
@@ -35,16 +36,16 @@ pub fn engines(table: &Table<'_>, offers: &[Offer]) -> Vec<EngineSpec> {
     found
 }
 
-fn engine(table: &Table<'_>, offers: &[Offer]) -> Option<EngineSpec> {
+fn engine(table: &Table<'_>, offers: &Offers) -> Option<EngineSpec> {
     let name = table.text("name").unwrap_or("transformer");
     let entry = table.entry("name");
-    let Some(offer) = offers.iter().find(|o| o.name == name) else {
+    let Some(offer) = offers.engines.iter().find(|o| o.name == name) else {
         let problem = Problem::new(format!("there is no engine {}", echo(name)));
-        let problem = match nearest(name, offers.iter().map(|o| o.name)) {
+        let problem = match nearest(name, offers.engines.iter().map(|o| o.name)) {
             Some(near) => problem.label(format!("did you mean `{near}`?")),
             None => problem,
         };
-        let problem = problem.help(format!("this build has {}", list(offers.iter().map(|o| o.name))));
+        let problem = problem.help(format!("this build has {}", list(offers.engines.iter().map(|o| o.name))));
         table.problem(match entry.map(|e| e.value.span).or(table.span) {
             Some(span) => problem.at(span),
             None => problem,

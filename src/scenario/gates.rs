@@ -5,7 +5,8 @@ use super::diagnose::{Problem, echo, list, nearest};
 use super::keys::{CELLS, Shape};
 use super::toggles;
 use super::tree::{Data, Entry, Node};
-use crate::spec::{Axis, CellSelector, EngineSpec, Gate, GateMetric, Scale, Value};
+use crate::spec::{Axis, CellSelector, Gate, GateMetric, Scale};
+use inferometer_protocol::{EngineSpec, Value};
 
 /// More gates than this, and each one's share of the permitted error is too small to decide anything.
 const MOST_GATES: usize = 3;

@@ -1,6 +1,6 @@
 //! Scenario files: what to measure. Parsing, defaults, diagnostics with source spans, `--set`, the plan.
 //!
-//! What engines offer is handed in as [`crate::spec::Offer`]s; this floor imports no engine. The resolved shapes are
+//! What the build offers is handed in as [`Offers`]; this floor imports no engine. The resolved shapes are
 //! [`crate::spec::Scenario`] and [`crate::spec::Plan`]; this floor makes them.
 
 mod ab;
@@ -28,12 +28,21 @@ mod tests;
 use std::path::Path;
 
 pub use diagnose::{Problem, ScenarioError};
-pub use keys::{BITS, DTYPES, GROUP_SIZES, PRESETS};
+pub use keys::{BITS, DTYPES, GROUP_SIZES};
 pub use outline::{Merge, Outline, outline};
 pub use plan::{PlanError, plan, plan_unmerged, short};
 pub use schema::schema;
 
-use crate::spec::{Offer, Scenario};
+use crate::spec::Scenario;
+use inferometer_protocol::{Architecture, Offer};
+
+/// What this build has to offer to scenarios.
+#[derive(Debug, Clone, Default)]
+pub struct Offers {
+    pub engines: Vec<Offer>,
+    /// Synthetic models that it can make: architecture and name of the preset.
+    pub presets: Vec<(Architecture, &'static str)>,
+}
 
 /// Reads, overrides, completes and checks the scenario file `path`.
 ///
@@ -41,7 +50,7 @@ use crate::spec::{Offer, Scenario};
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place.
-pub fn load(path: &Path, overrides: &[String], offers: &[Offer]) -> Result<Scenario, ScenarioError> {
+pub fn load(path: &Path, overrides: &[String], offers: &Offers) -> Result<Scenario, ScenarioError> {
     let text = read::scenario(path)?;
     let base = path.parent().unwrap_or(Path::new(""));
     from_text(&path.display().to_string(), &text, base, overrides, offers)
@@ -56,7 +65,7 @@ pub fn from_text(
     text: &str,
     base: &Path,
     overrides: &[String],
-    offers: &[Offer],
+    offers: &Offers,
 ) -> Result<Scenario, ScenarioError> {
     parse::scenario(name, text, base, overrides, offers)
 }

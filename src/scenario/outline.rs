@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::plan::{FORESEEABLE, short};
-use crate::spec::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
-use crate::spec::toggle::PREFILL_CHUNK_SIZE;
-use crate::spec::{Cell, Isolation, Plan, Scenario, Settings, Value};
+use crate::spec::{Cell, Isolation, Plan, Scenario};
+use inferometer_protocol::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
+use inferometer_protocol::toggle::PREFILL_CHUNK_SIZE;
+use inferometer_protocol::{Settings, Value};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outline {

@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Offers;
 use super::cursor::{Problems, Table};
 use super::diagnose::{Problem, ScenarioError, Source, echo, list};
-use super::keys::{PRESETS, SCENARIO};
+use super::keys::SCENARIO;
 use super::tree::{Data, Entry, Node};
 use super::workload::workload;
 use super::{ab, engines, gates, overrides, profile, toggles, tree};
-use crate::spec::{
-    Architecture, EngineSpec, ExternalCauses, Isolation, ModelSpec, Offer, Precision, Quantization, RunSettings,
-    Sampling, Scenario, TelemetrySettings,
-};
+use crate::spec::{ExternalCauses, Isolation, RunSettings, Scenario, TelemetrySettings};
+use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Precision, Quantization, Sampling};
 
 /// Name lengths beyond this make unwieldy folder names.
 const MOST_NAME: usize = 64;
@@ -22,7 +21,7 @@ pub fn scenario(
     text: &str,
     base: &Path,
     overrides: &[String],
-    offers: &[Offer],
+    offers: &Offers,
 ) -> Result<Scenario, ScenarioError> {
     let file = Source { name: name.to_owned(), text: text.to_owned() };
     let mut root = match tree::document(text, 0) {
@@ -61,7 +60,7 @@ fn default_engine(root: &mut Node) {
     }
 }
 
-fn resolve(table: &Table<'_>, base: &Path, offers: &[Offer]) -> Scenario {
+fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
     let engines = engines::engines(table, offers);
     let sampling_table = table.table("sampling");
     let toggles_table = table.table("toggles");
@@ -97,25 +96,30 @@ fn name(table: &Table<'_>) -> String {
     name.to_owned()
 }
 
-fn model(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &[Offer]) -> ModelSpec {
+fn model(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &Offers) -> ModelSpec {
     match one_of(table) {
         Some("path") => ModelSpec::Path(model_path(table, base, engines, offers)),
-        Some(_) => synthetic(&table.table("synthetic")),
+        Some(_) => synthetic(&table.table("synthetic"), offers),
         None => ModelSpec::Path(PathBuf::new()),
     }
 }
 
-fn synthetic(table: &Table<'_>) -> ModelSpec {
-    let (arch, preset) = (table.choice("arch"), table.choice("preset"));
-    let presets = PRESETS.iter().find(|(name, _)| *name == arch).map_or(&[] as &[&str], |(_, presets)| presets);
+fn synthetic(table: &Table<'_>, offers: &Offers) -> ModelSpec {
+    let (arch, preset) = (table.choice("arch"), table.text("preset").unwrap_or_default());
+    let arch = Architecture::from_name(arch).unwrap_or(Architecture::Qwen3);
+    let presets: Vec<&str> = offers.presets.iter().filter(|(of, _)| *of == arch).map(|(_, name)| *name).collect();
     if let (true, Some(entry), false) =
         (table.entry("arch").is_some(), table.entry("preset"), presets.contains(&preset))
     {
         let problem = Problem::new(format!("there is no `{preset}` of {arch} models")).at(entry.value.span);
-        table.problem(problem.help(format!("{arch} has {}", list(presets.iter().copied()))));
+        table.problem(problem.help(if offers.presets.is_empty() {
+            "this build cannot make synthetic models: it has no `engine` feature".to_owned()
+        } else {
+            format!("{arch} has {}", list(presets.iter().copied()))
+        }));
     }
     ModelSpec::Synthetic {
-        arch: Architecture::from_name(arch).unwrap_or(Architecture::Qwen3),
+        arch,
         preset: preset.to_owned(),
         seed: table.count("seed"),
         dtype: table.entry("dtype").and_then(|_| Precision::from_name(table.choice("dtype"))),
@@ -134,13 +138,13 @@ fn quantization(table: &Table<'_>) -> Option<Quantization> {
 }
 
 /// The model's folder. Built-in engines need it to be there; what another engine makes of a name is its own affair.
-fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &[Offer]) -> PathBuf {
+fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &Offers) -> PathBuf {
     let (Some(text), Some(entry)) = (table.text("path"), table.entry("path")) else { return PathBuf::new() };
     let path = resolve_path(text, entry, base);
     if path.exists() {
         return path;
     }
-    let built_in = |e: &&EngineSpec| offers.iter().any(|o| o.name == e.name && o.built_in);
+    let built_in = |e: &&EngineSpec| offers.engines.iter().any(|o| o.name == e.name && o.built_in);
     if engines.iter().find(built_in).is_none() {
         return PathBuf::from(text);
     }

@@ -2,13 +2,16 @@
 
 use rand_chacha::rand_core::Rng;
 
+use super::Offers;
 use super::diagnose::list;
-use crate::rng::seeded;
-use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, expected};
-use crate::spec::toggle::{
-    self, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
+use crate::spec::{Axis, Cell, Plan, RunSettings, Scenario, Vary};
+use inferometer_host::rng::seeded;
+use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, expected};
+use inferometer_protocol::toggle;
+use inferometer_protocol::toggle::{
+    PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
 };
-use crate::spec::{Axis, Cell, Offer, Plan, RunSettings, Sampling, Scenario, Settings, Shape, Value, Vary};
+use inferometer_protocol::{Sampling, Settings, Shape, Value};
 
 /// More cells than this is a slip, not an experiment.
 pub const MOST_CELLS: usize = 1_000;
@@ -49,12 +52,12 @@ fn some(labels: &[String]) -> String {
 /// Lays out every cell and the order in which they run.
 ///
 /// Combinations that are predicted to do the same work are one cell; the others are remembered in [`Cell::merged`]. For
-/// an engine that says only when it runs what it honours (see [`crate::spec::Honours`]), or that `offers` does not have,
+/// an engine that says only when it runs what it honours (see [`inferometer_protocol::Honours`]), or that `offers` does not have,
 /// nothing is predicted and nothing is merged.
 ///
 /// # Errors
 /// When there are too many cells or requests, or a gate looks at no cell.
-pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
+pub fn plan(scenario: &Scenario, offers: &Offers) -> Result<Plan, PlanError> {
     lay_out(scenario, offers, merged)
 }
 
@@ -63,13 +66,13 @@ pub fn plan(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
 ///
 /// # Errors
 /// As [`plan`].
-pub fn plan_unmerged(scenario: &Scenario, offers: &[Offer]) -> Result<Plan, PlanError> {
+pub fn plan_unmerged(scenario: &Scenario, offers: &Offers) -> Result<Plan, PlanError> {
     lay_out(scenario, offers, |combinations, _| combinations.iter().map(|one| vec![one.clone()]).collect())
 }
 
 fn lay_out(
     scenario: &Scenario,
-    offers: &[Offer],
+    offers: &Offers,
     group: impl Fn(&[Settings], &Foresight<'_>) -> Vec<Vec<Settings>>,
 ) -> Result<Plan, PlanError> {
     let combinations = combinations(&scenario.toggles, scenario.vary)?;
@@ -85,7 +88,7 @@ fn lay_out(
     let mut cells: Vec<Cell> = Vec::new();
     for (engine, spec) in scenario.engines.iter().enumerate() {
         let engine = engine as u32;
-        let offer = offers.iter().find(|offer| offer.name == spec.name);
+        let offer = offers.engines.iter().find(|offer| offer.name == spec.name);
         let honoured = offer.and_then(|offer| offer.honours(&spec.options).toggles.as_deref());
         for &length in &lengths {
             let foresight =

@@ -195,9 +195,9 @@ proptest! {
                 prop_assert!(cell.merged.is_empty());
                 continue;
             };
-            let shape = crate::spec::Shape { prompt_tokens, reused_tokens: 0, generated_tokens: meant.max_tokens };
+            let shape = inferometer_protocol::Shape { prompt_tokens, reused_tokens: 0, generated_tokens: meant.max_tokens };
             for toggles in &cell.merged {
-                prop_assert_eq!(&crate::spec::predict(&scenario.sampling, toggles, shape), &cell.predicted);
+                prop_assert_eq!(&inferometer_protocol::predict(&scenario.sampling, toggles, shape), &cell.predicted);
             }
         }
         prop_assert_eq!(outline(&scenario, &plan).requests, plan.cells.len() as u64 * u64::from(meant.iterations));

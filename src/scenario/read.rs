@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnose::{Problem, ScenarioError, nearest};
 use super::keys::MOST_SCENARIO_BYTES;
-use crate::units;
+use inferometer_protocol::units;
 
 /// The scenario file's text.
 ///

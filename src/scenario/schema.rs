@@ -6,8 +6,9 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, GATE, Key, SCENARIO, Section, Shape};
-use crate::spec::toggle::{Scope, ToggleSpec};
-use crate::spec::{GateMetric, Kind, Scale};
+use crate::spec::{GateMetric, Scale};
+use inferometer_protocol::Kind;
+use inferometer_protocol::toggle::{Scope, ToggleSpec};
 
 /// The schema as a JSON value (draft 2020-12).
 #[must_use]

@@ -4,14 +4,18 @@ mod ab;
 
 use std::path::Path;
 
+use super::Offers;
 use super::keys::{self, SECTIONS, Shape};
 use super::{ScenarioError, from_text, load, plan};
 use crate::spec::{
-    AbSettings, BuildSettings, Honours, Isolation, Kind, ModelSpec, Offer, OptionSpec, Plan, Precision, ProfilerChoice,
-    Quantization, Replies, Sampling, Scenario, Settings, SpanSync, Threads, Value, Variant, Vary, Workload,
+    AbSettings, BuildSettings, Isolation, Plan, ProfilerChoice, Replies, Scenario, SpanSync, Threads, Vary, Workload,
+};
+use inferometer_protocol::{
+    Architecture, Honours, Kind, ModelSpec, Offer, OptionSpec, Precision, Quantization, Sampling, Settings, Value,
+    Variant,
 };
 
-pub(super) fn offers() -> Vec<Offer> {
+pub(super) fn offers() -> Offers {
     let backend = OptionSpec {
         name: "backend",
         kind: Kind::Text,
@@ -65,7 +69,8 @@ pub(super) fn offers() -> Vec<Offer> {
         variants: Vec::new(),
         built_in: false,
     };
-    vec![transformer, exec]
+    let presets = ["tiny", "small"].map(|name| (Architecture::Qwen3, name));
+    Offers { engines: vec![transformer, exec], presets: [&presets[..], &[(Architecture::Llama, "tiny")]].concat() }
 }
 
 /// The least that a scenario says, with `rest` behind it.
@@ -173,7 +178,7 @@ fn defaults_of_the_table_are_what_the_parser_makes_of_them() {
     for key in keys::BUILD.keys {
         assert_eq!(key.default_value().unwrap(), usual[key.name], "{}", key.name);
     }
-    assert_eq!(keys::ARCHITECTURES, crate::spec::Architecture::ALL.map(crate::spec::Architecture::name));
+    assert_eq!(keys::ARCHITECTURES, Architecture::ALL.map(Architecture::name));
     for section in SECTIONS {
         for key in section.keys.iter().filter(|k| !k.default.is_empty()) {
             let value: toml::Table = format!("x = {}", key.default).parse().expect("a default is TOML");

@@ -1,11 +1,13 @@
 //! `[toggles]`: what is held and what is varied, checked against the toggles' table and the engines.
 
+use super::Offers;
 use super::cursor::Table;
 use super::diagnose::{Problem, list};
 use super::keys::{Shape, VARY, most};
 use super::tree::{Data, Entry, Node};
-use crate::spec::toggle::{ToggleSpec, fits, written};
-use crate::spec::{Axis, EngineSpec, Kind, Offer, Value, Vary};
+use crate::spec::{Axis, Vary};
+use inferometer_protocol::toggle::{ToggleSpec, fits, written};
+use inferometer_protocol::{EngineSpec, Kind, Value};
 
 pub fn vary(table: &Table<'_>) -> Vary {
     match table.choice(VARY) {
@@ -15,7 +17,7 @@ pub fn vary(table: &Table<'_>) -> Vary {
 }
 
 /// The toggles that are set or varied, in the order of the file.
-pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], offers: &[Offer]) -> Vec<Axis> {
+pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], offers: &Offers) -> Vec<Axis> {
     let mut axes = Vec::new();
     for entry in table.entries() {
         let Some(Shape::Toggle(spec)) = table.section.key(&entry.key).map(|k| k.shape) else { continue };
@@ -67,9 +69,9 @@ pub fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Optio
 }
 
 /// Every engine of the scenario must honour a toggle that is set: a setting without effect would be compared.
-fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &[Offer]) {
+fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &Offers) {
     for engine in engines {
-        let Some(offer) = offers.iter().find(|o| o.name == engine.name) else { continue };
+        let Some(offer) = offers.engines.iter().find(|o| o.name == engine.name) else { continue };
         let honours = offer.honours(&engine.options);
         let Some(names) = honours.toggles.as_ref().filter(|names| !names.contains(&entry.key.as_str())) else {
             continue;
@@ -92,9 +94,9 @@ fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &[
 }
 
 /// A value that the toggle knows but an engine of the scenario does not take.
-fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[EngineSpec], offers: &[Offer]) {
+fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[EngineSpec], offers: &Offers) {
     for engine in engines {
-        let offer = offers.iter().find(|offer| offer.name == engine.name);
+        let offer = offers.engines.iter().find(|offer| offer.name == engine.name);
         let choices = offer.and_then(|offer| offer.honours(&engine.options).choices_of(&entry.key));
         let Some(choices) = choices else { continue };
         for text in values.iter().filter_map(Value::as_text).filter(|text| !fits(choices, text)) {

@@ -4,7 +4,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnose::{Problem, Span, echo};
-use crate::spec::Value;
+use inferometer_protocol::Value;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

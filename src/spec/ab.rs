@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Settings};
+use inferometer_protocol::Settings;
+
+use super::Cell;
 
 /// A claim that a session decides: side B is slower (or takes more memory) by `delta` or more, or it is not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Sampling, Settings};
+use inferometer_protocol::{Sampling, Settings};
 
 /// One combination of engine, toggles and prompt length.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AbSettings, BuildSettings, EngineSpec, Gate, ModelSpec, Sampling, Value};
+use inferometer_protocol::{EngineSpec, ModelSpec, Sampling, Value};
+
+use super::{AbSettings, BuildSettings, Gate};
 
 /// A resolved scenario: stands alone, without the file it came from. Stored whole in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::clock::now_ns;
+use inferometer_protocol::clock::now_ns;
 
 /// A count that only rises, as a rate between two readings of it.
 #[derive(Debug, Clone, Copy, Default)]

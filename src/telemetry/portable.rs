@@ -5,8 +5,8 @@ use sysinfo::{
 };
 
 use super::{Source, gauge, percent};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 /// What `sysinfo` reads through, or why it cannot.
 type Reader = Result<sysinfo::System, String>;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::lateness::Lateness;
 use super::pace::thread_ns;
 use super::panel::Panel;
-use crate::clock::{Origin, now_ns};
+use crate::origin::Origin;
 use crate::spec::{GaugeInfo, SamplingInfo, TelemetryRow};
-use crate::units;
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::units;
 
 /// Samples all gauges of some groups at an interval, in a thread of its own, until dropped.
 #[derive(Debug)]

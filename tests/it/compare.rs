@@ -6,7 +6,7 @@ use inferometer::compare::runs::{Basis, CellComparison, Change, Comparison, Outc
 use inferometer::record::metric::METRICS;
 use inferometer::record::{FinishState, Record, RequestRow, Status};
 use inferometer::report::compare as shown;
-use inferometer::spec::{TokenTiming, Value};
+use inferometer_protocol::{TokenTiming, Value};
 
 use crate::lab::Lab;
 use crate::simulated_run::{HOSTILE, Simulation, diverge, poison, save, spoil};

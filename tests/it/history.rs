@@ -2,10 +2,11 @@
 
 use inferometer::compare::history::{Entry, Filter, History, history};
 use inferometer::compare::runs::Change;
-use inferometer::record::metric::{self, Metric};
+use inferometer::record::metric;
+use inferometer::record::metric::Metric;
 use inferometer::record::{GitState, Record, Status};
 use inferometer::report::history as shown;
-use inferometer::stats::robust;
+use inferometer_stats::robust;
 
 use crate::lab::Lab;
 use crate::simulated_run::{HOSTILE, Simulation, poison, save, spoil};

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use inferometer::record::{self, Record, RequestRow, Status};
+use inferometer::record;
+use inferometer::record::{Record, RequestRow, Status};
 
 /// Longest wait for anything; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_secs(120);

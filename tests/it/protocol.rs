@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use inferometer::record::Status;
 use inferometer::run::client::{Exchange, Host, HostError, Launch, check_stamps};
-use inferometer::spec::protocol::{Generate, Open};
-use inferometer::spec::{EngineSpec, ErrorKind, FinishReason, Prompt, Request, Sampling};
+use inferometer_protocol::messages::{Generate, Open};
+use inferometer_protocol::{EngineSpec, ErrorKind, FinishReason, Prompt, Request, Sampling};
 use tempfile::TempDir;
 
 use crate::lab::{Lab, statuses};

@@ -12,10 +12,8 @@ use inferometer::record::{
     TokenRow, read,
 };
 use inferometer::spec::plan::Plan;
-use inferometer::spec::{
-    EngineSpec, FinishReason, Isolation, ModelSpec, Phase, PromptWorkload, RunSettings, Sampling, Scenario, Settings,
-    TelemetrySettings, Value, Vary, Workload,
-};
+use inferometer::spec::{Isolation, PromptWorkload, RunSettings, Scenario, TelemetrySettings, Vary, Workload};
+use inferometer_protocol::{EngineSpec, FinishReason, ModelSpec, Phase, Sampling, Settings, Value};
 
 fn gauge(name: &str) -> GaugeInfo {
     GaugeInfo { name: name.to_owned(), unit: "bytes".to_owned(), source: "a test".to_owned(), absent: None }

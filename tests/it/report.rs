@@ -5,7 +5,7 @@ use inferometer::record::{Record, RequestRow, Status};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::{export, html, markdown, table};
-use inferometer::stats::growth::Law;
+use inferometer_stats::growth::Law;
 
 #[test]
 fn a_clean_run_is_valid_and_deterministic() {

@@ -6,8 +6,8 @@ use inferometer::record::FinishState;
 use inferometer::record::ab::AbRecord;
 use inferometer::report::ab::{AbSummary, Charts, Telling, junit, markdown, table, write};
 use inferometer::spec::GateMetric;
-use inferometer::stats::growth::Term;
-use inferometer::stats::sequential::Verdict;
+use inferometer_stats::growth::Term;
+use inferometer_stats::sequential::Verdict;
 
 use crate::simulated_ab::{KINDS, Session, save, session};
 use crate::simulated_run::HOSTILE;

@@ -11,11 +11,14 @@ use inferometer::record::{
     Store, TelemetryRow, TokenRow,
 };
 use inferometer::spec::{
-    Axis, Capabilities, Cell, ConversationWorkload, EngineSpec, FinishReason, Isolation, ModelIdentity, ModelSpec,
-    Phase, Plan, PromptWorkload, Receipt, Replies, RunSettings, Sampling, Scenario, Settings, Shape, TelemetrySettings,
-    TokenTiming, Turn, Value, Vary, Workload, predict,
+    Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, RunSettings, Scenario,
+    TelemetrySettings, Turn, Vary, Workload,
 };
-use inferometer::stats::robust::quantile;
+use inferometer_protocol::{
+    Capabilities, EngineSpec, FinishReason, ModelIdentity, ModelSpec, Phase, Receipt, Sampling, Settings, Shape,
+    TokenTiming, Value, predict,
+};
+use inferometer_stats::robust::quantile;
 
 /// What to simulate.
 pub struct Simulation {
@@ -267,7 +270,7 @@ impl Simulation {
 
     fn manifest(&self, plan: Plan) -> Manifest {
         let model = ModelSpec::Synthetic {
-            arch: inferometer::spec::Architecture::Qwen3,
+            arch: inferometer_protocol::Architecture::Qwen3,
             preset: "small".to_owned(),
             seed: 1,
             dtype: None,

@@ -7,10 +7,10 @@ mod report;
 use std::path::Path;
 use std::time::Duration;
 
-use inferometer::engine::synthetic::{Recipe, create};
 use inferometer::run::client::{Host, Launch};
-use inferometer::spec::protocol::{Generate, Generated, Open};
-use inferometer::spec::{Architecture, EngineSpec, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value};
+use inferometer_engine::synthetic::{Recipe, create};
+use inferometer_protocol::messages::{Generate, Generated, Open};
+use inferometer_protocol::{Architecture, EngineSpec, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value};
 
 struct Hosted {
     host: Host,

@@ -11,14 +11,16 @@ pub use sides::SideArgs;
 
 use super::outcome::{EXIT_INTERRUPTED, Execution};
 use super::printer::{Format, Printer};
+use crate::record;
+use crate::record::FinishState;
 use crate::record::ab::AbRecord;
-use crate::record::{self, FinishState};
 use crate::report;
 use crate::report::ab::{AbSummary, Telling, markdown, table};
-use crate::run::ab::{self, Outcome, Setup};
+use crate::run::ab;
+use crate::run::ab::{Outcome, Setup};
 use crate::run::error::RunError;
 use crate::spec::{AbSettings, OutputsRule, Scenario};
-use crate::{engine, scenario};
+use crate::{engines, scenario};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -130,10 +132,10 @@ pub fn begin(
 ) -> anyhow::Result<Option<Outcome>> {
     let load = |extra: &[String]| -> anyhow::Result<Scenario> {
         let set: Vec<String> = how.set.iter().chain(extra).cloned().collect();
-        let mut scenario = scenario::load(path, &set, &engine::offers())?;
+        let mut scenario = scenario::load(path, &set, &engines::offers())?;
         if how.profile && scenario.profile.is_none() {
             let set = [set.as_slice(), &[super::run::PROFILE.to_owned()]].concat();
-            scenario = scenario::load(path, &set, &engine::offers())?;
+            scenario = scenario::load(path, &set, &engines::offers())?;
         }
         how.apply(&mut scenario)?;
         Ok(scenario)

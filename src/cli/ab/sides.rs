@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::engine;
+use crate::engines;
 use crate::record::ab::{CommitInfo, SideInfo};
 use crate::run::ab::Setup;
 use crate::run::build;
 use crate::run::interrupt::Interrupt;
 use crate::scenario;
-use crate::spec::{BuildSettings, EngineSpec, Scenario, Settings, toggle};
+use crate::spec::{BuildSettings, Scenario};
+use inferometer_protocol::{EngineSpec, Settings, toggle};
 
 /// What sets the sides apart.
 #[derive(Debug, clap::Args)]
@@ -118,7 +119,7 @@ pub fn build_commits(
     let settings = recipe(args, &setups[0].scenario)?;
     let cache = match &args.cache {
         Some(folder) => folder.clone(),
-        None => engine::models::cache_folder()?,
+        None => engines::models::cache_folder()?,
     };
     let stop = || interrupt.requested();
     let built = build::build_sides(&repository, [&base, &head], &settings, &cache, &stop, note)?;
@@ -140,7 +141,8 @@ pub fn build_commits(
 
 /// How commits are built: flags before the scenario before this project's own way.
 fn recipe(args: &SideArgs, scenario: &Scenario) -> anyhow::Result<BuildSettings> {
-    let foreign = scenario.engines.iter().any(|spec| engine::find(&spec.name).is_some_and(|e| !e.offer().built_in));
+    let foreign =
+        scenario.engines.iter().any(|spec| engines::find(&spec.name).is_some_and(|engine| !engine.is_built_in()));
     if foreign && scenario.build.is_none() && args.program.is_none() {
         bail!(
             "how is a commit of this engine built and started? Say so in the scenario's [build] (`command`, `program`), or by \
@@ -168,7 +170,7 @@ fn side(own: &Own<'_>, load: &impl Fn(&[String]) -> anyhow::Result<Scenario>, di
     if let Some(name) = own.engine {
         scenario.engines = vec![engine_of(&scenario, name)?];
     }
-    let offers = engine::offers();
+    let offers = engines::offers();
     let plan = if differ { scenario::plan_unmerged(&scenario, &offers)? } else { scenario::plan(&scenario, &offers)? };
     let settings: Vec<String> = overrides.into_iter().chain(own.engine.map(|name| format!("engine={name}"))).collect();
     let words = own.settings.iter().map(String::as_str).chain(own.engine).chain(own.model);
@@ -208,7 +210,7 @@ fn engine_of(scenario: &Scenario, name: &str) -> anyhow::Result<EngineSpec> {
     if let Some(spec) = scenario.engines.iter().find(|spec| spec.label == name) {
         return Ok(spec.clone());
     }
-    if engine::find(name).is_none() {
+    if engines::find(name).is_none() {
         let labels: Vec<&str> = scenario.engines.iter().map(|spec| spec.label.as_str()).collect();
         bail!(
             "there is no engine `{name}`: the scenario has {}, and `inferometer engines` lists those of this build",

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::record;
 use crate::record::metric;
-use crate::record::{self, Record, RequestRow, Status};
+use crate::record::{Record, RequestRow, Status};
 use crate::scenario::Outline;
 use crate::spec::{Cell, Plan, Scenario};
-use crate::stats::robust;
+use inferometer_stats::robust;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Estimate {

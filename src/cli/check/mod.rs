@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
-use crate::{engine, scenario};
+use crate::{engines, scenario};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,8 +28,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let scenario = scenario::load(&args.scenario, &args.set, &engine::offers())?;
-    let plan = scenario::plan(&scenario, &engine::offers())?;
+    let scenario = scenario::load(&args.scenario, &args.set, &engines::offers())?;
+    let plan = scenario::plan(&scenario, &engines::offers())?;
     let outline = scenario::outline(&scenario, &plan);
     let estimate = estimate::estimate(&args.results, &scenario, &plan, &outline);
     let view = show::View { scenario: &scenario, plan: &plan, outline: &outline, estimate: estimate.as_ref() };

@@ -11,7 +11,7 @@ use super::{EXIT_FAILED, Layout};
 use crate::report::text::paragraph;
 use crate::run::selftest::rate::{Rate, percent};
 use crate::run::selftest::real::{Ended, Judged, Load, Overhead, SCENARIO, Sessions, be_load};
-use crate::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 
 const SESSIONS: u32 = 20;
 
@@ -82,7 +82,7 @@ impl Real {
 
     fn bench(&self) -> anyhow::Result<Sessions> {
         // A folder of its own, so that sessions of an earlier self-test are not taken for this one's.
-        let now = crate::clock::utc_now().replace([':', '.'], "");
+        let now = crate::origin::utc_now().replace([':', '.'], "");
         let results = self.results.join(now);
         fs_err::create_dir_all(&results)?;
         let scenario = match &self.scenario {
@@ -226,7 +226,7 @@ fn mean(of: &str, sessions: &[Ended]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::robust::Interval;
+    use inferometer_stats::robust::Interval;
 
     #[test]
     fn the_table_counts_verdicts_and_names_the_wrong_ones() {

@@ -3,14 +3,17 @@
 use serde::Serialize;
 
 use super::{Evidence, Judgement};
-use crate::compare::cost::{self, Iterations};
+use crate::compare::cost;
+use crate::compare::cost::Iterations;
 use crate::record::metric::{LOAD, METRICS, Metric};
 use crate::record::{RequestRow, Status};
 use crate::spec::{Cell, Scale, Side};
-use crate::stats::growth::{self, Change, Law, NotIdentifiable, Observation, Ratio, Timing};
-use crate::stats::multiple::benjamini_hochberg;
-use crate::stats::rank::{self, Walsh};
-use crate::stats::robust::Interval;
+use inferometer_stats::growth;
+use inferometer_stats::growth::{Change, Law, NotIdentifiable, Observation, Ratio, Timing};
+use inferometer_stats::multiple::benjamini_hochberg;
+use inferometer_stats::rank;
+use inferometer_stats::rank::Walsh;
+use inferometer_stats::robust::Interval;
 
 /// Fewer pairs than this cannot reach 5 % in a signed-rank test, whatever they hold.
 const LEAST_PAIRS: usize = 6;

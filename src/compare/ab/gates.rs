@@ -7,8 +7,9 @@ use crate::compare::cost::{Iterations, candidates, shift};
 use crate::record::ab::{AbManifest, GateInfo, PairKind};
 use crate::record::metric::Metric;
 use crate::spec::{GateMetric, Scale};
-use crate::stats::robust::Interval;
-use crate::stats::sequential::{self, Decision, LOOKS, Rule, Verdict};
+use inferometer_stats::robust::Interval;
+use inferometer_stats::sequential;
+use inferometer_stats::sequential::{Decision, LOOKS, Rule, Verdict};
 
 /// A gate, what its pairs gave and what follows.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -24,7 +24,7 @@ use super::cost::Iterations;
 use crate::record::RequestRow;
 use crate::record::ab::{AbManifest, AbRecord, PairRow};
 use crate::spec::{Cell, Side};
-use crate::stats::sequential::{LOOKS, Pilot, Verdict};
+use inferometer_stats::sequential::{LOOKS, Pilot, Verdict};
 
 /// What a session's record says of its sides, so far.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Evidence, PairJudgement, PairOutcome, Sides};
 use crate::record::ab::{Divergence, PairKind, SideFailure, SideInfo};
 use crate::spec::{OutputsRule, Side};
-use crate::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 
 /// What is said of the outputs.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -9,8 +9,8 @@ use crate::compare::cost::Iterations;
 use crate::record::ab::{PairKind, PairRow};
 use crate::record::{EXTERNAL_CAUSE, MAYBE_BUSY, Status};
 use crate::spec::{Cell, Side};
-use crate::stats::robust;
-use crate::stats::sequential::Verdict;
+use inferometer_stats::robust;
+use inferometer_stats::sequential::Verdict;
 
 /// So many pairs may be dropped before the session is given up, unless more than that count.
 const DROPPED_BEFORE_GIVING_UP: u32 = 5;

@@ -1,7 +1,7 @@
 //! Shifts and bounds of a scale as people read them.
 
 use crate::spec::Scale;
-use crate::units::{bytes, percent_decimals};
+use inferometer_protocol::units::{bytes, percent_decimals};
 
 impl Scale {
     /// A shift: `+3.2 %`, `+2`, `-64.0 MiB`.

@@ -3,8 +3,9 @@
 use super::*;
 use crate::record::ab::{Divergence, GateInfo, OutputsFinding, PairKind, SCHEMA_VERSION, SideFailure, SideInfo};
 use crate::record::{EXTERNAL_CAUSE, FinishState, MAYBE_BUSY, Machine, Status};
-use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Sampling, Scale, Settings};
-use crate::stats::sequential::PILOT_PAIRS;
+use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Scale};
+use inferometer_protocol::{Sampling, Settings};
+use inferometer_stats::sequential::PILOT_PAIRS;
 
 use GateMetric::{DecodeTps, PeakMemory, PrefillTps};
 
@@ -533,7 +534,7 @@ fn the_growth_law_names_what_moved() {
         assert_eq!(found.ratios.len(), LENGTHS.len(), "the ratio at every length stands beside it");
         (found.change.as_ref().and_then(|change| change.named), found.not_identifiable.clone())
     };
-    use crate::stats::growth::Term;
+    use inferometer_stats::growth::Term;
     let (term, why) = planted(10.0, 0.02);
     assert_eq!(term, Some(Term::PerTokenOfContext), "{why:?}");
     assert_eq!(planted(14.0, 0.01).0, Some(Term::PerToken));

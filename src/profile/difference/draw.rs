@@ -7,8 +7,8 @@ use inferno::flamegraph::{self, Options};
 use super::Sides;
 use super::side::{Function, Sampled, Side};
 use crate::profile::names::{frame, line};
-use crate::spec::Phase;
-use crate::units::significant;
+use inferometer_protocol::Phase;
+use inferometer_protocol::units::significant;
 
 /// B's flamegraph, in nanoseconds per token, coloured by what changed from A: red grew, blue shrank (Gregg 2014). Per token, so
 /// that sides with different numbers of samples compare. One file without references. What A alone has is not in it: there is no

@@ -19,10 +19,10 @@ pub use draw::difference_svg;
 pub use names::normalized;
 pub use side::Sampled;
 
-use crate::spec::Phase;
-use crate::stats::mean_change::mean_change;
-use crate::stats::multiple::benjamini_hochberg;
-use crate::stats::robust::Interval;
+use inferometer_protocol::Phase;
+use inferometer_stats::mean_change::mean_change;
+use inferometer_stats::multiple::benjamini_hochberg;
+use inferometer_stats::robust::Interval;
 use side::{Function, Names, Side, What};
 
 /// Functions in a table.

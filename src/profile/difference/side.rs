@@ -7,8 +7,8 @@ use super::names::normalized;
 use crate::profile::names::{UNKNOWN, clean, raw};
 use crate::profile::parts;
 use crate::profile::rate::{achieved_hz_of, ns_per_sample};
-use crate::spec::{Phase, Profile, SampleClock};
-use crate::stats::mean_change::Counted;
+use inferometer_protocol::{Phase, Profile, SampleClock};
+use inferometer_stats::mean_change::Counted;
 
 /// What one profiled iteration saw, and the tokens of the phase that is looked at.
 #[derive(Debug, Clone, Copy)]

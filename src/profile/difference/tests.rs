@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::{Profile, ProfilePart, ProfileStack, SampleClock};
+use inferometer_protocol::{Profile, ProfilePart, ProfileStack, SampleClock};
 
 /// A profile of decoding: folded stacks with their samples, in `cpu_ms` of CPU time.
 fn profile(stacks: &[(&str, u64)], cpu_ms: Option<u64>) -> Profile {

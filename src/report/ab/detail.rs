@@ -11,9 +11,10 @@ use crate::record::metric;
 use crate::report::html::{facts, machine, scrolling, section};
 use crate::report::summary::NOT_MEASURED;
 use crate::report::svg::Chart;
-use crate::report::text::{self, plural};
+use crate::report::text;
+use crate::report::text::plural;
 use crate::spec::Side;
-use crate::stats::growth::{Change, TermChange};
+use inferometer_stats::growth::{Change, TermChange};
 
 /// Rows shown before a table says that the files have more.
 const SHOWN: usize = 60;

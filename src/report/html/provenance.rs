@@ -6,9 +6,11 @@ use serde_json::Value as Json;
 use super::{scrolling, section as titled};
 use crate::record::{HostInfo, Record};
 use crate::report::summary::Summary;
-use crate::report::text::{self, plural};
+use crate::report::text;
+use crate::report::text::plural;
 use crate::spec::Isolation;
-use crate::{telemetry, units};
+use crate::telemetry;
+use inferometer_protocol::units;
 
 /// Hosts and rounds shown; `run.json` has all.
 const SHOWN: usize = 12;

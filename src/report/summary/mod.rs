@@ -25,8 +25,9 @@ pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
 use crate::record::{Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, TokenIndex, metric};
-use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, SamplingInfo, Settings, TokenTiming, Workload};
-use crate::stats::robust;
+use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
+use inferometer_protocol::{ModelIdentity, ModelSpec, Settings, TokenTiming};
+use inferometer_stats::robust;
 
 /// Version of `summary.json`; fields are only added under the same number.
 pub const SUMMARY_VERSION: u32 = 1;

@@ -14,9 +14,10 @@ use crate::run::interrupt::Interrupt;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::{Done, Step};
 use crate::run::worker::{Output, Worker};
-use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side, TokenTiming};
-use crate::stats::sequential::{LOOKS, Verdict};
-use crate::units::duration_ns;
+use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side};
+use inferometer_protocol::TokenTiming;
+use inferometer_protocol::units::duration_ns;
+use inferometer_stats::sequential::{LOOKS, Verdict};
 
 pub struct Session<'a> {
     pub store: AbStore,

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::gates;
 use super::session::{Pace, Session, cells_match};
-use crate::clock::{Origin, utc_now};
 use crate::compare::ab::{Evidence, Judgement, judge};
+use crate::origin::{Origin, utc_now};
 use crate::record::ab::{AbManifest, AbStore, PairRow, Resumed, SCHEMA_VERSION, SideInfo};
 use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
-use crate::run::driver::{self, Options};
+use crate::run::driver;
+use crate::run::driver::Options;
 use crate::run::error::RunError;
 use crate::run::lock::Measuring;
 use crate::run::outputs::Outputs;
@@ -18,7 +19,7 @@ use crate::run::schedule::Done;
 use crate::run::worker::{Log, Past, Work, Worker};
 use crate::spec::{Machine, Plan, Scenario, Side};
 use crate::telemetry;
-use crate::units::bytes;
+use inferometer_protocol::units::bytes;
 
 /// One side, decided.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::run::client::LogTail;
-use crate::run::lines::clean;
+use inferometer_protocol::bounded::clean;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {

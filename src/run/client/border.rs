@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::run::lines::clean;
-use crate::spec::protocol::{FromHost, Ready};
-use crate::spec::{ModelIdentity, Profile, Receipt, Settings, Value};
+use inferometer_protocol::bounded::clean;
+use inferometer_protocol::messages::{FromHost, Ready};
+use inferometer_protocol::{ModelIdentity, Profile, Receipt, Settings, Value};
 
 /// Most characters of a text that is shown in one line.
 const LINE_CHARS: usize = 1000;

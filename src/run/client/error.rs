@@ -5,9 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::run::lines::clean;
-use crate::spec::EngineError;
-use crate::spec::protocol::{VERSION, Version};
+use inferometer_protocol::EngineError;
+use inferometer_protocol::bounded::clean;
+use inferometer_protocol::messages::{VERSION, Version};
 
 /// The last lines of a host's log, shown below an error; nothing when the host wrote nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

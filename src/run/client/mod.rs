@@ -19,12 +19,9 @@ pub use stamps::{allowance_ns, check_stamps};
 pub(crate) use talk::Talk;
 use wire::Outgoing;
 
-use crate::engine::{Engine, Hosting};
-use crate::spec::protocol::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
-use crate::spec::{EngineError, EngineMemory, EngineSpec, Profile, Prompt};
-
-/// Environment variable that tells a host the process id of its parent, for hosts that tie their life to it.
-pub const PARENT_VARIABLE: &str = "INFEROMETER_PARENT";
+use crate::engines::{Hosting, Known};
+use inferometer_protocol::messages::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
+use inferometer_protocol::{EngineError, EngineMemory, EngineSpec, Profile, Prompt};
 
 /// Pings that one clock comparison takes; the one with the shortest round trip counts.
 const PINGS: u32 = 8;
@@ -48,7 +45,7 @@ pub struct Launch {
 ///
 /// # Errors
 /// When the engine's options do not name a program, or this program's own path is not known.
-pub fn launch_command(engine: &dyn Engine, spec: &EngineSpec) -> Result<Vec<String>, EngineError> {
+pub fn launch_command(engine: Known, spec: &EngineSpec) -> Result<Vec<String>, EngineError> {
     match engine.hosting(spec)? {
         Hosting::Command(command) => Ok(command),
         Hosting::BuiltIn => {

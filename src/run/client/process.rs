@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::Launch;
 use super::error::{HostError, LogTail};
-use super::{Launch, PARENT_VARIABLE};
+use inferometer_protocol::PARENT_VARIABLE;
 
 /// How much of the log's end is read for an error message.
 const TAIL_BYTES: u64 = 4096;

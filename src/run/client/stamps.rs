@@ -2,9 +2,9 @@
 
 use super::{ClockSync, Exchange};
 use crate::record::MAYBE_BUSY;
-use crate::spec::protocol::Generated;
-use crate::spec::{FinishReason, Phase, Span};
-use crate::units::duration_ns;
+use inferometer_protocol::messages::Generated;
+use inferometer_protocol::units::duration_ns;
+use inferometer_protocol::{FinishReason, Phase, Span};
 
 /// Least tolerance between the two sides' times.
 const TOLERANCE_NS: u64 = 2_000_000;
@@ -185,7 +185,7 @@ fn check_prefill(exchange: &Exchange) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Completion;
+    use inferometer_protocol::Completion;
 
     const MS: u64 = 1_000_000;
 

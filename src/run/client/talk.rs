@@ -10,8 +10,8 @@ use super::border;
 use super::error::HostError;
 use super::process::{Process, spawn};
 use super::wire::{Incoming, Line, NoLine, Outgoing, Sent, connect};
-use crate::run::lines::{LineError, quote};
-use crate::spec::protocol::{Envelope, FromHost, ToHost, VERSION, Version};
+use inferometer_protocol::bounded::{LineError, quote};
+use inferometer_protocol::messages::{Envelope, FromHost, ToHost, VERSION, Version};
 
 /// A host that closed its stdout has this long to end by itself, so that its own exit status is seen.
 const LAST_BREATH: Duration = Duration::from_secs(2);

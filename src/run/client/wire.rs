@@ -9,9 +9,9 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::clock::now_ns;
-use crate::run::lines::{LineError, Lines};
-use crate::spec::protocol::{Envelope, MAX_LINE_BYTES, ToHost};
+use inferometer_protocol::bounded::{LineError, Lines};
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::messages::{Envelope, MAX_LINE_BYTES, ToHost};
 
 /// Lines read ahead of the harness. Beyond that the host waits, as a full pipe makes it wait.
 const AHEAD: usize = 4;

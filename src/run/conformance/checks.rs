@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{Bench, FEW, Fault, Verdict, ensure};
 use crate::run::client::{Exchange, HostError, check_stamps};
 use crate::run::validity;
-use crate::spec::protocol::{FromHost, Generate, MAX_TOKENS, ToHost};
-use crate::spec::{ErrorKind, FinishReason, Phase, Prompt};
+use inferometer_protocol::messages::{FromHost, Generate, MAX_TOKENS, ToHost};
+use inferometer_protocol::{ErrorKind, FinishReason, Phase, Prompt};
 
 pub(super) type Run = fn(&mut Bench) -> Verdict;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::client::{Host, HostError, Launch, Talk};
-use crate::spec::protocol::{Generate, Open, Ready};
-use crate::spec::{EngineSpec, Message, Prompt, Request, Sampling};
+use inferometer_protocol::messages::{Generate, Open, Ready};
+use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling};
 
 /// Tokens that most checks generate.
 const FEW: u32 = 8;

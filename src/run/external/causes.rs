@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::look::Look;
-use crate::units::{bytes, significant};
+use inferometer_protocol::units::{bytes, significant};
 
 /// Cores that others may use on average, or ...
 ///

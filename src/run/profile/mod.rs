@@ -5,12 +5,13 @@ mod choice;
 mod external;
 pub mod files;
 
-use crate::clock::Origin;
+use crate::origin::Origin;
 use crate::record::SpanRow;
 use crate::run::client::HostError;
 use crate::run::hosts::Resident;
 use crate::run::interrupt::Interrupt;
-use crate::spec::{Profile, ProfileSettings};
+use crate::spec::ProfileSettings;
+use inferometer_protocol::Profile;
 
 pub use choice::{Choice, Tool, choose};
 use external::Outside;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::clock::Origin;
+use crate::origin::Origin;
 use crate::record::{ProfileStore, RequestRow, Status, Store};
 use crate::run::attempt::Attempt;
 use crate::run::driver::Options;
@@ -22,8 +22,9 @@ use crate::run::outputs::Outputs;
 use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
 use crate::run::schedule::{Done, Step};
-use crate::spec::{Cell, Choice, EngineSpec, Plan, Scenario};
+use crate::spec::{Cell, Plan, Scenario};
 use crate::telemetry::Sampler;
+use inferometer_protocol::{Choice, EngineSpec};
 
 /// What is to be done; does not change while it is done.
 pub struct Work<'a> {

@@ -10,7 +10,8 @@ use crate::run::hosts::{Key, Resident};
 use crate::run::profile::{Profiler, Seen};
 use crate::run::progress::Observer;
 use crate::run::schedule::Step;
-use crate::spec::{Cell, Phase, PhaseAllocations, ProfileSettings, SpanSync};
+use crate::spec::{Cell, ProfileSettings, SpanSync};
+use inferometer_protocol::{Phase, PhaseAllocations};
 
 impl<'a> Worker<'a> {
     /// One iteration of the profiled pass of a cell, in the record when this returns, and what became of it. Whatever goes wrong with it

@@ -1,16 +1,19 @@
 //! The requests of one iteration.
 
 use super::{Pass, Worker, number};
-use crate::clock::now_ns;
 use crate::record::{RequestRow, Status};
 use crate::run::attempt::{Ask, Attempt, agree, attempt};
-use crate::run::hosts::{self, Resident};
-use crate::run::measure::{self, Place};
+use crate::run::hosts;
+use crate::run::hosts::Resident;
+use crate::run::measure;
+use crate::run::measure::Place;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
 use crate::run::turns::Turns;
 use crate::run::validity;
-use crate::spec::{Cell, Prompt, Request, Workload};
+use crate::spec::{Cell, Workload};
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::{Prompt, Request};
 
 /// Most tokens of a warm-up's request; the prompt is run whole.
 const WARMUP_TOKENS: u32 = 8;

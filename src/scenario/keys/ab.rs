@@ -3,7 +3,7 @@
 use super::shape::{Key, Section, Shape, count, key, required};
 use super::{MOST_TOKENS, SEED};
 use crate::spec::GateMetric;
-use crate::spec::toggle;
+use inferometer_protocol::toggle;
 
 const METRICS: [&str; GateMetric::ALL.len()] = metrics();
 

@@ -13,8 +13,9 @@ pub use shape::{Key, Section, Shape};
 use shape::{count, key, required};
 pub use workload::{CONVERSATION, KIND, LATER_WORKLOADS, PROMPT, TURN, TURNS_FILE, WORKLOAD_KINDS};
 
-use crate::spec::effective::EFFECTIVE;
-use crate::spec::toggle::{self, ToggleSpec};
+use inferometer_protocol::effective::EFFECTIVE;
+use inferometer_protocol::toggle;
+use inferometer_protocol::toggle::ToggleSpec;
 
 /// TOML integers are signed.
 const SEED: Shape = count(0, i64::MAX as u64);
@@ -25,12 +26,8 @@ pub const MOST_SCENARIO_BYTES: u64 = 1 << 20;
 pub const MOST_PROMPT_BYTES: u64 = 64 << 20;
 
 pub const ARCHITECTURES: &[&str] = &["llama", "qwen3"];
-/// Presets of synthetic models by architecture (made on an upper floor; a test holds the two together).
-pub const PRESETS: &[(&str, &[&str])] =
-    &[("llama", &["tiny", "small", "1b", "3b"]), ("qwen3", &["tiny", "small", "0.6b", "1.7b", "4b"])];
-const ANY_PRESET: &[&str] = &["tiny", "small", "0.6b", "1b", "1.7b", "3b", "4b"];
-/// As the weights of synthetic models may be stored; tests hold these to [`crate::spec::Precision`] and
-/// [`crate::spec::Quantization`].
+/// As the weights of synthetic models may be stored; tests hold these to [`inferometer_protocol::Precision`] and
+/// [`inferometer_protocol::Quantization`].
 pub const DTYPES: &[&str] = &["f32", "f16", "bf16"];
 pub const BITS: &[u64] = &[4, 8];
 pub const GROUP_SIZES: &[u64] = &[32, 64, 128];
@@ -88,11 +85,7 @@ pub static SYNTHETIC: Section = Section {
     one_of: None,
     keys: &[
         required("arch", Shape::Choice(ARCHITECTURES), "architecture"),
-        required(
-            "preset",
-            Shape::Choice(ANY_PRESET),
-            "size; `inferometer model list` shows the sizes of each architecture",
-        ),
+        required("preset", Shape::Text, "size; `inferometer model list` shows the sizes of each architecture"),
         key("seed", SEED, "1", "seed of the weights: same seed, same bytes"),
         key("dtype", Shape::Choice(DTYPES), "", "format of the weights on disk; without it the preset's own"),
         key("bits", Shape::Size(BITS), "", "quantize the matrices in MLX's affine format, in so many bits a weight"),

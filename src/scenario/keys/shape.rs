@@ -1,6 +1,6 @@
 //! What a key of the table is made of.
 
-use crate::spec::toggle::ToggleSpec;
+use inferometer_protocol::toggle::ToggleSpec;
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq)]

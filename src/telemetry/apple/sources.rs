@@ -3,10 +3,10 @@
 use super::memory::Pages;
 use super::process::{Task, Usage};
 use super::state::State;
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
 use crate::telemetry::pace::{Pace, Rate};
 use crate::telemetry::{Source, gauge};
+use inferometer_protocol::clock::now_ns;
 
 /// Sets the places of the values in turn.
 fn fill<const N: usize>(places: &mut [Option<f64>], values: [Option<f64>; N]) {

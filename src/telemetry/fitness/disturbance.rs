@@ -3,7 +3,7 @@
 use super::window::Window;
 use super::{Finding, Grade};
 use crate::spec::Machine;
-use crate::units;
+use inferometer_protocol::units;
 
 pub(super) fn findings(window: &Window, machine: &Machine) -> Vec<Finding> {
     vec![load(window, machine), steal(window, machine), memory(window, machine), swap(window), gpu(window)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Finding, Grade};
 use crate::spec::Machine;
-use crate::units;
+use inferometer_protocol::units;
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     let mut findings = Vec::from([cores(machine)]);

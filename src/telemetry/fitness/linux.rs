@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Finding, Grade};
-use crate::units;
+use inferometer_protocol::units;
 
 fn number(path: &Path) -> Option<u64> {
     fs_err::read_to_string(path).ok()?.trim().parse().ok()

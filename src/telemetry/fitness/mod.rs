@@ -16,8 +16,8 @@ mod window;
 use std::path::Path;
 
 use super::{GROUPS, machine, peak};
-use crate::clock::{CLOCK_ID, now_ns};
-use crate::units;
+use inferometer_protocol::clock::{CLOCK_ID, now_ns};
+use inferometer_protocol::units;
 
 pub use grade::{Finding, Grade, Level};
 

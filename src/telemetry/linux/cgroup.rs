@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge};
 use super::file::{ProcFile, Root, number_after, number_in};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 const EVERY_MS: u64 = 250;
 /// The first version has no word for "no limit": it shows the highest multiple of a page.

@@ -8,8 +8,8 @@ use perf_event::{Builder, Counter};
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge};
 use super::file::{OfTarget, Root};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 /// Reading the counter of a running thread interrupts its core.
 const EVERY_MS: u64 = 100;

@@ -10,8 +10,8 @@ use nvml_wrapper::{Device, Nvml};
 
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 /// The driver itself brings its figures up to date every 20 to 200 ms.
 const EVERY_MS: u64 = 100;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge};
 use super::file::{ProcFile, Root, number_in, word_in};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 /// The counters step about every millisecond.
 const RAPL_EVERY_MS: u64 = 20;

@@ -3,8 +3,8 @@
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge};
 use super::file::{ProcFile, Root};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 const EVERY_MS: u64 = 250;
 

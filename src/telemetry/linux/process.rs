@@ -10,8 +10,8 @@ use nix::time::ClockId;
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge, percent};
 use super::file::{OfTarget, ProcFile, Root, number_after};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 /// CPU clock of another process: what all its threads have used, in nanoseconds.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,8 @@
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge, percent};
 use super::file::{ProcFile, Root, number_after};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 /// Ticks are 10 ms long, and the kernel writes a line for every core and interrupt that nobody asked for.
 const STAT_EVERY_MS: u64 = 100;

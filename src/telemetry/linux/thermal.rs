@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge};
 use super::file::{ProcFile, Root, number_in, word_in};
-use crate::clock::now_ns;
 use crate::spec::GaugeInfo;
+use inferometer_protocol::clock::now_ns;
 
 const EVERY_MS: u64 = 1000;
 

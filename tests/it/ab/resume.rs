@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use inferometer::compare::ab::Judgement;
-use inferometer::record::ab::{self, AbRecord, PairRow};
+use inferometer::record::ab;
+use inferometer::record::ab::{AbRecord, PairRow};
 use inferometer::record::{FinishState, RequestRow};
 use inferometer::spec::Side;
-use inferometer::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 use rustix::process::Signal;
 
 use super::sides::transformer;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use inferometer::spec::protocol::{Envelope, FromHost, MAX_LINE_BYTES, MAX_TOKENS, ToHost, VERSION, schema};
+use inferometer_protocol::messages::{Envelope, FromHost, MAX_LINE_BYTES, MAX_TOKENS, ToHost, VERSION, schema};
 use proptest::prelude::*;
 use serde_json::Value;
 

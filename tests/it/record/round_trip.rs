@@ -1,7 +1,7 @@
 //! Any row comes back as it was, and no wrong byte makes the reader panic.
 
 use inferometer::record::{Iteration, RequestRow, Status, read};
-use inferometer::spec::{FinishReason, Value};
+use inferometer_protocol::{FinishReason, Value};
 use proptest::prelude::*;
 
 use super::{iteration, record, stored};

@@ -1,0 +1,48 @@
+//! The child side of the engine protocol: what an engine's author implements, and the program around it.
+//!
+//! An engine lives in a process of its own, the *engine host*. To make one, implement [`Engine`] and [`Session`] and write
+//!
+//! ```no_run
+//! # struct MyEngine;
+//! # impl inferometer_host::Engine for MyEngine {
+//! #     fn name(&self) -> &'static str { "my-engine" }
+//! #     fn offer(&self) -> inferometer_host::protocol::Offer { unimplemented!() }
+//! #     fn open(&self, _: &inferometer_host::Load) -> inferometer_host::Result<Box<dyn inferometer_host::Session>> {
+//! #         unimplemented!()
+//! #     }
+//! # }
+//! fn main() -> std::process::ExitCode {
+//!     inferometer_host::serve(&[&MyEngine])
+//! }
+//! ```
+//!
+//! Any `inferometer` then drives it as an `exec` engine. `examples/custom-engine` is a complete one.
+
+pub mod alloc;
+mod engine;
+pub mod heap;
+pub mod placement;
+mod process;
+pub mod recorder;
+pub mod rng;
+pub mod sampling;
+pub mod serve;
+pub mod simulated;
+pub mod slow_down;
+
+pub use engine::{Detail, Engine, Load, MemoryProbe, Result, Session, SpanKey, TokenSink};
+/// The messages and nouns of the protocol, so that an engine needs this crate alone.
+pub use inferometer_protocol as protocol;
+pub use process::serve;
+
+/// What every engine of a host offers: its own options, and those that the host adds.
+#[must_use]
+pub fn offer(engine: &dyn Engine) -> protocol::Offer {
+    let mut offer = engine.offer();
+    offer.options.extend([placement::OPTION, slow_down::OPTION]);
+    offer
+}
+
+/// For the example that the tests compile as a module of this crate.
+#[cfg(test)]
+extern crate self as inferometer_host;

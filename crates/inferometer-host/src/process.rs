@@ -1,0 +1,62 @@
+//! The process around the serve loop: standard output set aside, the end of the parent, the allocator.
+
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::process::ExitCode;
+
+use inferometer_protocol::PARENT_VARIABLE;
+
+use crate::Engine;
+use crate::heap;
+use crate::serve::{End, serve_on};
+
+/// Makes this process an engine host: answers the harness on standard input and output until it closes, with `engines` to
+/// choose from by name. Call it first thing in `main`, before any thread is started.
+///
+/// Whatever else the process prints goes to standard error, which the harness keeps as the host's log.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "the host's standard error is its log")]
+pub fn serve(engines: &[&dyn Engine]) -> ExitCode {
+    if let Err(problem) = die_with_parent() {
+        eprintln!("{problem}");
+        return ExitCode::FAILURE;
+    }
+    heap::use_one_arena();
+    let output = match take_stdout() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("cannot set standard output aside for the protocol: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve_on(io::stdin(), output, engines, || std::process::exit(0)) {
+        End::Closed | End::InputEnded => ExitCode::SUCCESS,
+        End::Broken | End::Panicked => ExitCode::FAILURE,
+    }
+}
+
+/// On Linux the kernel kills this process when its parent ends; elsewhere the end of standard input does.
+fn die_with_parent() -> Result<(), String> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| format!("this host cannot be set to end with its parent: {error}"))?;
+    // The parent may have ended before the kernel knew what to do then.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
+    match std::env::var(PARENT_VARIABLE) {
+        Ok(expected) if parent.as_deref() != Some(&expected) => {
+            Err(format!("the process that started this host ({expected}) has ended"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Standard output for the protocol alone: whatever else prints there, such as a library of an engine, goes to stderr.
+fn take_stdout() -> io::Result<File> {
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
+    // SAFETY: descriptor 1 is open (it was just duplicated); `ManuallyDrop` keeps it from being closed here.
+    let mut stdout = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(1) });
+    rustix::io::dup2(io::stderr(), &mut stdout)?;
+    Ok(output.into())
+}

@@ -1,0 +1,33 @@
+//! The engine protocol: the messages between the harness and an engine host, and the nouns in them.
+//!
+//! `docs/reference/protocol.md` describes the wire. This crate knows no engine and does no I/O beyond reading lines and
+//! files of bounded length.
+
+pub mod bounded;
+pub mod clock;
+pub mod effective;
+pub mod engine;
+pub mod error;
+pub mod messages;
+pub mod model;
+pub mod profile;
+pub mod receipt;
+pub mod request;
+pub mod toggle;
+pub mod units;
+pub mod value;
+
+pub use effective::{Shape, predict};
+pub use engine::{EngineSpec, Honours, Offer, OptionSpec, Variant};
+pub use error::{EngineError, ErrorKind};
+pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
+pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
+pub use receipt::{Capabilities, Receipt, TokenTiming};
+pub use request::{
+    Choice, Completion, EngineMemory, FinishReason, MemorySample, Message, Phase, Prompt, Request, Sampling, Span,
+};
+pub use toggle::{Scope, ToggleSpec};
+pub use value::{Kind, Settings, Value};
+
+/// Environment variable in which the harness gives its process id to a host, so that the host can end with it.
+pub const PARENT_VARIABLE: &str = "INFEROMETER_PARENT";
