@@ -24,7 +24,8 @@ pub struct Profile {
 pub const MOST_FRAMES: usize = 4096;
 
 impl Profile {
-    /// Whether its parts fit together, so that who counts and draws need not look: a profile may come from anywhere.
+    /// Whether its parts fit together, so that who counts and draws need not look: a profile may
+    /// come from anywhere.
     ///
     /// # Errors
     /// What is wrong, for a message.
@@ -77,7 +78,8 @@ pub fn raw(profile: &Profile, frame: u32) -> &str {
     }
 }
 
-/// One line without control characters and without those that turn the direction of text, not over-long.
+/// One line without control characters and without those that turn the direction of text, not
+/// over-long.
 #[must_use]
 pub fn clean(name: &str) -> Cow<'_, str> {
     let keeps = |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -109,7 +111,8 @@ pub enum SampleClock {
 /// The samples of a phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfilePart {
-    /// Prefill or decode; absent for a profiler that cannot tell phases apart, and for what is neither.
+    /// Prefill or decode; absent for a profiler that cannot tell phases apart, and for what is
+    /// neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// Wall time that the profiler was at work in this phase.
@@ -140,12 +143,13 @@ pub enum SpanTiming {
     Done,
     /// A lazy backend: a span holds only the building of the graph, the work comes later.
     Submit,
-    /// A lazy backend that was made to finish each operation within its span, which costs the overlap.
+    /// A lazy backend that was made to finish each operation within its span, which costs the
+    /// overlap.
     ForcedSync,
 }
 
-/// What was allocated during a phase, by the host's counting allocator: allocations of Rust code in the host process, all its
-/// threads; memory that libraries in other languages take is not in it.
+/// What was allocated during a phase, by the host's counting allocator: allocations of Rust code in
+/// the host process, all its threads; memory that libraries in other languages take is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseAllocations {
     pub phase: Phase,

@@ -60,7 +60,8 @@ pub struct Receipt {
     /// Names of the toggles that it honours.
     #[serde(default)]
     pub toggles: Vec<String>,
-    /// Toggles that it does not honour, with the reason. A toggle in neither list is not honoured either.
+    /// Toggles that it does not honour, with the reason. A toggle in neither list is not honoured
+    /// either.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_honoured: BTreeMap<String, String>,
     #[serde(default)]
@@ -68,7 +69,8 @@ pub struct Receipt {
     /// Whether equal requests give equal tokens (at temperature 0, or with an equal seed).
     #[serde(default)]
     pub deterministic: bool,
-    /// What its times include beside the model: `tokenization`, `sampling`, `detokenization`, `transport`.
+    /// What its times include beside the model: `tokenization`, `sampling`, `detokenization`,
+    /// `transport`.
     #[serde(default)]
     pub includes: Vec<String>,
     /// Effective load-time settings: `threads`, `dtype`, `kv_cache`, ...

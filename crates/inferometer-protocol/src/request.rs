@@ -11,7 +11,8 @@ use super::Settings;
 pub enum Prompt {
     /// Token ids of the model's own vocabulary; nothing is added in front.
     Tokens(Vec<u32>),
-    /// Text that the engine tokenizes itself (its time is part of `ttft`); special tokens as the tokenizer adds them.
+    /// Text that the engine tokenizes itself (its time is part of `ttft`); special tokens as the
+    /// tokenizer adds them.
     Text(String),
     /// Messages that the engine renders with the model's chat template, generation prompt included.
     Messages(Vec<Message>),
@@ -25,9 +26,11 @@ pub struct Message {
     pub content: String,
 }
 
-/// How the next token is chosen. Temperature 0 is greedy: the highest logit, the lowest id among equals.
+/// How the next token is chosen. Temperature 0 is greedy: the highest logit, the lowest id among
+/// equals.
 ///
-/// Order of operations: repetition penalty, then (unless greedy) temperature, top-k, top-p, min-p, draw.
+/// Order of operations: repetition penalty, then (unless greedy) temperature, top-k, top-p, min-p,
+/// draw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sampling {
@@ -72,11 +75,12 @@ pub struct Request {
     /// Go on past the model's end-of-sequence tokens.
     #[serde(default)]
     pub ignore_eos: bool,
-    /// Conversation whose KV cache the request continues; without it the engine's one default cache is used.
+    /// Conversation whose KV cache the request continues; without it the engine's one default cache
+    /// is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// Decode along these ids instead of sampling: the work of sampling is done, its choice is replaced.
-    /// Generation ends with the last of them, or at `max_tokens`.
+    /// Decode along these ids instead of sampling: the work of sampling is done, its choice is
+    /// replaced. Generation ends with the last of them, or at `max_tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced_tokens: Option<Vec<u32>>,
 }
@@ -104,7 +108,8 @@ impl FinishReason {
     }
 }
 
-/// What an engine is doing. The first four are phases of a request; the others are spans inside them.
+/// What an engine is doing. The first four are phases of a request; the others are spans inside
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -182,12 +187,13 @@ pub struct Span {
     pub end_ns: u64,
 }
 
-/// What an engine would have generated at one position had no token been forced, and how sure it was.
+/// What an engine would have generated at one position had no token been forced, and how sure it
+/// was.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Choice {
     pub token: u32,
-    /// Best logit minus second best, after the repetition penalty and before the temperature; equal ones give 0. Finite,
-    /// never below 0; the largest f32 where there is no second logit.
+    /// Best logit minus second best, after the repetition penalty and before the temperature; equal
+    /// ones give 0. Finite, never below 0; the largest f32 where there is no second logit.
     pub gap: f32,
 }
 

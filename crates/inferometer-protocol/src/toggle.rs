@@ -1,4 +1,5 @@
-//! The engine settings that a scenario may vary. One table: names, kinds, defaults and meanings come from here alone.
+//! The engine settings that a scenario may vary. One table: names, kinds, defaults and meanings
+//! come from here alone.
 
 use super::{Kind, Value};
 
@@ -16,7 +17,8 @@ pub struct ToggleSpec {
     pub name: &'static str,
     pub kind: Kind,
     pub scope: Scope,
-    /// The values allowed, where they are a fixed set of texts (a `name:` ending in a colon takes a number after it).
+    /// The values allowed, where they are a fixed set of texts (a `name:` ending in a colon takes a
+    /// number after it).
     pub choices: &'static [&'static str],
     /// Least value of a number.
     pub least: f64,
@@ -60,7 +62,8 @@ pub const DEFAULT_WINDOW_CAP: u64 = 768;
 /// Tokens in one prefill forward pass when a scenario says nothing.
 pub const DEFAULT_PREFILL_CHUNK: u64 = 2048;
 
-/// Every toggle the project defines, in the order that columns and pages list them. Columns are appended, never moved.
+/// Every toggle the project defines, in the order that columns and pages list them. Columns are
+/// appended, never moved.
 pub const TOGGLES: &[ToggleSpec] = &[
     ToggleSpec {
         name: REPETITION_PENALTY,
@@ -132,7 +135,8 @@ pub fn find(name: &str) -> Option<&'static ToggleSpec> {
 #[must_use]
 pub fn fits(choices: &[&str], text: &str) -> bool {
     choices.iter().any(|choice| match choice.strip_suffix(':') {
-        // Written in one way only, so that what was asked for and what is in force can be compared as texts.
+        // Written in one way only, so that what was asked for and what is in force can be compared
+        // as texts.
         Some(_) => text
             .strip_prefix(choice)
             .is_some_and(|n| n.parse::<u32>().is_ok_and(|number| number > 0 && number.to_string() == n)),

@@ -19,7 +19,8 @@ fn time_at(coefficients: [f64; 3], n: f64) -> f64 {
     coefficients[0] + coefficients[1] * n + coefficients[2] * n * n
 }
 
-/// An A/B session: every run has noise of its own at each length (`white`), and noise that all its lengths share (`run`).
+/// An A/B session: every run has noise of its own at each length (`white`), and noise that all its
+/// lengths share (`run`).
 fn session(a: [f64; 3], b: [f64; 3], pairs: u32, white: f64, run: f64, seed: u64) -> Vec<Observation> {
     let mut random = rng::seeded(seed, "session");
     let mut all = Vec::new();
@@ -92,8 +93,9 @@ fn each_planted_cost_is_named() {
     }
 }
 
-/// What slows a whole run down scales its law, one number a run. Taken for a disturbance of its own at each length, it
-/// would make a coefficient that dominates look better known than it is, and a small one worse.
+/// What slows a whole run down scales its law, one number a run. Taken for a disturbance of its own
+/// at each length, it would make a coefficient that dominates look better known than it is, and a
+/// small one worse.
 #[test]
 fn what_slows_a_whole_run_counts_once() {
     let together = session(DECODE, DECODE, 20, 0.0, 0.02, 9);
@@ -189,7 +191,8 @@ fn a_request_tells_the_time_of_a_phase_or_why_not() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A law without noise comes back whatever its size, the order of its points and one wild point at a length.
+    /// A law without noise comes back whatever its size, the order of its points and one wild point
+    /// at a length.
     #[test]
     fn a_clean_law_comes_back(a in 0.01f64..1e4, b in 1e-6f64..10.0, wild in 0usize..50) {
         let mut points: Vec<Point> = samples([a, b, 0.0], 10, 0.0, 1).iter().map(|s| s.point).collect();

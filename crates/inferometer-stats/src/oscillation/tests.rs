@@ -117,7 +117,8 @@ fn wired_memory_of_the_recorded_runs() {
     }
 }
 
-/// `elapsed_s` of a turn is prefill and decode together, so neither law has a time of its own; and three runs are not ten.
+/// `elapsed_s` of a turn is prefill and decode together, so neither law has a time of its own; and
+/// three runs are not ten.
 #[test]
 fn growth_of_the_recorded_turns_is_not_identifiable() {
     let mut as_if_decode = Vec::new();

@@ -26,7 +26,8 @@ fn depths_are_the_methods_table() {
     }
 }
 
-/// One side of a two one-sided test misses by one gate's alpha or less, and one step deeper by more.
+/// One side of a two one-sided test misses by one gate's alpha or less, and one step deeper by
+/// more.
 #[test]
 fn equivalence_is_at_the_level_of_one_gate() {
     for (look, alpha) in ALPHAS[0].into_iter().enumerate() {
@@ -91,7 +92,8 @@ fn all_zero_is_unchanged_whatever_the_bound() {
     }
 }
 
-/// A change of the bound exactly, on every pair, is a regression; anything below is proven unchanged.
+/// A change of the bound exactly, on every pair, is a regression; anything below is proven
+/// unchanged.
 #[test]
 fn the_bound_itself_is_regressed() {
     assert_eq!(decide(&[0.03; 10], &RULE).verdict, Verdict::Regressed);
@@ -149,8 +151,9 @@ proptest! {
     }
 }
 
-/// The three alphas of a session with g gates spend 5 % / g: computed for normal increments, where the looks are exact, and
-/// not more for the signed-rank statistic, which is discrete (`scripts/stats-fixtures`).
+/// The three alphas of a session with g gates spend 5 % / g: computed for normal increments, where
+/// the looks are exact, and not more for the signed-rank statistic, which is discrete
+/// (`scripts/stats-fixtures`).
 #[test]
 fn the_alphas_spend_five_percent() {
     let fixture = fixture("looks");
