@@ -1,6 +1,6 @@
 //! Cost of a generation: the growth laws of METHOD section 4, with coefficients from the options.
 
-/// The law's coefficients. A negative total counts as no time at all.
+/// The law's coefficients. A negative total counts as zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CostLaw {
     pub load_ms: f64,
