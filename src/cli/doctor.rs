@@ -13,7 +13,7 @@ use inferometer_protocol::units;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder for records; checked for free space and speed
+    /// Folder for records; checked for free space
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
     /// Format of the findings

@@ -329,7 +329,8 @@ fn what_no_busy_machine_explains_is_not_dropped() {
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     made.pair(as_it_is, |row| (row.status, row.reason) = (Status::Invalid, "effective settings differ".to_owned()));
     made.expect(Verdict::Invalid, 4, &["contradicts itself", "side B", "effective settings differ", "pair 11"]);
-    // Stamps that do not fit although the iteration took no longer than others: no process was woken late.
+    // Stamps that do not fit although the iteration took no longer than others: no process was
+    // woken late.
     let early = |row: &mut RequestRow| {
         let end_ns = row.end_ns;
         invalid(row);
@@ -428,7 +429,8 @@ fn tokens_are_looked_at_in_every_pair() {
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(other, other);
     made.expect(Verdict::Invalid, 4, &["side A"]);
-    // A pair that does not count for speed says something of outputs all the same, and so do null pairs.
+    // A pair that does not count for speed says something of outputs all the same, and so do null
+    // pairs.
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     made.pair(as_it_is, |row| {
         other(row);
@@ -464,7 +466,8 @@ fn peak_memory_is_the_kernels_mark_or_else_the_engines() {
     let kernel = Made::new(&[PeakMemory]).pairs(10, |_, row| more(row));
     kernel.expect(Verdict::Regressed, 1, &["peak memory is 100.0 % more"]);
     assert_eq!(by(&kernel), "peak_rss_bytes");
-    // Where the kernel's is not there in every pair the engine's is taken for all: the two are never mixed.
+    // Where the kernel's is not there in every pair the engine's is taken for all: the two are
+    // never mixed.
     let engine = Made::new(&[PeakMemory]).pairs(10, |pair, row| {
         more(row);
         row.peak_rss_bytes = row.peak_rss_bytes.filter(|_| pair != 3);
@@ -512,10 +515,12 @@ fn a_pilot_says_what_the_machine_can_tell_apart() {
     invalid_pilot.expect(Verdict::Invalid, 4, &["5 of 5 null pairs of A are invalid"]);
 }
 
-/// Prompt lengths of the growth tests; a decode of 101 tokens happens at about `length + 51` tokens of context.
+/// Prompt lengths of the growth tests; a decode of 101 tokens happens at about `length + 51` tokens
+/// of context.
 const LENGTHS: [u32; 5] = [200, 400, 800, 1600, 3200];
 
-/// Decode as a + b n says, in milliseconds a token; a little noise, the same on no two pairs and lengths.
+/// Decode as a + b n says, in milliseconds a token; a little noise, the same on no two pairs and
+/// lengths.
 fn law(row: &mut RequestRow, pair: usize, a: f64, b: f64) {
     let wobble = 1.0 + 0.002 * ((pair * 7 + row.cell as usize * 3) % 5) as f64;
     let context = f64::from(row.prompt_tokens.unwrap()) + 51.0;

@@ -206,8 +206,8 @@ fn the_flamegraph_is_per_token_and_stands_alone() {
     }
 }
 
-/// Where a sample stands for a time that was asked for, an iteration without samples took none; where samples divide a time
-/// that was read, nothing is known of where it went.
+/// Where a sample stands for a time that was asked for, an iteration without samples took none;
+/// where samples divide a time that was read, nothing is known of where it went.
 #[test]
 fn an_iteration_without_samples_counts_as_no_time_unless_its_time_was_read() {
     let ms = |cpu_ms: Option<u64>| {
