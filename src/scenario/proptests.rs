@@ -179,7 +179,8 @@ proptest! {
         prop_assert_eq!(again, scenario);
     }
 
-    /// No combination is lost by merging, no two cells share a label, and members of a cell really predict alike.
+    /// No combination is lost by merging, no two cells share a label, and members of a cell really
+    /// predict alike.
     #[test]
     fn merging_loses_nothing(meant in meant()) {
         let scenario = from_text("t", &meant.text(), Path::new(""), &[], &offers()).unwrap();
