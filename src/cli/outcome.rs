@@ -85,7 +85,7 @@ impl Execution {
     fn conclude(&self, outcome: &Outcome, printer: &Printer) -> anyhow::Result<ExitCode> {
         let dir = outcome.dir.display();
         if !outcome.worked {
-            printer.note(format_args!("the run in {dir} is already finished"));
+            printer.note(format_args!("the run in {dir} is finished; there is nothing left to do"));
         }
         let record = record::read(&outcome.dir)?;
         let summary = Summary::of(&record);

@@ -227,7 +227,7 @@ pub fn conclude(
 ) -> anyhow::Result<u8> {
     let dir = outcome.dir.display();
     if !outcome.worked {
-        printer.note(format_args!("the session in {dir} is already finished"));
+        printer.note(format_args!("the session in {dir} is finished; there is nothing left to do"));
     }
     let summary = AbSummary::of(record, Telling { neutral_ok });
     printer.data(match execution.format() {

@@ -246,8 +246,7 @@ impl View<'_> {
     fn columns(&self) -> Columns {
         let varied: Vec<&str> =
             self.scenario.toggles.iter().filter(|a| a.values.len() > 1).map(|a| a.toggle.as_str()).collect();
-        // A value that is the same in every cell says nothing here; only the chunk, which every
-        // plan has, stays.
+        // A value that is the same in every cell says nothing here; only the chunk, which every plan has, stays.
         let differs = |name: &str| {
             self.plan.cells.iter().any(|c| c.predicted.get(name) != self.plan.cells[0].predicted.get(name))
         };

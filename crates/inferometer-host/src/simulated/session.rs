@@ -141,7 +141,7 @@ impl SimulatedSession {
             Fault::Hang => loop {
                 std::thread::sleep(Duration::from_secs(3600));
             },
-            Fault::Error => Err(EngineError::internal("simulated failure, as requested by the engine's options")),
+            Fault::Error => Err(EngineError::internal("the simulated engine fails, as its options say")),
             Fault::OutOfMemory | Fault::NoTokens | Fault::EarlyStamps => Ok(()),
         }
     }
