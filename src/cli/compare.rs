@@ -51,9 +51,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             if let Some(folder) = &args.profiles {
                 let drawn = flamegraphs(&a, &b, &comparison.profiles);
                 if comparison.profiles.iter().all(|cell| cell.phases.is_empty()) {
-                    anyhow::bail!(
-                        "no profiles to compare: run both with `--profile`, or `[profile]` in the scenario"
-                    );
+                    anyhow::bail!("no profiles to compare: run both with `--profile`, or `[profile]` in the scenario");
                 }
                 report::write_profiles(folder, &comparison.profiles, &drawn)?;
                 printer.note(format_args!("profiles: {}", folder.display()));

@@ -62,8 +62,9 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
                     setups.iter().flat_map(|setup| &setup.scenario.engines).map(|engine| engine.name.as_str());
                 refuse_simulated(engines, setups[0].scenario.ab.self_test)?;
                 if setups[0].scenario.gates.is_empty() {
-                    printer
-                        .note("the scenario has no [[gate]]: using gates on decode, prefill and peak memory in all cells");
+                    printer.note(
+                        "the scenario has no [[gate]]: using gates on decode, prefill and peak memory in all cells",
+                    );
                 }
                 Ok(())
             };

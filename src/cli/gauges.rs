@@ -73,7 +73,7 @@ fn table(gauges: &[GaugeInfo]) -> String {
 
 fn sample(args: &Args, groups: &[String], length: Duration, printer: &Printer) -> anyhow::Result<()> {
     if let Some(pid) = args.pid {
-        anyhow::ensure!(telemetry::cpu_time(pid).is_some(), "there is no process {pid}, or it may not be looked at");
+        anyhow::ensure!(telemetry::cpu_time(pid).is_some(), "no process {pid}, or no permission to sample it");
     }
     let origin = Origin::start();
     let sampler = Sampler::start(Duration::from_millis(u64::from(args.interval_ms)), groups, origin);

@@ -48,11 +48,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let filter = Filter { metrics, cell: args.cell.clone(), scenario: args.scenario.clone() };
     let history = history::history(runs, &filter);
     if history.series.is_empty() {
-        bail!(
-            "none of the {} in {} matches --metric, --cell and --scenario",
-            history.runs,
-            args.results.display()
-        );
+        bail!("none of the {} in {} matches --metric, --cell and --scenario", history.runs, args.results.display());
     }
     printer.data(match args.format {
         Format::Table => shown::table(&history),
@@ -74,8 +70,7 @@ fn metrics(names: &[String]) -> anyhow::Result<Vec<&'static Metric>> {
             .iter()
             .map(|name| {
                 let keys = || known().map(|m| m.key).collect::<Vec<_>>().join(", ");
-                metric::find(name)
-                    .with_context(|| format!("unknown metric `{name}`: use one of {}, or all", keys()))
+                metric::find(name).with_context(|| format!("unknown metric `{name}`: use one of {}, or all", keys()))
             })
             .collect(),
     }

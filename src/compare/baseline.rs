@@ -32,9 +32,7 @@ pub enum BaselineError {
     Io(#[from] std::io::Error),
     #[error("{path}: {message}; create the baseline again with `inferometer compare --save-baseline`")]
     Invalid { path: PathBuf, message: String },
-    #[error(
-        "{path} was written by a newer inferometer (file version {found}, this one reads {BASELINE_VERSION})"
-    )]
+    #[error("{path} was written by a newer inferometer (file version {found}, this one reads {BASELINE_VERSION})")]
     Newer { path: PathBuf, found: u64 },
 }
 

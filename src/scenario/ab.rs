@@ -58,9 +58,7 @@ pub fn build(table: &Table<'_>) -> Option<BuildSettings> {
     let foreign = command.as_ref().is_some_and(|words| words.first().is_none_or(|word| word != "cargo"));
     if let (true, None, Some(entry)) = (foreign, table.entry("program"), table.entry("command")) {
         let problem = Problem::new("`command` needs a `program`").at(entry.key_span);
-        table.problem(
-            problem.help("set `program = [...]` to the built engine host and its arguments"),
-        );
+        table.problem(problem.help("set `program = [...]` to the built engine host and its arguments"));
     }
     Some(BuildSettings {
         command: command.unwrap_or(usual.command),

@@ -330,7 +330,9 @@ impl<'a> Table<'a> {
                 Some(name) => problem.label(format!("did you mean `{name}`?")),
                 None => problem,
             };
-            self.problem(problem.help(format!("it must be {}", list(choices.iter().copied()).replace(" and ", " or "))));
+            self.problem(
+                problem.help(format!("it must be {}", list(choices.iter().copied()).replace(" and ", " or "))),
+            );
         }
         found
     }

@@ -116,13 +116,13 @@ fn child<'a>(node: &'a mut Node, step: &Step, last: bool) -> Result<&'a mut Node
             let index = step.name.parse::<usize>().ok().filter(|i| *i < count);
             match index {
                 Some(index) => Ok(&mut items[index]),
-                None => Err(Problem::new(format!("this list has no entry {}", echo(&step.name)))
-                    .at(step.span)
-                    .label(match count {
+                None => Err(Problem::new(format!("this list has no entry {}", echo(&step.name))).at(step.span).label(
+                    match count {
                         0 => "the list is empty".to_owned(),
                         1 => "the list has one entry, number 0".to_owned(),
                         n => format!("entries are numbered from 0 to {}", n - 1),
-                    })),
+                    },
+                )),
             }
         }
         _ => Err(Problem::new(format!("{} is inside a single value", echo(&step.name)))

@@ -23,8 +23,7 @@ pub fn settings(table: &Table<'_>) -> Option<ProfileSettings> {
         sync: if table.choice("sync") == "forced_sync" { SpanSync::ForcedSync } else { SpanSync::Submit },
     };
     if !settings.flamegraph && !settings.spans {
-        let problem =
-            Problem::new("a profiling pass without `flamegraph` and `spans` has nothing to do").at(span);
+        let problem = Problem::new("a profiling pass without `flamegraph` and `spans` has nothing to do").at(span);
         table.problem(problem.help("enable one of them, or remove `[profile]`"));
     }
     Some(settings)

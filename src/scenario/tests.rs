@@ -304,7 +304,7 @@ fn a_model_path_must_exist_for_a_built_in_engine() {
     let there = text.replace("/no/such/model", &dir.path().display().to_string());
     assert_eq!(good(&there, &[]).model, ModelSpec::Path(dir.path().to_owned()));
     let preset = bad(&least(""), &["model.synthetic.preset=1b"]);
-    assert!(preset.contains("there is no `1b` of qwen3 models"), "{preset}");
+    assert!(preset.contains("unknown preset `1b` of qwen3 models"), "{preset}");
 }
 
 #[test]

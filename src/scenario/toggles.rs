@@ -38,7 +38,11 @@ pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], off
 fn values(table: &Table<'_>, entry: &Entry, spec: &'static ToggleSpec) -> Vec<Value> {
     match &entry.value.data {
         Data::List(items) if items.is_empty() => {
-            table.wrong(spec.name, &entry.value, "must not be an empty list: give at least one value, or remove the key");
+            table.wrong(
+                spec.name,
+                &entry.value,
+                "must not be an empty list: give at least one value, or remove the key",
+            );
             Vec::new()
         }
         Data::List(items) => table.different(spec.name, items, |node| value(table, node, spec)),
@@ -101,7 +105,8 @@ fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[EngineSp
         let choices = offer.and_then(|offer| offer.honours(&engine.options).choices_of(&entry.key));
         let Some(choices) = choices else { continue };
         for text in values.iter().filter_map(Value::as_text).filter(|text| !fits(choices, text)) {
-            let problem = Problem::new(format!("engine `{}` does not accept `{text}` for `{}`", engine.label, entry.key));
+            let problem =
+                Problem::new(format!("engine `{}` does not accept `{text}` for `{}`", engine.label, entry.key));
             let written = written(choices);
             let help = format!("`{}` accepts {}", engine.label, list(written.iter().map(String::as_str)));
             table.problem(problem.at(entry.value.span).help(help));

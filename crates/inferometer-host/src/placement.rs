@@ -110,7 +110,7 @@ mod os {
         let mut set = CpuSet::new();
         cpus.iter().for_each(|cpu| set.set(*cpu));
         match sched_setaffinity(None, &set) {
-            Ok(()) => current().map_err(|e| format!("the CPUs in force cannot be read: {e}")),
+            Ok(()) => current().map_err(|e| format!("cannot read back the CPUs in force: {e}")),
             // None of the CPUs exists: nothing was changed.
             Err(Errno::INVAL) => Ok(BTreeSet::new()),
             Err(e) => Err(format!("the system refused: {e}")),
@@ -181,7 +181,10 @@ mod os {
             (0, QOS_CLASS_USER_INTERACTIVE) => "user-interactive".to_owned(),
             (0, other) => format!("requested user-interactive, got class {:#x}", other as u32),
             (error, _) => {
-                format!("requested user-interactive; could not read it back: {}", std::io::Error::from_raw_os_error(error))
+                format!(
+                    "requested user-interactive; could not read it back: {}",
+                    std::io::Error::from_raw_os_error(error)
+                )
             }
         }
     }

@@ -103,7 +103,7 @@ pub const TOGGLES: &[ToggleSpec] = &[
     count(CACHE_LIMIT, Scope::Load, "", "allocator's cache limit in bytes"),
     count(WIRED_LIMIT, Scope::Load, "", "wired-memory limit in bytes"),
     count(THREADS, Scope::Load, "", "compute threads of the engine; 0 = the engine's own choice"),
-    text(DTYPE, Scope::Load, &["f32", "f16", "bf16", "q8_0"], "", "how weights are held in memory"),
+    text(DTYPE, Scope::Load, &["f32", "f16", "bf16", "q8_0"], "", "format of the weights in memory"),
     ToggleSpec {
         name: COMPILE,
         kind: Kind::Bool,

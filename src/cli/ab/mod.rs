@@ -157,7 +157,9 @@ pub fn begin(
 /// Rejects `--format csv`, since a session is not a single table, before anything is measured.
 pub fn no_csv(execution: &Execution) -> anyhow::Result<()> {
     if execution.format() == Format::Csv {
-        bail!("`--format csv` is not available for a session; use `--format json`, or read the CSV files of its record");
+        bail!(
+            "`--format csv` is not available for a session; use `--format json`, or read the CSV files of its record"
+        );
     }
     Ok(())
 }

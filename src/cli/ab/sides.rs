@@ -198,7 +198,9 @@ fn one_for_both(key: &str) -> anyhow::Result<()> {
     let mut steps = key.split('.').map(|step| step.trim().trim_matches(['"', '\'']));
     match (steps.next(), steps.next()) {
         (Some(table), _) if TABLES.contains(&table) => {
-            bail!("`{key}` applies to the whole session, not to one side: use `--set {key}=...`, or set it in the scenario")
+            bail!(
+                "`{key}` applies to the whole session, not to one side: use `--set {key}=...`, or set it in the scenario"
+            )
         }
         (Some("run"), Some(inner)) if KEYS.contains(&inner) => {
             bail!(

@@ -110,8 +110,10 @@ impl Counts {
         let why = self.last_dropped.as_deref().unwrap_or_default();
         for (side, unexplained) in [(Side::A, self.unexplained_a), (Side::B, self.unexplained_b)] {
             if unexplained >= UNEXPLAINED {
-                let told = format!("side {}'s stamps do not fit their request in {unexplained} iterations", side.name());
-                let no_stall = "which took no longer than its good ones: the stamps are wrong, the machine was not busy";
+                let told =
+                    format!("side {}'s stamps do not fit their request in {unexplained} iterations", side.name());
+                let no_stall =
+                    "which took no longer than its good ones: the stamps are wrong, the machine was not busy";
                 return Some((Verdict::Invalid, format!("{told}, {no_stall}; last: {why}")));
             }
         }

@@ -340,7 +340,11 @@ fn what_no_busy_machine_explains_is_not_dropped() {
     (0..2).for_each(|_| made.pair(as_it_is, early));
     made.expect(Verdict::Unchanged, 0, &[]);
     made.pair(as_it_is, early);
-    made.expect(Verdict::Invalid, 4, &["side B's stamps do not fit their request in 3 iterations", "the machine was not busy"]);
+    made.expect(
+        Verdict::Invalid,
+        4,
+        &["side B's stamps do not fit their request in 3 iterations", "the machine was not busy"],
+    );
 }
 
 #[test]

@@ -88,7 +88,12 @@ pub static SYNTHETIC: Section = Section {
         required("preset", Shape::Text, "size; `inferometer model list` shows the sizes of each architecture"),
         key("seed", SEED, "1", "seed of the weights: same seed, same bytes"),
         key("dtype", Shape::Choice(DTYPES), "", "format of the weights on disk; default: the preset's"),
-        key("bits", Shape::Size(BITS), "", "quantize the matrices in MLX's affine format, with this many bits per weight"),
+        key(
+            "bits",
+            Shape::Size(BITS),
+            "",
+            "quantize the matrices in MLX's affine format, with this many bits per weight",
+        ),
         key(
             "group_size",
             Shape::Size(GROUP_SIZES),
@@ -160,7 +165,12 @@ pub static RUN: Section = Section {
     one_of: None,
     keys: &[
         key("iterations", count(1, 10_000), "10", "measured iterations of each cell"),
-        key("warmup", count(0, 1_000), "1", "unmeasured iterations of each cell in each fresh host before the measured ones"),
+        key(
+            "warmup",
+            count(0, 1_000),
+            "1",
+            "unmeasured iterations of each cell in each fresh host before the measured ones",
+        ),
         key(
             "isolation",
             Shape::Choice(&["run", "cell", "iteration"]),

@@ -113,10 +113,7 @@ fn a_gate_that_cannot_be_decided_is_refused() {
     let star = gate("cells = { repetition_window_cap = 768, prefill_chunk_size = 32 }")
         .replace("[toggles]", "[toggles]\nvary = \"one-at-a-time\"\nprefill_chunk_size = [2048, 32]");
     let error = plan(&good(&star, &[]), &offers()).unwrap_err().to_string();
-    assert!(
-        error.contains("`[[gate]]` number 1 (decode_tps, prefill_chunk_size=32 repetition_window"),
-        "{error}"
-    );
+    assert!(error.contains("`[[gate]]` number 1 (decode_tps, prefill_chunk_size=32 repetition_window"), "{error}");
     assert!(error.contains("the cells are `") && error.contains("`chunk=32 len=4096`"), "{error}");
 }
 

@@ -68,13 +68,13 @@ fn reading(metrics: &macmon::Metrics, gpu_clocks: usize) -> Reading {
 type Figure = (&'static str, &'static str, fn(&Reading) -> Option<f64>);
 
 const FIGURES: [Figure; 14] = [
-    ("cpu_mhz", "IOReport, clock while at work", Reading::cpu_mhz),
+    ("cpu_mhz", "IOReport, clock while active", Reading::cpu_mhz),
     ("performance_cpu_percent", "IOReport", |reading| reading.performance().0),
-    ("performance_cpu_mhz", "IOReport, clock while at work", |reading| reading.performance().1),
+    ("performance_cpu_mhz", "IOReport, clock while active", |reading| reading.performance().1),
     ("efficiency_cpu_percent", "IOReport", |reading| reading.efficiency().0),
-    ("efficiency_cpu_mhz", "IOReport, clock while at work", |reading| reading.efficiency().1),
+    ("efficiency_cpu_mhz", "IOReport, clock while active", |reading| reading.efficiency().1),
     ("gpu_percent", "IOReport", Reading::gpu_percent),
-    ("gpu_mhz", "IOReport, clock while at work", |reading| reading.gpu_mhz),
+    ("gpu_mhz", "IOReport, clock while active", |reading| reading.gpu_mhz),
     ("cpu_watts", "IOReport", |reading| reading.watts.map(|watts| watts.cpu)),
     ("dram_watts", "IOReport", |reading| reading.watts?.dram),
     ("gpu_watts", "IOReport", |reading| reading.watts.map(|watts| watts.gpu)),
@@ -89,7 +89,9 @@ impl Source for Chip {
         let absent = |figure: fn(&Reading) -> Option<f64>| match found() {
             Err(why) => Some(why.clone()),
             // An idle GPU has no clock; its utilization shows whether it has one at all.
-            Ok(reading) if figure(reading).is_none() => Some("macmon does not find this figure on this machine".to_owned()),
+            Ok(reading) if figure(reading).is_none() => {
+                Some("macmon does not find this figure on this machine".to_owned())
+            }
             Ok(_) => None,
         };
         let about = |of: &str| format!("macmon ({of}), mean over the previous {} s", WINDOW.as_secs());

@@ -239,11 +239,7 @@ impl<R: FnMut() -> State + Send> Source for MachineState<R> {
                 "thermalState of NSProcessInfo",
                 unsaid(self.first.thermal_pressure(), "a documented thermal state"),
             ),
-            gauge(
-                "on_battery",
-                "IOPSGetProvidingPowerSourceType",
-                unsaid(self.first.on_battery(), "its power source"),
-            ),
+            gauge("on_battery", "IOPSGetProvidingPowerSourceType", unsaid(self.first.on_battery(), "its power source")),
             gauge("low_power_mode", "isLowPowerModeEnabled of NSProcessInfo", None),
         ]
     }

@@ -156,11 +156,14 @@ mod tests {
             gauge("wired_bytes", Some(other_systems)),
             gauge("gpu_percent", Some("no GPU")),
             gauge("gpu_mhz", Some("no GPU")),
-            gauge("cpu_watts", Some("told as energy")),
+            gauge("cpu_watts", Some("reported as energy")),
         ];
         let finding = all(&gauges, Err("no mark".to_owned()));
         assert!(TOLD.iter().all(|name| table::find(name).is_some()));
-        assert_eq!(finding.seen, "1 of 5 available; missing: gpu_percent, gpu_mhz (no GPU); missing: peak_rss_bytes (no mark)");
+        assert_eq!(
+            finding.seen,
+            "1 of 5 available; missing: gpu_percent, gpu_mhz (no GPU); missing: peak_rss_bytes (no mark)"
+        );
         assert_eq!((finding.level, finding.at_best), (Level::Note, Grade::A));
         assert_eq!(all(&gauges[..2], Ok(())).level, Level::Ok);
     }

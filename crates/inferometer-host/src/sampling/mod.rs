@@ -122,7 +122,9 @@ impl Running {
             // The time that this reading took belongs to no phase.
             Ok(()) => self.since = Moment::now(),
             Err(error) => {
-                tracing::warn!("cannot read the samples of a phase; they and its time count for the next phase: {error}")
+                tracing::warn!(
+                    "cannot read the samples of a phase; they and its time count for the next phase: {error}"
+                )
             }
         }
     }
