@@ -148,13 +148,13 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
     let scenario = simulated(&lab, &[("quick", "a_ms = 1"), ("other", "a_ms = 1")], MEMORY);
     let scenario = scenario.to_str().unwrap();
     for (arguments, told) in [
-        (&[scenario][..], "nothing sets the sides apart"),
+        (&[scenario][..], "the sides do not differ"),
         (&[], "SCENARIO"),
         (&[scenario, "--base", "HEAD"], "--head"),
         (&[scenario, "--same", "--a", "x=1"], "cannot be used with"),
         (&[scenario, "--a", "threads"], "KEY=VALUE"),
         (&[scenario, "--a", "no_such_key=1"], "no_such_key"),
-        (&[scenario, "--b-engine", "nobody"], "there is no engine `nobody`"),
+        (&[scenario, "--b-engine", "nobody"], "unknown engine `nobody`"),
         (&[scenario, "--same", "--delta", "0%"], "above 0"),
         (&[scenario, "--same", "--pilot", "4"], "from 5 to 30"),
         (&[scenario, "--same", "--margin", "0.1"], "--outputs margin"),
