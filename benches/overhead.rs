@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use inferometer::engines;
 use inferometer::origin::Origin;
-use inferometer::run::client::{Host, Launch};
+use inferometer::run::host::{Host, Launch};
 use inferometer::telemetry::Sampler;
 use inferometer_host::rng;
 use inferometer_host::{Detail, Engine as _, Load, Session, SpanKey, TokenSink};

@@ -7,7 +7,8 @@
 
 use std::path::Path;
 
-use super::csv::{self, Commit, RequestReader, SpanReader, TelemetryReader, TokenReader};
+use super::rows::Commit;
+use super::csv::{self, RequestReader, SpanReader, TelemetryReader, TokenReader};
 use super::error::RecordError;
 use super::table::{Line, Table};
 use super::{Manifest, Record, RequestRow, manifest, profile};

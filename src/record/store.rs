@@ -4,7 +4,8 @@ use std::fs::TryLockError;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::csv::{self, Commit, Encoder};
+use super::rows::Commit;
+use super::csv::{self, Encoder};
 use super::error::{RecordError, file_error};
 use super::read::{self, Lengths};
 use super::{Manifest, Record, RequestRow, SpanRow, TelemetryRow, TokenRow, manifest};

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use super::client::{Exchange, HostError, check_stamps};
-use super::hosts::{self, Resident};
+use super::host::{Exchange, HostError, check_stamps};
+use super::pool::{self, Resident};
 use super::interrupt::Interrupt;
 use super::measure::{self, Place};
 use super::memory::{EngineSample, engine_samples};
-use super::validity::{self, Asked, Finding};
+use super::validity::{self, Asked};
 use crate::origin::Origin;
-use crate::record::{RequestRow, SpanRow, Status, TokenRow};
+use crate::record::{Fault, RequestRow, SpanRow, Status, TokenRow};
 use crate::spec::Cell;
 use crate::telemetry;
 use inferometer_protocol::clock::now_ns;
@@ -149,7 +149,7 @@ fn stopper(resident: &Resident) -> impl FnMut(u32) + Send + 'static {
     let pid = resident.host.pid();
     move |signals| {
         if signals > 2 || !can_cancel || !canceller.cancel() {
-            hosts::kill(pid);
+            pool::kill(pid);
         }
     }
 }
@@ -171,9 +171,8 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
         turn: ask.place.turn,
         allowed: ask.allowed,
     };
-    if let Some(Finding { status, reason }) = validity::judge(&asked, &generated, receipt, resident.built_in, stamps) {
-        row.status = status;
-        row.reason = reason;
+    if let Some(fault) = validity::judge(&asked, &generated, receipt, resident.built_in, stamps) {
+        row.mark(&fault);
     }
     let memory = match stamps_hold {
         true => engine_samples(&generated, row.host, ask.memory_interval_ms, clock.offset_ns, origin),
@@ -201,16 +200,15 @@ fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &
 pub fn agree(turns: &mut [Attempt]) {
     let of = |status| turns.iter().map(|attempt| &attempt.row).find(|row| row.status == status);
     let Some(row) = of(Status::Failed).or_else(|| of(Status::Invalid)) else { return };
-    let (status, reason) = (row.status, format!("turn {}: {}", row.turn, row.reason));
+    let Some(cause) = row.cause else { return };
+    let fault = Fault::new(cause, format!("turn {}: {}", row.turn, row.reason));
     for attempt in turns {
-        attempt.row.status = status;
-        attempt.row.reason.clone_from(&reason);
+        attempt.row.mark(&fault);
     }
 }
 
 fn failed(mut row: RequestRow, error: &HostError, origin: &Origin) -> Attempt {
-    row.status = Status::Failed;
-    row.reason = error.summary();
+    row.mark(&Fault::new(error.cause(), error.summary()));
     row.end_ns = origin.t_ns(now_ns());
     Attempt::without_answer(row, !error.host_is_usable())
 }

@@ -3,9 +3,9 @@
 use sha2::{Digest, Sha256};
 
 use crate::origin::Origin;
-use crate::record::{RequestRow, SpanRow, Status, TokenRow};
+use crate::record::{RequestRow, SpanRow, TokenRow};
 use inferometer_protocol::messages::Generated;
-use inferometer_protocol::{Phase, Settings, Span, TokenTiming};
+use inferometer_protocol::{Phase, Span, TokenTiming};
 use inferometer_stats::robust;
 
 /// Where a request stands in the run.
@@ -32,44 +32,7 @@ pub fn blank(place: Place, engine: &str) -> RequestRow {
         turn: place.turn,
         engine: engine.to_owned(),
         host: place.host,
-        status: Status::Ok,
-        reason: String::new(),
-        start_ns: 0,
-        end_ns: 0,
-        effective: Settings::new(),
-        finish_reason: None,
-        prompt_tokens: None,
-        reused_tokens: None,
-        prefill_tokens: None,
-        generated_tokens: None,
-        cache_tokens: None,
-        load_s: None,
-        tokenize_ms: None,
-        ttft_ms: None,
-        prefill_ms: None,
-        decode_ms: None,
-        e2e_ms: None,
-        prefill_tps: None,
-        decode_tps: None,
-        tpot_ms: None,
-        itl_p50_ms: None,
-        itl_p95_ms: None,
-        itl_p99_ms: None,
-        itl_max_ms: None,
-        peak_rss_bytes: None,
-        engine_active_bytes: None,
-        engine_cache_bytes: None,
-        engine_peak_bytes: None,
-        kv_cache_bytes: None,
-        cpu_ms: None,
-        cpu_instructions: None,
-        cpu_cycles: None,
-        token_hash: None,
-        memory_cycles: None,
-        memory_swing_bytes: None,
-        memory_reclaimed_bytes: None,
-        prefill_energy_j: None,
-        decode_energy_j: None,
+        ..RequestRow::default()
     }
 }
 
@@ -183,7 +146,8 @@ pub fn span_rows(request: u64, spans: &[Span], offset_ns: i64, origin: &Origin) 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use inferometer_protocol::{Completion, EngineMemory, FinishReason};
+    use crate::record::Status;
+    use inferometer_protocol::{Completion, EngineMemory, FinishReason, Settings};
 
     /// A reply with hand-made stamps: accepted at 1 ms, tokens at the given milliseconds, prefill from 2 to 12 ms.
     pub fn reply(token_ms: &[u64], prefill: bool) -> Generated {

@@ -3,13 +3,13 @@
 pub mod ab;
 pub mod attempt;
 pub mod build;
-pub mod client;
+pub mod host;
 pub mod conformance;
 pub mod driver;
 pub mod energy;
 pub mod error;
 pub mod external;
-pub mod hosts;
+pub mod pool;
 pub mod interrupt;
 pub mod lock;
 pub mod measure;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::RunError;
-use super::hosts::Key;
+use super::pool::Key;
 use super::profile::files;
 use super::progress::{Event, Observer, Pace};
 use super::schedule::{self, Done, GIVE_UP_AFTER, Step};

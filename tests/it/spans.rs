@@ -7,7 +7,7 @@ mod report;
 use std::path::Path;
 use std::time::Duration;
 
-use inferometer::run::client::{Host, Launch};
+use inferometer::run::host::{Host, Launch};
 use inferometer_engine::synthetic::{Recipe, create};
 use inferometer_protocol::messages::{Generate, Generated, Open};
 use inferometer_protocol::{Architecture, EngineSpec, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{Bench, FEW, Fault, Verdict, ensure};
-use crate::run::client::{Exchange, HostError, check_stamps};
+use crate::run::host::{Exchange, HostError, check_stamps};
 use crate::run::validity;
 use inferometer_protocol::messages::{FromHost, Generate, MAX_TOKENS, ToHost};
 use inferometer_protocol::{ErrorKind, FinishReason, Phase, Prompt};
@@ -163,7 +163,7 @@ fn stamps(bench: &mut Bench) -> Verdict {
         }
         host.resync()?;
     }
-    Ok(last?)
+    Ok(last.map_err(|fault| fault.reason)?)
 }
 
 fn refuses_bad_requests(bench: &mut Bench) -> Verdict {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::client::{Host, HostError, Launch, Talk};
+use super::host::{Host, HostError, Launch, Talk};
 use inferometer_protocol::messages::{Generate, Open, Ready};
 use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling};
 

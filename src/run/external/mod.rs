@@ -11,7 +11,7 @@ use std::time::Duration;
 use causes::{Cause, Finding, Supply};
 use look::{Columns, Look, SAMPLES_AT_LEAST, Window};
 
-use crate::record::{EXTERNAL_CAUSE, GaugeInfo, RequestRow, Status, TelemetryRow};
+use crate::record::{Fault, GaugeInfo, RequestRow, Status, TelemetryRow};
 use crate::spec::ExternalCauses;
 
 /// Samples of the time before an iteration are kept for so long: a rate's first value in it begins with one of them.
@@ -141,12 +141,12 @@ impl Watch {
 fn mark(rows: &mut [RequestRow], found: &[Finding]) {
     let Some(first) = found.first() else { return };
     let words: Vec<&str> = found.iter().map(|finding| finding.words.as_str()).collect();
-    let (status, reason) = match first.cause {
-        Cause::OwnSwap => (Status::Failed, words[0].to_owned()),
-        _ => (Status::Invalid, format!("{} {EXTERNAL_CAUSE}", words.join("; "))),
+    let reason = match first.cause {
+        Cause::OwnSwap => words[0].to_owned(),
+        _ => format!("{} (external cause)", words.join("; ")),
     };
+    let fault = Fault::new(first.cause.of_record(), reason);
     for row in rows.iter_mut().filter(|row| row.status == Status::Ok) {
-        row.status = status;
-        row.reason.clone_from(&reason);
+        row.mark(&fault);
     }
 }

@@ -83,7 +83,7 @@ fn every_cause_makes_an_iteration_invalid_and_says_which() {
     ] {
         let (row, watch) = judged(&samples);
         assert_eq!(row.status, Status::Invalid, "{said}");
-        assert!(row.reason.contains(said) && row.reason.ends_with(EXTERNAL_CAUSE), "{}", row.reason);
+        assert!(row.reason.contains(said) && row.cause.unwrap().is_external(), "{}", row.reason);
         let told = watch.sentences();
         assert!(told.len() == 1 && told[0].contains(said) && told[0].contains("1 of 1 iterations"), "{told:?}");
     }
@@ -133,7 +133,7 @@ fn swapping_is_laid_to_whom_the_memory_belongs() {
         let (row, watch) = judged(&samples);
         assert_eq!(row.status, Status::Failed);
         assert!(row.reason.contains("the engine's own memory was swapped"), "{}", row.reason);
-        assert!(!row.reason.contains(EXTERNAL_CAUSE) && watch.sentences()[0].contains("failed"));
+        assert!(row.cause == Some(crate::record::Cause::OwnSwap) && watch.sentences()[0].contains("failed"));
     }
 }
 

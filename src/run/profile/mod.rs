@@ -7,8 +7,8 @@ pub mod files;
 
 use crate::origin::Origin;
 use crate::record::SpanRow;
-use crate::run::client::HostError;
-use crate::run::hosts::Resident;
+use crate::run::host::HostError;
+use crate::run::pool::Resident;
 use crate::run::interrupt::Interrupt;
 use crate::spec::ProfileSettings;
 use inferometer_protocol::Profile;

@@ -7,7 +7,7 @@ use crate::record::memory::ENGINE;
 use crate::record::{GaugeInfo, Iteration, RequestRow, Status};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
-use crate::run::hosts::Resident;
+use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
 use crate::spec::Cell;
 

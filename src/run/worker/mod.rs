@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::origin::Origin;
-use crate::record::{ProfileStore, RequestRow, Status, Store};
+use crate::record::{Cause, Fault, ProfileStore, RequestRow, Status, Store};
 use crate::run::attempt::Attempt;
 use crate::run::driver::Options;
 use crate::run::energy::Meter;
 use crate::run::error::RunError;
 use crate::run::external::Watch;
-use crate::run::hosts::{Key, Pool, Resident};
+use crate::run::pool::{Key, Pool, Resident};
 use crate::run::memory::Memory;
 use crate::run::outputs::Outputs;
 use crate::run::progress::{Event, Observer};
@@ -105,7 +105,7 @@ pub struct Past {
 /// A host that is ready for a cell, or why there is none.
 enum Ready {
     Warm(Box<Resident>),
-    Failed { host: u32, reason: String },
+    Failed { host: u32, fault: Fault },
     Stopped,
 }
 
@@ -149,7 +149,7 @@ impl<'a> Worker<'a> {
         let cell = self.cell(step.cell);
         let turns = match self.ready(key, cell, observer)? {
             Ready::Warm(resident) => self.measure_in(*resident, step, cell, observer)?,
-            Ready::Failed { host, reason } => Some(vec![self.not_tried(step, cell, host, reason)]),
+            Ready::Failed { host, fault } => Some(vec![self.not_tried(step, cell, host, &fault)]),
             Ready::Stopped => None,
         };
         turns.map(|turns| self.commit(turns)).transpose()
@@ -183,7 +183,7 @@ impl<'a> Worker<'a> {
                 }
                 turns
             }
-            Ready::Failed { host, reason } => vec![self.not_tried(step, cell, host, reason)],
+            Ready::Failed { host, fault } => vec![self.not_tried(step, cell, host, &fault)],
             Ready::Stopped => return Ok(None),
         };
         let outputs = turns.iter().map(|turn| (turn.ids.clone(), turn.choices.clone())).collect::<Vec<_>>();
@@ -259,7 +259,8 @@ impl<'a> Worker<'a> {
                 Err(_) if self.work.options.interrupt.at_once() => return Ok(Ready::Stopped),
                 Err((_, source)) if !self.opened && self.work.must_open => return Err(self.open_error(key, source)),
                 Err((host, source)) => {
-                    return Ok(Ready::Failed { host, reason: format!("no host: {}", source.summary()) });
+                    let fault = Fault::new(Cause::NoHost, format!("no host: {}", source.summary()));
+                    return Ok(Ready::Failed { host, fault });
                 }
             },
         };
@@ -284,7 +285,8 @@ impl<'a> Worker<'a> {
                 if !lost {
                     self.pool.put_back(resident);
                 }
-                return Ok(Ready::Failed { host, reason: format!("warm-up failed: {}", row.reason) });
+                let fault = Fault::new(Cause::WarmUp, format!("warm-up failed: {}", row.reason));
+                return Ok(Ready::Failed { host, fault });
             }
         }
         resident.warm.insert(cell.id);

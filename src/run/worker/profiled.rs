@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Pass, Ready, Worker, host_lost, name};
-use crate::record::{Iteration, ProfileStore, ProfiledIteration, RequestRow, Status};
+use crate::record::{Fault, Iteration, ProfileStore, ProfiledIteration, RequestRow, Status};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
-use crate::run::hosts::{Key, Resident};
+use crate::run::pool::{Key, Resident};
 use crate::run::profile::{Profiler, Seen};
 use crate::run::progress::Observer;
 use crate::run::schedule::Step;
@@ -47,7 +47,7 @@ impl<'a> Worker<'a> {
                 Some(done) => done,
                 None => return Ok(None),
             },
-            Ready::Failed { host, reason } => (vec![self.not_tried(step, cell, host, reason)], Seen::nothing()),
+            Ready::Failed { host, fault } => (vec![self.not_tried(step, cell, host, &fault)], Seen::nothing()),
             Ready::Stopped => return Ok(None),
         };
         self.say(&turns, &seen, cell, observer)?;
@@ -73,7 +73,8 @@ impl<'a> Worker<'a> {
         let profiler = match Profiler::start(&mut resident, settings, &interrupt) {
             Ok(profiler) => profiler,
             Err(error) => {
-                let failed = self.not_tried(step, cell, resident.number, error.summary());
+                let fault = Fault::new(error.cause(), error.summary());
+                let failed = self.not_tried(step, cell, resident.number, &fault);
                 return Some((vec![failed], Seen::nothing()));
             }
         };

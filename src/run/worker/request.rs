@@ -1,10 +1,10 @@
 //! The requests of one iteration.
 
 use super::{Pass, Worker, number};
-use crate::record::{RequestRow, Status};
+use crate::record::{Cause, Fault, Status};
 use crate::run::attempt::{Ask, Attempt, agree, attempt};
-use crate::run::hosts;
-use crate::run::hosts::Resident;
+use crate::run::pool;
+use crate::run::pool::Resident;
 use crate::run::measure;
 use crate::run::measure::Place;
 use crate::run::progress::{Event, Observer};
@@ -40,7 +40,7 @@ impl<'a> Worker<'a> {
             if attempt.row.status != Status::Failed
                 && let Err(reason) = turns.answered(attempt.text.as_deref())
             {
-                (attempt.row.status, attempt.row.reason) = (Status::Failed, reason);
+                attempt.row.mark(&Fault::new(Cause::NoText, reason));
             }
             // What is invalid does not count, but the engine goes on well: the whole conversation is worth a look.
             let goes_on = attempt.row.status != Status::Failed && !self.work.options.interrupt.at_once();
@@ -84,7 +84,7 @@ impl<'a> Worker<'a> {
             operation_spans: matches!(pass, Pass::Profiled { spans: true, .. }),
             forced_sync: pass == Pass::Profiled { spans: true, forced_sync: true },
             allowed: &self.work.scenario.run.allow_mismatch,
-            memory_interval_ms: hosts::memory_interval_ms(self.work.scenario),
+            memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
         };
         self.log.sampler.watch(Some((resident.number, resident.host.pid())));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
@@ -113,18 +113,14 @@ impl<'a> Worker<'a> {
     }
 
     /// The row of an iteration for which there was no host.
-    pub(super) fn not_tried(&mut self, step: Step, cell: &Cell, host: u32, reason: String) -> Attempt {
+    pub(super) fn not_tried(&mut self, step: Step, cell: &Cell, host: u32, fault: &Fault) -> Attempt {
         let (request, iteration) = (self.next_request, step.iteration);
         let place = Place { request, warmup: false, cell: cell.id, iteration, turn: 0, host };
         self.next_request += 1;
         let now = self.log.origin.t_ns(now_ns());
-        let row = RequestRow {
-            status: Status::Failed,
-            reason,
-            start_ns: now,
-            end_ns: now,
-            ..measure::blank(place, &self.engine(cell.engine).label)
-        };
+        let mut row = measure::blank(place, &self.engine(cell.engine).label);
+        (row.start_ns, row.end_ns) = (now, now);
+        row.mark(fault);
         Attempt::without_answer(row, true)
     }
 }

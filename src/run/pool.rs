@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::client::{Host, HostError, Launch, launch_command};
+use super::host::{Host, HostError, Launch, launch_command};
 use super::interrupt::Interrupt;
 use super::schedule::Step;
 use crate::engines::{self, FolderFacts};

@@ -119,14 +119,16 @@ impl Talk {
         };
         match no_line {
             NoLine::Late => Err(self.timed_out(during)),
-            NoLine::End => Err(self.died(during, "it closed its stdout but did not end".to_owned())),
-            NoLine::Bad(error @ LineError::Half { .. }) => Err(self.died(during, error.to_string())),
+            NoLine::End => Err(self.died(during, "it closed its stdout but did not end".to_owned(), false)),
+            NoLine::Bad(error @ LineError::Half { .. }) => Err(self.died(during, error.to_string(), true)),
             NoLine::Bad(error @ LineError::TooLong { .. }) => {
                 self.process.kill();
                 let (during, limit) = (during.to_owned(), error.to_string());
                 Err(HostError::Flood { during, limit, log_tail: self.process.log_tail() })
             }
-            NoLine::Bad(LineError::Io(error)) => Err(self.died(during, format!("its stdout cannot be read: {error}"))),
+            NoLine::Bad(LineError::Io(error)) => {
+                Err(self.died(during, format!("its stdout cannot be read: {error}"), false))
+            },
         }
     }
 
@@ -166,11 +168,11 @@ impl Talk {
         HostError::TimedOut { during: during.to_owned(), after: self.timeout, log_tail: self.process.log_tail() }
     }
 
-    /// The host's stdout ended. If it ended well or not at all, `otherwise` is what is wrong.
-    fn died(&mut self, during: &str, otherwise: String) -> HostError {
+    /// The host's stdout ended, perhaps in the middle of a line. If the host ended well or not at all, `otherwise` is what is
+    /// wrong.
+    fn died(&mut self, during: &str, otherwise: String, half_a_line: bool) -> HostError {
         let by_itself = self.process.wait_end(LAST_BREATH);
         let status = self.process.kill();
-        let half_a_line = otherwise.contains("middle of a line");
         match status {
             Some(status) if by_itself && !(half_a_line && status.success()) => {
                 let (during, status) = (during.to_owned(), status.to_string());

@@ -1,7 +1,7 @@
 //! Checks a host's stamps against the harness's own: the instrument must not trust what it measures.
 
 use super::{ClockSync, Exchange};
-use crate::record::MAYBE_BUSY;
+use crate::record::{Cause, Fault};
 use inferometer_protocol::messages::Generated;
 use inferometer_protocol::units::duration_ns;
 use inferometer_protocol::{FinishReason, Phase, Span};
@@ -35,10 +35,19 @@ const UNEXPLAINED: u64 = 20;
 ///
 /// # Errors
 /// A sentence for the record, with the figures.
-pub fn check_stamps(exchange: &Exchange, clock: &ClockSync, max_tokens: u32) -> Result<(), String> {
-    check_order(&exchange.generated, max_tokens)?;
+pub fn check_stamps(exchange: &Exchange, clock: &ClockSync, max_tokens: u32) -> Result<(), Fault> {
+    check_order(&exchange.generated, max_tokens).map_err(wrong)?;
     check_window(exchange, clock)?;
     check_prefill(exchange)
+}
+
+fn wrong(reason: String) -> Fault {
+    Fault::new(Cause::Stamps, reason)
+}
+
+/// Of times that a machine too busy to wake a process can explain too.
+fn late(reason: String) -> Fault {
+    Fault::new(Cause::LateStamps, reason)
 }
 
 fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
@@ -100,13 +109,13 @@ fn carrying(bytes: usize) -> u64 {
     (bytes as u64).saturating_mul(BYTE_NS)
 }
 
-fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), String> {
+fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), Fault> {
     let g = &exchange.generated;
     let ours = exchange.received_ns.saturating_sub(exchange.sent_ns);
     let theirs = g.finished_ns - g.accepted_ns;
     let tolerance = tolerance(exchange);
     if theirs > ours.saturating_add(tolerance) {
-        return Err(format!("the host says {} end to end, the harness saw {}", duration_ns(theirs), duration_ns(ours)));
+        return Err(wrong(format!("the host says {} end to end, the harness saw {}", duration_ns(theirs), duration_ns(ours))));
     }
     let broke_off = matches!(g.completion.finish_reason, FinishReason::Cancelled | FinishReason::Error);
     let end = g.token_ns.last().copied().filter(|_| !broke_off).unwrap_or(g.finished_ns);
@@ -116,28 +125,28 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), String> {
     let outside = tolerance.saturating_add(WAKING_NS).saturating_add(carried);
     if ours - worked.min(ours) > outside {
         let to = if end == g.finished_ns { "end to end" } else { "to its last token" };
-        return Err(format!(
-            "the host says {} {to}, the harness saw {} end to end: more than the {} that carrying the messages explains {MAYBE_BUSY}",
+        return Err(late(format!(
+            "the host says {} {to}, the harness saw {} end to end: more than the {} that carrying the messages explains (a busy machine, or wrong stamps)",
             duration_ns(worked),
             duration_ns(ours),
             duration_ns(outside)
-        ));
+        )));
     }
     let slack = i128::from(tolerance) + i128::from(clock.round_trip_ns / 2);
     let on_our_clock = |host_ns: u64| i128::from(host_ns) - i128::from(clock.offset_ns);
     let early = i128::from(exchange.sent_ns) - on_our_clock(g.accepted_ns);
     if early > slack {
-        return Err(format!("the host accepted the request {early} ns before it was sent"));
+        return Err(wrong(format!("the host accepted the request {early} ns before it was sent")));
     }
     let late = on_our_clock(g.finished_ns) - i128::from(exchange.received_ns);
     if late > slack {
-        return Err(format!("the host finished the request {late} ns after its reply had been read"));
+        return Err(wrong(format!("the host finished the request {late} ns after its reply had been read")));
     }
     Ok(())
 }
 
 /// Prefill spans make the prefill rate, so they must not be shorter than the prefill was.
-fn check_prefill(exchange: &Exchange) -> Result<(), String> {
+fn check_prefill(exchange: &Exchange) -> Result<(), Fault> {
     let g = &exchange.generated;
     let Some(&first) = g.token_ns.first() else { return Ok(()) };
     if !g.spans.iter().any(|span| span.phase == Phase::Prefill) {
@@ -154,30 +163,30 @@ fn check_prefill(exchange: &Exchange) -> Result<(), String> {
     for span in &spans {
         if span.start_ns < before {
             let name = span.phase.name();
-            return Err(format!("span {name} {} begins before the one before it ended", span.index));
+            return Err(wrong(format!("span {name} {} begins before the one before it ended", span.index)));
         }
         before = span.end_ns;
     }
     // The first token may be stamped inside the last span, which then ends a little later.
     if before.saturating_sub(first) > allowed {
-        let late = duration_ns(before - first);
-        return Err(format!(
-            "prefill ends {late} after the first token: more than the {} that carrying the messages explains {MAYBE_BUSY}",
+        let after = duration_ns(before - first);
+        return Err(late(format!(
+            "prefill ends {after} after the first token: more than the {} that carrying the messages explains (a busy machine, or wrong stamps)",
             duration_ns(allowed)
-        ));
+        )));
     }
     let ttft = first - g.accepted_ns;
     let explained =
         spans.iter().map(|span| span.end_ns.min(first).saturating_sub(span.start_ns)).fold(0, u64::saturating_add);
     let allowed = allowed.saturating_add(ttft / UNEXPLAINED);
     if ttft.saturating_sub(explained) > allowed {
-        return Err(format!(
+        return Err(late(format!(
             "prefill does not explain the time to the first token: spans tokenize and prefill have {} of {}, and the \
-             rest is more than the {} that carrying the messages explains {MAYBE_BUSY}",
+             rest is more than the {} that carrying the messages explains (a busy machine, or wrong stamps)",
             duration_ns(explained),
             duration_ns(ttft),
             duration_ns(allowed)
-        ));
+        )));
     }
     Ok(())
 }
@@ -228,7 +237,7 @@ mod tests {
     fn verdict(change: impl FnOnce(&mut Exchange)) -> String {
         let (mut exchange, clock) = honest();
         change(&mut exchange);
-        check_stamps(&exchange, &clock, 2).err().unwrap_or_else(|| "fits".into())
+        check_stamps(&exchange, &clock, 2).err().map_or_else(|| "fits".into(), |fault| fault.reason)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::record::Cause;
 use inferometer_protocol::EngineError;
 use inferometer_protocol::bounded::clean;
 use inferometer_protocol::messages::{VERSION, Version};
@@ -63,6 +64,19 @@ impl HostError {
     #[must_use]
     pub fn host_is_usable(&self) -> bool {
         matches!(self, HostError::Engine(_))
+    }
+
+    /// Why an iteration failed by it.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            HostError::Spawn { .. } | HostError::Version { .. } => Cause::NoHost,
+            HostError::Engine(_) => Cause::EngineError,
+            HostError::Died { .. } => Cause::Died,
+            HostError::TimedOut { .. } => Cause::TimedOut,
+            HostError::Protocol { .. } | HostError::Flood { .. } => Cause::Protocol,
+            HostError::Io(_) => Cause::Harness,
+        }
     }
 
     /// The message's first line, without the log.
