@@ -10,9 +10,10 @@ use crate::record::FinishState;
 use crate::report;
 use crate::report::summary::{CellSummary, Determinism, Summary};
 use crate::report::{export, markdown, table};
-use crate::run::driver::{Options, Outcome};
 use crate::run::error::RunError;
 use crate::run::interrupt::Interrupt;
+use crate::run::options::Options;
+use crate::run::start::Outcome;
 
 /// Something failed.
 pub const EXIT_FAILED: u8 = 1;

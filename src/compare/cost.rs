@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::record::RequestRow;
 use crate::record::metric;
 use crate::record::metric::{LOAD_S, PEAK_RSS_BYTES, Unit};
-use crate::record::RequestRow;
 use crate::spec::{GateMetric, Scale};
 
 /// The measured iterations of a side, found by cell and number.

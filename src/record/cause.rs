@@ -123,10 +123,7 @@ impl Cause {
     /// Whether something outside the engine disturbed the iteration. That says nothing against the engine.
     #[must_use]
     pub fn is_external(self) -> bool {
-        matches!(
-            self,
-            Self::Swap | Self::Throttling | Self::Power | Self::Steal | Self::ForeignLoad | Self::External
-        )
+        matches!(self, Self::Swap | Self::Throttling | Self::Power | Self::Steal | Self::ForeignLoad | Self::External)
     }
 
     /// Whether the machine, and not the engine, may have caused it. Every other invalid iteration contradicts the engine's own

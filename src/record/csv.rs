@@ -3,9 +3,9 @@
 //! An unknown column is ignored and a missing one reads as "not measured", so that older and newer builds of the same
 //! major version read each other's records.
 
+use super::cause;
 use super::error::RecordError;
 use super::field::Field;
-use super::cause;
 pub use super::rows::{COMMIT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS, TOKEN_COLUMNS};
 use super::rows::{Commit, RequestRow, SpanRow, TokenRow};
 use super::schema::TelemetryRow;

@@ -7,9 +7,9 @@
 
 use std::path::Path;
 
-use super::rows::Commit;
 use super::csv::{self, RequestReader, SpanReader, TelemetryReader, TokenReader};
 use super::error::RecordError;
+use super::rows::Commit;
 use super::table::{Line, Table};
 use super::{Manifest, Record, RequestRow, manifest, profile};
 

@@ -68,7 +68,8 @@ pub struct Manifest {
     pub finished_utc: Option<String>,
     pub state: FinishState,
     /// How many times `run` worked on this folder: 1, plus one a resume.
-    pub sessions: u32,
+    #[serde(rename = "sessions")]
+    pub segments: u32,
     pub scenario: Scenario,
     /// SHA-256 of the resolved scenario.
     pub scenario_sha256: String,

@@ -1,4 +1,4 @@
-//! From what a host recorded to the rows of the record: METHOD section 1's definitions, and nothing else.
+//! From what a host recorded to the figures of the record: the definitions of METHOD section 1, and nothing else.
 
 use sha2::{Digest, Sha256};
 
@@ -7,34 +7,6 @@ use crate::record::{RequestRow, SpanRow, TokenRow};
 use inferometer_protocol::messages::Generated;
 use inferometer_protocol::{Phase, Span, TokenTiming};
 use inferometer_stats::robust;
-
-/// Where a request stands in the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    pub request: u64,
-    pub warmup: bool,
-    pub cell: u32,
-    /// From 1; 0 for warm-ups.
-    pub iteration: u32,
-    /// Turn of a conversation, from 0.
-    pub turn: u32,
-    pub host: u32,
-}
-
-/// A row in which nothing is measured yet.
-#[must_use]
-pub fn blank(place: Place, engine: &str) -> RequestRow {
-    RequestRow {
-        request: place.request,
-        warmup: place.warmup,
-        cell: place.cell,
-        iteration: place.iteration,
-        turn: place.turn,
-        engine: engine.to_owned(),
-        host: place.host,
-        ..RequestRow::default()
-    }
-}
 
 /// Fills the columns that follow from the reply itself.
 ///
@@ -186,7 +158,7 @@ pub(super) mod tests {
     }
 
     pub fn empty_row() -> RequestRow {
-        blank(Place { request: 0, warmup: false, cell: 0, iteration: 1, turn: 0, host: 0 }, "engine")
+        RequestRow { iteration: 1, engine: "engine".to_owned(), ..RequestRow::default() }
     }
 
     fn filled(generated: &Generated, timing: TokenTiming) -> RequestRow {

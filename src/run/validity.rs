@@ -269,8 +269,8 @@ pub fn request_toggles(cell: &Cell) -> Settings {
 #[cfg(test)]
 mod tests {
     use super::super::measure::tests::reply;
-    use crate::record::Status;
     use super::*;
+    use crate::record::Status;
     use inferometer_protocol::effective::EFFECTIVE_CHUNK;
     use inferometer_protocol::toggle::{PREFILL_CHUNK_SIZE, THREADS};
     use inferometer_protocol::{Capabilities, Choice, ModelIdentity, Sampling, TokenTiming};
@@ -344,7 +344,8 @@ mod tests {
         assert_eq!(judged(&plain, &reply(&[13, 15], true), &who, &[]), None);
         let mut stopped = reply(&[13, 15], true);
         stopped.completion.finish_reason = FinishReason::Stop;
-        let found = judge(&plain, &request(2), &stopped, &who, true, Err(Fault::new(Cause::Stamps, "stamps")), &[]).unwrap();
+        let found =
+            judge(&plain, &request(2), &stopped, &who, true, Err(Fault::new(Cause::Stamps, "stamps")), &[]).unwrap();
         assert_eq!(found.cause.status(), Status::Failed);
         assert!(found.reason.contains("ignore_eos"));
         let may_stop = Request { ignore_eos: false, ..request(9) };
@@ -360,7 +361,9 @@ mod tests {
     #[test]
     fn figures_that_contradict_one_another_are_invalid() {
         let (plain, who, good) = (cell(&[]), receipt(&[]), reply(&[13, 15], true));
-        let bad_stamps = judge(&plain, &request(2), &good, &who, true, Err(Fault::new(Cause::Stamps, "runs backwards")), &[]).unwrap();
+        let bad_stamps =
+            judge(&plain, &request(2), &good, &who, true, Err(Fault::new(Cause::Stamps, "runs backwards")), &[])
+                .unwrap();
         assert_eq!(bad_stamps, Fault::new(Cause::Stamps, "runs backwards"));
         let sent = Request { prompt: Prompt::Tokens(vec![1; 99]), ..request(2) };
         let found = judge(&plain, &sent, &good, &who, true, Ok(()), &[]).unwrap();

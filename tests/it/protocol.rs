@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use inferometer::record::Status;
 use inferometer::run::host::{Exchange, Host, HostError, Launch, check_stamps};
 use inferometer_protocol::messages::{Generate, Open};
-use inferometer_protocol::{EngineSpec, ErrorKind, FinishReason, Prompt, Request, Sampling};
+use inferometer_protocol::{EngineSpec, ErrorKind, FinishReason, Instrumentation, Prompt, Request, Sampling};
 use tempfile::TempDir;
 
 use crate::lab::{Lab, statuses};
@@ -44,7 +44,7 @@ fn tokens(prompt: &[u32], max_tokens: u32) -> Generate {
         conversation: None,
         forced_tokens: None,
     };
-    Generate { request, progress: false, operation_spans: false, forced_sync: false, choices: false }
+    Generate { request, instrumentation: Instrumentation::default() }
 }
 
 /// A faulty host, opened.

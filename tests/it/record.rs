@@ -60,7 +60,7 @@ fn manifest() -> Manifest {
         origin_utc: "2026-01-02T03:04:05.678Z".to_owned(),
         finished_utc: None,
         state: FinishState::Running,
-        sessions: 1,
+        segments: 1,
         scenario,
         scenario_sha256: "ab12cd34ef".to_owned(),
         plan: Plan { cells: vec![], order: vec![] },
@@ -197,11 +197,11 @@ fn what_is_committed_is_read_back_and_a_resumed_run_goes_on() {
 
     let (mut store, so_far) = Store::resume(&run).unwrap();
     assert_eq!(so_far, record(&manifest, &iterations));
-    store.update(|m| m.sessions = 2).unwrap();
+    store.update(|m| m.segments = 2).unwrap();
     store.commit(&iteration(10, 2)).unwrap();
     let mut all = iterations.to_vec();
     all.push(iteration(10, 2));
-    assert_eq!(read(&run).unwrap(), record(&Manifest { sessions: 2, ..manifest }, &all));
+    assert_eq!(read(&run).unwrap(), record(&Manifest { segments: 2, ..manifest }, &all));
 }
 
 /// The first record ever written by this schema must stay readable.

@@ -269,7 +269,7 @@ impl Simulation {
             origin_utc: "2026-11-20T09:21:13.000Z".to_owned(),
             finished_utc: Some("2026-11-20T09:30:02.000Z".to_owned()),
             state: FinishState::Finished,
-            sessions: 1,
+            segments: 1,
             scenario: self.scenario(model),
             scenario_sha256: "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef".to_owned(),
             plan,

@@ -108,7 +108,7 @@ impl Made {
             origin_utc: String::new(),
             finished_utc: None,
             state: FinishState::Running,
-            sittings: 1,
+            segments: 1,
             sides: [side(&[]), side(&[])],
             gates: metrics.iter().map(|metric| gate(*metric, &ids)).collect(),
             settings: AbSettings::default(),

@@ -115,7 +115,11 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), Fault> {
     let theirs = g.finished_ns - g.accepted_ns;
     let tolerance = tolerance(exchange);
     if theirs > ours.saturating_add(tolerance) {
-        return Err(wrong(format!("the host says {} end to end, the harness saw {}", duration_ns(theirs), duration_ns(ours))));
+        return Err(wrong(format!(
+            "the host says {} end to end, the harness saw {}",
+            duration_ns(theirs),
+            duration_ns(ours)
+        )));
     }
     let broke_off = matches!(g.completion.finish_reason, FinishReason::Cancelled | FinishReason::Error);
     let end = g.token_ns.last().copied().filter(|_| !broke_off).unwrap_or(g.finished_ns);

@@ -128,7 +128,7 @@ impl Talk {
             }
             NoLine::Bad(LineError::Io(error)) => {
                 Err(self.died(during, format!("its stdout cannot be read: {error}"), false))
-            },
+            }
         }
     }
 

@@ -8,8 +8,8 @@ pub mod files;
 use crate::origin::Origin;
 use crate::record::SpanRow;
 use crate::run::host::HostError;
-use crate::run::pool::Resident;
 use crate::run::interrupt::Interrupt;
+use crate::run::pool::Resident;
 use crate::spec::ProfileSettings;
 use inferometer_protocol::Profile;
 

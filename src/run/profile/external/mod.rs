@@ -17,8 +17,8 @@ use process::{Process, ended_well, said};
 use super::choice::Tool;
 use crate::origin::Origin;
 use crate::record::SpanRow;
-use crate::run::pool::find_program;
 use crate::run::interrupt::Interrupt;
+use crate::run::pool::find_program;
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Phase, Profile, SampleClock};
 
