@@ -74,6 +74,19 @@ impl Page {
             .collect()
     }
 
+    /// What stands in the fenced blocks of a language.
+    fn blocks(&self, language: &str) -> Vec<String> {
+        let mut blocks: Vec<String> = Vec::new();
+        for line in self.lines().filter(|line| line.fence == Some(language)) {
+            match (line.text.trim_start().starts_with("```"), blocks.last_mut()) {
+                (true, _) if line.text.trim() != "```" => blocks.push(String::new()),
+                (false, Some(block)) => *block += &format!("{}\n", line.text),
+                _ => {}
+            }
+        }
+        blocks
+    }
+
     /// Commands of the ```console blocks, with their lines; a backslash at the end of a line joins the next one.
     fn commands(&self) -> Vec<(usize, String)> {
         let mut commands: Vec<(usize, String)> = Vec::new();
@@ -186,14 +199,14 @@ fn every_link_resolves() {
 
 #[test]
 fn a_broken_link_is_noticed() {
-    let page = |text: &str| Page { path: "docs/guides/made-up.md".to_owned(), text: text.to_owned() };
+    let page = |text: &str| Page { path: "docs/guides/ab.md".to_owned(), text: text.to_owned() };
     let wrong = page("# A `heading`, here\n[a](#a-heading-here) [b](#b) [c](none.md)\n```\n[d](none.md)\n```\n`[e](f)`\n");
     let anchors = BTreeMap::from([(wrong.path.clone(), wrong.anchors())]);
     assert_eq!(
         broken(&wrong, &anchors),
         [
-            "docs/guides/made-up.md:2: docs/guides/made-up.md has no heading #b",
-            "docs/guides/made-up.md:2: no file docs/guides/none.md"
+            "docs/guides/ab.md:2: docs/guides/ab.md has no heading #b",
+            "docs/guides/ab.md:2: no file docs/guides/none.md"
         ]
     );
     let console = page("```console\n$ one \\\n    two\noutput\n$ three # exit 4\n```\n```sh\n$ four\n```\n");
@@ -227,19 +240,20 @@ impl Scratch {
         for folder in ["examples", "scenarios"] {
             std::os::unix::fs::symlink(repository(folder), scratch.path(folder)).unwrap();
         }
-        fs_err::write(scratch.path("my.toml"), MY_SCENARIO).unwrap();
-        let engines = Page::read("docs/guides/adding-an-engine.md".to_owned());
-        let scenario: Vec<&str> = engines
-            .lines()
-            .filter(|line| line.fence == Some("toml") && !line.text.starts_with("```"))
-            .map(|line| line.text)
-            .take_while(|text| !text.starts_with("[package]") && !text.starts_with("options = { command = [\"target"))
-            .collect();
-        fs_err::write(scratch.path("my_engine.toml"), scenario.join("\n")).unwrap();
+        // The scenarios that the pages show.
+        for (name, page, file) in [
+            ("my", "docs/start/first-run.md", "my.toml"),
+            ("slower", "docs/guides/ab.md", "slower.toml"),
+            ("my-engine", "docs/guides/adding-an-engine.md", "my_engine.toml"),
+        ] {
+            let begin = format!("name = \"{name}\"");
+            let scenario = Page::read(page.to_owned()).blocks("toml").into_iter().find(|block| block.starts_with(&begin));
+            fs_err::write(scratch.path(file), scenario.expect(page)).unwrap();
+        }
         for command in [
             "inferometer -q model new --arch qwen3 --preset tiny --seed 1 models/Qwen3-0.6B",
-            "inferometer run my.toml -q --profile && mv results/2* results/A",
-            "inferometer run my.toml -q --profile && mv results/2* results/B",
+            "inferometer run my.toml -q --profile --set run.iterations=6 && mv results/2* results/A",
+            "inferometer run my.toml -q --profile --set run.iterations=6 && mv results/2* results/B",
         ] {
             scratch.expect("preparing", command);
         }
@@ -279,22 +293,6 @@ impl Scratch {
         }
     }
 }
-
-/// What the pages call `my.toml`: quick, and with a cost that is known.
-const MY_SCENARIO: &str = r#"
-name = "my"
-[model]
-synthetic = { arch = "qwen3", preset = "tiny", seed = 1 }
-[[engine]]
-name = "simulated"
-[workload]
-text = "An interferometer sends light down two paths and compares what comes back."
-lengths = [16, 64]
-max_tokens = 16
-ignore_eos = true
-[run]
-iterations = 6
-"#;
 
 #[test]
 fn the_commands_of_the_pages_run() {
