@@ -17,7 +17,7 @@ struct Page {
     text: String,
 }
 
-/// A line of a page and whether it stands inside a fenced block; fences themselves do, with their language.
+/// A line of a page, and the language of the fenced block that it is in. The opening fence is in it.
 struct Line<'a> {
     number: usize,
     text: &'a str,
@@ -89,7 +89,7 @@ impl Page {
         blocks
     }
 
-    /// Commands of the ```console blocks, with their lines; a backslash at the end of a line joins the next one.
+    /// Commands of the ```console blocks, with their lines. A backslash at the end continues a line.
     fn commands(&self) -> Vec<(usize, String)> {
         let mut commands: Vec<(usize, String)> = Vec::new();
         let mut goes_on = false;
@@ -240,8 +240,8 @@ fn the_guide_shows_the_example_as_it_is() {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_inferometer");
 
-/// What the shell script in front of the program does: few iterations, and none is invalid because other tests run beside this
-/// one. What that does to speed is no part of what the test is about.
+/// What the script in front of the program adds: few iterations, so that the test is quick; and no
+/// iteration is invalid because of the load of other tests.
 const WRAPPER: &str = r#"case "$1" in
 run|bench) set -- "$@" --set run.external_causes=warn --set run.iterations=2;;
 ab) set -- "$@" --set run.external_causes=warn;;
@@ -285,7 +285,7 @@ impl Scratch {
         self.0.path().join(name)
     }
 
-    /// Whether the newest run has rows that are invalid only because the machine was too busy to wake a process in time.
+    /// Whether the newest run has rows that are invalid only because the machine was too busy.
     fn was_busy(&self) -> bool {
         let runs = fs_err::read_dir(self.path("results")).unwrap().map(|entry| entry.unwrap().path());
         let newest = runs
@@ -295,7 +295,7 @@ impl Scratch {
         rows.iter().any(is_busy) && excused(&rows)
     }
 
-    /// Runs a line as a user would type it. One that measures may be tried again where the machine was too busy for it.
+    /// Runs a line as a user would type it. A measurement is repeated if the machine was too busy.
     #[track_caller]
     fn expect(&self, whence: &str, line: &str) {
         let wanted = line.rsplit_once("# exit ").map_or(0, |(_, code)| code.trim().parse().unwrap());
