@@ -271,11 +271,10 @@ impl Scratch {
                 Page::read(page.to_owned()).blocks("toml").into_iter().find(|block| block.starts_with(&begin));
             fs_err::write(scratch.path(file), scenario.expect(page)).unwrap();
         }
-        let measure =
-            format!("{PROGRAM:?} run my.toml -q --profile --set run.iterations=6 --set run.external_causes=warn");
+        let measure = "run my.toml -q --profile --set run.iterations=6 --set run.external_causes=warn";
         scratch.expect("preparing", "inferometer -q model new --arch qwen3 --preset tiny --seed 1 models/Qwen3-0.6B");
         for name in ["A", "B"] {
-            scratch.expect("preparing", &measure);
+            scratch.expect("preparing", &format!("rm -rf results/2*; {PROGRAM:?} {measure}"));
             scratch.expect("preparing", &format!("mv results/2* results/{name}"));
         }
         scratch
