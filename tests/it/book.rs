@@ -242,7 +242,10 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_inferometer");
 
 /// What the script in front of the program adds: few iterations, so that the test is quick; and no
 /// iteration is invalid because of the load of other tests.
-const WRAPPER: &str = r#"case "$1" in
+const WRAPPER: &str = r#"case " $* " in
+*" --profile "*) set -- "$@" --set profile.iterations=1;;
+esac
+case "$1" in
 run|bench) set -- "$@" --set run.external_causes=warn --set run.iterations=2;;
 ab) set -- "$@" --set run.external_causes=warn;;
 esac"#;
@@ -271,7 +274,8 @@ impl Scratch {
                 Page::read(page.to_owned()).blocks("toml").into_iter().find(|block| block.starts_with(&begin));
             fs_err::write(scratch.path(file), scenario.expect(page)).unwrap();
         }
-        let measure = "run my.toml -q --profile --set run.iterations=6 --set run.external_causes=warn";
+        let measure = "run my.toml -q --profile --set run.iterations=6 --set run.external_causes=warn \
+                       --set 'workload.lengths=[16]' --set profile.iterations=1";
         scratch.expect("preparing", "inferometer -q model new --arch qwen3 --preset tiny --seed 1 models/Qwen3-0.6B");
         for name in ["A", "B"] {
             scratch.expect("preparing", &format!("rm -rf results/2*; {PROGRAM:?} {measure}"));
