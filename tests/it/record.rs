@@ -271,13 +271,13 @@ fn the_page_describes_every_column() {
         ("telemetry.csv", own(TELEMETRY_COLUMNS)),
         ("gauges", gauges.collect()),
     ];
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/record.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/record.md");
     let page = fs_err::read_to_string(&path).unwrap();
     let mut expected = String::new();
     let mut rest = page.as_str();
     for (section, rows) in sections {
         let mark = format!("<!-- columns {section} -->\n\n");
-        let (before, after) = rest.split_once(&mark).unwrap_or_else(|| panic!("docs/record.md has no mark {mark:?}"));
+        let (before, after) = rest.split_once(&mark).unwrap_or_else(|| panic!("the page has no mark {mark:?}"));
         expected.push_str(before);
         expected.push_str(&mark);
         expected.push_str(&table(rows));
@@ -288,5 +288,5 @@ fn the_page_describes_every_column() {
     if page != expected && std::env::var_os("INFEROMETER_UPDATE_PAGES").is_some() {
         fs_err::write(&path, &expected).unwrap();
     }
-    assert!(page == expected, "docs/record.md is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
+    assert!(page == expected, "the page is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
 }
