@@ -6,10 +6,6 @@ use std::process::ExitCode;
 use super::outcome::Execution;
 use super::printer::Printer;
 use crate::run::start;
-use crate::{engines, scenario};
-
-/// The override that `--profile` stands for.
-pub const PROFILE: &str = "profile={}";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -38,11 +34,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             args.execution.conduct(printer, args.allow_changed, |options, display| start::resume(dir, options, display))
         }
         (None, Some(path)) => {
-            let mut scenario = scenario::load(path, &args.set, &engines::offers())?;
-            if args.profile && scenario.profile.is_none() {
-                let set = [args.set.as_slice(), &[PROFILE.to_owned()]].concat();
-                scenario = scenario::load(path, &set, &engines::offers())?;
-            }
+            let scenario = super::load_scenario(path, &args.set, args.profile)?;
             let results = &args.execution.folders.results;
             args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
         }

@@ -173,6 +173,16 @@ mod tests {
     }
 
     #[test]
+    fn older_rows_are_read_by_the_end_of_their_reason_alone() {
+        let of = |reason: &str| of_older_row(Status::Invalid, reason);
+        assert_eq!(of("throttled (external cause)"), Some(Cause::External));
+        assert_eq!(of("the harness saw less (a busy machine, or wrong stamps)"), Some(Cause::LateStamps));
+        assert_eq!(of("dtype is (external cause), expected f32"), Some(Cause::Unknown));
+        assert_eq!(of_older_row(Status::Failed, "(external cause)"), Some(Cause::UnknownFailure));
+        assert_eq!(of_older_row(Status::Ok, ""), None);
+    }
+
+    #[test]
     fn only_invalid_iterations_can_be_the_machine_s() {
         for cause in Cause::ALL.iter().filter(|cause| cause.may_be_the_machine()) {
             assert_eq!(cause.status(), Status::Invalid, "{cause:?}");

@@ -19,7 +19,7 @@ pub const TOKENS: &str = "tokens.csv";
 pub const SPANS: &str = "spans.csv";
 pub const TELEMETRY: &str = "telemetry.csv";
 
-/// One column of a file of the record, as `docs/record.md` describes it.
+/// One column of a file of the record, as `docs/reference/record.md` describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     pub name: &'static str,

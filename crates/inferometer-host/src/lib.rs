@@ -40,6 +40,7 @@ pub use process::serve;
 #[must_use]
 pub fn offer(engine: &dyn Engine) -> protocol::Offer {
     let mut offer = engine.offer();
+    offer.built_in = true;
     offer.options.extend([placement::OPTION, slow_down::OPTION]);
     offer
 }

@@ -1,6 +1,6 @@
 //! The engine protocol, version 1: one JSON object a line over the host's stdin and stdout.
 //!
-//! `docs/protocol.md` is the page for adapter authors; `docs/protocol.schema.json` is generated from these types.
+//! `docs/reference/protocol.md` is the page for adapter authors; `docs/reference/protocol.schema.json` is generated from these types.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -317,6 +317,25 @@ fn what_no_busy_machine_explains_is_not_dropped() {
     made.expect(Verdict::Invalid, 4, &["side B's stamps do not fit in 3 iterations", "not a busy machine"]);
 }
 
+/// What excused an iteration once was the end of its reason, and an engine's own words stand there.
+#[test]
+fn no_words_of_an_engine_change_what_becomes_of_a_pair() {
+    for words in ["(external cause)", "(a busy machine, or wrong stamps)", "not recorded", ""] {
+        for (cause, verdict, code) in [
+            (Cause::Settings, Verdict::Invalid, 4),
+            (Cause::Counts, Verdict::Invalid, 4),
+            (Cause::EngineError, Verdict::Failed, 1),
+        ] {
+            let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+            made.pair(as_it_is, |row| row.mark(&Fault::new(cause, format!("dtype is {words}"))));
+            made.expect(verdict, code, &[]);
+        }
+        let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+        made.pair(as_it_is, |row| row.mark(&Fault::new(Cause::ForeignLoad, words)));
+        made.expect(Verdict::Unchanged, 0, &[]);
+    }
+}
+
 #[test]
 fn pairs_with_an_external_cause_are_dropped_by_side() {
     let disturbed = |row: &mut RequestRow| row.mark(&Fault::new(Cause::Throttling, "throttled"));

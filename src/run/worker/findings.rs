@@ -26,11 +26,7 @@ impl Worker<'_> {
         cell: &Cell,
         observer: &mut dyn Observer,
     ) -> Result<(), RunError> {
-        let dropped: u64 = turns.iter().map(Attempt::spans_dropped).sum();
-        if dropped > 0 {
-            let told = format!("cell `{}`: {dropped} spans did not fit the host's buffer", name(cell));
-            self.warn(told, observer)?;
-        }
+        self.warn_dropped_spans(turns, cell, "", observer)?;
         let replies = || turns.iter().filter_map(|attempt| attempt.reply.as_ref());
         if let Some(problem) = replies().find_map(|reply| reply.memory.as_ref().err()) {
             let told = format!("cell `{}`: the host gave {problem}; they are left out", name(cell));
@@ -41,22 +37,44 @@ impl Worker<'_> {
         if !must_agree || turns.iter().any(|attempt| attempt.status() != Status::Ok) {
             return Ok(());
         }
-        let outputs = &mut self.outputs;
-        let differences = turns.iter().filter_map(|attempt| {
-            let index = outputs.compare(cell.id, attempt.place.turn, attempt.ids())?;
-            Some((attempt.place.iteration, attempt.place.turn, index))
-        });
-        // All are compared, so that each turn has one to compare with; the first tells enough.
-        let first = differences.collect::<Vec<_>>().into_iter().next();
-        if let Some((iteration, turn, index)) = first {
-            let place = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+        if let Some(from) = self.first_difference(turns) {
+            let iteration = turns[0].place.iteration;
             // The summary finds it in the record by itself.
             observer.event(Event::Warning(&format!(
-                "cell `{}` is nondeterministic: iteration {iteration} differs from the first from token {index}{place} on",
+                "cell `{}` is nondeterministic: iteration {iteration} differs from the first from {from} on",
                 name(cell),
             )));
         }
         Ok(())
+    }
+
+    /// Where an iteration first differs from the cell's first one, such as `token 7 of turn 2`.
+    pub(super) fn first_difference(&mut self, turns: &[Attempt]) -> Option<String> {
+        let outputs = &mut self.outputs;
+        let differing = |attempt: &Attempt| {
+            let place = attempt.place;
+            Some((place.turn, outputs.compare(place.cell, place.turn, attempt.ids())?))
+        };
+        let whole = turns.iter().filter(|attempt| attempt.status() != Status::Failed);
+        // All turns are compared, so that each has one to compare with later.
+        let (turn, index) = whole.filter_map(differing).collect::<Vec<_>>().into_iter().next()?;
+        let of_turn = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+        Some(format!("token {index}{of_turn}"))
+    }
+
+    /// `pass` names the pass where it is not the timed one, such as ` of the profiled pass`.
+    pub(super) fn warn_dropped_spans(
+        &mut self,
+        turns: &[Attempt],
+        cell: &Cell,
+        pass: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let dropped: u64 = turns.iter().map(Attempt::spans_dropped).sum();
+        if dropped == 0 {
+            return Ok(());
+        }
+        self.warn(format!("cell `{}`: {dropped} spans{pass} did not fit the host's buffer", name(cell)), observer)
     }
 
     /// Keeps generated texts, unless there are many already: `run.json` is written whole each time.

@@ -121,20 +121,11 @@ impl<'a> Worker<'a> {
         if let Some(why) = &seen.missing {
             self.warn(format!("no flamegraph of engine `{}`: {why}", first.engine), observer)?;
         }
-        let dropped: u64 = turns.iter().map(Attempt::spans_dropped).sum();
-        if dropped > 0 {
-            let told = format!("cell `{name}`: {dropped} spans of the profiled pass did not fit the host's buffer");
-            self.warn(told, observer)?;
-        }
-        let outputs = &mut self.outputs;
-        let whole = turns.iter().filter(|turn| turn.status() != Status::Failed);
-        let differs =
-            whole.filter_map(|turn| Some((turn.place.turn, outputs.compare(cell.id, turn.place.turn, turn.ids())?)));
-        if let Some((turn, index)) = differs.collect::<Vec<_>>().first() {
-            let place = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+        self.warn_dropped_spans(turns, cell, " of the profiled pass", observer)?;
+        if let Some(from) = self.first_difference(turns) {
             let told = format!(
-                "cell `{name}`: iteration {iteration} of the profiled pass generated other tokens than the timed one, from token \
-                 {index}{place} on: its profile may be of other work"
+                "cell `{name}`: iteration {iteration} of the profiled pass generated other tokens than the timed one, from \
+                 {from} on: its profile may be of other work"
             );
             self.warn(told, observer)?;
         }

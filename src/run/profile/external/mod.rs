@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use process::{Process, ended_well, said};
 
-use super::choice::Tool;
+use super::source::Tool;
 use crate::origin::Origin;
 use crate::record::SpanRow;
 use crate::run::interrupt::Interrupt;

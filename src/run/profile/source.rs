@@ -38,7 +38,7 @@ impl Tool {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
+pub enum Source {
     /// The host's own profiler.
     Own,
     Outside(Tool),
@@ -47,13 +47,13 @@ pub enum Choice {
 }
 
 /// What takes the stacks of a host that has a profiler of its own (`own`), or is a Python program.
-pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool) -> Choice {
+pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool) -> Source {
     let native = if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf };
     let tool = match asked {
-        ProfilerChoice::Auto | ProfilerChoice::Pprof if own => return Choice::Own,
+        ProfilerChoice::Auto | ProfilerChoice::Pprof if own => return Source::Own,
         ProfilerChoice::Pprof => {
             let told = "its host has no profiler of its own (capability `profile`); `profiler = \"auto\"` takes one from outside";
-            return Choice::None(told.to_owned());
+            return Source::None(told.to_owned());
         }
         ProfilerChoice::Perf => Tool::Perf,
         ProfilerChoice::Sample => Tool::Sample,
@@ -68,9 +68,9 @@ pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool
         Tool::PySpy => false,
     };
     if elsewhere {
-        return Choice::None(format!("there is no `{}` on this system; take `profiler = \"auto\"`", tool.name()));
+        return Source::None(format!("there is no `{}` on this system; take `profiler = \"auto\"`", tool.name()));
     }
-    Choice::Outside(tool)
+    Source::Outside(tool)
 }
 
 /// Whether a process runs the Python interpreter: by its executable where the system says what that is (a launcher on the command
@@ -94,14 +94,14 @@ mod tests {
 
     #[test]
     fn the_host_s_own_profiler_comes_first_and_python_s_for_python() {
-        let native = Choice::Outside(if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf });
-        assert_eq!(choose(ProfilerChoice::Auto, true, || true), Choice::Own);
-        assert_eq!(choose(ProfilerChoice::Auto, false, || true), Choice::Outside(Tool::PySpy));
+        let native = Source::Outside(if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf });
+        assert_eq!(choose(ProfilerChoice::Auto, true, || true), Source::Own);
+        assert_eq!(choose(ProfilerChoice::Auto, false, || true), Source::Outside(Tool::PySpy));
         assert_eq!(choose(ProfilerChoice::Auto, false, || false), native);
-        assert_eq!(choose(ProfilerChoice::PySpy, true, || false), Choice::Outside(Tool::PySpy));
+        assert_eq!(choose(ProfilerChoice::PySpy, true, || false), Source::Outside(Tool::PySpy));
         let foreign = if cfg!(target_os = "macos") { ProfilerChoice::Perf } else { ProfilerChoice::Sample };
         for (asked, told) in [(foreign, "on this system"), (ProfilerChoice::Pprof, "capability `profile`")] {
-            let Choice::None(why) = choose(asked, false, || false) else { panic!("{asked:?}") };
+            let Source::None(why) = choose(asked, false, || false) else { panic!("{asked:?}") };
             assert!(why.contains(told), "{why}");
         }
     }
