@@ -12,6 +12,9 @@ use crate::Engine;
 use crate::heap;
 use crate::serve::{End, serve_on};
 
+/// The host could not begin; nothing was said on the protocol.
+const EXIT_NOT_STARTED: u8 = 2;
+
 /// Makes this process an engine host: answers the harness on standard input and output until it closes, with `engines` to
 /// choose from by name. Call it first thing in `main`, before any thread is started.
 ///
@@ -21,14 +24,14 @@ use crate::serve::{End, serve_on};
 pub fn serve(engines: &[&dyn Engine]) -> ExitCode {
     if let Err(problem) = die_with_parent() {
         eprintln!("{problem}");
-        return ExitCode::FAILURE;
+        return ExitCode::from(EXIT_NOT_STARTED);
     }
     heap::use_one_arena();
     let output = match take_stdout() {
         Ok(output) => output,
         Err(error) => {
             eprintln!("cannot set standard output aside for the protocol: {error}");
-            return ExitCode::FAILURE;
+            return ExitCode::from(EXIT_NOT_STARTED);
         }
     };
     match serve_on(io::stdin(), output, engines, || std::process::exit(0)) {
