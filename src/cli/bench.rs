@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::outcome::Execution;
 use super::printer::Printer;
-use crate::run::driver;
+use crate::run::start;
 use crate::{engines, scenario};
 use inferometer_protocol::toggle;
 use inferometer_protocol::toggle::DTYPE;
@@ -55,7 +55,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let text = toml::to_string(&scenario_table(args)?).context("cannot generate the scenario")?;
     let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engines::offers())?;
     let results = &args.execution.folders.results;
-    args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
+    args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
 }
 
 /// The scenario equivalent to the command line.

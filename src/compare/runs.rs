@@ -75,7 +75,8 @@ pub struct RunSide {
     pub started_utc: String,
     pub state: FinishState,
     /// Number of run segments: more than one for a resumed run.
-    pub sessions: u32,
+    #[serde(rename = "sessions")]
+    pub segments: u32,
     /// Commit of the working folder; null without one.
     pub commit: Option<String>,
     pub counts: Counts,
@@ -234,7 +235,7 @@ pub(super) fn side(record: &Record, cells: &[Measured]) -> RunSide {
         scenario: manifest.scenario.name.clone(),
         started_utc: manifest.origin_utc.clone(),
         state: manifest.state,
-        sessions: manifest.sessions,
+        segments: manifest.segments,
         commit: difference::commit(manifest),
         counts: cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts)),
         synthetic: manifest.hosts.iter().any(|host| host.receipt.model.synthetic),

@@ -73,6 +73,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use inferometer_host::Instrumentation;
     use inferometer_host::recorder::Recorder;
     use inferometer_protocol::{EngineError, Prompt, Sampling, Settings};
 
@@ -155,7 +156,7 @@ mod tests {
         };
         let mut session = open().unwrap();
         session.receipt();
-        let _ = session.generate(&request, &mut Recorder::new(1, false, Default::default()));
+        let _ = session.generate(&request, &mut Recorder::new(1, Instrumentation::default(), Default::default()));
         session.reset().unwrap();
         session.clear_cache().unwrap();
         session.memory();

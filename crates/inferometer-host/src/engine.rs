@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use inferometer_protocol::{
-    Choice, Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings, SpanTiming,
+    Choice, Completion, Detail, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings,
+    SpanTiming,
 };
 
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -125,18 +126,6 @@ pub trait TokenSink {
     fn end(&mut self, key: SpanKey);
     /// Whether the harness asked to stop. Check it between prefill chunks and between tokens.
     fn cancelled(&self) -> bool;
-}
-
-/// Level of detail of a generation. It never changes the tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Detail {
-    /// Phases only: the engine does nothing beyond an ordinary generation.
-    #[default]
-    Timed,
-    /// Also spans of single operations, and each token is decoded to text.
-    Operations,
-    /// Also operations, and a lazy backend finishes every operation within its span.
-    ForcedSync,
 }
 
 /// Identifies an open span.

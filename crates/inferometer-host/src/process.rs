@@ -12,6 +12,9 @@ use crate::Engine;
 use crate::heap;
 use crate::serve::{End, serve_on};
 
+/// Exit code of a host that could not start; it has sent nothing.
+const EXIT_NOT_STARTED: u8 = 2;
+
 /// Makes this process an engine host: answers the harness on standard input and output until it
 /// closes. The harness selects one of `engines` by name. Call this first in `main`, before any
 /// thread starts.
@@ -23,14 +26,14 @@ use crate::serve::{End, serve_on};
 pub fn serve(engines: &[&dyn Engine]) -> ExitCode {
     if let Err(problem) = die_with_parent() {
         eprintln!("{problem}");
-        return ExitCode::FAILURE;
+        return ExitCode::from(EXIT_NOT_STARTED);
     }
     heap::use_one_arena();
     let output = match take_stdout() {
         Ok(output) => output,
         Err(error) => {
             eprintln!("cannot reserve standard output for the protocol: {error}");
-            return ExitCode::FAILURE;
+            return ExitCode::from(EXIT_NOT_STARTED);
         }
     };
     match serve_on(io::stdin(), output, engines, || std::process::exit(0)) {

@@ -28,7 +28,7 @@ pub struct OptionSpec {
 
 /// What an engine offers, known without starting it. The scenario code receives these values and
 /// imports no engine.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Offer {
     pub name: &'static str,
     /// Name in tables if the scenario gives no label.
@@ -41,7 +41,7 @@ pub struct Offer {
     pub honours: Honours,
     /// Option values that change `honours`, or decide whether the engine runs on this machine.
     pub variants: Vec<Variant>,
-    /// Whether it is a built-in engine, hosted by this binary.
+    /// Whether `inferometer` itself hosts it; the harness fills this in.
     pub built_in: bool,
 }
 
