@@ -48,6 +48,7 @@ enum Layout {
 
 #[derive(Debug, clap::Args)]
 struct List {
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
 }
@@ -62,6 +63,7 @@ struct Folder {
 struct Show {
     /// Model folder
     folder: PathBuf,
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
 }
