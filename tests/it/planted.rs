@@ -1,4 +1,4 @@
-//! The planted commits (`scripts/planted_edits.py`, judged by `scripts/check-planted`) still fit this tree.
+//! The planted commits (`scripts/lib/planted_edits.py`, judged by `scripts/check-planted`) still fit this tree.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn fits(tree: &Path) -> (bool, String) {
 
 #[test]
 fn every_anchor_is_found_exactly_once() {
-    assert_eq!(fits(root()), (true, String::new()), "mend the anchors in scripts/planted_edits.py");
+    assert_eq!(fits(root()), (true, String::new()), "mend the anchors in scripts/lib/planted_edits.py");
 }
 
 #[test]
