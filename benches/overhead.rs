@@ -3,7 +3,7 @@
 //!
 //! Both sides are resident and take turns; pairs come in balanced blocks (of four pairs two begin with the harness, in
 //! seeded random order). Printed: the median of the pair ratios with the order statistics that cover it. Run it by
-//! `scripts/bench-overhead`.
+//! `just bench-overhead`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to whoever runs it")]
 
@@ -12,14 +12,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use inferometer::clock::{Origin, now_ns};
-use inferometer::engine::{self, Detail, Load, Session, SpanKey, TokenSink};
-use inferometer::rng;
-use inferometer::run::client::{Host, Launch};
-use inferometer::spec::protocol::{Generate, Open};
-use inferometer::spec::{Architecture, EngineSpec, ModelSpec, Phase, Prompt, Request, Sampling, Settings};
-use inferometer::stats::robust::{Summary, summarize};
+use inferometer::engines;
+use inferometer::origin::Origin;
+use inferometer::run::host::{Host, Launch};
 use inferometer::telemetry::Sampler;
+use inferometer_host::rng;
+use inferometer_host::{Detail, Engine as _, Instrumentation, Load, Session, SpanKey, TokenSink};
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::messages::{Generate, Open};
+use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Phase, Prompt, Request, Sampling, Settings};
+use inferometer_stats::robust::{Summary, summarize};
 use rand::seq::SliceRandom;
 
 const BLOCK: usize = 4;
@@ -75,13 +77,7 @@ fn through_harness(host: &mut Host, request: &Request) -> Result<f64> {
     let sampler = Sampler::start(INTERVAL, &["cpu".to_owned(), "memory".to_owned()], Origin::start());
     sampler.watch(Some((0, host.pid())));
     host.reset()?;
-    let generate = Generate {
-        request: request.clone(),
-        progress: false,
-        operation_spans: false,
-        forced_sync: false,
-        choices: false,
-    };
+    let generate = Generate { request: request.clone(), instrumentation: Instrumentation::default() };
     let stamps = host.generate(generate, &mut |_| {})?.generated.token_ns;
     let (Some(first), Some(last)) = (stamps.first(), stamps.last()) else {
         anyhow::bail!("the host generated nothing");
@@ -106,12 +102,12 @@ fn print(name: &str, unit: &str, summary: &Summary) {
 
 fn measure() -> Result<()> {
     // As the host does at its start: both sides allocate alike.
-    inferometer::telemetry::peak::use_one_arena();
+    inferometer_host::heap::use_one_arena();
     let pairs = setting("PAIRS", 40)? as usize;
     let max_tokens = setting("TOKENS", 128)?;
     let preset = std::env::var("PRESET").unwrap_or_else(|_| "small".to_owned());
     let spec = ModelSpec::Synthetic { arch: Architecture::Qwen3, preset, seed: 1, dtype: None, quantization: None };
-    let model: PathBuf = engine::models::resolve(&spec, &mut |note| eprintln!("{note}"))?;
+    let model: PathBuf = engines::models::resolve(&spec, &mut |note| eprintln!("{note}"))?;
     let engine_spec = EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() };
     let request = Request {
         prompt: Prompt::Tokens((0..PROMPT).map(|i| 300 + i * 7).collect()),
@@ -123,7 +119,7 @@ fn measure() -> Result<()> {
         forced_tokens: None,
     };
 
-    let transformer = engine::find("transformer").context("this build has no transformer engine")?;
+    let transformer = inferometer_engine::transformer::Transformer;
     let mut toggles = Settings::new();
     if let threads @ 1.. = setting("THREADS", 0)? {
         toggles.insert("threads".to_owned(), threads.into());

@@ -1,11 +1,12 @@
 //! Durable files: written whole (temporary name, sync, rename) or appended by line and synced.
 //!
-//! `fs_err` puts the path into every error; this module adds what a record needs beyond that.
+//! `fs_err` adds the path to every error; this module adds what records need beyond that.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-/// Replaces `path` by `bytes` at once: a reader sees the old or the new content, also after a power cut.
+/// Replaces `path` by `bytes` atomically: a reader sees the old or the new content, also after a
+/// power failure.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -24,44 +25,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Makes the names in `folder` durable (needed after a create or rename on Linux).
+/// Makes the file names in `folder` durable (needed after a create or rename on Linux).
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     fs_err::File::open(folder)?.sync_all()
-}
-
-/// Reads a regular file of at most `limit` bytes: what others wrote may be of any size.
-///
-/// # Errors
-/// When it cannot be read, is no regular file, or is longer; the message names path and limit.
-pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let refused =
-        |problem: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {problem}", path.display()));
-    if !fs_err::metadata(path)?.is_file() {
-        return Err(refused("not a regular file".to_owned()));
-    }
-    let mut bytes = Vec::new();
-    fs_err::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(refused(format!("longer than {limit} bytes, the most that is read of such a file")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_limited_read_takes_the_limit_and_no_byte_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("a.json");
-        fs_err::write(&file, b"1234").unwrap();
-        assert_eq!(read_limited(&file, 4).unwrap(), b"1234");
-        let error = read_limited(&file, 3).unwrap_err().to_string();
-        assert!(error.contains("a.json") && error.contains("longer than 3 bytes"), "{error}");
-        assert!(read_limited(dir.path(), 3).unwrap_err().to_string().contains("not a regular file"));
-        assert_eq!(read_limited(&dir.path().join("b"), 3).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
 
     #[test]
     fn atomic_write_replaces_and_names_the_path_on_failure() {
@@ -73,6 +44,6 @@ mod tests {
         let gone = dir.path().join("no/such/folder.json");
         let error = write_atomic(&gone, b"x").unwrap_err().to_string();
         assert!(error.contains("folder.json"), "{error}");
-        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays behind");
+        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 1, "no temporary file remains");
     }
 }

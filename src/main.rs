@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use inferometer::alloc::Counting;
+use inferometer_host::alloc::Counting;
 
 /// Counts the allocations of a profiled pass in an engine host; the system's allocator otherwise.
 #[global_allocator]

@@ -1,4 +1,4 @@
-"""Writes tests/data/growth/*.json: growth laws fitted by programs that nobody here wrote.
+"""Writes crates/inferometer-stats/tests/data/growth/*.json: growth laws fitted by programs that nobody here wrote.
 
 usage: scripts/fixtures growth
 
@@ -16,7 +16,7 @@ import statsmodels
 import statsmodels.api as sm
 from scipy.optimize import least_squares
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "growth"
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "crates/inferometer-stats/tests/data/growth"
 K = 1.345
 CASES = {
     # name: (law, coefficients in ms, lengths, iterations, noise, share of outliers)

@@ -1,4 +1,4 @@
-"""Writes tests/data/oscillation/rainflow.json: cycles as the Python package `rainflow` (ASTM E1049-85) counts them.
+"""Writes crates/inferometer-stats/tests/data/oscillation/rainflow.json: cycles as the Python package `rainflow` (ASTM E1049-85) counts them.
 
 usage: scripts/fixtures oscillation
 """
@@ -9,7 +9,7 @@ import random
 
 import rainflow
 
-FILE = pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "oscillation" / "rainflow.json"
+FILE = pathlib.Path(__file__).resolve().parents[2] / "crates/inferometer-stats/tests/data/oscillation" / "rainflow.json"
 
 
 def walk(seed, length, step):

@@ -1,4 +1,4 @@
-"""Writes tests/data/stats/*.json: what SciPy, or counting by whole numbers, says of the cases that the tests hold.
+"""Writes crates/inferometer-stats/tests/data/stats/*.json: what SciPy, or counting by whole numbers, says of the cases that the tests hold.
 
 usage: scripts/fixtures stats
 
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OUT = ROOT / "tests/data/stats"
+OUT = ROOT / "crates/inferometer-stats/tests/data/stats"
 # METHOD section 3.5.
 LOOKS = (10, 20, 30)
 ALPHAS = ((0.02266, 0.02171, 0.02156), (0.01133, 0.01036, 0.01002), (0.00751, 0.00671, 0.00638))

@@ -6,21 +6,22 @@ use std::process::ExitCode;
 use super::printer::{Format, Printer};
 use crate::run::lock::{LockError, Measuring};
 use crate::spec::Machine;
-use crate::telemetry::fitness::{self, Finding, Grade, Level};
+use crate::telemetry::fitness;
+use crate::telemetry::fitness::{Finding, Grade, Level};
 use crate::telemetry::machine::machine;
-use crate::units;
+use inferometer_protocol::units;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder that records go to
+    /// Folder for records; checked for free space
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
-    /// How to print the findings
+    /// Format of the findings
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
-/// Advice, not a verdict: the exit code is 0 whatever is found.
+/// Advice, not a verdict: the exit code is always 0.
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     if matches!(args.format, Format::Csv | Format::Md) {
         anyhow::bail!("`doctor` prints table or json");

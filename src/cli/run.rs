@@ -5,27 +5,23 @@ use std::process::ExitCode;
 
 use super::outcome::Execution;
 use super::printer::Printer;
-use crate::run::driver;
-use crate::{engine, scenario};
-
-/// The override that `--profile` stands for.
-pub const PROFILE: &str = "profile={}";
+use crate::run::start;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The scenario file
     #[arg(value_name = "SCENARIO", required_unless_present = "resume", conflicts_with = "resume")]
     scenario: Option<PathBuf>,
-    /// Override a key of the scenario, such as `run.iterations=3`; may be given more than once
+    /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
-    /// Let a profiled pass follow, with the defaults of `[profile]`, where the scenario has none
+    /// Add a profiling pass, with the defaults of `[profile]` if the scenario has none
     #[arg(long, conflicts_with = "resume")]
     profile: bool,
-    /// Go on with the interrupted run recorded in this folder
+    /// Resume the interrupted run recorded in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Resume although the engine, the model or this program changed since the run began
+    /// Resume even if the engine, the model or this program has changed since the run began
     #[arg(long, requires = "resume")]
     allow_changed: bool,
     #[command(flatten)]
@@ -34,18 +30,14 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match (&args.resume, &args.scenario) {
-        (Some(dir), _) => args
-            .execution
-            .conduct(printer, args.allow_changed, |options, display| driver::resume(dir, options, display)),
-        (None, Some(path)) => {
-            let mut scenario = scenario::load(path, &args.set, &engine::offers())?;
-            if args.profile && scenario.profile.is_none() {
-                let set = [args.set.as_slice(), &[PROFILE.to_owned()]].concat();
-                scenario = scenario::load(path, &set, &engine::offers())?;
-            }
-            let results = &args.execution.folders.results;
-            args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
+        (Some(dir), _) => {
+            args.execution.conduct(printer, args.allow_changed, |options, display| start::resume(dir, options, display))
         }
-        (None, None) => anyhow::bail!("name a scenario file, or a run to go on with (`--resume DIR`)"),
+        (None, Some(path)) => {
+            let scenario = super::load_scenario(path, &args.set, args.profile)?;
+            let results = &args.execution.folders.results;
+            args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
+        }
+        (None, None) => anyhow::bail!("give a scenario file, or a run to resume (`--resume DIR`)"),
     }
 }

@@ -7,11 +7,11 @@ use schemars::schema_for;
 use super::printer::Printer;
 use crate::record::Manifest;
 use crate::scenario;
-use crate::spec::protocol;
+use inferometer_protocol::messages;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What the schema describes
+    /// Format to describe
     #[arg(value_name = "OF")]
     of: Of,
 }
@@ -20,7 +20,7 @@ pub struct Args {
 enum Of {
     /// The scenario file (scenarios/scenario.schema.json)
     Scenario,
-    /// A line of the engine protocol, either direction (docs/protocol.schema.json)
+    /// A line of the engine protocol in either direction (docs/reference/protocol.schema.json)
     Protocol,
     /// The record's run.json
     Record,
@@ -29,7 +29,7 @@ enum Of {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let schema = match args.of {
         Of::Scenario => scenario::schema(),
-        Of::Protocol => protocol::schema(),
+        Of::Protocol => messages::schema(),
         Of::Record => schema_for!(Manifest).to_value(),
     };
     printer.line(serde_json::to_string_pretty(&schema)?);

@@ -1,42 +1,10 @@
-//! Names of functions and threads as files can hold them: profiles also come from programs that others wrote.
+//! Escapes names of functions and threads for files: profiles also come from external programs.
 
 use std::borrow::Cow;
 
-use crate::spec::Profile;
+pub use inferometer_protocol::profile::{UNKNOWN, clean, raw};
 
-/// For a frame that points outside its profile, or whose name is empty.
-pub const UNKNOWN: &str = "[unknown]";
-
-/// Longest name that is kept, in characters; names of C++ templates can be longer than a page.
-pub const LONGEST: usize = 500;
-
-/// The name of a frame as its profile has it.
-pub fn raw(profile: &Profile, frame: u32) -> &str {
-    match profile.functions.get(frame as usize).map(String::as_str) {
-        None | Some("") => UNKNOWN,
-        Some(name) => name,
-    }
-}
-
-/// One line without control characters and without those that turn the direction of text, not over-long.
-pub fn clean(name: &str) -> Cow<'_, str> {
-    let keeps = |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if name.trim().is_empty() {
-        return Cow::Borrowed(UNKNOWN);
-    }
-    if name.len() <= LONGEST && name.chars().all(keeps) && name.trim() == name {
-        return Cow::Borrowed(name);
-    }
-    let cut = name.chars().nth(LONGEST).is_some();
-    let mut text: String =
-        name.trim().chars().take(LONGEST).map(|c| if keeps(c) { c } else { ' ' }).collect::<String>().trim().to_owned();
-    if cut {
-        text.push('…');
-    }
-    Cow::Owned(text)
-}
-
-/// As a frame of a folded stack, where `;` stands between frames.
+/// A frame of a folded stack, where `;` separates frames.
 pub fn frame(name: &str) -> Cow<'_, str> {
     match clean(name) {
         name if name.contains(';') => Cow::Owned(name.replace(';', ":")),
@@ -44,8 +12,9 @@ pub fn frame(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A folded stack as its line may hold it before the counts. A name that ends in a number would be read as one of two counts: a
-/// no-break space keeps it a name. Nor may a line look like a comment.
+/// A folded stack for a line with counts. A name that ends in a number would be read as one of two
+/// counts, so a no-break space replaces the space before it. A line must not look like a comment
+/// either.
 pub fn line(stack: &str) -> String {
     let stack = stack.strip_prefix("# ").map_or_else(|| stack.to_owned(), |rest| format!("#\u{a0}{rest}"));
     match stack.rsplit_once(' ') {
@@ -54,7 +23,7 @@ pub fn line(stack: &str) -> String {
     }
 }
 
-/// As a field of a table: a spreadsheet takes what begins like a formula for one, an apostrophe keeps it text.
+/// A field of a table: an apostrophe keeps a spreadsheet from reading it as a formula.
 #[must_use]
 pub fn field(name: &str) -> Cow<'_, str> {
     if name.starts_with(['=', '+', '-', '@']) { Cow::Owned(format!("'{name}")) } else { Cow::Borrowed(name) }
@@ -68,6 +37,7 @@ pub fn thread(name: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use inferometer_protocol::profile::LONGEST;
 
     #[test]
     fn names_fit_a_line_and_a_frame() {

@@ -4,8 +4,8 @@
 use OverTurns::{Highest, Mean, Median, Total};
 
 use super::{GaugeInfo, RequestRow};
-use crate::stats::robust;
-use crate::units;
+use inferometer_protocol::units;
+use inferometer_stats::robust;
 
 /// What a metric counts; says how people read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

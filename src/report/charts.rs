@@ -8,11 +8,12 @@ use super::svg::rate::Across;
 use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
 use super::svg::{self, Chart, iterations, latency, rate, timeline};
 use super::{growth, text, turns};
-use crate::record::metric::{self, DECODE_TPS, PREFILL_TPS};
+use crate::record::metric;
+use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
 use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow, TokenIndex};
-use crate::spec::{Phase, TokenTiming};
-use crate::stats::growth::Law;
-use crate::stats::robust;
+use inferometer_protocol::{Phase, TokenTiming};
+use inferometer_stats::growth::Law;
+use inferometer_stats::robust;
 
 /// A page shows at most this many small charts of one kind.
 const MOST_PANELS: usize = 24;
@@ -209,7 +210,7 @@ fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group 
 fn iterations_panel(record: &Record, cell: &CellSummary, rows: &[&RequestRow]) -> Option<iterations::Panel> {
     let (figures, decode) = (cell.metric(DECODE_TPS)?, metric::find(DECODE_TPS)?);
     let lost = record.requests.iter().filter(|r| r.cell == cell.cell && !r.warmup && r.status != Status::Ok);
-    let number = crate::units::significant;
+    let number = inferometer_protocol::units::significant;
     let interval = figures.interval.map(|i| format!("  [{}, {}]", number(i.lo), number(i.hi))).unwrap_or_default();
     Some(iterations::Panel {
         name: format!("iterations-{}", cell.cell),
@@ -377,7 +378,7 @@ fn more_over_time(record: &Record, summary: &Summary) -> Group {
             still.push(format!(
                 "{} {} {}",
                 names.join(", "),
-                crate::units::significant(first.unwrap_or(0.0)),
+                inferometer_protocol::units::significant(first.unwrap_or(0.0)),
                 panel.unit
             ));
         } else {

@@ -3,7 +3,7 @@
 use super::summary::{CellSummary, Summary, Tokens, TurnSummary};
 use super::turns;
 use crate::record::metric;
-use crate::stats::robust;
+use inferometer_stats::robust;
 
 const COLUMNS: [&str; 18] = [
     "run",

@@ -5,7 +5,8 @@ use super::text;
 use crate::profile::flamegraph::Look;
 use crate::profile::{flamegraph_svg, folded};
 use crate::record::Record;
-use crate::spec::{Phase, Threads};
+use crate::spec::Threads;
+use inferometer_protocol::Phase;
 
 /// Frames narrower than this are not in the page's pictures, in percent; the next is taken where a picture would be too long.
 const STILL_PERCENT: [f64; 4] = [0.1, 0.3, 1.0, 3.0];

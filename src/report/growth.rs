@@ -2,8 +2,8 @@
 
 use super::summary::{SeriesGrowth, Summary};
 use super::svg::rate;
-use crate::stats::growth::{Law, TermEstimate};
-use crate::units::significant;
+use inferometer_protocol::units::significant;
+use inferometer_stats::growth::{Law, TermEstimate};
 
 /// Places at which a fitted law is drawn; a dash joins each two.
 const PLACES: u32 = 80;
@@ -80,8 +80,8 @@ pub const NOTE: &str = "Growth laws by Huber regression on relative error; inter
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::growth::{Estimate, Term};
-    use crate::stats::robust::Interval;
+    use inferometer_stats::growth::{Estimate, Term};
+    use inferometer_stats::robust::Interval;
 
     #[test]
     fn a_law_reads_as_people_write_it() {

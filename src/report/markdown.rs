@@ -2,8 +2,9 @@
 
 use super::summary::{CellSummary, NOT_MEASURED, Summary};
 use super::{flamegraphs as functions, growth, memory, spans, table, text, turns};
-use crate::record::metric::{self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
-use crate::stats::robust;
+use crate::record::metric;
+use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use inferometer_stats::robust;
 
 /// `summary.md`.
 #[must_use]

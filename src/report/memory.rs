@@ -2,8 +2,9 @@
 
 use super::summary::{GaugeOscillation, NOT_MEASURED, Summary};
 use super::text;
-use crate::stats::oscillation::Oscillation;
-use crate::units::{self, significant};
+use inferometer_protocol::units;
+use inferometer_protocol::units::significant;
+use inferometer_stats::oscillation::Oscillation;
 
 /// A column of the table.
 pub struct Column {

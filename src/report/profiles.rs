@@ -8,7 +8,7 @@ use super::text::{self, paragraph, plural};
 use crate::compare::profile::{CellProfiles, Flamegraph, phase_name};
 use crate::profile::difference::{Difference, FunctionChange, SHOWN, SideFacts, TimeChange};
 use crate::profile::field;
-use crate::units::significant;
+use inferometer_protocol::units::significant;
 
 /// Functions shown in a terminal of each phase where there are several tables.
 const FEW: usize = 5;
@@ -322,7 +322,7 @@ pub fn csv(cells: &[CellProfiles]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::robust::Interval;
+    use inferometer_stats::robust::Interval;
 
     #[test]
     fn large_times_stand_apart_and_names_are_no_formulas() {

@@ -2,8 +2,8 @@
 
 use super::summary::{CellSpans, CellSummary, Summary};
 use crate::profile::spans::{PhaseSummary, Share, Spread};
-use crate::spec::{Phase, SpanTiming};
-use crate::units;
+use inferometer_protocol::units;
+use inferometer_protocol::{Phase, SpanTiming};
 
 /// A row of the table: a span of a phase, or what is in none.
 pub struct Row {

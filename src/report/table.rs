@@ -6,8 +6,8 @@ use super::summary::{CellSummary, NOT_MEASURED, Standing, Summary};
 use super::text::{self, plural};
 use super::turns;
 use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS, Unit};
-use crate::stats::robust;
-use crate::units::significant;
+use inferometer_protocol::units::significant;
+use inferometer_stats::robust;
 
 /// Widest label column that leaves room for the figures.
 const LABEL_WIDTH: u16 = 17;

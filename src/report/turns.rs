@@ -1,7 +1,8 @@
 //! Conversations turn by turn: which columns tables show, and in them which turns.
 
 use super::summary::{CellSummary, NOT_MEASURED, Summary, Tokens, TurnSummary};
-use crate::record::metric::{self, DECODE_TPS, PREFILL_TPS, TTFT_MS};
+use crate::record::metric;
+use crate::record::metric::{DECODE_TPS, PREFILL_TPS, TTFT_MS};
 
 /// Rows of the terminal's table, over all cells, as far as two a cell allow.
 const MOST_ROWS: usize = 16;

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::client::HostError;
+use super::host::HostError;
 use super::lock::LockError;
+use crate::engines::TextError;
 use crate::record::RecordError;
 use crate::scenario::PlanError;
-use crate::spec::EngineError;
-use crate::text::TextError;
+use inferometer_protocol::EngineError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {

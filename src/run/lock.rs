@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::lines::clean;
+use inferometer_protocol::bounded::clean;
 
 /// Overrides the lock file's path, so that tests need not wait for a real measurement.
 pub const LOCK_VARIABLE: &str = "INFEROMETER_LOCK";
@@ -90,7 +90,7 @@ fn open(path: &Path) -> io::Result<File> {
 fn write_holder(file: &mut File) -> io::Result<()> {
     let command: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     let command: String = command.join(" ").chars().take(200).collect();
-    let text = format!("process {}, `{command}`, since {}\n", std::process::id(), crate::clock::utc_now());
+    let text = format!("process {}, `{command}`, since {}\n", std::process::id(), crate::origin::utc_now());
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(text.as_bytes())

@@ -6,8 +6,9 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::turns::first_prompt;
-use crate::spec::{Cell, ConversationWorkload, Message, Prompt, PromptWorkload, Workload};
-use crate::text::{TextError, Tokenizer};
+use crate::engines::{TextError, Tokenizer};
+use crate::spec::{Cell, ConversationWorkload, PromptWorkload, Workload};
+use inferometer_protocol::{Message, Prompt};
 
 /// Prompts by their exact length; `None` is the text as it is, or a conversation.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! The requests of one iteration, one after the other: a single one, or a conversation's turns.
 
-use crate::spec::{ConversationWorkload, Message, Prompt, Replies, Workload};
+use crate::spec::{ConversationWorkload, Replies, Workload};
+use inferometer_protocol::{Message, Prompt};
 
 /// What is asked in one iteration. In a conversation each prompt is all that was said so far.
 pub struct Turns<'a> {

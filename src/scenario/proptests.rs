@@ -1,4 +1,4 @@
-//! Whatever is thrown at the parser: no panic, and what is valid comes out as it was meant.
+//! Random input to the parser: it never panics, and valid input is parsed as intended.
 
 use std::path::Path;
 
@@ -79,7 +79,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(PIECES), 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// Parses, and walks on as a verb would, or renders the diagnostic.
+/// Parses, then continues as a verb would, or renders the diagnostic.
 fn exercise(text: &str, overrides: &[String]) {
     match from_text("t.toml", text, Path::new("/nowhere"), overrides, &offers()) {
         Ok(scenario) => _ = plan(&scenario, &offers()).map(|plan| outline(&scenario, &plan)),
@@ -179,7 +179,8 @@ proptest! {
         prop_assert_eq!(again, scenario);
     }
 
-    /// No combination is lost by merging, no two cells share a label, and members of a cell really predict alike.
+    /// Merging loses no combination, no two cells share a label, and the members of a cell have
+    /// equal predictions.
     #[test]
     fn merging_loses_nothing(meant in meant()) {
         let scenario = from_text("t", &meant.text(), Path::new(""), &[], &offers()).unwrap();
@@ -195,9 +196,9 @@ proptest! {
                 prop_assert!(cell.merged.is_empty());
                 continue;
             };
-            let shape = crate::spec::Shape { prompt_tokens, reused_tokens: 0, generated_tokens: meant.max_tokens };
+            let shape = inferometer_protocol::Shape { prompt_tokens, reused_tokens: 0, generated_tokens: meant.max_tokens };
             for toggles in &cell.merged {
-                prop_assert_eq!(&crate::spec::predict(&scenario.sampling, toggles, shape), &cell.predicted);
+                prop_assert_eq!(&inferometer_protocol::predict(&scenario.sampling, toggles, shape), &cell.predicted);
             }
         }
         prop_assert_eq!(outline(&scenario, &plan).requests, plan.cells.len() as u64 * u64::from(meant.iterations));

@@ -115,9 +115,9 @@ mod tests {
     #[test]
     fn cpu_time_counts_work_and_knows_no_dead_process() {
         let before = cpu_time(std::process::id()).unwrap();
-        let begun = crate::clock::now_ns();
+        let begun = inferometer_protocol::clock::now_ns();
         let mut x = 0_u64;
-        while crate::clock::now_ns() - begun < 50_000_000 {
+        while inferometer_protocol::clock::now_ns() - begun < 50_000_000 {
             x = std::hint::black_box(x.wrapping_add(1));
         }
         assert!(cpu_time(std::process::id()).unwrap() > before);
@@ -150,7 +150,7 @@ mod tests {
         assert!(!read.iter().any(|(name, _)| name.ends_with("cpu_percent")), "a first sample has no difference");
     }
 
-    /// The table of docs/gauges.md is what the sources say, with no file of this machine looked at.
+    /// The table of docs/reference/gauges.md is what the sources say, with no file of this machine looked at.
     #[cfg(target_os = "linux")]
     #[test]
     fn the_page_lists_every_gauge() {
@@ -179,13 +179,16 @@ mod tests {
             };
             table += &format!("| `{name}` | {unit} | {group} | {} | {mac} | {meaning} |\n", own.replace('|', "\\|"));
         }
-        let page = read("docs/gauges.md");
+        let page = read("docs/reference/gauges.md");
         let (before, after) = page.split_once("<!-- gauges -->\n\n").expect("a mark for the table");
         let end = after.split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum::<usize>();
         let expected = format!("{before}<!-- gauges -->\n\n{table}{}", &after[end..]);
         if page != expected && std::env::var_os("INFEROMETER_UPDATE_PAGES").is_some() {
-            fs_err::write(folder.join("docs/gauges.md"), &expected).unwrap();
+            fs_err::write(folder.join("docs/reference/gauges.md"), &expected).unwrap();
         }
-        assert!(page == expected, "docs/gauges.md is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
+        assert!(
+            page == expected,
+            "docs/reference/gauges.md is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1"
+        );
     }
 }

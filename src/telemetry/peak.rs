@@ -1,18 +1,20 @@
-//! Peak memory by the kernel's own high-water mark, which misses no peak between two samples.
+//! Peak memory from the kernel's high-water mark, which misses no peak between two samples.
 //!
-//! Linux lets the mark of a process be reset (`clear_refs`, proc_pid_clear_refs(5)), so that it covers one request.
-//! macOS keeps only a mark over the life of a process, which says nothing about a later request; there is no peak there.
+//! Linux can reset a process's mark (`clear_refs`, proc_pid_clear_refs(5)), so that it covers one
+//! request. macOS keeps only a mark over the life of a process, which says nothing about a later
+//! request, so there is no peak there.
 
-/// The high-water mark of a process from a [`reset`] on. There is no other way to read one, so a value is never stale.
+/// The high-water mark of a process since a [`reset`]. A mark can only be read through this value,
+/// so it is never stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peak {
     pid: u32,
 }
 
-/// Sets the high-water mark of the process's resident memory to what it holds now.
+/// Sets the high-water mark of the process's resident memory to its current size.
 ///
 /// # Errors
-/// Why this cannot be measured here: the system has no such reset, or does not permit it. The peak is absent then.
+/// Why the peak cannot be measured: the system has no such reset, or does not permit it.
 pub fn reset(pid: u32) -> Result<Peak, String> {
     #[cfg(target_os = "linux")]
     {
@@ -24,46 +26,13 @@ pub fn reset(pid: u32) -> Result<Peak, String> {
             .and_then(|mut f| std::io::Write::write_all(&mut f, b"5"))
         {
             Ok(()) => Ok(Peak { pid }),
-            Err(e) => Err(format!("the kernel's high-water mark cannot be reset: {e}")),
+            Err(e) => Err(format!("cannot reset the kernel's high-water mark: {e}")),
         }
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = pid;
-        Err("this system has no high-water mark of memory that can be reset".to_owned())
-    }
-}
-
-/// Has every thread of this process allocate from one arena, with glibc: [`give_back_freed`] cannot reach what threads
-/// with arenas of their own have freed at the end of them. To be called before any thread is started.
-pub fn use_one_arena() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        const M_ARENA_MAX: std::ffi::c_int = -8;
-        unsafe extern "C" {
-            /// mallopt(3)
-            fn mallopt(parameter: std::ffi::c_int, value: std::ffi::c_int) -> std::ffi::c_int;
-        }
-        // SAFETY: glibc has this function with this signature; it takes the allocator's own locks. A refusal leaves
-        // things as they are.
-        unsafe { mallopt(M_ARENA_MAX, 1) };
-    }
-}
-
-/// Gives this process's freed memory back to the system, where the allocator keeps it and can be asked to: with glibc.
-///
-/// A reset mark begins at what the process holds, so freed memory that the allocator keeps would show in every later
-/// peak. It takes milliseconds and makes the next allocations fault their pages in: never inside timed work.
-pub fn give_back_freed() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        unsafe extern "C" {
-            /// malloc_trim(3): releases free memory of every arena, but for `pad` bytes at the top of the heap.
-            fn malloc_trim(pad: usize) -> std::ffi::c_int;
-        }
-        // SAFETY: glibc has this function with this signature; it takes the allocator's own locks and touches only
-        // memory that nobody holds. Its answer (whether any was released) is of no use here.
-        unsafe { malloc_trim(0) };
+        Err("this system cannot reset the high-water mark of memory".to_owned())
     }
 }
 
@@ -94,7 +63,7 @@ mod tests {
     fn a_peak_between_two_looks_is_seen_and_a_reset_forgets_it() {
         let own = std::process::id();
         let mark = reset(own).unwrap();
-        // A block of this size comes straight from the kernel and goes back to it at once.
+        // The allocator gets a block of this size directly from the kernel and returns it at once.
         drop(std::hint::black_box(vec![1_u8; 256 * MIB as usize]));
         let high = mark.read().unwrap();
         assert!(high > 256 * MIB, "{high}");
@@ -110,6 +79,6 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(mark.read(), None);
-        assert!(reset(child.id()).unwrap_err().contains("cannot be reset"));
+        assert!(reset(child.id()).unwrap_err().contains("cannot reset"));
     }
 }

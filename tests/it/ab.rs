@@ -12,7 +12,8 @@ mod verdicts;
 use std::path::{Path, PathBuf};
 
 use inferometer::compare::ab::{Evidence, Judgement, PairOutcome, judge};
-use inferometer::record::ab::{self, AbRecord, PairKind};
+use inferometer::record::ab;
+use inferometer::record::ab::{AbRecord, PairKind};
 use inferometer::record::{RequestRow, Status};
 
 use crate::lab::{Done, Lab, is_busy};

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use inferometer::run::build::{self, BuildError, Built, Commit, Repository};
+use inferometer::run::build;
+use inferometer::run::build::{BuildError, Built, Commit, Repository};
 use inferometer::spec::BuildSettings;
 
 struct Toy {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use inferometer::record::{FinishState, Status};
-use inferometer::spec::FinishReason;
+use inferometer_protocol::FinishReason;
 
 use crate::lab::{Lab, measured, statuses};
 

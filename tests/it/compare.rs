@@ -4,9 +4,9 @@ use inferometer::compare::baseline;
 use inferometer::compare::outputs::Outputs;
 use inferometer::compare::runs::{Basis, CellComparison, Change, Comparison, Outcome, compare};
 use inferometer::record::metric::METRICS;
-use inferometer::record::{FinishState, Record, RequestRow, Status};
+use inferometer::record::{Cause, FinishState, Record, RequestRow};
 use inferometer::report::compare as shown;
-use inferometer::spec::{TokenTiming, Value};
+use inferometer_protocol::{TokenTiming, Value};
 
 use crate::lab::Lab;
 use crate::simulated_run::{HOSTILE, Simulation, diverge, poison, save, spoil};
@@ -145,8 +145,8 @@ fn what_sets_the_runs_apart_is_said() {
     b.manifest.git = None;
     b.manifest.scenario.run.order_seed = 43;
     b.manifest.state = FinishState::Interrupted;
-    a.manifest.sessions = 2;
-    spoil(&mut a, 0, 1, Status::Failed, "crashed");
+    a.manifest.segments = 2;
+    spoil(&mut a, 0, 1, Cause::Died, "crashed");
     let comparison = compare(&a, &b);
     assert_eq!((comparison.cells.len(), comparison.only_a.len(), comparison.only_b.len()), (1, 1, 3));
     let table = shown::table(&comparison, false);
@@ -163,7 +163,7 @@ fn what_sets_the_runs_apart_is_said() {
     engine is transformer in all of A and mlx in all of B; cells are matched by the
       rest
     threads is 2 in all of A and 4 in all of B; cells are matched by the rest
-    A was resumed: its iterations come from 2 sittings
+    A was resumed: its iterations come from 2 run segments
     B was interrupted
     only in A: cap=0 len=2048
     only in B: cap=0 len=2048, cap=768 len=512 and cap=768 len=2048

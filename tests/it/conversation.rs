@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use inferometer::record::{Record, RequestRow, Status};
 use inferometer::report::summary::{Determinism, Summary};
-use inferometer::spec::{Message, Phase, Value};
-use inferometer::text::{ChatTemplate, Tokenizer};
+use inferometer_engine::text::{ChatTemplate, Tokenizer};
+use inferometer_protocol::{Message, Phase, Value};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 

@@ -5,7 +5,7 @@ use inferometer::compare::runs::{Comparison, compare};
 use inferometer::record::{ProfiledIteration, Record, RequestRow, Status};
 use inferometer::report::ab::{AbSummary, Telling, markdown, table, write};
 use inferometer::report::{compare as shown, profiles};
-use inferometer::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
+use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
 
 use crate::simulated_ab::session;
 use crate::simulated_run::{HOSTILE, Simulation};

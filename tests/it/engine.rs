@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use inferometer::engine::recorder::{Recorder, Shared};
-use inferometer::engine::synthetic::{Recipe, create};
-use inferometer::engine::{Load, Session, find};
-use inferometer::spec::{Architecture, Completion, EngineSpec, Message, Prompt, Request, Sampling, Settings, Value};
-use inferometer::text::{ChatTemplate, Tokenizer};
+use inferometer_engine::synthetic::{Recipe, create};
+use inferometer_engine::text::{ChatTemplate, Tokenizer};
+use inferometer_engine::transformer::Transformer;
+use inferometer_host::Instrumentation;
+use inferometer_host::recorder::{Recorder, Shared};
+use inferometer_host::{Engine as _, Load, Session};
+use inferometer_protocol::{Architecture, Completion, EngineSpec, Message, Prompt, Request, Sampling, Settings, Value};
 
 use super::lab::{Lab, measured};
 
@@ -28,7 +30,7 @@ fn open(folder: &Path, dtype: &str) -> Box<dyn Session> {
     let engine = EngineSpec { name: "transformer".into(), label: "t".into(), options: Settings::new() };
     // One thread: candle's pool makes every product wait for every thread, which a loaded machine punishes.
     let toggles = Settings::from([("dtype".to_owned(), dtype.into()), ("threads".to_owned(), Value::Int(1))]);
-    find("transformer").unwrap().open(&Load { engine, model: Some(folder.join("model")), toggles }).unwrap()
+    Transformer.open(&Load { engine, model: Some(folder.join("model")), toggles }).unwrap()
 }
 
 fn request(prompt: Prompt, max_tokens: u32) -> Request {
@@ -46,7 +48,7 @@ fn request(prompt: Prompt, max_tokens: u32) -> Request {
 /// Runs a request on an empty cache.
 fn fresh(session: &mut dyn Session, request: &Request) -> (Vec<u32>, Completion) {
     session.reset().unwrap();
-    let mut recorder = Recorder::new(request.max_tokens, false, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(request.max_tokens, Instrumentation::default(), Arc::<Shared>::default());
     let completion = session.generate(request, &mut recorder).unwrap();
     (recorder.tokens, completion)
 }

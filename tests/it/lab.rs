@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use inferometer::record::{self, Record, RequestRow, Status};
+use inferometer::record;
+use inferometer::record::{Record, RequestRow, Status};
 
 /// Longest wait for anything; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,7 +31,7 @@ pub fn is_busy(row: &RequestRow) -> bool {
 
 /// Whether the busy rows of a run may be excused: at most half of all rows, warm-ups included, and at least one row is
 /// well. An instrument that condemned every honest host would fail the tests.
-fn excused(rows: &[RequestRow]) -> bool {
+pub fn excused(rows: &[RequestRow]) -> bool {
     let busy = rows.iter().filter(|row| is_busy(row)).count();
     2 * busy <= rows.len() && rows.iter().any(|row| row.status == Status::Ok)
 }

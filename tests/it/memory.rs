@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use inferometer::record::{self, Record};
+use inferometer::record;
+use inferometer::record::Record;
 use inferometer::report::summary::oscillation::{Cause, Part};
 use inferometer::report::summary::{GaugeOscillation, Summary};
 

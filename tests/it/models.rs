@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use assert_cmd::Command;
-use inferometer::engine::recorder::Recorder;
-use inferometer::engine::{Load, find};
-use inferometer::spec::{EngineSpec, Message, Prompt, Request, Sampling, Settings};
-use inferometer::text::{ChatTemplate, Tokenizer};
+use inferometer_engine::text::{ChatTemplate, Tokenizer};
+use inferometer_engine::transformer::Transformer;
+use inferometer_host::Instrumentation;
+use inferometer_host::recorder::Recorder;
+use inferometer_host::{Engine as _, Load};
+use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling, Settings};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -381,7 +383,7 @@ proptest! {
 }
 
 /// Greedy tokens of a tiny model on the real engine, in f32.
-fn greedy(session: &mut dyn inferometer::engine::Session, prompt: &[u32]) -> Vec<u32> {
+fn greedy(session: &mut dyn inferometer_host::Session, prompt: &[u32]) -> Vec<u32> {
     session.reset().unwrap();
     let request = Request {
         prompt: Prompt::Tokens(prompt.to_vec()),
@@ -392,7 +394,7 @@ fn greedy(session: &mut dyn inferometer::engine::Session, prompt: &[u32]) -> Vec
         conversation: None,
         forced_tokens: None,
     };
-    let mut recorder = Recorder::new(64, false, std::sync::Arc::default());
+    let mut recorder = Recorder::new(64, Instrumentation::default(), std::sync::Arc::default());
     session.generate(&request, &mut recorder).unwrap();
     recorder.tokens
 }
@@ -415,7 +417,7 @@ fn generations_do_not_loop_and_hear_the_first_token_of_the_prompt() {
             model: Some(folder),
             toggles: Settings::from([("dtype".to_owned(), "f32".into())]),
         };
-        let mut session = find("transformer").unwrap().open(&load).unwrap();
+        let mut session = Transformer.open(&load).unwrap();
         for prompt in [&ids[1..17], &ids[1..513], &ids[800..864]] {
             let tokens = greedy(session.as_mut(), prompt);
             assert_eq!(tokens.len(), 64, "{arch}: no end token by accident");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use inferometer::record::{FinishState, Record, Status};
-use inferometer::spec::{Phase, Profile};
+use inferometer_protocol::{Phase, Profile};
 use rustix::process::Signal;
 
 use crate::lab::{Done, Lab, is_busy, measured, runs, signal, until};

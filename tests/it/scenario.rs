@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use inferometer::engine::synthetic::preset;
-use inferometer::spec::{Architecture, Precision, Quantization, Workload};
-use inferometer::{engine, scenario};
+use inferometer::spec::Workload;
+use inferometer::{engines, scenario};
+use inferometer_protocol::{Precision, Quantization};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -309,8 +309,8 @@ fn what_is_not_toml_or_not_text_is_refused() {
     --- stderr
     error: s.toml is empty
      |
-     = help: start from a copy of scenarios/quickstart.toml; docs/scenarios.md
-             explains every key
+     = help: start from a copy of scenarios/quickstart.toml;
+             docs/reference/scenarios.md explains every key
     "#);
     insta::assert_snapshot!(check(b"name = \"caf\xe9\"\n", &[]), @r#"
     exit 2
@@ -456,9 +456,9 @@ fn gates_are_shown_with_the_plan_and_what_is_wrong_with_them_in_its_place() {
 #[test]
 fn shipped_scenarios_are_planned_by_the_program() {
     for path in shipped() {
-        let scenario = scenario::load(&path, &[], &engine::offers()).unwrap_or_else(|e| panic!("error: {e}"));
+        let scenario = scenario::load(&path, &[], &engines::offers()).unwrap_or_else(|e| panic!("error: {e}"));
         assert_eq!(Some(scenario.name.as_str()), path.file_stem().and_then(|s| s.to_str()));
-        let plan = scenario::plan(&scenario, &engine::offers()).unwrap();
+        let plan = scenario::plan(&scenario, &engines::offers()).unwrap();
         let foreseen = matches!(scenario.workload, Workload::Prompt(_));
         assert!(
             plan.cells.iter().all(|c| c.predicted.is_empty() != foreseen),
@@ -545,7 +545,7 @@ fn schema_and_parser_agree() {
     ];
     for (good, text) in cases {
         let value: Value = toml::from_str(&text).unwrap();
-        let parsed = scenario::from_text("t", &text, Path::new(""), &[], &engine::offers());
+        let parsed = scenario::from_text("t", &text, Path::new(""), &[], &engines::offers());
         assert_eq!(parsed.is_ok(), good, "parser:\n{text}\n{parsed:?}");
         assert_eq!(validator.is_valid(&value), good, "schema:\n{text}");
     }
@@ -654,15 +654,6 @@ fn a_time_is_told_from_an_earlier_run_only() {
     assert!(shown.contains("time        about "), "{shown}");
 }
 
-/// The scenario floor cannot import the presets, so it has their names.
-#[test]
-fn presets_are_those_of_the_synthetic_models() {
-    let listed: Vec<(&str, Vec<&str>)> =
-        scenario::PRESETS.iter().map(|(arch, names)| (*arch, names.to_vec())).collect();
-    let made: Vec<(&str, Vec<&str>)> = Architecture::ALL.iter().map(|a| (a.name(), preset::names(*a))).collect();
-    assert_eq!(listed, made);
-}
-
 /// The table has them as static texts and numbers.
 #[test]
 fn formats_are_those_that_weights_can_be_stored_in() {
@@ -673,7 +664,7 @@ fn formats_are_those_that_weights_can_be_stored_in() {
 
 #[test]
 fn the_reference_page_has_every_key() {
-    let path = root().join("docs/scenarios.md");
+    let path = root().join("docs/reference/scenarios.md");
     let page = fs_err::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once("<!-- keys -->\n").expect("the page has a place for the keys");
     let (_, after) = rest.split_once("<!-- /keys -->\n").expect("the place has an end");

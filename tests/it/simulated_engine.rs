@@ -1,7 +1,7 @@
 //! The simulated engine through the whole program: its faults are what the record says, its time is really spent.
 
 use inferometer::record::{Record, Status};
-use inferometer::spec::FinishReason;
+use inferometer_protocol::FinishReason;
 
 use crate::lab::{Lab, measured, statuses};
 

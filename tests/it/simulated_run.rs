@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 
 use inferometer::record::schema::SCHEMA_VERSION;
 use inferometer::record::{
-    FinishState, GaugeInfo, GitState, HostInfo, Iteration, Machine, Manifest, Record, RequestRow, SpanRow, Status,
-    Store, TelemetryRow, TokenRow,
+    Cause, Fault, FinishState, GaugeInfo, GitState, HostInfo, Iteration, Machine, Manifest, Record, RequestRow,
+    SpanRow, Status, Store, TelemetryRow, TokenRow,
 };
 use inferometer::spec::{
-    Axis, Capabilities, Cell, ConversationWorkload, EngineSpec, FinishReason, Isolation, ModelIdentity, ModelSpec,
-    Phase, Plan, PromptWorkload, Receipt, Replies, RunSettings, Sampling, Scenario, Settings, Shape, TelemetrySettings,
-    TokenTiming, Turn, Value, Vary, Workload, predict,
+    Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, RunSettings, Scenario,
+    TelemetrySettings, Turn, Vary, Workload,
 };
-use inferometer::stats::robust::quantile;
+use inferometer_protocol::{
+    Capabilities, EngineSpec, FinishReason, ModelIdentity, ModelSpec, Phase, Receipt, Sampling, Settings, Shape,
+    TokenTiming, Value, predict,
+};
+use inferometer_stats::robust::quantile;
 
 /// What to simulate.
 pub struct Simulation {
@@ -196,11 +199,7 @@ impl Simulation {
             warmup: iteration == 0,
             cell: cell.id,
             iteration,
-            turn: 0,
             engine: "transformer".to_owned(),
-            host: 0,
-            status: Status::Ok,
-            reason: String::new(),
             start_ns,
             end_ns,
             effective,
@@ -211,7 +210,6 @@ impl Simulation {
             generated_tokens: Some(n),
             cache_tokens: Some(length + n - 1),
             load_s: (request == 0).then_some(0.8125),
-            tokenize_ms: None,
             ttft_ms: Some(ms(stamps[0] - start_ns)),
             prefill_ms: Some(ms(prefill_ns)),
             decode_ms: Some(ms(decode_ns)),
@@ -224,19 +222,10 @@ impl Simulation {
             itl_p99_ms: quantile(&gaps, 0.99),
             itl_max_ms: gaps.last().copied(),
             peak_rss_bytes: Some((180 << 20) + u64::from(length) * 24_000),
-            engine_active_bytes: None,
-            engine_cache_bytes: None,
-            engine_peak_bytes: None,
             kv_cache_bytes: Some(u64::from(length + n) * 16_384),
             cpu_ms: Some(ms(end_ns - start_ns) * 1.9),
-            cpu_instructions: None,
-            cpu_cycles: None,
             token_hash: Some(format!("{:016x}", Noise(u64::from(cell.id) + 1).next())),
-            memory_cycles: None,
-            memory_swing_bytes: None,
-            memory_reclaimed_bytes: None,
-            prefill_energy_j: None,
-            decode_energy_j: None,
+            ..RequestRow::default()
         }
     }
 
@@ -267,7 +256,7 @@ impl Simulation {
 
     fn manifest(&self, plan: Plan) -> Manifest {
         let model = ModelSpec::Synthetic {
-            arch: inferometer::spec::Architecture::Qwen3,
+            arch: inferometer_protocol::Architecture::Qwen3,
             preset: "small".to_owned(),
             seed: 1,
             dtype: None,
@@ -280,7 +269,7 @@ impl Simulation {
             origin_utc: "2026-11-20T09:21:13.000Z".to_owned(),
             finished_utc: Some("2026-11-20T09:30:02.000Z".to_owned()),
             state: FinishState::Finished,
-            sessions: 1,
+            segments: 1,
             scenario: self.scenario(model),
             scenario_sha256: "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef".to_owned(),
             plan,
@@ -430,11 +419,10 @@ pub fn row_mut(record: &mut Record, cell: u32, iteration: u32) -> &mut RequestRo
 }
 
 /// Marks an iteration as not ok; a failed one loses its figures.
-pub fn spoil(record: &mut Record, cell: u32, iteration: u32, status: Status, reason: &str) {
+pub fn spoil(record: &mut Record, cell: u32, iteration: u32, cause: Cause, reason: &str) {
     let row = row_mut(record, cell, iteration);
-    row.status = status;
-    row.reason = reason.to_owned();
-    if status == Status::Failed {
+    row.mark(&Fault::new(cause, reason));
+    if row.status == Status::Failed {
         row.decode_tps = None;
         row.prefill_tps = None;
         row.token_hash = None;
@@ -455,8 +443,8 @@ pub fn diverge(record: &mut Record, cell: u32, iteration: u32, index: u32) {
 /// A run with one of everything: a failed, an invalid and a nondeterministic cell.
 pub fn eventful() -> Record {
     let mut record = Simulation::default().record();
-    spoil(&mut record, 1, 3, Status::Failed, "the host was killed by signal 9 in prefill");
-    spoil(&mut record, 4, 7, Status::Invalid, "the machine throttled");
+    spoil(&mut record, 1, 3, Cause::Died, "the host was killed by signal 9 in prefill");
+    spoil(&mut record, 4, 7, Cause::Throttling, "the machine throttled");
     diverge(&mut record, 2, 5, 17);
     record
 }
@@ -578,5 +566,5 @@ pub fn poison(record: &mut Record, text: &str) {
         row.effective.insert(text.to_owned(), text.into());
         row.token_hash = row.token_hash.as_ref().map(|_| text.to_owned());
     }
-    spoil(record, 0, 1, Status::Failed, text);
+    spoil(record, 0, 1, Cause::Died, text);
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
-use crate::{engine, scenario};
+use crate::{engines, scenario};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,17 +19,17 @@ pub struct Args {
     /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// How to print the plan
+    /// Format of the plan
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Folder with earlier runs, to say how long this one will take
+    /// Folder with earlier runs, used to estimate the duration
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let scenario = scenario::load(&args.scenario, &args.set, &engine::offers())?;
-    let plan = scenario::plan(&scenario, &engine::offers())?;
+    let scenario = scenario::load(&args.scenario, &args.set, &engines::offers())?;
+    let plan = scenario::plan(&scenario, &engines::offers())?;
     let outline = scenario::outline(&scenario, &plan);
     let estimate = estimate::estimate(&args.results, &scenario, &plan, &outline);
     let view = show::View { scenario: &scenario, plan: &plan, outline: &outline, estimate: estimate.as_ref() };

@@ -8,12 +8,10 @@ use serde::Serialize;
 use super::estimate::Estimate;
 use crate::report::text::{TERMINAL_WIDTH, label, list, paragraph, plural, sentence};
 use crate::scenario::{Outline, short};
-use crate::spec::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
-use crate::spec::{
-    Cell, ConversationWorkload, EngineSpec, Isolation, ModelSpec, Plan, PromptWorkload, Replies, Sampling, Scenario,
-    Value, Workload,
-};
-use crate::units::duration_ns;
+use crate::spec::{Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, Scenario, Workload};
+use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
+use inferometer_protocol::units::duration_ns;
+use inferometer_protocol::{EngineSpec, ModelSpec, Sampling, Value};
 
 /// Rows of the order that are shown.
 const ORDER_SHOWN: usize = 3;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::schema::{AbManifest, PairKind, PairRow};
 use crate::record::Record;
 use crate::spec::{Scale, Side};
-use crate::stats::sequential::MOST_GATES;
+use inferometer_stats::sequential::MOST_GATES;
 
 /// Far more than any session comes to, resumed as often as may be. One that goes on numbers its turns from the last one.
 const MOST_ITERATIONS: u32 = 100_000;

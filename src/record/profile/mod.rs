@@ -9,7 +9,7 @@ pub(super) use read::read;
 pub use store::ProfileStore;
 
 use super::{RequestRow, SpanRow, Status, TokenRow};
-use crate::spec::{PhaseAllocations, Profile, SpanTiming};
+use inferometer_protocol::{PhaseAllocations, Profile, SpanTiming};
 
 /// What the profiled pass recorded; empty where there was none.
 #[derive(Debug, Clone, Default, PartialEq)]

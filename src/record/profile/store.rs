@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::read::{Lengths, read};
 use super::{FOLDER, ITERATIONS, ProfiledIteration};
 use crate::record::Iteration;
-use crate::record::csv::{self, Encoder};
+use crate::record::csv;
+use crate::record::csv::Encoder;
 use crate::record::error::RecordError;
 use crate::record::store::{Appender, commits, same_header};
 

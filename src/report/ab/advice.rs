@@ -4,7 +4,7 @@ use crate::compare::ab::Judgement;
 use crate::record::FinishState;
 use crate::record::ab::AbManifest;
 use crate::spec::OutputsRule;
-use crate::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 
 /// At least one sentence, none of which repeats the verdict's reasons.
 pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<String> {

@@ -6,11 +6,13 @@ use crate::compare::ab::Effect;
 use crate::record::ab::PairKind;
 use crate::record::metric;
 use crate::report::svg::Chart;
-use crate::report::svg::forest::{self, Row, Tone};
-use crate::report::svg::pairs::{self, Dot, Panel};
+use crate::report::svg::forest;
+use crate::report::svg::forest::{Row, Tone};
+use crate::report::svg::pairs;
+use crate::report::svg::pairs::{Dot, Panel};
 use crate::report::text;
 use crate::spec::{Scale, Side};
-use crate::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 
 const AXIS: &str = "change of time or bytes from A to B: right of 0 is worse";
 const MIB: f64 = 1_048_576.0;

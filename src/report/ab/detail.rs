@@ -11,9 +11,10 @@ use crate::record::metric;
 use crate::report::html::{facts, machine, scrolling, section};
 use crate::report::summary::NOT_MEASURED;
 use crate::report::svg::Chart;
-use crate::report::text::{self, plural};
+use crate::report::text;
+use crate::report::text::plural;
 use crate::spec::Side;
-use crate::stats::growth::{Change, TermChange};
+use inferometer_stats::growth::{Change, TermChange};
 
 /// Rows shown before a table says that the files have more.
 const SHOWN: usize = 60;
@@ -350,7 +351,7 @@ fn session(record: &AbRecord, summary: &AbSummary) -> Vec<(&'static str, String)
         ("Schema version", manifest.schema_version.to_string()),
         ("Started", manifest.origin_utc.clone()),
         ("Ended", manifest.finished_utc.clone().unwrap_or_else(|| "not recorded".to_owned())),
-        ("Sittings", manifest.sittings.to_string()),
+        ("Run segments", manifest.segments.to_string()),
         ("Hosts", hosts.to_owned()),
         ("Order seed", manifest.settings.seed.to_string()),
         ("Pilot", format!("{} asked for", plural(manifest.settings.pilot as usize, "null pair"))),

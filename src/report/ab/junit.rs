@@ -4,7 +4,7 @@ use super::summary::{AbSummary, GateSummary};
 use super::words;
 use crate::report::svg::escape;
 use crate::report::text;
-use crate::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 
 /// `junit.xml`. The session's case carries what no gate says: outputs, failures, pairs that are invalid, a refused pilot.
 #[must_use]

@@ -8,13 +8,14 @@ use crate::compare::ab::{
     Beyond, Counts, Effect, Evidence, GateJudgement, Judgement, LawChange, OutputsJudgement, PairJudgement,
     SettingsDifference, beyond, effective_settings, judge,
 };
-use crate::compare::profile::{self, Aligned, CellProfiles};
+use crate::compare::profile;
+use crate::compare::profile::{Aligned, CellProfiles};
 use crate::record::ab::{AbRecord, SideInfo};
 use crate::record::{FinishState, Machine};
 use crate::report::summary::{CellSummary, Summary};
 use crate::spec::{Scale, Side};
-use crate::stats::robust::Interval;
-use crate::stats::sequential::{LOOKS, Rule, Verdict, caught_nine_in_ten};
+use inferometer_stats::robust::Interval;
+use inferometer_stats::sequential::{LOOKS, Rule, Verdict, caught_nine_in_ten};
 
 /// Version of a session's `summary.json`; fields are only added under the same number.
 pub const SCHEMA_VERSION: u32 = 1;

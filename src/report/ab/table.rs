@@ -6,9 +6,10 @@ use super::summary::{AbSummary, GateSummary};
 use super::words;
 use crate::report::profiles;
 use crate::report::table::{plain, put};
-use crate::report::text::{self, paragraph, plural};
+use crate::report::text;
+use crate::report::text::{paragraph, plural};
 use crate::spec::Side;
-use crate::units::significant;
+use inferometer_protocol::units::significant;
 
 /// Effects beyond the gates that are shown.
 const SHOWN: usize = 5;

@@ -6,11 +6,12 @@ use crate::compare::ab::{PairJudgement, PairOutcome};
 use crate::record::ab::{Divergence, PairKind};
 use crate::record::metric;
 use crate::report::summary::NOT_MEASURED;
-use crate::report::text::{self, plural};
+use crate::report::text;
+use crate::report::text::plural;
 use crate::spec::{OutputsRule, Scale, Side};
-use crate::stats::robust::Interval;
-use crate::stats::sequential::Verdict;
-use crate::units::significant;
+use inferometer_protocol::units::significant;
+use inferometer_stats::robust::Interval;
+use inferometer_stats::sequential::Verdict;
 
 /// `regressed`, `output changed`: the verdict for people.
 pub fn verdict(verdict: Verdict) -> String {

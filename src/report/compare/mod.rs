@@ -15,11 +15,12 @@ use crate::compare::outputs::Outputs;
 use crate::compare::runs::{
     Basis, CONFIDENCE, CellComparison, Change, Comparison, FALSE_DISCOVERIES, MetricComparison, RunSide,
 };
+use crate::record::metric;
 use crate::record::metric::{
-    self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
+    DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
 };
 use crate::record::{Counts, FinishState};
-use crate::spec::Value;
+use inferometer_protocol::Value;
 
 /// Metrics that are always shown; others where a change is shown, or all are asked for.
 const HEADLINES: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];
@@ -146,8 +147,8 @@ fn unfinished(name: &str, side: &RunSide) -> Option<String> {
     match side.state {
         FinishState::Running => Some(format!("{name} did not end: it is still going, or was killed")),
         FinishState::Interrupted => Some(format!("{name} was interrupted")),
-        FinishState::Finished if side.sessions > 1 => {
-            Some(format!("{name} was resumed: its iterations come from {} sittings", side.sessions))
+        FinishState::Finished if side.segments > 1 => {
+            Some(format!("{name} was resumed: its iterations come from {} run segments", side.segments))
         }
         FinishState::Finished => None,
     }
@@ -238,7 +239,7 @@ fn p_value(comparison: &MetricComparison) -> String {
     }
 }
 
-fn median(metric: &Metric, summary: Option<&crate::stats::robust::Summary>) -> String {
+fn median(metric: &Metric, summary: Option<&inferometer_stats::robust::Summary>) -> String {
     summary.map_or_else(|| NOT_MEASURED.to_owned(), |s| metric.unit.number(s.median))
 }
 

@@ -19,8 +19,9 @@ use super::svg::history::{Course, Dot, draw};
 use super::text::{self, plural};
 use crate::compare::history::{ChangePoint, History, Point, Series};
 use crate::compare::runs::Change;
-use crate::record::metric::{self, Metric, Unit};
-use crate::stats::change::{FEWEST, SHORTEST};
+use crate::record::metric;
+use crate::record::metric::{Metric, Unit};
+use inferometer_stats::change::{FEWEST, SHORTEST};
 
 /// Folder of the history among the reports.
 const FOLDER: &str = "history";

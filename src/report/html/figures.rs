@@ -3,13 +3,14 @@
 use maud::{Markup, html};
 
 use super::{scrolling, section as titled};
+use crate::record::metric;
 use crate::record::metric::{
-    self, DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
+    DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
 };
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
 use crate::report::{table, text, turns};
-use crate::spec::TokenTiming;
-use crate::stats::robust;
+use inferometer_protocol::TokenTiming;
+use inferometer_stats::robust;
 
 const HEADLINES: [&str; 4] = [DECODE_TPS, PREFILL_TPS, TTFT_MS, PEAK_RSS_BYTES];
 const COLUMNS: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];

@@ -6,9 +6,10 @@ use maud::{Markup, html};
 
 use crate::record::{Machine, Record};
 use crate::report::summary::{EngineSummary, Standing, Summary};
-use crate::report::text::{self, plural};
+use crate::report::text;
+use crate::report::text::plural;
 use crate::spec::{Replies, Workload};
-use crate::units;
+use inferometer_protocol::units;
 
 /// Problems shown at once; the rest unfolds.
 const SHOWN: usize = 6;

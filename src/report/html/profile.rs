@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use super::{base64, scrolling, section as titled};
 use crate::record::Record;
-use crate::report::flamegraphs::{self, Flamegraph, cells, ms, percent};
+use crate::report::flamegraphs;
+use crate::report::flamegraphs::{Flamegraph, cells, ms, percent};
 use crate::report::summary::{CellFunctions, CellSummary, PhaseFunctions, Summary};
 use crate::report::text;
 

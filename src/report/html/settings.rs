@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::{scrolling, section as titled};
 use crate::report::summary::{Agreement, CellSummary, NOT_MEASURED, SettingRow, Summary};
 use crate::report::text;
-use crate::spec::{Settings, Value};
+use inferometer_protocol::{Settings, Value};
 
 pub fn section(summary: &Summary) -> Markup {
     titled(

@@ -6,8 +6,8 @@ use super::{scrolling, section as titled};
 use crate::profile::spans::{Along, PhaseSummary, Spread};
 use crate::report::summary::{CellSpans, CellSummary, NOT_MEASURED, Summary};
 use crate::report::{spans, text};
-use crate::spec::Phase;
-use crate::units;
+use inferometer_protocol::Phase;
+use inferometer_protocol::units;
 
 /// Width of a full bar in the table, in its own units.
 const BAR: f64 = 120.0;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::profile::rate::achieved_hz_of;
 use crate::profile::{Tokens, files, functions};
 use crate::record::Record;
-use crate::spec::{Phase, Profile};
+use inferometer_protocol::{Phase, Profile};
 
 /// Functions that the summary lists of each phase; `functions.csv` has all.
 const LISTED: usize = 10;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::CellSummary;
 use crate::record::RequestRow;
-use crate::stats::growth::{self, Estimate, LEAST_LENGTHS, Law, NotIdentifiable, Sample, Timing};
+use inferometer_stats::growth;
+use inferometer_stats::growth::{Estimate, LEAST_LENGTHS, Law, NotIdentifiable, Sample, Timing};
 
 /// One law of one series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -25,8 +25,9 @@ pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
 use crate::record::{Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, TokenIndex, metric};
-use crate::spec::{Cell, Isolation, ModelIdentity, ModelSpec, SamplingInfo, Settings, TokenTiming, Workload};
-use crate::stats::robust;
+use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
+use inferometer_protocol::{ModelIdentity, ModelSpec, Settings, TokenTiming};
+use inferometer_stats::robust;
 
 /// Version of `summary.json`; fields are only added under the same number.
 pub const SUMMARY_VERSION: u32 = 1;
@@ -63,7 +64,8 @@ pub struct RunIdentity {
     pub started_utc: String,
     pub finished_utc: Option<String>,
     pub state: FinishState,
-    pub sessions: u32,
+    #[serde(rename = "sessions")]
+    pub segments: u32,
     pub iterations: u32,
     pub warmup: u32,
     pub isolation: Isolation,
@@ -226,7 +228,7 @@ fn identity(record: &Record) -> RunIdentity {
         started_utc: manifest.origin_utc.clone(),
         finished_utc: manifest.finished_utc.clone(),
         state: manifest.state,
-        sessions: manifest.sessions,
+        segments: manifest.segments,
         iterations: scenario.run.iterations,
         warmup: scenario.run.warmup,
         isolation: scenario.run.isolation,

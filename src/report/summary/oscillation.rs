@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::memory::{MemoryGauge, Reader};
 use crate::record::{Record, RequestRow, Status};
-use crate::spec::Phase;
-use crate::stats::oscillation::{self, Known, Oscillation, Sample, falls};
+use inferometer_protocol::Phase;
+use inferometer_stats::oscillation;
+use inferometer_stats::oscillation::{Known, Oscillation, Sample, falls};
 
 /// Shown beside the memory gauge, where they have values.
 const BESIDE: [&str; 2] = ["rss_bytes", "engine_bytes"];

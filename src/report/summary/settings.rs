@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{HostInfo, RequestRow};
-use crate::spec::effective::{EFFECTIVE_WINDOW, expected, same};
-use crate::spec::toggle::{REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP};
-use crate::spec::{Cell, Settings, Shape, Value};
+use crate::spec::Cell;
+use inferometer_protocol::effective::{EFFECTIVE_WINDOW, expected, same};
+use inferometer_protocol::toggle::{REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP};
+use inferometer_protocol::{Settings, Shape, Value};
 
 /// How what was asked for and what was used stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

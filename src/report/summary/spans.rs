@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::profile::spans::{self, Accounting, Along, Generation, PhaseSummary, Spread};
+use crate::profile::spans;
+use crate::profile::spans::{Accounting, Along, Generation, PhaseSummary, Spread};
 use crate::record::{ProfiledIteration, Record, RequestRow, Status};
-use crate::spec::{Phase, Span, SpanTiming};
+use inferometer_protocol::{Phase, Span, SpanTiming};
 
 /// The profiled iterations of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

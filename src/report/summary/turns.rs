@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::RequestRow;
 use crate::record::metric::METRICS;
-use crate::stats::robust;
+use inferometer_stats::robust;
 
 /// One turn of a cell, over the cell's valid iterations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

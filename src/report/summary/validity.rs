@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{Agreement, CellSummary, Determinism, settings};
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS, is_power};
 use crate::record::{Counts, FinishState, Record, Status};
-use crate::report::text::{self, plural};
-use crate::spec::TokenTiming;
-use crate::spec::toggle::KV_REUSE;
-use crate::stats::robust::Interval;
-use crate::units::significant;
+use crate::report::text;
+use crate::report::text::plural;
+use inferometer_protocol::TokenTiming;
+use inferometer_protocol::toggle::KV_REUSE;
+use inferometer_protocol::units::significant;
+use inferometer_stats::robust::Interval;
 
 /// An interval wider than this share of its median is worth a remark.
 pub const WIDE: f64 = 0.2;

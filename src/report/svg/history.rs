@@ -4,7 +4,7 @@
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
 use super::pen::{self, AXIS, Anchor, INK, MUTED};
-use crate::stats::robust::Interval;
+use inferometer_stats::robust::Interval;
 
 const SIZE: (f64, f64) = (560.0, 250.0);
 /// Ticks below the chart, where there is room.

@@ -3,7 +3,7 @@
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
 use super::pen::{self, AXIS, Anchor, INK, MUTED};
-use crate::stats::robust;
+use inferometer_stats::robust;
 
 const SIZE: (f64, f64) = (360.0, 210.0);
 

@@ -45,7 +45,7 @@ pub fn draw(panel: &Panel) -> Chart {
     let cut = panel.gaps.iter().filter(|g| g.most_ms > end).count();
     let mut subtitle = "ms between tokens".to_owned();
     if cut > 0 {
-        subtitle.push_str(&format!("; {cut} cut off, up to {}", crate::units::significant(highest)));
+        subtitle.push_str(&format!("; {cut} cut off, up to {}", inferometer_protocol::units::significant(highest)));
     }
     let first = panel.gaps.first().map_or(0.0, |g| g.median_ms);
     let end_median = panel.gaps.last().map_or(0.0, |g| g.median_ms);

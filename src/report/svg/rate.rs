@@ -4,7 +4,7 @@ use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
 use super::pen::{self, Anchor, INK, MUTED, Pen};
 use crate::report::text;
-use crate::stats::robust;
+use inferometer_stats::robust;
 
 const SIZE: (f64, f64) = (560.0, 350.0);
 /// So many lengths have a tick of their own; more, as the turns of a conversation have, get round numbers.
@@ -144,7 +144,9 @@ fn describe(title: &str, unit: &str, across: Across, series: &[Series]) -> Strin
             .points
             .iter()
             .take(12)
-            .map(|p| format!("{} at {}", crate::units::significant(p.summary.median), across.place(p.at)))
+            .map(|p| {
+                format!("{} at {}", inferometer_protocol::units::significant(p.summary.median), across.place(p.at))
+            })
             .collect();
         words.push_str(&format!(" {}: {}.", text::label(&one.label), points.join(", ")));
     }

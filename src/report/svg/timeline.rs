@@ -193,7 +193,8 @@ fn describe(timeline: &Timeline, panels: &[&Panel]) -> String {
     for panel in panels {
         if let Some((low, high)) = extent(panel, timeline) {
             let names: Vec<&str> = panel.gauges.iter().map(|gauge| gauge.title.as_str()).collect();
-            let (low, high) = (crate::units::significant(low), crate::units::significant(high));
+            let (low, high) =
+                (inferometer_protocol::units::significant(low), inferometer_protocol::units::significant(high));
             words.push_str(&format!(" {}: from {low} to {high} {}.", names.join(", "), panel.unit));
         }
     }

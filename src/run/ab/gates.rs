@@ -4,7 +4,8 @@ use crate::compare::cost::{Iterations, candidates};
 use crate::record::ab::GateInfo;
 use crate::record::{RequestRow, Status};
 use crate::run::error::RunError;
-use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scale, Scenario, TokenTiming};
+use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scale, Scenario};
+use inferometer_protocol::TokenTiming;
 
 /// The usual three.
 const USUAL: [GateMetric; 3] = [GateMetric::DecodeTps, GateMetric::PrefillTps, GateMetric::PeakMemory];

@@ -2,8 +2,8 @@
 
 use rand_chacha::rand_core::Rng;
 
-use crate::rng::seeded;
 use crate::spec::Side;
+use inferometer_host::rng::seeded;
 
 /// Pairs in a block; half of a block's pairs run A first.
 pub const BLOCK: usize = 4;

@@ -1,7 +1,8 @@
 //! What the sides generate, compared token by token before anything is measured.
 
 use crate::record::ab::Divergence;
-use crate::run::worker::{self, Output};
+use crate::run::worker;
+use crate::run::worker::Output;
 use crate::spec::{Cell, OutputsRule};
 
 /// Where B's requests of a cell part from A's; under `margin` B was forced along A's tokens.

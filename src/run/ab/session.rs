@@ -7,16 +7,17 @@ use super::{gates, order, outputs};
 use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge};
 use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
 use crate::record::{RequestRow, Status, Store};
-use crate::run::client::allowance_ns;
 use crate::run::error::RunError;
-use crate::run::hosts::Key;
+use crate::run::host::allowance_ns;
 use crate::run::interrupt::Interrupt;
+use crate::run::pool::Key;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::{Done, Step};
 use crate::run::worker::{Output, Worker};
-use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side, TokenTiming};
-use crate::stats::sequential::{LOOKS, Verdict};
-use crate::units::duration_ns;
+use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side};
+use inferometer_protocol::TokenTiming;
+use inferometer_protocol::units::duration_ns;
+use inferometer_stats::sequential::{LOOKS, Verdict};
 
 pub struct Session<'a> {
     pub store: AbStore,

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::run::client::LogTail;
-use crate::run::lines::clean;
+use crate::run::host::LogTail;
+use inferometer_protocol::bounded::clean;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {

@@ -93,7 +93,7 @@ impl Repository {
             return Err(BuildError::NoCommit { repository: self.top.clone(), revision: revision.to_owned(), shallow });
         }
         let subject = self.ask(["log", "-1", "--no-show-signature", "--format=%s", &hash, "--"])?;
-        let subject = crate::run::lines::clean(subject.trim());
+        let subject = inferometer_protocol::bounded::clean(subject.trim());
         Ok(Commit { hash, revision: revision.to_owned(), subject })
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::BuildError;
-use crate::fs::{read_limited, write_atomic};
+use crate::fs::write_atomic;
+use inferometer_protocol::bounded::read_limited;
 
 /// A stamp of other contents is not understood, and the commit is built anew.
 const VERSION: u32 = 1;
@@ -38,7 +39,15 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub fn new(key: Key, program_sha256: String, copied: bool, tree_sha256: String, seconds: f64) -> Self {
-        Self { version: VERSION, key, program_sha256, copied, tree_sha256, seconds, built_utc: crate::clock::utc_now() }
+        Self {
+            version: VERSION,
+            key,
+            program_sha256,
+            copied,
+            tree_sha256,
+            seconds,
+            built_utc: crate::origin::utc_now(),
+        }
     }
 
     pub fn write(&self, path: &Path) -> Result<(), BuildError> {

@@ -6,7 +6,8 @@ use crate::profile::files::{Tokens, write_all};
 use crate::record::profile::FOLDER;
 use crate::record::{Record, RecordError};
 use crate::run::worker::name;
-use crate::spec::{Profile, Threads};
+use crate::spec::Threads;
+use inferometer_protocol::Profile;
 
 /// Makes the files of every cell that has a profile, in the record's folder `dir`.
 ///

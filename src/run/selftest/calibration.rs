@@ -8,11 +8,11 @@ use rayon::prelude::*;
 
 use super::rate::Rate;
 use super::sessions::runs;
-use crate::engine::simulated::noise::{Noise, Profile};
-use crate::rng::seeded;
 use crate::run::ab::order::orders;
 use crate::spec::Side;
-use crate::stats::{rank, two_sample};
+use inferometer_host::rng::seeded;
+use inferometer_host::simulated::noise::{Noise, Profile};
+use inferometer_stats::{rank, two_sample};
 
 /// Runs a side.
 const RUNS: usize = 10;

@@ -14,7 +14,7 @@ use calibration::{Design, flagged};
 use rate::{Limit, Rate};
 use sessions::{Case, Tally};
 
-use crate::engine::simulated::noise::Profile;
+use inferometer_host::simulated::noise::Profile;
 
 /// What counts as a change in the sessions.
 const DELTA: f64 = 0.03;

@@ -9,12 +9,13 @@ use rand::Rng;
 use serde::Serialize;
 
 use crate::compare::ab::{Evidence, Judgement, judge};
-use crate::engine::slow_down::SLOW_DOWN;
+use crate::record;
 use crate::record::ab::AbRecord;
-use crate::record::{self, RecordError, ab};
-use crate::rng::seeded;
-use crate::stats::robust::Interval;
-use crate::stats::sequential::Verdict;
+use crate::record::{RecordError, ab};
+use inferometer_host::rng::seeded;
+use inferometer_host::slow_down::SLOW_DOWN;
+use inferometer_stats::robust::Interval;
+use inferometer_stats::sequential::Verdict;
 
 /// What is measured where the user names no scenario.
 pub const SCENARIO: &str = include_str!("real.toml");
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn the_scenario_is_one() {
         let scenario =
-            crate::scenario::from_text("real.toml", SCENARIO, Path::new(""), &[], &crate::engine::offers()).unwrap();
+            crate::scenario::from_text("real.toml", SCENARIO, Path::new(""), &[], &crate::engines::offers()).unwrap();
         assert_eq!(scenario.engines[0].name, "transformer");
     }
 }

@@ -4,11 +4,11 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::engine::simulated::noise::{Noise, Profile};
-use crate::rng::seeded;
 use crate::run::ab::order::orders;
 use crate::spec::Side;
-use crate::stats::sequential::{Decision, LOOKS, Rule, Verdict, decide};
+use inferometer_host::rng::seeded;
+use inferometer_host::simulated::noise::{Noise, Profile};
+use inferometer_stats::sequential::{Decision, LOOKS, Rule, Verdict, decide};
 
 /// Pairs of a session that needs its last look.
 const MOST_PAIRS: usize = LOOKS[LOOKS.len() - 1];

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::Worker;
-use crate::clock::now_ns;
+use crate::engines;
 use crate::record::HostInfo;
-use crate::run::client::HostError;
 use crate::run::error::RunError;
-use crate::run::hosts::{self, Key, OpenError, Resident};
+use crate::run::host::HostError;
+use crate::run::pool;
+use crate::run::pool::{Key, OpenError, Resident};
 use crate::run::progress::{Event, Observer};
 use crate::run::validity;
-use crate::spec::EngineSpec;
+use inferometer_protocol::clock::now_ns;
 
 impl Worker<'_> {
     /// Refuses an engine that cannot decode along given tokens, or say what it would have chosen, where that is asked for.
@@ -64,7 +65,7 @@ impl Worker<'_> {
             return Err(RunError::NotHonoured { engine, asked: asked.into_iter().collect() });
         }
         let earlier = self.log.store.manifest().hosts.iter().find(|h| h.engine == info.engine && h.load == info.load);
-        let changes = earlier.map(|host| hosts::changes(host, info)).unwrap_or_default();
+        let changes = earlier.map(|host| pool::changes(host, info)).unwrap_or_default();
         if !changes.is_empty() {
             if !self.work.options.allow_changed {
                 return Err(RunError::Changed { what: format!("engine `{engine}`"), changes });
@@ -85,8 +86,6 @@ impl Worker<'_> {
 
     /// Whether this program has every engine of the scenario.
     pub fn hosts_are_built_in(&self) -> bool {
-        let built_in =
-            |spec: &EngineSpec| crate::engine::find(&spec.name).is_some_and(|engine| engine.offer().built_in);
-        self.work.scenario.engines.iter().all(built_in)
+        self.work.scenario.engines.iter().all(|spec| engines::is_built_in(&spec.name))
     }
 }

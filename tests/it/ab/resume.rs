@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use inferometer::compare::ab::Judgement;
-use inferometer::record::ab::{self, AbRecord, PairRow};
+use inferometer::record::ab;
+use inferometer::record::ab::{AbRecord, PairRow};
 use inferometer::record::{FinishState, RequestRow};
 use inferometer::spec::Side;
-use inferometer::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 use rustix::process::Signal;
 
 use super::sides::transformer;
@@ -175,7 +176,7 @@ fn a_session_killed_at_any_write_goes_on_without_half_pairs() {
         assert!(snapshots.len() >= 6, "it was killed {} times only", snapshots.len());
         assert!(snapshots.iter().any(|snapshot| !snapshot.half.is_empty()), "no kill broke a pair off");
         assert_eq!(finished.manifest.state, FinishState::Finished);
-        assert_eq!(finished.manifest.sittings as usize, snapshots.len() + 1);
+        assert_eq!(finished.manifest.segments as usize, snapshots.len() + 1);
         let judgement: Judgement = judged(&finished);
         if judgement.verdict == Verdict::Unchanged {
             assert_eq!(judgement.counts.ok, 10);

@@ -1,7 +1,7 @@
 //! Simulated sides: what is planted is found, and what goes wrong is an outcome.
 
 use inferometer::record::{FinishState, Status};
-use inferometer::stats::sequential::Verdict;
+use inferometer_stats::sequential::Verdict;
 
 use super::{DECODE, MEMORY, NO_PILOT, check, folder, judged, once, pairs, record, session, simulated, told};
 use crate::lab::Lab;

@@ -1,7 +1,7 @@
 //! The profiled pass in the record: committed by line, read back, never among the timed rows.
 
 use inferometer::record::{Iteration, ProfileStore, ProfiledIteration, Store, read};
-use inferometer::spec::{Phase, PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
+use inferometer_protocol::{Phase, PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
 
 use super::{iteration, manifest};
 

@@ -3,7 +3,7 @@
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::Summary;
 use inferometer::report::{flamegraphs, html, markdown};
-use inferometer::spec::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
+use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
 
 use super::profiled;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use inferometer::record::profile::ProfileStore;
 use inferometer::record::{Iteration, ProfiledIteration, Record, SpanRow, TokenRow};
-use inferometer::spec::{Phase, PhaseAllocations, SpanTiming, Value};
+use inferometer_protocol::{Phase, PhaseAllocations, SpanTiming, Value};
 
 use crate::simulated_run::Simulation;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::Summary;
 use inferometer::report::{html, markdown, trace};
-use inferometer::spec::Phase;
+use inferometer_protocol::Phase;
 use serde_json::Value;
 
 use super::{profiled, trace_format};

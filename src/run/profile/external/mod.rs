@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use process::{Process, ended_well, said};
 
-use super::choice::Tool;
-use crate::clock::{Origin, now_ns};
+use super::source::Tool;
+use crate::origin::Origin;
 use crate::record::SpanRow;
-use crate::run::hosts::find_program;
 use crate::run::interrupt::Interrupt;
-use crate::spec::{Phase, Profile, SampleClock};
+use crate::run::pool::find_program;
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::{Phase, Profile, SampleClock};
 
 /// Longest wait for a tool to attach, to end once it is asked to, and to print what it saw.
 const ATTACHING: Duration = Duration::from_secs(20);
@@ -107,7 +108,8 @@ impl Outside {
                 return Err(format!("`{name}` failed ({status}){}", self.process.words()));
             }
         }
-        let read = |path: &PathBuf| crate::fs::read_limited(path, MOST_BYTES).map_err(|e| e.to_string());
+        let read =
+            |path: &PathBuf| inferometer_protocol::bounded::read_limited(path, MOST_BYTES).map_err(|e| e.to_string());
         let (stacks, phases, clock) = match self.tool {
             Tool::Perf => {
                 let text = self.print(&perf::script(&data), interrupt)?;

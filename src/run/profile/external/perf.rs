@@ -12,8 +12,8 @@ use inferno::collapse::Collapse;
 use inferno::collapse::perf::Folder;
 
 use super::stacks::{Stacks, unfold};
-use crate::spec::Phase;
 use crate::telemetry::group;
+use inferometer_protocol::Phase;
 
 /// From having its counters to counting.
 pub const SETTLING: Duration = Duration::from_millis(150);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::run::interrupt::Interrupt;
-use crate::run::lines::clean;
+use inferometer_protocol::bounded::clean;
 
 /// How often a waiting loop looks.
 const LOOK: Duration = Duration::from_millis(10);

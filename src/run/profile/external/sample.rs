@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::stacks::Stacks;
-use crate::run::lines::quote;
+use inferometer_protocol::bounded::quote;
 
 /// Looks at process `pid` for so long and writes the report into `data`.
 pub fn command(pid: u32, long: Duration, frequency_hz: u32, data: &Path) -> Vec<String> {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::profile::sampling::CALLERS_CUT;
-use crate::run::lines::clean;
-use crate::spec::profile::MOST_FRAMES;
-use crate::spec::{Phase, ProfilePart, ProfileStack};
+use inferometer_host::sampling::CALLERS_CUT;
+use inferometer_protocol::bounded::clean;
+use inferometer_protocol::profile::MOST_FRAMES;
+use inferometer_protocol::{Phase, ProfilePart, ProfileStack};
 
 /// Longest name of a function or thread, in characters.
 const MOST_NAME: usize = 500;

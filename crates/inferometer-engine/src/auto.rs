@@ -1,0 +1,102 @@
+//! The `auto` engine: the transformer on the best tensor library that this build has and that works on this machine.
+//!
+//! It takes MLX where it is, else candle. Its receipts are the transformer's own; they say in `details.auto` what was taken
+//! and why, and so does its label in tables and charts.
+
+use std::collections::BTreeMap;
+
+use crate::transformer::{BACKEND, Library, NAME as TRANSFORMER, Transformer};
+use inferometer_host::{Engine, Load, Result, Session};
+use inferometer_protocol::Offer;
+
+pub const NAME: &str = "auto";
+
+/// The engine as the registry has it.
+pub struct Auto;
+
+/// What is taken on this machine.
+struct Choice {
+    library: Library,
+    /// Such as `candle: this build has no MLX`.
+    why: String,
+}
+
+fn choice() -> Choice {
+    chosen(Library::Mlx.missing(), &Library::Mlx.place().unwrap_or_default())
+}
+
+/// `missing` says why MLX cannot be had, `place` where it computes.
+fn chosen(missing: Option<String>, place: &str) -> Choice {
+    match missing {
+        None => {
+            let slow =
+                if place == "cpu" { "; on the CPU it is slow: the engine `transformer` takes candle" } else { "" };
+            Choice { library: Library::Mlx, why: format!("mlx: this build has it, and it works here ({place}){slow}") }
+        }
+        Some(why) => Choice { library: Library::Candle, why: format!("candle: {why}") },
+    }
+}
+
+impl Engine for Auto {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn offer(&self) -> Offer {
+        let library = choice().library;
+        let offer = Transformer.offer();
+        let taken = offer.variants.into_iter().find(|variant| variant.value == library.name());
+        Offer {
+            name: NAME,
+            label: match library {
+                Library::Candle => "auto: candle",
+                Library::Mlx => "auto: mlx",
+            },
+            meaning: "the transformer engine on MLX where this build has it and it works, else on candle",
+            options: Vec::new(),
+            honours: taken.map_or(offer.honours, |variant| variant.honours),
+            variants: Vec::new(),
+            ..offer
+        }
+    }
+
+    fn receipt_name(&self) -> &'static str {
+        TRANSFORMER
+    }
+
+    fn notes(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([(NAME.to_owned(), choice().why)])
+    }
+
+    fn open(&self, load: &Load) -> Result<Box<dyn Session>> {
+        let mut load = load.clone();
+        load.engine.options.insert(BACKEND.to_owned(), choice().library.name().into());
+        Transformer.open(&load)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inferometer_protocol::Settings;
+
+    #[test]
+    fn mlx_is_taken_where_it_is_and_the_reason_is_said() {
+        let mlx = chosen(None, "metal: Apple M2 Max");
+        assert_eq!(mlx.library, Library::Mlx);
+        assert!(mlx.why.starts_with("mlx: ") && mlx.why.contains("Apple M2 Max"), "{}", mlx.why);
+        let candle = chosen(Some("no MLX in here".to_owned()), "");
+        assert_eq!((candle.library, candle.why.as_str()), (Library::Candle, "candle: no MLX in here"));
+    }
+
+    /// Holds in builds with and without MLX.
+    #[test]
+    fn its_offer_is_that_of_what_it_takes() {
+        let (offer, library) = (Auto.offer(), choice().library);
+        let options = Settings::from([(BACKEND.to_owned(), library.name().into())]);
+        assert_eq!(&offer.honours, Transformer.offer().honours(&options));
+        assert!(offer.label.ends_with(library.name()), "{}", offer.label);
+        assert!(Auto.notes()[NAME].starts_with(library.name()));
+        assert_eq!(library == Library::Mlx, Library::Mlx.missing().is_none());
+    }
+}

@@ -1,0 +1,188 @@
+//! What a model's folder holds, and whether it is whole.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::synthetic::{self, Recipe, weights::Tensor};
+use crate::text::tokenizer::LONGEST_TOKENIZER;
+use crate::text::{ChatTemplate, TextError, Tokenizer};
+use crate::transformer::config::{Config, LONGEST, read_json};
+use crate::transformer::identity::fingerprint;
+use crate::transformer::model::{expected, optional};
+use crate::transformer::weights::{Expected, WeightFolder};
+use inferometer_host::Result;
+use inferometer_protocol::bounded::read_limited;
+use inferometer_protocol::{Architecture, EngineError};
+
+/// What `model show` says. Names are those of the record where it has the same thing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Facts {
+    pub path: String,
+    pub architecture: Architecture,
+    pub parameters: u64,
+    /// Formats of its matrices, such as `bf16`, or `MLX affine, 4 bits, groups of 64`.
+    pub weight_formats: Vec<String>,
+    /// As its files have them: three of a quantized matrix.
+    pub tensors: usize,
+    pub weight_files: usize,
+    pub disk_bytes: u64,
+    pub fingerprint: String,
+    pub hidden: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub intermediate: usize,
+    pub vocabulary: usize,
+    pub context_length: usize,
+    /// The output projection is the embedding.
+    pub tied: bool,
+    pub end_tokens: Vec<u32>,
+    /// Tokens of its tokenizer; absent without one.
+    pub tokenizer_tokens: Option<usize>,
+    pub chat_template: bool,
+    /// The recipe of a synthetic model, as its `config.json` says.
+    pub synthetic: Option<Value>,
+}
+
+/// What can be said of a model's folder by its configuration and weight files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderFacts {
+    /// Whether its configuration marks it as synthetic.
+    pub synthetic: bool,
+    /// Absent where the weight files are not those that the configuration asks for.
+    pub fingerprint: Option<String>,
+}
+
+/// What a model's folder says of itself; `None` where there is no configuration that this engine reads.
+#[must_use]
+pub fn folder_facts(folder: &Path) -> Option<FolderFacts> {
+    let config = Config::from_folder(folder).ok()?;
+    let weights = WeightFolder::open(folder, &expected(&config), &optional(&config));
+    let fingerprint = weights.ok().and_then(|weights| fingerprint(folder, &weights).ok());
+    Some(FolderFacts { synthetic: config.synthetic, fingerprint })
+}
+
+/// A folder whose configuration and weight files fit together.
+struct Opened {
+    config: Config,
+    json: Value,
+    needed: Vec<Expected>,
+    weights: WeightFolder,
+    tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
+}
+
+impl Opened {
+    fn open(folder: &Path) -> Result<Self> {
+        let config = Config::from_folder(folder)?;
+        let json = read_json(&folder.join("config.json"), LONGEST)?;
+        let needed = expected(&config);
+        let weights = WeightFolder::open(folder, &needed, &optional(&config))?;
+        let text_fault = |e: TextError| EngineError::model(e.to_string());
+        let tokenizer = match folder.join("tokenizer.json").exists() {
+            true => Some(Tokenizer::from_folder(folder).map_err(text_fault)?),
+            false => None,
+        };
+        if let Some(tokens) = tokenizer.as_ref().map(Tokenizer::vocabulary_size)
+            && tokens > config.vocabulary
+        {
+            return Err(EngineError::model(format!(
+                "{}: {tokens} tokens, but vocab_size in config.json is {}",
+                folder.join("tokenizer.json").display(),
+                config.vocabulary
+            )));
+        }
+        let template = match ChatTemplate::exists(folder).map_err(text_fault)? {
+            true => Some(ChatTemplate::from_folder(folder).map_err(text_fault)?),
+            false => None,
+        };
+        Ok(Self { config, json, needed, weights, tokenizer, template })
+    }
+}
+
+/// Reads what there is to know about the model in `folder`.
+///
+/// # Errors
+/// When it is not a model of a known architecture, or its files do not fit its configuration.
+pub fn inspect(folder: &Path) -> Result<Facts> {
+    let Opened { config, json, needed, weights, tokenizer, template } = Opened::open(folder)?;
+    let sizes = weights.paths().map(|path| fs_err::metadata(path).map(|m| m.len()));
+    let sizes: Vec<u64> = sizes.collect::<std::io::Result<_>>().map_err(|e| EngineError::model(e.to_string()))?;
+    Ok(Facts {
+        path: folder.display().to_string(),
+        architecture: config.architecture,
+        parameters: needed.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum(),
+        weight_formats: weights.formats(&needed).into_iter().collect(),
+        tensors: tensors(&needed),
+        weight_files: sizes.len(),
+        disk_bytes: sizes.iter().sum(),
+        fingerprint: fingerprint(folder, &weights)?,
+        hidden: config.hidden,
+        layers: config.layers,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+        intermediate: config.intermediate,
+        vocabulary: config.vocabulary,
+        context_length: config.context,
+        tied: config.tied,
+        end_tokens: config.eos,
+        tokenizer_tokens: tokenizer.map(|t| t.vocabulary_size()),
+        chat_template: template.is_some(),
+        synthetic: json.get(synthetic::MARKER).cloned(),
+    })
+}
+
+/// How many tensors the weights are stored in.
+fn tensors(needed: &[Expected]) -> usize {
+    needed.iter().map(|weight| weight.parts().len()).sum()
+}
+
+/// What [`verify`] found in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    pub tensors: usize,
+    /// The recipe whose bytes the folder holds exactly; `None` for a model that is not synthetic.
+    pub recipe: Option<Recipe>,
+}
+
+/// Checks that every tensor is there with the shape that the configuration says and no other, and that tokenizer and
+/// chat template can be read. A synthetic model is made again and compared byte by byte.
+///
+/// # Errors
+/// For the first fault, naming file or tensor.
+pub fn verify(folder: &Path) -> Result<Verified> {
+    let opened = Opened::open(folder)?;
+    let tensors = tensors(&opened.needed);
+    let recipe = synthetic::recipe_of(&opened.json)
+        .map_err(|e| EngineError::model(format!("{}: {}", folder.join("config.json").display(), e.message)))?;
+    if let Some(recipe) = recipe {
+        let differs = |what: &str| {
+            EngineError::model(format!(
+                "{}: {what} differs from what the recipe makes ({recipe}); make the model again",
+                folder.display()
+            ))
+        };
+        for (name, text) in recipe.small_files()? {
+            let path = folder.join(name);
+            let longest = if name == "tokenizer.json" { LONGEST_TOKENIZER } else { LONGEST };
+            let found = read_limited(&path, longest).map_err(|e| EngineError::model(e.to_string()))?;
+            if found != text.as_bytes() {
+                return Err(differs(name));
+            }
+        }
+        for tensor in recipe.tensors()? {
+            same(&tensor, &opened.weights).and_then(|same| if same { Ok(()) } else { Err(differs(&tensor.name)) })?;
+        }
+    }
+    Ok(Verified { tensors, recipe })
+}
+
+/// Whether the folder's tensor has exactly the bytes that the recipe makes.
+fn same(tensor: &Tensor, weights: &WeightFolder) -> Result<bool> {
+    let found = weights.read(&tensor.name)?;
+    Ok(found.dtype == tensor.dtype() && found.bytes == tensor.bytes())
+}

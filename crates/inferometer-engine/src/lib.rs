@@ -1,0 +1,17 @@
+//! Inferometer's own engine: a transformer written once over a small tensor-backend trait, on candle or MLX; tokenizers and
+//! chat templates; synthetic models.
+//!
+//! It is an engine like any other: the harness reaches it through `inferometer-host` alone, but for what is in model folders.
+
+pub mod auto;
+pub mod cache;
+pub mod inspect;
+pub mod serial;
+pub mod synthetic;
+pub mod text;
+pub mod transformer;
+
+use inferometer_host::Engine;
+
+/// The engines of this crate, in the order that `inferometer engines` lists them.
+pub const ENGINES: [&dyn Engine; 2] = [&transformer::Transformer, &auto::Auto];

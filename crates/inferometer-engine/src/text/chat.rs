@@ -1,0 +1,291 @@
+//! Chat templates: from messages to the one text that a model was trained to continue.
+//!
+//! Templates are Jinja programs that come with a model. They are rendered as the Python library `transformers` does:
+//! blocks trimmed, Python's methods on strings, lists and maps, `raise_exception`, `strftime_now`, `tojson` in Python's
+//! layout. A template is not trusted: its number of steps is bounded and an error is an error, never a panic.
+
+use std::path::{Path, PathBuf};
+
+use minijinja::value::Kwargs;
+use minijinja::{Environment, Error, ErrorKind, Value as Jinja, context};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+use super::TextError;
+use inferometer_protocol::Message;
+use inferometer_protocol::bounded::read_limited;
+
+const CONFIG: &str = "tokenizer_config.json";
+
+/// Longest `tokenizer_config.json` that is read; some list thousands of added tokens.
+pub const LONGEST_CONFIG: u64 = 4 << 20;
+/// Longest `chat_template.jinja` that is read.
+pub const LONGEST_TEMPLATE: u64 = 1 << 20;
+
+/// Steps a template may take: far beyond a long conversation's need, and over in a second.
+const FUEL: u64 = 5_000_000;
+
+/// What `strftime_now` believes the date to be, so that a prompt is the same on every day: midnight, 1 January 2026.
+const TODAY: jiff::civil::DateTime = jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0);
+
+/// A model's chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    path: PathBuf,
+    begin: Option<String>,
+    end: Option<String>,
+}
+
+impl ChatTemplate {
+    /// Reads the template of a model's folder: `chat_template.jinja`, or else `chat_template` in
+    /// `tokenizer_config.json` (of several named ones, `default`). Begin and end tokens come from the latter.
+    ///
+    /// # Errors
+    /// When there is no template or it does not parse; the message names the file.
+    pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
+        let config = read_config(folder)?;
+        let (path, source) = find(folder, &config)?.ok_or_else(|| TextError::File {
+            path: folder.to_owned(),
+            problem: "the model has no chat template (chat_template.jinja, or `chat_template` in \
+                      tokenizer_config.json); give it a prompt instead of messages"
+                .to_owned(),
+        })?;
+        let template = Self {
+            environment: environment(),
+            source,
+            path,
+            begin: special_token(&config, "bos_token"),
+            end: special_token(&config, "eos_token"),
+        };
+        template.environment.template_from_str(&template.source).map_err(|e| TextError::File {
+            path: template.path.clone(),
+            problem: format!("the chat template does not parse: {}", described(&e)),
+        })?;
+        Ok(template)
+    }
+
+    /// Whether the model in `folder` has a template, good or bad.
+    ///
+    /// # Errors
+    /// When a file that may hold it cannot be read.
+    pub fn exists(folder: &Path) -> Result<bool, TextError> {
+        Ok(find(folder, &read_config(folder)?)?.is_some())
+    }
+
+    /// The text of a conversation; with `add_generation_prompt` it ends where the assistant is to speak.
+    ///
+    /// It holds the special tokens that the model wants, so it is to be encoded without adding any.
+    ///
+    /// # Errors
+    /// When the template refuses the messages or fails.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
+        let values = context! {
+            messages => messages,
+            add_generation_prompt => add_generation_prompt,
+            bos_token => token(self.begin.as_deref()),
+            eos_token => token(self.end.as_deref()),
+            tools => (),
+            documents => (),
+        };
+        self.environment
+            .template_from_str(&self.source)
+            .and_then(|template| template.render(values))
+            .map_err(|e| TextError::Render { path: self.path.clone(), problem: described(&e) })
+    }
+}
+
+/// `tokenizer_config.json`, or null where there is none.
+fn read_config(folder: &Path) -> Result<Value, TextError> {
+    let path = folder.join(CONFIG);
+    match read_limited(&path, LONGEST_CONFIG) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|e| TextError::File { path, problem: format!("not JSON: {e}") })
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The template's text and the file that holds it.
+fn find(folder: &Path, config: &Value) -> Result<Option<(PathBuf, String)>, TextError> {
+    let own = folder.join("chat_template.jinja");
+    match read_limited(&own, LONGEST_TEMPLATE) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(source) => Ok(Some((own, source))),
+            Err(e) => Err(TextError::File { path: own, problem: format!("not UTF-8: {e}") }),
+        },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(configured(config).map(|source| (folder.join(CONFIG), source)))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", tojson);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment
+}
+
+/// An absent token is undefined, which renders as nothing and is false.
+fn token(text: Option<&str>) -> Jinja {
+    text.map_or(Jinja::UNDEFINED, Jinja::from)
+}
+
+/// The template in a tokenizer's configuration: one text, or a list of named ones.
+fn configured(config: &Value) -> Option<String> {
+    let named = |name: &str| {
+        let list = config.get("chat_template")?.as_array()?;
+        list.iter().find(|item| item["name"] == name).and_then(|item| item["template"].as_str())
+    };
+    config.get("chat_template")?.as_str().or_else(|| named("default")).map(str::to_owned)
+}
+
+/// A special token's text: written plainly or as an object with `content`.
+fn special_token(config: &Value, key: &str) -> Option<String> {
+    let value = config.get(key)?;
+    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
+}
+
+fn raise_exception(message: String) -> Result<Jinja, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+fn strftime_now(format: &str) -> Result<String, Error> {
+    jiff::fmt::strtime::format(format, TODAY)
+        .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {e}")))
+}
+
+/// JSON as Python's `json.dumps(value, ensure_ascii=False, indent=indent)` writes it.
+fn tojson(value: &Jinja, kwargs: Kwargs) -> Result<Jinja, Error> {
+    let indent: Option<usize> = kwargs.get("indent")?;
+    let _: Option<bool> = kwargs.get("ensure_ascii")?;
+    kwargs.assert_all_used()?;
+    let text = match indent {
+        Some(width) => {
+            let indent = " ".repeat(width.min(16));
+            serialized(value, PrettyFormatter::with_indent(indent.as_bytes()))
+        }
+        None => serialized(value, Spaced),
+    };
+    let text = text.map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))?;
+    Ok(Jinja::from_safe_string(text))
+}
+
+fn serialized(value: &Jinja, formatter: impl Formatter) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))?;
+    Ok(String::from_utf8(bytes).expect("a JSON writer writes UTF-8"))
+}
+
+/// JSON on one line with a space after commas and colons, as Python has it.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// The error with its causes, on one line.
+fn described(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn folder(config: &Value, own: Option<&str>) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        if let Some(template) = own {
+            fs_err::write(folder.path().join("chat_template.jinja"), template).unwrap();
+        }
+        folder
+    }
+
+    fn render(template: &str, messages: &[(&str, &str)]) -> Result<String, TextError> {
+        let config = json!({"chat_template": template, "bos_token": "<s>", "eos_token": {"content": "</s>"}});
+        let messages: Vec<Message> =
+            messages.iter().map(|(role, text)| Message { role: (*role).into(), content: (*text).into() }).collect();
+        ChatTemplate::from_folder(folder(&config, None).path())?.render(&messages, true)
+    }
+
+    #[test]
+    fn blocks_are_trimmed_and_tokens_known() {
+        let template = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.role == 'user' %}\n[{{ m['content'].strip() }}]\n    {%- endif %}\n{% endfor %}\n{{ eos_token }}{{ pad_token }}\n";
+        assert_eq!(render(template, &[("user", " hi "), ("assistant", "no")]).unwrap(), "<s>\n[hi]</s>");
+    }
+
+    #[test]
+    fn python_methods_slices_and_namespaces_work() {
+        let template = "{%- set ns = namespace(last=0) %}{%- for m in messages[::-1] %}{%- if m.content.startswith('a') and m.content is string %}{%- set ns.last = loop.index0 %}{%- break %}{%- endif %}{%- endfor %}{{ ns.last }} {{ messages[0].content.split('</think>')[-1].lstrip('\\n') }} {{ messages[0].get('name', 'nobody') }}";
+        let messages = [("user", "think</think>\n\nsaid"), ("user", "abc"), ("user", "x")];
+        assert_eq!(render(template, &messages).unwrap(), "1 said nobody");
+    }
+
+    #[test]
+    fn json_is_laid_out_as_python_does() {
+        let template = "{{ {'z': [1, 2.0, none], 'a': '<ü\"'} | tojson }} {{ [1] | tojson(indent=2) }}";
+        assert_eq!(render(template, &[]).unwrap(), "{\"z\": [1, 2.0, null], \"a\": \"<ü\\\"\"} [\n  1\n]");
+    }
+
+    #[test]
+    fn the_date_stands_still() {
+        assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "01 Jan 2026");
+        assert!(render("{{ strftime_now('%!') }}", &[]).is_err());
+    }
+
+    #[test]
+    fn the_models_own_refusal_is_passed_on() {
+        let error = render("{{ raise_exception('roles must alternate') }}", &[]).unwrap_err().to_string();
+        assert!(error.contains("roles must alternate") && error.contains("tokenizer_config.json"), "{error}");
+    }
+
+    #[test]
+    fn a_template_without_end_is_stopped() {
+        let endless = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
+        let long = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+        for template in [endless, long] {
+            assert!(render(template, &[]).is_err(), "{template}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_its_own_comes_first_and_of_named_ones_the_default() {
+        let named = json!({"chat_template": [{"name": "tool_use", "template": "tools"},
+                                             {"name": "default", "template": "plain"}]});
+        let of = |folder: &tempfile::TempDir| ChatTemplate::from_folder(folder.path())?.render(&[], false);
+        assert_eq!(of(&folder(&named, None)).unwrap(), "plain");
+        assert_eq!(of(&folder(&named, Some("own"))).unwrap(), "own");
+        let without = of(&folder(&json!({"chat_template": null}), None)).unwrap_err().to_string();
+        assert!(without.contains("no chat template"), "{without}");
+        let broken = of(&folder(&named, Some("{% if %}"))).unwrap_err().to_string();
+        assert!(broken.contains("chat_template.jinja: the chat template does not parse"), "{broken}");
+    }
+}

@@ -1,0 +1,203 @@
+//! Causal attention over the cache: no copy of keys or values, none repeated for the query heads that share them.
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+
+use super::cache::Cache;
+use super::{failed, kernels, tensor, threads, with_values};
+use inferometer_host::Result;
+use inferometer_protocol::EngineError;
+
+/// Scores of a block of queries take about this many values.
+const SCORES: usize = 1 << 22;
+const FEWEST_QUERIES: usize = 8;
+const MOST_QUERIES: usize = 256;
+/// One position's attention is shared between threads from this many key values on.
+const PARALLEL_FROM: usize = 1 << 16;
+
+/// Keys and values [kv_heads, room, d], of which `held` positions count, and how far back a query looks.
+struct Held<'a> {
+    keys: &'a Tensor,
+    values: &'a Tensor,
+    held: usize,
+    window: usize,
+}
+
+/// Attention of queries [T, heads, d], the last T positions of the cache: [T, heads * d].
+pub fn attend(queries: &Tensor, cache: &Cache) -> Result<Tensor> {
+    let count = queries.dim(0).map_err(failed)?;
+    let Some((keys, values)) = cache.tensors().filter(|_| cache.held() >= count) else {
+        return Err(EngineError::internal("attention needs the queries' own positions in the cache"));
+    };
+    let over = Held { keys, values, held: cache.held(), window: cache.window() };
+    if count == 1 {
+        return one(queries, &over);
+    }
+    threads::install(|| several(queries, &over))
+}
+
+/// Several positions, a block of queries at a time: the scores of all would take much memory, and a block need not look
+/// at keys behind its own last position, nor at those before its first one's window.
+fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
+    let (count, heads, d) = queries.dims3().map_err(failed)?;
+    let start = over.held - count;
+    let per_block = (SCORES / (heads * over.held)).clamp(FEWEST_QUERIES, MOST_QUERIES);
+    let mut blocks = Vec::with_capacity(count.div_ceil(per_block));
+    for first in (0..count).step_by(per_block) {
+        let here = per_block.min(count - first);
+        let end = start + first + here;
+        let begin = (start + first + 1).saturating_sub(over.window);
+        let part = |x: &Tensor| x.narrow(1, begin, end - begin);
+        let block = queries
+            .narrow(0, first, here)
+            .and_then(|queries| block(&queries, &part(over.keys)?, &part(over.values)?, over.window))
+            .and_then(|out| out.reshape((here, heads * d)))
+            .map_err(failed)?;
+        blocks.push(block);
+    }
+    if blocks.len() == 1 { Ok(blocks.remove(0)) } else { Tensor::cat(&blocks, 0).map_err(failed) }
+}
+
+/// Several positions: queries [T, heads, d] over keys and values [kv_heads, n, d], of which the last T are the queries'
+/// own: [T, heads, d].
+fn block(queries: &Tensor, keys: &Tensor, values: &Tensor, window: usize) -> candle_core::Result<Tensor> {
+    let (count, heads, d) = queries.dims3()?;
+    let (kv_heads, seen, _) = keys.dims3()?;
+    // Query heads that share a key/value head follow one another: their rows become one matrix.
+    let queries = queries.transpose(0, 1)?.contiguous()?.reshape((kv_heads, heads / kv_heads * count, d))?;
+    let scores = queries.matmul(&keys.t()?)?;
+    scores.inplace_op1(&CausalSoftmax { count, seen, window, scale: 1.0 / (d as f32).sqrt() })?;
+    scores.matmul(values)?.reshape((heads, count, d))?.transpose(0, 1)?.contiguous()
+}
+
+/// Softmax over rows of `seen` scores; row r belongs to the query `r % count` of the last `count` positions.
+struct CausalSoftmax {
+    count: usize,
+    seen: usize,
+    window: usize,
+    scale: f32,
+}
+
+impl InplaceOp1 for CausalSoftmax {
+    fn name(&self) -> &'static str {
+        "causal-softmax"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("scores should be f32 and lie in one piece");
+        };
+        let Self { count, seen, window, scale } = *self;
+        kernels::rows(&mut values[start..end], seen, |at, row| {
+            let valid = seen - count + at % count + 1;
+            let (before, row) = row.split_at_mut(valid.saturating_sub(window));
+            before.fill(0.0);
+            kernels::softmax_row(row, valid - before.len(), scale);
+        });
+        Ok(())
+    }
+}
+
+/// One position: queries [1, heads, d] over what it looks at: [1, heads * d].
+fn one(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
+    let (_, heads, d) = queries.dims3().map_err(failed)?;
+    let (kv_heads, room, _) = over.keys.dims3().map_err(failed)?;
+    let group = heads / kv_heads;
+    let len = over.held.min(over.window);
+    let begin = over.held - len;
+    let mut out = vec![0.0; heads * d];
+    with_values(queries, |queries| {
+        with_values(over.keys, |keys| {
+            with_values(over.values, |values| {
+                let head = |at: usize, out: &mut [f32]| {
+                    let held = (at * room + begin) * d..(at * room + over.held) * d;
+                    let queries = &queries[at * group * d..][..group * d];
+                    let mut scores = vec![0.0; group * len];
+                    kernels::attend_one(queries, &keys[held.clone()], &values[held], d, &mut scores, out);
+                };
+                let once = if kv_heads * len * d < PARALLEL_FROM { kv_heads } else { 1 };
+                threads::share(&mut out, once * group * d, |at, out| {
+                    out.chunks_mut(group * d).enumerate().for_each(|(within, out)| head(at * once + within, out));
+                });
+            })
+        })
+    })???;
+    tensor(out, (1, heads * d))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transformer::backend::LayerCache;
+    use candle_core::Device;
+
+    fn wave(count: usize, f: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * f).sin()).collect()
+    }
+
+    /// A block of positions must give what each gives alone, seeing only the cache up to itself.
+    #[test]
+    fn many_positions_attend_as_each_alone() {
+        let (heads, kv_heads, d, total) = (4, 2, 8, 70);
+        let make = |heads: usize, f: f32| {
+            Tensor::from_vec(wave(total * heads * d, f), (total, heads, d), &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (make(heads, 0.37), make(kv_heads, 0.73), make(kv_heads, 1.3));
+        let by_head = |x: Tensor| x.transpose(0, 1).unwrap().contiguous().unwrap();
+        let mut one_by_one = Vec::new();
+        let mut cache = Cache::new(kv_heads, d, None);
+        for at in 0..total {
+            let here = |x: &Tensor| by_head(x.narrow(0, at, 1).unwrap());
+            cache.append(&here(&k), &here(&v)).unwrap();
+            let out = attend(&q.narrow(0, at, 1).unwrap(), &cache).unwrap();
+            one_by_one.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        }
+        for parts in [vec![total], vec![1, 3, 2, total - 6], vec![33, 37]] {
+            let mut cache = Cache::new(kv_heads, d, None);
+            let mut together = Vec::new();
+            let mut at = 0;
+            for count in parts {
+                let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());
+                cache.append(&here(&k), &here(&v)).unwrap();
+                let out = attend(&q.narrow(0, at, count).unwrap(), &cache).unwrap();
+                together.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                at += count;
+            }
+            let worst = one_by_one.iter().zip(&together).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{worst}");
+        }
+    }
+
+    /// A rotating cache gives what attention over the last positions alone gives, however they came in.
+    #[test]
+    fn a_window_hides_what_lies_before_it() {
+        let (heads, kv_heads, d, total, window) = (4, 2, 8, 620, 9);
+        let make = |heads: usize, f: f32| {
+            Tensor::from_vec(wave(total * heads * d, f), (total, heads, d), &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (make(heads, 0.37), make(kv_heads, 0.73), make(kv_heads, 1.3));
+        let by_head = |x: Tensor| x.transpose(0, 1).unwrap().contiguous().unwrap();
+        let values = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mut want = Vec::new();
+        for at in 0..total {
+            // A fresh cache of what this query may see.
+            let first = (at + 1usize).saturating_sub(window);
+            let here = |x: &Tensor| by_head(x.narrow(0, first, at + 1 - first).unwrap());
+            let mut cache = Cache::new(kv_heads, d, None);
+            cache.append(&here(&k), &here(&v)).unwrap();
+            want.extend(values(attend(&q.narrow(0, at, 1).unwrap(), &cache).unwrap()));
+        }
+        for parts in [vec![1; total], vec![total], vec![300, 1, 1, 200, 118], vec![5, 3, 300, 312]] {
+            let mut cache = Cache::new(kv_heads, d, Some(window));
+            let (mut got, mut at) = (Vec::new(), 0);
+            for count in parts {
+                let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());
+                cache.append(&here(&k), &here(&v)).unwrap();
+                got.extend(values(attend(&q.narrow(0, at, count).unwrap(), &cache).unwrap()));
+                at += count;
+                assert_eq!((cache.seen(), cache.len()), (at, at.min(window)));
+            }
+            let worst = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{worst}");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The transformer on candle: pure Rust, CPU, f32 activations, weights in f32 or Q8_0.
+
+mod attention;
+mod cache;
+mod kernels;
+pub mod packed;
+mod sampling;
+pub mod threads;
+
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{DType, Device, Module, Storage, Tensor};
+
+use super::backend::{Backend, HeadShape, Held};
+use super::quantized::Weight;
+use super::sampler::Choice;
+use super::weights::HostTensor;
+use inferometer_host::Result;
+use inferometer_protocol::EngineError;
+pub use sampling::Ids;
+use threads::Threads;
+
+/// For its benchmark alone.
+#[doc(hidden)]
+pub use kernels::softmax_row;
+
+/// The library and the version that Cargo.toml pins; a test compares it with Cargo.lock.
+pub const NAME: &str = "candle 0.11.1";
+
+/// How matrices are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    F32,
+    /// Blocks of 32 weights, 8 bits each, with an f16 scale (GGML's Q8_0).
+    Q8_0,
+}
+
+impl Format {
+    pub const ALL: [Format; 2] = [Format::F32, Format::Q8_0];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::Q8_0 => "q8_0",
+        }
+    }
+}
+
+/// The backend. Holds no state but what it knows of the weights.
+#[derive(Debug)]
+pub struct CandleBackend {
+    format: Format,
+    threads: Threads,
+    held: Held,
+}
+
+/// A matrix [out, in].
+#[derive(Debug)]
+pub enum Matrix {
+    Plain(Tensor),
+    Quantized(Arc<QTensor>, QMatMul),
+    Packed(Arc<packed::Packed>),
+}
+
+#[derive(Debug)]
+pub struct Norm {
+    scale: Vec<f32>,
+    eps: f32,
+}
+
+/// Cosine and sine of every angle: [T, head_dim / 2] each.
+#[derive(Debug)]
+pub struct Positions {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    pairs: usize,
+}
+
+/// Any error of the library that checked input should not have led to.
+fn failed(error: candle_core::Error) -> EngineError {
+    EngineError::internal(format!("candle: {error}"))
+}
+
+/// Calls `f` with the values of a contiguous f32 tensor.
+fn with_values<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let (storage, layout) = x.storage_and_layout();
+    let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+        return Err(EngineError::internal("a tensor that should lie in one piece on the CPU does not"));
+    };
+    Ok(f(&storage.as_slice::<f32>().map_err(failed)?[start..end]))
+}
+
+fn tensor(values: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, &Device::Cpu).map_err(failed)
+}
+
+impl CandleBackend {
+    #[must_use]
+    pub fn new(format: Format, threads: Threads) -> Self {
+        Self { format, threads, held: Held::default() }
+    }
+
+    /// Threads that compute.
+    #[must_use]
+    pub fn threads(&self) -> Threads {
+        self.threads
+    }
+
+    fn matrix(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
+        let columns = parts.first().and_then(|part| part.shape().get(1)).copied().unwrap_or(0);
+        let rows: usize = parts.iter().map(|part| part.shape()[0]).sum();
+        let block = GgmlDType::Q8_0.block_size();
+        let quantize = self.format == Format::Q8_0 && columns.is_multiple_of(block);
+        if self.format == Format::Q8_0 && !quantize {
+            self.held.unquantized.extend(parts.iter().map(|part| part.name().to_owned()));
+        }
+        let stored = parts.iter().filter_map(Weight::quantization);
+        self.held.converted.extend(stored.map(|quantization| quantization.to_string()));
+        let mut values = Vec::with_capacity(rows * columns);
+        for part in parts {
+            values.append(&mut part.to_f32());
+        }
+        let plain = tensor(values, (rows, columns))?;
+        self.held.formats.insert(if quantize { Format::Q8_0 } else { Format::F32 }.name());
+        if !quantize {
+            self.held.bytes += (rows * columns * size_of::<f32>()) as u64;
+            return Ok(Matrix::Plain(plain));
+        }
+        let quantized = Arc::new(QTensor::quantize(&plain, GgmlDType::Q8_0).map_err(failed)?);
+        self.held.bytes += quantized.storage_size_in_bytes() as u64;
+        if packed::fits(rows, columns) {
+            return Ok(Matrix::Packed(Arc::new(packed::Packed::new(&quantized)?)));
+        }
+        if repacks(rows, columns) {
+            self.held.copies += quantized.storage_size_in_bytes() as u64;
+        }
+        let product = QMatMul::from_arc(quantized.clone()).map_err(failed)?;
+        Ok(Matrix::Quantized(quantized, product))
+    }
+
+    /// Applies `f` to every row of `width_in` values, which gives one of `width_out`.
+    fn map_rows(
+        x: &Tensor,
+        width_in: usize,
+        width_out: usize,
+        shape: impl Into<candle_core::Shape>,
+        f: impl Fn(usize, &[f32], &mut [f32]) + Sync + Send,
+    ) -> Result<Tensor> {
+        let out = with_values(x, |values| {
+            let mut out = vec![0.0; values.len() / width_in * width_out];
+            kernels::rows(&mut out, width_out, |at, row| f(at, &values[at * width_in..][..width_in], row));
+            out
+        })?;
+        tensor(out, shape.into())
+    }
+}
+
+/// Whether candle keeps a second copy of a Q8_0 matrix, laid out for this processor (its `repack_x86::select`).
+fn repacks(rows: usize, columns: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let vnni = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni")
+            || is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("avx2");
+        vnni && rows.is_multiple_of(16) && columns.is_multiple_of(256)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (rows, columns);
+        false
+    }
+}
+
+/// Whose products of Q8_0 matrices are in force here.
+#[must_use]
+pub fn quantized_products() -> &'static str {
+    if packed::found() { "own, AVX-512 VNNI; candle's for matrices that it does not fit" } else { "candle's" }
+}
+
+/// Features of this processor that the library's or our own arithmetic makes use of.
+#[must_use]
+pub fn cpu_features() -> Vec<&'static str> {
+    macro_rules! found {
+        ($test:ident: $($name:tt),*) => {
+            [$(($name, std::arch::$test!($name))),*].into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+        };
+    }
+    #[cfg(target_arch = "x86_64")]
+    return found!(is_x86_feature_detected: "avx", "avx2", "fma", "f16c", "avx512f", "avx512vnni", "avxvnni");
+    #[cfg(target_arch = "aarch64")]
+    return found!(is_aarch64_feature_detected: "neon", "dotprod", "i8mm", "fp16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    Vec::new()
+}
+
+impl Backend for CandleBackend {
+    type Tensor = Tensor;
+    type Linear = Matrix;
+    type Embedding = Matrix;
+    type Norm = Norm;
+    type Rotation = Vec<f64>;
+    type Positions = Positions;
+    type Cache = cache::Cache;
+    type Ids = Ids;
+    type Sampler = sampling::HostSampler;
+
+    const LAZY: bool = false;
+
+    fn linear(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
+        self.matrix(parts)
+    }
+
+    fn embedding(&mut self, table: Weight) -> Result<Matrix> {
+        self.matrix(vec![table])
+    }
+
+    fn tied(&self, table: &Matrix) -> Result<Matrix> {
+        Ok(match table {
+            Matrix::Plain(table) => Matrix::Plain(table.clone()),
+            Matrix::Quantized(table, product) => Matrix::Quantized(table.clone(), product.clone()),
+            Matrix::Packed(table) => Matrix::Packed(table.clone()),
+        })
+    }
+
+    fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Norm> {
+        let scale = scale.to_f32();
+        self.held.bytes += size_of_val(scale.as_slice()) as u64;
+        Ok(Norm { scale, eps: eps as f32 })
+    }
+
+    fn rotation(&self, frequencies: &[f64], _: Option<f64>) -> Result<Vec<f64>> {
+        Ok(frequencies.to_vec())
+    }
+
+    fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<cache::Cache> {
+        Ok(cache::Cache::new(kv_heads, head_dim, window))
+    }
+
+    fn held(&self) -> &Held {
+        &self.held
+    }
+
+    fn ids(&self, ids: &[u32]) -> Result<Ids> {
+        Ok(Ids { input: ids.to_vec(), chosen: None })
+    }
+
+    fn embed(&self, table: &Matrix, Ids { input: ids, .. }: &Ids) -> Result<Tensor> {
+        if let Matrix::Packed(table) = table {
+            return tensor(table.rows_at(ids), (ids.len(), table.inputs()));
+        }
+        let ids = Tensor::new(ids.as_slice(), &Device::Cpu).map_err(failed)?;
+        match table {
+            Matrix::Plain(table) => table.index_select(&ids, 0),
+            Matrix::Quantized(table, _) => table.embedding(&ids),
+            Matrix::Packed(_) => unreachable!("read above"),
+        }
+        .map_err(failed)
+    }
+
+    fn rms_norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
+        let width = norm.scale.len();
+        Self::map_rows(x, width, width, x.shape(), |_, x, out| kernels::rms_norm_row(x, &norm.scale, norm.eps, out))
+    }
+
+    fn apply(&self, x: &Tensor, matrix: &Matrix) -> Result<Tensor> {
+        match matrix {
+            Matrix::Plain(matrix) => {
+                let product = || x.matmul(&matrix.t()?);
+                // One row is multiplied on one thread anyhow.
+                if x.dims()[0] == 1 { product() } else { threads::install(product) }
+            }
+            Matrix::Quantized(_, product) => product.forward(x),
+            Matrix::Packed(matrix) => {
+                let out = with_values(x, |x| matrix.product(x))?;
+                return tensor(out, ((), matrix.columns()));
+            }
+        }
+        .map_err(failed)
+    }
+
+    fn split_heads(&self, x: &Tensor, shape: HeadShape) -> Result<[Tensor; 3]> {
+        let HeadShape { heads, kv_heads, head_dim } = shape;
+        // One position lies in one piece and is viewed; several are copied out.
+        let part = |first: usize, heads: usize| {
+            x.narrow(1, first * head_dim, heads * head_dim)
+                .and_then(|x| x.reshape(((), heads, head_dim)))
+                .map_err(failed)
+        };
+        Ok([part(0, heads)?, part(heads, kv_heads)?, part(heads + kv_heads, kv_heads)?])
+    }
+
+    fn positions(&self, frequencies: &Vec<f64>, start: usize, count: usize) -> Result<Positions> {
+        let angles = (start..start + count).flat_map(|at| frequencies.iter().map(move |f| at as f64 * f));
+        // The angle in f64: at position 100,000 an f32 would be off by a hundredth of a radian.
+        let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
+        Ok(Positions { cos, sin, pairs: frequencies.len() })
+    }
+
+    fn rotate(&self, x: &Tensor, _: &Vec<f64>, positions: &Positions) -> Result<Tensor> {
+        let (_, heads, head_dim) = x.dims3().map_err(failed)?;
+        let pairs = positions.pairs;
+        Self::map_rows(x, head_dim, head_dim, x.shape(), |at, x, out| {
+            let angles = at / heads * pairs..(at / heads + 1) * pairs;
+            kernels::rotate_head(x, &positions.cos[angles.clone()], &positions.sin[angles], out);
+        })
+    }
+
+    fn append(&self, cache: &mut cache::Cache, keys: &Tensor, values: &Tensor) -> Result<()> {
+        let by_head = |x: &Tensor| x.transpose(0, 1).and_then(|x| x.contiguous()).map_err(failed);
+        cache.append(&by_head(keys)?, &by_head(values)?)
+    }
+
+    fn attend(&self, queries: &Tensor, cache: &cache::Cache) -> Result<Tensor> {
+        attention::attend(queries, cache)
+    }
+
+    fn gate(&self, x: &Tensor) -> Result<Tensor> {
+        let (rows, width) = x.dims2().map_err(failed)?;
+        Self::map_rows(x, width, width / 2, (rows, width / 2), |_, x, out| kernels::gate_row(x, out))
+    }
+
+    fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        a.add(b).map_err(failed)
+    }
+
+    fn last(&self, x: &Tensor) -> Result<Tensor> {
+        let count = x.dim(0).map_err(failed)?;
+        x.narrow(0, count - 1, 1).map_err(failed)
+    }
+
+    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<sampling::HostSampler> {
+        Ok(sampling::HostSampler::new(choice, history, generated))
+    }
+
+    fn submit(&self, _: &Ids) -> Result<()> {
+        Ok(())
+    }
+
+    fn wait(&self, ids: &Ids) -> Result<u32> {
+        ids.chosen.ok_or_else(|| EngineError::internal("these ids were not chosen"))
+    }
+
+    fn settle<'a>(&self, _: impl Iterator<Item = &'a cache::Cache>) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, x: &Tensor, into: &mut Vec<f32>) -> Result<()> {
+        read(x, into)
+    }
+}
+
+fn read(x: &Tensor, into: &mut Vec<f32>) -> Result<()> {
+    debug_assert_eq!(x.dtype(), DType::F32);
+    with_values(x, |values| {
+        into.clear();
+        into.extend_from_slice(values);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_that_of_the_version_in_the_lock_file() {
+        let lock = include_str!("../../../../../Cargo.lock");
+        let at = lock.find("name = \"candle-core\"\n").unwrap();
+        let version = lock[at..].lines().nth(1).unwrap();
+        assert_eq!(format!("version = \"{}\"", NAME.split_once(' ').unwrap().1), version);
+    }
+}

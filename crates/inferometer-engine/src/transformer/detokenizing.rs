@@ -1,0 +1,56 @@
+//! The profiled pass turns every token into text as it comes, as a server that streams does. Timed passes decode text after the
+//! generation, outside every figure.
+
+use crate::text::{TextStream, Tokenizer};
+use inferometer_host::{Detail, SpanKey, TokenSink};
+use inferometer_protocol::{Choice, Phase};
+
+/// A sink that detokenizes each token after its stamp, within a span of its own.
+pub struct Detokenizing<'a> {
+    sink: &'a mut dyn TokenSink,
+    tokenizer: &'a Tokenizer,
+    stream: TextStream<'a>,
+}
+
+impl<'a> Detokenizing<'a> {
+    pub fn new(sink: &'a mut dyn TokenSink, tokenizer: &'a Tokenizer) -> Self {
+        Self { sink, tokenizer, stream: tokenizer.stream() }
+    }
+}
+
+impl TokenSink for Detokenizing<'_> {
+    fn token(&mut self, id: u32) {
+        self.sink.token(id);
+        let span = self.sink.begin(Phase::Detokenize);
+        let text = self.stream.push(id);
+        self.sink.end(span);
+        // Tokens that make no text together are no failure of the generation: the next one begins anew.
+        if std::hint::black_box(text).is_err() {
+            self.stream = self.tokenizer.stream();
+        }
+    }
+
+    fn wants_choices(&self) -> bool {
+        self.sink.wants_choices()
+    }
+
+    fn choice(&mut self, choice: Choice) {
+        self.sink.choice(choice);
+    }
+
+    fn detail(&self) -> Detail {
+        self.sink.detail()
+    }
+
+    fn begin(&mut self, phase: Phase) -> SpanKey {
+        self.sink.begin(phase)
+    }
+
+    fn end(&mut self, key: SpanKey) {
+        self.sink.end(key);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.sink.cancelled()
+    }
+}

@@ -1,0 +1,155 @@
+//! Where MLX computes on this machine, and whether it does.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+use mlx_rs::{Array, Device, DeviceType};
+
+use crate::serial::alone;
+
+/// MLX's default device, tried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub gpu: bool,
+    /// Such as `metal: Apple M2 Max` or `cpu`.
+    pub name: String,
+    /// Facts for the receipt: the chip and its memory limits in bytes, as far as MLX tells them.
+    pub details: BTreeMap<String, String>,
+}
+
+/// What MLX tells of a device, by its own keys, with the names these have in a receipt.
+const SIZES: [(&CStr, &str); 3] = [
+    (c"memory_size", "device_memory_bytes"),
+    (c"max_recommended_working_set_size", "device_working_set_bytes"),
+    (c"max_buffer_length", "device_buffer_bytes"),
+];
+
+/// The default device, or why it does not work. Found out once: MLX is then initialized in this process. Not to be asked
+/// for the first time within [`alone`].
+///
+/// # Errors
+/// What MLX said, or that a sum came out wrong (as on a virtual machine's GPU).
+pub fn device() -> Result<&'static Found, String> {
+    static FOUND: OnceLock<Result<Found, String>> = OnceLock::new();
+    FOUND.get_or_init(|| alone(find)).as_ref().map_err(Clone::clone)
+}
+
+fn find() -> Result<Found, String> {
+    // Installs the handler by which MLX reports errors; without it MLX ends the process.
+    let device = Device::try_default().map_err(|e| format!("MLX has no device: {e}"))?;
+    let kind = device.get_type().map_err(|e| format!("MLX does not know its device: {e}"))?;
+    let gpu = matches!(kind, DeviceType::Gpu);
+    let info = if gpu { Some(Info::of_gpu().ok_or("MLX finds no Metal device here")?) } else { None };
+    adds_up()?;
+    let chip = info.as_ref().and_then(|info| info.text(c"device_name"));
+    let mut details = BTreeMap::new();
+    for (name, value) in [
+        ("mlx", version()),
+        ("chip", chip.clone()),
+        ("gpu_architecture", info.as_ref().and_then(|info| info.text(c"architecture"))),
+    ] {
+        details.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    for (key, name) in SIZES {
+        let size = info.as_ref().and_then(|info| info.size(key));
+        details.extend(size.map(|bytes| (name.to_owned(), bytes.to_string())));
+    }
+    let name = match (gpu, chip) {
+        (false, _) => "cpu".to_owned(),
+        (true, None) => "metal".to_owned(),
+        (true, Some(chip)) => format!("metal: {chip}"),
+    };
+    Ok(Found { gpu, name, details })
+}
+
+/// A small computation with a known result: a device may be there and compute nothing, or nonsense.
+fn adds_up() -> Result<(), String> {
+    let failed = |e: mlx_rs::error::Exception| format!("MLX's device does not work: {e}");
+    let count = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    let square = count.matmul(&count).and_then(|square| square.add(&count)).map_err(failed)?;
+    square.eval().map_err(failed)?;
+    match square.try_as_slice::<f32>() {
+        Ok([8.0, 12.0, 18.0, 26.0]) => Ok(()),
+        Ok(wrong) => Err(format!("MLX's device computes wrongly: a small product is {wrong:?}")),
+        Err(e) => Err(format!("MLX's device does not work: {e}")),
+    }
+}
+
+/// The library's own version.
+fn version() -> Option<String> {
+    // SAFETY: a string handle that MLX fills and that is freed once; its text is read before.
+    unsafe {
+        let mut handle = mlx_sys::mlx_string_new();
+        let status = mlx_sys::mlx_version(&mut handle);
+        let text = mlx_sys::mlx_string_data(handle);
+        let version = (status == 0 && !text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+        mlx_sys::mlx_string_free(handle);
+        version
+    }
+}
+
+/// MLX's description of a device.
+struct Info(mlx_sys::mlx_device_info);
+
+impl Info {
+    /// `None` when there is no such device.
+    fn of_gpu() -> Option<Self> {
+        // SAFETY: the device handle lives until after the call; the description is freed by `drop`.
+        unsafe {
+            let device = mlx_sys::mlx_device_new_type(mlx_sys::mlx_device_type__MLX_GPU, 0);
+            let mut info = Info(mlx_sys::mlx_device_info_new());
+            let status = mlx_sys::mlx_device_info_get(&mut info.0, device);
+            mlx_sys::mlx_device_free(device);
+            (status == 0).then_some(info)
+        }
+    }
+
+    fn has(&self, key: &CStr) -> bool {
+        let mut has = false;
+        // SAFETY: a live handle and a text that ends in NUL.
+        let status = unsafe { mlx_sys::mlx_device_info_has_key(&mut has, self.0, key.as_ptr()) };
+        status == 0 && has
+    }
+
+    fn text(&self, key: &CStr) -> Option<String> {
+        let mut text = std::ptr::null();
+        // SAFETY: as above; the text belongs to the description and is copied at once.
+        unsafe {
+            let status =
+                if self.has(key) { mlx_sys::mlx_device_info_get_string(&mut text, self.0, key.as_ptr()) } else { 1 };
+            (status == 0 && !text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
+    }
+
+    fn size(&self, key: &CStr) -> Option<usize> {
+        let mut size = 0;
+        // SAFETY: as above.
+        let status = if self.has(key) {
+            unsafe { mlx_sys::mlx_device_info_get_size(&mut size, self.0, key.as_ptr()) }
+        } else {
+            1
+        };
+        (status == 0).then_some(size)
+    }
+}
+
+impl Drop for Info {
+    fn drop(&mut self) {
+        // SAFETY: freed once.
+        unsafe { mlx_sys::mlx_device_info_free(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_is_tried_and_described() {
+        let found = device().expect("MLX is in this build, so its default device should work");
+        assert_eq!(found.gpu, found.name.starts_with("metal"));
+        assert_eq!(found.details["mlx"], super::super::NAME.strip_prefix("mlx ").unwrap());
+        assert_eq!(found.gpu, found.details.contains_key("device_memory_bytes"), "{found:?}");
+    }
+}

@@ -1,0 +1,330 @@
+//! The transformer on MLX: lazy, with its fused normalization, rotation, attention and quantized product.
+//!
+//! An operation only joins MLX's graph; the library computes it on its own thread or on the GPU from
+//! [`Backend::submit`] on. Weights stay in the dtype they are stored in, quantized ones in their format.
+
+mod cache;
+pub mod calls;
+pub mod device;
+mod sampling;
+mod weights;
+
+#[cfg(test)]
+mod cache_tests;
+#[cfg(test)]
+mod sampling_tests;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use mlx_rs::error::Exception;
+use mlx_rs::fast::{ScaledDotProductAttentionMask, rms_norm, rope, scaled_dot_product_attention};
+use mlx_rs::ops::sigmoid;
+use mlx_rs::transforms::compile::compile;
+use mlx_rs::transforms::{async_eval, eval};
+use mlx_rs::{Array, Device, DeviceType, Dtype, memory};
+
+use super::backend::{Backend, HeadShape, Held};
+use super::quantized::Weight;
+use super::sampler::{Choice, unsound};
+use super::weights::HostTensor;
+use cache::Cache;
+use calls::{failed, mlx, size, slice, submitted, waited};
+use inferometer_host::{MemoryProbe, Result};
+use inferometer_protocol::EngineMemory;
+use sampling::{DeviceSampler, Ids, UNSOUND};
+use weights::Matrix;
+
+/// The library and the version that mlx-sys in Cargo.lock is made for; a test asks the library itself.
+pub const NAME: &str = "mlx 0.32.2";
+
+/// A compiled function of two arrays.
+type Compiled = Box<dyn for<'a> FnMut((&'a Array, &'a Array)) -> std::result::Result<Array, Exception>>;
+
+/// The backend.
+pub struct MlxBackend {
+    /// What floating-point weights are turned to; `None` = as stored.
+    dtype: Option<Dtype>,
+    held: Held,
+    /// silu(gate) * up as one operation, where it is compiled.
+    swiglu: Option<RefCell<Compiled>>,
+    /// The last mask made: it is the same for every layer.
+    mask: RefCell<Option<(WindowMask, Array)>>,
+}
+
+/// Which of `keys` positions each of the last `count` may look at: itself and `window - 1` before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WindowMask {
+    count: usize,
+    keys: usize,
+    window: usize,
+}
+
+/// Scale [n] and what is added under the root.
+#[derive(Debug)]
+pub struct Norm {
+    scale: Array,
+    eps: f32,
+}
+
+/// MLX makes the angles itself.
+#[derive(Debug)]
+pub struct Rotation {
+    theta: Option<f32>,
+    /// Positions per radian of each pair, where these are no plain powers of theta.
+    per_radian: Option<Array>,
+}
+
+impl MlxBackend {
+    /// On the default device. `dtype` is what floating-point weights are turned to (f32, f16, bf16); `None` leaves them
+    /// as they are stored. With `compiled`, element-wise operations that follow each other become one.
+    #[must_use]
+    pub fn new(dtype: Option<Dtype>, compiled: bool) -> Self {
+        let swiglu = compiled.then(|| RefCell::new(Box::new(compile(gated, true)) as Compiled));
+        Self { dtype, held: Held::default(), swiglu, mask: RefCell::default() }
+    }
+
+    /// Whether MLX computes on a GPU here.
+    #[must_use]
+    pub fn on_gpu() -> bool {
+        Device::try_default().and_then(|device| device.get_type()).is_ok_and(|kind| matches!(kind, DeviceType::Gpu))
+    }
+
+    fn take(&mut self, matrix: Matrix) -> Matrix {
+        self.held.bytes += matrix.bytes();
+        self.held.formats.extend(matrix.formats());
+        matrix
+    }
+
+    fn window_mask(&self, of: WindowMask) -> Result<Array> {
+        if let Some((known, mask)) = &*self.mask.borrow()
+            && *known == of
+        {
+            return Ok(mask.clone());
+        }
+        let WindowMask { count, keys, window } = of;
+        let allowed: Vec<bool> = (keys - count..keys)
+            .flat_map(|query| (0..keys).map(move |key| key <= query && query - key < window))
+            .collect();
+        let mask = Array::from_slice(&allowed, &[size(count)?, size(keys)?]);
+        *self.mask.borrow_mut() = Some((of, mask.clone()));
+        Ok(mask)
+    }
+}
+
+/// silu(gate) * up.
+fn gated((gate, up): (&Array, &Array)) -> std::result::Result<Array, Exception> {
+    gate.multiply(sigmoid(gate)?)?.multiply(up)
+}
+
+/// Copies values to the host, waiting for them.
+fn read(x: &Array, into: &mut Vec<f32>) -> Result<()> {
+    waited();
+    let x = mlx(|| x.as_dtype(Dtype::Float32))?;
+    mlx(|| x.eval())?;
+    let values = x.try_as_slice::<f32>().map_err(failed)?;
+    into.clear();
+    into.extend_from_slice(values);
+    Ok(())
+}
+
+impl Backend for MlxBackend {
+    type Tensor = Array;
+    type Linear = Matrix;
+    type Embedding = Matrix;
+    type Norm = Norm;
+    type Rotation = Rotation;
+    /// The first position.
+    type Positions = i32;
+    type Cache = Cache;
+    type Ids = Ids;
+    type Sampler = DeviceSampler;
+
+    const LAZY: bool = true;
+
+    /// On the CPU MLX lets some ten operations wait at most: submitting a step lasts nearly as long as the step, and a token
+    /// that is read after it is read late.
+    fn runs_ahead(&self) -> bool {
+        Self::on_gpu()
+    }
+
+    fn linear(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
+        let matrix = Matrix::new(&parts, self.dtype)?;
+        Ok(self.take(matrix))
+    }
+
+    fn embedding(&mut self, table: Weight) -> Result<Matrix> {
+        self.linear(vec![table])
+    }
+
+    fn tied(&self, table: &Matrix) -> Result<Matrix> {
+        Ok(table.clone())
+    }
+
+    fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Norm> {
+        let scale = weights::array(&scale, self.dtype)?;
+        mlx(|| scale.eval())?;
+        self.held.bytes += scale.nbytes() as u64;
+        Ok(Norm { scale, eps: eps as f32 })
+    }
+
+    fn rotation(&self, frequencies: &[f64], theta: Option<f64>) -> Result<Rotation> {
+        let per_radian: Vec<f32> = frequencies.iter().map(|f| (1.0 / f) as f32).collect();
+        let count = size(per_radian.len())?;
+        Ok(Rotation {
+            theta: theta.map(|theta| theta as f32),
+            per_radian: theta.is_none().then(|| Array::from_slice(&per_radian, &[count])),
+        })
+    }
+
+    fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<Cache> {
+        Cache::new(kv_heads, head_dim, window)
+    }
+
+    fn held(&self) -> &Held {
+        &self.held
+    }
+
+    fn ids(&self, ids: &[u32]) -> Result<Ids> {
+        let count = size(ids.len())?;
+        Ok(Ids { input: Array::from_slice(ids, &[count]), chosen: None })
+    }
+
+    fn embed(&self, table: &Matrix, ids: &Ids) -> Result<Array> {
+        table.rows(&ids.input)
+    }
+
+    fn rms_norm(&self, x: &Array, norm: &Norm) -> Result<Array> {
+        mlx(|| rms_norm(x, Some(&norm.scale), norm.eps))
+    }
+
+    fn apply(&self, x: &Array, matrix: &Matrix) -> Result<Array> {
+        matrix.apply(x)
+    }
+
+    /// Each [1, heads, T, head_dim], as the fused operations want it.
+    fn split_heads(&self, x: &Array, shape: HeadShape) -> Result<[Array; 3]> {
+        let (heads, kv_heads, head_dim) = (size(shape.heads)?, size(shape.kv_heads)?, size(shape.head_dim)?);
+        let parts = mlx(|| {
+            x.reshape(&[1, -1, heads + 2 * kv_heads, head_dim])?
+                .transpose_axes(&[0, 2, 1, 3])?
+                .split_at_indices(&[heads, heads + kv_heads], 1)
+        })?;
+        parts.try_into().map_err(|_| failed("a split in three gave another number of parts"))
+    }
+
+    fn positions(&self, _: &Rotation, start: usize, _: usize) -> Result<i32> {
+        size(start)
+    }
+
+    fn rotate(&self, x: &Array, rotation: &Rotation, start: &i32) -> Result<Array> {
+        let head_dim = x.shape()[3];
+        mlx(|| rope(x, head_dim, false, rotation.theta, 1.0, *start, rotation.per_radian.as_ref()))
+    }
+
+    fn append(&self, cache: &mut Cache, keys: &Array, values: &Array) -> Result<()> {
+        cache.append(keys, values)
+    }
+
+    fn attend(&self, queries: &Array, cache: &Cache) -> Result<Array> {
+        let [_, heads, count, head_dim] = *queries.shape() else {
+            return Err(failed("queries should be [1, heads, T, head_dim]"));
+        };
+        let queried = count as usize;
+        let seen = cache.view(queried)?;
+        let hidden = seen.len > cache.window();
+        let window = WindowMask { count: queried, keys: seen.len, window: cache.window() };
+        let window = if hidden { Some(self.window_mask(window)?) } else { None };
+        let mask = match &window {
+            Some(mask) => Some(ScaledDotProductAttentionMask::Array(mask)),
+            None => (count > 1).then_some(ScaledDotProductAttentionMask::Causal),
+        };
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        mlx(|| {
+            scaled_dot_product_attention(queries, &seen.keys, &seen.values, scale, mask, None)?
+                .transpose_axes(&[0, 2, 1, 3])?
+                .reshape(&[count, heads * head_dim])
+        })
+    }
+
+    fn gate(&self, x: &Array) -> Result<Array> {
+        let halves = mlx(|| x.split_equal(2, -1))?;
+        let [gate, up] = halves.as_slice() else {
+            return Err(failed("a split in two gave another number of parts"));
+        };
+        match &self.swiglu {
+            Some(swiglu) => mlx(|| (swiglu.borrow_mut())((gate, up))),
+            None => mlx(|| gated((gate, up))),
+        }
+    }
+
+    fn add(&self, a: &Array, b: &Array) -> Result<Array> {
+        mlx(|| a.add(b))
+    }
+
+    fn last(&self, x: &Array) -> Result<Array> {
+        let [count, width] = *x.shape() else { return Err(failed("positions should be [T, n]")) };
+        if count == 1 { Ok(x.clone()) } else { mlx(|| slice(x, &[count - 1, 0], &[count, width])) }
+    }
+
+    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<DeviceSampler> {
+        DeviceSampler::new(choice, history, generated)
+    }
+
+    fn submit(&self, ids: &Ids) -> Result<()> {
+        submitted();
+        mlx(|| async_eval(&ids.chosen))
+    }
+
+    fn wait(&self, ids: &Ids) -> Result<u32> {
+        let chosen = ids.chosen.as_ref().ok_or_else(|| failed("these ids were not chosen"))?;
+        waited();
+        let token = mlx(|| chosen.try_item_exact::<u32>())?;
+        if token == UNSOUND { Err(unsound()) } else { Ok(token) }
+    }
+
+    fn finish(&self, x: &Array) -> Result<()> {
+        waited();
+        mlx(|| x.eval())
+    }
+
+    fn settle<'a>(&self, caches: impl Iterator<Item = &'a Cache>) -> Result<()> {
+        waited();
+        mlx(|| eval(caches.flat_map(Cache::arrays)))
+    }
+
+    fn read(&self, x: &Array, into: &mut Vec<f32>) -> Result<()> {
+        read(x, into)
+    }
+
+    fn memory(&self) -> EngineMemory {
+        allocator()
+    }
+
+    /// The allocator's counters are words of the process, which MLX itself reads without its lock: a reader on another
+    /// thread gets a value from before or after a change under way, and holds nothing up.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        Some(Arc::new(allocator))
+    }
+
+    fn reset_peak(&self) -> Result<()> {
+        *self.mask.borrow_mut() = None;
+        mlx(memory::reset_peak_memory)
+    }
+
+    fn clear_allocator(&self) -> Result<bool> {
+        *self.mask.borrow_mut() = None;
+        mlx(memory::clear_cache).map(|()| true)
+    }
+}
+
+/// What MLX's allocator, which belongs to the process, says now.
+fn allocator() -> EngineMemory {
+    let bytes = |asked: std::result::Result<usize, Exception>| asked.ok().map(|n| n as u64);
+    EngineMemory {
+        active_bytes: bytes(memory::active_memory()),
+        cache_bytes: bytes(memory::cache_memory()),
+        peak_bytes: bytes(memory::peak_memory()),
+        ..EngineMemory::default()
+    }
+}

@@ -1,0 +1,195 @@
+//! Choosing on the device: penalty, filters and draw are part of the graph, no logit comes to the host.
+//!
+//! The meaning is [`crate::transformer::sampler`]'s, with the same draws; sums are f32 here and f64 there, so that a
+//! draw within rounding of a border may fall on its other side.
+
+use mlx_rs::ops::indexing::{argmax, argmax_axis};
+use mlx_rs::ops::{cumsum, select, sort};
+use mlx_rs::{Array, Dtype, error::Exception};
+
+use super::calls::{mlx, replace, size};
+use crate::transformer::backend::TokenSampler;
+use crate::transformer::sampler;
+use crate::transformer::sampler::{Choice, Uniforms};
+use inferometer_host::Result;
+
+type Tried<T> = std::result::Result<T, Exception>;
+
+/// Token ids [T], and for the choice of a token what the host is to know of it.
+#[derive(Debug)]
+pub struct Ids {
+    /// What the next forward pass is given.
+    pub input: Array,
+    /// The choice itself, one number, where this is one; [`UNSOUND`] where its logit was none. Another token may have
+    /// taken its place.
+    pub chosen: Option<Array>,
+}
+
+/// Read in place of a token whose logit is no finite number. Vocabularies are far smaller.
+pub const UNSOUND: u32 = u32::MAX;
+
+/// Penalty, filters and draws of one request.
+#[derive(Debug)]
+pub struct DeviceSampler {
+    choice: Choice,
+    uniforms: Uniforms,
+    /// The last tokens in no particular order, [most that the penalty looks at]; `None` without a penalty.
+    recent: Option<Array>,
+    /// Prompt and chosen tokens.
+    history: usize,
+    logits: Option<Array>,
+    window: usize,
+}
+
+impl DeviceSampler {
+    pub fn new(choice: &Choice, prompt: &[u32], generated: usize) -> Result<Self> {
+        let most = choice.window(prompt.len() + generated);
+        let mut recent = vec![0u32; most];
+        for (at, id) in prompt.iter().enumerate().skip(prompt.len().saturating_sub(most)) {
+            recent[at % most] = *id;
+        }
+        let length = size(most)?;
+        Ok(Self {
+            choice: choice.clone(),
+            uniforms: Uniforms::new(choice.sampling.seed),
+            recent: (most > 0).then(|| Array::from_slice(&recent, &[length])),
+            history: prompt.len(),
+            logits: None,
+            window: 0,
+        })
+    }
+
+    /// What the next choice is made from.
+    #[cfg(test)]
+    pub fn logits(&self) -> &Array {
+        self.logits.as_ref().expect("logits were penalized")
+    }
+
+    /// Writes the chosen token where the oldest one was.
+    fn remember(&mut self, token: &Array) -> Result<()> {
+        if let Some(recent) = &self.recent {
+            let at = size(self.history % recent.shape()[0] as usize)?;
+            self.recent = Some(mlx(|| replace(recent, token, &[at], &[at + 1]))?);
+        }
+        self.history += 1;
+        Ok(())
+    }
+}
+
+impl TokenSampler for DeviceSampler {
+    type Tensor = Array;
+    type Ids = Ids;
+
+    fn penalize(&mut self, logits: Array) -> Result<()> {
+        self.window = self.choice.window(self.history);
+        let logits = match &self.recent {
+            // Its unused places hold no token yet.
+            Some(recent) if self.window > 0 => {
+                let window = size(self.window)?;
+                mlx(|| penalized(&logits, recent, window, self.choice.factor))?
+            }
+            _ => logits,
+        };
+        self.logits = Some(logits);
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<()> {
+        let logits = self.logits.as_ref().expect("logits are penalized before they are waited for");
+        super::calls::waited();
+        mlx(|| logits.eval())
+    }
+
+    /// On the host: once a token in a pass that is not timed, so that there is one meaning and no second one.
+    fn gap(&self) -> Result<f32> {
+        let logits = self.logits.as_ref().expect("logits are penalized before their gap is asked for");
+        let mut values = Vec::new();
+        super::read(logits, &mut values)?;
+        sampler::gap(&values)
+    }
+
+    fn choose(&mut self, forced: Option<u32>) -> Result<Ids> {
+        let logits = self.logits.take().expect("logits are penalized before a choice");
+        let greedy = self.choice.sampling.temperature == 0.0;
+        let uniform = if greedy { 0.0 } else { self.uniforms.draw() };
+        let chosen =
+            mlx(|| if greedy { argmax_axis(&logits, -1, false) } else { drawn(&logits, &self.choice, uniform) })?;
+        let told = mlx(|| told(&logits, &chosen))?;
+        let input = forced.map_or_else(|| chosen.clone(), |id| Array::from_slice(&[id], &[1]));
+        self.remember(&input)?;
+        Ok(Ids { input, chosen: Some(told) })
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+}
+
+/// What the host reads of a choice [1] from logits [1, vocabulary]: the same token, or [`UNSOUND`].
+fn told(logits: &Array, chosen: &Array) -> Tried<Array> {
+    let logit = logits.take_along_axis(chosen.expand_dims(0)?, -1)?;
+    // Of what is no finite number this difference is none either. Three operations less than asking for it.
+    let sound = logit.subtract(&logit)?.eq(Array::from_int(0))?;
+    select(sound, chosen, Array::from_slice(&[UNSOUND], &[1]))
+}
+
+/// Logits [1, vocabulary] of tokens among the first `window` recent ones: divided by the factor where positive, else
+/// multiplied. One that is there twice gets the same value twice.
+fn penalized(logits: &Array, recent: &Array, window: i32, factor: f32) -> Tried<Array> {
+    let ids = if window == recent.shape()[0] { recent.clone() } else { super::calls::slice(recent, &[0], &[window])? };
+    let ids = ids.expand_dims(0)?;
+    // In f32, whatever the logits are: in bf16 a factor of 1.003 would be none.
+    let logits = logits.as_dtype(Dtype::Float32)?;
+    let (factor, zero) = (Array::from_f32(factor), Array::from_f32(0.0));
+    let held = logits.take_along_axis(&ids, -1)?;
+    let new = select(held.gt(zero)?, held.divide(&factor)?, held.multiply(&factor)?)?;
+    logits.put_along_axis(ids, new, -1)
+}
+
+/// A token drawn from logits [1, vocabulary] after temperature, top-k, top-p and min-p: [1].
+fn drawn(logits: &Array, choice: &Choice, uniform: f64) -> Tried<Array> {
+    let sampling = &choice.sampling;
+    let logits = logits.as_dtype(Dtype::Float32)?.reshape(&[-1])?;
+    let lowest = Array::from_f32(f32::NEG_INFINITY);
+    let logits = select(logits.is_finite()?, &logits, lowest)?;
+    let zero = Array::from_f32(0.0);
+    // Not normalized: 1 for the most likely token.
+    let temperature = Array::from_f32((sampling.temperature as f32).max(f32::MIN_POSITIVE));
+    let mut weights = logits.subtract(logits.max(false)?)?.divide(temperature)?.exp()?;
+    let vocabulary = logits.shape()[0];
+    let k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
+    if (1..vocabulary).contains(&k) {
+        let kth = super::calls::slice(&sort(&logits)?, &[vocabulary - k], &[vocabulary - k + 1])?;
+        weights = select(best(&logits, &kth, &Array::from_int(k))?, &weights, &zero)?;
+    }
+    if sampling.top_p < 1.0 {
+        let rising = sort(&weights)?;
+        // Of each the sum of those that are more likely: short of the wanted sum it is still needed.
+        let before = rising.cumsum(0, true, false)?;
+        // Never nothing: the most likely token is always needed.
+        let share = Array::from_f32((sampling.top_p as f32).max(f32::MIN_POSITIVE));
+        let wanted = weights.sum(false)?.multiply(share)?;
+        let needed = before.lt(wanted)?;
+        let least = select(&needed, &rising, Array::from_f32(f32::INFINITY))?.min(true)?;
+        let count = needed.as_dtype(Dtype::Int32)?.sum(false)?;
+        weights = select(best(&weights, &least, &count)?, &weights, &zero)?;
+    }
+    if sampling.min_p > 0.0 {
+        weights = select(weights.ge(Array::from_f32(sampling.min_p as f32))?, &weights, &zero)?;
+    }
+    let sums = cumsum(&weights, 0, false, true)?;
+    let total = super::calls::slice(&sums, &[vocabulary - 1], &[vocabulary])?;
+    let target = total.multiply(Array::from_f32(uniform as f32))?;
+    // Rounding may put the target on the total itself: the last token that adds to it then.
+    let reached = sums.gt(target)?.logical_or(sums.eq(total)?)?;
+    argmax(reached.as_dtype(Dtype::Int32)?, true)
+}
+
+/// Which `count` of the values are the highest, given the lowest of these; of equal ones the first.
+fn best(values: &Array, least: &Array, count: &Array) -> Tried<Array> {
+    let above = values.gt(least)?;
+    let equal = values.eq(least)?;
+    let places = count.subtract(above.as_dtype(Dtype::Int32)?.sum(false)?)?;
+    let among = equal.as_dtype(Dtype::Int32)?.cumsum(0, false, true)?.le(places)?;
+    above.logical_or(equal.logical_and(among)?)
+}

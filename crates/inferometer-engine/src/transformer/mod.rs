@@ -1,0 +1,275 @@
+//! The project's own generation engine: Llama and Qwen3 from Hugging Face folders, generic over a tensor backend.
+
+pub mod backend;
+pub mod candle;
+pub mod config;
+mod detokenizing;
+pub mod extent;
+pub mod generation;
+pub mod identity;
+#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+pub mod mlx;
+pub mod model;
+mod on_candle;
+#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+mod on_mlx;
+// The same functions where this build has no MLX, so that nothing else asks whether it has.
+#[cfg(not(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64"))))]
+#[path = "without_mlx.rs"]
+mod on_mlx;
+pub mod quantized;
+pub mod rope;
+pub mod sampler;
+pub mod session;
+pub mod stored;
+pub mod weights;
+
+#[cfg(test)]
+mod choices_tests;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod loading_tests;
+#[cfg(test)]
+mod quantized_tests;
+#[cfg(test)]
+mod session_tests;
+#[cfg(test)]
+mod testing;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use session::Text;
+
+use crate::text::{ChatTemplate, Tokenizer};
+use inferometer_host::{Engine, Load, Result, Session};
+use inferometer_protocol::toggle::{KV_CACHE, Scope, find, fits, written};
+use inferometer_protocol::{
+    Capabilities, EngineError, EngineSpec, Honours, Kind, ModelIdentity, Offer, OptionSpec, Receipt, Settings,
+    TokenTiming, Value, Variant,
+};
+
+pub const NAME: &str = "transformer";
+pub const BACKEND: &str = "backend";
+
+/// How `kv_cache` begins for a cache of the last N positions.
+const ROTATING: &str = "rotating:";
+
+/// The tensor libraries, the default one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    Candle,
+    Mlx,
+}
+
+/// The engine as the registry has it.
+pub struct Transformer;
+
+/// Load-time toggles, checked against what the tensor library honours.
+#[derive(Debug, Clone, PartialEq)]
+struct LoadSettings(Settings);
+
+impl Library {
+    pub const ALL: [Library; 2] = [Library::Candle, Library::Mlx];
+    const NAMES: [&str; 2] = ["candle", "mlx"];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// Why it cannot be had in this build or on this machine, and how to get it.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Library::Candle => None,
+            Library::Mlx => on_mlx::missing(),
+        }
+    }
+
+    /// Where it computes on this machine.
+    #[must_use]
+    pub fn place(self) -> Option<String> {
+        match self {
+            Library::Candle => Some("cpu".to_owned()),
+            Library::Mlx => on_mlx::place(),
+        }
+    }
+
+    fn honours(self) -> Honours {
+        match self {
+            Library::Candle => on_candle::honours(),
+            Library::Mlx => on_mlx::honours(),
+        }
+    }
+
+    /// The one that an engine's options name.
+    fn of(engine: &EngineSpec) -> Result<Self> {
+        let mut library = Library::Candle;
+        for (name, value) in &engine.options {
+            if name != BACKEND {
+                return Err(EngineError::unsupported(format!(
+                    "the {NAME} engine has no option {name:?}; it has {BACKEND:?}"
+                )));
+            }
+            let named = |l: &Library| value.as_text() == Some(l.name());
+            library = Self::ALL.into_iter().find(named).ok_or_else(|| {
+                EngineError::unsupported(format!("backend = {value}: there are {}", Self::NAMES.join(" and ")))
+            })?;
+        }
+        match library.missing() {
+            None => Ok(library),
+            Some(why) => Err(EngineError::unsupported(format!("backend = \"{}\": {why}", library.name()))),
+        }
+    }
+}
+
+impl Engine for Transformer {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn offer(&self) -> Offer {
+        let variant = |library: Library| Variant {
+            option: BACKEND,
+            value: library.name(),
+            missing: library.missing(),
+            honours: library.honours(),
+        };
+        Offer {
+            name: NAME,
+            label: NAME,
+            meaning: "built-in engine: Llama and Qwen3 models from a Hugging Face folder",
+            options: vec![OptionSpec {
+                name: BACKEND,
+                kind: Kind::Text,
+                choices: &Library::NAMES,
+                meaning: "tensor library that computes (default: candle)",
+            }],
+            required: &[],
+            honours: Library::Candle.honours(),
+            variants: Library::ALL.map(variant).into(),
+            built_in: true,
+        }
+    }
+
+    fn open(&self, load: &Load) -> Result<Box<dyn Session>> {
+        let library = Library::of(&load.engine)?;
+        let settings = LoadSettings::of(&load.toggles, &library.honours())?;
+        let Some(folder) = &load.model else {
+            return Err(EngineError::model("no model was named; this engine needs a Hugging Face model folder"));
+        };
+        match library {
+            Library::Candle => on_candle::open(folder, &settings),
+            Library::Mlx => on_mlx::open(folder, &settings),
+        }
+    }
+}
+
+impl LoadSettings {
+    fn of(toggles: &Settings, honours: &Honours) -> Result<Self> {
+        for (name, value) in toggles {
+            let known = find(name).filter(|t| t.scope == Scope::Load && honours.honours(name) == Some(true));
+            let Some(toggle) = known else {
+                let reason = honours.reason(name).map(|reason| format!(": {reason}")).unwrap_or_default();
+                let honoured = honours.toggles.iter().flatten().copied();
+                let load = honoured.filter(|name| find(name).is_some_and(|t| t.scope == Scope::Load));
+                return Err(EngineError::unsupported(format!(
+                    "toggle {name} is not honoured at loading{reason}; these are: {}",
+                    load.collect::<Vec<_>>().join(", ")
+                )));
+            };
+            toggle.check(value).map_err(|problem| EngineError::bad_request(format!("toggle {name} {problem}")))?;
+            let text = value.as_text().unwrap_or_default();
+            if let Some(choices) = honours.choices_of(name).filter(|choices| !fits(choices, text)) {
+                let all = written(choices).join(", ");
+                return Err(EngineError::unsupported(format!("{name} = {text:?}: this backend has {all}")));
+            }
+        }
+        Ok(Self(toggles.clone()))
+    }
+
+    fn text(&self, toggle: &str) -> Option<&str> {
+        self.0.get(toggle).and_then(Value::as_text)
+    }
+
+    /// Positions that a rotating KV cache holds; `None` = a full one.
+    fn window(&self) -> Option<usize> {
+        self.text(KV_CACHE)?.strip_prefix(ROTATING)?.parse().ok()
+    }
+
+    /// A number above zero; `None` leaves the choice to the engine.
+    fn count(&self, toggle: &str) -> Option<usize> {
+        let count = self.0.get(toggle).and_then(Value::as_count).filter(|n| *n > 0);
+        count.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+}
+
+/// The effective `kv_cache`.
+fn kv_cache(window: Option<usize>) -> (String, Value) {
+    (KV_CACHE.to_owned(), window.map_or_else(|| "full".to_owned(), |n| format!("{ROTATING}{n}")).into())
+}
+
+fn text(folder: &Path) -> Result<Text> {
+    let tokenizer = if folder.join("tokenizer.json").is_file() {
+        Some(Tokenizer::from_folder(folder).map_err(|e| EngineError::model(e.to_string()))?)
+    } else {
+        None
+    };
+    Ok(Text { tokenizer, template: ChatTemplate::from_folder(folder).map_err(|e| e.to_string()) })
+}
+
+/// What is the same for every model on a tensor library.
+fn receipt(backend: &str, device: &str, text: &Text, honours: &Honours) -> Receipt {
+    Receipt {
+        engine: NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: None,
+        backend: Some(backend.to_owned()),
+        device: Some(device.to_owned()),
+        model: ModelIdentity::default(),
+        capabilities: capabilities(text),
+        toggles: honours.toggles.iter().flatten().map(|name| (*name).to_owned()).collect(),
+        not_honoured: honours.refused.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect(),
+        token_timing: TokenTiming::Exact,
+        deterministic: true,
+        includes: vec!["tokenization".to_owned(), "sampling".to_owned()],
+        settings: Settings::new(),
+        details: BTreeMap::new(),
+    }
+}
+
+fn capabilities(text: &Text) -> Capabilities {
+    Capabilities {
+        tokens: true,
+        text: text.tokenizer.is_some(),
+        messages: text.tokenizer.is_some() && text.template.is_ok(),
+        forced_tokens: true,
+        cancel: true,
+        reset: true,
+        clear_cache: false,
+        memory: true,
+        profile: false,
+        choices: true,
+    }
+}
+
+/// What there is to say of any build and of how its weights are held.
+fn details(held: &backend::Held) -> BTreeMap<String, String> {
+    let mut details = BTreeMap::from([
+        ("build".to_owned(), if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned()),
+        ("target".to_owned(), format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)),
+    ]);
+    if held.copies > 0 {
+        details.insert("repacked_weight_bytes".to_owned(), held.copies.to_string());
+    }
+    if !held.converted.is_empty() {
+        let forms: Vec<&str> = held.converted.iter().map(String::as_str).collect();
+        details.insert("source_format".to_owned(), forms.join("; "));
+    }
+    if !held.unquantized.is_empty() {
+        details.insert("not_quantized".to_owned(), held.unquantized.join(" "));
+    }
+    details
+}

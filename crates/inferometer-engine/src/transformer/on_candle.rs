@@ -1,0 +1,85 @@
+//! The transformer on candle: what it honours, and how a model is opened.
+
+use std::path::Path;
+
+use super::candle::threads::{self, Threads};
+use super::candle::{self, CandleBackend, Format};
+use super::config::Config;
+use super::model::{self, Model};
+use super::session::{REQUEST_TOGGLES, TransformerSession};
+use super::weights::WeightFolder;
+use super::{LoadSettings, details, identity, kv_cache, receipt, text};
+use inferometer_host::{Result, Session};
+use inferometer_protocol::toggle::{
+    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, LAZY_PIPELINE, MEMORY_LIMIT,
+    THREADS, WIRED_LIMIT,
+};
+use inferometer_protocol::{Honours, Receipt, Settings};
+
+const LOAD_TOGGLES: [&str; 3] = [THREADS, DTYPE, KV_CACHE];
+
+const NO_LIMITS: &str = "candle takes memory from the system's allocator, which has no limit to set";
+const NO_CACHE: &str = "candle has no allocator cache to clear";
+const REFUSED: [(&str, &str); 7] = [
+    (MEMORY_LIMIT, NO_LIMITS),
+    (CACHE_LIMIT, NO_LIMITS),
+    (WIRED_LIMIT, NO_LIMITS),
+    (CACHE_CLEAR_CHUNKS, NO_CACHE),
+    (CACHE_CLEAR_TOKENS, NO_CACHE),
+    (COMPILE, "candle runs each operation when it is called; there is no graph to compile"),
+    (LAZY_PIPELINE, "candle runs each operation when it is called; no step can be submitted ahead"),
+];
+
+pub fn honours() -> Honours {
+    Honours {
+        toggles: Some(REQUEST_TOGGLES.into_iter().chain(LOAD_TOGGLES).collect()),
+        choices: &[(DTYPE, &["f32", "q8_0"])],
+        refused: REFUSED.into(),
+    }
+}
+
+pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
+    let named = |format: &Format| settings.text(DTYPE) == Some(format.name());
+    let format = Format::ALL.into_iter().find(named).unwrap_or(Format::Q8_0);
+    let config = Config::from_folder(folder)?;
+    let needed = model::expected(&config);
+    let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
+    let text = text(folder)?;
+    let threads = threads::set(settings.count(THREADS))?;
+    let model = Model::load(CandleBackend::new(format, threads), config, &weights, settings.window())?;
+    let mut facts = details(model.held());
+    facts.extend(cpu_facts(threads));
+    let receipt = Receipt {
+        model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
+        details: facts,
+        settings: Settings::from([
+            (THREADS.to_owned(), threads.rayon.max(threads.quantized).into()),
+            (DTYPE.to_owned(), model.held().format().into()),
+            kv_cache(settings.window()),
+        ]),
+        ..receipt(candle::NAME, "cpu", &text, &honours())
+    };
+    let session = TransformerSession::new(model, text, receipt);
+    // candle lays matrices out for the processor when they are first used: that belongs to loading.
+    session.warm_up()?;
+    Ok(Box::new(session))
+}
+
+fn cpu_facts(threads: Threads) -> [(String, String); 4] {
+    [
+        ("cpu_features".to_owned(), candle::cpu_features().join(" ")),
+        ("rayon_threads".to_owned(), threads.rayon.to_string()),
+        ("quantized_products".to_owned(), candle::quantized_products().to_owned()),
+        ("quantized_product_threads".to_owned(), threads.quantized.to_string()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dtype_that_is_offered_is_a_format() {
+        assert_eq!(honours().choices_of(DTYPE), Some(Format::ALL.map(Format::name).as_slice()));
+    }
+}

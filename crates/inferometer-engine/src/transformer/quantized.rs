@@ -1,0 +1,259 @@
+//! Matrices in MLX's affine quantized format.
+//!
+//! Every `group_size` consecutive values of a row share a scale and a bias: `w = scale * q + bias`, with q a whole number
+//! of `bits` bits. The numbers q lie in 32-bit words, the first of them in the lowest bits. A matrix [out, in] named
+//! `NAME.weight` is stored as three tensors: `NAME.weight`, u32 [out, in * bits / 32], and `NAME.scales` and `NAME.biases`,
+//! [out, in / group_size] each. Source: the documentation of `mlx.core.quantize` and `dequantize`.
+
+use super::weights::HostTensor;
+use inferometer_protocol::Quantization;
+
+/// One matrix as its three tensors, read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizedTensor {
+    pub name: String,
+    /// [out, in], unpacked.
+    pub shape: [usize; 2],
+    pub bits: u32,
+    pub group_size: usize,
+    /// Little-endian 32-bit words [out, in * bits / 32], row-major.
+    pub packed: Vec<u8>,
+    /// [out, in / group_size]
+    pub scales: HostTensor,
+    /// As `scales`, of the same dtype.
+    pub biases: HostTensor,
+}
+
+impl QuantizedTensor {
+    /// The values that the numbers stand for, computed in f32: one product and one sum, each rounded.
+    #[must_use]
+    pub fn to_f32(&self) -> Vec<f32> {
+        let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        let group_bytes = self.group_size * self.bits as usize / 8;
+        let mut values = vec![0.0; self.shape[0] * self.shape[1]];
+        let groups = self.packed.chunks_exact(group_bytes).zip(scales).zip(biases);
+        for (out, ((group, scale), bias)) in values.chunks_exact_mut(self.group_size).zip(groups) {
+            let value = |q: u8| scale * f32::from(q) + bias;
+            if self.bits == 4 {
+                let pairs = out.as_chunks_mut::<2>().0;
+                pairs.iter_mut().zip(group).for_each(|(pair, byte)| *pair = [value(byte & 0xf), value(byte >> 4)]);
+            } else {
+                out.iter_mut().zip(group).for_each(|(x, byte)| *x = value(*byte));
+            }
+        }
+        values
+    }
+}
+
+/// Scale and bias that the values of one group are quantized with.
+///
+/// The end of the group's range that is farther from zero is met exactly, and the scale leaves a whole number of steps
+/// from there to zero. Computed in f32, as `mlx.core.quantize` does; `scripts/check-mlx-lm quantized` compares the two bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    pub scale: f32,
+    pub bias: f32,
+}
+
+impl Affine {
+    /// Of a group of finite values, at least one.
+    #[must_use]
+    pub fn of(group: &[f32], bits: u32) -> Self {
+        /// A group of equal values has a step all the same.
+        const LEAST: f32 = 1e-7;
+        let (low, high) = group.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
+        let step = ((high - low) / top(bits)).max(LEAST);
+        let (edge, step) = if low.abs() > high.abs() { (low, step) } else { (high, -step) };
+        let steps = (edge / step).round_ties_even();
+        if steps == 0.0 { Self { scale: step, bias: 0.0 } } else { Self { scale: edge / steps, bias: edge } }
+    }
+
+    /// Numbers of the group's values, packed: `group.len() * bits / 8` bytes.
+    pub fn pack(self, group: &[f32], bits: u32, packed: &mut [u8]) {
+        let top = top(bits);
+        let number = |x: &f32| ((x - self.bias) / self.scale).round_ties_even().clamp(0.0, top) as u8;
+        let values = group.chunks_exact(8 / bits as usize);
+        for (byte, values) in packed.iter_mut().zip(values) {
+            *byte = match values {
+                [low, high] => number(high) << 4 | number(low),
+                only => only.first().map_or(0, number),
+            };
+        }
+    }
+}
+
+/// The largest number of so many bits.
+fn top(bits: u32) -> f32 {
+    ((1u32 << bits) - 1) as f32
+}
+
+/// A matrix as a model's folder stores it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Weight {
+    Plain(HostTensor),
+    Quantized(QuantizedTensor),
+}
+
+impl Weight {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Weight::Plain(tensor) => &tensor.name,
+            Weight::Quantized(tensor) => &tensor.name,
+        }
+    }
+
+    /// [out, in], unpacked.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Weight::Plain(tensor) => &tensor.shape,
+            Weight::Quantized(tensor) => &tensor.shape,
+        }
+    }
+
+    /// The tensor, if it is stored as floating-point numbers.
+    #[must_use]
+    pub fn plain(&self) -> Option<&HostTensor> {
+        if let Weight::Plain(tensor) = self { Some(tensor) } else { None }
+    }
+
+    /// The tensor, if it is stored quantized.
+    #[must_use]
+    pub fn quantized(&self) -> Option<&QuantizedTensor> {
+        if let Weight::Quantized(tensor) = self { Some(tensor) } else { None }
+    }
+
+    /// `None`: stored as floating-point numbers.
+    #[must_use]
+    pub fn quantization(&self) -> Option<Quantization> {
+        match self {
+            Weight::Plain(_) => None,
+            Weight::Quantized(tensor) => Quantization::new(tensor.bits, tensor.group_size),
+        }
+    }
+
+    /// The values, dequantized and widened to f32.
+    #[must_use]
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Weight::Plain(tensor) => tensor.to_f32(),
+            Weight::Quantized(tensor) => tensor.to_f32(),
+        }
+    }
+
+    /// Whether both hold the same values in the same form, whatever their names.
+    #[must_use]
+    pub fn same_values(&self, other: &Weight) -> bool {
+        let same = |a: &HostTensor, b: &HostTensor| a.dtype == b.dtype && a.shape == b.shape && a.bytes == b.bytes;
+        match (self, other) {
+            (Weight::Plain(a), Weight::Plain(b)) => same(a, b),
+            (Weight::Quantized(a), Weight::Quantized(b)) => {
+                self.quantization() == other.quantization()
+                    && a.packed == b.packed
+                    && same(&a.scales, &b.scales)
+                    && same(&a.biases, &b.biases)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use safetensors::Dtype;
+
+    use super::*;
+
+    fn floats(name: &str, shape: [usize; 2], values: &[f32]) -> HostTensor {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        HostTensor { name: name.to_owned(), shape: shape.to_vec(), dtype: Dtype::F32, bytes }
+    }
+
+    #[test]
+    fn numbers_are_taken_from_the_low_bits_first_and_each_group_has_its_scale() {
+        // Two rows of one group of 32. The first word of the first row has the numbers 8, 7, .. 1.
+        let mut packed = 0x1234_5678u32.to_le_bytes().to_vec();
+        packed.resize(16, 0);
+        packed.extend([0xff; 16]);
+        let four = QuantizedTensor {
+            name: "m.weight".to_owned(),
+            shape: [2, 32],
+            bits: 4,
+            group_size: 32,
+            packed: packed.clone(),
+            scales: floats("m.scales", [2, 1], &[0.5, -2.0]),
+            biases: floats("m.biases", [2, 1], &[1.0, 3.0]),
+        };
+        let values = Weight::Quantized(four.clone()).to_f32();
+        assert_eq!(values[..9], [5.0, 4.5, 4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0]);
+        assert_eq!((values.len(), &values[32..]), (64, &[-27.0; 32][..]));
+
+        let eight = QuantizedTensor { shape: [1, 32], bits: 8, ..four };
+        let values = eight.to_f32();
+        assert_eq!(values[..5], [61.0, 44.0, 27.0, 10.0, 1.0]);
+        assert_eq!((values.len(), values[16]), (32, 128.5));
+    }
+
+    /// One row, packed with the same scale and bias for every group.
+    fn row(values: &[f32], affine: Affine, quantization: Quantization) -> QuantizedTensor {
+        let (bits, group_size) = (quantization.bits(), quantization.group_size());
+        let groups = quantization.groups(values.len());
+        let mut packed = vec![0; quantization.words(values.len()) * 4];
+        affine.pack(values, bits, &mut packed);
+        QuantizedTensor {
+            name: "m.weight".to_owned(),
+            shape: [1, values.len()],
+            bits,
+            group_size,
+            packed,
+            scales: floats("m.scales", [1, groups], &vec![affine.scale; groups]),
+            biases: floats("m.biases", [1, groups], &vec![affine.bias; groups]),
+        }
+    }
+
+    fn any_quantization() -> impl Strategy<Value = Quantization> {
+        let sizes =
+            (prop::sample::select(&Quantization::BITS[..]), prop::sample::select(&Quantization::GROUP_SIZES[..]));
+        sizes.prop_map(|(bits, group_size)| Quantization::new(bits, group_size).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back_as_they_were_packed(
+            quantization in any_quantization(),
+            numbers in prop::collection::vec(any::<u8>(), 128 * 3),
+        ) {
+            let top = (1u32 << quantization.bits()) - 1;
+            let values: Vec<f32> = numbers.iter().map(|n| (u32::from(*n) & top) as f32).collect();
+            let packed = row(&values, Affine { scale: 1.0, bias: 0.0 }, quantization);
+            prop_assert_eq!(packed.to_f32(), values);
+        }
+
+        #[test]
+        fn quantized_values_are_within_a_step_and_the_farther_end_is_met(
+            quantization in any_quantization(),
+            values in prop::collection::vec(-1e3f32..1e3, 128),
+            offset in prop::sample::select(vec![0.0f32, 3e3, -3e3]),
+        ) {
+            let values: Vec<f32> = values.iter().map(|x| x + offset).take(quantization.group_size()).collect();
+            let affine = Affine::of(&values, quantization.bits());
+            let back = row(&values, affine, quantization).to_f32();
+            let farthest = values.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap();
+            for (x, back) in values.iter().zip(back) {
+                prop_assert!((x - back).abs() <= affine.scale.abs() * 1.001, "{x} became {back}, steps of {}", affine.scale);
+                prop_assert!(*x != farthest || back == farthest, "{x} became {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_without_a_range_are_kept() {
+        for value in [0.0, 1.5, -2e-3] {
+            let affine = Affine::of(&[value; 32], 4);
+            let back = row(&[value; 32], affine, Quantization::new(4, 32).unwrap()).to_f32();
+            assert!(affine.scale != 0.0 && back == [value; 32], "{value}: {back:?}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A loaded model that answers requests: what is asked for, checked; the conversations' caches; what was in force.
+
+use std::collections::HashMap;
+
+use super::backend::Backend;
+use super::detokenizing::Detokenizing;
+use super::generation::{Wanted, generate};
+use super::model::{KvCache, Model};
+use super::sampler::{self, Choice};
+use crate::text::{ChatTemplate, Tokenizer};
+use inferometer_host::heap;
+use inferometer_host::{Detail, MemoryProbe, Result, Session, TokenSink};
+use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, factor_in_force};
+use inferometer_protocol::toggle::{
+    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, LAZY_PIPELINE,
+    PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, find,
+};
+use inferometer_protocol::{
+    Completion, EngineError, EngineMemory, Phase, Prompt, Receipt, Request, Settings, SpanTiming, Value,
+};
+
+/// Toggles that a request may carry on every backend.
+pub const REQUEST_TOGGLES: [&str; 5] =
+    [REPETITION_PENALTY, REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP, PREFILL_CHUNK_SIZE, KV_REUSE];
+/// Further ones on a lazy backend with an allocator of its own.
+pub const LAZY_TOGGLES: [&str; 3] = [CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, LAZY_PIPELINE];
+/// As mlx-lm does: the allocator's cache is cleared after each prefill chunk and every 256 tokens.
+const DEFAULT_CLEAR_CHUNKS: u64 = 1;
+const DEFAULT_CLEAR_TOKENS: u64 = 256;
+
+/// The session of one model on one backend.
+pub struct TransformerSession<B: Backend> {
+    model: Model<B>,
+    text: Text,
+    receipt: Receipt,
+    /// The default cache and one for each named conversation; absent while a generation uses it.
+    caches: HashMap<Option<String>, KvCache<B>>,
+}
+
+/// How a model turns text into tokens.
+#[derive(Debug)]
+pub struct Text {
+    pub tokenizer: Option<Tokenizer>,
+    /// The chat template, or why there is none. A bad one is no reason not to measure the model.
+    pub template: std::result::Result<ChatTemplate, String>,
+}
+
+impl Text {
+    fn tokenizer(&self) -> Result<&Tokenizer> {
+        let missing = "this model has no tokenizer.json; send the prompt as token ids";
+        self.tokenizer.as_ref().ok_or_else(|| EngineError::unsupported(missing))
+    }
+
+    fn ids(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        let bad = |e: crate::text::TextError| EngineError::bad_request(e.to_string());
+        match prompt {
+            Prompt::Tokens(ids) => Ok(ids.clone()),
+            Prompt::Text(text) => self.tokenizer()?.encode(text, true).map_err(bad),
+            Prompt::Messages(messages) => {
+                let tokenizer = self.tokenizer()?;
+                let template = self.template.as_ref().map_err(EngineError::unsupported)?;
+                let text = template.render(messages, true).map_err(bad)?;
+                // The template has written the special tokens itself.
+                tokenizer.encode(&text, false).map_err(bad)
+            }
+        }
+    }
+}
+
+impl<B: Backend> TransformerSession<B> {
+    /// Puts the parts together. The receipt's description of the model is the caller's part.
+    pub fn new(model: Model<B>, text: Text, receipt: Receipt) -> Self {
+        Self { model, text, receipt, caches: HashMap::new() }
+    }
+
+    /// Runs one token through the model and forgets it, so that what the backend prepares on first use is done.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    pub fn warm_up(&self) -> Result<()> {
+        let backend = &self.model.backend;
+        let logits = self.model.forward(&backend.ids(&[0])?, 1, &mut self.model.cache()?)?;
+        backend.read(&logits, &mut Vec::new())
+    }
+
+    fn ids(&self, prompt: &Prompt, sink: &mut dyn TokenSink) -> Result<Vec<u32>> {
+        if matches!(prompt, Prompt::Tokens(_)) {
+            return self.text.ids(prompt);
+        }
+        let span = sink.begin(Phase::Tokenize);
+        let ids = self.text.ids(prompt);
+        sink.end(span);
+        ids
+    }
+
+    fn wanted(&self, request: &Request, sink: &mut dyn TokenSink) -> Result<Wanted> {
+        self.check_toggles(&request.toggles)?;
+        let sampling = &request.sampling;
+        let count = |name: &str, default: u64| request.toggles.get(name).and_then(Value::as_count).unwrap_or(default);
+        let factor =
+            request.toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(sampling.repetition_penalty);
+        let factor = factor_in_force(factor);
+        sampler::check(sampling, factor)?;
+        let choice = Choice {
+            sampling: sampling.clone(),
+            factor: factor as f32,
+            context_size: count(REPETITION_CONTEXT_SIZE, sampling.repetition_context_size),
+            cap: count(REPETITION_WINDOW_CAP, DEFAULT_WINDOW_CAP),
+        };
+        let prompt = self.ids(&request.prompt, sink)?;
+        if prompt.is_empty() {
+            return Err(EngineError::bad_request("the prompt is empty; it needs at least one token"));
+        }
+        self.check_ids("prompt", &prompt)?;
+        let mut limit = request.max_tokens as usize;
+        if let Some(forced) = &request.forced_tokens {
+            self.check_ids("forced_tokens", forced)?;
+            limit = limit.min(forced.len());
+        }
+        if limit == 0 {
+            return Err(EngineError::bad_request(
+                "max_tokens is 0 or forced_tokens is empty; at least one token is generated",
+            ));
+        }
+        self.check_context(prompt.len(), limit)?;
+        let steered = request.ignore_eos || request.forced_tokens.is_some();
+        Ok(Wanted {
+            prompt,
+            choice,
+            factor,
+            chunk: size(count(PREFILL_CHUNK_SIZE, DEFAULT_PREFILL_CHUNK)),
+            pipeline: request
+                .toggles
+                .get(LAZY_PIPELINE)
+                .map_or(self.model.backend.runs_ahead(), |v| *v == Value::Bool(true)),
+            clear_chunks: size(count(CACHE_CLEAR_CHUNKS, DEFAULT_CLEAR_CHUNKS)),
+            clear_tokens: size(count(CACHE_CLEAR_TOKENS, DEFAULT_CLEAR_TOKENS)),
+            reuse: request.toggles.get(KV_REUSE).and_then(Value::as_text) != Some("none"),
+            limit,
+            forced: request.forced_tokens.clone(),
+            stops: if steered { Vec::new() } else { self.model.config.eos.clone() },
+        })
+    }
+
+    fn check_toggles(&self, toggles: &Settings) -> Result<()> {
+        let honoured = |name: &str| self.receipt.toggles.iter().any(|honoured| honoured == name);
+        let at_request = |name: &&str| honoured(name) && find(name).is_some_and(|t| t.scope == Scope::Request);
+        for (name, value) in toggles {
+            let Some(toggle) = Some(name.as_str()).filter(at_request).and_then(find) else {
+                let offered: Vec<&str> = self.receipt.toggles.iter().map(String::as_str).filter(at_request).collect();
+                return Err(EngineError::unsupported(format!(
+                    "toggle {name} is not honoured with a request; these are: {}",
+                    offered.join(", ")
+                )));
+            };
+            toggle.check(value).map_err(|problem| EngineError::bad_request(format!("toggle {name} {problem}")))?;
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self, what: &str, ids: &[u32]) -> Result<()> {
+        let vocabulary = self.model.config.vocabulary;
+        match ids.iter().position(|id| *id as usize >= vocabulary) {
+            None => Ok(()),
+            Some(at) => Err(EngineError::bad_request(format!(
+                "{what}: token id {} at index {at} is not below the vocabulary's size, {vocabulary}",
+                ids[at]
+            ))),
+        }
+    }
+
+    /// The last generated token is not run through the model, so it needs no position.
+    fn check_context(&self, prompt: usize, limit: usize) -> Result<()> {
+        let (needed, context) = (prompt + limit - 1, self.model.config.context);
+        if needed <= context {
+            return Ok(());
+        }
+        Err(EngineError::bad_request(format!(
+            "{prompt} prompt tokens and {limit} to generate need {needed} positions, but the model's context is {context} \
+             (max_position_embeddings in config.json); shorten the prompt or lower max_tokens"
+        )))
+    }
+}
+
+impl<B: Backend> Session for TransformerSession<B> {
+    fn receipt(&self) -> Receipt {
+        self.receipt.clone()
+    }
+
+    fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
+        let wanted = self.wanted(request, sink)?;
+        let (prompt_tokens, factor) = (wanted.prompt.len() as u32, wanted.factor);
+        let mut effective = self.receipt.settings.clone();
+        if B::LAZY {
+            effective.extend([
+                (CACHE_CLEAR_CHUNKS.to_owned(), wanted.clear_chunks.into()),
+                (CACHE_CLEAR_TOKENS.to_owned(), wanted.clear_tokens.into()),
+                (LAZY_PIPELINE.to_owned(), wanted.pipeline.into()),
+            ]);
+        }
+        self.model.backend.reset_peak()?;
+        let mut cache = match self.caches.remove(&request.conversation) {
+            Some(cache) => cache,
+            None => self.model.cache()?,
+        };
+        // After an error the cache is undefined: it is dropped here.
+        let progress = match (sink.detail(), &self.text.tokenizer) {
+            (Detail::Operations | Detail::ForcedSync, Some(tokenizer)) => {
+                generate(&self.model, &mut cache, wanted, &mut Detokenizing::new(sink, tokenizer))?
+            }
+            _ => generate(&self.model, &mut cache, wanted, sink)?,
+        };
+        let cache_tokens = cache.len() as u32;
+        self.caches.insert(request.conversation.clone(), cache);
+        effective.extend([
+            (EFFECTIVE_PENALTY.to_owned(), Value::Float(factor)),
+            (EFFECTIVE_WINDOW.to_owned(), progress.window.into()),
+            (EFFECTIVE_CHUNK.to_owned(), progress.largest_chunk.into()),
+            (KV_REUSE.to_owned(), if progress.looked { "prefix" } else { "none" }.into()),
+        ]);
+        Ok(Completion {
+            finish_reason: progress.finish,
+            prompt_tokens,
+            reused_tokens: progress.reused as u32,
+            prefill_tokens: progress.prefilled as u32,
+            cache_tokens: Some(cache_tokens),
+            effective,
+        })
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        // A map of many conversations is itself memory, so a new one takes its place.
+        self.caches = HashMap::new();
+        self.model.backend.clear_allocator()?;
+        heap::give_back_freed();
+        Ok(())
+    }
+
+    fn clear_cache(&mut self) -> Result<()> {
+        if self.model.backend.clear_allocator()? {
+            return Ok(());
+        }
+        Err(EngineError::unsupported("this engine has no allocator cache to clear"))
+    }
+
+    fn memory(&self) -> EngineMemory {
+        let kv_cache_bytes = Some(self.caches.values().map(KvCache::bytes).sum());
+        EngineMemory { kv_cache_bytes, ..self.model.backend.memory() }
+    }
+
+    fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
+        Some(match (B::LAZY, forced_sync) {
+            (false, _) => SpanTiming::Done,
+            (true, false) => SpanTiming::Submit,
+            (true, true) => SpanTiming::ForcedSync,
+        })
+    }
+
+    /// Without the KV caches, which only the session's own thread can look at.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        self.model.backend.memory_probe()
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Option<String> {
+        self.text.tokenizer.as_ref()?.decode(tokens).ok()
+    }
+}
+
+fn size(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

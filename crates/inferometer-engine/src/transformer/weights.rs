@@ -1,0 +1,420 @@
+//! Weights of a model's folder: safetensors, one file or shards with an index.
+//!
+//! Everything is checked before a tensor is read: each tensor that the model needs is there once, with its shape and a
+//! dtype that can be converted, nothing else is there, and every file is as long as its header says. Files are read a
+//! tensor at a time, so loading needs memory for the model as it will be held plus one layer's part.
+//! Source: the safetensors format page (8 bytes header length, JSON header, tensor bytes).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
+
+use super::config::read_json;
+use super::quantized::{QuantizedTensor, Weight};
+use inferometer_host::Result;
+use inferometer_protocol::{EngineError, Quantization};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const WEIGHT: &str = ".weight";
+const SCALES: &str = ".scales";
+const BIASES: &str = ".biases";
+/// Longest index that is read: a line for each tensor.
+const LONGEST_INDEX: u64 = 16 << 20;
+/// Longest header that the format allows.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// A tensor that the model needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    pub name: String,
+    /// As the model computes with it.
+    pub shape: Vec<usize>,
+    /// A matrix that is stored in three tensors; `None`: one tensor of floating-point numbers.
+    pub quantized: Option<Quantization>,
+}
+
+/// One tensor of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub content: Content,
+}
+
+/// What the tensors are that a weight is stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// The weight itself: F32, F16 or BF16.
+    Values,
+    /// 32-bit words with packed numbers.
+    Packed,
+    /// F32, F16 or BF16.
+    Scales,
+    /// F32, F16 or BF16.
+    Biases,
+}
+
+impl Expected {
+    /// The name without `.weight`, to which a quantized matrix' tensors and `config.json` refer.
+    fn module(&self) -> &str {
+        self.name.strip_suffix(WEIGHT).unwrap_or(&self.name)
+    }
+
+    /// The tensors that it is stored in.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
+        let (Some(quantization), [rows, columns]) = (self.quantized, self.shape.as_slice()) else {
+            return vec![Part { name: self.name.clone(), shape: self.shape.clone(), content: Content::Values }];
+        };
+        let part = |suffix, columns, content| Part {
+            name: format!("{}{suffix}", self.module()),
+            shape: vec![*rows, columns],
+            content,
+        };
+        let groups = quantization.groups(*columns);
+        vec![
+            part(WEIGHT, quantization.words(*columns), Content::Packed),
+            part(SCALES, groups, Content::Scales),
+            part(BIASES, groups, Content::Biases),
+        ]
+    }
+
+    /// Only a matrix that `config.json` names itself can have rows that its groups do not fill.
+    fn check_groups(&self, folder: &Path) -> Result<()> {
+        match (self.quantized, self.shape.last()) {
+            (Some(quantization), Some(columns)) if !columns.is_multiple_of(quantization.group_size()) => {
+                Err(EngineError::model(format!(
+                    "{}: {}, but its rows of {columns} values are no multiple of that",
+                    folder.join("config.json").display(),
+                    self.said()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How `config.json` says that it is stored.
+    fn said(&self) -> String {
+        match self.quantized {
+            Some(quantization) => format!("config.json says that {} is quantized ({quantization})", self.module()),
+            None => format!("config.json does not say that {} is quantized", self.module()),
+        }
+    }
+}
+
+/// One tensor, read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    /// F32, F16 or BF16.
+    pub dtype: Dtype,
+    /// Little-endian, row-major.
+    pub bytes: Vec<u8>,
+}
+
+impl HostTensor {
+    /// The values, widened to f32.
+    #[must_use]
+    pub fn to_f32(&self) -> Vec<f32> {
+        let halves = || self.bytes.as_chunks::<2>().0.iter();
+        match self.dtype {
+            Dtype::F16 => halves().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::BF16 => halves().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+            _ => self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        }
+    }
+}
+
+/// The weight files of a folder, all checked.
+#[derive(Debug)]
+pub struct WeightFolder {
+    files: Vec<WeightFile>,
+    /// Tensor name to index into `files`.
+    places: BTreeMap<String, usize>,
+    /// Matrices that lie there in three tensors, by the name of the first: their form and unpacked shape.
+    quantized: BTreeMap<String, (Quantization, [usize; 2])>,
+}
+
+#[derive(Debug)]
+struct WeightFile {
+    path: PathBuf,
+    /// Where tensor bytes begin.
+    data_start: u64,
+    metadata: Metadata,
+}
+
+#[derive(Debug, Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl WeightFolder {
+    /// Opens and checks the weight files of `folder`.
+    ///
+    /// `optional` tensors may be there or not, in the shape given; rotary frequency buffers may always be there.
+    ///
+    /// # Errors
+    /// For the first missing, extra, wrong-shape, wrong-dtype or truncated tensor, by name and file.
+    pub fn open(folder: &Path, expected: &[Expected], optional: &[Expected]) -> Result<Self> {
+        let (index, names) = Self::file_names(folder)?;
+        let files = names.iter().map(|name| WeightFile::open(folder.join(name))).collect::<Result<Vec<_>>>()?;
+        let mut places = BTreeMap::new();
+        for (at, file) in files.iter().enumerate() {
+            for name in file.metadata.offset_keys() {
+                if let Some(before) = places.insert(name.clone(), at) {
+                    let before: &WeightFile = &files[before];
+                    return Err(file.wrong(format!("tensor {name} is also in {}", before.path.display())));
+                }
+            }
+        }
+        let mut opened = Self { files, places, quantized: BTreeMap::new() };
+        if let Some(index) = index {
+            opened.check_index(&folder.join(INDEX), &index, &names)?;
+        }
+        let optional = optional.iter().filter(|tensor| tensor.parts().iter().any(|part| opened.has(&part.name)));
+        let wanted: Vec<&Expected> = expected.iter().chain(optional).collect();
+        opened.check(folder, &wanted)?;
+        let form = |tensor: &Expected| Some((tensor.quantized?, <[usize; 2]>::try_from(tensor.shape.as_slice()).ok()?));
+        opened.quantized = wanted.iter().filter_map(|tensor| Some((tensor.name.clone(), form(tensor)?))).collect();
+        Ok(opened)
+    }
+
+    /// The index, where there is one, and the names of the weight files in order.
+    fn file_names(folder: &Path) -> Result<(Option<Index>, Vec<String>)> {
+        let index_path = folder.join(INDEX);
+        if folder.join(SINGLE).is_file() && !index_path.is_file() {
+            return Ok((None, vec![SINGLE.to_owned()]));
+        }
+        if !index_path.is_file() {
+            return Err(EngineError::model(format!("{} has neither {SINGLE} nor {INDEX}", folder.display())));
+        }
+        let index: Index = read_json(&index_path, LONGEST_INDEX)?;
+        let mut names: Vec<String> = index.weight_map.values().cloned().collect();
+        names.sort_unstable();
+        names.dedup();
+        // An index may not point out of its folder.
+        if let Some(name) = names.iter().find(|n| n.contains(['/', '\\']) || !n.ends_with(".safetensors")) {
+            let path = index_path.display();
+            return Err(EngineError::model(format!("{path}: {name:?} is no name of a .safetensors file beside it")));
+        }
+        Ok((Some(index), names))
+    }
+
+    fn check_index(&self, path: &Path, index: &Index, names: &[String]) -> Result<()> {
+        let said_wrong = |problem: String| Err(EngineError::model(format!("{}: {problem}", path.display())));
+        for (tensor, file) in &index.weight_map {
+            match self.places.get(tensor) {
+                None => return said_wrong(format!("tensor {tensor} should be in {file}, but is missing there")),
+                Some(at) if names[*at] != *file => {
+                    return said_wrong(format!("tensor {tensor} should be in {file}, but is in {}", names[*at]));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, folder: &Path, wanted: &[&Expected]) -> Result<()> {
+        let mut known = BTreeMap::new();
+        for tensor in wanted {
+            tensor.check_groups(folder)?;
+            for part in tensor.parts() {
+                if !self.has(&part.name) {
+                    return Err(self.missing(folder, tensor, &part));
+                }
+                known.insert(part.name.clone(), (*tensor, part));
+            }
+        }
+        for (name, at) in &self.places {
+            let file = &self.files[*at];
+            match known.get(name) {
+                Some((tensor, part)) => file.check(name, tensor, part)?,
+                None if name.ends_with("rotary_emb.inv_freq") => {}
+                None => return Err(file.extra(name, wanted)),
+            }
+        }
+        // Checked one by one above; only their dtypes among each other are left.
+        for tensor in wanted.iter().filter(|tensor| tensor.quantized.is_some()) {
+            let dtype = |suffix: &str| self.info(&format!("{}{suffix}", tensor.module())).map(|(_, info)| info.dtype);
+            let (scales, biases) = (dtype(SCALES), dtype(BIASES));
+            if scales != biases {
+                let module = tensor.module();
+                return Err(EngineError::model(format!(
+                    "{}: {module}{SCALES} is {scales:?} and {module}{BIASES} is {biases:?}; both must be of one dtype",
+                    folder.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self, folder: &Path, tensor: &Expected, part: &Part) -> EngineError {
+        let file = match self.files.as_slice() {
+            [one] => one.path.display().to_string(),
+            _ => format!("the {} weight files of {}", self.files.len(), folder.display()),
+        };
+        let missing = format!("tensor {} is missing in {file}", part.name);
+        // What the three tensors lack says nothing where there is no weight at all.
+        match tensor.quantized {
+            Some(_) if self.has(&tensor.name) => EngineError::model(format!(
+                "{missing}: {}; if it is not, `quantization` there should have {:?}: false",
+                tensor.said(),
+                tensor.module()
+            )),
+            _ => EngineError::model(missing),
+        }
+    }
+
+    /// File and header entry of a tensor.
+    fn info(&self, name: &str) -> Option<(&WeightFile, &TensorInfo)> {
+        let file = &self.files[*self.places.get(name)?];
+        Some((file, file.metadata.info(name)?))
+    }
+
+    /// Formats of the matrices among `weights`.
+    #[must_use]
+    pub fn formats(&self, weights: &[Expected]) -> BTreeSet<String> {
+        let format = |matrix: &Expected| match matrix.quantized {
+            Some(quantization) => Some(quantization.to_string()),
+            None => self.info(&matrix.name).map(|(_, info)| format!("{:?}", info.dtype).to_lowercase()),
+        };
+        weights.iter().filter(|weight| weight.shape.len() == 2).filter_map(format).collect()
+    }
+
+    /// Whether there is a tensor of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Reads a matrix in the form in which it is stored.
+    ///
+    /// # Errors
+    /// As [`WeightFolder::read`].
+    pub fn matrix(&self, name: &str) -> Result<Weight> {
+        let Some((quantization, shape)) = self.quantized.get(name) else {
+            return Ok(Weight::Plain(self.read(name)?));
+        };
+        let module = name.strip_suffix(WEIGHT).unwrap_or(name);
+        Ok(Weight::Quantized(QuantizedTensor {
+            name: name.to_owned(),
+            shape: *shape,
+            bits: quantization.bits(),
+            group_size: quantization.group_size(),
+            packed: self.read(name)?.bytes,
+            scales: self.read(&format!("{module}{SCALES}"))?,
+            biases: self.read(&format!("{module}{BIASES}"))?,
+        }))
+    }
+
+    /// Reads one tensor as it lies in its file.
+    ///
+    /// # Errors
+    /// When it is not there or its bytes cannot be read; the message names tensor and file.
+    pub fn read(&self, name: &str) -> Result<HostTensor> {
+        let unchecked = || EngineError::internal(format!("tensor {name} was not among those checked at opening"));
+        let (file, info) = self.info(name).ok_or_else(unchecked)?;
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let mut source = fs_err::File::open(&file.path).map_err(|e| EngineError::model(e.to_string()))?;
+        source
+            .seek(SeekFrom::Start(file.data_start + start as u64))
+            .and_then(|_| source.read_exact(&mut bytes))
+            .map_err(|e| file.wrong(format!("tensor {name} cannot be read: {e}")))?;
+        Ok(HostTensor { name: name.to_owned(), shape: info.shape.clone(), dtype: info.dtype, bytes })
+    }
+
+    /// Paths of the weight files, in order of their names.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+}
+
+impl WeightFile {
+    fn open(path: PathBuf) -> Result<Self> {
+        let wrong = |problem: String| EngineError::model(format!("{}: {problem}", path.display()));
+        // fs_err names the path itself.
+        let io = |e: std::io::Error| EngineError::model(e.to_string());
+        let mut file = fs_err::File::open(&path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut word = [0; 8];
+        file.read_exact(&mut word).map_err(|_| wrong(format!("{length} bytes is too short for safetensors")))?;
+        let header = u64::from_le_bytes(word);
+        if header > LONGEST_HEADER || header + 8 > length {
+            return Err(wrong(format!(
+                "not a safetensors file, or truncated: its first bytes announce a header of {header} bytes, the file has {length}"
+            )));
+        }
+        let mut text = vec![0; header as usize];
+        file.read_exact(&mut text).map_err(io)?;
+        let metadata: Metadata =
+            serde_json::from_slice(&text).map_err(|e| wrong(format!("its safetensors header is wrong: {e}")))?;
+        let data = length - 8 - header;
+        let opened = Self { path: path.clone(), data_start: 8 + header, metadata };
+        let beyond = opened.metadata.tensors().into_iter().filter(|(_, info)| info.data_offsets.1 as u64 > data);
+        if let Some((name, info)) = beyond.min_by_key(|(_, info)| info.data_offsets) {
+            return Err(wrong(format!(
+                "truncated: tensor {name} ends at byte {} of the tensor data, the file has {data} of them",
+                info.data_offsets.1
+            )));
+        }
+        let used = opened.metadata.data_len() as u64;
+        if used != data {
+            return Err(wrong(format!("{} bytes follow the last tensor", data - used)));
+        }
+        Ok(opened)
+    }
+
+    fn check(&self, name: &str, tensor: &Expected, part: &Part) -> Result<()> {
+        let info = self.metadata.info(name).expect("the name came from this file's header");
+        let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        match (part.content == Content::Packed, info.dtype) {
+            (true, Dtype::U32) => {}
+            (true, found) => {
+                return Err(self.wrong(format!("tensor {name} is {found:?}, but {}, so it must be U32", tensor.said())));
+            }
+            (false, Dtype::U32) if tensor.shape.len() == 2 && tensor.quantized.is_none() => {
+                return Err(self.wrong(format!(
+                    "tensor {name} is U32, as in a quantized model, but {}: group_size and bits must stand under `quantization`",
+                    tensor.said()
+                )));
+            }
+            (false, found) if !float => {
+                return Err(self.wrong(format!("tensor {name} is {found:?}; this engine reads F32, F16 and BF16")));
+            }
+            (false, _) => {}
+        }
+        if info.shape != part.shape {
+            let form = tensor.quantized.map(|quantization| format!(" ({quantization})")).unwrap_or_default();
+            return Err(self.wrong(format!(
+                "tensor {name} has shape {:?}, but the configuration says {:?}{form}",
+                info.shape, part.shape
+            )));
+        }
+        Ok(())
+    }
+
+    /// Why there should be no tensor of that name.
+    fn extra(&self, name: &str, wanted: &[&Expected]) -> EngineError {
+        let module = name.strip_suffix(SCALES).or_else(|| name.strip_suffix(BIASES));
+        let matrix = module.and_then(|module| wanted.iter().find(|t| t.module() == module && t.shape.len() == 2));
+        match matrix {
+            Some(matrix) => self.wrong(format!(
+                "tensor {name} is extra: it belongs to a quantized matrix, but {}: group_size and bits must stand under \
+                 `quantization`",
+                matrix.said()
+            )),
+            None => self.wrong(format!("tensor {name} is extra: the configuration has no use for it")),
+        }
+    }
+
+    fn wrong(&self, problem: impl std::fmt::Display) -> EngineError {
+        EngineError::model(format!("{}: {problem}", self.path.display()))
+    }
+}

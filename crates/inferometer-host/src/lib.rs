@@ -1,0 +1,53 @@
+//! The child side of the engine protocol: the traits that an engine implements, and the process
+//! around it.
+//!
+//! An engine runs in its own process, the *engine host*. To write one, implement [`Engine`] and
+//! [`Session`] and call [`serve`]:
+//!
+//! ```no_run
+//! # struct MyEngine;
+//! # impl inferometer_host::Engine for MyEngine {
+//! #     fn name(&self) -> &'static str { "my-engine" }
+//! #     fn offer(&self) -> inferometer_host::protocol::Offer { unimplemented!() }
+//! #     fn open(&self, _: &inferometer_host::Load) -> inferometer_host::Result<Box<dyn inferometer_host::Session>> {
+//! #         unimplemented!()
+//! #     }
+//! # }
+//! fn main() -> std::process::ExitCode {
+//!     inferometer_host::serve(&[&MyEngine])
+//! }
+//! ```
+//!
+//! Any `inferometer` then runs it as an `exec` engine. See `examples/custom-engine` for a complete
+//! engine.
+
+pub mod alloc;
+mod engine;
+pub mod heap;
+pub mod placement;
+mod process;
+pub mod recorder;
+pub mod rng;
+pub mod sampling;
+pub mod serve;
+pub mod simulated;
+pub mod slow_down;
+
+pub use engine::{Engine, Load, MemoryProbe, Result, Session, SpanKey, TokenSink};
+/// The protocol's types and messages, re-exported so that an engine depends on this crate only.
+pub use inferometer_protocol as protocol;
+pub use inferometer_protocol::{Detail, Instrumentation};
+pub use process::serve;
+
+/// What an engine offers: its own options and those that the host adds.
+#[must_use]
+pub fn offer(engine: &dyn Engine) -> protocol::Offer {
+    let mut offer = engine.offer();
+    offer.built_in = true;
+    offer.options.extend([placement::OPTION, slow_down::OPTION]);
+    offer
+}
+
+/// For the example, which the tests compile as a module of this crate.
+#[cfg(test)]
+extern crate self as inferometer_host;

@@ -1,0 +1,454 @@
+//! The serve loop: answers protocol messages for the engine of this host.
+//!
+//! A separate thread reads standard input, so that `cancel` takes effect during work and the end of
+//! the input ends the host at once. All other work runs in order on the calling thread, where the
+//! session lives.
+
+mod memory;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use self::memory::MemoryWatch;
+use crate::alloc::Count;
+use crate::placement;
+use crate::placement::AFFINITY;
+use crate::recorder::{Recorder, Shared};
+use crate::sampling;
+use crate::slow_down;
+use crate::slow_down::{SLOW_DOWN, Slowed};
+use crate::{Detail, Engine, Load, Session, TokenSink};
+use inferometer_protocol::bounded::{LineError, Lines, quote};
+use inferometer_protocol::clock::{CLOCK_ID, now_ns};
+use inferometer_protocol::messages::{
+    Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, MAX_TOKENS, Open, Ready, ToHost, VERSION,
+};
+use inferometer_protocol::{Completion, EngineError, ErrorKind, FinishReason, Prompt};
+
+mod profiling;
+
+use profiling::{Phased, Profiling};
+
+/// Name in scenarios of an engine that is given by its program.
+const EXEC: &str = "exec";
+
+/// Minimum interval between `progress` messages.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Why a host stopped serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// `close` was received.
+    Closed,
+    /// The input ended: the harness is gone.
+    InputEnded,
+    /// The input does not follow the protocol, or the output cannot be written.
+    Broken,
+    /// The engine panicked, so its state cannot be trusted.
+    Panicked,
+}
+
+/// Answers messages from `input` on `output` until `close`, with `engines` to select from.
+///
+/// `input_ended` runs on the reading thread as soon as the input ends, possibly during a
+/// generation; a real host ends its process there.
+pub fn serve_on<R, W>(input: R, output: W, engines: &[&dyn Engine], input_ended: fn()) -> End
+where
+    R: Read + Send + 'static,
+    W: Write + Send + 'static,
+{
+    let output = Output(Arc::new(Mutex::new(output)));
+    let running = Running::default();
+    let (messages, inbox) = channel();
+    let listener = Listener { output: output.clone(), running: running.clone(), messages };
+    let thread = std::thread::Builder::new().name("host-stdin".into());
+    if thread.spawn(move || listener.listen(input, input_ended)).is_err() {
+        return End::Broken;
+    }
+    let profiling = Profiling::default();
+    Host { output, running, engines, greeted: false, session: None, memory: None, slow_down: None, profiling }
+        .serve(&inbox)
+}
+
+/// Writes answers, one line at a time, from any thread.
+struct Output<W>(Arc<Mutex<W>>);
+
+impl<W> Clone for Output<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<W: Write> Output<W> {
+    fn send(&self, id: u64, body: FromHost) -> std::io::Result<()> {
+        let line = to_line(id, body);
+        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        output.write_all(&line)?;
+        output.flush()
+    }
+}
+
+/// Encodes a message as a line. A result that is too long loses its spans, which are then counted
+/// as dropped.
+fn to_line(id: u64, mut body: FromHost) -> Vec<u8> {
+    let mut line = encode(id, &body);
+    if line.len() > MAX_LINE_BYTES
+        && let FromHost::Result(result) = &mut body
+    {
+        result.spans_dropped += result.spans.len() as u64;
+        result.spans.clear();
+        line = encode(id, &body);
+    }
+    if line.len() > MAX_LINE_BYTES {
+        let told = format!("the answer has {} bytes; a line of the protocol may have {MAX_LINE_BYTES}", line.len());
+        line = encode(id, &FromHost::Error(EngineError::internal(told)));
+    }
+    line
+}
+
+fn encode(id: u64, body: &FromHost) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&Envelope { id, body }).expect("messages have no keys but texts");
+    line.push(b'\n');
+    line
+}
+
+/// Generations that were received and have not ended, by message id.
+#[derive(Clone, Default)]
+struct Running(Arc<Mutex<HashMap<u64, Arc<Shared>>>>);
+
+impl Running {
+    fn with<T>(&self, f: impl FnOnce(&mut HashMap<u64, Arc<Shared>>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A received message.
+struct Incoming {
+    id: u64,
+    /// When its line had been read.
+    accepted_ns: u64,
+    body: Result<ToHost, EngineError>,
+}
+
+/// The work of the reading thread.
+struct Listener<W> {
+    output: Output<W>,
+    running: Running,
+    messages: Sender<Result<Incoming, LineError>>,
+}
+
+impl<W: Write> Listener<W> {
+    fn listen(self, input: impl Read, input_ended: fn()) {
+        let mut lines = Lines::new(input, MAX_LINE_BYTES);
+        loop {
+            let line = lines.next_line();
+            let accepted_ns = now_ns();
+            let passed_on = match line {
+                Ok(Some(line)) => self.take(&line, accepted_ns),
+                Ok(None) => {
+                    input_ended();
+                    return;
+                }
+                Err(error) => {
+                    let _ = self.messages.send(Err(error));
+                    return;
+                }
+            };
+            if !passed_on {
+                return;
+            }
+        }
+    }
+
+    /// Answers `cancel` at once and forwards everything else; `false` when the receiver is gone.
+    fn take(&self, line: &[u8], accepted_ns: u64) -> bool {
+        let (id, body) = parse(line);
+        match &body {
+            Ok(ToHost::Cancel { request }) => {
+                self.running.with(|running| running.get(request).map(|shared| shared.cancel()));
+                return self.output.send(id, FromHost::Done).is_ok();
+            }
+            Ok(ToHost::Generate(_)) => {
+                self.running.with(|running| running.insert(id, Arc::default()));
+            }
+            _ => {}
+        }
+        self.messages.send(Ok(Incoming { id, accepted_ns, body })).is_ok()
+    }
+}
+
+/// Parses a line. The answer to a line without an id has id 0.
+fn parse(line: &[u8]) -> (u64, Result<ToHost, EngineError>) {
+    #[derive(Deserialize)]
+    struct Head {
+        id: u64,
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let error = match serde_json::from_slice::<Envelope<ToHost>>(line) {
+        Ok(Envelope { id, body }) => return (id, Ok(body)),
+        Err(error) => error,
+    };
+    let Ok(Head { id, kind }) = serde_json::from_slice(line) else {
+        let told = format!("{} is not a message: it needs an `id` and a `type` ({error})", quote(line));
+        return (0, Err(EngineError::new(ErrorKind::Protocol, told)));
+    };
+    if ToHost::TYPES.contains(&kind.as_str()) {
+        return (id, Err(EngineError::bad_request(format!("invalid `{kind}` message: {error}"))));
+    }
+    let told = format!("unknown message type {}; this host speaks version {VERSION}", quote(kind.as_bytes()));
+    (id, Err(EngineError::new(ErrorKind::Protocol, told)))
+}
+
+/// State of the calling thread.
+struct Host<'a, W> {
+    output: Output<W>,
+    running: Running,
+    engines: &'a [&'a dyn Engine],
+    greeted: bool,
+    session: Option<Box<dyn Session>>,
+    /// Samples the engine's memory, if requested and supported.
+    memory: Option<MemoryWatch>,
+    /// Artificial slow-down to test the harness, in percent.
+    slow_down: Option<f64>,
+    profiling: Profiling,
+}
+
+impl<W: Write + Send + 'static> Host<'_, W> {
+    fn serve(mut self, inbox: &Receiver<Result<Incoming, LineError>>) -> End {
+        while let Ok(incoming) = inbox.recv() {
+            let message = match incoming {
+                Ok(message) => message,
+                Err(error) => {
+                    let _ =
+                        self.output.send(0, FromHost::Error(EngineError::new(ErrorKind::Protocol, error.to_string())));
+                    return End::Broken;
+                }
+            };
+            let id = message.id;
+            let closes = matches!(message.body, Ok(ToHost::Close));
+            let answer = catch_unwind(AssertUnwindSafe(|| self.answer(message)));
+            self.running.with(|running| running.remove(&id));
+            let panicked = answer.is_err();
+            let answer = match answer {
+                Ok(answer) => answer.unwrap_or_else(FromHost::Error),
+                Err(panic) => FromHost::Error(EngineError::internal(panic_text(&*panic))),
+            };
+            let written = self.output.send(id, answer).is_ok();
+            if panicked {
+                // A destructor may rely on state that the panic left inconsistent; the process ends
+                // anyway.
+                std::mem::forget(self.session.take());
+                return End::Panicked;
+            }
+            match (written, closes) {
+                (false, _) => return End::Broken,
+                (true, true) => return End::Closed,
+                (true, false) => {}
+            }
+        }
+        End::InputEnded
+    }
+
+    fn answer(&mut self, Incoming { id, accepted_ns, body }: Incoming) -> Result<FromHost, EngineError> {
+        let body = body?;
+        if !self.greeted && !matches!(body, ToHost::Hello { .. }) {
+            return Err(EngineError::new(ErrorKind::Protocol, "the first message must be `hello`"));
+        }
+        match body {
+            ToHost::Hello { protocol, harness } => {
+                if protocol.major != VERSION.major {
+                    let told = format!(
+                        "this host speaks version {VERSION} of the engine protocol, {} speaks {protocol}; \
+                         use the same major version on both sides",
+                        quote(harness.as_bytes())
+                    );
+                    return Err(EngineError::new(ErrorKind::Protocol, told));
+                }
+                self.greeted = true;
+                let host = concat!("inferometer ", env!("CARGO_PKG_VERSION")).to_owned();
+                Ok(FromHost::Hello { protocol: VERSION, host })
+            }
+            ToHost::Ping => Ok(FromHost::Pong { clock: CLOCK_ID.to_owned(), now_ns: now_ns() }),
+            ToHost::Open(open) => self.open(open, accepted_ns),
+            ToHost::Generate(generate) => self.generate(id, *generate, accepted_ns),
+            ToHost::Reset => self.session()?.reset().map(|()| FromHost::Done),
+            ToHost::ClearCache => self.session()?.clear_cache().map(|()| FromHost::Done),
+            ToHost::Memory => Ok(FromHost::Memory(self.session()?.memory())),
+            ToHost::ProfileStart { frequency_hz } => self.profiling.start(frequency_hz),
+            ToHost::ProfileStop => self.profiling.stop(),
+            // The reading thread has already answered `cancel`.
+            ToHost::Cancel { .. } => Ok(FromHost::Done),
+            ToHost::Close => {
+                self.memory = None;
+                self.session = None;
+                Ok(FromHost::Done)
+            }
+        }
+    }
+
+    fn session(&mut self) -> Result<&mut Box<dyn Session>, EngineError> {
+        self.session.as_mut().ok_or_else(no_model)
+    }
+
+    fn open(&mut self, mut open: Open, accepted_ns: u64) -> Result<FromHost, EngineError> {
+        if self.session.is_some() {
+            return Err(EngineError::bad_request("a model is already open; start another host for another model"));
+        }
+        let name = &open.engine.name;
+        // A scenario with `exec` selects a host with one engine by its command line, not by name.
+        let only = self.engines.first().filter(|_| self.engines.len() == 1 && name == EXEC);
+        let engine = self.engines.iter().find(|engine| engine.name() == name).or(only).ok_or_else(|| {
+            let known: Vec<&str> = self.engines.iter().map(|engine| engine.name()).collect();
+            EngineError::unsupported(format!("unknown engine {name:?}; this host has {}", known.join(", ")))
+        })?;
+        // Before the engine starts threads, which inherit the placement.
+        let placement = placement::place(&mut open.engine)?;
+        let slow_down = slow_down::take(&mut open.engine)?;
+        let load = Load { engine: open.engine, model: open.model.map(Into::into), toggles: open.toggles };
+        let session = engine.open(&load)?;
+        let mut receipt = session.receipt();
+        receipt.capabilities.profile = sampling::AVAILABLE;
+        receipt.details.extend(engine.notes().into_iter().chain(placement.details));
+        receipt.settings.extend(placement.affinity.map(|cpus| (AFFINITY.to_owned(), cpus.into())));
+        receipt.settings.extend(slow_down.map(|percent| (SLOW_DOWN.to_owned(), percent.into())));
+        let interval = open.memory_interval_ms.filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms.into()));
+        let watched = interval.zip(session.memory_probe());
+        self.memory = watched.and_then(|(interval, probe)| MemoryWatch::start(probe, interval));
+        self.session = Some(session);
+        self.slow_down = slow_down;
+        Ok(FromHost::Ready(Box::new(Ready { receipt, load_ns: now_ns().saturating_sub(accepted_ns) })))
+    }
+
+    fn generate(&mut self, id: u64, g: Generate, accepted_ns: u64) -> Result<FromHost, EngineError> {
+        check(&g)?;
+        let shared = self.running.with(|running| running.get(&id).cloned()).unwrap_or_default();
+        let (output, slow_down) = (self.output.clone(), self.slow_down);
+        let session = self.session.as_deref_mut().ok_or_else(no_model)?;
+        let wanted = g.instrumentation;
+        let operations = wanted.detail != Detail::Timed;
+        if wanted.choices && !session.receipt().capabilities.choices {
+            return Err(EngineError::unsupported("this engine cannot report its own choices of tokens"));
+        }
+        let mut recorder = Recorder::new(g.request.max_tokens, wanted, Arc::clone(&shared));
+        if let Some(count) = operations.then(Count::begin).flatten() {
+            recorder = recorder.with_allocations(count);
+        }
+        let progress = wanted.progress.then(|| Progress::start(output, id, shared));
+        if let Some(memory) = &self.memory {
+            memory.begin();
+        }
+        let completion = match self.profiling.running() {
+            None => generate(session, &g, &mut recorder, slow_down),
+            Some(profiler) => generate(session, &g, &mut Phased::new(&mut recorder, profiler), slow_down),
+        };
+        // Before the text is decoded, which is not part of the generation: the harness compares the
+        // last token's stamp with this.
+        let finished_ns = now_ns();
+        let mut memory_samples = self.memory.as_ref().map(MemoryWatch::end).unwrap_or_default();
+        memory_samples.retain(|sample| sample.t_ns <= finished_ns);
+        // Stop before the answer is written: no message may follow a `result`.
+        drop(progress);
+        let completion = completion?;
+        // The end-of-sequence token is not part of the text: a conversation's history would contain
+        // it twice.
+        let ended = usize::from(completion.finish_reason == FinishReason::Stop);
+        let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
+        let memory = session.memory();
+        let forced_sync = wanted.detail == Detail::ForcedSync;
+        let span_timing = operations.then(|| session.span_timing(forced_sync)).flatten();
+        let allocations = recorder.phase_allocations();
+        let Recorder { tokens, token_ns, spans, spans_dropped, choices, .. } = recorder;
+        Ok(FromHost::Result(Box::new(Generated {
+            tokens,
+            token_ns,
+            accepted_ns,
+            finished_ns,
+            spans,
+            spans_dropped,
+            span_timing,
+            allocations,
+            memory_samples,
+            choices,
+            text,
+            completion,
+            memory,
+        })))
+    }
+}
+
+fn generate(
+    session: &mut dyn Session,
+    g: &Generate,
+    sink: &mut dyn TokenSink,
+    slow_down: Option<f64>,
+) -> Result<Completion, EngineError> {
+    match slow_down {
+        None => session.generate(&g.request, sink),
+        Some(percent) => session.generate(&g.request, &mut Slowed::new(sink, percent)),
+    }
+}
+
+fn no_model() -> EngineError {
+    EngineError::bad_request("no model is open; send `open` first")
+}
+
+/// Checks that apply to every engine.
+fn check(g: &Generate) -> Result<(), EngineError> {
+    if !(1..=MAX_TOKENS).contains(&g.request.max_tokens) {
+        let told = format!("`max_tokens` must be from 1 to {MAX_TOKENS}, not {}", g.request.max_tokens);
+        return Err(EngineError::bad_request(told));
+    }
+    if matches!(&g.request.prompt, Prompt::Tokens(tokens) if tokens.is_empty()) {
+        return Err(EngineError::bad_request("the prompt has no tokens; give at least one"));
+    }
+    Ok(())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().map(|t| (*t).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = text.unwrap_or_else(|| "no message".to_owned());
+    format!("the engine panicked and its host ends: {text}; please report this with the host's log")
+}
+
+/// Sends `progress` from its own thread until dropped.
+struct Progress {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    fn start<W: Write + Send + 'static>(output: Output<W>, id: u64, shared: Arc<Shared>) -> Self {
+        let (stop, stopped) = channel::<()>();
+        let report = move || {
+            while stopped.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+                if output.send(id, FromHost::Progress { generated_tokens: shared.generated() }).is_err() {
+                    return;
+                }
+            }
+        };
+        // Without this thread only the progress display is lost.
+        let thread = std::thread::Builder::new().name("host-progress".into()).spawn(report).ok();
+        Self { stop: Some(stop), thread }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

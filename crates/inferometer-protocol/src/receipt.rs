@@ -1,0 +1,82 @@
+//! The receipt: what an engine is, and the settings it uses.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ModelIdentity, Settings};
+
+/// Whether each token has its own time stamp.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenTiming {
+    /// Every token is stamped when it becomes readable.
+    Exact,
+    /// Several tokens may share a stamp. Never ranked against exact timing.
+    #[default]
+    Inexact,
+}
+
+/// Capabilities of an engine. A capability that is not listed is not offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Capabilities {
+    /// Prompts as token ids.
+    pub tokens: bool,
+    /// Prompts as text.
+    pub text: bool,
+    /// Prompts as chat messages.
+    pub messages: bool,
+    pub forced_tokens: bool,
+    /// `cancel` takes effect during a generation.
+    pub cancel: bool,
+    /// `reset` drops the KV cache.
+    pub reset: bool,
+    pub clear_cache: bool,
+    pub memory: bool,
+    pub profile: bool,
+    /// `generate` can report what would have been chosen, and by what margin.
+    pub choices: bool,
+}
+
+/// The engine's answer to `open`: identity, capabilities and the load-time settings in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    pub engine: String,
+    pub version: String,
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Tensor library with its version, such as `candle 0.11.1`.
+    #[serde(default)]
+    pub backend: Option<String>,
+    /// Device, such as `cpu` or `metal: Apple M2 Max`.
+    #[serde(default)]
+    pub device: Option<String>,
+    #[serde(default)]
+    pub model: ModelIdentity,
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// Names of the honoured toggles.
+    #[serde(default)]
+    pub toggles: Vec<String>,
+    /// Toggles that are not honoured, with the reason. A toggle in neither list is not honoured
+    /// either.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_honoured: BTreeMap<String, String>,
+    #[serde(default)]
+    pub token_timing: TokenTiming,
+    /// Whether equal requests give equal tokens (at temperature 0, or with an equal seed).
+    #[serde(default)]
+    pub deterministic: bool,
+    /// What the engine's times include besides the model: `tokenization`, `sampling`,
+    /// `detokenization`, `transport`.
+    #[serde(default)]
+    pub includes: Vec<String>,
+    /// Effective load-time settings: `threads`, `dtype`, `kv_cache`, ...
+    #[serde(default)]
+    pub settings: Settings,
+    /// Further facts: CPU features, build type, library versions.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
+}

@@ -1,0 +1,235 @@
+//! One generation: its request and its result.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+/// The input that the engine continues.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// Token ids of the model's vocabulary; nothing is prepended.
+    Tokens(Vec<u32>),
+    /// Text that the engine tokenizes itself (the time is part of `ttft`), with the special tokens
+    /// that the tokenizer adds.
+    Text(String),
+    /// Messages that the engine renders with the model's chat template, including the generation
+    /// prompt.
+    Messages(Vec<Message>),
+}
+
+/// One message of a chat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    pub content: String,
+}
+
+/// How the next token is chosen. Temperature 0 is greedy: the highest logit, or among equal ones
+/// the lowest id.
+///
+/// Order of operations: repetition penalty, then (unless greedy) temperature, top-k, top-p, min-p,
+/// draw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Sampling {
+    pub seed: u64,
+    pub temperature: f64,
+    /// Keep the K most likely tokens; 0 = all.
+    pub top_k: u32,
+    /// Keep the smallest set of most likely tokens whose probabilities sum to at least P; 1 = all.
+    pub top_p: f64,
+    /// Drop tokens less likely than P times the most likely one; 0 = none.
+    pub min_p: f64,
+    pub repetition_penalty: f64,
+    /// The penalty covers the last N tokens; 0 = the whole history.
+    pub repetition_context_size: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            repetition_context_size: 20,
+        }
+    }
+}
+
+/// One generation to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    pub prompt: Prompt,
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Request-scope toggles by name.
+    #[serde(default)]
+    pub toggles: Settings,
+    /// Most tokens to generate, at least 1.
+    pub max_tokens: u32,
+    /// Continue past the model's end-of-sequence tokens.
+    #[serde(default)]
+    pub ignore_eos: bool,
+    /// Conversation whose KV cache the request continues; without it the engine's default cache is
+    /// used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+    /// Decode these ids instead of sampling: the sampling work is done, but its choice is replaced.
+    /// Generation ends with the last id, or at `max_tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_tokens: Option<Vec<u32>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// An end-of-sequence token was generated (the last token reported).
+    Stop,
+    /// `max_tokens` were generated, or the forced tokens were used up.
+    Length,
+    Cancelled,
+    Error,
+}
+
+impl FinishReason {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+            FinishReason::Error => "error",
+        }
+    }
+}
+
+/// An activity of the engine. The first four are phases of a request; the others are spans inside
+/// them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Load,
+    Tokenize,
+    Prefill,
+    Decode,
+    PrefillChunk,
+    CacheClear,
+    Forward,
+    Penalty,
+    Sample,
+    /// Decoding one token to text, as a streaming server does.
+    Detokenize,
+    /// The host waits for the device (lazy backend).
+    Wait,
+    /// The KV cache is dropped before a request; recorded by the harness.
+    Reset,
+}
+
+impl Phase {
+    pub const ALL: [Phase; 12] = [
+        Phase::Load,
+        Phase::Tokenize,
+        Phase::Prefill,
+        Phase::Decode,
+        Phase::PrefillChunk,
+        Phase::CacheClear,
+        Phase::Forward,
+        Phase::Penalty,
+        Phase::Sample,
+        Phase::Detokenize,
+        Phase::Wait,
+        Phase::Reset,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Load => "load",
+            Phase::Tokenize => "tokenize",
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+            Phase::PrefillChunk => "prefill_chunk",
+            Phase::CacheClear => "cache_clear",
+            Phase::Forward => "forward",
+            Phase::Penalty => "penalty",
+            Phase::Sample => "sample",
+            Phase::Detokenize => "detokenize",
+            Phase::Wait => "wait",
+            Phase::Reset => "reset",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+
+    /// Whether the timed pass records it. Spans of single operations are recorded in the profiling
+    /// pass only.
+    #[must_use]
+    pub fn in_timed_pass(self) -> bool {
+        !matches!(self, Phase::Forward | Phase::Penalty | Phase::Sample | Phase::Detokenize | Phase::Wait)
+    }
+}
+
+/// A stretch of time on the host's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Span {
+    pub phase: Phase,
+    /// Index within its phase and request, from 0.
+    #[serde(default)]
+    pub index: u32,
+    pub start_ns: u64,
+    pub end_ns: u64,
+}
+
+/// What an engine would have generated at a position without forced tokens, and by what margin.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Choice {
+    pub token: u32,
+    /// Best logit minus second best, after the repetition penalty and before the temperature; 0 for
+    /// equal logits. Finite and never negative; the largest f32 if there is no second logit.
+    pub gap: f32,
+}
+
+/// Memory as the engine reports it. Unknown values are absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct EngineMemory {
+    pub active_bytes: Option<u64>,
+    pub cache_bytes: Option<u64>,
+    /// Highest `active` since the last request began.
+    pub peak_bytes: Option<u64>,
+    /// Bytes allocated for KV caches, used or not.
+    pub kv_cache_bytes: Option<u64>,
+}
+
+/// The engine's memory at one moment, on the host's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySample {
+    pub t_ns: u64,
+    #[serde(flatten)]
+    pub memory: EngineMemory,
+}
+
+/// The result of a generation, apart from the tokens, which went to the sink.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Completion {
+    pub finish_reason: FinishReason,
+    /// Number of tokens in the whole prompt.
+    pub prompt_tokens: u32,
+    /// Of these, tokens taken from the KV cache of an earlier request.
+    pub reused_tokens: u32,
+    /// Of these, tokens computed now. `prompt_tokens = reused_tokens + prefill_tokens`.
+    pub prefill_tokens: u32,
+    /// Length of the KV cache after the request, read from the cache itself.
+    pub cache_tokens: Option<u32>,
+    /// The settings in force; for names see [`super::effective`].
+    pub effective: Settings,
+}

@@ -1,0 +1,278 @@
+//! Rank statistics of one sample of paired differences: Walsh averages, the Hodges-Lehmann estimate
+//! with its exact interval, and the exact signed-rank test (Wilcoxon 1945; Hollander, Wolfe and
+//! Chicken, Nonparametric Statistical Methods, 3rd ed., sections 3.1 to 3.3).
+//!
+//! Under the null hypothesis x is symmetric about 0, so each rank of |x| is positive with
+//! probability 1/2. The distribution of the sum of the positive ranks is counted exactly.
+
+use serde::{Deserialize, Serialize};
+
+use super::robust::{Interval, sorted};
+
+/// The averages of all pairs of values, including each value with itself, in ascending order: n (n
+/// + 1) / 2 of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Walsh {
+    sorted: Vec<f64>,
+}
+
+impl Walsh {
+    /// Takes finite values in any order; `None` if there are none or one is not finite. Time and
+    /// memory grow with the square of their number.
+    #[must_use]
+    pub fn of(x: &[f64]) -> Option<Self> {
+        if x.is_empty() || x.iter().any(|v| !v.is_finite()) {
+            return None;
+        }
+        let mut averages = Vec::with_capacity(x.len() * (x.len() + 1) / 2);
+        for (i, a) in x.iter().enumerate() {
+            averages.extend(x[i..].iter().map(|b| f64::midpoint(*a, *b)));
+        }
+        averages.sort_unstable_by(f64::total_cmp);
+        Some(Self { sorted: averages })
+    }
+
+    /// The averages in ascending order, never empty.
+    #[must_use]
+    pub fn sorted(&self) -> &[f64] {
+        &self.sorted
+    }
+
+    /// The Hodges-Lehmann estimate of the centre: the median of the averages.
+    #[must_use]
+    pub fn estimate(&self) -> f64 {
+        let m = self.sorted.len();
+        f64::midpoint(self.sorted[(m - 1) / 2], self.sorted[m / 2])
+    }
+
+    /// From the `depth.k`-th smallest to the `depth.k`-th largest average.
+    /// # Panics
+    /// When `depth` was computed for another number of values.
+    /// When `depth` is not of as many values as these averages are.
+    #[must_use]
+    pub fn interval(&self, depth: Depth) -> Interval {
+        let m = self.sorted.len();
+        assert_eq!(m, depth.n * (depth.n + 1) / 2, "a depth belongs to one number of values");
+        Interval { lo: self.sorted[depth.k - 1], hi: self.sorted[m - depth.k], confidence: depth.confidence }
+    }
+}
+
+/// The Hodges-Lehmann estimate of the centre of finite values; `None` as in [`Walsh::of`].
+#[must_use]
+pub fn hodges_lehmann(x: &[f64]) -> Option<f64> {
+    Some(Walsh::of(x)?.estimate())
+}
+
+/// How many sorted Walsh averages to count in from each end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Depth {
+    /// Number of values that the averages are made of.
+    pub n: usize,
+    /// Counted from 1: 1 means the outermost averages.
+    pub k: usize,
+    /// Exact coverage of the interval for values without ties, 1 - 2 P(T < k); with ties the
+    /// coverage is at least this.
+    pub confidence: f64,
+}
+
+/// The deepest k whose interval misses the centre with a two-sided probability of at most `alpha`:
+/// the largest with 2 P(T <= k - 1) <= alpha, where T is the signed-rank statistic. `None` if n is
+/// too small.
+#[must_use]
+pub fn depth(n: usize, alpha: f64) -> Option<Depth> {
+    // Never deeper than the middle of the averages.
+    let deepest = (n * (n + 1) / 2).div_ceil(2);
+    let ranks: Vec<usize> = (1..=n).collect();
+    let mut best = None;
+    let mut missed = 0.0;
+    for (below, p) in probabilities(&ranks, deepest).iter().enumerate().take(deepest) {
+        missed += 2.0 * p;
+        if missed > alpha {
+            break;
+        }
+        best = Some(Depth { n, k: below + 1, confidence: 1.0 - missed });
+    }
+    best
+}
+
+/// The signed-rank test that x is symmetric about 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SignedRank {
+    /// Sum of the ranks of |x| whose x is positive.
+    pub positive: f64,
+    /// Sum of the ranks of |x| whose x is negative.
+    pub negative: f64,
+    /// Exact, two-sided.
+    pub p_value: f64,
+}
+
+/// Exact for any ties: equal |x| share the mean of their ranks, and the distribution is computed
+/// for those ranks.
+///
+/// Zeros follow Pratt (1959): they are ranked with the rest, then removed with their ranks. A zero
+/// thus raises the other ranks, as evidence that small differences are common; removing zeros first
+/// (Wilcoxon's method) can make a result significant by adding zeros. If all values are zero, p =
+/// 1. `None` for no values or one that is not finite.
+///
+/// Takes n^3 steps: suitable for some hundreds of values.
+#[must_use]
+pub fn signed_rank(x: &[f64]) -> Option<SignedRank> {
+    if x.is_empty() || x.iter().any(|v| !v.is_finite()) {
+        return None;
+    }
+    let magnitudes: Vec<f64> = x.iter().map(|v| v.abs()).collect();
+    let ranked: Vec<(usize, f64)> = doubled_ranks(&magnitudes).into_iter().zip(x.iter().copied()).collect();
+    let sum = |sign: fn(f64) -> bool| ranked.iter().filter(|(_, v)| sign(*v)).map(|(rank, _)| rank).sum::<usize>();
+    let (positive, negative) = (sum(|v| v > 0.0), sum(|v| v < 0.0));
+    let ranks: Vec<usize> = ranked.iter().filter(|(_, v)| *v != 0.0).map(|(rank, _)| *rank).collect();
+    let tail: f64 = probabilities(&ranks, positive.min(negative)).iter().sum();
+    Some(SignedRank {
+        positive: positive as f64 / 2.0,
+        negative: negative as f64 / 2.0,
+        p_value: (2.0 * tail).min(1.0),
+    })
+}
+
+/// Twice the rank of each value, in the given order, counted from 1. Equal values share the mean of
+/// their ranks; doubling makes it a whole number.
+#[must_use]
+pub fn doubled_ranks(values: &[f64]) -> Vec<usize> {
+    let sorted = sorted(values);
+    // Compared as numbers, so that 0 equals -0.
+    values.iter().map(|v| sorted.partition_point(|s| s < v) + sorted.partition_point(|s| s <= v) + 1).collect()
+}
+
+/// P(T = t) for t in `0..=upto`, where T is the sum of those `ranks` whose fair coin shows heads.
+fn probabilities(ranks: &[usize], upto: usize) -> Vec<f64> {
+    let mut p = vec![0.0; upto + 1];
+    p[0] = 1.0;
+    let mut highest = 0;
+    for &rank in ranks {
+        highest = (highest + rank).min(upto);
+        for t in (0..=highest).rev() {
+            let without = p[t];
+            let with = if t >= rank { p[t - rank] } else { 0.0 };
+            p[t] = f64::midpoint(without, with);
+        }
+    }
+    p
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fixtures::{fixture, numbers};
+
+    /// SciPy's `wilcoxon`, over all sign choices if there are ties or zeros, and intervals
+    /// consistent with its test. Published examples: depression (Hollander and Wolfe 1973, p. 29f)
+    /// and Darwin's maize (Fisher, The Design of Experiments).
+    #[test]
+    fn tests_and_intervals_match_scipy() {
+        for case in fixture("signed_rank").as_array().unwrap() {
+            let x = numbers(&case["x"]);
+            let test = signed_rank(&x).unwrap();
+            let walsh = Walsh::of(&x).unwrap();
+            let interval = depth(x.len(), 0.05).map(|depth| walsh.interval(depth));
+            for (key, own) in [
+                ("statistic", Some(test.positive.min(test.negative))),
+                ("p", Some(test.p_value)),
+                ("estimate", Some(walsh.estimate())),
+                ("lo", interval.map(|i| i.lo)),
+                ("hi", interval.map(|i| i.hi)),
+            ] {
+                let close = |want: &Value, tolerance: f64| match (own, want.as_f64()) {
+                    (Some(own), Some(want)) => (own - want).abs() <= tolerance,
+                    (own, want) => own.is_none() && want.is_none(),
+                };
+                assert!(close(&case[key], 1e-12), "{} {key}: {own:?}", case["name"]);
+                if let Some(published) = case["published"].get(key) {
+                    assert!(close(published, 6e-5), "{} {key}: {own:?}, published {published}", case["name"]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn depths_match_counting_in_whole_numbers() {
+        for row in fixture("depths").as_array().unwrap() {
+            let [n, alpha, k] = numbers(row)[..] else { panic!("three numbers") };
+            assert_eq!(depth(n as usize, alpha).map_or(0, |d| d.k), k as usize, "n = {n}, alpha {alpha}");
+        }
+    }
+
+    /// Critical values from tables of Wilcoxon's test, two-sided 5 % and 1 % (T of the table is k -
+    /// 1).
+    #[test]
+    fn depths_match_published_critical_values() {
+        for (n, t5, t1) in
+            [(8, 3, Some(0)), (10, 8, Some(3)), (15, 25, Some(15)), (20, 52, Some(37)), (25, 89, Some(68))]
+        {
+            assert_eq!(depth(n, 0.05).unwrap().k - 1, t5, "n = {n}");
+            assert_eq!(depth(n, 0.01).map(|d| d.k - 1), t1, "n = {n}");
+        }
+        assert_eq!(depth(5, 0.05), None);
+        assert_eq!(depth(0, 0.05), None);
+        assert!(depth(300, 0.05).is_some());
+    }
+
+    #[test]
+    fn nothing_is_made_of_nothing() {
+        for x in [&[][..], &[1.0, f64::NAN], &[f64::INFINITY]] {
+            assert_eq!((hodges_lehmann(x), signed_rank(x)), (None, None));
+        }
+        assert_eq!(signed_rank(&[0.0; 4]).unwrap().p_value, 1.0);
+    }
+
+    /// Enumerates all 2^n choices of signs.
+    fn counted(x: &[f64]) -> f64 {
+        let magnitudes: Vec<f64> = x.iter().map(|v| v.abs()).collect();
+        let ranks: Vec<usize> =
+            doubled_ranks(&magnitudes).into_iter().zip(x).filter(|(_, v)| **v != 0.0).map(|(r, _)| r).collect();
+        let sum =
+            |signs: usize| ranks.iter().enumerate().filter(|(i, _)| signs >> i & 1 == 1).map(|(_, r)| r).sum::<usize>();
+        let own = x.iter().filter(|v| **v != 0.0).enumerate().map(|(i, v)| usize::from(*v > 0.0) << i).sum();
+        let (total, all): (usize, usize) = (ranks.iter().sum(), 1 << ranks.len());
+        let extreme = |t: usize| t.min(total - t);
+        let as_far = (0..all).filter(|signs| extreme(sum(*signs)) <= extreme(sum(own))).count();
+        as_far as f64 / all as f64
+    }
+
+    proptest! {
+        /// Coarse values, so that ties and zeros are frequent.
+        #[test]
+        fn p_values_are_those_of_counting(x in prop::collection::vec((-4i32..5).prop_map(f64::from), 1..11)) {
+            prop_assert!((signed_rank(&x).unwrap().p_value - counted(&x)).abs() < 1e-12);
+        }
+
+        #[test]
+        fn ranks_add_up(x in prop::collection::vec(-1e3..1e3f64, 1..40)) {
+            let test = signed_rank(&x).unwrap();
+            prop_assert_eq!(test.positive + test.negative, (x.len() * (x.len() + 1)) as f64 / 2.0);
+        }
+
+        #[test]
+        fn estimate_and_interval_move_with_the_data(x in prop::collection::vec(-1.0..1.0f64, 8..40), shift in -1.0..1.0f64) {
+            let depth = depth(x.len(), 0.05).unwrap();
+            let moved: Vec<f64> = x.iter().map(|v| v + shift).collect();
+            let turned: Vec<f64> = x.iter().map(|v| -v).collect();
+            let (here, there, back) = (Walsh::of(&x).unwrap(), Walsh::of(&moved).unwrap(), Walsh::of(&turned).unwrap());
+            prop_assert!(here.sorted().is_sorted());
+            prop_assert!((here.estimate() + shift - there.estimate()).abs() < 1e-12);
+            prop_assert!((here.interval(depth).lo + shift - there.interval(depth).lo).abs() < 1e-12);
+            prop_assert_eq!(here.estimate(), -back.estimate());
+            prop_assert_eq!(here.interval(depth).lo, -back.interval(depth).hi);
+            prop_assert!(here.interval(depth).lo <= here.estimate() && here.estimate() <= here.interval(depth).hi);
+        }
+
+        /// The interval contains exactly the centres that the test does not reject.
+        #[test]
+        fn interval_and_test_agree(x in prop::collection::vec(-1.0..1.0f64, 6..25)) {
+            let interval = Walsh::of(&x).unwrap().interval(depth(x.len(), 0.05).unwrap());
+            let rejected = signed_rank(&x).unwrap().p_value <= 0.05;
+            prop_assert_eq!(rejected, interval.lo > 0.0 || interval.hi < 0.0);
+        }
+    }
+}

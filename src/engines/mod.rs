@@ -1,0 +1,132 @@
+//! The engines of this program: built-in ones, and `exec` for external programs.
+
+mod exec;
+pub mod models;
+#[cfg(feature = "engine")]
+mod own;
+#[cfg(not(feature = "engine"))]
+#[path = "without_own.rs"]
+mod own;
+
+use std::collections::BTreeMap;
+
+use inferometer_host::Engine;
+use inferometer_host::simulated::Simulated;
+use inferometer_protocol::{EngineError, EngineSpec, Offer};
+
+pub use own::{FolderFacts, TextError, Tokenizer, folder_facts};
+
+use crate::scenario::Offers;
+
+/// An engine that scenarios can name.
+#[derive(Clone, Copy)]
+pub enum Known {
+    /// Hosted by this program: `inferometer host`.
+    BuiltIn(&'static dyn Engine),
+    /// Hosted by an external program given in the options.
+    Exec,
+}
+
+/// How an engine's host is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hosting {
+    /// By this program: `inferometer host`.
+    BuiltIn,
+    /// By an external program: an argument vector, never a shell string.
+    Command(Vec<String>),
+}
+
+impl Known {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn(engine) => engine.name(),
+            Self::Exec => exec::NAME,
+        }
+    }
+
+    /// Options and toggles, for scenario checks and `inferometer engines`.
+    #[must_use]
+    pub fn offer(self) -> Offer {
+        match self {
+            Self::BuiltIn(engine) => inferometer_host::offer(engine),
+            Self::Exec => exec::offer(),
+        }
+    }
+
+    /// Whether the engine can run on this machine.
+    ///
+    /// # Errors
+    /// Why not, such as a missing device or library.
+    pub fn available(self) -> Result<(), String> {
+        match self {
+            Self::BuiltIn(engine) => engine.available(),
+            Self::Exec => Ok(()),
+        }
+    }
+
+    /// Notes about the engine on this machine, by name.
+    #[must_use]
+    pub fn notes(self) -> BTreeMap<String, String> {
+        match self {
+            Self::BuiltIn(engine) => engine.notes(),
+            Self::Exec => BTreeMap::new(),
+        }
+    }
+
+    /// The engine's name in its receipts.
+    #[must_use]
+    pub fn receipt_name(self) -> &'static str {
+        match self {
+            Self::BuiltIn(engine) => engine.receipt_name(),
+            Self::Exec => exec::NAME,
+        }
+    }
+
+    /// The program that hosts the engine with these options.
+    ///
+    /// # Errors
+    /// When the options give no program.
+    pub fn hosting(self, spec: &EngineSpec) -> Result<Hosting, EngineError> {
+        match self {
+            Self::BuiltIn(_) => Ok(Hosting::BuiltIn),
+            Self::Exec => exec::command(spec).map(Hosting::Command),
+        }
+    }
+
+    #[must_use]
+    pub fn is_built_in(self) -> bool {
+        matches!(self, Self::BuiltIn(_))
+    }
+}
+
+/// The engines that this program hosts.
+#[must_use]
+pub fn built_in() -> Vec<&'static dyn Engine> {
+    own::ENGINES.iter().copied().chain([&Simulated as &dyn Engine]).collect()
+}
+
+/// Every engine, in the order of `inferometer engines`.
+#[must_use]
+pub fn all() -> Vec<Known> {
+    let own = own::ENGINES.iter().copied().map(Known::BuiltIn);
+    own.chain([Known::Exec, Known::BuiltIn(&Simulated)]).collect()
+}
+
+/// The engine of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<Known> {
+    all().into_iter().find(|engine| engine.name() == name)
+}
+
+/// Whether this program hosts the engine of that name.
+#[must_use]
+pub fn is_built_in(name: &str) -> bool {
+    find(name).is_some_and(Known::is_built_in)
+}
+
+/// What this build offers to scenarios.
+#[must_use]
+pub fn offers() -> Offers {
+    Offers { engines: all().into_iter().map(Known::offer).collect(), presets: own::presets() }
+}

@@ -1,0 +1,49 @@
+//! Replaces `own.rs` in a build without the project's own engine crate.
+
+use std::path::{Path, PathBuf};
+
+use inferometer_host::Engine;
+use inferometer_protocol::{Architecture, EngineError, ModelSpec};
+
+pub const ENGINES: [&dyn Engine; 0] = [];
+
+const MISSING: &str = "this build of inferometer has no engine crate (feature `engine`)";
+
+/// Facts from a model's folder.
+#[derive(Debug, Clone)]
+pub struct FolderFacts {
+    pub synthetic: bool,
+    pub fingerprint: Option<String>,
+}
+
+pub fn presets() -> Vec<(Architecture, &'static str)> {
+    Vec::new()
+}
+
+pub fn synthetic(_: &ModelSpec, _: &Path, _: &mut dyn FnMut(&str)) -> Result<PathBuf, EngineError> {
+    Err(EngineError::unsupported(format!("{MISSING}, so it cannot create synthetic models; give the path of a model")))
+}
+
+#[must_use]
+pub fn folder_facts(_: &Path) -> Option<FolderFacts> {
+    None
+}
+
+/// Why a prompt cannot be tokenized.
+#[derive(Debug, thiserror::Error)]
+#[error("{MISSING}, so it cannot count tokens; remove `lengths` to send the text unchanged")]
+pub struct TextError;
+
+/// Has no values: this build has no tokenizer.
+#[derive(Debug)]
+pub enum Tokenizer {}
+
+impl Tokenizer {
+    pub fn from_folder(_: &Path) -> Result<Self, TextError> {
+        Err(TextError)
+    }
+
+    pub fn exact(&self, _: &str, _: u32) -> Result<Vec<u32>, TextError> {
+        match *self {}
+    }
+}

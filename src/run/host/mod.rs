@@ -1,0 +1,304 @@
+//! The parent side of the engine protocol: starts a host, asks it, and never waits for ever.
+//!
+//! After any error but [`HostError::Engine`] the host's whole process group has been killed and reaped.
+
+mod border;
+mod error;
+mod process;
+mod stamps;
+mod talk;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+pub use error::{HostError, LogTail};
+pub use stamps::{allowance_ns, check_stamps};
+
+pub(crate) use talk::Talk;
+use wire::Outgoing;
+
+use crate::engines::{Hosting, Known};
+use inferometer_protocol::messages::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
+use inferometer_protocol::{EngineError, EngineMemory, EngineSpec, Profile, Prompt};
+
+/// Pings that one clock comparison takes; the one with the shortest round trip counts.
+const PINGS: u32 = 8;
+/// Longest wait for a host to end after `close`.
+const CLOSING: Duration = Duration::from_secs(30);
+
+/// How to start a host.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Program and arguments; never a shell string.
+    pub command: Vec<String>,
+    /// Environment variables beside the inherited ones.
+    pub env: Vec<(String, String)>,
+    /// File that the host's stderr is appended to.
+    pub log: PathBuf,
+    /// Longest wait for any single answer.
+    pub timeout: Duration,
+}
+
+/// The command line that hosts `engine`: its own program, or this one with `host`.
+///
+/// # Errors
+/// When the engine's options do not name a program, or this program's own path is not known.
+pub fn launch_command(engine: Known, spec: &EngineSpec) -> Result<Vec<String>, EngineError> {
+    match engine.hosting(spec)? {
+        Hosting::Command(command) => Ok(command),
+        Hosting::BuiltIn => {
+            let own = std::env::current_exe()
+                .map_err(|e| EngineError::internal(format!("cannot find this program's own file: {e}")))?;
+            let own = own.into_os_string().into_string().map_err(|path| {
+                EngineError::internal(format!("this program's path is not UTF-8: {}", path.to_string_lossy()))
+            })?;
+            Ok(vec![own, "host".to_owned()])
+        }
+    }
+}
+
+/// How the host's clock stands against the harness's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockSync {
+    /// The clock's name, as the host gives it.
+    pub clock: String,
+    /// Host clock minus harness clock; known to within half the round trip.
+    pub offset_ns: i64,
+    pub round_trip_ns: u64,
+}
+
+/// A generation with the harness's own stamps around it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exchange {
+    pub generated: Generated,
+    /// Just before the request's line was written, harness clock.
+    pub sent_ns: u64,
+    /// Just after the reply's line had been read, before it was parsed, harness clock.
+    pub received_ns: u64,
+    pub request_bytes: usize,
+    pub reply_bytes: usize,
+    /// The prompt was text, so that the host had to tokenize.
+    pub to_tokenize: bool,
+}
+
+/// A running engine host. Dropping it kills it.
+///
+/// On Linux a host dies with the thread that started it (the kernel's parent-death signal is tied to the thread): start a
+/// host on a thread that outlives it.
+#[derive(Debug)]
+pub struct Host {
+    talk: Talk,
+    program: String,
+    clock: ClockSync,
+}
+
+/// Cancels the generation in flight, from any thread.
+#[derive(Debug, Clone)]
+pub struct Canceller(Outgoing);
+
+impl Canceller {
+    /// Asks the host to stop; `generate` then returns with finish reason `cancelled` if the engine can do that. Gives
+    /// `false` when no generation is in flight.
+    pub fn cancel(&self) -> bool {
+        self.0.cancel()
+    }
+}
+
+impl Host {
+    /// Starts the program, greets it, checks its protocol version and compares clocks.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; the host has then been killed.
+    pub fn start(launch: &Launch) -> Result<Host, HostError> {
+        let clock = ClockSync { clock: String::new(), offset_ns: 0, round_trip_ns: u64::MAX };
+        let mut host = Host { talk: Talk::start(launch)?, program: String::new(), clock };
+        host.greet()?;
+        host.resync()?;
+        Ok(host)
+    }
+
+    /// Process id of the host; its process group has the same number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.talk.process.pid()
+    }
+
+    /// Changes the longest wait for any single answer from now on.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.talk.timeout = timeout;
+    }
+
+    /// Name and version of the host's program, as it greeted.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// The latest clock comparison.
+    #[must_use]
+    pub fn clock(&self) -> &ClockSync {
+        &self.clock
+    }
+
+    /// A handle that stops generations from another thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.talk.outgoing.clone())
+    }
+
+    /// The conversation below this interface, for conformance checks.
+    pub(crate) fn talk(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
+
+    fn greet(&mut self) -> Result<(), HostError> {
+        let harness = concat!("inferometer ", env!("CARGO_PKG_VERSION")).to_owned();
+        let hello = ToHost::Hello { protocol: VERSION, harness };
+        match self.talk.ask(hello, "the greeting", &mut |_| {})?.body {
+            FromHost::Hello { protocol, host } if protocol.major == VERSION.major => {
+                self.program = host;
+                Ok(())
+            }
+            FromHost::Hello { protocol, .. } => Err(self.talk.wrong_version(protocol)),
+            other => Err(self.talk.unfit("the greeting", "hello", &other)),
+        }
+    }
+
+    /// Compares the clocks anew.
+    ///
+    /// # Errors
+    /// Any [`HostError`].
+    pub fn resync(&mut self) -> Result<&ClockSync, HostError> {
+        let during = "a ping";
+        let mut best: Option<ClockSync> = None;
+        for _ in 0..PINGS {
+            let answer = self.talk.ask(ToHost::Ping, during, &mut |_| {})?;
+            let FromHost::Pong { clock, now_ns } = answer.body else {
+                return Err(self.talk.unfit(during, "pong", &answer.body));
+            };
+            let round_trip_ns = answer.received_ns.saturating_sub(answer.sent.ns());
+            let middle = answer.sent.ns() + round_trip_ns / 2;
+            let Ok(offset_ns) = i64::try_from(i128::from(now_ns) - i128::from(middle)) else {
+                return Err(self.talk.broken(during, format!("its clock reads {now_ns} ns, which no clock does")));
+            };
+            if best.as_ref().is_none_or(|best| round_trip_ns < best.round_trip_ns) {
+                best = Some(ClockSync { clock, offset_ns, round_trip_ns });
+            }
+        }
+        self.clock = best.expect("there is at least one ping");
+        Ok(&self.clock)
+    }
+
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Engine` when the engine cannot load it.
+    pub fn open(&mut self, open: Open) -> Result<Ready, HostError> {
+        let during = "loading";
+        match self.talk.ask(ToHost::Open(open), during, &mut |_| {})?.body {
+            FromHost::Ready(ready) => Ok(*ready),
+            other => Err(self.talk.unfit(during, "ready", &other)),
+        }
+    }
+
+    /// Runs one generation. `progress` hears the number of tokens so far, if the request asked for that.
+    ///
+    /// # Errors
+    /// Any [`HostError`]. The stamps are not checked here: see [`check_stamps`].
+    pub fn generate(&mut self, g: Generate, progress: &mut dyn FnMut(u32)) -> Result<Exchange, HostError> {
+        let during = "a generation";
+        let to_tokenize = !matches!(g.request.prompt, Prompt::Tokens(_));
+        let answer = self.talk.ask(ToHost::Generate(Box::new(g)), during, progress)?;
+        let (sent_ns, received_ns) = (answer.sent.ns(), answer.received_ns);
+        match answer.body {
+            FromHost::Result(generated) => Ok(Exchange {
+                generated: *generated,
+                sent_ns,
+                received_ns,
+                request_bytes: answer.sent.bytes,
+                reply_bytes: answer.bytes,
+                to_tokenize,
+            }),
+            other => Err(self.talk.unfit(during, "result", &other)),
+        }
+    }
+
+    /// Drops the content of every KV cache.
+    ///
+    /// # Errors
+    /// Any [`HostError`].
+    pub fn reset(&mut self) -> Result<(), HostError> {
+        self.talk.ask_done(ToHost::Reset, "a reset")
+    }
+
+    /// Clears the allocator's cache.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Engine` where there is no such cache.
+    pub fn clear_cache(&mut self) -> Result<(), HostError> {
+        self.talk.ask_done(ToHost::ClearCache, "clearing the cache")
+    }
+
+    /// What the engine says about its memory.
+    ///
+    /// # Errors
+    /// Any [`HostError`].
+    pub fn memory(&mut self) -> Result<EngineMemory, HostError> {
+        let during = "a question for memory figures";
+        match self.talk.ask(ToHost::Memory, during, &mut |_| {})?.body {
+            FromHost::Memory(memory) => Ok(memory),
+            other => Err(self.talk.unfit(during, "memory", &other)),
+        }
+    }
+
+    /// Starts the host's own profiler.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Engine` where it has none, or cannot use it now.
+    pub fn profile_start(&mut self, frequency_hz: u32) -> Result<(), HostError> {
+        self.talk.ask_done(ToHost::ProfileStart { frequency_hz }, "starting its profiler")
+    }
+
+    /// Stops it; what it saw since it was started, whose parts fit together.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Engine` where it was not started, or saw nothing that it could tell.
+    pub fn profile_stop(&mut self) -> Result<Profile, HostError> {
+        let during = "stopping its profiler";
+        match self.talk.ask(ToHost::ProfileStop, during, &mut |_| {})?.body {
+            FromHost::Profile(profile) => match profile.check() {
+                Ok(()) => Ok(*profile),
+                Err(why) => Err(self.talk.broken(during, format!("its profile is not sound: {why}"))),
+            },
+            other => Err(self.talk.unfit(during, "profile", &other)),
+        }
+    }
+
+    /// Lets the host unload and end; kills it when it does not.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; whatever it is, the host is gone.
+    pub fn close(mut self) -> Result<(), HostError> {
+        self.talk.timeout = self.talk.timeout.min(CLOSING);
+        let during = "closing";
+        self.talk.ask_done(ToHost::Close, during)?;
+        self.talk.outgoing.close();
+        if !self.talk.process.wait_end(self.talk.timeout) {
+            return Err(self.talk.timed_out(during));
+        }
+        match self.talk.process.kill() {
+            Some(status) if !status.success() => {
+                let (during, status) = (during.to_owned(), status.to_string());
+                Err(HostError::Died { during, status, log_tail: self.talk.process.log_tail() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills the host and everything it started.
+    pub fn kill(mut self) -> Option<ExitStatus> {
+        self.talk.process.kill()
+    }
+}

@@ -1,0 +1,130 @@
+//! The host as a process: a group of its own, ended and reaped whatever happens.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::Launch;
+use super::error::{HostError, LogTail};
+use inferometer_protocol::PARENT_VARIABLE;
+
+/// How much of the log's end is read for an error message.
+const TAIL_BYTES: u64 = 4096;
+const TAIL_LINES: usize = 8;
+
+/// A running host. Dropping it kills its whole group and reaps it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    group: Pid,
+    log: PathBuf,
+    /// Length of the log before this host wrote to it.
+    log_from: u64,
+    ended: Option<ExitStatus>,
+}
+
+/// Starts the program. Its stderr goes to the end of the log file.
+pub(crate) fn spawn(launch: &Launch) -> Result<(Process, ChildStdin, ChildStdout), HostError> {
+    let [program, arguments @ ..] = launch.command.as_slice() else {
+        return Err(HostError::Io(std::io::Error::other("the host's command line is empty; name a program")));
+    };
+    let log = fs_err::OpenOptions::new().create(true).append(true).open(&launch.log)?;
+    let log_from = log.metadata()?.len();
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .envs(launch.env.iter().map(|(name, value)| (name, value)))
+        .env(PARENT_VARIABLE, std::process::id().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log.into_file())
+        .process_group(0);
+    #[cfg(target_os = "linux")]
+    die_with_parent(&mut command);
+    let mut child = command.spawn().map_err(|source| HostError::Spawn { command: shown(&launch.command), source })?;
+    let stdin = child.stdin.take().expect("stdin was asked to be a pipe");
+    let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+    let group = Pid::from_child(&child);
+    Ok((Process { child, group, log: launch.log.clone(), log_from, ended: None }, stdin, stdout))
+}
+
+/// Lets the kernel kill the host when this program ends, also by SIGKILL and also while the host does not read its input.
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let before_exec = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have ended before the kernel knew what to do then.
+        if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes two bare system calls, prctl and getppid, compares, and makes an
+    // error from a number: nothing allocates, locks or touches what other threads of the parent may have left half done.
+    unsafe { command.pre_exec(before_exec) };
+}
+
+fn shown(command: &[String]) -> String {
+    shlex::try_join(command.iter().map(String::as_str)).unwrap_or_else(|_| command.join(" "))
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the host has ended. It is not reaped yet, so that its group's number stays its own until `kill`.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.ended.is_some() || !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
+    }
+
+    /// Waits until the host has ended by itself; `false` when it still runs after `limit`.
+    pub(crate) fn wait_end(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut pause = Duration::from_micros(200);
+        while !self.has_ended() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+        true
+    }
+
+    /// Kills what is left of the group and reaps the host. Gives the status the host ended with.
+    pub(crate) fn kill(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            // The group outlives its leader until the leader is reaped: kill first, then reap. An error means it is gone.
+            let _ = kill_process_group(self.group, Signal::KILL);
+            self.ended = self.child.wait().ok();
+        }
+        self.ended
+    }
+
+    /// The last lines this host wrote to its log.
+    pub(crate) fn log_tail(&self) -> LogTail {
+        let lines = self.read_tail().unwrap_or_default();
+        LogTail { path: self.log.clone(), lines }
+    }
+
+    fn read_tail(&self) -> std::io::Result<Vec<String>> {
+        let mut file = fs_err::File::open(&self.log)?;
+        let from = self.log_from.max(file.metadata()?.len().saturating_sub(TAIL_BYTES));
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        Ok(lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| (*line).to_owned()).collect())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,209 @@
+//! The two threads between the harness and a host's pipes: one writes, one reads, so that neither can block the harness.
+
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use inferometer_protocol::bounded::{LineError, Lines};
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::messages::{Envelope, MAX_LINE_BYTES, ToHost};
+
+/// Lines read ahead of the harness. Beyond that the host waits, as a full pipe makes it wait.
+const AHEAD: usize = 4;
+
+/// A line from the host, with the time at which it had been read whole.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub bytes: Vec<u8>,
+    pub received_ns: u64,
+}
+
+/// Why no line came.
+#[derive(Debug)]
+pub(crate) enum NoLine {
+    Late,
+    /// The host closed its stdout.
+    End,
+    Bad(LineError),
+}
+
+/// A message on its way: its id, its length, and when the first byte was about to be written (0 = not yet).
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub id: u64,
+    pub bytes: usize,
+    stamp: Arc<AtomicU64>,
+}
+
+impl Sent {
+    /// Harness time just before the line was written; meaningful once an answer has come.
+    pub(crate) fn ns(&self) -> u64 {
+        self.stamp.load(Ordering::Acquire)
+    }
+}
+
+enum Job {
+    Write(Vec<u8>, Arc<AtomicU64>),
+    Close,
+}
+
+/// The sending side, shared with cancellers: ids rise in the order of writing.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    jobs: Sender<Job>,
+    next_id: u64,
+    /// The generation in flight.
+    generation: Option<u64>,
+    /// Cancel messages whose answers are still to come.
+    cancels: Vec<u64>,
+}
+
+impl Outgoing {
+    fn new(stdin: impl Write + Send + 'static) -> io::Result<Self> {
+        let (jobs, queue) = channel();
+        std::thread::Builder::new().name("host-writer".into()).spawn(move || write_all(stdin, &queue))?;
+        Ok(Self(Arc::new(Mutex::new(State { jobs, next_id: 1, generation: None, cancels: Vec::new() }))))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a message under a fresh id.
+    pub(crate) fn send(&self, body: ToHost) -> io::Result<Sent> {
+        let mut state = self.state();
+        let generates = matches!(body, ToHost::Generate(_));
+        let sent = state.send(body)?;
+        state.generation = generates.then_some(sent.id);
+        Ok(sent)
+    }
+
+    /// Sends a message as it is, with a fresh id.
+    pub(crate) fn send_raw(&self, mut message: Map<String, Value>) -> Sent {
+        let mut state = self.state();
+        let id = state.fresh_id();
+        message.insert("id".to_owned(), id.into());
+        state.write(id, Value::Object(message).to_string().into_bytes())
+    }
+
+    /// The generation in flight is over.
+    pub(crate) fn finished(&self) {
+        self.state().generation = None;
+    }
+
+    /// Asks the generation in flight to stop; `false` when there is none.
+    pub(crate) fn cancel(&self) -> bool {
+        let mut state = self.state();
+        let Some(request) = state.generation else { return false };
+        let Ok(sent) = state.send(ToHost::Cancel { request }) else { return false };
+        state.cancels.push(sent.id);
+        true
+    }
+
+    /// Whether `id` is that of a cancel message not yet answered; it counts as answered then.
+    pub(crate) fn answers_cancel(&self, id: u64) -> bool {
+        let mut state = self.state();
+        let position = state.cancels.iter().position(|cancel| *cancel == id);
+        position.map(|at| state.cancels.swap_remove(at)).is_some()
+    }
+
+    /// Closes the host's stdin once everything sent so far is written.
+    pub(crate) fn close(&self) {
+        let _ = self.state().jobs.send(Job::Close);
+    }
+}
+
+impl State {
+    fn fresh_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn send(&mut self, body: ToHost) -> io::Result<Sent> {
+        let id = self.fresh_id();
+        let line = to_line(&Envelope { id, body })?;
+        Ok(self.write(id, line))
+    }
+
+    fn write(&mut self, id: u64, mut line: Vec<u8>) -> Sent {
+        line.push(b'\n');
+        let stamp = Arc::new(AtomicU64::new(0));
+        let bytes = line.len();
+        // The writer is gone when the host is: the reader's side says so.
+        let _ = self.jobs.send(Job::Write(line, Arc::clone(&stamp)));
+        Sent { id, bytes, stamp }
+    }
+}
+
+fn to_line(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let line = serde_json::to_vec(message)?;
+    if line.len() < MAX_LINE_BYTES {
+        return Ok(line);
+    }
+    let told = format!("the message has {} bytes; a line of the protocol may have {MAX_LINE_BYTES}", line.len());
+    Err(io::Error::new(io::ErrorKind::InvalidInput, told))
+}
+
+fn write_all(mut stdin: impl Write, queue: &Receiver<Job>) {
+    while let Ok(Job::Write(line, stamp)) = queue.recv() {
+        stamp.store(now_ns(), Ordering::Release);
+        if stdin.write_all(&line).and_then(|()| stdin.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub(crate) struct Incoming(Receiver<Result<Line, LineError>>);
+
+impl Incoming {
+    fn new(stdout: impl Read + Send + 'static) -> io::Result<Self> {
+        let (lines, incoming) = sync_channel(AHEAD);
+        std::thread::Builder::new().name("host-reader".into()).spawn(move || read_all(stdout, &lines))?;
+        Ok(Self(incoming))
+    }
+
+    /// The next line, waiting until `deadline`.
+    pub(crate) fn next(&self, deadline: Instant) -> Result<Line, NoLine> {
+        match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Ok(line)) => Ok(line),
+            Ok(Err(error)) => Err(NoLine::Bad(error)),
+            Err(RecvTimeoutError::Timeout) => Err(NoLine::Late),
+            Err(RecvTimeoutError::Disconnected) => Err(NoLine::End),
+        }
+    }
+}
+
+fn read_all(stdout: impl Read, lines: &SyncSender<Result<Line, LineError>>) {
+    let mut reader = Lines::new(stdout, MAX_LINE_BYTES);
+    loop {
+        let line = reader.next_line();
+        let received_ns = now_ns();
+        let (item, last) = match line {
+            Ok(Some(bytes)) => (Ok(Line { bytes, received_ns }), false),
+            Ok(None) => return,
+            Err(error) => (Err(error), true),
+        };
+        if lines.send(item).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Starts both threads.
+pub(crate) fn connect(
+    stdin: impl Write + Send + 'static,
+    stdout: impl Read + Send + 'static,
+) -> io::Result<(Outgoing, Incoming)> {
+    Ok((Outgoing::new(stdin)?, Incoming::new(stdout)?))
+}
