@@ -18,7 +18,7 @@ pub const PILOT_PAIRS: usize = 5;
 /// Standard deviation of a normal distribution over the median of its |z|.
 const DEVIATION_OF_MEDIAN: f64 = 1.4826;
 /// Mean half-width of the last look's equivalence interval for normal noise of spread 1 (simulated;
-/// `scripts/stats-fixtures`).
+/// `scripts/fixtures stats`).
 const HALF_WIDTH: f64 = 0.391;
 /// Bound at which nine of ten identical builds are called unchanged by the last look for such noise
 /// (also simulated).
