@@ -14,10 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use inferometer::engines;
 use inferometer::origin::Origin;
-use inferometer::run::client::{Host, Launch};
+use inferometer::run::host::{Host, Launch};
 use inferometer::telemetry::Sampler;
 use inferometer_host::rng;
-use inferometer_host::{Detail, Engine as _, Load, Session, SpanKey, TokenSink};
+use inferometer_host::{Detail, Engine as _, Instrumentation, Load, Session, SpanKey, TokenSink};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::{Generate, Open};
 use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Phase, Prompt, Request, Sampling, Settings};
@@ -77,13 +77,7 @@ fn through_harness(host: &mut Host, request: &Request) -> Result<f64> {
     let sampler = Sampler::start(INTERVAL, &["cpu".to_owned(), "memory".to_owned()], Origin::start());
     sampler.watch(Some((0, host.pid())));
     host.reset()?;
-    let generate = Generate {
-        request: request.clone(),
-        progress: false,
-        operation_spans: false,
-        forced_sync: false,
-        choices: false,
-    };
+    let generate = Generate { request: request.clone(), instrumentation: Instrumentation::default() };
     let stamps = host.generate(generate, &mut |_| {})?.generated.token_ns;
     let (Some(first), Some(last)) = (stamps.first(), stamps.last()) else {
         anyhow::bail!("the host generated nothing");

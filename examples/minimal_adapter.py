@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A minimal engine for Inferometer: the engine protocol in one file, standard library only.
 
-It is a toy and says so in its receipt: there is no model. The next token is
+It is a toy without a model, and its receipt says so. The next token is
 
     next = (31 * last + 7 * position + 1) mod vocabulary
 
-where `last` is the token before it (prompt included), `position` counts the tokens before it, and `vocabulary` is
-`vocab_size` in the model folder's config.json, or 1000 without a model. So equal prompts give equal tokens, and
-another prompt gives others. Replace `ToyEngine` by a real engine and keep the rest.
+where `last` is the previous token (prompt included), `position` is the number of previous tokens, and `vocabulary`
+is `vocab_size` in the model folder's config.json, or 1000 without a model. So equal prompts give equal tokens, and
+different prompts give different ones. Replace `ToyEngine` by a real engine and keep the rest. The guide is
+docs/guides/adding-an-engine.md; examples/mlx_lm_adapter.py is an adapter of a real library.
 
     inferometer engines check -- python3 examples/minimal_adapter.py
 """
@@ -21,7 +22,7 @@ PROTOCOL = {"major": 1, "minor": 0}
 
 
 class Refused(Exception):
-    """What was asked cannot be done; the engine is well and goes on."""
+    """The request cannot be fulfilled; the engine is still in order and continues."""
 
     def __init__(self, kind, message):
         super().__init__(message)
@@ -30,7 +31,7 @@ class Refused(Exception):
 
 class ToyEngine:
     def __init__(self, model):
-        """Loads the model: here its vocabulary's size."""
+        """Loads the model; here, only the size of its vocabulary."""
         self.name, self.vocabulary = "toy formula (no model)", 1000
         if model is not None:
             try:
@@ -56,7 +57,7 @@ class ToyEngine:
         }
 
     def generate(self, prompt, max_tokens, forced):
-        """Yields the generated ids one by one."""
+        """Yields the generated ids one by one. A real engine obeys the request's `sampling`, or refuses it."""
         last = prompt[-1]
         for step in range(max_tokens):
             if forced is not None and step == len(forced):
@@ -114,7 +115,7 @@ def answer(state, message, accepted_ns):
     if kind == "open":
         engine = state["engine"] = ToyEngine(message.get("model"))
         return {"type": "ready", **engine.receipt(), "load_ns": time.monotonic_ns() - accepted_ns}
-    if kind in ("cancel", "close"):  # one thread: whatever was to be cancelled is over
+    if kind in ("cancel", "close"):  # one thread: what was to be cancelled has ended
         return {"type": "done"}
     if kind in ("generate", "reset") and engine is None:
         return error("bad_request", "no model is open; send `open` first")
@@ -134,7 +135,7 @@ def error(kind, text):
 
 def main():
     state = {}
-    for line in sys.stdin:  # ends when the harness is gone
+    for line in sys.stdin:  # ends when the harness ends
         accepted_ns = time.monotonic_ns()
         message = json.loads(line)
         try:

@@ -8,10 +8,11 @@
     name = "exec"
     options = { command = ["python3", "examples/mlx_lm_adapter.py"] }
 
-Both load the libmlx that LD_LIBRARY_PATH names, if it names one: another version of Python's mlx does not fit it. Prompts are
-token ids, so conversations of messages are not for it; requests that name a conversation reuse the longest common prefix. `--prefill-step-size` is
-mlx_lm's own setting, whose meaning differs from the toggle `prefill_chunk_size` (the last prompt token is always run
-alone), so that toggle is not honoured; the step is in the receipt's details.
+Inferometer and this adapter both load the libmlx that LD_LIBRARY_PATH names, if it names one; Python's mlx must
+have the same version. Prompts are token ids, so conversations of messages are not supported. Requests that name a
+conversation reuse the longest common prefix. `--prefill-step-size` is mlx_lm's own setting. Its meaning differs from
+that of the toggle `prefill_chunk_size` (the last prompt token is always run alone), so that toggle is not honoured;
+the step is in the receipt's details.
 """
 
 import argparse
@@ -35,7 +36,7 @@ DEFAULT_WINDOW_CAP = 768
 
 
 class Refused(Exception):
-    """What was asked cannot be done; the engine is well and goes on."""
+    """The request cannot be fulfilled; the engine is still in order and continues."""
 
     def __init__(self, kind, message):
         super().__init__(message)
@@ -97,7 +98,7 @@ class Engine:
         mx.clear_cache()
 
     def cache_for(self, name, prompt, reuse):
-        """A cache for the prompt and how many of its tokens it holds already; the last one is always run."""
+        """A cache for the prompt, and how many of its tokens it already holds; the last token is always run."""
         cache, held = self.caches.pop(name, (None, []))
         same = 0
         while reuse and same < min(len(held), len(prompt) - 1) and held[same] == prompt[same]:
@@ -130,16 +131,16 @@ def prompt_ids(engine, message):
 
 
 class Steering:
-    """Decodes along forced tokens, if there are any, and remembers what would have been chosen, if that is asked for.
+    """Decodes along forced tokens, if there are any, and records what would have been chosen, if requested.
 
-    `generate_step` calls both once a token, in order, and for a token more than it gives out in the end."""
+    `generate_step` calls both methods once for each token, in order, and for one token more than it returns."""
 
     def __init__(self, sampler, forced, watched):
         self.sampler, self.forced, self.watched = sampler, forced, watched
         self.tokens, self.gaps, self.steps = [], [], 0
 
     def look(self, _, logits):
-        """The last of the logits processors: what it is given is penalized."""
+        """The last of the logits processors: its input is already penalized."""
         best = mx.sort(logits.astype(mx.float32), axis=-1)[0, -2:]
         self.gaps.append((best[1] - best[0]).item())
         return logits
@@ -158,7 +159,7 @@ class Steering:
 
 
 def window(context, cap, history):
-    """Tokens the penalty looks at: 0 is no bound."""
+    """Number of tokens that the penalty considers; a bound of 0 means none."""
     return min([history] + [bound for bound in (context, cap) if bound > 0])
 
 
@@ -197,7 +198,7 @@ def generate(engine, message, accepted_ns, cancelled):
         max_tokens=limit,
         prompt_cache=cache,
         prefill_step_size=engine.step,
-        # A timed pass has mlx_lm's own sampler and nothing beside it.
+        # A timed pass uses mlx_lm's own sampler and nothing else.
         sampler=steering.sample if watched or forced is not None else sampler,
         logits_processors=processors + [steering.look] if watched else processors,
     )
@@ -237,7 +238,7 @@ def generate(engine, message, accepted_ns, cancelled):
             "repetition_penalty": penalty,
             "repetition_window": 0 if penalty == 1.0 else window(context, cap, len(known) - 1),
             "kv_reuse": "prefix" if reuse else "none",
-            "lazy_pipeline": True,  # `generate_step` knows nothing else
+            "lazy_pipeline": True,  # `generate_step` always works this way
         },
         "memory": engine.memory(),
     }
@@ -283,7 +284,7 @@ class Wire:
     def __init__(self):
         self.messages, self.ready = [], threading.Condition()
         self.cancelled, self.lock = set(), threading.Lock()
-        # Whatever else prints must not end up between the answers.
+        # Other output must not appear between the answers.
         self.out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         threading.Thread(target=self.listen, daemon=True).start()
@@ -298,7 +299,7 @@ class Wire:
             with self.ready:
                 self.messages.append((message, accepted_ns))
                 self.ready.notify()
-        os._exit(0)  # the harness is gone
+        os._exit(0)  # the harness has ended
 
     def next(self):
         with self.ready:

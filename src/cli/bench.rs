@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::outcome::Execution;
 use super::printer::Printer;
-use crate::run::driver;
+use crate::run::start;
 use crate::{engines, scenario};
 use inferometer_protocol::toggle;
 use inferometer_protocol::toggle::DTYPE;
@@ -53,7 +53,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let text = toml::to_string(&scenario_table(args)?).context("cannot write the scenario of this command line")?;
     let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engines::offers())?;
     let results = &args.execution.folders.results;
-    args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
+    args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
 }
 
 /// The scenario file that this command line stands for.

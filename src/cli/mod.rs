@@ -29,6 +29,10 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use printer::Printer;
 
+use crate::scenario;
+use crate::scenario::ScenarioError;
+use crate::spec::Scenario;
+
 /// Usage, configuration or build error.
 pub const EXIT_USAGE: u8 = 2;
 
@@ -61,6 +65,19 @@ pub struct Folders {
     /// Folder that holds the reports
     #[arg(long, value_name = "DIR", default_value = "reports")]
     pub reports: PathBuf,
+}
+
+/// A scenario file as the command line asks for it; `profile` adds the profiled pass where the scenario has none.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place.
+fn load_scenario(path: &Path, set: &[String], profile: bool) -> Result<Scenario, ScenarioError> {
+    let offers = crate::engines::offers();
+    let scenario = scenario::load(path, set, &offers)?;
+    if scenario.profile.is_some() || !profile {
+        return Ok(scenario);
+    }
+    scenario::load(path, &[set, &["profile={}".to_owned()]].concat(), &offers)
 }
 
 /// The folder of a run, given by path or by its name in the results folder.

@@ -6,13 +6,14 @@ use super::printer::{Format, Printer};
 use super::progress::Display;
 use super::{EXIT_USAGE, Folders};
 use crate::record;
-use crate::record::{EXTERNAL_CAUSE, FinishState};
+use crate::record::FinishState;
 use crate::report;
-use crate::report::summary::{CellSummary, Determinism, Problem, Summary};
+use crate::report::summary::{CellSummary, Determinism, Summary};
 use crate::report::{export, markdown, table};
-use crate::run::driver::{Options, Outcome};
 use crate::run::error::RunError;
 use crate::run::interrupt::Interrupt;
+use crate::run::options::Options;
+use crate::run::start::Outcome;
 
 /// Something failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -114,7 +115,7 @@ impl Execution {
 /// The exit code that a finished run earns (METHOD section 3).
 fn verdict(summary: &Summary) -> u8 {
     let differs = |determinism| summary.cells.iter().any(|cell| cell.determinism == determinism);
-    if summary.cells.iter().any(|cell| is_invalid(summary, cell)) || differs(Determinism::Nondeterministic) {
+    if summary.cells.iter().any(is_invalid) || differs(Determinism::Nondeterministic) {
         EXIT_INVALID
     } else if summary.validity.counts.failed > 0 {
         EXIT_FAILED
@@ -125,9 +126,7 @@ fn verdict(summary: &Summary) -> u8 {
 
 /// Whether a cell's figures are spoilt: by a measurement that cannot be trusted, or by external causes in half of its iterations or
 /// more. A few iterations that something outside disturbed are left out, and what is left is good.
-fn is_invalid(summary: &Summary, cell: &CellSummary) -> bool {
-    let disturbed = |problem: &&Problem| problem.cell == cell.cell && problem.reason.ends_with(EXTERNAL_CAUSE);
-    let disturbed = summary.validity.problems.iter().filter(disturbed).map(|problem| problem.iterations.len());
-    let disturbed: usize = disturbed.sum();
-    cell.counts.invalid > disturbed || disturbed > 0 && 2 * disturbed >= cell.counts.planned
+fn is_invalid(cell: &CellSummary) -> bool {
+    let counts = cell.counts;
+    counts.invalid > counts.disturbed || counts.disturbed > 0 && 2 * counts.disturbed >= counts.planned
 }

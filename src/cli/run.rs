@@ -5,11 +5,7 @@ use std::process::ExitCode;
 
 use super::outcome::Execution;
 use super::printer::Printer;
-use crate::run::driver;
-use crate::{engines, scenario};
-
-/// The override that `--profile` stands for.
-pub const PROFILE: &str = "profile={}";
+use crate::run::start;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,17 +30,13 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match (&args.resume, &args.scenario) {
-        (Some(dir), _) => args
-            .execution
-            .conduct(printer, args.allow_changed, |options, display| driver::resume(dir, options, display)),
+        (Some(dir), _) => {
+            args.execution.conduct(printer, args.allow_changed, |options, display| start::resume(dir, options, display))
+        }
         (None, Some(path)) => {
-            let mut scenario = scenario::load(path, &args.set, &engines::offers())?;
-            if args.profile && scenario.profile.is_none() {
-                let set = [args.set.as_slice(), &[PROFILE.to_owned()]].concat();
-                scenario = scenario::load(path, &set, &engines::offers())?;
-            }
+            let scenario = super::load_scenario(path, &args.set, args.profile)?;
             let results = &args.execution.folders.results;
-            args.execution.conduct(printer, false, |options, display| driver::run(&scenario, results, options, display))
+            args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
         }
         (None, None) => anyhow::bail!("name a scenario file, or a run to go on with (`--resume DIR`)"),
     }

@@ -20,7 +20,7 @@ pub struct Args {
 enum Of {
     /// The scenario file (scenarios/scenario.schema.json)
     Scenario,
-    /// A line of the engine protocol, either direction (docs/protocol.schema.json)
+    /// A line of the engine protocol, either direction (docs/reference/protocol.schema.json)
     Protocol,
     /// The record's run.json
     Record,

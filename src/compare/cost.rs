@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::record::RequestRow;
 use crate::record::metric;
 use crate::record::metric::{LOAD_S, PEAK_RSS_BYTES, Unit};
-use crate::record::{RequestRow, Status};
 use crate::spec::{GateMetric, Scale};
 
 /// The measured iterations of a side, found by cell and number.
@@ -36,10 +36,10 @@ impl<'a> Iterations<'a> {
         self.rows.get(&(cell, iteration)).map_or(&[], Vec::as_slice)
     }
 
-    /// What became of an iteration of a cell, with the reason; `None` where it was not run.
+    /// The first row of an iteration of a cell, whose outcome all its rows share; `None` where it was not run.
     #[must_use]
-    pub fn status(&self, cell: u32, iteration: u32) -> Option<(Status, &'a str)> {
-        self.rows(cell, iteration).first().map(|row| (row.status, row.reason.as_str()))
+    pub fn first(&self, cell: u32, iteration: u32) -> Option<&'a RequestRow> {
+        self.rows(cell, iteration).first().copied()
     }
 
     /// Seconds that the host of an iteration took to load.

@@ -72,7 +72,8 @@ pub struct RunSide {
     pub started_utc: String,
     pub state: FinishState,
     /// How many times `run` worked on it: more than one is a resumed run.
-    pub sessions: u32,
+    #[serde(rename = "sessions")]
+    pub segments: u32,
     /// Commit of the working folder; null where there is none.
     pub commit: Option<String>,
     pub counts: Counts,
@@ -231,7 +232,7 @@ pub(super) fn side(record: &Record, cells: &[Measured]) -> RunSide {
         scenario: manifest.scenario.name.clone(),
         started_utc: manifest.origin_utc.clone(),
         state: manifest.state,
-        sessions: manifest.sessions,
+        segments: manifest.segments,
         commit: difference::commit(manifest),
         counts: cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts)),
         synthetic: manifest.hosts.iter().any(|host| host.receipt.model.synthetic),

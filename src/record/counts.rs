@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::metric::iterations;
-use super::{RequestRow, Status};
+use super::{Cause, RequestRow, Status};
 
 /// Iterations of a cell or a run by what became of them. Warm-ups are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct Counts {
     pub ok: usize,
     pub failed: usize,
     pub invalid: usize,
+    /// Of the invalid ones, those that something outside the engine disturbed.
+    #[serde(default)]
+    pub disturbed: usize,
 }
 
 impl Counts {
@@ -19,7 +22,14 @@ impl Counts {
     pub fn of(planned: usize, rows: &[&RequestRow]) -> Self {
         // The turns of an iteration share its outcome.
         let count = |status| iterations(rows).filter(|turns| turns[0].status == status).count();
-        Self { planned, ok: count(Status::Ok), failed: count(Status::Failed), invalid: count(Status::Invalid) }
+        let disturbed = iterations(rows).filter(|turns| turns[0].cause.is_some_and(Cause::is_external)).count();
+        Self {
+            planned,
+            ok: count(Status::Ok),
+            failed: count(Status::Failed),
+            invalid: count(Status::Invalid),
+            disturbed,
+        }
     }
 
     /// Planned iterations that the record does not have.
@@ -36,6 +46,7 @@ impl Counts {
             ok: self.ok + other.ok,
             failed: self.failed + other.failed,
             invalid: self.invalid + other.invalid,
+            disturbed: self.disturbed + other.disturbed,
         }
     }
 }

@@ -3,9 +3,12 @@
 //! An unknown column is ignored and a missing one reads as "not measured", so that older and newer builds of the same
 //! major version read each other's records.
 
+use super::cause;
 use super::error::RecordError;
 use super::field::Field;
-use super::schema::{RequestRow, SpanRow, TelemetryRow, TokenRow};
+pub use super::rows::{COMMIT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS, TOKEN_COLUMNS};
+use super::rows::{Commit, RequestRow, SpanRow, TokenRow};
+use super::schema::TelemetryRow;
 use super::table::{Columns, Line};
 use crate::spec::GaugeInfo;
 use inferometer_protocol::effective::{EFFECTIVE, EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
@@ -16,7 +19,7 @@ pub const TOKENS: &str = "tokens.csv";
 pub const SPANS: &str = "spans.csv";
 pub const TELEMETRY: &str = "telemetry.csv";
 
-/// One column of a file of the record, as `docs/record.md` describes it.
+/// One column of a file of the record, as `docs/reference/record.md` describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     pub name: &'static str,
@@ -29,99 +32,6 @@ pub struct Column {
 const EFFECTIVE_PREFIX: &str = "effective_";
 /// JSON object of the effective settings that have no column of their own.
 const EFFECTIVE_OTHER: &str = "effective_other";
-
-/// Makes a struct of fields that stand each in a column of the field's name: the columns, a writer and a reader.
-/// Leaving a field out of the list does not compile.
-macro_rules! columns {
-    ($columns:ident, $write:ident, $read:ident, $row:ident $(, besides $rest:ident)?:
-     $($field:ident $unit:literal $meaning:literal;)*) => {
-        pub const $columns: &[Column] = &[
-            $(Column { name: stringify!($field), unit: $unit, meaning: $meaning },)*
-        ];
-
-        fn $write(row: &$row, line: &mut Encoder) {
-            let $row { $($field,)* $($rest: _)? } = row;
-            $(line.field($field);)*
-        }
-
-        fn $read(line: &Line<'_>, columns: &[Option<usize>] $(, $rest: Settings)?) -> Result<$row, RecordError> {
-            let mut at = columns.iter().copied();
-            Ok($row {
-                $($field: line.field(at.next().flatten(), stringify!($field))?,)*
-                $($rest)?
-            })
-        }
-    };
-}
-
-columns! { REQUEST_COLUMNS, write_request_row, read_request_row, RequestRow, besides effective:
-    request "" "number of the request within the run, from 0; rises in the file, also over a resume";
-    warmup "" "true: ran unmeasured, before the cell's first iteration in a fresh host";
-    cell "" "id of the cell in the plan of `run.json`";
-    iteration "" "iteration of the cell, from 1; 0 for warm-ups";
-    turn "" "turn of a conversation, from 0";
-    engine "" "label of the engine";
-    host "" "number of the host process within the run, from 0; `hosts` of `run.json` tells more";
-    status "" "`ok`; `failed`: an outcome of the engine; `invalid`: an external cause, or a measurement that cannot be trusted";
-    reason "" "why it is failed or invalid; empty otherwise";
-    start_ns "ns" "request written to the host, harness clock, from the run's origin";
-    end_ns "ns" "reply read, or the failure noticed, harness clock, from the run's origin";
-    finish_reason "" "`stop`, `length`, `cancelled` or `error`";
-    prompt_tokens "tokens" "length of the whole prompt";
-    reused_tokens "tokens" "of these, taken from the KV cache of an earlier request";
-    prefill_tokens "tokens" "of these, computed in this request";
-    generated_tokens "tokens" "tokens generated";
-    cache_tokens "tokens" "length of the KV cache after the request, measured on the cache itself";
-    load_s "s" "from opening the model to the first possible request; only in the first row of a host";
-    tokenize_ms "ms" "time in the tokenize phase";
-    ttft_ms "ms" "time to first token: request accepted to first token readable";
-    prefill_ms "ms" "time in the prefill phase";
-    decode_ms "ms" "first to last token";
-    e2e_ms "ms" "request accepted to last token";
-    prefill_tps "tok/s" "prefill_tokens / time in the prefill phase";
-    decode_tps "tok/s" "(N-1) / (t_last - t_first) for N generated tokens";
-    tpot_ms "ms" "mean gap between tokens";
-    itl_p50_ms "ms" "median gap between tokens";
-    itl_p95_ms "ms" "95th percentile of the gaps between tokens";
-    itl_p99_ms "ms" "99th percentile of the gaps between tokens";
-    itl_max_ms "ms" "longest gap between tokens";
-    peak_rss_bytes "bytes" "highest resident memory of the host process, the kernel's own high-water mark, reset before the request";
-    engine_active_bytes "bytes" "memory in use after the request, as the engine reports it";
-    engine_cache_bytes "bytes" "memory the engine's allocator holds for reuse, as the engine reports it";
-    engine_peak_bytes "bytes" "highest memory in use during the request, as the engine reports it";
-    kv_cache_bytes "bytes" "memory allocated for KV caches, as the engine reports it";
-    cpu_ms "ms" "CPU time of the host process during the request, user and system, all threads";
-    cpu_instructions "count" "instructions retired by the host process during the request";
-    cpu_cycles "count" "CPU cycles of the host process during the request";
-    token_hash "" "first 16 hex digits of SHA-256 over the generated ids as little-endian 32-bit numbers";
-    memory_cycles "count" "cycles of the memory gauge over the whole iteration, by rainflow counting; in its last row only";
-    memory_swing_bytes "bytes" "the largest of these cycles, in the iteration's last row only";
-    memory_reclaimed_bytes "bytes" "sum of the memory gauge's falls over the whole iteration; in its last row only";
-    prefill_energy_j "J" "energy used during the prefill phase, where power is measured";
-    decode_energy_j "J" "energy used from first to last token, where power is measured";
-}
-
-columns! { COMMIT_COLUMNS, write_commit, read_commit_row, Commit:
-    token_rows "rows" "rows of this request in `tokens.csv`";
-    span_rows "rows" "rows of this request in `spans.csv`";
-    telemetry_rows "rows" "rows of `telemetry.csv` that were committed with this iteration; 0 but in its last row";
-    rows_left "rows" "rows of the same iteration that follow this one; an iteration is committed by its row with 0";
-}
-
-columns! { TOKEN_COLUMNS, write_token_row, read_token_row, TokenRow:
-    request "" "number of the request";
-    index "" "position in the generation, from 0";
-    id "" "token id in the model's vocabulary";
-    t_ns "ns" "when the token was readable on the host, from the run's origin, on the harness clock";
-}
-
-columns! { SPAN_COLUMNS, write_span_row, read_span_row, SpanRow:
-    request "" "number of the request";
-    phase "" "what the engine was doing: `load`, `tokenize`, `prefill`, `decode`, and inside them `prefill_chunk`, `cache_clear`, `forward`, `penalty`, `sample`, `detokenize`, `wait`; before them `reset`, which the harness records itself";
-    index "" "which one of its phase within the request, from 0";
-    start_ns "ns" "begin, from the run's origin, on the harness clock";
-    end_ns "ns" "end, likewise";
-}
 
 /// Columns of `telemetry.csv` before those of the gauges.
 pub const TELEMETRY_COLUMNS: &[Column] = &[
@@ -137,15 +47,6 @@ pub const TELEMETRY_COLUMNS: &[Column] = &[
     },
 ];
 
-/// How a request's row binds the other files to it; held by `requests.csv` only.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Commit {
-    pub token_rows: u64,
-    pub span_rows: u64,
-    pub telemetry_rows: u64,
-    pub rows_left: u64,
-}
-
 /// Rows of one file, encoded in memory so that they reach it in one write.
 pub(super) struct Encoder {
     writer: csv::Writer<Vec<u8>>,
@@ -157,7 +58,7 @@ impl Encoder {
         Self { writer: csv::Writer::from_writer(Vec::new()), text: String::new() }
     }
 
-    fn field(&mut self, value: &impl Field) {
+    pub fn field(&mut self, value: &impl Field) {
         self.text.clear();
         value.write(&mut self.text);
         self.writer.write_field(&self.text).expect(IN_MEMORY);
@@ -176,8 +77,8 @@ impl Encoder {
     }
 
     pub fn request(&mut self, row: &RequestRow, commit: &Commit) {
-        write_request_row(row, self);
-        write_commit(commit, self);
+        row.write(self);
+        commit.write(self);
         for name in EFFECTIVE {
             match row.effective.get(*name) {
                 Some(value) => self.field(value),
@@ -195,12 +96,12 @@ impl Encoder {
     }
 
     pub fn token(&mut self, row: &TokenRow) {
-        write_token_row(row, self);
+        row.write(self);
         self.end_row();
     }
 
     pub fn span(&mut self, row: &SpanRow) {
-        write_span_row(row, self);
+        row.write(self);
         self.end_row();
     }
 
@@ -262,6 +163,8 @@ pub(super) struct RequestReader {
     /// Name of the setting, name of the column, place.
     effective: Vec<(String, String, usize)>,
     other: Option<usize>,
+    /// Files of older versions have no such column.
+    has_cause: bool,
 }
 
 impl RequestReader {
@@ -277,12 +180,17 @@ impl RequestReader {
             commit: columns.places(COMMIT_COLUMNS),
             effective,
             other: columns.place(EFFECTIVE_OTHER),
+            has_cause: columns.place("cause").is_some(),
         }
     }
 
     pub fn row(&self, line: &Line<'_>) -> Result<(RequestRow, Commit), RecordError> {
-        let commit = read_commit_row(line, &self.commit)?;
-        Ok((read_request_row(line, &self.fixed, self.settings(line)?)?, commit))
+        let commit = Commit::read(line, &self.commit)?;
+        let mut row = RequestRow::read(line, &self.fixed, self.settings(line)?)?;
+        if !self.has_cause {
+            row.cause = cause::of_older_row(row.status, &row.reason);
+        }
+        Ok((row, commit))
     }
 
     fn settings(&self, line: &Line<'_>) -> Result<Settings, RecordError> {
@@ -308,7 +216,7 @@ impl TokenReader {
     }
 
     pub fn row(&self, line: &Line<'_>) -> Result<TokenRow, RecordError> {
-        read_token_row(line, &self.0)
+        TokenRow::read(line, &self.0)
     }
 }
 
@@ -320,7 +228,7 @@ impl SpanReader {
     }
 
     pub fn row(&self, line: &Line<'_>) -> Result<SpanRow, RecordError> {
-        read_span_row(line, &self.0)
+        SpanRow::read(line, &self.0)
     }
 }
 

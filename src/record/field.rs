@@ -2,7 +2,7 @@
 
 use inferometer_protocol::{FinishReason, Phase, Value};
 
-use super::schema::Status;
+use super::cause::{Cause, Status};
 
 /// A type that stands in a column. Empty text is "not measured".
 pub(super) trait Field: Sized {
@@ -89,6 +89,17 @@ impl Field for Status {
 
     fn read(text: &str) -> Result<Self, String> {
         Status::from_name(text).ok_or_else(|| format!("{text:?} is none of ok, failed, invalid"))
+    }
+}
+
+impl Field for Cause {
+    fn write(&self, out: &mut String) {
+        out.push_str(self.name());
+    }
+
+    /// A name that a newer version added reads as [`Cause::Unknown`]; the row's status is in a column of its own.
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Cause::from_name(text).unwrap_or(Cause::Unknown))
     }
 }
 

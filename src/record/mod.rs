@@ -1,6 +1,7 @@
 //! What a run leaves on disk. Everything after it is a pure function of these files.
 
 pub mod ab;
+mod cause;
 mod counts;
 pub mod csv;
 mod error;
@@ -10,19 +11,19 @@ pub mod memory;
 pub mod metric;
 pub mod profile;
 mod read;
+mod rows;
 pub mod schema;
 mod store;
 mod table;
 mod tokens;
 
+pub use cause::{Cause, Fault, Status};
 pub use counts::Counts;
 pub use error::RecordError;
 pub use profile::{ProfileStore, Profiled, ProfiledIteration};
 pub use read::read;
-pub use schema::{
-    EXTERNAL_CAUSE, FinishState, GaugeInfo, GitState, HostInfo, MAYBE_BUSY, Machine, Manifest, RequestRow, SpanRow,
-    Status, TelemetryRow, TokenRow,
-};
+pub use rows::{RequestRow, SpanRow, TokenRow};
+pub use schema::{FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, TelemetryRow};
 pub use store::{Iteration, Store};
 pub use tokens::{TokenIndex, first_difference};
 

@@ -7,8 +7,9 @@
 
 use std::path::Path;
 
-use super::csv::{self, Commit, RequestReader, SpanReader, TelemetryReader, TokenReader};
+use super::csv::{self, RequestReader, SpanReader, TelemetryReader, TokenReader};
 use super::error::RecordError;
+use super::rows::Commit;
 use super::table::{Line, Table};
 use super::{Manifest, Record, RequestRow, manifest, profile};
 

@@ -4,9 +4,10 @@ use std::fs::TryLockError;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::csv::{self, Commit, Encoder};
+use super::csv::{self, Encoder};
 use super::error::{RecordError, file_error};
 use super::read::{self, Lengths};
+use super::rows::Commit;
 use super::{Manifest, Record, RequestRow, SpanRow, TelemetryRow, TokenRow, manifest};
 
 /// Everything one iteration leaves, committed together.

@@ -1,22 +1,33 @@
-//! One generation in one host, from the reset before it to the row after it.
-//!
-//! An iteration is one of them, or one a turn.
+//! One generation in one host, from the reset before it to what is known of it after. An iteration is one of them, or one a turn.
 
 use std::time::Duration;
 
-use super::client::{Exchange, HostError, check_stamps};
-use super::hosts::{self, Resident};
+use super::host::{Exchange, HostError, check_stamps};
 use super::interrupt::Interrupt;
-use super::measure::{self, Place};
 use super::memory::{EngineSample, engine_samples};
-use super::validity::{self, Asked, Finding};
+use super::pool::{self, Resident};
+use super::validity::{self, Asked};
 use crate::origin::Origin;
-use crate::record::{RequestRow, SpanRow, Status, TokenRow};
+use crate::record::{Fault, SpanRow, Status};
 use crate::spec::Cell;
 use crate::telemetry;
+use crate::telemetry::counters::{Counters, Counts};
 use inferometer_protocol::clock::now_ns;
-use inferometer_protocol::messages::Generate;
-use inferometer_protocol::{Choice, Phase, PhaseAllocations, Request, SpanTiming};
+use inferometer_protocol::messages::{Generate, Generated};
+use inferometer_protocol::{Choice, Instrumentation, Phase, Request, Settings, TokenTiming};
+
+/// Where a request stands in the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub request: u64,
+    pub warmup: bool,
+    pub cell: u32,
+    /// From 1; 0 for warm-ups.
+    pub iteration: u32,
+    /// Turn of a conversation, from 0.
+    pub turn: u32,
+    pub host: u32,
+}
 
 /// What is asked, of which cell, where in the run.
 pub struct Ask<'a> {
@@ -25,66 +36,121 @@ pub struct Ask<'a> {
     /// Label of the engine.
     pub engine: &'a str,
     pub request: Request,
-    /// Whether the host may send `progress`; never in a measured iteration.
-    pub progress: bool,
-    /// Whether the engine is to say what it would have chosen; never in a measured iteration.
-    pub choices: bool,
-    /// Whether single operations are timed; in the profiled pass only.
-    pub operation_spans: bool,
-    /// Whether each is finished within its span.
-    pub forced_sync: bool,
-    /// Effective settings that may differ from what was asked for.
+    pub instrumentation: Instrumentation,
+    /// Effective settings that may differ from the requested ones.
     pub allowed: &'a [String],
-    /// How often the host was asked to look at the engine's memory.
+    /// How often the host was asked to read the engine's memory.
     pub memory_interval_ms: Option<u32>,
 }
 
-/// What came of it.
+/// What is known of a request when it is over.
+#[derive(Debug)]
 pub struct Attempt {
-    pub row: RequestRow,
-    pub tokens: Vec<TokenRow>,
-    pub spans: Vec<SpanRow>,
-    pub ids: Vec<u32>,
-    pub text: Option<String>,
-    /// What the engine would have chosen at each token; empty where that was not asked for.
-    pub choices: Vec<Choice>,
-    pub spans_dropped: u64,
-    /// CPU time meanwhile of the other processes of the host's group; nothing where it cannot be read.
-    pub helpers_cpu: Duration,
-    /// What the engine said of its memory meanwhile, or what is wrong with that.
-    pub memory: Result<Vec<EngineSample>, String>,
-    /// How spans of single operations were timed, and what was allocated; where they were asked for.
-    pub span_timing: Option<SpanTiming>,
-    pub allocations: Vec<PhaseAllocations>,
+    pub place: Place,
+    /// Label of the engine.
+    pub engine: String,
+    /// Request written to the host and reply read, or the failure noticed, from the run's origin.
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// Time to load the model, in the first request of a host.
+    pub load_s: Option<f64>,
+    /// Why it does not count.
+    pub fault: Option<Fault>,
+    pub usage: Usage,
+    /// The reset before the request.
+    pub reset: Option<SpanRow>,
+    pub reply: Option<Reply>,
     /// The host cannot be used any more.
     pub host_lost: bool,
 }
 
+/// What the kernel says that the request used. Absent where it does not say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// CPU time of the host process.
+    pub cpu: Option<Duration>,
+    /// CPU time of the other processes of the host's group.
+    pub helpers_cpu: Duration,
+    pub counts: Option<Counts>,
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// What the host answered.
+#[derive(Debug)]
+pub struct Reply {
+    pub generated: Generated,
+    pub effective: Settings,
+    pub timing: TokenTiming,
+    /// Whether the stamps passed the harness's own check.
+    pub believed: bool,
+    /// Host clock minus harness clock.
+    pub offset_ns: i64,
+    /// What the engine said of its memory meanwhile, or what is wrong with that.
+    pub memory: Result<Vec<EngineSample>, String>,
+}
+
 impl Attempt {
-    /// One that brought no tokens.
+    /// One that has not begun, at a time.
     #[must_use]
-    pub fn without_answer(row: RequestRow, host_lost: bool) -> Self {
-        let (tokens, spans, ids, choices, allocations) = Default::default();
-        let (text, span_timing, memory) = (None, None, Ok(Vec::new()));
-        let (spans_dropped, helpers_cpu) = Default::default();
+    pub fn new(place: Place, engine: &str, start_ns: u64) -> Self {
         Self {
-            row,
-            tokens,
-            spans,
-            ids,
-            text,
-            choices,
-            spans_dropped,
-            helpers_cpu,
-            memory,
-            span_timing,
-            allocations,
-            host_lost,
+            place,
+            engine: engine.to_owned(),
+            start_ns,
+            end_ns: start_ns,
+            load_s: None,
+            fault: None,
+            usage: Usage::default(),
+            reset: None,
+            reply: None,
+            host_lost: false,
         }
+    }
+
+    /// One that was not made, because there is no host for it.
+    #[must_use]
+    pub fn not_made(place: Place, engine: &str, now_ns: u64, fault: Fault) -> Self {
+        Self { fault: Some(fault), host_lost: true, ..Self::new(place, engine, now_ns) }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.fault.as_ref().map_or(Status::Ok, |fault| fault.cause.status())
+    }
+
+    /// The generated tokens.
+    #[must_use]
+    pub fn ids(&self) -> &[u32] {
+        self.reply.as_ref().map_or(&[], |reply| &reply.generated.tokens)
+    }
+
+    /// The generated text, where the engine gives it.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.reply.as_ref()?.generated.text.as_deref()
+    }
+
+    /// What the engine would have chosen at each token; empty where that was not asked for.
+    #[must_use]
+    pub fn choices(&self) -> &[Choice] {
+        self.reply.as_ref().and_then(|reply| reply.generated.choices.as_deref()).unwrap_or_default()
+    }
+
+    /// Spans that did not fit the host's buffer.
+    #[must_use]
+    pub fn spans_dropped(&self) -> u64 {
+        self.reply.as_ref().map_or(0, |reply| reply.generated.spans_dropped)
+    }
+
+    fn failed(mut self, error: &HostError, origin: &Origin) -> Self {
+        self.fault = Some(Fault::new(error.cause(), error.summary()));
+        self.end_ns = origin.t_ns(now_ns());
+        self.host_lost = !error.host_is_usable();
+        self
     }
 }
 
-/// Runs one generation. Whatever goes wrong with the engine is in the row.
+/// Runs one generation. Whatever goes wrong with the engine is in the attempt's fault.
 pub fn attempt(
     resident: &mut Resident,
     ask: Ask<'_>,
@@ -92,54 +158,68 @@ pub fn attempt(
     interrupt: &Interrupt,
     on_progress: &mut dyn FnMut(u32),
 ) -> Attempt {
-    let mut row = measure::blank(ask.place, ask.engine);
-    row.load_s = resident.load_s.take();
-    row.start_ns = origin.t_ns(now_ns());
-    let mut reset = None;
+    let mut attempt = Attempt::new(ask.place, ask.engine, origin.t_ns(now_ns()));
+    attempt.load_s = resident.load_s.take();
     // The turns of a conversation go on with what the first one left.
     if ask.place.turn == 0 && resident.receipt.capabilities.reset {
         if let Err(error) = resident.host.reset() {
-            return failed(row, &error, origin);
+            return attempt.failed(&error, origin);
         }
-        let (request, start_ns) = (row.request, row.start_ns);
-        reset = Some(SpanRow { request, phase: Phase::Reset, index: 0, start_ns, end_ns: origin.t_ns(now_ns()) });
+        let (request, start_ns, end_ns) = (ask.place.request, attempt.start_ns, origin.t_ns(now_ns()));
+        attempt.reset = Some(SpanRow { request, phase: Phase::Reset, index: 0, start_ns, end_ns });
     }
     // Clocks drift apart: within minutes by more than the stamps' tolerance.
     if let Err(error) = resident.host.resync() {
-        return failed(row, &error, origin);
+        return attempt.failed(&error, origin);
     }
-    let pid = resident.host.pid();
-    let peak = telemetry::peak::reset(pid);
-    let counters = telemetry::counters::Counters::start(pid);
-    let helpers_before = telemetry::group::helpers_cpu(pid);
-    let cpu_before = telemetry::cpu_time(pid);
+    let meter = UsageMeter::start(resident.host.pid());
     let armed = interrupt.at_second(stopper(resident));
-    row.start_ns = origin.t_ns(now_ns());
-    let generate = Generate {
-        request: ask.request.clone(),
-        progress: ask.progress,
-        operation_spans: ask.operation_spans,
-        forced_sync: ask.forced_sync,
-        choices: ask.choices,
-    };
+    attempt.start_ns = origin.t_ns(now_ns());
+    let generate = Generate { request: ask.request.clone(), instrumentation: ask.instrumentation };
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
-    let cpu_after = telemetry::cpu_time(pid);
-    let counts = counters.ok().and_then(telemetry::counters::Counters::stop);
-    let helpers_after = telemetry::group::helpers_cpu(pid);
-    let exchange = match answer {
-        Ok(exchange) => exchange,
-        Err(error) => return failed(row, &error, origin),
-    };
-    row.cpu_ms = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before).as_secs_f64() * 1e3);
-    row.cpu_instructions = counts.map(|counts| counts.instructions);
-    row.cpu_cycles = counts.map(|counts| counts.cycles);
-    row.peak_rss_bytes = peak.ok().and_then(|peak| peak.read());
-    let mut attempt = answered(row, exchange, resident, &ask, origin);
-    attempt.spans.splice(0..0, reset);
-    attempt.helpers_cpu =
-        helpers_before.zip(helpers_after).map(|(before, after)| after.saturating_sub(before)).unwrap_or_default();
-    attempt
+    let usage = meter.stop();
+    match answer {
+        Ok(exchange) => {
+            attempt.usage = usage;
+            answered(attempt, exchange, resident, &ask, origin)
+        }
+        Err(error) => attempt.failed(&error, origin),
+    }
+}
+
+/// Reads what a process uses, from before a request to its end.
+struct UsageMeter {
+    pid: u32,
+    peak: Option<telemetry::peak::Peak>,
+    counters: Option<Counters>,
+    helpers_before: Option<Duration>,
+    cpu_before: Option<Duration>,
+}
+
+impl UsageMeter {
+    fn start(pid: u32) -> Self {
+        Self {
+            pid,
+            peak: telemetry::peak::reset(pid).ok(),
+            counters: Counters::start(pid).ok(),
+            helpers_before: telemetry::group::helpers_cpu(pid),
+            cpu_before: telemetry::cpu_time(pid),
+        }
+    }
+
+    fn stop(self) -> Usage {
+        let cpu_after = telemetry::cpu_time(self.pid);
+        let counts = self.counters.and_then(Counters::stop);
+        let helpers_after = telemetry::group::helpers_cpu(self.pid);
+        let used = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
+        Usage {
+            cpu: used(self.cpu_before, cpu_after),
+            helpers_cpu: used(self.helpers_before, helpers_after).unwrap_or_default(),
+            counts,
+            peak_rss_bytes: self.peak.and_then(|peak| peak.read()),
+        }
+    }
 }
 
 /// What the second Ctrl-C does: cancels the generation; kills the host where that cannot be done, or was not enough.
@@ -149,68 +229,52 @@ fn stopper(resident: &Resident) -> impl FnMut(u32) + Send + 'static {
     let pid = resident.host.pid();
     move |signals| {
         if signals > 2 || !can_cancel || !canceller.cancel() {
-            hosts::kill(pid);
+            pool::kill(pid);
         }
     }
 }
 
-fn answered(mut row: RequestRow, exchange: Exchange, resident: &Resident, ask: &Ask<'_>, origin: &Origin) -> Attempt {
+/// Takes the reply, and judges whether it can be believed.
+fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: &Ask<'_>, origin: &Origin) -> Attempt {
     let clock = resident.host.clock();
     let receipt = &resident.receipt;
     let stamps = check_stamps(&exchange, clock, ask.request.max_tokens);
-    row.start_ns = origin.t_ns(exchange.sent_ns);
-    row.end_ns = origin.t_ns(exchange.received_ns);
+    attempt.start_ns = origin.t_ns(exchange.sent_ns);
+    attempt.end_ns = origin.t_ns(exchange.received_ns);
     let generated = exchange.generated;
-    let stamps_hold = stamps.is_ok();
-    measure::fill(&mut row, &generated, receipt.token_timing, stamps_hold);
-    row.effective = validity::effective(&generated, receipt);
+    let believed = stamps.is_ok();
     let asked = Asked {
         cell: ask.cell,
         request: &ask.request,
-        choices: ask.choices,
+        choices: ask.instrumentation.choices,
         turn: ask.place.turn,
         allowed: ask.allowed,
     };
-    if let Some(Finding { status, reason }) = validity::judge(&asked, &generated, receipt, resident.built_in, stamps) {
-        row.status = status;
-        row.reason = reason;
-    }
-    let memory = match stamps_hold {
-        true => engine_samples(&generated, row.host, ask.memory_interval_ms, clock.offset_ns, origin),
+    attempt.fault = validity::judge(&asked, &generated, receipt, resident.built_in, stamps);
+    let memory = match believed {
+        true => engine_samples(&generated, ask.place.host, ask.memory_interval_ms, clock.offset_ns, origin),
         // Their times are worth no more than the others'.
         false => Ok(Vec::new()),
     };
-    Attempt {
+    attempt.reply = Some(Reply {
+        effective: validity::effective(&generated, receipt),
+        timing: receipt.token_timing,
+        believed,
+        offset_ns: clock.offset_ns,
         memory,
-        tokens: measure::token_rows(row.request, &generated, clock.offset_ns, origin),
-        spans: measure::span_rows(row.request, &generated.spans, clock.offset_ns, origin),
-        row,
-        ids: generated.tokens,
-        text: generated.text,
-        choices: generated.choices.unwrap_or_default(),
-        spans_dropped: generated.spans_dropped,
-        helpers_cpu: Duration::ZERO,
-        span_timing: generated.span_timing,
-        allocations: generated.allocations,
-        host_lost: false,
-    }
+        generated,
+    });
+    attempt
 }
 
 /// Makes the outcome of an iteration that of all its turns: where one fails or is invalid, the others are no measurement
 /// of a whole conversation. A failure counts more than what is invalid, the first invalid turn more than later ones.
 pub fn agree(turns: &mut [Attempt]) {
-    let of = |status| turns.iter().map(|attempt| &attempt.row).find(|row| row.status == status);
-    let Some(row) = of(Status::Failed).or_else(|| of(Status::Invalid)) else { return };
-    let (status, reason) = (row.status, format!("turn {}: {}", row.turn, row.reason));
+    let of = |status| turns.iter().find(|attempt| attempt.status() == status);
+    let Some(attempt) = of(Status::Failed).or_else(|| of(Status::Invalid)) else { return };
+    let Some(fault) = &attempt.fault else { return };
+    let fault = Fault::new(fault.cause, format!("turn {}: {}", attempt.place.turn, fault.reason));
     for attempt in turns {
-        attempt.row.status = status;
-        attempt.row.reason.clone_from(&reason);
+        attempt.fault = Some(fault.clone());
     }
-}
-
-fn failed(mut row: RequestRow, error: &HostError, origin: &Origin) -> Attempt {
-    row.status = Status::Failed;
-    row.reason = error.summary();
-    row.end_ns = origin.t_ns(now_ns());
-    Attempt::without_answer(row, !error.host_is_usable())
 }

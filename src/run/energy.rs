@@ -1,7 +1,7 @@
 //! Energy of the phases of a request, from the power gauges: measured or absent, never modelled.
 
 use crate::record::metric::is_power;
-use crate::record::{GaugeInfo, RequestRow, SpanRow, TelemetryRow, TokenRow};
+use crate::record::{GaugeInfo, SpanRow, TelemetryRow, TokenRow};
 use crate::run::stretches::stretches;
 use inferometer_protocol::Phase;
 
@@ -9,6 +9,13 @@ use inferometer_protocol::Phase;
 const COVERED: f64 = 0.9;
 /// Fewer samples than this within a phase are no measurement of it.
 const SAMPLES_AT_LEAST: usize = 3;
+
+/// Joules used during the phases of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PhaseEnergy {
+    pub prefill_j: Option<f64>,
+    pub decode_j: Option<f64>,
+}
 
 /// The power gauges of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +31,17 @@ impl Meter {
         Self { columns: columns.collect() }
     }
 
-    /// Fills the energy of a request's phases: prefill over its spans, decode from the first token to the last. Needs samples
-    /// from before the request to its end; a phase whose time is not believed, or that they do not cover, stays empty.
-    pub fn fill(&self, row: &mut RequestRow, spans: &[SpanRow], tokens: &[TokenRow], samples: &[TelemetryRow]) {
+    /// The energy of a request's phases: prefill over its spans, decode from the first token to the last. `samples` reach from
+    /// before the request to its end; a phase that they do not cover has none.
+    #[must_use]
+    pub fn phases(&self, spans: &[SpanRow], tokens: &[TokenRow], samples: &[TelemetryRow]) -> PhaseEnergy {
         let prefill: Vec<(u64, u64)> =
             spans.iter().filter(|span| span.phase == Phase::Prefill).map(|span| (span.start_ns, span.end_ns)).collect();
         let decode = tokens.first().zip(tokens.last()).map(|(first, last)| (first.t_ns, last.t_ns));
-        row.prefill_energy_j = row.prefill_ms.and_then(|_| self.joules(&prefill, samples));
-        row.decode_energy_j = row.decode_ms.and(decode).and_then(|decode| self.joules(&[decode], samples));
+        PhaseEnergy {
+            prefill_j: self.joules(&prefill, samples),
+            decode_j: decode.and_then(|decode| self.joules(&[decode], samples)),
+        }
     }
 
     /// Joules of all power gauges over parts of the time; `None` where one of them does not cover them, or there is none.
@@ -58,7 +68,6 @@ fn integral(column: usize, parts: &[(u64, u64)], samples: &[TelemetryRow]) -> Op
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::tests::empty_row;
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -118,13 +127,8 @@ mod tests {
         let spans = [span(Phase::Tokenize, 100, 200), span(Phase::Prefill, 200, 1000)];
         let token = |index, ms| TokenRow { request: 0, index, id: 1, t_ns: ms * MS };
         let tokens = [token(0, 1000), token(1, 1500), token(2, 2000)];
-        let mut row = RequestRow { prefill_ms: Some(800.0), decode_ms: Some(1000.0), ..empty_row() };
-        meter().fill(&mut row, &spans, &tokens, &samples(2000));
-        assert!(
-            (row.prefill_energy_j.unwrap() - 9.6).abs() < 1e-9 && (row.decode_energy_j.unwrap() - 32.0).abs() < 1e-9
-        );
-        let mut row = RequestRow { prefill_ms: None, decode_ms: None, ..empty_row() };
-        meter().fill(&mut row, &spans, &tokens, &samples(2000));
-        assert_eq!((row.prefill_energy_j, row.decode_energy_j), (None, None), "times that are not believed");
+        let energy = meter().phases(&spans, &tokens, &samples(2000));
+        assert!((energy.prefill_j.unwrap() - 9.6).abs() < 1e-9 && (energy.decode_j.unwrap() - 32.0).abs() < 1e-9);
+        assert_eq!(meter().phases(&[], &[], &samples(2000)), PhaseEnergy::default());
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::client::HostError;
+use super::host::HostError;
 use super::lock::LockError;
 use crate::engines::TextError;
 use crate::record::RecordError;

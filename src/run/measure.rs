@@ -1,77 +1,12 @@
-//! From what a host recorded to the rows of the record: METHOD section 1's definitions, and nothing else.
+//! From what a host recorded to the figures of the record: the definitions of METHOD section 1, and nothing else.
 
 use sha2::{Digest, Sha256};
 
 use crate::origin::Origin;
-use crate::record::{RequestRow, SpanRow, Status, TokenRow};
+use crate::record::{RequestRow, SpanRow, TokenRow};
 use inferometer_protocol::messages::Generated;
-use inferometer_protocol::{Phase, Settings, Span, TokenTiming};
+use inferometer_protocol::{Phase, Span, TokenTiming};
 use inferometer_stats::robust;
-
-/// Where a request stands in the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    pub request: u64,
-    pub warmup: bool,
-    pub cell: u32,
-    /// From 1; 0 for warm-ups.
-    pub iteration: u32,
-    /// Turn of a conversation, from 0.
-    pub turn: u32,
-    pub host: u32,
-}
-
-/// A row in which nothing is measured yet.
-#[must_use]
-pub fn blank(place: Place, engine: &str) -> RequestRow {
-    RequestRow {
-        request: place.request,
-        warmup: place.warmup,
-        cell: place.cell,
-        iteration: place.iteration,
-        turn: place.turn,
-        engine: engine.to_owned(),
-        host: place.host,
-        status: Status::Ok,
-        reason: String::new(),
-        start_ns: 0,
-        end_ns: 0,
-        effective: Settings::new(),
-        finish_reason: None,
-        prompt_tokens: None,
-        reused_tokens: None,
-        prefill_tokens: None,
-        generated_tokens: None,
-        cache_tokens: None,
-        load_s: None,
-        tokenize_ms: None,
-        ttft_ms: None,
-        prefill_ms: None,
-        decode_ms: None,
-        e2e_ms: None,
-        prefill_tps: None,
-        decode_tps: None,
-        tpot_ms: None,
-        itl_p50_ms: None,
-        itl_p95_ms: None,
-        itl_p99_ms: None,
-        itl_max_ms: None,
-        peak_rss_bytes: None,
-        engine_active_bytes: None,
-        engine_cache_bytes: None,
-        engine_peak_bytes: None,
-        kv_cache_bytes: None,
-        cpu_ms: None,
-        cpu_instructions: None,
-        cpu_cycles: None,
-        token_hash: None,
-        memory_cycles: None,
-        memory_swing_bytes: None,
-        memory_reclaimed_bytes: None,
-        prefill_energy_j: None,
-        decode_energy_j: None,
-    }
-}
 
 /// Fills the columns that follow from the reply itself.
 ///
@@ -183,7 +118,8 @@ pub fn span_rows(request: u64, spans: &[Span], offset_ns: i64, origin: &Origin) 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use inferometer_protocol::{Completion, EngineMemory, FinishReason};
+    use crate::record::Status;
+    use inferometer_protocol::{Completion, EngineMemory, FinishReason, Settings};
 
     /// A reply with hand-made stamps: accepted at 1 ms, tokens at the given milliseconds, prefill from 2 to 12 ms.
     pub fn reply(token_ms: &[u64], prefill: bool) -> Generated {
@@ -222,7 +158,7 @@ pub(super) mod tests {
     }
 
     pub fn empty_row() -> RequestRow {
-        blank(Place { request: 0, warmup: false, cell: 0, iteration: 1, turn: 0, host: 0 }, "engine")
+        RequestRow { iteration: 1, engine: "engine".to_owned(), ..RequestRow::default() }
     }
 
     fn filled(generated: &Generated, timing: TokenTiming) -> RequestRow {

@@ -2,7 +2,8 @@
 
 use crate::origin::Origin;
 use crate::record::memory::{ENGINE, Reader};
-use crate::record::{GaugeInfo, RequestRow, TelemetryRow};
+use crate::record::{GaugeInfo, TelemetryRow};
+use crate::run::external::Window;
 use inferometer_protocol::messages::Generated;
 use inferometer_protocol::{EngineMemory, MemorySample};
 use inferometer_stats::oscillation::{Known, SAMPLES_PER_CYCLE, Sample, jitter, oscillation};
@@ -46,7 +47,17 @@ pub fn engine_samples(
     Ok(samples.iter().map(|s| EngineSample { t_ns: origin.t_ns(at(s.t_ns)), host, memory: s.memory }).collect())
 }
 
-/// Looks after memory over one sitting.
+/// How memory went up and down during an iteration (METHOD section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swings {
+    pub cycles: u32,
+    /// The largest cycle.
+    pub largest_bytes: u64,
+    /// Sum of the falls.
+    pub reclaimed_bytes: u64,
+}
+
+/// Watches memory over a run segment.
 #[derive(Debug)]
 pub struct Memory {
     width: usize,
@@ -83,15 +94,20 @@ impl Memory {
         self.idle_until_ns.get_or_insert(now_ns);
     }
 
-    /// Puts the engine's samples between those of the gauges and fills the memory columns of an iteration's last row.
-    pub fn note(&mut self, requests: &mut [RequestRow], telemetry: &mut Vec<TelemetryRow>, engine: &[EngineSample]) {
+    /// Puts the engine's samples between those of the gauges, and says how memory went up and down during an iteration.
+    pub fn note(
+        &mut self,
+        iteration: Window,
+        telemetry: &mut Vec<TelemetryRow>,
+        engine: &[EngineSample],
+    ) -> Option<Swings> {
         telemetry.extend(engine.iter().filter_map(|sample| self.row(sample)));
         telemetry.sort_by_key(|row| row.t_ns);
         self.keep_idle(telemetry);
         let has_value = |reader: &Reader| telemetry.iter().any(|row| row.host.is_some() && reader.value(row).is_some());
         self.chosen =
             self.readers[..self.chosen.unwrap_or(self.readers.len())].iter().position(has_value).or(self.chosen);
-        self.fill(requests, telemetry);
+        self.swings(iteration, telemetry)
     }
 
     /// Name of the gauge that fills the memory columns.
@@ -131,25 +147,23 @@ impl Memory {
         }
     }
 
-    /// Too few samples for one cycle say nothing: the columns stay empty then.
-    fn fill(&self, requests: &mut [RequestRow], telemetry: &[TelemetryRow]) {
-        let Some(chosen) = self.chosen else { return };
-        let (Some(first), Some(last)) = (requests.first().map(|row| (row.start_ns, row.host)), requests.last_mut())
-        else {
-            return;
-        };
-        let (reader, (start_ns, host)) = (&self.readers[chosen], first);
+    /// `None` where there are too few samples for one cycle.
+    fn swings(&self, Window { host, start_ns, end_ns }: Window, telemetry: &[TelemetryRow]) -> Option<Swings> {
+        let chosen = self.chosen?;
+        let reader = &self.readers[chosen];
         let own = |row: &&TelemetryRow| !reader.gauge.of_process || row.host == Some(host);
-        let during = telemetry.iter().filter(|row| (start_ns..=last.end_ns).contains(&row.t_ns)).filter(own);
+        let during = telemetry.iter().filter(|row| (start_ns..=end_ns).contains(&row.t_ns)).filter(own);
         let during: Vec<Sample> = during.filter_map(|row| Some(at(row, reader.value(row)?))).collect();
         if (during.len() as f64) < SAMPLES_PER_CYCLE {
-            return;
+            return None;
         }
         let known = Known { jitter_bytes: jitter(&self.idle[chosen]), ..Known::default() };
-        let Some(found) = oscillation(&[&during], &known) else { return };
-        last.memory_cycles = Some(u32::try_from(found.counted.cycles).unwrap_or(u32::MAX));
-        last.memory_swing_bytes = Some(found.counted.range_largest_bytes.unwrap_or(0.0) as u64);
-        last.memory_reclaimed_bytes = Some(found.reclaimed_bytes as u64);
+        let found = oscillation(&[&during], &known)?;
+        Some(Swings {
+            cycles: u32::try_from(found.counted.cycles).unwrap_or(u32::MAX),
+            largest_bytes: found.counted.range_largest_bytes.unwrap_or(0.0) as u64,
+            reclaimed_bytes: found.reclaimed_bytes as u64,
+        })
     }
 }
 
@@ -163,7 +177,7 @@ fn at(row: &TelemetryRow, bytes: f64) -> Sample {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::tests::{empty_row, reply};
+    use super::super::measure::tests::reply;
     use super::*;
 
     const MIB: f64 = 1_048_576.0;
@@ -187,14 +201,8 @@ mod tests {
         EngineSample { t_ns: t_ms * 1_000_000, host: 0, memory }
     }
 
-    fn turns(host: u32) -> Vec<RequestRow> {
-        let row = |start_ms: u64, end_ms: u64| RequestRow {
-            host,
-            start_ns: start_ms * 1_000_000,
-            end_ns: end_ms * 1_000_000,
-            ..empty_row()
-        };
-        vec![row(1000, 2000), row(2000, 3000)]
+    fn turns(host: u32) -> Window {
+        Window { host, start_ns: 1_000_000_000, end_ns: 3_000_000_000 }
     }
 
     /// Rises by 64 MiB within 500 ms and falls back, every 50 ms a sample.
@@ -203,23 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_row_has_what_the_gauge_did_from_the_first_turn_to_the_last() {
+    fn swings_are_those_from_the_first_turn_to_the_last() {
         let mut memory = memory(&["rss_bytes"]);
-        let (mut rows, mut telemetry) = (turns(0), saw(0));
-        memory.note(&mut rows, &mut telemetry, &[]);
-        assert_eq!(
-            (rows[0].memory_cycles, rows[0].memory_swing_bytes, rows[0].memory_reclaimed_bytes),
-            (None, None, None)
-        );
+        let found = memory.note(turns(0), &mut saw(0), &[]).unwrap();
         // From 1 s to 3 s: four teeth, the fourth rises to the end of the third second, where the fifth begins.
-        assert_eq!((rows[1].memory_cycles, rows[1].memory_swing_bytes), (Some(4), Some(64 * MIB as u64)));
-        assert_eq!(rows[1].memory_reclaimed_bytes, Some(4 * 64 * MIB as u64));
-        let mut other = turns(7);
-        memory.note(&mut other, &mut saw(0), &[]);
-        assert_eq!(other[1].memory_cycles, None, "samples of another process");
-        let mut few = turns(0);
-        memory.note(&mut few, &mut saw(0).into_iter().step_by(5).collect(), &[]);
-        assert_eq!(few[1].memory_cycles, None, "nine samples are too few for a cycle");
+        assert_eq!(found, Swings { cycles: 4, largest_bytes: 64 * MIB as u64, reclaimed_bytes: 4 * 64 * MIB as u64 });
+        assert_eq!(memory.note(turns(7), &mut saw(0), &[]), None, "samples of another process");
+        let mut few = saw(0).into_iter().step_by(5).collect();
+        assert_eq!(memory.note(turns(0), &mut few, &[]), None, "nine samples are too few for a cycle");
     }
 
     #[test]
@@ -227,9 +226,7 @@ mod tests {
         let counted = |idle: bool| {
             let mut memory = memory(&["wired_bytes"]);
             memory.loads(if idle { 990_000_000 } else { 0 });
-            let mut rows = turns(0);
-            memory.note(&mut rows, &mut saw(0), &[]);
-            rows[1].memory_cycles
+            memory.note(turns(0), &mut saw(0), &[]).map(|found| found.cycles)
         };
         assert_eq!(counted(false), Some(4));
         // Six times 7 MiB, the step of every sample while idle, are less than a swing of 64.
@@ -239,9 +236,8 @@ mod tests {
         let mut telemetry: Vec<TelemetryRow> =
             (0..20).map(|i| sampled(i * 50, None, Some(100.0 + (i * i % 7) as f64 * 20.0))).collect();
         telemetry.extend(saw(0).into_iter().skip(20));
-        let mut rows = turns(0);
-        memory.note(&mut rows, &mut telemetry, &[]);
-        assert_eq!(rows[1].memory_cycles, Some(0), "240 MiB and more would be a swing");
+        let found = memory.note(turns(0), &mut telemetry, &[]).unwrap();
+        assert_eq!(found.cycles, 0, "240 MiB and more would be a swing");
     }
 
     #[test]
@@ -249,7 +245,7 @@ mod tests {
         let mut memory = memory(&["rss_bytes", "engine_active_bytes", "engine_cache_bytes", "engine_peak_bytes"]);
         let mut telemetry = vec![sampled(1000, Some(0), Some(1.0)), sampled(1050, Some(0), Some(2.0))];
         telemetry.iter_mut().for_each(|row| row.values.resize(4, None));
-        memory.note(&mut turns(0), &mut telemetry, &[engine(1010, 7), engine(1060, 8)]);
+        memory.note(turns(0), &mut telemetry, &[engine(1010, 7), engine(1060, 8)]);
         let told: Vec<_> =
             telemetry.iter().map(|row| (row.t_ns / 1_000_000, row.values[0].is_some(), row.values[1])).collect();
         assert_eq!(told, [(1000, true, None), (1010, false, Some(7.0)), (1050, true, None), (1060, false, Some(8.0))]);

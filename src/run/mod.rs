@@ -1,26 +1,29 @@
-//! Running things: the driver, the two sides of the engine protocol, what makes an iteration count.
+//! Running things: the driver, the harness's side of the engine protocol, what makes an iteration count.
 
 pub mod ab;
 pub mod attempt;
 pub mod build;
-pub mod client;
 pub mod conformance;
 pub mod driver;
 pub mod energy;
 pub mod error;
 pub mod external;
-pub mod hosts;
+pub mod host;
 pub mod interrupt;
 pub mod lock;
 pub mod measure;
 pub mod memory;
+pub mod options;
 pub mod outputs;
+pub mod pool;
 pub mod profile;
 pub mod progress;
 pub mod prompts;
+mod row;
 pub mod schedule;
+pub mod segment;
 pub mod selftest;
-pub mod session;
+pub mod start;
 pub mod stretches;
 mod turns;
 pub mod validity;

@@ -3,7 +3,7 @@
 //! Crash, time-out, no tokens or a wrong finish reason are outcomes of the engine (`failed`). Figures that contradict
 //! the request, or effective settings other than asked for, make the measurement `invalid` (METHOD sections 1 and 2).
 
-use crate::record::Status;
+use crate::record::{Cause, Fault};
 use crate::spec::Cell;
 use inferometer_protocol::effective;
 use inferometer_protocol::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, is_effective, same};
@@ -13,22 +13,6 @@ use inferometer_protocol::toggle::{
     KV_CACHE, KV_REUSE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
 };
 use inferometer_protocol::{FinishReason, Prompt, Receipt, Request, Settings, Shape, Value};
-
-/// What became of a request that was answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub status: Status,
-    pub reason: String,
-}
-
-impl Finding {
-    fn failed(reason: String) -> Self {
-        Self { status: Status::Failed, reason }
-    }
-    fn invalid(reason: String) -> Self {
-        Self { status: Status::Invalid, reason }
-    }
-}
 
 /// What the cell asks for and the engine does not offer, in words; empty when all is well.
 ///
@@ -109,16 +93,17 @@ pub fn judge(
     generated: &Generated,
     receipt: &Receipt,
     built_in: bool,
-    stamps: Result<(), String>,
-) -> Option<Finding> {
+    stamps: Result<(), Fault>,
+) -> Option<Fault> {
+    let fault = |cause| move |reason| Fault::new(cause, reason);
     outcome(asked.request, generated)
-        .map(Finding::failed)
-        .or_else(|| stamps.err().map(Finding::invalid))
-        .or_else(|| counts(asked.request, generated).map(Finding::invalid))
-        .or_else(|| choices(asked.choices, generated).err().map(Finding::invalid))
-        .or_else(|| reuse(asked, generated, receipt).map(Finding::invalid))
-        .or_else(|| cache(asked.request, generated, receipt, built_in).map(Finding::invalid))
-        .or_else(|| mismatch(asked.cell, generated, receipt, asked.allowed).map(Finding::invalid))
+        .map(fault(Cause::Outcome))
+        .or_else(|| stamps.err())
+        .or_else(|| counts(asked.request, generated).map(fault(Cause::Counts)))
+        .or_else(|| choices(asked.choices, generated).err().map(fault(Cause::Choices)))
+        .or_else(|| reuse(asked, generated, receipt).map(fault(Cause::Reuse)))
+        .or_else(|| cache(asked.request, generated, receipt, built_in).map(fault(Cause::CacheLength)))
+        .or_else(|| mismatch(asked.cell, generated, receipt, asked.allowed).map(fault(Cause::Settings)))
 }
 
 /// Why the engine's outcome is a failure.
@@ -285,6 +270,7 @@ pub fn request_toggles(cell: &Cell) -> Settings {
 mod tests {
     use super::super::measure::tests::reply;
     use super::*;
+    use crate::record::Status;
     use inferometer_protocol::effective::EFFECTIVE_CHUNK;
     use inferometer_protocol::toggle::{PREFILL_CHUNK_SIZE, THREADS};
     use inferometer_protocol::{Capabilities, Choice, ModelIdentity, Sampling, TokenTiming};
@@ -342,13 +328,13 @@ mod tests {
         generated: &Generated,
         receipt: &Receipt,
         built_in: bool,
-        stamps: Result<(), String>,
+        stamps: Result<(), Fault>,
         allowed: &[String],
-    ) -> Option<Finding> {
+    ) -> Option<Fault> {
         super::judge(&Asked { cell, request, choices: false, turn: 0, allowed }, generated, receipt, built_in, stamps)
     }
 
-    fn judged(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<Finding> {
+    fn judged(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<Fault> {
         judge(cell, &request(2), generated, receipt, true, Ok(()), allowed)
     }
 
@@ -358,8 +344,9 @@ mod tests {
         assert_eq!(judged(&plain, &reply(&[13, 15], true), &who, &[]), None);
         let mut stopped = reply(&[13, 15], true);
         stopped.completion.finish_reason = FinishReason::Stop;
-        let found = judge(&plain, &request(2), &stopped, &who, true, Err("stamps".to_owned()), &[]).unwrap();
-        assert_eq!(found.status, Status::Failed);
+        let found =
+            judge(&plain, &request(2), &stopped, &who, true, Err(Fault::new(Cause::Stamps, "stamps")), &[]).unwrap();
+        assert_eq!(found.cause.status(), Status::Failed);
         assert!(found.reason.contains("ignore_eos"));
         let may_stop = Request { ignore_eos: false, ..request(9) };
         assert_eq!(judge(&plain, &may_stop, &stopped, &who, true, Ok(()), &[]), None);
@@ -368,14 +355,16 @@ mod tests {
         assert!(judged(&plain, &cancelled, &who, &[]).unwrap().reason.contains("nobody"));
         assert!(judged(&plain, &reply(&[], true), &who, &[]).unwrap().reason.contains("no token"));
         let short = judge(&plain, &request(3), &reply(&[13, 15], true), &who, true, Ok(()), &[]).unwrap();
-        assert_eq!((short.status, short.reason.contains("2 tokens of 3")), (Status::Failed, true));
+        assert_eq!((short.cause.status(), short.reason.contains("2 tokens of 3")), (Status::Failed, true));
     }
 
     #[test]
     fn figures_that_contradict_one_another_are_invalid() {
         let (plain, who, good) = (cell(&[]), receipt(&[]), reply(&[13, 15], true));
-        let bad_stamps = judge(&plain, &request(2), &good, &who, true, Err("runs backwards".to_owned()), &[]).unwrap();
-        assert_eq!(bad_stamps, Finding::invalid("runs backwards".to_owned()));
+        let bad_stamps =
+            judge(&plain, &request(2), &good, &who, true, Err(Fault::new(Cause::Stamps, "runs backwards")), &[])
+                .unwrap();
+        assert_eq!(bad_stamps, Fault::new(Cause::Stamps, "runs backwards"));
         let sent = Request { prompt: Prompt::Tokens(vec![1; 99]), ..request(2) };
         let found = judge(&plain, &sent, &good, &who, true, Ok(()), &[]).unwrap();
         assert!(found.reason.contains("99 prompt tokens were sent, the engine counts 100"), "{}", found.reason);
@@ -389,7 +378,7 @@ mod tests {
         }
         let mut sum = good;
         sum.completion.prefill_tokens = 100;
-        assert_eq!(judged(&plain, &sum, &who, &[]).unwrap().status, Status::Invalid);
+        assert_eq!(judged(&plain, &sum, &who, &[]).unwrap().cause.status(), Status::Invalid);
     }
 
     #[test]
@@ -412,7 +401,7 @@ mod tests {
             assert!(told.contains(words), "{told}");
         }
         let unasked = judged(&cell(&[]), &with(Some(&[0.5, 0.5])), &receipt(&[]), &[]).unwrap();
-        assert_eq!((unasked.status, unasked.reason.contains("unasked")), (Status::Invalid, true));
+        assert_eq!((unasked.cause.status(), unasked.reason.contains("unasked")), (Status::Invalid, true));
     }
 
     #[test]
@@ -430,7 +419,7 @@ mod tests {
             assert_eq!(holding(None, built_in), None, "not measured");
             assert_eq!(holding(Some(101), built_in), None);
             let found = holding(Some(100), built_in).unwrap();
-            assert_eq!(found.status, Status::Invalid);
+            assert_eq!(found.cause.status(), Status::Invalid);
             assert!(found.reason.contains("holds 100 tokens") && found.reason.contains("expected 101"), "{found:?}");
             assert!(holding(Some(103), built_in).is_some());
         }
@@ -477,7 +466,7 @@ mod tests {
         };
         assert_eq!(judged(&chunk, &with(32), &who, &[]), None);
         let found = judged(&chunk, &with(64), &who, &[]).unwrap();
-        assert_eq!(found.status, Status::Invalid);
+        assert_eq!(found.cause.status(), Status::Invalid);
         assert!(found.reason.contains("prefill_chunk_size is 64, expected 32"), "{}", found.reason);
         assert_eq!(judged(&chunk, &with(64), &who, &[EFFECTIVE_CHUNK.to_owned()]), None, "allowed");
         let silent = judged(&chunk, &reply(&[13, 15], true), &who, &[]).unwrap();

@@ -401,7 +401,7 @@ impl<'a> Table<'a> {
             (None, None) => problem,
         };
         if std::ptr::eq(section, &raw const super::keys::TOGGLES) {
-            return problem.help("docs/scenarios.md lists the toggles");
+            return problem.help("docs/reference/scenarios.md lists the toggles");
         }
         problem.help(format!("{} takes {}", section.words(), list(names())))
     }

@@ -31,7 +31,7 @@ pub fn scenario(
     let problems = Problems::of(file);
     if root.data == Data::Table(Vec::new()) && overrides.is_empty() {
         let problem = Problem::new(format!("{name} is empty"));
-        let help = "start from a copy of scenarios/quickstart.toml; docs/scenarios.md explains every key";
+        let help = "start from a copy of scenarios/quickstart.toml; docs/reference/scenarios.md explains every key";
         return Err(ScenarioError::unread(problem.help(help)));
     }
     default_engine(&mut root);

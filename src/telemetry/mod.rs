@@ -150,7 +150,7 @@ mod tests {
         assert!(!read.iter().any(|(name, _)| name.ends_with("cpu_percent")), "a first sample has no difference");
     }
 
-    /// The table of docs/gauges.md is what the sources say, with no file of this machine looked at.
+    /// The table of docs/reference/gauges.md is what the sources say, with no file of this machine looked at.
     #[cfg(target_os = "linux")]
     #[test]
     fn the_page_lists_every_gauge() {
@@ -179,13 +179,16 @@ mod tests {
             };
             table += &format!("| `{name}` | {unit} | {group} | {} | {mac} | {meaning} |\n", own.replace('|', "\\|"));
         }
-        let page = read("docs/gauges.md");
+        let page = read("docs/reference/gauges.md");
         let (before, after) = page.split_once("<!-- gauges -->\n\n").expect("a mark for the table");
         let end = after.split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum::<usize>();
         let expected = format!("{before}<!-- gauges -->\n\n{table}{}", &after[end..]);
         if page != expected && std::env::var_os("INFEROMETER_UPDATE_PAGES").is_some() {
-            fs_err::write(folder.join("docs/gauges.md"), &expected).unwrap();
+            fs_err::write(folder.join("docs/reference/gauges.md"), &expected).unwrap();
         }
-        assert!(page == expected, "docs/gauges.md is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
+        assert!(
+            page == expected,
+            "docs/reference/gauges.md is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1"
+        );
     }
 }

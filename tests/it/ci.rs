@@ -211,7 +211,7 @@ fn the_action_takes_what_it_documents_and_runs_none_of_it() {
     let text = action["runs"].to_string();
     for input in action["inputs"].as_object().unwrap().keys() {
         assert!(text.contains(&format!("inputs.{input}")), "{input} does nothing");
-        assert!(page().contains(&format!("`{input}`")), "docs/ci.md does not say what {input} is");
+        assert!(page().contains(&format!("`{input}`")), "docs/guides/ci.md does not say what {input} is");
     }
     for (name, workflow) in workflows() {
         for job in workflow["jobs"].as_object().unwrap().values() {
@@ -226,7 +226,7 @@ fn the_action_takes_what_it_documents_and_runs_none_of_it() {
 
 /// The page that explains all this.
 fn page() -> String {
-    fs_err::read_to_string(repository("docs/ci.md")).unwrap()
+    fs_err::read_to_string(repository("docs/guides/ci.md")).unwrap()
 }
 
 #[test]

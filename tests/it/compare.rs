@@ -145,7 +145,7 @@ fn what_sets_the_runs_apart_is_said() {
     b.manifest.git = None;
     b.manifest.scenario.run.order_seed = 43;
     b.manifest.state = FinishState::Interrupted;
-    a.manifest.sessions = 2;
+    a.manifest.segments = 2;
     spoil(&mut a, 0, 1, Status::Failed, "crashed");
     let comparison = compare(&a, &b);
     assert_eq!((comparison.cells.len(), comparison.only_a.len(), comparison.only_b.len()), (1, 1, 3));
@@ -163,7 +163,7 @@ fn what_sets_the_runs_apart_is_said() {
     engine is transformer in all of A and mlx in all of B; cells are matched by the
       rest
     threads is 2 in all of A and 4 in all of B; cells are matched by the rest
-    A was resumed: its iterations come from 2 sittings
+    A was resumed: its iterations come from 2 run segments
     B was interrupted
     only in A: cap=0 len=2048
     only in B: cap=0 len=2048, cap=768 len=512 and cap=768 len=2048

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use inferometer_engine::synthetic::{Recipe, create};
 use inferometer_engine::text::{ChatTemplate, Tokenizer};
 use inferometer_engine::transformer::Transformer;
+use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Engine as _, Load, Session};
 use inferometer_protocol::{Architecture, Completion, EngineSpec, Message, Prompt, Request, Sampling, Settings, Value};
@@ -47,7 +48,7 @@ fn request(prompt: Prompt, max_tokens: u32) -> Request {
 /// Runs a request on an empty cache.
 fn fresh(session: &mut dyn Session, request: &Request) -> (Vec<u32>, Completion) {
     session.reset().unwrap();
-    let mut recorder = Recorder::new(request.max_tokens, false, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(request.max_tokens, Instrumentation::default(), Arc::<Shared>::default());
     let completion = session.generate(request, &mut recorder).unwrap();
     (recorder.tokens, completion)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use inferometer::record::{EXTERNAL_CAUSE, Status};
+use inferometer::record::{Cause, Status};
 
 use crate::lab::{Lab, measured};
 
@@ -46,7 +46,7 @@ fn foreign_load_invalidates_iterations_and_says_what_to_do() {
     let done = lab.measure(&scenario(&lab, "invalidate"), &[]);
     assert_eq!(done.code, Some(4), "{}", done.stderr);
     let done = done.says("other programs used more than").says("2 of 2 iterations").says("end other programs");
-    assert!(done.stdout.contains(EXTERNAL_CAUSE), "{}", done.stdout);
+    assert!(done.stdout.contains("(external cause)"), "{}", done.stdout);
     let record = lab.record();
     for row in measured(&record) {
         assert_eq!(row.status, Status::Invalid);
@@ -62,7 +62,7 @@ fn foreign_load_can_be_a_warning() {
     let done = lab.measure(&scenario(&lab, "warn"), &[]).says("other programs used more than");
     let done = done.says("they count all the same");
     let record = lab.record();
-    assert!(measured(&record).iter().all(|row| !row.reason.ends_with(EXTERNAL_CAUSE)), "{}", done.stdout);
+    assert!(measured(&record).iter().all(|row| !row.cause.is_some_and(Cause::is_external)), "{}", done.stdout);
     assert!(record.manifest.warnings.iter().any(|told| told.contains("other programs")));
 }
 

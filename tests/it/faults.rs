@@ -262,7 +262,7 @@ fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
         known = rows;
     }
     assert!(after_progress >= KILLS / 2, "only {after_progress} of {KILLS} kills fell after something new");
-    assert!(lab.record().manifest.sessions > 1, "the record was resumed");
+    assert!(lab.record().manifest.segments > 1, "the record was resumed");
     lab.resume(&[]).expect(0);
     let rows = committed(&lab);
     assert!(known.iter().all(|(step, row)| rows.get(step) == Some(row)));
@@ -456,7 +456,7 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     lab.resume(&[]).expect(0);
     let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 25]);
-    assert_eq!((record.manifest.state, record.manifest.sessions), (FinishState::Finished, 2));
+    assert_eq!((record.manifest.state, record.manifest.segments), (FinishState::Finished, 2));
     lab.resume(&[]).expect(0).says("nothing left to do");
 }
 

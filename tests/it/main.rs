@@ -1,6 +1,7 @@
 //! Whole-program tests, one binary so that they link once.
 
 mod ab;
+mod book;
 mod build;
 mod ci;
 mod cli;

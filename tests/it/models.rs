@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use assert_cmd::Command;
 use inferometer_engine::text::{ChatTemplate, Tokenizer};
 use inferometer_engine::transformer::Transformer;
+use inferometer_host::Instrumentation;
 use inferometer_host::recorder::Recorder;
 use inferometer_host::{Engine as _, Load};
 use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling, Settings};
@@ -393,7 +394,7 @@ fn greedy(session: &mut dyn inferometer_host::Session, prompt: &[u32]) -> Vec<u3
         conversation: None,
         forced_tokens: None,
     };
-    let mut recorder = Recorder::new(64, false, std::sync::Arc::default());
+    let mut recorder = Recorder::new(64, Instrumentation::default(), std::sync::Arc::default());
     session.generate(&request, &mut recorder).unwrap();
     recorder.tokens
 }

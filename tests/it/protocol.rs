@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inferometer::record::Status;
-use inferometer::run::client::{Exchange, Host, HostError, Launch, check_stamps};
+use inferometer::run::host::{Exchange, Host, HostError, Launch, check_stamps};
 use inferometer_protocol::messages::{Generate, Open};
-use inferometer_protocol::{EngineSpec, ErrorKind, FinishReason, Prompt, Request, Sampling};
+use inferometer_protocol::{EngineSpec, ErrorKind, FinishReason, Instrumentation, Prompt, Request, Sampling};
 use tempfile::TempDir;
 
 use crate::lab::{Lab, statuses};
@@ -44,7 +44,7 @@ fn tokens(prompt: &[u32], max_tokens: u32) -> Generate {
         conversation: None,
         forced_tokens: None,
     };
-    Generate { request, progress: false, operation_spans: false, forced_sync: false, choices: false }
+    Generate { request, instrumentation: Instrumentation::default() }
 }
 
 /// A faulty host, opened.
@@ -82,7 +82,7 @@ fn error_of(fault: &str, timeout: Duration) -> HostError {
 fn stamps_of(fault: &str) -> String {
     let mut faulty = Faulty::start(fault, PATIENCE).unwrap();
     let exchange = faulty.generate().unwrap();
-    check_stamps(&exchange, faulty.host.clock(), 3).unwrap_err()
+    check_stamps(&exchange, faulty.host.clock(), 3).unwrap_err().reason
 }
 
 /// Whether the process is there and no zombie.
@@ -255,7 +255,7 @@ fn a_clock_that_drifts_needs_a_new_comparison() {
     loop {
         let exchange = faulty.generate().unwrap();
         let verdict = check_stamps(&exchange, &first, 3);
-        if verdict.as_ref().is_err_and(|reason| reason.contains("after its reply had been read")) {
+        if verdict.as_ref().is_err_and(|fault| fault.reason.contains("after its reply had been read")) {
             break;
         }
         assert!(Instant::now() < deadline, "{verdict:?}");

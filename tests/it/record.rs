@@ -60,7 +60,7 @@ fn manifest() -> Manifest {
         origin_utc: "2026-01-02T03:04:05.678Z".to_owned(),
         finished_utc: None,
         state: FinishState::Running,
-        sessions: 1,
+        segments: 1,
         scenario,
         scenario_sha256: "ab12cd34ef".to_owned(),
         plan: Plan { cells: vec![], order: vec![] },
@@ -81,11 +81,7 @@ fn request(number: u64) -> RequestRow {
         warmup: number == 0,
         cell: 0,
         iteration: 1,
-        turn: 0,
         engine: "exec".to_owned(),
-        host: 0,
-        status: Status::Ok,
-        reason: String::new(),
         start_ns: number * 1_000_000,
         end_ns: number * 1_000_000 + 900_000,
         effective: Settings::from([("kv_cache".to_owned(), "full".into()), ("own".to_owned(), Value::Int(3))]),
@@ -94,34 +90,15 @@ fn request(number: u64) -> RequestRow {
         reused_tokens: Some(0),
         prefill_tokens: Some(16),
         generated_tokens: Some(3),
-        cache_tokens: None,
-        load_s: None,
-        tokenize_ms: None,
         ttft_ms: Some(1.25),
         prefill_ms: Some(0.1 + 0.2),
         decode_ms: Some(2.0),
         e2e_ms: Some(3.0),
         prefill_tps: Some(1e9),
         decode_tps: Some(1.0 / 3.0),
-        tpot_ms: None,
-        itl_p50_ms: None,
-        itl_p95_ms: None,
-        itl_p99_ms: None,
-        itl_max_ms: None,
         peak_rss_bytes: Some(u64::MAX),
-        engine_active_bytes: None,
-        engine_cache_bytes: None,
-        engine_peak_bytes: None,
-        kv_cache_bytes: None,
-        cpu_ms: None,
-        cpu_instructions: None,
-        cpu_cycles: None,
         token_hash: Some("0123456789abcdef".to_owned()),
-        memory_cycles: None,
-        memory_swing_bytes: None,
-        memory_reclaimed_bytes: None,
-        prefill_energy_j: None,
-        decode_energy_j: None,
+        ..RequestRow::default()
     }
 }
 
@@ -220,11 +197,11 @@ fn what_is_committed_is_read_back_and_a_resumed_run_goes_on() {
 
     let (mut store, so_far) = Store::resume(&run).unwrap();
     assert_eq!(so_far, record(&manifest, &iterations));
-    store.update(|m| m.sessions = 2).unwrap();
+    store.update(|m| m.segments = 2).unwrap();
     store.commit(&iteration(10, 2)).unwrap();
     let mut all = iterations.to_vec();
     all.push(iteration(10, 2));
-    assert_eq!(read(&run).unwrap(), record(&Manifest { sessions: 2, ..manifest }, &all));
+    assert_eq!(read(&run).unwrap(), record(&Manifest { segments: 2, ..manifest }, &all));
 }
 
 /// The first record ever written by this schema must stay readable.
@@ -294,13 +271,13 @@ fn the_page_describes_every_column() {
         ("telemetry.csv", own(TELEMETRY_COLUMNS)),
         ("gauges", gauges.collect()),
     ];
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/record.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/record.md");
     let page = fs_err::read_to_string(&path).unwrap();
     let mut expected = String::new();
     let mut rest = page.as_str();
     for (section, rows) in sections {
         let mark = format!("<!-- columns {section} -->\n\n");
-        let (before, after) = rest.split_once(&mark).unwrap_or_else(|| panic!("docs/record.md has no mark {mark:?}"));
+        let (before, after) = rest.split_once(&mark).unwrap_or_else(|| panic!("the page has no mark {mark:?}"));
         expected.push_str(before);
         expected.push_str(&mark);
         expected.push_str(&table(rows));
@@ -311,5 +288,5 @@ fn the_page_describes_every_column() {
     if page != expected && std::env::var_os("INFEROMETER_UPDATE_PAGES").is_some() {
         fs_err::write(&path, &expected).unwrap();
     }
-    assert!(page == expected, "docs/record.md is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
+    assert!(page == expected, "the page is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
 }

@@ -300,12 +300,12 @@ fn the_files_are_there_and_say_the_same() {
 
 #[test]
 fn the_page_about_sessions_names_every_field() {
-    let page = fs_err::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ab.md")).unwrap();
+    let page = fs_err::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/ab.md")).unwrap();
     let (_, page) = page.split_once("`summary.json` has").expect("the page has the fields");
     let json: serde_json::Value = serde_json::from_str(&of("inconclusive").to_json()).unwrap();
     let gate = json["gates"][0].as_object().unwrap();
     for field in json.as_object().unwrap().keys().chain(gate.keys()) {
-        assert!(page.contains(&format!("`{field}`")), "docs/ab.md says nothing of {field}");
+        assert!(page.contains(&format!("`{field}`")), "docs/guides/ab.md says nothing of {field}");
     }
 }
 

@@ -309,8 +309,8 @@ fn what_is_not_toml_or_not_text_is_refused() {
     --- stderr
     error: s.toml is empty
      |
-     = help: start from a copy of scenarios/quickstart.toml; docs/scenarios.md
-             explains every key
+     = help: start from a copy of scenarios/quickstart.toml;
+             docs/reference/scenarios.md explains every key
     "#);
     insta::assert_snapshot!(check(b"name = \"caf\xe9\"\n", &[]), @r#"
     exit 2
@@ -664,7 +664,7 @@ fn formats_are_those_that_weights_can_be_stored_in() {
 
 #[test]
 fn the_reference_page_has_every_key() {
-    let path = root().join("docs/scenarios.md");
+    let path = root().join("docs/reference/scenarios.md");
     let page = fs_err::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once("<!-- keys -->\n").expect("the page has a place for the keys");
     let (_, after) = rest.split_once("<!-- /keys -->\n").expect("the place has an end");

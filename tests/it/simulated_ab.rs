@@ -67,7 +67,7 @@ impl Session {
             origin_utc: "2026-11-20T09:21:13.000Z".to_owned(),
             finished_utc: Some("2026-11-20T09:41:50.000Z".to_owned()),
             state: FinishState::Finished,
-            sittings: 1,
+            segments: 1,
             sides: [commit("main", "1a", "Cache the rotations"), commit("HEAD", "2b", "Copy the cache at every token")],
             gates: [GateMetric::DecodeTps, GateMetric::PrefillTps, GateMetric::PeakMemory].map(gate).to_vec(),
             settings: AbSettings { seed: 7, pilot: self.pilot, ..AbSettings::default() },

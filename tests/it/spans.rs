@@ -7,10 +7,12 @@ mod report;
 use std::path::Path;
 use std::time::Duration;
 
-use inferometer::run::client::{Host, Launch};
+use inferometer::run::host::{Host, Launch};
 use inferometer_engine::synthetic::{Recipe, create};
 use inferometer_protocol::messages::{Generate, Generated, Open};
-use inferometer_protocol::{Architecture, EngineSpec, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value};
+use inferometer_protocol::{
+    Architecture, Detail, EngineSpec, Instrumentation, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value,
+};
 
 struct Hosted {
     host: Host,
@@ -31,7 +33,7 @@ impl Hosted {
         Self { host, _folder: folder }
     }
 
-    fn generate(&mut self, cap: i64, operation_spans: bool, forced_sync: bool) -> Generated {
+    fn generate(&mut self, cap: i64, detail: Detail) -> Generated {
         self.host.reset().unwrap();
         let request = Request {
             prompt: Prompt::Tokens((0..PROMPT).map(|id| 10 + id * 7 % 400).collect()),
@@ -45,7 +47,8 @@ impl Hosted {
             conversation: None,
             forced_tokens: None,
         };
-        let generate = Generate { request, progress: false, operation_spans, forced_sync, choices: false };
+        let instrumentation = Instrumentation { detail, ..Instrumentation::default() };
+        let generate = Generate { request, instrumentation };
         self.host.generate(generate, &mut |_| {}).unwrap().generated
     }
 }
@@ -63,12 +66,12 @@ fn model() -> tempfile::TempDir {
 fn the_profiled_pass_does_the_same_and_says_where_time_and_memory_go() {
     let dir = model();
     let mut hosted = Hosted::open(&dir.path().join("model"));
-    let timed = hosted.generate(0, false, false);
+    let timed = hosted.generate(0, Detail::Timed);
     assert_eq!((timed.span_timing, timed.allocations.len()), (None, 0));
     assert!(timed.spans.iter().all(|span| span.phase.in_timed_pass()));
 
-    for forced_sync in [false, true] {
-        let profiled = hosted.generate(0, true, forced_sync);
+    for detail in [Detail::Operations, Detail::ForcedSync] {
+        let profiled = hosted.generate(0, detail);
         assert_eq!(profiled.tokens, timed.tokens);
         // candle does each operation when it is called, whatever is asked for.
         assert_eq!(profiled.span_timing, Some(SpanTiming::Done));
@@ -83,7 +86,7 @@ fn the_profiled_pass_does_the_same_and_says_where_time_and_memory_go() {
         assert!(profiled.allocations.iter().all(|a| a.allocations > 0 && a.bytes > a.allocations));
     }
     // Once more: counting was off in between.
-    assert!(hosted.generate(0, false, false).allocations.is_empty());
+    assert!(hosted.generate(0, Detail::Timed).allocations.is_empty());
 }
 
 /// Work counted, not timed: a second pass over the same tokens allocates the same, since nothing else was counted in.
@@ -91,28 +94,10 @@ fn the_profiled_pass_does_the_same_and_says_where_time_and_memory_go() {
 fn allocations_are_those_of_the_phase_alone() {
     let dir = model();
     let mut hosted = Hosted::open(&dir.path().join("model"));
-    hosted.generate(0, true, false);
-    let (first, second) = (hosted.generate(0, true, false), hosted.generate(0, true, false));
+    hosted.generate(0, Detail::Operations);
+    let (first, second) = (hosted.generate(0, Detail::Operations), hosted.generate(0, Detail::Operations));
     for (a, b) in first.allocations.iter().zip(&second.allocations) {
         let apart = a.allocations.abs_diff(b.allocations) as f64 / a.allocations as f64;
         assert!(apart < 0.1, "{a:?} {b:?}");
     }
-}
-
-#[test]
-fn forced_sync_without_operation_spans_is_refused() {
-    let dir = model();
-    let mut hosted = Hosted::open(&dir.path().join("model"));
-    let request = Request {
-        prompt: Prompt::Tokens(vec![1, 2, 3]),
-        sampling: Sampling::default(),
-        toggles: Settings::new(),
-        max_tokens: 2,
-        ignore_eos: true,
-        conversation: None,
-        forced_tokens: None,
-    };
-    let generate = Generate { request, progress: false, operation_spans: false, forced_sync: true, choices: false };
-    let error = hosted.host.generate(generate, &mut |_| {}).unwrap_err().to_string();
-    assert!(error.contains("operation_spans"), "{error}");
 }

@@ -14,6 +14,7 @@ use inferometer_engine::synthetic::Recipe;
 use inferometer_engine::transformer::Transformer;
 use inferometer_engine::transformer::mlx::calls;
 use inferometer_engine::transformer::mlx::calls::Calls;
+use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Engine as _, Load, Session};
 use inferometer_protocol::{Architecture, EngineSpec, Prompt, Request, Sampling, Settings, Value};
@@ -83,7 +84,7 @@ fn round(session: &mut dyn Session) -> anyhow::Result<Round> {
         forced_tokens: None,
     };
     let (inside, outside) = calls::cost();
-    let mut recorder = Recorder::new(TOKENS, false, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(TOKENS, Instrumentation::default(), Arc::<Shared>::default());
     calls::take();
     calls::measure(true);
     let began = Instant::now();

@@ -23,6 +23,7 @@ use inferometer_engine::transformer::candle::{CandleBackend, Format, threads};
 use inferometer_engine::transformer::config::Config;
 use inferometer_engine::transformer::model::{Model, expected, optional};
 use inferometer_engine::transformer::weights::WeightFolder;
+use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Engine as _, Load, Session};
 use inferometer_protocol::{EngineSpec, Prompt, Request, Sampling, Settings, Value};
@@ -173,7 +174,7 @@ fn both<B: Backend>(model: &Model<B>, session: &mut dyn Session, run: &Run) -> a
     if !run.continues {
         session.reset()?;
     }
-    let mut recorder = Recorder::new(run.steps, false, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(run.steps, Instrumentation::default(), Arc::<Shared>::default());
     let done = session.generate(&request, &mut recorder)?;
     Ok(Ran { tokens, logits, session_tokens: recorder.tokens, reused: done.reused_tokens, cached: done.cache_tokens })
 }

@@ -14,6 +14,7 @@ use inferometer_engine::transformer::model;
 use inferometer_engine::transformer::model::Model;
 use inferometer_engine::transformer::weights::WeightFolder;
 use inferometer_host::recorder::{Recorder, Shared};
+use inferometer_host::{Detail, Instrumentation};
 use inferometer_host::{Engine as _, Load, Result, Session};
 use inferometer_protocol::{Architecture, EngineSpec, Phase, Prompt, Request, Sampling, Settings, SpanTiming, Value};
 use mlx_rs::memory;
@@ -62,7 +63,7 @@ fn request(prompt: Vec<u32>, steps: u32, toggles: &[(&str, Value)]) -> Request {
 
 fn generate(session: &mut dyn Session, prompt: Vec<u32>, steps: u32, toggles: &[(&str, Value)]) -> Vec<u32> {
     let request = request(prompt, steps, toggles);
-    let mut recorder = Recorder::new(steps, false, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(steps, Instrumentation::default(), Arc::<Shared>::default());
     session.generate(&request, &mut recorder).unwrap();
     recorder.tokens
 }
@@ -177,10 +178,9 @@ fn profiled_and_with_forced_sync_the_tokens_are_the_same() {
         ];
         let timed = generate(&mut *session, prompt(40), steps, &toggles);
         for forced_sync in [false, true] {
-            let mut recorder = Recorder::new(steps, true, Arc::<Shared>::default());
-            if forced_sync {
-                recorder = recorder.with_forced_sync();
-            }
+            let detail = if forced_sync { Detail::ForcedSync } else { Detail::Operations };
+            let instrumentation = Instrumentation { detail, ..Instrumentation::default() };
+            let mut recorder = Recorder::new(steps, instrumentation, Arc::<Shared>::default());
             calls::take();
             session.generate(&request(prompt(40), steps, &toggles), &mut recorder).unwrap();
             let waits = calls::take().waits;

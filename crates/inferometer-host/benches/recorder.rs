@@ -6,6 +6,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use inferometer_host::TokenSink;
 use inferometer_host::recorder::{Recorder, Shared};
+use inferometer_host::{Detail, Instrumentation};
 use inferometer_protocol::Phase;
 
 const TOKENS: u32 = 4096;
@@ -15,7 +16,7 @@ fn recorder(c: &mut Criterion) {
     group.throughput(Throughput::Elements(u64::from(TOKENS)));
     group.bench_function("token", |b| {
         b.iter_batched_ref(
-            || Recorder::new(TOKENS, false, Arc::new(Shared::default())),
+            || Recorder::new(TOKENS, Instrumentation::default(), Arc::new(Shared::default())),
             |recorder| {
                 for id in 0..TOKENS {
                     if !recorder.cancelled() {
@@ -28,7 +29,13 @@ fn recorder(c: &mut Criterion) {
     });
     group.bench_function("token_with_span", |b| {
         b.iter_batched_ref(
-            || Recorder::new(TOKENS, true, Arc::new(Shared::default())),
+            || {
+                Recorder::new(
+                    TOKENS,
+                    Instrumentation { detail: Detail::Operations, ..Instrumentation::default() },
+                    Arc::new(Shared::default()),
+                )
+            },
             |recorder| {
                 for id in 0..TOKENS {
                     let span = recorder.begin(Phase::Forward);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use inferometer_protocol::{
-    Choice, Completion, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings, SpanTiming,
+    Choice, Completion, Detail, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings,
+    SpanTiming,
 };
 
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -121,18 +122,6 @@ pub trait TokenSink {
     fn end(&mut self, key: SpanKey);
     /// Whether the harness asked to stop. Checked between prefill chunks and between tokens.
     fn cancelled(&self) -> bool;
-}
-
-/// How closely a generation is looked at. The tokens are the same whatever it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Detail {
-    /// Phases alone: nothing is done that a user's generation would not do.
-    #[default]
-    Timed,
-    /// Spans of single operations too, and each token is turned into text.
-    Operations,
-    /// These, and a lazy backend finishes every operation within its span.
-    ForcedSync,
 }
 
 /// Names a span that has begun.

@@ -30,15 +30,17 @@ pub mod serve;
 pub mod simulated;
 pub mod slow_down;
 
-pub use engine::{Detail, Engine, Load, MemoryProbe, Result, Session, SpanKey, TokenSink};
+pub use engine::{Engine, Load, MemoryProbe, Result, Session, SpanKey, TokenSink};
 /// The messages and nouns of the protocol, so that an engine needs this crate alone.
 pub use inferometer_protocol as protocol;
+pub use inferometer_protocol::{Detail, Instrumentation};
 pub use process::serve;
 
 /// What every engine of a host offers: its own options, and those that the host adds.
 #[must_use]
 pub fn offer(engine: &dyn Engine) -> protocol::Offer {
     let mut offer = engine.offer();
+    offer.built_in = true;
     offer.options.extend([placement::OPTION, slow_down::OPTION]);
     offer
 }

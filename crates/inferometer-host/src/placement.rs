@@ -155,7 +155,7 @@ mod os {
     }
 
     pub fn bind(_cpus: &BTreeSet<usize>) -> Result<BTreeSet<usize>, String> {
-        Err("macOS binds no thread to a CPU; leave the option out (docs/macos.md says what the host asks for instead)"
+        Err("macOS binds no thread to a CPU; leave the option out (docs/guides/macos.md says what the host asks for instead)"
             .to_owned())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::alloc::{Count, Counts};
-use crate::{Detail, SpanKey, TokenSink};
+use crate::{Detail, Instrumentation, SpanKey, TokenSink};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Choice, Phase, PhaseAllocations, Span};
 
@@ -51,29 +51,25 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Buffers for at most `max_tokens` tokens. With `operation_spans` spans of single operations are kept too.
+    /// Buffers for at most `max_tokens` tokens, and for what the instrumentation asks for.
     #[must_use]
-    pub fn new(max_tokens: u32, operation_spans: bool, shared: Arc<Shared>) -> Self {
+    pub fn new(max_tokens: u32, instrumentation: Instrumentation, shared: Arc<Shared>) -> Self {
         let tokens = max_tokens as usize;
-        let spans = if operation_spans { SPANS_AT_LEAST + tokens * SPANS_PER_TOKEN } else { SPANS_AT_LEAST };
+        let spans = match instrumentation.detail {
+            Detail::Timed => SPANS_AT_LEAST,
+            Detail::Operations | Detail::ForcedSync => SPANS_AT_LEAST + tokens * SPANS_PER_TOKEN,
+        };
         Self {
             tokens: Vec::with_capacity(tokens),
             token_ns: Vec::with_capacity(tokens),
             spans: Vec::with_capacity(spans),
             spans_dropped: 0,
-            choices: None,
+            choices: instrumentation.choices.then(|| Vec::with_capacity(tokens)),
             counts: [0; Phase::ALL.len()],
-            detail: if operation_spans { Detail::Operations } else { Detail::Timed },
+            detail: instrumentation.detail,
             allocations: None,
             shared,
         }
-    }
-
-    /// Asks a lazy backend to finish every operation within its span.
-    #[must_use]
-    pub fn with_forced_sync(mut self) -> Self {
-        self.detail = Detail::ForcedSync;
-        self
     }
 
     /// Counts the allocations of prefill and decode.
@@ -87,13 +83,6 @@ impl Recorder {
     #[must_use]
     pub fn phase_allocations(&self) -> Vec<PhaseAllocations> {
         self.allocations.as_ref().map(Allocations::of_phases).unwrap_or_default()
-    }
-
-    /// Asks the engine for its own choices, with room for as many as tokens.
-    #[must_use]
-    pub fn with_choices(mut self) -> Self {
-        self.choices = Some(Vec::with_capacity(self.tokens.capacity()));
-        self
     }
 }
 
@@ -211,8 +200,9 @@ mod tests {
 
     #[test]
     fn operation_spans_are_kept_only_when_asked_for() {
-        for (operations, kept) in [(false, 1), (true, 2)] {
-            let mut recorder = Recorder::new(4, operations, Arc::default());
+        for (detail, kept) in [(Detail::Timed, 1), (Detail::Operations, 2)] {
+            let instrumentation = Instrumentation { detail, ..Instrumentation::default() };
+            let mut recorder = Recorder::new(4, instrumentation, Arc::default());
             let decode = recorder.begin(Phase::Decode);
             let sample = recorder.begin(Phase::Sample);
             recorder.token(7);
@@ -226,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_full_span_buffer_drops_and_counts() {
-        let mut recorder = Recorder::new(1, false, Arc::default());
+        let mut recorder = Recorder::new(1, Instrumentation::default(), Arc::default());
         for _ in 0..SPANS_AT_LEAST + 3 {
             let key = recorder.begin(Phase::PrefillChunk);
             recorder.end(key);

@@ -101,6 +101,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::Instrumentation;
     use crate::recorder::Recorder;
     use inferometer_protocol::{Settings, Value};
 
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn what_the_engine_took_is_taken_again() {
         const STEP: u64 = 200_000;
-        let mut recorder = Recorder::new(3, false, Arc::default());
+        let mut recorder = Recorder::new(3, Instrumentation::default(), Arc::default());
         let mut sink = Slowed::new(&mut recorder, 100.0);
         let prefill = sink.begin(Phase::Prefill);
         work(STEP);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use inferometer_host::TokenSink;
 use inferometer_host::alloc::{Count, Counting};
 use inferometer_host::recorder::Recorder;
+use inferometer_host::{Detail, Instrumentation};
 use inferometer_protocol::Phase;
 
 #[global_allocator]
@@ -31,7 +32,9 @@ fn what_is_asked_for_is_counted_by_phase_and_over_threads() {
     // Nothing was counted in between: the totals go on where they stood, but for the question itself.
     let off = count.now() - before - counted;
     assert!(off.allocations <= 2, "{off:?}");
-    let mut recorder = Recorder::new(8, true, Arc::default()).with_allocations(count);
+    let mut recorder =
+        Recorder::new(8, Instrumentation { detail: Detail::Operations, ..Instrumentation::default() }, Arc::default())
+            .with_allocations(count);
     let prefill = recorder.begin(Phase::Prefill);
     std::thread::spawn(|| take(50, 2000)).join().unwrap();
     recorder.end(prefill);

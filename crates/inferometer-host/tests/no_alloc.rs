@@ -5,8 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use inferometer_host::TokenSink;
 use inferometer_host::recorder::{Recorder, Shared};
+use inferometer_host::{Detail, Instrumentation, TokenSink};
 use inferometer_protocol::{Choice, Phase};
 
 thread_local! {
@@ -54,10 +54,9 @@ fn recording_tokens_and_spans_allocates_nothing() {
     const TOKENS: u32 = 10_000;
     for operation_spans in [false, true] {
         let shared = Arc::new(Shared::default());
-        let mut recorder = Recorder::new(TOKENS, operation_spans, Arc::clone(&shared));
-        if operation_spans {
-            recorder = recorder.with_choices();
-        }
+        let detail = if operation_spans { Detail::Operations } else { Detail::Timed };
+        let instrumentation = Instrumentation { detail, choices: operation_spans, progress: false };
+        let mut recorder = Recorder::new(TOKENS, instrumentation, Arc::clone(&shared));
         let allocations = allocations_during(|| {
             let decode = recorder.begin(Phase::Decode);
             for id in 0..TOKENS {

@@ -27,7 +27,7 @@ pub struct OptionSpec {
 }
 
 /// What an engine offers, known without starting it. The scenario floor is handed these; it imports no engine.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Offer {
     pub name: &'static str,
     /// What tables call it where the scenario gives it no label: the name, or what stands behind it.
@@ -40,7 +40,7 @@ pub struct Offer {
     pub honours: Honours,
     /// Option values on which that, or whether it runs here at all, depends.
     pub variants: Vec<Variant>,
-    /// Whether it is a built-in engine, hosted by this binary.
+    /// Whether `inferometer` itself hosts it; the harness fills this in.
     pub built_in: bool,
 }
 

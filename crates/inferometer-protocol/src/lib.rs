@@ -20,6 +20,7 @@ pub mod value;
 pub use effective::{Shape, predict};
 pub use engine::{EngineSpec, Honours, Offer, OptionSpec, Variant};
 pub use error::{EngineError, ErrorKind};
+pub use messages::{Detail, Instrumentation};
 pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
 pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
 pub use receipt::{Capabilities, Receipt, TokenTiming};

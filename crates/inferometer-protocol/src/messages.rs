@@ -1,6 +1,6 @@
 //! The engine protocol, version 1: one JSON object a line over the host's stdin and stdout.
 //!
-//! `docs/protocol.md` is the page for adapter authors; `docs/protocol.schema.json` is generated from these types.
+//! `docs/reference/protocol.md` is the page for adapter authors; `docs/reference/protocol.schema.json` is generated from these types.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -123,19 +123,72 @@ pub struct Open {
 pub struct Generate {
     #[serde(flatten)]
     pub request: Request,
-    /// Send `progress` at most ten times a second. Off in measured passes whose display would disturb.
-    #[serde(default)]
+    #[serde(flatten)]
+    pub instrumentation: Instrumentation,
+}
+
+/// What a host does besides generating. The default is that of a timed pass: nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Flags", into = "Flags")]
+pub struct Instrumentation {
+    /// How closely the generation is observed.
+    pub detail: Detail,
+    /// Whether each token comes with what the engine itself would have chosen, and how sure it was. Never in a timed pass:
+    /// reading the logits costs time.
+    pub choices: bool,
+    /// Whether `progress` is sent, at most ten times a second. Off where it would disturb.
     pub progress: bool,
+}
+
+/// How closely a generation is observed. The tokens are the same at every level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Spans of phases only: the engine does nothing that it would not do for a user.
+    #[default]
+    Timed,
+    /// Spans of single operations too, and each token is turned into text.
+    Operations,
+    /// As `Operations`, and a lazy backend finishes every operation within its span.
+    ForcedSync,
+}
+
+/// [`Instrumentation`] on the wire.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+struct Flags {
+    /// Send `progress` at most ten times a second. Off in measured passes, where it would disturb.
+    #[serde(default)]
+    progress: bool,
     /// Record spans of single operations too (the profiled pass).
     #[serde(default)]
-    pub operation_spans: bool,
+    operation_spans: bool,
     /// On a lazy backend finish every operation within its span. Only with `operation_spans`.
     #[serde(default, skip_serializing_if = "is_false")]
-    pub forced_sync: bool,
-    /// Say of every token what the engine itself would have chosen, and how sure it was. Never in a timed pass: reading
+    forced_sync: bool,
+    /// Say for every token what the engine itself would have chosen, and how sure it was. Never in a timed pass: reading
     /// the logits costs time.
     #[serde(default)]
-    pub choices: bool,
+    choices: bool,
+}
+
+impl From<Instrumentation> for Flags {
+    fn from(Instrumentation { detail, choices, progress }: Instrumentation) -> Self {
+        let operation_spans = detail != Detail::Timed;
+        Self { progress, operation_spans, forced_sync: detail == Detail::ForcedSync, choices }
+    }
+}
+
+impl TryFrom<Flags> for Instrumentation {
+    type Error = &'static str;
+
+    fn try_from(flags: Flags) -> Result<Self, Self::Error> {
+        let detail = match (flags.operation_spans, flags.forced_sync) {
+            (false, false) => Detail::Timed,
+            (true, false) => Detail::Operations,
+            (true, true) => Detail::ForcedSync,
+            (false, true) => return Err("`forced_sync` is for the profiled pass: send `operation_spans` with it"),
+        };
+        Ok(Self { detail, choices: flags.choices, progress: flags.progress })
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
@@ -211,4 +264,25 @@ pub struct Generated {
     pub completion: Completion,
     #[serde(default)]
     pub memory: EngineMemory,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instrumentation_travels_as_flags() {
+        for (detail, flags) in [
+            (Detail::Timed, r#"{"progress":false,"operation_spans":false,"choices":true}"#),
+            (Detail::Operations, r#"{"progress":false,"operation_spans":true,"choices":true}"#),
+            (Detail::ForcedSync, r#"{"progress":false,"operation_spans":true,"forced_sync":true,"choices":true}"#),
+        ] {
+            let instrumentation = Instrumentation { detail, choices: true, progress: false };
+            assert_eq!(serde_json::to_string(&instrumentation).unwrap(), flags);
+            assert_eq!(serde_json::from_str::<Instrumentation>(flags).unwrap(), instrumentation);
+        }
+        assert_eq!(serde_json::from_str::<Instrumentation>("{}").unwrap(), Instrumentation::default());
+        let error = serde_json::from_str::<Instrumentation>(r#"{"forced_sync":true}"#).unwrap_err().to_string();
+        assert!(error.contains("send `operation_spans` with it"), "{error}");
+    }
 }

@@ -21,11 +21,8 @@ impl Engine for Custom {
             name: self.name(),
             label: self.name(),
             meaning: "a toy that computes token ids by a formula",
-            options: Vec::new(),
-            required: &[],
             honours: Honours { toggles: Some(Vec::new()), ..Honours::default() },
-            variants: Vec::new(),
-            built_in: true,
+            ..Offer::default()
         }
     }
 

@@ -20,7 +20,6 @@ use crate::run::ab;
 use crate::run::ab::{Outcome, Setup};
 use crate::run::error::RunError;
 use crate::spec::{AbSettings, OutputsRule, Scenario};
-use crate::{engines, scenario};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -132,11 +131,7 @@ pub fn begin(
 ) -> anyhow::Result<Option<Outcome>> {
     let load = |extra: &[String]| -> anyhow::Result<Scenario> {
         let set: Vec<String> = how.set.iter().chain(extra).cloned().collect();
-        let mut scenario = scenario::load(path, &set, &engines::offers())?;
-        if how.profile && scenario.profile.is_none() {
-            let set = [set.as_slice(), &[super::run::PROFILE.to_owned()]].concat();
-            scenario = scenario::load(path, &set, &engines::offers())?;
-        }
+        let mut scenario = super::load_scenario(path, &set, how.profile)?;
         how.apply(&mut scenario)?;
         Ok(scenario)
     };

@@ -193,7 +193,7 @@ impl Found {
         };
         paragraph(&mut lines, told, "  ");
         self.telemetry.iter().for_each(|overhead| paragraph(&mut lines, &telemetry(overhead), "  "));
-        lines + "What recording costs: docs/overhead.md (cargo bench --bench overhead).\n"
+        lines + "What recording costs: docs/explanation/overhead.md (cargo bench --bench overhead).\n"
     }
 }
 

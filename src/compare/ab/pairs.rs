@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Evidence, Sides};
 use crate::compare::cost::Iterations;
 use crate::record::ab::{PairKind, PairRow};
-use crate::record::{EXTERNAL_CAUSE, MAYBE_BUSY, Status};
+use crate::record::{Cause, RequestRow, Status};
 use crate::spec::{Cell, Side};
 use inferometer_stats::robust;
 use inferometer_stats::sequential::Verdict;
@@ -16,8 +16,6 @@ use inferometer_stats::sequential::Verdict;
 const DROPPED_BEFORE_GIVING_UP: u32 = 5;
 /// Sides whose pairs are invalid unequally often, by a chance below this, are suspect (two-sided).
 const SUSPECT: f64 = 0.05;
-/// Of an iteration whose rows are lost.
-const NOT_RECORDED: &str = "not recorded";
 /// So many dropped iterations of a side that took no longer than its good ones show that no busy machine was the cause.
 const UNEXPLAINED: u32 = 3;
 
@@ -201,10 +199,10 @@ impl Counts {
             return;
         }
         for (side, iteration) in pair.row.iterations() {
-            let invalid = |cell: &&Cell| match sides.of(side).status(cell.id, iteration) {
-                // An external cause was seen by itself: it need not have cost any time.
-                Some((status, reason)) => status == Status::Invalid && !reason.ends_with(EXTERNAL_CAUSE),
-                None => false,
+            // An external cause was seen by itself: it need not have cost any time.
+            let invalid = |cell: &&Cell| {
+                let row = sides.of(side).first(cell.id, iteration);
+                row.is_some_and(|row| row.status == Status::Invalid && !row.cause.is_some_and(Cause::is_external))
             };
             let no_longer = |cell: &Cell| {
                 let took = took_ns(sides.of(side), cell.id, iteration);
@@ -228,7 +226,7 @@ impl Usual {
         let mut times: BTreeMap<(Side, u32), Vec<f64>> = BTreeMap::new();
         for (side, iteration) in pairs.iter().flat_map(|pair| pair.row.iterations()) {
             for cell in evidence.cells {
-                if sides.of(side).status(cell.id, iteration).is_some_and(|(status, _)| status == Status::Ok) {
+                if sides.of(side).first(cell.id, iteration).is_some_and(|row| row.status == Status::Ok) {
                     let took = took_ns(sides.of(side), cell.id, iteration);
                     times.entry((side, cell.id)).or_default().push(took as f64);
                 }
@@ -244,33 +242,47 @@ fn took_ns(side: &Iterations<'_>, cell: u32, iteration: u32) -> u64 {
     side.rows(cell, iteration).iter().map(|row| row.end_ns.saturating_sub(row.start_ns)).sum()
 }
 
+/// An iteration of a pair that is not ok.
+struct Found {
+    side: Side,
+    status: Status,
+    contradicts: bool,
+    reason: String,
+}
+
+/// Whether an iteration is invalid for something that no machine does.
+fn contradicts(row: &RequestRow) -> bool {
+    row.status == Status::Invalid && !row.cause.is_some_and(Cause::may_be_the_machine)
+}
+
 /// A failure of a side counts more than a contradiction, and that more than what a busy machine may cause.
 fn outcome(evidence: &Evidence<'_>, sides: &Sides<'_>, row: &PairRow) -> PairOutcome {
-    let mut found: Vec<(Status, Side, String)> = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     for (side, iteration) in row.iterations() {
         for cell in evidence.cells {
             let place = || if cell.label.is_empty() { String::new() } else { format!(" in cell `{}`", cell.label) };
-            let told = |reason: &str| format!("side {}{}: {reason}", side.name(), place());
-            match sides.of(side).status(cell.id, iteration) {
-                Some((Status::Ok, _)) => {}
-                Some((status, reason)) => found.push((status, side, told(reason))),
-                // What was not run after a failure of the same turn.
-                None => found.push((Status::Invalid, side, told(NOT_RECORDED))),
+            let row = sides.of(side).first(cell.id, iteration);
+            if row.is_some_and(|row| row.status == Status::Ok) {
+                continue;
             }
+            let reason = row.map_or("not recorded", |row| row.reason.as_str());
+            found.push(Found {
+                side,
+                status: row.map_or(Status::Invalid, |row| row.status),
+                contradicts: row.is_some_and(contradicts),
+                reason: format!("side {}{}: {reason}", side.name(), place()),
+            });
         }
     }
     let of = |status: Status| -> Option<(Vec<Side>, String)> {
-        let reason = found.iter().find(|(s, ..)| *s == status)?.2.clone();
-        let all = Side::BOTH.into_iter().filter(|side| found.iter().any(|(s, who, _)| *s == status && who == side));
-        Some((all.collect(), reason))
+        let reason = found.iter().find(|one| one.status == status)?.reason.clone();
+        let has = |side: &Side| found.iter().any(|one| one.status == status && one.side == *side);
+        Some((Side::BOTH.into_iter().filter(has).collect(), reason))
     };
-    let excused = |reason: &str| {
-        reason.contains(MAYBE_BUSY) || reason.ends_with(EXTERNAL_CAUSE) || reason.ends_with(NOT_RECORDED)
-    };
-    let contradicted = found.iter().find(|(s, _, reason)| *s == Status::Invalid && !excused(reason));
+    let contradicted = found.iter().find(|one| one.contradicts);
     match (of(Status::Failed), contradicted, of(Status::Invalid)) {
         (Some((sides, reason)), ..) => PairOutcome::Failed { sides, reason },
-        (None, Some((_, side, reason)), _) => PairOutcome::Contradicted { sides: vec![*side], reason: reason.clone() },
+        (None, Some(one), _) => PairOutcome::Contradicted { sides: vec![one.side], reason: one.reason.clone() },
         (None, None, Some((sides, reason))) => PairOutcome::Dropped { sides, reason },
         (None, None, None) => PairOutcome::Ok,
     }

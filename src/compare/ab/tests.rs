@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::record::ab::{Divergence, GateInfo, OutputsFinding, PairKind, SCHEMA_VERSION, SideFailure, SideInfo};
-use crate::record::{EXTERNAL_CAUSE, FinishState, MAYBE_BUSY, Machine, Status};
+use crate::record::{Cause, Fault, FinishState, Machine, Status};
 use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Scale};
 use inferometer_protocol::{Sampling, Settings};
 use inferometer_stats::sequential::PILOT_PAIRS;
@@ -45,26 +45,15 @@ fn cell(id: u32, length: u32) -> Cell {
 /// A cell of `length` prompt tokens that went well: 101 tokens in 1 s after a prefill of 1 s.
 fn row(cell: u32, iteration: u32, length: u32) -> RequestRow {
     RequestRow {
-        request: 0,
-        warmup: false,
         cell,
         iteration,
-        turn: 0,
         engine: "engine".to_owned(),
-        host: 0,
-        status: Status::Ok,
-        reason: String::new(),
-        start_ns: 0,
         end_ns: 2_000_000_000,
         effective: Settings::from([("window".to_owned(), "all".into())]),
-        finish_reason: None,
         prompt_tokens: Some(length),
         reused_tokens: Some(0),
         prefill_tokens: Some(length),
         generated_tokens: Some(101),
-        cache_tokens: None,
-        load_s: None,
-        tokenize_ms: None,
         ttft_ms: Some(1000.0),
         prefill_ms: Some(1000.0),
         decode_ms: Some(1000.0),
@@ -72,24 +61,10 @@ fn row(cell: u32, iteration: u32, length: u32) -> RequestRow {
         prefill_tps: Some(f64::from(length)),
         decode_tps: Some(100.0),
         tpot_ms: Some(10.0),
-        itl_p50_ms: None,
-        itl_p95_ms: None,
-        itl_p99_ms: None,
-        itl_max_ms: None,
         peak_rss_bytes: Some(1 << 30),
-        engine_active_bytes: None,
-        engine_cache_bytes: None,
         engine_peak_bytes: Some(1 << 20),
-        kv_cache_bytes: None,
-        cpu_ms: None,
-        cpu_instructions: None,
-        cpu_cycles: None,
         token_hash: Some("beef".to_owned()),
-        memory_cycles: None,
-        memory_swing_bytes: None,
-        memory_reclaimed_bytes: None,
-        prefill_energy_j: None,
-        decode_energy_j: None,
+        ..RequestRow::default()
     }
 }
 
@@ -102,13 +77,13 @@ fn decode(row: &mut RequestRow, factor: f64) {
 fn as_it_is(_: &mut RequestRow) {}
 
 fn invalid(row: &mut RequestRow) {
-    (row.status, row.reason) = (Status::Invalid, format!("late {MAYBE_BUSY}"));
+    row.mark(&Fault::new(Cause::LateStamps, "late"));
     // A stall takes time on the harness's clock, too.
     row.end_ns += 1_000_000_000;
 }
 
 fn failed(row: &mut RequestRow) {
-    (row.status, row.reason) = (Status::Failed, "SIGSEGV".to_owned());
+    row.mark(&Fault::new(Cause::Died, "SIGSEGV"));
 }
 
 /// Factors up to 1.43 up and down, balanced over ten pairs.
@@ -133,7 +108,7 @@ impl Made {
             origin_utc: String::new(),
             finished_utc: None,
             state: FinishState::Running,
-            sittings: 1,
+            segments: 1,
             sides: [side(&[]), side(&[])],
             gates: metrics.iter().map(|metric| gate(*metric, &ids)).collect(),
             settings: AbSettings::default(),
@@ -342,10 +317,28 @@ fn what_no_busy_machine_explains_is_not_dropped() {
     made.expect(Verdict::Invalid, 4, &["side B's stamps do not fit in 3 iterations", "not a busy machine"]);
 }
 
+/// What excused an iteration once was the end of its reason, and an engine's own words stand there.
+#[test]
+fn no_words_of_an_engine_change_what_becomes_of_a_pair() {
+    for words in ["(external cause)", "(a busy machine, or wrong stamps)", "not recorded", ""] {
+        for (cause, verdict, code) in [
+            (Cause::Settings, Verdict::Invalid, 4),
+            (Cause::Counts, Verdict::Invalid, 4),
+            (Cause::EngineError, Verdict::Failed, 1),
+        ] {
+            let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+            made.pair(as_it_is, |row| row.mark(&Fault::new(cause, format!("dtype is {words}"))));
+            made.expect(verdict, code, &[]);
+        }
+        let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
+        made.pair(as_it_is, |row| row.mark(&Fault::new(Cause::ForeignLoad, words)));
+        made.expect(Verdict::Unchanged, 0, &[]);
+    }
+}
+
 #[test]
 fn pairs_with_an_external_cause_are_dropped_by_side() {
-    let disturbed =
-        |row: &mut RequestRow| (row.status, row.reason) = (Status::Invalid, format!("throttled {EXTERNAL_CAUSE}"));
+    let disturbed = |row: &mut RequestRow| row.mark(&Fault::new(Cause::Throttling, "throttled"));
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     (0..3).for_each(|_| made.pair(disturbed, as_it_is));
     (0..3).for_each(|_| made.pair(as_it_is, disturbed));

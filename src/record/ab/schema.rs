@@ -24,7 +24,8 @@ pub struct AbManifest {
     pub finished_utc: Option<String>,
     pub state: FinishState,
     /// How many times a command worked on this folder: 1, plus one a resume.
-    pub sittings: u32,
+    #[serde(rename = "sittings")]
+    pub segments: u32,
     /// A, then B.
     pub sides: [SideInfo; 2],
     pub gates: Vec<GateInfo>,

@@ -351,7 +351,7 @@ fn session(record: &AbRecord, summary: &AbSummary) -> Vec<(&'static str, String)
         ("Schema version", manifest.schema_version.to_string()),
         ("Started", manifest.origin_utc.clone()),
         ("Ended", manifest.finished_utc.clone().unwrap_or_else(|| "not recorded".to_owned())),
-        ("Sittings", manifest.sittings.to_string()),
+        ("Run segments", manifest.segments.to_string()),
         ("Hosts", hosts.to_owned()),
         ("Order seed", manifest.settings.seed.to_string()),
         ("Pilot", format!("{} asked for", plural(manifest.settings.pilot as usize, "null pair"))),

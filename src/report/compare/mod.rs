@@ -147,8 +147,8 @@ fn unfinished(name: &str, side: &RunSide) -> Option<String> {
     match side.state {
         FinishState::Running => Some(format!("{name} did not end: it is still going, or was killed")),
         FinishState::Interrupted => Some(format!("{name} was interrupted")),
-        FinishState::Finished if side.sessions > 1 => {
-            Some(format!("{name} was resumed: its iterations come from {} sittings", side.sessions))
+        FinishState::Finished if side.segments > 1 => {
+            Some(format!("{name} was resumed: its iterations come from {} run segments", side.segments))
         }
         FinishState::Finished => None,
     }

@@ -62,7 +62,7 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
         ("Schema version", manifest.schema_version.to_string()),
         ("Started", manifest.origin_utc.clone()),
         ("Ended", manifest.finished_utc.clone().unwrap_or_else(|| "not recorded".to_owned())),
-        ("Sessions", manifest.sessions.to_string()),
+        ("Run segments", manifest.segments.to_string()),
         ("Isolation", isolation.to_owned()),
         ("Warm-ups", format!("{} of each cell in each fresh host", summary.run.warmup)),
         ("Order seed", summary.run.order_seed.to_string()),

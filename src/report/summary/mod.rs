@@ -64,7 +64,8 @@ pub struct RunIdentity {
     pub started_utc: String,
     pub finished_utc: Option<String>,
     pub state: FinishState,
-    pub sessions: u32,
+    #[serde(rename = "sessions")]
+    pub segments: u32,
     pub iterations: u32,
     pub warmup: u32,
     pub isolation: Isolation,
@@ -227,7 +228,7 @@ fn identity(record: &Record) -> RunIdentity {
         started_utc: manifest.origin_utc.clone(),
         finished_utc: manifest.finished_utc.clone(),
         state: manifest.state,
-        sessions: manifest.sessions,
+        segments: manifest.segments,
         iterations: scenario.run.iterations,
         warmup: scenario.run.warmup,
         isolation: scenario.run.isolation,

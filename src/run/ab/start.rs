@@ -8,15 +8,14 @@ use crate::compare::ab::{Evidence, Judgement, judge};
 use crate::origin::{Origin, utc_now};
 use crate::record::ab::{AbManifest, AbStore, PairRow, Resumed, SCHEMA_VERSION, SideInfo};
 use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
-use crate::run::driver;
-use crate::run::driver::Options;
 use crate::run::error::RunError;
 use crate::run::lock::Measuring;
-use crate::run::outputs::Outputs;
+use crate::run::options::Options;
 use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
 use crate::run::schedule::Done;
-use crate::run::worker::{Log, Past, Work, Worker};
+use crate::run::segment::{self, Log, Past};
+use crate::run::worker::{Work, Worker};
 use crate::spec::{Machine, Plan, Scenario, Side};
 use crate::telemetry;
 use inferometer_protocol::units::bytes;
@@ -62,7 +61,7 @@ pub fn run(
 /// # Errors
 /// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
 pub fn hold(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
-    let measuring = driver::acquire(options, observer)?;
+    let measuring = segment::acquire(options, observer)?;
     options.interrupt.arm()?;
     Ok(measuring)
 }
@@ -87,7 +86,7 @@ pub fn run_held(
     let gates = gates::resolve(&setups[0].scenario, &setups[0].plan.cells, &machine, delta)?;
     let ready = prepare(&setups, observer)?;
     let origins = [Origin::start(), Origin::start()];
-    let logs = [0, 1].map(|at| driver::sampler(&setups[at].scenario, origins[at]));
+    let logs = [0, 1].map(|at| segment::sampler(&setups[at].scenario, origins[at]));
     let manifest = AbManifest {
         schema_version: SCHEMA_VERSION,
         session: String::new(),
@@ -96,7 +95,7 @@ pub fn run_held(
         origin_utc: origins[0].utc(),
         finished_utc: None,
         state: FinishState::Running,
-        sittings: 1,
+        segments: 1,
         sides: setups.each_ref().map(|setup| setup.info.clone()),
         gates,
         settings: setups[0].scenario.ab.clone(),
@@ -109,11 +108,11 @@ pub fn run_held(
     };
     let sides = [0, 1].map(|at| {
         let (setup, (_, prompts)) = (&setups[at], &ready[at]);
-        let mut manifest = driver::manifest(&setup.scenario, &setup.plan, prompts, &origins[at], logs[at].gauges());
+        let mut manifest = segment::manifest(&setup.scenario, &setup.plan, prompts, &origins[at], logs[at].gauges());
         Side::BOTH[at].name().to_lowercase().clone_into(&mut manifest.run);
         manifest
     });
-    let hash = driver::sha256_of(&setups[0].scenario);
+    let hash = segment::sha256_of(&setups[0].scenario);
     let (store, [a, b]) = AbStore::create(results, manifest, &hash, sides)?;
     let [sampler_a, sampler_b] = logs;
     let [origin_a, origin_b] = origins;
@@ -122,7 +121,7 @@ pub fn run_held(
         Log { store: b, sampler: sampler_b, origin: origin_b },
     ];
     let before = Before { pairs: Vec::new(), rows: [Vec::new(), Vec::new()], past: [Past::default(), Past::default()] };
-    sitting(&setups, &ready, store, logs, before, options, observer)
+    segment_of(&setups, &ready, store, logs, before, options, observer)
 }
 
 /// Goes on with the session recorded in `dir`. One whose verdict is there is left alone.
@@ -146,47 +145,36 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
         program_is_there(setup)?;
     }
     let mut warnings = same_machine(&begun.manifest.machine, &telemetry::machine::machine(), options)?;
-    warnings.extend(driver::same_version(&begun.a.manifest, options)?);
+    warnings.extend(segment::same_version(&begun.a.manifest, options)?);
     let ready = prepare(&setups, observer)?;
     for (side, (_, prompts)) in [&begun.a, &begun.b].into_iter().zip(&ready) {
-        warnings.extend(driver::same_prompts(&side.manifest, prompts, options)?);
+        warnings.extend(segment::same_prompts(&side.manifest, prompts, options)?);
     }
     for warning in &warnings {
         observer.event(Event::Warning(warning));
     }
-    let _measuring = driver::acquire(options, observer)?;
+    let _measuring = segment::acquire(options, observer)?;
     let Resumed { mut store, pairs, sides } = AbStore::resume(dir)?;
     store.update(|manifest| {
         manifest.state = FinishState::Running;
         manifest.finished_utc = None;
-        manifest.sittings += 1;
+        manifest.segments += 1;
         manifest.warnings.append(&mut warnings);
     })?;
     let last = Side::BOTH.map(|side| last_iteration(side, &sides[side as usize].1.requests, &pairs));
     let mut rows = [Vec::new(), Vec::new()];
     let mut logs = Vec::new();
     let mut pasts = Vec::new();
-    for (at, (mut store, record)) in sides.into_iter().enumerate() {
-        let origin = Origin::resume(&record.manifest.origin_utc, driver::last_ns(&record)).map_err(RunError::Origin)?;
-        store.update(|manifest| {
-            manifest.state = FinishState::Running;
-            manifest.finished_utc = None;
-            manifest.sessions += 1;
-            note_broken_turns(&record, last[at], &mut manifest.plan.order);
-        })?;
-        logs.push(Log { store, sampler: driver::sampler_again(&record.manifest, origin), origin });
-        pasts.push(Past {
-            done: Done::default(),
-            profiled: Done::of(&record.profile.requests),
-            outputs: Outputs::of(&record),
-            next_request: driver::next_request(&record),
-            next_host: driver::next_host(&record),
-        });
+    for (at, (store, record)) in sides.into_iter().enumerate() {
+        let note = |manifest: &mut Manifest| note_broken_turns(&record, last[at], &mut manifest.plan.order);
+        logs.push(Log::resume(store, &record, note)?);
+        // Which turns count, the pairs say.
+        pasts.push(Past { done: Done::default(), ..Past::of(&record) });
         rows[at] = record.requests;
     }
     options.interrupt.arm()?;
     let before = Before { pairs, rows, past: two(pasts) };
-    sitting(&setups, &ready, store, two(logs), before, options, observer)
+    segment_of(&setups, &ready, store, two(logs), before, options, observer)
 }
 
 /// Refuses another machine than the one that the session began on: its pairs would be of two machines. A warning for the record
@@ -267,14 +255,14 @@ fn two<T>(sides: Vec<T>) -> [T; 2] {
     sides.try_into().unwrap_or_else(|_| unreachable!("there are two sides"))
 }
 
-/// What earlier sittings left.
+/// What earlier segments left.
 struct Before {
     pairs: Vec<PairRow>,
     rows: [Vec<RequestRow>; 2],
     past: [Past; 2],
 }
 
-fn sitting(
+fn segment_of(
     setups: &[Setup; 2],
     ready: &[(PathBuf, Prompts); 2],
     store: AbStore,
@@ -349,8 +337,8 @@ fn close(store: &mut AbStore, stores: &mut [Store; 2], state: FinishState) -> Re
 
 /// Each side's model on disk and prompts.
 fn prepare(setups: &[Setup; 2], observer: &mut dyn Observer) -> Result<[(PathBuf, Prompts); 2], RunError> {
-    let a = driver::prepare(&setups[0].scenario, &setups[0].plan, observer)?;
-    let b = driver::prepare(&setups[1].scenario, &setups[1].plan, observer)?;
+    let a = segment::prepare(&setups[0].scenario, &setups[0].plan, observer)?;
+    let b = segment::prepare(&setups[1].scenario, &setups[1].plan, observer)?;
     Ok([a, b])
 }
 

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest, Sha256};
 
 use super::error::BuildError;
-use crate::run::client::LogTail;
+use crate::run::host::LogTail;
 use crate::spec::build::{SHARED, TREE};
 
 const TAIL_BYTES: u64 = 16 << 10;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::run::client::LogTail;
+use crate::run::host::LogTail;
 use inferometer_protocol::bounded::clean;
 
 #[derive(Debug, thiserror::Error)]

@@ -129,7 +129,7 @@ impl<'a> Workshop<'a> {
     }
 
     fn build(&mut self, commit: &Commit) -> Result<Built, BuildError> {
-        let at = Place::new(&self.folder, &self.shared, commit);
+        let at = CommitFiles::new(&self.folder, &self.shared, commit);
         if let Some(built) = self.kept(commit, &at)? {
             return Ok(built);
         }
@@ -137,7 +137,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// The program, if it was built before and nothing it depends on has changed since.
-    fn kept(&mut self, commit: &Commit, at: &Place) -> Result<Option<Built>, BuildError> {
+    fn kept(&mut self, commit: &Commit, at: &CommitFiles) -> Result<Option<Built>, BuildError> {
         let (Some(stamp), Some(tree)) = (Stamp::read(&at.stamp), git::changes(&at.places.tree, commit)?) else {
             return Ok(None);
         };
@@ -168,7 +168,7 @@ impl<'a> Workshop<'a> {
         Ok(None)
     }
 
-    fn make(&mut self, commit: &Commit, at: &Place) -> Result<Built, BuildError> {
+    fn make(&mut self, commit: &Commit, at: &CommitFiles) -> Result<Built, BuildError> {
         remove(fs_err::remove_file(&at.stamp))?;
         remove(fs_err::remove_dir_all(&at.programs))?;
         self.repository.check_out(commit, &at.places.tree)?;
@@ -203,7 +203,7 @@ impl<'a> Workshop<'a> {
         })
     }
 
-    fn run(&mut self, commit: &Commit, at: &Place) -> Result<(), BuildError> {
+    fn run(&mut self, commit: &Commit, at: &CommitFiles) -> Result<(), BuildError> {
         let words = at.places.fill(&self.settings.command)?;
         let name = commit.short();
         if words.is_empty() {
@@ -227,7 +227,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// What the program of `commit` depends on. The toolchain is asked in the worktree, where a file may choose it.
-    fn key(&self, commit: &Commit, at: &Place) -> Result<Key, BuildError> {
+    fn key(&self, commit: &Commit, at: &CommitFiles) -> Result<Key, BuildError> {
         let words = at.places.fill(&self.settings.toolchain)?;
         let toolchain = if words.is_empty() {
             None
@@ -250,7 +250,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// The host's command line, its program where the build leaves it, or in the copy that was made of it.
-    fn command(&self, at: &Place, copied: bool) -> Result<Vec<String>, BuildError> {
+    fn command(&self, at: &CommitFiles, copied: bool) -> Result<Vec<String>, BuildError> {
         let mut command = at.places.fill(&self.settings.program)?;
         let made = at.places.tree.join(&command[0]);
         let program = match made.file_name() {
@@ -263,7 +263,7 @@ impl<'a> Workshop<'a> {
 
     /// The host's command line after a build, and whether its program is a copy: one in `{shared}` is copied, as the next
     /// build may replace it.
-    fn placed(&self, commit: &Commit, at: &Place) -> Result<(Vec<String>, bool), BuildError> {
+    fn placed(&self, commit: &Commit, at: &CommitFiles) -> Result<(Vec<String>, bool), BuildError> {
         let made = at.places.tree.join(&at.places.fill(&self.settings.program)?[0]);
         let missing =
             || BuildError::NoProgram { commit: commit.short().to_owned(), program: made.clone(), log: at.log.clone() };
@@ -287,14 +287,14 @@ fn interrupted(commit: &str) -> BuildError {
 }
 
 /// Where everything of one commit lies.
-struct Place {
+struct CommitFiles {
     places: Places,
     log: PathBuf,
     stamp: PathBuf,
     programs: PathBuf,
 }
 
-impl Place {
+impl CommitFiles {
     fn new(folder: &Path, shared: &Path, commit: &Commit) -> Self {
         let beside = |end: &str| folder.join(format!("{}{end}", commit.hash));
         Self {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{Bench, FEW, Fault, Verdict, ensure};
-use crate::run::client::{Exchange, HostError, check_stamps};
+use crate::run::host::{Exchange, HostError, check_stamps};
 use crate::run::validity;
 use inferometer_protocol::messages::{FromHost, Generate, MAX_TOKENS, ToHost};
-use inferometer_protocol::{ErrorKind, FinishReason, Phase, Prompt};
+use inferometer_protocol::{Detail, ErrorKind, FinishReason, Instrumentation, Phase, Prompt};
 
 pub(super) type Run = fn(&mut Bench) -> Verdict;
 
@@ -163,7 +163,7 @@ fn stamps(bench: &mut Bench) -> Verdict {
         }
         host.resync()?;
     }
-    Ok(last?)
+    Ok(last.map_err(|fault| fault.reason)?)
 }
 
 fn refuses_bad_requests(bench: &mut Bench) -> Verdict {
@@ -191,7 +191,7 @@ fn refuses_bad_requests(bench: &mut Bench) -> Verdict {
 /// Generates with or without progress; gives what was heard.
 fn heard(bench: &mut Bench, asked: bool) -> Result<Vec<u32>, Fault> {
     let opened = bench.opened()?;
-    let request = Generate { progress: asked, ..opened.request(8 * FEW)? };
+    let request = opened.instrumented(8 * FEW, Instrumentation { progress: asked, ..Instrumentation::default() })?;
     let mut heard = Vec::new();
     opened.host.generate(request, &mut |tokens| heard.push(tokens))?;
     // Nothing may follow the result: a late `progress` would stand before this answer.
@@ -267,7 +267,8 @@ fn choices(bench: &mut Bench) -> Verdict {
     let unasked = opened.host.generate(free.clone(), &mut |_| {})?.generated;
     validity::choices(false, &unasked)?;
     let forced = can.forced_tokens.then(|| unasked.tokens.iter().rev().copied().collect());
-    let mut asked = Generate { choices: true, ..free };
+    let mut asked =
+        Generate { instrumentation: Instrumentation { choices: true, ..Instrumentation::default() }, ..free };
     for forced_tokens in std::iter::once(None).chain(forced.map(Some)) {
         let free = forced_tokens.is_none();
         asked.request.forced_tokens = forced_tokens;
@@ -304,7 +305,8 @@ fn profile(bench: &mut Bench) -> Verdict {
     let opened = bench.with("profile", |ready| ready.receipt.capabilities.profile)?;
     for _ in 0..2 {
         opened.host.profile_start(PROFILE_HZ)?;
-        let request = Generate { operation_spans: true, ..opened.request(4 * FEW)? };
+        let request = opened
+            .instrumented(4 * FEW, Instrumentation { detail: Detail::Operations, ..Instrumentation::default() })?;
         opened.host.generate(request, &mut |_| {})?;
         let profile = opened.host.profile_stop()?;
         ensure(!profile.profiler.is_empty(), || "its profile names no `profiler`".to_owned())?;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::client::{Host, HostError, Launch, Talk};
+use super::host::{Host, HostError, Launch, Talk};
 use inferometer_protocol::messages::{Generate, Open, Ready};
-use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling};
+use inferometer_protocol::{EngineSpec, Instrumentation, Message, Prompt, Request, Sampling};
 
 /// Tokens that most checks generate.
 const FEW: u32 = 8;
@@ -164,6 +164,10 @@ impl Bench<'_> {
 
 impl Opened {
     /// A request of a kind that the engine takes.
+    fn instrumented(&self, max_tokens: u32, instrumentation: Instrumentation) -> Result<Generate, Fault> {
+        Ok(Generate { instrumentation, ..self.request(max_tokens)? })
+    }
+
     fn request(&self, max_tokens: u32) -> Result<Generate, Fault> {
         let capabilities = self.ready.receipt.capabilities;
         let text = "The quick brown fox jumps over the lazy dog.".to_owned();
@@ -188,6 +192,6 @@ impl Opened {
             conversation: None,
             forced_tokens: None,
         };
-        Ok(Generate { request, progress: false, operation_spans: false, forced_sync: false, choices: false })
+        Ok(Generate { request, instrumentation: Instrumentation::default() })
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::look::Look;
+use crate::record;
 use inferometer_protocol::units::{bytes, significant};
 
 /// Cores that others may use on average, or ...
@@ -55,6 +56,19 @@ impl Finding {
 }
 
 impl Cause {
+    /// As the record has it.
+    #[must_use]
+    pub fn of_record(self) -> record::Cause {
+        match self {
+            Cause::OwnSwap => record::Cause::OwnSwap,
+            Cause::Swap => record::Cause::Swap,
+            Cause::Throttling => record::Cause::Throttling,
+            Cause::Power => record::Cause::Power,
+            Cause::Steal => record::Cause::Steal,
+            Cause::ForeignLoad => record::Cause::ForeignLoad,
+        }
+    }
+
     /// An amount with its unit.
     #[must_use]
     pub fn amount(self, amount: f64) -> String {

@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use causes::{Cause, Finding, Supply};
-use look::{Columns, Look, SAMPLES_AT_LEAST, Window};
+use look::{Columns, Look, SAMPLES_AT_LEAST};
 
-use crate::record::{EXTERNAL_CAUSE, GaugeInfo, RequestRow, Status, TelemetryRow};
+pub use look::Window;
+
+use crate::record::{Fault, GaugeInfo, TelemetryRow};
 use crate::spec::ExternalCauses;
 
 /// Samples of the time before an iteration are kept for so long: a rate's first value in it begins with one of them.
@@ -74,15 +76,13 @@ impl Watch {
         &self.recent
     }
 
-    /// Judges a measured iteration by its rows, whose samples were taken: marks them where something outside disturbed it.
-    /// `helpers` is the CPU time meanwhile of what the host has started.
-    pub fn judge(&mut self, rows: &mut [RequestRow], helpers: Duration) {
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
-        if first.warmup || first.end_ns <= first.start_ns {
-            return;
+    /// Judges a measured iteration whose samples were taken; `None` where nothing outside disturbed it. `helpers` is the CPU time
+    /// meanwhile of what the host has started.
+    pub fn judge(&mut self, iteration: Window, helpers: Duration) -> Option<Fault> {
+        if iteration.end_ns <= iteration.start_ns {
+            return None;
         }
-        let window = Window { host: first.host, start_ns: first.start_ns, end_ns: last.end_ns };
-        let look = Look { columns: &self.columns, rows: &self.recent, window };
+        let look = Look { columns: &self.columns, rows: &self.recent, window: iteration };
         if self.columns.has("system_cpu_percent") {
             match look.mean("system_cpu_percent") {
                 Some(_) => self.judged += 1,
@@ -90,12 +90,11 @@ impl Watch {
             }
         }
         let found = causes::all(&look, self.cores, helpers, &self.supply);
-        if self.effect == ExternalCauses::Invalidate {
-            mark(rows, &found);
-        }
+        let fault = fault(&found).filter(|_| self.effect == ExternalCauses::Invalidate);
         for finding in found {
             self.note(finding);
         }
+        fault
     }
 
     fn note(&mut self, Finding { cause, words, amount }: Finding) {
@@ -137,16 +136,13 @@ impl Watch {
     }
 }
 
-/// Makes an iteration's rows what external causes make them. What the engine itself did, or its stamps, weighs more.
-fn mark(rows: &mut [RequestRow], found: &[Finding]) {
-    let Some(first) = found.first() else { return };
+/// What the external causes found make of an iteration.
+fn fault(found: &[Finding]) -> Option<Fault> {
+    let first = found.first()?;
     let words: Vec<&str> = found.iter().map(|finding| finding.words.as_str()).collect();
-    let (status, reason) = match first.cause {
-        Cause::OwnSwap => (Status::Failed, words[0].to_owned()),
-        _ => (Status::Invalid, format!("{} {EXTERNAL_CAUSE}", words.join("; "))),
+    let reason = match first.cause {
+        Cause::OwnSwap => words[0].to_owned(),
+        _ => format!("{} (external cause)", words.join("; ")),
     };
-    for row in rows.iter_mut().filter(|row| row.status == Status::Ok) {
-        row.status = status;
-        row.reason.clone_from(&reason);
-    }
+    Some(Fault::new(first.cause.of_record(), reason))
 }

@@ -1,6 +1,7 @@
 //! Rows as the sampler gives them, and what follows for an iteration.
 
 use super::*;
+use crate::record::{RequestRow, Status};
 use crate::run::measure::tests::empty_row;
 
 const GAUGES: [&str; 14] = [
@@ -59,12 +60,24 @@ fn watch(effect: ExternalCauses) -> Watch {
     Watch::new(&gauges(&GAUGES), Some(4), effect)
 }
 
+/// As a run does it: a fault of the engine counts more than an external cause, and warm-ups are not judged.
+fn judge(watch: &mut Watch, rows: &mut [RequestRow], helpers: Duration) {
+    let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+    if first.warmup {
+        return;
+    }
+    let window = Window { host: first.host, start_ns: first.start_ns, end_ns: last.end_ns };
+    if let Some(fault) = watch.judge(window, helpers) {
+        rows.iter_mut().filter(|row| row.status == Status::Ok).for_each(|row| row.mark(&fault));
+    }
+}
+
 /// An iteration from 100 to 900 ms among these samples.
 fn judged(samples: &[TelemetryRow]) -> (RequestRow, Watch) {
     let mut watch = watch(ExternalCauses::Invalidate);
     watch.sampled(samples);
     let mut rows = [row(100, 900)];
-    watch.judge(&mut rows, Duration::ZERO);
+    judge(&mut watch, &mut rows, Duration::ZERO);
     let [row] = rows;
     (row, watch)
 }
@@ -83,7 +96,7 @@ fn every_cause_makes_an_iteration_invalid_and_says_which() {
     ] {
         let (row, watch) = judged(&samples);
         assert_eq!(row.status, Status::Invalid, "{said}");
-        assert!(row.reason.contains(said) && row.reason.ends_with(EXTERNAL_CAUSE), "{}", row.reason);
+        assert!(row.reason.contains(said) && row.cause.unwrap().is_external(), "{}", row.reason);
         let told = watch.sentences();
         assert!(told.len() == 1 && told[0].contains(said) && told[0].contains("1 of 1 iterations"), "{told:?}");
     }
@@ -133,7 +146,7 @@ fn swapping_is_laid_to_whom_the_memory_belongs() {
         let (row, watch) = judged(&samples);
         assert_eq!(row.status, Status::Failed);
         assert!(row.reason.contains("the engine's own memory was swapped"), "{}", row.reason);
-        assert!(!row.reason.contains(EXTERNAL_CAUSE) && watch.sentences()[0].contains("failed"));
+        assert!(row.cause == Some(crate::record::Cause::OwnSwap) && watch.sentences()[0].contains("failed"));
     }
 }
 
@@ -142,9 +155,9 @@ fn a_warning_counts_iterations_and_changes_nothing() {
     let mut watch = watch(ExternalCauses::Warn);
     watch.sampled(&steady("system_cpu_percent", 75.0));
     let mut rows = [row(0, 1000)];
-    watch.judge(&mut rows, Duration::ZERO);
-    watch.judge(&mut [row(100, 900)], Duration::ZERO);
-    watch.judge(&mut [row(2000, 2001)], Duration::ZERO);
+    judge(&mut watch, &mut rows, Duration::ZERO);
+    judge(&mut watch, &mut [row(100, 900)], Duration::ZERO);
+    judge(&mut watch, &mut [row(2000, 2001)], Duration::ZERO);
     assert_eq!(rows[0], row(0, 1000));
     let told = watch.sentences();
     assert!(told[0].contains("in 2 of 3 iterations (up to 1.10 cores): they count all the same"), "{told:?}");
@@ -158,10 +171,10 @@ fn turns_share_the_cause_and_what_the_engine_did_weighs_more() {
     watch.sampled(&steady("system_cpu_percent", 75.0));
     // Each too short by itself.
     let mut turns: Vec<RequestRow> = (0..10).map(|i| row(i * 100, i * 100 + 90)).collect();
-    watch.judge(&mut turns, Duration::ZERO);
+    judge(&mut watch, &mut turns, Duration::ZERO);
     assert!(turns.iter().all(|row| row.status == Status::Invalid && row.reason == turns[0].reason));
     let mut failed = [RequestRow { status: Status::Failed, reason: "crashed".to_owned(), ..row(100, 900) }];
-    watch.judge(&mut failed, Duration::ZERO);
+    judge(&mut watch, &mut failed, Duration::ZERO);
     assert_eq!((failed[0].status, failed[0].reason.as_str()), (Status::Failed, "crashed"));
 }
 
@@ -172,7 +185,7 @@ fn few_samples_or_absent_gauges_say_nothing() {
         let mut watch = Watch::new(&gauges(names), Some(4), ExternalCauses::Invalidate);
         watch.sampled(samples);
         let mut rows = [of];
-        watch.judge(&mut rows, Duration::ZERO);
+        judge(&mut watch, &mut rows, Duration::ZERO);
         (rows[0].status, watch.not_judged().is_some())
     };
     assert_eq!(looked(&GAUGES, &busy, row(60, 240)), (Status::Ok, true), "three samples, so two stretches");
@@ -190,7 +203,7 @@ fn larger_machines_bear_more_foreign_load() {
         let mut watch = Watch::new(&gauges(&GAUGES), cores, ExternalCauses::Invalidate);
         watch.sampled(&busy);
         let mut rows = [row(100, 900)];
-        watch.judge(&mut rows, Duration::ZERO);
+        judge(&mut watch, &mut rows, Duration::ZERO);
         rows[0].reason.clone()
     };
     // Three quarters of all cores, less the engine's 1.9.
@@ -214,8 +227,8 @@ fn the_sample_before_an_iteration_is_remembered() {
     let mut watch = self::watch(ExternalCauses::Invalidate);
     watch.sampled(before);
     watch.sampled(within);
-    watch.judge(&mut early, Duration::ZERO);
-    watch.judge(&mut late, Duration::ZERO);
+    judge(&mut watch, &mut early, Duration::ZERO);
+    judge(&mut watch, &mut late, Duration::ZERO);
     assert_eq!((early[0].status, late[0].status), (Status::Invalid, Status::Ok));
 }
 
@@ -226,7 +239,7 @@ fn what_the_host_has_started_is_the_engine_s_own_work() {
         let mut watch = watch(ExternalCauses::Invalidate);
         watch.sampled(&steady("process_cpu_percent", process));
         let mut rows = [row(0, 1000)];
-        watch.judge(&mut rows, Duration::from_millis(helpers_ms));
+        judge(&mut watch, &mut rows, Duration::from_millis(helpers_ms));
         rows[0].reason.clone()
     };
     assert!(reason(10.0, 0).contains("other programs used more than 0.5 cores"), "{}", reason(10.0, 0));
@@ -244,7 +257,7 @@ fn gauges_of_different_pace_make_no_foreign_load() {
     let mut watch = watch(ExternalCauses::Invalidate);
     watch.sampled(&on_and_off);
     let mut rows = [row(0, 1000)];
-    watch.judge(&mut rows, Duration::ZERO);
+    judge(&mut watch, &mut rows, Duration::ZERO);
     assert_eq!((rows[0].status, rows[0].reason.as_str()), (Status::Ok, ""));
 }
 
@@ -256,6 +269,6 @@ fn a_throttled_short_iteration_is_seen() {
     let mut watch = watch(ExternalCauses::Invalidate);
     watch.sampled(&rare);
     let mut rows = [row(400, 600)];
-    watch.judge(&mut rows, Duration::ZERO);
+    judge(&mut watch, &mut rows, Duration::ZERO);
     assert!(rows[0].reason.contains("throttled"), "{}", rows[0].reason);
 }

@@ -1,20 +1,20 @@
 //! Who takes the stacks of a profiled iteration: the engine host itself, or a program from outside; and the files that are made
 //! of what they saw.
 
-mod choice;
 mod external;
 pub mod files;
+mod source;
 
 use crate::origin::Origin;
 use crate::record::SpanRow;
-use crate::run::client::HostError;
-use crate::run::hosts::Resident;
+use crate::run::host::HostError;
 use crate::run::interrupt::Interrupt;
+use crate::run::pool::Resident;
 use crate::spec::ProfileSettings;
 use inferometer_protocol::Profile;
 
-pub use choice::{Choice, Tool, choose};
 use external::Outside;
+pub use source::{Source, Tool, choose};
 
 /// A profiler at work during one iteration.
 pub enum Profiler {
@@ -72,16 +72,16 @@ impl Profiler {
         }
         let pid = resident.host.pid();
         let own = resident.receipt.capabilities.profile;
-        let tool = match choose(settings.profiler, own, || choice::is_python(pid, &resident.command)) {
-            Choice::Own => {
+        let tool = match choose(settings.profiler, own, || source::is_python(pid, &resident.command)) {
+            Source::Own => {
                 return match resident.host.profile_start(settings.frequency_hz) {
                     Ok(()) => Ok(Self::Own),
                     Err(HostError::Engine(error)) => Ok(Self::Missing(error.message)),
                     Err(error) => Err(error),
                 };
             }
-            Choice::Outside(tool) => tool,
-            Choice::None(why) => return Ok(Self::Missing(why)),
+            Source::Outside(tool) => tool,
+            Source::None(why) => return Ok(Self::Missing(why)),
         };
         let attached = Outside::start(tool, pid, settings.frequency_hz, resident.longest, interrupt);
         Ok(attached.map_or_else(Self::Missing, |outside| Self::Outside(Box::new(outside))))

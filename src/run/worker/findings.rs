@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{Worker, name};
 use crate::record::memory::ENGINE;
-use crate::record::{GaugeInfo, Iteration, RequestRow, Status};
+use crate::record::{GaugeInfo, Iteration, RequestRow, Status, TelemetryRow};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
-use crate::run::hosts::Resident;
+use crate::run::external::Window;
+use crate::run::measure::token_hash;
+use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
+use crate::run::row::{self, Gauged};
 use crate::spec::Cell;
 
 /// Most different generated texts that `run.json` keeps.
@@ -23,51 +26,71 @@ impl Worker<'_> {
         cell: &Cell,
         observer: &mut dyn Observer,
     ) -> Result<(), RunError> {
-        let dropped: u64 = turns.iter().map(|attempt| attempt.spans_dropped).sum();
-        if dropped > 0 {
-            let told = format!("cell `{}`: {dropped} spans did not fit the host's buffer", name(cell));
-            self.warn(told, observer)?;
-        }
-        if let Some(Err(problem)) = turns.iter().map(|attempt| &attempt.memory).find(|memory| memory.is_err()) {
+        self.warn_dropped_spans(turns, cell, "", observer)?;
+        let replies = || turns.iter().filter_map(|attempt| attempt.reply.as_ref());
+        if let Some(problem) = replies().find_map(|reply| reply.memory.as_ref().err()) {
             let told = format!("cell `{}`: the host gave {problem}; they are left out", name(cell));
             self.warn(told, observer)?;
         }
         self.keep_texts(turns, observer)?;
         let must_agree = cell.sampling.temperature == 0.0 || resident.receipt.deterministic;
-        if !must_agree || turns.iter().any(|attempt| attempt.row.status != Status::Ok) {
+        if !must_agree || turns.iter().any(|attempt| attempt.status() != Status::Ok) {
             return Ok(());
         }
-        let outputs = &mut self.outputs;
-        let differences = turns.iter().filter_map(|attempt| {
-            let index = outputs.compare(cell.id, attempt.row.turn, &attempt.ids)?;
-            Some((attempt.row.iteration, attempt.row.turn, index))
-        });
-        // All are compared, so that each turn has one to compare with; the first tells enough.
-        let first = differences.collect::<Vec<_>>().into_iter().next();
-        if let Some((iteration, turn, index)) = first {
-            let place = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+        if let Some(from) = self.first_difference(turns) {
+            let iteration = turns[0].place.iteration;
             // The summary finds it in the record by itself.
             observer.event(Event::Warning(&format!(
-                "cell `{}` is nondeterministic: iteration {iteration} differs from the first from token {index}{place} on",
+                "cell `{}` is nondeterministic: iteration {iteration} differs from the first from {from} on",
                 name(cell),
             )));
         }
         Ok(())
     }
 
+    /// Where an iteration first differs from the cell's first one, such as `token 7 of turn 2`.
+    pub(super) fn first_difference(&mut self, turns: &[Attempt]) -> Option<String> {
+        let outputs = &mut self.outputs;
+        let differing = |attempt: &Attempt| {
+            let place = attempt.place;
+            Some((place.turn, outputs.compare(place.cell, place.turn, attempt.ids())?))
+        };
+        let whole = turns.iter().filter(|attempt| attempt.status() != Status::Failed);
+        // All turns are compared, so that each has one to compare with later.
+        let (turn, index) = whole.filter_map(differing).collect::<Vec<_>>().into_iter().next()?;
+        let of_turn = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+        Some(format!("token {index}{of_turn}"))
+    }
+
+    /// `pass` names the pass where it is not the timed one, such as ` of the profiled pass`.
+    pub(super) fn warn_dropped_spans(
+        &mut self,
+        turns: &[Attempt],
+        cell: &Cell,
+        pass: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let dropped: u64 = turns.iter().map(Attempt::spans_dropped).sum();
+        if dropped == 0 {
+            return Ok(());
+        }
+        self.warn(format!("cell `{}`: {dropped} spans{pass} did not fit the host's buffer", name(cell)), observer)
+    }
+
     /// Keeps generated texts, unless there are many already: `run.json` is written whole each time.
     pub(super) fn keep_texts(&mut self, turns: &[Attempt], observer: &mut dyn Observer) -> Result<(), RunError> {
         let kept = &self.log.store.manifest().texts;
-        let mut new: BTreeMap<&String, &String> =
-            turns.iter().filter_map(|attempt| attempt.row.token_hash.as_ref().zip(attempt.text.as_ref())).collect();
-        new.retain(|hash, _| !kept.contains_key(*hash));
+        let texts = turns.iter().filter_map(|attempt| Some((attempt.ids(), attempt.text()?)));
+        let texts = texts.filter(|(ids, _)| !ids.is_empty()).map(|(ids, text)| (token_hash(ids), text));
+        let mut new: BTreeMap<String, &str> = texts.collect();
+        new.retain(|hash, _| !kept.contains_key(hash));
         if new.is_empty() {
             return Ok(());
         }
         let room = MOST_TEXTS.saturating_sub(kept.len());
         let more = new.len() > room;
         if room > 0 {
-            let some = new.into_iter().take(room).map(|(hash, text)| (hash.clone(), text.clone()));
+            let some = new.into_iter().take(room).map(|(hash, text)| (hash, text.to_owned()));
             self.log.store.update(|manifest| manifest.texts.extend(some))?;
         }
         if more {
@@ -80,29 +103,34 @@ impl Worker<'_> {
     /// Puts an iteration on the disk, with what the gauges saw since the last one and what follows from that; gives its rows, at
     /// least one.
     pub(super) fn commit(&mut self, turns: Vec<Attempt>) -> Result<Vec<RequestRow>, RunError> {
-        let telemetry = self.log.sampler.drain();
+        let mut telemetry = self.log.sampler.drain();
         self.external.sampled(&telemetry);
-        let mut iteration = Iteration { telemetry, ..Iteration::default() };
-        let mut engine = Vec::new();
-        let helpers = turns.iter().map(|attempt| attempt.helpers_cpu).sum();
-        for mut attempt in turns {
-            self.meter.fill(&mut attempt.row, &attempt.spans, &attempt.tokens, self.external.recent());
-            engine.extend(attempt.memory.unwrap_or_default());
-            iteration.requests.push(attempt.row);
-            iteration.tokens.extend(attempt.tokens);
-            iteration.spans.extend(attempt.spans);
-        }
-        self.external.judge(&mut iteration.requests, helpers);
-        self.memory.note(&mut iteration.requests, &mut iteration.telemetry, &engine);
+        let gauged = self.gauge(&turns, &mut telemetry);
+        let iteration = Iteration { telemetry, ..row::iteration(&turns, &gauged, &self.log.origin) };
         self.log.store.commit(&iteration)?;
         Ok(iteration.requests)
+    }
+
+    /// What the gauges say about an iteration; the engine's own samples of its memory are put among theirs.
+    fn gauge(&mut self, turns: &[Attempt], telemetry: &mut Vec<TelemetryRow>) -> Gauged {
+        let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Gauged::default() };
+        let window = Window { host: first.place.host, start_ns: first.start_ns, end_ns: last.end_ns };
+        let origin = &self.log.origin;
+        let samples = self.external.recent();
+        let energy = |turn| self.meter.phases(&row::spans(turn, origin), &row::tokens(turn, origin), samples);
+        let energy = turns.iter().map(energy).collect();
+        let helpers = turns.iter().map(|turn| turn.usage.helpers_cpu).sum();
+        let disturbed = if first.place.warmup { None } else { self.external.judge(window, helpers) };
+        let of_engine = |turn: &Attempt| turn.reply.as_ref().and_then(|reply| reply.memory.clone().ok());
+        let engine: Vec<_> = turns.iter().filter_map(of_engine).flatten().collect();
+        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), disturbed }
     }
 
     /// Gives the engine's own gauges that stayed empty their reason.
     pub(super) fn say_what_engines_did_not(&mut self) -> Result<(), RunError> {
         let manifest = self.log.store.manifest();
         // An earlier sitting may have filled them, unless it said that it did not.
-        let mine = |gauge: &GaugeInfo| manifest.sessions == 1 || gauge.absent.is_some();
+        let mine = |gauge: &GaugeInfo| manifest.segments == 1 || gauge.absent.is_some();
         let reasons: Vec<Option<String>> = manifest
             .gauges
             .iter()

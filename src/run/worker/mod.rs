@@ -9,22 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::origin::Origin;
-use crate::record::{ProfileStore, RequestRow, Status, Store};
+use crate::record::{Cause, Fault, ProfileStore, RequestRow, Status, Store};
 use crate::run::attempt::Attempt;
-use crate::run::driver::Options;
 use crate::run::energy::Meter;
 use crate::run::error::RunError;
 use crate::run::external::Watch;
-use crate::run::hosts::{Key, Pool, Resident};
 use crate::run::memory::Memory;
+use crate::run::options::Options;
 use crate::run::outputs::Outputs;
+use crate::run::pool::{Key, Pool, Resident};
 use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
-use crate::run::schedule::{Done, Step};
+use crate::run::schedule::Step;
+use crate::run::segment::{Log, Past};
 use crate::spec::{Cell, Plan, Scenario};
-use crate::telemetry::Sampler;
-use inferometer_protocol::{Choice, EngineSpec};
+use inferometer_protocol::{Choice, Detail, EngineSpec, Instrumentation};
 
 /// What is to be done; does not change while it is done.
 pub struct Work<'a> {
@@ -37,13 +36,6 @@ pub struct Work<'a> {
     pub program: Option<&'a [String]>,
     /// Whether it is an error, and not a failed iteration, when the first host cannot be opened.
     pub must_open: bool,
-}
-
-/// Where it is written down.
-pub struct Log {
-    pub store: Store,
-    pub sampler: Sampler,
-    pub origin: Origin,
 }
 
 pub struct Worker<'a> {
@@ -71,15 +63,29 @@ enum Pass {
     /// The whole prompt and a few tokens.
     Warmup,
     /// Whole, to see what comes out.
-    Outputs {
-        choices: bool,
-    },
+    Outputs { choices: bool },
+    /// The timed pass.
     Measured,
     /// As measured, with whatever says where the time goes.
-    Profiled {
-        spans: bool,
-        forced_sync: bool,
-    },
+    Profiled(Detail),
+}
+
+impl Pass {
+    /// Whether its requests are iterations of the cell, and not preparations.
+    fn counts(self) -> bool {
+        matches!(self, Pass::Measured | Pass::Profiled(_))
+    }
+
+    /// What the host is asked to do besides generating; `progress` where somebody watches and nothing is measured.
+    fn instrumentation(self, watched: bool) -> Instrumentation {
+        let quiet = Instrumentation::default();
+        match self {
+            Pass::Warmup => Instrumentation { progress: watched, ..quiet },
+            Pass::Outputs { choices } => Instrumentation { choices, progress: watched, ..quiet },
+            Pass::Measured => quiet,
+            Pass::Profiled(detail) => Instrumentation { detail, ..quiet },
+        }
+    }
 }
 
 /// What a turn of a cell generated.
@@ -91,21 +97,10 @@ pub struct Output {
     pub choices: Vec<Choice>,
 }
 
-/// What an earlier sitting left.
-#[derive(Default)]
-pub struct Past {
-    pub done: Done,
-    /// What is done of the profiled pass.
-    pub profiled: Done,
-    pub outputs: Outputs,
-    pub next_request: u64,
-    pub next_host: u32,
-}
-
 /// A host that is ready for a cell, or why there is none.
 enum Ready {
     Warm(Box<Resident>),
-    Failed { host: u32, reason: String },
+    Failed { host: u32, fault: Fault },
     Stopped,
 }
 
@@ -149,7 +144,7 @@ impl<'a> Worker<'a> {
         let cell = self.cell(step.cell);
         let turns = match self.ready(key, cell, observer)? {
             Ready::Warm(resident) => self.measure_in(*resident, step, cell, observer)?,
-            Ready::Failed { host, reason } => Some(vec![self.not_tried(step, cell, host, reason)]),
+            Ready::Failed { host, fault } => Some(vec![self.not_made(step, cell, host, fault)]),
             Ready::Stopped => None,
         };
         turns.map(|turns| self.commit(turns)).transpose()
@@ -183,10 +178,10 @@ impl<'a> Worker<'a> {
                 }
                 turns
             }
-            Ready::Failed { host, reason } => vec![self.not_tried(step, cell, host, reason)],
+            Ready::Failed { host, fault } => vec![self.not_made(step, cell, host, fault)],
             Ready::Stopped => return Ok(None),
         };
-        let outputs = turns.iter().map(|turn| (turn.ids.clone(), turn.choices.clone())).collect::<Vec<_>>();
+        let outputs = turns.iter().map(|turn| (turn.ids().to_vec(), turn.choices().to_vec())).collect::<Vec<_>>();
         let rows = self.commit(turns)?;
         let whole = rows.into_iter().zip(outputs);
         Ok(Some(whole.map(|(row, (ids, choices))| Output { row, ids, choices }).collect()))
@@ -259,7 +254,8 @@ impl<'a> Worker<'a> {
                 Err(_) if self.work.options.interrupt.at_once() => return Ok(Ready::Stopped),
                 Err((_, source)) if !self.opened && self.work.must_open => return Err(self.open_error(key, source)),
                 Err((host, source)) => {
-                    return Ok(Ready::Failed { host, reason: format!("no host: {}", source.summary()) });
+                    let fault = Fault::new(Cause::NoHost, format!("no host: {}", source.summary()));
+                    return Ok(Ready::Failed { host, fault });
                 }
             },
         };
@@ -284,7 +280,8 @@ impl<'a> Worker<'a> {
                 if !lost {
                     self.pool.put_back(resident);
                 }
-                return Ok(Ready::Failed { host, reason: format!("warm-up failed: {}", row.reason) });
+                let fault = Fault::new(Cause::WarmUp, format!("warm-up failed: {}", row.reason));
+                return Ok(Ready::Failed { host, fault });
             }
         }
         resident.warm.insert(cell.id);

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::Worker;
 use crate::engines;
 use crate::record::HostInfo;
-use crate::run::client::HostError;
 use crate::run::error::RunError;
-use crate::run::hosts;
-use crate::run::hosts::{Key, OpenError, Resident};
+use crate::run::host::HostError;
+use crate::run::pool;
+use crate::run::pool::{Key, OpenError, Resident};
 use crate::run::progress::{Event, Observer};
 use crate::run::validity;
 use inferometer_protocol::clock::now_ns;
@@ -65,7 +65,7 @@ impl Worker<'_> {
             return Err(RunError::NotHonoured { engine, asked: asked.into_iter().collect() });
         }
         let earlier = self.log.store.manifest().hosts.iter().find(|h| h.engine == info.engine && h.load == info.load);
-        let changes = earlier.map(|host| hosts::changes(host, info)).unwrap_or_default();
+        let changes = earlier.map(|host| pool::changes(host, info)).unwrap_or_default();
         if !changes.is_empty() {
             if !self.work.options.allow_changed {
                 return Err(RunError::Changed { what: format!("engine `{engine}`"), changes });

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::{Pass, Ready, Worker, host_lost, name};
-use crate::record::{Iteration, ProfileStore, ProfiledIteration, RequestRow, Status};
+use crate::record::{Fault, ProfileStore, ProfiledIteration, RequestRow, Status};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
-use crate::run::hosts::{Key, Resident};
+use crate::run::pool::{Key, Resident};
 use crate::run::profile::{Profiler, Seen};
 use crate::run::progress::Observer;
+use crate::run::row::{self, Gauged};
 use crate::run::schedule::Step;
 use crate::spec::{Cell, ProfileSettings, SpanSync};
-use inferometer_protocol::{Phase, PhaseAllocations};
+use inferometer_protocol::{Detail, Phase, PhaseAllocations};
 
 impl<'a> Worker<'a> {
     /// One iteration of the profiled pass of a cell, in the record when this returns, and what became of it. Whatever goes wrong with it
@@ -47,7 +48,7 @@ impl<'a> Worker<'a> {
                 Some(done) => done,
                 None => return Ok(None),
             },
-            Ready::Failed { host, reason } => (vec![self.not_tried(step, cell, host, reason)], Seen::nothing()),
+            Ready::Failed { host, fault } => (vec![self.not_made(step, cell, host, fault)], Seen::nothing()),
             Ready::Stopped => return Ok(None),
         };
         self.say(&turns, &seen, cell, observer)?;
@@ -69,11 +70,17 @@ impl<'a> Worker<'a> {
             self.pool.put_back(resident);
             return None;
         }
-        let pass = Pass::Profiled { spans: settings.spans, forced_sync: settings.sync == SpanSync::ForcedSync };
+        let detail = match (settings.spans, settings.sync) {
+            (false, _) => Detail::Timed,
+            (true, SpanSync::Submit) => Detail::Operations,
+            (true, SpanSync::ForcedSync) => Detail::ForcedSync,
+        };
+        let pass = Pass::Profiled(detail);
         let profiler = match Profiler::start(&mut resident, settings, &interrupt) {
             Ok(profiler) => profiler,
             Err(error) => {
-                let failed = self.not_tried(step, cell, resident.number, error.summary());
+                let fault = Fault::new(error.cause(), error.summary());
+                let failed = self.not_made(step, cell, resident.number, fault);
                 return Some((vec![failed], Seen::nothing()));
             }
         };
@@ -84,7 +91,8 @@ impl<'a> Worker<'a> {
         if host_lost(&turns) {
             return Some((turns, Seen::missing("the engine host was lost")));
         }
-        let spans = turns.iter().flat_map(|turn| &turn.spans).copied().collect::<Vec<_>>();
+        let origin = self.log.origin;
+        let spans = turns.iter().flat_map(|turn| row::spans(turn, &origin)).collect::<Vec<_>>();
         match profiler.stop(&mut resident, &spans, &self.log.origin, &interrupt) {
             Ok(seen) => {
                 self.pool.put_back(resident);
@@ -103,30 +111,21 @@ impl<'a> Worker<'a> {
         cell: &Cell,
         observer: &mut dyn Observer,
     ) -> Result<(), RunError> {
-        let Some(first) = turns.first().map(|turn| &turn.row) else { return Ok(()) };
-        let (name, iteration) = (name(cell), first.iteration);
-        if first.status != Status::Ok {
-            let status = if first.status == Status::Failed { "failed" } else { "is invalid" };
-            let told = format!("cell `{name}`: iteration {iteration} of the profiled pass {status}: {}", first.reason);
+        let Some(first) = turns.first() else { return Ok(()) };
+        let (name, iteration) = (name(cell), first.place.iteration);
+        if let Some(Fault { cause, reason }) = &first.fault {
+            let status = if cause.status() == Status::Failed { "failed" } else { "is invalid" };
+            let told = format!("cell `{name}`: iteration {iteration} of the profiled pass {status}: {reason}");
             self.warn(told, observer)?;
         }
         if let Some(why) = &seen.missing {
             self.warn(format!("no flamegraph of engine `{}`: {why}", first.engine), observer)?;
         }
-        let dropped: u64 = turns.iter().map(|turn| turn.spans_dropped).sum();
-        if dropped > 0 {
-            let told = format!("cell `{name}`: {dropped} spans of the profiled pass did not fit the host's buffer");
-            self.warn(told, observer)?;
-        }
-        let outputs = &mut self.outputs;
-        let whole = turns.iter().filter(|turn| turn.row.status != Status::Failed);
-        let differs =
-            whole.filter_map(|turn| Some((turn.row.turn, outputs.compare(cell.id, turn.row.turn, &turn.ids)?)));
-        if let Some((turn, index)) = differs.collect::<Vec<_>>().first() {
-            let place = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
+        self.warn_dropped_spans(turns, cell, " of the profiled pass", observer)?;
+        if let Some(from) = self.first_difference(turns) {
             let told = format!(
-                "cell `{name}`: iteration {iteration} of the profiled pass generated other tokens than the timed one, from token \
-                 {index}{place} on: its profile may be of other work"
+                "cell `{name}`: iteration {iteration} of the profiled pass generated other tokens than the timed one, from \
+                 {from} on: its profile may be of other work"
             );
             self.warn(told, observer)?;
         }
@@ -134,10 +133,11 @@ impl<'a> Worker<'a> {
     }
 
     fn commit_profiled(&mut self, turns: Vec<Attempt>, seen: Seen) -> Result<(ProfiledIteration, Status), RunError> {
-        let first = &turns.first().expect("an iteration has at least one row").row;
+        let rows = row::iteration(&turns, &Gauged::default(), &self.log.origin);
+        let first = rows.requests.first().expect("an iteration has at least one row");
         let status = first.status;
-        let sum =
-            |of: fn(&RequestRow) -> Option<u32>| turns.iter().filter_map(|turn| of(&turn.row)).map(u64::from).sum();
+        let sum = |of: fn(&RequestRow) -> Option<u32>| rows.requests.iter().filter_map(of).map(u64::from).sum();
+        let replies = || turns.iter().filter_map(|turn| turn.reply.as_ref()).map(|reply| &reply.generated);
         let iteration = ProfiledIteration {
             cell: first.cell,
             iteration: first.iteration,
@@ -145,17 +145,11 @@ impl<'a> Worker<'a> {
             host: first.host,
             prefill_tokens: sum(|row| row.prefill_tokens),
             generated_tokens: sum(|row| row.generated_tokens),
-            span_timing: turns.iter().find_map(|turn| turn.span_timing),
-            allocations: allocations(turns.iter().flat_map(|turn| &turn.allocations)),
+            span_timing: replies().find_map(|generated| generated.span_timing),
+            allocations: allocations(replies().flat_map(|generated| &generated.allocations)),
             profile: seen.profile,
             missing: seen.missing,
         };
-        let mut rows = Iteration::default();
-        for turn in turns {
-            rows.requests.push(turn.row);
-            rows.tokens.extend(turn.tokens);
-            rows.spans.extend(turn.spans);
-        }
         let store = match &mut self.profiled {
             Some(store) => store,
             None => self.profiled.insert(ProfileStore::open(self.log.store.dir())?),

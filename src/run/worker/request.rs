@@ -1,12 +1,10 @@
 //! The requests of one iteration.
 
 use super::{Pass, Worker, number};
-use crate::record::{RequestRow, Status};
-use crate::run::attempt::{Ask, Attempt, agree, attempt};
-use crate::run::hosts;
-use crate::run::hosts::Resident;
-use crate::run::measure;
-use crate::run::measure::Place;
+use crate::record::{Cause, Fault, Status};
+use crate::run::attempt::{Ask, Attempt, Place, agree, attempt};
+use crate::run::pool;
+use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
 use crate::run::turns::Turns;
@@ -36,14 +34,15 @@ impl<'a> Worker<'a> {
         let mut done = Vec::new();
         while let Some((turn, prompt)) = turns.next() {
             let request = self.request(cell, turn, pass, prompt, conversation.clone());
-            let mut attempt = self.attempt(resident, step, cell, (turn, pass), request, observer);
-            if attempt.row.status != Status::Failed
-                && let Err(reason) = turns.answered(attempt.text.as_deref())
+            let place = self.place(step, pass, turn, resident.number);
+            let mut attempt = self.attempt(resident, cell, (place, pass), request, observer);
+            if attempt.status() != Status::Failed
+                && let Err(reason) = turns.answered(attempt.text())
             {
-                (attempt.row.status, attempt.row.reason) = (Status::Failed, reason);
+                attempt.fault = Some(Fault::new(Cause::NoText, reason));
             }
             // What is invalid does not count, but the engine goes on well: the whole conversation is worth a look.
-            let goes_on = attempt.row.status != Status::Failed && !self.work.options.interrupt.at_once();
+            let goes_on = attempt.status() != Status::Failed && !self.work.options.interrupt.at_once();
             done.push(attempt);
             if !goes_on {
                 break;
@@ -56,49 +55,37 @@ impl<'a> Worker<'a> {
     }
 
     /// One generation.
-    pub(super) fn attempt(
+    fn attempt(
         &mut self,
         resident: &mut Resident,
-        step: Step,
         cell: &'a Cell,
-        (turn, pass): (usize, Pass),
+        (place, pass): (Place, Pass),
         request: Request,
         observer: &mut dyn Observer,
     ) -> Attempt {
-        let place = Place {
-            request: self.next_request,
-            warmup: !matches!(pass, Pass::Measured | Pass::Profiled { .. }),
-            cell: cell.id,
-            iteration: step.iteration,
-            turn: number(turn),
-            host: resident.number,
-        };
-        self.next_request += 1;
         let ask = Ask {
             place,
             cell,
             engine: &self.engine(cell.engine).label,
             request,
-            progress: !matches!(pass, Pass::Measured | Pass::Profiled { .. }) && observer.wants_tokens(),
-            choices: pass == Pass::Outputs { choices: true },
-            operation_spans: matches!(pass, Pass::Profiled { spans: true, .. }),
-            forced_sync: pass == Pass::Profiled { spans: true, forced_sync: true },
+            instrumentation: pass.instrumentation(observer.wants_tokens()),
             allowed: &self.work.scenario.run.allow_mismatch,
-            memory_interval_ms: hosts::memory_interval_ms(self.work.scenario),
+            memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
         };
         self.log.sampler.watch(Some((resident.number, resident.host.pid())));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
     }
 
-    pub(super) fn request(
-        &self,
-        cell: &Cell,
-        turn: usize,
-        pass: Pass,
-        prompt: Prompt,
-        conversation: Option<String>,
-    ) -> Request {
+    /// Where the next request stands.
+    fn place(&mut self, step: Step, pass: Pass, turn: usize, host: u32) -> Place {
+        let request = self.next_request;
+        self.next_request += 1;
+        let turn = number(turn);
+        Place { request, warmup: !pass.counts(), cell: step.cell, iteration: step.iteration, turn, host }
+    }
+
+    fn request(&self, cell: &Cell, turn: usize, pass: Pass, prompt: Prompt, conversation: Option<String>) -> Request {
         let workload = &self.work.scenario.workload;
         let most = if pass == Pass::Warmup { WARMUP_TOKENS } else { u32::MAX };
         Request {
@@ -112,19 +99,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The row of an iteration for which there was no host.
-    pub(super) fn not_tried(&mut self, step: Step, cell: &Cell, host: u32, reason: String) -> Attempt {
-        let (request, iteration) = (self.next_request, step.iteration);
-        let place = Place { request, warmup: false, cell: cell.id, iteration, turn: 0, host };
-        self.next_request += 1;
-        let now = self.log.origin.t_ns(now_ns());
-        let row = RequestRow {
-            status: Status::Failed,
-            reason,
-            start_ns: now,
-            end_ns: now,
-            ..measure::blank(place, &self.engine(cell.engine).label)
-        };
-        Attempt::without_answer(row, true)
+    /// An iteration for which there is no host.
+    pub(super) fn not_made(&mut self, step: Step, cell: &Cell, host: u32, fault: Fault) -> Attempt {
+        let place = self.place(step, Pass::Measured, 0, host);
+        Attempt::not_made(place, &self.engine(cell.engine).label, self.log.origin.t_ns(now_ns()), fault)
     }
 }

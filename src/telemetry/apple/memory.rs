@@ -76,7 +76,7 @@ pub(super) mod tests {
     /// under this name, two columns on.
     #[test]
     fn recorded_wired_memory_is_wired_pages_and_never_faults() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/m2max-gpt-oss-20b");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/inferometer-stats/tests/data/m2max-gpt-oss-20b");
         let mut samples = 0;
         for run in 1..=3 {
             let text = fs_err::read_to_string(format!("{folder}/run{run}_wired.csv")).unwrap();

@@ -30,13 +30,13 @@ struct Throttled {
 }
 
 /// Where one controller is mounted, the group's path below it, and whether it is the second version.
-struct Place {
+struct Controller {
     mount: PathBuf,
     group: PathBuf,
     unified: bool,
 }
 
-impl Place {
+impl Controller {
     /// Lines of `/proc/self/cgroup` (cgroups(7)): `4:memory:/a/b` in the first version, `0::/a/b` in the second.
     fn find(root: &Root, text: &str, controller: &str) -> Option<Self> {
         let mut second = None;
@@ -78,7 +78,7 @@ impl Cgroup {
         let place = |controller: &str| {
             let text = own.as_ref().map_err(Clone::clone)?;
             let none = || format!("this program is in no control group with the {controller} controller");
-            Place::find(root, text, controller).ok_or_else(none)
+            Controller::find(root, text, controller).ok_or_else(none)
         };
         let (memory, limits) = match place("memory") {
             Err(reason) => (Err(reason), Vec::new()),
@@ -107,7 +107,7 @@ impl Cgroup {
 }
 
 impl Throttled {
-    fn open(place: &Place) -> Result<Self, String> {
+    fn open(place: &Controller) -> Result<Self, String> {
         let (line, per_second) = if place.unified { ("throttled_usec", 1e6) } else { ("throttled_time", 1e9) };
         let mut file = ProcFile::tried(place.folder("cpu.stat").join("cpu.stat"), 1024)?;
         let known = file.read().is_some_and(|text| number_after(text, line).is_some());

@@ -176,7 +176,7 @@ fn a_session_killed_at_any_write_goes_on_without_half_pairs() {
         assert!(snapshots.len() >= 6, "it was killed {} times only", snapshots.len());
         assert!(snapshots.iter().any(|snapshot| !snapshot.half.is_empty()), "no kill broke a pair off");
         assert_eq!(finished.manifest.state, FinishState::Finished);
-        assert_eq!(finished.manifest.sittings as usize, snapshots.len() + 1);
+        assert_eq!(finished.manifest.segments as usize, snapshots.len() + 1);
         let judgement: Judgement = judged(&finished);
         if judgement.verdict == Verdict::Unchanged {
             assert_eq!(judgement.counts.ok, 10);

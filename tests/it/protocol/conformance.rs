@@ -72,10 +72,10 @@ fn the_built_in_host_conforms() {
     }
 }
 
-/// Follows docs/adding-an-engine.md: the example under another name, the scenario on the page, the command on the page.
+/// Follows docs/guides/adding-an-engine.md: the example under another name, the scenario on the page, the command on the page.
 #[test]
 fn the_guide_s_adapter_is_measured_by_the_guide_s_scenario() {
-    let page = fs_err::read_to_string(repository("docs/adding-an-engine.md")).unwrap();
+    let page = fs_err::read_to_string(repository("docs/guides/adding-an-engine.md")).unwrap();
     let scenario = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join("my_engine.toml"), scenario).unwrap();

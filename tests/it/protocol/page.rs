@@ -10,7 +10,7 @@ use super::repository;
 
 /// The example lines of the page in one direction (`to-host` or `from-host`).
 fn examples(direction: &str) -> Vec<String> {
-    let page = fs_err::read_to_string(repository("docs/protocol.md")).unwrap();
+    let page = fs_err::read_to_string(repository("docs/reference/protocol.md")).unwrap();
     let fence = format!("```json {direction}\n");
     let blocks = page.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
     blocks.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
@@ -22,7 +22,7 @@ fn assert_within(example: &Value, known: &Value, at: &str) {
         (Value::Object(example), Value::Object(known)) => {
             for (key, value) in example {
                 let at = format!("{at}.{key}");
-                let known = known.get(key).unwrap_or_else(|| panic!("docs/protocol.md: no such field: {at}"));
+                let known = known.get(key).unwrap_or_else(|| panic!("docs/reference/protocol.md: no such field: {at}"));
                 assert_within(value, known, &at);
             }
         }
@@ -36,8 +36,8 @@ fn assert_within(example: &Value, known: &Value, at: &str) {
 
 /// Reads every example with the real type; gives the message types seen.
 fn read_examples<T: serde::de::DeserializeOwned + serde::Serialize>(direction: &str) -> BTreeSet<String> {
-    let schema: Value =
-        serde_json::from_str(&fs_err::read_to_string(repository("docs/protocol.schema.json")).unwrap()).unwrap();
+    let schema = fs_err::read_to_string(repository("docs/reference/protocol.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
     let mut one_way = schema.clone();
     one_way["anyOf"] = serde_json::json!([{ "$ref": format!("#/$defs/{}", direction.replace('-', "_")) }]);
     let validator = jsonschema::validator_for(&one_way).unwrap();
@@ -57,7 +57,7 @@ fn the_page_has_an_example_of_every_message() {
     assert_eq!(read_examples::<ToHost>("to-host"), ToHost::TYPES.map(str::to_owned).into());
     let answers = ["hello", "pong", "ready", "progress", "result", "memory", "profile", "done", "error"];
     assert_eq!(read_examples::<FromHost>("from-host"), answers.map(str::to_owned).into());
-    let page = fs_err::read_to_string(repository("docs/protocol.md")).unwrap();
+    let page = fs_err::read_to_string(repository("docs/reference/protocol.md")).unwrap();
     assert!(page.starts_with(&format!("# The engine protocol, version {VERSION}\n")));
     for limit in ["67,108,864 bytes", "1,048,576 tokens"] {
         assert!(page.contains(limit), "{limit}");
@@ -67,11 +67,11 @@ fn the_page_has_an_example_of_every_message() {
 
 #[test]
 fn the_schema_on_disk_is_that_of_the_types() {
-    let file = repository("docs/protocol.schema.json");
+    let file = repository("docs/reference/protocol.schema.json");
     let current = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
     assert!(
         fs_err::read_to_string(&file).unwrap() == current,
-        "docs/protocol.schema.json is not current: `inferometer schema protocol > docs/protocol.schema.json`"
+        "out of date; run `inferometer schema protocol > docs/reference/protocol.schema.json`"
     );
 }
 

@@ -1,6 +1,6 @@
 //! Any row comes back as it was, and no wrong byte makes the reader panic.
 
-use inferometer::record::{Iteration, RequestRow, Status, read};
+use inferometer::record::{Cause, Iteration, RequestRow, Status, read};
 use inferometer_protocol::{FinishReason, Value};
 use proptest::prelude::*;
 
@@ -82,6 +82,7 @@ fn any_row() -> impl Strategy<Value = RequestRow> {
                 memory_reclaimed_bytes: o64[1],
                 prefill_energy_j: f[0],
                 decode_energy_j: f[1],
+                cause: (status > 0).then(|| Cause::ALL[n32[0] as usize % Cause::ALL.len()]),
             }
         })
 }

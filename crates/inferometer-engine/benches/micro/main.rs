@@ -4,7 +4,7 @@
 //! A lazy backend computes nothing until it is made to: every measured closure ends with the value computed and the host
 //! having waited for it. What that hand-over costs is part of each of its figures.
 //!
-//! `docs/benchmarks.md` says how to run and read them.
+//! `docs/explanation/benchmarks.md` says how to run and read them.
 
 mod activations;
 mod alloc;

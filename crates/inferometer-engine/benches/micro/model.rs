@@ -9,6 +9,7 @@ use inferometer_engine::transformer::backend::Backend;
 use inferometer_engine::transformer::config::Config;
 use inferometer_engine::transformer::model::{KvCache, Model, expected, optional};
 use inferometer_engine::transformer::weights::WeightFolder;
+use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::rng::seeded;
 use inferometer_host::{Engine as _, Load, Session};
@@ -117,7 +118,7 @@ pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     group.bench_function(BenchmarkId::new(on.name, length), |b| {
         let mut session = session.borrow_mut();
         b.iter(|| {
-            let mut recorder = Recorder::new(GENERATED, false, Arc::<Shared>::default());
+            let mut recorder = Recorder::new(GENERATED, Instrumentation::default(), Arc::<Shared>::default());
             session.generate(&request, &mut recorder).expect("a generation");
             assert_eq!(recorder.tokens.len(), GENERATED as usize);
         });

@@ -14,6 +14,7 @@ use super::quantized::Affine;
 use super::weights::Expected;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::rng::seeded;
+use inferometer_host::{Detail, Instrumentation};
 use inferometer_host::{Engine, Load, Result, Session};
 use inferometer_protocol::{Completion, EngineSpec, Prompt, Request, Sampling, Settings, Value};
 
@@ -143,7 +144,11 @@ pub fn with_toggle(mut request: Request, name: &str, value: impl Into<Value>) ->
 
 /// Runs a request; the tokens and what the session said.
 pub fn run(session: &mut dyn Session, request: &Request) -> Result<(Vec<u32>, Completion)> {
-    let mut recorder = Recorder::new(request.max_tokens.min(4096), true, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(
+        request.max_tokens.min(4096),
+        Instrumentation { detail: Detail::Operations, ..Instrumentation::default() },
+        Arc::<Shared>::default(),
+    );
     let completion = session.generate(request, &mut recorder)?;
     Ok((recorder.tokens, completion))
 }

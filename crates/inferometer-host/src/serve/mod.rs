@@ -23,7 +23,7 @@ use crate::recorder::{Recorder, Shared};
 use crate::sampling;
 use crate::slow_down;
 use crate::slow_down::{SLOW_DOWN, Slowed};
-use crate::{Engine, Load, Session, TokenSink};
+use crate::{Detail, Engine, Load, Session, TokenSink};
 use inferometer_protocol::bounded::{LineError, Lines, quote};
 use inferometer_protocol::clock::{CLOCK_ID, now_ns};
 use inferometer_protocol::messages::{
@@ -34,6 +34,9 @@ use inferometer_protocol::{Completion, EngineError, ErrorKind, FinishReason, Pro
 mod profiling;
 
 use profiling::{Phased, Profiling};
+
+/// What a scenario calls an engine whose program it names.
+const EXEC: &str = "exec";
 
 /// `progress` comes at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -298,7 +301,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         }
         let name = &open.engine.name;
         // A host of one engine was chosen by its command line, where a scenario says `exec`.
-        let only = self.engines.first().filter(|_| self.engines.len() == 1);
+        let only = self.engines.first().filter(|_| self.engines.len() == 1 && name == EXEC);
         let engine = self.engines.iter().find(|engine| engine.name() == name).or(only).ok_or_else(|| {
             let known: Vec<&str> = self.engines.iter().map(|engine| engine.name()).collect();
             EngineError::unsupported(format!("there is no engine {name:?} in this build; it has {}", known.join(", ")))
@@ -326,20 +329,16 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let shared = self.running.with(|running| running.get(&id).cloned()).unwrap_or_default();
         let (output, slow_down) = (self.output.clone(), self.slow_down);
         let session = self.session.as_deref_mut().ok_or_else(no_model)?;
-        if g.choices && !session.receipt().capabilities.choices {
+        let wanted = g.instrumentation;
+        let operations = wanted.detail != Detail::Timed;
+        if wanted.choices && !session.receipt().capabilities.choices {
             return Err(EngineError::unsupported("this engine cannot say which tokens it would have chosen"));
         }
-        let mut recorder = Recorder::new(g.request.max_tokens, g.operation_spans, Arc::clone(&shared));
-        if g.choices {
-            recorder = recorder.with_choices();
-        }
-        if g.forced_sync {
-            recorder = recorder.with_forced_sync();
-        }
-        if let Some(count) = g.operation_spans.then(Count::begin).flatten() {
+        let mut recorder = Recorder::new(g.request.max_tokens, wanted, Arc::clone(&shared));
+        if let Some(count) = operations.then(Count::begin).flatten() {
             recorder = recorder.with_allocations(count);
         }
-        let progress = g.progress.then(|| Progress::start(output, id, shared));
+        let progress = wanted.progress.then(|| Progress::start(output, id, shared));
         if let Some(memory) = &self.memory {
             memory.begin();
         }
@@ -358,7 +357,8 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let ended = usize::from(completion.finish_reason == FinishReason::Stop);
         let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
         let memory = session.memory();
-        let span_timing = g.operation_spans.then(|| session.span_timing(g.forced_sync)).flatten();
+        let forced_sync = wanted.detail == Detail::ForcedSync;
+        let span_timing = operations.then(|| session.span_timing(forced_sync)).flatten();
         let allocations = recorder.phase_allocations();
         let Recorder { tokens, token_ns, spans, spans_dropped, choices, .. } = recorder;
         Ok(FromHost::Result(Box::new(Generated {
@@ -400,9 +400,6 @@ fn check(g: &Generate) -> Result<(), EngineError> {
     if !(1..=MAX_TOKENS).contains(&g.request.max_tokens) {
         let told = format!("`max_tokens` must be from 1 to {MAX_TOKENS}, not {}", g.request.max_tokens);
         return Err(EngineError::bad_request(told));
-    }
-    if g.forced_sync && !g.operation_spans {
-        return Err(EngineError::bad_request("`forced_sync` is for the profiled pass: send `operation_spans` with it"));
     }
     if matches!(&g.request.prompt, Prompt::Tokens(tokens) if tokens.is_empty()) {
         return Err(EngineError::bad_request("the prompt has no tokens; give at least one"));

@@ -164,8 +164,7 @@ fn the_engine_of_the_guide_runs_in_a_host() {
     let mut tester = Tester::start(&[&custom_engine::Custom], || {});
     tester.send(json!({"id": 1, "type": "hello", "protocol": VERSION, "harness": "test"}));
     tester.receive();
-    let ready =
-        tester.ask(json!({"id": 2, "type": "open", "engine": {"name": "custom", "label": "m", "options": {}}}));
+    let ready = tester.ask(json!({"id": 2, "type": "open", "engine": {"name": "custom", "label": "m", "options": {}}}));
     assert_eq!(ready["model"]["synthetic"], true);
     let ask = |prompt: Value| json!({"id": 3, "type": "generate", "prompt": prompt, "max_tokens": 3});
     let result = tester.ask(ask(json!({"tokens": [5, 9]})));

@@ -1,7 +1,7 @@
 //! The simulated engine: a stated cost law, noise, memory pattern and faults, all from its options and seed.
 //!
 //! There is no model in it. It is for trying the harness: what it should find is known beforehand
-//! (docs/engines/simulated.md).
+//! (docs/explanation/engines/simulated.md).
 
 pub mod faults;
 pub mod law;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Simulated;
+use crate::Instrumentation;
 use crate::recorder::{Recorder, Shared};
 use crate::{Engine, Load, Result, Session};
 use inferometer_protocol::{Completion, EngineSpec, FinishReason, Prompt, Request, Sampling, Settings, Value};
@@ -27,7 +28,7 @@ fn request(prompt: Prompt) -> Request {
 }
 
 fn run(session: &mut dyn Session, request: &Request) -> Result<(Vec<u32>, Completion)> {
-    let mut recorder = Recorder::new(request.max_tokens, false, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(request.max_tokens, Instrumentation::default(), Arc::<Shared>::default());
     let done = session.generate(request, &mut recorder)?;
     Ok((recorder.tokens, done))
 }
@@ -98,7 +99,7 @@ fn faults_strike_and_leave_the_session_alive() {
 fn a_cancelled_generation_says_so() {
     let shared = Arc::<Shared>::default();
     shared.cancel();
-    let mut recorder = Recorder::new(8, false, shared);
+    let mut recorder = Recorder::new(8, Instrumentation::default(), shared);
     let done = open(&[("a_ms", Value::Int(1000))]).generate(&request(Prompt::Tokens(vec![1])), &mut recorder).unwrap();
     assert_eq!((recorder.tokens.len(), done.finish_reason), (0, FinishReason::Cancelled));
 }

@@ -98,7 +98,7 @@ fn recorded(file: &str) -> Vec<Vec<f64>> {
     text.lines().skip(1).map(|line| line.split(',').map(|field| field.parse().unwrap()).collect()).collect()
 }
 
-/// The figures that docs/method.md gives of these runs.
+/// The figures that docs/explanation/method.md gives of these runs.
 #[test]
 fn wired_memory_of_the_recorded_runs() {
     for run in 1..=3 {

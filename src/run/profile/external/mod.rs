@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use process::{Process, ended_well, said};
 
-use super::choice::Tool;
+use super::source::Tool;
 use crate::origin::Origin;
 use crate::record::SpanRow;
-use crate::run::hosts::find_program;
 use crate::run::interrupt::Interrupt;
+use crate::run::pool::find_program;
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Phase, Profile, SampleClock};
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::transformer::testing::{VOCABULARY, config, folder, load, open, prompt, request, run, with_toggle};
+use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Detail, Engine, Session, SpanKey, TokenSink};
 use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
@@ -219,7 +220,11 @@ fn an_end_of_sequence_token_stops_unless_it_is_ignored() {
 fn one_token_comes_from_prefill_and_decode_is_empty() {
     let dir = folder(&config("llama"));
     let mut session = open(dir.path()).unwrap();
-    let mut recorder = Recorder::new(1, true, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(
+        1,
+        Instrumentation { detail: Detail::Operations, ..Instrumentation::default() },
+        Arc::<Shared>::default(),
+    );
     let request = with_toggle(request(prompt(20), 1), "prefill_chunk_size", 8i64);
     let completion = session.generate(&request, &mut recorder).unwrap();
     assert_eq!((recorder.tokens.len(), completion.cache_tokens), (1, Some(20)));
@@ -275,7 +280,11 @@ fn cancelling_stops_between_chunks_and_between_tokens() {
     // Four chunks, each after a check; then one check before each further token.
     for (patience, cached, generated) in [(0, 0, 0), (1, 10, 0), (3, 30, 0), (4, 40, 1), (7, 43, 4)] {
         session.reset().unwrap();
-        let inner = Recorder::new(10, true, Arc::<Shared>::default());
+        let inner = Recorder::new(
+            10,
+            Instrumentation { detail: Detail::Operations, ..Instrumentation::default() },
+            Arc::<Shared>::default(),
+        );
         let mut sink = Impatient { inner, patience: patience.into() };
         let completion = session.generate(&whole, &mut sink).unwrap();
         assert_eq!(completion.finish_reason, FinishReason::Cancelled);

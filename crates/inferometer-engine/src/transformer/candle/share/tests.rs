@@ -48,7 +48,7 @@ fn every_part_is_done_once_whoever_does_it() {
         });
         assert_numbered(&out);
     }
-    workers.map(Worker::end);
+    workers.into_iter().for_each(Worker::end);
 }
 
 /// Both threads are inside at once, and what the helper wrote is there when `share` returns.
@@ -63,7 +63,7 @@ fn a_helper_that_has_begun_is_waited_for() {
         part.fill(at as f32);
     });
     assert_numbered(&out);
-    workers.map(Worker::end);
+    workers.into_iter().for_each(Worker::end);
 }
 
 /// It comes when what the work pointed to is gone, and touches none of it.
@@ -78,7 +78,7 @@ fn a_helper_that_does_not_get_to_run_is_not_waited_for() {
     assert_numbered(&out);
     drop((inputs, out));
     drop(go);
-    workers.map(Worker::end);
+    workers.into_iter().for_each(Worker::end);
 }
 
 #[test]
@@ -98,5 +98,5 @@ fn a_panic_of_the_caller_waits_for_helpers_too() {
     }));
     assert!(panicked.is_err());
     assert!(*done.lock().unwrap());
-    workers.map(Worker::end);
+    workers.into_iter().for_each(Worker::end);
 }

@@ -8,6 +8,7 @@ use crate::transformer::config::Config;
 use crate::transformer::model::{Model, expected, optional};
 use crate::transformer::testing::{VOCABULARY, config, folder, prompt, request};
 use crate::transformer::weights::WeightFolder;
+use inferometer_host::Instrumentation;
 use inferometer_host::Session;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_protocol::{Choice, Request, Sampling};
@@ -29,7 +30,11 @@ fn penalized(forced: Option<Vec<u32>>) -> Request {
 
 fn ask(session: &mut dyn Session, request: &Request) -> (Vec<u32>, Vec<Choice>) {
     session.reset().unwrap();
-    let mut recorder = Recorder::new(request.max_tokens, false, Arc::<Shared>::default()).with_choices();
+    let mut recorder = Recorder::new(
+        request.max_tokens,
+        Instrumentation { choices: true, ..Instrumentation::default() },
+        Arc::<Shared>::default(),
+    );
     session.generate(request, &mut recorder).unwrap();
     (recorder.tokens, recorder.choices.unwrap())
 }
@@ -136,7 +141,7 @@ fn mlx_says_what_it_would_have_chosen() {
 fn nothing_is_said_unasked() {
     let dir = folder(&config("llama"));
     let mut session = crate::transformer::testing::open(dir.path()).unwrap();
-    let mut recorder = Recorder::new(4, false, Arc::<Shared>::default());
+    let mut recorder = Recorder::new(4, Instrumentation::default(), Arc::<Shared>::default());
     session.generate(&request(prompt(9), 4), &mut recorder).unwrap();
     assert_eq!((recorder.tokens.len(), recorder.choices), (4, None));
 }

@@ -1,0 +1,138 @@
+//! The rows of the record's files. Each field is a column: its line below gives type, unit and meaning, and the struct, the
+//! writer, the reader and the reference page are made from it.
+//!
+//! Columns are appended, never renamed; units stand in names. Times named `t_ns`, `start_ns`, `end_ns` count from the run's
+//! origin ([`super::Manifest::origin_utc`]) on the harness's monotonic clock. What was not measured is empty.
+
+use inferometer_protocol::{FinishReason, Phase, Settings};
+
+use super::cause::{Cause, Fault, Status};
+use super::csv::{Column, Encoder};
+use super::error::RecordError;
+use super::table::Line;
+
+/// Declares a row: a struct whose fields are the columns of a file, with a writer and a reader. A new column is one line.
+macro_rules! row {
+    ($(#[$meta:meta])* $visibility:vis struct $row:ident $({ $rest:ident: $rest_type:ty })?, $columns:ident:
+     $($field:ident: $type:ty, $unit:literal, $meaning:literal;)*) => {
+        $(#[$meta])*
+        $visibility struct $row {
+            $(#[doc = $meaning] pub $field: $type,)*
+            $(/// In columns of their own.
+            pub $rest: $rest_type,)?
+        }
+
+        pub const $columns: &[Column] = &[
+            $(Column { name: stringify!($field), unit: $unit, meaning: $meaning },)*
+        ];
+
+        impl $row {
+            pub(super) fn write(&self, line: &mut Encoder) {
+                $(line.field(&self.$field);)*
+            }
+
+            pub(super) fn read(
+                line: &Line<'_>,
+                columns: &[Option<usize>]
+                $(, $rest: $rest_type)?
+            ) -> Result<Self, RecordError> {
+                let mut at = columns.iter().copied();
+                Ok(Self {
+                    $($field: line.field(at.next().flatten(), stringify!($field))?,)*
+                    $($rest,)?
+                })
+            }
+        }
+    };
+}
+
+row! {
+    /// One request: a row of `requests.csv`. An iteration is committed by these rows.
+    #[derive(Debug, Clone, Default, PartialEq)]
+    pub struct RequestRow { effective: Settings }, REQUEST_COLUMNS:
+    request: u64, "", "number of the request within the run, from 0; rises in the file, also over a resume";
+    warmup: bool, "", "true: ran unmeasured, before the cell's first iteration in a fresh host";
+    cell: u32, "", "id of the cell in the plan of `run.json`";
+    iteration: u32, "", "iteration of the cell, from 1; 0 for warm-ups";
+    turn: u32, "", "turn of a conversation, from 0";
+    engine: String, "", "label of the engine";
+    host: u32, "", "number of the host process within the run, from 0; `hosts` of `run.json` tells more";
+    status: Status, "", "`ok`; `failed`: an outcome of the engine; `invalid`: an external cause, or a measurement that cannot be trusted";
+    reason: String, "", "why it is failed or invalid, in words; empty otherwise";
+    start_ns: u64, "ns", "request written to the host, harness clock, from the run's origin";
+    end_ns: u64, "ns", "reply read, or the failure noticed, harness clock, from the run's origin";
+    finish_reason: Option<FinishReason>, "", "`stop`, `length`, `cancelled` or `error`";
+    prompt_tokens: Option<u32>, "tokens", "length of the whole prompt";
+    reused_tokens: Option<u32>, "tokens", "of these, taken from the KV cache of an earlier request";
+    prefill_tokens: Option<u32>, "tokens", "of these, computed in this request";
+    generated_tokens: Option<u32>, "tokens", "tokens generated";
+    cache_tokens: Option<u32>, "tokens", "length of the KV cache after the request, measured on the cache itself";
+    load_s: Option<f64>, "s", "from opening the model to the first possible request; only in the first row of a host";
+    tokenize_ms: Option<f64>, "ms", "time in the tokenize phase";
+    ttft_ms: Option<f64>, "ms", "time to first token: request accepted to first token readable";
+    prefill_ms: Option<f64>, "ms", "time in the prefill phase";
+    decode_ms: Option<f64>, "ms", "first to last token";
+    e2e_ms: Option<f64>, "ms", "request accepted to last token";
+    prefill_tps: Option<f64>, "tok/s", "prefill_tokens / time in the prefill phase";
+    decode_tps: Option<f64>, "tok/s", "(N-1) / (t_last - t_first) for N generated tokens";
+    tpot_ms: Option<f64>, "ms", "mean gap between tokens";
+    itl_p50_ms: Option<f64>, "ms", "median gap between tokens";
+    itl_p95_ms: Option<f64>, "ms", "95th percentile of the gaps between tokens";
+    itl_p99_ms: Option<f64>, "ms", "99th percentile of the gaps between tokens";
+    itl_max_ms: Option<f64>, "ms", "longest gap between tokens";
+    peak_rss_bytes: Option<u64>, "bytes", "highest resident memory of the host process, the kernel's own high-water mark, reset before the request";
+    engine_active_bytes: Option<u64>, "bytes", "memory in use after the request, as the engine reports it";
+    engine_cache_bytes: Option<u64>, "bytes", "memory the engine's allocator holds for reuse, as the engine reports it";
+    engine_peak_bytes: Option<u64>, "bytes", "highest memory in use during the request, as the engine reports it";
+    kv_cache_bytes: Option<u64>, "bytes", "memory allocated for KV caches, as the engine reports it";
+    cpu_ms: Option<f64>, "ms", "CPU time of the host process during the request, user and system, all threads";
+    cpu_instructions: Option<u64>, "count", "instructions retired by the host process during the request";
+    cpu_cycles: Option<u64>, "count", "CPU cycles of the host process during the request";
+    token_hash: Option<String>, "", "first 16 hex digits of SHA-256 over the generated ids as little-endian 32-bit numbers";
+    memory_cycles: Option<u32>, "count", "cycles of the memory gauge over the whole iteration, by rainflow counting; in its last row only";
+    memory_swing_bytes: Option<u64>, "bytes", "the largest of these cycles, in the iteration's last row only";
+    memory_reclaimed_bytes: Option<u64>, "bytes", "sum of the memory gauge's falls over the whole iteration; in its last row only";
+    prefill_energy_j: Option<f64>, "J", "energy used during the prefill phase, where power is measured";
+    decode_energy_j: Option<f64>, "J", "energy used from first to last token, where power is measured";
+    cause: Option<Cause>, "", "why it is failed or invalid, as a name; empty otherwise and in records of older versions";
+}
+
+impl RequestRow {
+    /// Marks the row as failed or invalid.
+    pub fn mark(&mut self, fault: &Fault) {
+        self.status = fault.cause.status();
+        self.cause = Some(fault.cause);
+        self.reason.clone_from(&fault.reason);
+    }
+}
+
+row! {
+    /// How a request's row binds the other files to it; in `requests.csv` only.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub(super) struct Commit, COMMIT_COLUMNS:
+    token_rows: u64, "rows", "rows of this request in `tokens.csv`";
+    span_rows: u64, "rows", "rows of this request in `spans.csv`";
+    telemetry_rows: u64, "rows", "rows of `telemetry.csv` that were committed with this iteration; 0 but in its last row";
+    rows_left: u64, "rows", "rows of the same iteration that follow this one; an iteration is committed by its row with 0";
+}
+
+row! {
+    /// A row of `tokens.csv`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct TokenRow, TOKEN_COLUMNS:
+    request: u64, "", "number of the request";
+    index: u32, "", "position in the generation, from 0";
+    id: u32, "", "token id in the model's vocabulary";
+    t_ns: u64, "ns", "when the token was readable on the host, from the run's origin, on the harness clock";
+}
+
+row! {
+    /// A row of `spans.csv`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct SpanRow, SPAN_COLUMNS:
+    request: u64, "", "number of the request";
+    phase: Phase, "", "what the engine was doing: `load`, `tokenize`, `prefill`, `decode`, and inside them `prefill_chunk`, `cache_clear`, `forward`, `penalty`, `sample`, `detokenize`, `wait`; before them `reset`, which the harness records itself";
+    index: u32, "", "which one of its phase within the request, from 0";
+    start_ns: u64, "ns", "begin, from the run's origin, on the harness clock";
+    end_ns: u64, "ns", "end, likewise";
+}

@@ -1,0 +1,201 @@
+//! One message, one answer, bounded in time and size; whatever breaks the protocol kills the host.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Launch;
+use super::border;
+use super::error::HostError;
+use super::process::{Process, spawn};
+use super::wire::{Incoming, Line, NoLine, Outgoing, Sent, connect};
+use inferometer_protocol::bounded::{LineError, quote};
+use inferometer_protocol::messages::{Envelope, FromHost, ToHost, VERSION, Version};
+
+/// A host that closed its stdout has this long to end by itself, so that its own exit status is seen.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+/// `progress` may come ten times a second; a host that sends more than this many, and more than thirty a second, is
+/// cut off.
+const PROGRESS_AT_LEAST: u64 = 100;
+
+/// A conversation with a running host. Dropping it kills the host.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    pub outgoing: Outgoing,
+    pub process: Process,
+    pub timeout: Duration,
+    incoming: Incoming,
+}
+
+/// An answer with its times and sizes.
+pub(crate) struct Answer {
+    pub body: FromHost,
+    pub sent: Sent,
+    pub received_ns: u64,
+    pub bytes: usize,
+}
+
+impl Talk {
+    /// Starts the program; nothing is said yet.
+    pub(crate) fn start(launch: &Launch) -> Result<Self, HostError> {
+        let (process, stdin, stdout) = spawn(launch)?;
+        let (outgoing, incoming) = connect(stdin, stdout)?;
+        Ok(Self { outgoing, process, timeout: launch.timeout, incoming })
+    }
+
+    pub(crate) fn ask_done(&mut self, body: ToHost, during: &str) -> Result<(), HostError> {
+        match self.ask(body, during, &mut |_| {})?.body {
+            FromHost::Done => Ok(()),
+            other => Err(self.unfit(during, "done", &other)),
+        }
+    }
+
+    /// Sends a message and waits for its answer; an `error` is an `Err`.
+    pub(crate) fn ask(
+        &mut self,
+        body: ToHost,
+        during: &str,
+        progress: &mut dyn FnMut(u32),
+    ) -> Result<Answer, HostError> {
+        let sent = self.outgoing.send(body).inspect_err(|_| {
+            self.process.kill();
+        })?;
+        self.await_answer(sent, during, progress)
+    }
+
+    /// [`Talk::ask`] for what no message type can say: fields and types that do not exist.
+    pub(crate) fn ask_raw(&mut self, message: Map<String, Value>, during: &str) -> Result<Answer, HostError> {
+        let sent = self.outgoing.send_raw(message);
+        self.await_answer(sent, during, &mut |_| {})
+    }
+
+    fn await_answer(&mut self, sent: Sent, during: &str, progress: &mut dyn FnMut(u32)) -> Result<Answer, HostError> {
+        let started = Instant::now();
+        let mut heard = 0;
+        let answer = loop {
+            let line = self.read(during, started + self.timeout)?;
+            let Envelope { id, body } = self.parse(during, &line)?;
+            match body {
+                FromHost::Progress { generated_tokens } if id == sent.id => {
+                    heard += 1;
+                    self.bound_progress(during, heard, started.elapsed())?;
+                    progress(generated_tokens);
+                }
+                body if id == sent.id => {
+                    if sent.ns() == 0 || line.received_ns < sent.ns() {
+                        return Err(self.broken(during, "it answered before it was asked".to_owned()));
+                    }
+                    break Answer { body, sent, received_ns: line.received_ns, bytes: line.bytes.len() + 1 };
+                }
+                FromHost::Done | FromHost::Error(_) if self.outgoing.answers_cancel(id) => {}
+                _ => {
+                    let told = format!("expected an answer to message {}, got {}", sent.id, quote(&line.bytes));
+                    return Err(self.broken(during, told));
+                }
+            }
+        };
+        self.outgoing.finished();
+        match answer.body {
+            FromHost::Error(error) => Err(HostError::Engine(error)),
+            _ => Ok(answer),
+        }
+    }
+
+    fn bound_progress(&mut self, during: &str, heard: u64, elapsed: Duration) -> Result<(), HostError> {
+        if heard <= PROGRESS_AT_LEAST.max(elapsed.as_secs() * 30) {
+            return Ok(());
+        }
+        let limit =
+            format!("{heard} `progress` messages within {:.1} s; ten a second are allowed", elapsed.as_secs_f64());
+        self.process.kill();
+        Err(HostError::Flood { during: during.to_owned(), limit, log_tail: self.process.log_tail() })
+    }
+
+    fn read(&mut self, during: &str, deadline: Instant) -> Result<Line, HostError> {
+        let no_line = match self.incoming.next(deadline) {
+            Ok(line) => return Ok(line),
+            Err(no_line) => no_line,
+        };
+        match no_line {
+            NoLine::Late => Err(self.timed_out(during)),
+            NoLine::End => Err(self.died(during, "it closed its stdout but did not end".to_owned(), false)),
+            NoLine::Bad(error @ LineError::Half { .. }) => Err(self.died(during, error.to_string(), true)),
+            NoLine::Bad(error @ LineError::TooLong { .. }) => {
+                self.process.kill();
+                let (during, limit) = (during.to_owned(), error.to_string());
+                Err(HostError::Flood { during, limit, log_tail: self.process.log_tail() })
+            }
+            NoLine::Bad(LineError::Io(error)) => {
+                Err(self.died(during, format!("its stdout cannot be read: {error}"), false))
+            }
+        }
+    }
+
+    fn parse(&mut self, during: &str, line: &Line) -> Result<Envelope<FromHost>, HostError> {
+        let error = match serde_json::from_slice::<Envelope<FromHost>>(&line.bytes) {
+            Ok(mut envelope) => {
+                border::tidy(&mut envelope.body);
+                return Ok(envelope);
+            }
+            Err(error) => error,
+        };
+        // Another major version may greet in words that this one does not know.
+        if let Some(version) = foreign_version(&line.bytes) {
+            return Err(self.wrong_version(version));
+        }
+        let told = format!("{} is no message of the protocol ({error})", quote(&line.bytes));
+        Err(self.broken(during, told))
+    }
+
+    pub(crate) fn unfit(&mut self, during: &str, expected: &str, got: &FromHost) -> HostError {
+        let got = serde_json::to_vec(got).unwrap_or_default();
+        self.broken(during, format!("expected `{expected}`, got {}", quote(&got)))
+    }
+
+    pub(crate) fn broken(&mut self, during: &str, what: String) -> HostError {
+        self.process.kill();
+        HostError::Protocol { during: during.to_owned(), what, log_tail: self.process.log_tail() }
+    }
+
+    pub(crate) fn wrong_version(&mut self, theirs: Version) -> HostError {
+        self.process.kill();
+        HostError::Version { theirs, log_tail: self.process.log_tail() }
+    }
+
+    pub(crate) fn timed_out(&mut self, during: &str) -> HostError {
+        self.process.kill();
+        HostError::TimedOut { during: during.to_owned(), after: self.timeout, log_tail: self.process.log_tail() }
+    }
+
+    /// The host's stdout ended, perhaps in the middle of a line. If the host ended well or not at all, `otherwise` is what is
+    /// wrong.
+    fn died(&mut self, during: &str, otherwise: String, half_a_line: bool) -> HostError {
+        let by_itself = self.process.wait_end(LAST_BREATH);
+        let status = self.process.kill();
+        match status {
+            Some(status) if by_itself && !(half_a_line && status.success()) => {
+                let (during, status) = (during.to_owned(), status.to_string());
+                HostError::Died { during, status, log_tail: self.process.log_tail() }
+            }
+            _ => self.broken(during, otherwise),
+        }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        // Cancellers may live on; the writing thread must not.
+        self.outgoing.close();
+    }
+}
+
+/// The version in a greeting of another major version, whatever else is in it.
+fn foreign_version(line: &[u8]) -> Option<Version> {
+    #[derive(Deserialize)]
+    struct Greeting {
+        protocol: Version,
+    }
+    let Greeting { protocol } = serde_json::from_slice(line).ok()?;
+    (protocol.major != VERSION.major).then_some(protocol)
+}

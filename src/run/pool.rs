@@ -1,0 +1,373 @@
+//! The engine hosts of a run: started when first needed, kept as long as the isolation says, replaced when lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::host::{Host, HostError, Launch, launch_command};
+use super::interrupt::Interrupt;
+use super::schedule::Step;
+use crate::engines::{self, FolderFacts};
+use crate::origin::Origin;
+use crate::record::HostInfo;
+use crate::spec::{Cell, Isolation, Scenario};
+use crate::telemetry::machine::file_sha256;
+use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::messages::Open;
+use inferometer_protocol::{EngineError, EngineSpec, Receipt, Settings};
+
+/// Longest file named in a command line that is hashed: scripts and small programs, not weights.
+const MOST_HASHED: u64 = 64 << 20;
+
+/// What a host was started for. Steps with the same key share a host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// Index into the scenario's engines.
+    pub engine: u32,
+    pub load: Settings,
+    /// Under isolation `cell` and `iteration`: the cell it serves alone.
+    cell: Option<u32>,
+    /// Under isolation `iteration`: the iteration it serves alone.
+    iteration: Option<u32>,
+}
+
+impl Key {
+    #[must_use]
+    pub fn of(step: Step, cell: &Cell, isolation: Isolation) -> Self {
+        Self {
+            engine: cell.engine,
+            load: cell.load.clone(),
+            cell: (isolation != Isolation::Run).then_some(step.cell),
+            iteration: (isolation == Isolation::Iteration).then_some(step.iteration),
+        }
+    }
+
+    fn serves_many_cells(&self) -> bool {
+        self.cell.is_none()
+    }
+}
+
+/// A host with its model loaded.
+pub struct Resident {
+    pub host: Host,
+    /// Number within the run.
+    pub number: u32,
+    pub receipt: Receipt,
+    /// Whether this binary hosts the engine.
+    pub built_in: bool,
+    /// Load time, until the first row of the host has taken it.
+    pub load_s: Option<f64>,
+    /// What the longest measured iteration in it took.
+    pub longest: Option<Duration>,
+    /// What it was started by.
+    pub command: Vec<String>,
+    /// Cells that are warm in it.
+    pub warm: BTreeSet<u32>,
+    key: Key,
+}
+
+/// Why a host could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The engine's name or options do not lead to a program; nothing was started.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// The hosts that live now.
+pub struct Pool {
+    residents: Vec<Resident>,
+    next_number: u32,
+    logs: PathBuf,
+    /// SHA-256 of files that command lines name, as they were first seen; `None` where there was none to read.
+    files: BTreeMap<PathBuf, Option<String>>,
+    /// What the model's folder says of itself, once it was needed.
+    folder: Option<Option<FolderFacts>>,
+}
+
+impl Pool {
+    /// An empty pool; hosts log into `logs` and are numbered from `next_number`.
+    #[must_use]
+    pub fn new(logs: PathBuf, next_number: u32) -> Self {
+        Self { residents: Vec::new(), next_number, logs, files: BTreeMap::new(), folder: None }
+    }
+
+    /// Number that the next host to be started will have.
+    #[must_use]
+    pub fn next_number(&self) -> u32 {
+        self.next_number
+    }
+
+    /// The log of the host with that number.
+    #[must_use]
+    pub fn log(&self, number: u32) -> PathBuf {
+        self.logs.join(format!("host-{number}.log"))
+    }
+
+    /// Takes out the host that serves `key`, if it lives. Hosts that serve one cell or iteration only and are not
+    /// this one are closed: they would share the machine with what is measured next.
+    pub fn take(&mut self, key: &Key) -> Option<Resident> {
+        let mut found = None;
+        for resident in std::mem::take(&mut self.residents) {
+            if found.is_none() && resident.key == *key {
+                found = Some(resident);
+            } else if resident.key.serves_many_cells() {
+                self.residents.push(resident);
+            } else {
+                close(resident);
+            }
+        }
+        found
+    }
+
+    /// Ends the hosts that serve anything but `key`.
+    pub fn close_others(&mut self, key: &Key) {
+        let (same, others) = std::mem::take(&mut self.residents).into_iter().partition(|resident| resident.key == *key);
+        self.residents = same;
+        let others: Vec<Resident> = others;
+        others.into_iter().for_each(close);
+    }
+
+    /// Puts a host back that can still be used.
+    pub fn put_back(&mut self, resident: Resident) {
+        self.residents.push(resident);
+    }
+
+    /// Ends every host.
+    pub fn close_all(&mut self) {
+        self.residents.drain(..).for_each(close);
+    }
+
+    /// Starts a host, `program` if that is given, and loads the model in it. A number is used up also when that fails.
+    ///
+    /// # Errors
+    /// When the program cannot be started, or the engine cannot open the model; the message says why.
+    pub fn open(
+        &mut self,
+        key: &Key,
+        scenario: &Scenario,
+        model: &Path,
+        program: Option<&[String]>,
+        interrupt: &Interrupt,
+        origin: &Origin,
+    ) -> Result<(Resident, HostInfo), OpenError> {
+        let spec = &scenario.engines[key.engine as usize];
+        let engine = engines::find(&spec.name)
+            .ok_or_else(|| EngineError::unsupported(format!("this build has no engine `{}`", spec.name)))?;
+        let command = match program {
+            Some(command) => command.to_vec(),
+            None => launch_command(engine, spec)?,
+        };
+        // What another commit built is not this program, though it hosts the same engine.
+        let built_in = engine.is_built_in() && program.is_none();
+        let executable_sha256 = self.executable(&command);
+        let command_sha256 = if built_in { BTreeMap::new() } else { self.arguments(&command) };
+        let number = self.next_number;
+        self.next_number += 1;
+        let folder = model;
+        let model = model.display().to_string();
+        let started_ns = Some(origin.t_ns(now_ns()));
+        let launch = Launch {
+            command: command.clone(),
+            env: Vec::new(),
+            log: self.log(number),
+            timeout: Duration::from_secs_f64(scenario.run.timeout_s),
+        };
+        let mut host = Host::start(&launch)?;
+        let pid = host.pid();
+        let armed = interrupt.at_second(move |_| kill(pid));
+        let ready = host.open(Open {
+            engine: spec.clone(),
+            model: Some(model),
+            toggles: key.load.clone(),
+            memory_interval_ms: memory_interval_ms(scenario),
+        })?;
+        drop(armed);
+        let clock = host.clock().clone();
+        let info = HostInfo {
+            host: number,
+            engine: key.engine,
+            load: key.load.clone(),
+            pid: host.pid(),
+            started_ns,
+            command,
+            executable_sha256,
+            command_sha256,
+            receipt: ready.receipt.clone(),
+            load_s: ready.load_ns as f64 / 1e9,
+            clock_offset_ns: clock.offset_ns,
+            clock_round_trip_ns: clock.round_trip_ns,
+            clock: clock.clock,
+            verified: self.verified(spec, built_in, folder, &ready.receipt),
+        };
+        let resident = Resident {
+            host,
+            number,
+            receipt: ready.receipt,
+            built_in,
+            load_s: Some(info.load_s),
+            longest: None,
+            command: info.command.clone(),
+            warm: BTreeSet::new(),
+            key: key.clone(),
+        };
+        Ok((resident, info))
+    }
+
+    /// SHA-256 of the program a command line starts, read once a run.
+    fn executable(&mut self, command: &[String]) -> Option<String> {
+        let program = find_program(command.first()?)?;
+        self.files.entry(program).or_insert_with_key(|path| file_sha256(path)).clone()
+    }
+
+    /// SHA-256 of the files that the arguments of a command line are, read once a sitting: a program may write to a file
+    /// that it is given, and that is no reason to refuse the host which replaces a lost one.
+    fn arguments(&mut self, command: &[String]) -> BTreeMap<String, String> {
+        let small = |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.len() <= MOST_HASHED);
+        let mut found = BTreeMap::new();
+        for argument in command.iter().skip(1) {
+            let read = |path: &PathBuf| if small(path) { file_sha256(path) } else { None };
+            if let Some(hash) = self.files.entry(PathBuf::from(argument)).or_insert_with_key(read) {
+                found.insert(argument.clone(), hash.clone());
+            }
+        }
+        found
+    }
+
+    /// Receipt fields that the harness knows of itself and that say the same: the identity of a host that is this very
+    /// program, and what is in the model's folder. The rest is as the engine reported it.
+    fn verified(&mut self, spec: &EngineSpec, built_in: bool, model: &Path, receipt: &Receipt) -> Vec<String> {
+        let facts = self.folder.get_or_insert_with(|| engines::folder_facts(model)).as_ref();
+        let named = engines::find(&spec.name).is_some_and(|engine| receipt.engine == engine.receipt_name());
+        let synthetic = facts.is_some_and(|facts| facts.synthetic == receipt.model.synthetic);
+        let fingerprint = receipt.model.fingerprint.is_some()
+            && facts.is_some_and(|facts| facts.fingerprint == receipt.model.fingerprint);
+        [
+            ("engine", built_in && named),
+            ("version", built_in && receipt.version == env!("CARGO_PKG_VERSION")),
+            ("model.fingerprint", fingerprint),
+            ("model.synthetic", synthetic),
+        ]
+        .into_iter()
+        .filter(|(_, holds)| *holds)
+        .map(|(field, _)| field.to_owned())
+        .collect()
+    }
+}
+
+/// How often hosts are to look at their engine's memory: as often as the gauges are sampled, where memory is one of them.
+#[must_use]
+pub fn memory_interval_ms(scenario: &Scenario) -> Option<u32> {
+    let telemetry = &scenario.telemetry;
+    let wanted = telemetry.interval_ms > 0 && telemetry.gauges.iter().any(|group| group == "memory");
+    wanted.then_some(telemetry.interval_ms)
+}
+
+/// Ends a host and all it started, from any thread; its owner then sees that it died.
+pub fn kill(pid: u32) {
+    if let Some(group) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        // An error means that it is gone already.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
+
+fn close(resident: Resident) {
+    let number = resident.number;
+    if let Err(error) = resident.host.close() {
+        // It is killed then; what it measured is in the record already.
+        tracing::debug!(host = number, %error, "the host did not close by itself");
+    }
+}
+
+/// The file that a program's name means: as it is when it names a folder, else the first in PATH.
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    if path.components().count() > 1 {
+        return Some(path.to_owned());
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// How two hosts of the same engine differ in what they are: name and the two values, in words.
+#[must_use]
+pub fn changes(before: &HostInfo, after: &HostInfo) -> Vec<String> {
+    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    let (old, new) = (&before.receipt, &after.receipt);
+    let mut changes = Vec::new();
+    let mut compare = |what: &str, old: String, new: String| {
+        if old != new {
+            changes.push(format!("{what} was {old}, is {new}"));
+        }
+    };
+    compare("engine", old.engine.clone(), new.engine.clone());
+    compare("version", old.version.clone(), new.version.clone());
+    compare("commit", said(&old.commit), said(&new.commit));
+    compare("backend", said(&old.backend), said(&new.backend));
+    compare("device", said(&old.device), said(&new.device));
+    compare("model fingerprint", said(&old.model.fingerprint), said(&new.model.fingerprint));
+    compare("settings", format!("{:?}", old.settings), format!("{:?}", new.settings));
+    compare("executable", said(&before.executable_sha256), said(&after.executable_sha256));
+    for (file, old) in &before.command_sha256 {
+        // A file that was not there yet, or is not any more, says nothing of itself.
+        if let Some(new) = after.command_sha256.get(file) {
+            compare(file, old.clone(), new.clone());
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_share_hosts_as_the_isolation_says() {
+        let cell = Cell {
+            id: 0,
+            engine: 0,
+            label: String::new(),
+            length: None,
+            toggles: Settings::new(),
+            load: Settings::new(),
+            sampling: inferometer_protocol::Sampling::default(),
+            predicted: Settings::new(),
+            merged: Vec::new(),
+        };
+        let key = |cell_id, iteration, isolation| Key::of(Step { cell: cell_id, iteration }, &cell, isolation);
+        assert_eq!(key(0, 1, Isolation::Run), key(1, 2, Isolation::Run));
+        assert_eq!(key(0, 1, Isolation::Cell), key(0, 2, Isolation::Cell));
+        assert_ne!(key(0, 1, Isolation::Cell), key(1, 1, Isolation::Cell));
+        assert_ne!(key(0, 1, Isolation::Iteration), key(0, 2, Isolation::Iteration));
+    }
+
+    #[cfg(feature = "engine")]
+    #[test]
+    fn only_what_the_harness_finds_itself_is_verified() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("m");
+        let recipe =
+            inferometer_engine::synthetic::Recipe::find(inferometer_protocol::Architecture::Qwen3, "tiny", 1).unwrap();
+        inferometer_engine::synthetic::create(&recipe, &folder).unwrap();
+        let own = engines::folder_facts(&folder).unwrap().fingerprint.unwrap();
+        let spec = EngineSpec { name: "exec".to_owned(), label: "exec".to_owned(), options: Settings::new() };
+        let checked = |fingerprint: &str, synthetic: bool, model: &Path| {
+            let receipt = serde_json::json!({"engine": "exec", "version": "1", "model": {"name": "m",
+                "path": model.display().to_string(), "fingerprint": fingerprint, "synthetic": synthetic}});
+            let receipt = serde_json::from_value(receipt).unwrap();
+            Pool::new(dir.path().to_owned(), 0).verified(&spec, false, model, &receipt)
+        };
+        assert_eq!(checked(&own, true, &folder), ["model.fingerprint", "model.synthetic"]);
+        assert!(checked("made up", false, &folder).is_empty());
+        assert!(checked(&own, true, dir.path()).is_empty(), "there is no model, so nothing was checked");
+    }
+
+    #[test]
+    fn a_program_is_found_as_a_shell_finds_it() {
+        assert!(find_program("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(find_program("no-such-program-anywhere"), None);
+        assert_eq!(find_program("./here"), Some(PathBuf::from("./here")));
+    }
+}

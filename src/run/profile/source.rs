@@ -1,0 +1,116 @@
+//! Which profiler looks at an engine.
+
+use std::path::Path;
+
+use crate::spec::ProfilerChoice;
+
+/// A profiler that attaches to a process from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// Linux; native code, any language that unwinds like C.
+    Perf,
+    /// macOS, likewise.
+    Sample,
+    /// Functions of Python programs.
+    PySpy,
+}
+
+impl Tool {
+    /// The program's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Tool::Perf => "perf",
+            Tool::Sample => "sample",
+            Tool::PySpy => "py-spy",
+        }
+    }
+
+    /// How to come by it.
+    #[must_use]
+    pub fn how_to_get(self) -> &'static str {
+        match self {
+            Tool::Perf => "install your system's package of it (`linux-perf` or `linux-tools`)",
+            Tool::Sample => "it comes with macOS",
+            Tool::PySpy => "install it with `pip install py-spy`",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The host's own profiler.
+    Own,
+    Outside(Tool),
+    /// None, for this reason.
+    None(String),
+}
+
+/// What takes the stacks of a host that has a profiler of its own (`own`), or is a Python program.
+pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool) -> Source {
+    let native = if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf };
+    let tool = match asked {
+        ProfilerChoice::Auto | ProfilerChoice::Pprof if own => return Source::Own,
+        ProfilerChoice::Pprof => {
+            let told = "its host has no profiler of its own (capability `profile`); `profiler = \"auto\"` takes one from outside";
+            return Source::None(told.to_owned());
+        }
+        ProfilerChoice::Perf => Tool::Perf,
+        ProfilerChoice::Sample => Tool::Sample,
+        ProfilerChoice::PySpy => Tool::PySpy,
+        // What the interpreter does says little: functions of the program are what was asked for.
+        ProfilerChoice::Auto if is_python() => Tool::PySpy,
+        ProfilerChoice::Auto => native,
+    };
+    let elsewhere = match tool {
+        Tool::Perf => !cfg!(target_os = "linux"),
+        Tool::Sample => !cfg!(target_os = "macos"),
+        Tool::PySpy => false,
+    };
+    if elsewhere {
+        return Source::None(format!("there is no `{}` on this system; take `profiler = \"auto\"`", tool.name()));
+    }
+    Source::Outside(tool)
+}
+
+/// Whether a process runs the Python interpreter: by its executable where the system says what that is (a launcher on the command
+/// line may have become it), else by its command line.
+pub fn is_python(pid: u32, command: &[String]) -> bool {
+    let named = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        name.starts_with("python") || name.starts_with("pypy")
+    };
+    if cfg!(target_os = "linux")
+        && let Ok(executable) = fs_err::read_link(format!("/proc/{pid}/exe"))
+    {
+        return named(&executable);
+    }
+    command.first().is_some_and(|program| named(Path::new(program)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_s_own_profiler_comes_first_and_python_s_for_python() {
+        let native = Source::Outside(if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf });
+        assert_eq!(choose(ProfilerChoice::Auto, true, || true), Source::Own);
+        assert_eq!(choose(ProfilerChoice::Auto, false, || true), Source::Outside(Tool::PySpy));
+        assert_eq!(choose(ProfilerChoice::Auto, false, || false), native);
+        assert_eq!(choose(ProfilerChoice::PySpy, true, || false), Source::Outside(Tool::PySpy));
+        let foreign = if cfg!(target_os = "macos") { ProfilerChoice::Perf } else { ProfilerChoice::Sample };
+        for (asked, told) in [(foreign, "on this system"), (ProfilerChoice::Pprof, "capability `profile`")] {
+            let Source::None(why) = choose(asked, false, || false) else { panic!("{asked:?}") };
+            assert!(why.contains(told), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_python_program_is_known() {
+        assert!(!is_python(std::process::id(), &["python3".to_owned()]) || !cfg!(target_os = "linux"));
+        // No such process: the command line is all there is.
+        assert!(is_python(u32::MAX, &["/opt/bin/python3.12".to_owned(), "x.py".to_owned()]));
+        assert!(!is_python(u32::MAX, &["./engine".to_owned(), "python".to_owned()]));
+    }
+}

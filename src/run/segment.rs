@@ -1,0 +1,197 @@
+//! A run segment: what one process contributes to a record. A run that is never resumed has one segment.
+//!
+//! Runs and A/B sessions begin their records here, and take them up again here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::error::RunError;
+use super::lock::Measuring;
+use super::options::Options;
+use super::outputs::Outputs;
+use super::progress::{Event, Observer};
+use super::prompts::Prompts;
+use super::schedule::Done;
+use crate::engines;
+use crate::origin::Origin;
+use crate::record;
+use crate::record::{FinishState, GaugeInfo, Manifest, Record, Store};
+use crate::spec::{Plan, Scenario};
+use crate::telemetry;
+use crate::telemetry::Sampler;
+
+/// Most changed prompts that an error names.
+const CHANGES_SHOWN: usize = 3;
+
+/// Where a segment is recorded.
+pub struct Log {
+    pub store: Store,
+    pub sampler: Sampler,
+    pub origin: Origin,
+}
+
+/// What earlier segments left.
+#[derive(Default)]
+pub struct Past {
+    pub done: Done,
+    /// What is done of the profiled pass.
+    pub profiled: Done,
+    pub outputs: Outputs,
+    pub next_request: u64,
+    pub next_host: u32,
+}
+
+impl Past {
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        Self {
+            done: Done::of(&record.requests),
+            profiled: Done::of(&record.profile.requests),
+            outputs: Outputs::of(record),
+            next_request: next_request(record),
+            next_host: next_host(record),
+        }
+    }
+}
+
+impl Log {
+    /// Takes up a record that earlier segments left; `note` changes its manifest on the way.
+    ///
+    /// # Errors
+    /// When the manifest has no usable origin or cannot be written.
+    pub fn resume(mut store: Store, record: &Record, note: impl FnOnce(&mut Manifest)) -> Result<Self, RunError> {
+        let begun = &record.manifest;
+        let origin = Origin::resume(&begun.origin_utc, last_ns(record)).map_err(RunError::Origin)?;
+        let interval = Duration::from_millis(u64::from(begun.scenario.telemetry.interval_ms));
+        // With the columns that the record began with.
+        let sampler = Sampler::go_on(interval, &begun.gauges, origin);
+        store.update(|manifest| {
+            manifest.state = FinishState::Running;
+            manifest.finished_utc = None;
+            manifest.segments += 1;
+            note(manifest);
+        })?;
+        Ok(Self { store, sampler, origin })
+    }
+}
+
+/// Samples what a scenario asks for.
+#[must_use]
+pub fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
+    let telemetry = &scenario.telemetry;
+    Sampler::start(Duration::from_millis(u64::from(telemetry.interval_ms)), &telemetry.gauges, origin)
+}
+
+/// The model on disk and every cell's prompt.
+///
+/// # Errors
+/// When the model cannot be found or made, or a prompt cannot be made.
+pub fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) -> Result<(PathBuf, Prompts), RunError> {
+    let model = engines::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
+    let prompts = Prompts::make(&scenario.workload, &plan.cells, &model)?;
+    Ok((model, prompts))
+}
+
+/// The machine-wide lock.
+///
+/// # Errors
+/// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
+pub fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
+    Ok(Measuring::acquire(options.wait, |holder| {
+        observer.event(Event::Note(&format!("waiting for another measurement to end ({holder})")));
+    })?)
+}
+
+/// The manifest of a record that begins now.
+#[must_use]
+pub fn manifest(
+    scenario: &Scenario,
+    plan: &Plan,
+    prompts: &Prompts,
+    origin: &Origin,
+    gauges: Vec<GaugeInfo>,
+) -> Manifest {
+    Manifest {
+        schema_version: record::schema::SCHEMA_VERSION,
+        run: String::new(),
+        inferometer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        origin_utc: origin.utc(),
+        finished_utc: None,
+        state: FinishState::Running,
+        segments: 1,
+        scenario: scenario.clone(),
+        scenario_sha256: sha256_of(scenario),
+        plan: plan.clone(),
+        prompts: prompts.hashes(&plan.cells),
+        machine: telemetry::machine::machine(),
+        git: telemetry::git_state(Path::new(".")),
+        gauges,
+        sampling: Vec::new(),
+        hosts: Vec::new(),
+        warnings: Vec::new(),
+        texts: Default::default(),
+    }
+}
+
+/// SHA-256 in hex over the resolved scenario as JSON, whose keys have a fixed order.
+pub fn sha256_of(scenario: &Scenario) -> String {
+    let json = serde_json::to_vec(scenario).expect("a scenario is plain data");
+    Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Refuses a record that another version of this program began; a warning for the record where that is allowed.
+pub fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, RunError> {
+    let own = env!("CARGO_PKG_VERSION");
+    if begun.inferometer_version == own {
+        return Ok(Vec::new());
+    }
+    let change = format!("the version was {}, is {own}", begun.inferometer_version);
+    if options.allow_changed {
+        Ok(vec![format!("this program changed during the run: {change}")])
+    } else {
+        Err(RunError::Changed { what: "this program".to_owned(), changes: vec![change] })
+    }
+}
+
+/// Refuses prompts other than those the run began with: its iterations would not do the same work. Their text is in the
+/// record, but the tokenizer that cuts it to length is the model's.
+pub fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Result<Option<String>, RunError> {
+    let now = prompts.hashes(&begun.plan.cells);
+    let short = |hash: &str| hash.chars().take(16).collect::<String>();
+    let mut changes: Vec<String> = now
+        .iter()
+        .filter_map(|(cell, new)| begun.prompts.get(cell).filter(|old| *old != new).map(|old| (cell, old, new)))
+        .map(|(cell, old, new)| format!("SHA-256 of cell {cell}'s prompt was {}, is {}", short(old), short(new)))
+        .collect();
+    let Some(first) = changes.first() else { return Ok(None) };
+    if options.allow_changed {
+        return Ok(Some(format!("the prompts changed during the run: {first}")));
+    }
+    let more = changes.len().saturating_sub(CHANGES_SHOWN);
+    changes.truncate(CHANGES_SHOWN);
+    if more > 0 {
+        changes.push(format!("and so on for {more} more"));
+    }
+    let what = "what the model's tokenizer makes of the prompt".to_owned();
+    Err(RunError::Changed { what, changes })
+}
+
+/// The latest time in the record.
+fn last_ns(record: &Record) -> u64 {
+    let requests = record.requests.iter().chain(&record.profile.requests).map(|row| row.end_ns);
+    requests.chain(record.telemetry.iter().map(|row| row.t_ns)).max().unwrap_or(0)
+}
+
+/// The first number no request of the record has, the profiled pass included.
+fn next_request(record: &Record) -> u64 {
+    let last = [&record.requests, &record.profile.requests].into_iter().filter_map(|rows| rows.last());
+    last.map(|row| row.request + 1).max().unwrap_or(0)
+}
+
+/// The first number no host of the record has. A host that never opened has left a number in rows only.
+fn next_host(record: &Record) -> u32 {
+    let rows = record.requests.iter().chain(&record.profile.requests).map(|row| row.host);
+    rows.chain(record.manifest.hosts.iter().map(|info| info.host)).max().map_or(0, |last| last + 1)
+}

@@ -1,0 +1,93 @@
+//! A scenario in, a record out: begins a run, or takes one up again.
+//!
+//! Decided first, then done: the plan, the model and the prompts are made before the machine is locked and a host is
+//! started. Each iteration is committed to the record before the next begins, so a run that ends early, for whatever
+//! reason, is resumed from there.
+
+use std::path::{Path, PathBuf};
+
+use super::driver::Driver;
+use super::error::RunError;
+use super::options::Options;
+use super::progress::{Event, Observer};
+use super::segment::{self, Log, Past};
+use super::worker::Work;
+use crate::origin::{Origin, utc_now};
+use crate::record;
+use crate::record::{FinishState, Store};
+use crate::spec::Scenario;
+use crate::{engines, scenario};
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The record's folder.
+    pub dir: PathBuf,
+    pub state: FinishState,
+    /// Whether there was anything left to do.
+    pub worked: bool,
+}
+
+/// Runs a scenario into a new folder below `results`.
+///
+/// # Errors
+/// When the run cannot begin (plan, model, tokenizer, lock, results folder, first host) or the record cannot be
+/// written. Failures of the engine after the first host is up are rows, not errors.
+pub fn run(
+    scenario: &Scenario,
+    results: &Path,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RunError> {
+    let plan = scenario::plan(scenario, &engines::offers())?;
+    let (model, prompts) = segment::prepare(scenario, &plan, observer)?;
+    let _measuring = segment::acquire(options, observer)?;
+    let origin = Origin::start();
+    let sampler = segment::sampler(scenario, origin);
+    let store = Store::create(results, segment::manifest(scenario, &plan, &prompts, &origin, sampler.gauges()))?;
+    options.interrupt.arm()?;
+    let work =
+        Work { scenario, plan: &plan, prompts: &prompts, model: &model, options, program: None, must_open: true };
+    finish(Driver::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
+}
+
+/// Goes on with the run recorded in `dir`, with the plan and the scenario it began with. A finished run is left alone.
+///
+/// # Errors
+/// As [`run`]; and when this program's version, a prompt, the engine or the model is not what the record began with, unless
+/// [`Options::allow_changed`].
+pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
+    let begun = record::manifest::read(dir)?;
+    if begun.state == FinishState::Finished {
+        return Ok(Outcome { dir: dir.to_owned(), state: FinishState::Finished, worked: false });
+    }
+    let mut warnings = segment::same_version(&begun, options)?;
+    let (scenario, plan) = (&begun.scenario, &begun.plan);
+    let (model, prompts) = segment::prepare(scenario, plan, observer)?;
+    warnings.extend(segment::same_prompts(&begun, &prompts, options)?);
+    for warning in &warnings {
+        observer.event(Event::Warning(warning));
+    }
+    let _measuring = segment::acquire(options, observer)?;
+    let (store, record) = Store::resume(dir)?;
+    let log = Log::resume(store, &record, |manifest| manifest.warnings.append(&mut warnings))?;
+    options.interrupt.arm()?;
+    let work = Work { scenario, plan, prompts: &prompts, model: &model, options, program: None, must_open: true };
+    finish(Driver::new(work, log, Past::of(&record), observer)?)
+}
+
+/// Runs the driver and closes the record, also when the run could not go on.
+fn finish(driver: Driver<'_>) -> Result<Outcome, RunError> {
+    let (mut store, any_done, result) = driver.drive();
+    let state = if matches!(result, Ok(true)) { FinishState::Finished } else { FinishState::Interrupted };
+    let closed = store.update(|manifest| {
+        manifest.state = state;
+        manifest.finished_utc = Some(utc_now());
+    });
+    let dir = store.dir().to_owned();
+    match result.and_then(|_| Ok(closed?)) {
+        Ok(()) => Ok(Outcome { dir, state, worked: true }),
+        Err(source) if any_done => Err(RunError::Stopped { dir, source: Box::new(source) }),
+        Err(source) => Err(source),
+    }
+}
