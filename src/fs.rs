@@ -1,11 +1,12 @@
 //! Durable files: written whole (temporary name, sync, rename) or appended by line and synced.
 //!
-//! `fs_err` puts the path into every error; this module adds what a record needs beyond that.
+//! `fs_err` adds the path to every error; this module adds what records need beyond that.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Replaces `path` by `bytes` at once: a reader sees the old or the new content, also after a power cut.
+/// Replaces `path` by `bytes` atomically: a reader sees the old or the new content, also after a
+/// power failure.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -24,7 +25,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Makes the names in `folder` durable (needed after a create or rename on Linux).
+/// Makes the file names in `folder` durable (needed after a create or rename on Linux).
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     fs_err::File::open(folder)?.sync_all()
 }
@@ -43,6 +44,6 @@ mod tests {
         let gone = dir.path().join("no/such/folder.json");
         let error = write_atomic(&gone, b"x").unwrap_err().to_string();
         assert!(error.contains("folder.json"), "{error}");
-        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays behind");
+        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 1, "no temporary file remains");
     }
 }

@@ -1,30 +1,31 @@
-//! Wall-clock time, and the origin that the times of a record count from.
+//! Wall-clock time, and the origin of a record's times.
 
 use inferometer_protocol::clock::now_ns;
 
-/// Wall-clock time now, UTC, RFC 3339 with milliseconds; for people and file names, never for durations.
+/// Current wall-clock time in UTC, RFC 3339 with milliseconds; for people and file names, never for
+/// durations.
 #[must_use]
 pub fn utc_now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
-/// Zero of a run's times, on the clock that [`now_ns`] reads.
+/// Zero of a run's times, on the clock of [`now_ns`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// May lie before boot, when a run is resumed after a restart of the machine.
+    /// Negative if the run was resumed after a restart of the machine.
     at_ns: i128,
     utc: jiff::Timestamp,
 }
 
 impl Origin {
-    /// The origin of a run that begins now.
+    /// The origin of a run that starts now.
     #[must_use]
     pub fn start() -> Self {
         Self { at_ns: i128::from(now_ns()), utc: jiff::Timestamp::now() }
     }
 
-    /// The origin of a run that goes on: as far back as the wall clock says, but so that now lies after `last_ns`,
-    /// the latest time the run already holds (a wall clock may have been set back).
+    /// The origin of a resumed run, as far back as the wall clock says. If the wall clock was set
+    /// back, it is moved so that now is after `last_ns`, the latest time in the run.
     ///
     /// # Errors
     /// When `origin_utc` is not a time in RFC 3339.
@@ -35,14 +36,14 @@ impl Origin {
         Ok(Self { at_ns: i128::from(now_ns()) - passed.max(i128::from(last_ns) + 1), utc })
     }
 
-    /// Nanoseconds from the origin to `clock_ns`, a value of [`now_ns`]; 0 for what lies before it.
+    /// Nanoseconds from the origin to `clock_ns`, a value of [`now_ns`]; 0 for earlier values.
     #[inline]
     #[must_use]
     pub fn t_ns(&self, clock_ns: u64) -> u64 {
         u64::try_from((i128::from(clock_ns) - self.at_ns).max(0)).unwrap_or(u64::MAX)
     }
 
-    /// The origin as the record states it: RFC 3339, UTC, with milliseconds.
+    /// The origin as in the record: RFC 3339, UTC, with milliseconds.
     #[must_use]
     pub fn utc(&self) -> String {
         self.utc.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()

@@ -1,4 +1,4 @@
-//! `inferometer bench`: the one-liner, without a scenario file.
+//! `inferometer bench`: measure a model without a scenario file.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,7 +19,8 @@ const PROMPT: &str = include_str!("../../scenarios/prompts/essay.txt");
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model's folder, or a synthetic model such as `synthetic:qwen3/small` or `synthetic:llama/tiny:7` (seed 7)
+    /// Model folder, or a synthetic model such as `synthetic:qwen3/small` or
+    /// `synthetic:llama/tiny:7` (seed 7)
     model: String,
     /// Prompt lengths in tokens
     #[arg(short = 'p', long = "prompt", value_name = "N", value_delimiter = ',', default_value = "512")]
@@ -27,22 +28,23 @@ pub struct Args {
     /// Tokens to generate
     #[arg(short = 'n', long = "tokens", value_name = "N", default_value_t = 128)]
     tokens: u32,
-    /// Which engine; `auto` is the transformer on MLX where this build has it and it works, else on candle
+    /// Engine; `auto` selects the transformer engine, on MLX if available, else on candle
     #[arg(long, default_value = "auto")]
     engine: String,
-    /// Measured iterations of each prompt length
+    /// Measured iterations per prompt length
     #[arg(long, value_name = "N", default_value_t = 10)]
     iterations: u32,
-    /// Set a toggle, such as `prefill_chunk_size=512`; several values of one toggle make several cells
+    /// Set a toggle, such as `prefill_chunk_size=512`; several values of one toggle give several
+    /// cells
     #[arg(long = "toggle", value_name = "NAME=VALUE", value_delimiter = ',')]
     toggles: Vec<String>,
-    /// How weights are held in memory, such as `q8_0` or `f32`
+    /// Format of the weights in memory, such as `q8_0` or `f32`
     #[arg(long)]
     dtype: Option<String>,
-    /// Let a profiled pass follow, for flamegraphs and the time of single operations
+    /// Add a profiling pass, for flamegraphs and the time of single operations
     #[arg(long)]
     profile: bool,
-    /// Override any key of the scenario that this makes
+    /// Override a key of the generated scenario; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
@@ -50,13 +52,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let text = toml::to_string(&scenario_table(args)?).context("cannot write the scenario of this command line")?;
+    let text = toml::to_string(&scenario_table(args)?).context("cannot generate the scenario")?;
     let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engines::offers())?;
     let results = &args.execution.folders.results;
     args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
 }
 
-/// The scenario file that this command line stands for.
+/// The scenario equivalent to the command line.
 fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     let whole = |n: u32| Value::Integer(i64::from(n));
     let mut scenario = Table::new();
@@ -81,17 +83,17 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     Ok(scenario)
 }
 
-/// A folder, or `synthetic:ARCH/PRESET[:SEED]`.
+/// Parses a folder, or `synthetic:ARCH/PRESET[:SEED]`.
 fn model(text: &str) -> anyhow::Result<Table> {
     let Some(synthetic) = text.strip_prefix("synthetic:") else {
         return Ok(Table::from_iter([("path".to_owned(), Value::from(text))]));
     };
-    let form = || format!("`{text}` is not of the form synthetic:ARCH/PRESET or synthetic:ARCH/PRESET:SEED");
+    let form = || format!("`{text}` must have the form synthetic:ARCH/PRESET or synthetic:ARCH/PRESET:SEED");
     let (arch, rest) = synthetic.split_once('/').with_context(form)?;
     let (preset, seed) = rest.split_once(':').unwrap_or((rest, "1"));
     if Architecture::from_name(arch).is_none() {
         let known: Vec<&str> = Architecture::ALL.iter().map(|a| a.name()).collect();
-        bail!("there is no synthetic architecture `{arch}`: use one of {}", known.join(", "));
+        bail!("unknown synthetic architecture `{arch}`: use one of {}", known.join(", "));
     }
     let seed: i64 = seed.parse().ok().filter(|seed| *seed >= 0).with_context(form)?;
     let recipe = Table::from_iter([
@@ -102,13 +104,13 @@ fn model(text: &str) -> anyhow::Result<Table> {
     Ok(Table::from_iter([("synthetic".to_owned(), recipe.into())]))
 }
 
-/// Toggles by name with their values in the order given.
+/// Toggles by name, with their values in the given order.
 fn toggles(args: &Args) -> anyhow::Result<Table> {
     let mut table = Table::new();
     let dtype = args.dtype.iter().map(|dtype| format!("{DTYPE}={dtype}"));
     for setting in args.toggles.iter().cloned().chain(dtype) {
         let (name, value) =
-            setting.split_once('=').with_context(|| format!("`{setting}` is not of the form NAME=VALUE"))?;
+            setting.split_once('=').with_context(|| format!("`{setting}` must have the form NAME=VALUE"))?;
         let values = table.entry(name.trim()).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(values) = values {
             values.push(toggle_value(name.trim(), value.trim()));
@@ -117,7 +119,7 @@ fn toggles(args: &Args) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-/// A value as its toggle takes it; the scenario's own checks say what is wrong with any other.
+/// A value of the toggle's kind; the scenario's checks report any other value.
 fn toggle_value(name: &str, text: &str) -> Value {
     let kind = toggle::find(name).map(|spec| spec.kind);
     let parsed = match kind {

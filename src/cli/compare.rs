@@ -15,30 +15,32 @@ use crate::report::compare;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The runs A and B, each its folder or its name in the results folder; with --baseline or --save-baseline one run
+    /// The runs A and B, each by folder or by name in the results folder; one run with --baseline
+    /// or --save-baseline
     #[arg(value_name = "RUN", required = true, num_args = 1..=2)]
     runs: Vec<PathBuf>,
-    /// Compare the run with this baseline (A) instead of a run
+    /// Compare the run with this baseline file (A) instead of a run
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Keep the run's medians with their intervals in this file, to compare later runs with
+    /// Save the run's medians and intervals to this file as a baseline for later runs
     #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
-    /// Write the differences of the profiled passes to this folder: flamegraphs, and the functions as CSV
+    /// Write differential flamegraphs and function tables (CSV) of the profiling passes to this
+    /// folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["baseline", "save_baseline"])]
     profiles: Option<PathBuf>,
-    /// Show every metric, not only the headlines and what changed
+    /// Show every metric, not only the headline metrics and those that changed
     #[arg(long)]
     all: bool,
-    /// How the comparison is laid out
+    /// Format of the comparison
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// Folder that holds the records of runs
+    /// Folder with the recorded runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 }
 
-/// A slower run is no error: two sessions give a trend, and a trend is no verdict.
+/// A slower run is not an error: comparing two runs gives a trend, not a verdict.
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let read = |run: &PathBuf| anyhow::Ok(record::read(&run_folder(run, &args.results)?)?);
     match (args.runs.as_slice(), &args.baseline, &args.save_baseline) {
@@ -49,20 +51,18 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             if let Some(folder) = &args.profiles {
                 let drawn = flamegraphs(&a, &b, &comparison.profiles);
                 if comparison.profiles.iter().all(|cell| cell.phases.is_empty()) {
-                    anyhow::bail!(
-                        "there are no profiles to compare: run both with `--profile`, or `[profile]` in the scenario"
-                    );
+                    anyhow::bail!("no profiles to compare: run both with `--profile`, or `[profile]` in the scenario");
                 }
                 report::write_profiles(folder, &comparison.profiles, &drawn)?;
                 printer.note(format_args!("profiles: {}", folder.display()));
             }
         }
         ([run], None, None) => anyhow::bail!(
-            "there is nothing to compare {} with: name a second run, or a baseline with --baseline FILE",
+            "nothing to compare {} with: give a second run, or a baseline with --baseline FILE",
             run.display()
         ),
         ([run], old, new) => {
-            // Read before it may be replaced by the new one.
+            // Read the old baseline before the new one may replace it.
             let old = old.as_deref().map(baseline::read).transpose()?;
             let record = read(run)?;
             if let Some(old) = old {
@@ -73,7 +73,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
                 printer.note(format_args!("baseline: {}", new.display()));
             }
         }
-        _ => anyhow::bail!("with --baseline or --save-baseline name one run"),
+        _ => anyhow::bail!("give exactly one run with --baseline or --save-baseline"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use super::printer::Printer;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The shell to complete for
+    /// Shell to generate the script for
     shell: clap_complete::Shell,
 }
 

@@ -13,15 +13,15 @@ use inferometer_protocol::units;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder that records go to
+    /// Folder for records; checked for free space
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
-    /// How to print the findings
+    /// Format of the findings
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
-/// Advice, not a verdict: the exit code is 0 whatever is found.
+/// Advice, not a verdict: the exit code is always 0.
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     if matches!(args.format, Format::Csv | Format::Md) {
         anyhow::bail!("`doctor` prints table or json");

@@ -15,7 +15,7 @@ use inferometer_protocol::{EngineSpec, Honours, Offer, OptionSpec, Settings, Val
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// How to print the list
+    /// Format of the list
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
     #[command(subcommand)]
@@ -30,31 +30,31 @@ enum Layout {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Check that a program speaks the engine protocol
+    /// Check that a program implements the engine protocol
     Check(CheckArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct CheckArgs {
-    /// Model that the program is told to open, where it needs one
+    /// Model for the program to open, if it needs one
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Engine name that the program is told to open
+    /// Engine name for the program to open
     #[arg(long, value_name = "NAME", default_value = "exec")]
     engine: String,
-    /// Engine option that the program is told to open with; a value that is no TOML is a text
+    /// Engine option for the program to open with; a value that is not valid TOML is taken as text
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
     options: Vec<(String, Value)>,
-    /// Longest wait for any single answer, in seconds
+    /// Longest wait for a single answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     timeout_s: u64,
-    /// Run only the checks whose names contain this
+    /// Run only the checks whose names contain this text
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     only: String,
-    /// File that the program's stderr is appended to; thrown away without it
+    /// File to append the program's stderr to; discarded by default
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// How to print the outcome
+    /// Format of the results
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
     /// The program and its arguments, after `--`
@@ -62,11 +62,11 @@ struct CheckArgs {
     command: Vec<String>,
 }
 
-/// Some check failed.
+/// A check failed.
 const EXIT_FAILED: u8 = 1;
 
 fn option(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("must have the form NAME=VALUE")?;
     let parsed = toml::from_str::<Settings>(&format!("value = {value}")).ok().and_then(|mut s| s.remove("value"));
     Ok((name.trim().to_owned(), parsed.unwrap_or_else(|| value.into())))
 }
@@ -84,7 +84,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
 }
 
 fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder for the program's log")?;
+    let folder = tempfile::tempdir().context("cannot create a temporary folder for the program's log")?;
     let target = Target {
         command: args.command.clone(),
         engine: EngineSpec {
@@ -98,7 +98,7 @@ fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
     };
     let wanted = |name: &str| name.contains(args.only.as_str());
     if !names().into_iter().any(wanted) {
-        anyhow::bail!("no check is called {:?}; there are: {}", args.only, names().join(", "));
+        anyhow::bail!("no check is named like {:?}; the checks are: {}", args.only, names().join(", "));
     }
     let checks = check(&target, wanted, &mut |check| {
         if args.format == Layout::Table {
@@ -128,12 +128,12 @@ fn check_line(check: &Check) -> String {
     format!("{word}  {}{reason}\n", check.name)
 }
 
-/// An engine as the list shows it.
+/// An engine in the list.
 struct Listed {
     offer: Offer,
-    /// Why it cannot run here.
+    /// Why it cannot run on this machine.
     missing: Option<String>,
-    /// What it says of itself on this machine.
+    /// What the engine reports about itself on this machine.
     notes: BTreeMap<String, String>,
 }
 
@@ -147,14 +147,14 @@ fn toggles(honours: &Honours) -> String {
     match &honours.toggles {
         Some(toggles) if toggles.is_empty() => "none".to_owned(),
         Some(toggles) => toggles.join(", "),
-        None => "as its receipt says when it runs".to_owned(),
+        None => "listed in its receipt when it runs".to_owned(),
     }
 }
 
 fn table(engines: &[Listed]) -> String {
     let mut text = String::new();
     for Listed { offer, missing, notes } in engines {
-        let hosted = if offer.built_in { "built in" } else { "a program of yours" };
+        let hosted = if offer.built_in { "built in" } else { "an external program" };
         text += &format!("{} ({hosted}): {}\n", offer.name, offer.meaning);
         for option in &offer.options {
             let needed = if offer.required.contains(&option.name) { ", required" } else { "" };
@@ -171,7 +171,7 @@ fn table(engines: &[Listed]) -> String {
     text
 }
 
-/// What becomes of toggles: once, or for each variant that can be had.
+/// Which toggles are honoured: once, or for each available variant.
 fn honoured(offer: &Offer) -> String {
     let lines = |when: &str, honours: &Honours| {
         let mut text = format!("  toggles{when}: {}\n", toggles(honours));
@@ -185,7 +185,7 @@ fn honoured(offer: &Offer) -> String {
     }
     let variant = |v: &Variant| match &v.missing {
         None => lines(&format!(" with {} = {}", v.option, v.value), &v.honours),
-        Some(why) => format!("  {} = {} is not here: {why}\n", v.option, v.value),
+        Some(why) => format!("  {} = {} is not available: {why}\n", v.option, v.value),
     };
     offer.variants.iter().map(variant).collect()
 }

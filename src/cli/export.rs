@@ -18,24 +18,24 @@ pub struct Args {
     /// Folder of the run, or its name in the results folder
     #[arg(value_name = "RUN_DIR")]
     run: PathBuf,
-    /// What to write
+    /// What to export
     #[arg(long, value_enum)]
     format: Format,
-    /// File to write it to; stdout without it
+    /// Output file; default: stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Folder that holds the records of runs
+    /// Folder with the recorded runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// The whole timeline as trace events: ui.perfetto.dev and chrome://tracing open it
+    /// The whole timeline as trace events, for ui.perfetto.dev or chrome://tracing
     Trace,
-    /// The summary's figures, a row for every cell and metric
+    /// The summary's figures, one row per cell and metric
     Csv,
-    /// The summary
+    /// The summary as JSON
     Json,
 }
 
@@ -43,7 +43,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let folder = run_folder(&args.run, &args.results)?;
     if record::ab::is_session(&folder) {
         bail!(
-            "{} is an A/B session; export one of its sides, {} or {}",
+            "{} is an A/B session; export one of its sides: {} or {}",
             folder.display(),
             folder.join("a").display(),
             folder.join("b").display()

@@ -20,7 +20,7 @@ use crate::run::ab::{Outcome, Setup};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenario file; its `[[gate]]` tables say what is gated
+    /// The scenario file; its `[[gate]]` tables define the gates
     #[arg(value_name = "SCENARIO", required_unless_present = "session", conflicts_with = "session")]
     scenario: Option<PathBuf>,
     #[command(flatten)]
@@ -30,11 +30,11 @@ pub struct Args {
     /// Judge the A/B session recorded in this folder instead of running one
     #[arg(long, value_name = "DIR", conflicts_with_all = ab::OF_A_NEW_SESSION)]
     session: Option<PathBuf>,
-    /// Say also how side B stands against this baseline, kept by `inferometer compare --save-baseline`: a trend, never part of
-    /// the verdict
+    /// Also compare side B with this baseline from `inferometer compare --save-baseline`; shown as
+    /// a trend, never part of the verdict
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Write the result for a pull request to this file (appended, as CI job summaries are)
+    /// Append the result as Markdown to this file, such as a CI job summary
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Write the result as JSON to this file
@@ -49,7 +49,7 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     ab::no_csv(&args.execution)?;
-    // Read first: a wrong file shall not be found out after an hour.
+    // Read first, so that a wrong file is reported before the session and not after it.
     let old = args.baseline.as_deref().map(baseline::read).transpose()?;
     for path in [&args.markdown, &args.json, &args.junit].into_iter().flatten() {
         writable(path)?;
@@ -62,8 +62,9 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
                     setups.iter().flat_map(|setup| &setup.scenario.engines).map(|engine| engine.name.as_str());
                 refuse_simulated(engines, setups[0].scenario.ab.self_test)?;
                 if setups[0].scenario.gates.is_empty() {
-                    printer
-                        .note("the scenario has no [[gate]]: decode, prefill and peak memory are gated, in all cells");
+                    printer.note(
+                        "the scenario has no [[gate]]: using gates on decode, prefill and peak memory in all cells",
+                    );
                 }
                 Ok(())
             };
@@ -71,7 +72,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             let Some(outcome) = begun else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
             outcome
         }
-        (None, None) => bail!("name a scenario file, or a recorded session (`--session DIR`)"),
+        (None, None) => bail!("give a scenario file, or a recorded session (`--session DIR`)"),
     };
     let record = record::ab::read(&outcome.dir)?;
     let receipts = [&record.a, &record.b].into_iter().flat_map(|side| &side.manifest.hosts);
@@ -80,7 +81,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let mut code = ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)?;
     match (&trend, args.execution.format()) {
         (Some(trend), Format::Md) => printer.data(compare::markdown(trend)),
-        // On stdout JSON stands alone.
+        // With JSON, stdout holds nothing else.
         (Some(trend), Format::Json) => printer.note(compare::table(trend, false)),
         (Some(trend), _) => printer.data(compare::table(trend, false)),
         (None, _) => {}
@@ -94,8 +95,8 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// Refuses an output file that cannot be written, and leaves everything as it is: a session takes long. What is neither a
-/// file nor a folder, such as a pipe, is not touched.
+/// Rejects an output file that cannot be written, before a long session starts, and changes
+/// nothing. Special files such as pipes are not opened.
 fn writable(path: &Path) -> anyhow::Result<()> {
     let there = path.exists();
     if there && !path.is_file() && !path.is_dir() {
@@ -108,23 +109,24 @@ fn writable(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A session that was made before.
+/// A recorded session.
 fn recorded(dir: &Path) -> anyhow::Result<Outcome> {
     let record = record::ab::read(dir)?;
     let judgement = judge(&Evidence::of(&record));
     let state = record.manifest.state;
     if state != FinishState::Finished {
-        bail!("the session in {0} is not finished: go on with `inferometer ab --resume {0}`", dir.display());
+        bail!("the session in {0} is not finished: resume it with `inferometer ab --resume {0}`", dir.display());
     }
     Ok(Outcome { dir: dir.to_owned(), state, worked: true, judgement })
 }
 
-/// A gate is about engines. What a simulation says of itself is let through only where that is the point.
+/// Rejects simulated engines unless the session is a self-test: such a gate is about no real
+/// engine.
 fn refuse_simulated<'a>(mut engines: impl Iterator<Item = &'a str>, self_test: bool) -> anyhow::Result<()> {
     if !self_test && engines.any(|engine| engine == "simulated") {
         bail!(
-            "the engine is simulated: a gate on it says nothing of any engine; set `self_test = true` under [ab] if Inferometer \
-             itself is under test"
+            "the engine is simulated, so the gate tests no real engine; set `self_test = true` under [ab] to test Inferometer \
+             itself"
         );
     }
     Ok(())
@@ -133,7 +135,7 @@ fn refuse_simulated<'a>(mut engines: impl Iterator<Item = &'a str>, self_test: b
 fn write(args: &Args, record: &AbRecord, trend: Option<&Comparison>) -> anyhow::Result<()> {
     let summary = AbSummary::of(record, Telling { neutral_ok: args.how.neutral_ok });
     if let Some(path) = &args.markdown {
-        // A job summary may hold other tools' words already.
+        // Append: a job summary may already contain other tools' output.
         use std::io::Write;
         let mut file = fs_err::OpenOptions::new().create(true).append(true).open(path)?;
         file.write_all(markdown::render(&summary).as_bytes())?;

@@ -11,20 +11,20 @@ use crate::telemetry::{GROUPS, Sampler};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Sample for so many seconds and print a CSV row a sample
+    /// Sample for this many seconds and print one CSV row per sample
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     seconds: Option<f64>,
-    /// Process that the process gauges look at; without it they stay empty
+    /// Process to sample with the process gauges; without it they stay empty
     #[arg(long, value_name = "PID", requires = "seconds")]
     pid: Option<u32>,
     /// Time between samples in milliseconds, 5 to 60000
     #[arg(long = "interval", value_name = "MS", default_value_t = 50, requires = "seconds",
           value_parser = clap::value_parser!(u32).range(5..=60_000))]
     interval_ms: u32,
-    /// Groups of gauges, comma-separated; all of them without it
+    /// Groups of gauges, comma-separated; default: all
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_parser = GROUPS)]
     groups: Vec<String>,
-    /// How to print the list
+    /// Format of the list
     #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "seconds")]
     format: Format,
 }
@@ -73,7 +73,7 @@ fn table(gauges: &[GaugeInfo]) -> String {
 
 fn sample(args: &Args, groups: &[String], length: Duration, printer: &Printer) -> anyhow::Result<()> {
     if let Some(pid) = args.pid {
-        anyhow::ensure!(telemetry::cpu_time(pid).is_some(), "there is no process {pid}, or it may not be looked at");
+        anyhow::ensure!(telemetry::cpu_time(pid).is_some(), "no process {pid}, or no permission to sample it");
     }
     let origin = Origin::start();
     let sampler = Sampler::start(Duration::from_millis(u64::from(args.interval_ms)), groups, origin);

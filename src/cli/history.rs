@@ -14,27 +14,27 @@ use crate::record::metric;
 use crate::record::metric::{DECODE_TPS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use crate::report::history as shown;
 
-/// Metrics that a history has where none are named.
+/// Metrics shown by default.
 const USUAL: [&str; 5] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P99_MS, PEAK_RSS_BYTES];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder that holds the records of runs
+    /// Folder with the recorded runs
     #[arg(value_name = "RESULTS_DIR", default_value = "results")]
     results: PathBuf,
-    /// Metric by its name in summary.json, such as `decode_tps`; may be given more than once; `all` for every one
+    /// Metric to show, by its name in summary.json, such as `decode_tps`, or `all`; may be repeated
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
     metric: Vec<String>,
-    /// Only cells whose name has this in it
+    /// Only cells whose name contains this text
     #[arg(long, value_name = "TEXT")]
     cell: Option<String>,
-    /// Only runs of the scenario of this name
+    /// Only runs of the scenario with this name
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// How the history is laid out on stdout
+    /// Format of the history on stdout
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// Folder that holds the reports
+    /// Folder for the reports
     #[arg(long, value_name = "DIR", default_value = "reports")]
     reports: PathBuf,
 }
@@ -43,16 +43,12 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let metrics = metrics(&args.metric)?;
     let runs = read_all(&args.results, printer)?;
     if runs.is_empty() {
-        bail!("no run in {}; make one with `inferometer run SCENARIO`", args.results.display());
+        bail!("no runs in {}; record one with `inferometer run SCENARIO`", args.results.display());
     }
     let filter = Filter { metrics, cell: args.cell.clone(), scenario: args.scenario.clone() };
     let history = history::history(runs, &filter);
     if history.series.is_empty() {
-        bail!(
-            "none of the {} in {} has what --metric, --cell and --scenario ask for",
-            history.runs,
-            args.results.display()
-        );
+        bail!("none of the {} in {} matches --metric, --cell and --scenario", history.runs, args.results.display());
     }
     printer.data(match args.format {
         Format::Table => shown::table(&history),
@@ -74,17 +70,17 @@ fn metrics(names: &[String]) -> anyhow::Result<Vec<&'static Metric>> {
             .iter()
             .map(|name| {
                 let keys = || known().map(|m| m.key).collect::<Vec<_>>().join(", ");
-                metric::find(name)
-                    .with_context(|| format!("there is no metric `{name}`: use one of {}, or all", keys()))
+                metric::find(name).with_context(|| format!("unknown metric `{name}`: use one of {}, or all", keys()))
             })
             .collect(),
     }
 }
 
-/// Every run in the folder. What cannot be read is named and left out; folders of A/B sessions hold no run of their own.
+/// Reads every run in the folder. Unreadable ones are reported and skipped; A/B sessions are not
+/// runs.
 fn read_all(results: &Path, printer: &Printer) -> anyhow::Result<Vec<Entry>> {
     let mut folders = Vec::new();
-    for entry in fs_err::read_dir(results).context("name the folder that holds the records of runs")? {
+    for entry in fs_err::read_dir(results).context("cannot read the results folder; name it with --results")? {
         let path = entry?.path();
         if path.is_dir() && path.join(manifest::FILE).exists() {
             folders.push(path);
@@ -96,7 +92,7 @@ fn read_all(results: &Path, printer: &Printer) -> anyhow::Result<Vec<Entry>> {
         let entry = record::read(&folder).map_err(|e| e.to_string()).and_then(|record| Entry::of(&record));
         match entry {
             Ok(entry) => runs.push(entry),
-            Err(problem) => printer.warning(format_args!("{} is left out: {problem}", folder.display())),
+            Err(problem) => printer.warning(format_args!("skipped {}: {problem}", folder.display())),
         }
     }
     Ok(runs)

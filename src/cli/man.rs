@@ -6,7 +6,7 @@ use super::printer::Printer;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The verb whose page is wanted; the program's own without it
+    /// Verb to print the page of; default: the program's own page
     verb: Option<String>,
 }
 
@@ -18,7 +18,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         Some(verb) => command
             .find_subcommand(verb)
             .cloned()
-            .ok_or_else(|| anyhow::anyhow!("there is no verb `{verb}`; `inferometer --help` lists them"))?,
+            .ok_or_else(|| anyhow::anyhow!("unknown verb `{verb}`; `inferometer --help` lists all verbs"))?,
     };
     let mut text = Vec::new();
     clap_mangen::Man::new(page).render(&mut text)?;

@@ -1,4 +1,4 @@
-//! The command line: one file a verb, each with one `run`; `printer` alone prints.
+//! The command line: one file per verb, each with one `run`; only `printer` prints.
 
 pub mod printer;
 
@@ -15,6 +15,7 @@ mod gauges;
 mod history;
 mod host;
 mod man;
+#[cfg(feature = "engine")]
 mod model;
 mod outcome;
 mod progress;
@@ -48,21 +49,21 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Say less: errors, warnings and data only
+    /// Print only errors, warnings and data
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Say more: also the harness's own log
+    /// Also print the harness's own log
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
-/// Where runs and reports go.
+/// Folders for runs and reports.
 #[derive(Debug, Clone, Args)]
 pub struct Folders {
-    /// Folder that holds the records of runs
+    /// Folder for the records of runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
-    /// Folder that holds the reports
+    /// Folder for the reports
     #[arg(long, value_name = "DIR", default_value = "reports")]
     pub reports: PathBuf,
 }
@@ -83,13 +84,13 @@ fn load_scenario(path: &Path, set: &[String], profile: bool) -> Result<Scenario,
 /// The folder of a run, given by path or by its name in the results folder.
 ///
 /// # Errors
-/// When there is neither.
+/// When neither exists.
 fn run_folder(named: &Path, results: &Path) -> anyhow::Result<PathBuf> {
     let inside = results.join(named);
     match (named.is_dir(), inside.is_dir()) {
         (true, _) => Ok(named.to_owned()),
         (false, true) => Ok(inside),
-        _ => anyhow::bail!("there is no run {} (looked there and in {})", named.display(), results.display()),
+        _ => anyhow::bail!("no run {} (also looked in {})", named.display(), results.display()),
     }
 }
 
@@ -97,31 +98,32 @@ fn run_folder(named: &Path, results: &Path) -> anyhow::Result<PathBuf> {
 enum Verb {
     /// Measure a model without a scenario file
     Bench(bench::Args),
-    /// Compare two commits, settings, engines or models, and say how sure the difference is
+    /// Compare two commits, settings, engines or models, and decide whether they differ
     Ab(ab::Args),
-    /// Compare two commits for CI: a verdict as exit code, Markdown, JSON and JUnit
+    /// Compare two commits for CI: verdict as exit code, Markdown, JSON and JUnit
     Gate(gate::Args),
     /// Run a scenario and record it
     Run(run::Args),
-    /// Make the report of a recorded run
+    /// Write the report of a recorded run
     Report(report::Args),
-    /// Compare two recorded runs: what differs, and in which direction; never a verdict
+    /// Compare two recorded runs; shows trends, not a verdict
     Compare(compare::Args),
-    /// Show the runs of a folder over time, with the points at which a metric shifted; never a verdict
+    /// Show recorded runs over time, with change points; shows trends, not a verdict
     History(history::Args),
-    /// Write a run's timeline or figures for other programs
+    /// Export a run's timeline or figures for other programs
     Export(export::Args),
-    /// Check a scenario and show its plan; runs nothing
+    /// Check a scenario and print its plan without running it
     Check(check::Args),
-    /// List the engines, or check that a program speaks the engine protocol
+    /// List the engines, or check that a program implements the engine protocol
     Engines(engines::Args),
-    /// Make, list, show or verify models
+    #[cfg(feature = "engine")]
+    /// Create, list, show or verify models
     Model(model::Args),
-    /// Say whether this machine is fit to measure
+    /// Check whether this machine is fit for measurements
     Doctor(doctor::Args),
-    /// List the gauges of this machine and why others are absent, or sample a process
+    /// List available and missing gauges, or sample a process
     Gauges(gauges::Args),
-    /// Measure how often verdicts are wrong where the truth is known
+    /// Measure how often verdicts are wrong when the truth is known
     Selftest(selftest::Args),
     /// Print a JSON Schema
     Schema(schema::Args),
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
         Verb::Export(args) => export::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),
+        #[cfg(feature = "engine")]
         Verb::Model(args) => model::run(args, &printer),
         Verb::Doctor(args) => doctor::run(args, &printer),
         Verb::Gauges(args) => gauges::run(args, &printer),
@@ -188,7 +191,8 @@ fn log_to_stderr(verbose: u8) {
 
 #[cfg(test)]
 mod tests {
-    /// Clap looks into a verb only when it is used: names in `requires` and `conflicts_with` that lead nowhere would panic there.
+    /// Clap checks a verb only when it is used: unknown names in `requires` and `conflicts_with`
+    /// would panic there.
     #[test]
     fn every_verb_s_arguments_fit_together() {
         super::command().debug_assert();

@@ -25,21 +25,21 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a synthetic model: real shape, seeded random weights, a tokenizer of its own
+    /// Create a synthetic model: real shape, seeded random weights, its own tokenizer
     New(New),
-    /// List the shapes that synthetic models come in, and those already made
+    /// List the presets of synthetic models, and the models already created
     List(List),
-    /// Show what a model's folder holds
+    /// Show the contents of a model's folder
     Show(Show),
-    /// Check that a model is whole; a synthetic one is made again and compared
+    /// Check that a model is complete; a synthetic model is also regenerated and compared
     Verify(Folder),
     /// Print the token ids of a text as a JSON array
     Encode(Encode),
-    /// Print the text that a model's chat template makes of messages, as a JSON string
+    /// Render messages with a model's chat template and print the text as a JSON string
     Render(Render),
 }
 
-/// How facts are laid out.
+/// Format of the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Layout {
     Table,
@@ -54,13 +54,13 @@ struct List {
 
 #[derive(Debug, clap::Args)]
 struct Folder {
-    /// The model's folder
+    /// Model folder
     folder: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// The model's folder
+    /// Model folder
     folder: PathBuf,
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
@@ -68,12 +68,12 @@ struct Show {
 
 #[derive(Debug, clap::Args)]
 struct Render {
-    /// The model's folder
+    /// Model folder
     folder: PathBuf,
     /// File with a JSON array of messages: {"role": "user", "content": "..."}
     #[arg(long, value_name = "FILE")]
     messages_file: PathBuf,
-    /// Leave out the beginning of the assistant's answer
+    /// Omit the beginning of the assistant's answer
     #[arg(long)]
     no_generation_prompt: bool,
 }
@@ -83,33 +83,33 @@ struct New {
     /// Model family
     #[arg(long, value_parser = architecture, default_value = "qwen3", value_name = "ARCH")]
     arch: Architecture,
-    /// Shape; `inferometer model list` shows them
+    /// Preset; `inferometer model list` shows them
     #[arg(long, default_value = "small")]
     preset: String,
-    /// The same seed gives the same bytes
+    /// Seed of the weights; the same seed gives the same bytes
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Format of the weights: f32, f16 or bf16; without it the preset's own
+    /// Format of the weights: f32, f16 or bf16; default: the preset's
     #[arg(long, value_parser = precision, value_name = "DTYPE")]
     dtype: Option<Precision>,
-    /// Quantize the matrices in MLX's affine format, in 4 or 8 bits a weight
+    /// Quantize the matrices in MLX's affine format, with 4 or 8 bits per weight
     #[arg(long, value_name = "N")]
     bits: Option<u32>,
-    /// Weights that share a scale: 32, 64 or 128
+    /// Number of weights that share a scale: 32, 64 or 128
     #[arg(long, value_name = "N", requires = "bits")]
     group_size: Option<usize>,
-    /// Folder to make
+    /// Folder to create
     folder: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
 struct Encode {
-    /// The model's folder
+    /// Model folder
     folder: PathBuf,
-    /// File with the text, UTF-8
+    /// UTF-8 file with the text
     #[arg(long, value_name = "FILE")]
     text_file: PathBuf,
-    /// Leave out the special tokens that the tokenizer adds
+    /// Omit the special tokens that the tokenizer adds
     #[arg(long)]
     plain: bool,
     /// Repeat or cut the text to exactly this many tokens

@@ -1,4 +1,4 @@
-//! What `run` and `bench` share: how they measure, and what they say when it is over.
+//! Shared by `run` and `bench`: how they measure, and how they end.
 
 use std::process::ExitCode;
 
@@ -17,49 +17,49 @@ use crate::run::start::Outcome;
 
 /// Something failed.
 pub const EXIT_FAILED: u8 = 1;
-/// Something is invalid, or tokens differ that must not.
+/// A result is invalid, or tokens differ that must agree.
 pub const EXIT_INVALID: u8 = 4;
-/// The user stopped it.
+/// Interrupted by the user.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// How a run is made and shown.
+/// How to run and show a measurement.
 #[derive(Debug, clap::Args)]
 pub struct Execution {
     #[command(flatten)]
     pub folders: Folders,
-    /// Do not make a report at the end
+    /// Do not write a report
     #[arg(long)]
     no_report: bool,
-    /// Fail if another measurement runs on this machine instead of waiting for it
+    /// Fail instead of waiting if another measurement is running on this machine
     #[arg(long)]
     no_wait: bool,
-    /// How the summary on stdout is laid out
+    /// Format of the summary on stdout
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
 
 impl Execution {
-    /// What a run needs of the command line and the terminal; Ctrl-C is handled from when the run arms it.
+    /// The run's options and display; Ctrl-C is handled from when the run arms it.
     pub fn begin(&self, printer: &Printer, allow_changed: bool) -> (Options, Display) {
         let own = *printer;
         let interrupt = Interrupt::new(move |signals| match signals {
-            1 => own.note("stopping after the iteration in flight; once more to stop at once"),
+            1 => own.note("stopping after the current iteration; press Ctrl-C again to stop at once"),
             _ => own.note("stopping at once"),
         });
         (Options { wait: !self.no_wait, allow_changed, interrupt }, Display::new(*printer))
     }
 
-    /// How data on stdout is laid out.
+    /// Format of the data on stdout.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Whether a report is wanted at the end.
+    /// Whether to write a report at the end.
     pub fn wants_report(&self) -> bool {
         !self.no_report
     }
 
-    /// Runs `work` with a display and with Ctrl-C handled, then says what came of it.
+    /// Runs `work` with a display and a Ctrl-C handler, then shows the outcome.
     pub fn conduct(
         &self,
         printer: &Printer,
@@ -74,7 +74,7 @@ impl Execution {
             Err(RunError::Stopped { dir, source }) => {
                 printer.error(&anyhow::Error::new(*source));
                 printer.note(format_args!(
-                    "what was measured is kept; go on with `inferometer run --resume {}`",
+                    "all measurements so far are kept; resume with `inferometer run --resume {}`",
                     dir.display()
                 ));
                 Ok(ExitCode::from(EXIT_USAGE))
@@ -98,10 +98,10 @@ impl Execution {
         });
         printer.note(format_args!("record: {dir}"));
         if summary.validity.counts.failed > 0 {
-            printer.note(format_args!("what the engines said on stderr: {dir}/logs/"));
+            printer.note(format_args!("the engines' stderr is in {dir}/logs/"));
         }
         if outcome.state == FinishState::Interrupted {
-            printer.note(format_args!("interrupted; go on with `inferometer run --resume {dir}`"));
+            printer.note(format_args!("interrupted; resume with `inferometer run --resume {dir}`"));
             return Ok(ExitCode::from(EXIT_INTERRUPTED));
         }
         if !self.no_report {
@@ -112,7 +112,7 @@ impl Execution {
     }
 }
 
-/// The exit code that a finished run earns (METHOD section 3).
+/// The exit code of a finished run (METHOD section 3).
 fn verdict(summary: &Summary) -> u8 {
     let differs = |determinism| summary.cells.iter().any(|cell| cell.determinism == determinism);
     if summary.cells.iter().any(is_invalid) || differs(Determinism::Nondeterministic) {
@@ -124,8 +124,9 @@ fn verdict(summary: &Summary) -> u8 {
     }
 }
 
-/// Whether a cell's figures are spoilt: by a measurement that cannot be trusted, or by external causes in half of its iterations or
-/// more. A few iterations that something outside disturbed are left out, and what is left is good.
+/// Whether a cell's figures are invalid: because its measurements cannot be trusted, or because
+/// external causes disturbed at least half of its iterations. If fewer were disturbed, those are
+/// excluded and the rest is valid.
 fn is_invalid(cell: &CellSummary) -> bool {
     let counts = cell.counts;
     counts.invalid > counts.disturbed || counts.disturbed > 0 && 2 * counts.disturbed >= counts.planned

@@ -1,14 +1,14 @@
-//! The one place that prints. Data go to stdout, everything else to stderr.
+//! The only module that prints. Data goes to stdout, everything else to stderr.
 
 use std::io::{IsTerminal, Write};
 
-/// What a verb prints through. Knows how much the user wants to hear.
+/// Prints for all verbs, as verbosely as the user asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     quiet: bool,
 }
 
-/// How data are laid out.
+/// Format of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     Table,
@@ -23,7 +23,7 @@ impl Printer {
         Self { quiet }
     }
 
-    /// Data: the answer to the verb, on stdout. A closed pipe ends the program quietly.
+    /// Prints data, the verb's result, to stdout. A closed pipe ends the program quietly.
     pub fn data(&self, text: impl std::fmt::Display) {
         let mut out = anstream::stdout();
         let result = write!(out, "{text}").and_then(|()| out.flush());
@@ -34,7 +34,7 @@ impl Printer {
         }
     }
 
-    /// Data too long to be put together first. A closed pipe ends the program quietly.
+    /// Streams data that is too long to build in memory. A closed pipe ends the program quietly.
     ///
     /// # Errors
     /// Those of `write`, and when stdout cannot be written.
@@ -51,21 +51,21 @@ impl Printer {
         self.data(format_args!("{text}\n"));
     }
 
-    /// A remark for the user on stderr; silent with `-q`.
+    /// Prints a note to stderr; silent with `-q`.
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             let _ = writeln!(anstream::stderr(), "{text}");
         }
     }
 
-    /// A warning on stderr; shown also with `-q`.
+    /// Prints a warning to stderr, also with `-q`.
     pub fn warning(&self, text: impl std::fmt::Display) {
         let _ = writeln!(anstream::stderr(), "\x1b[33mwarning\x1b[0m: {text}");
     }
 
-    /// An error on stderr, with its causes.
+    /// Prints an error to stderr, with its causes.
     pub fn error(&self, error: &anyhow::Error) {
-        // A scenario's diagnostic has colours of its own, and the caret must stay under its column.
+        // A scenario's diagnostic has its own colours, and its caret must stay under its column.
         let text = match error.downcast_ref::<crate::scenario::ScenarioError>() {
             Some(scenario) => scenario.styled(),
             None => with_causes(error),
@@ -80,7 +80,7 @@ impl Printer {
     }
 }
 
-/// An error and its causes, each said once: many an error's text holds its cause's text already.
+/// An error and its causes without repetition: many errors' texts contain their cause's text.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {

@@ -1,6 +1,7 @@
-//! Shows a run's progress on stderr: a bar on a terminal, else a line for each finished round.
+//! Shows a run's progress on stderr: a bar on a terminal, otherwise a line for each finished round.
 //!
-//! Nothing ticks by itself: the bar is drawn when an event comes, and none comes while a measured section runs.
+//! There is no ticking thread: the bar is drawn when an event arrives, and none arrives during a
+//! measured section.
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use inferometer_protocol::units::{duration_ns, significant};
 pub struct Display {
     printer: Printer,
     bar: Option<ProgressBar>,
-    /// The last iteration's result and the time left, shown while the next one is measured.
+    /// The last iteration's result and the time left, shown while the next iteration is measured.
     last: String,
-    /// The side of an A/B session that is at work.
+    /// The current side of an A/B session.
     side: Option<Side>,
 }
 
@@ -28,7 +29,7 @@ impl Display {
     }
 
     fn begin(&mut self, run: &str, done: u64, total: u64) {
-        let going_on = if done > 0 { format!(", {done} of {total} iterations done before") } else { String::new() };
+        let going_on = if done > 0 { format!(", {done} of {total} iterations already done") } else { String::new() };
         self.printer.note(format_args!("run {run}{going_on}"));
         if self.printer.progress() {
             let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}")
@@ -47,7 +48,7 @@ impl Display {
         }
     }
 
-    /// Prints beside the bar.
+    /// Prints without damaging the bar.
     fn aside(&self, print: impl FnOnce(&Printer)) {
         match &self.bar {
             Some(bar) => bar.suspend(|| print(&self.printer)),
@@ -64,7 +65,7 @@ impl Observer for Display {
             Event::Began { run, done, total } => self.begin(run, done, total),
             Event::Opening { engine } => self.show(format!("{engine}: loading the model")),
             Event::WarmingUp { cell } => self.show(format!("{cell}: warming up")),
-            Event::Comparing { cell } => self.show(format!("{cell}: generating, to compare outputs")),
+            Event::Comparing { cell } => self.show(format!("{cell}: generating tokens to compare outputs")),
             Event::Tokens(tokens) => {
                 if let Some(bar) = &self.bar {
                     let message = bar.message();
@@ -88,7 +89,7 @@ impl Observer for Display {
             }
             Event::Measured { cell, rows, done, left, .. } => {
                 let result = result(rows);
-                self.last = format!("; the last: {result}{}", time_left(left));
+                self.last = format!("; last: {result}{}", time_left(left));
                 if let Some(bar) = &self.bar {
                     bar.set_message(format!("{cell}: {result}{}", time_left(left)));
                     bar.set_position(done);
@@ -129,7 +130,7 @@ impl Drop for Display {
     }
 }
 
-/// An iteration in a few words.
+/// Summary of an iteration.
 fn result(rows: &[RequestRow]) -> String {
     let Some(row) = rows.first() else { return "done".to_owned() };
     let decoded = |row: &RequestRow| Some((row.decode_tps? * row.decode_ms?, row.decode_ms?));

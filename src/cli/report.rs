@@ -18,10 +18,10 @@ use crate::run::profile::files;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the run or A/B session, or its name in the results folder; without it the newest there
+    /// Folder of the run or A/B session, or its name in the results folder; default: the newest one
     #[arg(value_name = "RUN_DIR")]
     run: Option<PathBuf>,
-    /// Print the summary to stdout in this format, beside writing the report
+    /// Also print the summary to stdout in this format
     #[arg(long, value_enum)]
     format: Option<Format>,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page of an A/B session, and its summary for stdout where a format is asked for.
+/// Writes the page of an A/B session, and returns its summary for stdout if a format was requested.
 fn session(
     folder: &Path,
     reports: &Path,
@@ -62,7 +62,7 @@ fn session(
     let summary = AbSummary::of(&record, Telling::default());
     let told = match format {
         Some(Format::Csv) => bail!(
-            "an A/B session has no summary as CSV: its pairs are in {}, its sides' runs in a/ and b/",
+            "no CSV summary for an A/B session: its pairs are in {}, its sides' runs in a/ and b/",
             folder.join(record::ab::PAIRS).display()
         ),
         Some(Format::Table) => Some(ab::table::render(&summary)),
@@ -73,14 +73,15 @@ fn session(
     Ok((ab::write(&record, &summary, reports)?, told))
 }
 
-/// Makes the files of a record's profiles again. A record that cannot be written to has a report all the same.
+/// Regenerates the files of a record's profiles. A record that cannot be written to still gets a
+/// report.
 fn make_profiles(folder: &Path, record: &Record, printer: &Printer) {
     if let Err(problem) = files::write(folder, record) {
-        printer.warning(format_args!("the files of the profiles are not made again: {problem}"));
+        printer.warning(format_args!("cannot regenerate the profile files: {problem}"));
     }
 }
 
-/// The summary of a record in a format for stdout, ended by a newline.
+/// The summary of a record for stdout, ending with a newline.
 fn render(record: &Record, format: Format) -> String {
     let summary = Summary::of(record);
     match format {
@@ -97,9 +98,9 @@ fn find(args: &Args) -> anyhow::Result<PathBuf> {
     run_folder(named, results)
 }
 
-/// The run or session that started last. Folders whose manifest cannot be read come before all others.
+/// The most recently started run or session. Folders with an unreadable manifest sort first.
 fn newest(results: &Path) -> anyhow::Result<PathBuf> {
-    let hint = "make one with `inferometer run SCENARIO`, or name the folder with --results";
+    let hint = "record one with `inferometer run SCENARIO`, or name the folder with --results";
     let mut runs = Vec::new();
     for entry in fs_err::read_dir(results).with_context(|| hint)? {
         let path = entry?.path();
@@ -112,6 +113,6 @@ fn newest(results: &Path) -> anyhow::Result<PathBuf> {
         };
         runs.push((started.unwrap_or_default(), path));
     }
-    let newest = runs.into_iter().max().with_context(|| format!("no run in {}; {hint}", results.display()))?;
+    let newest = runs.into_iter().max().with_context(|| format!("no runs in {}; {hint}", results.display()))?;
     Ok(newest.1)
 }

@@ -12,16 +12,16 @@ pub struct Args {
     /// The scenario file
     #[arg(value_name = "SCENARIO", required_unless_present = "resume", conflicts_with = "resume")]
     scenario: Option<PathBuf>,
-    /// Override a key of the scenario, such as `run.iterations=3`; may be given more than once
+    /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
-    /// Let a profiled pass follow, with the defaults of `[profile]`, where the scenario has none
+    /// Add a profiling pass, with the defaults of `[profile]` if the scenario has none
     #[arg(long, conflicts_with = "resume")]
     profile: bool,
-    /// Go on with the interrupted run recorded in this folder
+    /// Resume the interrupted run recorded in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Resume although the engine, the model or this program changed since the run began
+    /// Resume even if the engine, the model or this program has changed since the run began
     #[arg(long, requires = "resume")]
     allow_changed: bool,
     #[command(flatten)]
@@ -38,6 +38,6 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             let results = &args.execution.folders.results;
             args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
         }
-        (None, None) => anyhow::bail!("name a scenario file, or a run to go on with (`--resume DIR`)"),
+        (None, None) => anyhow::bail!("give a scenario file, or a run to resume (`--resume DIR`)"),
     }
 }

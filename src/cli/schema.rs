@@ -11,7 +11,7 @@ use inferometer_protocol::messages;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What the schema describes
+    /// Format to describe
     #[arg(value_name = "OF")]
     of: Of,
 }
@@ -20,7 +20,7 @@ pub struct Args {
 enum Of {
     /// The scenario file (scenarios/scenario.schema.json)
     Scenario,
-    /// A line of the engine protocol, either direction (docs/reference/protocol.schema.json)
+    /// A line of the engine protocol in either direction (docs/reference/protocol.schema.json)
     Protocol,
     /// The record's run.json
     Record,

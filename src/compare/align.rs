@@ -1,7 +1,7 @@
-//! Which cells of two runs are the same work: the same engine, toggles and prompt length.
+//! Matches the cells of two runs that do the same work: same engine, toggles and prompt length.
 //!
-//! Where the engine or a toggle has one value in all of A and another one in all of B, that is what sets the two runs
-//! apart: it is left out of the match and said.
+//! If the engine or a toggle has one value in all of A and another one in all of B, it is ignored
+//! for the match and reported as the difference between the runs.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use super::cells::Measured;
 use inferometer_protocol::effective::same;
 use inferometer_protocol::{Settings, Value};
 
-/// What the engine is called among the toggles' names.
+/// Name of the engine among the toggles' names.
 pub const ENGINE: &str = "engine";
 
-/// What is asked of an engine in a cell.
+/// A cell's request to an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// Label of the engine.
@@ -26,7 +26,7 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// What is asked in each of these cells.
+    /// The requests of these cells.
     #[must_use]
     pub fn of<T>(cells: &'a [T]) -> Vec<Self>
     where
@@ -48,22 +48,22 @@ impl<'a> From<&'a BaselineCell> for Asked<'a> {
     }
 }
 
-/// Which cells go together. All numbers are positions.
+/// Matched cells, by position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alignment {
-    /// (A's, B's), in A's order.
+    /// (A's, B's) positions, in A's order.
     pub pairs: Vec<(usize, usize)>,
     pub only_a: Vec<usize>,
     pub only_b: Vec<usize>,
     pub set_aside: Vec<SetAside>,
 }
 
-/// A toggle, or the engine, that has one value in all of A and another one in all of B.
+/// A toggle, or the engine, with one value in all of A and another one in all of B.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SetAside {
     /// The toggle's name, or `engine`.
     pub what: String,
-    /// Null where that run's cells do not set the toggle.
+    /// Null if that run's cells do not set the toggle.
     pub a: Option<Value>,
     pub b: Option<Value>,
 }

@@ -1,7 +1,9 @@
-//! A run kept as a small file: of each cell and metric the median with its interval, and where they come from.
+//! A baseline: a run reduced to a small file, with each cell's medians and intervals and their
+//! origin.
 //!
-//! What a later run says against it is a *trend* as between any two runs ([`super::runs`]), and a weaker one: without the
-//! single values a change counts as shown only where the medians' intervals do not overlap.
+//! Comparing a later run with it gives a *trend*, as between any two runs ([`super::runs`]), but a
+//! weaker one: without the single values, a change is shown only if the medians' intervals do not
+//! overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,26 +25,24 @@ use inferometer_stats::robust::Interval;
 /// Version of the file; a reader refuses a newer one.
 pub const BASELINE_VERSION: u32 = 1;
 
-/// Why a baseline cannot be had.
+/// Why a baseline cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    #[error("{path}: {message}; make the baseline anew with `inferometer compare --save-baseline`")]
+    #[error("{path}: {message}; create the baseline again with `inferometer compare --save-baseline`")]
     Invalid { path: PathBuf, message: String },
-    #[error(
-        "{path} was written by a newer inferometer (version {found} of the file, this one reads {BASELINE_VERSION})"
-    )]
+    #[error("{path} was written by a newer inferometer (file version {found}, this one reads {BASELINE_VERSION})")]
     Newer { path: PathBuf, found: u64 },
 }
 
-/// The file.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     pub baseline_version: u32,
     pub run: RunSide,
     pub cells: Vec<BaselineCell>,
-    /// What the run says of its program, machine, engine and scenario.
+    /// Facts about the run's program, machine, engine and scenario.
     pub facts: Vec<Fact>,
 }
 
@@ -52,19 +52,19 @@ pub struct BaselineCell {
     pub name: String,
     pub engine: String,
     pub toggles: Settings,
-    /// Prompt length in tokens; null = the text as it is, or a conversation.
+    /// Prompt length in tokens; null for an uncut text or a conversation.
     pub length: Option<u32>,
-    /// SHA-256 of its prompt, as the record has it.
+    /// SHA-256 of its prompt, as in the record.
     pub prompt: Option<String>,
     pub counts: Counts,
     pub token_timing: Option<TokenTiming>,
-    /// Token hashes of each different output, a hash a turn.
+    /// Token hashes of each distinct output, one per turn.
     pub outputs: BTreeSet<Vec<String>>,
-    /// By metric key; null where not measured.
+    /// By metric key; null if not measured.
     pub metrics: BTreeMap<String, Option<robust::Summary>>,
 }
 
-/// What is kept of a run.
+/// The baseline of a run.
 #[must_use]
 pub fn of(record: &Record) -> Baseline {
     let cells = cells::measured(record);
@@ -91,7 +91,7 @@ fn cell(record: &Record, measured: &Measured) -> BaselineCell {
     }
 }
 
-/// Keeps a run in a file, replacing an older one at once.
+/// Saves a run as a baseline, atomically replacing an older one.
 ///
 /// # Errors
 /// When the file cannot be written; the message names it.
@@ -102,10 +102,10 @@ pub fn save(record: &Record, path: &Path) -> Result<(), BaselineError> {
     Ok(crate::fs::write_atomic(path, &text)?)
 }
 
-/// Reads a baseline. Unknown fields are ignored.
+/// Reads a baseline. Ignores unknown fields.
 ///
 /// # Errors
-/// No such file, no baseline, or one of a newer version.
+/// When the file is missing, not a baseline, or of a newer version.
 pub fn read(path: &Path) -> Result<Baseline, BaselineError> {
     #[derive(Deserialize)]
     struct Head {
@@ -114,7 +114,7 @@ pub fn read(path: &Path) -> Result<Baseline, BaselineError> {
     let text = fs_err::read(path)?;
     let invalid = |e: serde_json::Error| BaselineError::Invalid {
         path: path.to_owned(),
-        message: format!("this is no baseline: {e}"),
+        message: format!("not a baseline: {e}"),
     };
     let found = serde_json::from_slice::<Head>(&text).map_err(invalid)?.baseline_version;
     if found > u64::from(BASELINE_VERSION) {
@@ -158,8 +158,8 @@ pub fn against(baseline: &Baseline, record: &Record) -> Comparison {
     }
 }
 
-/// A metric by its medians. Both intervals hold at once with at least the sum of their confidences less one, and then the
-/// ratio of the medians lies between the ratios of their ends.
+/// Compares a metric by its medians. Both intervals hold together with at least the sum of their
+/// confidences minus one; the ratio of the medians then lies between the ratios of their ends.
 fn weigh(metric: &Metric, old: &BaselineCell, new: &Measured) -> MetricComparison {
     let a = old.metrics.get(metric.key).copied().flatten();
     let b = robust::summarize(&new.values(metric));

@@ -1,4 +1,4 @@
-//! A recorded run cell by cell: what was measured of each.
+//! The measurements of a recorded run, cell by cell.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,14 @@ pub struct Measured<'a> {
     pub cell: &'a Cell,
     /// Label of its engine.
     pub engine: &'a str,
-    /// Of valid iterations only, iteration by iteration.
+    /// Rows of valid iterations only, in their order.
     pub valid: Vec<&'a RequestRow>,
     pub counts: Counts,
-    /// The hosts that ran it, also where they failed.
+    /// The hosts that ran the cell, including failed ones.
     pub hosts: Vec<&'a HostInfo>,
 }
 
-/// Every cell of the plan, in its order. Warm-ups are left out.
+/// Every cell of the plan, in its order, without warm-ups.
 #[must_use]
 pub fn measured(record: &Record) -> Vec<Measured<'_>> {
     let manifest = &record.manifest;
@@ -51,13 +51,13 @@ pub fn measured(record: &Record) -> Vec<Measured<'_>> {
 }
 
 impl Measured<'_> {
-    /// What tables call it.
+    /// Name in tables.
     #[must_use]
     pub fn name(&self) -> &str {
         if self.cell.label.is_empty() { self.engine } else { &self.cell.label }
     }
 
-    /// The metric's value in each valid iteration that has it, in their order; of loading, one a host.
+    /// The metric's value in each valid iteration that has it, in order; for loading, one per host.
     #[must_use]
     pub fn values(&self, metric: &Metric) -> Vec<f64> {
         if metric.key == metric::LOAD_S {
@@ -66,7 +66,7 @@ impl Measured<'_> {
         metric::iterations(&self.valid).filter_map(|turns| metric.of_iteration(turns)).collect()
     }
 
-    /// Whether every host stamped every token; `None` where no host came up.
+    /// `Exact` if every host stamped every token; `None` if no host started.
     #[must_use]
     pub fn token_timing(&self) -> Option<TokenTiming> {
         let inexact = self.hosts.iter().any(|host| host.receipt.token_timing == TokenTiming::Inexact);

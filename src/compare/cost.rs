@@ -1,4 +1,4 @@
-//! From the rows of a side to what a gate compares: times and bytes, of which less is better.
+//! Costs that gates compare, computed from a side's rows: times and bytes, less is better.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use crate::record::metric;
 use crate::record::metric::{LOAD_S, PEAK_RSS_BYTES, Unit};
 use crate::spec::{GateMetric, Scale};
 
-/// The measured iterations of a side, found by cell and number.
+/// The measured iterations of a side, by cell and number.
 #[derive(Debug, Clone, Default)]
 pub struct Iterations<'a> {
     rows: BTreeMap<(u32, u32), Vec<&'a RequestRow>>,
-    /// Seconds that each host took to load.
+    /// Load time of each host, in seconds.
     loads: BTreeMap<u32, f64>,
 }
 
@@ -30,31 +30,31 @@ impl<'a> Iterations<'a> {
         found
     }
 
-    /// The rows of an iteration of a cell: one, or one a turn; none where it was not run.
+    /// The rows of an iteration of a cell: one, or one per turn; empty if it was not run.
     #[must_use]
     pub fn rows(&self, cell: u32, iteration: u32) -> &[&'a RequestRow] {
         self.rows.get(&(cell, iteration)).map_or(&[], Vec::as_slice)
     }
 
-    /// The first row of an iteration of a cell, whose outcome all its rows share; `None` where it was not run.
+    /// The first row of an iteration of a cell, whose outcome all its rows share; `None` if it was not run.
     #[must_use]
     pub fn first(&self, cell: u32, iteration: u32) -> Option<&'a RequestRow> {
         self.rows(cell, iteration).first().copied()
     }
 
-    /// Seconds that the host of an iteration took to load.
+    /// Load time of an iteration's host, in seconds.
     fn load(&self, cell: u32, iteration: u32) -> Option<f64> {
         self.loads.get(&self.rows(cell, iteration).first()?.host).copied()
     }
 
-    /// A metric's cost in an iteration of a cell; `None` where it was not measured, or is no positive number.
+    /// A metric's cost in an iteration of a cell; `None` if not measured or not positive.
     #[must_use]
     pub fn cost(&self, metric: &metric::Metric, cell: u32, iteration: u32) -> Option<f64> {
         let value = self.value(metric, cell, iteration);
         value.map(|value| metric.cost(value)).filter(|cost| cost.is_finite() && *cost > 0.0)
     }
 
-    /// A metric's value in an iteration of a cell, which may be 0; `None` where it was not measured.
+    /// A metric's value in an iteration of a cell, possibly 0; `None` if not measured.
     #[must_use]
     pub fn value(&self, metric: &metric::Metric, cell: u32, iteration: u32) -> Option<f64> {
         if metric.key == LOAD_S {
@@ -63,7 +63,7 @@ impl<'a> Iterations<'a> {
         metric.of_iteration(self.rows(cell, iteration))
     }
 
-    /// Whether a metric was measured in an iteration of a cell so that it can be compared on that scale.
+    /// Whether a metric was measured in an iteration of a cell and can be compared on that scale.
     #[must_use]
     pub fn has(&self, metric: &metric::Metric, scale: Scale, cell: u32, iteration: u32) -> bool {
         match scale {
@@ -73,7 +73,7 @@ impl<'a> Iterations<'a> {
     }
 }
 
-/// The metrics that can stand for a gate's, the best first: it is compared by the first that was measured throughout.
+/// The metrics that a gate may use, the best first: it uses the first that was measured throughout.
 #[must_use]
 pub fn candidates(gate: GateMetric) -> Vec<&'static metric::Metric> {
     let keys: &[&str] = match gate {
@@ -92,8 +92,8 @@ pub fn candidates(gate: GateMetric) -> Vec<&'static metric::Metric> {
     keys.iter().map(|key| metric::find(key).expect("the table of metrics has it")).collect()
 }
 
-/// What B's value of a metric in a cell is against A's, above 0 is worse: ln(cost_B / cost_A), or of metrics compared by
-/// differences B - A.
+/// Change of a metric from A to B in a cell, positive is worse: ln(cost_B / cost_A), or B - A for
+/// metrics compared by differences.
 #[must_use]
 pub fn shift(
     metric: &metric::Metric,
@@ -104,18 +104,18 @@ pub fn shift(
 ) -> Option<f64> {
     match scale {
         Scale::Ratio => Some((b.cost(metric, cell, iteration_b)? / a.cost(metric, cell, iteration_a)?).ln()),
-        // Less of each is better.
+        // Less is better for each of these.
         Scale::Count | Scale::Bytes => Some(b.value(metric, cell, iteration_b)? - a.value(metric, cell, iteration_a)?),
     }
 }
 
-/// The scale for what `metric` is by itself.
+/// The default scale of `metric`.
 #[must_use]
 pub fn scale(metric: &metric::Metric) -> Scale {
     if metric.by_difference { difference(metric).unwrap_or(Scale::Count) } else { Scale::Ratio }
 }
 
-/// The scale of differences of a metric; `None` where a value of 0 makes no sense.
+/// The scale for differences of a metric; `None` if it cannot be 0.
 #[must_use]
 pub fn difference(metric: &metric::Metric) -> Option<Scale> {
     match metric.unit {

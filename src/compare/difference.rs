@@ -1,6 +1,8 @@
-//! What differs between two runs beside what was measured: program, machine, engine, scenario. Each with both values.
+//! Differences between two runs besides their measurements: program, machine, engine and scenario,
+//! with both values.
 //!
-//! A run is made a list of named facts; what has another value in the other run, or is only in one of them, differs.
+//! Each run becomes a list of named facts; facts that have different values, or are in only one
+//! run, differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +15,21 @@ use crate::record::{HostInfo, Manifest};
 use crate::spec::Machine;
 use inferometer_protocol::TokenTiming;
 
-/// A longer value is shown by its length and hash.
+/// A longer value is replaced by its length and hash.
 const LONGEST: usize = 80;
-/// Hex digits of a hash that people compare.
+/// Number of hex digits shown of a hash.
 const HASH_DIGITS: usize = 12;
-/// Before a toggle's name among a scenario's keys.
+/// Prefix of toggle names among a scenario's keys.
 const TOGGLES: &str = "toggles.";
 
-/// What a fact is about.
+/// The subject of a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Area {
-    /// The harness and the code that was measured.
+    /// The harness and the measured code.
     Program,
     Machine,
-    /// What the engine says it is and uses.
+    /// The engine's identity and settings.
     Engine,
     Scenario,
 }
@@ -44,18 +46,18 @@ impl Area {
     }
 }
 
-/// A fact that is not the same in both runs.
+/// A fact that differs between the runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     pub area: Area,
-    /// Name of the fact; of a scenario's key its path.
+    /// Name of the fact; for a scenario's key, its path.
     pub what: String,
-    /// Null where that run does not say.
+    /// Null if that run does not have the fact.
     pub a: Option<String>,
     pub b: Option<String>,
 }
 
-/// Something a run says of itself.
+/// A fact about a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     pub area: Area,
@@ -63,7 +65,8 @@ pub struct Fact {
     pub value: String,
 }
 
-/// Every fact in which two runs differ, by area and name; without the toggles that were set aside, which are said as such.
+/// All facts in which two runs differ, by area and name. Toggles that were set aside are listed
+/// once, as such.
 #[must_use]
 pub fn between(a: &[Fact], b: &[Fact], set_aside: &[SetAside]) -> Vec<Difference> {
     fn by_name(facts: &[Fact]) -> BTreeMap<(Area, &str), &str> {
@@ -87,8 +90,8 @@ pub fn between(a: &[Fact], b: &[Fact], set_aside: &[SetAside]) -> Vec<Difference
         .collect()
 }
 
-/// What a run says of itself. With `by_label` what concerns an engine carries its label; otherwise the engines of two runs
-/// can be compared whatever they are called.
+/// The facts of a run. With `by_label`, facts about an engine carry its label; otherwise engines
+/// with different labels can be compared.
 #[must_use]
 pub fn facts(manifest: &Manifest, by_label: bool) -> Vec<Fact> {
     let mut facts = Vec::new();
@@ -117,7 +120,7 @@ pub fn facts(manifest: &Manifest, by_label: bool) -> Vec<Fact> {
     facts
 }
 
-/// A long value by its length and hash, so that equal ones still are equal and others are not.
+/// A long value as its length and hash, so that equal values remain equal.
 fn shown(value: &str) -> String {
     match value.chars().count() {
         n if n <= LONGEST => value.to_owned(),
@@ -133,7 +136,7 @@ fn short(hash: &str) -> String {
     hash.chars().take(HASH_DIGITS).collect()
 }
 
-/// The commit of the working folder, `with changes` where there were uncommitted ones.
+/// The commit of the working folder, `with changes` if there were uncommitted ones.
 #[must_use]
 pub fn commit(manifest: &Manifest) -> Option<String> {
     let git = manifest.git.as_ref()?;
@@ -162,7 +165,8 @@ fn yes_or_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
-/// What an engine's hosts say of it; several values of one fact, such as threads that vary, one after the other.
+/// Facts from an engine's hosts; if a fact has several values, such as a varied number of threads,
+/// they are joined.
 fn engine_facts(hosts: &[&HostInfo]) -> BTreeMap<String, String> {
     let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut put = |what: &str, value: Option<String>| {
@@ -197,7 +201,7 @@ fn engine_facts(hosts: &[&HostInfo]) -> BTreeMap<String, String> {
     values.into_iter().map(|(what, all)| (what, all.into_iter().collect::<Vec<_>>().join(", "))).collect()
 }
 
-/// The scenario's keys by path, engines apart. Its description, and how its values were overridden, do not matter.
+/// The scenario's keys by path, without engines, description and overrides.
 fn scenario(manifest: &Manifest) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     if let Ok(Json::Object(mut scenario)) = serde_json::to_value(&manifest.scenario) {

@@ -1,7 +1,7 @@
-//! What a folder of runs says over time: each metric of each cell, run after run, with the points at which it shifted.
+//! The history of a folder of runs: each metric of each cell over time, with change points.
 //!
-//! Runs belong to one series where scenario, work, cell and machine are the same. All of it is a trend: no two runs were
-//! made in the same session.
+//! Runs belong to one series if scenario, work, cell and machine are the same. Every change is a
+//! trend, as no two runs were measured in the same session.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,12 @@ use inferometer_stats::{change, robust};
 
 /// Version of the history's JSON; fields are only added under the same number.
 pub const HISTORY_VERSION: u32 = 1;
-/// Relative change between runs that is taken for noise whatever the values say: what is counted, such as bytes, has none.
+/// Smallest relative noise assumed between runs: counted values, such as bytes, have none of their
+/// own.
 const LEAST_NOISE: f64 = 0.001;
 
-/// What is kept of a run until all are read; a whole record is too much to hold of hundreds.
+/// The part of a run that is kept until all are read; hundreds of whole records would not fit in
+/// memory.
 #[derive(Debug, Clone)]
 pub struct Entry {
     run: String,
@@ -44,7 +46,8 @@ struct EntryCell {
     at: u32,
     name: String,
     engine: String,
-    /// What makes it the same work in another run: engine, toggles, length, model, workload, sampling, isolation.
+    /// Identifies the same work in another run: engine, toggles, length, model, workload, sampling,
+    /// isolation.
     work: String,
     counts: Counts,
     metrics: BTreeMap<&'static str, robust::Summary>,
@@ -53,7 +56,7 @@ struct EntryCell {
 /// A cell in every run that has it, by time.
 type Course<'a> = Vec<(&'a Entry, &'a EntryCell)>;
 
-/// Which series are wanted.
+/// Selects series.
 #[derive(Debug, Clone)]
 pub struct Filter {
     pub metrics: Vec<&'static Metric>,
@@ -68,9 +71,9 @@ pub struct History {
     pub history_version: u32,
     /// Always `trend`.
     pub outcome: Outcome,
-    /// How many runs were read.
+    /// Number of runs read.
     pub runs: usize,
-    /// By scenario, machine, cell and metric.
+    /// Ordered by scenario, machine, cell and metric.
     pub series: Vec<Series>,
 }
 
@@ -79,28 +82,28 @@ pub struct History {
 pub struct Series {
     pub scenario: String,
     pub machine: String,
-    /// As the newest run names it.
+    /// The cell's name in the newest run.
     pub cell: String,
     pub engine: String,
-    /// First hex digits of a hash over all that makes up the work of the cell.
+    /// First hex digits of a hash over everything that defines the cell's work.
     pub work: String,
     /// Key of the metric.
     pub metric: String,
-    /// By time.
+    /// Ordered by time.
     pub points: Vec<Point>,
     pub changes: Vec<ChangePoint>,
 }
 
-/// A run in a series.
+/// One run of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     pub run: String,
     pub started_utc: String,
-    /// Of the working folder; null where there was none.
+    /// Commit of the working folder; null without one.
     pub commit: Option<String>,
     pub inferometer_version: String,
     pub counts: Counts,
-    /// Null where not measured.
+    /// Null if not measured.
     pub figures: Option<robust::Summary>,
 }
 
@@ -111,7 +114,7 @@ pub struct ChangePoint {
     pub at: usize,
     pub run: String,
     pub commit: Option<String>,
-    /// Medians of the levels before and after it.
+    /// Medians of the levels before and after the shift.
     pub before: f64,
     pub after: f64,
     pub change: Change,
@@ -126,15 +129,15 @@ impl ChangePoint {
 }
 
 impl Entry {
-    /// What a history keeps of a run.
+    /// Extracts a history's data from a run.
     ///
     /// # Errors
-    /// When the record does not say when the run began.
+    /// When the record has no valid start time.
     pub fn of(record: &Record) -> Result<Self, String> {
         let manifest = &record.manifest;
         let started = manifest.origin_utc.parse().map_err(|_| {
             let shown: String = manifest.origin_utc.chars().take(40).collect();
-            format!("its origin_utc is {shown:?}, which is no time")
+            format!("its origin_utc {shown:?} is not a time")
         })?;
         Ok(Self {
             run: manifest.run.clone(),
@@ -161,12 +164,13 @@ fn entry_cell(record: &Record, measured: &Measured) -> EntryCell {
     }
 }
 
-/// Hash of what makes up the work of a cell. Versions and commits are not in it: they are what a history is about.
+/// Hash of everything that defines a cell's work. Versions and commits are excluded: a history
+/// shows their effect.
 fn work(record: &Record, measured: &Measured) -> String {
     let scenario = &record.manifest.scenario;
     let mut workload = scenario.workload.clone();
     if let Workload::Prompt(prompt) = &mut workload {
-        // Other lengths are other cells; where the text came from does not matter.
+        // The lengths of other cells, and where the text came from, do not matter.
         prompt.lengths.clear();
         prompt.text_file = None;
     }
@@ -177,7 +181,7 @@ fn work(record: &Record, measured: &Measured) -> String {
     Sha256::digest(all.to_string())[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The machine in a few words. Two machines of one make with equal words are one series.
+/// The machine in a few words. Different machines with equal words share a series.
 fn machine(machine: &Machine) -> String {
     let mut words = vec![machine.cpu.clone().unwrap_or_else(|| "unknown CPU".to_owned())];
     words.extend(machine.logical_cores.map(|n| format!("{n} cores")));
@@ -187,7 +191,7 @@ fn machine(machine: &Machine) -> String {
     words.join(", ")
 }
 
-/// The series of all runs that the filter lets through.
+/// The series of all runs that match the filter.
 #[must_use]
 pub fn history(mut runs: Vec<Entry>, filter: &Filter) -> History {
     runs.sort_by(|a, b| (a.started, &a.run).cmp(&(b.started, &b.run)));
@@ -211,7 +215,7 @@ pub fn history(mut runs: Vec<Entry>, filter: &Filter) -> History {
     History { history_version: HISTORY_VERSION, outcome: Outcome::Trend, runs: runs.len(), series }
 }
 
-/// A metric of a cell over its runs; `None` where none of them measured it.
+/// A metric of a cell over its runs; `None` if no run measured it.
 fn series(all: &[(&Entry, &EntryCell)], metric: &Metric) -> Option<Series> {
     let (newest, cell) = all.last()?;
     let points: Vec<Point> = all.iter().map(|(run, cell)| point(run, cell, metric)).collect();
@@ -239,7 +243,7 @@ fn point(run: &Entry, cell: &EntryCell, metric: &Metric) -> Point {
     }
 }
 
-/// Where the medians' logarithms shifted.
+/// Change points of the medians' logarithms.
 fn changes(points: &[Point], metric: &Metric) -> Vec<ChangePoint> {
     let medians: Vec<(usize, f64)> = points
         .iter()

@@ -1,4 +1,4 @@
-//! Comparisons of what was recorded: pure functions of records.
+//! Comparisons of records, as pure functions.
 
 pub mod ab;
 pub mod align;

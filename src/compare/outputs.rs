@@ -1,4 +1,4 @@
-//! Did two runs of the same work give the same tokens? This comes before any speed.
+//! Whether two runs of the same work generated the same tokens; checked before any speed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +8,22 @@ use super::cells::Measured;
 use crate::record::metric::iterations;
 use crate::record::{TokenIndex, first_difference};
 
-/// What the token hashes of a cell's valid iterations say of both sides.
+/// Comparison of the token hashes of a cell's valid iterations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outputs", rename_all = "snake_case")]
 pub enum Outputs {
     /// All iterations of both sides gave the same tokens.
     Same,
-    /// Each side agrees with itself, and not with the other.
+    /// Each side is consistent, but they differ from each other.
     Differ {
-        /// First differing token; null where the tokens are not in both records.
+        /// First differing token; null unless both records have the tokens.
         index: Option<u32>,
-        /// In a conversation the turn of that token; null otherwise.
+        /// Turn of that token in a conversation; otherwise null.
         turn: Option<u32>,
     },
-    /// A side gave more than one output over its iterations.
+    /// The iterations of a side gave several outputs.
     Several {
-        /// Different outputs of each side.
+        /// Distinct outputs of each side.
         a: usize,
         b: usize,
         /// Outputs that both sides gave.
@@ -34,8 +34,8 @@ pub enum Outputs {
 }
 
 impl Outputs {
-    /// From the token hashes of each side's different outputs, a hash a turn; without the tokens, where they begin to
-    /// differ cannot be said.
+    /// Compares the token hashes of each side's distinct outputs, one hash per turn. Finding the
+    /// first differing token needs the tokens themselves.
     #[must_use]
     pub fn of<T: Ord>(a: &BTreeSet<T>, b: &BTreeSet<T>) -> Self {
         match (a.len(), b.len()) {
@@ -46,7 +46,7 @@ impl Outputs {
         }
     }
 
-    /// Whether tokens of one side are not those of the other.
+    /// Whether the sides generated different tokens.
     #[must_use]
     pub fn differ(&self) -> bool {
         match self {
@@ -57,7 +57,8 @@ impl Outputs {
     }
 }
 
-/// Request number of each turn by the turns' token hashes, for the first iteration that gave them.
+/// Request number of each turn by the turns' token hashes, for the first iteration with that
+/// output.
 type ByHash<'a> = BTreeMap<Vec<&'a str>, Vec<(u32, u64)>>;
 
 fn by_hash<'a>(side: &Measured<'a>) -> ByHash<'a> {
@@ -71,13 +72,13 @@ fn by_hash<'a>(side: &Measured<'a>) -> ByHash<'a> {
     found
 }
 
-/// Token hashes of each different output of a cell, a hash a turn.
+/// Token hashes of each distinct output of a cell, one per turn.
 #[must_use]
 pub fn hashes(side: &Measured<'_>) -> BTreeSet<Vec<String>> {
     by_hash(side).keys().map(|turns| turns.iter().map(|hash| (*hash).to_owned()).collect()).collect()
 }
 
-/// Compares the tokens of a cell's two sides, given where each record has its tokens.
+/// Compares the tokens of a cell's two sides, given each record's token index.
 #[must_use]
 pub fn compare(a: (&Measured<'_>, &TokenIndex<'_>), b: (&Measured<'_>, &TokenIndex<'_>)) -> Outputs {
     let (of_a, of_b) = (by_hash(a.0), by_hash(b.0));

@@ -1,4 +1,4 @@
-//! What the profiled passes of two records say of each other, cell by cell.
+//! Compares the profiling passes of two records, cell by cell.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,15 +12,15 @@ pub struct CellProfiles {
     pub name: String,
     pub cell_a: u32,
     pub cell_b: u32,
-    /// What the profilers of the two sides go by; null where nothing is compared.
+    /// Clock of both sides' profilers; null if nothing is compared.
     pub clock: Option<SampleClock>,
-    /// By phase, or one of all phases where a profiler cannot tell them apart.
+    /// One per phase, or one over all phases if a profiler cannot separate them.
     pub phases: Vec<Difference>,
-    /// Why nothing is compared, or what a reader must know of it.
+    /// Why nothing is compared, or a caveat.
     pub remark: Option<String>,
 }
 
-/// Two cells that are the same work, by their ids, with what they are called.
+/// Two cells with the same work, by id, and their name.
 #[derive(Debug, Clone, Copy)]
 pub struct Aligned<'a> {
     pub name: &'a str,
@@ -28,7 +28,7 @@ pub struct Aligned<'a> {
     pub cell_b: u32,
 }
 
-/// Compares the profiled passes of two records; empty where neither has one.
+/// Compares the profiling passes of two records; empty if neither has one.
 #[must_use]
 pub fn profiles(a: &Record, b: &Record, cells: &[Aligned<'_>]) -> Vec<CellProfiles> {
     if [a, b].iter().all(|record| record.profile.iterations.is_empty()) {
@@ -70,13 +70,13 @@ fn of_cell(a: &Record, b: &Record, cell: Aligned<'_>) -> CellProfiles {
 /// A differential flamegraph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flamegraph {
-    /// Of the file, without its ending.
+    /// File name without its ending.
     pub name: String,
     pub title: String,
     pub svg: String,
 }
 
-/// The differential flamegraphs of what [`profiles`] compared, in its order.
+/// The differential flamegraphs for the result of [`profiles`], in its order.
 #[must_use]
 pub fn flamegraphs(a: &Record, b: &Record, compared: &[CellProfiles]) -> Vec<Flamegraph> {
     let mut drawn = Vec::new();
@@ -95,19 +95,19 @@ pub fn flamegraphs(a: &Record, b: &Record, compared: &[CellProfiles]) -> Vec<Fla
     drawn
 }
 
-/// What a compared phase is called.
+/// Name of a compared phase.
 #[must_use]
 pub fn phase_name(phase: Option<Phase>) -> &'static str {
     phase.map_or("all phases", Phase::name)
 }
 
-/// The profiled iterations of a side that count.
+/// The valid profiled iterations of a side.
 struct Profiled<'a> {
-    /// With the number of their turns.
+    /// Each with the number of its turns.
     iterations: Vec<(&'a ProfiledIteration, u64)>,
     clock: SampleClock,
     profiler: &'a str,
-    /// Iterations that count as invalid: something outside disturbed them.
+    /// Number of iterations marked invalid because of an external disturbance.
     invalid: usize,
 }
 
@@ -125,14 +125,14 @@ fn comparable<'a>(a: &'a Record, b: &'a Record, cell: Aligned<'_>) -> Result<Sid
     }
     let words = |side: &Profiled<'_>| match side.clock {
         SampleClock::Cpu => format!("{} counts CPU time", side.profiler),
-        SampleClock::Wall => format!("{} counts the time that passes", side.profiler),
+        SampleClock::Wall => format!("{} counts wall time", side.profiler),
     };
-    Err(format!("not compared: of A {}, of B {}", words(&a), words(&b)))
+    Err(format!("not compared: A's {}, B's {}", words(&a), words(&b)))
 }
 
 fn side<'a>(name: &str, record: &'a Record, cell: u32) -> Result<Profiled<'a>, String> {
     if record.profile.iterations.is_empty() {
-        return Err(format!("{name} has no profiled pass: nothing to compare with"));
+        return Err(format!("{name} has no profiling pass"));
     }
     let status = |one: &ProfiledIteration| {
         record.profile.requests.iter().find(|row| row.request == one.request).map(|row| row.status)
@@ -149,7 +149,7 @@ fn side<'a>(name: &str, record: &'a Record, cell: u32) -> Result<Profiled<'a>, S
 }
 
 impl<'a> Sides<'a> {
-    /// What is compared apart: prefill and decode where both sides tell them apart.
+    /// The phases to compare: prefill and decode if both sides separate them.
     fn phases(&self) -> Vec<Option<Phase>> {
         let phases = [Phase::Prefill, Phase::Decode];
         let told = [&self.a, &self.b].into_iter().all(|side| {
@@ -160,7 +160,8 @@ impl<'a> Sides<'a> {
         if told { phases.map(Some).to_vec() } else { vec![None] }
     }
 
-    /// Profiles with the tokens of a phase: A's, B's. The first token of each turn comes with its prefill.
+    /// Profiles with the tokens of a phase, A's and B's. The first token of each turn belongs to
+    /// its prefill.
     fn sampled(&self, phase: Option<Phase>) -> [Vec<Sampled<'a>>; 2] {
         let tokens = |one: &ProfiledIteration, turns: u64| match phase {
             Some(Phase::Prefill) => one.prefill_tokens,
@@ -169,7 +170,7 @@ impl<'a> Sides<'a> {
         };
         let of = |side: &Profiled<'a>| {
             let iterations = side.iterations.iter().filter(|(one, _)| {
-                // A side whose clock changed on the way (another profiler) is held to its first.
+                // If a side's clock changed along with its profiler, use only its first clock.
                 one.profile.as_ref().is_some_and(|profile| profile.clock == side.clock)
             });
             let sampled = iterations.filter_map(|(one, turns)| {
@@ -183,11 +184,11 @@ impl<'a> Sides<'a> {
     fn remark(&self) -> Option<String> {
         let (a, b) = (&self.a, &self.b);
         let profilers = (a.profiler != b.profiler).then(|| {
-            format!("A was sampled by {}, B by {}: their stacks may be cut differently", a.profiler, b.profiler)
+            format!("A was sampled by {}, B by {}: their stacks may be truncated differently", a.profiler, b.profiler)
         });
         let disturbed = (a.invalid + b.invalid > 0).then(|| {
             format!(
-                "{} of {} profiled iterations of A and {} of {} of B were disturbed from outside",
+                "{} of {} profiled iterations of A and {} of {} of B had external disturbances",
                 a.invalid,
                 a.iterations.len(),
                 b.invalid,

@@ -1,7 +1,9 @@
-//! Two runs side by side: every metric of every cell that both have, tested, and called a *trend* whatever comes out.
+//! Compares two runs: tests every metric of every cell that both have. The result is always a
+//! *trend*.
 //!
-//! The runs were made in different sessions. Their difference holds the hour, the state of the machine and the luck of a
-//! process's memory layout beside the build, so it is never a verdict.
+//! The runs were measured in different sessions. Besides the build, their difference includes the
+//! time of day, the state of the machine and the luck of a process's memory layout, so it is never
+//! a verdict.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,48 +21,49 @@ use inferometer_stats::{multiple, two_sample};
 
 /// Version of the comparison's JSON; fields are only added under the same number.
 pub const COMPARISON_VERSION: u32 = 1;
-/// Share of false discoveries allowed among what is called worse or better.
+/// Allowed share of false discoveries among the metrics called worse or better.
 pub const FALSE_DISCOVERIES: f64 = 0.05;
 /// Two-sided confidence of each ratio's interval.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// What two runs say about each other.
+/// The comparison of two runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub comparison_version: u32,
-    /// Always `trend`: different sessions give no verdict.
+    /// Always `trend`: runs from different sessions give no verdict.
     pub outcome: Outcome,
     pub basis: Basis,
     pub a: RunSide,
     pub b: RunSide,
-    /// What sets the runs apart as a whole and was left out when cells were matched.
+    /// Overall differences between the runs, ignored when cells were matched.
     pub set_aside: Vec<SetAside>,
     pub differences: Vec<Difference>,
     /// In A's order.
     pub cells: Vec<CellComparison>,
     pub only_a: Vec<String>,
     pub only_b: Vec<String>,
-    /// How many tests the false discoveries are counted over.
+    /// Number of tests over which false discoveries are controlled.
     pub tests: usize,
-    /// Their profiled passes; empty where neither run has one.
+    /// Their profiling passes; empty if neither run has one.
     #[serde(default)]
     pub profiles: Vec<CellProfiles>,
 }
 
-/// What a comparison can come to.
+/// Possible outcomes of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Trend,
 }
 
-/// What a change is judged by.
+/// The data that a change is judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// The values of all iterations, tested.
+    /// A test on the values of all iterations.
     Values,
-    /// The medians' intervals, where a baseline has no more: a change is shown where they do not overlap.
+    /// The medians' intervals, for a baseline without values: a change is shown if they do not
+    /// overlap.
     Medians,
 }
 
@@ -71,10 +74,10 @@ pub struct RunSide {
     pub scenario: String,
     pub started_utc: String,
     pub state: FinishState,
-    /// How many times `run` worked on it: more than one is a resumed run.
+    /// Number of run segments: more than one for a resumed run.
     #[serde(rename = "sessions")]
     pub segments: u32,
-    /// Commit of the working folder; null where there is none.
+    /// Commit of the working folder; null without one.
     pub commit: Option<String>,
     pub counts: Counts,
     pub synthetic: bool,
@@ -83,16 +86,16 @@ pub struct RunSide {
 /// A cell that both runs have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellComparison {
-    /// A's name for it, or B's where A has none but the engine's.
+    /// A's name for the cell, or B's if A's is only the engine's.
     pub name: String,
     pub cell_a: u32,
     pub cell_b: u32,
     pub counts_a: Counts,
     pub counts_b: Counts,
-    /// Whether the prompts are not the same; null where a record does not say.
+    /// Whether the prompts differ; null if a record does not have them.
     pub prompts_differ: Option<bool>,
     pub outputs: Outputs,
-    /// In the order of the table of metrics; also those that were not measured.
+    /// In the order of the table of metrics, including those not measured.
     pub metrics: Vec<MetricComparison>,
 }
 
@@ -101,38 +104,38 @@ pub struct CellComparison {
 pub struct MetricComparison {
     /// Key of the metric.
     pub metric: String,
-    /// Null where not measured.
+    /// Null if not measured.
     pub a: Option<robust::Summary>,
     pub b: Option<robust::Summary>,
-    /// B / A: the Hodges-Lehmann shift of the logarithms. Null where it cannot be said.
+    /// B / A: the Hodges-Lehmann shift of the logarithms. Null if undefined.
     pub ratio: Option<f64>,
-    /// Of the ratio; null where there are too few values for it.
+    /// Interval of the ratio; null if there are too few values.
     pub interval: Option<Interval>,
-    /// Mann-Whitney, two-sided; null where nothing was tested.
+    /// Two-sided Mann-Whitney test; null if not tested.
     pub p_value: Option<f64>,
-    /// The same over all tests of the comparison, by Benjamini and Hochberg.
+    /// Adjusted over all tests of the comparison, by Benjamini and Hochberg.
     pub p_adjusted: Option<f64>,
     pub change: Change,
 }
 
-/// What is said of a metric.
+/// The result for a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     Worse,
     Better,
-    /// The test does not tell the runs apart. That does not make them equal.
+    /// The test shows no difference, which does not prove equality.
     NotShown,
-    /// Too few values for any test to reach the level, or a value that has no logarithm.
+    /// Too few values for any test to reach the level, or a value without a logarithm.
     NotTested,
-    /// One side stamps every token and the other does not: never ranked against each other.
+    /// Only one side stamps every token, so the sides are never ranked.
     NotRanked,
     /// A side has no value.
     NotMeasured,
 }
 
 impl Change {
-    /// What a ratio, once shown, means for this metric.
+    /// Meaning of a shown ratio for this metric.
     #[must_use]
     pub fn towards(metric: &Metric, ratio: f64) -> Self {
         if (ratio > 1.0) == (metric.better == Better::Higher) { Change::Better } else { Change::Worse }
@@ -152,8 +155,8 @@ impl Change {
 }
 
 impl MetricComparison {
-    /// The two sides before anything is said of them: not tested, unless a side was not measured or they are never ranked
-    /// because only one of them stamps every token.
+    /// The two sides before the test: `NotTested`, unless a side was not measured or the sides
+    /// cannot be ranked because only one stamps every token.
     pub(super) fn unjudged(
         metric: &Metric,
         a: Option<robust::Summary>,
@@ -204,7 +207,7 @@ pub fn compare(a: &Record, b: &Record) -> Comparison {
     let aligned: Vec<Aligned> =
         compared.iter().map(|cell| Aligned { name: &cell.name, cell_a: cell.cell_a, cell_b: cell.cell_b }).collect();
     let profiles = profile::profiles(a, b, &aligned);
-    // Where each run has one engine, these are compared whatever they are called.
+    // If each run has one engine, the two are compared whatever their labels.
     let by_label = [a, b].iter().any(|record| record.manifest.scenario.engines.len() > 1);
     let facts = |record: &Record| difference::facts(&record.manifest, by_label);
     let named = |cells: &[Measured], at: &[usize]| at.iter().map(|at| cells[*at].name().to_owned()).collect();
@@ -224,7 +227,7 @@ pub fn compare(a: &Record, b: &Record) -> Comparison {
     }
 }
 
-/// What a run is, given its cells.
+/// Describes a run, given its cells.
 pub(super) fn side(record: &Record, cells: &[Measured]) -> RunSide {
     let manifest = &record.manifest;
     RunSide {
@@ -244,7 +247,8 @@ pub(super) fn prompt(record: &Record, cell: u32) -> Option<&String> {
     record.manifest.prompts.get(&cell.to_string())
 }
 
-/// A metric of a cell's two sides. What is called worse or better is decided over all tests together, in [`judge`].
+/// Tests a metric of a cell's two sides. [`judge`] decides over all tests together which are worse
+/// or better.
 fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricComparison {
     let (values_a, values_b) = (a.values(metric), b.values(metric));
     let (figures_a, figures_b) = (robust::summarize(&values_a), robust::summarize(&values_b));
@@ -264,7 +268,8 @@ fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricComparison {
     comparison
 }
 
-/// Whether the metric is made of tokens' stamps, in which engines that stamp every token and others are not alike.
+/// Whether the metric is based on token stamps, which are not comparable between exact and inexact
+/// timing.
 fn is_timed(metric: &Metric) -> bool {
     matches!(metric.unit, Unit::TokensPerSecond | Unit::Milliseconds)
 }
@@ -273,8 +278,8 @@ fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
     values.iter().map(|v| (*v > 0.0).then(|| v.ln())).collect()
 }
 
-/// Says of every tested metric whether a change is shown, at most [`FALSE_DISCOVERIES`] of them falsely. Returns how many
-/// were tested.
+/// Decides for every tested metric whether a change is shown, with a share of at most
+/// [`FALSE_DISCOVERIES`] false ones. Returns the number of tests.
 fn judge(cells: &mut [CellComparison]) -> usize {
     let mut tested: Vec<&mut MetricComparison> =
         cells.iter_mut().flat_map(|cell| &mut cell.metrics).filter(|m| m.p_value.is_some()).collect();

@@ -1,19 +1,20 @@
-//! The `exec` engine: any program that speaks the engine protocol on its standard input and output.
+//! The `exec` engine: any program that implements the engine protocol on its standard input and
+//! output.
 //!
-//! The program is the host itself. `docs/guides/adding-an-engine.md` shows how to write one.
+//! The program is the engine host. `docs/guides/adding-an-engine.md` shows how to write one.
 
 use inferometer_protocol::{EngineError, EngineSpec, Honours, Kind, Offer, OptionSpec};
 
 pub const NAME: &str = "exec";
 
-/// The option that names the program.
+/// The option with the program.
 const COMMAND: &str = "command";
 
 pub fn offer() -> Offer {
     Offer {
         name: NAME,
         label: NAME,
-        meaning: "a program of your own that speaks the engine protocol",
+        meaning: "an external program that implements the engine protocol",
         options: vec![OptionSpec {
             name: COMMAND,
             kind: Kind::Texts,
@@ -30,7 +31,7 @@ pub fn offer() -> Offer {
 /// The program and its arguments.
 ///
 /// # Errors
-/// When the options name none.
+/// When the option is missing or empty.
 pub fn command(spec: &EngineSpec) -> Result<Vec<String>, EngineError> {
     let command = spec.options.get(COMMAND).and_then(|value| value.as_texts()).unwrap_or_default();
     if command.first().is_none_or(String::is_empty) {

@@ -1,4 +1,4 @@
-//! The engines this program knows: those it hosts itself, and `exec` for programs of the user.
+//! The engines of this program: built-in ones, and `exec` for external programs.
 
 mod exec;
 pub mod models;
@@ -23,7 +23,7 @@ use crate::scenario::Offers;
 pub enum Known {
     /// Hosted by this program: `inferometer host`.
     BuiltIn(&'static dyn Engine),
-    /// Hosted by the program that its options name.
+    /// Hosted by an external program given in the options.
     Exec,
 }
 
@@ -32,7 +32,7 @@ pub enum Known {
 pub enum Hosting {
     /// By this program: `inferometer host`.
     BuiltIn,
-    /// By a program that speaks the protocol itself: argument vector, never a shell string.
+    /// By an external program: an argument vector, never a shell string.
     Command(Vec<String>),
 }
 
@@ -54,10 +54,10 @@ impl Known {
         }
     }
 
-    /// Whether it can run on this machine.
+    /// Whether the engine can run on this machine.
     ///
     /// # Errors
-    /// Why it cannot: a device or a library is missing.
+    /// Why not, such as a missing device or library.
     pub fn available(self) -> Result<(), String> {
         match self {
             Self::BuiltIn(engine) => engine.available(),
@@ -65,7 +65,7 @@ impl Known {
         }
     }
 
-    /// What it says about itself on this machine, by name.
+    /// Notes about the engine on this machine, by name.
     #[must_use]
     pub fn notes(self) -> BTreeMap<String, String> {
         match self {
@@ -83,10 +83,10 @@ impl Known {
         }
     }
 
-    /// Which program hosts it under these options.
+    /// The program that hosts the engine with these options.
     ///
     /// # Errors
-    /// When the options name no program.
+    /// When the options give no program.
     pub fn hosting(self, spec: &EngineSpec) -> Result<Hosting, EngineError> {
         match self {
             Self::BuiltIn(_) => Ok(Hosting::BuiltIn),
@@ -106,7 +106,7 @@ pub fn built_in() -> Vec<&'static dyn Engine> {
     own::ENGINES.iter().copied().chain([&Simulated as &dyn Engine]).collect()
 }
 
-/// Every engine, in the order `inferometer engines` lists them.
+/// Every engine, in the order of `inferometer engines`.
 #[must_use]
 pub fn all() -> Vec<Known> {
     let own = own::ENGINES.iter().copied().map(Known::BuiltIn);
@@ -125,7 +125,7 @@ pub fn is_built_in(name: &str) -> bool {
     find(name).is_some_and(Known::is_built_in)
 }
 
-/// What scenarios can ask for in this build.
+/// What this build offers to scenarios.
 #[must_use]
 pub fn offers() -> Offers {
     Offers { engines: all().into_iter().map(Known::offer).collect(), presets: own::presets() }

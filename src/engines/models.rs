@@ -1,17 +1,17 @@
-//! From the model that a scenario names to a folder on disk.
+//! Resolves the model that a scenario names to a folder on disk.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use inferometer_protocol::{EngineError, ModelSpec};
 
-/// The folder (or file) of `model`. A synthetic model is made on first use and kept in the cache folder; `note` is told
-/// when that begins.
+/// The folder (or file) of `model`. A synthetic model is created in the cache folder on first use,
+/// which is reported to `note`.
 ///
-/// Whether an engine can load what is there is the engine's to say.
+/// Does not check whether an engine can load it.
 ///
 /// # Errors
-/// When nothing is at the path, there is no such preset, or the synthetic model cannot be written.
+/// When the path does not exist, the preset is unknown, or the synthetic model cannot be written.
 pub fn resolve(model: &ModelSpec, note: &mut dyn FnMut(&str)) -> Result<PathBuf, EngineError> {
     match model {
         ModelSpec::Path(path) => existing(path),
@@ -24,7 +24,7 @@ fn existing(path: &Path) -> Result<PathBuf, EngineError> {
     match fs_err::metadata(&path) {
         Ok(_) => Ok(path),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(EngineError::model(format!(
-            "there is no model at {}: give the path of a model's folder, or a synthetic model such as {}",
+            "no model at {}: give the path of a model's folder, or a synthetic model such as {}",
             path.display(),
             "{ arch = \"qwen3\", preset = \"small\", seed = 1 }",
         ))),
@@ -32,7 +32,7 @@ fn existing(path: &Path) -> Result<PathBuf, EngineError> {
     }
 }
 
-/// Replaces a leading `~` by the home folder, as a shell does.
+/// Replaces a leading `~` with the home folder, as a shell does.
 fn expand(path: &Path) -> Result<PathBuf, EngineError> {
     match path.strip_prefix("~") {
         Ok(rest) => Ok(home()?.join(rest)),
@@ -43,10 +43,10 @@ fn expand(path: &Path) -> Result<PathBuf, EngineError> {
 fn home() -> Result<PathBuf, EngineError> {
     env::home_dir()
         .filter(|home| !home.as_os_str().is_empty())
-        .ok_or_else(|| EngineError::model("the home folder is not known: set HOME, or write the path in full"))
+        .ok_or_else(|| EngineError::model("the home folder is unknown: set HOME, or write the path in full"))
 }
 
-/// `$INFEROMETER_CACHE`, or a folder of this program's in the place that the platform has for caches.
+/// `$INFEROMETER_CACHE`, or this program's folder in the platform's cache location.
 ///
 /// # Errors
 /// When neither that variable nor the home folder is known.
@@ -77,11 +77,11 @@ mod tests {
     #[test]
     fn a_path_where_nothing_is_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let mut silent = |text: &str| panic!("nothing is made for a path: {text}");
+        let mut silent = |text: &str| panic!("no model is created for a path: {text}");
         let there = ModelSpec::Path(folder.path().to_owned());
         assert_eq!(resolve(&there, &mut silent).unwrap(), folder.path());
         let gone = ModelSpec::Path(folder.path().join("gone"));
         let error = resolve(&gone, &mut silent).unwrap_err();
-        assert!(error.message.contains("there is no model at") && error.message.contains("gone"), "{error}");
+        assert!(error.message.contains("no model at") && error.message.contains("gone"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! What the harness takes from the project's own engine crate besides its engines: model folders, synthetic models.
+//! What the harness uses of the project's own engine crate besides its engines: model folders and
+//! synthetic models.
 
 use std::path::{Path, PathBuf};
 
@@ -11,23 +12,23 @@ pub use inferometer_engine::ENGINES;
 pub use inferometer_engine::inspect::FolderFacts;
 pub use inferometer_engine::text::{TextError, Tokenizer};
 
-/// Architecture and name of every synthetic model that can be made.
+/// Architecture and name of every preset for synthetic models.
 pub fn presets() -> Vec<(Architecture, &'static str)> {
     PRESETS.iter().map(|preset| (preset.arch, preset.name)).collect()
 }
 
-/// The folder of a synthetic model, made in `cache` now unless it is there; `note` is told when that begins.
+/// The folder of a synthetic model, created in `cache` if missing, which is reported to `note`.
 ///
 /// # Errors
-/// When there is no such preset, or the model cannot be written.
+/// When the preset is unknown, or the model cannot be written.
 pub fn synthetic(model: &ModelSpec, cache: &Path, note: &mut dyn FnMut(&str)) -> Result<PathBuf, EngineError> {
     let ModelSpec::Synthetic { arch, preset, seed, dtype, quantization } = model else {
-        return Err(EngineError::internal("a path is no synthetic model"));
+        return Err(EngineError::internal("a path is not a synthetic model"));
     };
     cache::made(&Recipe::find(*arch, preset, *seed)?.stored(*dtype, *quantization), cache, note)
 }
 
-/// What a model's folder says of itself; absent for what this build cannot read.
+/// Facts from a model's folder; `None` if this build cannot read it.
 #[must_use]
 pub fn folder_facts(folder: &Path) -> Option<FolderFacts> {
     inspect::folder_facts(folder)

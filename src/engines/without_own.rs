@@ -1,4 +1,4 @@
-//! Stands in for `own.rs` in a build without the project's own engine crate.
+//! Replaces `own.rs` in a build without the project's own engine crate.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ pub const ENGINES: [&dyn Engine; 0] = [];
 
 const MISSING: &str = "this build of inferometer has no engine crate (feature `engine`)";
 
-/// What a model's folder says of itself.
+/// Facts from a model's folder.
 #[derive(Debug, Clone)]
 pub struct FolderFacts {
     pub synthetic: bool,
@@ -21,7 +21,7 @@ pub fn presets() -> Vec<(Architecture, &'static str)> {
 }
 
 pub fn synthetic(_: &ModelSpec, _: &Path, _: &mut dyn FnMut(&str)) -> Result<PathBuf, EngineError> {
-    Err(EngineError::unsupported(format!("{MISSING}: it cannot make synthetic models; give the path of a model")))
+    Err(EngineError::unsupported(format!("{MISSING}, so it cannot create synthetic models; give the path of a model")))
 }
 
 #[must_use]
@@ -29,12 +29,12 @@ pub fn folder_facts(_: &Path) -> Option<FolderFacts> {
     None
 }
 
-/// Why a prompt cannot be made.
+/// Why a prompt cannot be tokenized.
 #[derive(Debug, thiserror::Error)]
-#[error("{MISSING}: it cannot count tokens; leave `lengths` out, and the text is sent as it is")]
+#[error("{MISSING}, so it cannot count tokens; remove `lengths` to send the text unchanged")]
 pub struct TextError;
 
-/// Nobody can make one.
+/// Has no values: this build has no tokenizer.
 #[derive(Debug)]
 pub enum Tokenizer {}
 

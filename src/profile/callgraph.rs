@@ -1,4 +1,4 @@
-//! Call graph in Graphviz' language: who calls whom, and how much of the time goes that way.
+//! Call graph in Graphviz's language: callers, callees, and each call's share of the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -7,15 +7,16 @@ use super::rate::ns_per_sample;
 use super::{functions, names, parts};
 use inferometer_protocol::{Phase, Profile};
 
-/// A graph with more is no longer readable.
+/// Larger graphs are not readable.
 const MOST_NODES: usize = 100;
-/// Smallest share of the whole that a function or a call is drawn with.
+/// Smallest share of the time at which a function or a call is drawn.
 const LEAST_SHARE: f64 = 0.005;
 /// Longest label, in characters.
 const LONGEST_LABEL: usize = 60;
 
-/// The functions with at least 0.5 % of the time (at most 100, those with the most in all) and the calls between them. A call
-/// that goes through functions that are left out is drawn from the last one that is not, with a dotted line.
+/// The functions with at least 0.5 % of the time (at most the 100 with the largest totals) and the
+/// calls between them. A call through omitted functions is a dotted line from the last drawn
+/// caller.
 #[must_use]
 pub fn callgraph_dot(profiles: &[&Profile], phase: Option<Phase>, title: &str) -> String {
     let mut shares = functions(profiles, phase);
@@ -37,7 +38,7 @@ pub fn callgraph_dot(profiles: &[&Profile], phase: Option<Phase>, title: &str) -
             share.self_share * 100.0,
             share.total_share * 100.0
         );
-        // From white to red, as the time of its own grows.
+        // From white to red with the function's own time.
         let (label, tip, saturation) = (quoted(&label), quoted(&share.name), share.self_share.min(1.0).sqrt() * 0.7);
         line(format_args!("n{i} [label={label}, tooltip={tip}, fillcolor=\"0.05 {saturation:.2} 1.00\"];"));
     }
@@ -53,7 +54,8 @@ pub fn callgraph_dot(profiles: &[&Profile], phase: Option<Phase>, title: &str) -
     dot
 }
 
-/// Share of the whole time in which one function had called the other; each call counts once in a stack.
+/// Share of the whole time spent in each call from one function to another; a repeated call counts
+/// once per stack.
 fn calls(
     profiles: &[&Profile],
     phase: Option<Phase>,
@@ -89,7 +91,7 @@ fn calls(
     calls
 }
 
-/// Both ends of a long name: the crate and the function.
+/// A long name shortened in the middle, keeping the crate and the function.
 fn shortened(name: &str) -> String {
     let length = name.chars().count();
     if length <= LONGEST_LABEL {
@@ -101,7 +103,7 @@ fn shortened(name: &str) -> String {
     format!("{head}…{tail}")
 }
 
-/// As DOT's double-quoted string; line breaks are kept, nothing else is an escape.
+/// A DOT double-quoted string; line breaks are kept, nothing else is an escape.
 fn quoted(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{text}\"")

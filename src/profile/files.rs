@@ -1,4 +1,4 @@
-//! The files that a cell's profiles become: a folder that other tools open.
+//! The files of a cell's profiles, in formats that other tools open.
 
 use std::io;
 use std::path::Path;
@@ -14,24 +14,24 @@ pub const FUNCTIONS: &str = "functions.csv";
 pub const CALL_GRAPH: &str = "callgraph.dot";
 pub const PROTOBUF: &str = "profile.pb";
 
-/// The phases that get files of their own, with the names of these; `None` is everything that was sampled.
+/// The phases with their own files, and the files' names; `None` is all samples.
 pub const PHASES: [(Option<Phase>, &str); 3] =
     [(Some(Phase::Prefill), "prefill"), (Some(Phase::Decode), "decode"), (None, "all")];
 
-/// Frames narrower than this are not in the SVG files, in percent.
+/// SVG files omit narrower frames; in percent.
 const NARROWEST_PERCENT: f64 = 0.01;
 
-/// Tokens that the profiled iterations worked on, all together.
+/// Total tokens of the profiled iterations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// Computed of prompts.
+    /// Computed prompt tokens.
     pub prefill: u64,
-    /// Generated in the decode phase: all but the first of each turn, which comes with the prefill.
+    /// Tokens of the decode phase: all but the first of each turn, which belongs to the prefill.
     pub decode: u64,
 }
 
 impl Tokens {
-    /// What a phase's time is divided by: prompt tokens, or generated ones. Nothing for what is neither, or both.
+    /// The divisor for a phase's time: prompt or generated tokens; `None` for other phases or both.
     #[must_use]
     pub fn of(self, phase: Option<Phase>) -> Option<u64> {
         match phase {
@@ -43,10 +43,12 @@ impl Tokens {
     }
 }
 
-/// Writes `{prefill,decode,all}.folded` and `.svg`, `functions.csv`, `callgraph.dot` and `profile.pb` of a cell's profiles into
-/// the folder, which must be there. A phase without samples has no files. Gives the names written.
+/// Writes `{prefill,decode,all}.folded` and `.svg`, `functions.csv`, `callgraph.dot` and
+/// `profile.pb` of a cell's profiles into an existing folder. A phase without samples has no files.
+/// Returns the file names.
 ///
 /// # Errors
+/// When a file cannot be written; the message names it.
 /// When a file cannot be written; the message names it.
 pub fn write_all(
     folder: &Path,
@@ -77,7 +79,7 @@ pub fn write_all(
     Ok(written)
 }
 
-/// How many samples there are, at which rate they really came, and by which profiler.
+/// Number of samples, achieved rate and profiler, as text.
 #[must_use]
 pub fn facts(profiles: &[&Profile], phase: Option<Phase>) -> String {
     let samples = super::stacks(profiles, phase).map(|(_, _, stack)| stack.count).fold(0, u64::saturating_add);
@@ -92,8 +94,8 @@ pub fn facts(profiles: &[&Profile], phase: Option<Phase>) -> String {
     }
 }
 
-/// `functions.csv`: a row each function and phase, most time of its own first. Empty per token where a phase has no tokens of its
-/// own (`all`).
+/// `functions.csv`: one row per function and phase, by own time, largest first. Per-token columns
+/// are empty for `all`.
 fn functions_csv(profiles: &[&Profile], tokens: Tokens) -> io::Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record([

@@ -1,4 +1,4 @@
-//! Flamegraphs: one SVG file each, interactive in a browser, the same bytes from the same samples.
+//! Flamegraphs: one SVG file each, interactive in a browser; the same samples give the same bytes.
 
 use std::io;
 
@@ -6,19 +6,19 @@ use inferno::flamegraph::{self, Options};
 
 use super::names::line;
 
-/// What stands above a flamegraph, and how it is to be used.
+/// Captions and appearance of a flamegraph.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Look<'a> {
     pub title: &'a str,
-    /// Samples, rate and the like.
+    /// Samples, rate and so on.
     pub subtitle: &'a str,
-    /// Frames narrower than this share of the whole are left out, in percent.
+    /// Frames narrower than this share of the whole are omitted, in percent.
     pub narrowest_percent: f64,
-    /// With its script: zoom, search, details. Without it is a still picture.
+    /// Includes the script for zoom, search and details; otherwise a still picture.
     pub interactive: bool,
 }
 
-/// The SVG of folded stacks ([`super::folded()`]); `None` where there are no samples.
+/// The SVG of folded stacks ([`super::folded()`]); `None` without samples.
 #[must_use]
 pub fn flamegraph_svg(stacks: &[(String, u64)], look: &Look<'_>) -> Option<String> {
     let mut options = Options::default();
@@ -26,7 +26,7 @@ pub fn flamegraph_svg(stacks: &[(String, u64)], look: &Look<'_>) -> Option<Strin
     options.subtitle = (!look.subtitle.is_empty()).then(|| look.subtitle.to_owned());
     options.min_width = look.narrowest_percent;
     options.deterministic = true;
-    // Sorted lines are what `folded` gives, but names are changed below.
+    // `folded` returns sorted lines, but names change below.
     let lines: Vec<String> = stacks
         .iter()
         .filter(|(_, count)| *count > 0)
@@ -48,8 +48,8 @@ fn drawn(options: &mut Options<'_>, lines: &[String], svg: &mut Vec<u8>) -> io::
     flamegraph::from_lines(options, lines.iter().map(String::as_str), svg)
 }
 
-/// The text without the first piece that begins and ends so. The document type goes because it names a page of the W3C, which
-/// a careful reader would have to fetch; browsers do without.
+/// The text without the first part from `begin` to `end`. Removes the document type, which names a
+/// W3C page that a strict reader would fetch; browsers do not need it.
 fn without(svg: String, begin: &str, end: &str) -> String {
     let Some((before, rest)) = svg.split_once(begin) else { return svg };
     match rest.split_once(end) {

@@ -1,5 +1,5 @@
-//! Folded stacks: a line each distinct stack, outermost caller first, `;` between frames, then the number of samples.
-//! Flamegraph tools of all kinds read this.
+//! Folded stacks: one line per distinct stack, outermost caller first, `;` between frames, then the
+//! number of samples. All kinds of flamegraph tools read this format.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,8 +8,8 @@ use super::{names, stacks};
 use crate::spec::Threads;
 use inferometer_protocol::{Phase, Profile};
 
-/// The stacks of a phase, or with `None` of everything that was sampled, with their samples; sorted, each stack once.
-/// With [`Threads::Apart`] the thread's name is the outermost frame.
+/// Distinct stacks of a phase (`None`: of all samples) with their numbers of samples, sorted. With
+/// [`Threads::Apart`] the thread's name is the outermost frame.
 #[must_use]
 pub fn folded(profiles: &[&Profile], phase: Option<Phase>, threads: Threads) -> Vec<(String, u64)> {
     let mut lines = BTreeMap::<String, u64>::new();

@@ -1,4 +1,4 @@
-//! Which functions the time went to.
+//! Time by function.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,27 @@ use super::rate::ns_per_sample;
 use super::{names, parts};
 use inferometer_protocol::{Phase, Profile};
 
-/// What a function took. Times are estimates: each sample stands for the time between samples that was achieved, not asked for.
+/// A function's time. Times are estimates: each sample stands for the achieved time between
+/// samples, not the requested one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionShare {
     pub name: String,
-    /// Estimated time in the function itself, in nanoseconds of the profiler's clock (CPU time of all threads, or wall time).
+    /// Estimated time in the function itself, in nanoseconds of the profiler's clock (CPU time of
+    /// all threads, or wall time).
     pub self_ns: f64,
-    /// The same with everything that it called; recursion counts once.
+    /// The same including everything it called; recursion counts once.
     pub total_ns: f64,
-    /// Of the time of the whole phase, 0 to 1.
+    /// Share of the phase's time, 0 to 1.
     pub self_share: f64,
     pub total_share: f64,
-    /// Samples that found the function at work itself.
+    /// Samples with the function at the top of the stack.
     pub self_samples: u64,
-    /// Samples that found it anywhere in the stack.
+    /// Samples with the function anywhere in the stack.
     pub samples: u64,
 }
 
-/// The functions of a phase, or with `None` of everything that was sampled: most time of their own first, then most in all.
+/// The functions of a phase (`None`: of all samples), by own time, then by total time, largest
+/// first.
 #[must_use]
 pub fn functions(profiles: &[&Profile], phase: Option<Phase>) -> Vec<FunctionShare> {
     let mut shares = BTreeMap::<&str, FunctionShare>::new();
@@ -89,7 +92,7 @@ mod tests {
         near(decode[0].self_ns, (100 * MS) as f64);
         near(find(&decode, "main").total_share, 1.0);
         near(find(&decode, "main").self_ns, 0.0);
-        // The phases were sampled at different rates: samples cannot simply be added.
+        // The phases were sampled at different rates, so samples cannot simply be added.
         let all = functions(&[&profile], None);
         near(all.iter().map(|share| share.self_ns).sum(), (255 * MS) as f64);
         near(find(&all, "main").total_ns, ((40 + 150 + 5) * MS) as f64);

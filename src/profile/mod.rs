@@ -1,7 +1,8 @@
-//! Where time goes: stacks of a sampling profiler and spans of single operations, and what is made of them.
+//! Analysis of profiles: stacks of a sampling profiler and spans of single operations.
 //!
-//! Sampling happens in the engine host, in a pass of its own after the timed iterations. Everything else here is a pure
-//! function of [`inferometer_protocol::Profile`]s and spans, so that a record can be looked at again later.
+//! The samples are taken in the engine host, in a separate pass after the timed iterations.
+//! Everything here is a pure function of [`inferometer_protocol::Profile`]s and spans, so that a
+//! record can be analysed again later.
 
 pub mod callgraph;
 pub mod difference;
@@ -25,7 +26,7 @@ pub use rate::achieved_hz;
 
 use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack};
 
-/// The stacks of a phase, or with `None` of every part, each with the profile and the part that it is from.
+/// The stacks of a phase (`None`: of every part), each with its profile and part.
 fn stacks<'a>(
     profiles: &'a [&'a Profile],
     phase: Option<Phase>,
@@ -33,7 +34,7 @@ fn stacks<'a>(
     parts(profiles, phase).flat_map(|(profile, part)| part.stacks.iter().map(move |stack| (profile, part, stack)))
 }
 
-/// The parts of a phase, or with `None` all.
+/// The parts of a phase (`None`: all parts).
 fn parts<'a>(
     profiles: &'a [&'a Profile],
     phase: Option<Phase>,
@@ -52,8 +53,8 @@ pub(crate) mod fixtures {
         ProfileStack { thread: thread.into(), frames: frames.to_vec(), count }
     }
 
-    /// Two phases in two threads, with recursion (`walk` in itself), a name with what folded stacks and XML cannot
-    /// hold, and one sample that is in neither phase.
+    /// Two phases in two threads, with recursion (`walk` in itself), a name with characters that
+    /// folded stacks and XML cannot contain, and one sample outside both phases.
     ///
     /// Prefill: 10 samples in 100 ms of CPU time. Decode: 30 samples in 150 ms.
     pub fn profile() -> Profile {

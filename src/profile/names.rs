@@ -1,10 +1,10 @@
-//! Names of functions and threads as files can hold them: profiles also come from programs that others wrote.
+//! Escapes names of functions and threads for files: profiles also come from external programs.
 
 use std::borrow::Cow;
 
 pub use inferometer_protocol::profile::{UNKNOWN, clean, raw};
 
-/// As a frame of a folded stack, where `;` stands between frames.
+/// A frame of a folded stack, where `;` separates frames.
 pub fn frame(name: &str) -> Cow<'_, str> {
     match clean(name) {
         name if name.contains(';') => Cow::Owned(name.replace(';', ":")),
@@ -12,8 +12,9 @@ pub fn frame(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A folded stack as its line may hold it before the counts. A name that ends in a number would be read as one of two counts: a
-/// no-break space keeps it a name. Nor may a line look like a comment.
+/// A folded stack for a line with counts. A name that ends in a number would be read as one of two
+/// counts, so a no-break space replaces the space before it. A line must not look like a comment
+/// either.
 pub fn line(stack: &str) -> String {
     let stack = stack.strip_prefix("# ").map_or_else(|| stack.to_owned(), |rest| format!("#\u{a0}{rest}"));
     match stack.rsplit_once(' ') {
@@ -22,7 +23,7 @@ pub fn line(stack: &str) -> String {
     }
 }
 
-/// As a field of a table: a spreadsheet takes what begins like a formula for one, an apostrophe keeps it text.
+/// A field of a table: an apostrophe keeps a spreadsheet from reading it as a formula.
 #[must_use]
 pub fn field(name: &str) -> Cow<'_, str> {
     if name.starts_with(['=', '+', '-', '@']) { Cow::Owned(format!("'{name}")) } else { Cow::Borrowed(name) }

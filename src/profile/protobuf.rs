@@ -1,8 +1,8 @@
-//! The profile as pprof's protobuf (github.com/google/pprof, `proto/profile.proto`), which `go tool pprof`, speedscope and
-//! Perfetto open.
+//! The profile in pprof's protobuf format (github.com/google/pprof, `proto/profile.proto`), which
+//! `go tool pprof`, speedscope and Perfetto read.
 //!
-//! Not compressed: the format's page asks for gzip, but all these readers take both. Field numbers are those of the published
-//! file; what we do not use is left out.
+//! Not compressed: the format's page asks for gzip, but all these readers accept both. Field
+//! numbers are those of the published file; unused fields are omitted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,8 @@ use super::rate::{achieved_hz_of, ns_per_sample};
 use super::{names, parts};
 use inferometer_protocol::{Profile, SampleClock};
 
-/// All parts of the profiles: each sample with its number and its estimated time, labelled with `thread` and `phase`.
+/// All parts of the profiles: each sample with its count and estimated time, labelled with `thread`
+/// and `phase`.
 #[must_use]
 pub fn protobuf(profiles: &[&Profile], title: &str) -> Vec<u8> {
     let mut texts = Texts::default();
@@ -33,7 +34,7 @@ pub fn protobuf(profiles: &[&Profile], title: &str) -> Vec<u8> {
     comments.extend(profiles.first().map(|first| {
         let rate = achieved.map_or("unknown".to_owned(), |hz| format!("{hz:.1}"));
         format!(
-            "{}: {rate} samples a second of {clock} time achieved, {} asked for",
+            "{}: {rate} samples per second of {clock} time achieved, {} requested",
             first.profiler, first.frequency_hz
         )
     }));
@@ -58,7 +59,7 @@ fn samples_and_functions(profiles: &[&Profile], texts: &mut Texts) -> (Vec<proto
     let (thread_key, phase_key) = (texts.place("thread"), texts.place("phase"));
     let mut functions = Vec::<proto::Function>::new();
     let mut ids = HashMap::<i64, u64>::new();
-    // The same stack of several profiles is one sample.
+    // Merge equal stacks of several profiles into one sample.
     let mut samples = BTreeMap::<(Vec<u64>, i64, i64), (u64, f64)>::new();
     for (profile, part) in parts(profiles, None) {
         let each_ns = ns_per_sample(profile, part);
@@ -95,7 +96,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The string table; its first text is empty.
+/// The string table; its first string is empty.
 struct Texts {
     table: Vec<String>,
     places: HashMap<String, i64>,
@@ -119,7 +120,8 @@ impl Texts {
     }
 }
 
-/// The messages of `profile.proto`, as far as we write them. Numbers that stand for texts are places in `string_table`.
+/// The messages of `profile.proto` that we write. Numbers that stand for texts are indices into
+/// `string_table`.
 mod proto {
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Profile {
@@ -177,7 +179,7 @@ mod proto {
         pub id: u64,
         #[prost(int64, tag = "5")]
         pub filename: i64,
-        /// Keeps readers from looking for symbols themselves.
+        /// Keeps readers from resolving symbols themselves.
         #[prost(bool, tag = "7")]
         pub has_functions: bool,
     }
@@ -245,7 +247,7 @@ mod tests {
         assert!(stacks.contains(&("[unknown]<main".to_owned(), vec![2, 10 * MS as i64], vec![("thread", "main")])));
         assert_eq!(read.duration_nanos, 2 * 215 * MS as i64);
         assert_eq!(read.period, (255.0 * MS as f64 / 41.0).round() as i64);
-        assert!(text(read.comment[1]).contains("160.8 samples a second of cpu time achieved, 1000 asked for"));
+        assert!(text(read.comment[1]).contains("160.8 samples per second of cpu time achieved, 1000 requested"));
         assert!(proto::Profile::decode(protobuf(&[], "").as_slice()).unwrap().sample.is_empty());
     }
 }

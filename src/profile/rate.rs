@@ -1,19 +1,20 @@
-//! How fast a profiler really took samples, and how much time one sample stands for.
+//! The achieved sampling rate of a profiler, and the time that one sample stands for.
 //!
-//! The kernel's tick limits a timer on CPU time (usually to 250 or 1000 signals a second and core) and a busy machine loses
-//! samples of any profiler: what was asked for is never taken for what was achieved.
+//! The kernel's tick limits a timer on CPU time (usually to 250 or 1000 signals per second and
+//! core), and a busy machine loses samples of any profiler. The requested rate is therefore never
+//! taken for the achieved one.
 
 use super::parts;
 use inferometer_protocol::{Phase, Profile, ProfilePart, SampleClock};
 
-/// Samples that were taken per second of the profiler's clock: of CPU time, or of wall time in each thread.
-/// `None` where nothing was sampled or where the CPU time was not read.
+/// Samples per second of the profiler's clock: of CPU time, or of wall time in each thread. `None`
+/// without samples or if the CPU time was not read.
 #[must_use]
 pub fn achieved_hz(profile: &Profile) -> Option<f64> {
     achieved_hz_of(&[profile], None)
 }
 
-/// The same over several profiles, of one phase or (with `None`) of all parts.
+/// The same over several profiles, for one phase or (`None`) for all parts.
 #[must_use]
 pub fn achieved_hz_of(profiles: &[&Profile], phase: Option<Phase>) -> Option<f64> {
     let (mut rounds, mut ns) = (0u64, 0u64);
@@ -24,8 +25,8 @@ pub fn achieved_hz_of(profiles: &[&Profile], phase: Option<Phase>) -> Option<f64
     (rounds > 0 && ns > 0).then(|| rounds as f64 / (ns as f64 / 1e9))
 }
 
-/// Time that one sample of the part stands for: the part's time divided among its samples, so that the samples of a part
-/// add up to its CPU time. Where that time is not known, what was asked for is all there is.
+/// Time per sample of the part: the part's time divided by its samples, so that the samples add up
+/// to its CPU time. If that time is unknown, the requested interval.
 #[must_use]
 pub fn ns_per_sample(profile: &Profile, part: &ProfilePart) -> f64 {
     match (clock_ns(part, profile.clock), rounds(part, profile.clock)) {
@@ -34,7 +35,7 @@ pub fn ns_per_sample(profile: &Profile, part: &ProfilePart) -> f64 {
     }
 }
 
-/// How much the profiler's clock went on during the part.
+/// Time on the profiler's clock during the part.
 fn clock_ns(part: &ProfilePart, clock: SampleClock) -> Option<u64> {
     match clock {
         SampleClock::Cpu => part.cpu_ns,
@@ -42,8 +43,8 @@ fn clock_ns(part: &ProfilePart, clock: SampleClock) -> Option<u64> {
     }
 }
 
-/// How often the profiler looked. On wall time each look finds every thread, so that the thread found most often tells; threads
-/// of one name would count as one.
+/// Number of sampling rounds. On wall time each round samples every thread, so this is the count of
+/// the most sampled thread; threads with equal names count as one.
 fn rounds(part: &ProfilePart, clock: SampleClock) -> u64 {
     let mut threads = std::collections::HashMap::<&str, u64>::new();
     for stack in &part.stacks {
@@ -70,7 +71,7 @@ mod tests {
         let mut unread = profile.clone();
         unread.parts[1].cpu_ns = None;
         assert_eq!(achieved_hz(&unread), None);
-        assert!((ns_per_sample(&unread, &unread.parts[1]) - 1e6).abs() < 1e-9, "what was asked for: 1000 a second");
+        assert!((ns_per_sample(&unread, &unread.parts[1]) - 1e6).abs() < 1e-9, "the requested rate: 1000 per second");
     }
 
     #[test]

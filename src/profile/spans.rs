@@ -1,7 +1,7 @@
-//! Where the time of a phase goes, by the spans of single operations.
+//! Time of a phase by spans of single operations.
 //!
-//! Every moment of a phase belongs to one span: the innermost, which of those that are open is the one that began last. That
-//! is its *own* time. Own times add up to the phase, and what belongs to no span is unaccounted for: shown, not shared out.
+//! Every moment of a phase belongs to one span: of the open spans, the one that began last. That is
+//! its *own* time. Own times add up to the phase; time outside all spans is shown as unaccounted.
 
 use std::collections::BTreeMap;
 
@@ -10,35 +10,35 @@ use serde::{Deserialize, Serialize};
 use inferometer_protocol::{Phase, Span};
 use inferometer_stats::robust;
 
-/// Phases that are accounted for.
+/// The analysed phases.
 pub const PHASES: [Phase; 2] = [Phase::Prefill, Phase::Decode];
-/// Fewer spans of a kind than this say nothing about growth along the generation.
+/// Fewer spans of a kind do not show growth along the generation.
 const LEAST_ALONG: usize = 16;
 
-/// One request: its spans, and the tokens that they were spent on.
+/// One request: its spans and its tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Generation<'a> {
     pub spans: &'a [Span],
-    /// Prompt tokens that were computed.
+    /// Computed prompt tokens.
     pub prefill_tokens: u64,
     pub generated_tokens: u64,
 }
 
 impl Generation<'_> {
-    /// Tokens that a phase made. The first generated one comes with the prefill.
+    /// Tokens of a phase. The first generated token belongs to the prefill.
     fn tokens(&self, phase: Phase) -> u64 {
         if phase == Phase::Prefill { self.prefill_tokens } else { self.generated_tokens.saturating_sub(1) }
     }
 }
 
-/// Where the time of one iteration went: all its requests together.
+/// Time of one iteration by span, over all its requests.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Accounting {
-    /// Prefill and decode, as far as there are spans of them.
+    /// Prefill and decode, if they have spans.
     pub phases: Vec<PhaseTime>,
-    /// Nanoseconds of every prefill chunk, in their order over all requests.
+    /// Nanoseconds of every prefill chunk, in order over all requests.
     pub chunks: Vec<u64>,
-    /// Operations that come once a token: nanoseconds of each while decoding, in their order.
+    /// Operations that occur once per token: nanoseconds of each during decoding, in order.
     pub along: BTreeMap<&'static str, Vec<u64>>,
 }
 
@@ -50,22 +50,22 @@ pub struct PhaseTime {
     pub total_ns: u64,
     /// By own time, longest first.
     pub spans: Vec<SpanTime>,
-    /// Time in no span.
+    /// Time outside all spans.
     pub unaccounted_ns: u64,
 }
 
-/// All spans of a kind in a phase.
+/// All spans of one kind in a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpanTime {
     pub span: Phase,
     pub count: u64,
-    /// From begin to end, spans inside included.
+    /// From begin to end, including inner spans.
     pub total_ns: u64,
-    /// Without the spans inside.
+    /// Without inner spans.
     pub own_ns: u64,
 }
 
-/// Accounts for the time of one iteration.
+/// Analyses one iteration.
 #[must_use]
 pub fn account(requests: &[Generation<'_>]) -> Accounting {
     let mut accounting = Accounting::default();
@@ -99,7 +99,7 @@ fn duration(span: &Span) -> u64 {
     span.end_ns.saturating_sub(span.start_ns)
 }
 
-/// The spans that begin inside of `root`, cut at its end, in the order they began.
+/// The spans that begin inside `root`, cut at its end, in order of their begin.
 fn inside(root: &Span, spans: &[Span]) -> Vec<Span> {
     let mut inside: Vec<Span> = spans
         .iter()
@@ -111,7 +111,7 @@ fn inside(root: &Span, spans: &[Span]) -> Vec<Span> {
     inside
 }
 
-/// Adds a phase span and what is inside of it.
+/// Adds a phase span and the spans inside it.
 fn add(time: &mut PhaseTime, root: &Span, inside: &[Span]) {
     let (own, rest) = own_times(root, inside);
     time.total_ns += duration(root);
@@ -130,14 +130,14 @@ fn add(time: &mut PhaseTime, root: &Span, inside: &[Span]) {
     }
 }
 
-/// For each of the spans, which are in the order they began, the time in which it is the innermost; and the time in none.
+/// For each span (sorted by begin), the time in which it is the innermost; and the time in no span.
 fn own_times(root: &Span, inside: &[Span]) -> (Vec<u64>, u64) {
     let mut own = vec![0; inside.len()];
     let mut none = 0;
     let mut open: Vec<usize> = Vec::new();
     let mut now = root.start_ns;
     let mut until = |to: u64, open: &mut Vec<usize>| {
-        // Ends before `to`, the earliest first.
+        // Close the spans that end before `to`, earliest first.
         while let Some(end) = open.iter().map(|at| inside[*at].end_ns).filter(|end| *end <= to).min() {
             let spent = end.saturating_sub(now);
             *open.last().map_or(&mut none, |at| &mut own[*at]) += spent;
@@ -155,7 +155,7 @@ fn own_times(root: &Span, inside: &[Span]) -> (Vec<u64>, u64) {
     (own, none)
 }
 
-/// A figure over the profiled iterations.
+/// Summary of a figure over the profiled iterations.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
@@ -164,7 +164,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of the values that are there; `None` without any.
+    /// Of finite values; `None` without any.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
@@ -173,14 +173,14 @@ impl Spread {
     }
 }
 
-/// Where the time of a phase went, over several iterations of the same work.
+/// Time of a phase over several iterations of the same work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseSummary {
     pub phase: Phase,
-    /// Tokens that the phase made in an iteration: of the prompt, or generated after the first.
+    /// Tokens of the phase per iteration: of the prompt, or generated after the first.
     pub tokens: Spread,
     pub total_ms: Spread,
-    /// By the median of their own time, longest first.
+    /// By median own time, longest first.
     pub spans: Vec<SpanSummary>,
     pub unaccounted: Share,
 }
@@ -189,35 +189,35 @@ pub struct PhaseSummary {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     pub own_ms: Spread,
-    /// Own time for each token of the phase; absent where it made none.
+    /// Own time per token of the phase; absent without tokens.
     pub per_token_us: Option<Spread>,
-    /// Own time as a part of the phase, 0 to 1.
+    /// Own time as a share of the phase, 0 to 1.
     pub share: Option<Spread>,
 }
 
-/// The spans of a kind in a phase.
+/// The spans of one kind in a phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpanSummary {
     pub span: Phase,
-    /// How many in an iteration.
+    /// Number per iteration.
     pub count: Spread,
-    /// From begin to end, spans inside included.
+    /// From begin to end, including inner spans.
     pub total_ms: Spread,
     #[serde(flatten)]
     pub own: Share,
 }
 
-/// How an operation's time changes while the generation gets longer: medians over the quarters of the decoded tokens of an
-/// iteration, pooled over iterations.
+/// Change of an operation's time as the generation gets longer: medians over the quarters of an
+/// iteration's decoded tokens, pooled over iterations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Along {
     pub span: Phase,
     pub quarters_us: [f64; 4],
-    /// Last quarter by the first, less 1; absent where the first is 0.
+    /// Last quarter divided by the first, minus 1; absent if the first is 0.
     pub growth: Option<f64>,
 }
 
-/// Sums up iterations of the same work; `phases` of the first that has any give the order.
+/// Summarizes iterations of the same work, in the order of the first iteration that has phases.
 #[must_use]
 pub fn phases(iterations: &[Accounting]) -> Vec<PhaseSummary> {
     PHASES
@@ -267,14 +267,14 @@ fn phase_summary(phase: Phase, times: &[&PhaseTime]) -> Option<PhaseSummary> {
     })
 }
 
-/// Milliseconds of each prefill chunk, in their order; of as many as all iterations have.
+/// Milliseconds of each prefill chunk, in order, for chunks that all iterations have.
 #[must_use]
 pub fn chunks(iterations: &[Accounting]) -> Vec<Spread> {
     let all = iterations.iter().map(|one| one.chunks.len()).min().unwrap_or(0);
     (0..all).filter_map(|at| Spread::of(iterations.iter().map(|one| one.chunks[at] as f64 / 1e6))).collect()
 }
 
-/// How operations change along the generation, in the order of their phases.
+/// Change of operations along the generation, in the order of their phases.
 #[must_use]
 pub fn along(iterations: &[Accounting]) -> Vec<Along> {
     let of = |span: Phase| {

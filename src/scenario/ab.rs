@@ -1,4 +1,4 @@
-//! `[ab]` and `[build]`: how an A/B session goes, and how a commit becomes a program.
+//! `[ab]` and `[build]`: parameters of an A/B session, and how a commit becomes a program.
 
 use super::cursor::Table;
 use super::diagnose::{Problem, echo};
@@ -6,7 +6,7 @@ use super::keys::Shape;
 use super::tree::{Data, Node};
 use crate::spec::{AbSettings, BuildSettings, OutputsRule};
 
-/// More words than this are no command line.
+/// Longest accepted command line, in words.
 const MOST_WORDS: usize = 1_000;
 
 pub fn settings(table: &Table<'_>) -> AbSettings {
@@ -26,7 +26,7 @@ fn pilot(table: &Table<'_>) -> u32 {
         table.wrong(
             "pilot",
             &entry.value,
-            &format!("must be 0 (no pilot) or at least {least}: fewer null pairs say nothing"),
+            &format!("must be 0 (no pilot) or at least {least}: fewer null pairs show nothing"),
         );
     }
     pairs
@@ -35,13 +35,13 @@ fn pilot(table: &Table<'_>) -> u32 {
 fn outputs(table: &Table<'_>) -> OutputsRule {
     let (rule, logits) = (table.choice("outputs"), table.number("margin"));
     let (outputs, margin) = (table.entry("outputs"), table.entry("margin"));
-    // An override of the rule leaves the file's margin without effect, and that is no slip.
+    // If an override changes the rule, the file's margin has no effect, which is not a mistake.
     let displaced = outputs.is_some_and(|entry| entry.value.span.is_override());
     if let (true, Some(entry)) = (rule != "margin", margin)
         && (!displaced || entry.value.span.is_override())
     {
-        let problem = Problem::new("`margin` says nothing without `outputs = \"margin\"`").at(entry.key_span);
-        table.problem(problem.label("remove it").help(format!("as it stands `outputs` is {rule}")));
+        let problem = Problem::new("`margin` has no effect without `outputs = \"margin\"`").at(entry.key_span);
+        table.problem(problem.label("remove it").help(format!("`outputs` is {rule}")));
     }
     match rule {
         "margin" => OutputsRule::Margin { logits },
@@ -50,17 +50,15 @@ fn outputs(table: &Table<'_>) -> OutputsRule {
     }
 }
 
-/// `None` where the scenario says nothing of builds.
+/// `None` if the scenario has no `[build]`.
 pub fn build(table: &Table<'_>) -> Option<BuildSettings> {
     table.span?;
     let (command, program, toolchain) = (words(table, "command"), words(table, "program"), words(table, "toolchain"));
     let usual = BuildSettings::default();
     let foreign = command.as_ref().is_some_and(|words| words.first().is_none_or(|word| word != "cargo"));
     if let (true, None, Some(entry)) = (foreign, table.entry("program"), table.entry("command")) {
-        let problem = Problem::new("this `command` needs a `program`").at(entry.key_span);
-        table.problem(
-            problem.help("say with `program = [...]` what it builds, and with which arguments that hosts an engine"),
-        );
+        let problem = Problem::new("`command` needs a `program`").at(entry.key_span);
+        table.problem(problem.help("set `program = [...]` to the built engine host and its arguments"));
     }
     Some(BuildSettings {
         command: command.unwrap_or(usual.command),
@@ -70,7 +68,7 @@ pub fn build(table: &Table<'_>) -> Option<BuildSettings> {
     })
 }
 
-/// A program with its arguments; `None` where the key is not there.
+/// A program with its arguments; `None` if the key is absent.
 fn words(table: &Table<'_>, key: &str) -> Option<Vec<String>> {
     let node = &table.entry(key)?.value;
     let Some(Shape::Texts { or_none }) = table.section.key(key).map(|key| key.shape) else {
@@ -85,11 +83,11 @@ fn words(table: &Table<'_>, key: &str) -> Option<Vec<String>> {
         return None;
     };
     if items.is_empty() && !or_none {
-        table.wrong(key, node, "must not be an empty list: leave the key out, or give a program and its arguments");
+        table.wrong(key, node, "must not be an empty list: remove the key, or give a program and its arguments");
         return None;
     }
     if items.len() > MOST_WORDS {
-        table.wrong(key, node, &format!("has {} words, and {MOST_WORDS} are the most", items.len()));
+        table.wrong(key, node, &format!("has {} words; the limit is {MOST_WORDS}", items.len()));
         return None;
     }
     items.iter().map(|item| word(table, key, item)).collect()
@@ -98,12 +96,12 @@ fn words(table: &Table<'_>, key: &str) -> Option<Vec<String>> {
 fn word(table: &Table<'_>, key: &str, node: &Node) -> Option<String> {
     match &node.data {
         Data::Text(text) if text.is_empty() || text.contains('\0') => {
-            table.wrong(key, node, &format!("takes no word such as {}", echo(text)));
+            table.wrong(key, node, &format!("must not contain the word {}", echo(text)));
             None
         }
         Data::Text(text) => Some(text.clone()),
         _ => {
-            table.wrong(key, node, &format!("takes texts in quotes, not {}", node.words()));
+            table.wrong(key, node, &format!("must contain texts in quotes, not {}", node.words()));
             None
         }
     }

@@ -1,5 +1,5 @@
-//! A cursor over one table of the scenario: reads its keys by the key table, collects what is wrong, and finds at the
-//! end which keys nobody knows.
+//! A cursor over one table of the scenario: reads keys according to the key table, collects
+//! problems, and finally reports unknown keys.
 
 use std::cell::RefCell;
 
@@ -8,10 +8,10 @@ use super::keys::{CELLS, KIND, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KIND
 use super::tree::{Data, Entry, Node};
 use inferometer_protocol::toggle;
 
-/// Longest list of values; a plan has no more cells than that.
+/// Longest list of values: a plan has no more cells than this.
 const MOST_VALUES: usize = super::plan::MOST_CELLS;
 
-/// Where problems are collected, so that several are reported at once, and the texts that they stand in.
+/// Collects problems, so that several are reported at once, together with their source texts.
 #[derive(Debug)]
 pub struct Problems {
     problems: RefCell<Vec<Problem>>,
@@ -19,7 +19,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// None yet; `file` is source 0.
+    /// No problems yet; `file` is source 0.
     #[must_use]
     pub fn of(file: Source) -> Self {
         Self { problems: RefCell::default(), sources: RefCell::new(vec![file]) }
@@ -29,25 +29,26 @@ impl Problems {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// A further text that values are read from; its number for [`Span::source`].
+    /// Adds a further text that values are read from; returns its number for [`Span::source`].
     pub fn add_source(&self, source: Source) -> usize {
         let mut sources = self.sources.borrow_mut();
         sources.push(source);
         sources.len() - 1
     }
 
-    /// The texts, and what is wrong with them.
+    /// The texts and the problems in them.
     #[must_use]
     pub fn take(self) -> (Vec<Source>, Vec<Problem>) {
         (self.sources.into_inner(), self.problems.into_inner())
     }
 }
 
-/// One table of the file with its section's keys. A wrong value is reported, and its default used to go on.
+/// One table of the file with its section's keys. A wrong value is reported and replaced by its
+/// default.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
     pub section: &'static Section,
-    /// Where the table is named; `None` when the file has no such table and defaults hold.
+    /// Where the table is named; `None` if the file has no such table.
     pub span: Option<Span>,
     entries: &'a [Entry],
     problems: &'a Problems,
@@ -65,7 +66,7 @@ impl<'a> Table<'a> {
     /// The entry of that key.
     ///
     /// # Panics
-    /// When the section has no such key: the parser and the key table have come apart.
+    /// When the section has no such key: the parser does not match the key table.
     #[must_use]
     pub fn entry(&self, key: &str) -> Option<&'a Entry> {
         assert!(self.section.key(key).is_some(), "the key table has no `{key}` in {}", self.section.words());
@@ -80,7 +81,7 @@ impl<'a> Table<'a> {
         self.problems.add(problem);
     }
 
-    /// The table under `key`; an empty one where the file has none.
+    /// The table under `key`; empty if the file has none.
     #[must_use]
     pub fn table(&self, key: &str) -> Table<'a> {
         let section = match self.shape(key) {
@@ -92,7 +93,7 @@ impl<'a> Table<'a> {
         self.inside(section, Some(entry.key_span), &entry.value).unwrap_or(empty)
     }
 
-    /// The table under `key` with the keys of its kind, and that kind.
+    /// The kind of the table under `key`, and the table with that kind's keys.
     #[must_use]
     pub fn kind(&self, key: &str) -> (&'static str, Table<'a>) {
         let Shape::Kinds(kinds) = self.shape(key) else { unreachable!("`{key}` is read as a table of kinds") };
@@ -110,10 +111,10 @@ impl<'a> Table<'a> {
         (kind, table.unwrap_or(empty))
     }
 
-    /// Another text as a table of `section`; its problems are shown in it.
+    /// Reads another text as a table of `section`; its problems are shown in it.
     ///
     /// # Errors
-    /// When it is no TOML document.
+    /// When it is not a TOML document.
     pub fn document<T>(
         &self,
         section: &'static Section,
@@ -128,7 +129,7 @@ impl<'a> Table<'a> {
         Ok(read(Table::new(section, Some(beginning), entries, self.problems)))
     }
 
-    /// The tables under `key`, in order; `None` where the file has none.
+    /// The tables under `key`, in order; `None` if the file has none.
     #[must_use]
     pub fn tables(&self, key: &str) -> Option<Vec<Table<'a>>> {
         let Shape::Sections(section) = self.shape(key) else { unreachable!("`{key}` is read as tables") };
@@ -148,11 +149,11 @@ impl<'a> Table<'a> {
         }
         let keys = list(section.keys.iter().map(|k| k.name));
         let problem = Problem::new(format!("{} must be a table, not {}", section.title, node.words()));
-        self.problem(problem.at(node.span).label("a table is wanted here").help(format!("its keys are {keys}")));
+        self.problem(problem.at(node.span).label("expected a table").help(format!("its keys are {keys}")));
         None
     }
 
-    /// A text that is not empty, if the key is there.
+    /// A non-empty text, if the key is present.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&'a str> {
         let node = &self.entry(key)?.value;
@@ -190,7 +191,7 @@ impl<'a> Table<'a> {
         self.whole(key, &entry.value, least, most, or_zero).unwrap_or(default)
     }
 
-    /// [`Table::count`] for keys whose bounds fit 32 bits.
+    /// [`Table::count`] for keys with bounds below 2^32.
     #[must_use]
     pub fn count32(&self, key: &str) -> u32 {
         u32::try_from(self.count(key)).expect("the key table bounds it to 32 bits")
@@ -221,7 +222,7 @@ impl<'a> Table<'a> {
         default
     }
 
-    /// One of the key's sizes; `None` where the key is not there.
+    /// One of the key's sizes; `None` if the key is absent.
     #[must_use]
     pub fn size(&self, key: &str) -> Option<u64> {
         let Shape::Size(sizes) = self.shape(key) else { unreachable!("`{key}` is read as a size") };
@@ -246,19 +247,19 @@ impl<'a> Table<'a> {
         self.chosen(key, &entry.value, choices).unwrap_or(default)
     }
 
-    /// Different whole numbers within the key's bounds; `None` where the key is not there.
+    /// Distinct whole numbers within the key's bounds; `None` if the key is absent.
     #[must_use]
     pub fn counts(&self, key: &str) -> Option<Vec<u64>> {
         let Shape::Counts { least, most } = self.shape(key) else { unreachable!("`{key}` is read as counts") };
         let items = self.items(key)?;
         if items.is_empty() {
             let node = &self.entry(key)?.value;
-            self.wrong(key, node, "must not be an empty list: leave the key out or give at least one value");
+            self.wrong(key, node, "must not be an empty list: remove the key or give at least one value");
         }
         Some(self.different(key, items, |node| self.whole(key, node, least, most, false)))
     }
 
-    /// Different texts out of the key's choices.
+    /// Distinct texts from the key's choices.
     #[must_use]
     pub fn choices(&self, key: &str) -> Vec<String> {
         let Shape::Choices(choices) = self.shape(key) else { unreachable!("`{key}` is read as choices") };
@@ -278,11 +279,11 @@ impl<'a> Table<'a> {
         None
     }
 
-    /// Reads every item and reports the ones that are there twice.
+    /// Reads every item and reports duplicates.
     pub fn different<T: PartialEq>(&self, key: &str, items: &[Node], read: impl Fn(&Node) -> Option<T>) -> Vec<T> {
         if items.len() > MOST_VALUES {
             let problem = Problem::new(format!("`{key}` has {} values", items.len()));
-            self.problem(problem.at(items[0].span).label(format!("{MOST_VALUES} are the most")));
+            self.problem(problem.at(items[0].span).label(format!("the limit is {MOST_VALUES}")));
             return Vec::new();
         }
         let mut values = Vec::new();
@@ -307,7 +308,7 @@ impl<'a> Table<'a> {
         if value.is_none() {
             let zero = if or_zero { ", or 0" } else { "" };
             let must = if matches!(self.shape(key), Shape::Counts { .. }) {
-                "takes whole numbers"
+                "must contain whole numbers"
             } else {
                 "must be a whole number"
             };
@@ -319,7 +320,7 @@ impl<'a> Table<'a> {
     fn chosen(&self, key: &str, node: &Node, choices: &'static [&'static str]) -> Option<&'static str> {
         let Data::Text(text) = &node.data else {
             let names = list(choices.iter().copied());
-            self.wrong(key, node, &format!("must be a text out of {names}, not {}", node.words()));
+            self.wrong(key, node, &format!("must be one of {names}, not {}", node.words()));
             return None;
         };
         let found = choices.iter().find(|c| *c == text).copied();
@@ -329,12 +330,14 @@ impl<'a> Table<'a> {
                 Some(name) => problem.label(format!("did you mean `{name}`?")),
                 None => problem,
             };
-            self.problem(problem.help(format!("it can be {}", list(choices.iter().copied()).replace(" and ", " or "))));
+            self.problem(
+                problem.help(format!("it must be {}", list(choices.iter().copied()).replace(" and ", " or "))),
+            );
         }
         found
     }
 
-    /// Reports that the value of `key` is not what it must be.
+    /// Reports an invalid value of `key`.
     pub fn wrong(&self, key: &str, node: &Node, what: &str) {
         let problem = Problem::new(format!("`{key}` {what}")).at(node.span);
         let meaning = self.section.key(key).map_or("", |k| k.meaning);
@@ -357,7 +360,7 @@ impl<'a> Table<'a> {
             let problem = match key.shape {
                 Shape::Section(section) | Shape::Kinds(&[(_, section), ..]) => {
                     Problem::new(format!("{} is missing", section.title)).help(format!(
-                        "{} It takes {}",
+                        "{} Its keys are {}",
                         section.meaning,
                         list(section.keys.iter().map(|k| k.name))
                     ))
@@ -394,7 +397,7 @@ impl<'a> Table<'a> {
         }
         let problem = match (nearest(name, names()), home(name)) {
             (_, Some(home)) if home.contains(&format!("[{name}]")) => {
-                problem.label(format!("this is a table of its own: {home}"))
+                problem.label(format!("this is a separate table: {home}"))
             }
             (_, Some(home)) => problem.label(format!("this key belongs in {home}")),
             (Some(near), None) => problem.label(format!("did you mean `{near}`?")),
@@ -403,16 +406,17 @@ impl<'a> Table<'a> {
         if std::ptr::eq(section, &raw const super::keys::TOGGLES) {
             return problem.help("docs/reference/scenarios.md lists the toggles");
         }
-        problem.help(format!("{} takes {}", section.words(), list(names())))
+        problem.help(format!("the keys of {} are {}", section.words(), list(names())))
     }
 }
 
-/// Whether it is a table in which somebody may have wanted to put a key: conditions of a gate are named after the keys they look at.
+/// Whether it is a table in which a key may have been misplaced. Conditions of a gate are not: they
+/// are named after other tables' keys.
 fn is_table(section: &Section) -> bool {
     !section.title.is_empty() && !std::ptr::eq(section, &raw const CELLS)
 }
 
-/// The section that a key of exactly this name belongs to, if it is the only one.
+/// The section of a key with exactly this name, if there is only one.
 fn home(name: &str) -> Option<&'static str> {
     if let Some(Shape::Section(own) | Shape::Sections(own) | Shape::Kinds(&[(_, own), ..])) =
         SCENARIO.key(name).map(|k| k.shape)
@@ -426,7 +430,7 @@ fn home(name: &str) -> Option<&'static str> {
     (homes.len() == 1 || toggle::find(name).is_some()).then_some(*home)
 }
 
-/// The kind of workload that has a key of this name, where `section` is one of another kind.
+/// The other kind of workload that has a key of this name, if `section` is a workload.
 fn other_kind(section: &Section, name: &str) -> Option<&'static str> {
     let is_own = |of: &Section| std::ptr::eq(of, section);
     if !WORKLOAD_KINDS.iter().any(|(_, of)| is_own(of)) {

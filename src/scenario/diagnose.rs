@@ -1,25 +1,25 @@
-//! What is wrong with a scenario, shown where it stands: file, line, column, a caret, and what to do about it.
+//! Problems of a scenario, shown at their place: file, line, column, a caret, and what to do.
 
 use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// So many problems are shown; the rest is counted.
+/// Number of problems shown; the rest is counted.
 const SHOWN: usize = 12;
-/// Keys and values are echoed up to so many characters.
+/// Keys and values in messages are cut to this many characters.
 const ECHOED: usize = 48;
 const WIDTH: usize = 100;
 const HELP_WIDTH: usize = 66;
 
-/// A text that scenario values are read from: the file, one `--set`, or a file of turns.
+/// A text with scenario values: the file, one `--set`, or a file of turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// What the arrow points at: the file's path as given, or `command line`.
+    /// Shown before the line number: the file's path as given, or `command line`.
     pub name: String,
     pub text: String,
 }
 
-/// A stretch of bytes in one of the sources.
+/// A range of bytes in one of the sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Index of the source; 0 is the file.
@@ -29,27 +29,28 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether it stands in a `--set` and not in the file (or in a file of turns, where nothing asks).
+    /// Whether it is in a `--set` instead of the file. (Also true in a file of turns, where nothing
+    /// asks.)
     #[must_use]
     pub fn is_override(self) -> bool {
         self.source > 0
     }
 
-    /// Whether it is the place of something that the file does not have: a default.
+    /// Whether it stands for a default, which has no place in the file.
     fn is_nowhere(self) -> bool {
         self.source == 0 && self.end == 0
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub at: Option<Span>,
-    /// What is wrong: the headline.
+    /// The headline.
     pub title: String,
-    /// A few words beside the caret.
+    /// Text next to the caret.
     pub label: String,
-    /// What to do, a line each.
+    /// What to do, one line each.
     pub help: Vec<String>,
 }
 
@@ -77,7 +78,8 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with a scenario. Its `Display` is the whole diagnostic, without the leading `error: `.
+/// All problems of a scenario. Its `Display` is the whole diagnostic, without the leading `error:
+/// `.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScenarioError {
     sources: Vec<Source>,
@@ -87,14 +89,14 @@ pub struct ScenarioError {
 impl std::error::Error for ScenarioError {}
 
 impl ScenarioError {
-    /// Problems in the order they are shown: those of the file by position, then those of each override.
+    /// Sorts the problems: those in the file by position, then those of each override.
     #[must_use]
     pub fn new(sources: Vec<Source>, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| p.at.map_or((0, 0), |s| (s.source, s.start)));
         Self { sources, problems }
     }
 
-    /// A scenario that could not even be read.
+    /// A scenario that could not be read.
     #[must_use]
     pub fn unread(problem: Problem) -> Self {
         Self { sources: Vec::new(), problems: vec![problem] }
@@ -125,7 +127,7 @@ impl ScenarioError {
         blocks.join("\n\n")
     }
 
-    /// The caller prints `error: ` before the first title; the others say it themselves.
+    /// The caller prints `error: ` before the first title; further titles include it.
     fn group<'a>(&'a self, problem: &'a Problem, first: bool) -> Group<'a> {
         let level = if first { Level::ERROR.no_name() } else { Level::ERROR };
         let mut group = Group::with_title(level.primary_title(problem.title.as_str()));
@@ -153,8 +155,8 @@ impl fmt::Display for ScenarioError {
     }
 }
 
-/// Breaks a help text into lines that, with what the renderer puts before them, fit 80 columns. What stands in
-/// backticks stays together.
+/// Breaks a help text into lines that fit 80 columns with the renderer's prefix. Text in backticks
+/// is not broken.
 fn wrap(text: &str) -> String {
     let mut lines = vec![String::new()];
     let mut quoted = false;
@@ -176,7 +178,7 @@ fn wrap(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The line that a span begins on, and the part of the span within it.
+/// The first line of a span, and the part of the span within it.
 struct Line<'a> {
     text: &'a str,
     number: usize,
@@ -200,7 +202,7 @@ fn floor_char_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }
 
-/// User text as it may stand in a message: in backticks, cut, control characters escaped.
+/// User text for a message: in backticks, shortened, with control characters escaped.
 #[must_use]
 pub fn echo(text: &str) -> String {
     let mut shown: String = text.chars().take(ECHOED).flat_map(char::escape_debug).collect();
@@ -221,9 +223,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let distance = |candidate: &str| {
         let candidate = plain(candidate);
         let edits = strsim::damerau_levenshtein(&word, &candidate);
-        // A shortened name (`penalty` for `repetition_penalty`, `dir` for `directory`) is many edits away and still clear.
+        // An abbreviation (`penalty` for `repetition_penalty`, `dir` for `directory`) needs many
+        // edits but is still clear.
         let part = word.len() >= 3 && (candidate.contains(&word) || word.contains(&candidate) && candidate.len() >= 3);
-        // In words of three letters one edit makes another word: `gpu` is no slip for `cpu`.
+        // In words of three letters one edit gives another word: `gpu` is not a typo of `cpu`.
         let slips = match word.chars().count() {
             0..4 => 0,
             4..6 => 1,

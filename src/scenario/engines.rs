@@ -7,18 +7,18 @@ use super::tree::{Data, Entry};
 use inferometer_protocol::{EngineSpec, Kind, Offer, OptionSpec, Settings, Value, toggle};
 
 const MOST_ENGINES: usize = 100;
-/// Labels stand in tables and charts.
+/// Longest label, since labels appear in tables and charts.
 const MOST_LABEL: usize = 32;
 
 /// The scenario's engines; at least one unless a problem was reported.
 pub fn engines(table: &Table<'_>, offers: &Offers) -> Vec<EngineSpec> {
     let tables = table.tables("engine").unwrap_or_default();
     if let (true, Some(entry)) = (tables.is_empty(), table.entry("engine")) {
-        let problem = Problem::new("there is no engine").at(entry.key_span);
-        table.problem(problem.help("leave the key out for the built-in `transformer`, or add an `[[engine]]`"));
+        let problem = Problem::new("empty list of engines").at(entry.key_span);
+        table.problem(problem.help("remove the key to use the built-in `transformer`, or add an `[[engine]]`"));
     }
     if let (true, Some(entry)) = (tables.len() > MOST_ENGINES, table.entry("engine")) {
-        let problem = Problem::new(format!("there are {} engines, and {MOST_ENGINES} are the most", tables.len()));
+        let problem = Problem::new(format!("there are {} engines; the limit is {MOST_ENGINES}", tables.len()));
         table.problem(problem.at(entry.key_span));
         return Vec::new();
     }
@@ -27,8 +27,8 @@ pub fn engines(table: &Table<'_>, offers: &Offers) -> Vec<EngineSpec> {
         let Some(spec) = engine(table, offers) else { continue };
         if found.iter().any(|other| other.label == spec.label) {
             let place = table.entry("label").or_else(|| table.entry("name")).map(|e| e.value.span).or(table.span);
-            let problem = Problem::new(format!("two engines are called {}", echo(&spec.label)));
-            let problem = problem.help("give each a `label` of its own, which tables and charts will show");
+            let problem = Problem::new(format!("two engines have the name {}", echo(&spec.label)));
+            let problem = problem.help("give each a distinct `label`; tables and charts show it");
             table.problem(place.map_or(problem.clone(), |span| problem.at(span)));
         }
         found.push(spec);
@@ -40,7 +40,7 @@ fn engine(table: &Table<'_>, offers: &Offers) -> Option<EngineSpec> {
     let name = table.text("name").unwrap_or("transformer");
     let entry = table.entry("name");
     let Some(offer) = offers.engines.iter().find(|o| o.name == name) else {
-        let problem = Problem::new(format!("there is no engine {}", echo(name)));
+        let problem = Problem::new(format!("unknown engine {}", echo(name)));
         let problem = match nearest(name, offers.engines.iter().map(|o| o.name)) {
             Some(near) => problem.label(format!("did you mean `{near}`?")),
             None => problem,
@@ -113,7 +113,7 @@ fn checked(entry: &Entry, spec: &OptionSpec) -> Result<Value, Problem> {
             Some(near) => problem.label(format!("did you mean `{near}`?")),
             None => problem,
         };
-        return Err(problem.help(format!("it can be {}", list(spec.choices.iter().copied()).replace(" and ", " or "))));
+        return Err(problem.help(format!("it must be {}", list(spec.choices.iter().copied()).replace(" and ", " or "))));
     }
     if value.as_texts().is_some_and(|texts| texts.is_empty()) {
         return Err(Problem::new(format!("option `{key}` must not be an empty list")).at(node.span));
@@ -121,7 +121,7 @@ fn checked(entry: &Entry, spec: &OptionSpec) -> Result<Value, Problem> {
     Ok(value)
 }
 
-/// Refuses a value that means a variant of the engine which this build or machine does not have.
+/// Reports a value that selects a variant of the engine missing in this build or on this machine.
 fn at_hand(table: &Table<'_>, entry: &Entry, value: &Value, offer: &Offer) {
     let chosen = offer.variants.iter().find(|v| v.option == entry.key && value.as_text() == Some(v.value));
     if let Some(why) = chosen.and_then(|variant| variant.missing.clone()) {
@@ -140,7 +140,7 @@ fn unknown(entry: &Entry, offer: &Offer) -> Problem {
         (None, None) => problem,
     };
     problem.help(match offer.options.as_slice() {
-        [] => "it takes no options".to_owned(),
-        options => format!("it takes {}", list(options.iter().map(|o| o.name))),
+        [] => "it has no options".to_owned(),
+        options => format!("its options are {}", list(options.iter().map(|o| o.name))),
     })
 }

@@ -1,4 +1,5 @@
-//! `[[gate]]`: what an A/B session decides. Every condition on cells is checked against what the scenario varies.
+//! `[[gate]]`: the decisions of an A/B session. Every condition on cells is checked against what
+//! the scenario varies.
 
 use super::cursor::Table;
 use super::diagnose::{Problem, echo, list, nearest};
@@ -8,10 +9,10 @@ use super::tree::{Data, Entry, Node};
 use crate::spec::{Axis, CellSelector, Gate, GateMetric, Scale};
 use inferometer_protocol::{EngineSpec, Value};
 
-/// More gates than this, and each one's share of the permitted error is too small to decide anything.
+/// With more gates, each one's share of the permitted error is too small to decide anything.
 const MOST_GATES: usize = 3;
 
-/// What a condition on cells is checked against.
+/// The data that conditions on cells are checked against.
 struct Known<'a> {
     engines: &'a [EngineSpec],
     lengths: &'a [u32],
@@ -23,8 +24,8 @@ pub fn gates(table: &Table<'_>, engines: &[EngineSpec], lengths: &[u32], toggles
     let known = Known { engines, lengths, toggles };
     let tables = table.tables("gate").unwrap_or_default();
     if let Some(fourth) = tables.get(MOST_GATES) {
-        let problem = Problem::new(format!("there are {} gates, and {MOST_GATES} are the most", tables.len()));
-        let help = "each gate more makes all of them less sure; every other metric is in the report anyway";
+        let problem = Problem::new(format!("there are {} gates; the limit is {MOST_GATES}", tables.len()));
+        let help = "every additional gate makes all of them less certain; the report shows all other metrics anyway";
         table.problem(fourth.span.map_or(problem.clone(), |span| problem.at(span)).help(help));
         return Vec::new();
     }
@@ -32,7 +33,7 @@ pub fn gates(table: &Table<'_>, engines: &[EngineSpec], lengths: &[u32], toggles
     for table in &tables {
         let Some(gate) = gate(table, &known) else { continue };
         if gates.iter().any(|other| other.metric == gate.metric && other.cells == gate.cells) {
-            let problem = Problem::new(format!("two gates look at `{}` in {}", gate.metric.name(), gate.cells));
+            let problem = Problem::new(format!("two gates compare `{}` in {}", gate.metric.name(), gate.cells));
             table.problem(table.span.map_or(problem.clone(), |span| problem.at(span)).label("remove one of the two"));
         }
         gates.push(gate);
@@ -40,10 +41,10 @@ pub fn gates(table: &Table<'_>, engines: &[EngineSpec], lengths: &[u32], toggles
     gates
 }
 
-/// `None` where no metric is named, which was reported.
+/// `None` if no metric is named, which is reported.
 fn gate(table: &Table<'_>, known: &Known<'_>) -> Option<Gate> {
     let (metric, cells) = (table.choice("metric"), cells(table, known));
-    // Which deltas are right depends on the metric: without one a share is as good as any.
+    // The valid deltas depend on the metric; without a valid metric the delta is read as a share.
     let metric = table.entry("metric").and_then(|_| GateMetric::from_name(metric));
     let delta = match metric.map_or(Scale::Ratio, GateMetric::scale) {
         Scale::Ratio => share(table),
@@ -52,7 +53,7 @@ fn gate(table: &Table<'_>, known: &Known<'_>) -> Option<Gate> {
     Some(Gate { metric: metric?, cells, delta })
 }
 
-/// The number under `delta`, in the unit of a metric that is compared by differences.
+/// The number under `delta`, in the metric's unit, for a metric that is compared by differences.
 fn difference(table: &Table<'_>, scale: Scale, metric: &str) -> Option<f64> {
     let node = &table.entry("delta")?.value;
     let number = match &node.data {
@@ -69,7 +70,7 @@ fn difference(table: &Table<'_>, scale: Scale, metric: &str) -> Option<f64> {
         };
         let is_share = matches!(&node.data, Data::Text(text) if text.trim_end().ends_with('%'));
         let title = match is_share {
-            true => format!("`delta` cannot be a percentage: `{metric}` may be 0, and is compared by differences"),
+            true => format!("`delta` cannot be a percentage: `{metric}` may be 0, so it is compared by differences"),
             false => format!("`delta` must be a number above 0 for `{metric}`, not {}", node.words()),
         };
         let help =
@@ -79,7 +80,7 @@ fn difference(table: &Table<'_>, scale: Scale, metric: &str) -> Option<f64> {
     number
 }
 
-/// `2`, or of bytes `64 MiB`: a plain number without sign or exponent, with or without a unit.
+/// `2`, or for bytes `64 MiB`: a plain number without sign or exponent, with or without a unit.
 fn amount(text: &str, scale: Scale) -> Option<f64> {
     const UNITS: [(&str, f64); 3] = [("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0)];
     let unit = UNITS.iter().find(|(unit, _)| scale == Scale::Bytes && text.ends_with(unit));
@@ -99,7 +100,7 @@ fn share(table: &Table<'_>) -> Option<f64> {
         return None;
     };
     let number = text.strip_suffix('%').map(|digits| digits.strip_suffix(' ').unwrap_or(digits));
-    // Signs and exponents are numbers to the parser and slips to everybody else.
+    // The number parser accepts signs and exponents, which are probably typing mistakes.
     let plain = number.filter(|digits| digits.chars().all(|c| c.is_ascii_digit() || c == '.'));
     let percent = plain.and_then(|digits| digits.parse::<f64>().ok()).filter(|p| *p > 0.0 && *p < 100.0);
     if percent.is_none() {
@@ -144,11 +145,11 @@ fn selector(table: &Table<'_>, known: &Known<'_>) -> CellSelector {
 fn length(table: &Table<'_>, known: &Known<'_>) -> Option<u32> {
     let node = &table.entry("length")?.value;
     let length = table.count32("length");
-    // A wrong number was reported as one; what stands for it says nothing of cells.
+    // A wrong number was already reported; the default in its place says nothing about cells.
     if node.data == Data::Int(i64::from(length)) && !known.lengths.contains(&length) {
         let lengths: Vec<String> = known.lengths.iter().map(u32::to_string).collect();
         let help = match lengths.as_slice() {
-            [] => "the workload has no `lengths`, so its cells have none either".to_owned(),
+            [] => "the workload has no `lengths`, so its cells have no length".to_owned(),
             lengths => format!("the workload's `lengths` are {}", lengths.join(", ")),
         };
         nowhere(table, node, &format!("the length {length}"), None, help);
@@ -166,7 +167,7 @@ fn engine(table: &Table<'_>, known: &Known<'_>) -> Option<String> {
     Some(label.to_owned())
 }
 
-/// Refuses a value that the toggle has in no cell.
+/// Reports a value that the toggle has in no cell.
 fn varied(table: &Table<'_>, entry: &Entry, value: &Value, known: &Known<'_>) {
     let axis = known.toggles.iter().find(|axis| axis.toggle == entry.key);
     let help = match axis {
@@ -175,7 +176,7 @@ fn varied(table: &Table<'_>, entry: &Entry, value: &Value, known: &Known<'_>) {
             let values: Vec<String> = axis.values.iter().map(Value::to_string).collect();
             format!("[toggles] has `{}` as {}", entry.key, values.join(" or "))
         }
-        None => format!("cells differ in what [toggles] says, and `{}` is not there", entry.key),
+        None => format!("only toggles in [toggles] differ between cells, and `{}` is not among them", entry.key),
     };
     nowhere(table, &entry.value, &format!("`{}` {value}", entry.key), None, help);
 }

@@ -1,7 +1,8 @@
-//! Scenario files: what to measure. Parsing, defaults, diagnostics with source spans, `--set`, the plan.
+//! Scenario files: what to measure. Parsing, defaults, diagnostics with source spans, `--set`, the
+//! plan.
 //!
-//! What the build offers is handed in as [`Offers`]; this floor imports no engine. The resolved shapes are
-//! [`crate::spec::Scenario`] and [`crate::spec::Plan`]; this floor makes them.
+//! The build's engines and presets are passed in as [`Offers`]; this module imports no engine. It
+//! produces [`crate::spec::Scenario`] and [`crate::spec::Plan`].
 
 mod ab;
 mod cursor;
@@ -36,30 +37,31 @@ pub use schema::schema;
 use crate::spec::Scenario;
 use inferometer_protocol::{Architecture, Offer};
 
-/// What this build has to offer to scenarios.
+/// What this build offers to scenarios.
 #[derive(Debug, Clone, Default)]
 pub struct Offers {
     pub engines: Vec<Offer>,
-    /// Synthetic models that it can make: architecture and name of the preset.
+    /// Synthetic models that it can create: architecture and name of the preset.
     pub presets: Vec<(Architecture, &'static str)>,
 }
 
-/// Reads, overrides, completes and checks the scenario file `path`.
+/// Reads the scenario file `path`, applies overrides and defaults, and checks it.
 ///
-/// Relative files are those beside the scenario; in an override they are relative to the working folder.
+/// Relative file names are resolved against the scenario's folder; in an override, against the
+/// working folder.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with its place.
+/// All problems, each with its place.
 pub fn load(path: &Path, overrides: &[String], offers: &Offers) -> Result<Scenario, ScenarioError> {
     let text = read::scenario(path)?;
     let base = path.parent().unwrap_or(Path::new(""));
     from_text(&path.display().to_string(), &text, base, overrides, offers)
 }
 
-/// [`load`] for a text: `name` is what diagnostics call it, `base` the folder of relative files.
+/// [`load`] for a text: `name` is its name in diagnostics, `base` the folder for relative files.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with its place.
+/// All problems, each with its place.
 pub fn from_text(
     name: &str,
     text: &str,

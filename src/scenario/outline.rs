@@ -1,4 +1,4 @@
-//! What a plan amounts to, in numbers and words: how many requests and tokens, and why some combinations are one cell.
+//! Totals of a plan: numbers of requests and tokens, and why combinations are merged.
 
 use serde::Serialize;
 
@@ -11,34 +11,34 @@ use inferometer_protocol::{Settings, Value};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outline {
     pub cells: u64,
-    /// Measured requests: one an iteration, or one a turn.
+    /// Measured requests: one per iteration, or one per turn.
     pub requests: u64,
-    /// Unmeasured ones before them, when nothing is interrupted.
+    /// Unmeasured requests before them, if nothing is interrupted.
     pub warmup_requests: u64,
-    /// Engine host processes that are started.
+    /// Engine host processes to start.
     pub hosts: u64,
-    /// Prompt tokens of the measured requests; `None` when only the tokenizer knows the prompt's length.
+    /// Prompt tokens of the measured requests; `None` if only the tokenizer can count them.
     pub prefill_tokens: Option<u64>,
-    /// Most tokens that the measured requests generate; exactly so many with `ignore_eos`.
+    /// Most tokens that the measured requests generate; the exact number with `ignore_eos`.
     pub generated_tokens: u64,
     pub merges: Vec<Merge>,
-    /// Labels of engines that say only when they run what they honour, so that nothing could be merged for them although
-    /// toggles are varied whose effect could be foretold otherwise.
+    /// Labels of engines whose honoured toggles are known only at run time, so that nothing was
+    /// merged for them although the varied toggles' effects could otherwise be predicted.
     pub not_merged: Vec<String>,
 }
 
-/// Values of one toggle that make no difference in one cell.
+/// Values of one toggle that do the same work in one cell.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Merge {
     pub cell: u32,
     pub toggle: String,
-    /// The value that runs first, then those that are not run again.
+    /// The value that runs, then those that are not run again.
     pub values: Vec<Value>,
     /// Why they do the same work, in words.
     pub why: String,
 }
 
-/// Adds up a plan.
+/// Computes the totals of a plan.
 #[must_use]
 pub fn outline(scenario: &Scenario, plan: &Plan) -> Outline {
     let workload = &scenario.workload;
@@ -99,7 +99,8 @@ fn merges(cell: &Cell, max_tokens: u32) -> Vec<Merge> {
     cell.toggles.iter().filter_map(merge).collect()
 }
 
-/// Only toggles whose effect `spec::effective` predicts are ever merged: the chunk size and the penalty's window.
+/// Only toggles whose effect `spec::effective` predicts are merged: the chunk size and the
+/// penalty's window.
 fn why(cell: &Cell, toggle: &str, max_tokens: u32) -> String {
     let length = cell.length.unwrap_or_default();
     if toggle == PREFILL_CHUNK_SIZE {

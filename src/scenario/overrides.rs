@@ -1,11 +1,11 @@
-//! `--set key=value`: overrides of single keys, read as TOML and laid over the file's tree.
+//! `--set key=value`: overrides of single keys, read as TOML and applied to the file's tree.
 
 use toml::de::{DeTable, DeValue};
 
 use super::diagnose::{Problem, Source, Span, echo};
 use super::tree::{self, Data, Entry, Node, syntax};
 
-/// What is written before the override's own text, so that the diagnostic reads as the user typed it.
+/// Shown before the override's text, so that the diagnostic reads as the user typed it.
 const PREFIX: &str = "--set ";
 
 /// The override as a source for diagnostics.
@@ -13,15 +13,16 @@ pub fn source(text: &str) -> Source {
     Source { name: "command line".to_owned(), text: format!("{PREFIX}{text}") }
 }
 
-/// Lays one override over `root`.
+/// Applies one override to `root`.
 ///
 /// # Errors
-/// When it is not `key=value`, or the key passes through something that is neither a table nor a list.
+/// When it is not `key=value`, or the key passes through a value that is neither a table nor a
+/// list.
 pub fn apply(root: &mut Node, text: &str, source: usize) -> Result<(), Problem> {
     let whole = Span { source, start: PREFIX.len(), end: PREFIX.len() + text.len() };
     let shape = "an override is key=value with a dotted key, such as run.iterations=3";
     let Some(split) = first_equals(text) else {
-        return Err(Problem::new("this override has no `=`").at(whole).help(shape));
+        return Err(Problem::new("missing `=` in this override").at(whole).help(shape));
     };
     let (key, value) = (&text[..split], &text[split + 1..]);
     let path = path(key, source).map_err(|p| p.help(shape))?;
@@ -43,17 +44,17 @@ fn first_equals(text: &str) -> Option<usize> {
     })
 }
 
-/// A step of a dotted key and where it stands.
+/// A step of a dotted key, and its place.
 struct Step {
     name: String,
     span: Span,
 }
 
-/// Reads the dotted key by the TOML parser itself, so that quoting works as in the file.
+/// Reads the dotted key with the TOML parser, so that quoting works as in the file.
 fn path(key: &str, source: usize) -> Result<Vec<Step>, Problem> {
     let at = Span { source, start: PREFIX.len(), end: PREFIX.len() + key.len() };
     if key.contains(['\n', '\r', '[', '#']) {
-        return Err(Problem::new("this key of an override is not a dotted key").at(at));
+        return Err(Problem::new("invalid key in this override: not a dotted key").at(at));
     }
     let line = format!("{key}=0");
     let document = DeTable::parse(&line).map_err(|error| syntax(&error, source, PREFIX.len()))?;
@@ -71,13 +72,13 @@ fn path(key: &str, source: usize) -> Result<Vec<Step>, Problem> {
     Ok(steps)
 }
 
-/// The value as TOML; a bare word (a path, say) is taken as a text.
+/// The value as TOML; a bare word (such as a path) is taken as a text.
 fn read(text: &str, source: usize, offset: usize) -> Result<Node, Problem> {
     let trimmed = text.trim();
     let offset = offset + (text.len() - text.trim_start().len());
     let span = Span { source, start: offset, end: offset + trimmed.len() };
     if trimmed.is_empty() {
-        return Err(Problem::new("this override has no value").at(span).label("a value is missing here"));
+        return Err(Problem::new("missing value in this override").at(span).label("expected a value"));
     }
     match tree::value(trimmed, source, offset) {
         Ok(node) => Ok(node),
@@ -95,8 +96,8 @@ fn put(root: &mut Node, path: &[Step], value: Node) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The node that `step` leads to, made if it is not there. A step into a list is an index. The last step's key is
-/// from now on the override's, also where the file had it.
+/// The node that `step` leads to, created if absent. A step into a list is an index. The last
+/// step's key then belongs to the override, even if the file had it.
 fn child<'a>(node: &'a mut Node, step: &Step, last: bool) -> Result<&'a mut Node, Problem> {
     match &mut node.data {
         Data::Table(entries) => {
@@ -115,16 +116,16 @@ fn child<'a>(node: &'a mut Node, step: &Step, last: bool) -> Result<&'a mut Node
             let index = step.name.parse::<usize>().ok().filter(|i| *i < count);
             match index {
                 Some(index) => Ok(&mut items[index]),
-                None => Err(Problem::new(format!("there is no entry {} in this list", echo(&step.name)))
-                    .at(step.span)
-                    .label(match count {
+                None => Err(Problem::new(format!("this list has no entry {}", echo(&step.name))).at(step.span).label(
+                    match count {
                         0 => "the list is empty".to_owned(),
                         1 => "the list has one entry, number 0".to_owned(),
                         n => format!("entries are numbered from 0 to {}", n - 1),
-                    })),
+                    },
+                )),
             }
         }
-        _ => Err(Problem::new(format!("{} lies inside a single value", echo(&step.name)))
+        _ => Err(Problem::new(format!("{} is inside a single value", echo(&step.name)))
             .at(step.span)
             .label("the key before this one is neither a table nor a list")),
     }

@@ -12,7 +12,7 @@ use super::{ab, engines, gates, overrides, profile, toggles, tree};
 use crate::spec::{ExternalCauses, Isolation, RunSettings, Scenario, TelemetrySettings};
 use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Precision, Quantization, Sampling};
 
-/// Name lengths beyond this make unwieldy folder names.
+/// Longer names make unwieldy folder names.
 const MOST_NAME: usize = 64;
 
 /// See [`super::from_text`].
@@ -49,7 +49,8 @@ pub fn scenario(
     if found.is_empty() { Ok(scenario) } else { Err(ScenarioError::new(sources, found)) }
 }
 
-/// A scenario without `[[engine]]` means one `transformer`. It is put into the tree, so that `--set engine.0...` works.
+/// A scenario without `[[engine]]` has one `transformer`, added to the tree so that `--set
+/// engine.0...` works.
 fn default_engine(root: &mut Node) {
     let span = root.span;
     let Data::Table(entries) = &mut root.data else { return };
@@ -91,7 +92,7 @@ fn name(table: &Table<'_>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.chars().all(plain) || name.starts_with('.') || name.len() > MOST_NAME {
         let node = &table.entry("name").expect("it was just read").value;
-        table.wrong("name", node, &format!("may not be {}", echo(name)));
+        table.wrong("name", node, &format!("must not be {}", echo(name)));
     }
     name.to_owned()
 }
@@ -111,9 +112,9 @@ fn synthetic(table: &Table<'_>, offers: &Offers) -> ModelSpec {
     if let (true, Some(entry), false) =
         (table.entry("arch").is_some(), table.entry("preset"), presets.contains(&preset))
     {
-        let problem = Problem::new(format!("there is no `{preset}` of {arch} models")).at(entry.value.span);
+        let problem = Problem::new(format!("unknown preset `{preset}` of {arch} models")).at(entry.value.span);
         table.problem(problem.help(if offers.presets.is_empty() {
-            "this build cannot make synthetic models: it has no `engine` feature".to_owned()
+            "this build cannot create synthetic models: it has no `engine` feature".to_owned()
         } else {
             format!("{arch} has {}", list(presets.iter().copied()))
         }));
@@ -130,14 +131,15 @@ fn synthetic(table: &Table<'_>, offers: &Offers) -> ModelSpec {
 fn quantization(table: &Table<'_>) -> Option<Quantization> {
     let (bits, group_size) = (table.size("bits"), table.size("group_size"));
     if let (None, Some(entry)) = (table.entry("bits"), table.entry("group_size")) {
-        let problem = Problem::new("`group_size` says nothing without `bits`").at(entry.value.span);
+        let problem = Problem::new("`group_size` has no effect without `bits`").at(entry.value.span);
         table.problem(problem.help("add `bits = 4` or `bits = 8` for a quantized model, or remove it"));
     }
     let group_size = group_size.map_or(Quantization::USUAL_GROUP, |n| n as usize);
     Quantization::new(u32::try_from(bits?).ok()?, group_size)
 }
 
-/// The model's folder. Built-in engines need it to be there; what another engine makes of a name is its own affair.
+/// The model's folder. It must exist for built-in engines; other engines may interpret the name
+/// themselves.
 fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &Offers) -> PathBuf {
     let (Some(text), Some(entry)) = (table.text("path"), table.entry("path")) else { return PathBuf::new() };
     let path = resolve_path(text, entry, base);
@@ -148,7 +150,7 @@ fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &O
     if engines.iter().find(built_in).is_none() {
         return PathBuf::from(text);
     }
-    let problem = Problem::new(format!("there is no model at {}", path.display())).at(entry.value.span);
+    let problem = Problem::new(format!("no model at {}", path.display())).at(entry.value.span);
     table.problem(
         problem
             .label("no such folder")
@@ -158,7 +160,8 @@ fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &O
     path
 }
 
-/// Absolute form of a path as the scenario (relative to `base`) or an override (relative to the working folder) has it.
+/// Absolute form of a path from the scenario (relative to `base`) or an override (relative to the
+/// working folder).
 pub fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
     let home = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let path = match (home, std::env::home_dir()) {
@@ -169,8 +172,8 @@ pub fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Which of the section's two alternative keys is there. Exactly one must be; one that an override set displaces the
-/// file's other one.
+/// Which of the section's two alternative keys is present. Exactly one must be; an override
+/// replaces the file's other key.
 pub fn one_of(table: &Table<'_>) -> Option<&'static str> {
     let (a, b) = table.section.one_of?;
     let pair = (table.entry(a), table.entry(b));
@@ -180,7 +183,7 @@ pub fn one_of(table: &Table<'_>) -> Option<&'static str> {
         (None, None) => {
             if let Some(span) = table.span {
                 let title = table.section.title;
-                let problem = Problem::new(format!("{title} needs one of `{a}` and `{b}`")).at(span);
+                let problem = Problem::new(format!("{title} needs either `{a}` or `{b}`")).at(span);
                 let help = |key: &str| format!("`{key}`: {}", table.section.key(key).map_or("", |k| k.meaning));
                 table.problem(problem.help(help(a)).help(help(b)));
             }
@@ -193,8 +196,8 @@ pub fn one_of(table: &Table<'_>) -> Option<&'static str> {
         (false, true) => Some(b),
         _ => {
             let later = if first.key_span.start > second.key_span.start { first } else { second };
-            let problem = Problem::new(format!("`{a}` and `{b}` exclude each other")).at(later.key_span);
-            table.problem(problem.label("remove this one or the other"));
+            let problem = Problem::new(format!("`{a}` and `{b}` cannot be used together")).at(later.key_span);
+            table.problem(problem.label("remove one of the two"));
             None
         }
     }

@@ -1,4 +1,5 @@
-//! The plan: every combination of engine, toggles and length, equal ones merged, in a seeded order.
+//! The plan: every combination of engine, toggles and length, with equal work merged, in a seeded
+//! order.
 
 use rand_chacha::rand_core::Rng;
 
@@ -13,7 +14,7 @@ use inferometer_protocol::toggle::{
 };
 use inferometer_protocol::{Sampling, Settings, Shape, Value};
 
-/// More cells than this is a slip, not an experiment.
+/// More cells than this are probably a mistake.
 pub const MOST_CELLS: usize = 1_000;
 /// Likewise for measured requests.
 pub const MOST_REQUESTS: usize = 1_000_000;
@@ -22,19 +23,19 @@ pub const MOST_REQUESTS: usize = 1_000_000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error(
-        "the scenario makes more than {MOST_CELLS} combinations of engine, toggles and length: vary fewer toggles, \
+        "the scenario has more than {MOST_CELLS} combinations of engine, toggles and length: vary fewer toggles, \
          or set `vary = \"one-at-a-time\"`"
     )]
     TooManyCells,
     #[error(
-        "{cells} cells of {iterations} iterations each{} are more than {MOST_REQUESTS} requests: lower `run.iterations` or \
+        "{cells} cells with {iterations} iterations each{} exceed {MOST_REQUESTS} requests: lower `run.iterations` or \
          vary fewer toggles",
         if *turns > 1 { format!(" of {turns} turns") } else { String::new() }
     )]
     TooManyRequests { cells: usize, iterations: u32, turns: usize },
-    #[error("no cell is what `[[gate]]` number {number} looks at ({metric}, {cells}): the cells are {}", some(labels))]
+    #[error("no cell matches `[[gate]]` number {number} ({metric}, {cells}): the cells are {}", some(labels))]
     NoCell {
-        /// From 1.
+        /// Counted from 1.
         number: usize,
         metric: &'static str,
         cells: String,
@@ -42,7 +43,7 @@ pub enum PlanError {
     },
 }
 
-/// A list of labels, cut where it gets long.
+/// A list of labels, shortened if long.
 fn some(labels: &[String]) -> String {
     const SHOWN: usize = 12;
     let shown = list(labels.iter().take(SHOWN).map(String::as_str));
@@ -51,18 +52,18 @@ fn some(labels: &[String]) -> String {
 
 /// Lays out every cell and the order in which they run.
 ///
-/// Combinations that are predicted to do the same work are one cell; the others are remembered in [`Cell::merged`]. For
-/// an engine that says only when it runs what it honours (see [`inferometer_protocol::Honours`]), or that `offers` does not have,
-/// nothing is predicted and nothing is merged.
+/// Combinations that are predicted to do the same work are one cell; the others are listed in
+/// [`Cell::merged`]. Nothing is merged for an engine whose honoured toggles are known only at run
+/// time (see [`inferometer_protocol::Honours`]), or that is not in `offers`.
 ///
 /// # Errors
-/// When there are too many cells or requests, or a gate looks at no cell.
+/// When there are too many cells or requests, or no cell matches a gate.
 pub fn plan(scenario: &Scenario, offers: &Offers) -> Result<Plan, PlanError> {
     lay_out(scenario, offers, merged)
 }
 
-/// [`plan`] with a cell for every combination, by engine, length and combination: two scenarios that differ only in values have
-/// cells that stand for each other, whatever is predicted of them.
+/// [`plan`] with one cell per combination, in the order of engine, length and combination: the
+/// cells of two scenarios that differ only in values then correspond one by one.
 ///
 /// # Errors
 /// As [`plan`].
@@ -105,7 +106,7 @@ fn lay_out(
     Ok(Plan { cells, order })
 }
 
-/// Each condition of a gate was checked where it is written; together they may still hold nowhere.
+/// Each condition of a gate was checked on its own; together they may match no cell.
 fn every_gate_has_a_cell(scenario: &Scenario, cells: &[Cell]) -> Result<(), PlanError> {
     let label = |cell: &Cell| scenario.engines[cell.engine as usize].label.as_str();
     for (i, gate) in scenario.gates.iter().enumerate() {
@@ -121,17 +122,18 @@ fn every_gate_has_a_cell(scenario: &Scenario, cells: &[Cell]) -> Result<(), Plan
     Ok(())
 }
 
-/// What can be said beforehand of a request.
+/// What can be predicted of a request.
 struct Foresight<'a> {
     sampling: &'a Sampling,
     max_tokens: u32,
     length: Option<u32>,
-    /// Toggles that the engine honours, where that is known before it runs.
+    /// Toggles that the engine honours, if known before it runs.
     honoured: Option<&'a [&'static str]>,
 }
 
 impl Foresight<'_> {
-    /// Empty for a text whose length only the tokenizer knows, and for an engine of which too little is known.
+    /// Empty for a text whose length only the tokenizer knows, and for an engine that is not known
+    /// well enough.
     fn predicted(&self, toggles: &Settings) -> Settings {
         let (Some(prompt_tokens), Some(honoured)) = (self.length, self.honoured) else { return Settings::new() };
         let shape = Shape { prompt_tokens, reused_tokens: 0, generated_tokens: self.max_tokens };
@@ -140,7 +142,7 @@ impl Foresight<'_> {
         all
     }
 
-    /// Whether a change of `toggle` shows in what is predicted, if it makes any difference.
+    /// Whether the prediction covers any effect that `toggle` has.
     fn foresees(&self, toggle: &str) -> bool {
         self.length.is_some()
             && FORESEEABLE.contains(&toggle)
@@ -173,7 +175,7 @@ fn is_load(name: &str) -> bool {
     toggle::find(name).is_some_and(|t| t.scope == Scope::Load)
 }
 
-/// Sampling with the toggles that belong to it.
+/// Sampling with the toggles that change it applied.
 fn applied(sampling: &Sampling, toggles: &Settings) -> Sampling {
     let mut sampling = sampling.clone();
     if let Some(penalty) = toggles.get(REPETITION_PENALTY).and_then(Value::as_float) {
@@ -206,7 +208,7 @@ fn combinations(axes: &[Axis], vary: Vary) -> Result<Vec<Settings>, PlanError> {
             .collect();
         all.extend(changed);
     }
-    // In the file's order of values, the last toggle turning fastest.
+    // In the file's order of values, the last toggle varying fastest.
     let rank = |settings: &Settings| -> Vec<usize> {
         let place = |a: &Axis| a.values.iter().position(|v| settings.get(&a.toggle) == Some(v)).unwrap_or(0);
         axes.iter().map(place).collect()
@@ -217,11 +219,11 @@ fn combinations(axes: &[Axis], vary: Vary) -> Result<Vec<Settings>, PlanError> {
     Ok(all)
 }
 
-/// Groups of combinations that do the same work; each in the order of `combinations`.
+/// Groups of combinations that do the same work, each in the order of `combinations`.
 fn merged(combinations: &[Settings], foresight: &Foresight<'_>) -> Vec<Vec<Settings>> {
     let mut groups: Vec<((Settings, Settings), Vec<Settings>)> = Vec::new();
     for toggles in combinations {
-        // Toggles whose effect is predicted count by their effect, all others as they are.
+        // Predicted toggles are compared by effect, all others by value.
         let others = toggles.iter().filter(|(name, _)| !foresight.foresees(name));
         let key = (others.map(|(n, v)| (n.clone(), v.clone())).collect(), foresight.predicted(toggles));
         match groups.iter_mut().find(|(k, _)| *k == key) {
@@ -232,9 +234,9 @@ fn merged(combinations: &[Settings], foresight: &Foresight<'_>) -> Vec<Vec<Setti
     groups.into_iter().map(|(_, members)| members).collect()
 }
 
-/// What sets this cell apart: engine, toggles and length, as far as they differ between cells.
+/// The cell's label: engine, toggles and length, as far as they differ between cells.
 ///
-/// A toggle is left out where no change of it alone leads out of the cell. So two cells never have the same label.
+/// Omits a toggle if changing it alone does not lead out of the cell, so labels are unique.
 fn label(
     scenario: &Scenario,
     combinations: &[Settings],
@@ -262,7 +264,7 @@ fn label(
     if parts.is_empty() { name.clone() } else { parts.join(" ") }
 }
 
-/// Whether a change of `toggle` alone leads from a member to a combination that is none.
+/// Whether changing `toggle` alone leads from a member to a combination outside of the group.
 fn matters(toggle: &str, combinations: &[Settings], members: &[Settings]) -> bool {
     let only_toggle_differs =
         |a: &Settings, b: &Settings| a.iter().all(|(name, v)| name == toggle || b.get(name) == Some(v));
@@ -287,8 +289,8 @@ pub fn short(toggle: &str) -> &str {
     }
 }
 
-/// For each iteration a shuffle of all cells. The shuffle is our own (Fisher-Yates), so that a seed means the same
-/// order whatever release of a library is used.
+/// A shuffle of all cells for each iteration. The shuffle is our own (Fisher-Yates), so that a seed
+/// gives the same order whatever the release of a library.
 fn order(cells: usize, run: &RunSettings, turns: usize) -> Result<Vec<Vec<u32>>, PlanError> {
     let iterations = run.iterations;
     if cells.saturating_mul(iterations as usize).saturating_mul(turns) > MOST_REQUESTS {

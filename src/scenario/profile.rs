@@ -1,10 +1,10 @@
-//! `[profile]`: whether and how a profiled pass follows the timed iterations.
+//! `[profile]`: the profiling pass after the timed iterations.
 
 use super::cursor::Table;
 use super::diagnose::Problem;
 use crate::spec::{ProfileSettings, ProfilerChoice, SpanSync, Threads};
 
-/// `None` where the scenario has no such table.
+/// `None` if the scenario has no such table.
 pub fn settings(table: &Table<'_>) -> Option<ProfileSettings> {
     let span = table.span?;
     let settings = ProfileSettings {
@@ -23,9 +23,8 @@ pub fn settings(table: &Table<'_>) -> Option<ProfileSettings> {
         sync: if table.choice("sync") == "forced_sync" { SpanSync::ForcedSync } else { SpanSync::Submit },
     };
     if !settings.flamegraph && !settings.spans {
-        let problem =
-            Problem::new("a profiled pass without `flamegraph` and without `spans` has nothing to do").at(span);
-        table.problem(problem.help("leave one of them on, or remove `[profile]`"));
+        let problem = Problem::new("a profiling pass without `flamegraph` and `spans` has nothing to do").at(span);
+        table.problem(problem.help("enable one of them, or remove `[profile]`"));
     }
     Some(settings)
 }

@@ -1,4 +1,4 @@
-//! Whatever is thrown at the parser: no panic, and what is valid comes out as it was meant.
+//! Random input to the parser: it never panics, and valid input is parsed as intended.
 
 use std::path::Path;
 
@@ -79,7 +79,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(PIECES), 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// Parses, and walks on as a verb would, or renders the diagnostic.
+/// Parses, then continues as a verb would, or renders the diagnostic.
 fn exercise(text: &str, overrides: &[String]) {
     match from_text("t.toml", text, Path::new("/nowhere"), overrides, &offers()) {
         Ok(scenario) => _ = plan(&scenario, &offers()).map(|plan| outline(&scenario, &plan)),
@@ -179,7 +179,8 @@ proptest! {
         prop_assert_eq!(again, scenario);
     }
 
-    /// No combination is lost by merging, no two cells share a label, and members of a cell really predict alike.
+    /// Merging loses no combination, no two cells share a label, and the members of a cell have
+    /// equal predictions.
     #[test]
     fn merging_loses_nothing(meant in meant()) {
         let scenario = from_text("t", &meant.text(), Path::new(""), &[], &offers()).unwrap();

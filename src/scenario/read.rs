@@ -1,4 +1,4 @@
-//! Reading the files of a scenario: bounded, UTF-8, with a reason when they cannot be had.
+//! Reads the files of a scenario: bounded, UTF-8, with a reason if that fails.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use inferometer_protocol::units;
 /// The scenario file's text.
 ///
 /// # Errors
-/// When it is not there, not a file, too big or not UTF-8.
+/// When it is missing, not a file, too large or not UTF-8.
 pub fn scenario(path: &Path) -> Result<String, ScenarioError> {
-    // The scenario itself may come through a pipe: whoever started this program named it.
+    // The scenario itself may come through a pipe, since the user named it on the command line.
     bounded(path, MOST_SCENARIO_BYTES).map_err(|why| {
         let problem = Problem::new(format!("cannot read scenario {}: {why}", path.display()));
         let other = if path.exists() { None } else { beside(path) };
@@ -23,12 +23,13 @@ pub fn scenario(path: &Path) -> Result<String, ScenarioError> {
     })
 }
 
-/// A UTF-8 file, that a scenario names, of at most `most` bytes; a byte-order mark at its start is dropped.
+/// A UTF-8 file of at most `most` bytes that a scenario names; a byte-order mark at its start is
+/// removed.
 ///
 /// # Errors
-/// Why it cannot be had, to stand after the file's name.
+/// The reason, to be shown after the file's name.
 pub fn text(path: &Path, most: u64) -> Result<String, String> {
-    // Nobody may ever write to the other end of a pipe.
+    // A pipe may never get a writer.
     if path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
         return Err("it is a pipe or a device, not a file".to_owned());
     }
@@ -42,7 +43,7 @@ fn bounded(path: &Path, most: u64) -> Result<String, String> {
         io::ErrorKind::IsADirectory => "it is a folder, not a file".to_owned(),
         _ => error.to_string(),
     };
-    // std's error, not fs_err's: the caller names the file once and in its own words.
+    // std's error instead of fs_err's: the caller names the file.
     let about = path.metadata().map_err(words)?;
     if about.is_dir() {
         return Err("it is a folder, not a file".to_owned());
@@ -51,7 +52,7 @@ fn bounded(path: &Path, most: u64) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(words)?;
     if bytes.len() as u64 > most {
-        return Err(format!("it is bigger than {}, which is the most", units::bytes(most)));
+        return Err(format!("it is larger than {}, the limit", units::bytes(most)));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -64,7 +65,7 @@ fn bounded(path: &Path, most: u64) -> Result<String, String> {
     })
 }
 
-/// A scenario file of a similar name in the same folder or in `scenarios/`.
+/// A scenario file with a similar name in the same folder or in `scenarios/`.
 fn beside(path: &Path) -> Option<PathBuf> {
     let wanted = path.file_stem()?.to_str()?;
     let folder = path.parent().unwrap_or(Path::new(""));

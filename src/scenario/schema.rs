@@ -1,7 +1,8 @@
-//! The JSON Schema of the scenario file, made from the key table that the parser reads.
+//! The JSON Schema of the scenario file, generated from the parser's key table.
 //!
-//! Editors use it through the `#:schema` comment at the head of a scenario. What depends on the engines of a build
-//! (engine names, their options) and conditions between keys are left to `inferometer check`.
+//! Editors find it through the `#:schema` comment at the start of a scenario. It does not cover
+//! what depends on a build's engines (names, options) or conditions between keys; `inferometer
+//! check` does.
 
 use serde_json::{Map, Value, json};
 
@@ -42,7 +43,7 @@ fn section(section: &Section) -> Map<String, Value> {
 
 const SCALES: [Scale; 3] = [Scale::Ratio, Scale::Count, Scale::Bytes];
 
-/// What a gate's `delta` may be; that 0 is none, the parser alone says.
+/// Valid values of a gate's `delta`, except that only the parser rejects 0.
 fn delta(scale: Scale) -> Vec<Value> {
     let number = json!({ "type": "number", "exclusiveMinimum": 0 });
     let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
@@ -53,7 +54,7 @@ fn delta(scale: Scale) -> Vec<Value> {
     }
 }
 
-/// The rule that gates on metrics of that scale have such a `delta`.
+/// The rule that gates on metrics of this scale have such a `delta`.
 fn deltas_of(scale: Scale) -> Value {
     let names: Vec<&str> = GateMetric::ALL.iter().filter(|m| m.scale() == scale).map(|m| m.name()).collect();
     let metric = json!({ "properties": { "metric": { "enum": names } }, "required": ["metric"] });
@@ -62,7 +63,7 @@ fn deltas_of(scale: Scale) -> Value {
 
 fn key(key: &Key) -> Value {
     let mut schema = shape(key.shape);
-    // A section says more about itself than its key does.
+    // A section's own description is better than its key's.
     schema.entry("description").or_insert_with(|| json!(description(key)));
     if let Some(default) = key.default_value() {
         schema.insert("default".to_owned(), default);
@@ -70,15 +71,15 @@ fn key(key: &Key) -> Value {
     Value::Object(schema)
 }
 
-/// The key's meaning; for a toggle also what holds when nothing is said, and when it takes effect.
+/// The key's meaning; for a toggle also its default and when it takes effect.
 fn description(key: &Key) -> String {
     let Shape::Toggle(spec) = key.shape else { return key.meaning.to_owned() };
     let default = if spec.default.is_empty() { "the engine's choice" } else { spec.default };
     let scope = match spec.scope {
-        Scope::Load => "taken when the model is opened",
-        Scope::Request => "taken with each request",
+        Scope::Load => "applied when the model is opened",
+        Scope::Request => "applied to each request",
     };
-    format!("{} ({scope}; without it {default})", key.meaning)
+    format!("{} ({scope}; default: {default})", key.meaning)
 }
 
 fn shape(shape: Shape) -> Map<String, Value> {
@@ -102,7 +103,7 @@ fn shape(shape: Shape) -> Map<String, Value> {
         Shape::Texts { or_none } => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": u32::from(!or_none) })
         }
-        // Which metric takes which, the section says.
+        // The section states which metric takes which.
         Shape::Delta => json!({ "anyOf": SCALES.map(delta).concat() }),
         Shape::Section(inner) => Value::Object(section(inner)),
         Shape::AllOr(inner) => json!({ "anyOf": [{ "enum": ["all"] }, section(inner)] }),
@@ -121,7 +122,7 @@ fn shape(shape: Shape) -> Map<String, Value> {
     }
 }
 
-/// A section of one kind. The first kind is meant where none is named.
+/// A section of one kind. The first kind is the default.
 fn kind((name, of): &(&str, &'static Section)) -> Value {
     let mut schema = section(of);
     schema["properties"][keys::KIND]["enum"] = json!([name]);

@@ -1,4 +1,4 @@
-//! Scenarios from text to resolved shape, and the words of what is wrong with them.
+//! Scenarios from text to resolved form, and the messages for invalid ones.
 
 mod ab;
 
@@ -73,7 +73,7 @@ pub(super) fn offers() -> Offers {
     Offers { engines: vec![transformer, exec], presets: [&presets[..], &[(Architecture::Llama, "tiny")]].concat() }
 }
 
-/// The least that a scenario says, with `rest` behind it.
+/// A minimal scenario, followed by `rest`.
 fn least(rest: &str) -> String {
     format!(
         "name = \"t\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\" }}\n[workload]\ntext = \"hello\"\n{rest}"
@@ -117,7 +117,7 @@ fn every_default_is_filled_in() {
     assert_eq!((workload.max_tokens, workload.ignore_eos, workload.chat), (128, false, false));
 }
 
-/// The table alone asks for the pass, with all its defaults; `--set` can do so too.
+/// An empty table requests the pass with all its defaults; so can `--set`.
 #[test]
 fn a_profiled_pass_is_asked_for_by_its_table() {
     assert_eq!(good(&least(""), &[]).profile, None);
@@ -134,7 +134,7 @@ fn a_profiled_pass_is_asked_for_by_its_table() {
     assert!(bad(&least("[profile]\nspans = false\n"), &["profile.flamegraph=false"]).contains("nothing to do"));
 }
 
-/// A key that the table lists and the parser does not read would be taken silently.
+/// A key that the table lists but the parser does not read would be ignored silently.
 #[test]
 fn the_parser_reads_every_key_of_the_table() {
     for section in SECTIONS {
@@ -226,11 +226,11 @@ fn overrides_reach_every_kind_of_key() {
 #[test]
 fn an_unknown_engine_names_the_nearest_and_all() {
     let error = bad(&least("[[engine]]\nname = \"transfomer\"\n"), &[]);
-    assert!(error.contains("there is no engine `transfomer`"), "{error}");
+    assert!(error.contains("unknown engine `transfomer`"), "{error}");
     assert!(error.contains("did you mean `transformer`?"), "{error}");
     assert!(error.contains("this build has `transformer` and `exec`"), "{error}");
     let twice = bad(&least("[[engine]]\n[[engine]]\nname = \"transformer\"\n"), &[]);
-    assert!(twice.contains("two engines are called `transformer`"), "{twice}");
+    assert!(twice.contains("two engines have the name `transformer`"), "{twice}");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_variant_that_is_not_here_is_refused_with_the_way_to_get_it() {
 #[test]
 fn a_misplaced_key_is_told_its_place() {
     assert!(bad(&least("[run]\nmax_tokens = 3\n"), &[]).contains("this key belongs in [workload]"));
-    assert!(bad(&least("[run.toggles]\nthreads = 3\n"), &[]).contains("this is a table of its own: [toggles]"));
+    assert!(bad(&least("[run.toggles]\nthreads = 3\n"), &[]).contains("this is a separate table: [toggles]"));
     assert!(bad(&least("[engine]\nname = \"exec\"\n"), &[]).contains("write `[[engine]]` above its keys"));
     let label = bad(&least("[[engine]]\nlabel = \"a\\nb\"\n"), &[]);
     assert!(label.contains("one line of at most 32"), "{label}");
@@ -298,13 +298,13 @@ fn values_that_are_there_twice_are_refused() {
 fn a_model_path_must_exist_for_a_built_in_engine() {
     let text = least("").replace("synthetic = { arch = \"qwen3\", preset = \"tiny\" }", "path = \"/no/such/model\"");
     let error = bad(&text, &[]);
-    assert!(error.contains("there is no model at /no/such/model"), "{error}");
+    assert!(error.contains("no model at /no/such/model"), "{error}");
     assert!(error.contains("t.toml:3:8"), "{error}");
     let dir = tempfile::tempdir().unwrap();
     let there = text.replace("/no/such/model", &dir.path().display().to_string());
     assert_eq!(good(&there, &[]).model, ModelSpec::Path(dir.path().to_owned()));
     let preset = bad(&least(""), &["model.synthetic.preset=1b"]);
-    assert!(preset.contains("there is no `1b` of qwen3 models"), "{preset}");
+    assert!(preset.contains("unknown preset `1b` of qwen3 models"), "{preset}");
 }
 
 #[test]
@@ -322,13 +322,13 @@ fn a_synthetic_model_is_stored_as_the_scenario_says() {
         ("model.synthetic.bits=5", "`bits` must be 4 or 8, not 5"),
         ("model.synthetic.bits=-4", "`bits` must be 4 or 8"),
         ("model.synthetic.bits=true", "`bits` must be 4 or 8"),
-        ("model.synthetic.group_size=64", "`group_size` says nothing without `bits`"),
+        ("model.synthetic.group_size=64", "`group_size` has no effect without `bits`"),
         ("model.synthetic.dtype=f8", "`dtype` cannot be"),
     ] {
         let error = bad(&least(""), &[set]);
         assert!(error.contains(said), "{set}: {error}");
     }
-    // What the record keeps of it comes back; of other models it keeps what it always did.
+    // The record round-trips; for other models its format is unchanged.
     for set in [&groups[..], &[]] {
         let model = good(&least(""), set).model;
         let json = serde_json::to_value(&model).unwrap();
@@ -410,7 +410,7 @@ fn the_order_is_seeded_and_every_row_has_every_cell() {
         assert_eq!(ids, (0..8).collect::<Vec<u32>>());
     }
     assert!(a.order.iter().any(|row| *row != a.order[0]), "every iteration has an order of its own");
-    // The stream is part of what a seed means: a change here changes recorded plans.
+    // The random stream defines what a seed means: a change here changes recorded plans.
     assert_eq!(a.order[0], [5, 7, 6, 4, 3, 1, 2, 0]);
 }
 
@@ -498,7 +498,7 @@ fn files_of_a_conversation_are_read_beside_the_scenario() {
     let displaced = load(&scenario, &["workload.turn=[{user='x'},{user='y'}]".to_owned()], &offers());
     assert!(displaced.unwrap_err().to_string().contains("this turn has no `reply`"), "a `--set` displaces the file");
     let both = bad(&conversation("turn = [{ user = \"a\" }]\nsystem = \"s\"\nsystem_file = \"f\""), &[]);
-    assert!(both.contains("`system` and `system_file` exclude each other"), "{both}");
+    assert!(both.contains("`system` and `system_file` cannot be used together"), "{both}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `[toggles]`: what is held and what is varied, checked against the toggles' table and the engines.
+//! `[toggles]`: fixed and varied settings, checked against the toggles' table and the engines.
 
 use super::Offers;
 use super::cursor::Table;
@@ -38,7 +38,11 @@ pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], off
 fn values(table: &Table<'_>, entry: &Entry, spec: &'static ToggleSpec) -> Vec<Value> {
     match &entry.value.data {
         Data::List(items) if items.is_empty() => {
-            table.wrong(spec.name, &entry.value, "has no value in its list: give at least one, or leave the key out");
+            table.wrong(
+                spec.name,
+                &entry.value,
+                "must not be an empty list: give at least one value, or remove the key",
+            );
             Vec::new()
         }
         Data::List(items) => table.different(spec.name, items, |node| value(table, node, spec)),
@@ -52,7 +56,7 @@ pub fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Optio
         table.wrong(spec.name, node, &format!("must be {}, not {}", spec.kind.words(), node.words()));
         return None;
     };
-    // 1 and 1.0 are one value of a toggle that takes any number.
+    // For a toggle that takes any number, 1 and 1.0 are the same value.
     let value = match (spec.kind, value) {
         (Kind::Float, Value::Int(n)) => Value::Float(n as f64),
         (_, value) => value,
@@ -68,7 +72,8 @@ pub fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Optio
     Some(value)
 }
 
-/// Every engine of the scenario must honour a toggle that is set: a setting without effect would be compared.
+/// Every engine of the scenario must honour a toggle that is set: otherwise the comparison would be
+/// of a setting without effect.
 fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &Offers) {
     for engine in engines {
         let Some(offer) = offers.engines.iter().find(|o| o.name == engine.name) else { continue };
@@ -87,22 +92,23 @@ fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &O
             .help(format!("remove it; `{}` honours {known}", engine.label));
         let other = offer.variants.iter().find(|v| v.missing.is_none() && v.honours.honours(&entry.key) == Some(true));
         table.problem(match other {
-            Some(v) => problem.help(format!("with `options = {{ {} = \"{}\" }}` it is honoured", v.option, v.value)),
+            Some(v) => problem.help(format!("it is honoured with `options = {{ {} = \"{}\" }}`", v.option, v.value)),
             None => problem,
         });
     }
 }
 
-/// A value that the toggle knows but an engine of the scenario does not take.
+/// Reports a value that the toggle allows but an engine of the scenario does not accept.
 fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[EngineSpec], offers: &Offers) {
     for engine in engines {
         let offer = offers.engines.iter().find(|offer| offer.name == engine.name);
         let choices = offer.and_then(|offer| offer.honours(&engine.options).choices_of(&entry.key));
         let Some(choices) = choices else { continue };
         for text in values.iter().filter_map(Value::as_text).filter(|text| !fits(choices, text)) {
-            let problem = Problem::new(format!("engine `{}` does not take `{text}` for `{}`", engine.label, entry.key));
+            let problem =
+                Problem::new(format!("engine `{}` does not accept `{text}` for `{}`", engine.label, entry.key));
             let written = written(choices);
-            let help = format!("`{}` takes {}", engine.label, list(written.iter().map(String::as_str)));
+            let help = format!("`{}` accepts {}", engine.label, list(written.iter().map(String::as_str)));
             table.problem(problem.at(entry.value.span).help(help));
         }
     }

@@ -1,4 +1,5 @@
-//! A TOML document as an owned tree in which every key and value knows where it stands, in the file or in a `--set`.
+//! A TOML document as an owned tree in which every key and value has its place, in the file or in a
+//! `--set`.
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -18,10 +19,10 @@ pub enum Data {
     Int(i64),
     Float(f64),
     Text(String),
-    /// A date or time: no scenario key takes one.
+    /// A date or time, which no scenario key accepts.
     Date,
     List(Vec<Node>),
-    /// Entries in the order they are written.
+    /// Entries in the order of the file.
     Table(Vec<Entry>),
 }
 
@@ -33,7 +34,7 @@ pub struct Entry {
 }
 
 impl Node {
-    /// What it is, in words, for messages.
+    /// Description for messages.
     #[must_use]
     pub fn words(&self) -> String {
         match &self.data {
@@ -47,7 +48,7 @@ impl Node {
         }
     }
 
-    /// The value, if it is one that settings can take.
+    /// The value, if settings can have it.
     #[must_use]
     pub fn as_value(&self) -> Option<Value> {
         match &self.data {
@@ -61,26 +62,27 @@ impl Node {
     }
 }
 
-/// Reads a file's text, which is source `source`.
+/// Parses a file's text, which is source `source`.
 ///
 /// # Errors
-/// The first place where it is not TOML (later ones are mostly echoes of it), or a number that does not fit.
+/// The first place that is not TOML (later errors are mostly consequences of it), or a number that
+/// is too large.
 pub fn document(text: &str, source: usize) -> Result<Node, Problem> {
     let table = DeTable::parse(text).map_err(|error| syntax(&error, source, 0))?;
     let span = Span { source, start: 0, end: 0 };
     Ok(Node { span, data: Data::Table(Reader { source, offset: 0 }.table(table.get_ref())?) })
 }
 
-/// Reads a single value that begins at `offset` of source `source`.
+/// Parses a single value that begins at `offset` of source `source`.
 ///
 /// # Errors
-/// Where it is not a TOML value.
+/// When it is not a TOML value.
 pub fn value(text: &str, source: usize, offset: usize) -> Result<Node, Problem> {
     let value = DeValue::parse(text).map_err(|error| syntax(&error, source, offset))?;
     Reader { source, offset }.node(&value)
 }
 
-/// A parser's complaint as a problem.
+/// A parser's error as a problem.
 pub fn syntax(error: &toml::de::Error, source: usize, offset: usize) -> Problem {
     let problem = Problem::new("this is not valid TOML").label(error.message());
     match error.span() {
@@ -89,7 +91,7 @@ pub fn syntax(error: &toml::de::Error, source: usize, offset: usize) -> Problem 
     }
 }
 
-/// Turns the parser's tree into ours. Its depth is bounded by the parser (80 levels).
+/// Converts the parser's tree into ours. The parser limits its depth (80 levels).
 struct Reader {
     source: usize,
     offset: usize,
@@ -112,7 +114,7 @@ impl Reader {
 
     fn node(&self, value: &Spanned<DeValue<'_>>) -> Result<Node, Problem> {
         let span = self.span(value);
-        let too_big = || Problem::new("this number is too big").at(span).label("does not fit 64 bits");
+        let too_big = || Problem::new("this number is too large").at(span).label("does not fit in 64 bits");
         let data = match value.get_ref() {
             DeValue::Boolean(b) => Data::Bool(*b),
             DeValue::Integer(n) => Data::Int(i64::from_str_radix(n.as_str(), n.radix()).map_err(|_| too_big())?),

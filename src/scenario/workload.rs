@@ -1,4 +1,4 @@
-//! `[workload]`: what is generated from what, its files read.
+//! `[workload]`: prompts and what to generate, with its files read.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub fn workload(scenario: &Table<'_>, base: &Path) -> Workload {
     }
 }
 
-/// Kinds of the format that this version does not run are refused as such.
+/// Rejects kinds of the format that this version does not run, by name.
 fn check_kind(table: &Table<'_>) {
     let later = table.entry(KIND).and_then(|entry| match &entry.value.data {
         Data::Text(kind) if LATER_WORKLOADS.contains(&kind.as_str()) => Some((kind, entry)),
@@ -43,11 +43,11 @@ fn prompt(table: &Table<'_>, base: &Path) -> PromptWorkload {
     let lengths = table.counts("lengths").unwrap_or_default();
     let chat = table.flag("chat");
     if let (true, Some(entry), false) = (chat, table.entry("chat"), lengths.is_empty()) {
-        let problem = Problem::new("`chat` and `lengths` do not go together").at(entry.key_span);
+        let problem = Problem::new("`chat` and `lengths` cannot be used together").at(entry.key_span);
         table.problem(
             problem
-                .label("the chat template adds tokens of its own")
-                .help("exact lengths need the bare text: remove `lengths`, or `chat = true`"),
+                .label("the chat template adds tokens")
+                .help("exact lengths need the plain text: remove `lengths` or `chat = true`"),
         );
     }
     PromptWorkload {
@@ -82,11 +82,11 @@ fn conversation(table: &Table<'_>, base: &Path) -> ConversationWorkload {
     }
 }
 
-/// The system message and the file it came from.
+/// The system message and the name of its file.
 fn system(table: &Table<'_>, base: &Path) -> (Option<String>, Option<String>) {
     if let (Some(_), Some(entry)) = (table.entry("system"), table.entry("system_file")) {
-        let problem = Problem::new("`system` and `system_file` exclude each other").at(entry.key_span);
-        table.problem(problem.label("remove this one or the other"));
+        let problem = Problem::new("`system` and `system_file` cannot be used together").at(entry.key_span);
+        table.problem(problem.label("remove one of the two"));
     }
     match table.entry("system_file") {
         Some(_) => match file(table, "system_file", "the system message", base, MOST_PROMPT_BYTES) {
@@ -103,7 +103,7 @@ fn turns(table: &Table<'_>, replies: Replies) -> Vec<Turn> {
     if let (true, Some(entry)) = (tables.is_empty(), table.entry("turn"))
         && matches!(&entry.value.data, Data::List(items) if items.is_empty())
     {
-        table.wrong("turn", &entry.value, "has no turn: a conversation needs at least one");
+        table.wrong("turn", &entry.value, "has no turns: a conversation needs at least one");
     }
     let last = tables.len().saturating_sub(1);
     tables.iter().enumerate().map(|(i, one)| turn(one, i < last && replies == Replies::Fixed)).collect()
@@ -111,13 +111,13 @@ fn turns(table: &Table<'_>, replies: Replies) -> Vec<Turn> {
 
 fn turn(table: &Table<'_>, needs_reply: bool) -> Turn {
     if let (true, None, Some(span)) = (needs_reply, table.entry("reply"), table.span) {
-        let problem = Problem::new("this turn has no `reply`, and `replies` is `fixed`").at(span);
-        table.problem(problem.help("give every turn but the last the `reply` that stands in the history after it"));
+        let problem = Problem::new("this turn needs a `reply`, because `replies` is `fixed`").at(span);
+        table.problem(problem.help("give every turn except the last a `reply` for the history"));
     }
     Turn { user: table.text("user").unwrap_or_default().to_owned(), reply: table.text("reply").map(str::to_owned) }
 }
 
-/// The turns of `turns_file` and its name as given.
+/// The turns of `turns_file`, and its name as given.
 fn turns_file(table: &Table<'_>, replies: Replies, base: &Path) -> (Vec<Turn>, Option<String>) {
     let Some((text, name)) = file(table, "turns_file", "the turns", base, MOST_SCENARIO_BYTES) else {
         return (Vec::new(), None);

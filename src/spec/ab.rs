@@ -1,4 +1,4 @@
-//! What an A/B session is to decide, and how.
+//! Gates and parameters of an A/B session.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,35 +7,35 @@ use inferometer_protocol::Settings;
 
 use super::Cell;
 
-/// A claim that a session decides: side B is slower (or takes more memory) by `delta` or more, or it is not.
+/// A decision of a session: is side B slower (or does it take more memory) by `delta` or more?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gate {
     pub metric: GateMetric,
     pub cells: CellSelector,
-    /// Smallest change that matters, over 0: of a ratio as a share (0.03 is 3 %), else in the metric's unit ([`Scale`]). `None`:
-    /// the usual one.
+    /// Smallest change that matters, above 0: for a ratio as a share (0.03 is 3 %), else in the
+    /// metric's unit ([`Scale`]). `None`: the default.
     pub delta: Option<f64>,
 }
 
-/// What a gate compares. Its cost is a time or bytes: less is better.
+/// The metric that a gate compares. Its cost is a time or bytes: less is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GateMetric {
-    /// Time per generated token after the first, as it stands in `decode_tps`.
+    /// Time per generated token after the first, the inverse of `decode_tps`.
     DecodeTps,
-    /// Time per prompt token computed, as it stands in `prefill_tps`.
+    /// Time per computed prompt token, the inverse of `prefill_tps`.
     PrefillTps,
-    /// Request accepted to first token readable.
+    /// From request accepted to first token readable.
     Ttft,
-    /// Request accepted to last token.
+    /// From request accepted to last token.
     E2e,
-    /// 95th percentile of the gaps between tokens.
+    /// 95th percentile of the time between tokens.
     ItlP95,
-    /// CPU time of the host process a request.
+    /// CPU time of the host process per request.
     Cpu,
-    /// Highest memory of the iteration: the kernel's high-water mark, else the engine's own peak.
+    /// Peak memory of the iteration: the kernel's high-water mark, else the engine's own peak.
     PeakMemory,
-    /// Opening the model to the first possible request.
+    /// From opening the model to the first possible request.
     Load,
     /// How often memory rose and fell within an iteration.
     MemoryCycles,
@@ -45,20 +45,20 @@ pub enum GateMetric {
     MemoryReclaimed,
 }
 
-/// In what two values of a metric are compared.
+/// How two values of a metric are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// ln(B / A).
     Ratio,
-    /// B - A of a count: it may be 0, and has no ratio then.
+    /// B - A of a count, which may be 0 and then has no ratio.
     Count,
-    /// B - A in bytes, of what may be 0 too.
+    /// B - A in bytes that may be 0.
     Bytes,
 }
 
 impl Scale {
-    /// What a smallest change becomes: D of METHOD section 3.
+    /// The bound for a smallest change: D of METHOD section 3.
     #[must_use]
     pub fn bound(self, least: f64) -> f64 {
         if self == Self::Ratio { least.ln_1p() } else { least }
@@ -70,7 +70,7 @@ impl Scale {
         if self == Self::Ratio { bound.exp_m1() } else { bound }
     }
 
-    /// Whether `least` can be the smallest change that matters.
+    /// Whether `least` is valid as the smallest change that matters.
     #[must_use]
     pub fn allows(self, least: f64) -> bool {
         least > 0.0 && if self == Self::Ratio { least < 1.0 } else { least.is_finite() }
@@ -92,7 +92,7 @@ impl GateMetric {
         Self::MemoryReclaimed,
     ];
 
-    /// As scenarios write it.
+    /// Name in scenarios.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl GateMetric {
         }
     }
 
-    /// In what it is compared.
+    /// Its scale.
     #[must_use]
     pub const fn scale(self) -> Scale {
         match self {
@@ -125,7 +125,7 @@ impl GateMetric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// For people.
+    /// Name for people.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -133,7 +133,7 @@ impl GateMetric {
             Self::PrefillTps => "prefill",
             Self::Ttft => "time to first token",
             Self::E2e => "end to end",
-            Self::ItlP95 => "gap between tokens, p95",
+            Self::ItlP95 => "time between tokens, p95",
             Self::Cpu => "CPU time",
             Self::PeakMemory => "peak memory",
             Self::Load => "load",
@@ -143,13 +143,14 @@ impl GateMetric {
         }
     }
 
-    /// What becomes of it when it gets worse: `slower`, or `more` for what is counted.
+    /// The word for a worse value: `slower`, or `more` for counts.
     #[must_use]
     pub fn worse(self) -> &'static str {
         if self.is_amount() { "more" } else { "slower" }
     }
 
-    /// Whether it is made of tokens' stamps, in which engines that stamp every token and others are not alike.
+    /// Whether it is based on token stamps, which are not comparable between exact and inexact
+    /// timing.
     #[must_use]
     pub fn is_token_time(self) -> bool {
         !self.is_amount() && self != Self::Load
@@ -166,7 +167,7 @@ impl GateMetric {
     }
 }
 
-/// Which cells a gate looks at. All conditions hold at once; none means all cells.
+/// The cells that a gate compares. All conditions must hold; none means all cells.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CellSelector {
@@ -182,13 +183,14 @@ pub struct CellSelector {
 }
 
 impl CellSelector {
-    /// Whether it takes every cell.
+    /// Whether it selects every cell.
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether it takes `cell`, whose engine has this label. A cell stands for every combination merged into it.
+    /// Whether it selects `cell`, whose engine has this label. A cell stands for every combination
+    /// merged into it.
     #[must_use]
     pub fn matches(&self, cell: &Cell, engine_label: &str) -> bool {
         let asked = |settings: &Settings| self.toggles.iter().all(|(name, value)| settings.get(name) == Some(value));
@@ -211,22 +213,22 @@ impl std::fmt::Display for CellSelector {
     }
 }
 
-/// What the two sides' outputs must have in common.
+/// How far the two sides' outputs must agree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputsRule {
     /// The same tokens.
     #[default]
     Identical,
-    /// Side A's tokens are forced through B; B may prefer another token only where its two best logits are closer than
-    /// `logits`.
+    /// Side A's tokens are forced through B; B may prefer another token only if its two best logits
+    /// are closer than `logits`.
     Margin { logits: f64 },
-    /// Anything. Speed is then measured on different tokens.
+    /// No requirement. Speed is then measured on different tokens.
     Any,
 }
 
 impl OutputsRule {
-    /// As scenarios write it.
+    /// Name in scenarios.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -237,28 +239,29 @@ impl OutputsRule {
     }
 }
 
-/// The scenario's `[ab]`: how a session goes.
+/// The scenario's `[ab]`: parameters of a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AbSettings {
     pub outputs: OutputsRule,
-    /// Null pairs (A against A) before the first pair, at least [`AbSettings::LEAST_PILOT`]; 0 = no pilot.
+    /// Null pairs (A against A) before the first pair, at least [`AbSettings::LEAST_PILOT`]; 0 = no
+    /// pilot.
     pub pilot: u32,
-    /// Two resident hosts take turns instead of a fresh one each turn.
+    /// Keep one resident host per side instead of starting a fresh host for each run.
     pub resident: bool,
-    /// Seed of the order in which the sides of each pair run.
+    /// Seed for the order of the sides within each pair.
     pub seed: u64,
-    /// The session tests Inferometer itself: simulated engines may be gated.
+    /// The session tests Inferometer itself: gates accept simulated engines.
     pub self_test: bool,
 }
 
 impl AbSettings {
-    /// Fewer null pairs say nothing of their spread.
+    /// Fewer null pairs do not show their spread.
     pub const LEAST_PILOT: u32 = 5;
-    /// More would cost as much as a session.
+    /// More null pairs would cost as much as a session.
     pub const MOST_PILOT: u32 = 30;
 
-    /// Whether a pilot of so many null pairs makes sense.
+    /// Whether this is a valid number of null pairs.
     #[must_use]
     pub fn is_pilot(pairs: u32) -> bool {
         pairs == 0 || (Self::LEAST_PILOT..=Self::MOST_PILOT).contains(&pairs)
@@ -271,13 +274,13 @@ impl Default for AbSettings {
     }
 }
 
-/// One of the two things compared.
+/// One of the two compared sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The base.
+    /// The baseline.
     A,
-    /// What is judged against it.
+    /// The side that is judged against it.
     B,
 }
 

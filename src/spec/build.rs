@@ -1,30 +1,32 @@
-//! How a commit becomes a program that hosts an engine.
+//! How to build a commit into a program that hosts an engine.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Stands in commands for a folder that all builds of a repository share.
+/// In commands: a folder that all builds of a repository share.
 pub const SHARED: &str = "{shared}";
-/// Stands in commands for the folder that the commit is checked out in.
+/// In commands: the folder with the commit's checkout.
 pub const TREE: &str = "{tree}";
 
-/// The scenario's `[build]`. Programs are started as they are, never by a shell.
+/// The scenario's `[build]`. Programs are started directly, never by a shell.
 ///
-/// `{shared}` is a folder that all builds of the repository share, such as cargo's target folder; `{tree}` is the worktree.
+/// `{shared}` is a folder that all builds of the repository share, such as cargo's target folder;
+/// `{tree}` is the worktree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildSettings {
-    /// Builds it, run in the commit's worktree. Empty: there is nothing to build.
+    /// Build command, run in the commit's worktree. Empty: nothing to build.
     pub command: Vec<String>,
-    /// The program that then hosts the engine, with its arguments; relative to the worktree.
+    /// The built engine host with its arguments, relative to the worktree.
     pub program: Vec<String>,
-    /// Prints what the build depends on beside the commit, such as the compiler's version; none if empty.
+    /// Command that prints what the build depends on besides the commit, such as the compiler's
+    /// version; may be empty.
     pub toolchain: Vec<String>,
     /// Longest time a build may take, in seconds.
     pub timeout_s: f64,
 }
 
 impl Default for BuildSettings {
-    /// This project's own.
+    /// The build of this project.
     fn default() -> Self {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         Self {
@@ -46,22 +48,22 @@ impl Default for BuildSettings {
 }
 
 impl BuildSettings {
-    /// Whether this can be followed at all.
+    /// Checks the settings.
     ///
     /// # Errors
     /// What is wrong and what to write instead, naming the key.
     pub fn check(&self) -> Result<(), String> {
         if self.program.first().is_none_or(|word| word.trim().is_empty()) {
-            let told = "`program` names no program: write the engine host and its arguments, such as [\"build/host\"]";
+            let told = "`program` is empty: give the engine host and its arguments, such as [\"build/host\"]";
             return Err(told.to_owned());
         }
         for (key, words) in [("command", &self.command), ("toolchain", &self.toolchain)] {
             if words.first().is_some_and(|word| word.trim().is_empty()) {
-                return Err(format!("the first word of `{key}` is empty: name a program, or leave the list empty"));
+                return Err(format!("the first word of `{key}` is empty: give a program, or leave the list empty"));
             }
         }
         if !(self.timeout_s > 0.0 && self.timeout_s <= 1e6) {
-            return Err(format!("`timeout_s` is {}: give seconds above 0, at most 1000000", self.timeout_s));
+            return Err(format!("`timeout_s` is {}; it must be above 0 and at most 1000000", self.timeout_s));
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! What a run says about where it was made.
+//! Facts about the machine of a run.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The machine the run was made on. Absent where the system does not say.
+/// The machine of the run. Fields are absent if the system does not provide them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Machine {
@@ -20,7 +20,7 @@ pub struct Machine {
     pub power_source: Option<String>,
     /// One-minute load average when the run began.
     pub load_at_start: Option<f64>,
-    /// CPU features that matter for arithmetic, such as `avx512f`.
+    /// CPU features that affect arithmetic, such as `avx512f`.
     pub cpu_features: Vec<String>,
 }
 

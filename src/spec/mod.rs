@@ -1,4 +1,4 @@
-//! The harness's own nouns: what a scenario asks for, the plan, the machine. No I/O.
+//! The harness's own types: scenario, plan, machine. No I/O.
 
 pub mod ab;
 pub mod build;

@@ -1,4 +1,4 @@
-//! The plan: which cells there are, which are one and the same, and in what order they run.
+//! The plan: the cells, the combinations merged into each, and their order.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,34 +12,36 @@ pub struct Cell {
     pub id: u32,
     /// Index into the scenario's engines.
     pub engine: u32,
-    /// Short name for tables and charts; says only what differs between cells, such as `cap=768 len=2048`.
+    /// Short name for tables and charts; contains only what differs between cells, such as `cap=768
+    /// len=2048`.
     pub label: String,
-    /// Exact prompt length in tokens; `None` = the text as it is, or a conversation.
+    /// Exact prompt length in tokens; `None` for an unchanged text or a conversation.
     pub length: Option<u32>,
-    /// Toggles of this cell as requested, all of them (`repetition_penalty` from `[sampling]` is not repeated here).
+    /// All toggles of this cell as requested (`repetition_penalty` from `[sampling]` is not
+    /// repeated here).
     pub toggles: Settings,
-    /// Of these, the ones of load scope.
+    /// Of these, the load-scope toggles.
     pub load: Settings,
     /// Sampling with the cell's toggles applied.
     pub sampling: Sampling,
-    /// What should come out as effective, if `max_tokens` are generated; empty when the prompt's
-    /// length, or what the engine honours, is known only when it runs.
+    /// Predicted effective settings if `max_tokens` are generated; empty if the prompt's length, or
+    /// which toggles the engine honours, is known only at run time.
     pub predicted: Settings,
-    /// Other combinations that amount to the same work and are not run again.
+    /// Other combinations that do the same work and are not run again.
     pub merged: Vec<Settings>,
 }
 
-/// Everything a run will do, decided before it starts.
+/// Everything that a run will do, decided before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     pub cells: Vec<Cell>,
-    /// For each iteration (from 1) the ids of all cells, in the order they run. Under isolation `cell` the driver runs
-    /// a cell's iterations together, cells in the order of the first row.
+    /// For each iteration (from 1) the ids of all cells in running order. Under isolation `cell`
+    /// the driver runs a cell's iterations together, with the cells in the order of the first row.
     pub order: Vec<Vec<u32>>,
 }
 
 impl Plan {
-    /// Measured iterations of the whole plan.
+    /// Number of measured iterations in the plan.
     #[must_use]
     pub fn iterations(&self) -> u64 {
         self.order.iter().map(|row| row.len() as u64).sum()

@@ -1,4 +1,4 @@
-//! A scenario after parsing: every default filled in, every value checked, every file read.
+//! A parsed scenario: defaults filled in, values checked, files read.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use inferometer_protocol::{EngineSpec, ModelSpec, Sampling, Value};
 
 use super::{AbSettings, BuildSettings, Gate};
 
-/// A resolved scenario: stands alone, without the file it came from. Stored whole in `run.json`.
+/// A resolved scenario, independent of its file. Stored whole in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scenario {
     pub name: String,
@@ -18,20 +18,20 @@ pub struct Scenario {
     pub workload: Workload,
     pub sampling: Sampling,
     pub run: RunSettings,
-    /// Toggles that hold in every cell have one value; the others are varied.
+    /// A toggle that is the same in every cell has one value; the others are varied.
     pub toggles: Vec<Axis>,
     pub vary: Vary,
     pub telemetry: TelemetrySettings,
-    /// What an A/B session decides; without any the usual three.
+    /// Decisions of an A/B session; if empty, the three default gates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
-    /// How an A/B session goes.
+    /// Parameters of an A/B session.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ab: AbSettings,
-    /// How the programs of commits are built; without it this project's own way.
+    /// How to build commits; `None`: this project's own build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildSettings>,
-    /// The profiled pass after the timed ones; without it there is none.
+    /// The profiling pass after the timed iterations, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileSettings>,
     /// `--set` overrides as given, in order.
@@ -43,7 +43,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A toggle with the values it takes, in the scenario's order.
+/// A toggle with its values, in the scenario's order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Axis {
     pub toggle: String,
@@ -56,11 +56,11 @@ pub enum Vary {
     /// Every combination is a cell.
     #[default]
     All,
-    /// The first value of every toggle is the centre; each cell differs from it in at most one toggle.
+    /// Each cell differs from the first values in at most one toggle.
     OneAtATime,
 }
 
-/// One kind a file.
+/// The workload, by kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Workload {
@@ -69,7 +69,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// Measured requests in one iteration: one, or one a turn.
+    /// Measured requests per iteration: one, or one per turn.
     #[must_use]
     pub fn turns(&self) -> usize {
         match self {
@@ -78,8 +78,8 @@ impl Workload {
         }
     }
 
-    /// Turns that a warm-up runs, with few tokens each: of a conversation the first and the last, so that the whole history is
-    /// run once, and taken up again from an earlier turn.
+    /// Turns that a warm-up runs, with few tokens each: for a conversation the first and the last,
+    /// so that the whole history is run once, then resumed from an earlier turn.
     #[must_use]
     pub fn warmup_turns(&self) -> Vec<usize> {
         match self.turns() {
@@ -88,7 +88,7 @@ impl Workload {
         }
     }
 
-    /// Exact prompt lengths asked for; none where the text is taken as it is, and in a conversation.
+    /// Requested exact prompt lengths; empty for an unchanged text and for a conversation.
     #[must_use]
     pub fn lengths(&self) -> &[u32] {
         match self {
@@ -106,7 +106,7 @@ impl Workload {
         }
     }
 
-    /// Whether generation goes on past end-of-sequence tokens.
+    /// Whether generation continues past end-of-sequence tokens.
     #[must_use]
     pub fn ignore_eos(&self) -> bool {
         match self {
@@ -121,27 +121,29 @@ impl Workload {
 pub struct PromptWorkload {
     /// The prompt's text (content of `text_file`, or `text`).
     pub text: String,
-    /// Where the text came from, as the scenario names it.
+    /// File of the text, as the scenario names it.
     pub text_file: Option<String>,
-    /// Exact token counts: the text's ids are cut or repeated. Empty: the text as it is, tokenized by the engine.
+    /// Exact token counts: the text's ids are cut or repeated. Empty: the unchanged text, tokenized
+    /// by the engine.
     pub lengths: Vec<u32>,
-    /// Render the text as one user message with the model's chat template. Not together with `lengths`.
+    /// Render the text as one user message with the model's chat template. Not together with
+    /// `lengths`.
     pub chat: bool,
     pub max_tokens: u32,
     pub ignore_eos: bool,
 }
 
-/// Messages back and forth: each turn is a request whose prompt is everything said so far, rendered by the model's chat
-/// template.
+/// A conversation: each turn is a request whose prompt contains all earlier messages, rendered with
+/// the model's chat template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConversationWorkload {
     /// The system message (content of `system_file`, or `system`).
     pub system: Option<String>,
-    /// Where the system message came from, as the scenario names it.
+    /// File of the system message, as the scenario names it.
     pub system_file: Option<String>,
     /// At least one.
     pub turns: Vec<Turn>,
-    /// Where the turns came from, as the scenario names it.
+    /// File of the turns, as the scenario names it.
     pub turns_file: Option<String>,
     pub replies: Replies,
     /// Most tokens to generate in each turn.
@@ -149,15 +151,15 @@ pub struct ConversationWorkload {
     pub ignore_eos: bool,
 }
 
-/// What is said in one turn.
+/// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Turn {
     pub user: String,
-    /// What the assistant is taken to have said, where replies are fixed. All but the last turn have one then.
+    /// The assistant's message, if replies are fixed; then every turn except the last has one.
     pub reply: Option<String>,
 }
 
-/// What stands in the history as the assistant's message.
+/// The assistant's messages in the history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Replies {
@@ -168,14 +170,14 @@ pub enum Replies {
     Fixed,
 }
 
-/// How long a host process lives.
+/// Lifetime of a host process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// One host for each engine and load-time settings, for the whole run.
     #[default]
     Run,
-    /// A fresh host for each cell; a cell's iterations follow one another.
+    /// A fresh host for each cell, whose iterations run consecutively.
     Cell,
     /// A fresh host for each iteration.
     Iteration,
@@ -185,18 +187,18 @@ pub enum Isolation {
 pub struct RunSettings {
     /// Measured iterations of each cell, at least 1.
     pub iterations: u32,
-    /// Unmeasured runs of each cell in each fresh host before it is measured.
+    /// Unmeasured iterations of each cell in each fresh host before the measured ones.
     pub warmup: u32,
     pub isolation: Isolation,
-    /// Longest wait for any single answer of a host, in seconds.
+    /// Longest wait for a single answer of a host, in seconds.
     pub timeout_s: f64,
     /// Pause before each iteration, in seconds.
     pub cooldown_s: f64,
-    /// Seed of the order in which cells take turns.
+    /// Seed for the order of the cells.
     pub order_seed: u64,
     /// Effective settings that may differ from what was requested.
     pub allow_mismatch: Vec<String>,
-    /// What is done about throttling, swapping, stolen time, foreign load and a changed power source.
+    /// How to treat throttling, swapping, stolen time, foreign load and a changed power source.
     #[serde(default)]
     pub external_causes: ExternalCauses,
 }
@@ -209,27 +211,28 @@ pub struct TelemetrySettings {
     pub gauges: Vec<String>,
 }
 
-/// What is done about an iteration that something outside the engine may have disturbed.
+/// How to treat an iteration that something outside the engine may have disturbed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExternalCauses {
     /// It is invalid, with the cause as its reason.
     #[default]
     Invalidate,
-    /// It counts, and the run carries a warning.
+    /// It remains valid, and the run has a warning.
     Warn,
 }
 
-/// The profiled pass: runs after the timed iterations, never among them.
+/// The profiling pass, which runs after the timed iterations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfileSettings {
-    /// Take stacks with a sampling profiler.
+    /// Sample stacks with a profiler.
     pub flamegraph: bool,
-    /// Time single operations, and count allocations where the host can.
+    /// Time single operations, and count allocations if the host supports it.
     pub spans: bool,
-    /// Profiled iterations of each cell; differences between two profiles need several for their uncertainty.
+    /// Profiled iterations of each cell; comparing two profiles needs several to estimate the
+    /// uncertainty.
     pub iterations: u32,
-    /// Samples a second of the profiler.
+    /// Samples per second.
     pub frequency_hz: u32,
     pub profiler: ProfilerChoice,
     pub threads: Threads,
@@ -237,11 +240,11 @@ pub struct ProfileSettings {
     pub sync: SpanSync,
 }
 
-/// Which profiler takes the stacks.
+/// The profiler to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProfilerChoice {
-    /// The host's own where it has one, else what fits the engine's process and is installed.
+    /// The host's own if it has one, else an installed one that suits the engine's process.
     #[default]
     Auto,
     Pprof,
@@ -250,7 +253,7 @@ pub enum ProfilerChoice {
     PySpy,
 }
 
-/// Whether the same stack in two threads is one.
+/// Whether equal stacks of different threads are combined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Threads {
@@ -263,9 +266,9 @@ pub enum Threads {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SpanSync {
-    /// As the engine works: a span holds what it takes to submit the operation.
+    /// Without synchronization: a span contains the time to submit the operation.
     #[default]
     Submit,
-    /// Each operation is finished within its span, at the price of the overlap.
+    /// Each operation finishes within its span, which prevents overlap.
     ForcedSync,
 }

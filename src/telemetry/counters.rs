@@ -1,30 +1,30 @@
-//! Instructions and cycles that another process uses from one moment to another.
+//! Counts the instructions and cycles of another process over an interval.
 //!
-//! Linux counts in user mode, the threads that the process has at the start and all that these start. macOS counts the
-//! whole process, the kernel's work for it included.
+//! Linux counts in user mode, for the threads that exist at the start and all threads that they
+//! start. macOS counts the whole process, including the kernel's work for it.
 
-/// What was counted.
+/// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub instructions: u64,
     pub cycles: u64,
 }
 
-/// Counting that goes on.
+/// Running counters.
 #[derive(Debug)]
 pub struct Counters {
     #[cfg(target_os = "linux")]
     counters: super::linux::Counters,
-    /// The process, and what it had used before.
+    /// The process, and its counts at the start.
     #[cfg(target_os = "macos")]
     before: (u32, (u64, u64)),
 }
 
 impl Counters {
-    /// Counts what the process does from now on.
+    /// Starts counting.
     ///
     /// # Errors
-    /// Why that cannot be done here: no counters in this machine, no permission, no such process.
+    /// Why counting is impossible: no counters on this machine, no permission, no such process.
     pub fn start(pid: u32) -> Result<Self, String> {
         #[cfg(target_os = "linux")]
         return Ok(Self { counters: super::linux::Counters::start(pid)? });
@@ -36,11 +36,12 @@ impl Counters {
         #[cfg(not(any(target_os = "linux", target_os = "macos")))]
         {
             let _ = pid;
-            Err("this system's counters are not read".to_owned())
+            Err("counters are not supported on this system".to_owned())
         }
     }
 
-    /// What was counted since the start; `None` where the process has ended, or the processor was never free to count.
+    /// The counts since the start; `None` if the process has ended, or the processor never had a
+    /// free counter.
     #[must_use]
     pub fn stop(self) -> Option<Counts> {
         #[cfg(target_os = "linux")]

@@ -1,11 +1,11 @@
-//! Which commit the working folder is at.
+//! The commit of the working folder.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::spec::GitState;
 
-/// State of the repository that `folder` is in; `None` where there is none, no commit, or no `git`.
+/// State of the repository that contains `folder`; `None` without a repository, commit or `git`.
 #[must_use]
 pub fn git_state(folder: &Path) -> Option<GitState> {
     let commit = git(folder, &["rev-parse", "--verify", "HEAD"])?;

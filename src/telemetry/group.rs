@@ -1,8 +1,10 @@
-//! The process group that an engine host leads: what it has started and not sent off into a group of its own.
+//! The process group that an engine host leads: the processes that it started, unless they left the
+//! group.
 
 use std::time::Duration;
 
-/// What `/proc/<pid>/stat` counts CPU time in: USER_HZ, 100 to every program whatever the kernel's own tick (proc_pid_stat(5)).
+/// Unit of CPU time in `/proc/<pid>/stat`: USER_HZ, always 100 for programs, whatever the kernel's
+/// tick (proc_pid_stat(5)).
 const TICKS_PER_SECOND: u64 = 100;
 
 /// One process of a group.
@@ -10,18 +12,19 @@ struct Member {
     pid: u32,
     /// User and system time, in ticks.
     own: u64,
-    /// The same of its children that have ended and been waited for.
+    /// The same for its children that have ended and been waited for.
     children: u64,
 }
 
-/// The processes of the group that `leader` leads, itself among them where it lives; none where that cannot be read.
+/// The processes of the group that `leader` leads, including itself while it lives; empty if they
+/// cannot be read.
 #[must_use]
 pub fn members(leader: u32) -> Vec<u32> {
     read(leader).iter().map(|member| member.pid).collect()
 }
 
-/// CPU time that the group's other processes have used, and those that have ended and been waited for; to the tick of 10 ms.
-/// `None` on systems other than Linux, and where the leader is gone.
+/// CPU time of the group's other processes, including ended ones that were waited for; in ticks of
+/// 10 ms. `None` on systems other than Linux, and when the leader is gone.
 #[must_use]
 pub fn helpers_cpu(leader: u32) -> Option<Duration> {
     let group = read(leader);
@@ -37,7 +40,7 @@ fn read(leader: u32) -> Vec<Member> {
     numbers.filter_map(stat).filter_map(|(pid, stat)| member(pid, leader, &stat)).collect()
 }
 
-/// "12 (name) S 1 12 ...": the name may hold anything.
+/// "12 (name) S 1 12 ...": the name may contain any character.
 fn member(pid: u32, leader: u32, stat: &str) -> Option<Member> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let field = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
@@ -66,7 +69,7 @@ mod tests {
         let script = format!("sh -c '{busy}'; sleep 60 & wait");
         let mut host = std::process::Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
         let pid = host.id();
-        // The busy child has ended when the sleeping one is there and nothing rises any more.
+        // Once only the sleeping child is left, the time no longer grows.
         let used = (0..600).find_map(|_| {
             std::thread::sleep(Duration::from_millis(50));
             helpers_cpu(pid).filter(|used| *used >= Duration::from_millis(20))

@@ -1,6 +1,6 @@
-//! How late samples were, in bounded memory: a sitting may take hours at 200 samples a second.
+//! Lateness of samples, in bounded memory: a run segment may take hours at 200 samples per second.
 
-/// Steps within a doubling: a quantile is known to 1/32 of itself.
+/// Bins per doubling: a quantile is exact to 1/32.
 const STEPS: u64 = 16;
 
 /// A histogram of durations whose bins widen with the duration.
@@ -26,7 +26,7 @@ impl Lateness {
         self.count
     }
 
-    /// The duration that a share `q` of all is not above, to the middle of its bin; `None` without any.
+    /// The `q`-quantile of the durations, as the middle of its bin; `None` without any.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let rank = ((q * self.count as f64).ceil() as u64).max(1);
         let mut below = 0;
@@ -38,7 +38,7 @@ impl Lateness {
     }
 }
 
-/// Below [`STEPS`] a bin a nanosecond, then [`STEPS`] bins a doubling.
+/// Below [`STEPS`] one bin per nanosecond, then [`STEPS`] bins per doubling.
 fn bin(ns: u64) -> usize {
     if ns < STEPS {
         return ns as usize;

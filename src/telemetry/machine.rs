@@ -1,4 +1,4 @@
-//! The machine a run is made on. What the system does not say is absent.
+//! Facts about the machine of a run. What the system does not report is absent.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use crate::spec::Machine;
 
-/// Looks at the machine now.
+/// The machine's current facts.
 #[must_use]
 pub fn machine() -> Machine {
     let what =
@@ -31,7 +31,8 @@ pub fn machine() -> Machine {
     }
 }
 
-/// SHA-256 in hex of the file's content, such as a host's executable; `None` when it cannot be read.
+/// SHA-256 in hex of the file's content, such as a host's executable; `None` when it cannot be
+/// read.
 #[must_use]
 pub fn file_sha256(path: &Path) -> Option<String> {
     let mut file = fs_err::File::open(path).ok()?;
@@ -40,8 +41,8 @@ pub fn file_sha256(path: &Path) -> Option<String> {
     Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The accelerators as NVIDIA's kernel driver lists them, such as `NVIDIA H100` or `2 x NVIDIA H100`. On Apple Silicon
-/// the GPU is part of the chip that [`Machine::cpu`] names.
+/// The accelerators listed by NVIDIA's kernel driver, such as `NVIDIA H100` or `2 x NVIDIA H100`.
+/// On Apple Silicon the GPU is part of the chip in [`Machine::cpu`].
 fn nvidia(gpus: &Path) -> Option<String> {
     let mut models: Vec<String> = fs_err::read_dir(gpus)
         .ok()?
@@ -57,14 +58,14 @@ fn nvidia(gpus: &Path) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// Whether this is a guest of a hypervisor, where the CPU or the system says so.
+/// Whether this is a virtual machine, if the CPU or the system reports it.
 fn virtual_machine() -> Option<bool> {
     #[cfg(target_os = "linux")]
     {
         let info = fs_err::read_to_string("/proc/cpuinfo").ok()?;
         let flags = info.lines().find(|line| line.starts_with("flags"));
         if let Some(flags) = flags {
-            // x86: the CPU itself says that a hypervisor is there (CPUID leaf 1, ECX bit 31).
+            // x86: the CPU reports a hypervisor (CPUID leaf 1, ECX bit 31).
             return Some(flags.split_whitespace().any(|flag| flag == "hypervisor"));
         }
         let vendor = fs_err::read_to_string("/sys/class/dmi/id/sys_vendor").ok()?.to_lowercase();
@@ -79,7 +80,7 @@ fn virtual_machine() -> Option<bool> {
     None
 }
 
-/// CPU frequency governor, if all cores have the same.
+/// CPU frequency governor, if all cores have the same one.
 fn governor() -> Option<String> {
     let mut found: Option<String> = None;
     for cpu in fs_err::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
@@ -93,7 +94,7 @@ fn governor() -> Option<String> {
     found
 }
 
-/// `mains` or `battery`, where the system says.
+/// `mains` or `battery`, if the system reports it.
 fn power_source() -> Option<String> {
     #[cfg(target_os = "macos")]
     return super::apple::on_battery().map(|on| if on { "battery" } else { "mains" }.to_owned());
@@ -117,9 +118,9 @@ fn linux_power(supplies: &Path) -> Option<String> {
     Some(source.to_owned())
 }
 
-/// Features that matter for the arithmetic of inference, of those that this CPU has.
+/// The features of this CPU that affect the arithmetic of inference.
 fn cpu_features() -> Vec<String> {
-    // The name has to stand in the macro that looks for it, so each architecture has its own.
+    // The detection macro needs a literal name, so each architecture has its own list.
     #[cfg(target_arch = "x86_64")]
     macro_rules! those_here {
         ($($name:tt)*) => { [$(($name, std::arch::is_x86_feature_detected!($name))),*] };

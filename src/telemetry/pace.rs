@@ -1,19 +1,19 @@
-//! What sources share: counts into rates, and how often a dear source is read.
+//! Shared by sources: converts counts into rates, and limits how often an expensive source is read.
 
 use rustix::time::{ClockId, clock_gettime};
 
 use inferometer_protocol::clock::now_ns;
 
-/// A count that only rises, as a rate between two readings of it.
+/// Converts a count that only rises into a rate between two readings.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rate {
-    /// Time in nanoseconds and the count then.
+    /// Time in nanoseconds and the count at that time.
     last: Option<(u64, f64)>,
 }
 
 impl Rate {
-    /// Counts a second since the previous reading. `None` for the first one, and where the count or the time did not
-    /// go forward: the counted thing is another one then.
+    /// Counts per second since the previous reading. `None` for the first one, and if the count or
+    /// the time did not advance: then something else is being counted.
     pub fn per_s(&mut self, at_ns: u64, count: Option<f64>) -> Option<f64> {
         let last = self.last;
         self.last = count.map(|count| (at_ns, count));
@@ -22,22 +22,24 @@ impl Rate {
         (count >= before).then(|| (count - before) / seconds)
     }
 
-    /// The next reading is a first one.
+    /// Makes the next reading a first one.
     pub fn forget(&mut self) {
         self.last = None;
     }
 }
 
-/// After a dear reading the next one waits until it has cost no more than this share of a core: one part in so many. A dozen
-/// sources have it, and all sampling together is to stay below 0.2 % of a core at 20 samples a second.
+/// After an expensive reading, the next one waits until the cost is at most this fraction (1 / n)
+/// of a core. A dozen sources share this limit, and all sampling together must stay below 0.2 % of
+/// a core at 20 samples per second.
 const SPARING: u64 = 16_000;
-/// The same for what validity and energy are judged by, which needs several readings in an iteration.
+/// The limit for gauges that validity and energy depend on, which need several readings per
+/// iteration.
 #[cfg(target_os = "linux")]
 const LESS_SPARING: u64 = 3_000;
-/// So much before its time a reading is due: samples lie on a grid, but for their jitter.
+/// A reading is due this long before its time, since samples lie on a grid with jitter.
 const SLACK_NS: u64 = 2_000_000;
 
-/// How often something is read that costs more than a sample may.
+/// Limits how often something is read that costs more than a sample should.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     period_ns: u64,
@@ -46,12 +48,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// At most once in `period_ms`, and less often where a reading turns out dear.
+    /// At most once per `period_ms`, less often if a reading turns out to be expensive.
     pub const fn at_most_every(period_ms: u64) -> Self {
         Self { period_ns: period_ms * 1_000_000, sparing: SPARING, next_ns: 0 }
     }
 
-    /// The same, for what is needed more often than its price allows.
+    /// The same with the higher limit, for what is needed often.
     #[cfg(target_os = "linux")]
     pub const fn often(period_ms: u64) -> Self {
         Self { period_ns: period_ms * 1_000_000, sparing: LESS_SPARING, next_ns: 0 }
@@ -85,8 +87,8 @@ mod tests {
         let mut rate = Rate::default();
         assert_eq!(rate.per_s(1_000_000_000, Some(10.0)), None);
         assert_eq!(rate.per_s(1_500_000_000, Some(20.0)), Some(20.0));
-        assert_eq!(rate.per_s(1_500_000_000, Some(30.0)), None, "no time went by");
-        assert_eq!(rate.per_s(2_500_000_000, Some(30.0)), Some(0.0), "a rate of none is one");
+        assert_eq!(rate.per_s(1_500_000_000, Some(30.0)), None, "no time passed");
+        assert_eq!(rate.per_s(2_500_000_000, Some(30.0)), Some(0.0), "a rate of zero is a rate");
         assert_eq!(rate.per_s(3_500_000_000, Some(5.0)), None, "another thing");
         assert_eq!(rate.per_s(4_500_000_000, Some(7.0)), Some(2.0));
         assert_eq!(rate.per_s(5_500_000_000, None), None);

@@ -10,7 +10,7 @@ pub(super) struct Panel {
     feeds: Vec<Feed>,
 }
 
-/// A source with its values, and the column that each of them goes to.
+/// A source with its values, and the column of each value.
 struct Feed {
     source: Box<dyn Source>,
     values: Vec<Option<f64>>,
@@ -18,14 +18,14 @@ struct Feed {
 }
 
 impl Panel {
-    /// Every gauge of the table that is in one of the groups, whether it can be read here or not.
+    /// Every gauge of the table in these groups, readable on this machine or not.
     pub fn of_groups(groups: &[String], sources: Vec<Box<dyn Source>>) -> Self {
         let wanted = GAUGES.iter().filter(|gauge| groups.iter().any(|group| group == gauge.group));
         let known = sources.iter().flat_map(|source| source.gauges()).collect::<Vec<_>>();
         Self::new(wanted.map(|gauge| info(gauge, &known)).collect(), sources)
     }
 
-    /// The columns of a record that was begun before; one that this program cannot fill stays empty.
+    /// The columns of an existing record; one that this program cannot fill stays empty.
     pub fn of_record(gauges: &[GaugeInfo], sources: Vec<Box<dyn Source>>) -> Self {
         Self::new(gauges.to_vec(), sources)
     }
@@ -54,7 +54,7 @@ impl Panel {
         &self.gauges
     }
 
-    /// One value a gauge, now.
+    /// Current values, one per gauge.
     pub fn sample(&mut self, target: Option<u32>) -> Vec<Option<f64>> {
         let mut row = vec![None; self.gauges.len()];
         for feed in &mut self.feeds {
@@ -70,7 +70,7 @@ impl Panel {
     }
 }
 
-/// What the sources say of a gauge: the first that has it, else why none has it.
+/// The first source's entry for a gauge, or why no source has it.
 fn info(gauge: &Gauge, known: &[GaugeInfo]) -> GaugeInfo {
     let mut own = known.iter().filter(|info| info.name == gauge.name);
     if let Some(present) = own.clone().find(|info| info.absent.is_none()) {
@@ -90,7 +90,7 @@ fn info(gauge: &Gauge, known: &[GaugeInfo]) -> GaugeInfo {
 mod tests {
     use super::*;
 
-    /// Feeds fixed values.
+    /// Returns fixed values.
     struct Fixed(Vec<(GaugeInfo, Option<f64>)>);
 
     impl Source for Fixed {

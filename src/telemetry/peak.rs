@@ -1,18 +1,20 @@
-//! Peak memory by the kernel's own high-water mark, which misses no peak between two samples.
+//! Peak memory from the kernel's high-water mark, which misses no peak between two samples.
 //!
-//! Linux lets the mark of a process be reset (`clear_refs`, proc_pid_clear_refs(5)), so that it covers one request.
-//! macOS keeps only a mark over the life of a process, which says nothing about a later request; there is no peak there.
+//! Linux can reset a process's mark (`clear_refs`, proc_pid_clear_refs(5)), so that it covers one
+//! request. macOS keeps only a mark over the life of a process, which says nothing about a later
+//! request, so there is no peak there.
 
-/// The high-water mark of a process from a [`reset`] on. There is no other way to read one, so a value is never stale.
+/// The high-water mark of a process since a [`reset`]. A mark can only be read through this value,
+/// so it is never stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peak {
     pid: u32,
 }
 
-/// Sets the high-water mark of the process's resident memory to what it holds now.
+/// Sets the high-water mark of the process's resident memory to its current size.
 ///
 /// # Errors
-/// Why this cannot be measured here: the system has no such reset, or does not permit it. The peak is absent then.
+/// Why the peak cannot be measured: the system has no such reset, or does not permit it.
 pub fn reset(pid: u32) -> Result<Peak, String> {
     #[cfg(target_os = "linux")]
     {
@@ -24,13 +26,13 @@ pub fn reset(pid: u32) -> Result<Peak, String> {
             .and_then(|mut f| std::io::Write::write_all(&mut f, b"5"))
         {
             Ok(()) => Ok(Peak { pid }),
-            Err(e) => Err(format!("the kernel's high-water mark cannot be reset: {e}")),
+            Err(e) => Err(format!("cannot reset the kernel's high-water mark: {e}")),
         }
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = pid;
-        Err("this system has no high-water mark of memory that can be reset".to_owned())
+        Err("this system cannot reset the high-water mark of memory".to_owned())
     }
 }
 
@@ -61,7 +63,7 @@ mod tests {
     fn a_peak_between_two_looks_is_seen_and_a_reset_forgets_it() {
         let own = std::process::id();
         let mark = reset(own).unwrap();
-        // A block of this size comes straight from the kernel and goes back to it at once.
+        // The allocator gets a block of this size directly from the kernel and returns it at once.
         drop(std::hint::black_box(vec![1_u8; 256 * MIB as usize]));
         let high = mark.read().unwrap();
         assert!(high > 256 * MIB, "{high}");
@@ -77,6 +79,6 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(mark.read(), None);
-        assert!(reset(child.id()).unwrap_err().contains("cannot be reset"));
+        assert!(reset(child.id()).unwrap_err().contains("cannot reset"));
     }
 }

@@ -1,4 +1,4 @@
-//! Sources for systems other than Linux, through `sysinfo`. Built in tests everywhere, so that it is tested.
+//! Sources for systems other than Linux, through `sysinfo`. Also built for tests on Linux.
 
 use sysinfo::{
     CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate,
@@ -8,11 +8,11 @@ use super::{Source, gauge, percent};
 use crate::spec::GaugeInfo;
 use inferometer_protocol::clock::now_ns;
 
-/// What `sysinfo` reads through, or why it cannot.
+/// `sysinfo`'s handle, or why it is unavailable.
 type Reader = Result<sysinfo::System, String>;
 
 fn reader() -> Reader {
-    sysinfo::System::new().map_err(|e| format!("the system's figures cannot be read: {e}"))
+    sysinfo::System::new().map_err(|e| format!("cannot read the system's figures: {e}"))
 }
 
 pub(super) fn sources() -> Vec<Box<dyn Source>> {
@@ -25,7 +25,7 @@ pub(super) fn sources() -> Vec<Box<dyn Source>> {
     ]
 }
 
-/// CPU time of a process, in milliseconds' resolution.
+/// CPU time of a process, with a resolution of milliseconds.
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
     process(&mut reader(), pid, ProcessRefreshKind::nothing().with_cpu())
@@ -75,7 +75,7 @@ struct ProcessMemory(Reader);
 
 impl Source for ProcessMemory {
     fn gauges(&self) -> Vec<GaugeInfo> {
-        let unsaid = Some("this system does not say which part is anonymous and which file-backed".to_owned());
+        let unsaid = Some("this system does not separate anonymous and file-backed memory".to_owned());
         vec![
             gauge("rss_bytes", "resident size of the process", absent(&self.0)),
             gauge("rss_anon_bytes", "", unsaid.clone()),
@@ -100,7 +100,8 @@ impl Source for SystemCpu {
         vec![gauge("system_cpu_percent", "load of all cores as the system counts it", absent(&self.system))]
     }
 
-    /// Gives a value only as often as the system brings its figures up to date; the samples between stay empty.
+    /// Gives a value only as often as the system updates its figures; the samples between stay
+    /// empty.
     fn sample(&mut self, _target: Option<u32>, values: &mut [Option<f64>]) {
         let now = now_ns();
         if self.last_ns.is_some_and(|last| u128::from(now - last) < MINIMUM_CPU_UPDATE_INTERVAL.as_nanos()) {
@@ -119,7 +120,7 @@ struct SystemMemory(Reader);
 
 impl Source for SystemMemory {
     fn gauges(&self) -> Vec<GaugeInfo> {
-        vec![gauge("available_memory_bytes", "memory that can be given without swapping", absent(&self.0))]
+        vec![gauge("available_memory_bytes", "memory available without swapping", absent(&self.0))]
     }
 
     fn sample(&mut self, _target: Option<u32>, values: &mut [Option<f64>]) {

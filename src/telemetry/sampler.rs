@@ -1,4 +1,5 @@
-//! The sampling thread: reads every source at absolute deadlines and keeps the rows until they are drained.
+//! The sampling thread: reads every source at absolute deadlines and keeps the rows until they are
+//! drained.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use crate::spec::{GaugeInfo, SamplingInfo, TelemetryRow};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::units;
 
-/// Samples all gauges of some groups at an interval, in a thread of its own, until dropped.
+/// Samples all gauges of some groups at an interval, in its own thread, until dropped.
 #[derive(Debug)]
 pub struct Sampler {
     gauges: Vec<GaugeInfo>,
@@ -30,7 +31,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     stop: bool,
-    /// Nothing is sampled for now.
+    /// Sampling is paused.
     resting: bool,
     /// Host number and process id.
     target: Option<(u32, u32)>,
@@ -42,15 +43,17 @@ struct State {
 }
 
 impl Sampler {
-    /// Starts sampling every gauge of the groups. With an interval of zero nothing is sampled and there are no gauges.
+    /// Starts sampling every gauge of the groups. With an interval of zero, nothing is sampled and
+    /// there are no gauges.
     ///
-    /// Deadlines are `interval` apart from the start on, whatever a sample takes; one that is missed is skipped.
+    /// Deadlines are `interval` apart from the start on, however long a sample takes; a missed one
+    /// is skipped.
     #[must_use]
     pub fn start(interval: Duration, groups: &[String], origin: Origin) -> Self {
         Self::begin(interval, origin, || Panel::of_groups(groups, super::sources()))
     }
 
-    /// Starts sampling for a record that was begun before, whose columns its rows have.
+    /// Starts sampling for an existing record, whose columns its rows have.
     #[must_use]
     pub fn go_on(interval: Duration, gauges: &[GaugeInfo], origin: Origin) -> Self {
         Self::begin(interval, origin, || Panel::of_record(gauges, super::sources()))
@@ -68,7 +71,7 @@ impl Sampler {
             let shared = Arc::clone(&shared);
             move || sample_until_stopped(&shared, panel, interval_ns, origin)
         });
-        // Without a thread (the system is out of them) the gauges stay empty, which the record shows.
+        // If the system cannot start a thread, the gauges stay empty, which the record shows.
         Self { gauges, interval, shared, thread: thread.ok() }
     }
 
@@ -78,12 +81,13 @@ impl Sampler {
         self.gauges.clone()
     }
 
-    /// From the next sample on process gauges look at the process of this host: its number and process id.
+    /// From the next sample on, process gauges sample the process of this host, given by number and
+    /// process id.
     pub fn watch(&self, target: Option<(u32, u32)>) {
         self.shared.lock().target = target;
     }
 
-    /// Stops sampling for a while, or goes on with it: what is not of interest shall not cost anything.
+    /// Pauses or resumes sampling, so that irrelevant time costs nothing.
     pub fn rest(&self, resting: bool) {
         self.shared.lock().resting = resting;
         self.shared.wake.notify_all();
@@ -95,7 +99,7 @@ impl Sampler {
         std::mem::take(&mut self.shared.lock().rows)
     }
 
-    /// How the sampling went so far; `None` where nothing is sampled.
+    /// Sampling statistics so far; `None` if nothing is sampled.
     #[must_use]
     pub fn info(&self) -> Option<SamplingInfo> {
         self.thread.as_ref()?;
@@ -117,20 +121,20 @@ impl Drop for Sampler {
         self.shared.lock().stop = true;
         self.shared.wake.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A source that panicked has said so on stderr; its rows end there.
+            // A panicking source has reported it on stderr; its rows end there.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    /// The state stays usable after a panic elsewhere: every change to it is whole.
+    /// The state stays usable after a panic elsewhere, as no update is partial.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Waits until it is time for the next sample; its target then, or `None` when it is time to stop. A rest in between
-    /// moves the deadline to its end, and is not time at work.
+    /// Waits for the next sample and returns its target, or `None` to stop. A pause moves the
+    /// deadline to its end and does not count as active time.
     fn wait(&self, grid: &mut Grid) -> Option<Option<(u32, u32)>> {
         let mut state = self.lock();
         loop {
@@ -153,11 +157,11 @@ impl Shared {
     }
 }
 
-/// Where the thread is in time.
+/// Time bookkeeping of the thread.
 #[derive(Debug)]
 struct Grid {
     deadline_ns: u64,
-    /// Until here its time at work is counted.
+    /// Active time is counted up to here.
     counted_ns: u64,
 }
 
@@ -166,7 +170,7 @@ impl Grid {
         Self { deadline_ns: now, counted_ns: now }
     }
 
-    /// Time at work since the last call.
+    /// Active time since the last call.
     fn worked(&mut self, now: u64) -> u64 {
         let since = std::mem::replace(&mut self.counted_ns, now);
         now.saturating_sub(since)
@@ -193,13 +197,13 @@ fn sample_until_stopped(shared: &Shared, mut panel: Panel, interval_ns: u64, ori
     }
 }
 
-/// The first deadline after `now` on the grid that `deadline` lies on, and how many are left out for it.
+/// The first deadline after `now` on the grid of `deadline`, and how many are skipped for it.
 fn next_deadline(deadline: u64, interval_ns: u64, now: u64) -> (u64, u64) {
     let skipped = now.saturating_sub(deadline) / interval_ns;
     (deadline.saturating_add((skipped + 1).saturating_mul(interval_ns)), skipped)
 }
 
-/// How the sampling went, in one line.
+/// Sampling statistics in one line.
 #[must_use]
 pub fn describe(info: &SamplingInfo) -> String {
     let late = |ns: Option<f64>| ns.map_or_else(|| "?".to_owned(), |ns| units::significant(ns / 1e3));
@@ -277,7 +281,7 @@ mod tests {
         let samples = sampler.info().unwrap().samples;
         until(|| sampler.info().filter(|info| info.samples > samples + 2));
         let (info, alive) = (sampler.info().unwrap(), now_ns() - rested);
-        // What came before the rest is short beside it.
+        // The time before the pause is comparatively short.
         assert!(info.active_ns < alive - rest_ns + rest_ns / 2, "{info:?} of {alive} ns");
     }
 

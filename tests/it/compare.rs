@@ -4,7 +4,7 @@ use inferometer::compare::baseline;
 use inferometer::compare::outputs::Outputs;
 use inferometer::compare::runs::{Basis, CellComparison, Change, Comparison, Outcome, compare};
 use inferometer::record::metric::METRICS;
-use inferometer::record::{FinishState, Record, RequestRow, Status};
+use inferometer::record::{Cause, FinishState, Record, RequestRow};
 use inferometer::report::compare as shown;
 use inferometer_protocol::{TokenTiming, Value};
 
@@ -146,7 +146,7 @@ fn what_sets_the_runs_apart_is_said() {
     b.manifest.scenario.run.order_seed = 43;
     b.manifest.state = FinishState::Interrupted;
     a.manifest.segments = 2;
-    spoil(&mut a, 0, 1, Status::Failed, "crashed");
+    spoil(&mut a, 0, 1, Cause::Died, "crashed");
     let comparison = compare(&a, &b);
     assert_eq!((comparison.cells.len(), comparison.only_a.len(), comparison.only_b.len()), (1, 1, 3));
     let table = shown::table(&comparison, false);

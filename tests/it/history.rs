@@ -4,7 +4,7 @@ use inferometer::compare::history::{Entry, Filter, History, history};
 use inferometer::compare::runs::Change;
 use inferometer::record::metric;
 use inferometer::record::metric::Metric;
-use inferometer::record::{GitState, Record, Status};
+use inferometer::record::{Cause, GitState, Record};
 use inferometer::report::history as shown;
 use inferometer_stats::robust;
 
@@ -93,7 +93,7 @@ fn other_machines_and_other_work_are_other_series() {
 fn a_run_without_a_value_is_a_gap_and_never_zero() {
     let mut records = runs();
     for iteration in 1..=6 {
-        spoil(&mut records[4], 1, iteration, Status::Failed, "crashed");
+        spoil(&mut records[4], 1, iteration, Cause::Died, "crashed");
     }
     let history = of(&records, &filter(&["decode_tps"]));
     let point = &history.series[1].points[4];

@@ -8,8 +8,8 @@ mod writer;
 use std::path::Path;
 
 use inferometer::record::{
-    FinishState, GaugeInfo, Iteration, Machine, Manifest, Record, RequestRow, SpanRow, Status, Store, TelemetryRow,
-    TokenRow, read,
+    Cause, FinishState, GaugeInfo, Iteration, Machine, Manifest, Record, RequestRow, SpanRow, Status, Store,
+    TelemetryRow, TokenRow, read,
 };
 use inferometer::spec::plan::Plan;
 use inferometer::spec::{Isolation, PromptWorkload, RunSettings, Scenario, TelemetrySettings, Vary, Workload};
@@ -213,7 +213,9 @@ fn a_record_of_schema_1_is_still_read() {
     assert_eq!(found.manifest.run, "20260102T030405Z-quick-start-etc-ab12cd34");
     let iterations = [iteration(0, 1), iteration(1, 2)];
     let mut expected = record(&found.manifest, &iterations);
+    // The column `cause` came later.
     expected.requests[1].status = Status::Failed;
+    expected.requests[1].cause = Some(Cause::UnknownFailure);
     expected.requests[1].reason = "host died: signal 9\nlast words: \"oops, \\o/\"".to_owned();
     expected.requests[1].finish_reason = None;
     expected.requests[1].effective = Settings::from([

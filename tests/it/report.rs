@@ -1,7 +1,7 @@
 //! Reports, from simulated records.
 
 use crate::simulated_run::{HOSTILE, Simulation, as_conversation, eventful, poison, save, spoil};
-use inferometer::record::{Record, RequestRow, Status};
+use inferometer::record::{Cause, Record, RequestRow};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::{export, html, markdown, table};
@@ -61,7 +61,7 @@ fn figures_equal_those_computed_by_hand() {
     assert_eq!(summary.cells[0].metric("cpu_ms_per_token").unwrap().median, 10.0);
     assert_eq!(summary.cells[0].metric("load_s").unwrap().median, 0.8125);
 
-    spoil(&mut record, 0, 10, Status::Invalid, "throttled");
+    spoil(&mut record, 0, 10, Cause::Throttling, "throttled");
     let summary = Summary::of(&record);
     let decode = summary.cells[0].metric("decode_tps").unwrap();
     assert_eq!((decode.n, decode.median, decode.max), (9, 5.0, 9.0), "an invalid iteration does not count");

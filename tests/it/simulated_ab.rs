@@ -4,7 +4,7 @@ use inferometer::record::ab::{
     AbManifest, AbRecord, AbStore, CommitInfo, Divergence, GateInfo, OutputsFinding, PairKind, PairRow, SCHEMA_VERSION,
     SideInfo,
 };
-use inferometer::record::{FinishState, Record, RequestRow, Status};
+use inferometer::record::{Cause, FinishState, Record, RequestRow};
 use inferometer::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Side};
 
 use crate::simulated_run::{Simulation, fill, poison, spoil};
@@ -229,7 +229,7 @@ pub fn session(kind: &str) -> AbRecord {
                     &mut record.b,
                     0,
                     iteration,
-                    Status::Invalid,
+                    Cause::LateStamps,
                     "the host says 80 ms, the harness saw 95 ms (a busy machine, or wrong stamps)",
                 );
             }
@@ -241,10 +241,10 @@ pub fn session(kind: &str) -> AbRecord {
                 &mut record.a,
                 1,
                 13,
-                Status::Invalid,
+                Cause::LateStamps,
                 "the host says 80 ms, the harness saw 95 ms (a busy machine, or wrong stamps)",
             );
-            spoil(&mut record.b, 1, 4, Status::Failed, "the host was killed by signal 9 in prefill");
+            spoil(&mut record.b, 1, 4, Cause::Died, "the host was killed by signal 9 in prefill");
             record
         }
         "hostile" => {

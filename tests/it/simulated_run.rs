@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use inferometer::record::schema::SCHEMA_VERSION;
 use inferometer::record::{
-    FinishState, GaugeInfo, GitState, HostInfo, Iteration, Machine, Manifest, Record, RequestRow, SpanRow, Status,
-    Store, TelemetryRow, TokenRow,
+    Cause, Fault, FinishState, GaugeInfo, GitState, HostInfo, Iteration, Machine, Manifest, Record, RequestRow,
+    SpanRow, Status, Store, TelemetryRow, TokenRow,
 };
 use inferometer::spec::{
     Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, RunSettings, Scenario,
@@ -419,11 +419,10 @@ pub fn row_mut(record: &mut Record, cell: u32, iteration: u32) -> &mut RequestRo
 }
 
 /// Marks an iteration as not ok; a failed one loses its figures.
-pub fn spoil(record: &mut Record, cell: u32, iteration: u32, status: Status, reason: &str) {
+pub fn spoil(record: &mut Record, cell: u32, iteration: u32, cause: Cause, reason: &str) {
     let row = row_mut(record, cell, iteration);
-    row.status = status;
-    row.reason = reason.to_owned();
-    if status == Status::Failed {
+    row.mark(&Fault::new(cause, reason));
+    if row.status == Status::Failed {
         row.decode_tps = None;
         row.prefill_tps = None;
         row.token_hash = None;
@@ -444,8 +443,8 @@ pub fn diverge(record: &mut Record, cell: u32, iteration: u32, index: u32) {
 /// A run with one of everything: a failed, an invalid and a nondeterministic cell.
 pub fn eventful() -> Record {
     let mut record = Simulation::default().record();
-    spoil(&mut record, 1, 3, Status::Failed, "the host was killed by signal 9 in prefill");
-    spoil(&mut record, 4, 7, Status::Invalid, "the machine throttled");
+    spoil(&mut record, 1, 3, Cause::Died, "the host was killed by signal 9 in prefill");
+    spoil(&mut record, 4, 7, Cause::Throttling, "the machine throttled");
     diverge(&mut record, 2, 5, 17);
     record
 }
@@ -567,5 +566,5 @@ pub fn poison(record: &mut Record, text: &str) {
         row.effective.insert(text.to_owned(), text.into());
         row.token_hash = row.token_hash.as_ref().map(|_| text.to_owned());
     }
-    spoil(record, 0, 1, Status::Failed, text);
+    spoil(record, 0, 1, Cause::Died, text);
 }

@@ -1,4 +1,4 @@
-//! What recording costs on the token path. The bound to hold: under 100 ns a token.
+//! Cost of recording on the token path. It must stay under 100 ns per token.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
-//! A counting allocator: how often, and for how many bytes, Rust code of this process asks for memory.
+//! A counting allocator: how many allocations Rust code of this process makes, and of how many
+//! bytes.
 //!
-//! The library imposes it on nobody. A program that wants counts makes it its global allocator, as `main.rs` does; where it
-//! is none, [`Count::begin`] gives nothing. While nobody counts, an allocation costs one relaxed load and a branch that is
-//! never taken on top of the system's allocator (`cargo bench --bench micro -- alloc`).
+//! A program opts in by making [`Counting`] its global allocator; without that, [`Count::begin`]
+//! returns `None`. While nothing counts, an allocation costs one relaxed load and one branch on top
+//! of the system allocator (`cargo bench --bench micro -- alloc`).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, which counts while a [`Count`] lives.
+/// The system allocator, counting while a [`Count`] lives.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counting;
 
@@ -34,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc(layout) }
     }
 
-    // The default would write zeros over memory that the system gives zeroed.
+    // `GlobalAlloc`'s default would write zeros over memory that the system returns zeroed.
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         Self::note(layout.size());
@@ -56,7 +57,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What was counted up to a moment, over all threads. A reallocation counts as an allocation of its new size.
+/// Totals so far, over all threads. A reallocation counts as one allocation of its new size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub allocations: u64,
@@ -81,7 +82,8 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// Counting is on while this lives. One at a time: counts are the process's.
+/// Counting is on while this value lives. Only one may exist at a time: the counts are
+/// process-wide.
 #[derive(Debug)]
 pub struct Count(());
 
@@ -92,12 +94,12 @@ impl Count {
         COUNTING.store(true, Ordering::Relaxed);
         let count = Self(());
         let before = count.now();
-        // Asked in the one way that cannot be wrong: an allocation must show.
+        // The only reliable test: an allocation must be counted.
         drop(std::hint::black_box(Box::new(0_u8)));
         (count.now() != before).then_some(count)
     }
 
-    /// Only differences mean something. Never allocates.
+    /// The totals so far; only differences are meaningful. Never allocates.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Counts {
@@ -115,7 +117,7 @@ impl Drop for Count {
 mod tests {
     use super::*;
 
-    /// The library's own tests run on the usual allocator; `tests/counted_alloc.rs` runs on this one.
+    /// Unit tests run on the default allocator; `tests/counted_alloc.rs` runs on this one.
     #[test]
     fn without_the_allocator_nothing_is_counted() {
         assert!(Count::begin().is_none());

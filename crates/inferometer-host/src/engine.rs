@@ -11,39 +11,41 @@ use inferometer_protocol::{
 
 pub type Result<T> = std::result::Result<T, EngineError>;
 
-/// A kind of engine, known without starting it.
+/// A kind of engine. Its methods describe it before a model is loaded.
 pub trait Engine: Sync {
     fn name(&self) -> &'static str;
 
     /// Options and toggles, for scenario checks and `inferometer engines`.
     fn offer(&self) -> Offer;
 
-    /// Whether it can run on this machine.
+    /// Whether the engine can run on this machine.
     ///
     /// # Errors
-    /// Why it cannot: a device or a library that is not there.
+    /// Why not, such as a missing device or library.
     fn available(&self) -> std::result::Result<(), String> {
         Ok(())
     }
 
-    /// The name that its receipts give, where it stands for another engine.
+    /// The engine name in its receipts, if this engine delegates to another one.
     fn receipt_name(&self) -> &'static str {
         self.name()
     }
 
-    /// What the host adds to the details of its receipts, such as why another engine was taken.
+    /// Entries that the host adds to the receipt's details, such as why another engine was
+    /// selected.
     fn notes(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
     }
 
-    /// Loads a model. Called inside the host only.
+    /// Loads a model. Called only inside the host process.
     ///
     /// # Errors
-    /// `model` when the folder cannot be loaded (naming file and tensor), `unsupported` for options it does not have.
+    /// `model` when the model cannot be loaded (the message names file and tensor), `unsupported`
+    /// for an option that the engine lacks.
     fn open(&self, load: &Load) -> Result<Box<dyn Session>>;
 }
 
-/// What `open` is given.
+/// What [`Engine::open`] loads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
     pub engine: EngineSpec,
@@ -55,75 +57,76 @@ pub struct Load {
 
 /// A loaded engine. Lives on one thread; calls are serial.
 pub trait Session {
-    /// What this session is and really uses.
+    /// The engine's identity and the settings in force.
     fn receipt(&self) -> Receipt;
 
-    /// Runs one generation. Tokens go to `sink` the moment each is readable on the host.
+    /// Runs one generation. Sends each token to `sink` as soon as it is readable on the host.
     ///
     /// # Errors
-    /// `bad_request` for a prompt it cannot take; any other kind for a failure of the engine.
+    /// `bad_request` for an invalid prompt; any other kind for a failure of the engine.
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion>;
 
-    /// Drops every KV cache and gives its memory back, so that one cell's peak does not show in that of the next and
-    /// each request finds the same state, whatever came before.
+    /// Drops every KV cache and frees its memory, so that each request starts from the same state
+    /// and one cell's peak memory does not include another's cache.
     ///
     /// # Errors
-    /// When the engine cannot.
+    /// When the engine fails to reset.
     fn reset(&mut self) -> Result<()>;
 
-    /// Gives cached allocator memory back, where there is such a cache.
+    /// Frees the allocator's cached memory, if the allocator has a cache.
     fn clear_cache(&mut self) -> Result<()> {
         Err(EngineError::unsupported("this engine has no allocator cache to clear"))
     }
 
-    /// What the engine itself reports; absent fields stay absent.
+    /// Memory as the engine reports it; unknown fields are `None`.
     fn memory(&self) -> EngineMemory {
         EngineMemory::default()
     }
 
-    /// How it times spans of single operations; absent where it records none.
+    /// How the spans of single operations are timed; `None` if the engine records none.
     fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
         let _ = forced_sync;
         None
     }
 
-    /// Reads what [`Session::memory`] says of the allocator from any thread at any time, also during a generation; `None`
-    /// for an engine that cannot be asked so.
+    /// A probe that reads [`Session::memory`]'s allocator figures from any thread, also during a
+    /// generation; `None` if the engine does not support this.
     fn memory_probe(&self) -> Option<MemoryProbe> {
         None
     }
 
-    /// Text of generated ids, where the engine has a tokenizer. Called after the generation, outside every timed section.
+    /// Text of generated ids, if the engine has a tokenizer. Called after the generation, outside
+    /// every timed section.
     fn decode(&self, tokens: &[u32]) -> Option<String> {
         let _ = tokens;
         None
     }
 }
 
-/// Says what the engine has in memory. Takes no lock that a generation holds for long.
+/// Reads the engine's memory use. Must not wait for a lock that a generation holds for long.
 pub type MemoryProbe = Arc<dyn Fn() -> EngineMemory + Send + Sync>;
 
-/// Where a session reports what happens while it happens. Nothing here allocates, locks or does I/O.
+/// Receives a session's tokens and spans as they happen. No method allocates, locks or does I/O.
 pub trait TokenSink {
-    /// Called when token `id` is readable on the host; stamps it.
+    /// Stamps token `id`. Call it when the token is readable on the host.
     fn token(&mut self, id: u32);
-    /// Whether each token is to be followed by [`TokenSink::choice`]. Never in a timed pass.
+    /// Whether [`TokenSink::choice`] must follow each token. Never true in a timed pass.
     fn wants_choices(&self) -> bool {
         false
     }
-    /// Called after `token`: what the engine would have generated in its place.
+    /// Called after `token`: what the engine itself would have generated at this position.
     fn choice(&mut self, choice: Choice) {
         let _ = choice;
     }
-    /// How closely the generation is looked at. A sink around another one passes the question on.
+    /// Level of detail to record. A sink that wraps another one returns the inner sink's.
     fn detail(&self) -> Detail;
-    /// A span begins now; `end` with the returned key closes it.
+    /// Begins a span; pass the returned key to `end` to close it.
     fn begin(&mut self, phase: Phase) -> SpanKey;
     fn end(&mut self, key: SpanKey);
-    /// Whether the harness asked to stop. Checked between prefill chunks and between tokens.
+    /// Whether the harness asked to stop. Check it between prefill chunks and between tokens.
     fn cancelled(&self) -> bool;
 }
 
-/// Names a span that has begun.
+/// Identifies an open span.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SpanKey(pub(crate) usize);

@@ -1,6 +1,8 @@
-//! The child side of the engine protocol: what an engine's author implements, and the program around it.
+//! The child side of the engine protocol: the traits that an engine implements, and the process
+//! around it.
 //!
-//! An engine lives in a process of its own, the *engine host*. To make one, implement [`Engine`] and [`Session`] and write
+//! An engine runs in its own process, the *engine host*. To write one, implement [`Engine`] and
+//! [`Session`] and call [`serve`]:
 //!
 //! ```no_run
 //! # struct MyEngine;
@@ -16,7 +18,8 @@
 //! }
 //! ```
 //!
-//! Any `inferometer` then drives it as an `exec` engine. `examples/custom-engine` is a complete one.
+//! Any `inferometer` then runs it as an `exec` engine. See `examples/custom-engine` for a complete
+//! engine.
 
 pub mod alloc;
 mod engine;
@@ -31,12 +34,12 @@ pub mod simulated;
 pub mod slow_down;
 
 pub use engine::{Engine, Load, MemoryProbe, Result, Session, SpanKey, TokenSink};
-/// The messages and nouns of the protocol, so that an engine needs this crate alone.
+/// The protocol's types and messages, re-exported so that an engine depends on this crate only.
 pub use inferometer_protocol as protocol;
 pub use inferometer_protocol::{Detail, Instrumentation};
 pub use process::serve;
 
-/// What every engine of a host offers: its own options, and those that the host adds.
+/// What an engine offers: its own options and those that the host adds.
 #[must_use]
 pub fn offer(engine: &dyn Engine) -> protocol::Offer {
     let mut offer = engine.offer();
@@ -45,6 +48,6 @@ pub fn offer(engine: &dyn Engine) -> protocol::Offer {
     offer
 }
 
-/// For the example that the tests compile as a module of this crate.
+/// For the example, which the tests compile as a module of this crate.
 #[cfg(test)]
 extern crate self as inferometer_host;

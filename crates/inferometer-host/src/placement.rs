@@ -1,7 +1,8 @@
-//! Where the host's threads run: the `affinity` option of built-in engines, and the quality of service on macOS.
+//! Where the host's threads run: the `affinity` option of built-in engines, and the quality of
+//! service on macOS.
 //!
-//! Both are asked for before an engine starts threads of its own, which inherit the CPUs, and read back from the system.
-//! Threads that a library started when it was loaded are bound too.
+//! Both are set before the engine starts threads, which inherit them, and are then read back from
+//! the system. Threads that a library started at load time are bound too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,25 +16,26 @@ pub const OPTION: OptionSpec = OptionSpec {
     name: AFFINITY,
     kind: Kind::Text,
     choices: &[],
-    meaning: "CPUs that the engine's threads may use, such as \"0,1\" or \"0-3,8\" (Linux; default: as the system has it)",
+    meaning: "CPUs that the engine's threads may use, such as \"0,1\" or \"0-3,8\" (Linux; default: the system's)",
 };
 
-/// More CPUs than this no system of ours can name.
+/// CPU numbers are below this.
 const MOST_CPUS: usize = 1024;
 
-/// What was asked of the system and what it gave.
+/// The CPUs and details in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// CPUs in force, where `affinity` was given.
+    /// CPUs in force, if `affinity` was given.
     pub affinity: Option<String>,
     pub details: BTreeMap<String, String>,
 }
 
-/// Takes `affinity` out of the engine's options and puts it into force for this thread and those it starts; on macOS asks
-/// for the user-interactive quality of service. To be called on the thread that will generate.
+/// Removes `affinity` from the engine's options and applies it to this thread and the threads it
+/// starts; on macOS requests the user-interactive quality of service. Call it on the thread that
+/// will generate.
 ///
 /// # Errors
-/// When the list is none, or names a CPU that this process may not use.
+/// When the list is malformed, or names a CPU that this process may not use.
 pub fn place(engine: &mut EngineSpec) -> Result<Placement> {
     let affinity = engine.options.remove(AFFINITY).map(|value| in_force(&value)).transpose()?;
     Ok(Placement { affinity, details: os::details() })
@@ -45,7 +47,7 @@ fn in_force(value: &Value) -> Result<String> {
     let refused = |why: String| EngineError::unsupported(format!("{AFFINITY} = {value}: {why}"));
     let got = os::bind(&asked).map_err(refused)?;
     if got == asked {
-        // A test's process has threads that are not this test's to bind.
+        // In a test, the process's other threads belong to other tests.
         if !cfg!(test) {
             os::bind_others(&asked).map_err(refused)?;
         }
@@ -53,20 +55,20 @@ fn in_force(value: &Value) -> Result<String> {
     }
     let absent = written(&asked.difference(&got).copied().collect());
     Err(EngineError::bad_request(format!(
-        "{AFFINITY} = {value}: CPU {absent} is not there, or this process may not use it; of these it may use {}",
+        "{AFFINITY} = {value}: CPU {absent} does not exist or this process may not use it; of this list it may use {}",
         if got.is_empty() { "none".to_owned() } else { written(&got) }
     )))
 }
 
 /// The CPUs of a list such as `0,1` or `0-3,8`.
 fn cpus(text: &str) -> std::result::Result<BTreeSet<usize>, String> {
-    let bad = |part: &str| format!("{part:?} is no CPU number and no range of them; write \"0,1\" or \"0-3,8\"");
+    let bad = |part: &str| format!("{part:?} is not a CPU number or a range; write \"0,1\" or \"0-3,8\"");
     let number = |part: &str| -> std::result::Result<usize, String> {
         let cpu = part.trim().parse().map_err(|_| bad(part))?;
         if cpu < MOST_CPUS {
             Ok(cpu)
         } else {
-            Err(format!("CPU {cpu} is beyond {}, the last one possible", MOST_CPUS - 1))
+            Err(format!("CPU {cpu} is above the highest possible number, {}", MOST_CPUS - 1))
         }
     };
     let mut all = BTreeSet::new();
@@ -74,14 +76,14 @@ fn cpus(text: &str) -> std::result::Result<BTreeSet<usize>, String> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (number(first)?, number(last)?);
         if last < first {
-            return Err(format!("the range {part:?} runs backwards"));
+            return Err(format!("the range {part:?} is reversed"));
         }
         all.extend(first..=last);
     }
     Ok(all)
 }
 
-/// The list as short as it can be written.
+/// The shortest text for this list.
 fn written(cpus: &BTreeSet<usize>) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &cpu in cpus {
@@ -103,19 +105,20 @@ mod os {
     use rustix::process::Pid;
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-    /// Binds this thread and says which of the CPUs it then has.
+    /// Binds this thread and returns which of these CPUs it then has.
     pub fn bind(cpus: &BTreeSet<usize>) -> Result<BTreeSet<usize>, String> {
         let mut set = CpuSet::new();
         cpus.iter().for_each(|cpu| set.set(*cpu));
         match sched_setaffinity(None, &set) {
-            Ok(()) => current().map_err(|e| format!("the CPUs in force cannot be read: {e}")),
-            // None of them is there: nothing was changed.
+            Ok(()) => current().map_err(|e| format!("cannot read back the CPUs in force: {e}")),
+            // None of the CPUs exists: nothing was changed.
             Err(Errno::INVAL) => Ok(BTreeSet::new()),
-            Err(e) => Err(format!("the system refuses: {e}")),
+            Err(e) => Err(format!("the system refused: {e}")),
         }
     }
 
-    /// Binds the process's other threads: a library may have started some when it was loaded, as OpenBLAS does.
+    /// Binds the process's other threads: a library may have started some at load time, as OpenBLAS
+    /// does.
     pub fn bind_others(cpus: &BTreeSet<usize>) -> Result<(), String> {
         let failed = |e: &dyn std::fmt::Display| format!("not all threads of the host could be bound: {e}");
         let mut set = CpuSet::new();
@@ -124,7 +127,7 @@ mod os {
             let name = task.map_err(|e| failed(&e))?.file_name();
             let thread = name.to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
             match sched_setaffinity(thread, &set) {
-                // It has ended since.
+                // The thread has ended.
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(e) => return Err(failed(&e)),
             }
@@ -137,7 +140,7 @@ mod os {
         Ok((0..super::MOST_CPUS).filter(|cpu| set.is_set(*cpu)).collect())
     }
 
-    /// The CPUs this thread may use, whether or not anybody asked.
+    /// The CPUs that this thread may use, whether or not `affinity` was given.
     pub fn details() -> BTreeMap<String, String> {
         let cpus = current().ok().map(|cpus| ("cpus".to_owned(), super::written(&cpus)));
         cpus.into_iter().collect()
@@ -155,11 +158,11 @@ mod os {
     }
 
     pub fn bind(_cpus: &BTreeSet<usize>) -> Result<BTreeSet<usize>, String> {
-        Err("macOS binds no thread to a CPU; leave the option out (docs/guides/macos.md says what the host asks for instead)"
+        Err("macOS cannot bind a thread to a CPU; remove the option (docs/guides/macos.md describes what the host does instead)"
             .to_owned())
     }
 
-    /// Asks for the quality of service that is given performance cores first, and says what came of it.
+    /// Requests the quality of service that gets performance cores first, and returns the result.
     pub fn details() -> BTreeMap<String, String> {
         // SAFETY: concerns the calling thread alone.
         let status = unsafe { libc::pthread_set_qos_class_self_np(QOS_CLASS_USER_INTERACTIVE, 0) };
@@ -176,9 +179,12 @@ mod os {
         let status = unsafe { libc::pthread_get_qos_class_np(libc::pthread_self(), &mut class, &mut priority) };
         match (status, class) {
             (0, QOS_CLASS_USER_INTERACTIVE) => "user-interactive".to_owned(),
-            (0, other) => format!("asked for user-interactive, got class {:#x}", other as u32),
+            (0, other) => format!("requested user-interactive, got class {:#x}", other as u32),
             (error, _) => {
-                format!("asked for user-interactive; not read back: {}", std::io::Error::from_raw_os_error(error))
+                format!(
+                    "requested user-interactive; could not read it back: {}",
+                    std::io::Error::from_raw_os_error(error)
+                )
             }
         }
     }
@@ -193,7 +199,7 @@ mod os {
     }
 
     pub fn bind(_cpus: &BTreeSet<usize>) -> Result<BTreeSet<usize>, String> {
-        Err("this system is not supported; leave the option out".to_owned())
+        Err("not supported on this system; remove the option".to_owned())
     }
 
     pub fn details() -> BTreeMap<String, String> {
@@ -212,10 +218,10 @@ mod tests {
             assert_eq!(written(&cpus(text).unwrap()), short);
         }
         for (text, said) in [
-            ("", "no CPU number"),
-            ("0,", "no CPU number"),
+            ("", "not a CPU number"),
+            ("0,", "not a CPU number"),
             ("a", "\"a\""),
-            ("-1", "no CPU number"),
+            ("-1", "not a CPU number"),
             ("0-1-2", "\"1-2\""),
             ("3-1", "backwards"),
             ("0-99999999999", "beyond 1023"),
@@ -228,7 +234,7 @@ mod tests {
     fn placed(affinity: impl Into<Value>) -> Result<Placement> {
         let options = Settings::from([(AFFINITY.to_owned(), affinity.into())]);
         let mut engine = EngineSpec { name: "e".into(), label: "e".into(), options };
-        // On a thread of its own: the binding stays with the thread.
+        // On its own thread: the binding stays with the thread.
         let placed = std::thread::spawn(move || (place(&mut engine), engine)).join().unwrap();
         assert!(placed.1.options.is_empty(), "the engine itself knows no such option");
         placed.0
@@ -246,7 +252,7 @@ mod tests {
         assert_eq!(bound.details["cpus"], first, "read back from the system");
         for absent in ["1023".to_owned(), format!("{first},1023")] {
             let error = placed(absent.as_str()).unwrap_err().message;
-            assert!(error.contains("CPU 1023 is not there"), "{error}");
+            assert!(error.contains("CPU 1023 does not exist"), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The process around the serve loop: standard output set aside, the end of the parent, the allocator.
+//! The process around the serve loop: standard output, the parent's end, the allocator.
 
 use std::fs::File;
 use std::io;
@@ -12,23 +12,28 @@ use crate::Engine;
 use crate::heap;
 use crate::serve::{End, serve_on};
 
-/// Makes this process an engine host: answers the harness on standard input and output until it closes, with `engines` to
-/// choose from by name. Call it first thing in `main`, before any thread is started.
+/// Exit code of a host that could not start; it has sent nothing.
+const EXIT_NOT_STARTED: u8 = 2;
+
+/// Makes this process an engine host: answers the harness on standard input and output until it
+/// closes. The harness selects one of `engines` by name. Call this first in `main`, before any
+/// thread starts.
 ///
-/// Whatever else the process prints goes to standard error, which the harness keeps as the host's log.
+/// Everything else that the process prints goes to standard error, which the harness keeps as the
+/// host's log.
 #[must_use]
 #[expect(clippy::print_stderr, reason = "the host's standard error is its log")]
 pub fn serve(engines: &[&dyn Engine]) -> ExitCode {
     if let Err(problem) = die_with_parent() {
         eprintln!("{problem}");
-        return ExitCode::FAILURE;
+        return ExitCode::from(EXIT_NOT_STARTED);
     }
     heap::use_one_arena();
     let output = match take_stdout() {
         Ok(output) => output,
         Err(error) => {
-            eprintln!("cannot set standard output aside for the protocol: {error}");
-            return ExitCode::FAILURE;
+            eprintln!("cannot reserve standard output for the protocol: {error}");
+            return ExitCode::from(EXIT_NOT_STARTED);
         }
     };
     match serve_on(io::stdin(), output, engines, || std::process::exit(0)) {
@@ -37,12 +42,13 @@ pub fn serve(engines: &[&dyn Engine]) -> ExitCode {
     }
 }
 
-/// On Linux the kernel kills this process when its parent ends; elsewhere the end of standard input does.
+/// On Linux the kernel kills this process when its parent ends; elsewhere the end of standard input
+/// ends it.
 fn die_with_parent() -> Result<(), String> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|error| format!("this host cannot be set to end with its parent: {error}"))?;
-    // The parent may have ended before the kernel knew what to do then.
+        .map_err(|error| format!("cannot make this host end with its parent: {error}"))?;
+    // The parent may have ended before the call above.
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
     match std::env::var(PARENT_VARIABLE) {
         Ok(expected) if parent.as_deref() != Some(&expected) => {
@@ -52,10 +58,12 @@ fn die_with_parent() -> Result<(), String> {
     }
 }
 
-/// Standard output for the protocol alone: whatever else prints there, such as a library of an engine, goes to stderr.
+/// Reserves standard output for the protocol: other output, such as an engine library's, goes to
+/// standard error.
 fn take_stdout() -> io::Result<File> {
     let output = io::stdout().as_fd().try_clone_to_owned()?;
-    // SAFETY: descriptor 1 is open (it was just duplicated); `ManuallyDrop` keeps it from being closed here.
+    // SAFETY: descriptor 1 is open (it was just duplicated); `ManuallyDrop` keeps it from being
+    // closed here.
     let mut stdout = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(1) });
     rustix::io::dup2(io::stderr(), &mut stdout)?;
     Ok(output.into())

@@ -1,6 +1,7 @@
-//! The recorder: stamps tokens and spans into buffers sized before the generation begins.
+//! The recorder: stamps tokens and spans into buffers that are allocated before the generation
+//! begins.
 //!
-//! Nothing on its token path allocates, locks or does I/O; `tests` hold that with a counting allocator.
+//! The token path never allocates, locks or does I/O; tests check this with a counting allocator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,12 +11,12 @@ use crate::{Detail, Instrumentation, SpanKey, TokenSink};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Choice, Phase, PhaseAllocations, Span};
 
-/// Spans of a timed pass fit by far; the profiled pass has a handful a token.
+/// Ample for a timed pass; a profiling pass has a handful of spans per token.
 const SPANS_PER_TOKEN: usize = 8;
 const SPANS_AT_LEAST: usize = 4096;
 const DROPPED: usize = usize::MAX;
 
-/// What other threads of the host may see and say during a generation.
+/// What other threads of the host can read and request during a generation.
 #[derive(Debug, Default)]
 pub struct Shared {
     cancel: AtomicBool,
@@ -28,21 +29,21 @@ impl Shared {
         self.cancel.store(true, Ordering::Relaxed);
     }
 
-    /// Tokens generated so far.
+    /// Number of tokens generated so far.
     #[must_use]
     pub fn generated(&self) -> u32 {
         self.generated.load(Ordering::Relaxed)
     }
 }
 
-/// Collects one generation.
+/// Records one generation.
 #[derive(Debug)]
 pub struct Recorder {
     pub tokens: Vec<u32>,
     pub token_ns: Vec<u64>,
     pub spans: Vec<Span>,
     pub spans_dropped: u64,
-    /// `None` where they are not asked for.
+    /// `None` if not requested.
     pub choices: Option<Vec<Choice>>,
     counts: [u32; Phase::ALL.len()],
     detail: Detail,
@@ -51,7 +52,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Buffers for at most `max_tokens` tokens, and for what the instrumentation asks for.
+    /// Buffers for at most `max_tokens` tokens, and for what the instrumentation requests.
     #[must_use]
     pub fn new(max_tokens: u32, instrumentation: Instrumentation, shared: Arc<Shared>) -> Self {
         let tokens = max_tokens as usize;
@@ -79,7 +80,7 @@ impl Recorder {
         self
     }
 
-    /// Allocations of each phase that has ended, where they were counted.
+    /// Allocations of each finished phase, if they were counted.
     #[must_use]
     pub fn phase_allocations(&self) -> Vec<PhaseAllocations> {
         self.allocations.as_ref().map(Allocations::of_phases).unwrap_or_default()
@@ -149,11 +150,12 @@ impl TokenSink for Recorder {
     }
 }
 
-/// Counts what phases allocate. Turning tokens into text is left out: timed passes do not do it, and it would drown the rest.
+/// Counts allocations per phase. Decoding tokens to text is excluded: timed passes do not do it,
+/// and it would dominate the counts.
 #[derive(Debug)]
 struct Allocations {
     count: Count,
-    /// When each of [`COUNTED`] began, and what was left out since.
+    /// The counts when each of [`COUNTED`] began, and the counts excluded since.
     open: [Option<(Counts, Counts)>; COUNTED.len()],
     total: [Option<Counts>; COUNTED.len()],
     left_out_from: Counts,

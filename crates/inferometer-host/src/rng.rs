@@ -1,10 +1,11 @@
-//! Seeded randomness with a stable stream: the same seed gives the same values on every platform and in every release.
+//! Seeded randomness with a stable stream: the same seed gives the same values on every platform
+//! and in every release.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-/// A generator for `seed`, separated by `purpose` so that two uses of one seed never share a stream.
+/// A generator for `seed`; different `purpose`s give independent streams for the same seed.
 #[must_use]
 pub fn seeded(seed: u64, purpose: &str) -> ChaCha8Rng {
     let mut hash = Sha256::new();

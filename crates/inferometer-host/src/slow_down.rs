@@ -1,7 +1,8 @@
-//! A slow-down put in on purpose: the `slow_down_percent` option of built-in engines, to test the harness on a real engine.
+//! An artificial slow-down: the `slow_down_percent` option of built-in engines, to test the harness
+//! on a real engine.
 //!
-//! The host is busy for a share of the time that the engine took, after each token and at the end of the prefill. What it
-//! costs is in the stamps and spans like any work of the engine's own.
+//! After each token and at the end of the prefill, the host is busy for a share of the time that
+//! the engine took. The delay appears in the stamps and spans like the engine's own work.
 
 use crate::{Detail, Result, SpanKey, TokenSink};
 use inferometer_protocol::clock::now_ns;
@@ -15,26 +16,26 @@ pub const OPTION: OptionSpec = OptionSpec {
     name: SLOW_DOWN,
     kind: Kind::Float,
     choices: &[],
-    meaning: "prefill and decode take this much longer, by a busy loop: to test the harness (default 0)",
+    meaning: "artificial slow-down of prefill and decode by a busy loop, to test the harness (default 0)",
 };
 
-/// Takes `slow_down_percent` out of the engine's options; `None` where there is nothing to put in.
+/// Removes `slow_down_percent` from the engine's options; `None` if absent or 0.
 ///
 /// # Errors
-/// When it is no number from 0 to 1000.
+/// When the value is not a number from 0 to 1000.
 pub fn take(engine: &mut EngineSpec) -> Result<Option<f64>> {
     let Some(value) = engine.options.remove(SLOW_DOWN) else { return Ok(None) };
     match value.as_float().filter(|percent| (0.0..=MOST).contains(percent)) {
         Some(percent) => Ok((percent > 0.0).then_some(percent)),
-        None => Err(EngineError::bad_request(format!("{SLOW_DOWN} = {value}: it is a number from 0 to {MOST}"))),
+        None => Err(EngineError::bad_request(format!("{SLOW_DOWN} = {value}: must be a number from 0 to {MOST}"))),
     }
 }
 
-/// A sink that comes later than the engine thinks.
+/// A sink that delays the engine.
 pub struct Slowed<'a> {
     sink: &'a mut dyn TokenSink,
     share: f64,
-    /// When the last token was out of the engine's hands.
+    /// When the last token was passed on.
     last_ns: Option<u64>,
     prefill: Option<(SpanKey, u64)>,
 }
@@ -44,7 +45,7 @@ impl<'a> Slowed<'a> {
         Self { sink, share: percent / 100.0, last_ns: None, prefill: None }
     }
 
-    /// Busy for a share of the time since then.
+    /// Busy-waits for a share of the time since `since_ns`.
     fn lag(&self, since_ns: u64) {
         let now = now_ns();
         let until = now + (now.saturating_sub(since_ns) as f64 * self.share) as u64;
@@ -56,7 +57,7 @@ impl<'a> Slowed<'a> {
 
 impl TokenSink for Slowed<'_> {
     fn token(&mut self, id: u32) {
-        // The first token came with the prefill, which has had its share.
+        // The first token's time is part of the prefill, which was delayed at its end.
         if let Some(last) = self.last_ns {
             self.lag(last);
         }
@@ -110,7 +111,7 @@ mod tests {
         while now_ns() < until {}
     }
 
-    /// Only ever longer than asked for: a busy machine cannot make this fail.
+    /// Checks only a lower bound, so that a busy machine cannot make it fail.
     #[test]
     fn what_the_engine_took_is_taken_again() {
         const STEP: u64 = 200_000;

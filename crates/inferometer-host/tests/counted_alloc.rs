@@ -1,5 +1,5 @@
-//! The counting allocator counts while it is asked to, over all threads, and not otherwise. A binary of its own with one test,
-//! since the allocator and its counts are the whole program's.
+//! The counting allocator counts allocations of all threads while it is enabled. A separate binary
+//! with one test, since the allocator and its counts belong to the whole program.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn what_is_asked_for_is_counted_by_phase_and_over_threads() {
     drop(count);
 
     let count = Count::begin().unwrap();
-    // Nothing was counted in between: the totals go on where they stood, but for the question itself.
+    // Nothing was counted in between, except for the check itself.
     let off = count.now() - before - counted;
     assert!(off.allocations <= 2, "{off:?}");
     let mut recorder =

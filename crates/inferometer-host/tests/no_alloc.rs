@@ -1,5 +1,5 @@
-//! The recorder's token path allocates nothing: a counting allocator watches it. A binary of its own, since the
-//! allocator is the whole program's.
+//! Checks with a counting allocator that the recorder's token path never allocates. A separate
+//! binary, since the allocator belongs to the whole program.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,7 +15,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call goes to the system allocator unchanged; counting touches only a constant-initialized thread-local.
+// SAFETY: every call goes to the system allocator unchanged; counting touches only a
+// constant-initialized thread-local.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);

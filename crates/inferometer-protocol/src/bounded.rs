@@ -1,9 +1,9 @@
-//! Reads of bounded length, lines and whole files: what others write must not fill the memory.
+//! Reads lines and whole files of bounded length, so that foreign input cannot exhaust memory.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// How much of an unacceptable line is kept for the message.
+/// How much of an unacceptable line an error message shows.
 const KEPT: usize = 160;
 
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,8 @@ impl<R: Read> Lines<R> {
     /// The next line without its newline; `None` at the end of the stream.
     ///
     /// # Errors
-    /// A line over the limit, a last line without newline, or a failed read. Nothing can be read after an error.
+    /// A line over the limit, a last line without newline, or a failed read. Nothing can be read
+    /// after an error.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, LineError> {
         let mut line = Vec::new();
         loop {
@@ -60,7 +61,7 @@ impl<R: Read> Lines<R> {
     }
 }
 
-/// The start of `bytes` for a message: control characters escaped, shortened, in quotes.
+/// The start of `bytes` for a message: in backticks, shortened, with control characters escaped.
 #[must_use]
 pub fn quote(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT)]);
@@ -69,8 +70,8 @@ pub fn quote(bytes: &[u8]) -> String {
     format!("`{}`{more}", text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))
 }
 
-/// `text` from another program, made fit to show: control characters other than newlines are escaped, and it is cut
-/// at 4,000 characters.
+/// Makes another program's `text` safe to print: escapes control characters other than newlines and
+/// cuts it at 4,000 characters.
 #[must_use]
 pub fn clean(text: &str) -> String {
     let mut cleaned = String::new();
@@ -87,10 +88,11 @@ pub fn clean(text: &str) -> String {
     cleaned
 }
 
-/// Reads a regular file of at most `limit` bytes: what others wrote may be of any size.
+/// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// When it cannot be read, is no regular file, or is longer; the message names path and limit.
+/// When the file cannot be read, is not a regular file, or is longer; the message names path and
+/// limit.
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let refused =
         |problem: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {problem}", path.display()));
@@ -100,7 +102,7 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs_err::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(refused(format!("longer than {limit} bytes, the most that is read of such a file")));
+        return Err(refused(format!("longer than {limit} bytes, the limit for such a file")));
     }
     Ok(bytes)
 }

@@ -1,10 +1,11 @@
-//! The one clock of a process: monotonic nanoseconds since an arbitrary origin shared by every thread.
+//! The clock of a process: monotonic nanoseconds since an arbitrary origin that all threads share.
 //!
-//! On Linux the source is `CLOCK_MONOTONIC`. On macOS it is `CLOCK_UPTIME_RAW`, reached through `std::time::Instant`
-//! and counted from the first reading: its `CLOCK_MONOTONIC` ticks in microseconds only. Two processes need not share
-//! an origin; the protocol's `ping` measures the offset.
+//! On Linux the source is `CLOCK_MONOTONIC`. On macOS, where `CLOCK_MONOTONIC` ticks in
+//! microseconds only, it is `CLOCK_UPTIME_RAW`, read through `std::time::Instant` and counted from
+//! the first reading. Two processes may have different origins; the protocol's `ping` measures the
+//! offset.
 
-/// Name of the clock that [`now_ns`] reads, as receipts and `pong` messages state it.
+/// Name of the clock that [`now_ns`] reads, as given in receipts and `pong` messages.
 pub const CLOCK_ID: &str = if cfg!(target_os = "macos") { "CLOCK_UPTIME_RAW" } else { "CLOCK_MONOTONIC" };
 
 /// Monotonic time in nanoseconds. Never allocates, never locks.

@@ -1,7 +1,8 @@
-//! What requested settings amount to for a request of a given shape.
+//! Effective settings: the values in force for a request of a given shape.
 //!
-//! The meaning of a toggle does not depend on the engine, so what should come out can be said beforehand. `check` uses
-//! it to merge cells that would do the same work; the run driver compares it with what the engine reports it used.
+//! The meaning of a toggle does not depend on the engine, so its effective value can be predicted.
+//! `check` uses the prediction to merge cells that would do the same work; the run driver compares
+//! it with the engine's report.
 
 use super::toggle::{
     CACHE_LIMIT, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, MEMORY_LIMIT, PREFILL_CHUNK_SIZE,
@@ -11,12 +12,13 @@ use super::{Sampling, Settings, Value};
 
 /// Effective: the penalty's factor; 1 = off.
 pub const EFFECTIVE_PENALTY: &str = "repetition_penalty";
-/// Effective: how many tokens the penalty looked at when the last token was sampled; 0 when off.
+/// Effective: number of tokens in the penalty's window when the last token was sampled; 0 when off.
 pub const EFFECTIVE_WINDOW: &str = "repetition_window";
 /// Effective: tokens in the largest prefill forward pass.
 pub const EFFECTIVE_CHUNK: &str = "prefill_chunk_size";
 
-/// Names of effective settings, in the order of their columns (`effective_<name>`). Appended, never moved.
+/// Names of effective settings, in the order of their columns (`effective_<name>`). Appended, never
+/// moved.
 pub const EFFECTIVE: &[&str] = &[
     EFFECTIVE_PENALTY,
     EFFECTIVE_WINDOW,
@@ -31,16 +33,16 @@ pub const EFFECTIVE: &[&str] = &[
     KV_REUSE,
 ];
 
-/// Further effective settings, which have no column of their own (they are in `effective_other`).
+/// Further effective settings, without a column; they are in `effective_other`.
 const FURTHER: &[&str] = &[MEMORY_LIMIT, CACHE_LIMIT, WIRED_LIMIT];
 
-/// Whether a setting of that name is an effective one, which engines report.
+/// Whether `name` is an effective setting, which engines report.
 #[must_use]
 pub fn is_effective(name: &str) -> bool {
     EFFECTIVE.contains(&name) || FURTHER.contains(&name)
 }
 
-/// The sizes of a request, as far as effective settings depend on them.
+/// The sizes of a request that effective settings depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     pub prompt_tokens: u32,
@@ -48,24 +50,25 @@ pub struct Shape {
     pub generated_tokens: u32,
 }
 
-/// The penalty's factor as it works on logits, which are f32: the shortest decimal of the nearest f32. A factor that is
-/// 1 there is off.
+/// The penalty's factor as applied to f32 logits: the shortest decimal of the nearest f32. A factor
+/// that rounds to 1 is off.
 #[must_use]
 pub fn factor_in_force(factor: f64) -> f64 {
-    // The shortest decimal, and not the f32 widened: 1.1 stays 1.1.
+    // The shortest decimal, not the f32 widened to f64: 1.1 stays 1.1.
     (factor as f32).to_string().parse().expect("a float's own text is one")
 }
 
-/// Number of history tokens the penalty looks at: `history` bounded by the context size and the cap (0 = no bound).
+/// Number of history tokens in the penalty's window: `history` bounded by the context size and the
+/// cap (0 = no bound).
 #[must_use]
 pub fn window(context_size: u64, cap: u64, history: u64) -> u64 {
     let bound = |n: u64| if n == 0 { u64::MAX } else { n };
     history.min(bound(context_size)).min(bound(cap))
 }
 
-/// The effective values of the request-scope settings that follow from the request alone.
+/// Effective values of the request-scope settings that depend on the request alone.
 ///
-/// Load-scope settings and those that an engine may choose for itself are not predicted.
+/// Load-scope settings and settings that an engine may choose itself are not predicted.
 #[must_use]
 pub fn predict(sampling: &Sampling, toggles: &Settings, shape: Shape) -> Settings {
     let count = |name: &str, default: u64| toggles.get(name).and_then(Value::as_count).unwrap_or(default);
@@ -90,16 +93,17 @@ pub fn predict(sampling: &Sampling, toggles: &Settings, shape: Shape) -> Setting
     ])
 }
 
-/// What ought to be in force in an engine that honours the toggles `honoured`: [`predict`], as far as it follows from
-/// what the engine honours, and the other settings that are reported as they were asked for.
+/// The settings that must be in force in an engine that honours the toggles `honoured`: [`predict`]
+/// for those that it honours, and every other effective setting as requested.
 ///
-/// The one judge of effective settings: the plan merges by it, the driver and the summary compare with it.
+/// The plan uses this to merge cells; the driver and the summary use it to check the engine's
+/// report.
 #[must_use]
 pub fn expected<T: AsRef<str>>(sampling: &Sampling, toggles: &Settings, shape: Shape, honoured: &[T]) -> Settings {
     let honours = |toggle: &str| honoured.iter().any(|name| name.as_ref() == toggle);
     let mut asked = toggles.clone();
     if !honours(REPETITION_WINDOW_CAP) {
-        // An engine that knows no cap has none.
+        // An engine without this toggle has no cap.
         asked.insert(REPETITION_WINDOW_CAP.to_owned(), Value::Int(0));
     }
     let mut expected = predict(sampling, &asked, shape);
@@ -113,7 +117,7 @@ pub fn expected<T: AsRef<str>>(sampling: &Sampling, toggles: &Settings, shape: S
         }
     }
     for (name, value) in toggles {
-        // For `threads` 0 asks for the engine's own choice, and any answer is right.
+        // With `threads = 0` the engine chooses, so any value is right.
         let own_choice = name == THREADS && value.as_count() == Some(0);
         if is_effective(name) && !expected.contains_key(name) && !own_choice {
             expected.insert(name.clone(), value.clone());

@@ -1,4 +1,4 @@
-//! What an engine says when it cannot do what it was asked.
+//! Errors that an engine reports.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// The request itself is wrong: empty prompt, token id out of range, a message out of order.
+    /// The request is wrong: empty prompt, token id out of range, message out of order.
     BadRequest,
     /// The engine does not offer this capability or toggle.
     Unsupported,
     /// The model cannot be loaded: missing file, wrong tensor, unknown architecture.
     Model,
     OutOfMemory,
-    /// Protocol version or message that the other side does not understand.
+    /// A protocol version or message that the other side does not understand.
     Protocol,
     /// Anything else that went wrong inside the engine.
     Internal,
@@ -22,12 +22,12 @@ pub enum ErrorKind {
     Other,
 }
 
-/// An error of an engine, as it travels in the protocol's `error` message.
+/// An engine's error, as sent in the protocol's `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[error("{message}")]
 pub struct EngineError {
     pub kind: ErrorKind,
-    /// What was wrong, where, and what to do.
+    /// What happened, where, and what to do.
     pub message: String,
 }
 

@@ -1,7 +1,7 @@
-//! The engine protocol: the messages between the harness and an engine host, and the nouns in them.
+//! The engine protocol: the messages between the harness and an engine host, and their types.
 //!
-//! `docs/reference/protocol.md` describes the wire. This crate knows no engine and does no I/O beyond reading lines and
-//! files of bounded length.
+//! See `docs/reference/protocol.md` for the wire format. This crate knows no engine and does no I/O
+//! beyond reading lines and files of bounded length.
 
 pub mod bounded;
 pub mod clock;
@@ -30,5 +30,5 @@ pub use request::{
 pub use toggle::{Scope, ToggleSpec};
 pub use value::{Kind, Settings, Value};
 
-/// Environment variable in which the harness gives its process id to a host, so that the host can end with it.
+/// Environment variable with the harness's process id, so that a host can end with the harness.
 pub const PARENT_VARIABLE: &str = "INFEROMETER_PARENT";

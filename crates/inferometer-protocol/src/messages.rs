@@ -1,6 +1,7 @@
-//! The engine protocol, version 1: one JSON object a line over the host's stdin and stdout.
+//! The engine protocol, version 1: one JSON object per line over the host's stdin and stdout.
 //!
-//! `docs/reference/protocol.md` is the page for adapter authors; `docs/reference/protocol.schema.json` is generated from these types.
+//! `docs/reference/protocol.md` describes it for authors of adapters;
+//! `docs/reference/protocol.schema.json` is generated from these types.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,13 +11,14 @@ use super::{
     Request, Settings, Span, SpanTiming,
 };
 
-/// Version of the protocol: a different major is refused, a newer minor only adds fields and messages.
+/// Version of the protocol. Another major version is refused; a newer minor version only adds
+/// fields and messages.
 pub const VERSION: Version = Version { major: 1, minor: 3 };
 
-/// Longest line either side may send, newline included.
+/// Longest line that either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// Most tokens one request may ask for; their ids and stamps fit a line.
+/// Most tokens that one request may ask for; their ids and stamps fit on a line.
 pub const MAX_TOKENS: u32 = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,11 +33,12 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The JSON Schema of both directions (draft 2020-12): `$defs` has `to_host` and `from_host`, a line is one of them.
+/// The JSON Schema of both directions (draft 2020-12): `$defs` has `to_host` and `from_host`; a
+/// line is one of them.
 #[must_use]
 pub fn schema() -> serde_json::Value {
     let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
-    // Named here: the two envelopes would be told apart by a number otherwise.
+    // Named explicitly: the generator would distinguish the two envelopes only by a number.
     let to_host = <Envelope<ToHost>>::json_schema(&mut generator);
     let from_host = <Envelope<FromHost>>::json_schema(&mut generator);
     let mut definitions = generator.take_definitions(true);
@@ -50,7 +53,7 @@ pub fn schema() -> serde_json::Value {
     })
 }
 
-/// A message with the id that ties an answer to its question. Ids are chosen by the harness and rise.
+/// A message with the id that links an answer to its request. The harness chooses increasing ids.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope<T> {
     pub id: u64,
@@ -58,7 +61,8 @@ pub struct Envelope<T> {
     pub body: T,
 }
 
-/// Harness to host. Every message is answered by exactly one message with its id that is not `progress`.
+/// Harness to host. The host answers every message with exactly one message of the same id, not
+/// counting `progress`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToHost {
@@ -76,12 +80,12 @@ pub enum ToHost {
     ClearCache,
     /// Answered by `memory`.
     Memory,
-    /// Start the host's sampling profiler: it is at work during the following `generate`. Answered by `done`.
+    /// Start the host's sampling profiler; it runs during the next `generate`. Answered by `done`.
     ProfileStart { frequency_hz: u32 },
-    /// Stop it. Answered by `profile`: what it saw since it was started.
+    /// Stop the profiler. Answered by `profile`, with everything sampled since the start.
     ProfileStop,
-    /// Stop the generation with id `request` as soon as possible; that one still sends its `result`, with finish
-    /// reason `cancelled`. Answered by `done` at once, also when nothing is running.
+    /// Stop the generation with id `request` as soon as possible; it still sends its `result`, with
+    /// finish reason `cancelled`. Answered by `done` at once, also when nothing is running.
     Cancel { request: u64 },
     /// Unload and exit. Answered by `done`.
     Close,
@@ -107,14 +111,14 @@ impl ToHost {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Open {
     pub engine: EngineSpec,
-    /// The model's folder or file. Absent for engines that bring their own.
+    /// The model's folder or file. Absent for engines that have their own model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Load-scope toggles.
     #[serde(default)]
     pub toggles: Settings,
-    /// While it generates the host reads the engine's memory this often, where the engine can be asked from another thread,
-    /// and gives the samples with the result; absent or 0 = never.
+    /// Interval at which the host samples the engine's memory during a generation, if the engine
+    /// supports this; the samples come with the result. Absent or 0 = never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_interval_ms: Option<u32>,
 }

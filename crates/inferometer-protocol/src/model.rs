@@ -1,4 +1,4 @@
-//! Which model a scenario means, and what a loaded model turned out to be.
+//! Models as a scenario names them, and as an engine loaded them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Model families that the project's own transformer engine and the synthetic models know.
+/// Model families that the project's transformer engine and the synthetic models support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
@@ -73,7 +73,7 @@ impl Precision {
     }
 }
 
-/// How finely a matrix is quantized in MLX's affine format. Only sizes that this program knows can be made.
+/// Quantization of a matrix in MLX's affine format. Only supported sizes can be constructed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Sizes")]
 pub struct Quantization {
@@ -81,7 +81,7 @@ pub struct Quantization {
     group_size: usize,
 }
 
-/// A [`Quantization`] of any sizes.
+/// A [`Quantization`] with unchecked sizes.
 #[derive(Deserialize, JsonSchema)]
 struct Sizes {
     bits: u32,
@@ -95,7 +95,7 @@ impl TryFrom<Sizes> for Quantization {
         let Sizes { bits, group_size } = sizes;
         Self::new(bits, group_size).ok_or_else(|| {
             format!(
-                "{bits} bits in groups of {group_size} are not known; bits are one of {:?}, groups one of {:?}",
+                "unsupported quantization: {bits} bits in groups of {group_size}; bits must be one of {:?}, groups one of {:?}",
                 Self::BITS,
                 Self::GROUP_SIZES
             )
@@ -106,34 +106,35 @@ impl TryFrom<Sizes> for Quantization {
 impl Quantization {
     pub const BITS: [u32; 2] = [4, 8];
     pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];
-    /// What MLX takes where nothing is said.
+    /// MLX's default group size.
     pub const USUAL_GROUP: usize = 64;
 
-    /// `None` for sizes that are not among [`Quantization::BITS`] and [`Quantization::GROUP_SIZES`].
+    /// `None` for sizes that are not in [`Quantization::BITS`] and [`Quantization::GROUP_SIZES`].
     #[must_use]
     pub fn new(bits: u32, group_size: usize) -> Option<Self> {
         (Self::BITS.contains(&bits) && Self::GROUP_SIZES.contains(&group_size)).then_some(Self { bits, group_size })
     }
 
-    /// Bits of one value: 4 or 8.
+    /// Bits per value: 4 or 8.
     #[must_use]
     pub fn bits(self) -> u32 {
         self.bits
     }
 
-    /// Values that share a scale and a bias: 32, 64 or 128.
+    /// Number of values that share a scale and a bias: 32, 64 or 128.
     #[must_use]
     pub fn group_size(self) -> usize {
         self.group_size
     }
 
-    /// 32-bit words that hold `columns` values, a multiple of the group size.
+    /// Number of 32-bit words that hold `columns` values; `columns` is a multiple of the group
+    /// size.
     #[must_use]
     pub fn words(self, columns: usize) -> usize {
         columns * self.bits as usize / 32
     }
 
-    /// Groups of `columns` values, a multiple of the group size.
+    /// Number of groups in `columns` values; `columns` is a multiple of the group size.
     #[must_use]
     pub fn groups(self, columns: usize) -> usize {
         columns / self.group_size
@@ -150,14 +151,15 @@ impl fmt::Display for Quantization {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSpec {
-    /// A Hugging Face folder (config.json, safetensors, tokenizer.json), or whatever the engine takes.
+    /// A Hugging Face folder (config.json, safetensors, tokenizer.json), or any path that the
+    /// engine accepts.
     Path(PathBuf),
-    /// Made on first use from a seed, and kept in the cache folder by its hash.
+    /// Generated from a seed on first use, and kept in the cache folder under its hash.
     Synthetic {
         arch: Architecture,
         preset: String,
         seed: u64,
-        /// How its weights are stored; `None`: as the preset says.
+        /// Storage format of the weights; `None`: the preset's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dtype: Option<Precision>,
         /// `None`: not quantized.
@@ -166,24 +168,24 @@ pub enum ModelSpec {
     },
 }
 
-/// What the engine loaded.
+/// The model that the engine loaded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ModelIdentity {
-    /// Folder or file name, without the path before it.
+    /// Folder or file name, without its parent path.
     pub name: String,
     pub path: String,
     pub architecture: Option<String>,
     pub parameters: Option<u64>,
-    /// Bytes of weights held in memory after loading (after quantization).
+    /// Bytes of weights in memory after loading (after quantization).
     pub weight_bytes: Option<u64>,
-    /// How the weights are held, such as `q8_0` or `f32`.
+    /// Format of the weights in memory, such as `q8_0` or `f32`.
     pub weight_format: Option<String>,
     /// SHA-256 in hex over config.json and each weight file's length, header and sampled content.
     pub fingerprint: Option<String>,
     pub vocabulary: Option<u32>,
-    /// Longest context the model was made for, in tokens.
+    /// Longest context that the model supports, in tokens.
     pub context_length: Option<u32>,
-    /// Random weights: speed and memory mean something, text does not.
+    /// Whether the weights are random: speed and memory are realistic, text is not.
     pub synthetic: bool,
 }

@@ -1,4 +1,4 @@
-//! What a sampling profiler saw, whatever profiler it was.
+//! The result of a sampling profiler, whichever profiler it was.
 
 use std::borrow::Cow;
 
@@ -7,24 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use super::Phase;
 
-/// What a profiler saw of one iteration.
+/// A profile of one iteration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
     /// `pprof`, `perf`, `sample` or `py-spy`.
     pub profiler: String,
     pub clock: SampleClock,
-    /// Samples a second that were asked for; the achieved rate follows from the parts.
+    /// Requested samples per second; the achieved rate follows from the parts.
     pub frequency_hz: u32,
-    /// Names of functions, demangled; stacks name them by their place here.
+    /// Demangled function names; stacks refer to them by index.
     pub functions: Vec<String>,
     pub parts: Vec<ProfilePart>,
 }
 
-/// Most calls in a chain. Deeper ones are a loop of an unwinder, or an attack on who draws them.
+/// Most frames in a stack. Deeper stacks come from a looping unwinder or an attack on the code that
+/// draws them.
 pub const MOST_FRAMES: usize = 4096;
 
 impl Profile {
-    /// Whether its parts fit together, so that who counts and draws need not look: a profile may come from anywhere.
+    /// Checks that the parts are consistent, so that code that counts or draws need not: a profile
+    /// may come from any program.
     ///
     /// # Errors
     /// What is wrong, for a message.
@@ -32,7 +34,7 @@ impl Profile {
         let mut samples: u64 = 0;
         for stack in self.parts.iter().flat_map(|part| &part.stacks) {
             if let Some(place) = stack.frames.iter().find(|place| **place as usize >= self.functions.len()) {
-                return Err(format!("a stack names function {place}, and there are {}", self.functions.len()));
+                return Err(format!("a stack names function {place}, but there are only {}", self.functions.len()));
             }
             if stack.frames.len() > MOST_FRAMES {
                 return Err(format!("a stack has {} frames, more than {MOST_FRAMES}", stack.frames.len()));
@@ -40,20 +42,20 @@ impl Profile {
             samples = samples
                 .checked_add(stack.count)
                 .filter(|sum| *sum <= u64::from(u32::MAX))
-                .ok_or("it has more samples than any profiler takes")?;
+                .ok_or("it has an impossible number of samples")?;
         }
         let longest = 1_000_000_000 * 86_400 * 7;
-        // Of a part's CPU time each of so many cores has its share.
+        // CPU time is bounded by wall time on this many cores.
         let most_cores = 4096;
         for part in &self.parts {
             if part.duration_ns > longest {
                 return Err(format!("a part lasted {} ns, more than a week", part.duration_ns));
             }
-            // A CPU clock may be a tick ahead of the wall's.
+            // The CPU clock may be a tick ahead of the wall clock.
             let most = part.duration_ns.saturating_add(1_000_000_000).saturating_mul(most_cores);
             if part.cpu_ns.is_some_and(|cpu_ns| cpu_ns > most) {
                 return Err(format!(
-                    "a part of {} ns has more CPU time than {most_cores} cores give",
+                    "a part of {} ns has more CPU time than {most_cores} cores can use",
                     part.duration_ns
                 ));
             }
@@ -62,13 +64,13 @@ impl Profile {
     }
 }
 
-/// For a frame that points outside its profile, or whose name is empty.
+/// Name of a frame with an index outside its profile or an empty name.
 pub const UNKNOWN: &str = "[unknown]";
 
-/// Longest name that is kept, in characters; names of C++ templates can be longer than a page.
+/// Longest name kept, in characters; names of C++ templates can be longer than a page.
 pub const LONGEST: usize = 500;
 
-/// The name of a frame as its profile has it.
+/// The name of a frame as stored in the profile.
 #[must_use]
 pub fn raw(profile: &Profile, frame: u32) -> &str {
     match profile.functions.get(frame as usize).map(String::as_str) {
@@ -77,7 +79,8 @@ pub fn raw(profile: &Profile, frame: u32) -> &str {
     }
 }
 
-/// One line without control characters and without those that turn the direction of text, not over-long.
+/// One line of limited length, without control characters and characters that change the text
+/// direction.
 #[must_use]
 pub fn clean(name: &str) -> Cow<'_, str> {
     let keeps = |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -96,56 +99,56 @@ pub fn clean(name: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// What makes a profiler take its next sample.
+/// The clock that triggers a profiler's samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SampleClock {
-    /// CPU time of the process, all its threads: who waits is not seen.
+    /// CPU time of the process, all threads: waiting threads are not sampled.
     Cpu,
-    /// Time that passes, in each thread: who waits is seen waiting.
+    /// Wall time, in each thread: waiting threads are sampled too.
     Wall,
 }
 
 /// The samples of a phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfilePart {
-    /// Prefill or decode; absent for a profiler that cannot tell phases apart, and for what is neither.
+    /// Prefill or decode; absent if the profiler cannot separate phases, and for time outside both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// Wall time that the profiler was at work in this phase.
+    /// Wall time during which the profiler ran in this phase.
     pub duration_ns: u64,
-    /// CPU time of the process in it, where it was read.
+    /// CPU time of the process in this phase, if it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ns: Option<u64>,
     pub stacks: Vec<ProfileStack>,
 }
 
-/// Samples that found the same thread in the same chain of calls.
+/// Samples with the same thread and the same stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfileStack {
-    /// Name of the thread; empty where the profiler does not say.
+    /// Name of the thread; empty if the profiler does not report it.
     #[serde(default)]
     pub thread: String,
-    /// Places in [`Profile::functions`], outermost caller first.
+    /// Indices into [`Profile::functions`], outermost caller first.
     pub frames: Vec<u32>,
     pub count: u64,
 }
 
-/// How the spans of single operations were timed. The two ways of a lazy backend are never mixed.
+/// How the spans of single operations were timed. Spans of different timings are never combined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SpanTiming {
-    /// The backend does each operation when it is called: a span holds its work.
+    /// The backend executes each operation when it is called: a span contains its work.
     #[default]
     Done,
-    /// A lazy backend: a span holds only the building of the graph, the work comes later.
+    /// A lazy backend: a span contains only the building of the graph; the work is done later.
     Submit,
-    /// A lazy backend that was made to finish each operation within its span, which costs the overlap.
+    /// A lazy backend that had to finish each operation within its span, which prevents overlap.
     ForcedSync,
 }
 
-/// What was allocated during a phase, by the host's counting allocator: allocations of Rust code in the host process, all its
-/// threads; memory that libraries in other languages take is not in it.
+/// Allocations during a phase, from the host's counting allocator: Rust code in the host process,
+/// all threads. Memory allocated by libraries in other languages is not included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseAllocations {
     pub phase: Phase,

@@ -1,4 +1,4 @@
-//! What an engine says it is and really uses.
+//! The receipt: what an engine is, and the settings it uses.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ModelIdentity, Settings};
 
-/// Whether each token has a time stamp of its own.
+/// Whether each token has its own time stamp.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenTiming {
@@ -18,7 +18,7 @@ pub enum TokenTiming {
     Inexact,
 }
 
-/// What can be asked of an engine. What is not named is not offered.
+/// Capabilities of an engine. A capability that is not listed is not offered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Capabilities {
@@ -36,7 +36,7 @@ pub struct Capabilities {
     pub clear_cache: bool,
     pub memory: bool,
     pub profile: bool,
-    /// `generate` can say what would have been chosen, and by what margin.
+    /// `generate` can report what would have been chosen, and by what margin.
     pub choices: bool,
 }
 
@@ -50,17 +50,18 @@ pub struct Receipt {
     /// Tensor library with its version, such as `candle 0.11.1`.
     #[serde(default)]
     pub backend: Option<String>,
-    /// Where it computes, such as `cpu` or `metal: Apple M2 Max`.
+    /// Device, such as `cpu` or `metal: Apple M2 Max`.
     #[serde(default)]
     pub device: Option<String>,
     #[serde(default)]
     pub model: ModelIdentity,
     #[serde(default)]
     pub capabilities: Capabilities,
-    /// Names of the toggles that it honours.
+    /// Names of the honoured toggles.
     #[serde(default)]
     pub toggles: Vec<String>,
-    /// Toggles that it does not honour, with the reason. A toggle in neither list is not honoured either.
+    /// Toggles that are not honoured, with the reason. A toggle in neither list is not honoured
+    /// either.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_honoured: BTreeMap<String, String>,
     #[serde(default)]
@@ -68,7 +69,8 @@ pub struct Receipt {
     /// Whether equal requests give equal tokens (at temperature 0, or with an equal seed).
     #[serde(default)]
     pub deterministic: bool,
-    /// What its times include beside the model: `tokenization`, `sampling`, `detokenization`, `transport`.
+    /// What the engine's times include besides the model: `tokenization`, `sampling`,
+    /// `detokenization`, `transport`.
     #[serde(default)]
     pub includes: Vec<String>,
     /// Effective load-time settings: `threads`, `dtype`, `kv_cache`, ...

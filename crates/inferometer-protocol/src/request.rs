@@ -1,19 +1,21 @@
-//! One generation: what is asked and what comes back.
+//! One generation: its request and its result.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 
-/// What the engine is to continue.
+/// The input that the engine continues.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
-    /// Token ids of the model's own vocabulary; nothing is added in front.
+    /// Token ids of the model's vocabulary; nothing is prepended.
     Tokens(Vec<u32>),
-    /// Text that the engine tokenizes itself (its time is part of `ttft`); special tokens as the tokenizer adds them.
+    /// Text that the engine tokenizes itself (the time is part of `ttft`), with the special tokens
+    /// that the tokenizer adds.
     Text(String),
-    /// Messages that the engine renders with the model's chat template, generation prompt included.
+    /// Messages that the engine renders with the model's chat template, including the generation
+    /// prompt.
     Messages(Vec<Message>),
 }
 
@@ -25,9 +27,11 @@ pub struct Message {
     pub content: String,
 }
 
-/// How the next token is chosen. Temperature 0 is greedy: the highest logit, the lowest id among equals.
+/// How the next token is chosen. Temperature 0 is greedy: the highest logit, or among equal ones
+/// the lowest id.
 ///
-/// Order of operations: repetition penalty, then (unless greedy) temperature, top-k, top-p, min-p, draw.
+/// Order of operations: repetition penalty, then (unless greedy) temperature, top-k, top-p, min-p,
+/// draw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sampling {
@@ -40,7 +44,7 @@ pub struct Sampling {
     /// Drop tokens less likely than P times the most likely one; 0 = none.
     pub min_p: f64,
     pub repetition_penalty: f64,
-    /// The penalty looks at the last N tokens; 0 = the whole history.
+    /// The penalty covers the last N tokens; 0 = the whole history.
     pub repetition_context_size: u64,
 }
 
@@ -64,19 +68,20 @@ pub struct Request {
     pub prompt: Prompt,
     #[serde(default)]
     pub sampling: Sampling,
-    /// Toggles of request scope, by name.
+    /// Request-scope toggles by name.
     #[serde(default)]
     pub toggles: Settings,
     /// Most tokens to generate, at least 1.
     pub max_tokens: u32,
-    /// Go on past the model's end-of-sequence tokens.
+    /// Continue past the model's end-of-sequence tokens.
     #[serde(default)]
     pub ignore_eos: bool,
-    /// Conversation whose KV cache the request continues; without it the engine's one default cache is used.
+    /// Conversation whose KV cache the request continues; without it the engine's default cache is
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// Decode along these ids instead of sampling: the work of sampling is done, its choice is replaced.
-    /// Generation ends with the last of them, or at `max_tokens`.
+    /// Decode these ids instead of sampling: the sampling work is done, but its choice is replaced.
+    /// Generation ends with the last id, or at `max_tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced_tokens: Option<Vec<u32>>,
 }
@@ -84,9 +89,9 @@ pub struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// An end-of-sequence token was generated (it is the last token reported).
+    /// An end-of-sequence token was generated (the last token reported).
     Stop,
-    /// `max_tokens` were generated, or the forced tokens ran out.
+    /// `max_tokens` were generated, or the forced tokens were used up.
     Length,
     Cancelled,
     Error,
@@ -104,7 +109,8 @@ impl FinishReason {
     }
 }
 
-/// What an engine is doing. The first four are phases of a request; the others are spans inside them.
+/// An activity of the engine. The first four are phases of a request; the others are spans inside
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -117,11 +123,11 @@ pub enum Phase {
     Forward,
     Penalty,
     Sample,
-    /// Turning one token into text, as a server does that sends each as it comes.
+    /// Decoding one token to text, as a streaming server does.
     Detokenize,
-    /// The host waits for the device, on a lazy backend.
+    /// The host waits for the device (lazy backend).
     Wait,
-    /// The KV cache is dropped before a request begins; the harness itself records it.
+    /// The KV cache is dropped before a request; recorded by the harness.
     Reset,
 }
 
@@ -164,7 +170,8 @@ impl Phase {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
 
-    /// Whether the timed pass records it. Spans of single operations belong to the profiled pass.
+    /// Whether the timed pass records it. Spans of single operations are recorded in the profiling
+    /// pass only.
     #[must_use]
     pub fn in_timed_pass(self) -> bool {
         !matches!(self, Phase::Forward | Phase::Penalty | Phase::Sample | Phase::Detokenize | Phase::Wait)
@@ -175,23 +182,23 @@ impl Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Span {
     pub phase: Phase,
-    /// Which one of its phase within the request, from 0.
+    /// Index within its phase and request, from 0.
     #[serde(default)]
     pub index: u32,
     pub start_ns: u64,
     pub end_ns: u64,
 }
 
-/// What an engine would have generated at one position had no token been forced, and how sure it was.
+/// What an engine would have generated at a position without forced tokens, and by what margin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Choice {
     pub token: u32,
-    /// Best logit minus second best, after the repetition penalty and before the temperature; equal ones give 0. Finite,
-    /// never below 0; the largest f32 where there is no second logit.
+    /// Best logit minus second best, after the repetition penalty and before the temperature; 0 for
+    /// equal logits. Finite and never negative; the largest f32 if there is no second logit.
     pub gap: f32,
 }
 
-/// What the engine itself says about its memory. Absent where it does not know.
+/// Memory as the engine reports it. Unknown values are absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EngineMemory {
@@ -199,11 +206,11 @@ pub struct EngineMemory {
     pub cache_bytes: Option<u64>,
     /// Highest `active` since the last request began.
     pub peak_bytes: Option<u64>,
-    /// Bytes held by KV caches (allocated, not only used).
+    /// Bytes allocated for KV caches, used or not.
     pub kv_cache_bytes: Option<u64>,
 }
 
-/// What the engine said of its memory at one moment, on the host's monotonic clock.
+/// The engine's memory at one moment, on the host's monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemorySample {
     pub t_ns: u64,
@@ -211,18 +218,18 @@ pub struct MemorySample {
     pub memory: EngineMemory,
 }
 
-/// What a session returns beside the tokens, which went to the sink.
+/// The result of a generation, apart from the tokens, which went to the sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Completion {
     pub finish_reason: FinishReason,
-    /// Tokens of the whole prompt.
+    /// Number of tokens in the whole prompt.
     pub prompt_tokens: u32,
-    /// Of these, taken from the KV cache of an earlier request.
+    /// Of these, tokens taken from the KV cache of an earlier request.
     pub reused_tokens: u32,
-    /// Of these, computed now. `prompt_tokens = reused_tokens + prefill_tokens`.
+    /// Of these, tokens computed now. `prompt_tokens = reused_tokens + prefill_tokens`.
     pub prefill_tokens: u32,
-    /// Length of the KV cache after the request, measured on the cache itself.
+    /// Length of the KV cache after the request, read from the cache itself.
     pub cache_tokens: Option<u32>,
-    /// What was really in force; names in [`super::effective`].
+    /// The settings in force; for names see [`super::effective`].
     pub effective: Settings,
 }

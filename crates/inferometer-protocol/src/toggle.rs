@@ -1,11 +1,12 @@
-//! The engine settings that a scenario may vary. One table: names, kinds, defaults and meanings come from here alone.
+//! The engine settings that a scenario may vary. This table is the only source of their names,
+//! kinds, defaults and meanings.
 
 use super::{Kind, Value};
 
 /// When a toggle takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// When the model is opened; cells that differ in it use different engine hosts.
+    /// When the model is opened; cells with different values use different engine hosts.
     Load,
     /// With each request.
     Request,
@@ -16,11 +17,12 @@ pub struct ToggleSpec {
     pub name: &'static str,
     pub kind: Kind,
     pub scope: Scope,
-    /// The values allowed, where they are a fixed set of texts (a `name:` ending in a colon takes a number after it).
+    /// The values allowed, if they are a fixed set of texts (a `name:` ending in a colon takes a
+    /// number after it).
     pub choices: &'static [&'static str],
-    /// Least value of a number.
+    /// Smallest allowed number.
     pub least: f64,
-    /// The value in force when nothing is said, as text; empty where the engine decides.
+    /// The default as text; empty if the engine decides.
     pub default: &'static str,
     pub meaning: &'static str,
 }
@@ -55,12 +57,12 @@ pub const WIRED_LIMIT: &str = "wired_limit";
 pub const COMPILE: &str = "compile";
 pub const LAZY_PIPELINE: &str = "lazy_pipeline";
 
-/// Hard upper bound on the penalty's window when a scenario says nothing.
+/// Default upper bound on the penalty's window.
 pub const DEFAULT_WINDOW_CAP: u64 = 768;
-/// Tokens in one prefill forward pass when a scenario says nothing.
+/// Default number of tokens in one prefill forward pass.
 pub const DEFAULT_PREFILL_CHUNK: u64 = 2048;
 
-/// Every toggle the project defines, in the order that columns and pages list them. Columns are appended, never moved.
+/// Every toggle, in the order of columns and pages. Columns are appended, never moved.
 pub const TOGGLES: &[ToggleSpec] = &[
     ToggleSpec {
         name: REPETITION_PENALTY,
@@ -75,7 +77,7 @@ pub const TOGGLES: &[ToggleSpec] = &[
         REPETITION_CONTEXT_SIZE,
         Scope::Request,
         "20",
-        "the penalty looks at the last N tokens, prompt and generated; 0 = the whole history",
+        "the penalty covers the last N tokens, prompt and generated; 0 = the whole history",
     ),
     count(REPETITION_WINDOW_CAP, Scope::Request, "768", "hard upper bound on that N; 0 = none"),
     ToggleSpec {
@@ -94,14 +96,14 @@ pub const TOGGLES: &[ToggleSpec] = &[
         Scope::Request,
         &["prefix", "none"],
         "prefix",
-        "whether a turn reuses the KV cache of what came before",
+        "whether a turn reuses the KV cache of earlier turns",
     ),
     text(KV_CACHE, Scope::Load, &["full", "rotating:"], "full", "full, or rotating:N (sliding window of N tokens)"),
     count(MEMORY_LIMIT, Scope::Load, "", "allocator's memory limit in bytes"),
     count(CACHE_LIMIT, Scope::Load, "", "allocator's cache limit in bytes"),
     count(WIRED_LIMIT, Scope::Load, "", "wired-memory limit in bytes"),
     count(THREADS, Scope::Load, "", "compute threads of the engine; 0 = the engine's own choice"),
-    text(DTYPE, Scope::Load, &["f32", "f16", "bf16", "q8_0"], "", "how weights are held in memory"),
+    text(DTYPE, Scope::Load, &["f32", "f16", "bf16", "q8_0"], "", "format of the weights in memory"),
     ToggleSpec {
         name: COMPILE,
         kind: Kind::Bool,
@@ -128,11 +130,13 @@ pub fn find(name: &str) -> Option<&'static ToggleSpec> {
     TOGGLES.iter().find(|t| t.name == name)
 }
 
-/// Whether `text` is one of `choices`; one that ends in a colon takes a number above zero after it.
+/// Whether `text` is one of `choices`; a choice that ends in a colon takes a number above zero
+/// after it.
 #[must_use]
 pub fn fits(choices: &[&str], text: &str) -> bool {
     choices.iter().any(|choice| match choice.strip_suffix(':') {
-        // Written in one way only, so that what was asked for and what is in force can be compared as texts.
+        // Only the canonical form, so that the requested and the effective value can be compared as
+        // texts.
         Some(_) => text
             .strip_prefix(choice)
             .is_some_and(|n| n.parse::<u32>().is_ok_and(|number| number > 0 && number.to_string() == n)),
@@ -147,10 +151,10 @@ pub fn written(choices: &[&str]) -> Vec<String> {
 }
 
 impl ToggleSpec {
-    /// Says why `value` cannot be a value of this toggle.
+    /// Checks that `value` is valid for this toggle.
     ///
     /// # Errors
-    /// A sentence for the user, without the toggle's name in front.
+    /// A sentence for the user that does not name the toggle.
     pub fn check(&self, value: &Value) -> Result<(), String> {
         if !self.kind.admits(value) {
             return Err(format!("must be {}, not {value}", self.kind.words()));

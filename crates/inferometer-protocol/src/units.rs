@@ -1,4 +1,5 @@
-//! Formatting of quantities for people. Files carry plain numbers with the unit in the column's name.
+//! Formatting of quantities for people. Files carry plain numbers; the column's name states the
+//! unit.
 
 /// `1536 * 1024` → `"1.50 MiB"`. Binary units, three significant figures.
 #[must_use]
@@ -28,7 +29,8 @@ pub fn significant(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Decimals for a percentage: one, and below 1 % as many as show two significant figures (`3.2`, `0.50`, `0.041`).
+/// Decimals for a percentage: one; below 1 %, enough for two significant figures (`3.2`, `0.50`,
+/// `0.041`).
 #[must_use]
 pub fn percent_decimals(percent: f64) -> usize {
     let size = percent.abs();
@@ -38,7 +40,8 @@ pub fn percent_decimals(percent: f64) -> usize {
     (1.0 - size.log10().floor()).clamp(1.0, 9.0) as usize
 }
 
-/// A duration in the unit that suits it: `850 ns`, `12.3 µs`, `4.56 ms`, `7.89 s`, `3 min 20 s`, `2 h 5 min`.
+/// A duration in a suitable unit, such as `850 ns`, `12.3 µs`, `4.56 ms`, `7.89 s`, `3 min 20 s` or
+/// `2 h 5 min`.
 #[must_use]
 pub fn duration_ns(ns: u64) -> String {
     let n = ns as f64;

@@ -6,10 +6,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Named values, in name order so that two equal maps print and hash alike.
+/// Settings by name, sorted so that equal maps print and hash alike.
 pub type Settings = BTreeMap<String, Value>;
 
-/// One setting. Written in TOML and JSON as the plain value.
+/// One setting, written in TOML and JSON as the plain value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Value {
@@ -20,7 +20,7 @@ pub enum Value {
     List(Vec<Value>),
 }
 
-/// What kind of value a setting takes.
+/// The kind of value that a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// Whether `value` is of this kind. A whole number passes for a float.
+    /// Whether `value` is of this kind. A whole number is also a valid float.
     #[must_use]
     pub fn admits(self, value: &Value) -> bool {
         match (self, value) {

@@ -1,4 +1,4 @@
-//! Statistics that the method page names. Pure functions of numbers.
+//! The statistics of the method page, as pure functions of numbers.
 
 pub mod change;
 #[cfg(test)]

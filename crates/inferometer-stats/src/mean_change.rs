@@ -1,5 +1,6 @@
-//! The change of a mean between two small samples whose values are themselves counted, such as time estimated from the samples of
-//! a profiler: counting alone gives each value a variance, however alike the few values happen to be.
+//! Change of a mean between two small samples whose values are counts, such as times estimated from
+//! a profiler's samples. Counting alone gives each value a variance, even if the few values happen
+//! to be equal.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,26 +11,27 @@ use super::special::{normal, student_two_sided};
 #[derive(Debug, Clone, Copy)]
 pub struct Counted<'a> {
     pub values: &'a [f64],
-    /// Squared standard error that counting alone gives their mean; 0 where nothing was counted.
+    /// Squared standard error of their mean due to counting alone; 0 if nothing was counted.
     pub counting: f64,
 }
 
-/// How far the mean of b lies above that of a.
+/// Difference of the means, b minus a.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MeanChange {
     pub difference: f64,
     pub interval: Interval,
-    /// Two-sided, of the hypothesis that the means are equal.
+    /// Two-sided p-value of the hypothesis that the means are equal.
     pub p_value: f64,
 }
 
-/// The change with its interval. Each side's squared standard error is what its values say, or what counting gives where that is
-/// more; a side of one value has its counting alone.
+/// The change with its interval. Each side's squared standard error is the larger of the estimate
+/// from its values and the counting variance; a side with one value has only the latter.
 ///
-/// Degrees of freedom are Welch's and Satterthwaite's, in which a side adds uncertainty of its variance only where its values gave
-/// it: that of counting is known. Without counting this is Welch's interval. Simulated with Poisson counts of 3 to 300 a value,
-/// 2 to 5 values a side and a spread between them of 0 to 30 %, an interval of 95 % holds the truth in 94 to 98 %; with a mean
-/// count below 1 in more than 99 %.
+/// Degrees of freedom follow Welch and Satterthwaite; a side contributes only if its variance was
+/// estimated from the values, since the counting variance is known. Without counting this is
+/// Welch's interval. In simulations with Poisson counts of 3 to 300 per value, 2 to 5 values per
+/// side and a spread between them of 0 to 30 %, an interval of 95 % contains the true change in 94
+/// to 98 % of the cases; with a mean count below 1, in more than 99 %.
 ///
 /// `None` when a side is empty, a value is not finite, or nothing varies.
 #[must_use]
@@ -53,12 +55,12 @@ pub fn mean_change(a: Counted<'_>, b: Counted<'_>, confidence: f64) -> Option<Me
 /// Squared standard error of a mean.
 struct MeanError {
     squared: f64,
-    /// Degrees of freedom where it was estimated from the values.
+    /// Degrees of freedom, if the variance was estimated from the values.
     df: Option<f64>,
 }
 
 impl MeanError {
-    /// This side's part of the denominator of Welch and Satterthwaite's degrees of freedom.
+    /// This side's term in the denominator of Welch and Satterthwaite's degrees of freedom.
     fn uncertainty(&self) -> f64 {
         self.df.map_or(0.0, |df| self.squared * self.squared / df)
     }
@@ -68,7 +70,7 @@ impl Counted<'_> {
     fn moments(&self) -> Option<(f64, MeanError)> {
         let n = self.values.len() as f64;
         let mean = self.values.iter().sum::<f64>() / n;
-        // Also refuses an empty side.
+        // Also rejects an empty side.
         if !mean.is_finite() {
             return None;
         }
@@ -82,7 +84,7 @@ impl Counted<'_> {
     }
 }
 
-/// P(|T| >= |t|), T Student's with `df` degrees of freedom, or normal without.
+/// P(|T| >= |t|), where T is Student's with `df` degrees of freedom, or normal for `None`.
 fn two_sided(t: f64, df: Option<f64>) -> f64 {
     df.map_or_else(|| 2.0 * normal(-t.abs()), |df| student_two_sided(t, df))
 }
@@ -93,7 +95,7 @@ fn quantile(alpha: f64, df: Option<f64>) -> f64 {
     while two_sided(hi, df) > alpha && hi < 1e9 {
         hi *= 2.0;
     }
-    // Halved until no number lies between.
+    // Bisection to the last bit.
     for _ in 0..100 {
         let middle = f64::midpoint(lo, hi);
         if two_sided(middle, df) > alpha { lo = middle } else { hi = middle }

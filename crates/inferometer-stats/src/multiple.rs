@@ -1,19 +1,20 @@
-//! Many tests at once: the advisory metrics and single cells of a comparison.
+//! Multiple testing: the advisory metrics and single cells of a comparison.
 
-/// Adjusted p-values, in the order given: those at or below q are the discoveries of which at most a share q are false, on
-/// average (Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57, 289; the step-up procedure for tests that are independent or
-/// positively dependent). As R's `p.adjust(p, "BH")`.
+/// Adjusted p-values, in the given order. Those at or below q are discoveries, of which on average
+/// at most a share q is false (Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57, 289; the step-up
+/// procedure for tests that are independent or positively dependent). Same as R's `p.adjust(p,
+/// "BH")`.
 ///
-/// Each p is within 0..=1; one that is NaN stays so and counts as a test that found nothing.
+/// Each p is within 0..=1; NaN stays NaN and counts as a test without a discovery.
 #[must_use]
 pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
-    // NaN last: with the largest rank, where it changes no other.
+    // NaN sorts last, where it affects no other value.
     order.sort_by(|a, b| p[*a].abs().total_cmp(&p[*b].abs()));
     let mut adjusted = p.to_vec();
     let mut least: f64 = 1.0;
     for (below, &at) in order.iter().enumerate().rev() {
-        // `min` passes over NaN.
+        // `min` ignores NaN.
         least = least.min(p[at] * (p.len() as f64 / (below + 1) as f64));
         if !p[at].is_nan() {
             adjusted[at] = least;
@@ -30,8 +31,8 @@ mod tests {
     use super::*;
     use crate::fixtures::{fixture, numbers};
 
-    /// SciPy's `false_discovery_control`; among them the fifteen p-values of Benjamini and Hochberg's own example, of which
-    /// four are found at 5 %.
+    /// SciPy's `false_discovery_control`, including the fifteen p-values of Benjamini and
+    /// Hochberg's own example, of which four are discoveries at 5 %.
     #[test]
     fn adjusted_as_scipy_does() {
         for case in fixture("multiple").as_array().unwrap() {

@@ -1,23 +1,24 @@
-//! One sample of paired differences by ranks: the Walsh averages, the Hodges-Lehmann estimate with its exact interval,
-//! and the exact signed-rank test (Wilcoxon 1945; Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 3rd ed.,
-//! sections 3.1 to 3.3).
+//! Rank statistics of one sample of paired differences: Walsh averages, the Hodges-Lehmann estimate
+//! with its exact interval, and the exact signed-rank test (Wilcoxon 1945; Hollander, Wolfe and
+//! Chicken, Nonparametric Statistical Methods, 3rd ed., sections 3.1 to 3.3).
 //!
-//! Under the null hypothesis x is symmetric about 0, so each rank of |x| is positive with probability 1/2, and the sum of the
-//! positive ranks has a distribution that is counted exactly, with as few ranks as needed.
+//! Under the null hypothesis x is symmetric about 0, so each rank of |x| is positive with
+//! probability 1/2. The distribution of the sum of the positive ranks is counted exactly.
 
 use serde::{Deserialize, Serialize};
 
 use super::robust::{Interval, sorted};
 
-/// All averages of two values, each value with itself too, in rising order: n (n + 1) / 2 of them.
+/// The averages of all pairs of values, including each value with itself, in ascending order: n (n
+/// + 1) / 2 of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Walsh {
     sorted: Vec<f64>,
 }
 
 impl Walsh {
-    /// Of finite values, in any order; `None` when there are none or one is not finite. Time and memory grow with the
-    /// square of the count.
+    /// Takes finite values in any order; `None` if there are none or one is not finite. Time and
+    /// memory grow with the square of their number.
     #[must_use]
     pub fn of(x: &[f64]) -> Option<Self> {
         if x.is_empty() || x.iter().any(|v| !v.is_finite()) {
@@ -31,7 +32,7 @@ impl Walsh {
         Some(Self { sorted: averages })
     }
 
-    /// The averages in rising order, never empty.
+    /// The averages in ascending order, never empty.
     #[must_use]
     pub fn sorted(&self) -> &[f64] {
         &self.sorted
@@ -45,8 +46,8 @@ impl Walsh {
     }
 
     /// From the `depth.k`-th smallest to the `depth.k`-th largest average.
-    ///
     /// # Panics
+    /// When `depth` was computed for another number of values.
     /// When `depth` is not of as many values as these averages are.
     #[must_use]
     pub fn interval(&self, depth: Depth) -> Interval {
@@ -62,19 +63,21 @@ pub fn hodges_lehmann(x: &[f64]) -> Option<f64> {
     Some(Walsh::of(x)?.estimate())
 }
 
-/// How many sorted Walsh averages of n values to count in from each end.
+/// How many sorted Walsh averages to count in from each end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Depth {
-    /// How many values the averages are of.
+    /// Number of values that the averages are made of.
     pub n: usize,
     /// Counted from 1: 1 means the outermost averages.
     pub k: usize,
-    /// Exact coverage of the interval for values without ties, 1 - 2 P(T < k); with ties it covers at least as often.
+    /// Exact coverage of the interval for values without ties, 1 - 2 P(T < k); with ties the
+    /// coverage is at least this.
     pub confidence: f64,
 }
 
-/// The deepest k whose interval misses the centre with probability `alpha` (both sides together) or less: the largest with
-/// 2 P(T <= k - 1) <= alpha, T the signed-rank statistic. `None` where n is too small for any.
+/// The deepest k whose interval misses the centre with a two-sided probability of at most `alpha`:
+/// the largest with 2 P(T <= k - 1) <= alpha, where T is the signed-rank statistic. `None` if n is
+/// too small.
 #[must_use]
 pub fn depth(n: usize, alpha: f64) -> Option<Depth> {
     // Never deeper than the middle of the averages.
@@ -99,17 +102,19 @@ pub struct SignedRank {
     pub positive: f64,
     /// Sum of the ranks of |x| whose x is negative.
     pub negative: f64,
-    /// Exact and two-sided.
+    /// Exact, two-sided.
     pub p_value: f64,
 }
 
-/// Exact for any ties: equal |x| share the mean of their ranks, and the distribution is of those ranks.
+/// Exact for any ties: equal |x| share the mean of their ranks, and the distribution is computed
+/// for those ranks.
 ///
-/// Zeros by Pratt (1959): they are ranked with the rest, then left out with their ranks. So a zero pushes the others' ranks up
-/// as evidence that small differences are common; leaving zeros out first (Wilcoxon's own way) can turn a result
-/// significant by adding zeros. All zero gives p = 1. `None` for no values or one that is not finite.
+/// Zeros follow Pratt (1959): they are ranked with the rest, then removed with their ranks. A zero
+/// thus raises the other ranks, as evidence that small differences are common; removing zeros first
+/// (Wilcoxon's method) can make a result significant by adding zeros. If all values are zero, p =
+/// 1. `None` for no values or one that is not finite.
 ///
-/// The count takes n^3 steps; some hundreds of values are fine.
+/// Takes n^3 steps: suitable for some hundreds of values.
 #[must_use]
 pub fn signed_rank(x: &[f64]) -> Option<SignedRank> {
     if x.is_empty() || x.iter().any(|v| !v.is_finite()) {
@@ -128,16 +133,16 @@ pub fn signed_rank(x: &[f64]) -> Option<SignedRank> {
     })
 }
 
-/// Twice the rank of each value, in the order given, counted from 1; equal values share the mean of their ranks, which
-/// doubled is a whole number.
+/// Twice the rank of each value, in the given order, counted from 1. Equal values share the mean of
+/// their ranks; doubling makes it a whole number.
 #[must_use]
 pub fn doubled_ranks(values: &[f64]) -> Vec<usize> {
     let sorted = sorted(values);
-    // Compared as numbers, so that 0 and -0 are equal.
+    // Compared as numbers, so that 0 equals -0.
     values.iter().map(|v| sorted.partition_point(|s| s < v) + sorted.partition_point(|s| s <= v) + 1).collect()
 }
 
-/// P(T = t) for t in `0..=upto`, T the sum of those `ranks` whose fair coins fall on heads.
+/// P(T = t) for t in `0..=upto`, where T is the sum of those `ranks` whose fair coin shows heads.
 fn probabilities(ranks: &[usize], upto: usize) -> Vec<f64> {
     let mut p = vec![0.0; upto + 1];
     p[0] = 1.0;

@@ -1,14 +1,15 @@
 //! Order statistics: median with its distribution-free interval, MAD, quantiles.
 //!
-//! The interval between the k-th smallest and k-th largest of n values covers the median with probability
-//! 1 - 2 P(Bin(n, 1/2) < k) (David and Nagaraja, Order Statistics, 3rd ed., section 7.1).
+//! The interval between the k-th smallest and k-th largest of n values covers the median with
+//! probability 1 - 2 P(Bin(n, 1/2) < k) (David and Nagaraja, Order Statistics, 3rd ed., section
+//! 7.1).
 
 use serde::{Deserialize, Serialize};
 
-/// Least coverage wanted of an interval; the narrowest that reaches it is taken.
+/// Minimum coverage of an interval; the narrowest interval that reaches it is used.
 const WANTED: f64 = 0.95;
 
-/// What is said of one cell's iterations in one metric.
+/// Summary of one metric over a cell's iterations.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub n: usize,
@@ -17,7 +18,7 @@ pub struct Summary {
     pub mad: f64,
     pub min: f64,
     pub max: f64,
-    /// Absent where n is too small for 95 % (under 6 values).
+    /// `None` if n is too small for 95 % (under 6 values).
     pub interval: Option<Interval>,
 }
 
@@ -54,10 +55,11 @@ pub fn summarize(values: &[f64]) -> Option<Summary> {
     })
 }
 
-/// Largest k whose interval (k-th smallest to k-th largest of n) covers the median at 95 % or more, with its coverage.
+/// Largest k whose interval (k-th smallest to k-th largest of n) covers the median with at least 95
+/// %, and its coverage.
 #[must_use]
 pub fn median_rank(n: usize) -> Option<(usize, f64)> {
-    // P(Bin(n, 1/2) = i), grown term by term in logarithms so that large n do not underflow at once.
+    // P(Bin(n, 1/2) = i), computed term by term in logarithms so that large n do not underflow.
     let mut log_term = -(n as f64) * std::f64::consts::LN_2;
     let mut below = 0.0;
     let mut best = None;
@@ -73,7 +75,8 @@ pub fn median_rank(n: usize) -> Option<(usize, f64)> {
     best
 }
 
-/// Quantile of sorted values by linear interpolation (type 7 of Hyndman and Fan 1996; NumPy's default).
+/// Quantile of sorted values by linear interpolation (type 7 of Hyndman and Fan 1996; NumPy's
+/// default).
 ///
 /// `q` in 0..=1; `None` for no values.
 #[must_use]
@@ -86,7 +89,7 @@ pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     Some(sorted[below] + (sorted[above] - sorted[below]) * share)
 }
 
-/// The values in rising order.
+/// The values in ascending order.
 #[must_use]
 pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
@@ -113,8 +116,8 @@ mod tests {
         assert!((i.confidence - 0.978_515_625).abs() < 1e-12);
     }
 
-    /// Ranks as in the table of Conover, Practical Nonparametric Statistics (two-sided 95 % or better for the median),
-    /// equal to SciPy's `binom.ppf(0.025, n, 0.5)`.
+    /// Ranks as in the table of Conover, Practical Nonparametric Statistics (two-sided 95 % or
+    /// better for the median), equal to SciPy's `binom.ppf(0.025, n, 0.5)`.
     #[test]
     fn ranks_match_published_tables() {
         for (n, k) in [(6, 1), (8, 1), (9, 2), (10, 2), (12, 3), (15, 4), (20, 6), (30, 10), (50, 18), (100, 40)] {

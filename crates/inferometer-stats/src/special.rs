@@ -1,20 +1,21 @@
-//! Distribution functions that the tests need.
+//! Distribution functions for the tests.
 
 use std::f64::consts::SQRT_2;
 
-/// P(Z <= z), Z standard normal.
+/// P(Z <= z), where Z is standard normal.
 pub fn normal(z: f64) -> f64 {
     libm::erfc(-z / SQRT_2) / 2.0
 }
 
-/// P(|T| >= |t|), T Student's with `df` degrees of freedom, a whole number or not: I_x(df / 2, 1/2) with x = df / (df + t^2)
-/// (Abramowitz and Stegun 26.7.1).
+/// P(|T| >= |t|), where T is Student's with `df` degrees of freedom (not necessarily whole): I_x(df
+/// / 2, 1/2) with x = df / (df + t^2) (Abramowitz and Stegun 26.7.1).
 pub fn student_two_sided(t: f64, df: f64) -> f64 {
     beta(df / 2.0, 0.5, df / (df + t * t)).clamp(0.0, 1.0)
 }
 
-/// The regularized incomplete beta function I_x(a, b), by the continued fraction of DLMF 8.17.22 in Lentz's way of evaluation.
-/// It converges fast below (a + 1) / (a + b + 2); above, I_x(a, b) = 1 - I_{1-x}(b, a).
+/// The regularized incomplete beta function I_x(a, b), by the continued fraction of DLMF 8.17.22
+/// with Lentz's algorithm. It converges fast below (a + 1) / (a + b + 2); above, I_x(a, b) = 1 -
+/// I_{1-x}(b, a).
 fn beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);
@@ -28,7 +29,7 @@ fn beta(a: f64, b: f64, x: f64) -> f64 {
 
 /// 1 / (1 + d1 / (1 + d2 / (1 + ...))).
 fn fraction(a: f64, b: f64, x: f64) -> f64 {
-    /// In place of a denominator of 0.
+    /// Replaces a denominator of 0.
     const TINY: f64 = 1e-300;
     const STEPS: u32 = 500;
     let nonzero = |v: f64| if v.abs() < TINY { TINY } else { v };

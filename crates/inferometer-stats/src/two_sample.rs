@@ -1,5 +1,5 @@
-//! Two independent samples: what can be said of two runs that were not made in pairs (`compare`), and what the calibration of
-//! the simulator needs (METHOD section 7). A shift is always b less a.
+//! Two independent samples: for runs that were not measured in pairs (`compare`) and for the
+//! simulator's calibration (METHOD section 7). A shift is always b minus a.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,21 +7,23 @@ use super::rank::doubled_ranks;
 use super::robust::{Interval, sorted};
 use super::special::{normal, student_two_sided};
 
-/// Samples below this many values are counted exactly where no values are equal (R's rule).
+/// Smaller samples without ties are counted exactly (R's rule).
 const EXACT_BELOW: usize = 50;
 
-/// Mann and Whitney's test that neither sample tends to larger values (Hollander, Wolfe and Chicken, section 4.1).
+/// Mann and Whitney's test that neither sample tends to larger values (Hollander, Wolfe and
+/// Chicken, section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MannWhitney {
-    /// Pairs (a, b) with b > a; equal ones count one half.
+    /// Pairs (a, b) with b > a; ties count one half.
     pub u: f64,
     /// Two-sided.
     pub p_value: f64,
-    /// The distribution was counted; otherwise it is the normal approximation with correction for ties and continuity.
+    /// Whether the distribution was counted exactly; otherwise a normal approximation with
+    /// corrections for ties and continuity.
     pub exact: bool,
 }
 
-/// `None` when a sample is empty or a value not finite.
+/// `None` when a sample is empty or a value is not finite.
 #[must_use]
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<MannWhitney> {
     if !usable(a, 1) || !usable(b, 1) {
@@ -41,26 +43,26 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<MannWhitney> {
         let tied: f64 = ties.iter().map(|t| (t * t * t - t) as f64).sum();
         let variance = (m * n) as f64 / 12.0 * (total + 1.0 - tied / (total * (total - 1.0)));
         let distance = (m * n) as f64 / 2.0 - smaller as f64 / 2.0 - 0.5;
-        // All values equal: nothing was seen.
+        // All values are equal.
         if variance > 0.0 { 2.0 * normal(-distance / variance.sqrt()) } else { 1.0 }
     };
     Some(MannWhitney { u: doubled as f64 / 2.0, p_value: p_value.min(1.0), exact })
 }
 
-/// How far b lies above a.
+/// The difference b minus a.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shift {
     /// Hodges-Lehmann: the median of all differences b - a.
     pub estimate: f64,
-    /// Distribution-free, by Moses; absent where the samples are too small for the alpha asked for.
+    /// Distribution-free interval by Moses; `None` if the samples are too small for alpha.
     pub interval: Option<Interval>,
 }
 
-/// The shift with its interval, which misses with probability `alpha` or less (both sides together). The interval goes from
-/// the k-th smallest to the k-th largest difference, k the largest with 2 P(U <= k - 1) <= alpha (Hollander, Wolfe and
-/// Chicken, section 4.3).
+/// The shift with its interval, which misses with a two-sided probability of at most `alpha`. The
+/// interval reaches from the k-th smallest to the k-th largest difference, k being the largest with
+/// 2 P(U <= k - 1) <= alpha (Hollander, Wolfe and Chicken, section 4.3).
 ///
-/// `None` when a sample is empty or a value not finite.
+/// `None` when a sample is empty or a value is not finite.
 #[must_use]
 pub fn shift(a: &[f64], b: &[f64], alpha: f64) -> Option<Shift> {
     if !usable(a, 1) || !usable(b, 1) {
@@ -77,7 +79,7 @@ pub fn shift(a: &[f64], b: &[f64], alpha: f64) -> Option<Shift> {
     Some(Shift { estimate: f64::midpoint(differences[(count - 1) / 2], differences[count / 2]), interval })
 }
 
-/// k of [`shift`] with the coverage 1 - 2 P(U < k).
+/// k of [`shift`], with the coverage 1 - 2 P(U < k).
 fn depth(m: usize, n: usize, alpha: f64) -> Option<(usize, f64)> {
     // Never deeper than the middle.
     let deepest = (m * n).div_ceil(2);
@@ -91,9 +93,9 @@ fn depth(m: usize, n: usize, alpha: f64) -> Option<(usize, f64)> {
     within.enumerate().last().map(|(u, p)| (u + 1, 1.0 - 2.0 * p))
 }
 
-/// P(U <= u) for u in `0..=upto`: of all orders of m values of one sample and n of the other, those with at most u pairs out of
-/// order. The largest value is of the one sample, and beats all j of the other, or of the other:
-/// ways(i, j, u) = ways(i - 1, j, u - j) + ways(i, j - 1, u).
+/// P(U <= u) for u in `0..=upto`. Counts the orders of m values of one sample and n of the other
+/// that have u inversions, by which sample has the largest value: ways(i, j, u) = ways(i - 1, j, u
+/// - j) + ways(i, j - 1, u).
 fn below(m: usize, n: usize, upto: usize) -> Vec<f64> {
     let mut ways = vec![vec![0.0; upto + 1]; m + 1];
     for row in &mut ways {
@@ -107,7 +109,7 @@ fn below(m: usize, n: usize, upto: usize) -> Vec<f64> {
             }
         }
     }
-    // Whole numbers up to the division, so that a probability that equals an alpha is seen to.
+    // Whole numbers up to the division, so that a probability that equals alpha compares as equal.
     let orders = (1..=m).fold(1.0, |orders, i| orders * (n + i) as f64 / i as f64);
     let mut sum = 0.0;
     let summed = ways.swap_remove(m).into_iter().map(|ways| {
@@ -120,10 +122,10 @@ fn below(m: usize, n: usize, upto: usize) -> Vec<f64> {
 /// Welch's test that two means are equal, without assuming equal variances (Welch 1947).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Welch {
-    /// Mean of b less mean of a.
+    /// Mean of b minus mean of a.
     pub difference: f64,
     pub t: f64,
-    /// Degrees of freedom after Welch and Satterthwaite.
+    /// Degrees of freedom by Welch and Satterthwaite.
     pub df: f64,
     /// Two-sided.
     pub p_value: f64,
@@ -146,7 +148,7 @@ pub fn welch(a: &[f64], b: &[f64]) -> Option<Welch> {
     Some(Welch { difference, t, df, p_value: student_two_sided(t, df) })
 }
 
-/// The mean, and its squared standard error.
+/// The mean and its squared standard error.
 fn mean_and_error(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -158,7 +160,7 @@ fn usable(values: &[f64], fewest: usize) -> bool {
     values.len() >= fewest && values.iter().all(|v| v.is_finite())
 }
 
-/// How many values each group of equal ones has.
+/// The size of each group of equal values.
 fn tie_sizes(values: &[f64]) -> Vec<usize> {
     let sorted = sorted(values);
     sorted.chunk_by(|a, b| a == b).map(<[f64]>::len).filter(|size| *size > 1).collect()
@@ -171,8 +173,9 @@ mod tests {
     use super::*;
     use crate::fixtures::{fixture, numbers};
 
-    /// SciPy's `mannwhitneyu` and `ttest_ind`; intervals by R's definition. Among the cases: permeability of the chorioamnion
-    /// (Hollander and Wolfe 1973, p. 69), ages of diabetics (SciPy's manual), Student's sleep data.
+    /// SciPy's `mannwhitneyu` and `ttest_ind`; intervals by R's definition. Cases include the
+    /// permeability of the chorioamnion (Hollander and Wolfe 1973, p. 69), ages of diabetics
+    /// (SciPy's manual) and Student's sleep data.
     #[test]
     fn tests_and_intervals_match_scipy() {
         for case in fixture("two_sample").as_array().unwrap() {

@@ -30,18 +30,19 @@ pub struct Args {
     pub sides: SideArgs,
     #[command(flatten)]
     pub how: How,
-    /// Go on with the interrupted session recorded in this folder
+    /// Resume the interrupted session recorded in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = OF_A_NEW_SESSION)]
     resume: Option<PathBuf>,
-    /// Resume although an engine, a model or this program changed since the session began
+    /// Resume even if an engine, a model or this program has changed since the session began
     #[arg(long, requires = "resume")]
     allow_changed: bool,
     #[command(flatten)]
     execution: Execution,
 }
 
-/// What says how a session goes, and so cannot be said of one that has begun. Named from the other end: [`How`] is also part of
-/// verbs without `--resume`, where clap would look in vain for it, and so are [`SideArgs`].
+/// Arguments that define a session and so cannot be combined with `--resume`. Listed here because
+/// [`How`] and [`SideArgs`] are also part of verbs without `--resume`, where clap would not find
+/// the name.
 pub const OF_A_NEW_SESSION: [&str; 22] = [
     "set",
     "delta",
@@ -67,39 +68,42 @@ pub const OF_A_NEW_SESSION: [&str; 22] = [
     "same",
 ];
 
-/// How a session goes, beside what the scenario says.
+/// Parameters of a session that override the scenario's.
 #[derive(Debug, clap::Args)]
 pub struct How {
-    /// Override a key of the scenario on both sides, such as `workload.max_tokens=32`; may be given more than once
+    /// Override a key of the scenario on both sides, such as `workload.max_tokens=32`; may be
+    /// repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Smallest change that matters, such as `3%`, for gates that state none
+    /// Smallest change that matters, such as `3%`, for gates without their own
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     delta: Option<f64>,
-    /// What the sides' outputs must have in common
+    /// How far the outputs of the sides must agree
     #[arg(long, value_name = "RULE", value_parser = ["identical", "margin", "any"])]
     outputs: Option<String>,
-    /// With `--outputs margin`: how much closer than this B's two best logits must be where it goes another way
+    /// With `--outputs margin`: largest gap between B's two best logits at which a different token
+    /// is allowed
     #[arg(long, value_name = "LOGITS")]
     margin: Option<f64>,
-    /// Null pairs of A before the first pair; 0 = no pilot
+    /// Number of null pairs (A against A) before the first pair; 0 = no pilot
     #[arg(long, value_name = "N", value_parser = pilot)]
     pilot: Option<u32>,
-    /// Let two resident hosts take turns instead of starting a fresh one each turn
+    /// Keep one host per side for the whole session instead of starting a fresh host for each run
     #[arg(long)]
     resident: bool,
-    /// Seed of the order in which the sides of each pair run
+    /// Seed for the order of the sides within each pair
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// Let a profiled pass follow the pairs, with the defaults of `[profile]`, where the scenario has none
+    /// Add a profiling pass after the pairs, with the defaults of `[profile]` if the scenario has
+    /// none
     #[arg(long)]
     profile: bool,
-    /// Exit with 0 where the verdict is `inconclusive`
+    /// Exit with 0 if the verdict is `inconclusive`
     #[arg(long)]
     pub neutral_ok: bool,
 }
 
-/// Margin in logits where none is stated.
+/// Default margin, in logits.
 const USUAL_MARGIN: f64 = 0.05;
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
@@ -112,15 +116,15 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             settled(result, printer)?
         }
         (None, Some(path)) => begin(path, &args.sides, &args.how, &args.execution, |_| Ok(()), printer)?,
-        (None, None) => bail!("name a scenario file, or a session to go on with (`--resume DIR`)"),
+        (None, None) => bail!("give a scenario file, or a session to resume (`--resume DIR`)"),
     };
     let Some(outcome) = outcome else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
     let record = record::ab::read(&outcome.dir)?;
     conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer).map(ExitCode::from)
 }
 
-/// Decides both sides, lets `check` look at them, and compares them; `None` where that stopped with an error that was shown,
-/// and can be resumed.
+/// Sets up both sides, checks and compares them; `None` if the session stopped with an error that
+/// was shown and can be resumed.
 pub fn begin(
     path: &Path,
     sides: &SideArgs,
@@ -145,22 +149,24 @@ pub fn begin(
     settled(result, printer)
 }
 
-/// A session has no one table. Said before anything is measured.
+/// Rejects `--format csv`, since a session is not a single table, before anything is measured.
 pub fn no_csv(execution: &Execution) -> anyhow::Result<()> {
     if execution.format() == Format::Csv {
-        bail!("a session has no one table: take `--format json`; the record's own files are CSV");
+        bail!(
+            "`--format csv` is not available for a session; use `--format json`, or read the CSV files of its record"
+        );
     }
     Ok(())
 }
 
-/// What was stopped and can be resumed is shown here and is no error.
+/// Shows an error that can be resumed, and returns `None` for it.
 fn settled(result: Result<Outcome, RunError>, printer: &Printer) -> anyhow::Result<Option<Outcome>> {
     match result {
         Ok(outcome) => Ok(Some(outcome)),
         Err(RunError::Stopped { dir, source }) => {
             printer.error(&anyhow::Error::new(*source));
-            let resume = format_args!("go on with `inferometer ab --resume {}`", dir.display());
-            printer.note(format_args!("what was measured is kept; {resume}"));
+            let resume = format_args!("resume with `inferometer ab --resume {}`", dir.display());
+            printer.note(format_args!("all measurements so far are kept; {resume}"));
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -168,13 +174,13 @@ fn settled(result: Result<Outcome, RunError>, printer: &Printer) -> anyhow::Resu
 }
 
 impl How {
-    /// What the command line says of the session.
+    /// Applies the command line's settings to the scenario.
     fn apply(&self, scenario: &mut Scenario) -> anyhow::Result<()> {
         let ab = &mut scenario.ab;
         let mut noted = Vec::new();
         match self.outputs.as_deref() {
             Some("identical") => ab.outputs = OutputsRule::Identical,
-            // A scenario that has the rule has a margin too.
+            // A scenario with this rule has a margin too.
             Some("margin") if matches!(ab.outputs, OutputsRule::Margin { .. }) => {}
             Some("margin") => ab.outputs = OutputsRule::Margin { logits: USUAL_MARGIN },
             Some(_) => ab.outputs = OutputsRule::Any,
@@ -183,10 +189,10 @@ impl How {
         noted.extend(self.outputs.as_ref().map(|rule| format!("ab.outputs={rule}")));
         if let Some(given) = self.margin {
             let OutputsRule::Margin { logits } = &mut ab.outputs else {
-                bail!("--margin says nothing without `--outputs margin` (or `outputs = \"margin\"` in the scenario)")
+                bail!("--margin needs `--outputs margin` (or `outputs = \"margin\"` in the scenario)")
             };
             if !given.is_finite() || given <= 0.0 {
-                bail!("--margin is a difference of logits above 0, not {given}");
+                bail!("--margin must be a difference of logits above 0, not {given}");
             }
             *logits = given;
             noted.push(format!("ab.margin={given}"));
@@ -208,7 +214,7 @@ impl How {
     }
 }
 
-/// Says what came of a session, and makes its report; its exit code (METHOD section 3).
+/// Shows the result of a session and writes its report; returns the exit code (METHOD section 3).
 pub fn conclude(
     outcome: &Outcome,
     record: &AbRecord,
@@ -229,7 +235,7 @@ pub fn conclude(
     });
     printer.note(format_args!("record: {dir}"));
     if outcome.state == FinishState::Interrupted {
-        printer.note(format_args!("interrupted; go on with `inferometer ab --resume {dir}`"));
+        printer.note(format_args!("interrupted; resume with `inferometer ab --resume {dir}`"));
         return Ok(EXIT_INTERRUPTED);
     }
     let mut code = summary.exit_code;
@@ -240,32 +246,32 @@ pub fn conclude(
         }
     }
     if summary.neutral {
-        printer.note("exit code 0 although nothing is proven: `--neutral-ok`");
+        printer.note("exit code 0 because of `--neutral-ok`; the verdict is inconclusive");
     }
     Ok(code)
 }
 
-/// Says that something beside the verdict could not be written, and gives the exit code: an error, but none that hides a verdict
-/// which is one already.
+/// Reports that something besides the verdict could not be written, and returns the exit code: that
+/// of an error, unless the verdict's is an error already.
 pub fn not_written(error: &anyhow::Error, code: u8, printer: &Printer) -> u8 {
     printer.error(error);
     if code == 0 { super::EXIT_USAGE } else { code }
 }
 
-/// A number of null pairs.
+/// Parses a number of null pairs.
 fn pilot(text: &str) -> Result<u32, String> {
     let pairs = text.parse().ok().filter(|pairs| AbSettings::is_pilot(*pairs));
     let (least, most) = (AbSettings::LEAST_PILOT, AbSettings::MOST_PILOT);
     pairs.ok_or_else(|| {
-        format!("write a whole number from {least} to {most}, or 0 for no pilot: fewer null pairs say nothing")
+        format!("must be a whole number from {least} to {most}, or 0 for no pilot; fewer null pairs show nothing")
     })
 }
 
-/// `3%` as a share.
+/// Parses `3%` as a share.
 pub fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     match number {
         Some(number) if number > 0.0 && number < 100.0 => Ok(number / 100.0),
-        _ => Err("write a percentage above 0 and below 100, such as 3%".to_owned()),
+        _ => Err("must be a percentage above 0 and below 100, such as 3%".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! The two sides, from the command line.
+//! The two sides of a session, from the command line.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::scenario;
 use crate::spec::{BuildSettings, Scenario};
 use inferometer_protocol::{EngineSpec, Settings, toggle};
 
-/// What sets the sides apart.
+/// Arguments that make the sides differ.
 #[derive(Debug, clap::Args)]
 pub struct SideArgs {
     /// Side A is this commit
@@ -22,10 +22,11 @@ pub struct SideArgs {
     /// Side B is this commit
     #[arg(long, value_name = "REV", requires = "base", help_heading = "Sides")]
     head: Option<String>,
-    /// The repository of the commits
+    /// Git repository of the commits
     #[arg(long, value_name = "PATH", default_value = ".", help_heading = "Sides")]
     repo: PathBuf,
-    /// Compare commits although the working tree has changes that belong to none
+    /// Compare commits even if the working tree has uncommitted changes, which neither side
+    /// includes
     #[arg(long, requires = "base", help_heading = "Sides")]
     allow_dirty: bool,
     /// Setting of side A: a toggle such as `repetition_window_cap=0`, or any key of the scenario
@@ -34,52 +35,55 @@ pub struct SideArgs {
     /// Setting of side B
     #[arg(long = "b", value_name = "KEY=VALUE", help_heading = "Sides")]
     b: Vec<String>,
-    /// Engine of side A: the label of one in the scenario, or a name that `inferometer engines` lists
+    /// Engine of side A: the label of an engine in the scenario, or a name from `inferometer
+    /// engines`
     #[arg(long, value_name = "ENGINE", help_heading = "Sides")]
     a_engine: Option<String>,
     /// Engine of side B
     #[arg(long, value_name = "ENGINE", help_heading = "Sides")]
     b_engine: Option<String>,
-    /// Model of side A: a folder
+    /// Model of side A: its folder
     #[arg(long, value_name = "DIR", help_heading = "Sides")]
     a_model: Option<String>,
     /// Model of side B
     #[arg(long, value_name = "DIR", help_heading = "Sides")]
     b_model: Option<String>,
-    /// Command that builds a commit, run in its worktree without a shell; instead of the scenario's `[build] command`
+    /// Command that builds a commit, run in its worktree without a shell; overrides `[build]
+    /// command`
     #[arg(long, value_name = "COMMAND", requires = "base", value_parser = words, help_heading = "Sides")]
     build: Option<Words>,
-    /// Program that then hosts the engine, with its arguments; instead of the scenario's `[build] program`
+    /// Program that hosts the engine of a built commit, with its arguments; overrides `[build]
+    /// program`
     #[arg(long, value_name = "COMMAND", requires = "base", value_parser = words, help_heading = "Sides")]
     program: Option<Words>,
-    /// Folder that keeps builds of commits
+    /// Folder for builds of commits
     #[arg(long, value_name = "DIR", requires = "base", help_heading = "Sides")]
     cache: Option<PathBuf>,
-    /// Both sides are the same (A/A): shows how often this machine leads to a wrong verdict
+    /// Compare the scenario with itself (A/A), to see how often this machine gives a wrong verdict
     #[arg(long, help_heading = "Sides", conflicts_with_all = ["base", "a", "b", "a_engine", "b_engine", "a_model", "b_model"])]
     same: bool,
 }
 
-/// A command line, taken apart as a shell would.
+/// A command line, split as a shell would.
 #[derive(Debug, Clone)]
 struct Words(Vec<String>);
 
 fn words(text: &str) -> Result<Words, String> {
     match shlex::split(text) {
         Some(words) if !words.is_empty() => Ok(Words(words)),
-        Some(_) => Err("name a program".to_owned()),
-        None => Err("a quote is not closed".to_owned()),
+        Some(_) => Err("empty command; give a program".to_owned()),
+        None => Err("unclosed quote".to_owned()),
     }
 }
 
-/// One side's part of the arguments.
+/// One side's arguments.
 struct Own<'a> {
     settings: &'a [String],
     engine: Option<&'a str>,
     model: Option<&'a str>,
 }
 
-/// Decides both sides; nothing is built yet. `load` reads the scenario with further overrides.
+/// Sets up both sides without building anything. `load` reads the scenario with further overrides.
 pub fn setups(args: &SideArgs, load: impl Fn(&[String]) -> anyhow::Result<Scenario>) -> anyhow::Result<[Setup; 2]> {
     let own = [
         Own { settings: &args.a, engine: args.a_engine.as_deref(), model: args.a_model.as_deref() },
@@ -88,8 +92,8 @@ pub fn setups(args: &SideArgs, load: impl Fn(&[String]) -> anyhow::Result<Scenar
     let differ = own.iter().any(|own| !own.settings.is_empty() || own.engine.is_some() || own.model.is_some());
     if !differ && args.base.is_none() && !args.same {
         bail!(
-            "nothing sets the sides apart: give commits (--base REV --head REV), settings (--a KEY=VALUE --b KEY=VALUE), \
-             engines (--a-engine, --b-engine) or models (--a-model, --b-model); or --same to compare something with itself"
+            "the sides do not differ: give commits (--base REV --head REV), settings (--a KEY=VALUE --b KEY=VALUE), \
+             engines (--a-engine, --b-engine) or models (--a-model, --b-model); or --same to compare the scenario with itself"
         );
     }
     let [a, b] = own.map(|own| side(&own, &load, differ));
@@ -102,7 +106,7 @@ pub fn setups(args: &SideArgs, load: impl Fn(&[String]) -> anyhow::Result<Scenar
     Ok(setups)
 }
 
-/// Where sides are commits: builds both, and lets their programs host the sides' engines.
+/// If the sides are commits: builds both, and uses the built programs as the sides' hosts.
 pub fn build_commits(
     args: &SideArgs,
     setups: &mut [Setup; 2],
@@ -139,13 +143,13 @@ pub fn build_commits(
     Ok(())
 }
 
-/// How commits are built: flags before the scenario before this project's own way.
+/// How to build commits: from the flags, else from the scenario, else for this project itself.
 fn recipe(args: &SideArgs, scenario: &Scenario) -> anyhow::Result<BuildSettings> {
     let foreign =
         scenario.engines.iter().any(|spec| engines::find(&spec.name).is_some_and(|engine| !engine.is_built_in()));
     if foreign && scenario.build.is_none() && args.program.is_none() {
         bail!(
-            "how is a commit of this engine built and started? Say so in the scenario's [build] (`command`, `program`), or by \
+            "no build command for this engine: set `command` and `program` in the scenario's [build], or give \
              --build and --program"
         );
     }
@@ -161,8 +165,8 @@ fn recipe(args: &SideArgs, scenario: &Scenario) -> anyhow::Result<BuildSettings>
     Ok(settings)
 }
 
-/// One side without a program of its own. Where settings differ, combinations are not merged: the cells of the sides must
-/// match one by one.
+/// One side, before its program is built. If settings differ, combinations are not merged: the
+/// cells of the sides must match one by one.
 fn side(own: &Own<'_>, load: &impl Fn(&[String]) -> anyhow::Result<Scenario>, differ: bool) -> anyhow::Result<Setup> {
     let mut overrides: Vec<String> = own.settings.iter().map(|setting| full_key(setting)).collect::<Result<_, _>>()?;
     overrides.extend(own.model.map(|model| format!("model.path={model}")));
@@ -178,34 +182,36 @@ fn side(own: &Own<'_>, load: &impl Fn(&[String]) -> anyhow::Result<Scenario>, di
     Ok(Setup { info, scenario, plan })
 }
 
-/// A toggle's name is short for its key.
+/// The full key of a setting; a toggle may be given by its name alone.
 fn full_key(setting: &str) -> anyhow::Result<String> {
-    let (key, value) = setting.split_once('=').with_context(|| format!("`{setting}` is not of the form KEY=VALUE"))?;
+    let (key, value) = setting.split_once('=').with_context(|| format!("`{setting}` must have the form KEY=VALUE"))?;
     let key = key.trim();
     one_for_both(key)?;
     let table = if toggle::find(key).is_some() { "toggles." } else { "" };
     Ok(format!("{table}{key}={value}"))
 }
 
-/// Refuses keys that say how the session goes: they are read once, for both sides.
+/// Rejects keys of the session itself: they are read once, for both sides.
 fn one_for_both(key: &str) -> anyhow::Result<()> {
     const TABLES: [&str; 3] = ["ab", "gate", "build"];
     const KEYS: [&str; 2] = ["iterations", "order_seed"];
     let mut steps = key.split('.').map(|step| step.trim().trim_matches(['"', '\'']));
     match (steps.next(), steps.next()) {
         (Some(table), _) if TABLES.contains(&table) => {
-            bail!("`{key}` is for the session, not for one side: give it by `--set {key}=...`, or in the scenario")
+            bail!(
+                "`{key}` applies to the whole session, not to one side: use `--set {key}=...`, or set it in the scenario"
+            )
         }
         (Some("run"), Some(inner)) if KEYS.contains(&inner) => {
             bail!(
-                "`{key}` sets no side apart: a session has its own order (`--seed`) and takes as many pairs as it needs"
+                "`{key}` cannot differ between sides: a session has its own order (`--seed`) and runs as many pairs as it needs"
             )
         }
         _ => Ok(()),
     }
 }
 
-/// An engine of the scenario by its label, else one of this build by its name.
+/// The scenario's engine with this label, else this build's engine with this name.
 fn engine_of(scenario: &Scenario, name: &str) -> anyhow::Result<EngineSpec> {
     if let Some(spec) = scenario.engines.iter().find(|spec| spec.label == name) {
         return Ok(spec.clone());
@@ -213,7 +219,7 @@ fn engine_of(scenario: &Scenario, name: &str) -> anyhow::Result<EngineSpec> {
     if engines::find(name).is_none() {
         let labels: Vec<&str> = scenario.engines.iter().map(|spec| spec.label.as_str()).collect();
         bail!(
-            "there is no engine `{name}`: the scenario has {}, and `inferometer engines` lists those of this build",
+            "unknown engine `{name}`: the scenario has {}, and `inferometer engines` lists those of this build",
             labels.join(", ")
         );
     }

@@ -1,9 +1,9 @@
-//! What a scenario says of A/B sessions, in lines of the plan.
+//! A scenario's A/B settings as lines of the plan.
 
 use crate::report::text::{label, plural};
 use crate::spec::{AbSettings, BuildSettings, Gate, OutputsRule, Plan, Scale, Scenario};
 
-/// A line a gate, one for `[ab]` and one for `[build]`; none of a scenario that has nothing of the kind.
+/// A line per gate, one for `[ab]` and one for `[build]`; empty if the scenario has none of these.
 pub fn facts(scenario: &Scenario, plan: &Plan) -> Vec<(&'static str, String)> {
     let mut facts: Vec<_> = scenario.gates.iter().map(|one| ("gate", gate(one, scenario, plan))).collect();
     if !facts.is_empty() || scenario.ab != AbSettings::default() {

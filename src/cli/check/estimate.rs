@@ -1,4 +1,4 @@
-//! How long a plan will take, by what an earlier run of the same work took. Never a guess.
+//! Estimates how long a plan will take, from an earlier run of the same work; `None` without one.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,12 @@ use inferometer_stats::robust;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Estimate {
     pub seconds: f64,
-    /// The run that it is taken from.
+    /// The run that the estimate is based on.
     pub run: PathBuf,
 }
 
-/// The newest run under `results` that did the same work in every cell of the plan, scaled to this plan's counts.
+/// The newest run under `results` that did the same work in every cell of the plan, scaled to this
+/// plan's counts.
 pub fn estimate(results: &Path, scenario: &Scenario, plan: &Plan, outline: &Outline) -> Option<Estimate> {
     let entries = fs_err::read_dir(results).ok()?;
     let mut runs: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.is_dir()).collect();
@@ -50,7 +51,7 @@ fn seconds(record: &Record, scenario: &Scenario, plan: &Plan, outline: &Outline)
         let good = record.requests.iter().filter(|r| r.cell == id && r.status == Status::Ok);
         let (warmups, measured): (Vec<&RequestRow>, Vec<&RequestRow>) = good.partition(|r| r.warmup);
         let iteration = median(metric::iterations(&measured).map(took))?;
-        // A warm-up's requests one by one: those of several warm-ups are neighbours in the record.
+        // Requests of a warm-up one by one: those of several warm-ups are adjacent in the record.
         let warmup = median(warmups.chunks(1).map(took)).unwrap_or(iteration);
         total += iteration * f64::from(scenario.run.iterations) + warmup * warmups_each;
     }

@@ -19,10 +19,10 @@ pub struct Args {
     /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// How to print the plan
+    /// Format of the plan
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Folder with earlier runs, to say how long this one will take
+    /// Folder with earlier runs, used to estimate the duration
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 }

@@ -1,20 +1,20 @@
-//! What a scenario says of the profiled pass, in a line of the plan.
+//! A scenario's profiling pass as a line of the plan.
 
 use crate::report::text::plural;
 use crate::spec::{ProfileSettings, ProfilerChoice, RunSettings, SpanSync, Threads};
 
-/// What is done in the pass, and how much it adds to the run.
+/// What the pass records, and how much it adds to the run.
 pub fn fact(pass: &ProfileSettings, run: &RunSettings) -> String {
     let mut done = Vec::new();
     if pass.flamegraph {
         let by = match pass.profiler {
-            ProfilerChoice::Auto => "the host's own profiler, or one from outside",
+            ProfilerChoice::Auto => "the host's own profiler, or an external one",
             ProfilerChoice::Pprof => "the host's own profiler",
             ProfilerChoice::Perf => "perf",
             ProfilerChoice::Sample => "sample",
             ProfilerChoice::PySpy => "py-spy",
         };
-        let threads = if pass.threads == Threads::Apart { ", threads apart" } else { "" };
+        let threads = if pass.threads == Threads::Apart { ", separated by thread" } else { "" };
         done.push(format!("stacks by {by}, {} Hz{threads}", pass.frequency_hz));
     }
     if pass.spans {
@@ -22,7 +22,7 @@ pub fn fact(pass: &ProfileSettings, run: &RunSettings) -> String {
         done.push(format!("spans of operations{sync}"));
     }
     format!(
-        "{}; {} of each cell after the timed ones, about {:.0} % of the run if they take as long",
+        "{}; {} of each cell after the timed ones, about {:.0} % of the run if each takes as long as a timed one",
         done.join(" and "),
         plural(pass.iterations as usize, "iteration"),
         100.0 * f64::from(pass.iterations) / f64::from(pass.iterations + run.iterations),

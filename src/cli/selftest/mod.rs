@@ -10,24 +10,24 @@ use super::printer::Printer;
 use crate::run::selftest::rate::percent;
 use crate::run::selftest::{Check, Report, virtual_time};
 
-/// A limit was not kept.
+/// A limit was exceeded.
 const EXIT_FAILED: u8 = 1;
-/// Enough for a share of 0.5 % to be known to about 0.2 points.
+/// Enough to estimate a share of 0.5 % to about 0.2 points.
 const SESSIONS: u64 = 5000;
 const QUICK: u64 = 200;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Sessions of each kind: 5000 simulated ones, or 20 real ones
+    /// Sessions of each kind; default: 5000 simulated or 20 real ones
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     sessions: Option<u64>,
-    /// Few sessions: to see that it works, not to trust a figure
+    /// Run few sessions: a smoke test whose figures are not reliable
     #[arg(long, conflicts_with_all = ["sessions", "real"])]
     quick: bool,
-    /// What the sessions are drawn from
+    /// Seed of the simulated sessions
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// How to print the figures
+    /// Format of the figures
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
     #[command(flatten)]

@@ -20,24 +20,24 @@ pub struct Real {
     /// Run real sessions on the transformer engine instead of simulated ones
     #[arg(long)]
     pub real: bool,
-    /// How much slower B is made in half as many sessions again, such as `10%`
+    /// Slow-down of B in half as many additional sessions, such as `10%`
     #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = super::super::ab::percent, requires = "real")]
     injected: f64,
-    /// Let another process load a core on and off meanwhile
+    /// Load a core on and off with another process during the sessions
     #[arg(long, requires = "real")]
     load: bool,
-    /// Scenario to run; without it the smallest synthetic model, one thread
+    /// Scenario to run; default: the smallest synthetic model, one thread
     #[arg(long, value_name = "FILE", requires = "real")]
     scenario: Option<PathBuf>,
-    /// Folder that holds the records of the sessions
+    /// Folder for the records of the sessions
     #[arg(long, value_name = "DIR", default_value = "results/selftest", requires = "real")]
     results: PathBuf,
-    /// Be the process that loads a core
+    /// Run as the process that loads a core
     #[arg(long, hide = true)]
     pub as_load: bool,
 }
 
-/// What was found.
+/// Results of the self-test.
 #[derive(Debug, Serialize)]
 struct Found {
     loaded: bool,
@@ -45,7 +45,7 @@ struct Found {
     judged: Vec<Judged>,
     /// Whether enough sessions were judged to show anything.
     shown: bool,
-    /// Absent where another scenario than the built-in one was given.
+    /// `None` unless the built-in scenario was used.
     telemetry: Option<Overhead>,
 }
 
@@ -81,7 +81,7 @@ impl Real {
     }
 
     fn bench(&self) -> anyhow::Result<Sessions> {
-        // A folder of its own, so that sessions of an earlier self-test are not taken for this one's.
+        // A separate folder, so that sessions of an earlier self-test are not mixed in.
         let now = crate::origin::utc_now().replace([':', '.'], "");
         let results = self.results.join(now);
         fs_err::create_dir_all(&results)?;
@@ -93,7 +93,7 @@ impl Real {
                 path
             }
         };
-        let program = std::env::current_exe().context("the path of this program is not known")?;
+        let program = std::env::current_exe().context("cannot determine the path of this program")?;
         Ok(Sessions { program, scenario, results })
     }
 }
@@ -107,7 +107,7 @@ fn sentence(ended: &Ended) -> String {
     format!("{}{refused} after {} pairs", ended.verdict, ended.pairs)
 }
 
-/// What a session of no pilot and no delta says: the cost as such.
+/// Result of the session without pilot and delta that measures the cost of telemetry.
 fn telemetry(overhead: &Overhead) -> String {
     let Overhead { interval_ms, pairs, ratio, interval, .. } = overhead;
     let told = match (ratio, interval) {
@@ -117,7 +117,7 @@ fn telemetry(overhead: &Overhead) -> String {
         }
         _ => format!("not known: {} after {pairs} pairs ({})", overhead.verdict, overhead.reasons.join("; ")),
     };
-    format!("Time a token with telemetry each {interval_ms} ms, as against none: {told}")
+    format!("Time per token with telemetry every {interval_ms} ms, relative to none: {told}")
 }
 
 impl Found {
@@ -127,7 +127,7 @@ impl Found {
         Self { loaded, sessions, judged, shown, telemetry }
     }
 
-    /// On a machine under load it is right to judge nothing; otherwise that is no self-test.
+    /// Whether the self-test passed. On a loaded machine it may judge nothing; otherwise it must.
     fn passed(&self) -> bool {
         self.wrong().is_empty() && (self.shown || self.loaded)
     }
@@ -141,7 +141,7 @@ impl Found {
         self.sessions.iter().filter_map(why).collect()
     }
 
-    /// A line for each verdict that was given, identical and slowed sessions apart.
+    /// One line per verdict, identical and slowed sessions separately.
     fn table(&self, markdown: bool) -> String {
         let mut text = String::new();
         let mut put = |cells: [String; 5]| {
@@ -182,22 +182,22 @@ impl Found {
         let told = match (wrong.len(), self.shown, self.loaded) {
             (0, true, _) => "No verdict is wrong.",
             (0, false, true) => {
-                "No verdict is wrong; but fewer than half of the sessions of a kind were judged, which shows little beyond \
-                 that a machine under load is turned away."
+                "No verdict is wrong, but fewer than half of the sessions of a kind were judged: this shows only \
+                 that the pilot refuses a loaded machine."
             }
             (0, false, false) => {
-                "FAILED: nothing was shown. Fewer than half of the sessions of a kind were accepted by the pilot and judged: \
-                 leave the machine alone (`inferometer doctor`), and try again."
+                "FAILED: too few sessions. Fewer than half of the sessions of a kind were accepted by the pilot and judged: \
+                 stop other work on this machine (see `inferometer doctor`) and try again."
             }
             (n, ..) => &format!("{n} of {} verdicts are wrong.", self.sessions.len()),
         };
         paragraph(&mut lines, told, "  ");
         self.telemetry.iter().for_each(|overhead| paragraph(&mut lines, &telemetry(overhead), "  "));
-        lines + "What recording costs: docs/explanation/overhead.md (cargo bench --bench overhead).\n"
+        lines + "For the cost of recording see docs/explanation/overhead.md (cargo bench --bench overhead).\n"
     }
 }
 
-/// How often each verdict was given, those that were not left out.
+/// Number of sessions per verdict, omitting verdicts that did not occur.
 fn counts(sessions: &[Ended]) -> Vec<(String, u64)> {
     use Verdict::{Failed, Improved, Inconclusive, Invalid, NotDecided, OutputChanged, Regressed, Unchanged};
     let all = [Unchanged, Regressed, Improved, Inconclusive, NotDecided, Invalid, OutputChanged, Failed];
@@ -257,7 +257,7 @@ mod tests {
         let text = found.table(false);
         assert!(text.contains("No verdict is wrong") && text.contains("refused by the pilot"), "{text}");
         assert!(text.contains("identical: 1 of 2 accepted by the pilot and judged") && found.passed(), "{text}");
-        let line = "as against none: 1.002 times [0.995, 1.010] at 99.5 %, 30 pairs";
+        let line = "relative to none: 1.002 times [0.995, 1.010] at 99.5 %, 30 pairs";
         assert!(text.replace("\n  ", " ").contains(line), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(found.table(true).contains("| 10 % slower | regressed | 1/1 | 100 % |"), "{}", found.table(true));
@@ -278,7 +278,7 @@ mod tests {
         };
         let mut found = Found::of(false, vec![invalid(0.0), invalid(10.0)], None);
         let text = found.table(false);
-        assert!(text.contains("FAILED: nothing was shown") && !text.contains("No verdict is wrong"), "{text}");
+        assert!(text.contains("FAILED: too few sessions") && !text.contains("No verdict is wrong"), "{text}");
         assert!(!found.passed());
         found.loaded = true;
         assert!(found.table(false).contains("shows little") && found.passed());

@@ -1,4 +1,5 @@
-//! What a session says beyond its gates, to be read and never to gate by: every metric in every cell, and which cost moved.
+//! A session's results beyond its gates, for information only: every metric in every cell, and
+//! which cost changed.
 
 use serde::Serialize;
 
@@ -15,64 +16,65 @@ use inferometer_stats::rank;
 use inferometer_stats::rank::Walsh;
 use inferometer_stats::robust::Interval;
 
-/// Fewer pairs than this cannot reach 5 % in a signed-rank test, whatever they hold.
+/// With fewer pairs a signed-rank test cannot reach 5 %.
 const LEAST_PAIRS: usize = 6;
-/// Of the intervals shown, and of the share of false discoveries.
+/// For the intervals, and as the share of false discoveries.
 const ALPHA: f64 = 0.05;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Beyond {
-    /// By metric, then by cell.
+    /// Ordered by metric, then by cell.
     pub effects: Vec<Effect>,
     pub laws: Vec<LawChange>,
 }
 
-/// One metric in one cell.
+/// The effect on one metric in one cell.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Effect {
     pub metric: &'static str,
     pub cell: u32,
     pub pairs: usize,
-    /// What shift and interval are in: differences for counts, and for bytes that are 0 somewhere.
+    /// Scale of shift and interval: differences for counts, and for bytes if one value is 0.
     pub scale: Scale,
-    /// Hodges-Lehmann estimate of ln(cost_B / cost_A), or of B - A: above 0 is worse.
+    /// Hodges-Lehmann estimate of ln(cost_B / cost_A), or of B - A; positive is worse.
     pub shift: f64,
-    /// 95 %, for this metric and cell alone.
+    /// 95 % interval for this metric and cell alone.
     pub interval: Option<Interval>,
-    /// Exact signed-rank, two-sided.
+    /// Exact two-sided signed-rank test.
     pub p_value: f64,
-    /// After Benjamini and Hochberg, over all effects of the session.
+    /// Adjusted by Benjamini and Hochberg over all effects of the session.
     pub adjusted: f64,
 }
 
 impl Effect {
-    /// Whether it stands out among all effects: at most one in twenty that do is false.
+    /// Whether it is a discovery among all effects: on average at most one discovery in twenty is
+    /// false.
     #[must_use]
     pub fn stands_out(&self) -> bool {
         self.adjusted <= ALPHA
     }
 }
 
-/// What became of the coefficients of a growth law, for cells that differ in length alone.
+/// Change of a growth law's coefficients, for cells that differ only in length.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LawChange {
     pub law: Law,
     pub cells: Vec<u32>,
-    /// B / A at every length, the shortest first.
+    /// B / A at every length, shortest first.
     pub ratios: Vec<Ratio>,
     pub change: Option<Change>,
-    /// Why there is no change of coefficients.
+    /// Why the coefficients have no change.
     pub not_identifiable: Option<String>,
 }
 
-/// Looks at all counting pairs.
+/// Analyses all valid pairs.
 #[must_use]
 pub fn beyond(evidence: &Evidence<'_>, judgement: &Judgement) -> Beyond {
     let sides = [Iterations::of(evidence.a), Iterations::of(evidence.b)];
     let pairs =
         Pairs { numbers: judgement.pairs.iter().filter(|p| p.counts()).map(|p| p.row.iterations()).collect(), sides };
     let cells = evidence.cells;
-    // Resident hosts load once: every pair would say the same again.
+    // Resident hosts load once, so all pairs have the same value.
     let load = (!evidence.manifest.settings.resident).then_some(&LOAD);
     let mut effects: Vec<Effect> = METRICS
         .iter()
@@ -90,7 +92,7 @@ pub fn beyond(evidence: &Evidence<'_>, judgement: &Judgement) -> Beyond {
     Beyond { effects, laws }
 }
 
-/// Cells that differ in length alone, together.
+/// Groups cells that differ only in length.
 fn series(cells: &[Cell]) -> Vec<Vec<&Cell>> {
     let mut all: Vec<Vec<&Cell>> = Vec::new();
     for cell in cells {
@@ -102,7 +104,7 @@ fn series(cells: &[Cell]) -> Vec<Vec<&Cell>> {
     all
 }
 
-/// The counting pairs: which iterations of which sides, and where these are.
+/// The valid pairs: the iterations of each side, and their rows.
 struct Pairs<'a> {
     numbers: Vec<[(Side, u32); 2]>,
     sides: [Iterations<'a>; 2],
@@ -113,9 +115,9 @@ impl<'a> Pairs<'a> {
         &self.sides[side as usize]
     }
 
-    /// `None` where too few pairs have the metric in that cell, or not all have it.
+    /// `None` if too few pairs have the metric in that cell, or not all have it.
     fn effect(&self, metric: &'static Metric, cell: u32) -> Option<Effect> {
-        // What is 0 somewhere has no ratio, but a difference.
+        // Values that include 0 have no ratio, but a difference.
         let scales = [Some(cost::scale(metric)), cost::difference(metric)];
         let (scale, x) =
             scales.into_iter().flatten().find_map(|scale| Some((scale, self.shifts(metric, scale, cell)?)))?;
@@ -136,7 +138,7 @@ impl<'a> Pairs<'a> {
         })
     }
 
-    /// Each pair's shift; `None` where one has none.
+    /// Each pair's shift; `None` if a pair has none.
     fn shifts(&self, metric: &Metric, scale: Scale, cell: u32) -> Option<Vec<f64>> {
         let one = |[(side_a, a), (side_b, b)]: &[(Side, u32); 2]| {
             cost::shift(metric, scale, cell, (self.side(*side_a), *a), (self.side(*side_b), *b))
@@ -144,7 +146,7 @@ impl<'a> Pairs<'a> {
         self.numbers.iter().map(one).collect()
     }
 
-    /// `None` without pairs, and for cells at a single length: nothing grows there.
+    /// `None` without pairs, and for cells of a single length.
     fn law(&self, law: Law, cells: &[&Cell], seed: u64) -> Option<LawChange> {
         let found = self.observations(law, cells);
         let observations = found.as_ref().map_or(&[] as &[Observation], Vec::as_slice);
@@ -193,7 +195,7 @@ impl<'a> Pairs<'a> {
 }
 
 fn timing(row: &RequestRow) -> Timing {
-    debug_assert_eq!(row.status, Status::Ok, "only counting pairs are looked at");
+    debug_assert_eq!(row.status, Status::Ok, "only valid pairs are analysed");
     Timing {
         prompt: row.prompt_tokens.unwrap_or(0),
         reused: row.reused_tokens.unwrap_or(0),

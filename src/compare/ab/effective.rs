@@ -1,4 +1,4 @@
-//! Whether the sides did what sets them apart: their effective settings, cell by cell.
+//! Effective settings in which the sides differ, cell by cell.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::{Evidence, Judgement, PairJudgement, Sides};
 use crate::compare::cost::Iterations;
 use crate::spec::Side;
 
-/// An effective setting of a cell's first counting pair that is not the same on both sides.
+/// An effective setting that differs between the sides in a cell's first valid pair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingsDifference {
     pub cell: u32,
@@ -17,8 +17,8 @@ pub struct SettingsDifference {
     pub b: Option<String>,
 }
 
-/// Effective settings in which the sides differ, by cell. Looks at the first counting pair; later ones are held to the same
-/// settings by their validity.
+/// Effective settings in which the sides differ, by cell. Uses the first valid pair; later pairs
+/// are invalid if their settings change.
 #[must_use]
 pub fn effective_settings(evidence: &Evidence<'_>, judgement: &Judgement) -> Vec<SettingsDifference> {
     let sides = Sides { a: Iterations::of(evidence.a), b: Iterations::of(evidence.b) };

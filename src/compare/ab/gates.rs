@@ -1,4 +1,4 @@
-//! The gates' own verdicts.
+//! The verdict of each gate.
 
 use serde::Serialize;
 
@@ -11,22 +11,23 @@ use inferometer_stats::robust::Interval;
 use inferometer_stats::sequential;
 use inferometer_stats::sequential::{Decision, LOOKS, Rule, Verdict};
 
-/// A gate, what its pairs gave and what follows.
+/// A gate, its pairs' values and its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateJudgement {
     #[serde(flatten)]
     pub info: GateInfo,
-    /// Name of the metric that it was compared by; absent where none was measured.
+    /// Name of the compared metric; `None` if none was measured.
     pub compared_by: Option<&'static str>,
-    /// What x, estimate, interval and looks are in: logarithms of ratios of cost, or differences of counts or bytes.
+    /// Scale of x, estimate, interval and looks: logarithms of cost ratios, or differences of
+    /// counts or bytes.
     pub scale: Scale,
-    /// Each counting pair's number with the mean over the cells of ln(cost_B / cost_A), or of B - A.
+    /// Number of each valid pair, with the mean over the cells of ln(cost_B / cost_A), or of B - A.
     pub x: Vec<(u32, f64)>,
     pub decision: Decision,
-    /// Estimate and interval with all pairs there are.
+    /// Estimate and interval over all pairs so far.
     pub estimate: Option<f64>,
     pub interval: Option<Interval>,
-    /// Why it could not be compared.
+    /// Why the gate could not be compared.
     pub not_measured: Option<String>,
 }
 
@@ -56,7 +57,7 @@ impl GateJudgement {
         }
     }
 
-    /// What this gate says, in a sentence.
+    /// The gate's result as a sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         let metric = self.metric();
@@ -65,7 +66,7 @@ impl GateJudgement {
             return format!("{name} cannot be compared: {why}");
         }
         let (Some(estimate), Some(range)) = (self.estimate, self.interval) else {
-            return format!("{name}: {} pairs say nothing yet", self.x.len());
+            return format!("{name}: {} pairs are too few for a first look", self.x.len());
         };
         let scale = self.scale;
         let word = if estimate > 0.0 { metric.worse() } else { metric.better() };
@@ -83,7 +84,7 @@ impl GateJudgement {
             Verdict::Unchanged => format!("{name} differs by less than {least} after {pairs} pairs: {effect} {range}"),
             Verdict::Inconclusive => match self.decision.would_decide {
                 Some(bound) => format!(
-                    "{name} is not settled after {pairs} pairs: {effect} {range}; a delta of {} would have been decided",
+                    "{name} is not settled after {pairs} pairs: {effect} {range}; a delta of {} would have given `unchanged`",
                     scale.size_up(bound)
                 ),
                 None => format!("{name} is not settled after {pairs} pairs: {effect} {range}"),
@@ -108,7 +109,7 @@ fn gate(info: &GateInfo, manifest: &AbManifest, sides: &Sides<'_>, pairs: &[&Pai
     };
     let values: Vec<f64> = x.iter().map(|(_, x)| *x).collect();
     let decision = sequential::decide(&values, &Rule { gates, bound: info.bound() });
-    // What was decided at a look is said with the figures of that look.
+    // A decision is reported with the figures of its look.
     let looked = decision.looks.last().filter(|_| decision.verdict != Verdict::NotDecided);
     let (estimate, interval) = match looked {
         Some(look) => (Some(look.estimate), Some(look.interval)),
@@ -128,13 +129,14 @@ fn gate(info: &GateInfo, manifest: &AbManifest, sides: &Sides<'_>, pairs: &[&Pai
 
 type Compared = (&'static Metric, Vec<(u32, f64)>);
 
-/// Each pair's x by the first metric that was measured in all cells of all pairs.
+/// Each pair's x for the first metric that was measured in all cells of all pairs.
 fn compared(info: &GateInfo, resident: bool, sides: &Sides<'_>, pairs: &[&PairJudgement]) -> Result<Compared, String> {
     if resident && info.gate.metric == GateMetric::Load {
-        return Err("hosts that stay load once, which is no sample".to_owned());
+        return Err("resident hosts load only once, so there is no sample".to_owned());
     }
     let candidates = candidates(info.gate.metric);
-    // What the first look rests on decides: a verdict must not move to another metric later.
+    // Selected by the pairs of the first look, so that the verdict cannot switch to another metric
+    // later.
     let first = &pairs[..pairs.len().min(LOOKS[0])];
     let all = |metric: &Metric, pairs: &[&PairJudgement]| -> Option<Vec<(u32, f64)>> {
         pairs.iter().map(|pair| Some((pair.row.pair, x_of(metric, info, sides, pair)?))).collect()
@@ -156,7 +158,7 @@ fn compared(info: &GateInfo, resident: bool, sides: &Sides<'_>, pairs: &[&PairJu
     })
 }
 
-/// Whether a metric that is compared by ratios was measured, and is 0.
+/// Whether a metric that is compared by ratios was measured as 0.
 fn is_zero(metric: &Metric, cells: &[u32], sides: &Sides<'_>, pair: &PairJudgement) -> bool {
     let zero =
         |of: &Iterations<'_>, iteration| cells.iter().any(|cell| of.value(metric, *cell, iteration) == Some(0.0));
@@ -173,7 +175,7 @@ fn x_of(metric: &Metric, info: &GateInfo, sides: &Sides<'_>, pair: &PairJudgemen
     (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
 }
 
-/// What the null pairs say of each gate.
+/// Each gate's null pairs.
 pub(super) fn pilot(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> Vec<PilotJudgement> {
     let null = |pair: &&PairJudgement| pair.row.kind == PairKind::Pilot && pair.outcome == super::PairOutcome::Ok;
     let null: Vec<&PairJudgement> = pairs.iter().filter(null).collect();

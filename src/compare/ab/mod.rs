@@ -1,6 +1,6 @@
-//! The judgement of an A/B session: a pure function of its record (METHOD section 3).
+//! Judgement of an A/B session: a pure function of its record (METHOD section 3).
 //!
-//! Outputs come first, then failures, then what was dropped, then speed and memory.
+//! Outputs are judged first, then failures, then dropped pairs, then speed and memory.
 
 mod beyond;
 mod effective;
@@ -26,12 +26,12 @@ use crate::record::ab::{AbManifest, AbRecord, PairRow};
 use crate::spec::{Cell, Side};
 use inferometer_stats::sequential::{LOOKS, Pilot, Verdict};
 
-/// What a session's record says of its sides, so far.
+/// The judgement of a session's record so far.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judgement {
-    /// `NotDecided` while pairs are still to come.
+    /// `NotDecided` while pairs remain.
     pub verdict: Verdict,
-    /// Why, in sentences.
+    /// The reasons, as sentences.
     pub reasons: Vec<String>,
     pub gates: Vec<GateJudgement>,
     pub counts: Counts,
@@ -41,7 +41,7 @@ pub struct Judgement {
     pub pairs: Vec<PairJudgement>,
 }
 
-/// What null pairs said of a gate.
+/// A gate's null pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PilotJudgement {
     /// Index into the gates.
@@ -51,12 +51,12 @@ pub struct PilotJudgement {
     pub pilot: Pilot,
 }
 
-/// What is judged: the parts of a session's record that matter, also while it grows.
+/// What is judged: the relevant parts of a session's record, possibly unfinished.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     pub manifest: &'a AbManifest,
     pub pairs: &'a [PairRow],
-    /// A's cells; B's are the same ones, by id.
+    /// A's cells; B's are the same, by id.
     pub cells: &'a [Cell],
     pub a: &'a [RequestRow],
     pub b: &'a [RequestRow],
@@ -75,7 +75,7 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// The two sides' iterations.
+/// The iterations of both sides.
 pub(crate) struct Sides<'a> {
     pub a: Iterations<'a>,
     pub b: Iterations<'a>,
@@ -90,7 +90,7 @@ impl<'a> Sides<'a> {
     }
 }
 
-/// Judges what there is.
+/// Judges the session so far.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let sides = Sides { a: Iterations::of(evidence.a), b: Iterations::of(evidence.b) };
@@ -102,7 +102,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     Judgement { verdict, reasons, gates, counts, outputs, pilot, pairs }
 }
 
-/// The session's verdict: the first that applies.
+/// The session's verdict: the first rule that applies.
 fn verdict(
     evidence: &Evidence<'_>,
     outputs: &OutputsJudgement,
@@ -143,13 +143,13 @@ fn verdict(
 }
 
 impl Judgement {
-    /// Whether more pairs would change nothing: the verdict is there.
+    /// Whether the session has its verdict and more pairs would change nothing.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.verdict != Verdict::NotDecided
     }
 
-    /// Pairs until the next look, given that all go well; 0 after the last.
+    /// Number of pairs until the next look if none is dropped; 0 after the last look.
     #[must_use]
     pub fn pairs_to_next_look(&self) -> usize {
         let ok = self.counts.ok as usize;

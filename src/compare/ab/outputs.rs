@@ -1,4 +1,4 @@
-//! Whether the sides generated the same.
+//! Whether both sides generated the same tokens.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use crate::record::ab::{Divergence, PairKind, SideFailure, SideInfo};
 use crate::spec::{OutputsRule, Side};
 use inferometer_stats::sequential::Verdict;
 
-/// What is said of the outputs.
+/// The comparison of the outputs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OutputsJudgement {
     pub rule: OutputsRule,
-    /// Tokens compared before anything was measured; absent where that did not happen yet.
+    /// Number of tokens compared before the measurement; `None` before that comparison.
     pub tokens: Option<u64>,
-    /// Divergences found then.
+    /// Divergences found in that comparison.
     pub divergences: Vec<Divergence>,
-    /// Side A generated something else when asked again, after the sides had differed.
+    /// Side A gave different tokens when asked again after the sides had differed.
     pub unstable_at_once: bool,
-    /// The side that failed to generate then, and how.
+    /// The side that failed in that comparison, and how.
     pub failed: Option<SideFailure>,
-    /// A side that did not generate the same in all its iterations: cell and pair.
+    /// A side whose iterations gave different tokens: cell and pair.
     pub unstable: Option<(Side, u32, u32)>,
     /// The first pair whose sides differ, and the cell.
     pub differs: Option<(u32, u32)>,
@@ -43,7 +43,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
         return judged;
     }
     let mut firsts = BTreeMap::new();
-    // Pairs that do not count for speed generated tokens all the same, null pairs too.
+    // Excluded pairs and null pairs generated tokens too.
     let answered = |pair: &&PairJudgement| matches!(pair.outcome, PairOutcome::Ok | PairOutcome::Dropped { .. });
     for pair in pairs.iter().filter(answered) {
         for cell in evidence.cells {
@@ -52,7 +52,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
                 let hashes: Vec<_> = rows.iter().map(|row| (row.turn, row.token_hash.as_deref())).collect();
                 (side, hashes)
             });
-            // Nothing generated, or its rows lost: nothing to compare.
+            // No tokens, or lost rows: nothing to compare.
             if hashes.iter().any(|(_, hashes)| hashes.is_empty() || hashes.iter().any(|(_, hash)| hash.is_none())) {
                 continue;
             }
@@ -72,11 +72,11 @@ pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
 }
 
 impl OutputsJudgement {
-    /// What the outputs alone decide.
+    /// The verdict that follows from the outputs alone.
     pub(super) fn verdict(&self, sides: &[SideInfo; 2]) -> Option<(Verdict, String)> {
         if let Some(SideFailure { side, reason, .. }) = &self.failed {
             return Some(match side {
-                Side::A => (Verdict::Invalid, format!("side A fails, so nothing can be said of B: {reason}")),
+                Side::A => (Verdict::Invalid, format!("side A fails, so B cannot be judged: {reason}")),
                 Side::B => (Verdict::Failed, format!("side B fails: {reason}")),
             });
         }
@@ -95,7 +95,7 @@ impl OutputsJudgement {
             return Some((Verdict::OutputChanged, self.sentence(first, refused.len(), sides)));
         }
         if let Some((pair, _)) = self.differs {
-            return Some((Verdict::OutputChanged, format!("side B generated other tokens than A in pair {pair}")));
+            return Some((Verdict::OutputChanged, format!("side B generated different tokens than A in pair {pair}")));
         }
         self.unstable.map(|(_, _, pair)| {
             let told = "side B does not generate the same tokens each time";
@@ -110,10 +110,10 @@ impl OutputsJudgement {
         let label = &sides[1].label;
         match (self.rule, first.gap) {
             (OutputsRule::Margin { logits }, Some(gap)) => format!(
-                "along A's tokens B ({label}) prefers another one in {count} places by more than {logits} logits, first {place}: \
-                 {b} and not {a}, by {gap}"
+                "given A's tokens, B ({label}) prefers a different token in {count} places by more than {logits} logits, first {place}: \
+                 {b} instead of {a}, by {gap}"
             ),
-            _ => format!("B ({label}) generates other tokens, first {place}: {b} where A has {a}"),
+            _ => format!("B ({label}) generates different tokens, first {place}: {b} instead of {a}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which pairs count, which are dropped and which say that a side fails.
+//! Which pairs are valid, which are dropped, and which show that a side fails.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,24 @@ use crate::spec::{Cell, Side};
 use inferometer_stats::robust;
 use inferometer_stats::sequential::Verdict;
 
-/// So many pairs may be dropped before the session is given up, unless more than that count.
+/// The session is given up after this many dropped pairs, unless more pairs are valid.
 const DROPPED_BEFORE_GIVING_UP: u32 = 5;
-/// Sides whose pairs are invalid unequally often, by a chance below this, are suspect (two-sided).
+/// Two-sided probability below which a difference in the sides' invalid pairs is suspect.
 const SUSPECT: f64 = 0.05;
-/// So many dropped iterations of a side that took no longer than its good ones show that no busy machine was the cause.
+/// Number of dropped iterations of a side, none longer than its good ones, that rules out a busy
+/// machine as the cause.
 const UNEXPLAINED: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairOutcome {
     Ok,
-    /// Of these sides an iteration is invalid; the pair is replaced.
+    /// An iteration of these sides is invalid; the pair is replaced.
     Dropped {
         sides: Vec<Side>,
         reason: String,
     },
-    /// What an engine answers contradicts itself, or what it was asked: no machine does that.
+    /// An engine's answers contradict each other or the request, which no busy machine can cause.
     Contradicted {
         sides: Vec<Side>,
         reason: String,
@@ -48,18 +49,18 @@ pub struct PairJudgement {
 }
 
 impl PairJudgement {
-    /// Whether it is a pair of A and B that counts.
+    /// Whether it is a valid pair of A and B.
     #[must_use]
     pub fn counts(&self) -> bool {
         self.row.kind == PairKind::Pair && self.outcome == PairOutcome::Ok
     }
 }
 
-/// How the pairs of A and B, and of the pilot, came out.
+/// Outcomes of the pairs of A and B, and of the pilot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Counts {
     pub ok: u32,
-    /// Pairs dropped for this side alone.
+    /// Pairs dropped because of this side alone.
     pub dropped_a: u32,
     pub dropped_b: u32,
     pub dropped_both: u32,
@@ -68,12 +69,13 @@ pub struct Counts {
     pub failed_b: u32,
     pub pilot_ok: u32,
     pub pilot_dropped: u32,
-    /// Of these, where the side's iteration took no longer on the harness's clock than its good ones do: nothing was stalled.
+    /// Of these, pairs in which the side's iteration took no longer on the harness's clock than its
+    /// good ones: nothing stalled.
     pub unexplained_a: u32,
     pub unexplained_b: u32,
-    /// Of the first contradiction.
+    /// Reason for the first contradiction.
     pub contradiction: Option<String>,
-    /// Of the first failure, and of the last pair dropped.
+    /// Reason for the first failure, and for the last dropped pair.
     pub failure: Option<String>,
     pub last_dropped: Option<String>,
 }
@@ -84,12 +86,12 @@ impl Counts {
         self.dropped_a + self.dropped_b + self.dropped_both
     }
 
-    /// What failures and lost pairs alone decide.
+    /// The verdict that follows from failures and lost pairs alone.
     pub(super) fn verdict(&self) -> Option<(Verdict, String)> {
         let why = self.failure.as_deref().unwrap_or_default();
         if self.failed_a > 0 {
             let who = if self.failed_b > 0 { "both sides fail" } else { "side A fails" };
-            return Some((Verdict::Invalid, format!("{who}, so nothing can be said of B: {why}")));
+            return Some((Verdict::Invalid, format!("{who}, so B cannot be judged: {why}")));
         }
         if self.failed_b > 0 {
             return Some((
@@ -100,15 +102,17 @@ impl Counts {
         if let Some(why) = &self.contradiction {
             return Some((
                 Verdict::Invalid,
-                format!("an engine contradicts itself, so its figures mean nothing: {why}"),
+                format!("an engine contradicts itself, so its figures are meaningless: {why}"),
             ));
         }
         let why = self.last_dropped.as_deref().unwrap_or_default();
         for (side, unexplained) in [(Side::A, self.unexplained_a), (Side::B, self.unexplained_b)] {
             if unexplained >= UNEXPLAINED {
-                let told = format!("side {}'s stamps do not fit in {unexplained} iterations", side.name());
-                let no_stall = "which took no longer than its good ones: it is the stamps, not a busy machine";
-                return Some((Verdict::Invalid, format!("{told}, {no_stall}; the last: {why}")));
+                let told =
+                    format!("side {}'s stamps do not fit their request in {unexplained} iterations", side.name());
+                let no_stall =
+                    "which took no longer than its good ones: the stamps are wrong, the machine was not busy";
+                return Some((Verdict::Invalid, format!("{told}, {no_stall}; last: {why}")));
             }
         }
         if self.dropped() >= DROPPED_BEFORE_GIVING_UP && self.dropped() > self.ok {
@@ -120,7 +124,8 @@ impl Counts {
         })
     }
 
-    /// Why nothing good can be said of B: one side alone was invalid more often than chance explains (METHOD section 3.8).
+    /// Why the session cannot favour B: one side was invalid more often than chance explains
+    /// (METHOD section 3.8).
     pub(super) fn one_sided(&self) -> Option<String> {
         let (a, b) = (self.dropped_a, self.dropped_b);
         (2.0 * at_least(a.max(b), a + b) < SUSPECT).then(|| {
@@ -218,7 +223,7 @@ impl Counts {
     }
 }
 
-/// How long a side's good iterations of a cell take on the harness's clock: the median, in ns.
+/// Usual duration of a side's good iterations of a cell on the harness's clock: the median, in ns.
 struct Usual(BTreeMap<(Side, u32), f64>);
 
 impl Usual {
@@ -237,7 +242,7 @@ impl Usual {
     }
 }
 
-/// All requests of an iteration, from written to read, on the harness's clock.
+/// Duration of all requests of an iteration, from written to read, on the harness's clock.
 fn took_ns(side: &Iterations<'_>, cell: u32, iteration: u32) -> u64 {
     side.rows(cell, iteration).iter().map(|row| row.end_ns.saturating_sub(row.start_ns)).sum()
 }
@@ -250,12 +255,12 @@ struct Found {
     reason: String,
 }
 
-/// Whether an iteration is invalid for something that no machine does.
+/// Whether an iteration is invalid in a way that no machine causes.
 fn contradicts(row: &RequestRow) -> bool {
     row.status == Status::Invalid && !row.cause.is_some_and(Cause::may_be_the_machine)
 }
 
-/// A failure of a side counts more than a contradiction, and that more than what a busy machine may cause.
+/// A side's failure outweighs a contradiction, and that outweighs what a busy machine may cause.
 fn outcome(evidence: &Evidence<'_>, sides: &Sides<'_>, row: &PairRow) -> PairOutcome {
     let mut found: Vec<Found> = Vec::new();
     for (side, iteration) in row.iterations() {

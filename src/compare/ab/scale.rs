@@ -1,4 +1,4 @@
-//! Shifts and bounds of a scale as people read them.
+//! Formats shifts and bounds of a scale for people.
 
 use crate::spec::Scale;
 use inferometer_protocol::units::{bytes, percent_decimals};
@@ -25,12 +25,13 @@ impl Scale {
         }
     }
 
-    /// [`Scale::size`] rounded up: of a bound that was just enough, less than it would not be.
+    /// [`Scale::size`] rounded up: for the smallest bound that suffices, a smaller figure would be
+    /// wrong.
     #[must_use]
     pub fn size_up(self, bound: f64) -> String {
         match self {
             Scale::Ratio => size_up(bound),
-            // Counts lie on a grid: a bound that is on it was not enough.
+            // Counts lie on a grid: a bound on the grid was not enough.
             Scale::Count => plain(((bound * 10.0 + 1e-6).floor() + 1.0) / 10.0, 1),
             // Three figures are shown.
             Scale::Bytes => bytes((bound * 1.005).ceil() as u64),
@@ -47,40 +48,40 @@ impl Scale {
     }
 }
 
-/// A number with at most so many decimals, and none that say nothing.
+/// A number with at most `decimals` decimals, without trailing zeros.
 fn plain(value: f64, decimals: usize) -> String {
     let words = format!("{value:.decimals$}");
     if decimals > 0 { words.trim_end_matches('0').trim_end_matches('.').to_owned() } else { words }
 }
 
-/// A share that has no sign, such as a delta: `3 %`, `0.5 %`.
+/// A share without a sign, such as a delta: `3 %`, `0.5 %`.
 fn plain_share(share: f64) -> String {
     let percent = share * 100.0;
     format!("{} %", plain(percent, if percent < 9.95 { percent_decimals(percent) } else { 0 }))
 }
 
-/// A shift of ln(cost) as people read it: `+3.2 %`.
+/// A shift of ln(cost) as a percentage: `+3.2 %`.
 fn percent(shift: f64) -> String {
     let percent = shift.exp_m1() * 100.0;
     if percent.abs() < 0.005 {
         return "0.0 %".to_owned();
     }
-    // What is smaller than two decimals tell is noise in any time.
+    // Smaller changes than two decimals show are noise in any time.
     format!("{percent:+.*} %", percent_decimals(percent).min(2))
 }
 
-/// A bound as people read it: `3.0 %`.
+/// A bound as a percentage: `3.0 %`.
 fn size(bound: f64) -> String {
     let percent = bound.exp_m1() * 100.0;
     format!("{percent:.*} %", percent_decimals(percent))
 }
 
-/// [`size`] rounded up: of a bound that was just enough, less than it would not be.
+/// [`size`] rounded up: for the smallest bound that suffices, a smaller figure would be wrong.
 fn size_up(bound: f64) -> String {
     let percent = bound.exp_m1() * 100.0;
     let decimals = percent_decimals(percent);
     let scale = 10_f64.powi(decimals as i32);
-    // What arithmetic alone has added is not rounded up.
+    // Do not round up floating-point error.
     format!("{:.decimals$} %", (percent * scale - 1e-6).ceil() / scale)
 }
 
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(counts, ["+2", "-0.5", "0", "+0.33"]);
         let mib = 1_048_576.0;
         assert_eq!([mib, -2.5 * mib, 0.0].map(|shift| Scale::Bytes.change(shift)), ["+1.00 MiB", "-2.50 MiB", "0"]);
-        // A delta of 2 would not have decided what reaches 2.
+        // A delta of 2 does not decide a bound that reaches 2.
         assert_eq!([2.0_f64.next_up(), 2.04, 0.25].map(|bound| Scale::Count.size_up(bound)), ["2.1", "2.1", "0.3"]);
         assert_eq!(Scale::Bytes.size_up(64.3 * mib), "64.6 MiB");
     }

@@ -1,4 +1,4 @@
-//! Sessions made up row by row: what is judged of them, and what is said beside it.
+//! Judges sessions that are constructed row by row.
 
 use super::*;
 use crate::record::ab::{Divergence, GateInfo, OutputsFinding, PairKind, SCHEMA_VERSION, SideFailure, SideInfo};
@@ -9,7 +9,7 @@ use inferometer_stats::sequential::PILOT_PAIRS;
 
 use GateMetric::{DecodeTps, PeakMemory, PrefillTps};
 
-/// A session in the making. A side's turn is a row a cell, changed as the test says.
+/// A session under construction. A side's run is one row per cell, modified by the test.
 struct Made {
     manifest: AbManifest,
     cells: Vec<Cell>,
@@ -42,7 +42,7 @@ fn cell(id: u32, length: u32) -> Cell {
     }
 }
 
-/// A cell of `length` prompt tokens that went well: 101 tokens in 1 s after a prefill of 1 s.
+/// A successful cell of `length` prompt tokens: 101 tokens in 1 s after a prefill of 1 s.
 fn row(cell: u32, iteration: u32, length: u32) -> RequestRow {
     RequestRow {
         cell,
@@ -78,7 +78,7 @@ fn as_it_is(_: &mut RequestRow) {}
 
 fn invalid(row: &mut RequestRow) {
     row.mark(&Fault::new(Cause::LateStamps, "late"));
-    // A stall takes time on the harness's clock, too.
+    // A stall also takes time on the harness's clock.
     row.end_ns += 1_000_000_000;
 }
 
@@ -96,7 +96,7 @@ impl Made {
         Self::of_lengths(metrics, &[100])
     }
 
-    /// One cell a length; every gate looks at all.
+    /// One cell per length; every gate compares all.
     fn of_lengths(metrics: &[GateMetric], lengths: &[u32]) -> Self {
         let cells: Vec<Cell> = (0..).zip(lengths).map(|(id, length)| cell(id, *length)).collect();
         let ids: Vec<u32> = cells.iter().map(|cell| cell.id).collect();
@@ -122,7 +122,7 @@ impl Made {
         Self { manifest, cells, pairs: Vec::new(), rows: [Vec::new(), Vec::new()] }
     }
 
-    /// A turn of a side; gives its iteration.
+    /// Adds a run of a side; returns its iteration.
     fn turn(&mut self, side: Side, change: impl Fn(&mut RequestRow)) -> u32 {
         let rows = &mut self.rows[side as usize];
         let iteration = rows.last().map_or(1, |row| row.iteration + 1);
@@ -155,7 +155,7 @@ impl Made {
         self.commit(PairKind::Pilot, [Side::A, Side::A], iterations);
     }
 
-    /// So many pairs, B changed by the pair's number from 0.
+    /// Adds pairs; B is changed by the pair's number from 0.
     fn pairs(mut self, count: usize, b: impl Fn(usize, &mut RequestRow)) -> Self {
         (0..count).for_each(|pair| self.pair(as_it_is, |row| b(pair, row)));
         self
@@ -178,7 +178,7 @@ impl Made {
         effective_settings(&self.evidence(), &self.judge())
     }
 
-    /// The verdict, that exit code and a reason that says all of `words`.
+    /// Checks verdict, exit code and a reason that contains all `words`.
     #[track_caller]
     fn expect(&self, verdict: Verdict, code: u8, words: &[&str]) {
         let judgement = self.judge();
@@ -216,7 +216,7 @@ fn every_verdict_of_speed_has_its_figures_and_its_code() {
 
 #[test]
 fn a_gate_is_frozen_at_its_verdict() {
-    // Decode is decided at the first look, memory is not; what comes after changes decode no more.
+    // Decode is decided at the first look, memory is not; later pairs do not change decode.
     let made = Made::new(&[DecodeTps, PeakMemory]).pairs(20, |pair, row| {
         decode(row, if pair < 10 { 1.0 } else { 1.5 });
         row.peak_rss_bytes = row.peak_rss_bytes.map(|bytes| (bytes as f64 * noise(pair)) as u64);
@@ -255,7 +255,7 @@ fn invalid_pairs_are_replaced_and_counted_by_side() {
     made.pair(as_it_is, invalid);
     made.pair(as_it_is, invalid);
     made.pair(invalid, invalid);
-    // What was never run, though no side failed, counts as little.
+    // An iteration that was never run, though no side failed, is not counted either.
     let a = made.turn(Side::A, as_it_is);
     made.commit(PairKind::Pair, [Side::A, Side::B], [a, 99]);
     made.expect(Verdict::NotDecided, 3, &[]);
@@ -295,7 +295,7 @@ fn a_side_b_that_is_often_invalid_proves_nothing_good() {
         suspect(factor, 6).expect(Verdict::Invalid, 4, &["B was invalid in 6 pairs", "more than chance", "late"]);
     }
     suspect(1.1, 7).expect(Verdict::Regressed, 1, &[]);
-    // And where most are invalid there is nothing to go on with.
+    // If most pairs are invalid, the session cannot continue.
     Made::new(&[DecodeTps]).pairs(5, |_, row| invalid(row)).expect(Verdict::Invalid, 4, &["5 of 5 pairs"]);
 }
 
@@ -304,7 +304,8 @@ fn what_no_busy_machine_explains_is_not_dropped() {
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     made.pair(as_it_is, |row| (row.status, row.reason) = (Status::Invalid, "effective settings differ".to_owned()));
     made.expect(Verdict::Invalid, 4, &["contradicts itself", "side B", "effective settings differ", "pair 11"]);
-    // Stamps that do not fit although the iteration took no longer than others: no process was woken late.
+    // Stamps that do not fit although the iteration took no longer than others: no process was
+    // woken late.
     let early = |row: &mut RequestRow| {
         let end_ns = row.end_ns;
         invalid(row);
@@ -314,7 +315,11 @@ fn what_no_busy_machine_explains_is_not_dropped() {
     (0..2).for_each(|_| made.pair(as_it_is, early));
     made.expect(Verdict::Unchanged, 0, &[]);
     made.pair(as_it_is, early);
-    made.expect(Verdict::Invalid, 4, &["side B's stamps do not fit in 3 iterations", "not a busy machine"]);
+    made.expect(
+        Verdict::Invalid,
+        4,
+        &["side B's stamps do not fit their request in 3 iterations", "the machine was not busy"],
+    );
 }
 
 /// What excused an iteration once was the end of its reason, and an engine's own words stand there.
@@ -342,10 +347,10 @@ fn pairs_with_an_external_cause_are_dropped_by_side() {
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     (0..3).for_each(|_| made.pair(disturbed, as_it_is));
     (0..3).for_each(|_| made.pair(as_it_is, disturbed));
-    // They took no longer than others, and that says nothing against their stamps.
+    // They took no longer than others, which is no evidence against their stamps.
     made.expect(Verdict::Unchanged, 0, &["after 10 pairs"]);
     assert_eq!((made.judge().counts.dropped_a, made.judge().counts.dropped_b), (3, 3));
-    // A side B that heats the machine up by itself proves nothing good.
+    // A side B that heats up the machine itself cannot be favoured.
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     (0..5).for_each(|_| made.pair(as_it_is, disturbed));
     made.expect(Verdict::Unchanged, 0, &[]);
@@ -366,12 +371,12 @@ fn a_side_that_fails_decides() {
     };
     after(as_it_is, failed).expect(Verdict::Failed, 1, &["side B fails in 1 of 4 pairs", "SIGSEGV (pair 4)"]);
     after(invalid, failed).expect(Verdict::Failed, 1, &["side B fails"]);
-    after(failed, as_it_is).expect(Verdict::Invalid, 4, &["side A fails", "nothing can be said of B"]);
+    after(failed, as_it_is).expect(Verdict::Invalid, 4, &["side A fails", "B cannot be judged"]);
     after(failed, invalid).expect(Verdict::Invalid, 4, &["side A fails"]);
     after(failed, failed).expect(Verdict::Invalid, 4, &["both sides fail"]);
     assert!(!after(as_it_is, failed).judge().pairs[3].counts());
 
-    // It is a regression, whatever the gates say.
+    // A regression outweighs everything, whatever the other gates show.
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, row| decode(row, 0.5));
     made.pair(as_it_is, failed);
     made.expect(Verdict::Failed, 1, &[]);
@@ -396,7 +401,7 @@ fn divergence(gap: Option<f32>, allowed: bool) -> Divergence {
 fn other_tokens_outweigh_any_speed() {
     let regressed = || Made::new(&[DecodeTps]).pairs(10, |_, row| decode(row, 1.5));
     let changed = regressed().found(OutputsRule::Identical, vec![divergence(None, false)], None);
-    changed.expect(Verdict::OutputChanged, 4, &["position 17", "token 6 where A has token 5"]);
+    changed.expect(Verdict::OutputChanged, 4, &["position 17", "token 6 instead of token 5"]);
     let any = regressed().found(OutputsRule::Any, vec![divergence(None, true)], None);
     any.expect(Verdict::Regressed, 1, &[]);
 
@@ -414,14 +419,14 @@ fn tokens_are_looked_at_in_every_pair() {
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(as_it_is, other);
     made.expect(Verdict::OutputChanged, 4, &["other tokens than A in pair 10"]);
-    // A itself is not always the same: nothing can be said of B, whatever B does.
+    // A itself is not deterministic, so B cannot be judged.
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(other, as_it_is);
     made.expect(Verdict::Invalid, 4, &["side A does not generate the same tokens each time (pair 10)"]);
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(other, other);
     made.expect(Verdict::Invalid, 4, &["side A"]);
-    // A pair that does not count for speed says something of outputs all the same, and so do null pairs.
+    // A pair excluded for speed, or a null pair, still provides outputs.
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     made.pair(as_it_is, |row| {
         other(row);
@@ -440,10 +445,10 @@ fn tokens_are_looked_at_in_every_pair() {
 fn a_gate_without_its_metric_is_invalid() {
     let made = Made::new(&[DecodeTps, GateMetric::Cpu]).pairs(10, |_, _| {});
     made.expect(Verdict::Invalid, 4, &["CPU time cannot be compared", "was not measured in every pair"]);
-    // But what is proven is proven.
+    // But a proven result stands.
     let made = Made::new(&[DecodeTps, GateMetric::Cpu]).pairs(10, |_, row| decode(row, 1.1));
     made.expect(Verdict::Regressed, 1, &[]);
-    // One pair without it is enough; so is a value that is no cost.
+    // One pair without the metric is enough; so is a value that is not a cost.
     let once = Made::new(&[DecodeTps]).pairs(10, |pair, row| row.decode_tps = (pair != 4).then_some(100.0));
     once.expect(Verdict::Invalid, 4, &["decode_tps was not measured"]);
     let zero = Made::new(&[PrefillTps]).pairs(10, |_, row| row.prefill_tps = Some(0.0));
@@ -457,7 +462,8 @@ fn peak_memory_is_the_kernels_mark_or_else_the_engines() {
     let kernel = Made::new(&[PeakMemory]).pairs(10, |_, row| more(row));
     kernel.expect(Verdict::Regressed, 1, &["peak memory is 100.0 % more"]);
     assert_eq!(by(&kernel), "peak_rss_bytes");
-    // Where the kernel's is not there in every pair the engine's is taken for all: the two are never mixed.
+    // If the kernel's figure is missing in one pair, the engine's is used for all: the two are
+    // never mixed.
     let engine = Made::new(&[PeakMemory]).pairs(10, |pair, row| {
         more(row);
         row.peak_rss_bytes = row.peak_rss_bytes.filter(|_| pair != 3);
@@ -505,10 +511,12 @@ fn a_pilot_says_what_the_machine_can_tell_apart() {
     invalid_pilot.expect(Verdict::Invalid, 4, &["5 of 5 null pairs of A are invalid"]);
 }
 
-/// Prompt lengths of the growth tests; a decode of 101 tokens happens at about `length + 51` tokens of context.
+/// Prompt lengths of the growth tests; a decode of 101 tokens happens at about `length + 51` tokens
+/// of context.
 const LENGTHS: [u32; 5] = [200, 400, 800, 1600, 3200];
 
-/// Decode as a + b n says, in milliseconds a token; a little noise, the same on no two pairs and lengths.
+/// Decode time a + b n in milliseconds per token, with a little noise that differs for all pairs
+/// and lengths.
 fn law(row: &mut RequestRow, pair: usize, a: f64, b: f64) {
     let wobble = 1.0 + 0.002 * ((pair * 7 + row.cell as usize * 3) % 5) as f64;
     let context = f64::from(row.prompt_tokens.unwrap()) + 51.0;
@@ -532,7 +540,7 @@ fn the_growth_law_names_what_moved() {
     assert_eq!(term, Some(Term::PerTokenOfContext), "{why:?}");
     assert_eq!(planted(14.0, 0.01).0, Some(Term::PerToken));
     assert_eq!(planted(10.0, 0.01).0, None, "nothing moved");
-    // Two lengths are not enough for a law, and that is said.
+    // Two lengths are not enough for a law, which is reported.
     let few = Made::of_lengths(&[DecodeTps], &[100, 200]).pairs(10, |_, _| {}).beyond();
     assert!(few.laws.iter().all(|law| law.change.is_none() && law.not_identifiable.is_some()));
 }
@@ -580,7 +588,7 @@ fn effective_settings_that_differ_are_found() {
     assert_eq!(differ, [(1, Some("all"), Some("768"))]);
 }
 
-/// So many cycles of memory on each side, by the pair's number.
+/// Number of memory cycles on each side, by the pair's number.
 fn cycles(pairs: usize, a: fn(usize) -> u32, b: fn(usize) -> u32) -> Made {
     let mut made = Made::new(&[GateMetric::MemoryCycles]);
     for pair in 0..pairs {
@@ -598,7 +606,7 @@ fn counts_are_judged_by_their_differences() {
         &["memory cycles is 4.5 more [+4, +5] after 10 pairs"],
     );
     cycles(10, |_| 5, |_| 1).expect(Verdict::Improved, 0, &["memory cycles is 4 less [-4, -4]"]);
-    // By one: always, and less than matters. A ratio would have been 2.
+    // A constant change by one, which is less than delta. A ratio would have been 2.
     let judgement = cycles(10, |_| 1, |_| 2).judge();
     assert_eq!(judgement.verdict, Verdict::Unchanged);
     assert!(judgement.reasons[0].contains("detectable but below delta"), "{:?}", judgement.reasons);

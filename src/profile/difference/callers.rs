@@ -1,35 +1,38 @@
-//! Along which calls a change came about.
+//! The calls through which a change came about.
 
 use std::collections::BTreeMap;
 
 use super::side::{Function, Side, What};
 use super::{Sides, TimeChange};
 
-/// A caller is named while it stands for this share of the change.
+/// A caller is listed as long as it accounts for this share of the change.
 const CARRIES: f64 = 0.5;
-/// A function is left out of the table of callers where one that it calls stands for this share of its change.
+/// A function is omitted from the table of callers if one of its callees accounts for this share of
+/// its change.
 const LIES_DEEPER: f64 = 0.8;
-/// A side that has less than this share of the other's time in a call is taken not to make it: a stray sample may be wrong.
+/// A side with less than this share of the other's time in a call is considered not to make it:
+/// stray samples may be wrong.
 const NOT_MADE: f64 = 0.05;
-/// Samples of a call without which it cannot be said that the other side does not make it: eight of equals that all fall on one
-/// side are a chance of less than 1 %.
+/// Samples of a call needed to conclude that the other side does not make it: if both sides made it
+/// equally, all eight falling on one side has a probability below 1 %.
 const FEWEST_SAMPLES: u64 = 8;
-/// Most callers that are named.
+/// Most callers listed.
 const MOST_CALLERS: usize = 12;
 
-/// How a function is reached where its time changed.
+/// The path to a function whose time changed.
 pub(super) struct Way {
     /// Nearest first.
     pub callers: Vec<Function>,
-    /// Caller, callee, and whether it is B that makes the call.
+    /// Caller, callee, and whether B makes the call.
     pub new_call: Option<(Function, Function, bool)>,
 }
 
-/// A stack, the place in it that has been reached, and what it adds to the change.
+/// A stack, the current position in it, and its contribution to the change.
 type Through<'a> = (&'a [Function], usize, f64);
 
 impl Sides {
-    /// Goes from caller to caller by the stacks through which the time of `function` changed most: in itself, or with what it calls.
+    /// Walks up the callers along the stacks through which the time of `function` (own or total)
+    /// changed most.
     pub(super) fn way(&self, what: What, function: Function) -> Way {
         let mut way = Way { callers: Vec::new(), new_call: None };
         let mut through = [reaching(&self.a, what, function, -1.0), reaching(&self.b, what, function, 1.0)].concat();
@@ -55,14 +58,15 @@ impl Sides {
         way
     }
 
-    /// Whether only B (or only A, `false`) makes the call; `None` where both do.
+    /// Whether only B (`true`) or only A (`false`) makes the call; `None` if both do.
     fn made_by_one(&self, call: (Function, Function)) -> Option<bool> {
         let (a, b) = (self.a.call_ms(call), self.b.call_ms(call));
         let seen = self.a.call_samples(call).max(self.b.call_samples(call)) >= FEWEST_SAMPLES;
         (seen && a.min(b) < NOT_MADE * a.max(b)).then_some(b > a)
     }
 
-    /// Whether the change of `function` is that of one function which it calls on both sides: the cause lies there or deeper.
+    /// Whether the change of `function` comes from one function that it calls on both sides: the
+    /// cause is there or deeper.
     pub(super) fn lies_deeper(&self, function: Function, change: &TimeChange) -> bool {
         let whole = change.change_ms_per_token;
         let callees = [&self.a, &self.b].into_iter().flat_map(|side| side.callees(function));
@@ -74,7 +78,8 @@ impl Sides {
     }
 }
 
-/// Stacks of a side that end in `function`, or that it is in: then from its outermost call on, where it calls itself.
+/// Stacks of a side that end in `function`, or that contain it; then from its outermost call on, if
+/// it is recursive.
 fn reaching(side: &Side, what: What, function: Function, sign: f64) -> Vec<Through<'_>> {
     let found = side.stacks.iter().filter_map(|(frames, ms)| {
         let at = match what {

@@ -10,11 +10,11 @@ use crate::profile::names::{frame, line};
 use inferometer_protocol::Phase;
 use inferometer_protocol::units::significant;
 
-/// B's flamegraph, in nanoseconds per token, coloured by what changed from A: red grew, blue shrank (Gregg 2014). Per token, so
-/// that sides with different numbers of samples compare. One file without references. What A alone has is not in it: there is no
-/// width to draw it in.
+/// B's flamegraph, in nanoseconds per token, coloured by the change from A: red grew, blue shrank
+/// (Gregg 2014). Per token, so that sides with different numbers of samples are comparable. One
+/// file without references. Stacks that only A has are not drawn, as they have no width in B.
 ///
-/// `None` where a side has no sample of the phase, or B too little to be drawn.
+/// `None` if a side has no sample of the phase, or B too few to draw.
 #[must_use]
 pub fn difference_svg(a: &[Sampled<'_>], b: &[Sampled<'_>], phase: Option<Phase>, title: &str) -> Option<String> {
     let sides = Sides::of(a, b, phase)?;
@@ -25,14 +25,14 @@ pub fn difference_svg(a: &[Sampled<'_>], b: &[Sampled<'_>], phase: Option<Phase>
     options.count_name = "ns per token".to_owned();
     options.hash = true;
     let mut svg = Vec::new();
-    // Fails only where nothing is wide enough to be drawn.
+    // Fails only if nothing is wide enough to draw.
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg).ok()?;
     String::from_utf8(svg).ok()
 }
 
 fn words(name: &str, side: &Side) -> String {
     let facts = side.facts();
-    let rate = facts.rate_hz.map_or_else(|| "a rate not known".to_owned(), |hz| format!("{} Hz", significant(hz)));
+    let rate = facts.rate_hz.map_or_else(|| "an unknown rate".to_owned(), |hz| format!("{} Hz", significant(hz)));
     format!("{name}: {} ms per token, {} samples at {rate}", significant(facts.ms_per_token), facts.samples)
 }
 
@@ -47,7 +47,8 @@ fn lines(sides: &Sides) -> Vec<String> {
     let folded = |(frames, [a, b]): (&[Function], [f64; 2])| {
         let names: Vec<String> =
             frames.iter().map(|function| frame(sides.names.name(*function)).into_owned()).collect();
-        // A quarter of an hour a token in one stack: beyond that the drawing's own sums would overflow.
+        // A cap of 1000 s per token and stack: beyond that the sums in the drawing code would
+        // overflow.
         let [a, b] = [a, b].map(|ns| ns.min(1e12));
         format!("{} {a:.0} {b:.0}", line(&names.join(";")))
     };

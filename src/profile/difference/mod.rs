@@ -1,7 +1,9 @@
-//! Where two sides spend their time differently: by function, in milliseconds per token, from several profiled iterations a side.
+//! Compares where two sides spend their time: by function, in milliseconds per token, from several
+//! profiled iterations per side.
 //!
-//! Time of a function is its samples times what a sample stands for (the phase's CPU time divided by its samples where that was
-//! read, otherwise by the rate), divided by the tokens of the phase. Functions are matched by name, less what only a build adds to it.
+//! A function's time is its number of samples times the time per sample, divided by the tokens of
+//! the phase. The time per sample is the phase's CPU time divided by its samples if it was read,
+//! otherwise it follows from the rate. Functions are matched by name without build-specific parts.
 
 mod callers;
 mod draw;
@@ -25,39 +27,40 @@ use inferometer_stats::multiple::benjamini_hochberg;
 use inferometer_stats::robust::Interval;
 use side::{Function, Names, Side, What};
 
-/// Functions in a table.
+/// Number of functions in a table.
 pub const SHOWN: usize = 20;
-/// Of each interval.
+/// Confidence of each interval.
 pub const CONFIDENCE: f64 = 0.95;
-/// At most this share of the changes that are called clear is none, on average.
+/// On average at most this share of the changes called clear is false.
 pub const FALSE_DISCOVERIES: f64 = 0.05;
-/// Functions with fewer samples, both sides together, are not tested: no change in them could be seen.
+/// Functions with fewer samples on both sides together are not tested: no change could be detected.
 const FEWEST_SAMPLES: u64 = 5;
 
-/// Where two sides differ in one phase.
+/// Differences between two sides in one phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Null where the profiler cannot tell phases apart: all of them.
+    /// Null if the profiler cannot separate phases: all phases.
     pub phase: Option<Phase>,
     pub a: SideFacts,
     pub b: SideFacts,
-    /// By change of the time in the function itself, largest first.
+    /// By change of the function's own time, largest first.
     pub functions: Vec<FunctionChange>,
-    /// By change of the time in the function and all it calls, largest first; without those whose change lies in one function that
-    /// they call on both sides.
+    /// By change of the function's total time, largest first, without those whose change comes from
+    /// one function that they call on both sides.
     pub callers: Vec<FunctionChange>,
-    /// Functions whose own time was tested, over which its false discoveries are counted.
+    /// Number of functions whose own time was tested, over which false discoveries are controlled.
     pub tested: usize,
-    /// A side has one iteration: intervals know of counting alone, not of what varies between iterations.
+    /// A side has only one iteration: intervals cover counting noise, not the variation between
+    /// iterations.
     pub counting_only: bool,
 }
 
-/// What a side's table is made of.
+/// The data of a side's table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SideFacts {
     pub iterations: usize,
     pub samples: u64,
-    /// Samples a second of the clock that the profiler goes by: CPU time, or time that passes. Null where it is not known.
+    /// Samples per second of the profiler's clock (CPU or wall time). Null if unknown.
     pub rate_hz: Option<f64>,
     /// Mean over iterations.
     pub ms_per_token: f64,
@@ -67,23 +70,24 @@ pub struct SideFacts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FunctionChange {
     pub name: String,
-    /// In the function itself.
+    /// Own time: in the function itself.
     #[serde(rename = "self")]
     pub own: TimeChange,
-    /// In it and all it calls.
+    /// Total time: in the function and everything it calls.
     pub total: TimeChange,
-    /// Who calls it where the time changed, nearest first, as far as one caller stands for half of the change or more.
+    /// The callers through which the time changed, nearest first, as long as one caller accounts
+    /// for at least half of the change.
     pub callers: Vec<String>,
-    /// The outermost call on that way which one side alone makes: who calls, and what.
+    /// The outermost call on that path that only one side makes.
     pub new_call: Option<NewCall>,
 }
 
-/// A call that one side alone makes, or nearly.
+/// A call that only one side makes, or nearly so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewCall {
     pub caller: String,
     pub callee: String,
-    /// B makes it; otherwise A.
+    /// Whether B makes it; otherwise A.
     pub by_b: bool,
 }
 
@@ -92,25 +96,25 @@ pub struct NewCall {
 pub struct TimeChange {
     pub a_ms_per_token: f64,
     pub b_ms_per_token: f64,
-    /// B less A.
+    /// B minus A.
     pub change_ms_per_token: f64,
-    /// Of the change.
+    /// Interval of the change.
     pub interval: Interval,
-    /// Of no change; null where there are too few samples for a test.
+    /// Test of no change; null if there are too few samples.
     pub p_value: Option<f64>,
-    /// The same over all functions tested, by Benjamini and Hochberg.
+    /// Adjusted over all tested functions, by Benjamini and Hochberg.
     pub p_adjusted: Option<f64>,
 }
 
 impl TimeChange {
-    /// Whether the change is clear among all that were tested.
+    /// Whether the change is a discovery among all that were tested.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.p_adjusted.is_some_and(|p| p <= FALSE_DISCOVERIES)
     }
 }
 
-/// Compares the two sides in `phase`, or in all that their profiles hold. `None` where a side has no sample of it.
+/// Compares the two sides in `phase`, or in all phases. `None` if a side has no sample of it.
 #[must_use]
 pub fn difference(a: &[Sampled<'_>], b: &[Sampled<'_>], phase: Option<Phase>) -> Option<Difference> {
     let sides = Sides::of(a, b, phase)?;
@@ -137,16 +141,16 @@ struct Changed {
     total: TimeChange,
 }
 
-/// The [`SHOWN`] that changed most.
+/// The [`SHOWN`] functions that changed most.
 fn largest(changed: &[Changed], by: impl Fn(&Changed) -> TimeChange) -> impl Iterator<Item = &Changed> {
     let mut order: Vec<(f64, &Changed)> = changed.iter().map(|one| (by(one).change_ms_per_token.abs(), one)).collect();
     order.retain(|(size, _)| *size > 0.0);
-    // Equal ones stay in the order of their names.
+    // Equal ones remain sorted by name.
     order.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     order.into_iter().take(SHOWN).map(|(_, changed)| changed)
 }
 
-/// Says of each change what its p-value is among all.
+/// Adjusts the p-values over all changes.
 fn adjust<'a>(changes: impl Iterator<Item = &'a mut TimeChange>) {
     let mut tested: Vec<&mut TimeChange> = changes.filter(|change| change.p_value.is_some()).collect();
     let p_values: Vec<f64> = tested.iter().filter_map(|change| change.p_value).collect();
@@ -155,7 +159,7 @@ fn adjust<'a>(changes: impl Iterator<Item = &'a mut TimeChange>) {
     }
 }
 
-/// Both sides, by the same numbers of functions.
+/// Both sides, with common function numbers.
 struct Sides {
     a: Side,
     b: Side,
@@ -168,7 +172,7 @@ impl Sides {
         Some(Self { a: Side::of(a, phase, &mut names)?, b: Side::of(b, phase, &mut names)?, names })
     }
 
-    /// Every function in the order of their names.
+    /// Every function, sorted by name.
     fn changes(&self) -> Vec<Changed> {
         let both = self.a.functions().chain(self.b.functions());
         let known: BTreeSet<(&str, Function)> = both.map(|function| (self.names.name(function), function)).collect();
@@ -182,7 +186,7 @@ impl Sides {
         changed
     }
 
-    /// `None` where times are not finite.
+    /// `None` if a time is not finite.
     fn change(&self, what: What, function: Function) -> Option<TimeChange> {
         let [a, b] = [&self.a, &self.b].map(|side| side.time(what, function));
         let change = mean_change(a.counted(), b.counted(), CONFIDENCE)?;

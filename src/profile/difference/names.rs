@@ -1,12 +1,12 @@
-//! What a function is called in two builds: what only a build adds to a name is taken off.
+//! Matches function names of two builds by removing build-specific parts.
 
-/// Suffixes that compilers put on parts and copies of a function; a number may follow.
+/// Suffixes that compilers add to parts and copies of a function; a number may follow.
 const COPIES: [&str; 6] = [".llvm.", ".part.", ".constprop.", ".isra.", ".lto_priv.", ".cold"];
 
 /// `core::ops::f::{{closure}}::h0123456789abcdef` → `core::ops::f::{closure}`.
 ///
-/// Taken off: hashes, crate disambiguators, numbers of closures and suffixes of copies. Generic arguments stay: they are other
-/// machine code.
+/// Removes hashes, crate disambiguators, numbers of closures and suffixes of copies. Generic
+/// arguments stay, as they mean different machine code.
 #[must_use]
 pub fn normalized(name: &str) -> String {
     let name = without_copy(name.trim());
@@ -30,7 +30,7 @@ fn without_copy(mut name: &str) -> &str {
     }
 }
 
-/// The last path segment of the older mangling: `::h` and sixteen hexadecimal digits.
+/// Removes the last path segment of the legacy mangling: `::h` and sixteen hexadecimal digits.
 fn without_hash(name: &str) -> &str {
     match name.rsplit_once("::h") {
         Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => path,
@@ -55,7 +55,8 @@ fn without_numbers(name: &str) -> String {
     out
 }
 
-/// `core[a1b2c3d4e5f60718]::f` → `core::f`. An index or a slice's brackets follow no word, or hold other things.
+/// `core[a1b2c3d4e5f60718]::f` → `core::f`. Indexing and slice brackets follow no word or have
+/// other content.
 fn without_disambiguators(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut rest = name;

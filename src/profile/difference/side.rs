@@ -1,4 +1,4 @@
-//! What the profiles of one side say: time per token by function, by call and by stack.
+//! The profiles of one side: time per token by function, by call and by stack.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,20 +10,20 @@ use crate::profile::rate::{achieved_hz_of, ns_per_sample};
 use inferometer_protocol::{Phase, Profile, SampleClock};
 use inferometer_stats::mean_change::Counted;
 
-/// What one profiled iteration saw, and the tokens of the phase that is looked at.
+/// A profiled iteration with its tokens in the compared phase.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampled<'a> {
     pub profile: &'a Profile,
     pub tokens: u64,
 }
 
-/// A function's number, alike on both sides.
+/// A function's number, the same on both sides.
 pub(super) type Function = u32;
 
 /// Names of the functions of both sides.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// By the names that profiles have.
+    /// By the names in the profiles.
     seen: HashMap<String, Function>,
     numbers: HashMap<String, Function>,
     names: Vec<String>,
@@ -49,24 +49,24 @@ impl Names {
         number
     }
 
-    /// As both sides have it.
+    /// The name common to both sides.
     pub fn name(&self, function: Function) -> &str {
         &self.names[function as usize]
     }
 }
 
-/// What an iteration saw of something.
+/// Samples of one item in an iteration.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
     samples: u64,
-    /// Per token.
+    /// Milliseconds per token.
     ms: f64,
-    /// Sum over samples of the squared time that each stands for.
+    /// Sum over samples of the squared time per sample.
     squares: f64,
 }
 
 impl Seen {
-    /// Adds samples of which each stands for `each_ms`.
+    /// Adds samples of `each_ms` each.
     fn add(&mut self, samples: u64, each_ms: f64) {
         self.samples = self.samples.saturating_add(samples);
         self.ms += samples as f64 * each_ms;
@@ -78,20 +78,20 @@ impl Seen {
 #[derive(Debug, Default)]
 pub(super) struct Iteration {
     all: Seen,
-    /// Samples divide a time that was measured.
+    /// Whether samples divide a measured time (otherwise each stands for a nominal time).
     divides: bool,
-    /// In the function itself.
+    /// Own time of each function.
     own: HashMap<Function, Seen>,
-    /// In it or in what it calls; once where it calls itself.
+    /// Total time of each function; recursion counts once.
     total: HashMap<Function, Seen>,
-    /// In what one function calls of another, and deeper.
+    /// Time of each call, including everything below it.
     calls: BTreeMap<(Function, Function), Seen>,
     stacks: BTreeMap<Vec<Function>, f64>,
 }
 
 impl Iteration {
-    /// `None` where the phase has no tokens, or a time that no sample divides. Where a sample stands for a time that was asked for,
-    /// no sample is no time.
+    /// `None` if the phase has no tokens, or if its time is measured but no sample divides it. With
+    /// a nominal time per sample, no sample means no time.
     fn of(sampled: Sampled<'_>, phase: Option<Phase>, names: &mut Names) -> Option<Self> {
         let Sampled { profile, tokens } = sampled;
         let mut iteration = Self { divides: profile.clock == SampleClock::Cpu, ..Self::default() };
@@ -117,7 +117,7 @@ impl Iteration {
         let Some(last) = frames.last().filter(|_| samples > 0) else { return };
         self.all.add(samples, each_ms);
         self.own.entry(*last).or_default().add(samples, each_ms);
-        // A function that calls itself, through others or not, is counted once.
+        // Count a recursive function once.
         for function in frames.iter().collect::<HashSet<_>>() {
             self.total.entry(*function).or_default().add(samples, each_ms);
         }
@@ -135,14 +135,14 @@ impl Iteration {
         of.get(&function).copied().unwrap_or_default()
     }
 
-    /// Variance that counting gives what was seen: Bernoulli's of samples that divide a known time, otherwise Poisson's.
+    /// Variance due to counting: Bernoulli if samples divide a known time, otherwise Poisson.
     fn counting(&self, seen: Seen) -> f64 {
         let rest = if self.divides { 1.0 - seen.samples as f64 / self.all.samples as f64 } else { 1.0 };
         seen.squares * rest
     }
 }
 
-/// Which time of a function.
+/// Own or total time of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Own,
@@ -153,13 +153,13 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Side {
     iterations: Vec<Iteration>,
-    /// Milliseconds per token in each stack.
+    /// Milliseconds per token of each stack.
     pub stacks: BTreeMap<Vec<Function>, f64>,
     rate_hz: Option<f64>,
 }
 
 impl Side {
-    /// `None` where no iteration has samples.
+    /// `None` if no iteration has samples.
     pub fn of(sampled: &[Sampled<'_>], phase: Option<Phase>, names: &mut Names) -> Option<Self> {
         let iterations: Vec<Iteration> =
             sampled.iter().filter(|one| one.tokens > 0).filter_map(|one| Iteration::of(*one, phase, names)).collect();
@@ -194,7 +194,7 @@ impl Side {
         self.iterations.iter().filter_map(|iteration| iteration.calls.get(&call)).map(|seen| seen.samples).sum()
     }
 
-    /// What a function calls, some perhaps more than once.
+    /// The callees of a function, possibly with repetitions.
     pub fn callees(&self, caller: Function) -> impl Iterator<Item = Function> {
         let every = (caller, Function::MIN)..=(caller, Function::MAX);
         let calls = self.iterations.iter().flat_map(move |iteration| iteration.calls.range(every.clone()));
@@ -205,9 +205,10 @@ impl Side {
         self.iterations.iter().map(ms).sum::<f64>() / self.iterations.len() as f64
     }
 
-    /// Time of a function, with all that is known of its uncertainty.
+    /// Time of a function with its uncertainty.
     ///
-    /// One sample more is counted, so that nothing seen is not taken for nothing there.
+    /// Counts one sample more, so that an unsampled function is not taken to have exactly zero
+    /// time.
     pub fn time(&self, what: What, function: Function) -> Time {
         let n = self.iterations.len() as f64;
         let seen: Vec<Seen> = self.iterations.iter().map(|iteration| iteration.seen(what, function)).collect();

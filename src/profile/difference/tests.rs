@@ -33,7 +33,7 @@ fn compared(a: &[Profile], b: &[Profile], tokens: u64) -> Difference {
     difference(&a, &b, Some(Phase::Decode)).unwrap()
 }
 
-/// Attention reads the cache in A and copies it first in B; names as two builds have them.
+/// Attention reads the cache in A and copies it first in B; with names of two builds.
 fn kv_copy() -> [Vec<Profile>; 2] {
     let a = |more: u64| {
         profile(
@@ -74,7 +74,7 @@ fn a_copy_in_attention_is_the_first_row_with_who_makes_it() {
     assert_eq!(first.callers, ["copy2d", "contiguous", "attend", "layer", "forward", "main"]);
     let new = first.new_call.as_ref().unwrap();
     assert_eq!((new.caller.as_str(), new.callee.as_str(), new.by_b), ("attend", "contiguous", true));
-    // By total time: who makes the call, not all who lead to it.
+    // By total time: the function that makes the call, not all its callers.
     let names: Vec<&str> = found.callers.iter().map(|row| row.name.as_str()).collect();
     assert!(names.contains(&"attend") && !names.contains(&"main") && !names.contains(&"forward"), "{names:?}");
     assert_eq!((found.tested, found.counting_only, found.a.iterations), (5, false, 3));
@@ -85,7 +85,7 @@ fn a_copy_in_attention_is_the_first_row_with_who_makes_it() {
     );
 }
 
-/// The other way round the same is said with the opposite sign.
+/// Swapped sides give the same result with the opposite sign.
 #[test]
 fn what_vanished_is_told_too() {
     let [a, b] = kv_copy();
@@ -103,7 +103,7 @@ fn more_samples_of_the_same_are_no_change() {
     let found = compared(std::slice::from_ref(&a), std::slice::from_ref(&b), 10);
     assert!(found.counting_only);
     assert!(found.functions.iter().all(|row| !row.own.is_clear() && row.own.change_ms_per_token.abs() < 1e-9));
-    // Nor are more tokens in as much more time.
+    // More tokens in proportionally more time are no change.
     let twice = profile(&stacks(2), Some(400));
     let sampled = |profile, tokens| [Sampled { profile, tokens }];
     let found = difference(&sampled(&a, 10), &sampled(&twice, 20), Some(Phase::Decode)).unwrap();
@@ -127,7 +127,7 @@ fn a_sample_stands_for_what_its_clock_says() {
         let sampled = [Sampled { profile, tokens: 1 }];
         difference(&sampled, &sampled, Some(Phase::Decode)).unwrap().a.ms_per_token
     };
-    // No CPU time read: the rate that was asked for, 500 a second.
+    // CPU time was not read: the requested rate, 500 per second, is used.
     assert!((ms(&profile) - 800.0).abs() < 1e-9);
     profile.parts[0].cpu_ns = Some(1_000_000_000);
     assert!((ms(&profile) - 1000.0).abs() < 1e-9);
@@ -146,7 +146,7 @@ fn a_function_that_calls_itself_is_counted_once() {
     assert!((walk.total.a_ms_per_token - 20.0).abs() < 1e-9 && (walk.total.b_ms_per_token - 40.0).abs() < 1e-9);
 }
 
-/// Functions of a library without symbols all have its name, also the one that calls `main`.
+/// All functions of a library without symbols share its name, including the one that calls `main`.
 #[test]
 fn callers_are_those_of_the_frame_that_took_the_time() {
     let a = profile(&[("dot < attend < main < [libc]", 500)], Some(500));
@@ -175,7 +175,7 @@ fn nothing_is_made_of_nothing() {
     }
 }
 
-/// Profiles come from elsewhere: what points nowhere stands under a name that says so.
+/// Profiles come from external programs: invalid indices get a name that says so.
 #[test]
 fn stacks_that_name_nothing_are_counted_all_the_same() {
     let mut bad = profile(&[("dot < main", 10), ("x", 10)], Some(20));
@@ -206,8 +206,8 @@ fn the_flamegraph_is_per_token_and_stands_alone() {
     }
 }
 
-/// Where a sample stands for a time that was asked for, an iteration without samples took none; where samples divide a time
-/// that was read, nothing is known of where it went.
+/// If a sample stands for a nominal time, an iteration without samples took none; if samples divide
+/// a measured time, its distribution is unknown.
 #[test]
 fn an_iteration_without_samples_counts_as_no_time_unless_its_time_was_read() {
     let ms = |cpu_ms: Option<u64>| {

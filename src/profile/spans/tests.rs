@@ -33,7 +33,7 @@ fn own_times_and_the_unaccounted_rest_add_up_to_the_phase() {
     let accounting = one(&spans, 48, 3);
     let [prefill, decode] = accounting.phases.as_slice() else { panic!("{accounting:?}") };
     assert_eq!((prefill.tokens, prefill.total_ns, prefill.unaccounted_ns), (48, 100, 5 + 5));
-    // Of the chunks the operations inside are taken off once.
+    // Operations inside chunks are subtracted once.
     let wanted = [
         (Forward, 2, 61, 61),
         (PrefillChunk, 2, 88, 88 - 61 - 14),
@@ -52,7 +52,7 @@ fn own_times_and_the_unaccounted_rest_add_up_to_the_phase() {
 }
 
 proptest::proptest! {
-    /// Whatever an engine says of its spans: crossing, equal, beyond the phase.
+    /// Whatever spans an engine sends: crossing, equal, outside the phase.
     #[test]
     fn no_spans_make_more_time_than_there_is(
         parts in proptest::collection::vec((0_usize..4, 0_u64..120, 0_u64..60), 0..12)
@@ -63,7 +63,7 @@ proptest::proptest! {
         let phase = one(&spans, 1, 9).phases.remove(0);
         let own: u64 = phase.spans.iter().map(|span| span.own_ns).sum();
         proptest::prop_assert_eq!(own + phase.unaccounted_ns, 80);
-        // Second way: moment by moment.
+        // Reference computation, moment by moment.
         let covered = |t: u64| {
             parts.iter().any(|(_, start, length)| (20..100).contains(start) && (*start..start + length).contains(&t))
         };
@@ -86,7 +86,7 @@ fn growth_along_the_generation_is_seen_and_so_is_its_absence() {
     assert_eq!((penalty.span, sample.span), (Phase::Penalty, Phase::Sample));
     assert!((penalty.growth.unwrap() - (87.0 - 12.0) * 0.03 / (1.0 + 12.0 * 0.03)).abs() < 1e-9, "{penalty:?}");
     assert_eq!(sample.growth, Some(0.0));
-    assert!(along(&[one(&spans[..20], 1, 10)]).is_empty(), "ten tokens say nothing");
+    assert!(along(&[one(&spans[..20], 1, 10)]).is_empty(), "ten tokens are too few");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn iterations_are_summed_up_by_median_and_range() {
     assert_eq!(forward.own.per_token_us, Some(spread(500.0, 400.0, 900.0)));
     assert_eq!(forward.own.share, Some(spread(0.5, 0.4, 0.9)));
     assert_eq!(summary.unaccounted.own_ms, spread(5.0, 1.0, 6.0));
-    // No token, no cost of one.
+    // Without tokens there is no cost per token.
     let none = phases(&[one(&[span(Phase::Decode, 0, 10)], 5, 1)]).remove(0);
     assert_eq!((none.unaccounted.per_token_us, none.unaccounted.share.unwrap().median), (None, 1.0));
     assert!(phases(&[]).is_empty() && chunks(&[]).is_empty());

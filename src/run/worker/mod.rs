@@ -1,5 +1,6 @@
 //! What a run and an A/B session share: opens hosts, runs iterations of cells in them, commits each to the record.
 
+mod commit;
 mod findings;
 mod opening;
 mod profiled;

@@ -19,36 +19,36 @@ const fn metrics() -> [&'static str; GateMetric::ALL.len()] {
 
 pub static GATE: Section = Section {
     title: "[[gate]]",
-    meaning: "What an A/B session decides: whether side B is worse than side A in this metric by `delta` or more.",
+    meaning: "A decision of an A/B session: is side B worse than side A in this metric by `delta` or more?",
     one_of: None,
     keys: &[
-        required("metric", Shape::Choice(&METRICS), "what is compared"),
+        required("metric", Shape::Choice(&METRICS), "metric to compare"),
         key(
             "cells",
             Shape::AllOr(&CELLS),
             "\"all\"",
-            "which cells count: `all`, or a table of conditions that hold at once",
+            "cells to compare: `all`, or a table of conditions that must all hold",
         ),
         key(
             "delta",
             Shape::Delta,
             "",
-            "smallest change that matters, as a text with a percent sign such as \"3%\" (without it what suits the machine); of \
-             memory_cycles a number such as 2 (without it 1), of memory_swing and memory_reclaimed a size such as \"64 MiB\" (16 MiB)",
+            "smallest change that matters, as a percentage such as \"3%\" (default: chosen for the machine); for \
+             memory_cycles a number such as 2 (default 1), for memory_swing and memory_reclaimed a size such as \"64 MiB\" (default 16 MiB)",
         ),
     ],
 };
 
-/// `length`, `engine`, and one key a toggle.
+/// `length`, `engine`, and one key per toggle.
 pub static CELLS: Section = Section {
     title: "[[gate]] cells",
-    meaning: "The cells that a gate looks at: those for which every condition holds.",
+    meaning: "The cells that a gate compares: those for which every condition holds.",
     one_of: None,
     keys: &CELL_KEYS,
 };
 
 const OWN_CELL_KEYS: [Key; 2] = [
-    key("length", count(1, MOST_TOKENS), "", "cells with prompts of so many tokens"),
+    key("length", count(1, MOST_TOKENS), "", "cells with this prompt length in tokens"),
     key("engine", Shape::Text, "", "cells of the engine with this label"),
 ];
 
@@ -63,7 +63,7 @@ const fn cell_keys() -> [Key; OWN_CELL_KEYS.len() + toggle::TOGGLES.len()] {
             OWN_CELL_KEYS[i]
         } else {
             let spec = &toggle::TOGGLES[i - own];
-            key(spec.name, Shape::ToggleValue(spec), "", "cells in which the toggle is asked to be this")
+            key(spec.name, Shape::ToggleValue(spec), "", "cells with this requested value of the toggle")
         };
         i += 1;
     }
@@ -72,47 +72,47 @@ const fn cell_keys() -> [Key; OWN_CELL_KEYS.len() + toggle::TOGGLES.len()] {
 
 pub static AB: Section = Section {
     title: "[ab]",
-    meaning: "How an A/B session goes.",
+    meaning: "Parameters of an A/B session.",
     one_of: None,
     keys: &[
         key(
             "outputs",
             Shape::Choice(&["identical", "margin", "any"]),
             "\"identical\"",
-            "what the sides' outputs must have in common: the same tokens (`identical`); `margin`: A's tokens are forced through B, \
-             which may prefer another one only where its two best logits are closer than `margin`; or nothing (`any`)",
+            "how far the sides' outputs must agree: `identical` = same tokens; `margin` = A's tokens are forced through B, \
+             which may prefer another token only where its two best logits are closer than `margin`; `any` = no requirement",
         ),
         key(
             "margin",
             Shape::Number { least: 0.0, open: true, most: 1000.0 },
             "0.05",
-            "with `outputs = \"margin\"`: the gap between B's two best logits under which another token may win",
+            "with `outputs = \"margin\"`: B may prefer another token if the gap between its two best logits is below this",
         ),
         key(
             "pilot",
             count(0, 30),
             "6",
-            "pairs of A against A before the first pair, to see what the machine can tell apart; 5 or more, or 0 = none",
+            "null pairs (A against A) before the first pair, to see which changes the machine can detect; 5 or more, or 0 = none",
         ),
         key(
             "resident",
             Shape::Flag,
             "false",
-            "two hosts stay and take turns, instead of a fresh one for each turn: for models that load slowly",
+            "keep one host per side for the whole session instead of a fresh host for each run: for models that load slowly",
         ),
-        key("seed", SEED, "0", "seed of the order in which the sides of each pair run"),
+        key("seed", SEED, "0", "seed for the order of the sides within each pair"),
         key(
             "self_test",
             Shape::Flag,
             "false",
-            "the session tests Inferometer itself: simulated engines may be gated, and the result says so",
+            "the session tests Inferometer itself: gates accept simulated engines, and the result says so",
         ),
     ],
 };
 
 pub static BUILD: Section = Section {
     title: "[build]",
-    meaning: "How a commit becomes a program that hosts an engine. Programs are started as they are, never by a shell; in every \
+    meaning: "How a commit becomes a program that hosts an engine. Programs are started directly, never by a shell; in every \
               word `{tree}` is the commit's worktree and `{shared}` a folder that all builds of the repository share.",
     one_of: None,
     keys: &[
@@ -120,21 +120,21 @@ pub static BUILD: Section = Section {
             "command",
             Shape::Texts { or_none: true },
             "[\"cargo\", \"build\", \"--release\", \"--locked\", \"--bin\", \"inferometer\", \"--target-dir\", \"{shared}\"]",
-            "program and arguments that build it, run in the commit's worktree; `[]` where there is nothing to build",
+            "program and arguments that build it, run in the commit's worktree; `[]` = nothing to build",
         ),
         key(
             "program",
             Shape::Texts { or_none: false },
             "[\"{shared}/release/inferometer\", \"host\"]",
-            "the program that then hosts the engine, with its arguments; relative to the worktree; a `command` that is not \
-             cargo needs one",
+            "the built engine host with its arguments, relative to the worktree; required if `command` is not \
+             cargo",
         ),
         key(
             "toolchain",
             Shape::Texts { or_none: true },
             "[\"rustc\", \"-Vv\"]",
-            "program and arguments that print what the build depends on beside the commit, such as the compiler's version; \
-             without it nothing where `command` is not cargo",
+            "program and arguments that print what the build depends on besides the commit, such as the compiler's version; \
+             no default if `command` is not cargo",
         ),
         key(
             "timeout_s",

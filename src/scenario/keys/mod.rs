@@ -1,6 +1,6 @@
 //! Every key of the scenario file in one table: shape, bounds, default and meaning.
 //!
-//! The parser, the JSON Schema and the reference page all read this table, so that they cannot disagree.
+//! The parser, the JSON Schema and the reference page all read this table, so they cannot disagree.
 
 mod ab;
 mod profile;
@@ -26,8 +26,8 @@ pub const MOST_SCENARIO_BYTES: u64 = 1 << 20;
 pub const MOST_PROMPT_BYTES: u64 = 64 << 20;
 
 pub const ARCHITECTURES: &[&str] = &["llama", "qwen3"];
-/// As the weights of synthetic models may be stored; tests hold these to [`inferometer_protocol::Precision`] and
-/// [`inferometer_protocol::Quantization`].
+/// Storage formats of synthetic models' weights; tests compare these with
+/// [`inferometer_protocol::Precision`] and [`inferometer_protocol::Quantization`].
 pub const DTYPES: &[&str] = &["f32", "f16", "bf16"];
 pub const BITS: &[u64] = &[4, 8];
 pub const GROUP_SIZES: &[u64] = &[32, 64, 128];
@@ -44,29 +44,29 @@ pub static SCENARIO: Section = Section {
             Shape::Text,
             "short name: letters, digits, `-`, `_` and `.`, at most 64; part of the run's folder name",
         ),
-        key("description", Shape::Text, "", "the question the scenario answers, in a sentence"),
+        key("description", Shape::Text, "", "the question that the scenario answers, in a sentence"),
         required("model", Shape::Section(&MODEL), "which model"),
-        key("engine", Shape::Sections(&ENGINE), "", "which engines run it; one `transformer` if there is none"),
-        required("workload", Shape::Kinds(WORKLOAD_KINDS), "what is generated from what"),
+        key("engine", Shape::Sections(&ENGINE), "", "engines to run; default: one `transformer`"),
+        required("workload", Shape::Kinds(WORKLOAD_KINDS), "prompts and the number of tokens to generate"),
         key("sampling", Shape::Section(&SAMPLING), "", "how the next token is chosen"),
-        key("run", Shape::Section(&RUN), "", "how often, how isolated, how long"),
-        key("toggles", Shape::Section(&TOGGLES), "", "engine settings; a list of values is varied"),
-        key("telemetry", Shape::Section(&TELEMETRY), "", "what is sampled beside the engine"),
-        key("profile", Shape::Section(&PROFILE), "", "a profiled pass after the timed iterations"),
+        key("run", Shape::Section(&RUN), "", "iterations, isolation and time limits"),
+        key("toggles", Shape::Section(&TOGGLES), "", "engine settings; a list of values gives several cells"),
+        key("telemetry", Shape::Section(&TELEMETRY), "", "what is sampled while the engine works"),
+        key("profile", Shape::Section(&PROFILE), "", "a profiling pass after the timed iterations"),
         key(
             "gate",
             Shape::Sections(&GATE),
             "",
-            "what an A/B session decides, at most three; without any decode, prefill and peak memory",
+            "decisions of an A/B session, at most three; default: decode, prefill and peak memory",
         ),
-        key("ab", Shape::Section(&AB), "", "how an A/B session goes"),
-        key("build", Shape::Section(&BUILD), "", "how a commit becomes a program; without it this project's own way"),
+        key("ab", Shape::Section(&AB), "", "parameters of an A/B session"),
+        key("build", Shape::Section(&BUILD), "", "how to build a commit; default: this project's own build"),
     ],
 };
 
 pub static MODEL: Section = Section {
     title: "[model]",
-    meaning: "Which model. Exactly one of the two keys.",
+    meaning: "The model. Exactly one of the two keys.",
     one_of: Some(("path", "synthetic")),
     keys: &[
         key(
@@ -75,7 +75,7 @@ pub static MODEL: Section = Section {
             "",
             "folder of the model (config.json, safetensors, tokenizer.json); relative to the scenario's folder, `~` is the home folder",
         ),
-        key("synthetic", Shape::Section(&SYNTHETIC), "", "a model with seeded random weights, made on first use"),
+        key("synthetic", Shape::Section(&SYNTHETIC), "", "a model with seeded random weights, created on first use"),
     ],
 };
 
@@ -87,20 +87,25 @@ pub static SYNTHETIC: Section = Section {
         required("arch", Shape::Choice(ARCHITECTURES), "architecture"),
         required("preset", Shape::Text, "size; `inferometer model list` shows the sizes of each architecture"),
         key("seed", SEED, "1", "seed of the weights: same seed, same bytes"),
-        key("dtype", Shape::Choice(DTYPES), "", "format of the weights on disk; without it the preset's own"),
-        key("bits", Shape::Size(BITS), "", "quantize the matrices in MLX's affine format, in so many bits a weight"),
+        key("dtype", Shape::Choice(DTYPES), "", "format of the weights on disk; default: the preset's"),
+        key(
+            "bits",
+            Shape::Size(BITS),
+            "",
+            "quantize the matrices in MLX's affine format, with this many bits per weight",
+        ),
         key(
             "group_size",
             Shape::Size(GROUP_SIZES),
             "",
-            "weights that share a scale, where `bits` is given; without it 64",
+            "number of weights that share a scale, with `bits`; default 64",
         ),
     ],
 };
 
 pub static ENGINE: Section = Section {
     title: "[[engine]]",
-    meaning: "An engine; several of them are compared.",
+    meaning: "An engine. With several, the run compares them.",
     one_of: None,
     keys: &[
         key("name", Shape::Text, "\"transformer\"", "the engine's name; `inferometer engines` lists them"),
@@ -108,9 +113,9 @@ pub static ENGINE: Section = Section {
             "label",
             Shape::Text,
             "",
-            "what tables and charts call it, different for each; the engine's name if not given (`auto` adds what it took)",
+            "unique name in tables and charts; default: the engine's name (`auto` adds the selected engine)",
         ),
-        key("options", Shape::Options, "", "the engine's own options; `inferometer engines` lists them"),
+        key("options", Shape::Options, "", "options of the engine; `inferometer engines` lists them"),
     ],
 };
 
@@ -149,29 +154,34 @@ pub static SAMPLING: Section = Section {
             "repetition_context_size",
             count(0, MOST_COUNT),
             "20",
-            "the penalty looks at the last N tokens, prompt and generated; 0 = the whole history",
+            "the penalty covers the last N tokens, prompt and generated; 0 = the whole history",
         ),
     ],
 };
 
 pub static RUN: Section = Section {
     title: "[run]",
-    meaning: "How often, how isolated, how long.",
+    meaning: "Iterations, isolation and time limits.",
     one_of: None,
     keys: &[
         key("iterations", count(1, 10_000), "10", "measured iterations of each cell"),
-        key("warmup", count(0, 1_000), "1", "unmeasured runs of each cell in each fresh host before it is measured"),
+        key(
+            "warmup",
+            count(0, 1_000),
+            "1",
+            "unmeasured iterations of each cell in each fresh host before the measured ones",
+        ),
         key(
             "isolation",
             Shape::Choice(&["run", "cell", "iteration"]),
             "\"run\"",
-            "a fresh engine host for each run, cell or iteration",
+            "start a fresh engine host for each run, cell or iteration",
         ),
         key(
             "timeout_s",
             Shape::Number { least: 0.0, open: true, most: 86_400.0 },
             "600.0",
-            "longest wait for any single answer of a host, in seconds",
+            "longest wait for a single answer of a host, in seconds",
         ),
         key(
             "cooldown_s",
@@ -179,7 +189,7 @@ pub static RUN: Section = Section {
             "0.0",
             "pause before each iteration, in seconds",
         ),
-        key("order_seed", SEED, "0", "seed of the order in which cells take turns"),
+        key("order_seed", SEED, "0", "seed for the order of the cells"),
         key(
             "allow_mismatch",
             Shape::Choices(EFFECTIVE),
@@ -190,14 +200,14 @@ pub static RUN: Section = Section {
             "external_causes",
             Shape::Choice(&["invalidate", "warn"]),
             "\"invalidate\"",
-            "what is done about an iteration disturbed by throttling, swapping, stolen time, foreign load or a changed power source",
+            "how to treat an iteration disturbed by throttling, swapping, stolen time, foreign load or a changed power source",
         ),
     ],
 };
 
 pub static TELEMETRY: Section = Section {
     title: "[telemetry]",
-    meaning: "What is sampled beside the engine while it works.",
+    meaning: "What is sampled while the engine works.",
     one_of: None,
     keys: &[
         key(
@@ -210,10 +220,10 @@ pub static TELEMETRY: Section = Section {
     ],
 };
 
-/// One key a toggle of `spec::toggle`, and `vary`.
+/// One key per toggle of `spec::toggle`, and `vary`.
 pub static TOGGLES: Section = Section {
     title: "[toggles]",
-    meaning: "Engine settings. One value holds in every cell; a list of values is varied.",
+    meaning: "Engine settings. A single value applies to every cell; a list of values gives several cells.",
     one_of: None,
     keys: &TOGGLE_KEYS,
 };
@@ -222,12 +232,12 @@ static TOGGLE_KEYS: [Key; toggle::TOGGLES.len() + 1] = toggle_keys();
 
 const fn toggle_keys() -> [Key; toggle::TOGGLES.len() + 1] {
     let vary = Shape::Choice(&["all", "one-at-a-time"]);
-    let meaning = "`all`: every combination of values is a cell; `one-at-a-time`: first values are the centre, each cell differs from it in at most one toggle";
+    let meaning = "`all`: every combination of values is a cell; `one-at-a-time`: each cell differs from the first values in at most one toggle";
     let mut keys = [key(VARY, vary, "\"all\"", meaning); toggle::TOGGLES.len() + 1];
     let mut i = 0;
     while i < toggle::TOGGLES.len() {
         let spec = &toggle::TOGGLES[i];
-        // `default` in the toggle's table is text for people: what the engine does when nothing is said.
+        // `default` in the toggles' table describes the default for people; it is not a TOML value.
         keys[i] = key(spec.name, Shape::Toggle(spec), "", spec.meaning);
         i += 1;
     }
@@ -237,7 +247,7 @@ const fn toggle_keys() -> [Key; toggle::TOGGLES.len() + 1] {
 /// Largest value of a toggle that counts tokens or chunks.
 const MOST_COUNT: u64 = u32::MAX as u64;
 
-/// Largest value of a toggle: what no machine has is a slip of the keyboard.
+/// Largest value of a toggle: a number that no machine supports is a typing mistake.
 #[must_use]
 pub fn most(spec: &ToggleSpec) -> f64 {
     match spec.name {

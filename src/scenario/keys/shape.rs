@@ -1,18 +1,18 @@
-//! What a key of the table is made of.
+//! Keys of the key table, and the values that they accept.
 
 use inferometer_protocol::toggle::ToggleSpec;
 
-/// What a key takes.
+/// The values that a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
-    /// A text that is not empty.
+    /// A non-empty text.
     Text,
     Flag,
     /// One of these texts.
     Choice(&'static [&'static str]),
     /// One of these whole numbers.
     Size(&'static [u64]),
-    /// A whole number between `least` and `most`, both included; with `or_zero` 0 as well.
+    /// A whole number from `least` to `most`; with `or_zero` also 0.
     Count {
         least: u64,
         most: u64,
@@ -24,31 +24,31 @@ pub enum Shape {
         open: bool,
         most: f64,
     },
-    /// A list, not empty, of different whole numbers between the bounds.
+    /// A non-empty list of distinct whole numbers between the bounds.
     Counts {
         least: u64,
         most: u64,
     },
-    /// A list of different texts out of these.
+    /// A list of distinct texts from these.
     Choices(&'static [&'static str]),
     /// A list of texts; with `or_none` it may be empty.
     Texts {
         or_none: bool,
     },
-    /// A smallest change: a share as a text with a percent sign, above 0 and below 100 %; or of counts a number above 0, of bytes
-    /// also a text such as `64 MiB`.
+    /// A smallest change: a percentage as a text, above 0 and below 100 %; for counts a number
+    /// above 0; for bytes also a text such as `64 MiB`.
     Delta,
-    /// A table with the keys of that section.
+    /// A table with the keys of this section.
     Section(&'static Section),
-    /// A list of tables with the keys of that section.
+    /// A list of tables with the keys of this section.
     Sections(&'static Section),
-    /// A table whose `kind` says which section's keys it has; without it those of the first.
+    /// A table whose `kind` selects the section; by default the first.
     Kinds(&'static [(&'static str, &'static Section)]),
-    /// The text `all`, or a table with the keys of that section.
+    /// The text `all`, or a table with the keys of this section.
     AllOr(&'static Section),
-    /// The options of an engine; what they are, the engine says.
+    /// The options of an engine, which the engine defines.
     Options,
-    /// A value of the toggle, or a list of different values to vary.
+    /// A value of the toggle, or a list of distinct values to vary.
     Toggle(&'static ToggleSpec),
     /// One value of the toggle.
     ToggleValue(&'static ToggleSpec),
@@ -58,9 +58,9 @@ pub enum Shape {
 pub struct Key {
     pub name: &'static str,
     pub shape: Shape,
-    /// The value when the key is not there, as TOML; empty where there is none.
+    /// The default as TOML; empty if there is none.
     pub default: &'static str,
-    /// Whether the key must be there.
+    /// Whether the key is required.
     pub required: bool,
     pub meaning: &'static str,
 }
@@ -68,19 +68,19 @@ pub struct Key {
 /// A table of the file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Section {
-    /// As the file writes it: `[run]`, `[[engine]]`, `[model] synthetic`; empty for the top level.
+    /// As written in the file: `[run]`, `[[engine]]`, `[model] synthetic`; empty for the top level.
     pub title: &'static str,
     pub meaning: &'static str,
-    /// Two keys of which exactly one must be there.
+    /// Two keys of which exactly one is required.
     pub one_of: Option<(&'static str, &'static str)>,
     pub keys: &'static [Key],
 }
 
 impl Key {
-    /// The default as JSON, where there is one.
+    /// The default as JSON, if there is one.
     ///
     /// # Panics
-    /// When the table's default is not TOML, which a test holds.
+    /// When the table's default is not TOML, which a test rules out.
     #[must_use]
     pub fn default_value(&self) -> Option<serde_json::Value> {
         if self.default.is_empty() {

@@ -1,11 +1,11 @@
-//! The keys of `[workload]`, kind by kind.
+//! The keys of `[workload]`, by kind.
 
 use super::MOST_TOKENS;
 use super::shape::{Key, Section, Shape, count, key, required};
 
 pub const KIND: &str = "kind";
 pub const WORKLOADS: &[&str] = &["prompt", "conversation"];
-/// Workloads of later versions, refused by name.
+/// Workloads of later versions, rejected by name.
 pub const LATER_WORKLOADS: &[&str] = &["batch", "embed", "tokenize", "train"];
 /// The sections of `[workload]`, by its `kind`.
 pub const WORKLOAD_KINDS: &[(&str, &Section)] = &[("prompt", &PROMPT), ("conversation", &CONVERSATION)];
@@ -14,12 +14,12 @@ const KIND_KEY: Key = key(
     KIND,
     Shape::Choice(WORKLOADS),
     "\"prompt\"",
-    "kind of work: `prompt` is one generation from one text, `conversation` one a turn",
+    "kind of workload: `prompt` is one generation from one text, `conversation` one per turn",
 );
 
 pub static PROMPT: Section = Section {
     title: "[workload]",
-    meaning: "What is generated from what: one generation from one text. Exactly one of `text` and `text_file`.",
+    meaning: "One generation from one text. Exactly one of `text` and `text_file`.",
     one_of: Some(("text", "text_file")),
     keys: &[
         KIND_KEY,
@@ -34,13 +34,13 @@ pub static PROMPT: Section = Section {
             "lengths",
             Shape::Counts { least: 1, most: MOST_TOKENS },
             "",
-            "exact prompt lengths in tokens: the text's tokens are cut or repeated; without it the text is used as it is",
+            "exact prompt lengths in tokens: the text's tokens are cut or repeated; default: the unchanged text",
         ),
         key(
             "chat",
             Shape::Flag,
             "false",
-            "render the text as a user's message by the model's chat template; not together with `lengths`",
+            "render the text as a user message with the model's chat template; not together with `lengths`",
         ),
         key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate"),
         IGNORE_EOS,
@@ -51,35 +51,35 @@ const IGNORE_EOS: Key = key(
     "ignore_eos",
     Shape::Flag,
     "false",
-    "go on past the model's end-of-sequence tokens, so that every generation is equally long",
+    "continue past the model's end-of-sequence tokens, so that all generations have equal length",
 );
 
 pub static CONVERSATION: Section = Section {
     title: "[workload]",
-    meaning: "A conversation: each turn is a request with all that was said before, rendered by the model's chat template. \
+    meaning: "A conversation: each turn is a request with all earlier messages, rendered with the model's chat template. \
               Exactly one of `turn` and `turns_file`.",
     one_of: Some(("turn", "turns_file")),
     keys: &[
         KIND_KEY,
-        key("system", Shape::Text, "", "the system message, first in every prompt; none if not given"),
+        key("system", Shape::Text, "", "the system message, first in every prompt; default: none"),
         key(
             "system_file",
             Shape::Text,
             "",
             "file with the system message (UTF-8, at most 64 MiB), relative to the scenario's folder; instead of `system`",
         ),
-        key("turn", Shape::Sections(&TURN), "", "the turns, in their order"),
+        key("turn", Shape::Sections(&TURN), "", "the turns, in order"),
         key(
             "turns_file",
             Shape::Text,
             "",
-            "TOML file (at most 1 MiB) that has nothing but the turns as `[[turn]]` tables, relative to the scenario's folder",
+            "TOML file (at most 1 MiB) that contains only the turns as `[[turn]]` tables, relative to the scenario's folder",
         ),
         key(
             "replies",
             Shape::Choice(REPLIES),
             "\"generated\"",
-            "what stands in the history as the assistant's message: what was `generated`, or the `reply` of the turn (`fixed`), \
+            "the assistant's message in the history: the `generated` text, or the turn's `reply` (`fixed`), \
              whatever was generated",
         ),
         key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate in each turn"),
@@ -90,25 +90,25 @@ pub static CONVERSATION: Section = Section {
 pub const REPLIES: &[&str] = &["generated", "fixed"];
 
 const TURN_KEYS: &[Key] = &[
-    required("user", Shape::Text, "what the user says"),
+    required("user", Shape::Text, "the user's message"),
     key(
         "reply",
         Shape::Text,
         "",
-        "what the assistant is taken to have said; with `replies = \"fixed\"` every turn but the last needs it, otherwise it is \
-         not used",
+        "the assistant's message in the history; with `replies = \"fixed\"` every turn except the last needs one, otherwise it is \
+         unused",
     ),
 ];
 
 pub static TURN: Section =
     Section { title: "[[workload.turn]]", meaning: "A turn of the conversation.", one_of: None, keys: TURN_KEYS };
 
-/// What a `turns_file` holds: the same tables at its top level.
+/// The content of a `turns_file`: the same tables at its top level.
 pub static TURNS_FILE: Section = Section {
     title: "a file of turns",
     meaning: "The turns of a conversation.",
     one_of: None,
-    keys: &[required("turn", Shape::Sections(&FILE_TURN), "the turns, in their order")],
+    keys: &[required("turn", Shape::Sections(&FILE_TURN), "the turns, in order")],
 };
 
 static FILE_TURN: Section =

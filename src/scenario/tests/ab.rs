@@ -4,7 +4,7 @@ use super::{bad, good, labels, least, offers, planned};
 use crate::scenario::{plan, plan_unmerged};
 use crate::spec::{AbSettings, BuildSettings, CellSelector, GateMetric, OutputsRule};
 
-/// Two lengths and two caps, so that conditions have something to choose from.
+/// Two lengths and two caps, so that conditions have several cells to select from.
 fn gated(gates: &str) -> String {
     least(&format!(
         "lengths = [64, 4096]\n[sampling]\nrepetition_penalty = 1.1\nrepetition_context_size = 0\n\
@@ -98,8 +98,8 @@ fn a_gate_that_cannot_be_decided_is_refused() {
         ("cells = { engine = \"transfomer\" }", "did you mean `transformer`?"),
         ("cells = { repetition_window_cap = 1 }", "[toggles] has `repetition_window_cap` as 0 or 768"),
         ("cells = { repetition_window_cap = [0] }", "must be a whole number"),
-        ("cells = { threads = 2 }", "`threads` is not there"),
-        ("[[gate]]\nmetric = \"decode_tps\"", "two gates look at `decode_tps` in all cells"),
+        ("cells = { threads = 2 }", "`threads` is not among them"),
+        ("[[gate]]\nmetric = \"decode_tps\"", "two gates compare `decode_tps` in all cells"),
         ("[[gate]]\nmetric = \"decode_tp\"", "did you mean `decode_tps`?"),
         ("[[gate]]\ndelta = \"3%\"", "[[gate]] needs the key `metric`"),
         ("[[gate]]\nmetric = \"ttft\"\n[[gate]]\nmetric = \"e2e\"\n[[gate]]\nmetric = \"cpu\"", "there are 4 gates"),
@@ -109,14 +109,11 @@ fn a_gate_that_cannot_be_decided_is_refused() {
     }
     let no_lengths = bad(&least("[[gate]]\nmetric = \"ttft\"\ncells = { length = 5 }\n"), &[]);
     assert!(no_lengths.contains("the workload has no `lengths`"), "{no_lengths}");
-    // Each condition holds somewhere; together they hold nowhere, which only the plan knows.
+    // Each condition matches a cell; together they match none, which only the plan can detect.
     let star = gate("cells = { repetition_window_cap = 768, prefill_chunk_size = 32 }")
         .replace("[toggles]", "[toggles]\nvary = \"one-at-a-time\"\nprefill_chunk_size = [2048, 32]");
     let error = plan(&good(&star, &[]), &offers()).unwrap_err().to_string();
-    assert!(
-        error.contains("`[[gate]]` number 1 looks at (decode_tps, prefill_chunk_size=32 repetition_window"),
-        "{error}"
-    );
+    assert!(error.contains("`[[gate]]` number 1 (decode_tps, prefill_chunk_size=32 repetition_window"), "{error}");
     assert!(error.contains("the cells are `") && error.contains("`chunk=32 len=4096`"), "{error}");
 }
 
@@ -131,7 +128,7 @@ fn how_a_session_goes_is_read() {
     let displaced = ab("outputs = \"margin\"\nmargin = 1", &["ab.outputs=identical"]);
     assert_eq!(displaced.outputs, OutputsRule::Identical);
     for (keys, said) in [
-        ("margin = 0.1", "`margin` says nothing without `outputs = \"margin\"`"),
+        ("margin = 0.1", "`margin` has no effect without `outputs = \"margin\"`"),
         ("outputs = \"margin\"\nmargin = 0", "must be above 0"),
         ("outputs = \"same\"", "it can be `identical`, `margin` or `any`"),
         ("pilot = 31", "from 0 to 30"),
@@ -154,12 +151,12 @@ fn how_commits_are_built_is_read() {
         (BuildSettings::default().toolchain, BuildSettings::default().program)
     );
     for (keys, said) in [
-        ("command = [\"make\"]", "this `command` needs a `program`"),
-        ("command = []", "this `command` needs a `program`"),
+        ("command = [\"make\"]", "`command` needs a `program`"),
+        ("command = []", "`command` needs a `program`"),
         ("program = []", "`program` must not be an empty list"),
         ("command = \"make\"\nprogram = [\"a\"]", "must be a list of texts"),
-        ("program = [\"a\", 1]", "`program` takes texts in quotes, not 1"),
-        ("toolchain = [\"\"]", "takes no word such as"),
+        ("program = [\"a\", 1]", "`program` must contain texts in quotes, not 1"),
+        ("toolchain = [\"\"]", "must not contain the word"),
         ("timeout_s = 0", "above 0"),
     ] {
         let error = bad(&least(&format!("[build]\n{keys}\n")), &[]);
@@ -169,7 +166,7 @@ fn how_commits_are_built_is_read() {
     assert!(build("command = []\nprogram = [\"host.py\"]").command.is_empty());
 }
 
-/// An A/B of settings takes the cells of both sides two and two.
+/// An A/B of settings matches the cells of both sides one by one.
 #[test]
 fn unmerged_plans_of_two_values_stand_for_each_other() {
     let with = |cap: u32| good(&gated(""), &[&format!("toggles.repetition_window_cap={cap}")]);

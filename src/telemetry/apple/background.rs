@@ -1,9 +1,9 @@
-//! A figure that takes long to measure, measured in a thread of its own, so that no sample waits for it.
+//! Measures a slow figure in a separate thread, so that no sample waits for it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The last measurement of a thread that measures as long as somebody takes its values.
+/// The latest measurement of a thread that measures as long as its values are read.
 pub(super) struct Background<T> {
     shared: Arc<Shared<T>>,
 }
@@ -14,19 +14,21 @@ struct Shared<T> {
 }
 
 struct State<T> {
-    /// How many measurements there were, and the last, or why there is none and will be none.
+    /// Number of measurements, and the latest one, or why there is none and will be none.
     number: u64,
     last: Option<Result<T, String>>,
-    /// Somebody asked since the last measurement.
+    /// The value was requested since the last measurement.
     wanted: bool,
     stop: bool,
 }
 
-/// Takes a measurement over about this time. A zero gives nothing of use: it only begins the next stretch of time.
+/// Measures over about this duration. A zero duration gives no useful value: it only starts the
+/// next interval.
 pub(super) type Measure<T> = Box<dyn FnMut(Duration) -> Result<T, String>>;
 
 impl<T: Clone + Send + 'static> Background<T> {
-    /// Has `open` called in the new thread, then measures: once over `first`, to see what there is, then over `window` each.
+    /// Calls `open` in the new thread, then measures: once over `first`, to see what is available,
+    /// then over `window` each time.
     pub fn start(
         name: &str,
         first: Duration,
@@ -43,12 +45,12 @@ impl<T: Clone + Send + 'static> Background<T> {
             }
         });
         if let Err(e) = thread {
-            shared.publish(Err(format!("no thread to measure in: {e}")));
+            shared.publish(Err(format!("cannot start a thread to measure in: {e}")));
         }
         Self { shared }
     }
 
-    /// The first measurement, or why there is none; waits for it, but no longer than `patience`.
+    /// The first measurement, or why there is none; waits at most `patience`.
     pub fn first(&self, patience: Duration) -> Result<T, String> {
         let state = self.shared.lock();
         let waited = self.shared.changed.wait_timeout_while(state, patience, |state| state.last.is_none());
@@ -56,8 +58,8 @@ impl<T: Clone + Send + 'static> Background<T> {
         state.last.clone().unwrap_or_else(|| Err(format!("no answer within {} s", patience.as_secs())))
     }
 
-    /// The last measurement, if it is a later one than that of number `seen`, which it then brings up to date. Asks for
-    /// the next one.
+    /// The latest measurement if it is newer than number `seen`, which is updated. Requests the
+    /// next one.
     pub fn newer_than(&self, seen: &mut u64) -> Option<T> {
         let mut state = self.shared.lock();
         state.wanted = true;
@@ -71,7 +73,7 @@ impl<T: Clone + Send + 'static> Background<T> {
 }
 
 impl<T> Drop for Background<T> {
-    /// The thread ends after the measurement under way; nobody waits for that.
+    /// The thread ends after its current measurement, which is not awaited.
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
@@ -80,7 +82,7 @@ impl<T> Drop for Background<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Every change to the state is whole, so it stays usable after a panic elsewhere.
+        // No update is partial, so the state stays usable after a panic elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,7 +105,7 @@ impl<T> Shared<T> {
             }
             state.wanted = false;
             drop(state);
-            // Nobody looked for a while: the next figure shall not be of that time.
+            // No value was requested for a while: the next figure must not cover that time.
             if begun.elapsed() > window / 2 {
                 measure(Duration::ZERO)?;
             }
@@ -120,7 +122,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Measures what it is sent, and tells how long each measurement was asked to take.
+    /// Returns the values that it is sent, and reports the duration of each measurement.
     fn fed() -> (Background<u32>, Sender<Result<u32, String>>, Receiver<Duration>) {
         let (feed, fed) = channel();
         let (tell, told) = channel();
@@ -139,11 +141,11 @@ mod tests {
         feed.send(Ok(7)).unwrap();
         assert_eq!(background.first(PATIENCE), Ok(7));
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Duration::from_millis(1));
-        assert!(told.try_recv().is_err(), "nobody has asked yet");
+        assert!(told.try_recv().is_err(), "no value was requested yet");
         let mut seen = 0;
         assert_eq!(background.newer_than(&mut seen), Some(7));
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Duration::from_secs(3600));
-        assert_eq!(background.newer_than(&mut seen), None, "still being measured");
+        assert_eq!(background.newer_than(&mut seen), None, "not measured yet");
         feed.send(Ok(8)).unwrap();
         let value = loop {
             if let Some(value) = background.newer_than(&mut seen) {

@@ -1,4 +1,4 @@
-//! The chip's gauges, measured by macmon in a thread of its own.
+//! The chip's gauges, measured by macmon in a separate thread.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,22 +8,23 @@ use super::power::{Reading, Tier, Watts, counted};
 use crate::spec::GaugeInfo;
 use crate::telemetry::{Source, gauge};
 
-/// What macmon averages over. Shorter windows would cost more: each end reads dozens of sensors.
+/// Averaging window of macmon. Shorter windows would cost more: each end reads dozens of sensors.
 const WINDOW: Duration = Duration::from_secs(1);
-/// The first window, which only shows what there is.
+/// The first window, which only shows what is available.
 const FIRST: Duration = Duration::from_millis(100);
-/// How long the first window may take with all of macmon's start.
+/// Longest wait for the first window, including macmon's start.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Use, clocks, watts and temperatures: a value once a window, in the sample after its end; the samples between stay empty.
+/// Utilization, clocks, watts and temperatures: one value per window, in the sample after its end;
+/// the samples between stay empty.
 #[derive(Default)]
 pub(super) struct Chip {
-    /// Begins with the first sample.
+    /// Starts with the first sample.
     background: Option<Background<Reading>>,
     seen: u64,
 }
 
-/// What there is on this machine: the first reading of this program's life.
+/// What this machine has: the first reading of this process.
 fn found() -> &'static Result<Reading, String> {
     static FOUND: OnceLock<Result<Reading, String>> = OnceLock::new();
     FOUND.get_or_init(|| start().first(PATIENCE))
@@ -42,7 +43,8 @@ fn start() -> Background<Reading> {
     })
 }
 
-/// `gpu_clocks`: entries in the table without which macmon reads nothing of the GPU; the first of them is "off".
+/// `gpu_clocks`: number of entries in the table that macmon needs to read the GPU; the first entry
+/// is "off".
 fn reading(metrics: &macmon::Metrics, gpu_clocks: usize) -> Reading {
     let tier = |tier: &macmon::CpuTierMetrics| Tier {
         cores: tier.cores.len() as u32,
@@ -62,17 +64,17 @@ fn reading(metrics: &macmon::Metrics, gpu_clocks: usize) -> Reading {
     }
 }
 
-/// Name, what macmon reads it from, and the figure.
+/// Name, macmon's source, and the figure.
 type Figure = (&'static str, &'static str, fn(&Reading) -> Option<f64>);
 
 const FIGURES: [Figure; 14] = [
-    ("cpu_mhz", "IOReport, clock while at work", Reading::cpu_mhz),
+    ("cpu_mhz", "IOReport, clock while active", Reading::cpu_mhz),
     ("performance_cpu_percent", "IOReport", |reading| reading.performance().0),
-    ("performance_cpu_mhz", "IOReport, clock while at work", |reading| reading.performance().1),
+    ("performance_cpu_mhz", "IOReport, clock while active", |reading| reading.performance().1),
     ("efficiency_cpu_percent", "IOReport", |reading| reading.efficiency().0),
-    ("efficiency_cpu_mhz", "IOReport, clock while at work", |reading| reading.efficiency().1),
+    ("efficiency_cpu_mhz", "IOReport, clock while active", |reading| reading.efficiency().1),
     ("gpu_percent", "IOReport", Reading::gpu_percent),
-    ("gpu_mhz", "IOReport, clock while at work", |reading| reading.gpu_mhz),
+    ("gpu_mhz", "IOReport, clock while active", |reading| reading.gpu_mhz),
     ("cpu_watts", "IOReport", |reading| reading.watts.map(|watts| watts.cpu)),
     ("dram_watts", "IOReport", |reading| reading.watts?.dram),
     ("gpu_watts", "IOReport", |reading| reading.watts.map(|watts| watts.gpu)),
@@ -86,16 +88,18 @@ impl Source for Chip {
     fn gauges(&self) -> Vec<GaugeInfo> {
         let absent = |figure: fn(&Reading) -> Option<f64>| match found() {
             Err(why) => Some(why.clone()),
-            // A GPU at rest has no clock; whether it has one at all shows in its use.
-            Ok(reading) if figure(reading).is_none() => Some("macmon finds no such figure on this machine".to_owned()),
+            // An idle GPU has no clock; its utilization shows whether it has one at all.
+            Ok(reading) if figure(reading).is_none() => {
+                Some("macmon does not find this figure on this machine".to_owned())
+            }
             Ok(_) => None,
         };
-        let about = |of: &str| format!("macmon ({of}), mean over {} s before", WINDOW.as_secs());
+        let about = |of: &str| format!("macmon ({of}), mean over the previous {} s", WINDOW.as_secs());
         let gauges = FIGURES.iter().map(|(name, of, figure)| match *name {
             "gpu_mhz" => gauge(name, &about(of), absent(|reading| reading.gpu_active)),
             _ => gauge(name, &about(of), absent(*figure)),
         });
-        let shared = "the GPU uses the machine's own memory: see `wired_bytes` and `footprint_bytes`";
+        let shared = "the GPU uses the machine's memory: see `wired_bytes` and `footprint_bytes`";
         let memory = ["gpu_memory_bytes", "gpu_process_memory_bytes"];
         gauges.chain(memory.map(|name| gauge(name, "", Some(shared.to_owned())))).collect()
     }

@@ -1,37 +1,38 @@
-//! Calls of macOS' kernel and libraries, with nothing made of what they give: every conversion is elsewhere and is tested
-//! on every system.
+//! Calls to the macOS kernel and libraries, without any conversion: conversions are in other files
+//! and tested on every system.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::Error;
 use std::mem::{MaybeUninit, size_of};
 
-/// The bytes of `struct vm_statistics64`, as many as this kernel fills in.
+/// The bytes of `struct vm_statistics64` that this kernel fills in.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub(super) fn vm_statistics() -> Result<Vec<u8>, String> {
-    // Room for what later kernels append: the call says how much of it there is.
+    // Room for fields that later kernels append; the call is given the size.
     let mut words = [0_i32; 128];
     let mut count = words.len() as libc::mach_msg_type_number_t;
     // SAFETY: `words` has room for `count` integers, and the kernel writes no more than that.
     let status = unsafe { libc::host_statistics64(host(), libc::HOST_VM_INFO64, words.as_mut_ptr(), &mut count) };
     if status != libc::KERN_SUCCESS {
-        return Err(format!("host_statistics64 gives error {status}"));
+        return Err(format!("host_statistics64 failed with error {status}"));
     }
     Ok(words.iter().take(count as usize).flat_map(|word| word.to_ne_bytes()).collect())
 }
 
-/// This machine's port, got once: each call of `mach_host_self` makes a new right to it that nobody gives back.
+/// This machine's port, acquired once: each call of `mach_host_self` creates a new right that is
+/// never released.
 fn host() -> libc::mach_port_t {
     static HOST: std::sync::OnceLock<libc::mach_port_t> = std::sync::OnceLock::new();
-    // SAFETY: takes nothing, and gives a port that stays valid as long as this process.
+    // SAFETY: takes no argument and returns a port that stays valid for the life of this process.
     #[allow(deprecated)] // libc points to another crate, for the same call
     *HOST.get_or_init(|| unsafe { libc::mach_host_self() })
 }
 
-/// Bytes in a page, as the kernel counts pages for this process.
+/// Page size, as the kernel reports it for this process.
 pub(super) fn page_bytes() -> Option<u64> {
-    // SAFETY: takes a number and gives one.
+    // SAFETY: takes and returns a number.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok().filter(|bytes| *bytes > 0)
 }
 
@@ -53,10 +54,10 @@ pub(super) fn swap_used_bytes() -> Result<u64, String> {
     Ok(unsafe { usage.assume_init() }.xsu_used)
 }
 
-/// The bytes of `struct rusage_info_v4` of a process of this user.
+/// The bytes of `struct rusage_info_v4` for a process of this user.
 ///
 /// # Errors
-/// When there is no such process, or it is another user's.
+/// When the process does not exist or belongs to another user.
 pub(super) fn usage(pid: u32) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0_u8; size_of::<libc::rusage_info_v4>()];
     let pid = c_int::try_from(pid).map_err(|e| e.to_string())?;
@@ -68,14 +69,14 @@ pub(super) fn usage(pid: u32) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The bytes of `struct proc_taskinfo` of a process of this user.
+/// The bytes of `struct proc_taskinfo` for a process of this user.
 ///
 /// # Errors
-/// When there is no such process, or it is another user's.
+/// When the process does not exist or belongs to another user.
 pub(super) fn task(pid: u32) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0_u8; size_of::<libc::proc_taskinfo>()];
     let pid = c_int::try_from(pid).map_err(|e| e.to_string())?;
-    // SAFETY: the buffer has as many bytes as the call is told.
+    // SAFETY: the buffer has the size that is passed to the call.
     let written =
         unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTASKINFO, 0, bytes.as_mut_ptr().cast(), bytes.len() as c_int) };
     if usize::try_from(written) != Ok(bytes.len()) {
@@ -84,16 +85,16 @@ pub(super) fn task(pid: u32) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Nanoseconds in a tick of the kernel's clock, as a fraction: 125/3 on Apple Silicon.
+/// Duration of a tick of the kernel's clock in nanoseconds, as a fraction: 125/3 on Apple Silicon.
 #[allow(deprecated)] // libc points to another crate, for the same call
 pub(super) fn tick() -> (u32, u32) {
     let mut timebase = libc::mach_timebase_info { numer: 0, denom: 0 };
-    // SAFETY: writes two numbers there.
+    // SAFETY: writes two numbers to `timebase`.
     unsafe { libc::mach_timebase_info(&mut timebase) };
     (timebase.numer, timebase.denom)
 }
 
-/// Heat and power, as the system tells programs.
+/// Thermal and power state, as the system reports it.
 pub(super) fn state() -> super::state::State {
     let process = objc2_foundation::NSProcessInfo::processInfo();
     super::state::State {
@@ -103,7 +104,7 @@ pub(super) fn state() -> super::state::State {
     }
 }
 
-/// What the machine is fed by: `AC Power`, `Battery Power` or `UPS Power` (IOKit's IOPSKeys.h).
+/// The power source: `AC Power`, `Battery Power` or `UPS Power` (IOKit's IOPSKeys.h).
 fn power_source() -> Option<String> {
     type Object = *const c_void;
     const UTF_8: u32 = 0x0800_0100;
@@ -122,8 +123,9 @@ fn power_source() -> Option<String> {
         fn CFRelease(object: Object);
     }
     let mut buffer = [0_u8; 64];
-    // SAFETY: what "copy" gives is ours and is released once; what "get" gives lives as long as that, and is read before.
-    // The buffer is as long as is said, and the text in it ends in NUL when the call succeeds.
+    // SAFETY: the result of a "copy" function is ours and is released once; the result of a "get"
+    // function lives as long as that and is read before. The buffer has the given length, and the
+    // text in it ends in NUL when the call succeeds.
     let read = unsafe {
         let sources = IOPSCopyPowerSourcesInfo();
         if sources.is_null() {

@@ -1,21 +1,22 @@
-//! Where a figure stands in the structures that macOS' kernel fills in.
+//! Offsets of figures in the structures that the macOS kernel fills in.
 //!
-//! Offsets in bytes, from the headers that the kernel is published with (xnu: `osfmk/mach/vm_statistics.h`,
-//! `bsd/sys/resource.h`, `bsd/sys/proc_info.h`). On macOS the compiler holds them against the structures of the `libc`
-//! crate, field by field, so that no figure can be taken from its neighbour: a column too far, wired memory is page
-//! faults.
+//! In bytes, from the published headers of the kernel (xnu: `osfmk/mach/vm_statistics.h`,
+//! `bsd/sys/resource.h`, `bsd/sys/proc_info.h`). On macOS the compiler checks them against the
+//! structures of the `libc` crate, field by field, so that no figure is read from a neighbouring
+//! field.
 
-/// A number of four bytes at `offset`; `None` when the kernel filled in less.
+/// The four-byte number at `offset`; `None` when the kernel filled in less.
 pub(super) fn word(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
 }
 
-/// A number of eight bytes at `offset`; `None` when the kernel filled in less.
+/// The eight-byte number at `offset`; `None` when the kernel filled in less.
 pub(super) fn long(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
 }
 
-/// `struct vm_statistics64`: counts of pages, of four bytes, and of events since boot, of eight.
+/// `struct vm_statistics64`: page counts of four bytes, and counts of events since boot of eight
+/// bytes.
 pub(super) mod vm_statistics64 {
     pub const WIRE_COUNT: usize = 12;
     #[cfg(test)]
@@ -26,7 +27,8 @@ pub(super) mod vm_statistics64 {
     pub const COMPRESSOR_PAGE_COUNT: usize = 128;
 }
 
-/// `struct rusage_info_v4`: sixteen bytes of identity, then numbers of eight bytes. Times are in the kernel's ticks.
+/// `struct rusage_info_v4`: sixteen bytes of identity, then eight-byte numbers. Times are in the
+/// kernel's ticks.
 pub(super) mod rusage_info_v4 {
     pub const USER_TIME: usize = 16;
     pub const SYSTEM_TIME: usize = 24;
@@ -37,7 +39,7 @@ pub(super) mod rusage_info_v4 {
     pub const CYCLES: usize = 256;
 }
 
-/// `struct proc_taskinfo`: six numbers of eight bytes, then twelve of four.
+/// `struct proc_taskinfo`: six eight-byte numbers, then twelve four-byte ones.
 pub(super) mod proc_taskinfo {
     pub const FAULTS: usize = 52;
     pub const PAGEINS: usize = 56;

@@ -2,22 +2,22 @@
 
 use super::layout::{long, vm_statistics64 as at, word};
 
-/// Pages now, and pages that went through swap since boot.
+/// Current pages, and pages swapped since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pages {
-    /// Pages that cannot be paged out: the kernel's own, and what a GPU or a `wired_limit` holds.
+    /// Pages that cannot be paged out: the kernel's, and those held by a GPU or a `wired_limit`.
     pub wired: u64,
-    /// Pages that hold compressed memory; what is compressed in them is larger.
+    /// Pages that hold compressed memory; the memory compressed in them is larger.
     pub compressor: u64,
-    /// Pages that their owner lets the system take.
+    /// Pages that the system may take from their owner.
     pub purgeable: u64,
     pub swapped_in: u64,
     pub swapped_out: u64,
 }
 
 impl Pages {
-    /// Reads the bytes of `struct vm_statistics64`; `None` when the kernel filled in less than the compressor's field
-    /// (before OS X 10.9).
+    /// Reads the bytes of `struct vm_statistics64`; `None` when the kernel filled in less than the
+    /// compressor's field (before OS X 10.9).
     pub fn of(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             wired: word(bytes, at::WIRE_COUNT)?.into(),
@@ -35,7 +35,7 @@ pub(super) mod tests {
 
     const PAGE: u64 = 16384;
 
-    /// `struct vm_statistics64` as the header writes it, in its order, with what `vm_stat` calls each.
+    /// `struct vm_statistics64` in the header's order, with `vm_stat`'s names.
     pub fn recorded(wired: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut words = |values: &[u32]| values.iter().for_each(|v| bytes.extend(v.to_ne_bytes()));
@@ -72,8 +72,8 @@ pub(super) mod tests {
         assert_eq!(Pages::of(&[]), None);
     }
 
-    /// Wired memory as it was on an M2 Max of 96 GiB while it generated. The figures as first published had page faults
-    /// under this name, two columns on.
+    /// Wired memory of an M2 Max with 96 GiB during generation. The figures as first published had
+    /// page faults under this name, two columns further.
     #[test]
     fn recorded_wired_memory_is_wired_pages_and_never_faults() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/inferometer-stats/tests/data/m2max-gpt-oss-20b");
@@ -85,7 +85,8 @@ pub(super) mod tests {
                 assert_eq!(bytes % PAGE, 0, "whole pages of 16 KiB: {line}");
                 let statistics = recorded(u32::try_from(bytes / PAGE).unwrap());
                 assert_eq!(Pages::of(&statistics).unwrap().wired * PAGE, bytes);
-                // Wired memory is a share of the machine's; a count of faults since boot is not held by that.
+                // Wired memory is part of the machine's memory; a count of faults since boot would
+                // not be bounded by it.
                 assert!(bytes > 2 << 30 && bytes < 96 << 30, "{line}");
                 samples += 1;
             }

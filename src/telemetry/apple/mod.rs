@@ -1,7 +1,8 @@
-//! Sources on macOS: kernel calls on the process and the machine, macmon for the chip, and the system's own state.
+//! Sources on macOS: kernel calls for the process and the machine, macmon for the chip, and the
+//! system's own state.
 //!
-//! Apart: `kernel` and `chip` call the system and make nothing of it; everything else is built and tested on every system,
-//! on structures as the kernel writes them.
+//! Only `kernel` and `chip` call the system, without converting anything; everything else is built
+//! and tested on every system, with structures as the kernel writes them.
 
 mod background;
 #[cfg(target_os = "macos")]
@@ -27,20 +28,21 @@ pub(super) fn sources() -> Vec<Box<dyn super::Source>> {
     ]
 }
 
-/// Whether the machine runs on a battery; `None` where the system does not say.
+/// Whether the machine runs on a battery; `None` if the system does not report it.
 #[cfg(target_os = "macos")]
 pub(super) fn on_battery() -> Option<bool> {
     kernel::state().on_battery().map(|on| on > 0.0)
 }
 
-/// CPU time of a process, in the kernel's ticks of 42 ns.
+/// CPU time of a process, in units of the kernel's ticks of 42 ns.
 #[cfg(target_os = "macos")]
 pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
     let usage = process::Usage::of(&kernel::usage(pid).ok()?)?;
     usage.cpu_ns(kernel::tick()).map(std::time::Duration::from_nanos)
 }
 
-/// Instructions and cycles of a process since it began; `None` where the processor does not count them.
+/// Instructions and cycles of a process since it began; `None` if the processor does not count
+/// them.
 #[cfg(target_os = "macos")]
 pub(super) fn counts(pid: u32) -> Result<Option<(u64, u64)>, String> {
     let usage = kernel::usage(pid)?;

@@ -1,15 +1,16 @@
-//! Use, clocks, watts and temperatures of Apple Silicon, as the macmon library reads them without asking for root.
+//! Utilization, clocks, watts and temperatures of Apple Silicon, read by the macmon library without
+//! root.
 
-/// One window of macmon's. What it does not find it gives as zero; here that is `None`.
+/// One window of macmon. macmon reports missing figures as zero; here they are `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Reading {
     /// Kinds of cores, from the slowest to the fastest.
     pub tiers: Vec<Tier>,
-    /// Share of the window in which the GPU was at work, 0 to 1, and its clock then.
+    /// Share of the window in which the GPU was active, 0 to 1, and its clock during that time.
     pub gpu_active: Option<f64>,
     pub gpu_mhz: Option<f64>,
     pub watts: Option<Watts>,
-    /// What the whole machine draws.
+    /// Power of the whole machine.
     pub system_watts: Option<f64>,
     pub cpu_celsius: Option<f64>,
     pub gpu_celsius: Option<f64>,
@@ -19,7 +20,7 @@ pub(super) struct Reading {
 pub(super) struct Tier {
     pub cores: u32,
     pub mhz: u32,
-    /// Mean share of the window in which its cores were at work, 0 to 1.
+    /// Mean share of the window in which its cores were active, 0 to 1.
     pub active: f64,
 }
 
@@ -27,21 +28,22 @@ pub(super) struct Tier {
 pub(super) struct Watts {
     pub cpu: f64,
     pub gpu: f64,
-    /// The neural engine's.
+    /// Of the neural engine.
     pub ane: f64,
-    /// Chips from M3 on do not count it.
+    /// Not counted on chips from M3 on.
     pub dram: Option<f64>,
 }
 
 impl Watts {
-    /// `None` where the machine has no energy counters, as in a virtual machine: a CPU that runs us draws some power, so a
-    /// plain zero means that nothing was counted. GPU and neural engine can be at zero.
+    /// `None` if the machine has no energy counters, as in a virtual machine. The running CPU draws
+    /// some power, so a CPU figure of zero means that nothing was counted; GPU and neural engine
+    /// may be at zero.
     pub fn counted(cpu: f64, gpu: f64, ane: f64, dram: f64) -> Option<Self> {
         (cpu > 0.0).then_some(Self { cpu, gpu, ane, dram: counted(dram) })
     }
 }
 
-/// A figure that is never zero where it is counted.
+/// A figure that is never zero if it is counted.
 pub(super) fn counted(value: f64) -> Option<f64> {
     (value.is_finite() && value > 0.0).then_some(value)
 }
@@ -52,12 +54,13 @@ impl Reading {
         mhz(&self.tiers)
     }
 
-    /// Use (0 to 100 of its cores) and clock of the efficiency cores: the slowest kind where there are several.
+    /// Utilization (0 to 100) and clock of the efficiency cores: the slowest kind if there are
+    /// several.
     pub fn efficiency(&self) -> (Option<f64>, Option<f64>) {
         self.split().map_or((None, None), |(slow, _)| (percent(slow), mhz(slow)))
     }
 
-    /// Use and clock of the performance cores: all kinds but the slowest.
+    /// Utilization and clock of the performance cores: all kinds except the slowest.
     pub fn performance(&self) -> (Option<f64>, Option<f64>) {
         self.split().map_or((None, None), |(_, fast)| (percent(fast), mhz(fast)))
     }
@@ -71,7 +74,7 @@ impl Reading {
     }
 }
 
-/// Mean of something over the cores of several kinds.
+/// Mean of a figure over the cores of several kinds.
 fn over_cores(tiers: &[Tier], figure: impl Fn(&Tier) -> f64) -> Option<f64> {
     let cores: u32 = tiers.iter().map(|tier| tier.cores).sum();
     (cores > 0).then(|| tiers.iter().map(|tier| figure(tier) * f64::from(tier.cores)).sum::<f64>() / f64::from(cores))
@@ -105,7 +108,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_virtual_machine_has_no_zero_watts_and_no_clock() {
-        // One kind of cores of unknown make, no clocks, no counters.
+        // One kind of cores, no clocks, no counters.
         let guest = Reading { tiers: vec![Tier { cores: 3, mhz: 0, active: 0.4 }], ..Reading::default() };
         assert_eq!((guest.cpu_mhz(), guest.efficiency(), guest.performance()), (None, (None, None), (None, None)));
         assert_eq!(Watts::counted(0.0, 0.0, 0.0, 0.0), None);

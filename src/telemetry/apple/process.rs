@@ -1,4 +1,4 @@
-//! What a process uses, from `proc_pid_rusage` and `proc_pidinfo`.
+//! Resource usage of a process, from `proc_pid_rusage` and `proc_pidinfo`.
 
 use super::layout::{long, proc_taskinfo, rusage_info_v4 as at, word};
 
@@ -9,9 +9,10 @@ pub(super) struct Usage {
     pub ticks: u64,
     pub wired_bytes: u64,
     pub resident_bytes: u64,
-    /// What the system holds the process to: anonymous memory, also compressed and swapped out, and the GPU's for it.
+    /// Memory charged to the process: anonymous memory, including compressed and swapped memory,
+    /// and its GPU memory.
     pub footprint_bytes: u64,
-    /// `None` where the machine does not count: a virtual machine gives zero for every process.
+    /// `None` if the machine does not count: a virtual machine reports zero for every process.
     pub instructions: Option<u64>,
     pub cycles: Option<u64>,
 }
@@ -28,7 +29,7 @@ impl Usage {
         })
     }
 
-    /// CPU time in nanoseconds, with the fraction of a nanosecond's number that a tick is.
+    /// CPU time in nanoseconds, given the duration of a tick as a fraction of nanoseconds.
     pub fn cpu_ns(&self, (numerator, denominator): (u32, u32)) -> Option<u64> {
         let ns = u128::from(self.ticks) * u128::from(numerator);
         u64::try_from(ns.checked_div(u128::from(denominator))?).ok()
@@ -39,16 +40,16 @@ impl Usage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Task {
     pub threads: u32,
-    /// Faults that were met without reading, as getrusage(2) of the same kernel has it: all but page-ins.
+    /// Faults served without reading, as in getrusage(2): all except page-ins.
     pub minor_faults: Option<u64>,
     pub major_faults: Option<u64>,
-    /// Context switches of both kinds: this structure does not tell them apart.
+    /// Context switches of both kinds, which this structure does not separate.
     pub switches: Option<u64>,
 }
 
 impl Task {
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        // The kernel's counts are wider than these fields; they stop at the largest number that fits.
+        // The kernel's counts are wider than these fields, which saturate.
         let count = |offset| word(bytes, offset).filter(|count| *count < i32::MAX as u32).map(u64::from);
         let (faults, page_ins) = (count(proc_taskinfo::FAULTS), count(proc_taskinfo::PAGEINS));
         Some(Self {
@@ -64,7 +65,7 @@ impl Task {
 pub(super) mod tests {
     use super::*;
 
-    /// `struct rusage_info_v4` in the header's order, each number its own.
+    /// `struct rusage_info_v4` in the header's order, with distinct numbers.
     pub fn usage(ticks: u64, resident: u64, instructions: u64) -> Vec<u8> {
         let mut bytes = vec![0xab; 16];
         let mut numbers: Vec<u64> = (1..=35).map(|n| 1_000_000_000_000 + n).collect();
@@ -79,8 +80,8 @@ pub(super) mod tests {
             resident,
             resident + 7,
         ]);
-        // ..., life's highest footprint, instructions, cycles, billed energy, serviced energy, the interval's highest
-        // footprint, runnable time
+        // ..., life's highest footprint, instructions, cycles, billed energy, serviced energy, the
+        // interval's highest footprint, runnable time
         numbers[28..].copy_from_slice(&[21, instructions, instructions / 2, 24, 25, 26, 27]);
         bytes.extend(numbers.iter().flat_map(|n| n.to_ne_bytes()));
         bytes
@@ -89,8 +90,8 @@ pub(super) mod tests {
     /// `struct proc_taskinfo` in the header's order.
     pub fn task(faults: i32, page_ins: i32, switches: i32, threads: i32) -> Vec<u8> {
         let mut bytes: Vec<u8> = (1..=6_u64).flat_map(|n| (n << 40).to_ne_bytes()).collect();
-        // policy, faults, page-ins, copies on write, messages sent, received, system calls, switches, threads, running,
-        // priority
+        // policy, faults, page-ins, copies on write, messages sent, received, system calls,
+        // switches, threads, running, priority
         let words = [1, faults, page_ins, 44, 45, 46, 47, 48, switches, threads, 2, 31];
         bytes.extend(words.iter().flat_map(|n| n.to_ne_bytes()));
         bytes

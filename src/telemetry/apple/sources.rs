@@ -1,4 +1,5 @@
-//! Gauges from what the kernel and the system give. Each source is made with the call that it reads through.
+//! Gauges from the kernel's and the system's figures. Each source is constructed with the call that
+//! it reads through.
 
 use super::memory::Pages;
 use super::process::{Task, Usage};
@@ -8,7 +9,7 @@ use crate::telemetry::pace::{Pace, Rate};
 use crate::telemetry::{Source, gauge};
 use inferometer_protocol::clock::now_ns;
 
-/// Sets the places of the values in turn.
+/// Assigns the values to the places.
 fn fill<const N: usize>(places: &mut [Option<f64>], values: [Option<f64>; N]) {
     for (place, value) in places.iter_mut().zip(values) {
         *place = value;
@@ -23,7 +24,7 @@ fn number(value: u64) -> Option<f64> {
 pub(super) struct ProcessUsage<R> {
     read: R,
     tick: (u32, u32),
-    /// Why nothing can be read, and why nothing is counted.
+    /// Why nothing can be read, or why nothing is counted.
     absent: Option<String>,
     uncounted: Option<String>,
     target: Option<u32>,
@@ -33,7 +34,8 @@ pub(super) struct ProcessUsage<R> {
 }
 
 impl<R: FnMut(u32) -> Result<Vec<u8>, String>> ProcessUsage<R> {
-    /// Looks at this process to see what there is. `tick` is a tick of the kernel's clock in nanoseconds, as a fraction.
+    /// Reads this process to see what is available. `tick`: the duration of a tick of the kernel's
+    /// clock in nanoseconds, as a fraction.
     pub fn new(mut read: R, tick: (u32, u32)) -> Self {
         let own = read(std::process::id());
         let usage = own.as_ref().map(|bytes| Usage::of(bytes));
@@ -42,7 +44,7 @@ impl<R: FnMut(u32) -> Result<Vec<u8>, String>> ProcessUsage<R> {
             Ok(None) => (Some(SHORT.to_owned()), Some(SHORT.to_owned())),
             Ok(Some(Usage { instructions: Some(_), cycles: Some(_), .. })) => (None, None),
             Ok(Some(_)) => {
-                let why = "the kernel does not count here, as in a virtual machine";
+                let why = "the kernel does not count them on this machine (a virtual machine?)";
                 (None, Some(why.to_owned()))
             }
         };
@@ -114,7 +116,7 @@ impl<R: FnMut(u32) -> Result<Vec<u8>, String>> ProcessTask<R> {
 impl<R: FnMut(u32) -> Result<Vec<u8>, String> + Send> Source for ProcessTask<R> {
     fn gauges(&self) -> Vec<GaugeInfo> {
         let of = |name, field: &str| gauge(name, &format!("{field} of proc_pidinfo"), self.absent.clone());
-        let one_count = "macOS counts both kinds as one: see `voluntary_switches_per_s`".to_owned();
+        let one_count = "macOS counts both kinds together: see `voluntary_switches_per_s`".to_owned();
         vec![
             of("process_threads", "pti_threadnum"),
             of("voluntary_switches_per_s", "pti_csw (switches of both kinds)"),
@@ -147,7 +149,7 @@ impl<R: FnMut(u32) -> Result<Vec<u8>, String> + Send> Source for ProcessTask<R> 
 /// Memory of the whole machine, from one `host_statistics64`.
 pub(super) struct MachineMemory<R> {
     read: R,
-    /// Bytes in a page, or why there is nothing to read.
+    /// Page size, or why there is nothing to read.
     page: Result<u64, String>,
     swapped_in: Rate,
     swapped_out: Rate,
@@ -157,7 +159,7 @@ impl<R: FnMut() -> Result<Vec<u8>, String>> MachineMemory<R> {
     pub fn new(mut read: R, page_bytes: Option<u64>) -> Self {
         let page = read().and_then(|bytes| {
             Pages::of(&bytes).ok_or_else(|| SHORT.to_owned())?;
-            page_bytes.ok_or_else(|| "the system does not say how large a page is".to_owned())
+            page_bytes.ok_or_else(|| "the system does not report its page size".to_owned())
         });
         Self { read, page, swapped_in: Rate::default(), swapped_out: Rate::default() }
     }
@@ -213,7 +215,7 @@ impl<R: FnMut() -> Result<u64, String> + Send> Source for SwapUsed<R> {
     }
 }
 
-/// Heat and power as the system tells every program: at most one reading a second, the samples between stay empty.
+/// The thermal and power state: at most one reading per second; the samples between stay empty.
 pub(super) struct MachineState<R> {
     read: R,
     first: State,
@@ -230,18 +232,14 @@ impl<R: FnMut() -> State> MachineState<R> {
 impl<R: FnMut() -> State + Send> Source for MachineState<R> {
     fn gauges(&self) -> Vec<GaugeInfo> {
         let unsaid =
-            |value: Option<f64>, what: &str| value.is_none().then(|| format!("the system does not say {what}"));
+            |value: Option<f64>, what: &str| value.is_none().then(|| format!("the system does not report {what}"));
         vec![
             gauge(
                 "thermal_pressure",
                 "thermalState of NSProcessInfo",
-                unsaid(self.first.thermal_pressure(), "a state of heat that is documented"),
+                unsaid(self.first.thermal_pressure(), "a documented thermal state"),
             ),
-            gauge(
-                "on_battery",
-                "IOPSGetProvidingPowerSourceType",
-                unsaid(self.first.on_battery(), "what it is fed by"),
-            ),
+            gauge("on_battery", "IOPSGetProvidingPowerSourceType", unsaid(self.first.on_battery(), "its power source")),
             gauge("low_power_mode", "isLowPowerModeEnabled of NSProcessInfo", None),
         ]
     }
@@ -260,7 +258,7 @@ mod tests {
     use super::super::{memory, process};
     use super::*;
 
-    /// A row of a source, by gauge. A gauge that is absent never has a value.
+    /// A row of a source, by gauge. An absent gauge never has a value.
     fn row(source: &mut dyn Source, target: Option<u32>) -> Vec<(String, Option<f64>)> {
         let gauges = source.gauges();
         let mut values = vec![None; gauges.len()];
@@ -296,11 +294,11 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(5));
         let second = row(&mut source, Some(7));
         let most_s = 0.005;
-        // One second of CPU time in a stretch of 5 ms or more.
+        // One second of CPU time in an interval of at least 5 ms.
         let (cpu, instructions) =
             (value(&second, "process_cpu_percent").unwrap(), value(&second, "process_instructions_per_s"));
         assert!(cpu > 0.0 && cpu <= 100.0 / most_s, "{cpu} after {begun}");
-        assert!((instructions.unwrap() / (cpu / 100.0) - 24e6).abs() < 1.0, "the same stretch of time");
+        assert!((instructions.unwrap() / (cpu / 100.0) - 24e6).abs() < 1.0, "the same interval");
         assert_eq!(value(&row(&mut source, Some(8)), "process_cpu_percent"), None, "another process");
         assert!(row(&mut source, Some(9)).iter().all(|(_, value)| value.is_none()), "it has ended");
         assert!(row(&mut source, None).iter().all(|(_, value)| value.is_none()));

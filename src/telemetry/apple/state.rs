@@ -1,12 +1,13 @@
-//! Heat, mode and power source: what the system tells every program about its own state.
+//! Thermal state, power mode and power source, as the system reports them.
 
-/// What was read.
+/// The state that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct State {
     /// `NSProcessInfoThermalState`.
     pub thermal: i64,
     pub low_power_mode: bool,
-    /// `AC Power`, `Battery Power` or `UPS Power` (IOKit's IOPSKeys.h); `None` when the system did not say.
+    /// `AC Power`, `Battery Power` or `UPS Power` (IOKit's IOPSKeys.h); `None` if the system did
+    /// not report it.
     pub power: Option<String>,
 }
 
@@ -17,7 +18,7 @@ impl State {
         (0..=3).contains(&self.thermal).then_some(self.thermal as f64)
     }
 
-    /// 1 on a battery, which an uninterruptible supply is too once the mains are gone; 0 on mains.
+    /// 1 on a battery, including an uninterruptible supply without mains; 0 on mains.
     pub fn on_battery(&self) -> Option<f64> {
         match self.power.as_deref()? {
             "AC Power" => Some(0.0),

@@ -1,4 +1,4 @@
-//! What else goes on in this machine while it is looked at: load, stolen time, memory, swap, the GPU.
+//! Other activity on the machine during the check: load, stolen time, memory, swap, GPU.
 
 use super::window::Window;
 use super::{Finding, Grade};
@@ -11,18 +11,18 @@ pub(super) fn findings(window: &Window, machine: &Machine) -> Vec<Finding> {
 
 fn load(window: &Window, machine: &Machine) -> Finding {
     let (Some(percent), Some(cores)) = (window.busy_percent, machine.logical_cores) else {
-        return Finding::not_visible("load", "the system does not say how busy its cores are");
+        return Finding::not_visible("load", "the system does not report CPU utilization");
     };
     let cores = f64::from(cores);
     let busy = percent / 100.0 * cores;
     let seen = format!("{} of {cores} cores busy over one second", units::significant(busy));
-    // A desktop at rest keeps about a tenth of a core busy.
+    // An idle desktop keeps about a tenth of a core busy.
     if busy < 0.15 {
         return Finding::ok("load", seen);
     }
     let busiest: Vec<String> = window.busiest.iter().map(|(name, percent)| format!("{name} {percent:.0} %")).collect();
     let seen = if busiest.is_empty() { seen } else { format!("{seen}: {}", busiest.join(", ")) };
-    let advice = "end other programs, or wait until they are done";
+    let advice = "close other programs, or wait until they finish";
     match busy {
         b if b < 0.5 => Finding::note("load", seen, advice).at_best(Grade::B),
         b if b < cores / 2.0 => Finding::warning("load", seen, advice).at_best(Grade::C),
@@ -32,10 +32,10 @@ fn load(window: &Window, machine: &Machine) -> Finding {
 
 fn steal(window: &Window, machine: &Machine) -> Finding {
     let Some(percent) = window.steal_percent else {
-        return Finding::not_visible("stolen time", "the system does not count time taken by a hypervisor");
+        return Finding::not_visible("stolen time", "the system does not report time stolen by a hypervisor");
     };
-    let seen = format!("{} % of CPU time taken by other guests", units::significant(percent));
-    let advice = "use a machine of your own, or a larger guest; compare in pairs only";
+    let seen = format!("{} % of CPU time stolen by other guests", units::significant(percent));
+    let advice = "use a dedicated machine or a larger guest; compare only in pairs";
     match percent {
         0.0 if machine.virtual_machine == Some(true) => Finding::ok("stolen time", seen + " in this second"),
         0.0 => Finding::ok("stolen time", seen),
@@ -47,14 +47,14 @@ fn steal(window: &Window, machine: &Machine) -> Finding {
 
 fn memory(window: &Window, machine: &Machine) -> Finding {
     let Some(available) = window.available_bytes else {
-        return Finding::not_visible("memory", "the system does not say how much memory is available");
+        return Finding::not_visible("memory", "the system does not report available memory");
     };
     let seen = match machine.memory_bytes {
         Some(all) => format!("{} of {} available", units::bytes(available), units::bytes(all)),
         None => format!("{} available", units::bytes(available)),
     };
     let share = machine.memory_bytes.map_or(1.0, |all| available as f64 / all as f64);
-    let advice = "end programs that hold memory; the model, its KV cache and some room must fit";
+    let advice = "close programs that use memory; the model, its KV cache and some reserve must fit";
     match share {
         _ if available < 1 << 29 => Finding::warning("memory", seen, advice).at_best(Grade::D),
         s if s < 0.1 || available < 1 << 30 => Finding::warning("memory", seen, advice).at_best(Grade::C),
@@ -65,36 +65,36 @@ fn memory(window: &Window, machine: &Machine) -> Finding {
 
 fn swap(window: &Window) -> Finding {
     if let Some(rate) = window.swap_bytes_per_s.filter(|rate| *rate > 0.0) {
-        let seen = format!("the machine swaps: {} in one second", units::bytes(rate as u64));
-        return Finding::warning("swap", seen, "free memory before measuring, and look again").at_best(Grade::D);
+        let seen = format!("the machine is swapping: {} in one second", units::bytes(rate as u64));
+        return Finding::warning("swap", seen, "free memory before measuring, then check again").at_best(Grade::D);
     }
     match window.swap_used_bytes {
-        None => Finding::not_visible("swap", "the system does not say how much is swapped out"),
+        None => Finding::not_visible("swap", "the system does not report swap use"),
         Some(0) => Finding::ok("swap", "nothing swapped out"),
         Some(bytes) => {
-            let seen = format!("{} swapped out, and at rest", units::bytes(bytes));
+            let seen = format!("{} swapped out, no swapping now", units::bytes(bytes));
             let advice = "watch available memory; iterations during which the machine swaps are not comparable";
             Finding::note("swap", seen, advice)
         }
     }
 }
 
-/// Bits of NVML's mask that stand for heat or a power supply that does not suffice: hardware slow-down, software and hardware
-/// thermal slow-down, power brake
+/// Bits of NVML's mask that mean heat or an insufficient power supply: hardware slow-down, software
+/// and hardware thermal slow-down, power brake
 /// (<https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html>).
 const SLOWED: u64 = 0x8 | 0x20 | 0x40 | 0x80;
 
 fn gpu(window: &Window) -> Finding {
     const TOPIC: &str = "GPU";
     if let Some(mask) = window.gpu_throttle_reasons.filter(|mask| *mask as u64 & SLOWED != 0) {
-        let seen = format!("the GPU is slowed down for heat or power (NVML's reasons {:#x})", mask as u64);
-        return Finding::warning(TOPIC, seen, "let it cool down, and see to its power supply").at_best(Grade::D);
+        let seen = format!("heat or power limits slow down the GPU (NVML's reasons {:#x})", mask as u64);
+        return Finding::warning(TOPIC, seen, "let it cool down, and check its power supply").at_best(Grade::D);
     }
     let Some(percent) = window.gpu_percent else {
-        return Finding::not_visible(TOPIC, "no GPU says how busy it is");
+        return Finding::not_visible(TOPIC, "no GPU reports its utilization");
     };
     let seen = format!("busy {percent:.0} % of the time");
-    let advice = "end what uses it (browsers, other models), if the engine to be measured runs there";
+    let advice = "close programs that use it (browsers, other models) if you measure an engine on it";
     match percent {
         // A desktop draws its windows.
         p if p < 10.0 => Finding::ok(TOPIC, seen),
@@ -162,7 +162,7 @@ mod tests {
             |percent, mask| gpu(&Window { gpu_percent: Some(percent), gpu_throttle_reasons: mask, ..window() }).at_best;
         let busy = [0.0, 30.0, 90.0].map(|percent| graded(percent, None));
         assert_eq!(busy, [Grade::A, Grade::C, Grade::D]);
-        // 1 is idle, 4 a power cap that was set: both ordinary.
+        // 1 is idle, 4 a configured power cap: both are normal.
         assert_eq!([graded(0.0, Some(5.0)), graded(0.0, Some(64.0))], [Grade::A, Grade::D]);
         assert!(gpu(&window()).seen.starts_with("not visible"));
     }

@@ -1,15 +1,15 @@
-//! What was found, how bad it is, and the grade that a machine gets for all of it.
+//! Findings, their severity, and the resulting grade of a machine.
 
 use serde::Serialize;
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     Ok,
-    /// Worth knowing when reading results.
+    /// Useful to know when reading results.
     Note,
-    /// Results will be worse for it.
+    /// Makes results worse.
     Warning,
 }
 
@@ -24,22 +24,23 @@ impl Level {
     }
 }
 
-/// Which differences a machine, as it is now, can be expected to tell from noise (METHOD 3, the defaults of delta). An
-/// A/B session measures it: its pilot refuses a delta that the spread of its null pairs makes hopeless.
+/// The differences that a machine in its current state can be expected to distinguish from noise
+/// (METHOD 3, the defaults of delta). An A/B session measures this: its pilot refuses a delta that
+/// is hopeless given the spread of its null pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Grade {
     /// A quiet machine.
     A,
-    /// As a shared virtual machine.
+    /// Like a shared virtual machine.
     B,
-    /// As a hosted runner.
+    /// Like a hosted runner.
     C,
-    /// Figures of now say nothing.
+    /// Measurements made now are meaningless.
     D,
 }
 
 impl Grade {
-    /// The smallest difference in percent to gate on; `None` where there is none.
+    /// The smallest difference in percent to gate on, if any.
     #[must_use]
     pub fn delta_percent(self) -> Option<f64> {
         match self {
@@ -56,26 +57,26 @@ impl Grade {
             Grade::A => "a quiet machine: gate on differences of 1 % and more",
             Grade::B => "as good as a shared virtual machine: gate on differences of 3 % and more",
             Grade::C => "as good as a hosted runner: gate on differences of 5 % and more",
-            Grade::D => "not fit: what is measured now says nothing about the engine",
+            Grade::D => "not fit: measurements made now do not describe the engine",
         }
     }
 
-    /// The best grade that all findings leave.
+    /// The best grade that all findings allow.
     #[must_use]
     pub fn of(findings: &[Finding]) -> Self {
         findings.iter().map(|finding| finding.at_best).max().unwrap_or(Grade::A)
     }
 }
 
-/// One thing looked at.
+/// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub topic: &'static str,
     pub level: Level,
     pub seen: String,
-    /// What to do, where something can be done.
+    /// What to do, if something can be done.
     pub advice: Option<String>,
-    /// The best grade that a machine with this finding gets.
+    /// The best grade possible with this finding.
     pub at_best: Grade,
 }
 
@@ -85,25 +86,25 @@ impl Finding {
         Self { topic, level: Level::Ok, seen: seen.into(), advice: None, at_best: Grade::A }
     }
 
-    /// Worth knowing; results are none the worse for it.
+    /// Useful to know; does not make results worse.
     #[must_use]
     pub fn note(topic: &'static str, seen: impl Into<String>, advice: &str) -> Self {
         Self { topic, level: Level::Note, seen: seen.into(), advice: Some(advice.to_owned()), at_best: Grade::A }
     }
 
-    /// Results will be worse for it.
+    /// Makes results worse.
     #[must_use]
     pub fn warning(topic: &'static str, seen: impl Into<String>, advice: &str) -> Self {
         Self { level: Level::Warning, ..Self::note(topic, seen, advice) }
     }
 
-    /// With this the machine gets no better grade.
+    /// Limits the grade.
     #[must_use]
     pub fn at_best(self, at_best: Grade) -> Self {
         Self { at_best, ..self }
     }
 
-    /// The system does not show it. Nothing to do, and nothing is claimed.
+    /// The system does not report it: no claim and no advice.
     #[must_use]
     pub fn not_visible(topic: &'static str, what: &str) -> Self {
         Self { topic, level: Level::Note, seen: format!("not visible: {what}"), advice: None, at_best: Grade::A }

@@ -1,4 +1,4 @@
-//! Limits put on this process: cores it may use, and the CPU time and memory of its control group.
+//! Limits of this process: usable cores, and the CPU time and memory of its control group.
 
 use std::path::{Path, PathBuf};
 
@@ -17,29 +17,30 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
 
 fn cores(machine: &Machine) -> Finding {
     let (Ok(mine), Some(all)) = (std::thread::available_parallelism(), machine.logical_cores) else {
-        return Finding::not_visible("cores", "the system does not say how many this process may use");
+        return Finding::not_visible("cores", "the system does not report how many cores this process may use");
     };
     if mine.get() >= all as usize {
         return whole(all, machine.physical_cores);
     }
     let seen = format!("this process may use {mine} of {all} cores");
-    Finding::note("cores", seen, "an engine's `threads` should not be more than that")
+    Finding::note("cores", seen, "set an engine's `threads` to at most this number")
 }
 
-/// All of the machine may be used: how many threads that is good for.
+/// All cores may be used: how many threads are useful.
 fn whole(all: u32, physical: Option<u32>) -> Finding {
     match physical.filter(|physical| (1..all).contains(physical)) {
         None => Finding::ok("cores", format!("all {all} cores may be used")),
         Some(physical) => {
-            let seen = format!("all {all} may be used; they are two to a core, of which there are {physical}");
+            let seen = format!("all {all} hardware threads may be used, on {physical} cores");
             let advice =
-                format!("an engine's `threads` should not be more than {physical}: two on a core slow each other");
+                format!("set an engine's `threads` to at most {physical}: two threads on a core slow each other down");
             Finding::note("cores", seen, &advice)
         }
     }
 }
 
-/// Limits of the control groups that `own` (the text of `/proc/self/cgroup`) names, with those above them.
+/// Limits of the control groups that `own` (the text of `/proc/self/cgroup`) names, and of those
+/// above them.
 fn groups(own: &str, root: &Path, machine: &Machine) -> Vec<Finding> {
     let quota = folders(own, root, "cpu").into_iter().filter_map(|folder| cpu_quota(&folder)).reduce(f64::min);
     let memory = folders(own, root, "memory")
@@ -47,28 +48,29 @@ fn groups(own: &str, root: &Path, machine: &Machine) -> Vec<Finding> {
         .filter_map(|folder| {
             number(&folder.join("memory.max")).or_else(|| number(&folder.join("memory.limit_in_bytes")))
         })
-        // Version 1 writes "no limit" as a very large number.
+        // Version 1 represents "no limit" by a very large number.
         .filter(|bytes| machine.memory_bytes.is_none_or(|all| *bytes < all))
         .min();
     let cores = quota.map_or_else(
         || Finding::ok("CPU quota", "none"),
         |cores| {
-            let seen = format!("the control group gets the time of {} cores at most", units::significant(cores));
-            let advice = "a quota stops all threads for the rest of each period: lift it, or pin whole cores instead";
+            let seen = format!("the control group is limited to the CPU time of {} cores", units::significant(cores));
+            let advice = "a quota stops all threads for the rest of each period: remove it, or pin whole cores instead";
             Finding::warning("CPU quota", seen, advice).at_best(Grade::C)
         },
     );
     let memory = memory.map_or_else(
         || Finding::ok("memory limit", "none"),
         |bytes| {
-            let seen = format!("the control group gets {} at most", units::bytes(bytes));
-            Finding::note("memory limit", seen, "the model, its KV cache and some room must fit")
+            let seen = format!("the control group is limited to {}", units::bytes(bytes));
+            Finding::note("memory limit", seen, "the model, its KV cache and some reserve must fit")
         },
     );
     vec![cores, memory]
 }
 
-/// Folders that may hold limits of `controller`: version 2's, then version 1's, the process's own group and all above.
+/// Folders that may contain limits of `controller`: version 2's, then version 1's; the process's
+/// own group and all above.
 fn folders(own: &str, root: &Path, controller: &str) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for line in own.lines() {
@@ -85,7 +87,8 @@ fn folders(own: &str, root: &Path, controller: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// How many cores' time a group may use: `cpu.max` of version 2, `cpu.cfs_*` of version 1.
+/// Number of cores whose CPU time a group may use: `cpu.max` of version 2, `cpu.cfs_*` of version
+/// 1.
 fn cpu_quota(folder: &Path) -> Option<f64> {
     let ratio = |quota: f64, period: f64| (quota > 0.0 && period > 0.0).then_some(quota / period);
     if let Ok(text) = fs_err::read_to_string(folder.join("cpu.max")) {
@@ -120,7 +123,7 @@ mod tests {
     #[test]
     fn two_threads_to_a_core_are_told() {
         assert_eq!([whole(8, Some(8)).advice, whole(8, None).advice], [None, None]);
-        assert!(whole(16, Some(8)).advice.unwrap().contains("not be more than 8"));
+        assert!(whole(16, Some(8)).advice.unwrap().contains("at most 8"));
     }
 
     #[test]
@@ -135,7 +138,7 @@ mod tests {
         put(root, "a/memory.max", "1073741824\n");
         assert_eq!(
             seen("0::/a/b\n", root),
-            ["the control group gets the time of 1.50 cores at most", "the control group gets 1.00 GiB at most"]
+            ["the control group is limited to the CPU time of 1.50 cores", "the control group is limited to 1.00 GiB"]
         );
     }
 
@@ -149,6 +152,6 @@ mod tests {
         assert_eq!(seen(own, root), ["none", "none"]);
         put(root, "cpu,cpuacct/job/cpu.cfs_quota_us", "50000\n");
         put(root, "cpu,cpuacct/job/cpu.cfs_period_us", "100000\n");
-        assert_eq!(seen(own, root)[0], "the control group gets the time of 0.500 cores at most");
+        assert_eq!(seen(own, root)[0], "the control group is limited to the CPU time of 0.500 cores");
     }
 }

@@ -1,4 +1,4 @@
-//! What moves the CPU's clock on Linux, from sysfs.
+//! What changes the CPU's clock on Linux, from sysfs.
 
 use std::path::Path;
 
@@ -14,32 +14,32 @@ pub(super) fn turbo(cpus: &Path) -> Finding {
     let on = match (number(&cpus.join("intel_pstate/no_turbo")), number(&cpus.join("cpufreq/boost"))) {
         (Some(off), _) => off == 0,
         (None, Some(on)) => on != 0,
-        (None, None) => return Finding::not_visible("turbo", "the CPU's clock driver does not say"),
+        (None, None) => return Finding::not_visible("turbo", "the CPU's clock driver does not report it"),
     };
     if !on {
-        return Finding::ok("turbo", "off: the clock does not depend on heat");
+        return Finding::ok("turbo", "off: the clock does not depend on temperature");
     }
     let advice =
-        "a cool CPU is faster than a warm one: warm up, interleave, or switch turbo off for the finest comparisons";
+        "a cool CPU is faster than a warm one: warm up, interleave, or disable turbo for the most precise comparisons";
     Finding::note("turbo", "on", advice)
 }
 
-/// `throttles_per_s`: how often cores were throttled while we looked, where that is counted.
+/// `throttles_per_s`: how often cores were throttled during the check, if the system counts that.
 pub(super) fn heat(cpus: &Path, throttles_per_s: Option<f64>) -> Finding {
-    let advice = "see to its cooling, and leave pauses with `cooldown_s`";
+    let advice = "improve the cooling, or add pauses with `cooldown_s`";
     if let Some(rate) = throttles_per_s.filter(|rate| *rate > 0.0) {
-        let seen = format!("cores are being throttled for heat, {} times a second", units::significant(rate));
+        let seen = format!("heat throttles the cores {} times per second", units::significant(rate));
         return Finding::warning("heat", seen, advice).at_best(Grade::D);
     }
     let cores = fs_err::read_dir(cpus).into_iter().flatten().flatten();
     let counts: Vec<u64> =
         cores.filter_map(|core| number(&core.path().join("thermal_throttle/core_throttle_count"))).collect();
     if counts.is_empty() {
-        return Finding::not_visible("heat", "no core counts how often it was throttled");
+        return Finding::not_visible("heat", "no core reports how often it was throttled");
     }
     match counts.iter().sum::<u64>() {
         0 => Finding::ok("heat", "no core was throttled since boot"),
-        n => Finding::note("heat", format!("cores were throttled for heat {n} times since boot, not now"), advice),
+        n => Finding::note("heat", format!("heat throttled the cores {n} times since boot, but not now"), advice),
     }
 }
 

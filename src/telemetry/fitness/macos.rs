@@ -1,8 +1,8 @@
-//! Heat on macOS, as the system tells every program, and as `pmset` tells it on Intel Macs.
+//! Thermal state on macOS, from the system, and on Intel Macs from `pmset`.
 
 use super::{Finding, Grade};
 
-const ADVICE: &str = "let it cool down, and leave pauses with `cooldown_s`";
+const ADVICE: &str = "let it cool down, or add pauses with `cooldown_s`";
 
 /// `pressure`: the gauge `thermal_pressure`.
 #[cfg(target_os = "macos")]
@@ -11,13 +11,13 @@ pub(super) fn heat(pressure: Option<f64>) -> Finding {
     read(pressure, &output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default())
 }
 
-/// Reads what `pmset -g therm` prints, where the system itself says nothing of heat or none.
+/// Reads the output of `pmset -g therm` if the system reports no thermal state, or a nominal one.
 fn read(pressure: Option<f64>, text: &str) -> Finding {
     if let Some(level) = pressure.filter(|level| *level > 0.0) {
         return match level {
             l if l < 2.0 => Finding::note("heat", "the system is warm (thermal state fair)", ADVICE).at_best(Grade::B),
             _ => {
-                let seen = "the system holds back for heat (thermal state serious or critical)";
+                let seen = "the system throttles because of heat (thermal state serious or critical)";
                 Finding::warning("heat", seen, ADVICE).at_best(Grade::D)
             }
         };
@@ -28,7 +28,7 @@ fn read(pressure: Option<f64>, text: &str) -> Finding {
     });
     match limit {
         Some(limit @ 0..100) => {
-            let seen = format!("the CPU is held to {limit} % of its speed");
+            let seen = format!("the CPU is limited to {limit} % of its speed");
             Finding::warning("heat", seen, ADVICE).at_best(Grade::D)
         }
         Some(_) => Finding::ok("heat", "the CPU's speed is not limited"),
@@ -36,7 +36,7 @@ fn read(pressure: Option<f64>, text: &str) -> Finding {
         None if text.contains("No thermal warning level has been recorded") => {
             Finding::ok("heat", "no thermal warning was recorded")
         }
-        None => Finding::not_visible("heat", "neither the system nor `pmset -g therm` tells"),
+        None => Finding::not_visible("heat", "neither the system nor `pmset -g therm` reports it"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What can be measured here: gauges, counters of the CPU, energy, profilers. Nothing of it makes figures worse.
+//! What can be measured on this machine: gauges, CPU counters, energy, profilers. Missing ones do
+//! not affect the grade.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -19,34 +20,35 @@ pub(super) fn findings(gauges: &[GaugeInfo], peak: Result<(), String>) -> Vec<Fi
     ]
 }
 
-/// `absent`: why instructions are not counted; `paranoid`: `kernel.perf_event_paranoid`, where there is one.
+/// `absent`: why instructions are not counted; `paranoid`: `kernel.perf_event_paranoid`, if it
+/// exists.
 fn counters(absent: Option<&str>, paranoid: Option<i32>) -> Finding {
     const TOPIC: &str = "counters";
     let Some(why) = absent else { return Finding::ok(TOPIC, "instructions and cycles are counted") };
     let seen = format!("instructions and cycles are not counted: {why}");
     match paranoid {
-        // Above 2 the kernels of some distributions let nobody but root count.
+        // Above 2, the kernels of some distributions allow counting only for root.
         Some(level @ 3..) => {
             let seen = format!("{seen} (kernel.perf_event_paranoid is {level})");
-            Finding::note(TOPIC, seen, "`sudo sysctl kernel.perf_event_paranoid=2` lets programs count their own")
+            Finding::note(TOPIC, seen, "`sudo sysctl kernel.perf_event_paranoid=2` allows programs to count their own")
         }
-        _ => Finding::note(TOPIC, seen, "nothing is lost but this metric; a guest needs a virtual PMU for it"),
+        _ => Finding::note(TOPIC, seen, "only this metric is missing; a guest needs a virtual PMU for it"),
     }
 }
 
-/// `counter`: where RAPL counts the energy of the first package.
+/// `counter`: RAPL's energy counter of the first package.
 fn energy(absent: Option<&str>, counter: &Path) -> Finding {
     const TOPIC: &str = "energy";
     let Some(why) = absent else { return Finding::ok(TOPIC, "the CPU's power is measured") };
     if counter.exists() && fs_err::read(counter).is_err() {
-        let seen = "the CPU counts its energy, but only root may read it";
-        let advice = "`sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj`, until the next start";
+        let seen = "the CPU counts energy, but only root may read the counter";
+        let advice = "`sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj`, valid until the next boot";
         return Finding::note(TOPIC, seen, advice);
     }
     Finding::not_visible(TOPIC, why)
 }
 
-/// Programs that take flamegraphs of engines which are not in our own host.
+/// Programs that profile engines outside of our own host.
 const PROFILERS: &[(&str, &str)] = if cfg!(target_os = "macos") {
     &[("sample", "comes with macOS"), ("py-spy", "`pip install py-spy`")]
 } else {
@@ -61,11 +63,11 @@ fn profilers(path: &OsStr) -> Finding {
         return Finding::ok("profilers", names(&have));
     }
     let from: Vec<String> = lack.iter().map(|(name, from)| format!("{name}: {from}")).collect();
-    let advice = format!("for flamegraphs of engines in processes of their own: {}", from.join("; "));
+    let advice = format!("needed for flamegraphs of external engines: {}", from.join("; "));
     Finding::note("profilers", format!("not installed: {}", names(&lack)), &advice)
 }
 
-/// Gauges whose absence another finding tells.
+/// Gauges whose absence another finding reports.
 const TOLD: &[&str] = &[
     "process_instructions_per_s",
     "process_cycles_per_s",
@@ -79,7 +81,7 @@ const TOLD: &[&str] = &[
     "cgroup_memory_limit_bytes",
 ];
 
-/// What no gauge shows, by reason. What only another system has is no finding.
+/// Missing gauges by reason. A gauge of other systems only is not reported.
 fn all(gauges: &[GaugeInfo], peak: Result<(), String>) -> Finding {
     let elsewhere = |name: &str, why: &str| table::find(name).is_some_and(|gauge| gauge.elsewhere == why);
     let absent = gauges.iter().filter_map(|gauge| Some((gauge.name.as_str(), gauge.absent.as_deref()?)));
@@ -93,12 +95,12 @@ fn all(gauges: &[GaugeInfo], peak: Result<(), String>) -> Finding {
         }
     }
     let there = gauges.iter().filter(|gauge| gauge.absent.is_none()).count();
-    let mut seen = format!("{there} of {} are there", gauges.len());
+    let mut seen = format!("{there} of {} available", gauges.len());
     if reasons.is_empty() {
         return Finding::ok("gauges", seen);
     }
     for (why, names) in reasons {
-        seen += &format!("; not {} ({why})", names.join(", "));
+        seen += &format!("; missing: {} ({why})", names.join(", "));
     }
     Finding { level: Level::Note, ..Finding::ok("gauges", seen) }
 }
@@ -123,7 +125,7 @@ mod tests {
         let counter = dir.path().join("energy_uj");
         assert_eq!(energy(None, &counter).level, Level::Ok);
         assert_eq!(energy(Some("no such file"), &counter).seen, "not visible: no such file");
-        // A folder is there and cannot be read as a file, also by root.
+        // A folder exists but cannot be read as a file, not even by root.
         fs_err::create_dir(&counter).unwrap();
         assert!(energy(Some("permission denied"), &counter).advice.unwrap().contains("chmod"));
     }
@@ -154,11 +156,14 @@ mod tests {
             gauge("wired_bytes", Some(other_systems)),
             gauge("gpu_percent", Some("no GPU")),
             gauge("gpu_mhz", Some("no GPU")),
-            gauge("cpu_watts", Some("told as energy")),
+            gauge("cpu_watts", Some("reported as energy")),
         ];
         let finding = all(&gauges, Err("no mark".to_owned()));
         assert!(TOLD.iter().all(|name| table::find(name).is_some()));
-        assert_eq!(finding.seen, "1 of 5 are there; not gpu_percent, gpu_mhz (no GPU); not peak_rss_bytes (no mark)");
+        assert_eq!(
+            finding.seen,
+            "1 of 5 available; missing: gpu_percent, gpu_mhz (no GPU); missing: peak_rss_bytes (no mark)"
+        );
         assert_eq!((finding.level, finding.at_best), (Level::Note, Grade::A));
         assert_eq!(all(&gauges[..2], Ok(())).level, Level::Ok);
     }

@@ -1,6 +1,7 @@
-//! Whether this machine, as it is now, is fit to measure: what was seen, how bad it is, and what to do about it.
+//! Checks whether this machine, in its current state, is fit for measurements: findings, severity
+//! and advice.
 //!
-//! What cannot be seen is said to be not visible; there is no figure that was not measured.
+//! What the system does not report is listed as not visible; no figure is made up.
 
 mod disturbance;
 mod grade;
@@ -21,7 +22,7 @@ use inferometer_protocol::units;
 
 pub use grade::{Finding, Grade, Level};
 
-/// Looks at the machine for about a second. `results` is the folder that records go to; it need not exist yet.
+/// Observes the machine for about a second. `results` is the folder for records; it need not exist.
 #[must_use]
 pub fn look(results: &Path) -> Vec<Finding> {
     let machine = machine::machine();
@@ -36,7 +37,8 @@ pub fn look(results: &Path) -> Vec<Finding> {
     findings
 }
 
-/// A debug build costs no grade: what the machine is fit for does not depend on it, and `ab` makes builds of its own.
+/// A debug build does not affect the grade: the machine's fitness does not depend on it, and `ab`
+/// builds its own programs.
 fn build() -> Finding {
     if cfg!(debug_assertions) {
         let seen = "this inferometer is a debug build: its engines are many times slower";
@@ -46,7 +48,7 @@ fn build() -> Finding {
     }
 }
 
-/// The clock's step and cost, measured.
+/// Measured step and cost of the clock.
 fn clock() -> Finding {
     const READS: u64 = 100_000;
     let begun = now_ns();
@@ -59,18 +61,18 @@ fn clock() -> Finding {
         last = now;
     }
     let cost = (last - begun) as f64 / READS as f64;
-    let seen = format!("{CLOCK_ID}: {} ns a reading, smallest step seen {step} ns", units::significant(cost));
+    let seen = format!("{CLOCK_ID}: {} ns per reading, smallest observed step {step} ns", units::significant(cost));
     if cost < 200.0 && step < 1000 {
         return Finding::ok("clock", seen);
     }
-    let advice = "stamps cost more than usual; on Linux `tsc` is the clock source to have";
+    let advice = "time stamps cost more than usual; on Linux prefer the clock source `tsc`";
     Finding::warning("clock", seen, advice).at_best(Grade::B)
 }
 
 fn disk(results: &Path) -> Finding {
     let here = results.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
     let Ok(space) = rustix::fs::statvfs(here) else {
-        return Finding::not_visible("disk", &format!("{} does not say how much space it has", here.display()));
+        return Finding::not_visible("disk", &format!("the free space of {} is unknown", here.display()));
     };
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     let seen = format!("{} free for records in {}", units::bytes(free), results.display());

@@ -1,4 +1,4 @@
-//! What moves the speed of the machine itself: a hypervisor, power, clocks, heat.
+//! What changes the speed of the machine: a hypervisor, power, clocks, heat.
 
 #[cfg(target_os = "linux")]
 use std::path::Path;
@@ -22,15 +22,15 @@ pub(super) fn findings(window: &Window, machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// `hosted`: a CI system says that it runs this.
+/// `hosted`: whether a CI system runs this.
 fn virtual_machine(machine: &Machine, hosted: bool) -> Finding {
     const TOPIC: &str = "virtual machine";
-    let advice = "expect drift of several percent; compare in interleaved pairs, never with a stored baseline";
+    let advice = "expect a drift of several percent; compare in interleaved pairs, never with a stored baseline";
     match machine.virtual_machine {
-        Some(true) if hosted => Finding::note(TOPIC, "a hosted runner, which others share", advice).at_best(Grade::C),
-        Some(true) => Finding::note(TOPIC, "this is a guest of a hypervisor", advice).at_best(Grade::B),
+        Some(true) if hosted => Finding::note(TOPIC, "a hosted runner, shared with others", advice).at_best(Grade::C),
+        Some(true) => Finding::note(TOPIC, "this machine is a virtual machine", advice).at_best(Grade::B),
         Some(false) => Finding::ok(TOPIC, "none"),
-        None => Finding::not_visible(TOPIC, "the system does not say whether it is one"),
+        None => Finding::not_visible(TOPIC, "the system does not report whether it is one"),
     }
 }
 
@@ -41,11 +41,11 @@ fn power(machine: &Machine, window: &Window) -> Finding {
     };
     match source {
         Some("battery") => {
-            let advice = "connect the charger: clocks are lower on battery, and change with its charge";
+            let advice = "connect the charger: on battery, clocks are lower and change with the charge";
             Finding::warning("power", "on battery", advice).at_best(Grade::C)
         }
         Some(source) => Finding::ok("power", format!("on {source}")),
-        None => Finding::not_visible("power", "no power supply shows itself"),
+        None => Finding::not_visible("power", "the system reports no power supply"),
     }
 }
 
@@ -53,14 +53,14 @@ fn power_mode(window: &Window) -> Finding {
     match window.low_power_mode {
         Some(on) if on > 0.0 => {
             let advice = if cfg!(target_os = "macos") {
-                "`sudo pmset -a lowpowermode 0` switches it off"
+                "`sudo pmset -a lowpowermode 0` turns it off"
             } else {
-                "`powerprofilesctl set performance` switches it off"
+                "`powerprofilesctl set performance` turns it off"
             };
-            Finding::warning("power mode", "low-power mode is on: clocks are held down", advice).at_best(Grade::C)
+            Finding::warning("power mode", "low-power mode is on and lowers the clocks", advice).at_best(Grade::C)
         }
         Some(_) => Finding::ok("power mode", "no low-power mode"),
-        None => Finding::not_visible("power mode", "the system does not say whether it saves power"),
+        None => Finding::not_visible("power mode", "the system does not report its power mode"),
     }
 }
 
@@ -68,10 +68,10 @@ fn governor(machine: &Machine) -> Finding {
     match machine.governor.as_deref() {
         Some("performance") => Finding::ok("governor", "performance"),
         Some(other) => {
-            let advice = "`sudo cpupower frequency-set -g performance` keeps the clock up between tokens";
+            let advice = "`sudo cpupower frequency-set -g performance` keeps the clock high between tokens";
             Finding::note("governor", other, advice).at_best(Grade::B)
         }
-        None => Finding::not_visible("governor", "no frequency governor shows itself"),
+        None => Finding::not_visible("governor", "the system reports no frequency governor"),
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
         let graded =
             |guest, hosted| virtual_machine(&Machine { virtual_machine: guest, ..Machine::default() }, hosted).at_best;
         assert_eq!([graded(Some(true), false), graded(Some(true), true)], [Grade::B, Grade::C]);
-        assert_eq!([graded(Some(false), true), graded(None, true)], [Grade::A, Grade::A], "a runner of one's own");
+        assert_eq!([graded(Some(false), true), graded(None, true)], [Grade::A, Grade::A], "a self-hosted runner");
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!([on("mains").level, on("battery").level], [Level::Ok, Level::Warning]);
         let gauge = |value| Window { on_battery: Some(value), low_power_mode: Some(value), ..Window::default() };
         let mains = Machine { power_source: Some("mains".to_owned()), ..Machine::default() };
-        assert_eq!(power(&mains, &gauge(1.0)).at_best, Grade::C, "the gauge is of now");
+        assert_eq!(power(&mains, &gauge(1.0)).at_best, Grade::C, "the gauge is current");
         assert_eq!([power_mode(&gauge(0.0)).level, power_mode(&gauge(1.0)).level], [Level::Ok, Level::Warning]);
         assert!(power_mode(&Window::default()).seen.starts_with("not visible"));
     }

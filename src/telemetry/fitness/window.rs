@@ -1,4 +1,4 @@
-//! What the machine does while nothing is measured.
+//! Activity of the machine while nothing is measured.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use crate::telemetry::panel::Panel;
 use crate::telemetry::{GROUPS, sources};
 
-/// Gauges over a short stretch of time; `None` where the system does not show them.
+/// Gauges over a short interval; `None` if the system does not report them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Window {
     /// Share of all cores that was busy.
@@ -16,27 +16,27 @@ pub(super) struct Window {
     pub steal_percent: Option<f64>,
     pub available_bytes: Option<u64>,
     pub swap_used_bytes: Option<u64>,
-    /// What went out to and came in from swap meanwhile.
+    /// Memory swapped out and in during the interval.
     pub swap_bytes_per_s: Option<f64>,
     pub throttles_per_s: Option<f64>,
     /// 0 nominal to 3 critical.
     pub thermal_pressure: Option<f64>,
-    /// 1 where it is so.
+    /// 1 if on battery.
     pub on_battery: Option<f64>,
     pub low_power_mode: Option<f64>,
     pub gpu_percent: Option<f64>,
     /// NVML's bit mask.
     pub gpu_throttle_reasons: Option<f64>,
-    /// Other processes that used the CPU most, in percent of one core, the busiest first.
+    /// Other processes with the most CPU use, in percent of one core, the busiest first.
     pub busiest: Vec<(String, f64)>,
 }
 
-/// How many processes are named, and from how much CPU on.
+/// How many processes are listed, and the smallest CPU use listed.
 const NAMED: usize = 3;
 const NAMED_FROM_PERCENT: f64 = 5.0;
 
 impl Window {
-    /// Watches for `length`, sleeping itself.
+    /// Samples for `length`, sleeping meanwhile.
     pub fn watch(length: Duration) -> Self {
         let mut panel = Panel::of_groups(&GROUPS.map(str::to_owned), sources());
         let mut processes = Processes::watch();
@@ -44,7 +44,7 @@ impl Window {
         std::thread::sleep(length);
         let after = panel.sample(None);
         let busiest = processes.busiest();
-        // What is read seldom may have been read by the first sample alone.
+        // Slow sources may have been read by the first sample only.
         let value = |name: &str| {
             let at = panel.gauges().iter().position(|gauge| gauge.name == name)?;
             after[at].or(before[at])
@@ -67,7 +67,7 @@ impl Window {
     }
 }
 
-/// What every process of the machine uses, from the call of `watch` on.
+/// CPU use of every process, from the call of `watch` on.
 struct Processes(Option<System>);
 
 impl Processes {
@@ -100,7 +100,7 @@ impl Processes {
     }
 }
 
-/// A process chooses its name itself: nothing in it reaches the terminal but plain characters.
+/// A process chooses its own name: only plain characters reach the terminal.
 fn named(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).take(40).collect()
 }
@@ -114,7 +114,7 @@ mod tests {
         let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let mut processes = Processes::watch();
         let mut found = false;
-        // On a machine with much else to do it may take a while to be among the first.
+        // On a busy machine it may take a while to become one of the first.
         for _ in 0..100 {
             std::thread::sleep(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
             let busiest = processes.busiest();

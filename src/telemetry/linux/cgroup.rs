@@ -1,4 +1,4 @@
-//! What the control group of this program holds and may hold; its hosts are in the same one.
+//! Use and limits of this program's control group, which its hosts share.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use crate::spec::GaugeInfo;
 use inferometer_protocol::clock::now_ns;
 
 const EVERY_MS: u64 = 250;
-/// The first version has no word for "no limit": it shows the highest multiple of a page.
+/// Version 1 has no word for "no limit": it shows the highest multiple of a page.
 const NO_LIMIT: f64 = (1_u64 << 60) as f64;
 
 pub(super) struct Cgroup {
     memory: Result<ProcFile, String>,
-    /// Limits of the group and of those above it.
+    /// Limits of the group and those above it.
     limits: Vec<PathBuf>,
     limit: Option<String>,
     throttled: Result<Throttled, String>,
     pace: Pace,
 }
 
-/// Time that a quota held tasks back.
+/// Time for which a quota stopped tasks.
 struct Throttled {
     file: ProcFile,
     line: &'static str,
@@ -29,7 +29,7 @@ struct Throttled {
     rate: Rate,
 }
 
-/// Where one controller is mounted, the group's path below it, and whether it is the second version.
+/// Where a controller is mounted, the group's path below it, and whether it is version 2.
 struct Controller {
     mount: PathBuf,
     group: PathBuf,
@@ -37,7 +37,8 @@ struct Controller {
 }
 
 impl Controller {
-    /// Lines of `/proc/self/cgroup` (cgroups(7)): `4:memory:/a/b` in the first version, `0::/a/b` in the second.
+    /// Lines of `/proc/self/cgroup` (cgroups(7)): `4:memory:/a/b` in version 1, `0::/a/b` in
+    /// version 2.
     fn find(root: &Root, text: &str, controller: &str) -> Option<Self> {
         let mut second = None;
         for line in text.lines() {
@@ -51,7 +52,7 @@ impl Controller {
             }
             if controllers.is_empty() {
                 let mount = root.path("sys/fs/cgroup");
-                // Beside controllers of the first version the second one has a folder of its own.
+                // If version 1 is in use too, version 2 has a separate folder.
                 let hybrid = mount.join("unified");
                 let mount = if hybrid.is_dir() { hybrid } else { mount };
                 second = Some(Self { mount, group: relative(group), unified: true });
@@ -60,7 +61,8 @@ impl Controller {
         second
     }
 
-    /// The group's own folder. In a container its path may be that of the machine, and the mount is the group itself.
+    /// The group's own folder. In a container the path may be that of the host machine, and the
+    /// mount is the group itself.
     fn folder(&self, file: &str) -> PathBuf {
         let own = self.mount.join(&self.group);
         if own.join(file).exists() { own } else { self.mount.clone() }
@@ -68,7 +70,7 @@ impl Controller {
 }
 
 fn relative(group: &str) -> PathBuf {
-    // A group outside the namespace shows as `/../..`; nothing above the mount is looked at.
+    // A group outside the namespace shows as `/../..`; nothing above the mount is read.
     Path::new(group).components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect()
 }
 

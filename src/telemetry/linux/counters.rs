@@ -1,4 +1,4 @@
-//! Instructions and cycles of another process, by the processor's own counters (perf_event_open(2)).
+//! Instructions and cycles of another process, from the processor's counters (perf_event_open(2)).
 
 use std::io::ErrorKind;
 
@@ -14,31 +14,33 @@ use inferometer_protocol::clock::now_ns;
 /// Reading the counter of a running thread interrupts its core.
 const EVERY_MS: u64 = 100;
 const EVENTS: [Hardware; 2] = [Hardware::INSTRUCTIONS, Hardware::CPU_CYCLES];
-/// Files a process may have open are few.
+/// Most threads to count, since a process may open only a limited number of files.
 const THREADS_AT_MOST: usize = 256;
 
-/// Running counters of all threads that a process had when they were started, and of all that these start; in user mode.
+/// Running user-mode counters of all threads that a process had at the start and of all threads
+/// that these start.
 #[derive(Debug)]
 pub(in crate::telemetry) struct Counters {
-    /// For each thread those of [`EVENTS`].
+    /// For each thread, the counters of [`EVENTS`].
     threads: Vec<[Counter; 2]>,
 }
 
 impl Counters {
     /// # Errors
-    /// Why there are none: no counters in this (virtual) machine, no permission, no such process, too many threads.
+    /// Why there are none: no counters on this (virtual) machine, no permission, no such process,
+    /// too many threads.
     pub fn start(pid: u32) -> Result<Self, String> {
         let folder = format!("/proc/{pid}/task");
         let listed = fs_err::read_dir(folder).map_err(|e| e.to_string())?.flatten();
         let ids: Vec<i32> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         if ids.len() > THREADS_AT_MOST {
-            return Err(format!("the process has {} threads; {THREADS_AT_MOST} can be counted", ids.len()));
+            return Err(format!("the process has {} threads; at most {THREADS_AT_MOST} can be counted", ids.len()));
         }
         let mut threads = Vec::with_capacity(ids.len());
         for id in ids {
             match EVENTS.map(|event| open(event, id)) {
                 [Ok(first), Ok(second)] => threads.push([first, second]),
-                // A thread that ended meanwhile.
+                // The thread has ended.
                 [Err(e), _] | [_, Err(e)] if e.raw_os_error() == Some(ESRCH) => {}
                 [Err(e), _] | [_, Err(e)] => return Err(reason(&e)),
             }
@@ -46,7 +48,7 @@ impl Counters {
         if threads.is_empty() { Err("the process has ended".to_owned()) } else { Ok(Self { threads }) }
     }
 
-    /// Instructions and cycles since the start. `None` where the processor never had a counter free for them.
+    /// Instructions and cycles since the start. `None` if the processor never had a free counter.
     pub fn read(&mut self) -> Option<[f64; 2]> {
         let mut sums = [0.0; 2];
         for (at, sum) in sums.iter_mut().enumerate() {
@@ -66,14 +68,14 @@ fn open(event: Hardware, thread: i32) -> std::io::Result<Counter> {
     Ok(counter)
 }
 
-/// The count, scaled up where the counter had to be shared.
+/// The count, scaled up if the counter was shared.
 fn count(counter: &mut Counter) -> Option<f64> {
     let data = counter.read_full().ok()?;
     let (enabled, running) = (data.time_enabled()?.as_secs_f64(), data.time_running()?.as_secs_f64());
     let count = data.count() as f64;
     match (enabled > 0.0, running > 0.0) {
         (_, true) => Some(count * (enabled / running).max(1.0)),
-        // The thread did not run yet.
+        // The thread has not run yet.
         (false, false) => Some(count),
         (true, false) => None,
     }
@@ -82,7 +84,7 @@ fn count(counter: &mut Counter) -> Option<f64> {
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::Unsupported => {
-            format!("the processor's counters cannot be reached (a virtual machine?): {error}")
+            format!("the processor's counters are not accessible (a virtual machine?): {error}")
         }
         ErrorKind::PermissionDenied => {
             let level = fs_err::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
@@ -104,7 +106,7 @@ pub(super) struct ProcessCounters {
 }
 
 impl ProcessCounters {
-    /// Without `/proc` the threads of a process are not known.
+    /// Without `/proc`, the threads of a process are unknown.
     pub fn new(root: &Root) -> Self {
         let listed = root.list("proc/self/task").map(|_| ());
         let absent = listed.and_then(|()| Counters::start(std::process::id()).map(|_| ())).err();
@@ -141,7 +143,7 @@ impl Source for ProcessCounters {
 mod tests {
     use super::*;
 
-    /// Where there are counters they count; where there are none there is a reason.
+    /// Counters either count or give a reason.
     #[test]
     fn work_is_counted_or_the_reason_given() {
         match Counters::start(std::process::id()) {

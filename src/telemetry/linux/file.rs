@@ -1,13 +1,13 @@
-//! Files of `/proc` and `/sys`: kept open and read again from the start.
+//! Files of `/proc` and `/sys`, kept open and reread from the start.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Folder that stands for `/` when gauges look for `/proc` and `/sys`.
+/// Folder in place of `/` for the paths of `/proc` and `/sys`.
 #[derive(Debug, Clone)]
 pub(in crate::telemetry) struct Root(PathBuf);
 
-/// Names another folder than `/`, such as `/host` in a container that has the machine's own files there.
+/// Sets that folder, such as `/host` in a container that mounts the machine's files there.
 const ROOT_VARIABLE: &str = "INFEROMETER_SYSTEM_ROOT";
 
 impl Root {
@@ -29,7 +29,7 @@ impl Root {
         self.0.join(format!("proc/{pid}/{file}"))
     }
 
-    /// The entries of a folder in the order of their names, or why it cannot be listed.
+    /// The entries of a folder sorted by name, or why it cannot be listed.
     pub fn list(&self, folder: &str) -> Result<Vec<PathBuf>, String> {
         let entries = fs_err::read_dir(self.path(folder)).map_err(|e| e.to_string())?;
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -38,7 +38,7 @@ impl Root {
     }
 }
 
-/// A file that is read again and again. One read call gives one consistent moment.
+/// A file that is read repeatedly. One read call gives one consistent moment.
 #[derive(Debug)]
 pub(in crate::telemetry) struct ProcFile {
     file: fs_err::File,
@@ -46,12 +46,13 @@ pub(in crate::telemetry) struct ProcFile {
 }
 
 impl ProcFile {
-    /// `most` is the number of bytes from the start that are of interest.
+    /// `most`: number of bytes to read from the start.
     pub fn open(path: impl Into<PathBuf>, most: usize) -> std::io::Result<Self> {
         Ok(Self { file: fs_err::File::open(path)?, buffer: vec![0; most] })
     }
 
-    /// [`ProcFile::open`] with a first reading: some files open and yet give nothing. The error is a reason to show.
+    /// [`ProcFile::open`] with a first read, since some files can be opened but not read. The error
+    /// is a reason to show.
     pub fn tried(path: impl Into<PathBuf>, most: usize) -> Result<Self, String> {
         let mut file = Self::open(path, most).map_err(|e| e.to_string())?;
         let tried = file.file.file().read_at(&mut file.buffer, 0);
@@ -61,27 +62,27 @@ impl ProcFile {
         }
     }
 
-    /// One with a number in it, such as most of `/sys`.
+    /// A file that contains one number, such as most of `/sys`.
     pub fn of_number(path: impl Into<PathBuf>) -> Result<Self, String> {
         let mut file = Self::tried(path, NUMBER_BYTES)?;
         match file.number() {
             Some(_) => Ok(file),
-            None => Err(format!("`{}` holds no number", file.file.path().display())),
+            None => Err(format!("`{}` does not contain a number", file.file.path().display())),
         }
     }
 
-    /// The text now; `None` when it cannot be read (a process that has ended).
+    /// The current text; `None` when it cannot be read (the process has ended).
     pub fn read(&mut self) -> Option<&str> {
         let length = self.file.file().read_at(&mut self.buffer, 0).ok()?;
         let valid = match std::str::from_utf8(&self.buffer[..length]) {
             Ok(_) => length,
-            // A character cut by the end of the buffer, or a process name that is no text.
+            // A character cut by the end of the buffer, or a process name that is not UTF-8.
             Err(e) => e.valid_up_to(),
         };
         std::str::from_utf8(&self.buffer[..valid]).ok()
     }
 
-    /// The number that is all its text.
+    /// The whole text as a number.
     pub fn number(&mut self) -> Option<f64> {
         self.read()?.trim().parse::<i64>().ok().map(|number| number as f64)
     }
@@ -89,7 +90,7 @@ impl ProcFile {
 
 const NUMBER_BYTES: usize = 64;
 
-/// The file of one process, opened when the process becomes the target.
+/// A process's file, opened when the process becomes the target.
 #[derive(Debug)]
 pub(super) struct OfTarget<T> {
     pid: Option<u32>,
@@ -103,7 +104,7 @@ impl<T> Default for OfTarget<T> {
 }
 
 impl<T> OfTarget<T> {
-    /// What `open` made of the target; whether it is another target than before.
+    /// The file that `open` returned for the target, and whether the target changed.
     pub fn of(&mut self, target: Option<u32>, open: impl FnOnce(u32) -> Option<T>) -> (Option<&mut T>, bool) {
         let changed = self.pid != target;
         if changed {
@@ -119,10 +120,10 @@ pub(in crate::telemetry) fn number_after(text: &str, name: &str) -> Option<u64> 
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// The number in a file that is read too seldom to be kept open.
+/// The number in a file that is read too rarely to be kept open.
 pub(super) fn number_in(path: &Path) -> Result<f64, String> {
     let text = fs_err::read_to_string(path).map_err(|e| e.to_string())?;
-    let number: i64 = text.trim().parse().map_err(|_| format!("`{}` holds no number", path.display()))?;
+    let number: i64 = text.trim().parse().map_err(|_| format!("`{}` does not contain a number", path.display()))?;
     Ok(number as f64)
 }
 
@@ -148,8 +149,8 @@ mod tests {
         let root = Root::at(dir.path());
         assert!(ProcFile::of_number(root.path("sys/none")).unwrap_err().contains("sys/none"));
         fs_err::write(root.path("word"), "on\n").unwrap();
-        assert!(ProcFile::of_number(root.path("word")).unwrap_err().contains("word` holds no number"));
-        assert!(number_in(&root.path("word")).unwrap_err().contains("holds no number"));
+        assert!(ProcFile::of_number(root.path("word")).unwrap_err().contains("word` does not contain a number"));
+        assert!(number_in(&root.path("word")).unwrap_err().contains("does not contain a number"));
         fs_err::write(root.path("number"), "-12\n").unwrap();
         assert_eq!(ProcFile::of_number(root.path("number")).unwrap().number(), Some(-12.0));
         assert!(root.list("nothing").unwrap_err().contains("nothing"));

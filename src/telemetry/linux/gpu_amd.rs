@@ -1,4 +1,4 @@
-//! AMD GPUs, by the files of their driver (<https://docs.kernel.org/gpu/amdgpu/thermal.html>).
+//! AMD GPUs, from the files of their driver (<https://docs.kernel.org/gpu/amdgpu/thermal.html>).
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::spec::GaugeInfo;
 const EVERY_MS: u64 = 250;
 const VENDOR: &str = "0x1002";
 
-/// Gauge, file (below `hwmon/*` where it begins so), factor, and how several GPUs make one figure.
+/// Gauge, file (may begin with `hwmon/*`), factor, and how to combine several GPUs.
 type Figure = (&'static str, &'static str, f64, Combine);
 type Combine = fn(f64, f64) -> f64;
 const FILES: [Figure; 6] = [
@@ -23,7 +23,7 @@ const FILES: [Figure; 6] = [
 ];
 
 pub(super) struct Amd {
-    /// For each of [`FILES`] one of every GPU that has it.
+    /// For each entry of [`FILES`], the file of every GPU that has it.
     files: Vec<Result<Vec<ProcFile>, String>>,
     pace: Pace,
 }
@@ -44,7 +44,7 @@ impl Amd {
     }
 }
 
-/// The device folders of AMD's cards; their connectors (`card0-DP-1`) have none.
+/// The device folders of AMD's cards; connectors (`card0-DP-1`) are skipped.
 fn cards(root: &Root) -> Vec<PathBuf> {
     let devices = root.list("sys/class/drm").unwrap_or_default().into_iter();
     let devices = devices.filter(|path| {

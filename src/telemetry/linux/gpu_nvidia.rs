@@ -1,4 +1,4 @@
-//! NVIDIA GPUs, by the driver's library (NVML), which is looked for when the first sampler starts.
+//! NVIDIA GPUs, through the driver's library (NVML), which is loaded when the first sampler starts.
 
 use std::sync::OnceLock;
 
@@ -13,10 +13,10 @@ use super::super::{Source, gauge};
 use crate::spec::GaugeInfo;
 use inferometer_protocol::clock::now_ns;
 
-/// The driver itself brings its figures up to date every 20 to 200 ms.
+/// The driver updates its figures every 20 to 200 ms.
 const EVERY_MS: u64 = 100;
 
-/// Gauge, the call that gives it, and how several GPUs make one figure.
+/// Gauge, the call that reads it, and how to combine several GPUs.
 type Reading = fn(&Device<'static>, Option<u32>) -> Result<f64, NvmlError>;
 type Combine = fn(f64, f64) -> f64;
 type Figure = (&'static str, &'static str, Reading, Combine);
@@ -30,7 +30,7 @@ const READINGS: [Figure; 8] = [
     ("gpu_process_memory_bytes", "memory of the process", process_memory, |a, b| a + b),
     ("gpu_watts", "energy since the driver was loaded", |gpu, _| joules(gpu), |a, b| a + b),
 ];
-/// The last of them is a count; where a GPU has none, its power of the moment is taken.
+/// The last entry is an energy count; for a GPU without one, the current power is used.
 const ENERGY: usize = READINGS.len() - 1;
 
 fn reasons(gpu: &Device<'static>) -> Result<f64, NvmlError> {
@@ -45,8 +45,9 @@ fn watts(gpu: &Device<'static>) -> Result<f64, NvmlError> {
     Ok(f64::from(gpu.power_usage()?) / 1000.0)
 }
 
-/// A process that computes and draws is in both lists with the same figure. One in neither has no value: it may use no
-/// GPU, or the driver may know it by another number than this container does.
+/// A process that computes and draws is in both lists with the same figure. A process in neither
+/// has no value: it may use no GPU, or the driver may know it by another number than this container
+/// does.
 fn process_memory(gpu: &Device<'static>, target: Option<u32>) -> Result<f64, NvmlError> {
     let of = |list: Vec<ProcessInfo>| {
         let used = list.into_iter().filter(|process| Some(process.pid) == target).map(|p| p.used_gpu_memory);
@@ -61,7 +62,7 @@ fn process_memory(gpu: &Device<'static>, target: Option<u32>) -> Result<f64, Nvm
     compute.into_iter().chain(graphics).reduce(f64::max).ok_or(NvmlError::NotFound)
 }
 
-/// The library stays loaded: looking for it takes long, and its devices point into it.
+/// The library stays loaded: finding it is slow, and its devices refer to it.
 fn library() -> Result<&'static Nvml, String> {
     static LIBRARY: OnceLock<Result<Nvml, String>> = OnceLock::new();
     let found =
@@ -102,9 +103,9 @@ impl Nvidia {
             let power = at == ENERGY && !counts_energy;
             let tried = gpus.iter().map(|gpu| if power { watts(gpu) } else { read(gpu, None) });
             match tried.reduce(Result::or) {
-                // A list of processes without this one is a list.
+                // A list without this process is still a list.
                 Some(Err(NvmlError::NotFound) | Ok(_)) | None => None,
-                Some(Err(error)) => Some(format!("the NVIDIA driver does not give it: {}", cause(&error))),
+                Some(Err(error)) => Some(format!("the NVIDIA driver does not report it: {}", cause(&error))),
             }
         });
         let absent = absent.collect();
@@ -141,7 +142,8 @@ mod tests {
     use super::super::testing::read;
     use super::*;
 
-    /// Whatever this machine has: a value or a reason for each gauge that has neither driver nor process to wait for.
+    /// On any machine: a value or a reason for each gauge that needs neither a driver update nor a
+    /// process.
     #[test]
     fn each_gauge_has_a_reason_or_can_be_read() {
         let mut nvidia = Nvidia::new();

@@ -1,6 +1,6 @@
-//! Sources on Linux: `/proc` and `/sys`, the processor's counters, and what GPU drivers say.
+//! Sources on Linux: `/proc` and `/sys`, the processor's counters, and GPU drivers.
 //!
-//! Each reads below a [`file::Root`], so that a machine without one of the files is a folder in a test.
+//! Each source reads below a [`file::Root`], so that a test can replace the machine with a folder.
 
 mod cgroup;
 mod counters;
@@ -23,7 +23,7 @@ pub(super) fn sources() -> Vec<Box<dyn Source>> {
     sources_below(&file::Root::of_system())
 }
 
-/// The sources of a machine that shows nothing.
+/// The sources of a machine without any files.
 #[cfg(test)]
 pub(super) fn sources_of_nothing() -> Vec<Box<dyn Source>> {
     sources_below(&file::Root::at(testing::root().path()))
@@ -54,7 +54,7 @@ fn sources_below(root: &file::Root) -> Vec<Box<dyn Source>> {
     all
 }
 
-/// What tests of sources share: a machine made of files.
+/// Shared by the tests of sources: a machine made of files.
 #[cfg(test)]
 mod testing {
     use std::path::Path;
@@ -112,7 +112,7 @@ mod tests {
         assert!(own.iter().all(|name| value(&none, name).is_none()), "{none:?}");
     }
 
-    /// No file of `/proc` or `/sys` readable: only what comes from system calls, libraries and the engine is left.
+    /// Without files of `/proc` and `/sys`, only system calls, libraries and the engine are left.
     #[test]
     fn a_machine_that_shows_nothing_gives_a_reason_for_every_gauge() {
         let dir = testing::root();

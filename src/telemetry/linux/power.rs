@@ -1,5 +1,5 @@
-//! Power by the CPU's own energy counters (RAPL, <https://docs.kernel.org/power/powercap/powercap.html>), and where it
-//! comes from.
+//! Power from the CPU's energy counters (RAPL,
+//! <https://docs.kernel.org/power/powercap/powercap.html>), and the power source.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use super::file::{ProcFile, Root, number_in, word_in};
 use crate::spec::GaugeInfo;
 use inferometer_protocol::clock::now_ns;
 
-/// The counters step about every millisecond.
+/// The counters advance about every millisecond.
 const RAPL_EVERY_MS: u64 = 20;
 const SUPPLY_EVERY_MS: u64 = 1000;
 
 /// Gauge and the start of the names of its zones.
 const DOMAINS: [(&str, &str); 3] = [("cpu_watts", "package"), ("dram_watts", "dram"), ("system_watts", "psys")];
 
-/// Watts from the counters of all zones of each domain.
+/// Power in watts, from the counters of all zones of each domain.
 pub(super) struct Rapl {
     domains: Vec<Result<Domain, String>>,
     pace: Pace,
@@ -27,10 +27,10 @@ struct Domain {
     rate: Rate,
 }
 
-/// One counter, made one that never goes back.
+/// One counter, extended so that it never goes back.
 struct Zone {
     file: ProcFile,
-    /// Where it begins again at 0, in microjoules.
+    /// Where it wraps to 0, in microjoules.
     range: f64,
     last: Option<f64>,
     sum: f64,
@@ -66,7 +66,8 @@ impl Rapl {
     }
 }
 
-/// `intel-rapl:0` or `intel-rapl:0:1`, whatever the maker of the CPU; `intel-rapl-mmio:0` shows the same package again.
+/// `intel-rapl:0` or `intel-rapl:0:1`, for any CPU vendor; `intel-rapl-mmio:0` repeats the same
+/// package.
 fn is_zone(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("intel-rapl:"))
 }
@@ -79,7 +80,7 @@ impl Domain {
         if opened.is_empty() {
             return Err(format!("/sys/class/powercap has no energy counter named {name}"));
         }
-        // A sum without one of the packages would be another thing.
+        // A sum that lacks a package would be wrong.
         Ok(Self { zones: opened.into_iter().collect::<Result<_, _>>()?, rate: Rate::default() })
     }
 
@@ -112,7 +113,7 @@ impl Source for Rapl {
 
 /// `on_battery` and `low_power_mode`.
 pub(super) struct Supply {
-    /// Mains and batteries of the machine, not of its mouse.
+    /// Mains and batteries of the machine, without those of peripherals.
     mains: Vec<PathBuf>,
     batteries: Vec<PathBuf>,
     profile: PathBuf,
@@ -135,7 +136,8 @@ impl Supply {
         Self { mains, batteries, profile, pace: Pace::at_most_every(SUPPLY_EVERY_MS) }
     }
 
-    /// A machine without a battery does not run on one, but then a supply has to say so.
+    /// A machine without a battery does not run on one, provided that it reports a power supply at
+    /// all.
     fn on_battery(&self) -> Option<bool> {
         let online: Vec<bool> = self.mains.iter().filter_map(|file| number_in(file).ok()).map(|n| n > 0.0).collect();
         if online.contains(&true) {

@@ -1,4 +1,5 @@
-//! Pressure stall information (<https://docs.kernel.org/accounting/psi.html>): time in which tasks waited for something.
+//! Pressure stall information (<https://docs.kernel.org/accounting/psi.html>): time during which
+//! tasks waited for a resource.
 
 use super::super::pace::{Pace, Rate};
 use super::super::{Source, gauge};
@@ -16,7 +17,7 @@ const STALLS: [(&str, &str, &str); 4] = [
     ("memory_pressure_full_percent", "memory", "full"),
 ];
 
-/// One file and the gauges it feeds.
+/// One file and its gauges.
 pub(super) struct Pressure {
     resource: &'static str,
     file: Result<ProcFile, String>,
@@ -60,7 +61,7 @@ impl Source for Pressure {
             let Some(text) = file.read() else { return };
             let now = now_ns();
             for (value, (_, line, rate)) in values.iter_mut().zip(stalls) {
-                // A microsecond a second is a ten-thousandth of a percent.
+                // One microsecond per second is a ten-thousandth of a percent.
                 *value = rate.per_s(now, total_us(text, line)).map(|us| (us / 1e4).min(100.0));
             }
         });

@@ -13,7 +13,7 @@ use super::file::{OfTarget, ProcFile, Root, number_after};
 use crate::spec::GaugeInfo;
 use inferometer_protocol::clock::now_ns;
 
-/// CPU clock of another process: what all its threads have used, in nanoseconds.
+/// CPU clock of another process: the time used by all its threads, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::telemetry) struct CpuClock(ClockId);
 
@@ -32,8 +32,8 @@ impl CpuClock {
 /// Longest time between the two clock readings around a reading of CPU time.
 const READING_NS: u64 = 200_000;
 
-/// When (nanoseconds) and how much CPU time (nanoseconds). `None` when this thread was taken off its core in between
-/// each time: a CPU time with the wrong date would show a load that never was.
+/// The time and the CPU time, both in nanoseconds. `None` when this thread was preempted during
+/// every attempt: a CPU time with the wrong time stamp would show a load that never existed.
 fn dated(clock: CpuClock) -> Option<(u64, u64)> {
     (0..3).find_map(|_| {
         let before = now_ns();
@@ -47,7 +47,7 @@ fn dated(clock: CpuClock) -> Option<(u64, u64)> {
 #[derive(Default)]
 pub(super) struct ProcessCpu {
     target: Option<(u32, CpuClock)>,
-    /// Time of the previous sample and CPU time until then.
+    /// Time and CPU time of the previous sample.
     last: Option<(u64, u64)>,
 }
 
@@ -56,7 +56,7 @@ impl Source for ProcessCpu {
         let absent = CpuClock::of(std::process::id())
             .and_then(CpuClock::read)
             .is_none()
-            .then(|| "the kernel does not give the CPU clock of a process".to_owned());
+            .then(|| "the kernel does not provide the CPU clock of a process".to_owned());
         vec![gauge("process_cpu_percent", "CPU clock of the process", absent)]
     }
 
@@ -127,7 +127,7 @@ impl Source for ProcessMemory {
     }
 }
 
-/// Proportional set size. The kernel walks the page tables for it, so it is read seldom.
+/// Proportional set size. The kernel walks the page tables for it, so it is read rarely.
 pub(super) struct Pss {
     root: Root,
     target: OfTarget<ProcFile>,
@@ -159,7 +159,7 @@ impl Source for Pss {
     }
 }
 
-/// Threads and page faults of the whole process, threads that have ended included, from `/proc/<pid>/stat`.
+/// Threads and page faults of the whole process, including ended threads, from `/proc/<pid>/stat`.
 pub(super) struct ProcessStat {
     root: Root,
     target: OfTarget<ProcFile>,
@@ -171,7 +171,7 @@ pub(super) struct ProcessStat {
 
 const PROCESS_STAT_BYTES: usize = 1024;
 
-/// What is of interest of `/proc/<pid>/stat` (proc_pid_stat(5)).
+/// The fields of `/proc/<pid>/stat` that are used (proc_pid_stat(5)).
 #[derive(Debug, PartialEq)]
 struct Stat {
     minor_faults: f64,
@@ -180,11 +180,12 @@ struct Stat {
 }
 
 impl Stat {
-    /// The process's name stands in parentheses and may hold any character: fields count from the last one.
+    /// The process's name is in parentheses and may contain any character: fields are counted from
+    /// the last parenthesis.
     fn parse(text: &str) -> Option<Self> {
         let (_, after) = text.rsplit_once(')')?;
         let mut fields = after.split_ascii_whitespace();
-        // The first field here is the third of the page: state.
+        // The first field here is the page's third, the state.
         let minor_faults = fields.nth(10 - 3)?.parse().ok()?;
         let major_faults = fields.nth(12 - 10 - 1)?.parse().ok()?;
         let threads = fields.nth(20 - 12 - 1)?.parse().ok()?;
@@ -197,7 +198,7 @@ impl ProcessStat {
         let own = ProcFile::tried(root.path("proc/self/stat"), PROCESS_STAT_BYTES);
         let absent = own.and_then(|mut file| {
             let known = file.read().and_then(Stat::parse);
-            known.ok_or_else(|| "/proc/<pid>/stat has not the fields known here".to_owned())
+            known.ok_or_else(|| "/proc/<pid>/stat has an unknown format".to_owned())
         });
         let (target, minor, major) = Default::default();
         let pace = Pace::at_most_every(STAT_EVERY_MS);
@@ -231,7 +232,8 @@ impl Source for ProcessStat {
     }
 }
 
-/// Context switches: each thread counts its own in `/proc/<pid>/task/<thread>/status`, so all of them are read.
+/// Context switches: each thread has its own count in `/proc/<pid>/task/<thread>/status`, so all
+/// are read.
 pub(super) struct Switches {
     root: Root,
     target: OfTarget<Threads>,
@@ -242,11 +244,12 @@ pub(super) struct Switches {
 const SWITCHES_EVERY_MS: u64 = 1000;
 const SWITCH_LINES: [&str; 2] = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"];
 
-/// The threads of one process and what they had counted at the last reading.
+/// The threads of a process and their counts at the last reading.
 struct Threads {
     folder: PathBuf,
     counted: Vec<(u32, [u64; 2])>,
-    /// Switches of all threads since the first reading. What a thread that ended did after the last reading is missed.
+    /// Switches of all threads since the first reading. Switches between a thread's last reading
+    /// and its end are missed.
     sums: [u64; 2],
     begun: bool,
     rates: [Rate; 2],
@@ -264,7 +267,7 @@ impl Threads {
         for entry in fs_err::read_dir(&self.folder).ok()?.flatten() {
             let Some(thread) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
             let Some(counts) = self.counts(&entry.path().join("status")) else { continue };
-            // All that a new thread has counted is new, unless this reading is the first.
+            // The whole count of a new thread is new, except at the first reading.
             let before = self.counted.iter().find(|(other, _)| *other == thread).map(|(_, counts)| *counts);
             if let Some(before) = before.or_else(|| self.begun.then_some([0; 2])) {
                 for (sum, (now, before)) in self.sums.iter_mut().zip(counts.into_iter().zip(before)) {
@@ -353,7 +356,7 @@ mod tests {
         put(dir.path(), &at(9), &status([3, 0]));
         fs_err::remove_dir_all(dir.path().join("proc/7/task/8")).unwrap();
         let rates = threads.read().unwrap();
-        assert_eq!(threads.sums, [5 + 3, 1], "a new thread counts whole, one that ended not at all");
+        assert_eq!(threads.sums, [5 + 3, 1], "a new thread counts fully, an ended one not at all");
         assert!(rates[0].unwrap() > rates[1].unwrap() && rates[1].unwrap() > 0.0);
     }
 
@@ -376,7 +379,7 @@ mod tests {
         assert_eq!(read(&mut Pss::new(&root), Some(9)), [None]);
     }
 
-    /// What really happens to this process shows.
+    /// Uses this process's real figures.
     #[test]
     fn own_faults_and_threads_are_counted() {
         let mut stat = ProcessStat::new(&Root::of_system());

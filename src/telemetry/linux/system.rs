@@ -6,11 +6,11 @@ use super::file::{ProcFile, Root, number_after};
 use crate::spec::GaugeInfo;
 use inferometer_protocol::clock::now_ns;
 
-/// Ticks are 10 ms long, and the kernel writes a line for every core and interrupt that nobody asked for.
+/// Ticks are 10 ms long, and the kernel also writes lines for every core and interrupt.
 const STAT_EVERY_MS: u64 = 100;
 const MEMORY_EVERY_MS: u64 = 250;
 const SWAP_EVERY_MS: u64 = 100;
-/// The kernel brings the load up to date every five seconds.
+/// The kernel updates the load average every five seconds.
 const LOAD_EVERY_MS: u64 = 1000;
 
 /// `system_cpu_percent` and `steal_percent` from the first line of `/proc/stat`.
@@ -25,20 +25,20 @@ pub(super) struct SystemCpu {
 struct CpuTicks {
     pub busy: u64,
     pub all: u64,
-    /// Part of busy: another guest ran while this machine wanted to.
+    /// Included in busy: another guest ran while this machine had work.
     pub steal: u64,
 }
 
 impl CpuTicks {
-    /// Parses the first line of `/proc/stat` (proc_stat(5)): user, nice, system, idle, iowait, irq, softirq, steal;
-    /// what follows is contained in user and nice already.
+    /// Parses the first line of `/proc/stat` (proc_stat(5)): user, nice, system, idle, iowait, irq,
+    /// softirq, steal; later fields are already included in user and nice.
     pub fn parse(text: &str) -> Option<Self> {
         let mut ticks = [0_u64; 8];
         let mut fields = text.strip_prefix("cpu ")?.lines().next()?.split_whitespace();
         for (at, tick) in ticks.iter_mut().enumerate() {
             *tick = match fields.next() {
                 Some(field) => field.parse().ok()?,
-                // Kernels before 2.6.11 end earlier; the first four are always there.
+                // Kernels before 2.6.11 have fewer fields, but always the first four.
                 None if at >= 4 => 0,
                 None => return None,
             };
@@ -141,7 +141,7 @@ pub(super) struct Swapping {
     rates: [Rate; 2],
 }
 
-/// Its lines are many, and those of swapping lie in the middle.
+/// The file is long, and the lines about swapping are in the middle.
 const VMSTAT_BYTES: usize = 16_384;
 const SWAP_LINES: [&str; 2] = ["pswpin ", "pswpout "];
 

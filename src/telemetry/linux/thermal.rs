@@ -1,7 +1,7 @@
-//! Clocks of the cores, how often heat held them back, and the CPU's temperature.
+//! Clocks of the cores, thermal throttling, and the CPU's temperature.
 //!
-//! A file or two a core, read once a second: they are opened at each reading, since a machine may have more cores than a
-//! process should have files open.
+//! One or two files per core, read once per second. They are opened at each reading, since a
+//! machine may have more cores than a process should have open files.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,7 +23,8 @@ fn cores(root: &Root) -> Result<Vec<PathBuf>, String> {
     Ok(root.list("sys/devices/system/cpu")?.into_iter().filter(is_core).collect())
 }
 
-/// `cpu_mhz`: mean of `scaling_cur_freq` (kHz). Other files hold a nominal clock, not the one of now.
+/// `cpu_mhz`: mean of `scaling_cur_freq` (kHz). Other files contain a nominal clock, not the
+/// current one.
 pub(super) struct Frequency {
     files: Result<Vec<PathBuf>, String>,
     pace: Pace,
@@ -35,7 +36,7 @@ impl Frequency {
             let files = cores.iter().map(|core| core.join("cpufreq/scaling_cur_freq"));
             let readable: Vec<PathBuf> = files.filter(|file| number_in(file).is_ok()).collect();
             let none =
-                "no core has cpufreq/scaling_cur_freq: the kernel does not set the clock here (a virtual machine?)";
+                "no core has cpufreq/scaling_cur_freq: the kernel does not control the clock (a virtual machine?)";
             if readable.is_empty() { Err(none.to_owned()) } else { Ok(readable) }
         });
         Self { files, pace: Pace::at_most_every(EVERY_MS) }
@@ -60,7 +61,8 @@ impl Source for Frequency {
     }
 }
 
-/// `thermal_throttles_per_s`: the counts of all cores and packages, each once though every thread of a core shows them.
+/// `thermal_throttles_per_s`: counts of all cores and packages, each once although every thread of
+/// a core shows them.
 pub(super) struct Throttles {
     files: Result<Vec<PathBuf>, String>,
     pace: Pace,
@@ -74,7 +76,7 @@ impl Throttles {
             for core in cores {
                 let place = |file: &str| word_in(&core.join("topology").join(file));
                 let (package, own) = (place("physical_package_id"), place("core_id"));
-                // Where the topology is not known every core counts for itself.
+                // If the topology is unknown, every thread counts as a core.
                 let own = own.unwrap_or_else(|| core.display().to_string());
                 let named = |name: &str| core.join("thermal_throttle").join(name);
                 for (file, key) in [
@@ -86,7 +88,7 @@ impl Throttles {
                     }
                 }
             }
-            let none = "no core counts how often heat slowed it down (thermal_throttle of its folder in sysfs)";
+            let none = "no core reports how often heat slowed it down (thermal_throttle in its sysfs folder)";
             if files.is_empty() { Err(none.to_owned()) } else { Ok(files) }
         });
         Self { files, pace: Pace::at_most_every(EVERY_MS), rate: Rate::default() }
@@ -109,14 +111,14 @@ impl Source for Throttles {
     }
 }
 
-/// `cpu_celsius`: the CPU's own sensors, else its thermal zone.
+/// `cpu_celsius`: from the CPU's own sensors, else from its thermal zone.
 pub(super) struct Temperature {
     source: String,
     files: Result<Vec<ProcFile>, String>,
     pace: Pace,
 }
 
-/// Drivers of sensors that sit in the CPU, and types of thermal zones that stand for it.
+/// Drivers of sensors inside the CPU, and types of thermal zones for the CPU.
 const CPU_CHIPS: [&str; 5] = ["coretemp", "k10temp", "zenpower", "cpu_thermal", "fam15h_power"];
 const CPU_ZONES: [&str; 4] = ["x86_pkg_temp", "cpu-thermal", "cpu_thermal", "soc-thermal"];
 
@@ -125,7 +127,7 @@ impl Temperature {
         let mut reasons = Vec::new();
         let mut found = Vec::new();
         let mut source = "hwmon";
-        // The first sensor of a CPU's chip is that of its whole package.
+        // The first sensor of a CPU's chip is that of the whole package.
         for (class, name_file, value_file, names) in
             [("hwmon", "name", "temp1_input", CPU_CHIPS.as_slice()), ("thermal", "type", "temp", CPU_ZONES.as_slice())]
         {
@@ -178,7 +180,7 @@ mod tests {
         for core in 0..4 {
             put(dir.path(), &format!("{cpu}/cpu{core}/cpufreq/scaling_cur_freq"), &format!("{}000\n", 1000 + core));
             put(dir.path(), &format!("{cpu}/cpu{core}/topology/physical_package_id"), "0\n");
-            // Two threads a core.
+            // Two threads per core.
             put(dir.path(), &format!("{cpu}/cpu{core}/topology/core_id"), &format!("{}\n", core / 2));
             put(dir.path(), &format!("{cpu}/cpu{core}/thermal_throttle/core_throttle_count"), "5\n");
             put(dir.path(), &format!("{cpu}/cpu{core}/thermal_throttle/package_throttle_count"), "7\n");

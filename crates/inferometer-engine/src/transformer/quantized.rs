@@ -48,7 +48,7 @@ impl QuantizedTensor {
 /// Scale and bias that the values of one group are quantized with.
 ///
 /// The end of the group's range that is farther from zero is met exactly, and the scale leaves a whole number of steps
-/// from there to zero. Computed in f32, as `mlx.core.quantize` does; `scripts/check-quantized` compares the two bit by bit.
+/// from there to zero. Computed in f32, as `mlx.core.quantize` does; `scripts/check-mlx-lm quantized` compares the two bit by bit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     pub scale: f32,

@@ -1,10 +1,11 @@
-//! The sampling profiler of an engine host: pprof's SIGPROF timer, which counts CPU time of the whole process, split by phase.
+//! The sampling profiler of an engine host: pprof's SIGPROF timer, which counts CPU time of the
+//! whole process, split by phase.
 //!
-//! Nothing of this runs unless it is started, and it is never started in a timed pass. The signal handler allocates nothing:
-//! it unwinds by the tables that every build has (frame pointers are not needed) into a buffer made beforehand. What it
-//! cannot do safely is left out: a signal that finds the thread inside the unwinder, the loader or the kernel's clock page
-//! takes no sample. A sample names functions, not lines: a call that the compiler inlined counts to the function that it was
-//! inlined into.
+//! It runs only on request and never in a timed pass. The signal handler does not allocate: it
+//! unwinds with the tables that every build has (frame pointers are not needed) into a preallocated
+//! buffer. It takes no sample while the thread is inside the unwinder, the loader or the kernel's
+//! clock page, where unwinding is unsafe. A sample names functions, not lines: an inlined call
+//! counts for the function that contains it.
 
 mod symbols;
 
@@ -15,52 +16,53 @@ use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::profile::{UNKNOWN, clean};
 use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
 
-/// Samples a second that can be asked for. The kernel's tick gives at most 1000 on most systems, often 250.
+/// Valid sampling frequencies. The kernel's tick allows at most 1000 on most systems, often 250.
 pub const FREQUENCIES_HZ: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// Whether this build can sample its own process.
 pub const AVAILABLE: bool =
     cfg!(all(any(target_os = "linux", target_os = "macos"), any(target_arch = "x86_64", target_arch = "aarch64")));
 
-/// Objects in which no sample is taken: unwinding there may wait for a lock that the interrupted thread holds. The C library
-/// itself is not among them, the copying of memory is there.
+/// Objects in which no sample is taken: unwinding there may wait for a lock that the interrupted
+/// thread holds. The C library itself is not listed, so that time in `memcpy` is sampled.
 const UNSAFE_TO_UNWIND: [&str; 5] = ["libgcc_s", "ld-linux", "libpthread", "vdso", "libunwind"];
 
-/// Most distinct stacks of a profile: with 128 frames each they fit a line of the protocol.
+/// Maximum number of distinct stacks in a profile: with 128 frames each they fit on one line of the
+/// protocol.
 const MOST_STACKS: usize = 20_000;
 
-/// Stands for the callers that an over-deep stack no longer shows.
+/// Replaces the outer frames of a stack that is too deep.
 pub const CALLERS_CUT: &str = "[callers beyond the deepest frames kept]";
-/// Stands for what rare stacks called, where there were too many different ones.
+/// Replaces the inner frames of rare stacks when there are too many distinct stacks.
 const RARE_CUT: &str = "[rarer stacks, cut short]";
 
-/// pprof's signal handler; the frame after it is the kernel's return from the signal.
+/// pprof's signal handler; the next frame is the kernel's return from the signal.
 const HANDLER: &str = "perf_signal_handler";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SamplingError {
-    #[error("a profiler cannot take {0} samples a second; give a frequency from 1 to 10000")]
+    #[error("a profiler cannot take {0} samples per second; give a frequency from 1 to 10000")]
     Frequency(u32),
-    #[error("the profiler is running already; send `profile_stop` first")]
+    #[error("the profiler is already running; send `profile_stop` first")]
     Running,
-    #[error("this system has no sampling profiler for the own process")]
+    #[error("a process cannot sample itself on this system")]
     Unavailable,
     #[error("the sampling profiler failed: {0}")]
     Failed(String),
 }
 
-/// A profiler at work. Dropping it stops it.
+/// A running profiler. Dropping it stops it.
 pub struct Running {
     guard: pprof::ProfilerGuard<'static>,
     frequency_hz: u32,
-    /// All that was sampled when the present phase began: pprof only adds up.
+    /// Everything sampled before the current phase began: pprof only accumulates.
     before: Option<pprof::UnresolvedReport>,
     phase: Option<Phase>,
     since: Moment,
     parts: Vec<Part>,
 }
 
-/// Samples of a phase, not yet named.
+/// Samples of a phase, before their addresses are resolved.
 struct Part {
     phase: Option<Phase>,
     duration_ns: u64,
@@ -87,7 +89,8 @@ impl Moment {
 /// Starts sampling all threads of this process, outside of any phase.
 ///
 /// # Errors
-/// For a frequency outside [`FREQUENCIES_HZ`], when it runs already, or when the system refuses.
+/// For a frequency outside [`FREQUENCIES_HZ`], when the profiler is already running, or when the
+/// system refuses.
 pub fn start(frequency_hz: u32) -> Result<Running, SamplingError> {
     if !FREQUENCIES_HZ.contains(&frequency_hz) {
         return Err(SamplingError::Frequency(frequency_hz));
@@ -107,7 +110,7 @@ pub fn start(frequency_hz: u32) -> Result<Running, SamplingError> {
 }
 
 impl Running {
-    /// What was sampled so far belongs to the phase until now; what comes belongs to `phase`.
+    /// Ends the current phase; later samples belong to `phase`.
     pub fn phase(&mut self, phase: Option<Phase>) {
         let taken = self.take();
         self.go_on(phase, taken);
@@ -116,15 +119,17 @@ impl Running {
     fn go_on(&mut self, phase: Option<Phase>, taken: Result<(), SamplingError>) {
         self.phase = phase;
         match taken {
-            // What this reading took is in no phase.
+            // The time that this reading took belongs to no phase.
             Ok(()) => self.since = Moment::now(),
             Err(error) => {
-                tracing::warn!("samples of a phase could not be read; they and its time count to the next: {error}")
+                tracing::warn!(
+                    "cannot read the samples of a phase; they and its time count for the next phase: {error}"
+                )
             }
         }
     }
 
-    /// Stops sampling and names what was found. The names are looked up here, after everything that is measured.
+    /// Stops sampling and resolves the function names, after everything that is measured.
     ///
     /// # Errors
     /// When the samples cannot be read.
@@ -135,7 +140,7 @@ impl Running {
         Ok(Names::default().profile(frequency_hz, parts))
     }
 
-    /// Adds what came since the phase began to its part.
+    /// Adds the samples since the phase began to its part.
     fn take(&mut self) -> Result<(), SamplingError> {
         let now = Moment::now();
         let all = self.guard.report().build_unresolved().map_err(|error| SamplingError::Failed(error.to_string()))?;
@@ -162,10 +167,10 @@ impl Running {
     }
 }
 
-/// Functions of addresses, each looked up once.
+/// Function names by address, each looked up once.
 #[derive(Default)]
 struct Names {
-    /// Place in `functions`.
+    /// Index into `functions`.
     of: HashMap<usize, u32>,
     functions: Vec<String>,
     places: HashMap<String, u32>,
@@ -195,12 +200,13 @@ impl Names {
         }
     }
 
-    /// The stacks by name, each once; without the profiler's own work.
+    /// Distinct stacks by name, without the profiler's own frames.
     fn stacks(&mut self, counts: HashMap<Stack, u64>) -> Vec<ProfileStack> {
         let mut named = BTreeMap::<(String, Vec<u32>), u64>::new();
         for ((thread, addresses), count) in counts {
             let deepest = addresses.len() == pprof::MAX_DEPTH;
-            // Return addresses lie after their call, which may be the last of its function.
+            // A return address lies after its call, which may be the last instruction of its
+            // function.
             let mut frames: Vec<u32> =
                 addresses.iter().map(|address| self.function(address.saturating_sub(1))).collect();
             let handler = |place: &u32| self.functions[*place as usize].trim_start_matches('_') == HANDLER;
@@ -209,7 +215,7 @@ impl Names {
                 frames[own] = self.function(*interrupted);
             }
             frames.drain(..own);
-            // Where a thread begins there is no caller, and unwinding says so with an address of nothing.
+            // At a thread's start there is no caller; unwinding reports a null address.
             while frames.last().is_some_and(|place| self.functions[*place as usize] == UNKNOWN) {
                 frames.pop();
             }
@@ -235,7 +241,7 @@ impl Names {
         place
     }
 
-    /// Place of a name among the functions.
+    /// Index of a name in `functions`.
     fn place(&mut self, name: &str) -> u32 {
         if let Some(place) = self.places.get(name) {
             return *place;
@@ -247,12 +253,13 @@ impl Names {
     }
 }
 
-/// A signal may also find the thread that reads the samples.
+/// A signal may also interrupt the thread that reads the samples.
 fn is_profiler(function: &str) -> bool {
     function.contains("sampling::Running") || function.starts_with("pprof::")
 }
 
-/// At most `most` stacks: the rarest lose their inner frames, which `rare` stands for, until they are few enough.
+/// At most `most` stacks: the rarest lose their inner frames, replaced by `rare`, until there are
+/// few enough.
 fn bounded(mut stacks: Vec<ProfileStack>, most: usize, rare: u32) -> Vec<ProfileStack> {
     if stacks.len() <= most {
         return stacks;
@@ -279,7 +286,7 @@ fn bounded(mut stacks: Vec<ProfileStack>, most: usize, rare: u32) -> Vec<Profile
     stacks
 }
 
-/// There is one timer in a process: tests that sample take turns.
+/// A process has only one timer: tests that sample take turns.
 #[cfg(test)]
 pub(crate) static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 

@@ -1,16 +1,18 @@
-//! Names of functions of this process from the symbol tables of its program and libraries.
+//! Function names of this process, from the symbol tables of its program and libraries.
 //!
-//! Symbol tables, not debug information: they are in every build that was not stripped, and their names are whole. They do not
-//! know of calls that were inlined, which pprof cannot tell apart either: it takes two addresses in one function for the same.
+//! Symbol tables, not debug information: every build that was not stripped has them, and their
+//! names are complete. They do not list inlined calls; pprof cannot separate these either, as it
+//! treats two addresses in one function as equal.
 
 use inferometer_protocol::profile::UNKNOWN;
 
-/// Symbol tables, each read when it is first needed.
+/// Symbol tables, each read on first use.
 #[derive(Default)]
 pub struct Symbols(system::Tables);
 
 impl Symbols {
-    /// Name of the function that the address is in, demangled; else the file in brackets that the code is from.
+    /// Demangled name of the function that contains the address; else the code's file name in
+    /// brackets.
     pub fn name(&mut self, address: usize) -> String {
         match self.0.find(address) {
             Found::Function(raw) => demangled(raw),
@@ -27,7 +29,7 @@ enum Found {
     Nothing,
 }
 
-/// Of Rust (either mangling) or C++; any other name as it is.
+/// Demangles Rust (both manglings) and C++ names; returns any other name unchanged.
 fn demangled(raw: Vec<u8>) -> String {
     pprof::Symbol { name: Some(raw), addr: None, lineno: None, filename: None }.name()
 }
@@ -41,7 +43,7 @@ mod system {
 
     use super::Found;
 
-    /// Code of this process as `/proc/self/maps` lists it, with the symbols of the files.
+    /// Code of this process from `/proc/self/maps`, with the files' symbols.
     #[derive(Default)]
     pub struct Tables {
         code: Option<Vec<Code>>,
@@ -50,16 +52,16 @@ mod system {
 
     struct Code {
         addresses: Range<usize>,
-        /// Where in the file it begins.
+        /// Offset of the code in its file.
         offset: u64,
         path: String,
     }
 
     #[derive(Default)]
     struct File {
-        /// Part of the file, and the address that its first byte has in the symbol table.
+        /// Ranges of the file, with the address of each range's first byte in the symbol table.
         segments: Vec<(Range<u64>, u64)>,
-        /// By address.
+        /// Sorted by address.
         functions: Vec<Function>,
     }
 
@@ -89,7 +91,8 @@ mod system {
         maps.lines().filter_map(mapping).collect()
     }
 
-    /// `from-to rights offset device inode path`; only what can be executed and has a name.
+    /// Parses `from-to rights offset device inode path`; `None` unless it is executable and has a
+    /// name.
     fn mapping(line: &str) -> Option<Code> {
         let mut fields = line.splitn(6, ' ');
         let (from, to) = fields.next()?.split_once('-')?;
@@ -102,7 +105,7 @@ mod system {
     }
 
     impl File {
-        /// `None` for what is no file (such as `[vdso]`) or is gone.
+        /// `None` for a mapping without a file (such as `[vdso]`) or a deleted file.
         fn read(path: &str) -> Option<Self> {
             let bytes = path.starts_with('/').then(|| fs_err::read(path).ok())??;
             let elf = object::File::parse(bytes.as_slice()).ok()?;
@@ -115,7 +118,7 @@ mod system {
                 let name = symbol.name_bytes().ok().filter(|name| known && !name.is_empty())?;
                 Some(Function { addresses: symbol.address()..symbol.address() + symbol.size(), name: name.to_owned() })
             };
-            // Libraries of a distribution have only the second.
+            // Distributed libraries have only the dynamic symbol table.
             let mut functions: Vec<Function> =
                 elf.symbols().chain(elf.dynamic_symbols()).filter_map(function).collect();
             functions.sort_by_key(|function| (function.addresses.start, function.addresses.end));
@@ -151,7 +154,7 @@ mod system {
 
     use super::Found;
 
-    /// The loader knows all symbols.
+    /// On macOS the loader knows all symbols.
     #[derive(Default)]
     pub struct Tables;
 
@@ -163,11 +166,11 @@ mod system {
             if unsafe { libc::dladdr(address as *const libc::c_void, &mut info) } == 0 {
                 return Found::Nothing;
             }
-            // SAFETY: the loader's own texts, which live as long as their object is loaded.
+            // SAFETY: the strings belong to the loader and live as long as their object is loaded.
             let text =
                 |text: *const libc::c_char| (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes());
             match (text(info.dli_sname), text(info.dli_fname)) {
-                // Mach-O puts an underscore before every name, which `dladdr` has taken away.
+                // `dladdr` has already removed the underscore that Mach-O puts before every name.
                 (Some(name), _) => Found::Function(name.to_vec()),
                 (None, Some(path)) => {
                     let path = String::from_utf8_lossy(path);

@@ -12,7 +12,7 @@ fn spin_b(rounds: u64) -> u64 {
     (0..rounds).fold(2, |x, i| black_box(x ^ i).wrapping_mul(0x9e37_79b9))
 }
 
-/// Twice as much of one as of the other, until the clock of the thread says that it is enough.
+/// Calls one function twice as much as the other, until the thread's CPU clock reaches the limit.
 #[inline(never)]
 fn work(cpu_ns: u64) {
     let clock = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -33,7 +33,7 @@ fn on_thread(name: &str, work: impl FnOnce() + Send) {
     });
 }
 
-/// Other tests work at the same time: only stacks of these threads are looked at.
+/// Other tests work at the same time: only stacks of these threads are analysed.
 fn of_thread(profile: &Profile, thread: &str) -> Profile {
     let mut profile = profile.clone();
     for part in &mut profile.parts {

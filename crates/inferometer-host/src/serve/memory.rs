@@ -1,4 +1,4 @@
-//! The engine's memory while it generates, read by a thread of the host's own.
+//! Samples the engine's memory during a generation, on a separate thread.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,10 +7,12 @@ use crate::MemoryProbe;
 use inferometer_protocol::MemorySample;
 use inferometer_protocol::clock::now_ns;
 
-/// Room for so many samples; in a longer generation every second one is dropped and the interval doubled.
+/// Most samples kept; when the buffer is full, every second sample is dropped and the interval
+/// doubles.
 const ROOM: usize = 1 << 14;
 
-/// Samples a probe between [`MemoryWatch::begin`] and [`MemoryWatch::end`]; its thread ends with it.
+/// Samples a probe between [`MemoryWatch::begin`] and [`MemoryWatch::end`]. Dropping it ends its
+/// thread.
 pub struct MemoryWatch(Arc<Shared>);
 
 #[derive(Default)]
@@ -24,19 +26,20 @@ struct State {
     stop: bool,
     active: bool,
     samples: Vec<MemorySample>,
-    /// How often the buffer was full in this generation.
+    /// How often the buffer has filled up in this generation.
     thinned: u32,
 }
 
 impl Shared {
-    /// Every change to the state is whole, so a panic elsewhere leaves it usable.
+    /// A panic elsewhere leaves the state usable: no update is partial.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl MemoryWatch {
-    /// Starts the thread, which sleeps until there is something to look at. `None` when the system has no thread left.
+    /// Starts the thread, which sleeps until a generation begins. `None` when no thread can be
+    /// started.
     pub fn start(probe: MemoryProbe, interval: Duration) -> Option<Self> {
         let shared = Arc::<Shared>::default();
         let thread = std::thread::Builder::new().name("memory".into());
@@ -45,7 +48,7 @@ impl MemoryWatch {
         Some(Self(shared))
     }
 
-    /// A generation begins: the first sample is taken now.
+    /// Starts sampling a generation; the first sample is taken now.
     pub fn begin(&self) {
         {
             let mut state = self.0.lock();
@@ -57,7 +60,7 @@ impl MemoryWatch {
         self.0.wake.notify_all();
     }
 
-    /// It is over: what was seen, rising in time.
+    /// Stops sampling and returns the samples in order of time.
     pub fn end(&self) -> Vec<MemorySample> {
         let mut state = self.0.lock();
         state.active = false;

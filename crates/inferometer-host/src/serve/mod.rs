@@ -1,7 +1,8 @@
-//! The child side of the engine protocol: hosts a built-in engine.
+//! The serve loop: answers protocol messages for the engine of this host.
 //!
-//! Standard input is read on a thread of its own, so that `cancel` arrives during work and the end of the input ends
-//! the host at once; everything else is done in order on the calling thread, where the session lives.
+//! A separate thread reads standard input, so that `cancel` takes effect during work and the end of
+//! the input ends the host at once. All other work runs in order on the calling thread, where the
+//! session lives.
 
 mod memory;
 
@@ -35,29 +36,29 @@ mod profiling;
 
 use profiling::{Phased, Profiling};
 
-/// What a scenario calls an engine whose program it names.
+/// Name in scenarios of an engine that is given by its program.
 const EXEC: &str = "exec";
 
-/// `progress` comes at most this often.
+/// Minimum interval between `progress` messages.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a host stopped serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It was told to close.
+    /// `close` was received.
     Closed,
-    /// Its input ended: the harness is gone.
+    /// The input ended: the harness is gone.
     InputEnded,
-    /// The input is no protocol, or the output cannot be written.
+    /// The input does not follow the protocol, or the output cannot be written.
     Broken,
-    /// The engine panicked; its state cannot be trusted any more.
+    /// The engine panicked, so its state cannot be trusted.
     Panicked,
 }
 
-/// Answers messages from `input` on `output` until told to close, with `engines` to choose from.
+/// Answers messages from `input` on `output` until `close`, with `engines` to select from.
 ///
-/// `input_ended` runs on the reading thread as soon as the input ends, perhaps in the middle of a generation; a real
-/// host ends its process there.
+/// `input_ended` runs on the reading thread as soon as the input ends, possibly during a
+/// generation; a real host ends its process there.
 pub fn serve_on<R, W>(input: R, output: W, engines: &[&dyn Engine], input_ended: fn()) -> End
 where
     R: Read + Send + 'static,
@@ -76,7 +77,7 @@ where
         .serve(&inbox)
 }
 
-/// Where answers go; one line at a time from any thread.
+/// Writes answers, one line at a time, from any thread.
 struct Output<W>(Arc<Mutex<W>>);
 
 impl<W> Clone for Output<W> {
@@ -94,7 +95,8 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// The message as a line. A result that is too long loses its spans; they are counted as dropped.
+/// Encodes a message as a line. A result that is too long loses its spans, which are then counted
+/// as dropped.
 fn to_line(id: u64, mut body: FromHost) -> Vec<u8> {
     let mut line = encode(id, &body);
     if line.len() > MAX_LINE_BYTES
@@ -117,7 +119,7 @@ fn encode(id: u64, body: &FromHost) -> Vec<u8> {
     line
 }
 
-/// Generations that were read and have not ended, by message id.
+/// Generations that were received and have not ended, by message id.
 #[derive(Clone, Default)]
 struct Running(Arc<Mutex<HashMap<u64, Arc<Shared>>>>);
 
@@ -127,7 +129,7 @@ impl Running {
     }
 }
 
-/// A message as it arrived.
+/// A received message.
 struct Incoming {
     id: u64,
     /// When its line had been read.
@@ -135,7 +137,7 @@ struct Incoming {
     body: Result<ToHost, EngineError>,
 }
 
-/// The reading thread's work.
+/// The work of the reading thread.
 struct Listener<W> {
     output: Output<W>,
     running: Running,
@@ -165,7 +167,7 @@ impl<W: Write> Listener<W> {
         }
     }
 
-    /// Answers `cancel` at once and passes everything else on; `false` when nobody listens any more.
+    /// Answers `cancel` at once and forwards everything else; `false` when the receiver is gone.
     fn take(&self, line: &[u8], accepted_ns: u64) -> bool {
         let (id, body) = parse(line);
         match &body {
@@ -182,7 +184,7 @@ impl<W: Write> Listener<W> {
     }
 }
 
-/// The message in a line, or why there is none. A line without an id is answered with id 0.
+/// Parses a line. The answer to a line without an id has id 0.
 fn parse(line: &[u8]) -> (u64, Result<ToHost, EngineError>) {
     #[derive(Deserialize)]
     struct Head {
@@ -195,26 +197,26 @@ fn parse(line: &[u8]) -> (u64, Result<ToHost, EngineError>) {
         Err(error) => error,
     };
     let Ok(Head { id, kind }) = serde_json::from_slice(line) else {
-        let told = format!("{} is no message: it needs an `id` and a `type` ({error})", quote(line));
+        let told = format!("{} is not a message: it needs an `id` and a `type` ({error})", quote(line));
         return (0, Err(EngineError::new(ErrorKind::Protocol, told)));
     };
     if ToHost::TYPES.contains(&kind.as_str()) {
-        return (id, Err(EngineError::bad_request(format!("`{kind}` cannot be understood: {error}"))));
+        return (id, Err(EngineError::bad_request(format!("invalid `{kind}` message: {error}"))));
     }
     let told = format!("unknown message type {}; this host speaks version {VERSION}", quote(kind.as_bytes()));
     (id, Err(EngineError::new(ErrorKind::Protocol, told)))
 }
 
-/// What lives on the calling thread.
+/// State of the calling thread.
 struct Host<'a, W> {
     output: Output<W>,
     running: Running,
     engines: &'a [&'a dyn Engine],
     greeted: bool,
     session: Option<Box<dyn Session>>,
-    /// Looks at the engine's memory, where that was asked for and the engine lets it.
+    /// Samples the engine's memory, if requested and supported.
     memory: Option<MemoryWatch>,
-    /// Slow-down put in to test the harness, in percent.
+    /// Artificial slow-down to test the harness, in percent.
     slow_down: Option<f64>,
     profiling: Profiling,
 }
@@ -241,7 +243,8 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             };
             let written = self.output.send(id, answer).is_ok();
             if panicked {
-                // Its destructors may rely on what the panic left half done; the process ends anyway.
+                // A destructor may rely on state that the panic left inconsistent; the process ends
+                // anyway.
                 std::mem::forget(self.session.take());
                 return End::Panicked;
             }
@@ -281,7 +284,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             ToHost::Memory => Ok(FromHost::Memory(self.session()?.memory())),
             ToHost::ProfileStart { frequency_hz } => self.profiling.start(frequency_hz),
             ToHost::ProfileStop => self.profiling.stop(),
-            // `cancel` was answered where it was read.
+            // The reading thread has already answered `cancel`.
             ToHost::Cancel { .. } => Ok(FromHost::Done),
             ToHost::Close => {
                 self.memory = None;
@@ -297,16 +300,16 @@ impl<W: Write + Send + 'static> Host<'_, W> {
 
     fn open(&mut self, mut open: Open, accepted_ns: u64) -> Result<FromHost, EngineError> {
         if self.session.is_some() {
-            return Err(EngineError::bad_request("a model is open already; start another host for another model"));
+            return Err(EngineError::bad_request("a model is already open; start another host for another model"));
         }
         let name = &open.engine.name;
-        // A host of one engine was chosen by its command line, where a scenario says `exec`.
+        // A scenario with `exec` selects a host with one engine by its command line, not by name.
         let only = self.engines.first().filter(|_| self.engines.len() == 1 && name == EXEC);
         let engine = self.engines.iter().find(|engine| engine.name() == name).or(only).ok_or_else(|| {
             let known: Vec<&str> = self.engines.iter().map(|engine| engine.name()).collect();
-            EngineError::unsupported(format!("there is no engine {name:?} in this build; it has {}", known.join(", ")))
+            EngineError::unsupported(format!("unknown engine {name:?}; this host has {}", known.join(", ")))
         })?;
-        // Before the engine starts threads: they inherit it.
+        // Before the engine starts threads, which inherit the placement.
         let placement = placement::place(&mut open.engine)?;
         let slow_down = slow_down::take(&mut open.engine)?;
         let load = Load { engine: open.engine, model: open.model.map(Into::into), toggles: open.toggles };
@@ -332,7 +335,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let wanted = g.instrumentation;
         let operations = wanted.detail != Detail::Timed;
         if wanted.choices && !session.receipt().capabilities.choices {
-            return Err(EngineError::unsupported("this engine cannot say which tokens it would have chosen"));
+            return Err(EngineError::unsupported("this engine cannot report its own choices of tokens"));
         }
         let mut recorder = Recorder::new(g.request.max_tokens, wanted, Arc::clone(&shared));
         if let Some(count) = operations.then(Count::begin).flatten() {
@@ -346,14 +349,16 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             None => generate(session, &g, &mut recorder, slow_down),
             Some(profiler) => generate(session, &g, &mut Phased::new(&mut recorder, profiler), slow_down),
         };
-        // Before the text is decoded, which belongs to the reply: the harness holds the last token against this.
+        // Before the text is decoded, which is not part of the generation: the harness compares the
+        // last token's stamp with this.
         let finished_ns = now_ns();
         let mut memory_samples = self.memory.as_ref().map(MemoryWatch::end).unwrap_or_default();
         memory_samples.retain(|sample| sample.t_ns <= finished_ns);
-        // Ended before the answer is written: nothing follows a `result`.
+        // Stop before the answer is written: no message may follow a `result`.
         drop(progress);
         let completion = completion?;
-        // The token that ended the generation is no part of the text: it would stand in a conversation's history twice.
+        // The end-of-sequence token is not part of the text: a conversation's history would contain
+        // it twice.
         let ended = usize::from(completion.finish_reason == FinishReason::Stop);
         let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
         let memory = session.memory();
@@ -395,7 +400,7 @@ fn no_model() -> EngineError {
     EngineError::bad_request("no model is open; send `open` first")
 }
 
-/// What no engine needs to check again.
+/// Checks that apply to every engine.
 fn check(g: &Generate) -> Result<(), EngineError> {
     if !(1..=MAX_TOKENS).contains(&g.request.max_tokens) {
         let told = format!("`max_tokens` must be from 1 to {MAX_TOKENS}, not {}", g.request.max_tokens);
@@ -410,11 +415,11 @@ fn check(g: &Generate) -> Result<(), EngineError> {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text =
         panic.downcast_ref::<&str>().map(|t| (*t).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-    let text = text.unwrap_or_else(|| "it left no message".to_owned());
+    let text = text.unwrap_or_else(|| "no message".to_owned());
     format!("the engine panicked and its host ends: {text}; please report this with the host's log")
 }
 
-/// Sends `progress` from a thread of its own until dropped.
+/// Sends `progress` from its own thread until dropped.
 struct Progress {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -430,7 +435,7 @@ impl Progress {
                 }
             }
         };
-        // Without the thread there is no progress to see, and nothing else is lost.
+        // Without this thread only the progress display is lost.
         let thread = std::thread::Builder::new().name("host-progress".into()).spawn(report).ok();
         Self { stop: Some(stop), thread }
     }

@@ -1,4 +1,5 @@
-//! The host's sampling profiler, and the sink that tells it which phase the engine is in. Neither exists in a timed pass.
+//! The host's sampling profiler, and a sink that reports the current phase to it. Neither is used
+//! in a timed pass.
 
 use crate::sampling;
 use crate::sampling::{Running, SamplingError};
@@ -6,7 +7,7 @@ use crate::{Detail, SpanKey, TokenSink};
 use inferometer_protocol::messages::FromHost;
 use inferometer_protocol::{Choice, EngineError, ErrorKind, Phase};
 
-/// Between `profile_start` and `profile_stop`.
+/// The profiler between `profile_start` and `profile_stop`.
 #[derive(Default)]
 pub(super) struct Profiling(Option<Running>);
 
@@ -25,7 +26,7 @@ impl Profiling {
         Ok(FromHost::Profile(Box::new(running.stop().map_err(|error| told(&error))?)))
     }
 
-    /// The profiler, if it is at work.
+    /// The profiler, if it is running.
     pub fn running(&mut self) -> Option<&mut Running> {
         self.0.as_mut()
     }
@@ -40,11 +41,12 @@ fn told(error: &SamplingError) -> EngineError {
     EngineError::new(kind, error.to_string())
 }
 
-/// A sink that tells the profiler when prefill and decode begin and end.
+/// A sink that reports the begin and end of prefill and decode to the profiler.
 pub(super) struct Phased<'a> {
     sink: &'a mut dyn TokenSink,
     running: &'a mut Running,
-    /// Spans that are open, from that of the phase on. Spans lie in each other; their keys can be equal once they are dropped.
+    /// Number of open spans, counted from the phase's span. A depth, because dropped spans share
+    /// one key.
     depth: usize,
 }
 
@@ -95,7 +97,7 @@ impl TokenSink for Phased<'_> {
 }
 
 impl Drop for Phased<'_> {
-    /// An engine that failed leaves its spans open.
+    /// A failed engine leaves its spans open.
     fn drop(&mut self) {
         if self.depth > 0 {
             self.running.phase(None);

@@ -1,6 +1,6 @@
-//! The host in one process with its tester, around an engine that does what its prompt says.
+//! Tests the host with an engine that does what its prompt says.
 
-/// The example outside of the workspace, compiled here too so that it stays true.
+/// The example outside of the workspace, compiled here too so that it stays correct.
 #[path = "../../../../examples/custom-engine/src/engine.rs"]
 mod custom_engine;
 
@@ -14,7 +14,7 @@ use super::*;
 use crate::{Result, TokenSink};
 use inferometer_protocol::{Completion, EngineSpec, FinishReason, Honours, Offer, Phase, Receipt, Request};
 
-/// First id of the prompt: what to do.
+/// First id of the prompt: the engine's behaviour.
 const COUNT: u32 = 1;
 const WAIT_FOR_CANCEL: u32 = 2;
 const PANIC: u32 = 3;
@@ -103,7 +103,7 @@ impl Tester {
         Self { to, from: BufReader::new(from), host }
     }
 
-    /// Greeted and opened, with ids 1 and 2 used.
+    /// A host after `hello` and `open`, which used ids 1 and 2.
     fn ready() -> Self {
         let mut tester = Self::start_with(|| {});
         tester.send(json!({"id": 1, "type": "hello", "protocol": VERSION, "harness": "test"}));
@@ -236,7 +236,7 @@ fn what_cannot_be_done_is_refused_and_the_host_goes_on() {
     missing["model"] = json!("/no/such/model");
     refused(tester.ask(missing), 8, "model", "/no/such/model");
     assert_eq!(tester.ask(open(9))["type"], "ready");
-    refused(tester.ask(open(10)), 10, "bad_request", "open already");
+    refused(tester.ask(open(10)), 10, "bad_request", "already open");
     let mut none = generate(11, COUNT, false);
     none["max_tokens"] = json!(0);
     refused(tester.ask(none.clone()), 11, "bad_request", "max_tokens");
@@ -256,7 +256,7 @@ fn the_end_of_input_is_seen_during_work() {
     tester.send(open(2));
     tester.send(generate(3, WAIT_FOR_CANCEL, false));
     drop(tester.to);
-    // The engine never comes back by itself, so only the reading thread can have seen it.
+    // The engine never returns by itself, so only the reading thread can have handled it.
     while !SEEN.load(Ordering::SeqCst) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -324,7 +324,7 @@ fn the_profiler_splits_by_phase_and_takes_its_messages_in_order() {
     let start = |id| json!({"id": id, "type": "profile_start", "frequency_hz": 997});
     tester.send(start(5));
     assert_eq!(tester.receive()["type"], "done");
-    refused(&mut tester, start(6), "running already");
+    refused(&mut tester, start(6), "already running");
     tester.send(generate(7, COUNT, false));
     assert_eq!(tester.receive()["tokens"], json!([0, 1, 2, 3]));
     // Fails in the middle of its decode phase.

@@ -1,24 +1,24 @@
-//! What goes wrong on purpose, and in which request.
+//! Deliberate faults, and the requests that they affect.
 
 use rand::Rng;
 
 use crate::rng::seeded;
 
-/// A way to go wrong.
+/// A kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The process aborts.
     Crash,
-    /// The process is killed by SIGKILL in the middle of decoding: what the kernel does when memory runs out. No memory is
-    /// really taken, since that would hit whoever else is on the machine.
+    /// SIGKILL in the middle of decoding, as the kernel does when memory runs out. No memory is
+    /// really allocated, since other programs on the machine would suffer.
     OutOfMemory,
-    /// It never answers, and does not hear `cancel`.
+    /// The engine never answers and ignores `cancel`.
     Hang,
-    /// It answers with an error; the process lives on.
+    /// The engine answers with an error; the process lives on.
     Error,
-    /// It says it is done and has no token.
+    /// The engine reports success without any token.
     NoTokens,
-    /// Tokens are stamped when the work is handed in, and the work is done afterwards.
+    /// The engine stamps all tokens when the work is submitted and does the work afterwards.
     EarlyStamps,
 }
 
@@ -33,23 +33,23 @@ impl Fault {
     }
 }
 
-/// When which fault strikes.
+/// Which fault affects which requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Faults {
     pub fault: Option<Fault>,
-    /// The request that it strikes, from 1; 0 = none.
+    /// The affected request, from 1; 0 = none.
     pub at: u64,
-    /// The probability that it strikes a request, 0 to 1.
+    /// Probability that a request is affected, 0 to 1.
     pub probability: f64,
     pub seed: u64,
 }
 
 impl Faults {
-    /// The fault that strikes the request in `slot` (from 0).
+    /// The fault that affects the request in `slot` (from 0).
     #[must_use]
     pub fn strike(&self, slot: u64) -> Option<Fault> {
         let chosen = slot.checked_add(1) == Some(self.at);
-        // Drawn for this slot alone: which requests are struck does not depend on which process they come to.
+        // Drawn per slot: the affected requests do not depend on which process serves them.
         let drawn = || {
             let draw = seeded(self.seed, &format!("fault in slot {slot}")).next_u64() >> 11;
             (draw as f64) / ((1u64 << 53) as f64) < self.probability

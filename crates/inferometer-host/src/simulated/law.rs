@@ -1,6 +1,6 @@
-//! What a generation costs: METHOD section 4's growth laws with the coefficients that the options give.
+//! Cost of a generation: the growth laws of METHOD section 4, with coefficients from the options.
 
-/// The law's coefficients. A negative total counts as no time at all.
+/// The law's coefficients. A negative total counts as zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CostLaw {
     pub load_ms: f64,
@@ -11,9 +11,10 @@ pub struct CostLaw {
     pub c_ms: f64,
     pub d_us: f64,
     pub e_ns: f64,
-    /// Slow-down put in: everything but loading takes this much longer.
+    /// Artificial slow-down of everything except loading.
     pub slower_percent: f64,
-    /// Drift put in, as of a machine that heats up: each generation takes this much longer than the one before.
+    /// Artificial drift, as if the machine heats up: each generation takes this much longer than
+    /// the previous one.
     pub drift_percent: f64,
 }
 
@@ -23,20 +24,20 @@ impl CostLaw {
         ns(self.load_ms * 1e6)
     }
 
-    /// Prefill of `n` tokens, the first sample included.
+    /// Prefill of `n` tokens, including the first sample.
     #[must_use]
     pub fn prefill_ns(&self, n: usize, factor: f64) -> u64 {
         let n = n as f64;
         ns((self.c_ms * 1e6 + self.d_us * 1e3 * n + self.e_ns * n * n) * factor)
     }
 
-    /// One token with `context` tokens before it.
+    /// One token after `context` tokens.
     #[must_use]
     pub fn decode_ns(&self, context: usize, factor: f64) -> u64 {
         ns((self.a_ms * 1e6 + self.b_us * 1e3 * context as f64) * factor)
     }
 
-    /// What every cost of the generation in `slot` is multiplied by, with noise that is `log_noise` there.
+    /// Factor on every cost of the generation in `slot`, given its noise `log_noise`.
     #[must_use]
     pub fn factor(&self, slot: u64, log_noise: f64) -> f64 {
         let drift = slot as f64 * (self.drift_percent / 100.0).ln_1p();
@@ -45,7 +46,7 @@ impl CostLaw {
 }
 
 fn ns(exact: f64) -> u64 {
-    // Saturates: below zero is 0.
+    // The cast saturates: negative values become 0.
     exact.round() as u64
 }
 

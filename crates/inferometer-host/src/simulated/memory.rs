@@ -1,12 +1,12 @@
-//! What the engine says of its memory: a pattern over requests, by formula. Nothing is really taken.
+//! Memory that the engine reports: a formula over requests. Nothing is really allocated.
 
 use inferometer_protocol::EngineMemory;
 
-/// How the memory in use goes from request to request.
+/// How the memory in use changes from request to request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     Constant,
-    /// Rises from `base` by `swing` over `period` requests, then falls back at once.
+    /// Rises from `base` by `swing` over `period` requests, then drops back at once.
     Sawtooth,
     /// Grows by `swing` every `period` requests and never falls.
     Leak,
@@ -22,7 +22,7 @@ impl Shape {
     }
 }
 
-/// The pattern with its sizes.
+/// A shape with its sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pattern {
     pub shape: Shape,
@@ -34,8 +34,8 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// After the request in `slot`, with `tokens` in the KV cache. What the tooth has given back is in the allocator's
-    /// cache; the peak is what is in use plus the KV cache.
+    /// Memory after the request in `slot`, with `tokens` in the KV cache. Memory that the sawtooth
+    /// has released is in the allocator's cache; the peak is the memory in use plus the KV cache.
     #[must_use]
     pub fn at(&self, slot: u64, tokens: usize) -> EngineMemory {
         let step = |n: u64| (self.swing_bytes as f64 * n as f64 / self.period as f64) as u64;

@@ -1,6 +1,7 @@
-//! The simulated engine: a stated cost law, noise, memory pattern and faults, all from its options and seed.
+//! The simulated engine: cost law, noise, memory pattern and faults, all given by its options and
+//! seed.
 //!
-//! There is no model in it. It is for trying the harness: what it should find is known beforehand
+//! It has no model. It tests the harness, because the right result is known beforehand
 //! (docs/explanation/engines/simulated.md).
 
 pub mod faults;
@@ -24,7 +25,7 @@ use inferometer_protocol::{Capabilities, EngineError, Honours, ModelIdentity, Of
 
 pub const NAME: &str = "simulated";
 
-/// The engine as the registry has it.
+/// The engine's registry entry.
 pub struct Simulated;
 
 impl Engine for Simulated {
@@ -36,7 +37,7 @@ impl Engine for Simulated {
         Offer {
             name: NAME,
             label: NAME,
-            meaning: "no engine: spends time, reports memory and fails as its options say, to try the harness on",
+            meaning: "no model: spends time, reports memory and fails as its options say; for testing the harness",
             options: OPTIONS.into(),
             required: &[],
             honours: Honours { toggles: Some(Vec::new()), ..Honours::default() },
@@ -55,7 +56,7 @@ impl Engine for Simulated {
     }
 }
 
-/// `given` are the options as they stand in the scenario.
+/// `given`: the options as in the scenario.
 fn receipt(options: &Options, given: Settings, model: Option<&Path>) -> Receipt {
     let text = |setting: (String, inferometer_protocol::Value)| (setting.0, setting.1.to_string());
     Receipt {

@@ -1,23 +1,24 @@
-//! Noise of consecutive runs as METHOD section 7 states it: white noise, slow drift and bursts, all in log time.
+//! Noise of consecutive runs as defined in METHOD section 7: white noise, slow drift and bursts,
+//! all in log time.
 //!
-//! Pure: the engine draws one value a generation and really takes that much longer; the self-test draws thousands of
-//! sessions in virtual time.
+//! Pure: the engine draws one value per generation and really takes that much longer; the self-test
+//! draws thousands of sessions in virtual time.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::rng::seeded;
 
-/// One step of the drift keeps this much of the one before.
+/// Autocorrelation of the drift from one step to the next.
 pub const PHI: f64 = 0.9;
-/// A burst goes on into the next slot with this probability: it lasts two slots on average.
+/// Probability that a burst continues in the next slot: bursts last two slots on average.
 const GOES_ON: f64 = 0.5;
-/// In a burst the rate falls to this at worst.
+/// Lowest rate during a burst.
 const WORST_RATE: f64 = 0.8;
-/// A burst has at least this share of the worst, in log terms.
+/// Smallest burst as a share of the largest, in log terms.
 const LEAST_SHARE: f64 = 0.3;
 
-/// How noisy a machine is.
+/// Noise level of a machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Profile {
     pub name: &'static str,
@@ -25,7 +26,7 @@ pub struct Profile {
     pub white: f64,
     /// Stationary standard deviation of the drift, an AR(1) process.
     pub drift: f64,
-    /// Probability that a burst starts in a slot that is in none.
+    /// Probability that a burst starts in a slot outside of a burst.
     pub burst: f64,
 }
 
@@ -43,26 +44,27 @@ impl Profile {
         Self::ALL.into_iter().find(|profile| profile.name == name)
     }
 
-    /// The share of slots that are in a burst, in the long run.
+    /// Long-run share of slots inside a burst.
     #[must_use]
     pub fn burst_share(&self) -> f64 {
         self.burst / (self.burst + 1.0 - GOES_ON)
     }
 }
 
-/// The noise of one machine over consecutive slots; endless. Each item is added to the logarithm of a run's cost.
+/// The noise of one machine over consecutive slots; endless. Each value is added to the logarithm
+/// of a run's cost.
 #[derive(Debug, Clone)]
 pub struct Noise {
     profile: Profile,
     rng: ChaCha8Rng,
     drift: f64,
     in_burst: bool,
-    /// The second of a pair of normal values, kept for the next use.
+    /// The second of a pair of normal values, kept for the next call.
     spare: Option<f64>,
 }
 
 impl Noise {
-    /// Begins where the process is in the long run, so that the first slots are like all others.
+    /// Starts in the stationary state, so that the first slots are like all others.
     #[must_use]
     pub fn new(profile: Profile, seed: u64) -> Self {
         let rng = seeded(seed, "noise of a simulated machine");
@@ -118,7 +120,7 @@ mod tests {
         values.iter().sum::<f64>() / values.len() as f64
     }
 
-    /// Correlation of each value with the one `lag` slots later, and the standard deviation.
+    /// Autocorrelation at `lag` slots, and the standard deviation.
     fn correlation(values: &[f64], lag: usize) -> (f64, f64) {
         let mean = mean(values);
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
@@ -127,7 +129,8 @@ mod tests {
         (shared / variance, variance.sqrt())
     }
 
-    /// Without bursts the variance is white + drift, and the correlation at a lag is the drift's part times phi^lag.
+    /// Without bursts the variance is white + drift, and the autocorrelation is the drift's share
+    /// times phi^lag.
     #[test]
     fn white_noise_and_drift_are_as_stated() {
         for profile in [Profile::QUIET, Profile { burst: 0.0, ..Profile::SHARED_VM }] {
@@ -161,7 +164,8 @@ mod tests {
         }
     }
 
-    /// The first slot is like any other: over many seeds it has the long run's spread and share of bursts.
+    /// The first slot is like any other: over many seeds it has the long run's spread and share of
+    /// bursts.
     #[test]
     fn the_process_begins_in_its_long_run() {
         let profile = Profile { white: 0.0, burst: 0.0, ..Profile::SHARED_VM };

@@ -1,4 +1,4 @@
-//! The options of the simulated engine, read and checked once.
+//! The options of the simulated engine, parsed and checked once.
 
 use std::path::PathBuf;
 
@@ -12,17 +12,17 @@ use inferometer_protocol::{EngineError, Kind, OptionSpec, Settings, Value};
 
 const MIB: f64 = 1_048_576.0;
 
-/// Everything that a session needs to know.
+/// All parsed options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     pub law: CostLaw,
     pub noise: Profile,
     pub seed: u64,
-    /// The generated token that is another one than without this.
+    /// Index of a generated token that is changed.
     pub change_token_at: Option<u64>,
     pub memory: Pattern,
     pub faults: Faults,
-    /// Counts the requests of all processes that name it.
+    /// File that counts the requests of all processes that share it.
     pub state: Option<PathBuf>,
 }
 
@@ -38,7 +38,7 @@ const fn choice(name: &'static str, choices: &'static [&'static str], meaning: &
     OptionSpec { name, kind: Kind::Text, choices, meaning }
 }
 
-/// What the options are called and mean.
+/// Names and meanings of the options.
 pub const OPTIONS: [OptionSpec; 20] = [
     number("load_ms", "time to load (default 0)"),
     number("a_ms", "decode: time per token is a + b n at a context of n tokens; a in ms (default 2)"),
@@ -46,30 +46,30 @@ pub const OPTIONS: [OptionSpec; 20] = [
     number("c_ms", "prefill: time for n tokens is c + d n + e n^2; c in ms (default 0)"),
     number("d_us", "prefill: d in microseconds (default 50)"),
     number("e_ns", "prefill: e in nanoseconds (default 0)"),
-    number("slower_percent", "prefill and decode take this much longer: a slow-down put in (default 0)"),
-    number("drift_percent", "each generation takes this much longer than the one before: a machine that heats up"),
+    number("slower_percent", "artificial slow-down of prefill and decode (default 0)"),
+    number("drift_percent", "each generation takes this much longer than the previous one, as if the machine heats up"),
     choice("noise", &Profile::NAMES, "noise of consecutive generations (default none)"),
-    count("seed", "of noise, faults and tokens (default 1)"),
-    count("change_token_at", "the generated token of this index, from 0, is another one"),
-    choice("memory", &Shape::NAMES, "how the memory it reports goes from request to request (default constant)"),
-    number("memory_mib", "memory in use, as reported (default 64)"),
-    number("memory_swing_mib", "how far the sawtooth rises, or the leak in a period (default 16)"),
+    count("seed", "seed of noise, faults and tokens (default 1)"),
+    count("change_token_at", "index (from 0) of a generated token that is changed"),
+    choice("memory", &Shape::NAMES, "how the reported memory changes from request to request (default constant)"),
+    number("memory_mib", "reported memory in use (default 64)"),
+    number("memory_swing_mib", "rise of the sawtooth, or of the leak in a period (default 16)"),
     count("memory_period", "requests in a period of the sawtooth or the leak (default 4)"),
-    count("kv_bytes_per_token", "KV cache, as reported (default 1024)"),
-    choice("fault", &Fault::NAMES, "what goes wrong, in the requests that fault_at and fault_percent say"),
-    count("fault_at", "the request that the fault strikes, from 1, warm-ups counted"),
-    number("fault_percent", "the probability that the fault strikes a request"),
+    count("kv_bytes_per_token", "reported size of the KV cache (default 1024)"),
+    choice("fault", &Fault::NAMES, "kind of failure, in the requests selected by fault_at and fault_percent"),
+    count("fault_at", "the request that fails, from 1, counting warm-ups"),
+    number("fault_percent", "probability that a request fails"),
     OptionSpec {
         name: "state",
         kind: Kind::Text,
         choices: &[],
-        meaning: "a file that counts requests over all processes; without it each process counts its own",
+        meaning: "a file that counts requests over all processes; without it each process counts its own requests",
     },
 ];
 
 impl Options {
     /// # Errors
-    /// For an option that there is not, or a value out of its bounds; the message names it.
+    /// For an unknown option or a value out of range; the message names the option.
     pub fn of(settings: &Settings) -> Result<Self> {
         for (name, value) in settings {
             check(name, value)?;
@@ -111,7 +111,7 @@ impl Options {
     }
 }
 
-/// The host may be asked by anyone: what a scenario's checks hold is held here again.
+/// A host may be started by any program, so it repeats the checks of the scenario.
 fn check(name: &str, value: &Value) -> Result<()> {
     let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
         let known: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
@@ -135,7 +135,7 @@ fn check(name: &str, value: &Value) -> Result<()> {
         "slower_percent" | "drift_percent" => (-90.0, 1000.0),
         "fault_percent" => (0.0, 100.0),
         "memory_mib" | "memory_swing_mib" => (0.0, 1e9),
-        // A day in the largest unit: what is meant as a slip of the pen should not hang a host for ever.
+        // A day in the largest unit: a typing mistake must not hang a host for ever.
         _ => (0.0, 86_400_000.0),
     };
     if (least..=most).contains(&number) { Ok(()) } else { wrong(&format!("from {least} to {most}")) }

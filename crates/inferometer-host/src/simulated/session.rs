@@ -1,4 +1,4 @@
-//! A session of the simulated engine: tokens by a formula, time really spent.
+//! A session of the simulated engine: tokens by formula, time really spent.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,11 +15,11 @@ use inferometer_protocol::{
     Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, SpanTiming,
 };
 
-/// Ids that it generates lie below this.
+/// Generated ids are below this.
 pub const VOCABULARY: u32 = 32_000;
-/// The system wakes a sleeper late; the last stretch is waited for awake.
+/// The system wakes a sleeping thread late, so the last stretch is a busy wait.
 const AWAKE_NS: u64 = 500_000;
-/// A sleep is cut up so that `cancel` is heard.
+/// Sleeps are split so that `cancel` takes effect.
 const NAP_NS: u64 = 20_000_000;
 
 pub struct SimulatedSession {
@@ -27,11 +27,11 @@ pub struct SimulatedSession {
     receipt: Receipt,
     slots: Slots,
     noise: SlotNoise,
-    /// As the pattern has it for the latest request, from its beginning on.
+    /// Memory during the latest request, from its start on.
     memory: Arc<Mutex<EngineMemory>>,
 }
 
-/// The noise process, read at rising slots.
+/// The noise process, read at increasing slots.
 struct SlotNoise {
     process: Noise,
     next: u64,
@@ -40,7 +40,7 @@ struct SlotNoise {
 impl SlotNoise {
     fn at(&mut self, slot: u64, options: &Options) -> f64 {
         if slot < self.next {
-            // The shared count was begun anew.
+            // The shared count was restarted.
             *self = Self::new(options);
         }
         let skip = usize::try_from(slot - self.next).unwrap_or(usize::MAX);
@@ -53,8 +53,8 @@ impl SlotNoise {
     }
 }
 
-/// Spends `ns` from now on; returns early, with `false`, when asked to stop. What the sink took meanwhile is not made up for:
-/// no engine could.
+/// Spends `ns` from now on; returns early, with `false`, when asked to stop. Time that the sink
+/// takes is not compensated, as in a real engine.
 fn spend(ns: u64, sink: &dyn TokenSink) -> bool {
     let until = now_ns().saturating_add(ns);
     loop {
@@ -87,7 +87,8 @@ impl Formula<'_> {
     }
 }
 
-/// A bijection that leaves no visible pattern (the finalizer of splitmix64; Steele, Lea and Flood 2014).
+/// A bijection that leaves no visible pattern (the finalizer of splitmix64; Steele, Lea and Flood
+/// 2014).
 fn mixed(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -95,7 +96,7 @@ fn mixed(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// How many tokens a prompt has (one a word, where it is text), and a number that stands for it and the seeds.
+/// Number of prompt tokens (one per word for text), and a hash of the prompt and the seeds.
 fn key(request: &Request, seed: u64) -> (usize, u64) {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
@@ -124,7 +125,7 @@ fn key(request: &Request, seed: u64) -> (usize, u64) {
 }
 
 impl SimulatedSession {
-    /// Spends the time to load.
+    /// Waits for the configured load time.
     #[must_use]
     pub fn open(options: Options, receipt: Receipt) -> Self {
         std::thread::sleep(Duration::from_nanos(options.law.load_ns()));
@@ -133,20 +134,20 @@ impl SimulatedSession {
         Self { options, receipt, slots, noise, memory: Arc::default() }
     }
 
-    /// What a fault does before there is any token. Some never return.
+    /// Applies a fault before the first token. Some never return.
     fn struck(&self, fault: Fault) -> Result<()> {
         match fault {
             Fault::Crash => std::process::abort(),
             Fault::Hang => loop {
                 std::thread::sleep(Duration::from_secs(3600));
             },
-            Fault::Error => Err(EngineError::internal("the simulated engine fails here, as its options say")),
+            Fault::Error => Err(EngineError::internal("the simulated engine fails, as its options say")),
             Fault::OutOfMemory | Fault::NoTokens | Fault::EarlyStamps => Ok(()),
         }
     }
 }
 
-/// Work that one request asks for.
+/// The work of one request.
 struct Work {
     prompt: usize,
     tokens: usize,
@@ -175,10 +176,10 @@ impl SimulatedSession {
         Ok(Work { prompt, tokens, factor, fault: self.options.faults.strike(slot) })
     }
 
-    /// Tokens generated, and whether all of them were.
+    /// Returns the number of generated tokens, and whether that is all of them.
     fn decode(&self, work: &Work, formula: &Formula<'_>, sink: &mut dyn TokenSink) -> usize {
         for index in 0..work.tokens {
-            // The first token came with the prefill.
+            // The first token's cost is part of the prefill.
             let cost = if index == 0 { 0 } else { self.options.law.decode_ns(work.prompt + index, work.factor) };
             let forward = sink.begin(Phase::Forward);
             let went_on = spend(cost, sink);
@@ -197,7 +198,7 @@ impl SimulatedSession {
         work.tokens
     }
 
-    /// All tokens are stamped as soon as the work is known, and the work is done after that.
+    /// Stamps all tokens as soon as the work is known, then does the work.
     fn stamp_early(&self, work: &Work, formula: &Formula<'_>, sink: &mut dyn TokenSink) {
         (0..work.tokens).for_each(|index| sink.token(formula.token(index)));
         let law = &self.options.law;
@@ -206,9 +207,10 @@ impl SimulatedSession {
     }
 }
 
-/// As the kernel does when memory runs out: no message, no destructor.
+/// Ends the process as the kernel does when memory runs out: no message, no destructor.
 fn kill_this_process() {
-    // It cannot be refused to the process itself; should it be, the generation goes on and the test of it fails.
+    // A process may always kill itself; if this failed, the generation would go on and the fault's
+    // test would fail.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
 }
 
@@ -253,7 +255,7 @@ impl Session for SimulatedSession {
             prompt_tokens: count(prompt),
             reused_tokens: 0,
             prefill_tokens: count(prompt),
-            // The last token is generated and not run.
+            // The last token is generated but not fed back.
             cache_tokens: Some(count(prompt + done.saturating_sub(1))),
             effective: Settings::new(),
         })

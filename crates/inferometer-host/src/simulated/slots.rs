@@ -1,4 +1,4 @@
-//! Which request this is: counted by the process, or by a file that several processes share.
+//! Numbers the requests: per process, or in a file that several processes share.
 
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::Result;
 use inferometer_protocol::EngineError;
 
-/// More requests than any session makes; a file that says more is none of ours.
+/// More requests than any run makes; a file with a larger number is not a counter of this program.
 const MOST: u64 = 10_000_000;
 
 /// Numbers the requests from 0.
@@ -22,10 +22,10 @@ impl Slots {
         state.map_or(Self::Own(0), Self::Shared)
     }
 
-    /// The next request's number. It is used up also when the request fails.
+    /// The next request's number. A failed request uses up its number too.
     ///
     /// # Errors
-    /// When the shared file cannot be read and written, or holds no count.
+    /// When the shared file cannot be read or written, or holds no count.
     pub fn take(&mut self) -> Result<u64> {
         match self {
             Self::Own(next) => {
@@ -43,12 +43,12 @@ fn take(path: &Path) -> Result<u64> {
     let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
     file.file().lock().map_err(io)?;
     let mut text = String::new();
-    // One more byte than the longest count has.
+    // One byte more than the longest count.
     (&mut file).take(24).read_to_string(&mut text).map_err(io)?;
     let count = match text.trim() {
         "" => 0,
         digits => digits.parse::<u64>().ok().filter(|count| *count < MOST).ok_or_else(|| {
-            EngineError::internal(format!("option state: {} holds no count of requests; remove it", path.display()))
+            EngineError::internal(format!("option state: {} is not a request counter; remove it", path.display()))
         })?,
     };
     file.rewind().map_err(io)?;

@@ -1,7 +1,8 @@
-//! Which cost moved between the sides of an A/B session: the change of each coefficient, with its interval.
+//! Change of each growth coefficient between the sides of an A/B session, with its interval.
 //!
-//! The change is fitted directly: in each pair (B - A) over the mean of both, by the law's regressors over that mean as
-//! the law fits it. What slows both halves of a pair down cancels, and identical sides have a change of 0 on average.
+//! The change is fitted directly: for each pair, (B - A) / mean of both, on the law's regressors
+//! divided by that mean as the law fits it. A disturbance that slows both halves of a pair cancels,
+//! and identical sides have a change of 0 on average.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,34 +12,35 @@ use super::{Law, NotIdentifiable, Point, Scaled, Term, WIDEST, enough, interval,
 use crate::robust;
 use crate::robust::Interval;
 
-/// One pair at one length: the time that each side took (of a token, or of a prefill).
+/// One pair at one length, with each side's time (of one token, or of a prefill).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
-    /// Which length.
+    /// Index of the length.
     pub length: usize,
-    /// Which pair; a pair has the same number at every length.
+    /// Index of the pair; a pair has the same number at every length.
     pub pair: u32,
-    /// Tokens: of context, or of the prompt.
+    /// Number of tokens: of context, or of the prompt.
     pub n: f64,
     pub a_ms: f64,
     pub b_ms: f64,
 }
 
-/// What changed from A to B, coefficient by coefficient.
+/// The change from A to B, coefficient by coefficient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub law: Law,
-    /// Fewest pairs at a length.
+    /// Smallest number of pairs at any length.
     pub pairs: usize,
     /// The greatest n.
     pub longest: f64,
-    /// One a term of the law, in its order.
+    /// One per term of the law, in its order.
     pub terms: Vec<TermChange>,
-    /// The coefficient that explains most: among those that moved, the one that matters most at the longest length.
+    /// The main cause: of the coefficients that moved, the one that contributes most at the longest
+    /// length.
     pub named: Option<Term>,
     /// B / A as measured, at every length.
     pub ratios: Vec<Ratio>,
-    /// Robust standard deviation of what the change leaves of a pair's relative difference.
+    /// Robust standard deviation of the relative differences after subtracting the fitted change.
     pub scale: f64,
 }
 
@@ -46,19 +48,20 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TermChange {
     pub term: Term,
-    /// In A, in the term's unit: that of the mean of both sides, less half of the change.
+    /// Value in A, in the term's unit: the mean of both sides minus half of the change.
     pub a: f64,
-    /// In B: A and the change.
+    /// Value in B: A plus the change.
     pub b: f64,
     pub change: f64,
-    /// Of the change.
+    /// Interval of the change.
     pub interval: Interval,
-    /// What the change adds to the time at the longest length, as a share of A's time there: 0.05 is 5 %.
+    /// The change's effect on the time at the longest length, as a share of A's time there: 0.05 is
+    /// 5 %.
     pub contribution: f64,
     pub contribution_interval: Interval,
-    /// Whether the interval of the contribution stays within 20 points to either side.
+    /// Whether the interval of the contribution extends at most 20 points to either side.
     pub identifiable: bool,
-    /// Identifiable, and the interval excludes 0.
+    /// Identifiable, and its interval excludes 0.
     pub moved: bool,
 }
 
@@ -72,14 +75,14 @@ pub struct Ratio {
 }
 
 impl Change {
-    /// Whether the change of every coefficient is known well enough.
+    /// Whether every coefficient's change is identifiable.
     #[must_use]
     pub fn identifiable(&self) -> bool {
         self.terms.iter().all(|term| term.identifiable)
     }
 }
 
-/// B / A at every length, the shortest first, however few the pairs: to be shown beside the change, or in its place.
+/// B / A at every length, shortest first, for any number of pairs.
 #[must_use]
 pub fn ratios(observations: &[Observation]) -> Vec<Ratio> {
     let groups = groups(observations);
@@ -92,10 +95,11 @@ pub fn ratios(observations: &[Observation]) -> Vec<Ratio> {
     groups.iter().filter_map(ratio).collect()
 }
 
-/// Fits the change of each coefficient, with intervals from resampling the pairs within each length, seeded.
+/// Fits the change of each coefficient, with intervals from resampling the pairs within each length
+/// (seeded).
 ///
 /// # Errors
-/// With fewer than five lengths, fewer than ten pairs at one of them, or times that are not positive.
+/// With fewer than five lengths, fewer than ten pairs at a length, or times that are not positive.
 pub fn change(law: Law, observations: &[Observation], seed: u64) -> Result<Change, NotIdentifiable> {
     let groups = groups(observations);
     let pairs = enough(&groups)?;
@@ -112,7 +116,7 @@ pub fn change(law: Law, observations: &[Observation], seed: u64) -> Result<Chang
     let found = huber::fit(&rows, &differences, terms).ok_or(NotIdentifiable::TooClose)?;
     let intervals = spread(&groups, &rows, &differences, terms, &found.coefficients, seed);
 
-    // n counts in longest lengths, so a scaled coefficient is what the term adds there, in ms.
+    // n is in units of the longest length, so a scaled coefficient is the term's time there, in ms.
     let side = |j: usize, sign: f64| mean.found.coefficients[j] + sign * found.coefficients[j] / 2.0;
     let there: f64 = (0..terms).map(|j| side(j, -1.0)).sum();
     if there.is_nan() || there <= 0.0 {

@@ -1,41 +1,44 @@
-//! Huber regression by iteratively reweighted least squares (Huber and Ronchetti, Robust Statistics, 2nd ed., chapter 7).
+//! Huber regression by iteratively reweighted least squares (Huber and Ronchetti, Robust
+//! Statistics, 2nd ed., chapter 7).
 //!
-//! Residuals beyond `k` scales count by their size, not its square. The scale is the median of the absolute residuals
-//! over 0.6745 (the normal distribution's), taken anew in each round, as in `statsmodels.RLM`.
+//! Residuals beyond `k` scales count linearly instead of squared. The scale is the median absolute
+//! residual over 0.6745 (the normal distribution's), recomputed in each round as in
+//! `statsmodels.RLM`.
 
-/// Where Huber's loss turns from squares to absolute values: 95 % as efficient as least squares under normal noise.
+/// Where Huber's loss turns from quadratic to linear: 95 % efficiency under normal noise.
 const K: f64 = 1.345;
-/// The median of the absolute value of a standard normal variable.
+/// Median absolute value of a standard normal variable.
 const NORMAL_MAD: f64 = 0.674_489_750_196_081_7;
-/// A residual scale below this is rounding: the points lie on the curve.
+/// A smaller residual scale is rounding: the points lie on the curve.
 const EXACT: f64 = 1e-13;
 const MOST_ROUNDS: usize = 200;
-/// Fitted values that change by less than this are the same.
+/// Convergence: largest relative change of the fitted values.
 const SETTLED: f64 = 1e-11;
-/// Likewise where the spread of many fits is asked for, which tells no more than a few digits.
+/// Convergence for resampling, which needs few digits.
 const ROUGHLY_SETTLED: f64 = 1e-6;
 
-/// Most coefficients of a fit.
+/// Largest number of coefficients in a fit.
 pub const TERMS: usize = 3;
-/// One observation's regressors; those beyond the fit's number of terms are 0.
+/// Regressors of one observation; those beyond the fit's number of terms are 0.
 pub type Row = [f64; TERMS];
 
-/// The coefficients that fit best, and the scale of what is left.
+/// The best-fitting coefficients, and the scale of the residuals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Solution {
-    /// Those beyond the fit's number of terms are 0.
+    /// Entries beyond the fit's number of terms are 0.
     pub coefficients: [f64; TERMS],
-    /// Of the residuals, in the unit of `y`: a robust standard deviation.
+    /// Robust standard deviation of the residuals, in the unit of `y`.
     pub scale: f64,
 }
 
-/// Fits `y` by the first `terms` columns of `x`. `None` where the columns cannot be told apart or there are too few rows.
+/// Fits `y` by the first `terms` columns of `x`. `None` if the columns are collinear or there are
+/// too few rows.
 #[must_use]
 pub fn fit(x: &[Row], y: &[f64], terms: usize) -> Option<Solution> {
     iterate(x, y, terms, SETTLED)
 }
 
-/// [`fit`] to few digits, for resampling relative errors.
+/// [`fit`] with lower precision, for resampling relative errors.
 #[must_use]
 pub fn fit_roughly(x: &[Row], y: &[f64], terms: usize) -> Option<Solution> {
     iterate(x, y, terms, ROUGHLY_SETTLED)
@@ -77,8 +80,9 @@ fn median_size(values: &[f64]) -> f64 {
     f64::midpoint(below.iter().copied().fold(0.0, f64::max), upper)
 }
 
-/// Weighted least squares by Gram-Schmidt orthogonalisation, modified (Björck, Numerical Methods for Least Squares
-/// Problems, section 2.4): normal equations would square the condition, which powers of a length make bad.
+/// Weighted least squares by modified Gram-Schmidt orthogonalisation (Björck, Numerical Methods for
+/// Least Squares Problems, section 2.4): normal equations would square the condition number, which
+/// is large for powers of a length.
 fn least_squares(x: &[Row], y: &[f64], weights: &[f64], terms: usize) -> Option<[f64; TERMS]> {
     if y.len() < terms {
         return None;
@@ -101,7 +105,7 @@ fn least_squares(x: &[Row], y: &[f64], weights: &[f64], terms: usize) -> Option<
         for (k, other) in rest.iter_mut().enumerate() {
             let along: f64 = column.iter().zip(other.iter()).map(|(a, b)| a * b).sum();
             other.iter_mut().zip(column.iter()).for_each(|(o, c)| *o -= along * c);
-            // The last column is y, wherever it stands.
+            // The last column holds y, whatever the number of terms.
             r[j][if j + 1 + k == terms { TERMS } else { j + 1 + k }] = along;
         }
     }

@@ -1,4 +1,4 @@
-//! The two laws, their coefficients, and what a request tells of each.
+//! The two laws, their coefficients, and the data point that a request gives for each.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,30 +8,31 @@ use super::NotIdentifiable;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Law {
-    /// Time of one generated token: a + b n, n the tokens of context.
+    /// Time of one generated token: a + b n, where n is the context in tokens.
     Decode,
-    /// Time of a whole prefill: c + d n + e n², n the tokens of the prompt.
+    /// Time of a whole prefill: c + d n + e n², where n is the prompt in tokens.
     Prefill,
 }
 
-/// A coefficient of a law: which cost it is.
+/// A coefficient of a law, named by its cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Term {
-    /// a: what each token costs, however long the context.
+    /// a: cost of each generated token, at any context.
     PerToken,
-    /// b: what each token of context adds to every generated token (attention, penalties over history).
+    /// b: cost that each token of context adds to every generated token (attention, penalties over
+    /// history).
     PerTokenOfContext,
-    /// c: what a prefill costs, however long the prompt.
+    /// c: cost of a prefill, at any prompt length.
     Constant,
-    /// d: what each token of the prompt costs.
+    /// d: cost of each prompt token.
     PerPromptToken,
-    /// e: what each pair of prompt tokens costs (attention of all to all).
+    /// e: cost of each pair of prompt tokens (attention of all to all).
     PerPromptTokenSquared,
 }
 
 impl Law {
-    /// Its coefficients, by rising power of n.
+    /// The law's coefficients, by ascending power of n.
     #[must_use]
     pub fn terms(self) -> &'static [Term] {
         match self {
@@ -49,7 +50,7 @@ impl Law {
         }
     }
 
-    /// As people write it.
+    /// The formula as text.
     #[must_use]
     pub fn formula(self) -> &'static str {
         match self {
@@ -58,10 +59,10 @@ impl Law {
         }
     }
 
-    /// What a request tells of this law.
+    /// The data point of one request.
     ///
     /// # Errors
-    /// Where the phase's own time is not known, or something else than n tokens were computed in it.
+    /// When the phase's own time is unknown, or the phase did not compute exactly n tokens.
     pub fn point(self, timing: &Timing) -> Result<Point, NotIdentifiable> {
         let (phase_ms, prompt) = match self {
             Law::Decode => (timing.decode_ms, timing.prompt),
@@ -71,7 +72,8 @@ impl Law {
         let prompt = f64::from(prompt);
         let point = match self {
             Law::Decode if timing.generated < 2 => return Err(NotIdentifiable::OneToken),
-            // Of N tokens the first comes from prefill; the k-th after it sees the prompt and k tokens: N / 2 on average.
+            // Of N tokens the first comes from prefill; the k-th after it sees the prompt and k
+            // tokens: N / 2 on average.
             Law::Decode => Point {
                 n: prompt + f64::from(timing.generated) / 2.0,
                 time_ms: phase_ms / f64::from(timing.generated - 1),
@@ -87,7 +89,7 @@ impl Law {
 }
 
 impl Term {
-    /// The letter in the law's formula.
+    /// The coefficient's letter in the formula.
     #[must_use]
     pub fn symbol(self) -> &'static str {
         match self {
@@ -99,7 +101,7 @@ impl Term {
         }
     }
 
-    /// Which cost it is, for people.
+    /// The cost in words.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -111,7 +113,7 @@ impl Term {
         }
     }
 
-    /// The power of n that it stands before.
+    /// The coefficient's power of n.
     #[must_use]
     pub fn power(self) -> i32 {
         match self {
@@ -121,7 +123,7 @@ impl Term {
         }
     }
 
-    /// Of its value.
+    /// The unit of the value.
     #[must_use]
     pub fn unit(self) -> &'static str {
         match self.power() {
@@ -132,16 +134,16 @@ impl Term {
     }
 }
 
-/// What was measured of a request; times are absent where the phase was not timed apart.
+/// A request's measurements; times are `None` if the phase was not timed separately.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timing {
     /// Tokens of the whole prompt.
     pub prompt: u32,
-    /// Of these, taken from the KV cache.
+    /// Of these, tokens taken from the KV cache.
     pub reused: u32,
     pub generated: u32,
     pub prefill_ms: Option<f64>,
-    /// First to last token.
+    /// From the first to the last token.
     pub decode_ms: Option<f64>,
 }
 

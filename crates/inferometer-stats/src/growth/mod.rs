@@ -1,8 +1,10 @@
-//! Growth laws: how the time of a token grows with the context, and that of a prefill with the prompt.
+//! Growth laws: how the time per token grows with the context, and the prefill time with the
+//! prompt.
 //!
-//! Decode takes t(n) = a + b n for a token, n the context in tokens; prefill p(n) = c + d n + e n². Both are fitted by
-//! Huber regression on *relative* error: each residual is divided by the time fitted, so a length of 100 tokens counts
-//! as much as one of 10,000. Times are in ms. What the points cannot tell is said to be [`NotIdentifiable`].
+//! Decode takes t(n) = a + b n per token, where n is the context in tokens; prefill takes p(n) = c
+//! + d n + e n². Both are fitted by Huber regression on *relative* error: each residual is divided
+//! by the fitted time, so a length of 100 tokens counts as much as one of 10,000. Times are in ms.
+//! Data that cannot determine the coefficients gives [`NotIdentifiable`].
 
 mod change;
 mod huber;
@@ -19,45 +21,45 @@ use super::robust::Interval;
 use huber::Row;
 use resample::{Group, spread};
 
-/// Lengths that a law needs before anything is said of its coefficients.
+/// Number of lengths that a fit needs.
 pub const LEAST_LENGTHS: usize = 5;
-/// Rounds (iterations, or pairs of an A/B session) that every length needs.
+/// Rounds (iterations, or pairs of an A/B session) needed at every length.
 pub const LEAST_ROUNDS: usize = 10;
-/// An interval is too wide to say anything when it reaches further than this to either side, as a share.
+/// An identifiable coefficient's interval extends at most this share to either side.
 pub const WIDEST: f64 = 0.2;
-/// The fit and what it is relative to take turns until fitted times move by less than this share.
+/// The fit and its weights alternate until fitted times change by less than this share.
 const SETTLED: f64 = 1e-9;
 const MOST_TURNS: usize = 50;
-/// No residual is divided by less than this share of its time.
+/// The fitted time that divides a residual is at least this share of the measured time.
 const LEAST_SHARE: f64 = 0.1;
-/// Coverage of all intervals of a law together; each has more (Bonferroni).
+/// Joint coverage of all intervals of a law; each interval has more (Bonferroni).
 pub const CONFIDENCE: f64 = 0.95;
 
-/// Why nothing is said of a law's coefficients.
+/// Why a law's coefficients cannot be estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "reason")]
 pub enum NotIdentifiable {
-    #[error("the time of the phase alone is not known, only a sum of prefill and decode")]
+    #[error("only the sum of prefill and decode was measured, not the time of each phase")]
     SumOfPhases,
-    #[error("tokens were reused from the KV cache, so the prompt's length does not say what was computed")]
+    #[error("tokens were reused from the KV cache, so the prompt's length is not the number of computed tokens")]
     Reused,
-    #[error("a single token was generated: there is no gap between tokens")]
+    #[error("only one token was generated, so there is no time between tokens")]
     OneToken,
-    #[error("a growth law needs {LEAST_LENGTHS} lengths or more, there are {have}")]
+    #[error("a growth law needs at least {LEAST_LENGTHS} lengths, not {have}")]
     FewLengths { have: usize },
-    #[error("a growth law needs {LEAST_ROUNDS} rounds at every length, there are {have} at {tokens} tokens")]
+    #[error("a growth law needs at least {LEAST_ROUNDS} rounds at every length; there are {have} at {tokens} tokens")]
     FewRounds { tokens: u64, have: usize },
     #[error("a time is not a positive number")]
     NoTime,
-    #[error("the lengths are too close to each other to tell the coefficients apart")]
+    #[error("the lengths are too close together to separate the coefficients")]
     TooClose,
 }
 
-/// The coefficients that fit a set of points best.
+/// The best-fitting coefficients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     pub law: Law,
-    /// One a term of the law, in its order and units.
+    /// One per term of the law, in its order and units.
     pub coefficients: Vec<f64>,
     /// Robust standard deviation of the relative residuals: 0.01 is 1 %.
     pub scale: f64,
@@ -71,7 +73,8 @@ impl Fit {
     }
 }
 
-/// Fits a law to points; `None` with fewer different lengths than coefficients, or where a time is not positive.
+/// Fits a law to points; `None` with fewer different lengths than coefficients, or where a time is
+/// not positive.
 #[must_use]
 pub fn fit(law: Law, points: &[Point]) -> Option<Fit> {
     let scaled = Scaled::new(law, points.iter().map(|p| p.n))?;
@@ -79,12 +82,13 @@ pub fn fit(law: Law, points: &[Point]) -> Option<Fit> {
     Some(Fit { law, coefficients: scaled.back(&found.coefficients), scale: found.scale })
 }
 
-/// One measured time of one run: the `round`-th at one of its lengths.
+/// One measured time of a run: iteration `round` at one length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// Which length.
+    /// Index of the length.
     pub length: usize,
-    /// Which iteration; iterations of one number were run near each other, whatever their length.
+    /// Index of the iteration; iterations of the same number ran near each other, whatever their
+    /// length.
     pub round: u32,
     pub point: Point,
 }
@@ -93,9 +97,9 @@ pub struct Sample {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub law: Law,
-    /// Fewest iterations at a length.
+    /// Smallest number of iterations at any length.
     pub rounds: usize,
-    /// Least and greatest n, between which alone the law was seen.
+    /// Smallest and greatest n; the law is not extrapolated beyond them.
     pub shortest: f64,
     pub longest: f64,
     pub terms: Vec<TermEstimate>,
@@ -106,10 +110,10 @@ pub struct Estimate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TermEstimate {
     pub term: Term,
-    /// In the term's unit.
+    /// Value in the term's unit.
     pub value: f64,
     pub interval: Interval,
-    /// Whether the interval stays within a fifth of the value.
+    /// Whether the interval extends at most a fifth of the value to either side.
     pub identifiable: bool,
 }
 
@@ -120,17 +124,19 @@ impl Estimate {
         self.terms.iter().map(|t| t.value * n.powi(t.term.power())).sum()
     }
 
-    /// Whether every coefficient is known well enough.
+    /// Whether every coefficient is identifiable.
     #[must_use]
     pub fn identifiable(&self) -> bool {
         self.terms.iter().all(|term| term.identifiable)
     }
 }
 
-/// Fits a law to one run's samples, with intervals from resampling the iterations within each length.
+/// Fits a law to one run's samples, with intervals from resampling the iterations within each
+/// length.
 ///
 /// # Errors
-/// With fewer than five lengths, fewer than ten iterations at one of them, or times that are not positive.
+/// With fewer than five lengths, fewer than ten iterations at a length, or times that are not
+/// positive.
 pub fn fit_with_interval(law: Law, samples: &[Sample], seed: u64) -> Result<Estimate, NotIdentifiable> {
     let groups = Group::of(samples.iter().map(|s| (s.length, s.round, s.point.n)));
     let rounds = enough(&groups)?;
@@ -159,12 +165,12 @@ pub fn fit_with_interval(law: Law, samples: &[Sample], seed: u64) -> Result<Esti
     })
 }
 
-/// An interval of one of `terms` coefficients.
+/// The interval of one of `terms` coefficients.
 fn interval(lo: f64, hi: f64, terms: usize) -> Interval {
     Interval { lo, hi, confidence: 1.0 - (1.0 - CONFIDENCE) / terms as f64 }
 }
 
-/// Whether there are lengths and rounds enough; the fewest rounds at a length.
+/// The smallest number of rounds at a length, if there are enough lengths and rounds.
 fn enough(groups: &[Group]) -> Result<usize, NotIdentifiable> {
     if groups.len() < LEAST_LENGTHS {
         return Err(NotIdentifiable::FewLengths { have: groups.len() });
@@ -176,7 +182,7 @@ fn enough(groups: &[Group]) -> Result<usize, NotIdentifiable> {
     }
 }
 
-/// Regressors with n counted in units of the longest length, so that its powers stay near 1.
+/// Regressors with n in units of the longest length, so that its powers stay near 1.
 struct Scaled {
     law: Law,
     longest: f64,
@@ -193,7 +199,7 @@ impl Scaled {
         self.law.terms().len()
     }
 
-    /// What a scaled coefficient is divided by to be one for tokens.
+    /// Divide a scaled coefficient by this to get its value per token.
     fn unit(&self, term: usize) -> f64 {
         self.longest.powi(self.law.terms()[term].power())
     }
@@ -217,7 +223,7 @@ impl Scaled {
     }
 }
 
-/// A law fitted to times, with what its regression was made of: everything divided by the fitted time.
+/// A law fitted to times, with the data of its regression: everything divided by the fitted time.
 struct Relative {
     rows: Vec<Row>,
     times: Vec<f64>,
@@ -225,8 +231,9 @@ struct Relative {
     found: huber::Solution,
 }
 
-/// Regression on relative error. What to divide by depends on the fit, so both are found in turns, from the observed
-/// times on. Dividing by those alone would favour the fast ones: with noise of 30 % the fit would be 10 % too fast.
+/// Regression on relative error. The divisor depends on the fit, so the two alternate, starting
+/// with the measured times. Dividing by the measured times alone would favour fast ones: with noise
+/// of 30 % the fit would be 10 % too fast.
 fn relative(scaled: &Scaled, points: &[Point]) -> Result<Relative, NotIdentifiable> {
     if !points.iter().all(|p| p.time_ms > 0.0 && p.time_ms.is_finite() && p.n >= 0.0) {
         return Err(NotIdentifiable::NoTime);
@@ -237,7 +244,7 @@ fn relative(scaled: &Scaled, points: &[Point]) -> Result<Relative, NotIdentifiab
         let rows: Vec<Row> = points.iter().zip(&by).map(|(p, by)| scaled.row(p.n, *by)).collect();
         let times: Vec<f64> = points.iter().zip(&by).map(|(p, by)| p.time_ms / by).collect();
         let found = huber::fit(&rows, &times, scaled.terms()).ok_or(NotIdentifiable::TooClose)?;
-        // A law that fits badly may go below 0.
+        // A law that fits badly may become negative.
         let time = |p: &Point| scaled.time(&found.coefficients, p.n).max(p.time_ms * LEAST_SHARE);
         let next: Vec<f64> = points.iter().map(time).collect();
         let moved = next.iter().zip(&by).map(|(next, by)| (next / by - 1.0).abs()).fold(0.0, f64::max);

@@ -1,7 +1,8 @@
-//! Intervals of coefficients by the bootstrap: rounds are drawn again within each length.
+//! Bootstrap intervals of coefficients: rounds are resampled within each length.
 //!
-//! Percentile intervals of a small sample are too narrow. They are widened about the estimate to what Student's t would
-//! give a mean of as many rounds (Hesterberg, What Teachers Should Know About the Bootstrap, 2014, section 3.2).
+//! Percentile intervals of a small sample are too narrow. They are widened about the estimate by
+//! the ratio that Student's t has for a mean of as many rounds (Hesterberg, What Teachers Should
+//! Know About the Bootstrap, 2014, section 3.2).
 
 use rand::Rng;
 
@@ -9,7 +10,7 @@ use super::huber::{self, Row, TERMS};
 use crate::rng;
 use crate::robust;
 
-/// So often the rounds are drawn again.
+/// Number of resamples.
 pub const RESAMPLES: usize = 2000;
 
 /// The observations of one length.
@@ -17,12 +18,12 @@ pub const RESAMPLES: usize = 2000;
 pub struct Group {
     /// Median number of tokens.
     pub n: f64,
-    /// Round and index of each observation, rounds rising.
+    /// Round and index of each observation, by ascending round.
     pub members: Vec<(u32, usize)>,
 }
 
 impl Group {
-    /// Groups observations, given as (which length, which round, tokens), by length.
+    /// Groups observations, given as (length index, round, tokens), by length.
     pub fn of(observations: impl Iterator<Item = (usize, u32, f64)>) -> Vec<Group> {
         let mut lengths: std::collections::BTreeMap<usize, Vec<(u32, usize, f64)>> = std::collections::BTreeMap::new();
         for (index, (length, round, n)) in observations.enumerate() {
@@ -44,10 +45,11 @@ impl Group {
     }
 }
 
-/// The interval `[lo, hi]` of each coefficient, at 95 % for all of them together.
+/// The interval `[lo, hi]` of each coefficient, with a joint coverage of 95 %.
 ///
-/// Where every length has the same rounds, the same ones are drawn at each: what slowed one round down slowed its other
-/// lengths too, and drawing them apart would take one disturbance for many. Otherwise each length draws its own.
+/// If every length has the same rounds, each resample draws the same rounds at all lengths: a
+/// disturbance of one round affects its other lengths too, and independent draws would count it
+/// several times. Otherwise each length is resampled on its own.
 pub fn spread(
     groups: &[Group],
     x: &[Row],
@@ -74,7 +76,7 @@ pub fn spread(
             rows.extend(members.clone().map(|index| x[index]));
             times.extend(members.map(|index| y[index]));
         }
-        // Lengths are never left out, so a resample can be fitted where the whole could.
+        // Every resample has all lengths, so it can be fitted if the original could.
         if let Some(solution) = huber::fit_roughly(&rows, &times, terms) {
             found.iter_mut().zip(solution.coefficients).for_each(|(all, one)| all.push(one));
         }
@@ -92,13 +94,13 @@ pub fn spread(
         .collect()
 }
 
-/// A whole number below `count`, by the high half of a product: the same on every platform.
+/// A random whole number below `count`, by the high half of a product: the same on every platform.
 fn below(count: usize, random: &mut impl Rng) -> usize {
     ((u128::from(random.next_u64()) * count as u128) >> 64) as usize
 }
 
-/// How much wider Student's interval of a mean of `n` is than the bootstrap's, which takes the spread over n instead of
-/// n - 1 and the normal distribution.
+/// Ratio of the widths of Student's interval and the bootstrap's interval for a mean of `n`: the
+/// bootstrap divides the variance by n instead of n - 1 and uses the normal distribution.
 fn widening(n: usize, terms: usize) -> f64 {
     // Normal quantiles at 1 - 0.05 / terms / 2.
     let z: f64 = match terms {
@@ -110,7 +112,8 @@ fn widening(n: usize, terms: usize) -> f64 {
     student(z, freedom) / z * (n as f64 / freedom).sqrt()
 }
 
-/// Student's quantile where the normal one is `z` (Abramowitz and Stegun 26.7.5; within 0.2 % from 9 degrees on).
+/// Student's quantile for the normal quantile `z` (Abramowitz and Stegun 26.7.5; within 0.2 % from
+/// 9 degrees on).
 fn student(z: f64, freedom: f64) -> f64 {
     let z2 = z * z;
     let first = z * (z2 + 1.0) / 4.0;

@@ -19,7 +19,8 @@ fn time_at(coefficients: [f64; 3], n: f64) -> f64 {
     coefficients[0] + coefficients[1] * n + coefficients[2] * n * n
 }
 
-/// An A/B session: every run has noise of its own at each length (`white`), and noise that all its lengths share (`run`).
+/// An A/B session: every run has noise at each length (`white`), and noise common to all its
+/// lengths (`run`).
 fn session(a: [f64; 3], b: [f64; 3], pairs: u32, white: f64, run: f64, seed: u64) -> Vec<Observation> {
     let mut random = rng::seeded(seed, "session");
     let mut all = Vec::new();
@@ -38,7 +39,7 @@ fn samples(coefficients: [f64; 3], rounds: u32, white: f64, seed: u64) -> Vec<Sa
     both.iter().map(|o| Sample { length: o.length, round: o.pair, point: Point { n: o.n, time_ms: o.a_ms } }).collect()
 }
 
-/// Fixtures that `scripts/growth-fixtures` made with statsmodels and SciPy.
+/// Fixtures that `scripts/fixtures growth` computed with statsmodels and SciPy.
 #[test]
 fn fits_equal_those_of_statsmodels() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/growth");
@@ -92,12 +93,12 @@ fn each_planted_cost_is_named() {
     }
 }
 
-/// What slows a whole run down scales its law, one number a run. Taken for a disturbance of its own at each length, it
-/// would make a coefficient that dominates look better known than it is, and a small one worse.
+/// A disturbance of a whole run scales its law by one factor. Treated as independent at each
+/// length, it would make a dominant coefficient look more certain than it is, and a small one less.
 #[test]
 fn what_slows_a_whole_run_counts_once() {
     let together = session(DECODE, DECODE, 20, 0.0, 0.02, 9);
-    // Numbered differently at each length, the same times look as if they had nothing in common.
+    // With different numbers at each length, the same times look independent.
     let apart: Vec<Observation> =
         together.iter().map(|o| Observation { pair: o.pair + 100 * o.length as u32, ..*o }).collect();
     let width = |observations: &[Observation], term: usize| {
@@ -105,7 +106,7 @@ fn what_slows_a_whole_run_counts_once() {
         let Interval { lo, hi, .. } = change.terms[term].interval;
         (hi - lo) / change.terms[term].a
     };
-    // Both coefficients change by the pair's factor, so both are known equally well.
+    // Both coefficients change by the pair's factor, so both are equally certain.
     let (a, b) = (width(&together, 0), width(&together, 1));
     assert!((a / b - 1.0).abs() < 0.05, "{a} {b}");
     assert!(width(&apart, 0) < 0.9 * a && width(&apart, 1) > 1.1 * b, "{} {}", width(&apart, 0), width(&apart, 1));
@@ -166,7 +167,7 @@ fn too_little_is_said_to_be_too_little() {
     let same: Vec<Observation> = all.iter().map(|o| Observation { n: 512.0, ..*o }).collect();
     assert_eq!(change(Law::Decode, &same, 1).unwrap_err(), NotIdentifiable::TooClose);
     assert_eq!(fit(Law::Decode, &[]), None);
-    // Pairs that are missing at some lengths are drawn within each length.
+    // Pairs missing at some lengths are resampled within each length.
     let uneven: Vec<Observation> = session(DECODE, [11.0, 0.002, 0.0], 12, 0.007, 0.0, 8)
         .into_iter()
         .filter(|o| o.length as u32 != o.pair)
@@ -189,7 +190,8 @@ fn a_request_tells_the_time_of_a_phase_or_why_not() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A law without noise comes back whatever its size, the order of its points and one wild point at a length.
+    /// A law without noise is recovered whatever its size, the order of its points and one outlier
+    /// per length.
     #[test]
     fn a_clean_law_comes_back(a in 0.01f64..1e4, b in 1e-6f64..10.0, wild in 0usize..50) {
         let mut points: Vec<Point> = samples([a, b, 0.0], 10, 0.0, 1).iter().map(|s| s.point).collect();

@@ -24,15 +24,15 @@ fn without_counting_it_is_welch_as_scipy_has_it() {
 
 #[test]
 fn counting_is_the_floor_of_what_values_say() {
-    // Two standard errors of counting: sqrt(9 + 16) = 5, and the normal's 1.96.
+    // Standard error from counting: sqrt(9 + 16) = 5; 1.96 is the normal quantile.
     let [a, b] = [Counted { values: &[10.0], counting: 9.0 }, Counted { values: &[20.0], counting: 16.0 }];
     let one = mean_change(a, b, 0.95).unwrap();
     assert!((one.interval.hi - 10.0 - 5.0 * 1.959_963_985).abs() < 1e-6, "{one:?}");
     assert!((one.p_value - 0.045_500_264).abs() < 1e-8, "{one:?}");
-    // Alike by chance: no certainty.
+    // Equal by chance: the counting variance remains.
     let alike = Counted { values: &[10.0, 10.0, 10.0], counting: 9.0 };
     assert_eq!(mean_change(alike, b, 0.95).unwrap(), one);
-    // Farther apart than counting explains.
+    // Spread wider than counting explains.
     let apart = Counted { values: &[0.0, 10.0, 20.0], counting: 9.0 };
     let wide = mean_change(apart, b, 0.95).unwrap();
     assert!(wide.interval.hi > one.interval.hi && wide.difference == one.difference);
@@ -54,7 +54,8 @@ fn standard(rng: &mut ChaCha8Rng) -> f64 {
     (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0
 }
 
-/// Events at a mean of `mean`, by the gaps between them; many by the normal that they come near.
+/// Number of events with mean `mean`, from the gaps between them; for large means the normal
+/// approximation.
 fn poisson(rng: &mut ChaCha8Rng, mean: f64) -> f64 {
     if mean > 50.0 {
         return (mean + mean.sqrt() * standard(rng)).round().max(0.0);
@@ -68,7 +69,7 @@ fn poisson(rng: &mut ChaCha8Rng, mean: f64) -> f64 {
     events
 }
 
-/// Counts of `values` iterations whose means spread by the share `spread` about `mean`.
+/// Counts of `values` iterations whose means have relative spread `spread` about `mean`.
 fn counts(rng: &mut ChaCha8Rng, values: usize, mean: f64, spread: f64) -> Vec<f64> {
     let mut one = || {
         let mean = (mean * (1.0 + spread * standard(rng))).max(0.0);
@@ -77,7 +78,7 @@ fn counts(rng: &mut ChaCha8Rng, values: usize, mean: f64, spread: f64) -> Vec<f6
     (0..values).map(|_| one()).collect()
 }
 
-/// How often an interval of 95 % holds the true change.
+/// Share of 95 % intervals that contain the true change.
 fn coverage(values: usize, [a, b]: [f64; 2], spread: f64) -> f64 {
     const DRAWS: usize = 2000;
     let mut rng = seeded(7, &format!("coverage {values} {a} {b} {spread}"));
@@ -99,11 +100,11 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
             for spread in [0.0, 0.3] {
                 let held = coverage(values, means, spread);
                 assert!(held >= 0.931, "{values} values, means {means:?}, spread {spread}: {held}");
-                // Not by being endlessly wide either.
+                // Intervals must not be needlessly wide either.
                 assert!(held <= 0.995, "{values} values, means {means:?}, spread {spread}: {held}");
             }
         }
-        // One value a side knows nothing of a spread between iterations, which is why that is said of it.
+        // One value per side carries no information on the spread between iterations.
         let held = coverage(1, means, 0.0);
         assert!((0.931..=0.995).contains(&held), "one value, means {means:?}: {held}");
     }

@@ -1,7 +1,7 @@
-//! How memory goes up and down: cycles by rainflow counting, what was reclaimed, where it settles and whether it leaks.
+//! Oscillation of memory: cycles by rainflow counting, reclaimed memory, plateau level and leaks.
 //!
-//! A pure function of (seconds, bytes) pairs. The number of cycles depends on the smallest swing that counts, h, so it is
-//! given at the measured h and at 1, 2 and 5 % of the peak side by side.
+//! A pure function of (seconds, bytes) pairs. The number of cycles depends on the smallest counted
+//! swing, h, so it is given at the measured h and at 1, 2 and 5 % of the peak.
 
 mod rainflow;
 
@@ -11,43 +11,44 @@ pub use rainflow::{Cycle, cycles, turning_points};
 
 use super::robust;
 
-/// No swing below this counts, whatever the peak: allocators and the kernel move that much for reasons of their own.
+/// Smaller swings never count, whatever the peak: allocators and the kernel cause them on their
+/// own.
 pub const LEAST_SWING: f64 = 16.0 * 1024.0 * 1024.0;
-/// The share of the peak that h is at least.
+/// h is at least this share of the peak.
 pub const LEAST_SHARE: f64 = 0.01;
-/// h is so many times the jitter of an idle stretch.
+/// h is at least this many times the jitter of an idle stretch.
 pub const JITTERS: f64 = 6.0;
-/// Shares of the peak at which cycles are counted side by side.
+/// Shares of the peak at which cycles are also counted.
 pub const SHARES: [f64; 3] = [0.01, 0.02, 0.05];
-/// So many samples a cycle needs before its count can be trusted.
+/// Samples per cycle needed for a reliable count.
 pub const SAMPLES_PER_CYCLE: f64 = 10.0;
-/// A slope is that of at most so many points; longer series are thinned by medians of neighbours.
+/// Most points for a slope; longer series are thinned by medians of neighbours.
 const MOST_POINTS: usize = 400;
 
 /// A sample of a gauge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// Seconds, from anywhere; rising.
+    /// Seconds since any origin; ascending.
     pub t_s: f64,
     pub bytes: f64,
 }
 
-/// What is known of a series beside its samples.
+/// Facts about a series that its samples do not contain.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Known {
-    /// What the gauge does by itself, see [`jitter`]; `None` where there was no idle stretch to see it.
+    /// The gauge's jitter while idle, see [`jitter`]; `None` without an idle stretch.
     pub jitter_bytes: Option<f64>,
-    /// The plateau begins here; without it at the first sample.
+    /// Where the plateau begins; `None`: at the first sample.
     pub warm_from_s: Option<f64>,
-    /// The shortest cycle looked for, such as the time of a turn.
+    /// The shortest cycle of interest, such as the duration of a turn.
     pub shortest_cycle_s: Option<f64>,
 }
 
-/// What a memory gauge did.
+/// Analysis of a memory gauge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Oscillation {
     pub samples: usize,
-    /// First to last sample.
+    /// From the first to the last sample.
     pub duration_s: f64,
     pub peak_bytes: f64,
     pub least_bytes: f64,
@@ -57,9 +58,10 @@ pub struct Oscillation {
     pub by_share: [Count; 3],
     /// Sum of all falls of h or more.
     pub reclaimed_bytes: f64,
-    /// Reclaimed / (peak - least): how often the whole range was given back. Absent for a series that never moved.
+    /// Reclaimed / (peak - minimum): how often the whole range was released. `None` for a constant
+    /// series.
     pub churn: Option<f64>,
-    /// After the warm-up; absent where no three samples lie there.
+    /// After the warm-up; `None` with fewer than three samples there.
     pub plateau: Option<Plateau>,
     pub sampling: Sampling,
 }
@@ -67,51 +69,53 @@ pub struct Oscillation {
 /// Cycles of at least h.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Count {
-    /// Smallest swing that counts.
+    /// Smallest counted swing.
     pub h_bytes: f64,
-    /// Whole cycles: full ones, and two halves make one. A rise or fall left over is none.
+    /// Whole cycles: full ones, plus one for every two halves. A single rise or fall left over does
+    /// not count.
     pub cycles: usize,
     pub per_minute: Option<f64>,
-    /// Closed loops, of which ...
+    /// Closed loops.
     pub full: usize,
-    /// ... and rises or falls that never closed: a ramp, a teardown, every tooth of a plain sawtooth.
+    /// Rises or falls that never closed: a ramp, a teardown, every tooth of a plain sawtooth.
     pub half: usize,
-    /// 95th percentile and largest range: of the full cycles, or of all where the halves make more of the count.
+    /// 95th percentile and largest range: of the full cycles, or of all if the halves contribute
+    /// more to the count.
     pub range_p95_bytes: Option<f64>,
     pub range_largest_bytes: Option<f64>,
-    /// Of the halves.
+    /// Largest range of the halves.
     pub half_largest_bytes: Option<f64>,
 }
 
-/// Where a series settles.
+/// The level at which a series settles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
     pub from_s: f64,
     /// Median.
     pub level_bytes: f64,
-    /// Median slope between all pairs of samples (Theil-Sen): a leak where it is above 0.
+    /// Median slope between all pairs of samples (Theil-Sen): positive for a leak.
     pub slope_bytes_per_s: f64,
 }
 
-/// Whether the samples are close enough to see the cycles.
+/// Whether samples are frequent enough to see the cycles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// Median distance of neighbours.
+    /// Median time between neighbours.
     pub interval_s: f64,
     pub longest_gap_s: f64,
-    /// The shorter of the cycle looked for and the mean cycle found; absent where there is neither.
+    /// The shorter of the cycle of interest and the mean cycle found; `None` if there is neither.
     pub cycle_s: Option<f64>,
-    /// Ten samples a cycle or more.
+    /// Whether there are at least ten samples per cycle.
     pub enough: bool,
 }
 
 impl Sampling {
-    /// What must be said where the samples are too far apart.
+    /// The warning to show if samples are too infrequent.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let cycle = self.cycle_s.filter(|_| !self.enough)?;
         Some(format!(
-            "sampled every {:.3} s, cycles take {:.3} s: there may be more of them, and larger ones; sample at least \
+            "sampled every {:.3} s, but a cycle takes {:.3} s: cycles may be missed or too small; sample at least \
              every {:.3} s",
             self.interval_s,
             cycle,
@@ -120,21 +124,22 @@ impl Sampling {
     }
 }
 
-/// The unscaled MAD of successive differences of an idle stretch; `None` with fewer than three samples.
+/// The unscaled MAD of successive differences of an idle stretch; `None` with fewer than three
+/// samples.
 #[must_use]
 pub fn jitter(idle: &[f64]) -> Option<f64> {
     let steps: Vec<f64> = idle.windows(2).map(|pair| pair[1] - pair[0]).collect();
     robust::summarize(&steps).filter(|_| steps.len() > 1).map(|s| s.mad)
 }
 
-/// The smallest swing that counts: max(16 MiB, 1 % of the peak, 6 x the jitter while idle).
+/// The smallest counted swing: max(16 MiB, 1 % of the peak, 6 x the jitter while idle).
 #[must_use]
 pub fn hysteresis(peak: f64, jitter: Option<f64>) -> f64 {
     LEAST_SWING.max(LEAST_SHARE * peak).max(JITTERS * jitter.unwrap_or(0.0))
 }
 
-/// Looks at a series that may have been watched in several stretches, one after the other: no swing reaches from one into
-/// the next. `None` where no stretch has two samples, where time does not rise, or where a value is not finite.
+/// Analyses a series of one or more consecutive stretches; no swing spans two stretches. `None` if
+/// no stretch has two samples, time does not increase, or a value is not finite.
 #[must_use]
 pub fn oscillation(stretches: &[&[Sample]], known: &Known) -> Option<Oscillation> {
     let sane = |part: &[Sample]| part.iter().all(|s| s.t_s.is_finite() && s.bytes.is_finite());
@@ -166,16 +171,16 @@ pub fn oscillation(stretches: &[&[Sample]], known: &Known) -> Option<Oscillation
     })
 }
 
-/// From a turning point down to the next.
+/// From a turning point down to the next one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fall {
-    /// Places of the two samples.
+    /// Indices of the two samples.
     pub from: usize,
     pub to: usize,
     pub bytes: f64,
 }
 
-/// The falls of `h` or more in a stretch.
+/// The falls of at least `h` in a stretch.
 #[must_use]
 pub fn falls(samples: &[Sample], h: f64) -> Vec<Fall> {
     let turns = turns(samples, h);
@@ -194,7 +199,7 @@ impl Count {
     fn of(parts: &[&[Sample]], h_bytes: f64, duration_s: f64) -> Self {
         let values = |part: &[Sample]| turns(part, h_bytes).into_iter().map(|i| part[i].bytes).collect::<Vec<_>>();
         let apart: Vec<Vec<Cycle>> = parts.iter().map(|part| cycles(&values(part))).collect();
-        // Two halves make a cycle where they belong together: a rise in each of two stretches does not.
+        // Two halves make a cycle only within one stretch.
         let halves = |part: &Vec<Cycle>| part.iter().filter(|cycle| !cycle.full).count() / 2;
         let paired: usize = apart.iter().map(halves).sum();
         let found: Vec<Cycle> = apart.concat();
@@ -225,7 +230,7 @@ fn plateau(samples: &[Sample], from_s: f64) -> Option<Plateau> {
     Some(Plateau { from_s, level_bytes: level, slope_bytes_per_s: theil_sen(&thinned(&after))? })
 }
 
-/// Neighbours taken together where there are too many for a slope between each two.
+/// Replaces groups of neighbours by their medians if there are too many samples for all pairs.
 fn thinned(samples: &[Sample]) -> Vec<Sample> {
     let each = samples.len().div_ceil(MOST_POINTS);
     let middle = |part: &[Sample], of: fn(&Sample) -> f64| {
@@ -237,7 +242,8 @@ fn thinned(samples: &[Sample]) -> Vec<Sample> {
         .collect()
 }
 
-/// The median of the slopes between all pairs (Sen, Journal of the American Statistical Association 63, 1968).
+/// The median of the slopes between all pairs (Sen, Journal of the American Statistical Association
+/// 63, 1968).
 fn theil_sen(samples: &[Sample]) -> Option<f64> {
     let slopes: Vec<f64> = samples
         .iter()
@@ -257,7 +263,7 @@ fn sampling(parts: &[&[Sample]], per_minute: Option<f64>, looked_for_s: Option<f
         interval_s,
         longest_gap_s: gaps.last().copied().unwrap_or(0.0),
         cycle_s,
-        // A little room, as timers are late.
+        // Tolerance, since timers are late.
         enough: cycle_s.is_none_or(|cycle| interval_s * SAMPLES_PER_CYCLE <= cycle * 1.01),
     }
 }

@@ -1,14 +1,14 @@
 //! Turning points with hysteresis, and rainflow counting of them (ASTM E1049-85, section 5.4.4).
 
-/// Indices of the turning points of a series: its extremes, swings smaller than `h` left out.
+/// Indices of the turning points of a series: its extremes, without swings smaller than `h`.
 ///
-/// The first is the extreme before the first swing of at least `h`, the last is that of the last one; none where no swing is
-/// as large. Between neighbours the values always differ by `h` or more.
+/// The first is the extreme before the first swing of at least `h`, the last is the end of the last
+/// such swing; empty if no swing is that large. Values of neighbours differ by at least `h`.
 #[must_use]
 pub fn turning_points(values: &[f64], h: f64) -> Vec<usize> {
     let mut found = Vec::new();
     let (mut low, mut high) = (0, 0);
-    // Which way the series goes since the last turn; unknown before the first swing.
+    // Direction since the last turn; `None` before the first swing.
     let mut rising = None;
     for (i, value) in values.iter().enumerate() {
         if *value < values[low] {
@@ -22,13 +22,13 @@ pub fn turning_points(values: &[f64], h: f64) -> Vec<usize> {
             Some(false) => value - values[low],
             None => values[high] - values[low],
         };
-        // No swing at all is none, whatever h.
+        // A swing of zero never counts, even with h = 0.
         if swing < h || swing <= 0.0 {
             continue;
         }
         let up = rising.map_or(high > low, |rising| !rising);
         found.push(if up { low } else { high });
-        // The new swing ends here for now; its other end is done with.
+        // A new swing begins at the turn just found and so far ends here.
         (low, high) = (i, i);
         rising = Some(up);
     }
@@ -60,7 +60,8 @@ pub fn cycles(turns: &[f64]) -> Vec<Cycle> {
                 break;
             }
             let from = open.len() - 3;
-            // A range that holds the start of the series is half a cycle, and the start moves on.
+            // A range that contains the start of the series is half a cycle, and the start
+            // advances.
             let full = from > 0;
             found.push(Cycle { range: before, full });
             open.drain(from..if full { from + 2 } else { from + 1 });
@@ -88,7 +89,7 @@ mod tests {
         assert_eq!(found, [(3.0, 0.5), (4.0, 0.5), (4.0, 1.0), (8.0, 0.5), (9.0, 0.5), (8.0, 0.5), (6.0, 0.5)]);
     }
 
-    /// What the Python package `rainflow` counts (`scripts/oscillation-fixtures`).
+    /// The counts of the Python package `rainflow` (`scripts/fixtures oscillation`).
     #[test]
     fn counts_equal_those_of_another_program() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/oscillation/rainflow.json");
@@ -119,8 +120,8 @@ mod tests {
     }
 
     proptest! {
-        /// Turning points rise and fall in turn, by `h` at least, and hold the greatest swing; every one but the first
-        /// ends half a cycle.
+        /// Turning points alternate, differ by at least `h` and include the greatest swing; every
+        /// one but the first ends half a cycle.
         #[test]
         fn turns_alternate_and_are_all_counted(
             series in proptest::collection::vec(-100i32..100, 0..200), h in 1i32..60

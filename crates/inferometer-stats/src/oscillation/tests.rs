@@ -27,7 +27,7 @@ fn a_flat_series_with_jitter_has_no_cycle() {
     let mut random = rng::seeded(1, "jitter");
     let mut flat = series(120.0, 10.0, |_| 8.0 * GIB);
     for sample in &mut flat {
-        // 120 MiB to either side: more than 1 % of the peak, which only the idle stretch tells.
+        // 120 MiB to either side: more than 1 % of the peak, but within the idle jitter.
         sample.bytes += ((random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 240.0 * MIB;
     }
     let idle: Vec<f64> = flat.iter().take_while(|s| s.t_s < 20.0).map(|s| s.bytes).collect();
@@ -61,7 +61,7 @@ fn a_leak_shows_as_a_slope_not_as_a_cycle() {
     assert!((leak.plateau.unwrap().slope_bytes_per_s / MIB - 1.0).abs() < 1e-9);
     assert_eq!((leak.counted.cycles, leak.counted.half, leak.reclaimed_bytes), (0, 1, 0.0));
     assert_eq!(leak.counted.half_largest_bytes, Some(300.0 * MIB));
-    // Under a sawtooth, and after a warm-up that is no part of it; long enough to be thinned.
+    // Below a sawtooth, after a separate warm-up; long enough to be thinned.
     let samples =
         series(900.0, 10.0, |t| if t < 60.0 { t * 100.0 * MIB } else { 6.0 * GIB + t * MIB } + tooth(t, 10.0) * GIB);
     let found = oscillation(&[&samples], &Known { warm_from_s: Some(60.0), ..Known::default() }).unwrap();
@@ -77,7 +77,8 @@ fn samples_too_far_apart_are_said_to_be() {
     let sparse = look(&saw(3.0)).sampling;
     assert!(!sparse.enough);
     assert!(sparse.warning().unwrap().starts_with("sampled every 0.333 s, cycles take 2.0"), "{:?}", sparse.warning());
-    // Sampled once a cycle, the sawtooth is flat: only who knows what to look for can tell.
+    // Sampled once per cycle, the sawtooth is flat: only a known shortest cycle reveals the
+    // problem.
     let blind = oscillation(&[&saw(0.5)], &Known { shortest_cycle_s: Some(2.0), ..Known::default() }).unwrap();
     assert_eq!(blind.counted.cycles, 0);
     assert!(blind.sampling.warning().is_some());
@@ -98,7 +99,7 @@ fn recorded(file: &str) -> Vec<Vec<f64>> {
     text.lines().skip(1).map(|line| line.split(',').map(|field| field.parse().unwrap()).collect()).collect()
 }
 
-/// The figures that docs/explanation/method.md gives of these runs.
+/// The figures in docs/explanation/method.md for these runs.
 #[test]
 fn wired_memory_of_the_recorded_runs() {
     for run in 1..=3 {
@@ -117,7 +118,8 @@ fn wired_memory_of_the_recorded_runs() {
     }
 }
 
-/// `elapsed_s` of a turn is prefill and decode together, so neither law has a time of its own; and three runs are not ten.
+/// `elapsed_s` of a turn is the sum of prefill and decode, so neither law has its own time; and
+/// three runs are not ten.
 #[test]
 fn growth_of_the_recorded_turns_is_not_identifiable() {
     let mut as_if_decode = Vec::new();

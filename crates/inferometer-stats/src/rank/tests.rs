@@ -4,8 +4,9 @@ use serde_json::Value;
 use super::*;
 use crate::fixtures::{fixture, numbers};
 
-/// SciPy's `wilcoxon`, by all choices of signs where there are ties or zeros, and intervals that its test agrees with.
-/// Published among them: depression (Hollander and Wolfe 1973, p. 29f) and Darwin's maize (Fisher, The Design of Experiments).
+/// SciPy's `wilcoxon`, over all sign choices if there are ties or zeros, and intervals
+/// consistent with its test. Published examples: depression (Hollander and Wolfe 1973, p. 29f)
+/// and Darwin's maize (Fisher, The Design of Experiments).
 #[test]
 fn tests_and_intervals_match_scipy() {
     for case in fixture("signed_rank").as_array().unwrap() {
@@ -40,7 +41,8 @@ fn depths_match_counting_in_whole_numbers() {
     }
 }
 
-/// Critical values of Wilcoxon's test, two-sided 5 % and 1 %, as in its tables (T of the table is k - 1).
+/// Critical values from tables of Wilcoxon's test, two-sided 5 % and 1 % (T of the table is k -
+/// 1).
 #[test]
 fn depths_match_published_critical_values() {
     for (n, t5, t1) in [(8, 3, Some(0)), (10, 8, Some(3)), (15, 25, Some(15)), (20, 52, Some(37)), (25, 89, Some(68))] {
@@ -60,7 +62,7 @@ fn nothing_is_made_of_nothing() {
     assert_eq!(signed_rank(&[0.0; 4]).unwrap().p_value, 1.0);
 }
 
-/// All 2^n choices of signs, one by one.
+/// Enumerates all 2^n choices of signs.
 fn counted(x: &[f64]) -> f64 {
     let magnitudes: Vec<f64> = x.iter().map(|v| v.abs()).collect();
     let ranks: Vec<usize> =
@@ -75,7 +77,7 @@ fn counted(x: &[f64]) -> f64 {
 }
 
 proptest! {
-    /// Coarse values, so that ties and zeros are many.
+    /// Coarse values, so that ties and zeros are frequent.
     #[test]
     fn p_values_are_those_of_counting(x in prop::collection::vec((-4i32..5).prop_map(f64::from), 1..11)) {
         prop_assert!((signed_rank(&x).unwrap().p_value - counted(&x)).abs() < 1e-12);
@@ -101,7 +103,7 @@ proptest! {
         prop_assert!(here.interval(depth).lo <= here.estimate() && here.estimate() <= here.interval(depth).hi);
     }
 
-    /// The interval holds exactly the centres that the test does not reject.
+    /// The interval contains exactly the centres that the test does not reject.
     #[test]
     fn interval_and_test_agree(x in prop::collection::vec(-1.0..1.0f64, 6..25)) {
         let interval = Walsh::of(&x).unwrap().interval(depth(x.len(), 0.05).unwrap());

@@ -1,7 +1,9 @@
-//! A gate's decision, look by look (METHOD sections 3.5 and 3.6): regressed, improved, proven unchanged, or not decided yet.
+//! A gate's decision over interim looks (METHOD sections 3.5 and 3.6): regressed, improved, proven
+//! unchanged, or not decided yet.
 //!
-//! A group-sequential plan: all pairs so far are looked at three times, each time at an alpha so small that the three together
-//! spend 5 % (Pocock 1977, in the spending form of Lan and DeMets 1983), shared by the session's gates after Bonferroni.
+//! A group-sequential plan: all pairs so far are tested at three looks, each at an alpha so small
+//! that the three together spend 5 % (Pocock 1977, in the spending form of Lan and DeMets 1983).
+//! The session's gates share the 5 % by Bonferroni.
 
 mod power;
 #[cfg(test)]
@@ -16,54 +18,57 @@ pub use verdict::Verdict;
 use super::rank::{self, Depth, Walsh};
 use super::robust::Interval;
 
-/// How many pairs there are at each look.
+/// Number of pairs at each look.
 pub const LOOKS: [usize; 3] = [10, 20, 30];
-/// How many gates a session may have.
+/// Most gates of a session.
 pub const MOST_GATES: usize = 3;
 /// Two-sided alpha of each look, for one, two and three gates.
 pub const ALPHAS: [[f64; 3]; MOST_GATES] =
     [[0.022_66, 0.021_71, 0.021_56], [0.011_33, 0.010_36, 0.010_02], [0.007_51, 0.006_71, 0.006_38]];
 
-/// How a session's gates are judged.
+/// Parameters of a session's gates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Gates of the session, 1 to [`MOST_GATES`]: they share the 5 %.
+    /// Number of gates in the session, 1 to [`MOST_GATES`]; they share the 5 %.
     pub gates: usize,
-    /// The least change that counts, in the unit of x and over 0: ln(1 + delta), or an absolute delta for counts.
+    /// Smallest change that counts, in the unit of x and above 0: ln(1 + delta), or an absolute
+    /// delta for counts.
     pub bound: f64,
 }
 
-/// A gate at one look.
+/// The result of a gate at one look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Look {
     pub pairs: usize,
-    /// Hodges-Lehmann, in the unit of x.
+    /// Hodges-Lehmann estimate, in the unit of x.
     pub estimate: f64,
-    /// Two-sided, at this look's alpha for as many gates as the session has.
+    /// Two-sided interval at this look's alpha for the session's number of gates.
     pub interval: Interval,
-    /// For two one-sided tests: both sides at the alpha of one gate.
+    /// Interval for two one-sided tests: each side at the alpha of one gate.
     pub equivalence: Interval,
-    /// Exact signed-rank, two-sided, not adjusted for looks or gates: to read, not to decide by.
+    /// Exact two-sided signed-rank test, not adjusted for looks or gates: shown, but not used for
+    /// the decision.
     pub p_value: f64,
-    /// Absent: take the next look. The last look's is [`Verdict::Inconclusive`] where nothing else holds.
+    /// `None`: continue to the next look. The last look gives [`Verdict::Inconclusive`] if nothing
+    /// else holds.
     pub verdict: Option<Verdict>,
-    /// Unchanged, though the interval excludes 0: detectable, but below the bound.
+    /// Unchanged, but the interval excludes 0: the change is detectable and below the bound.
     pub detectable: bool,
 }
 
-/// What came of a gate.
+/// The outcome of a gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// [`Verdict::NotDecided`] while looks are left.
+    /// [`Verdict::NotDecided`] while looks remain.
     pub verdict: Verdict,
-    /// The looks taken: none behind the one that decided.
+    /// The looks taken, up to the deciding one.
     pub looks: Vec<Look>,
-    /// Of an inconclusive gate, the smallest bound above the rule's with which the same pairs would have been decided (as
-    /// unchanged), in the unit of x.
+    /// For an inconclusive gate, the smallest bound above the rule's at which the same pairs would
+    /// give `unchanged`, in the unit of x.
     pub would_decide: Option<f64>,
 }
 
-/// Which Walsh averages bound a look's intervals.
+/// The Walsh averages that bound a look's intervals.
 #[derive(Debug, Clone, Copy)]
 struct Depths {
     interval: Depth,
@@ -78,7 +83,7 @@ impl Depths {
     }
 }
 
-/// What a verdict depends on: all of it moves with x.
+/// The inputs of a verdict; all of them shift with x.
 #[derive(Debug, Clone, Copy)]
 struct Evidence {
     estimate: f64,
@@ -101,10 +106,11 @@ impl Evidence {
         Self { estimate: self.estimate + shift, interval: moved(self.interval), equivalence: moved(self.equivalence) }
     }
 
-    /// The order is the method's: a change that is proven and large enough is never called unchanged.
+    /// The order follows the method: a change that is proven and large enough is never called
+    /// unchanged.
     fn verdict(&self, bound: f64) -> Option<Verdict> {
         let (interval, equivalence) = (&self.interval, &self.equivalence);
-        // Inside any bound, even one of 0.
+        // Within any bound, even 0.
         let all_zero = equivalence.lo == 0.0 && equivalence.hi == 0.0 && self.estimate == 0.0;
         if interval.lo > 0.0 && self.estimate >= bound {
             Some(Verdict::Regressed)
@@ -118,10 +124,11 @@ impl Evidence {
     }
 }
 
-/// A gate at one look.
+/// Evaluates a gate at one look.
 ///
 /// # Panics
-/// When x has no number of pairs that is in [`LOOKS`], holds a value that is not finite, or the rule has no gates or too many.
+/// When the number of pairs is not in [`LOOKS`], a value is not finite, or the rule has no gates or
+/// too many.
 #[must_use]
 pub fn look(x: &[f64], rule: &Rule) -> Look {
     let at = LOOKS.iter().position(|pairs| *pairs == x.len()).expect("a look has the pairs of a look");
@@ -142,8 +149,9 @@ pub fn look(x: &[f64], rule: &Rule) -> Look {
     }
 }
 
-/// Estimate and interval at any number of pairs, to show between looks: the interval at the alpha of the next look (after the
-/// last one, of the last), absent where the pairs are too few for it. No verdict follows from it.
+/// Estimate and interval at any number of pairs, to show between looks: the interval at the alpha
+/// of the next look (after the last look, of the last one), `None` if there are too few pairs for
+/// it. It implies no verdict.
 ///
 /// `None` for no pairs or a value that is not finite.
 ///
@@ -157,11 +165,11 @@ pub fn estimate(x: &[f64], gates: usize) -> Option<(f64, Option<Interval>)> {
     Some((walsh.estimate(), depth.map(|depth| walsh.interval(depth))))
 }
 
-/// The gate's decision over all looks that x, one value a pair in their order, is long enough for; frozen at the first verdict.
-/// Pairs behind the last look count for nothing.
+/// The gate's decision over all looks that x is long enough for, with one value per pair in order;
+/// final at the first verdict. Pairs after the last look are ignored.
 ///
 /// # Panics
-/// As [`look`] does, but for the number of pairs.
+/// As [`look`], but any number of pairs is allowed.
 #[must_use]
 pub fn decide(x: &[f64], rule: &Rule) -> Decision {
     let mut looks: Vec<Look> = Vec::new();

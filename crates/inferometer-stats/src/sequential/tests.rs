@@ -26,7 +26,8 @@ fn depths_are_the_methods_table() {
     }
 }
 
-/// One side of a two one-sided test misses by one gate's alpha or less, and one step deeper by more.
+/// One side of a two one-sided test misses by at most one gate's alpha, and one step deeper by
+/// more.
 #[test]
 fn equivalence_is_at_the_level_of_one_gate() {
     for (look, alpha) in ALPHAS[0].into_iter().enumerate() {
@@ -45,7 +46,7 @@ fn a_clear_change_is_decided_at_the_first_look_and_frozen() {
         let mut x = moved(&quiet, shift);
         let first = decide(&x[..10], &RULE);
         assert_eq!((first.verdict, first.looks.len()), (want, 1));
-        // What comes later does not count.
+        // Later pairs are ignored.
         x[10..].iter_mut().for_each(|v| *v = -*v + 1.0);
         assert_eq!(decide(&x, &RULE), first);
     }
@@ -91,7 +92,8 @@ fn all_zero_is_unchanged_whatever_the_bound() {
     }
 }
 
-/// A change of the bound exactly, on every pair, is a regression; anything below is proven unchanged.
+/// A change of exactly the bound in every pair is a regression; any smaller change is proven
+/// unchanged.
 #[test]
 fn the_bound_itself_is_regressed() {
     assert_eq!(decide(&[0.03; 10], &RULE).verdict, Verdict::Regressed);
@@ -114,7 +116,7 @@ fn between_looks_an_estimate_is_shown_with_the_next_looks_interval() {
 }
 
 proptest! {
-    /// What makes A slower makes B faster: swapped sides give the opposite verdict.
+    /// Swapped sides give the opposite verdict.
     #[test]
     fn swapped_sides_give_the_opposite(x in prop::collection::vec(-0.1..0.1f64, 0..35), gates in 1usize..4, bound in 0.001..0.2f64) {
         let rule = Rule { gates, bound };
@@ -130,7 +132,7 @@ proptest! {
         prop_assert_eq!(one.would_decide, other.would_decide);
     }
 
-    /// Whatever follows, a verdict stays.
+    /// A verdict does not change with later pairs.
     #[test]
     fn verdicts_are_frozen(x in prop::collection::vec(-0.1..0.1f64, 30), n in 0usize..31, gates in 1usize..4) {
         let early = decide(&x[..n], &RULE);
@@ -141,7 +143,7 @@ proptest! {
             prop_assert_eq!(early, late);
         }
         let more = Rule { gates, ..RULE };
-        // More gates: never sure earlier of a change.
+        // With more gates a change is never certain earlier.
         for (wide, narrow) in decide(&x, &more).looks.iter().zip(&decide(&x, &RULE).looks) {
             prop_assert!(wide.interval.lo <= narrow.interval.lo && wide.interval.hi >= narrow.interval.hi);
             prop_assert_eq!(wide.equivalence, narrow.equivalence);
@@ -149,8 +151,9 @@ proptest! {
     }
 }
 
-/// The three alphas of a session with g gates spend 5 % / g: computed for normal increments, where the looks are exact, and
-/// not more for the signed-rank statistic, which is discrete (`scripts/stats-fixtures`).
+/// The three alphas of a session with g gates spend 5 % / g: computed for normal increments, where
+/// the looks are exact, and not more for the signed-rank statistic, which is discrete
+/// (`scripts/fixtures stats`).
 #[test]
 fn the_alphas_spend_five_percent() {
     let fixture = fixture("looks");

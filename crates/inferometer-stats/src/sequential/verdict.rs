@@ -1,24 +1,24 @@
-//! The words of a verdict, and the exit codes they earn.
+//! Verdicts, their names and their exit codes.
 
 use serde::{Deserialize, Serialize};
 
-/// What is said of a gate, of a pair of sides, of a session. In the order in which one outweighs another.
+/// The verdict on a gate, a pair of sides or a session. An earlier variant outweighs a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The measurement cannot be trusted, or side A failed.
     Invalid,
-    /// The sides give different tokens where they must not, whatever their speed.
+    /// The sides give different tokens where they must agree, whatever their speed.
     OutputChanged,
-    /// Side B alone failed.
+    /// Only side B failed.
     Failed,
-    /// Worse for certain, and by the bound or more.
+    /// Worse by at least the bound, statistically certain.
     Regressed,
-    /// The pairs are used up and nothing is proven.
+    /// All pairs were measured and nothing is proven.
     Inconclusive,
     /// The session ended before the gate's last look.
     NotDecided,
-    /// Better for certain, and by the bound or more.
+    /// Better by at least the bound, statistically certain.
     Improved,
     /// Proven to be within the bound.
     Unchanged,
@@ -40,8 +40,8 @@ impl Verdict {
         }
     }
 
-    /// 4 invalid or output-changed, 1 failed or regressed, 3 where nothing is proven, 0 otherwise. (2 is no verdict's: usage,
-    /// configuration or build.)
+    /// 4 for invalid or output-changed, 1 for failed or regressed, 3 if nothing is proven,
+    /// otherwise 0. (2 is reserved for usage, configuration and build errors.)
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -52,9 +52,10 @@ impl Verdict {
         }
     }
 
-    /// A session's verdict from its gates': the one that outweighs the rest. So gates left undecided because another one
-    /// regressed change nothing, and a session is improved when one gate is and the rest are unchanged. Without a gate nothing
-    /// is decided. Its [`exit_code`](Self::exit_code) is the session's.
+    /// A session's verdict from its gates': the one that outweighs the rest. Gates left undecided
+    /// because another one regressed change nothing; a session is improved if one gate is and the
+    /// rest are unchanged. Without gates nothing is decided. The session's exit code is this
+    /// verdict's [`exit_code`](Self::exit_code).
     #[must_use]
     pub fn of_session(gates: impl IntoIterator<Item = Self>) -> Self {
         gates.into_iter().min().unwrap_or(Self::NotDecided)

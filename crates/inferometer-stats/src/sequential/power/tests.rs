@@ -9,7 +9,7 @@ fn moved(x: &[f64], shift: f64) -> Vec<f64> {
     x.iter().map(|v| v + shift).collect()
 }
 
-/// Share of 300 sessions of normal noise, moved by `shift`, that end with the verdict.
+/// Share of 300 sessions of normal noise, shifted by `shift`, that end with the verdict.
 fn share(sd: f64, shift: f64, rule: &Rule, verdict: Verdict) -> f64 {
     let sessions = 300;
     let hits = (0..sessions).filter(|s| decide(&moved(&noise(30, sd, *s), shift), rule).verdict == verdict).count();
@@ -33,7 +33,8 @@ fn a_drawn_session_is_judged_as_decide_judges() {
     }
 }
 
-/// The shift told from one session is caught nine times in ten in new sessions of the same noise.
+/// The shift computed from one session is caught nine times in ten in new sessions of the same
+/// noise.
 #[test]
 fn nine_in_ten_are_caught() {
     for (gates, pairs, sd) in [(1, 10, 0.02), (3, 30, 0.06)] {
@@ -48,7 +49,7 @@ fn nine_in_ten_are_caught() {
 fn without_noise_the_bound_itself_is_caught() {
     let shift = caught_nine_in_ten(&[0.0; 10], &RULE, 1).unwrap();
     assert!((shift - RULE.bound).abs() < 1e-9, "{shift}");
-    // Only the spread matters, not where x lies; and the seed fixes the answer.
+    // Only the spread matters, not the location of x; the seed fixes the result.
     let x = noise(10, 0.02, 1);
     let (here, there) = (caught_nine_in_ten(&x, &RULE, 7), caught_nine_in_ten(&moved(&x, 0.5), &RULE, 7));
     assert!((here.unwrap() - there.unwrap()).abs() < 1e-9);
@@ -62,7 +63,7 @@ fn too_few_pairs_say_nothing() {
     }
 }
 
-/// The constants are the simulation's, to three digits.
+/// The constants agree with the simulation to three digits.
 #[test]
 fn promises_are_those_of_the_simulation() {
     let normal = &fixture("looks")["normal"];
@@ -83,7 +84,8 @@ fn a_pilots_promise_holds() {
     assert!((0.85..0.95).contains(&unchanged), "{unchanged}");
 }
 
-/// Where the half-width expected is the bound, hardly any identical builds are proven so; where it is half of it, nearly all.
+/// If the expected half-width equals the bound, hardly any identical builds are proven
+/// unchanged; at half of it, nearly all are.
 #[test]
 fn hopeless_is_hopeless() {
     let sd = 0.05;
@@ -94,7 +96,7 @@ fn hopeless_is_hopeless() {
     let x = [0.06, -0.09, 0.11, -0.12, 0.08, 0.1];
     assert!(pilot(&x, &Rule { bound: 0.035, ..RULE }).unwrap().hopeless);
     assert!(!pilot(&x, &Rule { bound: 0.04, ..RULE }).unwrap().hopeless);
-    // Two bursts of six pairs do not make a quiet machine hopeless.
+    // Two bursts in six pairs do not make a quiet machine hopeless.
     assert!(!pilot(&[0.004, -0.2, 0.006, -0.003, 0.15, -0.005], &RULE).unwrap().hopeless);
 }
 

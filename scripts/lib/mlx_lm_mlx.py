@@ -1,6 +1,6 @@
-"""Compares the MLX backend with mlx_lm: tokens, logits, caches, conversations, operations. Called by check-mlx.
+"""Compares the MLX backend with mlx_lm: tokens, logits, caches, conversations, operations. Called by `check-mlx-lm mlx`.
 
-usage: check_mlx.py PROGRAMS FOLDER
+usage: mlx_lm_mlx.py PROGRAMS FOLDER
 
 PROGRAMS has `inferometer`, `examples/logits` and `examples/mlx_operations`; FOLDER is for the models and what MLX compiles.
 mlx_lm runs on the same folder at the same chunk size, its model and its caches called as our engine calls its own; its
@@ -23,7 +23,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import mlx.core as mx
-from check_mlx_lm import CLOSEST, STEPS, TOLERANCE, ask, difference, gap, prompt, reference, variant
+from mlx_lm_candle import CLOSEST, STEPS, TOLERANCE, ask, difference, gap, prompt, reference, variant
 from mlx_lm.convert import convert
 from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache, trim_prompt_cache

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
-"""Writes tests/data/oscillation/rainflow.json: cycles as the Python package `rainflow` (ASTM E1049-85) counts them.
+"""Writes crates/inferometer-stats/tests/data/oscillation/rainflow.json: cycles as the Python package `rainflow` (ASTM E1049-85) counts them.
 
-usage: PYTHON scripts/oscillation-fixtures   (an interpreter with rainflow 3.2)
+usage: scripts/fixtures oscillation
 """
 
 import json
@@ -10,7 +9,7 @@ import random
 
 import rainflow
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data" / "oscillation" / "rainflow.json"
+FILE = pathlib.Path(__file__).resolve().parents[2] / "crates/inferometer-stats/tests/data/oscillation" / "rainflow.json"
 
 
 def walk(seed, length, step):

@@ -1,6 +1,6 @@
-"""Compares folders of quantized and half-precision weights with MLX and mlx_lm. Called by check-quantized.
+"""Compares folders of quantized and half-precision weights with MLX and mlx_lm. Called by `check-mlx-lm quantized`.
 
-usage: check_quantized.py PROGRAMS FOLDER
+usage: mlx_lm_quantized.py PROGRAMS FOLDER
 
 PROGRAMS has `inferometer`, `examples/logits` and `examples/dequantize`; FOLDER is for the models.
 

@@ -1,6 +1,6 @@
-"""Compares greedy tokens, logits and token ids of two implementations. Called by check-mlx-lm.
+"""Compares greedy tokens, logits and token ids of two implementations. Called by `check-mlx-lm candle`.
 
-usage: check_mlx_lm.py LOGITS_TOOL FOLDER
+usage: mlx_lm_candle.py LOGITS_TOOL FOLDER
 
 FOLDER holds the models `llama` and `qwen3`; variants of them (tied or untied head, rope scaling) are made beside them.
 A comparison that could not fail proves nothing, so at the end our side is given a wrong configuration and must be found out.

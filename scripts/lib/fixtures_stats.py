@@ -1,35 +1,19 @@
-#!/usr/bin/env python3
-"""Writes tests/data/stats/*.json: what SciPy, or counting by whole numbers, says of the cases that the tests in src/stats hold.
+"""Writes crates/inferometer-stats/tests/data/stats/*.json: what SciPy, or counting by whole numbers, says of the cases that the tests hold.
 
-usage: scripts/stats-fixtures
+usage: scripts/fixtures stats
 
-Makes a virtual environment in target/ with a pinned SciPy (network the first time). Takes about a minute; the same input
-gives the same files.
+Takes about a minute; the same input gives the same files.
 """
 
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-VENV = ROOT / "target/stats-venv"
-SCIPY = "1.16.3"
-
-if pathlib.Path(sys.prefix).resolve() != VENV.resolve():
-    python = VENV / "bin/python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    if subprocess.run([python, "-c", f"import scipy; assert scipy.__version__ == '{SCIPY}'"], capture_output=True).returncode:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", f"scipy=={SCIPY}"], check=True)
-    os.execv(python, [python, __file__, *sys.argv[1:]])
 
 import numpy as np
 from scipy import stats
 
-OUT = ROOT / "tests/data/stats"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OUT = ROOT / "crates/inferometer-stats/tests/data/stats"
 # METHOD section 3.5.
 LOOKS = (10, 20, 30)
 ALPHAS = ((0.02266, 0.02171, 0.02156), (0.01133, 0.01036, 0.01002), (0.00751, 0.00671, 0.00638))

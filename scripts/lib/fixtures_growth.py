@@ -1,10 +1,10 @@
-#!/usr/bin/env python3
-"""Writes tests/data/growth/*.json: growth laws fitted by programs that nobody here wrote.
+"""Writes crates/inferometer-stats/tests/data/growth/*.json: growth laws fitted by programs that nobody here wrote.
 
-usage: PYTHON scripts/growth-fixtures   (an interpreter with numpy, scipy and statsmodels)
+usage: scripts/fixtures growth
 
 Times follow a law, with noise and some slow outliers. statsmodels' RLM (Huber, k = 1.345, MAD scale) fits them on
-error relative to the fitted time, again and again until that settles; SciPy's least_squares with the Huber loss, given the scale that RLM found, must agree, or the script fails.
+error relative to the fitted time, again and again until that settles; SciPy's least_squares with the Huber loss, given the
+scale that RLM found, must agree, or the script fails.
 """
 
 import json
@@ -16,7 +16,7 @@ import statsmodels
 import statsmodels.api as sm
 from scipy.optimize import least_squares
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data" / "growth"
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "crates/inferometer-stats/tests/data/growth"
 K = 1.345
 CASES = {
     # name: (law, coefficients in ms, lengths, iterations, noise, share of outliers)

@@ -1,4 +1,7 @@
-"""The comparison behind scripts/check-tokenizers: PROGRAM WORK_FOLDER MODEL_FOLDER..."""
+"""Compares token ids and chat templates. Called by check-tokenizers.
+
+usage: check_tokenizers.py PROGRAM WORK_FOLDER MODEL_FOLDER...
+"""
 
 import json
 import random

@@ -1,0 +1,62 @@
+//! Iterations become rows in the record, with what the gauges say about them.
+
+use super::Worker;
+use crate::record::memory::ENGINE;
+use crate::record::{GaugeInfo, Iteration, RequestRow, TelemetryRow};
+use crate::run::attempt::Attempt;
+use crate::run::error::RunError;
+use crate::run::external::Window;
+use crate::run::row::{self, Gauged};
+
+impl Worker<'_> {
+    /// Puts an iteration on the disk, with what the gauges saw since the last one and what follows from that; gives its rows, at
+    /// least one.
+    pub(super) fn commit(&mut self, turns: Vec<Attempt>) -> Result<Vec<RequestRow>, RunError> {
+        let mut telemetry = self.log.sampler.drain();
+        self.external.sampled(&telemetry);
+        let gauged = self.gauge(&turns, &mut telemetry);
+        let iteration = Iteration { telemetry, ..row::iteration(&turns, &gauged, &self.log.origin) };
+        self.log.store.commit(&iteration)?;
+        Ok(iteration.requests)
+    }
+
+    /// What the gauges say about an iteration; the engine's own samples of its memory are put among theirs.
+    fn gauge(&mut self, turns: &[Attempt], telemetry: &mut Vec<TelemetryRow>) -> Gauged {
+        let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Gauged::default() };
+        let window = Window { host: first.place.host, start_ns: first.start_ns, end_ns: last.end_ns };
+        let origin = &self.log.origin;
+        let samples = self.external.recent();
+        let energy = |turn| self.meter.phases(&row::spans(turn, origin), &row::tokens(turn, origin), samples);
+        let energy = turns.iter().map(energy).collect();
+        let helpers = turns.iter().map(|turn| turn.usage.helpers_cpu).sum();
+        let disturbed = if first.place.warmup { None } else { self.external.judge(window, helpers) };
+        let of_engine = |turn: &Attempt| turn.reply.as_ref().and_then(|reply| reply.memory.clone().ok());
+        let engine: Vec<_> = turns.iter().filter_map(of_engine).flatten().collect();
+        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), disturbed }
+    }
+
+    /// Gives the engine's own gauges that stayed empty their reason.
+    pub(super) fn say_what_engines_did_not(&mut self) -> Result<(), RunError> {
+        let manifest = self.log.store.manifest();
+        // An earlier sitting may have filled them, unless it said that it did not.
+        let mine = |gauge: &GaugeInfo| manifest.segments == 1 || gauge.absent.is_some();
+        let reasons: Vec<Option<String>> = manifest
+            .gauges
+            .iter()
+            .map(|gauge| {
+                if ENGINE.contains(&gauge.name.as_str()) && mine(gauge) {
+                    self.memory.unsaid(&gauge.name)
+                } else {
+                    gauge.absent.clone()
+                }
+            })
+            .collect();
+        let same = manifest.gauges.iter().zip(&reasons).all(|(gauge, reason)| gauge.absent == *reason);
+        if !same {
+            self.log.store.update(|manifest| {
+                manifest.gauges.iter_mut().zip(reasons).for_each(|(gauge, reason)| gauge.absent = reason);
+            })?;
+        }
+        Ok(())
+    }
+}
