@@ -1,10 +1,13 @@
 //! What a request means to a session, on tiny models.
 
+mod choices;
+mod faults;
+
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::testing::{VOCABULARY, config, folder, load, open, prompt, request, run, with_toggle};
+use crate::transformer::testing::{VOCABULARY, config, folder, load, open, prompt, request, run, with_toggle};
 use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Detail, Engine, Session, SpanKey, TokenSink};
@@ -329,7 +332,7 @@ fn a_rotating_cache_holds_its_window_and_is_full_below_it() {
     let dir = folder(&config("qwen3"));
     let open_with = |kind: &str| {
         let load = load(dir.path(), &[("dtype", "f32".into()), ("kv_cache", kind.into())]);
-        super::Transformer.open(&load).unwrap()
+        crate::transformer::Transformer.open(&load).unwrap()
     };
     let (mut full, mut wide, mut narrow) = (open_with("full"), open_with("rotating:512"), open_with("rotating:40"));
     let asked = with_toggle(request(prompt(400), 30), "prefill_chunk_size", 33i64);

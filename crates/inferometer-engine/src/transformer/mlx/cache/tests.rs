@@ -3,10 +3,10 @@
 use mlx_rs::Array;
 use proptest::prelude::*;
 
-use super::MlxBackend;
-use super::cache::{Cache, STEP};
+use super::{Cache, STEP};
 use crate::serial::alone;
 use crate::transformer::backend::{Backend, LayerCache};
+use crate::transformer::mlx::MlxBackend;
 
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;

@@ -3,8 +3,8 @@
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
 
-use super::testing::{Stored, config, load, open, prompt, quantized, request, run, tensors, write_model};
-use super::weights::{Expected, WeightFolder};
+use crate::transformer::testing::{Stored, config, load, open, prompt, quantized, request, run, tensors, write_model};
+use crate::transformer::weights::{Expected, WeightFolder};
 use inferometer_host::Engine;
 use inferometer_protocol::ErrorKind;
 
@@ -33,8 +33,8 @@ fn tokens(dir: &tempfile::TempDir) -> Vec<u32> {
 
 /// The model in f32 whose weights are what the quantized folder stands for.
 fn dequantized(dir: &tempfile::TempDir, plain: &Json) -> tempfile::TempDir {
-    let config = super::config::Config::from_folder(dir.path()).unwrap();
-    let needed = super::model::expected(&config);
+    let config = crate::transformer::config::Config::from_folder(dir.path()).unwrap();
+    let needed = crate::transformer::model::expected(&config);
     let weights = WeightFolder::open(dir.path(), &needed, &[]).unwrap();
     let values = |Expected { name, shape, .. }: &Expected| {
         let bytes = weights.matrix(name).unwrap().to_f32().into_iter().flat_map(f32::to_le_bytes).collect();
@@ -48,7 +48,7 @@ fn a_quantized_folder_is_the_model_that_its_numbers_stand_for() {
     for (arch, bits, group_size) in [("llama", 4, 32), ("qwen3", 4, 64), ("llama", 8, 64), ("qwen3", 8, 32)] {
         let config = described(arch, bits, group_size);
         let dir = written(&config, &stored(&config));
-        let plain = super::testing::config(arch);
+        let plain = crate::transformer::testing::config(arch);
         assert_eq!(tokens(&dir), tokens(&dequantized(&dir, &plain)), "{arch}, {bits} bits, groups of {group_size}");
         // Four bits are felt, so the tokens are not those of the weights before.
         assert!(bits == 8 || tokens(&dir) != tokens(&written(&plain, &tensors(&plain, 1))), "{arch}");
@@ -56,7 +56,7 @@ fn a_quantized_folder_is_the_model_that_its_numbers_stand_for() {
         let said = format!("MLX affine, {bits} bits, groups of {group_size}");
         assert_eq!(receipt.details["source_format"], said);
         assert_eq!((&receipt.settings["dtype"], receipt.model.weight_format.as_deref()), (&"f32".into(), Some("f32")));
-        let q8 = super::Transformer.open(&load(dir.path(), &[])).unwrap().receipt();
+        let q8 = crate::transformer::Transformer.open(&load(dir.path(), &[])).unwrap().receipt();
         assert_eq!((&q8.settings["dtype"], &q8.details["source_format"]), (&"q8_0".into(), &said));
         assert_eq!(q8.model.parameters, open(dequantized(&dir, &plain).path()).unwrap().receipt().model.parameters);
     }
@@ -80,7 +80,7 @@ fn single_matrices_have_their_own_form_or_none() {
         (&vec![512, 64], &vec![32, 16])
     );
     let dir = written(&config, &all);
-    assert_eq!(tokens(&dir), tokens(&dequantized(&dir, &super::testing::config("llama"))));
+    assert_eq!(tokens(&dir), tokens(&dequantized(&dir, &crate::transformer::testing::config("llama"))));
     let said = open(dir.path()).unwrap().receipt().details["source_format"].clone();
     assert_eq!(said, "MLX affine, 4 bits, groups of 32; MLX affine, 8 bits, groups of 64");
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::backend::Backend;
-use super::config::Config;
-use super::model::{Model, expected, optional};
-use super::testing::{VOCABULARY, config, folder, prompt, request};
-use super::weights::WeightFolder;
+use crate::transformer::backend::Backend;
+use crate::transformer::config::Config;
+use crate::transformer::model::{Model, expected, optional};
+use crate::transformer::testing::{VOCABULARY, config, folder, prompt, request};
+use crate::transformer::weights::WeightFolder;
 use inferometer_host::Instrumentation;
 use inferometer_host::Session;
 use inferometer_host::recorder::{Recorder, Shared};
@@ -109,12 +109,12 @@ fn session_says_what_a_bare_loop_finds<B: Backend>(
 
 #[test]
 fn candle_says_what_it_would_have_chosen() {
-    use super::candle::{CandleBackend, Format, threads};
+    use crate::transformer::candle::{CandleBackend, Format, threads};
     use inferometer_host::Engine;
     for (arch, format) in [("llama", Format::F32), ("qwen3", Format::F32), ("qwen3", Format::Q8_0)] {
         let dir = folder(&config(arch));
-        let load = super::testing::load(dir.path(), &[("dtype", format.name().into())]);
-        let mut session = super::Transformer.open(&load).unwrap();
+        let load = crate::transformer::testing::load(dir.path(), &[("dtype", format.name().into())]);
+        let mut session = crate::transformer::Transformer.open(&load).unwrap();
         let backend = || CandleBackend::new(format, threads::set(Some(1)).unwrap());
         session_says_what_a_bare_loop_finds(&mut *session, dir.path(), &[], backend, |f| f());
     }
@@ -123,15 +123,15 @@ fn candle_says_what_it_would_have_chosen() {
 #[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
 #[test]
 fn mlx_says_what_it_would_have_chosen() {
-    use super::mlx::MlxBackend;
     use crate::serial;
+    use crate::transformer::mlx::MlxBackend;
     use inferometer_host::Engine;
     for arch in ["llama", "qwen3"] {
         let dir = folder(&config(arch));
-        let mut load = super::testing::load(dir.path(), &[("compile", false.into())]);
+        let mut load = crate::transformer::testing::load(dir.path(), &[("compile", false.into())]);
         load.toggles.remove("threads");
-        load.engine.options.insert(super::BACKEND.to_owned(), "mlx".into());
-        let mut session = super::Transformer.open(&load).unwrap();
+        load.engine.options.insert(crate::transformer::BACKEND.to_owned(), "mlx".into());
+        let mut session = crate::transformer::Transformer.open(&load).unwrap();
         let backend = || MlxBackend::new(None, false);
         session_says_what_a_bare_loop_finds(&mut *session, dir.path(), &[false, true], backend, |f| serial::alone(f));
     }
@@ -140,7 +140,7 @@ fn mlx_says_what_it_would_have_chosen() {
 #[test]
 fn nothing_is_said_unasked() {
     let dir = folder(&config("llama"));
-    let mut session = super::testing::open(dir.path()).unwrap();
+    let mut session = crate::transformer::testing::open(dir.path()).unwrap();
     let mut recorder = Recorder::new(4, Instrumentation::default(), Arc::<Shared>::default());
     session.generate(&request(prompt(9), 4), &mut recorder).unwrap();
     assert_eq!((recorder.tokens.len(), recorder.choices), (4, None));

@@ -4,9 +4,9 @@ use mlx_rs::Array;
 use proptest::prelude::*;
 use rand::Rng;
 
-use super::MlxBackend;
 use crate::serial::alone;
 use crate::transformer::backend::{Backend, TokenSampler};
+use crate::transformer::mlx::MlxBackend;
 use crate::transformer::sampler::{Choice, Penalty, Sampler, gap};
 use inferometer_host::rng::seeded;
 use inferometer_protocol::{EngineError, Sampling};

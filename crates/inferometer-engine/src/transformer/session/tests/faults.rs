@@ -3,15 +3,15 @@
 
 use candle_core::Tensor;
 
-use super::backend::{Backend, HeadShape, Held, LayerCache};
-use super::candle::{CandleBackend, Format, Ids, threads};
-use super::config::Config;
-use super::model::{Model, expected, optional};
-use super::quantized::Weight;
-use super::sampler::Choice;
-use super::session::{Text, TransformerSession};
-use super::testing::{config, folder, prompt, request, run, with_toggle};
-use super::weights::{HostTensor, WeightFolder};
+use crate::transformer::backend::{Backend, HeadShape, Held, LayerCache};
+use crate::transformer::candle::{CandleBackend, Format, Ids, threads};
+use crate::transformer::config::Config;
+use crate::transformer::model::{Model, expected, optional};
+use crate::transformer::quantized::Weight;
+use crate::transformer::sampler::Choice;
+use crate::transformer::session::{Text, TransformerSession};
+use crate::transformer::testing::{config, folder, prompt, request, run, with_toggle};
+use crate::transformer::weights::{HostTensor, WeightFolder};
 use inferometer_host::Result;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
