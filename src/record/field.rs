@@ -89,7 +89,7 @@ impl Field for Status {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        Status::from_name(text).ok_or_else(|| format!("{text:?} is not one of ok, failed, invalid"))
+        Status::from_name(text).ok_or_else(|| format!("{text:?} is none of ok, failed, invalid"))
     }
 }
 
@@ -115,7 +115,7 @@ impl Field for FinishReason {
             [FinishReason::Stop, FinishReason::Length, FinishReason::Cancelled, FinishReason::Error];
         ALL.into_iter()
             .find(|reason| reason.name() == text)
-            .ok_or_else(|| format!("{text:?} is not one of stop, length, cancelled, error"))
+            .ok_or_else(|| format!("{text:?} is none of stop, length, cancelled, error"))
     }
 }
 
@@ -126,7 +126,7 @@ impl Field for Phase {
 
     fn read(text: &str) -> Result<Self, String> {
         Phase::from_name(text)
-            .ok_or_else(|| format!("{text:?} is not one of the phases {}", Phase::ALL.map(Phase::name).join(", ")))
+            .ok_or_else(|| format!("{text:?} is none of the phases {}", Phase::ALL.map(Phase::name).join(", ")))
     }
 }
 

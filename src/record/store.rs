@@ -326,7 +326,7 @@ pub(super) fn same_header(path: &Path, header: &[u8]) -> Result<(), RecordError>
     Err(RecordError::Row {
         path: path.to_owned(),
         line: 1,
-        message: "the columns differ from those of this build: resume with the version that started the run".to_owned(),
+        message: "the columns differ from those of this build: resume with the version that began the run".to_owned(),
     })
 }
 

@@ -78,7 +78,7 @@ impl Table {
             csv::ErrorKind::UnequalLengths { pos, expected_len, len } => RecordError::Row {
                 path,
                 line: pos.map_or(0, |p| p.line()),
-                message: format!("{len} fields, but the header has {expected_len}"),
+                message: format!("{len} fields where the header has {expected_len}"),
             },
             other => RecordError::Row { path, line: self.reader.position().line(), message: format!("{other:?}") },
         }
@@ -109,7 +109,7 @@ impl<'a> Line<'a> {
     pub fn field<T: Field>(&self, place: Option<usize>, column: &str) -> Result<T, RecordError> {
         T::read(self.text(place, column)?).map_err(|message| match place {
             Some(_) => self.error(column, message),
-            None => self.error(column, "the file does not have this column".to_owned()),
+            None => self.error(column, "the file has no such column".to_owned()),
         })
     }
 

@@ -40,7 +40,7 @@ pub fn engine_samples(
         return Err(format!("the engine sent {} memory samples, but at most {most} were expected", samples.len()));
     }
     if !samples.windows(2).all(rises) {
-        return Err("the times of the engine's memory samples do not rise".to_owned());
+        return Err("the engine's memory samples do not rise in time".to_owned());
     }
     if samples.iter().any(|sample| !(from..=to).contains(&sample.t_ns)) {
         return Err("the engine sent memory samples from outside the request".to_owned());

@@ -206,7 +206,7 @@ fn a_conversation_that_fails_three_times_is_given_up() {
     let record = lab.record();
     assert_eq!(iterations(&record, 0).values().map(Vec::len).collect::<Vec<_>>(), [1; 3], "and not within one");
     let reason = &measured(&record)[0].reason;
-    assert!(reason.contains("gives no text") && reason.contains("replies = \"fixed\""), "{reason}");
+    assert!(reason.contains("returns no text") && reason.contains("replies = \"fixed\""), "{reason}");
     let lab = Lab::new();
     let fixed = exec(&lab, &["--reuse", "--no-text"], &format!("replies = \"fixed\"\n{rest}"));
     measure(&lab, &fixed, 0);

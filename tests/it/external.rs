@@ -60,7 +60,7 @@ fn foreign_load_can_be_a_warning() {
     let _busy = Busy::start();
     let lab = Lab::new();
     let done = lab.measure(&scenario(&lab, "warn"), &[]).says("other programs used more than");
-    let done = done.says("they count all the same");
+    let done = done.says("they stay valid");
     let record = lab.record();
     assert!(measured(&record).iter().all(|row| !row.cause.is_some_and(Cause::is_external)), "{}", done.stdout);
     assert!(record.manifest.warnings.iter().any(|told| told.contains("other programs")));

@@ -158,7 +158,7 @@ fn cells_that_turn_out_equal_are_said_to_be_equal() {
 
 #[test]
 fn counts_that_cannot_be_true_are_not_believed() {
-    let short = "the cache holds 3 tokens after 5 of the prompt and 12 generated, expected 16";
+    let short = "the cache holds 3 tokens after 5 prompt tokens and 12 generated tokens, expected 16";
     for (arguments, reason) in [
         (["--reused", "2"], "2 tokens were reused although"),
         (["--cache", "3"], short),
@@ -340,7 +340,7 @@ fn a_prompt_that_changed_is_not_resumed_silently() {
         *value = ids[(at + 1) % count].clone();
     }
     fs_err::write(&path, tokenizer.to_string()).unwrap();
-    let done = lab.resume(&[]).expect(2).says("tokenizer makes of the prompt").says("--allow-changed");
+    let done = lab.resume(&[]).expect(2).says("the tokenized prompt changed").says("--allow-changed");
     assert!(
         done.stderr.contains("cell 0's prompt was") && !done.stderr.contains("nondeterministic"),
         "{}",

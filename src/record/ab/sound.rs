@@ -45,7 +45,7 @@ pub(super) fn sides(manifest: &AbManifest, a: &Record, b: &Record) -> Result<(),
     for (at, gate) in manifest.gates.iter().enumerate() {
         if let Some(id) = gate.cell_ids.iter().find(|id| **id as usize >= cells) {
             return Err(format!(
-                "gates[{at}].cell_ids in ab.json has {id}, which is not a cell of the plan in a/run.json"
+                "ab.json: gates[{at}].cell_ids has {id}, which is not a cell of the plan in a/run.json"
             ));
         }
     }

@@ -28,7 +28,7 @@ pub fn equal_settings(cells: [&[Cell]; 2], a: &[Vec<Output>], b: &[Vec<Output>])
     let some =
         if equal.len() == cells[0].len() { "every cell".to_owned() } else { format!("`{}`", equal.join("`, `")) };
     (!equal.is_empty()).then(|| {
-        format!("the sides request different settings, but in {some} the effective settings are equal: both sides do the same work")
+        format!("the sides request different settings, but in {some} the effective ones are equal: both sides do the same work")
     })
 }
 

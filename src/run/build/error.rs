@@ -45,7 +45,7 @@ pub enum BuildError {
     )]
     NoProgram { commit: String, program: PathBuf, log: PathBuf },
     #[error(
-        "commit {commit}: `{command}` did not report the toolchain: {how}; correct `toolchain` in [build], or set it to an empty list"
+        "commit {commit}: `{command}` did not report the toolchain: {how}; correct `toolchain` in [build], or make it empty"
     )]
     Toolchain { commit: String, command: String, how: String },
     #[error(

@@ -153,9 +153,9 @@ impl<'a> Workshop<'a> {
         let stale = if stamp.key != key {
             "the toolchain or the environment has changed"
         } else if stamp.tree_sha256 != tree {
-            "its worktree has changed"
+            "its worktree has been changed"
         } else if hash_of(Path::new(&command[0])).ok().as_ref() != Some(&stamp.program_sha256) {
-            "its program has changed"
+            "its program has been changed"
         } else {
             (self.notes)(&format!("{name} was built before, {}", stamp.built_utc));
             let toolchain = key.toolchain;

@@ -135,7 +135,7 @@ fn swapping(look: &Look<'_>) -> Option<Finding> {
     let moved = if most - least >= SWAPPED_BYTES { (most - least) / look.seconds() } else { 0.0 };
     let own = moved.max(read_back);
     if own > SWAPPED_BYTES_PER_S {
-        let words = "the engine's own memory was swapped: it does not fit into memory";
+        let words = "the engine's own memory was swapped (it does not fit)";
         return Some(Finding::new(Cause::OwnSwap, words, Some(own)));
     }
     (machine > SWAPPED_BYTES_PER_S).then(|| {
@@ -169,10 +169,10 @@ fn power(look: &Look<'_>, supply: &Supply) -> Option<Finding> {
     };
     let found = |words: &str| Some(Finding::new(Cause::Power, words, None));
     if differs("on_battery", supply.on_battery) {
-        return found("the power source changed since the run segment began");
+        return found("the power source differed from the start of the run segment");
     }
     if differs("low_power_mode", supply.low_power_mode) {
-        return found("low-power mode changed since the run segment began");
+        return found("low-power mode differed from the start of the run segment");
     }
     None
 }

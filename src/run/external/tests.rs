@@ -93,7 +93,7 @@ fn every_cause_makes_an_iteration_invalid_and_says_which() {
         (samples(|name, i| (name == "thermal_throttles_per_s").then_some(f64::from(i == 9))), "the CPU throttled"),
         (samples(|name, i| (name == "thermal_pressure" && i == 5).then_some(2.0)), "slowed the machine down"),
         (steady("gpu_throttle_reasons", f64::from(0x24)), "the GPU throttled"),
-        (samples(|name, i| (name == "on_battery").then_some(f64::from(i > 12))), "the power source changed"),
+        (samples(|name, i| (name == "on_battery").then_some(f64::from(i > 12))), "the power source differed"),
         (samples(|name, i| (name == "low_power_mode").then_some(f64::from(i > 12))), "low-power mode"),
     ] {
         let (row, watch) = judged(&samples);

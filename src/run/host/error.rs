@@ -57,7 +57,7 @@ pub enum HostError {
 }
 
 fn hint(status: &str) -> &'static str {
-    if status.contains("SIGKILL") { "; it was killed, often by the system because memory ran out" } else { "" }
+    if status.contains("SIGKILL") { "; it was killed, often because the system ran out of memory" } else { "" }
 }
 
 impl HostError {
