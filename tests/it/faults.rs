@@ -358,7 +358,7 @@ fn a_prompt_that_changed_is_not_resumed_silently() {
         *value = ids[(at + 1) % count].clone();
     }
     fs_err::write(&path, tokenizer.to_string()).unwrap();
-    let done = lab.resume(&[]).expect(2).says("tokenizer makes of the prompt").says("--allow-changed");
+    let done = lab.resume(&[]).expect(2).says("the tokenized prompt changed").says("--allow-changed");
     assert!(
         done.stderr.contains("cell 0's prompt was") && !done.stderr.contains("nondeterministic"),
         "{}",

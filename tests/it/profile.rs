@@ -125,7 +125,7 @@ fn a_host_s_own_profiler_is_asked_and_its_files_can_be_made_again() {
 
 #[test]
 fn a_profile_that_is_not_sound_costs_the_profile_and_not_the_run() {
-    for (answer, why, hosts) in [("bad", "not sound", 2), ("refused", "lost its samples", 1)] {
+    for (answer, why, hosts) in [("bad", "inconsistent", 2), ("refused", "lost its samples", 1)] {
         let lab = Lab::new();
         let scenario = lab.exec(&["--profile", answer], &pass(""));
         measure(&lab, &scenario, &[]).says("no flamegraph of engine `exec`").says(why);
@@ -159,7 +159,7 @@ fn a_host_that_dies_in_the_pass_costs_one_profiled_iteration() {
 fn other_tokens_than_in_the_timed_pass_are_told() {
     let lab = Lab::new();
     let scenario = lab.exec(&["--profile", "good", "--nondeterministic"], &pass(""));
-    lab.measure(&scenario, &[]).says("generated other tokens than the timed one");
+    lab.measure(&scenario, &[]).says("generated different tokens than the timed one");
     assert!(lab.record().manifest.warnings.iter().any(|told| told.contains("iteration 2 of the profiled pass")));
 }
 

@@ -283,7 +283,7 @@ fn a_session_does_not_go_on_with_another_engine_or_program() {
 
     let mut file = fs_err::OpenOptions::new().append(true).open(&copy).unwrap();
     file.write_all(b"# not what it was\n").unwrap();
-    resume(&lab, &[]).expect(2).says("is not what this run began with").says("engine.py");
+    resume(&lab, &[]).expect(2).says("changed since this run started").says("engine.py");
     let refused = record(&lab);
     assert_eq!((refused.pairs.len(), refused.manifest.state), (before.pairs.len(), FinishState::Interrupted));
     fs_err::copy(&fixture, &copy).unwrap();

@@ -36,7 +36,7 @@ fn settings_that_amount_to_the_same_are_said_to_be_equal() {
     let (done, found) = session(&lab, &scenario, &sides, 0);
     check(&found);
     assert_eq!(told(&done)["verdict"], "unchanged");
-    assert!(done.stderr.contains("the effective ones are equal: it is the same work"), "{}", done.stderr);
+    assert!(done.stderr.contains("the effective ones are equal: both sides do the same work"), "{}", done.stderr);
     assert!(found.manifest.warnings.iter().any(|warning| warning.contains("effective ones are equal")));
     assert_eq!(found.manifest.sides[1].settings, ["toggles.repetition_window_cap=768"]);
 }
