@@ -176,7 +176,7 @@ fn varied(table: &Table<'_>, entry: &Entry, value: &Value, known: &Known<'_>) {
             let values: Vec<String> = axis.values.iter().map(Value::to_string).collect();
             format!("[toggles] has `{}` as {}", entry.key, values.join(" or "))
         }
-        None => format!("only toggles in [toggles] differ between cells, and `{}` is not among them", entry.key),
+        None => format!("cells differ only in [toggles], and `{}` is not there", entry.key),
     };
     nowhere(table, &entry.value, &format!("`{}` {value}", entry.key), None, help);
 }

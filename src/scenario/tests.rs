@@ -254,12 +254,12 @@ fn what_an_engine_honours_follows_from_its_options() {
         let line = text.lines().position(|line| line.starts_with("memory_limit")).unwrap() + 1;
         assert!(error.contains(&format!("t.toml:{line}:1")), "{error}");
         assert!(error.contains("^^^^^^^^^^^^ candle sets no limits"), "{error}");
-        assert!(error.contains("with `options = { backend = \"mlx\" }` it is honoured"), "{error}");
+        assert!(error.contains("it is honoured with `options = { backend = \"mlx\" }`"), "{error}");
     }
     assert_eq!(good(&with("mlx", "memory_limit = 9"), &[]).toggles.len(), 1);
     assert_eq!(good(&with("mlx", "kv_cache = \"rotating:9\""), &[]).toggles.len(), 1);
     let full = bad(&with("mlx", "kv_cache = \"full\""), &[]);
-    assert!(full.contains("does not take `full`") && full.contains("takes `rotating:N`"), "{full}");
+    assert!(full.contains("does not accept `full`") && full.contains("accepts `rotating:N`"), "{full}");
 }
 
 #[test]
@@ -437,7 +437,7 @@ fn files_that_cannot_be_read_say_why() {
     fs_err::write(path("latin.toml"), b"name = \"t\"\ndescription = \"caf\xe9\"").unwrap();
     assert!(why("latin.toml").contains("not UTF-8 text: line 2"), "{}", why("latin.toml"));
     fs_err::write(path("huge.toml"), vec![b'x'; 10 << 20]).unwrap();
-    assert!(why("huge.toml").contains("bigger than 1.00 MiB"));
+    assert!(why("huge.toml").contains("larger than 1.00 MiB"));
     fs_err::write(path("scene.toml"), "").unwrap();
     assert!(why("scen.toml").contains("scene.toml?"), "{}", why("scen.toml"));
     let text = least("");
@@ -496,7 +496,7 @@ fn files_of_a_conversation_are_read_beside_the_scenario() {
     assert_eq!((work.system.as_deref(), work.system_file.as_deref()), (Some("You are brief."), Some("who.txt")));
     assert_eq!((work.turns[0].reply.as_deref(), work.turns_file.as_deref()), (Some("b"), Some("talk.toml")));
     let displaced = load(&scenario, &["workload.turn=[{user='x'},{user='y'}]".to_owned()], &offers());
-    assert!(displaced.unwrap_err().to_string().contains("this turn has no `reply`"), "a `--set` displaces the file");
+    assert!(displaced.unwrap_err().to_string().contains("this turn needs a `reply`"), "a `--set` replaces the file");
     let both = bad(&conversation("turn = [{ user = \"a\" }]\nsystem = \"s\"\nsystem_file = \"f\""), &[]);
     assert!(both.contains("`system` and `system_file` cannot be used together"), "{both}");
 }
@@ -506,7 +506,7 @@ fn every_turn_counts_as_a_request() {
     let turns = vec!["{ user = \"a\" }"; 600].join(", ");
     let text = conversation(&format!("turn = [{turns}]")) + "[run]\niterations = 2000\n";
     let error = plan(&good(&text, &[]), &offers()).unwrap_err().to_string();
-    assert!(error.contains("1 cells of 2000 iterations each of 600 turns are more than 1000000 requests"), "{error}");
+    assert!(error.contains("1 cells with 2000 iterations each of 600 turns exceed 1000000 requests"), "{error}");
 }
 
 #[test]

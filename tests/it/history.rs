@@ -185,7 +185,7 @@ fn the_verb_leaves_out_what_it_cannot_read_and_says_so() {
     let page = fs_err::read_to_string(lab.path("reports/history/index.html")).unwrap();
     assert_eq!(page.matches("<circle").count(), 5 * 9, "a dot a run and series");
     assert!(lab.path("reports/history/charts/series-4.svg").is_file());
-    assert_eq!(Entry::of(&undated).unwrap_err(), "its origin_utc is \"yesterday\", which is no time");
+    assert_eq!(Entry::of(&undated).unwrap_err(), "its origin_utc \"yesterday\" is not a time");
 
     for (format, begins) in [("json", "{\n  \"history_version\": 1"), ("csv", "scenario,machine"), ("md", "## History")]
     {

@@ -124,7 +124,7 @@ fn five_lengths_give_the_growth_laws() {
     let nine = Simulation { lengths, caps: vec![0], iterations: 9, ..Simulation::default() }.record();
     for law in Summary::of(&nine).growth {
         assert_eq!(law.estimate, None);
-        let why = "a growth law needs 10 rounds at every length, there are 9 at";
+        let why = "a growth law needs at least 10 rounds at every length; there are 9 at";
         assert!(law.not_identifiable.unwrap().starts_with(why));
     }
     assert!(Summary::of(&Simulation::default().record()).growth.is_empty(), "three lengths say nothing of growth");

@@ -111,7 +111,7 @@ fn a_pull_request_sees_the_verdict_first_and_the_rest_folded() {
     insta::assert_snapshot!(markdown::render(of("output-changed")), @r#"
     ## ✕ long-context: output changed
 
-    **along A's tokens B (HEAD (2b2b2b2b)) prefers another one in 1 places by more than 0.05 logits, first at position 5 (cell 1, turn 0)&#58; token 4242 and not token 17, by 1.25**
+    **given A's tokens, B (HEAD (2b2b2b2b)) prefers a different token in 1 places by more than 0.05 logits, first at position 5 (cell 1, turn 0)&#58; token 4242 instead of token 17, by 1.25**
 
     > synthetic model: random weights, so speed and memory mean something, the text does not
 

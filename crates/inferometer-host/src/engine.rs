@@ -57,7 +57,8 @@ pub struct Load {
 
 /// A loaded engine. Lives on one thread; calls are serial.
 pub trait Session {
-    /// The engine's identity and the settings in force.
+    /// The engine's identity and the settings in force. Called after `open`, and before generations
+    /// that request choices.
     fn receipt(&self) -> Receipt;
 
     /// Runs one generation. Sends each token to `sink` as soon as it is readable on the host.

@@ -48,8 +48,8 @@ pub struct Offer {
 /// Which toggles an engine honours.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Honours {
-    /// Names of the honoured toggles; `None` if only the running engine knows (its receipt is
-    /// checked then).
+    /// Names of the honoured toggles, possibly none; `None` if only the running engine knows (its
+    /// receipt is checked then).
     pub toggles: Option<Vec<&'static str>>,
     /// Values accepted for a toggle, if the engine accepts only some of the toggle's choices.
     pub choices: &'static [(&'static str, &'static [&'static str])],

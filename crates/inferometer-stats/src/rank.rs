@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::robust::{Interval, sorted};
 
-/// The averages of all pairs of values, including each value with itself, in ascending order: n (n
-/// + 1) / 2 of them.
+/// The n (n + 1) / 2 averages of all pairs of values, including each value with itself, in
+/// ascending order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Walsh {
     sorted: Vec<f64>,
@@ -111,8 +111,8 @@ pub struct SignedRank {
 ///
 /// Zeros follow Pratt (1959): they are ranked with the rest, then removed with their ranks. A zero
 /// thus raises the other ranks, as evidence that small differences are common; removing zeros first
-/// (Wilcoxon's method) can make a result significant by adding zeros. If all values are zero, p =
-/// 1. `None` for no values or one that is not finite.
+/// (Wilcoxon's method) can make a result significant by adding zeros. The p-value
+/// is 1 if all values are zero. `None` for no values or one that is not finite.
 ///
 /// Takes n^3 steps: suitable for some hundreds of values.
 #[must_use]

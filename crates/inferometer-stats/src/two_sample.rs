@@ -94,8 +94,8 @@ fn depth(m: usize, n: usize, alpha: f64) -> Option<(usize, f64)> {
 }
 
 /// P(U <= u) for u in `0..=upto`. Counts the orders of m values of one sample and n of the other
-/// that have u inversions, by which sample has the largest value: ways(i, j, u) = ways(i - 1, j, u
-/// - j) + ways(i, j - 1, u).
+/// that have u inversions, by which sample has the largest value:
+/// ways(i, j, u) = ways(i - 1, j, u - j) + ways(i, j - 1, u).
 fn below(m: usize, n: usize, upto: usize) -> Vec<f64> {
     let mut ways = vec![vec![0.0; upto + 1]; m + 1];
     for row in &mut ways {

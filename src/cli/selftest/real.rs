@@ -193,7 +193,7 @@ impl Found {
         };
         paragraph(&mut lines, told, "  ");
         self.telemetry.iter().for_each(|overhead| paragraph(&mut lines, &telemetry(overhead), "  "));
-        lines + "For the cost of recording see docs/explanation/overhead.md (cargo bench --bench overhead).\n"
+        lines + "Cost of recording: docs/explanation/overhead.md (cargo bench --bench overhead).\n"
     }
 }
 
@@ -281,6 +281,6 @@ mod tests {
         assert!(text.contains("FAILED: too few sessions") && !text.contains("No verdict is wrong"), "{text}");
         assert!(!found.passed());
         found.loaded = true;
-        assert!(found.table(false).contains("shows little") && found.passed());
+        assert!(found.table(false).contains("this shows only") && found.passed());
     }
 }

@@ -84,7 +84,7 @@ impl GateJudgement {
             Verdict::Unchanged => format!("{name} differs by less than {least} after {pairs} pairs: {effect} {range}"),
             Verdict::Inconclusive => match self.decision.would_decide {
                 Some(bound) => format!(
-                    "{name} is not settled after {pairs} pairs: {effect} {range}; a delta of {} would have given `unchanged`",
+                    "{name} is not settled after {pairs} pairs: {effect} {range}; a delta of {} would have given unchanged",
                     scale.size_up(bound)
                 ),
                 None => format!("{name} is not settled after {pairs} pairs: {effect} {range}"),

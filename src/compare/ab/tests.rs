@@ -210,7 +210,7 @@ fn every_verdict_of_speed_has_its_figures_and_its_code() {
         noisy(pairs).expect(Verdict::NotDecided, 3, &[]);
     }
     assert_eq!(noisy(13).judge().pairs_to_next_look(), 7);
-    noisy(30).expect(Verdict::Inconclusive, 3, &["not settled after 30 pairs", "would have been decided"]);
+    noisy(30).expect(Verdict::Inconclusive, 3, &["not settled after 30 pairs", "would have given unchanged"]);
     assert_eq!(noisy(30).judge().pairs_to_next_look(), 0);
 }
 
@@ -409,7 +409,11 @@ fn other_tokens_outweigh_any_speed() {
     let close = regressed().found(margin, vec![divergence(Some(0.01), true)], None);
     close.expect(Verdict::Regressed, 1, &[]);
     let far = regressed().found(margin, vec![divergence(Some(0.01), true), divergence(Some(0.5), false)], None);
-    far.expect(Verdict::OutputChanged, 4, &["in 1 places by more than 0.05 logits", "token 6 and not token 5, by 0.5"]);
+    far.expect(
+        Verdict::OutputChanged,
+        4,
+        &["in 1 places by more than 0.05 logits", "token 6 instead of token 5, by 0.5"],
+    );
 }
 
 #[test]
@@ -418,7 +422,7 @@ fn tokens_are_looked_at_in_every_pair() {
     // B differs from A once.
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(as_it_is, other);
-    made.expect(Verdict::OutputChanged, 4, &["other tokens than A in pair 10"]);
+    made.expect(Verdict::OutputChanged, 4, &["different tokens than A in pair 10"]);
     // A itself is not deterministic, so B cannot be judged.
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(other, as_it_is);
@@ -432,7 +436,7 @@ fn tokens_are_looked_at_in_every_pair() {
         other(row);
         invalid(row);
     });
-    made.expect(Verdict::OutputChanged, 4, &["other tokens than A in pair 11"]);
+    made.expect(Verdict::OutputChanged, 4, &["different tokens than A in pair 11"]);
     let mut made = Made::new(&[DecodeTps]);
     made.null_pair(as_it_is, other);
     made.expect(Verdict::Invalid, 4, &["side A does not generate the same tokens each time (pair 1)"]);

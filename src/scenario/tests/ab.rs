@@ -98,7 +98,7 @@ fn a_gate_that_cannot_be_decided_is_refused() {
         ("cells = { engine = \"transfomer\" }", "did you mean `transformer`?"),
         ("cells = { repetition_window_cap = 1 }", "[toggles] has `repetition_window_cap` as 0 or 768"),
         ("cells = { repetition_window_cap = [0] }", "must be a whole number"),
-        ("cells = { threads = 2 }", "`threads` is not among them"),
+        ("cells = { threads = 2 }", "`threads` is not there"),
         ("[[gate]]\nmetric = \"decode_tps\"", "two gates compare `decode_tps` in all cells"),
         ("[[gate]]\nmetric = \"decode_tp\"", "did you mean `decode_tps`?"),
         ("[[gate]]\ndelta = \"3%\"", "[[gate]] needs the key `metric`"),
@@ -130,7 +130,7 @@ fn how_a_session_goes_is_read() {
     for (keys, said) in [
         ("margin = 0.1", "`margin` has no effect without `outputs = \"margin\"`"),
         ("outputs = \"margin\"\nmargin = 0", "must be above 0"),
-        ("outputs = \"same\"", "it can be `identical`, `margin` or `any`"),
+        ("outputs = \"same\"", "it must be `identical`, `margin` or `any`"),
         ("pilot = 31", "from 0 to 30"),
         ("pilot = 4", "0 (no pilot) or at least 5"),
         ("resident = 1", "must be true or false"),

@@ -1,10 +1,10 @@
 //! Growth laws: how the time per token grows with the context, and the prefill time with the
 //! prompt.
 //!
-//! Decode takes t(n) = a + b n per token, where n is the context in tokens; prefill takes p(n) = c
-//! + d n + e n². Both are fitted by Huber regression on *relative* error: each residual is divided
-//! by the fitted time, so a length of 100 tokens counts as much as one of 10,000. Times are in ms.
-//! Data that cannot determine the coefficients gives [`NotIdentifiable`].
+//! Decode takes t(n) = a + b n per token, where n is the context in tokens; prefill takes
+//! p(n) = c + d n + e n². Both are fitted by Huber regression on *relative* error: each residual is
+//! divided by the fitted time, so a length of 100 tokens counts as much as one of 10,000. Times are
+//! in ms. Data that cannot determine the coefficients gives [`NotIdentifiable`].
 
 mod change;
 mod huber;
