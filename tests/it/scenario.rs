@@ -360,8 +360,8 @@ fn the_plan_fits_eighty_columns() {
     sampling    greedy; repetition penalty 1.1 over the whole history
     telemetry   cpu, memory, gpu, power every 50 ms
 
-                                        cap      chunk     window      chunk
-    #   cell                          asked      asked   in force   in force
+    #   cell                            cap      chunk     window      chunk
+                                      asked      asked   in force   in force
     ──────────────────────────────────────────────────────────────────────────
     0   len=256                      0, 768   256, 512        287        256
     1   cap=0 chunk=256 len=1024          0        256       1055        256

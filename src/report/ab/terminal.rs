@@ -1,11 +1,8 @@
 //! A session for the terminal, in 80 columns: the verdict and why, the sides, a row a gate, what to do next.
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width};
-
-use super::summary::{AbSummary, GateSummary};
-use super::words;
+use super::summary::AbSummary;
+use super::{tables, words};
 use crate::report::profiles;
-use crate::report::table::{plain, put};
 use crate::report::text;
 use crate::report::text::{paragraph, plural};
 use crate::spec::Side;
@@ -28,9 +25,9 @@ pub fn render(summary: &AbSummary) -> String {
     }
     if !summary.gates.is_empty() {
         out.push('\n');
-        put(&mut out, &gates(summary));
+        out.extend([&tables::gates(summary).terminal(), "\n"]);
         if summary.gates.iter().any(|gate| gate.judgement.estimate.is_some()) {
-            paragraph(&mut out, &legend(summary), "");
+            paragraph(&mut out, &words::legend(summary), "");
             out.push('\n');
         }
     } else {
@@ -54,15 +51,6 @@ fn together(words: &str) -> String {
     words.replace(" %", &format!("{TOGETHER}%"))
 }
 
-/// What the table's columns mean.
-fn legend(summary: &AbSummary) -> String {
-    format!(
-        "B against A: change of {}, + is worse, with its interval. caught: the slow-down that this session would have caught nine \
-         times in ten.",
-        words::compared(summary)
-    )
-}
-
 /// `long-context: REGRESSED (exit 1)`.
 #[must_use]
 pub fn headline(summary: &AbSummary) -> String {
@@ -71,40 +59,6 @@ pub fn headline(summary: &AbSummary) -> String {
     let marks = summary.marks();
     let marks = if marks.is_empty() { String::new() } else { format!("  [{}]", marks.join(", ")) };
     format!("{}: {name} (exit {}{neutral}){marks}", text::label(&summary.scenario), summary.exit_code)
-}
-
-fn gates(summary: &AbSummary) -> Table {
-    let mut table = plain();
-    table.set_header(["gate", "B against A", "delta", "pairs", "caught", "verdict"]);
-    for gate in &summary.gates {
-        table.add_row(row(gate));
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        match index {
-            0 => _ = column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(24))),
-            5 => _ = column.set_constraint(ColumnConstraint::ContentWidth),
-            _ => {
-                column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
-            }
-        }
-    }
-    table
-}
-
-fn row(gate: &GateSummary) -> Vec<Cell> {
-    let judged = &gate.judgement;
-    let metric = judged.metric().title();
-    let name =
-        if judged.info.gate.cells.is_all() { metric.to_owned() } else { format!("{metric}, {}", words::cells(gate)) };
-    vec![
-        Cell::new(name),
-        Cell::new(words::effect(judged.scale, judged.estimate, judged.interval)),
-        Cell::new(words::delta(gate)),
-        Cell::new(judged.x.len()),
-        Cell::new(words::caught(gate)),
-        Cell::new(words::verdict(gate.verdict)),
-    ]
 }
 
 /// What stands below the table, a line each.
