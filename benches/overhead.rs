@@ -3,7 +3,7 @@
 //!
 //! Both sides are resident and take turns; pairs come in balanced blocks (of four pairs two begin with the harness, in
 //! seeded random order). Printed: the median of the pair ratios with the order statistics that cover it. Run it by
-//! `scripts/bench-overhead`.
+//! `just bench-overhead`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to whoever runs it")]
 

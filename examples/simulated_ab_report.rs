@@ -11,7 +11,7 @@ mod simulated_run;
 
 use std::path::PathBuf;
 
-use inferometer::report::ab::{AbSummary, Telling, table, write};
+use inferometer::report::ab::{AbSummary, Telling, terminal, write};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page = write(&record, &summary, &reports)?;
     #[allow(clippy::print_stdout)]
     {
-        println!("{}\n{}", table::render(&summary), page.display());
+        println!("{}\n{}", terminal::render(&summary), page.display());
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::printer::{Format, Printer};
+use super::printer::{Layout, Printer};
+use crate::report::text::paragraph;
 use crate::run::lock::{LockError, Measuring};
 use crate::spec::Machine;
 use crate::telemetry::fitness;
@@ -17,21 +18,18 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
     /// Format of the findings
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Layout::Table)]
+    format: Layout,
 }
 
 /// Advice, not a verdict: the exit code is always 0.
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    if matches!(args.format, Format::Csv | Format::Md) {
-        anyhow::bail!("`doctor` prints table or json");
-    }
     let machine = machine();
     let mut findings = fitness::look(&args.results);
     findings.push(other_measurement());
     let grade = Grade::of(&findings);
     match args.format {
-        Format::Json => {
+        Layout::Json => {
             let data = serde_json::json!({
                 "inferometer_version": env!("CARGO_PKG_VERSION"),
                 "machine": machine,
@@ -41,7 +39,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             });
             printer.line(serde_json::to_string_pretty(&data)?);
         }
-        _ => printer.data(table(&machine, &findings)),
+        Layout::Table => printer.data(table(&machine, &findings)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -58,14 +56,12 @@ fn other_measurement() -> Finding {
     }
 }
 
-/// Columns that the text of a finding may take, and all of a line.
-const WIDTH: usize = 80;
-
 fn table(machine: &Machine, findings: &[Finding]) -> String {
-    let mut text = wrapped(&describe(machine), WIDTH).join("\n") + "\n\n";
+    let mut text = String::new();
+    paragraph(&mut text, &describe(machine), "");
+    text.push('\n');
     let topics = findings.iter().map(|f| f.topic.len()).max().unwrap_or_default();
     let indent = " ".repeat("warning".len() + 2 + topics + 2);
-    let room = WIDTH.saturating_sub(indent.len());
     for finding in findings {
         let color = match finding.level {
             Level::Ok => 32,
@@ -73,11 +69,11 @@ fn table(machine: &Machine, findings: &[Finding]) -> String {
             Level::Warning => 33,
         };
         let (level, topic) = (finding.level.name(), finding.topic);
-        let seen = wrapped(&finding.seen, room).join(&format!("\n{indent}"));
-        text += &format!("\x1b[{color}m{level:<7}\x1b[0m  {topic:<topics$}  {seen}\n");
+        let mut lines = String::new();
+        paragraph(&mut lines, &format!("{level:<7}  {topic:<topics$}  {}", finding.seen), &indent);
+        text += &lines.replacen(level, &format!("\x1b[{color}m{level}\x1b[0m"), 1);
         if let Some(advice) = &finding.advice {
-            let advice = wrapped(advice, room.saturating_sub(3)).join(&format!("\n{indent}   "));
-            text += &format!("{indent}-> {advice}\n");
+            paragraph(&mut text, &format!("{indent}-> {advice}"), &format!("{indent}   "));
         }
     }
     text + "\n" + &verdict(findings)
@@ -91,22 +87,8 @@ fn verdict(findings: &[Finding]) -> String {
         let reasons: Vec<&str> = findings.iter().filter(|f| f.at_best == grade).map(|f| f.topic).collect();
         text += &format!(" Because of: {}.", reasons.join(", "));
     }
-    wrapped(&text, WIDTH).join("\n") + "\n"
-}
-
-/// Breaks text at its spaces into lines of `width` characters; a longer word stays whole.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is always a line");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            *line += &format!(" {word}");
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
+    let mut lines = String::new();
+    paragraph(&mut lines, &text, "");
     lines
 }
 
@@ -133,13 +115,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_break_at_spaces_within_the_width() {
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("a verylongword b", 5), ["a", "verylongword", "b"]);
-        assert_eq!(wrapped("", 5), [""]);
-    }
-
-    #[test]
     fn the_grade_comes_with_what_it_is_for() {
         let guest = Finding::note("virtual machine", "a guest", "pairs").at_best(Grade::B);
         let text = verdict(&[guest.clone(), Finding::ok("load", "none")]);
@@ -147,7 +122,7 @@ mod tests {
             text.starts_with("Grade B: ") && text.contains("3 %") && text.contains("Because of: virtual"),
             "{text}"
         );
-        assert!(!text.contains("load") && text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(!text.contains("load") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(verdict(&[]).starts_with("Grade A: "));
         let busy = Finding::warning("load", "8 of 8 cores busy", "wait").at_best(Grade::D);
         let table = table(&Machine::default(), &[guest, busy]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::printer::Printer;
+use super::printer::{Layout, Printer};
 use crate::engines::{self, Known};
 use crate::run::conformance::{Check, Outcome, Target, check, names};
 use inferometer_protocol::{EngineSpec, Honours, Offer, OptionSpec, Settings, Value, Variant};
@@ -20,12 +20,6 @@ pub struct Args {
     format: Layout,
     #[command(subcommand)]
     action: Option<Action>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Layout {
-    Table,
-    Json,
 }
 
 #[derive(Debug, clap::Subcommand)]

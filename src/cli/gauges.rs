@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::printer::{Format, Printer};
+use super::printer::{Layout, Printer};
 use crate::origin::Origin;
+use crate::report::table::Table;
 use crate::spec::{GaugeInfo, TelemetryRow};
 use crate::telemetry;
 use crate::telemetry::{GROUPS, Sampler};
@@ -25,8 +26,8 @@ pub struct Args {
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_parser = GROUPS)]
     groups: Vec<String>,
     /// Format of the list
-    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "seconds")]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Layout::Table, conflicts_with = "seconds")]
+    format: Layout,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -47,26 +48,24 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(format: Format, gauges: &[GaugeInfo], printer: &Printer) -> anyhow::Result<()> {
+fn list(format: Layout, gauges: &[GaugeInfo], printer: &Printer) -> anyhow::Result<()> {
     match format {
-        Format::Json => printer.line(serde_json::to_string_pretty(gauges)?),
-        Format::Table => printer.data(table(gauges)),
-        Format::Csv | Format::Md => anyhow::bail!("`gauges` lists as table or json; samples (--seconds) are CSV"),
+        Layout::Json => printer.line(serde_json::to_string_pretty(gauges)?),
+        Layout::Table => printer.data(table(gauges)),
     }
     Ok(())
 }
 
 fn table(gauges: &[GaugeInfo]) -> String {
-    let width = |of: fn(&GaugeInfo) -> usize| gauges.iter().map(of).max().unwrap_or_default();
-    let (names, units) = (width(|g| g.name.len()), width(|g| g.unit.chars().count()));
-    let mut text = String::new();
-    for gauge in gauges {
-        let (color, what) = match &gauge.absent {
-            None => (32, gauge.source.clone()),
-            Some(reason) => (90, format!("absent: {reason}")),
-        };
-        text += &format!("\x1b[{color}m{:<names$}\x1b[0m  {:<units$}  {what}\n", gauge.name, gauge.unit);
-    }
+    let source = |gauge: &&GaugeInfo| match &gauge.absent {
+        None => gauge.source.clone(),
+        Some(reason) => format!("absent: {reason}"),
+    };
+    let text = Table::of("Gauges", gauges)
+        .text("gauge", |gauge| &gauge.name)
+        .text("unit", |gauge| &gauge.unit)
+        .said("source", source)
+        .terminal();
     let here = gauges.iter().filter(|gauge| gauge.absent.is_none()).count();
     text + &format!("\n{here} of {} gauges are here.\n", gauges.len())
 }

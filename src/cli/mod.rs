@@ -15,6 +15,7 @@ mod gauges;
 mod history;
 mod host;
 mod man;
+#[cfg(feature = "engine")]
 mod model;
 mod outcome;
 mod progress;
@@ -115,6 +116,7 @@ enum Verb {
     Check(check::Args),
     /// List the engines, or check that a program implements the engine protocol
     Engines(engines::Args),
+    #[cfg(feature = "engine")]
     /// Create, list, show or verify models
     Model(model::Args),
     /// Check whether this machine is fit for measurements
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
         Verb::Export(args) => export::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),
+        #[cfg(feature = "engine")]
         Verb::Model(args) => model::run(args, &printer),
         Verb::Doctor(args) => doctor::run(args, &printer),
         Verb::Gauges(args) => gauges::run(args, &printer),

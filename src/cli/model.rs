@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
-use comfy_table::{CellAlignment, Table, TableStyle};
+use serde_json::Value as Json;
 
-use super::printer::Printer;
+use super::printer::{Layout, Printer};
 use crate::engines::models;
+use crate::report::table::Table;
 use inferometer_engine::synthetic;
 use inferometer_engine::synthetic::Recipe;
 use inferometer_engine::synthetic::preset::{PRESETS, Preset};
@@ -37,13 +38,6 @@ enum Verb {
     Encode(Encode),
     /// Render messages with a model's chat template and print the text as a JSON string
     Render(Render),
-}
-
-/// Format of the facts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Layout {
-    Table,
-    Json,
 }
 
 #[derive(Debug, clap::Args)]
@@ -197,20 +191,14 @@ fn list(args: &List, printer: &Printer) -> anyhow::Result<()> {
         printer.line(serde_json::to_string_pretty(&json)?);
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header(["architecture", "preset", "parameters", "on disk", "as q8_0", ""]);
-    for row in presets {
-        let millions = format!("{:.1} M", row.parameters as f64 / 1e6);
-        let (disk, quantized) = (bytes(row.disk_bytes), bytes(row.q8_0_bytes));
-        table.add_row([row.architecture.name(), row.preset, &millions, &disk, &quantized, row.meaning]);
-    }
-    for column in [2, 3, 4] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    printer.line(table.trim_fmt());
+    let table = Table::of("Presets", presets)
+        .text("architecture", |row| row.architecture.name())
+        .text("preset", |row| row.preset)
+        .number("parameters", |row| format!("{:.1} M", row.parameters as f64 / 1e6))
+        .number("on disk", |row| bytes(row.disk_bytes))
+        .number("as q8_0", |row| bytes(row.q8_0_bytes))
+        .text("", |row| row.meaning);
+    printer.data(table.terminal());
     match made.as_slice() {
         [] => printer.line(format_args!("\nNone made yet in {}.", folder.display())),
         names => {
@@ -228,18 +216,16 @@ fn show(args: &Show, printer: &Printer) -> anyhow::Result<()> {
         printer.line(serde_json::to_string_pretty(&json)?);
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    for (name, value) in json.as_object().into_iter().flatten() {
-        let text = match value {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Null => "none".to_owned(),
-            other => other.to_string(),
-        };
-        let text = if name == "disk_bytes" { format!("{text} ({})", bytes(facts.disk_bytes)) } else { text };
-        table.add_row([name.clone(), text]);
-    }
-    printer.line(table.trim_fmt());
+    let text = |name: &str, value: &Json| match value {
+        Json::String(text) => text.clone(),
+        Json::Null => "none".to_owned(),
+        other if name == "disk_bytes" => format!("{other} ({})", bytes(facts.disk_bytes)),
+        other => other.to_string(),
+    };
+    let table = Table::of("Facts", json.as_object().into_iter().flatten())
+        .text("", |row| row.0)
+        .said("", |(name, value)| text(name, value));
+    printer.data(table.terminal());
     Ok(())
 }
 

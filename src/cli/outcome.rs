@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
 use super::progress::Display;
+use super::report::render;
 use super::{EXIT_USAGE, Folders};
 use crate::record;
 use crate::record::FinishState;
 use crate::report;
 use crate::report::summary::{CellSummary, Determinism, Summary};
-use crate::report::{export, markdown, table};
 use crate::run::error::RunError;
 use crate::run::interrupt::Interrupt;
 use crate::run::options::Options;
@@ -90,12 +90,7 @@ impl Execution {
         }
         let record = record::read(&outcome.dir)?;
         let summary = Summary::of(&record);
-        printer.data(match self.format {
-            Format::Table => table::render(&summary),
-            Format::Json => summary.to_json(),
-            Format::Csv => export::csv(&summary),
-            Format::Md => markdown::render(&summary),
-        });
+        printer.data(render(&summary, self.format));
         printer.note(format_args!("record: {dir}"));
         if summary.validity.counts.failed > 0 {
             printer.note(format_args!("the engines' stderr is in {dir}/logs/"));

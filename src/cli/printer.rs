@@ -17,6 +17,13 @@ pub enum Format {
     Md,
 }
 
+/// How facts are laid out that are no figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Layout {
+    Table,
+    Json,
+}
+
 impl Printer {
     #[must_use]
     pub fn new(quiet: bool) -> Self {

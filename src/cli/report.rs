@@ -13,7 +13,7 @@ use crate::report;
 use crate::report::ab;
 use crate::report::ab::{AbSummary, Telling};
 use crate::report::summary::Summary;
-use crate::report::{export, markdown, table};
+use crate::report::{export, markdown, terminal};
 use crate::run::profile::files;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     } else {
         let record = record::read(&folder)?;
         make_profiles(&folder, &record, printer);
-        (report::write(&record, reports)?, args.format.map(|format| render(&record, format)))
+        (report::write(&record, reports)?, args.format.map(|format| render(&Summary::of(&record), format)))
     };
     match told {
         Some(told) => {
@@ -65,7 +65,7 @@ fn session(
             "no CSV summary for an A/B session: its pairs are in {}, its sides' runs in a/ and b/",
             folder.join(record::ab::PAIRS).display()
         ),
-        Some(Format::Table) => Some(ab::table::render(&summary)),
+        Some(Format::Table) => Some(ab::terminal::render(&summary)),
         Some(Format::Json) => Some(summary.to_json()),
         Some(Format::Md) => Some(ab::markdown::render(&summary)),
         None => None,
@@ -81,14 +81,13 @@ fn make_profiles(folder: &Path, record: &Record, printer: &Printer) {
     }
 }
 
-/// The summary of a record for stdout, ending with a newline.
-fn render(record: &Record, format: Format) -> String {
-    let summary = Summary::of(record);
+/// A summary in a format for stdout, ending with a newline.
+pub fn render(summary: &Summary, format: Format) -> String {
     match format {
-        Format::Table => table::render(&summary),
+        Format::Table => terminal::render(summary),
         Format::Json => summary.to_json(),
-        Format::Csv => export::csv(&summary),
-        Format::Md => markdown::render(&summary),
+        Format::Csv => export::csv(summary),
+        Format::Md => markdown::render(summary),
     }
 }
 

@@ -1,10 +1,10 @@
-//! What became of an iteration, and why. Code decides by [`Status`] and [`Cause`]; the reason beside them is for people and is
-//! never read back: an engine's own words may stand in it.
+//! The outcome of an iteration, and its cause. Code decides by [`Status`] and [`Cause`]; the reason
+//! is for people and is never parsed, because it may contain an engine's text.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What became of an iteration.
+/// The outcome of an iteration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -32,7 +32,7 @@ impl Status {
     }
 }
 
-/// Names the causes and says which status each one gives.
+/// Lists the causes: variant, name in the record, status that follows.
 macro_rules! causes {
     ($($(#[$meta:meta])* $variant:ident $name:literal $status:ident;)*) => {
         /// Why an iteration is failed or invalid.
@@ -45,7 +45,7 @@ macro_rules! causes {
         impl Cause {
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// As the record has it.
+            /// The name in the record.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -53,7 +53,7 @@ macro_rules! causes {
                 }
             }
 
-            /// What it makes of an iteration.
+            /// The status of an iteration with this cause.
             #[must_use]
             pub fn status(self) -> Status {
                 match self {
@@ -80,19 +80,19 @@ causes! {
     Outcome "outcome" Failed;
     /// The cell's warm-up failed.
     WarmUp "warm_up" Failed;
-    /// A conversation needs the generated text, and the engine gives none.
+    /// A conversation needs the generated text, and the engine returns none.
     NoText "no_text" Failed;
     /// The engine's own memory was swapped.
     OwnSwap "own_swap" Failed;
-    /// Time stamps that cannot be true.
+    /// Impossible time stamps.
     Stamps "stamps" Invalid;
-    /// Time stamps that do not fit what the harness saw: wrong, or late on a busy machine.
+    /// Time stamps that contradict the harness's: wrong, or late on a busy machine.
     LateStamps "late_stamps" Invalid;
     /// Token counts that contradict each other or the request.
     Counts "counts" Invalid;
-    /// The engine's own choices are missing, unasked or impossible.
+    /// The engine's own choices are missing, not permitted or impossible.
     Choices "choices" Invalid;
-    /// Tokens were reused from a cache that had been reset, or against the toggle.
+    /// Tokens were reused from a cache that had been reset, or although the toggle forbids it.
     Reuse "reuse" Invalid;
     /// The reported length of the KV cache is impossible.
     CacheLength "cache_length" Invalid;
@@ -106,7 +106,7 @@ causes! {
     /// Other guests of the host machine took CPU time.
     Steal "steal" Invalid;
     ForeignLoad "foreign_load" Invalid;
-    /// An external cause in a record of a version that did not name it.
+    /// An external cause in a record of a version that did not name causes.
     External "external" Invalid;
     /// Failed for a cause that this version does not know.
     UnknownFailure "unknown_failure" Failed;
@@ -120,21 +120,22 @@ impl Cause {
         Self::ALL.iter().copied().find(|cause| cause.name() == name)
     }
 
-    /// Whether something outside the engine disturbed the iteration. That says nothing against the engine.
+    /// Whether something outside the engine disturbed the iteration, which is not a fault of the
+    /// engine.
     #[must_use]
     pub fn is_external(self) -> bool {
         matches!(self, Self::Swap | Self::Throttling | Self::Power | Self::Steal | Self::ForeignLoad | Self::External)
     }
 
-    /// Whether the machine, and not the engine, may have caused it. Every other invalid iteration contradicts the engine's own
-    /// words.
+    /// Whether the machine may have caused it instead of the engine. In every other invalid
+    /// iteration the engine contradicts itself.
     #[must_use]
     pub fn may_be_the_machine(self) -> bool {
         self.is_external() || self == Self::LateStamps
     }
 }
 
-/// A cause, and what to tell people about it.
+/// A cause, and the reason shown to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub cause: Cause,
@@ -148,8 +149,8 @@ impl Fault {
     }
 }
 
-/// The cause of a row in a file without the column `cause`. Versions that wrote such files marked two causes by the end of the
-/// reason; nothing else reads a reason.
+/// The cause of a row in a file without the column `cause`. Versions that wrote such files marked
+/// two causes by the end of the reason; nothing else parses a reason.
 pub(super) fn of_older_row(status: Status, reason: &str) -> Option<Cause> {
     match status {
         Status::Ok => None,

@@ -1,18 +1,18 @@
-//! How many iterations went well, and how many did not.
+//! Numbers of iterations by outcome.
 
 use serde::{Deserialize, Serialize};
 
 use super::metric::iterations;
 use super::{Cause, RequestRow, Status};
 
-/// Iterations of a cell or a run by what became of them. Warm-ups are not counted.
+/// Numbers of iterations of a cell or a run, by outcome. Warm-ups are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub planned: usize,
     pub ok: usize,
     pub failed: usize,
     pub invalid: usize,
-    /// Of the invalid ones, those that something outside the engine disturbed.
+    /// The invalid iterations that had an external cause.
     #[serde(default)]
     pub disturbed: usize,
 }
@@ -32,13 +32,13 @@ impl Counts {
         }
     }
 
-    /// Planned iterations that the record does not have.
+    /// Planned iterations that are not in the record.
     #[must_use]
     pub fn missing(&self) -> usize {
         self.planned.saturating_sub(self.ok + self.failed + self.invalid)
     }
 
-    /// The counts of both together.
+    /// The sums of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {

@@ -1,7 +1,7 @@
-//! Rows as CSV: one table of columns a file, read by name.
+//! Rows as CSV: one table of columns per file, read by name.
 //!
-//! An unknown column is ignored and a missing one reads as "not measured", so that older and newer builds of the same
-//! major version read each other's records.
+//! An unknown column is ignored and a missing one reads as "not measured", so that older and newer
+//! builds of the same major version can read each other's records.
 
 use super::cause;
 use super::error::RecordError;
@@ -23,14 +23,14 @@ pub const TELEMETRY: &str = "telemetry.csv";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     pub name: &'static str,
-    /// Empty for names, flags and numbers that only count places.
+    /// Empty for names, flags, ids and indices.
     pub unit: &'static str,
     pub meaning: &'static str,
 }
 
 /// Prefix of the columns that hold effective settings.
 const EFFECTIVE_PREFIX: &str = "effective_";
-/// JSON object of the effective settings that have no column of their own.
+/// JSON object of the effective settings that have no separate column.
 const EFFECTIVE_OTHER: &str = "effective_other";
 
 /// Columns of `telemetry.csv` before those of the gauges.
@@ -40,14 +40,10 @@ pub const TELEMETRY_COLUMNS: &[Column] = &[
         unit: "ns",
         meaning: "when the sample was taken, from the run's origin, on the harness clock",
     },
-    Column {
-        name: "host",
-        unit: "",
-        meaning: "number of the host process that the process gauges looked at; empty between hosts",
-    },
+    Column { name: "host", unit: "", meaning: "number of the host process of the process gauges; empty between hosts" },
 ];
 
-/// Rows of one file, encoded in memory so that they reach it in one write.
+/// Rows of one file, encoded in memory so that they are written in one call.
 pub(super) struct Encoder {
     writer: csv::Writer<Vec<u8>>,
     text: String,
@@ -117,7 +113,8 @@ impl Encoder {
 
 const IN_MEMORY: &str = "rows of one width, written to memory";
 
-/// Header lines of the four files, in the order they are committed: tokens, spans, telemetry, requests.
+/// Header lines of the four files, in the order they are committed: tokens, spans, telemetry,
+/// requests.
 pub(super) fn headers(gauges: &[GaugeInfo]) -> [(&'static str, Vec<u8>); 4] {
     let line = |names: Vec<String>| {
         let mut encoder = Encoder::new();
@@ -147,23 +144,23 @@ pub fn request_column_names() -> Vec<String> {
 pub fn effective_columns() -> Vec<(String, String)> {
     let own = EFFECTIVE.iter().map(|name| {
         let meaning = match *name {
-            EFFECTIVE_WINDOW => "tokens the penalty looked at when the last token was sampled; 0 = off",
+            EFFECTIVE_WINDOW => "tokens in the penalty's window when the last token was sampled; 0 = off",
             EFFECTIVE_CHUNK => "tokens in the largest prefill forward pass",
             toggle => toggle::find(toggle).map_or("", |toggle| toggle.meaning),
         };
         (format!("{EFFECTIVE_PREFIX}{name}"), meaning.to_owned())
     });
-    own.chain([(EFFECTIVE_OTHER.to_owned(), "JSON object of further effective settings".to_owned())]).collect()
+    own.chain([(EFFECTIVE_OTHER.to_owned(), "JSON object of other effective settings".to_owned())]).collect()
 }
 
-/// Where the columns of `requests.csv` stand in a given file.
+/// The positions of the columns of `requests.csv` in a given file.
 pub(super) struct RequestReader {
     fixed: Vec<Option<usize>>,
     commit: Vec<Option<usize>>,
-    /// Name of the setting, name of the column, place.
+    /// Name of the setting, name of the column, position.
     effective: Vec<(String, String, usize)>,
     other: Option<usize>,
-    /// Files of older versions have no such column.
+    /// Files of older versions do not have the column `cause`.
     has_cause: bool,
 }
 
@@ -232,7 +229,7 @@ impl SpanReader {
     }
 }
 
-/// Reads the gauges of the manifest, wherever their columns stand.
+/// Reads the gauges of the manifest, in any column order.
 pub(super) struct TelemetryReader {
     fixed: Vec<Option<usize>>,
     gauges: Vec<(String, Option<usize>)>,

@@ -1,4 +1,4 @@
-//! What can go wrong with a record on disk. Every error names the file.
+//! Errors of a record on disk. Every error names the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ pub enum RecordError {
     #[error("{path}: not a valid ab.json: {message}")]
     AbManifest { path: PathBuf, message: String },
     /// Its files contradict each other.
-    #[error("{path} is no sound A/B session: {message}")]
+    #[error("{path} is not a valid A/B session: {message}")]
     Session { path: PathBuf, message: String },
     #[error(
-        "{path} has record schema {found}, this build reads up to {known}: use a newer inferometer to read it",
+        "{path} has record schema {found}, but this build reads up to {known}: use a newer inferometer to read it",
         known = super::schema::SCHEMA_VERSION
     )]
     Newer { path: PathBuf, found: u64 },
@@ -32,13 +32,13 @@ pub enum RecordError {
     Row { path: PathBuf, line: u64, message: String },
     #[error("{path} is being written by another inferometer: wait for it to end, or stop it")]
     Busy { path: PathBuf },
-    /// A caller handed in rows that do not belong together; a defect of the program, not of the data.
+    /// A caller passed rows that do not belong together: a defect of the program, not of the data.
     #[error("cannot commit to {path}: {message}")]
     Commit { path: PathBuf, message: String },
 }
 
 impl RecordError {
-    /// Whether it is for want of disk space (or of quota, or a limit on file size).
+    /// Whether the cause is a lack of disk space (or a quota, or a limit on file size).
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         let (Self::Io(source) | Self::File { source, .. }) = self else { return false };
@@ -46,7 +46,7 @@ impl RecordError {
     }
 }
 
-/// For `map_err`: says what was being done with which file.
+/// For `map_err`: adds the operation and the file.
 pub(super) fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordError {
     let path = path.to_owned();
     move |source| RecordError::File { what, path, source }

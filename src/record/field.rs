@@ -1,15 +1,15 @@
-//! One field of a CSV row as text. A row is one line: line breaks inside texts are escaped.
+//! One field of a CSV row as text. A row is one line: line breaks in texts are escaped.
 
 use inferometer_protocol::{FinishReason, Phase, Value};
 
 use super::cause::{Cause, Status};
 
-/// A type that stands in a column. Empty text is "not measured".
+/// A type of a column. Empty text means "not measured".
 pub(super) trait Field: Sized {
     /// Appends the text to `out`.
     fn write(&self, out: &mut String);
     /// # Errors
-    /// What is wrong with the text, for a message that already names file, line and column.
+    /// What is wrong with the text; the caller adds file, line and column.
     fn read(text: &str) -> Result<Self, String>;
 }
 
@@ -29,7 +29,8 @@ macro_rules! whole_numbers {
 whole_numbers!(u32, u64);
 
 impl Field for f64 {
-    /// Shortest text that reads back to the same number; nothing for what is not finite, because nothing measures that.
+    /// The shortest text that reads back to the same number; nothing for numbers that are not
+    /// finite.
     fn write(&self, out: &mut String) {
         use std::fmt::Write;
         if self.is_finite() {
@@ -48,7 +49,7 @@ impl Field for bool {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+        text.parse().map_err(|_| format!("{text:?} is not true or false"))
     }
 }
 
@@ -73,7 +74,7 @@ impl Field for String {
                     Some('n') => '\n',
                     Some('r') => '\r',
                     Some('\\') => '\\',
-                    _ => return Err(format!("{text:?} has a backslash without n, r or another one after it")),
+                    _ => return Err(format!("{text:?} has a backslash that is not followed by n, r or a backslash")),
                 }),
                 c => plain.push(c),
             }
@@ -97,7 +98,8 @@ impl Field for Cause {
         out.push_str(self.name());
     }
 
-    /// A name that a newer version added reads as [`Cause::Unknown`]; the row's status is in a column of its own.
+    /// A name that a newer version added reads as [`Cause::Unknown`]; the status has its own
+    /// column.
     fn read(text: &str) -> Result<Self, String> {
         Ok(Cause::from_name(text).unwrap_or(Cause::Unknown))
     }
@@ -128,7 +130,7 @@ impl Field for Phase {
     }
 }
 
-/// A setting: the plain value; a text that would read as something else stands in JSON quotes.
+/// A setting: the plain value; a text that would read as another type is in JSON quotes.
 impl Field for Value {
     fn write(&self, out: &mut String) {
         match self {
@@ -139,7 +141,7 @@ impl Field for Value {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        // Not through serde_json, whose numbers may be off in the last place.
+        // Not with serde_json, whose numbers may be off in the last digit.
         if let Ok(n) = text.parse() {
             return Ok(Value::Int(n));
         }

@@ -1,4 +1,4 @@
-//! `run.json`: read with its version checked first, written whole.
+//! `run.json`: the version is checked before the rest is read; the file is replaced atomically.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ pub const FILE: &str = "run.json";
 /// Reads the manifest of the run in `dir`. Unknown fields are ignored.
 ///
 /// # Errors
-/// No such file, not valid (also where its plan contradicts itself), or written by a newer major version.
+/// The file is missing, invalid (including a plan that contradicts itself), or of a newer major
+/// version.
 pub fn read(dir: &Path) -> Result<Manifest, RecordError> {
     let path = dir.join(FILE);
     let text = match fs_err::read(&path) {
@@ -30,37 +31,39 @@ pub fn read(dir: &Path) -> Result<Manifest, RecordError> {
     Ok(manifest)
 }
 
-/// Whether what refers to something else in the file refers to what is there, and times are times; else which key.
+/// Checks that references within the file resolve and that times are valid; the error names the
+/// key.
 fn sound(manifest: &Manifest) -> Result<(), String> {
     let (plan, engines) = (&manifest.plan, manifest.scenario.engines.len());
     for (at, cell) in plan.cells.iter().enumerate() {
         if cell.id as usize != at {
-            return Err(format!("plan.cells[{at}].id is {}, and must be its position", cell.id));
+            return Err(format!("plan.cells[{at}].id is {}, but must be its position", cell.id));
         }
         if cell.engine as usize >= engines {
-            return Err(format!("plan.cells[{at}].engine is {}, which is no engine of the scenario", cell.engine));
+            return Err(format!("plan.cells[{at}].engine is {}, which is not an engine of the scenario", cell.engine));
         }
     }
     for (row, ids) in plan.order.iter().enumerate() {
         if let Some(at) = ids.iter().position(|id| *id as usize >= plan.cells.len()) {
-            return Err(format!("plan.order[{row}][{at}] is {}, which is no cell of the plan", ids[at]));
+            return Err(format!("plan.order[{row}][{at}] is {}, which is not a cell of the plan", ids[at]));
         }
     }
     for (at, host) in manifest.hosts.iter().enumerate() {
         if host.engine as usize >= engines {
-            return Err(format!("hosts[{at}].engine is {}, which is no engine of the scenario", host.engine));
+            return Err(format!("hosts[{at}].engine is {}, which is not an engine of the scenario", host.engine));
         }
     }
     let run = &manifest.scenario.run;
     for (key, seconds) in [("timeout_s", run.timeout_s), ("cooldown_s", run.cooldown_s)] {
         if std::time::Duration::try_from_secs_f64(seconds).is_err() {
-            return Err(format!("scenario.run.{key} is {seconds}, which is no time in seconds"));
+            return Err(format!("scenario.run.{key} is {seconds}, which is not a valid duration"));
         }
     }
     Ok(())
 }
 
-/// The version alone, so that a newer file is refused as such and not for what this build does not know.
+/// Reads only the version, so that a newer file is refused for its version and not for fields that
+/// this build does not know.
 fn version(text: &[u8]) -> Result<u64, String> {
     #[derive(serde::Deserialize)]
     struct Head {
@@ -69,10 +72,10 @@ fn version(text: &[u8]) -> Result<u64, String> {
     serde_json::from_slice::<Head>(text).map(|head| head.schema_version).map_err(|e| e.to_string())
 }
 
-/// Replaces the manifest of the run in `dir` at once.
+/// Replaces the manifest of the run in `dir` atomically.
 ///
 /// # Errors
-/// When the file cannot be written; the old one is then whole and in place.
+/// When the file cannot be written; the old one stays unchanged.
 pub fn write(dir: &Path, manifest: &Manifest) -> Result<(), RecordError> {
     let path = dir.join(FILE);
     let mut text = serde_json::to_vec_pretty(manifest)

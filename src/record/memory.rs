@@ -1,32 +1,34 @@
-//! The memory gauges of a record: which of them show how an engine's memory goes up and down, and their values.
+//! The memory gauges of a record, and their values: which gauges show how an engine's memory rises
+//! and falls.
 
 use super::{GaugeInfo, TelemetryRow};
 
-/// What the engine itself says through the protocol: columns of `telemetry.csv` that rows of their own fill.
+/// Memory that the engine reports through the protocol. In `telemetry.csv` these columns are filled
+/// by separate rows.
 pub const ENGINE: [&str; 3] = ["engine_active_bytes", "engine_cache_bytes", "engine_peak_bytes"];
 
-/// The device's memory where the process's own share of it can be read says nothing more.
+/// Where the process's own GPU memory can be read, that of all processes adds nothing.
 const GPU_OF_PROCESS: &str = "gpu_process_memory_bytes";
 const GPU_OF_ALL: &str = "gpu_memory_bytes";
 
-/// One way to look at memory over time.
+/// One measure of memory over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryGauge {
     pub name: &'static str,
-    /// Columns that are added up; the first must have a value.
+    /// Columns that are summed; the first must have a value.
     columns: &'static [&'static str],
-    /// Whether it looks at one host's process, so that two hosts have two series.
+    /// Whether it measures one host's process, so that two hosts have two series.
     pub of_process: bool,
     pub meaning: &'static str,
 }
 
-/// In the order in which they are preferred: the first that has values is the memory gauge of a run.
+/// In order of preference: the first gauge that has values is the memory gauge of a run.
 pub const GAUGES: [MemoryGauge; 6] = [
     MemoryGauge {
         name: "wired_bytes",
         columns: &["wired_bytes"],
         of_process: false,
-        meaning: "wired memory of the whole system, which holds what Metal has wired for the engine",
+        meaning: "wired memory of the whole system, including the memory that Metal wired for the engine",
     },
     MemoryGauge {
         name: "process_wired_bytes",
@@ -44,7 +46,7 @@ pub const GAUGES: [MemoryGauge; 6] = [
         name: GPU_OF_ALL,
         columns: &[GPU_OF_ALL],
         of_process: false,
-        meaning: "GPU memory of all processes, as that of one cannot be read here",
+        meaning: "GPU memory of all processes, because that of one process cannot be read here",
     },
     MemoryGauge {
         name: "rss_bytes",
@@ -56,11 +58,11 @@ pub const GAUGES: [MemoryGauge; 6] = [
         name: "engine_bytes",
         columns: &["engine_active_bytes", "engine_cache_bytes"],
         of_process: true,
-        meaning: "what the engine says it uses and keeps for reuse (engine_active_bytes + engine_cache_bytes)",
+        meaning: "memory that the engine reports as in use and as kept for reuse (engine_active_bytes + engine_cache_bytes)",
     },
 ];
 
-/// A memory gauge with its place in a record's rows.
+/// A memory gauge with its columns in a record's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
     pub gauge: &'static MemoryGauge,
@@ -68,11 +70,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Readers of the memory gauges that these columns have, the preferred first.
+    /// Readers of the memory gauges that these columns provide, in order of preference.
     #[must_use]
     pub fn all(gauges: &[GaugeInfo]) -> Vec<Self> {
         let place = |name: &str| gauges.iter().position(|gauge| gauge.name == name);
-        // A process that uses no GPU has no value of its own there; what others keep on it is not its memory.
+        // A process that does not use the GPU has no value there; the memory of other processes is
+        // not its memory.
         let told_apart = place(GPU_OF_PROCESS).is_some_and(|at| gauges[at].absent.is_none());
         let wanted = GAUGES.iter().filter(|gauge| !(told_apart && gauge.name == GPU_OF_ALL));
         wanted
@@ -83,7 +86,7 @@ impl Reader {
             .collect()
     }
 
-    /// Bytes; `None` where this row has none.
+    /// The value in bytes; `None` if this row has none.
     #[must_use]
     pub fn value(&self, row: &TelemetryRow) -> Option<f64> {
         let at = |column: &usize| row.values.get(*column).copied().flatten().filter(|v| v.is_finite());
@@ -123,7 +126,7 @@ mod tests {
         let row = |values: [Option<f64>; 4]| TelemetryRow { t_ns: 0, host: None, values: values.to_vec() };
         let engine = &readers[1];
         assert_eq!(engine.value(&row([Some(1.0), Some(4.0), Some(2.0), Some(9.0)])), Some(6.0));
-        assert_eq!(engine.value(&row([Some(1.0), None, Some(2.0), None])), Some(2.0), "no cache to speak of");
+        assert_eq!(engine.value(&row([Some(1.0), None, Some(2.0), None])), Some(2.0), "no cache reported");
         assert_eq!(engine.value(&row([Some(1.0), Some(4.0), None, None])), None);
         assert_eq!(readers[0].value(&row([Some(1.0), None, None, None])), Some(1.0));
     }

@@ -1,5 +1,5 @@
-//! What an iteration's rows say in one number each: the metrics that reports show, comparisons test and gates judge. One
-//! table: adding a metric is one entry.
+//! The metrics that reports show, comparisons test and gates judge: one number per iteration each.
+//! To add a metric, add one entry to the table.
 
 use OverTurns::{Highest, Mean, Median, Total};
 
@@ -7,7 +7,7 @@ use super::{GaugeInfo, RequestRow};
 use inferometer_protocol::units;
 use inferometer_stats::robust;
 
-/// What a metric counts; says how people read it.
+/// The unit of a metric, which determines its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     TokensPerSecond,
@@ -19,7 +19,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Whether [`Unit::number`] carries its unit, so that nobody need say it again.
+    /// Whether [`Unit::number`] includes the unit.
     #[must_use]
     pub fn is_in_number(self) -> bool {
         matches!(self, Unit::Bytes | Unit::Count)
@@ -38,7 +38,7 @@ impl Unit {
         }
     }
 
-    /// A value for people, without the symbol (bytes carry their own: `1.50 GiB`).
+    /// A formatted value, without the symbol (bytes include their unit: `1.50 GiB`).
     #[must_use]
     pub fn number(self, value: f64) -> String {
         match self {
@@ -47,7 +47,7 @@ impl Unit {
         }
     }
 
-    /// Two values of a range for people: a unit that both would carry stands at the second alone.
+    /// The two formatted values of a range: a common unit is written only after the second.
     #[must_use]
     pub fn range(self, low: f64, high: f64) -> (String, String) {
         let (low, high) = (self.number(low), self.number(high));
@@ -57,7 +57,7 @@ impl Unit {
         }
     }
 
-    /// A value for people, with the symbol.
+    /// A formatted value, with the symbol.
     #[must_use]
     pub fn quantity(self, value: f64) -> String {
         match self {
@@ -67,14 +67,14 @@ impl Unit {
     }
 }
 
-/// Which way a metric gets better.
+/// The direction in which a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     Higher,
     Lower,
 }
 
-/// One number an iteration gives.
+/// One number per iteration.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
     /// Name in `summary.json` and CSV, unit included.
@@ -82,31 +82,34 @@ pub struct Metric {
     /// Name for people.
     pub title: &'static str,
     pub unit: Unit,
-    /// What exactly it is.
+    /// The exact definition.
     pub meaning: &'static str,
-    /// The value of a measured request; `None` where it was not measured.
+    /// The value of a measured request; `None` if it was not measured.
     pub of: fn(&RequestRow) -> Option<f64>,
-    /// How the values of a conversation's turns become the one number of an iteration.
+    /// How the values of a conversation's turns are combined into one number per iteration.
     pub over_turns: OverTurns,
     pub better: Better,
-    /// A count that is often 0: two of them are told apart by their difference, never by their ratio.
+    /// A count that is often 0: two values are compared by their difference, never by their ratio.
     pub by_difference: bool,
 }
 
-/// From the turns of a conversation to the number of its iteration. Turns without the value are left out.
+/// Combines the turns of a conversation into the number of its iteration. Turns without a value are
+/// left out.
 #[derive(Debug, Clone, Copy)]
 pub enum OverTurns {
-    /// The sum over turns / their number: what a turn waits or takes on average.
+    /// Sum over the turns / number of turns.
     Mean,
-    /// Half of the turns have less.
+    /// Median of the turns.
     Median,
     Highest,
-    /// Of a rate: all that was done / all time that it took, written as the mean weighted by each turn's time (or count).
+    /// For a rate: all work / all time, computed as the mean weighted by each turn's time (or
+    /// count).
     Total(fn(&RequestRow) -> Option<f64>),
 }
 
 impl Metric {
-    /// What a value costs: itself, or of a rate its inverse (seconds a token). More of it is always worse.
+    /// The cost of a value: the value itself, or for a rate its inverse (seconds per token). A
+    /// higher cost is always worse.
     #[must_use]
     pub fn cost(&self, value: f64) -> f64 {
         match self.better {
@@ -115,7 +118,7 @@ impl Metric {
         }
     }
 
-    /// The number of an iteration, given its rows: one, or one a turn.
+    /// The number of an iteration, from its rows: one row, or one per turn.
     #[must_use]
     pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
         let value = |row: &RequestRow| (self.of)(row).filter(|v| v.is_finite());
@@ -137,7 +140,8 @@ impl Metric {
     }
 }
 
-/// The rows of one cell, iteration by iteration. An iteration's rows were committed together, so they are neighbours.
+/// The rows of one cell, grouped by iteration. An iteration's rows are committed together, so they
+/// are adjacent.
 pub fn iterations<'r, 'a>(rows: &'r [&'a RequestRow]) -> impl Iterator<Item = &'r [&'a RequestRow]> {
     rows.chunk_by(|a, b| a.iteration == b.iteration)
 }
@@ -163,7 +167,7 @@ fn per_token(value: Option<f64>, row: &RequestRow) -> Option<f64> {
     Some(value? / f64::from(tokens))
 }
 
-/// Of rates more is better, of everything else less.
+/// For rates higher is better, for everything else lower.
 macro_rules! metric {
     ($key:literal, $title:literal, TokensPerSecond, $over:expr, $meaning:literal, $of:expr) => {
         metric!($key, $title, TokensPerSecond, $over, $meaning, $of, Higher)
@@ -196,10 +200,10 @@ pub const TTFT_MS: &str = "ttft_ms";
 pub const ITL_P50_MS: &str = "itl_p50_ms";
 pub const ITL_P99_MS: &str = "itl_p99_ms";
 pub const PEAK_RSS_BYTES: &str = "peak_rss_bytes";
-/// Not of an iteration but of a host: summarized over the hosts that ran the cell.
+/// A metric of a host, not of an iteration: summarized over the hosts that ran the cell.
 pub const LOAD_S: &str = "load_s";
 
-/// Every metric of an iteration, in the order that tables list them.
+/// Every metric of an iteration, in the order of the tables.
 pub const METRICS: &[Metric] = &[
     metric!(
         "prefill_tps",
@@ -275,7 +279,7 @@ pub const METRICS: &[Metric] = &[
         "energy from first to last token / (N-1)",
         |r| Some(r.decode_energy_j? / gaps(r).filter(|n| *n > 0.0)?)
     ),
-    // Of an iteration's rows the last alone has them.
+    // Only the last row of an iteration has these values.
     by_difference(metric!(
         "memory_cycles",
         "Memory cycles",
@@ -302,18 +306,19 @@ pub const METRICS: &[Metric] = &[
     )),
 ];
 
-/// Loading, as a metric for tables.
+/// Model loading, as a metric for tables.
 pub const LOAD: Metric =
     metric!("load_s", "Load", Seconds, Highest, "opening the model to the first possible request", |_| None);
 
-/// Whether energy is made of this gauge: of the parts' power, as far as the machine measures it. What the whole system draws is
-/// another figure: it has screens and fans in it. What the machine draws at rest is not subtracted.
+/// Whether energy is computed from this gauge. Energy uses the power of the components that the
+/// machine measures, not of the whole system, which includes screens and fans. Idle power is not
+/// subtracted.
 #[must_use]
 pub fn is_power(gauge: &GaugeInfo) -> bool {
     gauge.absent.is_none() && matches!(gauge.name.as_str(), "cpu_watts" | "dram_watts" | "gpu_watts" | "ane_watts")
 }
 
-/// The metric of that name.
+/// The metric with this key.
 #[must_use]
 pub fn find(key: &str) -> Option<&'static Metric> {
     METRICS.iter().chain(std::iter::once(&LOAD)).find(|m| m.key == key)

@@ -1,4 +1,4 @@
-//! What a run leaves on disk. Everything after it is a pure function of these files.
+//! The files of a run. Everything after them is a pure function of these files.
 
 pub mod ab;
 mod cause;
@@ -27,7 +27,7 @@ pub use schema::{FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, 
 pub use store::{Iteration, Store};
 pub use tokens::{TokenIndex, first_difference};
 
-/// A whole run, read back: committed iterations only.
+/// A whole run, read from disk: committed iterations only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     pub manifest: Manifest,
@@ -36,6 +36,6 @@ pub struct Record {
     pub tokens: Vec<TokenRow>,
     pub spans: Vec<SpanRow>,
     pub telemetry: Vec<TelemetryRow>,
-    /// The pass of its own after the timed iterations.
+    /// The profiled pass after the timed iterations.
     pub profile: Profiled,
 }

@@ -1,9 +1,9 @@
-//! Reads a record back: the committed iterations, nothing else.
+//! Reads the committed iterations of a record.
 //!
-//! `requests.csv` says which iterations there are and how many rows of the other files belong to each. Those files are
-//! synced before it, so after a kill they hold at least that much, and what they hold beyond it is ignored. Should one
-//! hold less (a disk that lied, a file cut by hand), the record ends before the iteration whose rows are not all there,
-//! and a warning says so.
+//! `requests.csv` determines which iterations exist and how many rows of the other files belong to
+//! each. Those files are synced before it, so after a kill they hold at least these rows, and any
+//! further rows are ignored. If one holds fewer (a disk that did not sync, a file cut by hand), the
+//! record ends before the first incomplete iteration, and a warning says so.
 
 use std::path::Path;
 
@@ -25,8 +25,8 @@ pub(super) struct Lengths {
 /// Reads the record in `dir`.
 ///
 /// # Errors
-/// A file that is missing or cannot be read, a newer schema, a value that is not what its column holds; each names the
-/// file, and the line and column where there is one.
+/// A file that is missing or cannot be read, a newer schema, an invalid value. Each error names the
+/// file, and the line and column if known.
 pub fn read(dir: &Path) -> Result<Record, RecordError> {
     load(dir).map(|(record, _)| record)
 }
@@ -84,7 +84,7 @@ fn assemble(
                 .map(|(name, _)| name)
                 .collect();
         manifest.warnings.push(format!(
-            "{} of {told} recorded iterations left out: {} is shorter than {} says",
+            "{} of {told} recorded iterations were left out: {} is shorter than {} says",
             told - whole,
             short.join(" and "),
             csv::REQUESTS
@@ -109,11 +109,11 @@ fn assemble(
     (record, lengths)
 }
 
-/// `requests.csv` as far as it commits.
+/// The committed part of `requests.csv`.
 pub(super) struct Requests {
     pub rows: Vec<(RequestRow, Commit)>,
     pub header_bytes: u64,
-    /// For each committed iteration the number of rows up to its end, and the bytes.
+    /// For each committed iteration, the number of rows up to its end, and of bytes.
     pub commits: Vec<(usize, u64)>,
 }
 
@@ -142,7 +142,7 @@ impl Requests {
         }
         if last_commit.rows_left > 0 && commit.rows_left != last_commit.rows_left - 1 {
             let expected = last_commit.rows_left - 1;
-            return Err(line.error("rows_left", format!("{} where {expected} must follow", commit.rows_left)));
+            return Err(line.error("rows_left", format!("{}, but expected {expected}", commit.rows_left)));
         }
         Ok(())
     }
@@ -152,20 +152,21 @@ impl Requests {
 pub(super) struct Side<T> {
     pub rows: Vec<T>,
     header_bytes: u64,
-    /// For each iteration that is whole in this file the number of rows up to its end, and the bytes.
+    /// For each iteration that is complete in this file, the number of rows up to its end, and of
+    /// bytes.
     pub ends: Vec<(usize, u64)>,
 }
 
 impl<T> Side<T> {
-    /// Reads as many rows as `requests` says. `parse` gives the row, and for rows of a request the request's number
-    /// and, where they are numbered through, the row's own.
+    /// Reads as many rows as `requests` says. `parse` returns the row; for rows of a request it
+    /// also returns the request's number and, for numbered rows, the row's index.
     fn read(
         table: &mut Table,
         requests: &Requests,
         count: impl Fn(&Commit) -> u64,
         parse: impl Fn(&Line<'_>) -> Result<(Option<(u64, Option<u32>)>, T), RecordError>,
     ) -> Result<Self, RecordError> {
-        // A row has at least four bytes: bounds what a wrong count can make us reserve.
+        // A row has at least four bytes, which limits how much memory a wrong count can reserve.
         let told = requests.rows.iter().fold(0_u64, |sum, (_, commit)| sum.saturating_add(count(commit)));
         let capacity = told.min(table.whole_bytes() / 4) as usize;
         let mut side = Self { rows: Vec::with_capacity(capacity), header_bytes: table.read_bytes(), ends: Vec::new() };
@@ -179,7 +180,7 @@ impl<T> Side<T> {
                     let expected = request.request;
                     let at = at.map_or_else(String::new, |at| format!(" {at}"));
                     return Err(line.row_error(format!(
-                        "row{at} of request {found} where row {index} of request {expected} belongs"
+                        "row{at} of request {found}, but expected row {index} of request {expected}"
                     )));
                 }
                 side.rows.push(row);
@@ -191,7 +192,7 @@ impl<T> Side<T> {
         Ok(side)
     }
 
-    /// Drops what comes after the first `iterations`; the bytes up to there.
+    /// Drops everything after the first `iterations`; returns the length up to there in bytes.
     pub fn cut(&mut self, iterations: usize) -> u64 {
         let (rows, bytes) = self.ends.get(iterations.wrapping_sub(1)).copied().unwrap_or((0, self.header_bytes));
         self.rows.truncate(rows);

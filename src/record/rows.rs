@@ -1,8 +1,9 @@
-//! The rows of the record's files. Each field is a column: its line below gives type, unit and meaning, and the struct, the
-//! writer, the reader and the reference page are made from it.
+//! The rows of the record's files. Each field is a column: its line below gives type, unit and
+//! meaning. The struct, the writer, the reader and the reference page are generated from it.
 //!
-//! Columns are appended, never renamed; units stand in names. Times named `t_ns`, `start_ns`, `end_ns` count from the run's
-//! origin ([`super::Manifest::origin_utc`]) on the harness's monotonic clock. What was not measured is empty.
+//! Columns are appended, never renamed; names contain the unit. Times named `t_ns`, `start_ns`,
+//! `end_ns` count from the run's origin ([`super::Manifest::origin_utc`]) on the harness's
+//! monotonic clock. Values that were not measured are empty.
 
 use inferometer_protocol::{FinishReason, Phase, Settings};
 
@@ -11,14 +12,15 @@ use super::csv::{Column, Encoder};
 use super::error::RecordError;
 use super::table::Line;
 
-/// Declares a row: a struct whose fields are the columns of a file, with a writer and a reader. A new column is one line.
+/// Declares a row: a struct whose fields are the columns of a file, with a writer and a reader. To
+/// add a column, add one line.
 macro_rules! row {
     ($(#[$meta:meta])* $visibility:vis struct $row:ident $({ $rest:ident: $rest_type:ty })?, $columns:ident:
      $($field:ident: $type:ty, $unit:literal, $meaning:literal;)*) => {
         $(#[$meta])*
         $visibility struct $row {
             $(#[doc = $meaning] pub $field: $type,)*
-            $(/// In columns of their own.
+            $(/// Written to separate columns.
             pub $rest: $rest_type,)?
         }
 
@@ -50,23 +52,23 @@ row! {
     /// One request: a row of `requests.csv`. An iteration is committed by these rows.
     #[derive(Debug, Clone, Default, PartialEq)]
     pub struct RequestRow { effective: Settings }, REQUEST_COLUMNS:
-    request: u64, "", "number of the request within the run, from 0; rises in the file, also over a resume";
-    warmup: bool, "", "true: ran unmeasured, before the cell's first iteration in a fresh host";
+    request: u64, "", "number of the request within the run, from 0; increases through the file, also across resumes";
+    warmup: bool, "", "true: not measured; ran before the cell's first iteration in a fresh host";
     cell: u32, "", "id of the cell in the plan of `run.json`";
     iteration: u32, "", "iteration of the cell, from 1; 0 for warm-ups";
     turn: u32, "", "turn of a conversation, from 0";
     engine: String, "", "label of the engine";
-    host: u32, "", "number of the host process within the run, from 0; `hosts` of `run.json` tells more";
+    host: u32, "", "number of the host process within the run, from 0; see `hosts` in `run.json`";
     status: Status, "", "`ok`; `failed`: an outcome of the engine; `invalid`: an external cause, or a measurement that cannot be trusted";
-    reason: String, "", "why it is failed or invalid, in words; empty otherwise";
+    reason: String, "", "why it is failed or invalid, for people; empty otherwise";
     start_ns: u64, "ns", "request written to the host, harness clock, from the run's origin";
-    end_ns: u64, "ns", "reply read, or the failure noticed, harness clock, from the run's origin";
+    end_ns: u64, "ns", "reply read, or failure detected, harness clock, from the run's origin";
     finish_reason: Option<FinishReason>, "", "`stop`, `length`, `cancelled` or `error`";
     prompt_tokens: Option<u32>, "tokens", "length of the whole prompt";
-    reused_tokens: Option<u32>, "tokens", "of these, taken from the KV cache of an earlier request";
-    prefill_tokens: Option<u32>, "tokens", "of these, computed in this request";
+    reused_tokens: Option<u32>, "tokens", "prompt tokens taken from the KV cache of an earlier request";
+    prefill_tokens: Option<u32>, "tokens", "prompt tokens computed in this request";
     generated_tokens: Option<u32>, "tokens", "tokens generated";
-    cache_tokens: Option<u32>, "tokens", "length of the KV cache after the request, measured on the cache itself";
+    cache_tokens: Option<u32>, "tokens", "length of the KV cache after the request, measured on the cache";
     load_s: Option<f64>, "s", "from opening the model to the first possible request; only in the first row of a host";
     tokenize_ms: Option<f64>, "ms", "time in the tokenize phase";
     ttft_ms: Option<f64>, "ms", "time to first token: request accepted to first token readable";
@@ -80,7 +82,7 @@ row! {
     itl_p95_ms: Option<f64>, "ms", "95th percentile of the gaps between tokens";
     itl_p99_ms: Option<f64>, "ms", "99th percentile of the gaps between tokens";
     itl_max_ms: Option<f64>, "ms", "longest gap between tokens";
-    peak_rss_bytes: Option<u64>, "bytes", "highest resident memory of the host process, the kernel's own high-water mark, reset before the request";
+    peak_rss_bytes: Option<u64>, "bytes", "highest resident memory of the host process: the kernel's high-water mark, reset before the request";
     engine_active_bytes: Option<u64>, "bytes", "memory in use after the request, as the engine reports it";
     engine_cache_bytes: Option<u64>, "bytes", "memory the engine's allocator holds for reuse, as the engine reports it";
     engine_peak_bytes: Option<u64>, "bytes", "highest memory in use during the request, as the engine reports it";
@@ -107,13 +109,13 @@ impl RequestRow {
 }
 
 row! {
-    /// How a request's row binds the other files to it; in `requests.csv` only.
+    /// Counts that tie the rows of the other files to a request; in `requests.csv` only.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub(super) struct Commit, COMMIT_COLUMNS:
     token_rows: u64, "rows", "rows of this request in `tokens.csv`";
     span_rows: u64, "rows", "rows of this request in `spans.csv`";
-    telemetry_rows: u64, "rows", "rows of `telemetry.csv` that were committed with this iteration; 0 but in its last row";
-    rows_left: u64, "rows", "rows of the same iteration that follow this one; an iteration is committed by its row with 0";
+    telemetry_rows: u64, "rows", "rows of `telemetry.csv` that were committed with this iteration; 0 except in its last row";
+    rows_left: u64, "rows", "rows of the same iteration that follow this one; the row with 0 commits the iteration";
 }
 
 row! {
@@ -131,8 +133,8 @@ row! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct SpanRow, SPAN_COLUMNS:
     request: u64, "", "number of the request";
-    phase: Phase, "", "what the engine was doing: `load`, `tokenize`, `prefill`, `decode`, and inside them `prefill_chunk`, `cache_clear`, `forward`, `penalty`, `sample`, `detokenize`, `wait`; before them `reset`, which the harness records itself";
-    index: u32, "", "which one of its phase within the request, from 0";
-    start_ns: u64, "ns", "begin, from the run's origin, on the harness clock";
-    end_ns: u64, "ns", "end, likewise";
+    phase: Phase, "", "what the engine did: `load`, `tokenize`, `prefill`, `decode`, and inside them `prefill_chunk`, `cache_clear`, `forward`, `penalty`, `sample`, `detokenize`, `wait`; before them `reset`, which the harness records itself";
+    index: u32, "", "index among the spans of this phase in the request, from 0";
+    start_ns: u64, "ns", "start, from the run's origin, on the harness clock";
+    end_ns: u64, "ns", "end, from the run's origin, on the harness clock";
 }

@@ -1,8 +1,9 @@
-//! The shapes of the record, version 1. Columns are appended, never renamed; units stand in names.
+//! The shapes of the record, version 1. Columns are appended, never renamed; names contain the
+//! unit.
 //!
-//! Times named `t_ns`, `start_ns`, `end_ns` count from the run's origin ([`Manifest::origin_utc`]) on the harness's
-//! monotonic clock; a resumed session goes on from the wall-clock distance to that origin.
-//! What was not measured is empty in CSV and null in JSON.
+//! Times named `t_ns`, `start_ns`, `end_ns` count from the run's origin ([`Manifest::origin_utc`])
+//! on the harness's monotonic clock; a resumed run places its times by wall-clock distance to that
+//! origin. Values that were not measured are empty in CSV and null in JSON.
 
 use std::collections::BTreeMap;
 
@@ -35,14 +36,14 @@ pub struct HostInfo {
     /// Load-scope toggles as requested.
     pub load: Settings,
     pub pid: u32,
-    /// When it was started, from the run's origin.
+    /// Start time, from the run's origin.
     #[serde(default)]
     pub started_ns: Option<u64>,
     pub command: Vec<String>,
-    /// SHA-256 of the host's executable, where it is a file that can be read.
+    /// SHA-256 of the host's executable, if it is a readable file.
     pub executable_sha256: Option<String>,
-    /// SHA-256 of the files that the command line of an engine not built in names, such as an adapter's script, by the
-    /// argument; as they were when this sitting of the run first started the command.
+    /// SHA-256 of the files named in an external engine's command line, such as an adapter's
+    /// script, by argument; as they were when this run segment first started the command.
     #[serde(default)]
     pub command_sha256: BTreeMap<String, String>,
     pub receipt: Receipt,
@@ -51,7 +52,7 @@ pub struct HostInfo {
     pub clock_offset_ns: i64,
     pub clock_round_trip_ns: u64,
     pub clock: String,
-    /// Receipt fields that the harness checked itself (the rest are as reported).
+    /// Receipt fields that the harness verified (the others are as reported).
     pub verified: Vec<String>,
 }
 
@@ -64,32 +65,32 @@ pub struct Manifest {
     pub inferometer_version: String,
     /// RFC 3339; zero of every `*_ns` in the record.
     pub origin_utc: String,
-    /// When the run (or its last resumed session) ended.
+    /// When the run (or its last run segment) ended.
     pub finished_utc: Option<String>,
     pub state: FinishState,
-    /// How many times `run` worked on this folder: 1, plus one a resume.
+    /// Number of run segments: 1, plus one per resume.
     #[serde(rename = "sessions")]
     pub segments: u32,
     pub scenario: Scenario,
     /// SHA-256 of the resolved scenario.
     pub scenario_sha256: String,
     pub plan: Plan,
-    /// SHA-256 of each cell's prompt by the cell's id: over the token ids as little-endian 32-bit numbers, over the text
-    /// in UTF-8, or over the messages as JSON.
+    /// SHA-256 of each cell's prompt by cell id: of the token ids as little-endian 32-bit numbers,
+    /// of the text in UTF-8, or of the messages as JSON.
     #[serde(default)]
     pub prompts: BTreeMap<String, String>,
     pub machine: Machine,
-    /// Repository of the working folder, where there is one.
+    /// Repository of the working directory, if there is one.
     pub git: Option<GitState>,
     pub gauges: Vec<GaugeInfo>,
-    /// How the sampling went: one entry a sitting that ended in order.
+    /// Statistics of the sampling: one entry per run segment that ended in order.
     #[serde(default)]
     pub sampling: Vec<SamplingInfo>,
     pub hosts: Vec<HostInfo>,
-    /// Findings of the driver that concern the whole run, in plain sentences.
+    /// Findings about the whole run, as sentences.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Generated text by token hash, where the engine gives text.
+    /// Generated text by token hash, if the engine returns text.
     #[serde(default)]
     pub texts: BTreeMap<String, String>,
 }

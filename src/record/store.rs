@@ -1,4 +1,5 @@
-//! Writes a record as the run goes. An iteration is either wholly there or not at all, whatever kills the program.
+//! Writes a record during the run. An iteration is either complete or absent, however the program
+//! ends.
 
 use std::fs::TryLockError;
 use std::io::{ErrorKind, Write};
@@ -10,10 +11,10 @@ use super::read::{self, Lengths};
 use super::rows::Commit;
 use super::{Manifest, Record, RequestRow, SpanRow, TelemetryRow, TokenRow, manifest};
 
-/// Everything one iteration leaves, committed together.
+/// All rows of one iteration, committed together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Iteration {
-    /// At least one, numbers rising.
+    /// At least one, with rising numbers.
     pub requests: Vec<RequestRow>,
     /// By request in the order of `requests`, then index from 0.
     pub tokens: Vec<TokenRow>,
@@ -23,7 +24,7 @@ pub struct Iteration {
     pub telemetry: Vec<TelemetryRow>,
 }
 
-/// The record of a run while it is being written. Holds a lock on it until dropped.
+/// The record of a run being written. Holds a lock on it until dropped.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
@@ -31,34 +32,35 @@ pub struct Store {
     tokens: Appender,
     spans: Appender,
     telemetry: Appender,
-    /// Written last: its rows commit the others. Carries the lock.
+    /// Written last: its rows commit the others. Holds the lock.
     requests: Appender,
     last_request: Option<u64>,
 }
 
 impl Store {
-    /// Makes a folder for a new run in `results` (made too if missing) and begins its record there.
+    /// Creates a folder for a new run in `results` (created too if missing) and starts its record
+    /// there.
     ///
-    /// The folder's name, `<utc>-<scenario>-<short hash>`, comes from `origin_utc`, the scenario's name and
-    /// `scenario_sha256`, and is put into [`Manifest::run`].
+    /// The folder's name, `<utc>-<scenario>-<short hash>`, is made from `origin_utc`, the
+    /// scenario's name and `scenario_sha256`, and is stored in [`Manifest::run`].
     ///
     /// # Errors
-    /// When the folder or a file in it cannot be made.
+    /// When the folder or a file in it cannot be created.
     pub fn create(results: &Path, mut manifest: Manifest) -> Result<Self, RecordError> {
         fs_err::create_dir_all(results)?;
         let dir = make_folder(results, &mut manifest)?;
         let store = Self::begin(&dir, manifest).inspect_err(|_| {
-            // Nothing in it yet that anybody could miss.
+            // The folder holds no data yet.
             let _ = fs_err::remove_dir_all(&dir);
         })?;
         crate::fs::sync_folder(results)?;
         Ok(store)
     }
 
-    /// Begins the record of a side of an A/B session in the folder `dir`, which is made.
+    /// Creates the folder `dir` and starts the record of one side of an A/B session in it.
     ///
     /// # Errors
-    /// When the folder or a file in it cannot be made.
+    /// When the folder or a file in it cannot be created.
     pub fn create_in(dir: &Path, manifest: Manifest) -> Result<Self, RecordError> {
         fs_err::create_dir(dir)?;
         Self::begin(dir, manifest)
@@ -74,15 +76,17 @@ impl Store {
         }
         let [tokens, spans, telemetry, requests] = files.try_into().expect("there are four headers");
         requests.lock(dir)?;
-        // The manifest last: a folder that has one is a whole record.
+        // The manifest last: a folder with a manifest is a complete record.
         manifest::write(dir, &manifest)?;
         Ok(Self { dir: dir.to_owned(), manifest, tokens, spans, telemetry, requests, last_request: None })
     }
 
-    /// Opens the record in `dir` to go on with it: gives what is committed and cuts every file back to that.
+    /// Opens the record in `dir` to continue it: returns the committed rows and truncates every
+    /// file to them.
     ///
     /// # Errors
-    /// Whatever [`super::read()`] refuses, a record that another process is writing, columns of another version.
+    /// All errors of [`super::read()`], a record that another process is writing, columns of
+    /// another version.
     pub fn resume(dir: &Path) -> Result<(Self, Record), RecordError> {
         let open = |name: &str| Appender::open(dir.join(name), &mut fs_err::OpenOptions::new());
         manifest::read(dir)?;
@@ -116,10 +120,11 @@ impl Store {
         &self.manifest
     }
 
-    /// Changes the manifest and rewrites `run.json` at once. On an error neither has changed.
+    /// Changes the manifest and rewrites `run.json` at once. On an error neither changes.
     ///
     /// # Errors
-    /// When the file cannot be written, or `change` touches the gauges' names, which are columns already.
+    /// When the file cannot be written, or `change` changes the gauges' names, which are columns
+    /// already.
     pub fn update(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), RecordError> {
         let mut manifest = self.manifest.clone();
         change(&mut manifest);
@@ -132,19 +137,21 @@ impl Store {
         Ok(())
     }
 
-    /// Appends an iteration. When this returns, it is on the disk.
+    /// Appends an iteration. It is on disk when this returns.
     ///
     /// # Errors
-    /// When a file cannot be written: nothing of the iteration stays then, and the run can go on or be resumed. Rows
-    /// that do not belong together are refused before anything is written.
+    /// When a file cannot be written: then nothing of the iteration remains, and the run can
+    /// continue or be resumed. Rows that do not belong together are refused before anything is
+    /// written.
     pub fn commit(&mut self, iteration: &Iteration) -> Result<(), RecordError> {
         let commits = self.check(iteration).map_err(|message| self.misuse(message))?;
-        // Also heals what an earlier failure could not undo, such as a disk that was away for a while.
+        // Also repairs what an earlier failure could not undo, for example while a disk was
+        // unavailable.
         self.roll_back()?;
         let lengths = match self.append(iteration, &commits) {
             Ok(lengths) => lengths,
             Err(error) => {
-                // Best effort: the next commit, or `resume`, does it again before it writes.
+                // Best effort: the next commit, or `resume`, repeats it before writing.
                 let _ = self.roll_back();
                 return Err(error);
             }
@@ -170,16 +177,17 @@ impl Store {
         Ok(Lengths { tokens, spans, telemetry, requests })
     }
 
-    /// Checks that the rows belong together; how each request binds the others.
+    /// Checks that the rows belong together; returns for each request the counts of its rows.
     fn check(&self, iteration: &Iteration) -> Result<Vec<Commit>, String> {
         let gauges = self.manifest.gauges.len();
         if iteration.telemetry.iter().any(|row| row.values.len() != gauges) {
-            return Err(format!("a telemetry row has not one value for each of the {gauges} gauges"));
+            return Err(format!("a telemetry row does not have one value for each of the {gauges} gauges"));
         }
         commits(iteration, self.last_request)
     }
 
-    /// Cuts every file to its committed length. The requests first: without their rows the others do not count.
+    /// Truncates every file to its committed length, the requests first: without their rows the
+    /// other rows are ignored.
     fn roll_back(&mut self) -> Result<(), RecordError> {
         for file in [&mut self.requests, &mut self.telemetry, &mut self.spans, &mut self.tokens] {
             file.cut()?;
@@ -199,7 +207,8 @@ impl Store {
     }
 }
 
-/// Checks that an iteration's rows belong together and come after request `last`; how each request binds the others.
+/// Checks that an iteration's rows belong together and come after request `last`; returns for each
+/// request the counts of its rows.
 pub(super) fn commits(iteration: &Iteration, mut last: Option<u64>) -> Result<Vec<Commit>, String> {
     if iteration.requests.is_empty() {
         return Err("an iteration without requests".to_owned());
@@ -235,7 +244,7 @@ pub(super) fn commits(iteration: &Iteration, mut last: Option<u64>) -> Result<Ve
     Ok(commits)
 }
 
-/// A file that only grows, but for taking back what was not committed.
+/// A file that only grows, except when uncommitted data is removed.
 #[derive(Debug)]
 pub(super) struct Appender {
     path: PathBuf,
@@ -249,7 +258,7 @@ impl Appender {
         Ok(Self { path, file, committed: 0 })
     }
 
-    /// Appends in one write and syncs; the length that the file then has.
+    /// Appends in one write and syncs; returns the new length of the file.
     fn append(&mut self, bytes: &[u8]) -> Result<u64, RecordError> {
         if !bytes.is_empty() {
             self.file.write_all(bytes)?;
@@ -258,7 +267,8 @@ impl Appender {
         Ok(self.committed + bytes.len() as u64)
     }
 
-    /// Appends in one write and syncs: a whole step of its own. On an error nothing of it stays, if the disk lets go of it.
+    /// Appends in one write, syncs and commits. On an error the written part is removed if
+    /// possible.
     pub(super) fn commit(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
         self.cut()?;
         match self.append(bytes) {
@@ -271,12 +281,12 @@ impl Appender {
         Ok(())
     }
 
-    /// Length of what counts.
+    /// Length of the committed part.
     pub(super) fn committed(&self) -> u64 {
         self.committed
     }
 
-    /// Cuts the file to its first `bytes`, which are what counts.
+    /// Truncates the file to its first `bytes`, the committed part.
     pub(super) fn cut_to(&mut self, bytes: u64) -> Result<(), RecordError> {
         self.committed = bytes;
         self.cut()
@@ -290,11 +300,11 @@ impl Appender {
         Ok(())
     }
 
-    /// Refuses a second writer. The system lets go of the lock when this process ends, however it ends.
+    /// Refuses a second writer. The system releases the lock when this process ends in any way.
     pub(super) fn lock(&self, dir: &Path) -> Result<(), RecordError> {
         match self.file.file().try_lock() {
             Ok(()) => Ok(()),
-            // A file system without locks: better a run without the guard than none.
+            // A file system without locks: run without the protection.
             Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(()),
             Err(TryLockError::WouldBlock) => Err(RecordError::Busy { path: dir.to_owned() }),
             Err(TryLockError::Error(e)) => Err(file_error("lock", &self.path)(e)),
@@ -302,7 +312,7 @@ impl Appender {
     }
 }
 
-/// A build whose columns differ must not append: its rows would not fit the header.
+/// Refuses a file whose header differs from this build's: new rows would not fit it.
 pub(super) fn same_header(path: &Path, header: &[u8]) -> Result<(), RecordError> {
     use std::io::BufRead;
     let mut found = Vec::new();
@@ -316,11 +326,11 @@ pub(super) fn same_header(path: &Path, header: &[u8]) -> Result<(), RecordError>
     Err(RecordError::Row {
         path: path.to_owned(),
         line: 1,
-        message: "the columns are not those this build writes: resume with the version that began the run".to_owned(),
+        message: "the columns differ from those of this build: resume with the version that began the run".to_owned(),
     })
 }
 
-/// Makes the run's folder under a name that is not taken, and puts the name into the manifest.
+/// Creates the run's folder under an unused name, and stores the name in the manifest.
 fn make_folder(results: &Path, manifest: &mut Manifest) -> Result<PathBuf, RecordError> {
     let hash = &manifest.scenario_sha256;
     let (dir, name) = new_folder(results, &manifest.origin_utc, &manifest.scenario.name, hash)?;
@@ -328,8 +338,8 @@ fn make_folder(results: &Path, manifest: &mut Manifest) -> Result<PathBuf, Recor
     Ok(dir)
 }
 
-/// Makes a folder under a name that is not taken, made of time, what it is about and the beginning of a hash; gives its
-/// path and name.
+/// Creates a folder under an unused name made of the time, `about` and the start of a hash; returns
+/// its path and name.
 pub(super) fn new_folder(
     results: &Path,
     utc: &str,
@@ -349,7 +359,8 @@ pub(super) fn new_folder(
     unreachable!("the loop ends only by returning")
 }
 
-/// `2026-11-20T09:21:13.123Z`, `Long context`, `ab12...` -> `20261120T092113Z-long-context-ab12cd34`.
+/// `2026-11-20T09:21:13.123Z`, `Long context`, `ab12...` ->
+/// `20261120T092113Z-long-context-ab12cd34`.
 fn folder_name(utc: &str, about: &str, sha256: &str) -> String {
     let seconds = utc.split(['.', 'Z', '+']).next().unwrap_or_default();
     let time: String = seconds.chars().filter(|c| c.is_ascii_alphanumeric()).collect();

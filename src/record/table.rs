@@ -1,4 +1,4 @@
-//! One CSV file, read line by line as far as whole lines go.
+//! One CSV file, read line by line up to its last complete line.
 
 use std::io::{Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use super::csv::Column;
 use super::error::{RecordError, file_error};
 use super::field::Field;
 
-/// A CSV file of a record. What follows its last line end was torn off by a kill and is not there.
+/// A CSV file of a record. Data after the last line end was left by an interrupted write and is
+/// ignored.
 pub(super) struct Table {
     path: PathBuf,
     reader: csv::Reader<Take<fs_err::File>>,
@@ -16,10 +17,10 @@ pub(super) struct Table {
     whole_bytes: u64,
 }
 
-/// Names in a file's header.
+/// The names in a file's header.
 pub(super) struct Columns(Vec<String>);
 
-/// One row, with what is needed to say where a bad value stands.
+/// One row, with its place for error messages.
 pub(super) struct Line<'a> {
     path: &'a Path,
     number: u64,
@@ -48,12 +49,12 @@ impl Table {
         &self.columns
     }
 
-    /// Length of the file's whole lines, header included.
+    /// Length of the file's complete lines in bytes, header included.
     pub fn whole_bytes(&self) -> u64 {
         self.whole_bytes
     }
 
-    /// Length of what was read so far, header included.
+    /// Number of bytes read so far, header included.
     pub fn read_bytes(&self) -> u64 {
         self.reader.position().byte()
     }
@@ -99,7 +100,7 @@ impl Columns {
 }
 
 impl<'a> Line<'a> {
-    /// The field at `place` as text; empty where the file has no such column.
+    /// The field at `place` as text; empty if the file does not have the column.
     pub fn text(&self, place: Option<usize>, column: &str) -> Result<&'a str, RecordError> {
         let bytes = place.and_then(|at| self.record.get(at)).unwrap_or_default();
         std::str::from_utf8(bytes).map_err(|_| self.error(column, "not UTF-8 text".to_owned()))
@@ -121,7 +122,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Length of `file` up to and with its last line end; leaves it at its start.
+/// Length of `file` up to and including its last line end; rewinds the file.
 fn whole_lines(file: &mut fs_err::File) -> std::io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
     let mut block = [0_u8; 4096];

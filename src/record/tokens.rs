@@ -1,11 +1,12 @@
-//! Finds the tokens of a request without searching: one pass over the rows, which lie together by request.
+//! Finds the tokens of a request through an index made in one pass over the rows, which are grouped
+//! by request.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::TokenRow;
 
-/// Where each request's rows lie in a record's tokens.
+/// The position of each request's rows in a record's tokens.
 #[derive(Debug)]
 pub struct TokenIndex<'a> {
     rows: &'a [TokenRow],
@@ -13,7 +14,8 @@ pub struct TokenIndex<'a> {
 }
 
 impl<'a> TokenIndex<'a> {
-    /// Indexes rows in file order. Should a request's rows lie in several places, the first stretch counts.
+    /// Indexes rows in file order. If a request's rows are in several places, only the first group
+    /// is indexed.
     #[must_use]
     pub fn new(rows: &'a [TokenRow]) -> Self {
         let mut ranges = HashMap::new();
@@ -25,7 +27,7 @@ impl<'a> TokenIndex<'a> {
         Self { rows, ranges }
     }
 
-    /// The tokens of a request, by index; empty when the record has none.
+    /// The tokens of a request, in order; empty if the record has none.
     #[must_use]
     pub fn of(&self, request: u64) -> &'a [TokenRow] {
         self.ranges.get(&request).map_or(&[], |range| &self.rows[range.clone()])
@@ -38,8 +40,8 @@ impl<'a> TokenIndex<'a> {
     }
 }
 
-/// First index at which the ids of two requests differ (the shorter length where one begins the other).
-/// `None` when they are equal or one has no tokens in its record.
+/// First index at which the ids of two requests differ (the shorter length if one is a prefix of
+/// the other). `None` if they are equal or one of them has no tokens in its record.
 #[must_use]
 pub fn first_difference(a: &[TokenRow], b: &[TokenRow]) -> Option<u32> {
     if a.is_empty() || b.is_empty() {

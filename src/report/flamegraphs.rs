@@ -1,6 +1,7 @@
 //! Flamegraphs of the profiled pass for the report: interactive files beside the page, still pictures in it.
 
-use super::summary::{CellFunctions, CellSummary, NOT_MEASURED, Summary, functions};
+use super::functions::cells;
+use super::summary::{Summary, functions};
 use super::text;
 use crate::profile::flamegraph::Look;
 use crate::profile::{flamegraph_svg, folded};
@@ -69,27 +70,5 @@ impl Flamegraph {
     fn drawn(&self, narrowest_percent: f64, interactive: bool) -> String {
         let look = Look { title: &self.title, subtitle: &self.subtitle, narrowest_percent, interactive };
         flamegraph_svg(&self.stacks, &look).unwrap_or_default()
-    }
-}
-
-/// The cells that were to be sampled, with what the summary says of each.
-pub fn cells(summary: &Summary) -> impl Iterator<Item = (&CellSummary, &CellFunctions)> {
-    let of = |seen: &CellFunctions| summary.cells.iter().find(|cell| cell.cell == seen.cell);
-    summary.functions.iter().filter_map(move |seen| Some((of(seen)?, seen)))
-}
-
-#[must_use]
-pub fn percent(value: f64) -> String {
-    format!("{value:.1} %")
-}
-
-/// Milliseconds with three digits that count.
-#[must_use]
-pub fn ms(value: Option<f64>) -> String {
-    match value {
-        None => NOT_MEASURED.to_owned(),
-        Some(ms) if ms >= 100.0 => format!("{ms:.0}"),
-        Some(ms) if ms >= 1.0 => format!("{ms:.2}"),
-        Some(ms) => format!("{ms:.4}"),
     }
 }

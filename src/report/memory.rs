@@ -1,77 +1,68 @@
-//! The oscillation figures in words: one table for the page and for Markdown.
+//! How memory goes up and down: the tables of a gauge, and what must be said with them.
 
-use super::summary::{GaugeOscillation, NOT_MEASURED, Summary};
-use super::text;
+use super::summary::oscillation::CauseShare;
+use super::summary::{GaugeOscillation, Summary};
+use super::table::Table;
 use inferometer_protocol::units;
 use inferometer_protocol::units::significant;
 use inferometer_stats::oscillation::Oscillation;
 
-/// A column of the table.
-pub struct Column {
-    pub head: &'static str,
-    pub meaning: &'static str,
-    pub of: fn(&Oscillation) -> String,
+/// The figures of a gauge: of the run, its cells and its phases.
+#[must_use]
+pub fn table<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Table<(String, &'a Oscillation)> {
+    Table::of("Oscillation figures", rows(summary, gauge))
+        .head("stretch", |row| row.0.clone())
+        .number("cycles", |(_, o)| o.counted.cycles)
+        .meaning("cycles of h or more, by rainflow counting")
+        .number("a minute", |(_, o)| o.counted.per_minute.map(significant))
+        .meaning("cycles / minutes watched")
+        .number("p95", |(_, o)| bytes(o.counted.range_p95_bytes))
+        .meaning("95th percentile of their ranges")
+        .number("largest", |(_, o)| bytes(o.counted.range_largest_bytes))
+        .meaning("the largest range")
+        .number("reclaimed", |(_, o)| bytes(Some(o.reclaimed_bytes)))
+        .meaning("sum of all falls of h or more")
+        .number("churn", |(_, o)| o.churn.map(significant))
+        .meaning("reclaimed / (highest - lowest)")
+        .number("highest", |(_, o)| bytes(Some(o.peak_bytes)))
+        .meaning("highest sample; not the peak, which samples miss")
+        .number("plateau", |(_, o)| bytes(o.plateau.map(|p| p.level_bytes)))
+        .meaning("median after the warm-up")
+        .number("slope a minute", |(_, o)| bytes(o.plateau.map(|p| p.slope_bytes_per_s * 60.0)))
+        .meaning("median slope after the warm-up (Theil-Sen): a leak, or a cache that still grows, where above 0")
+        .number("at 1, 2, 5 %", |(_, o)| o.by_share.map(|count| count.cycles.to_string()).join(", "))
+        .meaning("cycles at h = 1, 2 and 5 % of the highest sample")
+        .number("h", |(_, o)| bytes(Some(o.counted.h_bytes)))
+        .meaning("the smallest swing that counts")
 }
 
-/// What stands beside each stretch.
-pub const COLUMNS: [Column; 11] = [
-    Column {
-        head: "cycles",
-        meaning: "cycles of h or more, by rainflow counting",
-        of: |o| o.counted.cycles.to_string(),
-    },
-    Column { head: "a minute", meaning: "cycles / minutes watched", of: |o| number(o.counted.per_minute) },
-    Column { head: "p95", meaning: "95th percentile of their ranges", of: |o| bytes(o.counted.range_p95_bytes) },
-    Column { head: "largest", meaning: "the largest range", of: |o| bytes(o.counted.range_largest_bytes) },
-    Column { head: "reclaimed", meaning: "sum of all falls of h or more", of: |o| bytes(Some(o.reclaimed_bytes)) },
-    Column { head: "churn", meaning: "reclaimed / (highest - lowest)", of: |o| number(o.churn) },
-    Column {
-        head: "highest",
-        meaning: "highest sample; not the peak, which samples miss",
-        of: |o| bytes(Some(o.peak_bytes)),
-    },
-    Column { head: "plateau", meaning: "median after the warm-up", of: |o| bytes(o.plateau.map(|p| p.level_bytes)) },
-    Column {
-        head: "slope a minute",
-        meaning: "median slope after the warm-up (Theil-Sen): a leak, or a cache that still grows, where above 0",
-        of: |o| bytes(o.plateau.map(|p| p.slope_bytes_per_s * 60.0)),
-    },
-    Column {
-        head: "at 1, 2, 5 %",
-        meaning: "cycles at h = 1, 2 and 5 % of the highest sample",
-        of: |o| o.by_share.map(|count| count.cycles.to_string()).join(", "),
-    },
-    Column { head: "h", meaning: "the smallest swing that counts", of: |o| bytes(Some(o.counted.h_bytes)) },
-];
-
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| NOT_MEASURED.to_owned(), significant)
+/// What went on while memory fell.
+#[must_use]
+pub fn causes(gauge: &GaugeOscillation) -> Table<&CauseShare> {
+    Table::of("What went on while memory fell", gauge.causes.iter().filter(|_| !gauge.falls.is_empty()))
+        .head("while memory fell", |share| share.cause.words())
+        .number("falls", |share| share.falls)
+        .number("bytes", |share| bytes(Some(share.bytes)))
+        .number("of all that fell", |share| share.share.map(percent))
+        .number("of the time", |share| percent(share.time_share))
 }
 
 /// Bytes that may be negative.
-#[must_use]
-pub fn bytes(value: Option<f64>) -> String {
-    value.map_or_else(
-        || NOT_MEASURED.to_owned(),
-        |value| {
-            let sign = if value <= -0.5 { "-" } else { "" };
-            format!("{sign}{}", units::bytes(value.abs().round() as u64))
-        },
-    )
+fn bytes(value: Option<f64>) -> Option<String> {
+    let sign = |value: f64| if value <= -0.5 { "-" } else { "" };
+    value.map(|value| format!("{}{}", sign(value), units::bytes(value.abs().round() as u64)))
 }
 
 /// Share as a whole number of percent.
-#[must_use]
-pub fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| NOT_MEASURED.to_owned(), |share| format!("{:.0} %", share * 100.0))
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
 }
 
 /// The run, its cells and its phases, by name.
-#[must_use]
-pub fn rows<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Vec<(String, &'a Oscillation)> {
+fn rows<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Vec<(String, &'a Oscillation)> {
     let name = |id: &u32| {
         let cell = summary.cells.iter().find(|cell| cell.cell == *id);
-        cell.map_or_else(|| format!("cell {id}"), |cell| text::label(cell.name()))
+        cell.map_or_else(|| format!("cell {id}"), |cell| cell.name().to_owned())
     };
     let run = std::iter::once(("whole run".to_owned(), &gauge.run));
     let cells = gauge.cells.iter().map(|(id, found)| (name(id), found));
@@ -84,7 +75,8 @@ pub fn rows<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Vec<(String, 
 pub fn notes(gauge: &GaugeOscillation) -> Vec<String> {
     let idle = match gauge.jitter_bytes {
         Some(jitter) => {
-            format!("{} idle samples before the first host jitter by {}", gauge.idle_samples, bytes(Some(jitter)))
+            let jitter = bytes(Some(jitter)).unwrap_or_default();
+            format!("{} idle samples before the first host jitter by {jitter}", gauge.idle_samples)
         }
         None => "no idle stretch".to_owned(),
     };

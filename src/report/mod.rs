@@ -4,7 +4,9 @@ pub mod ab;
 pub mod charts;
 pub mod compare;
 pub mod export;
+pub mod figures;
 pub mod flamegraphs;
+pub mod functions;
 pub mod growth;
 pub mod history;
 pub mod html;
@@ -15,6 +17,7 @@ pub mod spans;
 pub mod summary;
 pub mod svg;
 pub mod table;
+pub mod terminal;
 pub mod text;
 pub mod trace;
 pub mod turns;
@@ -26,6 +29,7 @@ use crate::compare::profile::{CellProfiles, Flamegraph};
 use crate::record::Record;
 use charts::Charts;
 use summary::Summary;
+use svg::Chart;
 
 /// Why a report could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +52,7 @@ pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
     let folder = folder(reports, &record.manifest.run)?;
     let summary = Summary::of(record);
     let charts = Charts::of(record, &summary);
-    let drawings = folder.join("charts");
-    fs_err::create_dir_all(&drawings)?;
-    remove_old_charts(&drawings)?;
-    for chart in charts.all() {
-        fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
-    }
+    let drawings = write_charts(&folder, charts.all())?;
     for one in flamegraphs::of(record, &summary) {
         fs_err::write(drawings.join(&one.file), one.interactive())?;
     }
@@ -78,12 +77,28 @@ pub fn write_profiles(folder: &Path, compared: &[CellProfiles], drawn: &[Flamegr
     Ok(())
 }
 
+/// As JSON for people and programs, ended by a newline.
+fn json_of(shape: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(shape).expect("string keys and plain values only") + "\n"
+}
+
 /// The folder of the report on what is called `name`.
 fn folder(reports: &Path, name: &str) -> Result<PathBuf, ReportError> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
         return Err(ReportError::Name(name.to_owned()));
     }
     Ok(reports.join(name))
+}
+
+/// Writes `charts/` of a report, and returns its path.
+fn write_charts<'a>(folder: &Path, charts: impl IntoIterator<Item = &'a Chart>) -> io::Result<PathBuf> {
+    let drawings = folder.join("charts");
+    fs_err::create_dir_all(&drawings)?;
+    remove_old_charts(&drawings)?;
+    for chart in charts {
+        fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
+    }
+    Ok(drawings)
 }
 
 /// A report made anew has no charts of the old one left.

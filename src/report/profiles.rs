@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::html::scrolling;
 use super::markdown::escape;
+use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
 use super::text::{self, paragraph, plural};
 use crate::compare::profile::{CellProfiles, Flamegraph, phase_name};
 use crate::profile::difference::{Difference, FunctionChange, SHOWN, SideFacts, TimeChange};
@@ -37,7 +37,7 @@ pub fn table(cells: &[CellProfiles]) -> String {
         for phase in &cell.phases {
             out.push('\n');
             paragraph(&mut out, &format!("{}, {}", text::label(&cell.name), headline(phase)), "  ");
-            lines(&mut out, &phase.functions, rows);
+            out.push_str(&functions("function", own(phase), rows).terminal());
         }
     }
     if cells.iter().any(|cell| !cell.phases.is_empty()) {
@@ -75,19 +75,6 @@ fn headline(phase: &Difference) -> String {
         false => "",
     };
     format!("{}: A {}, B {}{alone}", phase_name(phase.phase), side(&phase.a), side(&phase.b))
-}
-
-fn lines(out: &mut String, functions: &[FunctionChange], rows: usize) {
-    out.push_str(&format!("  {:<NAME_WIDTH$} {:>8} {:>8} {:>8}  interval 95 %\n", "function", "A", "B", "B-A"));
-    for function in functions.iter().take(rows) {
-        let [a, b, change, interval] = figures(&function.own);
-        let mark = if function.own.is_clear() { '*' } else { ' ' };
-        let name = shortened(&function.name, NAME_WIDTH - 1);
-        out.push_str(&format!("{mark} {name:<NAME_WIDTH$} {a:>8} {b:>8} {change:>8}  {interval}\n"));
-        if let Some(way) = way(function) {
-            paragraph(out, &format!("    {way}"), "      ");
-        }
-    }
 }
 
 /// The end of a name, which says most: `…::attention::one`.
@@ -142,15 +129,25 @@ fn last_words(name: &str) -> String {
     shortened(&words, 2 * NAME_WIDTH)
 }
 
-/// A, B, the change and its interval.
-fn figures(time: &TimeChange) -> [String; 4] {
-    let interval = time.interval;
-    [
-        significant(time.a_ms_per_token),
-        significant(time.b_ms_per_token),
-        signed(time.change_ms_per_token),
-        format!("[{}, {}]", signed(interval.lo), signed(interval.hi)),
-    ]
+/// A function with the time that a table is about.
+type Row<'a> = (&'a FunctionChange, &'a TimeChange);
+
+fn functions<'a>(title: &str, rows: Vec<Row<'a>>, most: usize) -> Table<Row<'a>> {
+    let marked = |(function, time): &Row<'_>| {
+        format!("{} {}", if time.is_clear() { '*' } else { ' ' }, shortened(&function.name, NAME_WIDTH - 1))
+    };
+    Table::of(title, rows.into_iter().take(most))
+        .text("  function", marked)
+        .only(TERMINAL)
+        .exactly(NAME_WIDTH as u16 + 1)
+        .head(format!("function, by {title}"), |(function, _)| &function.name)
+        .only(MARKDOWN | HTML)
+        .number("A ms", |(_, time)| significant(time.a_ms_per_token))
+        .number("B ms", |(_, time)| significant(time.b_ms_per_token))
+        .number("B-A", |(_, time)| Cell::from(signed(time.change_ms_per_token)).strong(time.is_clear()))
+        .number("interval 95 %", |(_, time)| format!("[{}, {}]", signed(time.interval.lo), signed(time.interval.hi)))
+        .text("called by", |(function, _)| way(function))
+        .beneath()
 }
 
 fn signed(ms: f64) -> String {
@@ -178,16 +175,7 @@ pub fn markdown(cells: &[CellProfiles], most: usize) -> String {
                 phase_name(phase.phase)
             ));
             for (title, rows) in tables(phase) {
-                out.push_str(&format!(
-                    "\n| {title} | A ms | B ms | B-A | interval 95 % | called by |\n|---|--:|--:|--:|--:|---|\n"
-                ));
-                for (function, time) in rows.into_iter().take(most) {
-                    let [a, b, change, interval] = figures(time);
-                    let change = if time.is_clear() { format!("**{change}**") } else { change };
-                    let way = escape(&way(function).unwrap_or_default());
-                    let name = escape(&function.name);
-                    out.push_str(&format!("| {name} | {a} | {b} | {change} | {interval} | {way} |\n"));
-                }
+                out.push_str(&format!("\n{}", functions(title, rows, most).markdown()));
             }
             out.push_str("\n</details>\n\n");
         }
@@ -195,11 +183,15 @@ pub fn markdown(cells: &[CellProfiles], most: usize) -> String {
     out
 }
 
+/// Every function with the time in itself.
+fn own(phase: &Difference) -> Vec<Row<'_>> {
+    phase.functions.iter().map(|function| (function, &function.own)).collect()
+}
+
 /// The two tables of a phase: a title, and each function with the time that it is about.
-fn tables(phase: &Difference) -> [(&'static str, Vec<(&FunctionChange, &TimeChange)>); 2] {
-    let own = phase.functions.iter().map(|function| (function, &function.own)).collect();
+fn tables(phase: &Difference) -> [(&'static str, Vec<Row<'_>>); 2] {
     let total = phase.callers.iter().map(|function| (function, &function.total)).collect();
-    [("time in the function itself", own), ("time with all it calls", total)]
+    [("time in the function itself", own(phase)), ("time with all it calls", total)]
 }
 
 /// For a page; `drawn` are the flamegraphs, which lie in `folder` beside it.
@@ -211,7 +203,12 @@ pub fn page(cells: &[CellProfiles], drawn: &[Flamegraph], folder: &str) -> Marku
             @for phase in &cell.phases {
                 h3 { (text::label(&cell.name)) ", " (phase_name(phase.phase)) }
                 p { (headline(phase)) "." }
-                @for (title, rows) in tables(phase) { (function_table(title, &rows)) }
+                @for (at, (title, rows)) in tables(phase).into_iter().enumerate() {
+                    details open[at == 0] {
+                        summary { "By " (title) }
+                        (functions(title, rows, usize::MAX).html())
+                    }
+                }
             }
         }
         @if !drawn.is_empty() {
@@ -226,97 +223,34 @@ pub fn page(cells: &[CellProfiles], drawn: &[Flamegraph], folder: &str) -> Marku
     }
 }
 
-fn function_table(title: &str, rows: &[(&FunctionChange, &TimeChange)]) -> Markup {
-    let body = html! {
-        table.dense {
-            thead {
-                tr {
-                    th scope="col" { "Function, by " (title) }
-                    @for heading in ["A ms", "B ms", "B-A", "interval 95 %"] { th.number scope="col" { (heading) } }
-                    th scope="col" { "Called by" }
-                }
-            }
-            tbody {
-                @for (function, time) in rows {
-                    @let [a, b, change, interval] = figures(time);
-                    tr {
-                        th scope="row" { (text::label(&function.name)) }
-                        td.number { (a) }
-                        td.number { (b) }
-                        td.number { (change) @if time.is_clear() { " *" } }
-                        td.number { (interval) }
-                        td { (way(function).unwrap_or_default()) }
-                    }
-                }
-            }
-        }
-    };
-    html! {
-        details open[title.ends_with("itself")] {
-            summary { "By " (title) }
-            (scrolling(title, body))
-        }
-    }
-}
-
-const COLUMNS: [&str; 17] = [
-    "cell",
-    "cell_a",
-    "cell_b",
-    "phase",
-    "by",
-    "rank",
-    "function",
-    "a_ms_per_token",
-    "b_ms_per_token",
-    "change_ms_per_token",
-    "lo",
-    "hi",
-    "confidence",
-    "p_value",
-    "p_adjusted",
-    "clear",
-    "called_by",
-];
-
 /// A row for every function of both tables of each phase.
-///
-/// # Panics
-/// Never: writing to memory does not fail.
 #[must_use]
 pub fn csv(cells: &[CellProfiles]) -> String {
-    const IN_MEMORY: &str = "memory takes every byte";
-    let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(COLUMNS).expect(IN_MEMORY);
-    for (cell, phase) in cells.iter().flat_map(|cell| cell.phases.iter().map(move |phase| (cell, phase))) {
-        for (by, (_, rows)) in ["self", "total"].iter().zip(tables(phase)) {
-            for (rank, (function, time)) in (1..).zip(rows) {
-                let rank: u32 = rank;
-                let row = [
-                    cell.name.clone(),
-                    cell.cell_a.to_string(),
-                    cell.cell_b.to_string(),
-                    phase_name(phase.phase).replace(' ', "_"),
-                    (*by).to_owned(),
-                    rank.to_string(),
-                    field(&function.name).into_owned(),
-                    time.a_ms_per_token.to_string(),
-                    time.b_ms_per_token.to_string(),
-                    time.change_ms_per_token.to_string(),
-                    time.interval.lo.to_string(),
-                    time.interval.hi.to_string(),
-                    time.interval.confidence.to_string(),
-                    number(time.p_value),
-                    number(time.p_adjusted),
-                    time.is_clear().to_string(),
-                    field(&function.callers.join(" < ")).into_owned(),
-                ];
-                writer.write_record(row).expect(IN_MEMORY);
-            }
-        }
-    }
-    String::from_utf8(writer.into_inner().expect(IN_MEMORY)).expect("fields are UTF-8")
+    let phases = cells.iter().flat_map(|cell| cell.phases.iter().map(move |phase| (cell, phase)));
+    let rows = phases.flat_map(|(cell, phase)| {
+        ["self", "total"].into_iter().zip(tables(phase)).flat_map(move |(by, (_, rows))| {
+            (1_u32..).zip(rows).map(move |(rank, (function, time))| (cell, phase, by, rank, function, time))
+        })
+    });
+    Table::of("", rows)
+        .text("cell", |(cell, ..)| &cell.name)
+        .number("cell_a", |(cell, ..)| cell.cell_a)
+        .number("cell_b", |(cell, ..)| cell.cell_b)
+        .text("phase", |(_, phase, ..)| phase_name(phase.phase).replace(' ', "_"))
+        .text("by", |(_, _, by, ..)| *by)
+        .number("rank", |(_, _, _, rank, ..)| *rank)
+        .text("function", |(.., function, _)| field(&function.name).into_owned())
+        .number("a_ms_per_token", |(.., time)| time.a_ms_per_token)
+        .number("b_ms_per_token", |(.., time)| time.b_ms_per_token)
+        .number("change_ms_per_token", |(.., time)| time.change_ms_per_token)
+        .number("lo", |(.., time)| time.interval.lo)
+        .number("hi", |(.., time)| time.interval.hi)
+        .number("confidence", |(.., time)| time.interval.confidence)
+        .number("p_value", |(.., time)| time.p_value)
+        .number("p_adjusted", |(.., time)| time.p_adjusted)
+        .text("clear", |(.., time)| time.is_clear())
+        .text("called_by", |(.., function, _)| field(&function.callers.join(" < ")).into_owned())
+        .csv()
 }
 
 #[cfg(test)]
@@ -342,9 +276,8 @@ mod tests {
             callers: vec!["-[A b]".to_owned(), "main".to_owned()],
             new_call: None,
         };
-        let mut out = String::new();
-        lines(&mut out, std::slice::from_ref(&function), 1);
-        let row: Vec<&str> = out.lines().nth(1).unwrap().split_whitespace().collect();
+        let out = functions("function", vec![(&function, &function.own)], 1).terminal();
+        let row: Vec<&str> = out.lines().nth(2).unwrap().split_whitespace().collect();
         let (a, change) = (significant(ms), signed(ms));
         assert_eq!(row[1..4], [a.as_str(), a.as_str(), change.as_str()], "{out}");
         let facts = SideFacts { iterations: 1, samples: 1, rate_hz: None, ms_per_token: ms };

@@ -1,20 +1,21 @@
-//! Words and rows for the profiled pass' spans, as the page and the Markdown have them.
+//! Where the time of a token goes: the tables of the profiled pass' spans, and their words.
 
-use super::summary::{CellSpans, CellSummary, Summary};
-use crate::profile::spans::{PhaseSummary, Share, Spread};
+use maud::{Markup, html};
+
+use super::summary::{AllocationSummary, CellSpans, CellSummary, Summary};
+use super::table::{Cell, HTML, MARKDOWN, Table};
+use crate::profile::spans::{Along, PhaseSummary, Share, Spread};
 use inferometer_protocol::units;
 use inferometer_protocol::{Phase, SpanTiming};
 
 /// A row of the table: a span of a phase, or what is in none.
-pub struct Row {
-    pub span: &'static str,
-    pub count: Option<String>,
-    pub total: String,
-    pub own: String,
-    pub per_token: Option<String>,
-    /// Share of the phase, 0 to 1.
-    pub share: Option<f64>,
-    pub share_range: Option<String>,
+pub struct Row<'a> {
+    cell: &'a CellSummary,
+    phase: Phase,
+    span: &'static str,
+    count: Option<Spread>,
+    total: Spread,
+    own: &'a Share,
 }
 
 /// The cells that have spans of single operations, with what the summary says of each.
@@ -40,8 +41,7 @@ pub fn timing(timing: Option<SpanTiming>) -> &'static str {
 }
 
 /// What a span is called.
-#[must_use]
-pub fn name(span: Phase) -> &'static str {
+fn name(span: Phase) -> &'static str {
     match span {
         Phase::PrefillChunk => "rest of the chunks",
         Phase::Forward => "forward",
@@ -62,24 +62,83 @@ pub fn tokens(phase: &PhaseSummary) -> String {
 }
 
 /// The rows of a phase, the longest first, what is unaccounted for last.
+pub fn rows<'a>(cell: &'a CellSummary, of: &'a PhaseSummary) -> impl Iterator<Item = Row<'a>> {
+    let row = move |span, count, total, own| Row { cell, phase: of.phase, span, count, total, own };
+    let spans = of.spans.iter().map(move |span| row(name(span.span), Some(span.count), span.total_ms, &span.own));
+    spans.chain([row("unaccounted for", None, of.unaccounted.own_ms, &of.unaccounted)])
+}
+
+/// Where the time goes; the page has a table a phase, with a bar for each span's share.
+pub fn table<'a>(name: impl Into<String>, rows: impl Iterator<Item = Row<'a>>) -> Table<Row<'a>> {
+    Table::of(name, rows)
+        .text("cell", |row| row.cell.name())
+        .only(MARKDOWN)
+        .text("phase", |row| row.phase.name())
+        .only(MARKDOWN)
+        .head("span", |row| row.span)
+        .number("count", |row| row.count.map(|count| range(count, &|n| format!("{n:.0}"))))
+        .only(HTML)
+        .number("total", |row| ms(row.total))
+        .only(HTML)
+        .number("own time", |row| ms(row.own.own_ms))
+        .only(HTML)
+        .number("own time per token", |row| row.own.per_token_us.map(|spread| range(spread, &us)))
+        .number("share of the phase", |row| row.own.share.map(|share| range(share, &percent)))
+        .text("", |row| Cell::nothing().page(bar(row.own.share.map_or(0.0, |share| share.median))))
+        .only(HTML)
+}
+
+/// Width of a full bar in the table, in its own units.
+const BAR: f64 = 120.0;
+
+fn bar(share: f64) -> Markup {
+    let width = format!("{:.1}", share.clamp(0.0, 1.0) * BAR);
+    html! {
+        svg aria-hidden="true" width=(BAR) height="10" viewBox={ "0 0 " (BAR) " 10" } {
+            rect width=(BAR) height="10" fill="currentColor" fill-opacity="0.12" {}
+            rect width=(width) height="10" fill="currentColor" fill-opacity="0.6" {}
+        }
+    }
+}
+
+/// Each prefill chunk.
 #[must_use]
-pub fn rows(phase: &PhaseSummary) -> Vec<Row> {
-    let row = |span, count, total: String, share: &Share| Row {
-        span,
-        count,
-        total,
-        own: ms(share.own_ms),
-        per_token: share.per_token_us.map(|us| range(us, &|us| units::duration_ns((us * 1e3).round() as u64))),
-        share: share.share.map(|share| share.median),
-        share_range: share.share.map(|share| range(share, &percent)),
-    };
-    let mut rows: Vec<Row> = phase
-        .spans
-        .iter()
-        .map(|span| row(name(span.span), Some(range(span.count, &|n| format!("{n:.0}"))), ms(span.total_ms), &span.own))
-        .collect();
-    rows.push(row("unaccounted for", None, ms(phase.unaccounted.own_ms), &phase.unaccounted));
-    rows
+pub fn chunks(chunks: &[Spread]) -> Table<(usize, Spread)> {
+    Table::of("Prefill chunks", (1..).zip(chunks.iter().copied()))
+        .caption("Prefill chunks in their order, over all turns")
+        .number("chunk", |row| row.0)
+        .header()
+        .number("time", |row| ms(row.1))
+}
+
+/// How operations change along the generation.
+#[must_use]
+pub fn along(rows: &[Along]) -> Table<&Along> {
+    let quarters = ["first", "second", "third", "last"].into_iter().enumerate();
+    quarters
+        .fold(
+            Table::of("Along the generation", rows)
+                .caption("Along the generation: median time per token in each quarter of the decoded tokens")
+                .text("span", |row| name(row.span))
+                .header(),
+            |table, (at, quarter)| table.number(quarter, |row| us(row.quarters_us[at])),
+        )
+        .number("growth", |row| row.growth.map(|growth| format!("{:+.0} %", growth * 100.0)))
+}
+
+/// What the host allocated for each token.
+#[must_use]
+pub fn allocations(of: &CellSpans) -> Table<&AllocationSummary> {
+    Table::of("Allocations", &of.allocations)
+        .caption("Allocations of Rust code in the host, all threads; libraries in other languages are not counted")
+        .head("phase", |row| title(row.phase))
+        .number("allocations per token", |row| range(row.per_token, &units::significant))
+        .number("bytes per token", |row| range(row.bytes_per_token, &|n| units::bytes(n.round() as u64)))
+}
+
+#[must_use]
+pub fn title(phase: Phase) -> &'static str {
+    if phase == Phase::Prefill { "Prefill" } else { "Decode" }
 }
 
 /// Milliseconds as a duration: the median, and the range where there is one.
@@ -93,19 +152,12 @@ fn percent(share: f64) -> String {
 }
 
 /// `median (min – max)`, the median alone where all iterations agree to the digits shown.
-pub fn range(spread: Spread, number: &dyn Fn(f64) -> String) -> String {
+fn range(spread: Spread, number: &dyn Fn(f64) -> String) -> String {
     let (median, min, max) = (number(spread.median), number(spread.min), number(spread.max));
     if min == max { median } else { format!("{median} ({min} – {max})") }
 }
 
-/// A change as the table of growth says it.
-#[must_use]
-pub fn growth(growth: Option<f64>) -> String {
-    growth.map_or_else(|| super::summary::NOT_MEASURED.to_owned(), |growth| format!("{:+.0} %", growth * 100.0))
-}
-
 /// Microseconds as a duration.
-#[must_use]
-pub fn us(us: f64) -> String {
+fn us(us: f64) -> String {
     units::duration_ns((us * 1e3).round() as u64)
 }

@@ -2,6 +2,8 @@
 //!
 //! Escaping of markup is the business of each format; this is about the characters themselves.
 
+use crate::record::Counts;
+
 /// How much of a long text a report shows, in characters.
 pub const SHOWN: usize = 600;
 /// Width that every terminal has, in characters.
@@ -82,6 +84,44 @@ pub fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// With a first letter as at the beginning of a sentence; symbols such as `n`, and abbreviations, stay as they are.
+#[must_use]
+pub fn capital(words: &str) -> String {
+    recased(words, [char::is_lowercase, char::is_lowercase], |first| first.to_uppercase().collect())
+}
+
+/// With a first letter as within a sentence; abbreviations stay as they are.
+#[must_use]
+pub fn lower(words: &str) -> String {
+    recased(words, [char::is_uppercase, char::is_lowercase], |first| first.to_lowercase().collect())
+}
+
+fn recased(words: &str, wanted: [fn(char) -> bool; 2], change: fn(char) -> String) -> String {
+    let mut letters = words.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if wanted[0](first) && wanted[1](second) => change(first) + letters.as_str(),
+        _ => words.to_owned(),
+    }
+}
+
+/// Iterations that count: `10`, or `8/10` where some are missing, failed or invalid.
+#[must_use]
+pub fn valid(counts: Counts) -> String {
+    if counts.ok == counts.planned { counts.ok.to_string() } else { format!("{}/{}", counts.ok, counts.planned) }
+}
+
+/// `58 of 60 iterations ok, 1 failed, 1 invalid`.
+#[must_use]
+pub fn tally(counts: Counts) -> String {
+    let mut words = format!("{} of {} ok", counts.ok, plural(counts.planned, "iteration"));
+    for (count, what) in [(counts.failed, "failed"), (counts.invalid, "invalid"), (counts.missing(), "missing")] {
+        if count > 0 {
+            words.push_str(&format!(", {count} {what}"));
+        }
+    }
+    words
+}
+
 /// Appends `text` in lines that fit the terminal; lines after the first begin with `indent`.
 pub fn paragraph(out: &mut String, text: &str, indent: &str) {
     let mut line = String::new();
@@ -135,6 +175,16 @@ mod tests {
         let mut long = String::new();
         paragraph(&mut long, &"x".repeat(200), "");
         assert_eq!(long.len(), 201, "a word is never broken");
+    }
+
+    #[test]
+    fn sentences_begin_with_a_capital_and_symbols_stay() {
+        let cases =
+            [("median", "Median"), ("n", "n"), ("p95", "p95"), ("TTFT", "TTFT"), ("", ""), ("10 pairs", "10 pairs")];
+        for (words, wanted) in cases {
+            assert_eq!(capital(words), wanted);
+        }
+        assert_eq!(["Peak memory", "ITL p50", "n"].map(lower), ["peak memory", "ITL p50", "n"]);
     }
 
     #[test]

@@ -1,6 +1,9 @@
-//! Conversations turn by turn: which columns tables show, and in them which turns.
+//! Conversations turn by turn: what their table shows, and which turns.
 
-use super::summary::{CellSummary, NOT_MEASURED, Summary, Tokens, TurnSummary};
+use super::figures;
+use super::figures::LABEL_WIDTH;
+use super::summary::{CellSummary, Summary, Tokens, TurnSummary};
+use super::table::Table;
 use crate::record::metric;
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS, TTFT_MS};
 
@@ -9,48 +12,47 @@ const MOST_ROWS: usize = 16;
 /// Turns of a cell in the terminal's table.
 const MOST_TURNS: usize = 8;
 
-/// A column of a table of turns.
-pub struct Column {
-    /// Heading, in two lines.
-    pub head: [&'static str; 2],
-    /// What it says.
-    pub meaning: &'static str,
-    pub of: fn(&TurnSummary) -> String,
+/// A turn of a cell.
+pub type Row<'a> = (&'a CellSummary, &'a TurnSummary);
+
+/// Every turn of the conversations.
+#[must_use]
+pub fn all(summary: &Summary) -> Table<Row<'_>> {
+    table(cells(summary).flat_map(|cell| cell.turns.iter().map(move |turn| (cell, turn))))
 }
 
-/// Every column after the turn's number.
-pub const COLUMNS: [Column; 7] = [
-    Column { head: ["prompt", "tokens"], meaning: "tokens of the whole prompt", of: |t| count(t.prompt_tokens) },
-    Column { head: ["reused", "tokens"], meaning: "of these, taken from the KV cache", of: |t| count(t.reused_tokens) },
-    Column { head: ["prefill", "tokens"], meaning: "of these, computed in this turn", of: |t| count(t.prefill_tokens) },
-    Column {
-        head: ["cache", "tokens"],
-        meaning: "measured length of the KV cache after the turn",
-        of: |t| count(t.cache_tokens),
-    },
-    Column { head: ["TTFT", "ms"], meaning: "request accepted to first token readable", of: |t| figure(t, TTFT_MS) },
-    Column {
-        head: ["prefill", "tok/s"],
-        meaning: "prompt tokens computed / time in prefill",
-        of: |t| figure(t, PREFILL_TPS),
-    },
-    Column {
-        head: ["decode", "tok/s"],
-        meaning: "(N-1) / time from first to last token",
-        of: |t| figure(t, DECODE_TPS),
-    },
-];
-
-fn count(tokens: Option<Tokens>) -> String {
-    tokens.map_or_else(|| NOT_MEASURED.to_owned(), |n| n.to_string())
+/// Some turns of each conversation, as many as a terminal has room for.
+#[must_use]
+pub fn some(summary: &Summary) -> Table<Row<'_>> {
+    let count = cells(summary).count();
+    table(cells(summary).flat_map(|cell| shown(&cell.turns, count).into_iter().map(move |turn| (cell, turn))))
 }
 
-/// Median of a metric.
-fn figure(turn: &TurnSummary, key: &str) -> String {
-    match (metric::find(key), turn.metric(key)) {
-        (Some(metric), Some(figures)) => metric.unit.number(figures.median),
-        _ => NOT_MEASURED.to_owned(),
-    }
+fn table<'a>(rows: impl Iterator<Item = Row<'a>>) -> Table<Row<'a>> {
+    let table = Table::of("Figures of each turn", rows)
+        .group("cell", |row| row.0.cell, |row| row.0.name())
+        .at_most(LABEL_WIDTH)
+        .number("turn", |row| row.1.turn)
+        .header()
+        .number("prompt", |row| count(row.1.prompt_tokens))
+        .unit("tokens")
+        .meaning("tokens of the whole prompt")
+        .number("reused", |row| count(row.1.reused_tokens))
+        .unit("tokens")
+        .meaning("of these, taken from the KV cache")
+        .number("prefill", |row| count(row.1.prefill_tokens))
+        .unit("tokens")
+        .meaning("of these, computed in this turn")
+        .number("cache", |row| count(row.1.cache_tokens))
+        .unit("tokens")
+        .meaning("measured length of the KV cache after the turn");
+    [TTFT_MS, PREFILL_TPS, DECODE_TPS].into_iter().filter_map(metric::find).fold(table, |table, metric| {
+        figures::column(table, metric, |row: &Row<'_>| figures::median(metric, row.1.metric(metric.key)))
+    })
+}
+
+fn count(tokens: Option<Tokens>) -> Option<String> {
+    tokens.map(|n| n.to_string())
 }
 
 /// The cells that have turns.
@@ -93,7 +95,7 @@ mod tests {
         assert_eq!(numbers(30), [0, 19]);
         assert_eq!(shown(&turns[..3], 1).len(), 3);
         assert_eq!(shown(&turns[..1], 9).len(), 1);
-        let row: Vec<String> = COLUMNS.iter().map(|column| (column.of)(&turns[0])).collect();
-        assert_eq!(row[..3], ["7–9", "0", NOT_MEASURED]);
+        assert_eq!(count(turns[0].prompt_tokens).as_deref(), Some("7–9"));
+        assert_eq!((count(turns[0].reused_tokens).as_deref(), count(turns[0].cache_tokens)), (Some("0"), None));
     }
 }

@@ -1,4 +1,5 @@
-//! One generation in one host, from the reset before it to what is known of it after. An iteration is one of them, or one a turn.
+//! One generation in one host, from the cache reset before it to its results. An iteration is one
+//! generation, or one per turn.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::{Generate, Generated};
 use inferometer_protocol::{Choice, Instrumentation, Phase, Request, Settings, TokenTiming};
 
-/// Where a request stands in the run.
+/// The position of a request in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub request: u64,
@@ -29,7 +30,7 @@ pub struct Place {
     pub host: u32,
 }
 
-/// What is asked, of which cell, where in the run.
+/// A request, its cell and its place in the run.
 pub struct Ask<'a> {
     pub place: Place,
     pub cell: &'a Cell,
@@ -39,32 +40,33 @@ pub struct Ask<'a> {
     pub instrumentation: Instrumentation,
     /// Effective settings that may differ from the requested ones.
     pub allowed: &'a [String],
-    /// How often the host was asked to read the engine's memory.
+    /// Interval at which the host was asked to sample the engine's memory.
     pub memory_interval_ms: Option<u32>,
 }
 
-/// What is known of a request when it is over.
+/// The results of a request.
 #[derive(Debug)]
 pub struct Attempt {
     pub place: Place,
     /// Label of the engine.
     pub engine: String,
-    /// Request written to the host and reply read, or the failure noticed, from the run's origin.
+    /// When the request was written to the host and the reply read (or the failure detected), from
+    /// the run's origin.
     pub start_ns: u64,
     pub end_ns: u64,
-    /// Time to load the model, in the first request of a host.
+    /// Time to load the model, only in the first request of a host.
     pub load_s: Option<f64>,
-    /// Why it does not count.
+    /// Why the request is failed or invalid.
     pub fault: Option<Fault>,
     pub usage: Usage,
     /// The reset before the request.
     pub reset: Option<SpanRow>,
     pub reply: Option<Reply>,
-    /// The host cannot be used any more.
+    /// The host can no longer be used.
     pub host_lost: bool,
 }
 
-/// What the kernel says that the request used. Absent where it does not say.
+/// Resources used by the request, as reported by the kernel. `None` where it does not report them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// CPU time of the host process.
@@ -75,22 +77,22 @@ pub struct Usage {
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// What the host answered.
+/// The host's reply.
 #[derive(Debug)]
 pub struct Reply {
     pub generated: Generated,
     pub effective: Settings,
     pub timing: TokenTiming,
-    /// Whether the stamps passed the harness's own check.
+    /// Whether the stamps passed the harness's check.
     pub believed: bool,
     /// Host clock minus harness clock.
     pub offset_ns: i64,
-    /// What the engine said of its memory meanwhile, or what is wrong with that.
+    /// The samples of the engine's memory, or why they are invalid.
     pub memory: Result<Vec<EngineSample>, String>,
 }
 
 impl Attempt {
-    /// One that has not begun, at a time.
+    /// An attempt at `start_ns` without results.
     #[must_use]
     pub fn new(place: Place, engine: &str, start_ns: u64) -> Self {
         Self {
@@ -107,7 +109,7 @@ impl Attempt {
         }
     }
 
-    /// One that was not made, because there is no host for it.
+    /// An attempt that could not be made because it has no host.
     #[must_use]
     pub fn not_made(place: Place, engine: &str, now_ns: u64, fault: Fault) -> Self {
         Self { fault: Some(fault), host_lost: true, ..Self::new(place, engine, now_ns) }
@@ -124,19 +126,19 @@ impl Attempt {
         self.reply.as_ref().map_or(&[], |reply| &reply.generated.tokens)
     }
 
-    /// The generated text, where the engine gives it.
+    /// The generated text, if the engine returns it.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.reply.as_ref()?.generated.text.as_deref()
     }
 
-    /// What the engine would have chosen at each token; empty where that was not asked for.
+    /// The tokens that the engine would have chosen; empty if not requested.
     #[must_use]
     pub fn choices(&self) -> &[Choice] {
         self.reply.as_ref().and_then(|reply| reply.generated.choices.as_deref()).unwrap_or_default()
     }
 
-    /// Spans that did not fit the host's buffer.
+    /// Number of spans that did not fit the host's buffer.
     #[must_use]
     pub fn spans_dropped(&self) -> u64 {
         self.reply.as_ref().map_or(0, |reply| reply.generated.spans_dropped)
@@ -150,7 +152,7 @@ impl Attempt {
     }
 }
 
-/// Runs one generation. Whatever goes wrong with the engine is in the attempt's fault.
+/// Runs one generation. Every problem of the engine becomes the attempt's fault.
 pub fn attempt(
     resident: &mut Resident,
     ask: Ask<'_>,
@@ -160,7 +162,7 @@ pub fn attempt(
 ) -> Attempt {
     let mut attempt = Attempt::new(ask.place, ask.engine, origin.t_ns(now_ns()));
     attempt.load_s = resident.load_s.take();
-    // The turns of a conversation go on with what the first one left.
+    // The later turns of a conversation continue with the cache of the first.
     if ask.place.turn == 0 && resident.receipt.capabilities.reset {
         if let Err(error) = resident.host.reset() {
             return attempt.failed(&error, origin);
@@ -168,7 +170,7 @@ pub fn attempt(
         let (request, start_ns, end_ns) = (ask.place.request, attempt.start_ns, origin.t_ns(now_ns()));
         attempt.reset = Some(SpanRow { request, phase: Phase::Reset, index: 0, start_ns, end_ns });
     }
-    // Clocks drift apart: within minutes by more than the stamps' tolerance.
+    // Clocks drift: within minutes by more than the tolerance of the stamps.
     if let Err(error) = resident.host.resync() {
         return attempt.failed(&error, origin);
     }
@@ -188,7 +190,7 @@ pub fn attempt(
     }
 }
 
-/// Reads what a process uses, from before a request to its end.
+/// Measures the resource usage of a process during a request.
 struct UsageMeter {
     pid: u32,
     peak: Option<telemetry::peak::Peak>,
@@ -222,7 +224,8 @@ impl UsageMeter {
     }
 }
 
-/// What the second Ctrl-C does: cancels the generation; kills the host where that cannot be done, or was not enough.
+/// The effect of the second Ctrl-C: cancels the generation; kills the host if it cannot cancel, or
+/// if that was not enough.
 fn stopper(resident: &Resident) -> impl FnMut(u32) + Send + 'static {
     let canceller = resident.host.canceller();
     let can_cancel = resident.receipt.capabilities.cancel;
@@ -234,7 +237,7 @@ fn stopper(resident: &Resident) -> impl FnMut(u32) + Send + 'static {
     }
 }
 
-/// Takes the reply, and judges whether it can be believed.
+/// Checks the reply and stores it.
 fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: &Ask<'_>, origin: &Origin) -> Attempt {
     let clock = resident.host.clock();
     let receipt = &resident.receipt;
@@ -253,7 +256,7 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
     attempt.fault = validity::judge(&asked, &generated, receipt, resident.built_in, stamps);
     let memory = match believed {
         true => engine_samples(&generated, ask.place.host, ask.memory_interval_ms, clock.offset_ns, origin),
-        // Their times are worth no more than the others'.
+        // If the stamps are wrong, so are the times of these samples.
         false => Ok(Vec::new()),
     };
     attempt.reply = Some(Reply {
@@ -267,8 +270,9 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
     attempt
 }
 
-/// Makes the outcome of an iteration that of all its turns: where one fails or is invalid, the others are no measurement
-/// of a whole conversation. A failure counts more than what is invalid, the first invalid turn more than later ones.
+/// Gives all turns the outcome of the iteration: if one fails or is invalid, the others do not
+/// measure a whole conversation. A failure takes precedence over invalid turns, the first invalid
+/// turn over later ones.
 pub fn agree(turns: &mut [Attempt]) {
     let of = |status| turns.iter().find(|attempt| attempt.status() == status);
     let Some(attempt) = of(Status::Failed).or_else(|| of(Status::Invalid)) else { return };

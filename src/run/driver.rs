@@ -1,4 +1,5 @@
-//! The loop of a run: takes the plan's steps in their order until all are done or somebody asks to stop.
+//! The loop of a run: executes the plan's steps in order until all are done or the user asks to
+//! stop.
 
 use std::time::{Duration, Instant};
 
@@ -17,21 +18,21 @@ pub struct Driver<'a> {
     worker: Worker<'a>,
     observer: &'a mut dyn Observer,
     done: Done,
-    /// What is done of the profiled pass.
+    /// Steps of the profiled pass that are done.
     profiled: Done,
     pace: Pace,
 }
 
 impl<'a> Driver<'a> {
     /// # Errors
-    /// When the record's folder for logs cannot be made.
+    /// When the record's folder for logs cannot be created.
     pub fn new(work: Work<'a>, log: Log, mut past: Past, observer: &'a mut dyn Observer) -> Result<Self, RunError> {
         let (done, profiled) = (std::mem::take(&mut past.done), std::mem::take(&mut past.profiled));
         Ok(Self { worker: Worker::new(work, log, past)?, observer, done, profiled, pace: Pace::default() })
     }
 
-    /// Takes the steps. Gives the store back, whether any iteration is in the record, and whether all of them are, or
-    /// why the run could not go on. What was committed stays.
+    /// Runs the steps. Returns the store, whether any iteration is in the record, and whether all
+    /// of them are, or why the run could not continue. Committed iterations stay.
     pub fn drive(mut self) -> (Store, bool, Result<bool, RunError>) {
         let result = self.take_steps();
         let (store, closed) = self.worker.close(self.observer);
@@ -57,11 +58,11 @@ impl<'a> Driver<'a> {
         self.profile()
     }
 
-    /// The profiled pass after the timed iterations, as far as it is not done yet; `false` when somebody asked to stop. A cell that was
-    /// given up is left out.
+    /// Runs the remaining iterations of the profiled pass; `false` if the user asked to stop. Cells
+    /// that were given up are left out.
     fn profile(&mut self) -> Result<bool, RunError> {
         let Some(settings) = &self.worker.work.scenario.profile else { return Ok(true) };
-        // A host for each cell, where iterations do not share one.
+        // One host per cell, unless all iterations share one.
         let isolation = if self.isolation() == Isolation::Run { Isolation::Run } else { Isolation::Cell };
         let mut steps = schedule::profiled(self.worker.work.plan, isolation, settings.iterations);
         steps.retain(|step| !self.done.given_up(step.cell));
@@ -89,8 +90,8 @@ impl<'a> Driver<'a> {
         Ok(true)
     }
 
-    /// Under isolation `run` every host is opened before anything is measured, so that an engine that cannot do what
-    /// the scenario asks is found at once and not after hours.
+    /// Under isolation `run`, opens every host before the first measurement, so that an engine that
+    /// cannot do what the scenario requests is found at once and not after hours.
     fn open_residents(&mut self, steps: &[Step]) -> Result<(), RunError> {
         if self.isolation() != Isolation::Run {
             return Ok(());
@@ -108,7 +109,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// One iteration of one cell; `false` when it was not done because somebody asked to stop.
+    /// Runs one iteration of one cell; `false` if it was skipped because the user asked to stop.
     fn step(&mut self, step: Step, steps: &[Step]) -> Result<bool, RunError> {
         let began = Instant::now();
         let cell = self.cell(step);
@@ -121,7 +122,8 @@ impl<'a> Driver<'a> {
         self.observer.event(Event::Measured { cell: name(cell), rows: &rows, done, total, left });
         if self.done.given_up(step.cell) && has_more(steps, step) {
             let (name, reason) = (name(cell), &row.reason);
-            let told = format!("cell `{name}` is given up after {GIVE_UP_AFTER} failures in a row, the last: {reason}");
+            let told =
+                format!("cell `{name}` is given up after {GIVE_UP_AFTER} failures in a row; last failure: {reason}");
             self.worker.warn(told, self.observer)?;
         }
         Ok(true)
@@ -139,7 +141,7 @@ impl<'a> Driver<'a> {
         self.observer.event(Event::Round { name: &name, done, total, left });
     }
 
-    /// Done, or given up.
+    /// Whether the step is done or its cell was given up.
     fn is_settled(&self, step: Step) -> bool {
         self.done.contains(step) || self.done.given_up(step.cell)
     }

@@ -1,16 +1,17 @@
-//! Energy of the phases of a request, from the power gauges: measured or absent, never modelled.
+//! Energy of the phases of a request, from the power gauges: measured or absent, never estimated.
 
 use crate::record::metric::is_power;
 use crate::record::{GaugeInfo, SpanRow, TelemetryRow, TokenRow};
 use crate::run::stretches::stretches;
 use inferometer_protocol::Phase;
 
-/// Samples must cover this share of a phase; the rest counts with the average power of what they cover.
+/// Samples must cover this share of a phase; the rest is counted with the average power of the
+/// covered part.
 const COVERED: f64 = 0.9;
-/// Fewer samples than this within a phase are no measurement of it.
+/// A phase with fewer samples has no energy.
 const SAMPLES_AT_LEAST: usize = 3;
 
-/// Joules used during the phases of a request.
+/// Energy of the phases of a request, in joules.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PhaseEnergy {
     pub prefill_j: Option<f64>,
@@ -24,15 +25,16 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Of the gauges that are the columns of the rows to come.
+    /// From the gauges, which are the columns of the rows.
     #[must_use]
     pub fn of(gauges: &[GaugeInfo]) -> Self {
         let columns = gauges.iter().enumerate().filter(|(_, gauge)| is_power(gauge)).map(|(column, _)| column);
         Self { columns: columns.collect() }
     }
 
-    /// The energy of a request's phases: prefill over its spans, decode from the first token to the last. `samples` reach from
-    /// before the request to its end; a phase that they do not cover has none.
+    /// The energy of a request's phases: prefill over its spans, decode from the first to the last
+    /// token. `samples` reach from before the request to its end; a phase that they do not cover
+    /// has no energy.
     #[must_use]
     pub fn phases(&self, spans: &[SpanRow], tokens: &[TokenRow], samples: &[TelemetryRow]) -> PhaseEnergy {
         let prefill: Vec<(u64, u64)> =
@@ -44,7 +46,8 @@ impl Meter {
         }
     }
 
-    /// Joules of all power gauges over parts of the time; `None` where one of them does not cover them, or there is none.
+    /// Energy of all power gauges over intervals of time, in joules; `None` if a gauge does not
+    /// cover them or there is no gauge.
     #[must_use]
     pub fn joules(&self, parts: &[(u64, u64)], samples: &[TelemetryRow]) -> Option<f64> {
         let each: Option<Vec<f64>> = self.columns.iter().map(|column| integral(*column, parts, samples)).collect();
@@ -52,7 +55,8 @@ impl Meter {
     }
 }
 
-/// A sample's value holds for the stretch since the sample before; of a stretch that lies partly within a part, that share.
+/// A sample's value holds since the previous sample; if that stretch overlaps an interval partly,
+/// the overlap counts.
 fn integral(column: usize, parts: &[(u64, u64)], samples: &[TelemetryRow]) -> Option<f64> {
     let whole: u64 = parts.iter().map(|(start, end)| end.saturating_sub(*start)).sum();
     let (mut covered, mut joules, mut used) = (0, 0.0, 0);
@@ -77,7 +81,7 @@ mod tests {
         GaugeInfo { name: name.to_owned(), unit: "W".to_owned(), source: String::new(), absent }
     }
 
-    /// A sample each 100 ms from 0: 10 W in the CPU up to 1 s and 30 W later, 2 W in the memory throughout.
+    /// One sample every 100 ms from 0: CPU 10 W up to 1 s and 30 W later, memory always 2 W.
     fn samples(last_ms: u64) -> Vec<TelemetryRow> {
         let values = |ms| match ms {
             0 => vec![None, None, None],
@@ -112,7 +116,7 @@ mod tests {
         let joules = |from: u64, to: u64| meter().joules(&[(from * MS, to * MS)], &samples(1000));
         assert_eq!(joules(400, 590), None, "two samples");
         assert_eq!(joules(500, 1100), None, "a sixth is not covered");
-        assert!((joules(500, 1040).unwrap() - 0.54 * 12.0).abs() < 1e-9, "the last 40 ms count with the average");
+        assert!((joules(500, 1040).unwrap() - 0.54 * 12.0).abs() < 1e-9, "the last 40 ms are counted with the average");
         assert_eq!(joules(700, 700), None);
         let blind = Meter::of(&[gauge("system_watts", None), gauge("cpu_watts", Some("no permission"))]);
         assert_eq!(blind.joules(&[(200 * MS, 1000 * MS)], &samples(1000)), None);

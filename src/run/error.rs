@@ -1,4 +1,4 @@
-//! Why a run could not begin or go on. What happens to single iterations is in the record, not here.
+//! Errors that prevent or end a run. Failures of single iterations are in the record instead.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use inferometer_protocol::EngineError;
 pub enum RunError {
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The model cannot be found or made, or an engine's options lead to no program.
+    /// The model cannot be found or created, or no program follows from an engine's options.
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("cannot make the prompt: {0}")]
@@ -31,19 +31,19 @@ pub enum RunError {
     #[error("engine `{engine}` cannot be opened: {source} (its log: {})", log.display())]
     Open { engine: String, log: PathBuf, source: Box<HostError> },
     #[error(
-        "engine `{engine}` does not honour what the scenario asks of it: {}; leave that out, or use another engine",
+        "engine `{engine}` does not honour what the scenario requests: {}; remove it from the scenario, or use another engine",
         asked.join(", ")
     )]
     NotHonoured { engine: String, asked: Vec<String> },
     #[error(
-        "{what} is not what this run began with: {}; start a new run, or resume with `--allow-changed`",
+        "{what} changed since this run started: {}; start a new run, or resume with `--allow-changed`",
         changes.join("; ")
     )]
     Changed { what: String, changes: Vec<String> },
-    /// The run ended early with iterations in its record, from which it can be resumed.
-    #[error("{source} (what was measured is in {})", dir.display())]
+    /// The run ended early. Its record has iterations, and it can be resumed.
+    #[error("{source} (the measured iterations are in {})", dir.display())]
     Stopped { dir: PathBuf, source: Box<RunError> },
-    /// An A/B session cannot be what was asked for.
+    /// The requested A/B session is not possible.
     #[error("{0}")]
     Ab(String),
     #[error("run.json: {0}")]

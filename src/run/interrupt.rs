@@ -1,49 +1,52 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop after the row in flight, the second stops it at once.
+//! Ctrl-C and SIGTERM: the first stops the run after the current iteration, the second stops it at
+//! once.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// So many signals end the process whatever it is doing.
+/// After this many signals the process ends unconditionally.
 const ENOUGH: u32 = 4;
-/// Exit code of a program that SIGINT ended, as shells have it.
+/// Exit code of a program ended by SIGINT, by shell convention.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// What the second and every later signal does to the work in flight; hears which one it is.
+/// Called at the second and every later signal, with the number of signals; stops the current work.
 type Stop = Box<dyn FnMut(u32) + Send>;
 
 #[derive(Default)]
 struct State {
     signals: u32,
     stop: Option<Stop>,
-    /// Whether signals come here already.
+    /// Whether the signal handler is installed.
     armed: bool,
 }
 
 struct Inner {
     state: Mutex<State>,
     signalled: Condvar,
-    /// Hears how many signals there were, on the handler's thread.
+    /// Called with the number of signals, on the handler's thread.
     said: Box<dyn Fn(u32) + Send + Sync>,
 }
 
-/// Whether the user asked the run to stop, shared between the driver and the signal handler's thread.
+/// Whether the user asked to stop the run; shared between the driver and the signal handler's
+/// thread.
 #[derive(Clone)]
 pub struct Interrupt(Arc<Inner>);
 
 impl Interrupt {
-    /// One that nobody has asked to stop, and that no signal reaches before [`Interrupt::arm`]. `said` hears the number
-    /// of each signal at once, so that a user is answered before the row in flight ends.
+    /// No signal reaches it before [`Interrupt::arm`]. `said` is called at each signal with the
+    /// number of signals, so that the user gets a response before the current iteration ends.
     #[must_use]
     pub fn new(said: impl Fn(u32) + Send + Sync + 'static) -> Self {
         let (state, signalled) = Default::default();
         Self(Arc::new(Inner { state, signalled, said: Box::new(said) }))
     }
 
-    /// From now on SIGINT, SIGTERM and SIGHUP count instead of ending the process. Who sends [`ENOUGH`] of them means it:
-    /// the process ends there and then, which the record survives as it survives a kill. A second call changes nothing.
+    /// From now on SIGINT, SIGTERM and SIGHUP are counted instead of ending the process. After
+    /// [`ENOUGH`] signals the process ends at once; the record survives that like a kill. A second
+    /// call has no effect.
     ///
     /// # Errors
-    /// When the process has a handler already, or the system refuses one.
+    /// When the process already has a handler, or the system refuses one.
     pub fn arm(&self) -> Result<(), ctrlc::Error> {
         if std::mem::replace(&mut self.state().armed, true) {
             return Ok(());
@@ -57,7 +60,8 @@ impl Interrupt {
         })
     }
 
-    /// One more request to stop. From the second on it does what [`Interrupt::at_second`] said.
+    /// Counts one request to stop. From the second on it calls the function given to
+    /// [`Interrupt::at_second`].
     pub fn signal(&self) {
         let signals = {
             let mut state = self.state();
@@ -73,38 +77,39 @@ impl Interrupt {
         self.0.signalled.notify_all();
     }
 
-    /// Whether the run is to stop after the row in flight.
+    /// Whether the run must stop after the current iteration.
     #[must_use]
     pub fn requested(&self) -> bool {
         self.state().signals >= 1
     }
 
-    /// Whether the run is to stop now, without the row in flight.
+    /// Whether the run must stop now, without finishing the current iteration.
     #[must_use]
     pub fn at_once(&self) -> bool {
         self.state().signals >= 2
     }
 
-    /// Says what the second signal and those after it do to the work in flight, until the returned guard is dropped.
+    /// Sets the function that the second and later signals call to stop the current work, until the
+    /// returned guard is dropped.
     #[must_use]
     pub fn at_second(&self, stop: impl FnMut(u32) + Send + 'static) -> Armed<'_> {
         self.state().stop = Some(Box::new(stop));
         Armed(self)
     }
 
-    /// Waits, but no longer than until somebody asks to stop.
+    /// Waits for `duration`, or until the user asks to stop.
     pub fn pause(&self, duration: Duration) {
         let state = self.state();
         let _unused = self.0.signalled.wait_timeout_while(state, duration, |state| state.signals == 0);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // The state is a count and a hook: valid whatever a panicking holder was doing.
+        // The state is a count and a hook, valid even if a holder panicked.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// While it lives, the second signal stops the work in flight.
+/// While it exists, the second signal stops the current work.
 pub struct Armed<'a>(&'a Interrupt);
 
 impl Drop for Armed<'_> {
@@ -138,7 +143,7 @@ mod tests {
         assert_eq!(stopped.load(Ordering::Relaxed), 1);
         drop(armed);
         interrupt.signal();
-        assert_eq!(stopped.load(Ordering::Relaxed), 1, "nothing is in flight any more");
+        assert_eq!(stopped.load(Ordering::Relaxed), 1, "no work is in flight any more");
         assert_eq!(*heard.lock().unwrap(), [1, 2, 3]);
     }
 

@@ -1,4 +1,4 @@
-//! The machine-wide lock: two measuring processes would measure each other.
+//! The machine-wide lock: two measuring processes would disturb each other.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -9,10 +9,10 @@ use rustix::fs::OFlags;
 
 use inferometer_protocol::bounded::clean;
 
-/// Overrides the lock file's path, so that tests need not wait for a real measurement.
+/// Overrides the lock file's path, so that tests do not wait for a real measurement.
 pub const LOCK_VARIABLE: &str = "INFEROMETER_LOCK";
 
-/// A fixed place, not the user's own temporary folder: the lock is for the machine.
+/// A fixed path instead of the user's temporary folder, because the lock is for the whole machine.
 const PLACE: &str = "/tmp/inferometer-measuring.lock";
 const HOLDER_BYTES: usize = 400;
 
@@ -24,18 +24,20 @@ pub enum LockError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// The right to measure. Given back when dropped, and by the system when the process ends in whatever way.
+/// Holds the lock. Dropping it, or the end of the process in any way, releases the lock.
 #[derive(Debug)]
 pub struct Measuring {
     file: File,
 }
 
 impl Measuring {
-    /// Takes the lock. If another process has it, `note` is told who, and then this waits, unless `wait` is off.
-    /// The wait cannot be interrupted but by ending the process: take the lock before handling Ctrl-C.
+    /// Takes the lock. If another process holds it, calls `note` with a description of the holder
+    /// and waits, unless `wait` is off. The wait can only be interrupted by ending the process:
+    /// take the lock before handling Ctrl-C.
     ///
     /// # Errors
-    /// `Busy` when another process has it and `wait` is off; `Io` when the lock file cannot be used.
+    /// `Busy` when another process holds it and `wait` is off; `Io` when the lock file cannot be
+    /// used.
     pub fn acquire(wait: bool, note: impl FnOnce(&str)) -> Result<Self, LockError> {
         let path = std::env::var_os(LOCK_VARIABLE).map_or_else(|| PathBuf::from(PLACE), PathBuf::from);
         Self::acquire_at(&path, wait, note)
@@ -56,7 +58,7 @@ impl Measuring {
                 file.lock().map_err(named)?;
             }
         }
-        // The description only helps others; the lock holds without it.
+        // The description only informs others; the lock works without it.
         let _ = write_holder(&mut file);
         Ok(Self { file })
     }
@@ -68,11 +70,12 @@ impl Drop for Measuring {
     }
 }
 
-/// Opens the lock file so that every user of the machine can, and follows no link that somebody left in its place.
+/// Opens the lock file with access for every user of the machine. Does not follow a link at its
+/// path.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    // Without O_CREAT first: Linux refuses that flag for another user's file in a shared folder.
+    // First without O_CREAT: Linux refuses that flag for another user's file in a shared folder.
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return opened,
@@ -96,14 +99,14 @@ fn write_holder(file: &mut File) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// What the holder wrote about itself. Any user can write there: it is only shown.
+/// The holder's description of itself. Any user can write it, so it is only shown.
 fn read_holder(file: &mut File) -> String {
     let mut bytes = Vec::new();
     let _ = file.take(HOLDER_BYTES as u64).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     match text.lines().next() {
         Some(line) if !line.trim().is_empty() => clean(line.trim()),
-        _ => "it did not say what it is".to_owned(),
+        _ => "unknown process".to_owned(),
     }
 }
 

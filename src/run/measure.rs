@@ -1,4 +1,4 @@
-//! From what a host recorded to the figures of the record: the definitions of METHOD section 1, and nothing else.
+//! Computes the record's figures from a host's reply, by the definitions of METHOD section 1.
 
 use sha2::{Digest, Sha256};
 
@@ -8,10 +8,9 @@ use inferometer_protocol::messages::Generated;
 use inferometer_protocol::{Phase, Span, TokenTiming};
 use inferometer_stats::robust;
 
-/// Fills the columns that follow from the reply itself.
+/// Fills the columns that follow from the reply.
 ///
-/// `believed` says whether its stamps passed the harness's own check; times and rates of stamps that did not would
-/// be figures made of noise and stay empty.
+/// `believed`: whether its stamps passed the harness's check. If not, times and rates stay empty.
 pub fn fill(row: &mut RequestRow, generated: &Generated, timing: TokenTiming, believed: bool) {
     let completion = &generated.completion;
     row.finish_reason = Some(completion.finish_reason);
@@ -53,7 +52,7 @@ fn times(row: &mut RequestRow, generated: &Generated, timing: TokenTiming) {
     }
 }
 
-/// Time in all spans of a phase; `None` when there is none.
+/// Total time in the spans of a phase; `None` if there is none.
 fn time_in(spans: &[Span], phase: Phase) -> Option<u64> {
     let mut total = None;
     for span in spans.iter().filter(|span| span.phase == phase) {
@@ -62,7 +61,7 @@ fn time_in(spans: &[Span], phase: Phase) -> Option<u64> {
     total
 }
 
-/// Units a second; `None` where nothing was done or the clock did not move.
+/// Units per second; `None` if nothing was done or no time passed.
 fn rate(units: u64, ns: u64) -> Option<f64> {
     (units > 0 && ns > 0).then(|| units as f64 / (ns as f64 / 1e9))
 }
@@ -85,7 +84,8 @@ pub fn token_hash(tokens: &[u32]) -> String {
     hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A reading of a host's clock as time since the run's origin; `offset_ns` is host minus harness.
+/// Converts a reading of a host's clock to time since the run's origin; `offset_ns` is host minus
+/// harness.
 fn at_host(host_ns: u64, offset_ns: i64, origin: &Origin) -> u64 {
     let harness = i128::from(host_ns) - i128::from(offset_ns);
     origin.t_ns(u64::try_from(harness.max(0)).unwrap_or(u64::MAX))
@@ -121,7 +121,8 @@ pub(super) mod tests {
     use crate::record::Status;
     use inferometer_protocol::{Completion, EngineMemory, FinishReason, Settings};
 
-    /// A reply with hand-made stamps: accepted at 1 ms, tokens at the given milliseconds, prefill from 2 to 12 ms.
+    /// A reply with constructed stamps: accepted at 1 ms, tokens at the given milliseconds, prefill
+    /// from 2 to 12 ms.
     pub fn reply(token_ms: &[u64], prefill: bool) -> Generated {
         let span = |phase, start: u64, end: u64| Span {
             phase,
@@ -175,7 +176,7 @@ pub(super) mod tests {
         assert_eq!(row.ttft_ms, Some(12.0));
         assert_eq!(row.e2e_ms, Some(22.0));
         assert_eq!(row.prefill_ms, Some(10.0));
-        assert_eq!(row.prefill_tps, Some(8000.0), "80 computed tokens in 10 ms; the 20 reused do not count");
+        assert_eq!(row.prefill_tps, Some(8000.0), "80 computed tokens in 10 ms; the 20 reused tokens are not counted");
         assert_eq!(row.decode_ms, Some(10.0));
         assert_eq!(row.decode_tps, Some(300.0), "3 gaps in 10 ms");
         assert_eq!(row.tpot_ms, Some(10.0 / 3.0));
@@ -226,7 +227,7 @@ pub(super) mod tests {
         let harness = inferometer_protocol::clock::now_ns() + 1_000_000;
         let since = origin.t_ns(harness);
         assert_eq!(at_host(harness + 8_000, 8_000, &origin), since, "the host's clock is 8000 ahead");
-        assert_eq!(at_host(harness - 8_000, -8_000, &origin), since, "and here behind");
+        assert_eq!(at_host(harness - 8_000, -8_000, &origin), since, "and here it is behind");
         assert_eq!(at_host(100, 200, &origin), 0, "nothing lies before the origin");
         let mut generated = reply(&[13, 15], true);
         generated.token_ns = vec![harness, harness + 5];

@@ -1,4 +1,5 @@
-//! What an iteration's memory did: the engine's own samples put beside those of the gauges, and the oscillation columns.
+//! Memory during an iteration: merges the engine's samples with those of the gauges, and computes
+//! the oscillation columns.
 
 use crate::origin::Origin;
 use crate::record::memory::{ENGINE, Reader};
@@ -8,7 +9,7 @@ use inferometer_protocol::messages::Generated;
 use inferometer_protocol::{EngineMemory, MemorySample};
 use inferometer_stats::oscillation::{Known, SAMPLES_PER_CYCLE, Sample, jitter, oscillation};
 
-/// What the engine said of its memory, on the run's axis.
+/// A sample of the engine's memory, on the run's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineSample {
     pub t_ns: u64,
@@ -16,10 +17,11 @@ pub struct EngineSample {
     pub memory: EngineMemory,
 }
 
-/// The samples that came with a reply, on the run's axis. `offset_ns` is host minus harness.
+/// The memory samples of a reply, on the run's clock. `offset_ns` is host minus harness.
 ///
 /// # Errors
-/// A sentence where they cannot be what was asked for: not rising, outside the request, or more than the interval allows.
+/// Why they are invalid: times that do not rise, times outside the request, or more samples than
+/// the interval allows.
 pub fn engine_samples(
     generated: &Generated,
     host: u32,
@@ -30,51 +32,51 @@ pub fn engine_samples(
     let samples = &generated.memory_samples;
     let (from, to) = (generated.accepted_ns, generated.finished_ns);
     let interval_ns = u64::from(interval_ms.unwrap_or(0)) * 1_000_000;
-    // One at the beginning, one at the end, and some that came early after a late one.
+    // One at the start, one at the end, and some that were early after a late one.
     let most =
         to.saturating_sub(from).checked_div(interval_ns).map_or(0, |n| n.saturating_add(n / 4).saturating_add(8));
     let rises = |pair: &[MemorySample]| pair[0].t_ns < pair[1].t_ns;
     if samples.len() as u64 > most {
-        return Err(format!("{} samples of its memory where {most} are the most", samples.len()));
+        return Err(format!("the engine sent {} memory samples, but at most {most} were expected", samples.len()));
     }
     if !samples.windows(2).all(rises) {
-        return Err("samples of its memory that do not rise in time".to_owned());
+        return Err("the engine's memory samples do not rise in time".to_owned());
     }
     if samples.iter().any(|sample| !(from..=to).contains(&sample.t_ns)) {
-        return Err("samples of its memory from outside the request".to_owned());
+        return Err("the engine sent memory samples from outside the request".to_owned());
     }
     let at = |t_ns: u64| u64::try_from((i128::from(t_ns) - i128::from(offset_ns)).max(0)).unwrap_or(u64::MAX);
     Ok(samples.iter().map(|s| EngineSample { t_ns: origin.t_ns(at(s.t_ns)), host, memory: s.memory }).collect())
 }
 
-/// How memory went up and down during an iteration (METHOD section 5).
+/// The rise and fall of memory during an iteration (METHOD section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swings {
     pub cycles: u32,
     /// The largest cycle.
     pub largest_bytes: u64,
-    /// Sum of the falls.
+    /// Sum of all falls.
     pub reclaimed_bytes: u64,
 }
 
-/// Watches memory over a run segment.
+/// Tracks memory over a run segment.
 #[derive(Debug)]
 pub struct Memory {
     width: usize,
-    /// Of [`ENGINE`].
+    /// Columns of [`ENGINE`].
     engine: [Option<usize>; 3],
-    /// Whether the engine gave a value for each.
+    /// Whether the engine reported each value.
     said: [bool; 3],
     readers: Vec<Reader>,
-    /// The most preferred reader that has given a value.
+    /// The first reader, in order of preference, that has given a value.
     chosen: Option<usize>,
-    /// Samples of each reader from before any host was started.
+    /// Samples of each reader from before the first host was started.
     idle: Vec<Vec<f64>>,
     idle_until_ns: Option<u64>,
 }
 
 impl Memory {
-    /// `gauges` are the columns of the rows to come.
+    /// `gauges` are the columns of the rows.
     #[must_use]
     pub fn new(gauges: &[GaugeInfo]) -> Self {
         let readers = Reader::all(gauges);
@@ -89,12 +91,13 @@ impl Memory {
         }
     }
 
-    /// A host is started: the machine is idle no longer.
+    /// Records that a host is started: the machine is no longer idle.
     pub fn loads(&mut self, now_ns: u64) {
         self.idle_until_ns.get_or_insert(now_ns);
     }
 
-    /// Puts the engine's samples between those of the gauges, and says how memory went up and down during an iteration.
+    /// Merges the engine's samples with those of the gauges, and returns the swings of memory
+    /// during an iteration.
     pub fn note(
         &mut self,
         iteration: Window,
@@ -116,14 +119,14 @@ impl Memory {
         self.chosen.map(|chosen| self.readers[chosen].gauge.name)
     }
 
-    /// Why a column of the engine's has stayed empty in this sitting; `None` for one that has values.
+    /// Why a column of the engine stayed empty in this run segment; `None` if it has values.
     #[must_use]
     pub fn unsaid(&self, gauge: &str) -> Option<String> {
         let at = ENGINE.iter().position(|name| *name == gauge)?;
-        (!self.said[at]).then(|| "the engine does not say how much it has while it generates".to_owned())
+        (!self.said[at]).then(|| "the engine does not report its memory during generation".to_owned())
     }
 
-    /// A row that only the engine's columns fill; `None` where it would be empty.
+    /// A row with values only in the engine's columns; `None` if it would be empty.
     fn row(&mut self, sample: &EngineSample) -> Option<TelemetryRow> {
         let memory = sample.memory;
         let mut values = vec![None; self.width];
@@ -147,7 +150,7 @@ impl Memory {
         }
     }
 
-    /// `None` where there are too few samples for one cycle.
+    /// `None` if there are too few samples for one cycle.
     fn swings(&self, Window { host, start_ns, end_ns }: Window, telemetry: &[TelemetryRow]) -> Option<Swings> {
         let chosen = self.chosen?;
         let reader = &self.readers[chosen];
@@ -205,7 +208,7 @@ mod tests {
         Window { host, start_ns: 1_000_000_000, end_ns: 3_000_000_000 }
     }
 
-    /// Rises by 64 MiB within 500 ms and falls back, every 50 ms a sample.
+    /// Rises by 64 MiB within 500 ms and falls back; one sample every 50 ms.
     fn saw(host: u32) -> Vec<TelemetryRow> {
         (0..80).map(|i| sampled(i * 50, Some(host), Some(100.0 + (i % 10) as f64 * 64.0 / 9.0))).collect()
     }
@@ -214,7 +217,8 @@ mod tests {
     fn swings_are_those_from_the_first_turn_to_the_last() {
         let mut memory = memory(&["rss_bytes"]);
         let found = memory.note(turns(0), &mut saw(0), &[]).unwrap();
-        // From 1 s to 3 s: four teeth, the fourth rises to the end of the third second, where the fifth begins.
+        // From 1 s to 3 s: four teeth, the fourth rises to the end of the third second, where the
+        // fifth begins.
         assert_eq!(found, Swings { cycles: 4, largest_bytes: 64 * MIB as u64, reclaimed_bytes: 4 * 64 * MIB as u64 });
         assert_eq!(memory.note(turns(7), &mut saw(0), &[]), None, "samples of another process");
         let mut few = saw(0).into_iter().step_by(5).collect();
@@ -229,7 +233,7 @@ mod tests {
             memory.note(turns(0), &mut saw(0), &[]).map(|found| found.cycles)
         };
         assert_eq!(counted(false), Some(4));
-        // Six times 7 MiB, the step of every sample while idle, are less than a swing of 64.
+        // Six times the idle step of 7 MiB between samples is less than a swing of 64 MiB.
         assert_eq!(counted(true), Some(4));
         let mut memory = memory(&["wired_bytes"]);
         memory.loads(990_000_000);
@@ -252,7 +256,7 @@ mod tests {
         assert!(telemetry.iter().all(|row| row.values.len() == 4));
         assert_eq!(memory.unsaid("engine_active_bytes"), None);
         assert!(memory.unsaid("engine_cache_bytes").is_some());
-        assert_eq!(memory.unsaid("rss_bytes"), None, "not the engine's to say");
+        assert_eq!(memory.unsaid("rss_bytes"), None, "not a gauge of the engine");
     }
 
     #[test]
@@ -271,7 +275,7 @@ mod tests {
         assert!(check(&[0, 5], Some(5)).unwrap_err().contains("outside"));
         assert!(check(&[5, 17], Some(5)).unwrap_err().contains("outside"));
         assert!(check(&(1..16).collect::<Vec<_>>(), Some(5)).unwrap_err().contains("most"));
-        assert!(check(&[5], None).unwrap_err().contains("most"), "nobody asked");
+        assert!(check(&[5], None).unwrap_err().contains("most"), "not requested");
         assert_eq!(check(&[], None), Ok(0));
     }
 }

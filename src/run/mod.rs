@@ -1,4 +1,4 @@
-//! Running things: the driver, the harness's side of the engine protocol, what makes an iteration count.
+//! Execution: the driver, the harness's side of the engine protocol, validity checks of iterations.
 
 pub mod ab;
 pub mod attempt;

@@ -1,12 +1,12 @@
-//! What the command line decides about a measurement, besides the scenario.
+//! Settings of a measurement that come from the command line, not from the scenario.
 
 use super::interrupt::Interrupt;
 
-/// How to run a scenario.
+/// Settings for running a scenario.
 pub struct Options {
-    /// Wait for another measuring process instead of refusing to run beside it.
+    /// Wait for another measuring process instead of refusing to start.
     pub wait: bool,
-    /// Go on even where the engine or this program is not what the record began with.
+    /// Continue even if the engine or this program differs from the start of the record.
     pub allow_changed: bool,
     pub interrupt: Interrupt,
 }

@@ -1,15 +1,15 @@
-//! Whether a cell's iterations generate the same tokens, told while the run goes on.
+//! Checks during the run that a cell's iterations generate the same tokens.
 
 use std::collections::BTreeMap;
 
 use crate::record::{Record, Status};
 
-/// The tokens of each cell's first good iteration, by cell and turn.
+/// The tokens of each cell's first `ok` iteration, by cell and turn.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outputs(BTreeMap<(u32, u32), Vec<u32>>);
 
 impl Outputs {
-    /// What the iterations in a record generated.
+    /// The tokens of the iterations in a record.
     #[must_use]
     pub fn of(record: &Record) -> Self {
         let mut firsts = BTreeMap::new();
@@ -20,7 +20,8 @@ impl Outputs {
         Self(firsts.into_iter().map(|(place, request)| (place, tokens_of(request))).collect())
     }
 
-    /// Compares a turn of an iteration with the same of the cell's first; gives the first index at which they differ.
+    /// Compares a turn with the same turn of the cell's first iteration; returns the first index at
+    /// which they differ.
     pub fn compare(&mut self, cell: u32, turn: u32, ids: &[u32]) -> Option<usize> {
         let Some(first) = self.0.get(&(cell, turn)) else {
             self.0.insert((cell, turn), ids.to_vec());
@@ -40,7 +41,7 @@ mod tests {
         assert_eq!(outputs.compare(0, 0, &[1, 2, 3]), None, "nothing to compare with");
         assert_eq!(outputs.compare(0, 0, &[1, 2, 3]), None);
         assert_eq!(outputs.compare(0, 0, &[1, 9, 3]), Some(1));
-        assert_eq!(outputs.compare(0, 0, &[1, 2]), Some(2), "one is the beginning of the other");
+        assert_eq!(outputs.compare(0, 0, &[1, 2]), Some(2), "one is a prefix of the other");
         assert_eq!(outputs.compare(1, 0, &[7]), None, "cells are not compared with one another");
         assert_eq!(outputs.compare(0, 1, &[7]), None, "nor are turns");
     }

@@ -1,4 +1,5 @@
-//! The engine hosts of a run: started when first needed, kept as long as the isolation says, replaced when lost.
+//! The engine hosts of a run: started when first needed, kept as the isolation requires, replaced
+//! when lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,18 +17,18 @@ use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::Open;
 use inferometer_protocol::{EngineError, EngineSpec, Receipt, Settings};
 
-/// Longest file named in a command line that is hashed: scripts and small programs, not weights.
+/// Largest file named in a command line that is hashed: scripts and small programs, not weights.
 const MOST_HASHED: u64 = 64 << 20;
 
-/// What a host was started for. Steps with the same key share a host.
+/// What a host serves. Steps with the same key share a host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
     /// Index into the scenario's engines.
     pub engine: u32,
     pub load: Settings,
-    /// Under isolation `cell` and `iteration`: the cell it serves alone.
+    /// Under isolation `cell` and `iteration`: the only cell it serves.
     cell: Option<u32>,
-    /// Under isolation `iteration`: the iteration it serves alone.
+    /// Under isolation `iteration`: the only iteration it serves.
     iteration: Option<u32>,
 }
 
@@ -53,61 +54,62 @@ pub struct Resident {
     /// Number within the run.
     pub number: u32,
     pub receipt: Receipt,
-    /// Whether this binary hosts the engine.
+    /// Whether this binary is the engine's host.
     pub built_in: bool,
-    /// Load time, until the first row of the host has taken it.
+    /// Load time, until it is written to the first row of the host.
     pub load_s: Option<f64>,
-    /// What the longest measured iteration in it took.
+    /// Duration of the longest measured iteration in it.
     pub longest: Option<Duration>,
-    /// What it was started by.
+    /// Command line that started it.
     pub command: Vec<String>,
-    /// Cells that are warm in it.
+    /// Cells that are warmed up in it.
     pub warm: BTreeSet<u32>,
     key: Key,
 }
 
-/// Why a host could not be brought up.
+/// Why a host could not be started or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The engine's name or options do not lead to a program; nothing was started.
+    /// No program follows from the engine's name or options; nothing was started.
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
     Host(#[from] HostError),
 }
 
-/// The hosts that live now.
+/// The running hosts.
 pub struct Pool {
     residents: Vec<Resident>,
     next_number: u32,
     logs: PathBuf,
-    /// SHA-256 of files that command lines name, as they were first seen; `None` where there was none to read.
+    /// SHA-256 of the files named in command lines, as first seen; `None` for arguments that are
+    /// not readable files.
     files: BTreeMap<PathBuf, Option<String>>,
-    /// What the model's folder says of itself, once it was needed.
+    /// Facts about the model's folder, once read.
     folder: Option<Option<FolderFacts>>,
 }
 
 impl Pool {
-    /// An empty pool; hosts log into `logs` and are numbered from `next_number`.
+    /// An empty pool; hosts write logs into `logs` and are numbered from `next_number`.
     #[must_use]
     pub fn new(logs: PathBuf, next_number: u32) -> Self {
         Self { residents: Vec::new(), next_number, logs, files: BTreeMap::new(), folder: None }
     }
 
-    /// Number that the next host to be started will have.
+    /// Number of the next host to be started.
     #[must_use]
     pub fn next_number(&self) -> u32 {
         self.next_number
     }
 
-    /// The log of the host with that number.
+    /// Path of a host's log.
     #[must_use]
     pub fn log(&self, number: u32) -> PathBuf {
         self.logs.join(format!("host-{number}.log"))
     }
 
-    /// Takes out the host that serves `key`, if it lives. Hosts that serve one cell or iteration only and are not
-    /// this one are closed: they would share the machine with what is measured next.
+    /// Takes out the host that serves `key`, if it is running. Closes all other hosts that serve a
+    /// single cell or iteration, so that they do not share the machine with the next measurement.
     pub fn take(&mut self, key: &Key) -> Option<Resident> {
         let mut found = None;
         for resident in std::mem::take(&mut self.residents) {
@@ -122,7 +124,7 @@ impl Pool {
         found
     }
 
-    /// Ends the hosts that serve anything but `key`.
+    /// Ends the hosts that do not serve `key`.
     pub fn close_others(&mut self, key: &Key) {
         let (same, others) = std::mem::take(&mut self.residents).into_iter().partition(|resident| resident.key == *key);
         self.residents = same;
@@ -130,7 +132,7 @@ impl Pool {
         others.into_iter().for_each(close);
     }
 
-    /// Puts a host back that can still be used.
+    /// Returns a usable host to the pool.
     pub fn put_back(&mut self, resident: Resident) {
         self.residents.push(resident);
     }
@@ -140,10 +142,11 @@ impl Pool {
         self.residents.drain(..).for_each(close);
     }
 
-    /// Starts a host, `program` if that is given, and loads the model in it. A number is used up also when that fails.
+    /// Starts a host (`program` if given) and loads the model in it. Uses up a number even on
+    /// failure.
     ///
     /// # Errors
-    /// When the program cannot be started, or the engine cannot open the model; the message says why.
+    /// When the program cannot be started, or the engine cannot open the model.
     pub fn open(
         &mut self,
         key: &Key,
@@ -160,7 +163,8 @@ impl Pool {
             Some(command) => command.to_vec(),
             None => launch_command(engine, spec)?,
         };
-        // What another commit built is not this program, though it hosts the same engine.
+        // A program built from another commit is not this program, even if it hosts the same
+        // engine.
         let built_in = engine.is_built_in() && program.is_none();
         let executable_sha256 = self.executable(&command);
         let command_sha256 = if built_in { BTreeMap::new() } else { self.arguments(&command) };
@@ -216,14 +220,15 @@ impl Pool {
         Ok((resident, info))
     }
 
-    /// SHA-256 of the program a command line starts, read once a run.
+    /// SHA-256 of the program that a command line starts, read once per run segment.
     fn executable(&mut self, command: &[String]) -> Option<String> {
         let program = find_program(command.first()?)?;
         self.files.entry(program).or_insert_with_key(|path| file_sha256(path)).clone()
     }
 
-    /// SHA-256 of the files that the arguments of a command line are, read once a sitting: a program may write to a file
-    /// that it is given, and that is no reason to refuse the host which replaces a lost one.
+    /// SHA-256 of the files among the arguments of a command line, read once per run segment: a
+    /// program may write to a file it is given, which is no reason to refuse the replacement of a
+    /// lost host.
     fn arguments(&mut self, command: &[String]) -> BTreeMap<String, String> {
         let small = |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.len() <= MOST_HASHED);
         let mut found = BTreeMap::new();
@@ -236,8 +241,9 @@ impl Pool {
         found
     }
 
-    /// Receipt fields that the harness knows of itself and that say the same: the identity of a host that is this very
-    /// program, and what is in the model's folder. The rest is as the engine reported it.
+    /// Receipt fields that agree with the harness's own knowledge: the identity of a host that is
+    /// this program, and the contents of the model's folder. The other fields are as the engine
+    /// reported them.
     fn verified(&mut self, spec: &EngineSpec, built_in: bool, model: &Path, receipt: &Receipt) -> Vec<String> {
         let facts = self.folder.get_or_insert_with(|| engines::folder_facts(model)).as_ref();
         let named = engines::find(&spec.name).is_some_and(|engine| receipt.engine == engine.receipt_name());
@@ -257,7 +263,8 @@ impl Pool {
     }
 }
 
-/// How often hosts are to look at their engine's memory: as often as the gauges are sampled, where memory is one of them.
+/// Interval at which hosts sample their engine's memory: that of the gauges, if memory is one of
+/// them.
 #[must_use]
 pub fn memory_interval_ms(scenario: &Scenario) -> Option<u32> {
     let telemetry = &scenario.telemetry;
@@ -265,10 +272,11 @@ pub fn memory_interval_ms(scenario: &Scenario) -> Option<u32> {
     wanted.then_some(telemetry.interval_ms)
 }
 
-/// Ends a host and all it started, from any thread; its owner then sees that it died.
+/// Kills a host and all processes it started, from any thread; the host's owner then sees that it
+/// died.
 pub fn kill(pid: u32) {
     if let Some(group) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        // An error means that it is gone already.
+        // An error means that it has already ended.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
 }
@@ -276,12 +284,13 @@ pub fn kill(pid: u32) {
 fn close(resident: Resident) {
     let number = resident.number;
     if let Err(error) = resident.host.close() {
-        // It is killed then; what it measured is in the record already.
+        // Closing kills it; its measurements are already in the record.
         tracing::debug!(host = number, %error, "the host did not close by itself");
     }
 }
 
-/// The file that a program's name means: as it is when it names a folder, else the first in PATH.
+/// The file that a program's name refers to: a name with a folder as it is, otherwise the first
+/// match in PATH.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     if path.components().count() > 1 {
@@ -291,7 +300,7 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// How two hosts of the same engine differ in what they are: name and the two values, in words.
+/// The differences between two hosts of the same engine: name and both values, as sentences.
 #[must_use]
 pub fn changes(before: &HostInfo, after: &HostInfo) -> Vec<String> {
     let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -311,7 +320,7 @@ pub fn changes(before: &HostInfo, after: &HostInfo) -> Vec<String> {
     compare("settings", format!("{:?}", old.settings), format!("{:?}", new.settings));
     compare("executable", said(&before.executable_sha256), said(&after.executable_sha256));
     for (file, old) in &before.command_sha256 {
-        // A file that was not there yet, or is not any more, says nothing of itself.
+        // A file that did not exist yet, or no longer exists, cannot be compared.
         if let Some(new) = after.command_sha256.get(file) {
             compare(file, old.clone(), new.clone());
         }

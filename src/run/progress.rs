@@ -1,4 +1,4 @@
-//! What a run says while it runs, and how long it will still take.
+//! Progress events of a run, and its estimated time left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::record::RequestRow;
 use crate::spec::Side;
 
-/// Something worth showing. Between [`Event::Measuring`] and [`Event::Measured`] nothing is said, so that a display
-/// does not disturb a measured section.
+/// A progress event. There are none between [`Event::Measuring`] and [`Event::Measured`], so that
+/// the display does not disturb a measurement.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// What takes a while before anything is measured.
+    /// A slow step before the measurement.
     Note(&'a str),
-    /// A finding that the user should know; also kept in the record.
+    /// A finding for the user; also kept in the record.
     Warning(&'a str),
-    /// The run begins, or goes on.
+    /// The run starts or continues.
     Began {
         run: &'a str,
         done: u64,
@@ -24,13 +24,13 @@ pub enum Event<'a> {
     Opening {
         engine: &'a str,
     },
-    /// A cell is being warmed up in a fresh host.
+    /// A cell is warmed up in a fresh host.
     WarmingUp {
         cell: &'a str,
     },
     /// Tokens generated so far in a warm-up.
     Tokens(u32),
-    /// A cell is run once, unmeasured, to see what it generates.
+    /// A cell runs once, unmeasured, to compare its outputs.
     Comparing {
         cell: &'a str,
     },
@@ -38,7 +38,7 @@ pub enum Event<'a> {
         cell: &'a str,
         iteration: u32,
     },
-    /// An iteration of the profiled pass begins.
+    /// An iteration of the profiled pass starts.
     Profiling {
         cell: &'a str,
         done: u64,
@@ -46,15 +46,15 @@ pub enum Event<'a> {
     },
     Measured {
         cell: &'a str,
-        /// One, or one a turn; all have the iteration's status and reason.
+        /// One row, or one per turn; all have the iteration's status and reason.
         rows: &'a [RequestRow],
         done: u64,
         total: u64,
         left: Option<Duration>,
     },
-    /// A side of an A/B session takes its turn.
+    /// The side of an A/B session that runs next.
     Side(Side),
-    /// A pair of an A/B session is over: how far it is to the next look, and what the gates say so far.
+    /// A pair of an A/B session is done: progress to the next look, and the gates' results so far.
     Pairs {
         /// `pair`, or `pilot`.
         what: &'a str,
@@ -63,7 +63,8 @@ pub enum Event<'a> {
         text: &'a str,
         left: Option<Duration>,
     },
-    /// Every cell has had this iteration (under isolation `cell`: a cell has had its last).
+    /// An iteration is done for every cell (under isolation `cell`: the last iteration of one
+    /// cell).
     Round {
         name: &'a str,
         done: u64,
@@ -72,32 +73,33 @@ pub enum Event<'a> {
     },
 }
 
-/// Listens to a run.
+/// Receives the events of a run.
 pub trait Observer {
     fn event(&mut self, event: Event<'_>);
 
-    /// Whether it wants [`Event::Tokens`].
+    /// Whether it needs [`Event::Tokens`].
     fn wants_tokens(&self) -> bool {
         false
     }
 }
 
-/// Estimates the time left from how long each cell's iterations took so far (overheads between them included).
+/// Estimates the time left from the duration of each cell's iterations so far, including the
+/// overhead between them.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
     spent: BTreeMap<u32, (Duration, u32)>,
 }
 
 impl Pace {
-    /// Takes note of one iteration of a cell.
+    /// Records the duration of one iteration of a cell.
     pub fn note(&mut self, cell: u32, took: Duration) {
         let (sum, count) = self.spent.entry(cell).or_default();
         *sum += took;
         *count += 1;
     }
 
-    /// Time for the given steps still to come, by cell; cells not yet seen count as the mean of those that were.
-    /// `None` before anything was measured.
+    /// Time for the remaining steps, given as cells; a cell without iterations counts as the mean
+    /// of the others. `None` before the first measurement.
     #[must_use]
     pub fn left(&self, cells: impl Iterator<Item = u32>) -> Option<Duration> {
         let (all, count) = self.spent.values().fold((Duration::ZERO, 0), |(d, n), (sum, k)| (d + *sum, n + k));

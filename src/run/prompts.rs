@@ -1,4 +1,4 @@
-//! The prompt of each cell, made once before anything is measured.
+//! The prompt of each cell, made once before the measurement.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,11 +10,11 @@ use crate::engines::{TextError, Tokenizer};
 use crate::spec::{Cell, ConversationWorkload, PromptWorkload, Workload};
 use inferometer_protocol::{Message, Prompt};
 
-/// Prompts by their exact length; `None` is the text as it is, or a conversation.
+/// Prompts by their exact length; `None` is the text as given, or a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompts(BTreeMap<Option<u32>, Made>);
 
-/// A prompt and the SHA-256 in hex of all that a cell with it says.
+/// A prompt and the SHA-256 in hex of a cell's whole input.
 #[derive(Debug, Clone, PartialEq)]
 struct Made {
     prompt: Prompt,
@@ -22,11 +22,12 @@ struct Made {
 }
 
 impl Prompts {
-    /// Makes the prompt of every cell; in a conversation that of its first turn. Exact lengths are counted by the model's own tokenizer and sent as ids; a text
-    /// without a length is sent as it is, so that the engine tokenizes it and its time is measured.
+    /// Makes the prompt of every cell; for a conversation, that of its first turn. Prompts of an
+    /// exact length are counted with the model's tokenizer and sent as ids. A text without a length
+    /// is sent as text, so that the engine tokenizes it and that time is measured.
     ///
     /// # Errors
-    /// When a length is wanted and the folder has no usable tokenizer, or the text has no tokens.
+    /// When a length is given and the folder has no usable tokenizer, or the text has no tokens.
     pub fn make(workload: &Workload, cells: &[Cell], model: &Path) -> Result<Self, TextError> {
         match workload {
             Workload::Prompt(workload) => Self::of_text(workload, cells, model),
@@ -62,21 +63,21 @@ impl Prompts {
         Ok(Self(prompts))
     }
 
-    /// SHA-256 in hex of each cell's prompt, by the cell's id: what a resumed run must send again.
+    /// SHA-256 in hex of each cell's prompt, by cell id: a resumed run must send the same prompts.
     #[must_use]
     pub fn hashes(&self, cells: &[Cell]) -> BTreeMap<String, String> {
         let of = |cell: &Cell| Some((cell.id.to_string(), self.0.get(&cell.length)?.sha256.clone()));
         cells.iter().filter_map(of).collect()
     }
 
-    /// The prompt of a cell of the plan they were made for; in a conversation that of its first turn.
+    /// The prompt of a cell of the plan; for a conversation, that of its first turn.
     #[must_use]
     pub fn of(&self, cell: &Cell) -> &Prompt {
         &self.0.get(&cell.length).expect("a prompt was made for every cell of the plan").prompt
     }
 }
 
-/// Over ids as little-endian 32-bit numbers, over a text in UTF-8, over messages as JSON.
+/// Over ids as little-endian 32-bit numbers, text in UTF-8, or messages as JSON.
 fn sha256(prompt: &Prompt) -> String {
     let bytes = match prompt {
         Prompt::Tokens(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
@@ -99,7 +100,8 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// `hashlib.sha256(struct.pack('<3I', 1, 2, 70000)).hexdigest()` and `hashlib.sha256(b'abc').hexdigest()`
+    /// `hashlib.sha256(struct.pack('<3I', 1, 2, 70000)).hexdigest()` and
+    /// `hashlib.sha256(b'abc').hexdigest()`
     #[test]
     fn a_prompt_is_known_by_its_hash() {
         let ids = sha256(&Prompt::Tokens(vec![1, 2, 70000]));

@@ -1,4 +1,4 @@
-//! From what is known of a request in memory to its rows in the record. Rows are made here and nowhere else.
+//! Converts the results of a request to its rows in the record. Rows are made only here.
 
 use super::attempt::{Attempt, Reply};
 use super::energy::PhaseEnergy;
@@ -7,13 +7,13 @@ use super::memory::Swings;
 use crate::origin::Origin;
 use crate::record::{Fault, Iteration, RequestRow, SpanRow, TokenRow};
 
-/// What the gauges say about an iteration.
+/// What the gauges measured during an iteration.
 #[derive(Debug, Default)]
 pub struct Gauged {
-    /// Of each request.
+    /// One per request.
     pub energy: Vec<PhaseEnergy>,
     pub swings: Option<Swings>,
-    /// Something outside the engine disturbed it. A fault of the engine counts more.
+    /// An external cause. A fault of the engine takes precedence.
     pub disturbed: Option<Fault>,
 }
 
@@ -58,7 +58,7 @@ fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault
     if let Some(Reply { generated, effective, timing, believed, .. }) = &attempt.reply {
         measure::fill(&mut row, generated, *timing, *believed);
         row.effective.clone_from(effective);
-        // Energy of a phase whose time is not believed would be a figure without a meaning.
+        // Without a valid time of the phase, its energy is meaningless.
         row.prefill_energy_j = row.prefill_ms.and(energy.prefill_j);
         row.decode_energy_j = row.decode_ms.and(energy.decode_j);
     }
@@ -75,7 +75,7 @@ pub fn tokens(attempt: &Attempt, origin: &Origin) -> Vec<TokenRow> {
     attempt.reply.as_ref().map(of).unwrap_or_default()
 }
 
-/// Rows of `spans.csv`: the reset before the request, then what the host recorded.
+/// Rows of `spans.csv`: the reset before the request, then the spans from the host.
 #[must_use]
 pub fn spans(attempt: &Attempt, origin: &Origin) -> Vec<SpanRow> {
     let of = |reply: &Reply| measure::span_rows(attempt.place.request, &reply.generated.spans, reply.offset_ns, origin);

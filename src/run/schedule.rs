@@ -1,11 +1,11 @@
-//! Which measured iteration comes when, and what remains of a run that was interrupted.
+//! The order of the measured iterations, and the remaining ones of an interrupted run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::{RequestRow, Status};
 use crate::spec::{Isolation, Plan};
 
-/// Failures in a row after which the rest of a cell is given up.
+/// Number of consecutive failures after which the rest of a cell is given up.
 pub const GIVE_UP_AFTER: u32 = 3;
 
 /// One measured iteration of one cell.
@@ -16,8 +16,8 @@ pub struct Step {
     pub iteration: u32,
 }
 
-/// Every step of the plan in the order it runs: cells take turns, but under isolation `cell` a cell's iterations
-/// follow one another.
+/// Every step of the plan in execution order: cells alternate, but under isolation `cell` all
+/// iterations of a cell run before the next cell.
 #[must_use]
 pub fn steps(plan: &Plan, isolation: Isolation) -> Vec<Step> {
     let rows = || (1u32..).zip(&plan.order);
@@ -37,7 +37,8 @@ pub fn steps(plan: &Plan, isolation: Isolation) -> Vec<Step> {
     }
 }
 
-/// Every step of the profiled pass: cells take turns in the plan's orders, but follow one another where each has hosts of its own.
+/// Every step of the profiled pass: cells alternate in the plan's order if they share hosts;
+/// otherwise all iterations of a cell run before the next cell.
 #[must_use]
 pub fn profiled(plan: &Plan, isolation: Isolation, iterations: u32) -> Vec<Step> {
     let Some(first) = plan.order.first() else { return Vec::new() };
@@ -49,8 +50,8 @@ pub fn profiled(plan: &Plan, isolation: Isolation, iterations: u32) -> Vec<Step>
     }
 }
 
-/// Which steps are done, and which cells are given up. A function of the rows alone, so that a resumed run goes on
-/// with the same knowledge.
+/// The steps that are done, and the cells that are given up. A function of the rows only, so that a
+/// resumed run has the same state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Done {
     steps: BTreeSet<Step>,
@@ -58,7 +59,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// What the rows of a record say, in file order.
+    /// The state after the rows of a record, in file order.
     #[must_use]
     pub fn of(rows: &[RequestRow]) -> Self {
         let mut done = Self::default();
@@ -68,7 +69,8 @@ impl Done {
         done
     }
 
-    /// Takes note of a finished step. Further rows of it are further turns, with the outcome of them all.
+    /// Records a finished step. Further rows of the same step are further turns with the same
+    /// outcome.
     pub fn note(&mut self, step: Step, status: Status) {
         if !self.steps.insert(step) {
             return;
@@ -82,13 +84,13 @@ impl Done {
         self.steps.contains(&step)
     }
 
-    /// Whether so many failures came one after another that the rest of the cell is not tried.
+    /// Whether the rest of the cell is given up after consecutive failures.
     #[must_use]
     pub fn given_up(&self, cell: u32) -> bool {
         self.failures_in_a_row.get(&cell).is_some_and(|n| *n >= GIVE_UP_AFTER)
     }
 
-    /// Steps done so far.
+    /// Number of steps done so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.steps.len()
@@ -148,11 +150,11 @@ mod tests {
         for iteration in 4..6 {
             done.note(Step { cell: 0, iteration }, Status::Failed);
         }
-        assert!(!done.given_up(0), "an iteration that worked starts the count again");
+        assert!(!done.given_up(0), "a successful iteration resets the count");
         done.note(Step { cell: 0, iteration: 6 }, Status::Failed);
         assert!(done.given_up(0));
         assert!(!done.given_up(1));
         let turns = Done::of(&[row(0, 1, Status::Failed), row(0, 1, Status::Failed), row(0, 1, Status::Failed)]);
-        assert!(!turns.given_up(0), "three turns of one iteration are one failure");
+        assert!(!turns.given_up(0), "three turns of one iteration count as one failure");
     }
 }

@@ -1,6 +1,7 @@
-//! A run segment: what one process contributes to a record. A run that is never resumed has one segment.
+//! A run segment: what one process contributes to a record. A run that is never resumed has one
+//! segment.
 //!
-//! Runs and A/B sessions begin their records here, and take them up again here.
+//! Runs and A/B sessions start and resume their records here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::spec::{Plan, Scenario};
 use crate::telemetry;
 use crate::telemetry::Sampler;
 
-/// Most changed prompts that an error names.
+/// Most changed prompts that an error lists.
 const CHANGES_SHOWN: usize = 3;
 
 /// Where a segment is recorded.
@@ -32,11 +33,11 @@ pub struct Log {
     pub origin: Origin,
 }
 
-/// What earlier segments left.
+/// State from earlier segments.
 #[derive(Default)]
 pub struct Past {
     pub done: Done,
-    /// What is done of the profiled pass.
+    /// Steps of the profiled pass that are done.
     pub profiled: Done,
     pub outputs: Outputs,
     pub next_request: u64,
@@ -57,7 +58,7 @@ impl Past {
 }
 
 impl Log {
-    /// Takes up a record that earlier segments left; `note` changes its manifest on the way.
+    /// Continues a record of earlier segments; `note` changes its manifest.
     ///
     /// # Errors
     /// When the manifest has no usable origin or cannot be written.
@@ -65,7 +66,7 @@ impl Log {
         let begun = &record.manifest;
         let origin = Origin::resume(&begun.origin_utc, last_ns(record)).map_err(RunError::Origin)?;
         let interval = Duration::from_millis(u64::from(begun.scenario.telemetry.interval_ms));
-        // With the columns that the record began with.
+        // With the columns that the record started with.
         let sampler = Sampler::go_on(interval, &begun.gauges, origin);
         store.update(|manifest| {
             manifest.state = FinishState::Running;
@@ -77,24 +78,24 @@ impl Log {
     }
 }
 
-/// Samples what a scenario asks for.
+/// Samples the gauges of a scenario.
 #[must_use]
 pub fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
     let telemetry = &scenario.telemetry;
     Sampler::start(Duration::from_millis(u64::from(telemetry.interval_ms)), &telemetry.gauges, origin)
 }
 
-/// The model on disk and every cell's prompt.
+/// The path of the model, and every cell's prompt.
 ///
 /// # Errors
-/// When the model cannot be found or made, or a prompt cannot be made.
+/// When the model cannot be found or created, or a prompt cannot be made.
 pub fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) -> Result<(PathBuf, Prompts), RunError> {
     let model = engines::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
     let prompts = Prompts::make(&scenario.workload, &plan.cells, &model)?;
     Ok((model, prompts))
 }
 
-/// The machine-wide lock.
+/// Takes the machine-wide lock.
 ///
 /// # Errors
 /// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
@@ -104,7 +105,7 @@ pub fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuri
     })?)
 }
 
-/// The manifest of a record that begins now.
+/// The manifest of a new record.
 #[must_use]
 pub fn manifest(
     scenario: &Scenario,
@@ -135,13 +136,14 @@ pub fn manifest(
     }
 }
 
-/// SHA-256 in hex over the resolved scenario as JSON, whose keys have a fixed order.
+/// SHA-256 in hex of the resolved scenario as JSON, whose keys have a fixed order.
 pub fn sha256_of(scenario: &Scenario) -> String {
     let json = serde_json::to_vec(scenario).expect("a scenario is plain data");
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Refuses a record that another version of this program began; a warning for the record where that is allowed.
+/// Refuses a record that another version of this program started; returns a warning for the record
+/// if that is allowed.
 pub fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, RunError> {
     let own = env!("CARGO_PKG_VERSION");
     if begun.inferometer_version == own {
@@ -155,8 +157,8 @@ pub fn same_version(begun: &Manifest, options: &Options) -> Result<Vec<String>, 
     }
 }
 
-/// Refuses prompts other than those the run began with: its iterations would not do the same work. Their text is in the
-/// record, but the tokenizer that cuts it to length is the model's.
+/// Refuses prompts that differ from those of the run's start: the iterations would not do the same
+/// work. The record holds the text, but the model's tokenizer cuts it to length.
 pub fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> Result<Option<String>, RunError> {
     let now = prompts.hashes(&begun.plan.cells);
     let short = |hash: &str| hash.chars().take(16).collect::<String>();
@@ -172,9 +174,9 @@ pub fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> R
     let more = changes.len().saturating_sub(CHANGES_SHOWN);
     changes.truncate(CHANGES_SHOWN);
     if more > 0 {
-        changes.push(format!("and so on for {more} more"));
+        changes.push(format!("and {more} more"));
     }
-    let what = "what the model's tokenizer makes of the prompt".to_owned();
+    let what = "the tokenized prompt".to_owned();
     Err(RunError::Changed { what, changes })
 }
 
@@ -184,13 +186,14 @@ fn last_ns(record: &Record) -> u64 {
     requests.chain(record.telemetry.iter().map(|row| row.t_ns)).max().unwrap_or(0)
 }
 
-/// The first number no request of the record has, the profiled pass included.
+/// The first request number that the record does not use, the profiled pass included.
 fn next_request(record: &Record) -> u64 {
     let last = [&record.requests, &record.profile.requests].into_iter().filter_map(|rows| rows.last());
     last.map(|row| row.request + 1).max().unwrap_or(0)
 }
 
-/// The first number no host of the record has. A host that never opened has left a number in rows only.
+/// The first host number that the record does not use. A host that never opened appears in rows
+/// only.
 fn next_host(record: &Record) -> u32 {
     let rows = record.requests.iter().chain(&record.profile.requests).map(|row| row.host);
     rows.chain(record.manifest.hosts.iter().map(|info| info.host)).max().map_or(0, |last| last + 1)

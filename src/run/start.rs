@@ -1,8 +1,8 @@
-//! A scenario in, a record out: begins a run, or takes one up again.
+//! Starts a run of a scenario, or resumes one.
 //!
-//! Decided first, then done: the plan, the model and the prompts are made before the machine is locked and a host is
-//! started. Each iteration is committed to the record before the next begins, so a run that ends early, for whatever
-//! reason, is resumed from there.
+//! The plan, the model and the prompts are made before the machine is locked and a host is started.
+//! Each iteration is committed to the record before the next starts, so a run that ends early for
+//! any reason can be resumed from there.
 
 use std::path::{Path, PathBuf};
 
@@ -18,21 +18,22 @@ use crate::record::{FinishState, Store};
 use crate::spec::Scenario;
 use crate::{engines, scenario};
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The record's folder.
     pub dir: PathBuf,
     pub state: FinishState,
-    /// Whether there was anything left to do.
+    /// Whether anything was left to do.
     pub worked: bool,
 }
 
-/// Runs a scenario into a new folder below `results`.
+/// Runs a scenario into a new folder in `results`.
 ///
 /// # Errors
-/// When the run cannot begin (plan, model, tokenizer, lock, results folder, first host) or the record cannot be
-/// written. Failures of the engine after the first host is up are rows, not errors.
+/// When the run cannot start (plan, model, tokenizer, lock, results folder, first host) or the
+/// record cannot be written. Failures of the engine after the first host has opened are rows, not
+/// errors.
 pub fn run(
     scenario: &Scenario,
     results: &Path,
@@ -51,11 +52,12 @@ pub fn run(
     finish(Driver::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
 }
 
-/// Goes on with the run recorded in `dir`, with the plan and the scenario it began with. A finished run is left alone.
+/// Continues the run recorded in `dir`, with its original plan and scenario. Does nothing if the
+/// run is finished.
 ///
 /// # Errors
-/// As [`run`]; and when this program's version, a prompt, the engine or the model is not what the record began with, unless
-/// [`Options::allow_changed`].
+/// As [`run`]; and when this program's version, a prompt, the engine or the model differs from the
+/// start of the record, unless [`Options::allow_changed`] is set.
 pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
     let begun = record::manifest::read(dir)?;
     if begun.state == FinishState::Finished {
@@ -76,7 +78,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     finish(Driver::new(work, log, Past::of(&record), observer)?)
 }
 
-/// Runs the driver and closes the record, also when the run could not go on.
+/// Runs the driver and closes the record, also if the run could not continue.
 fn finish(driver: Driver<'_>) -> Result<Outcome, RunError> {
     let (mut store, any_done, result) = driver.drive();
     let state = if matches!(result, Ok(true)) { FinishState::Finished } else { FinishState::Interrupted };

@@ -1,8 +1,8 @@
-//! What gauges say of stretches of time: a rate's value covers the time since the sample before it.
+//! Values of rate gauges over time: a value covers the time since the previous sample.
 
 use crate::record::TelemetryRow;
 
-/// Between two samples of a gauge, with the later one's value.
+/// The time between two samples of a gauge, with the value of the later one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stretch {
     pub from_ns: u64,
@@ -11,15 +11,16 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// Length of the part within a stretch of time.
+    /// Length of the overlap with an interval.
     #[must_use]
     pub fn within(&self, (start_ns, end_ns): (u64, u64)) -> u64 {
         self.to_ns.min(end_ns).saturating_sub(self.from_ns.max(start_ns))
     }
 }
 
-/// The stretches of a gauge, given its value in a row. Rows without a value are passed over: a source may be slower than the
-/// sampler. The first value has no sample before it, and so no stretch.
+/// The stretches of a gauge; `value` reads it from a row. Rows without a value are skipped, because
+/// a source may be slower than the sampler. The first value has no previous sample and so no
+/// stretch.
 pub fn stretches<'a>(
     rows: &'a [TelemetryRow],
     value: impl Fn(&TelemetryRow) -> Option<f64> + 'a,

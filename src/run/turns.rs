@@ -1,24 +1,24 @@
-//! The requests of one iteration, one after the other: a single one, or a conversation's turns.
+//! The requests of one iteration in order: a single one, or a conversation's turns.
 
 use crate::spec::{ConversationWorkload, Replies, Workload};
 use inferometer_protocol::{Message, Prompt};
 
-/// What is asked in one iteration. In a conversation each prompt is all that was said so far.
+/// Generates the requests of one iteration. In a conversation each prompt holds the whole history.
 pub struct Turns<'a> {
     work: &'a Workload,
-    /// The first request's.
+    /// The prompt of the first request.
     prompt: &'a Prompt,
-    /// Turns still to come.
+    /// Remaining turns.
     ahead: std::vec::IntoIter<usize>,
     history: Vec<Message>,
-    /// Turns that are in the history with their replies.
+    /// Number of turns whose replies are in the history.
     said: usize,
-    /// What was generated last.
+    /// The last generated text.
     reply: String,
 }
 
 impl<'a> Turns<'a> {
-    /// The turns of an iteration, or those that a warm-up runs; `prompt` is the first request's.
+    /// The turns of an iteration or of a warm-up; `prompt` is that of the first request.
     #[must_use]
     pub fn new(work: &'a Workload, prompt: &'a Prompt, warmup: bool) -> Self {
         let ahead = if warmup { work.warmup_turns() } else { (0..work.turns()).collect() };
@@ -36,7 +36,7 @@ impl<'a> Turns<'a> {
         for earlier in &work.turns[self.said..turn] {
             let reply = match work.replies {
                 Replies::Fixed => earlier.reply.clone().unwrap_or_default(),
-                // A warm-up leaves turns out: what it generated stands for their replies too.
+                // A warm-up skips turns; its generated text replaces their replies too.
                 Replies::Generated => self.reply.clone(),
             };
             self.history.extend([message("user", &earlier.user), message("assistant", &reply)]);
@@ -47,7 +47,7 @@ impl<'a> Turns<'a> {
         Some((turn, Prompt::Messages(messages)))
     }
 
-    /// Takes what a turn generated.
+    /// Records the generated text of a turn.
     ///
     /// # Errors
     /// When a later turn needs the text and there is none.
@@ -57,7 +57,7 @@ impl<'a> Turns<'a> {
             return Ok(());
         }
         self.reply = text.map(str::to_owned).ok_or(
-            "the engine gives no text of what it generated, so that cannot stand in the history: use \
+            "the engine returns no text of its output, which the history of the next turn needs: use \
              `replies = \"fixed\"`",
         )?;
         Ok(())
@@ -98,7 +98,7 @@ mod tests {
         })
     }
 
-    /// Each turn's number and messages in short; turn `n` generates `gn`.
+    /// Each turn's number and abbreviated messages; turn `n` generates `gn`.
     fn said(work: &Workload, warmup: bool) -> Vec<(usize, String)> {
         let Workload::Conversation(inner) = work else { panic!("a conversation") };
         let prompt = first_prompt(inner);

@@ -1,7 +1,8 @@
-//! Whether an iteration counts: the engine's own outcome, and what of its answer can be believed.
+//! Whether an iteration is valid: the engine's outcome, and checks of its reply.
 //!
-//! Crash, time-out, no tokens or a wrong finish reason are outcomes of the engine (`failed`). Figures that contradict
-//! the request, or effective settings other than asked for, make the measurement `invalid` (METHOD sections 1 and 2).
+//! A crash, time-out, no tokens or a wrong finish reason are outcomes of the engine (`failed`).
+//! Figures that contradict the request, or effective settings that differ from the requested ones,
+//! make the measurement `invalid` (METHOD sections 1 and 2).
 
 use crate::record::{Cause, Fault};
 use crate::spec::Cell;
@@ -14,9 +15,10 @@ use inferometer_protocol::toggle::{
 };
 use inferometer_protocol::{FinishReason, Prompt, Receipt, Request, Settings, Shape, Value};
 
-/// What the cell asks for and the engine does not offer, in words; empty when all is well.
+/// What the cell requests and the engine does not support, as phrases; empty if it supports
+/// everything.
 ///
-/// A toggle that is set counts as asked for; a repetition penalty of 1 does not.
+/// Every toggle that is set counts as requested; a repetition penalty of 1 does not.
 #[must_use]
 pub fn not_honoured(cell: &Cell, prompt: &Prompt, receipt: &Receipt) -> Vec<String> {
     let can = receipt.capabilities;
@@ -59,7 +61,8 @@ fn penalty(cell: &Cell) -> f64 {
     cell.toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(cell.sampling.repetition_penalty)
 }
 
-/// Effective settings of a request: what the reply reported, and the receipt's load-time settings where it did not.
+/// Effective settings of a request: from the reply, and from the receipt's load-time settings where
+/// the reply has none.
 #[must_use]
 pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
     let mut settings = generated.completion.effective.clone();
@@ -71,22 +74,23 @@ pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
     settings
 }
 
-/// What an answer is held against.
+/// What a reply is checked against.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     pub cell: &'a Cell,
     pub request: &'a Request,
-    /// Whether the engine's own choices were asked for; never in a timed pass.
+    /// Whether the engine's own choices were requested; never in a timed pass.
     pub choices: bool,
-    /// Turn of a conversation, from 0; before the first one the driver resets the cache.
+    /// Turn of a conversation, from 0; the cache is reset before the first turn.
     pub turn: u32,
-    /// Effective settings that may differ from what was asked for.
+    /// Effective settings that may differ from the requested ones.
     pub allowed: &'a [String],
 }
 
-/// The outcome of an answered request; `None` when it counts.
+/// The fault of a request that was answered; `None` if it is valid.
 ///
-/// `stamps` is what the harness's own check of the host's stamps said; `built_in` whether this binary hosts the engine.
+/// `stamps`: result of the harness's check of the host's stamps; `built_in`: whether this binary
+/// hosts the engine.
 #[must_use]
 pub fn judge(
     asked: &Asked<'_>,
@@ -112,7 +116,7 @@ fn outcome(request: &Request, generated: &Generated) -> Option<String> {
     let tokens = generated.tokens.len();
     match finish {
         FinishReason::Error => Some("the engine finished with an error".to_owned()),
-        FinishReason::Cancelled => Some("the engine says `cancelled`, but nobody cancelled".to_owned()),
+        FinishReason::Cancelled => Some("the engine reports `cancelled`, but the request was not cancelled".to_owned()),
         _ if tokens == 0 => Some("no token was generated".to_owned()),
         FinishReason::Stop if request.ignore_eos => {
             Some(format!("stopped after {tokens} tokens although `ignore_eos` is set"))
@@ -124,7 +128,7 @@ fn outcome(request: &Request, generated: &Generated) -> Option<String> {
     }
 }
 
-/// Why the reply's counts cannot be true.
+/// Why the reply's token counts are impossible.
 fn counts(request: &Request, generated: &Generated) -> Option<String> {
     let done = &generated.completion;
     let sum = u64::from(done.reused_tokens) + u64::from(done.prefill_tokens);
@@ -140,28 +144,28 @@ fn counts(request: &Request, generated: &Generated) -> Option<String> {
             let at = wanted.iter().zip(&generated.tokens).take_while(|(a, b)| a == b).count();
             let (count, tokens) = (wanted.len(), generated.tokens.len());
             return Some(format!(
-                "{count} tokens were forced, and the {tokens} that came differ from them from token {at} on"
+                "{count} tokens were forced, but the {tokens} generated tokens differ from token {at} on"
             ));
         }
     }
     match &request.prompt {
         Prompt::Tokens(ids) if ids.len() != done.prompt_tokens as usize => {
-            Some(format!("{} prompt tokens were sent, the engine counts {}", ids.len(), done.prompt_tokens))
+            Some(format!("{} prompt tokens were sent, but the engine counts {}", ids.len(), done.prompt_tokens))
         }
         _ => None,
     }
 }
 
-/// Whether what the reply says of the engine's own choices can be true: one a token where they were asked for, each gap a
-/// number from 0 up, and none where they were not, since they cost time.
+/// Checks the engine's own choices in a reply: if requested, one per token, each gap a number from
+/// 0 up; if not requested, none, because they cost time.
 ///
 /// # Errors
 /// What is wrong.
 pub fn choices(asked: bool, generated: &Generated) -> Result<(), String> {
     let choices = match (&generated.choices, asked) {
         (None, false) => return Ok(()),
-        (None, true) => return Err("the engine does not say what it would have chosen".to_owned()),
-        (Some(_), false) => return Err("the engine says what it would have chosen, unasked".to_owned()),
+        (None, true) => return Err("the engine did not report its own choices".to_owned()),
+        (Some(_), false) => return Err("the engine reported its own choices without a request".to_owned()),
         (Some(choices), true) => choices,
     };
     let tokens = generated.tokens.len();
@@ -174,7 +178,7 @@ pub fn choices(asked: bool, generated: &Generated) -> Result<(), String> {
     }
 }
 
-/// Why tokens cannot have been reused: there were none in the cache, or it was asked that none be.
+/// Why tokens cannot have been reused: the cache was empty, or reuse was switched off.
 fn reuse(asked: &Asked<'_>, generated: &Generated, receipt: &Receipt) -> Option<String> {
     let reused = generated.completion.reused_tokens;
     let although = if asked.turn == 0 && receipt.capabilities.reset {
@@ -187,7 +191,7 @@ fn reuse(asked: &Asked<'_>, generated: &Generated, receipt: &Receipt) -> Option<
     (reused > 0).then(|| format!("{reused} tokens were reused although {although}"))
 }
 
-/// Why what the reply says of the KV cache's length cannot be true.
+/// Why the reported length of the KV cache is impossible.
 fn cache(request: &Request, generated: &Generated, receipt: &Receipt, built_in: bool) -> Option<String> {
     let done = &generated.completion;
     let held = u64::from(done.cache_tokens?);
@@ -195,20 +199,21 @@ fn cache(request: &Request, generated: &Generated, receipt: &Receipt, built_in: 
         Some(kind) => most_held(kind)?,
         None => u64::MAX,
     };
-    // The last token is generated and not run. Other engines may run it ahead.
+    // The last generated token is not run through the model. Other engines may run it.
     let tokens = u64::from(done.prompt_tokens) + generated.tokens.len() as u64;
     let expected = most.min(tokens.saturating_sub(1));
     let right = held == expected || !built_in && held == most.min(tokens);
     (!right).then(|| {
         format!(
-            "the cache holds {held} tokens after {} of the prompt and {} generated, expected {expected}",
+            "the cache holds {held} tokens after {} prompt tokens and {} generated tokens, expected {expected}",
             done.prompt_tokens,
             generated.tokens.len(),
         )
     })
 }
 
-/// Tokens that a cache of this kind holds at most; `None` for kinds that the project does not define.
+/// Most tokens that a cache of this kind can hold; `None` for kinds that the project does not
+/// define.
 fn most_held(kind: &Value) -> Option<u64> {
     match kind.as_text()?.split_once(':') {
         None if kind.as_text() == Some("full") => Some(u64::MAX),
@@ -217,7 +222,7 @@ fn most_held(kind: &Value) -> Option<u64> {
     }
 }
 
-/// Why an effective setting is not what was asked for.
+/// Which effective settings differ from the requested ones.
 fn mismatch(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<String> {
     let reported = effective(generated, receipt);
     let differing: Vec<String> = expected(cell, generated, receipt)
@@ -233,7 +238,7 @@ fn mismatch(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[St
     (!differing.is_empty()).then(|| format!("effective settings differ: {}", differing.join("; ")))
 }
 
-/// What ought to be in force, for as much as the engine says it honours.
+/// The settings that should be in force, as far as the engine supports them.
 fn expected(cell: &Cell, generated: &Generated, receipt: &Receipt) -> Settings {
     let done = &generated.completion;
     let shape = Shape {
@@ -244,7 +249,7 @@ fn expected(cell: &Cell, generated: &Generated, receipt: &Receipt) -> Settings {
     effective::expected(&cell.sampling, &cell.toggles, shape, &receipt.toggles)
 }
 
-/// Whether the scenario asked for what this effective setting shows, so that silence about it is no answer.
+/// Whether the scenario requested what this effective setting shows, so that it must be reported.
 fn asked(cell: &Cell, effective: &str) -> bool {
     match effective {
         EFFECTIVE_PENALTY => penalty(cell) != 1.0,
@@ -256,7 +261,7 @@ fn asked(cell: &Cell, effective: &str) -> bool {
     }
 }
 
-/// The cell's toggles that travel with each request.
+/// The cell's toggles that are sent with each request.
 #[must_use]
 pub fn request_toggles(cell: &Cell) -> Settings {
     cell.toggles
@@ -321,7 +326,7 @@ mod tests {
         }
     }
 
-    /// [`super::judge`] for a request that stands alone.
+    /// [`super::judge`] for a single request.
     fn judge(
         cell: &Cell,
         request: &Request,
@@ -352,7 +357,7 @@ mod tests {
         assert_eq!(judge(&plain, &may_stop, &stopped, &who, true, Ok(()), &[]), None);
         let mut cancelled = reply(&[13, 15], true);
         cancelled.completion.finish_reason = FinishReason::Cancelled;
-        assert!(judged(&plain, &cancelled, &who, &[]).unwrap().reason.contains("nobody"));
+        assert!(judged(&plain, &cancelled, &who, &[]).unwrap().reason.contains("not cancelled"));
         assert!(judged(&plain, &reply(&[], true), &who, &[]).unwrap().reason.contains("no token"));
         let short = judge(&plain, &request(3), &reply(&[13, 15], true), &who, true, Ok(()), &[]).unwrap();
         assert_eq!((short.cause.status(), short.reason.contains("2 tokens of 3")), (Status::Failed, true));
@@ -367,7 +372,7 @@ mod tests {
         assert_eq!(bad_stamps, Fault::new(Cause::Stamps, "runs backwards"));
         let sent = Request { prompt: Prompt::Tokens(vec![1; 99]), ..request(2) };
         let found = judge(&plain, &sent, &good, &who, true, Ok(()), &[]).unwrap();
-        assert!(found.reason.contains("99 prompt tokens were sent, the engine counts 100"), "{}", found.reason);
+        assert!(found.reason.contains("99 prompt tokens were sent, but the engine counts 100"), "{}", found.reason);
         let forced = |ids: &[u32], max_tokens| Request { forced_tokens: Some(ids.to_vec()), ..request(max_tokens) };
         let along = |request: &Request| judge(&plain, request, &good, &who, true, Ok(()), &[]);
         assert_eq!(along(&forced(&good.tokens, 2)), None);
@@ -391,7 +396,7 @@ mod tests {
         assert_eq!(choices(true, &with(Some(&[0.0, 7.5]))), Ok(()));
         assert_eq!(choices(false, &with(None)), Ok(()));
         for (gaps, words) in [
-            (None, "does not say"),
+            (None, "did not report"),
             (Some(&[0.5][..]), "1 choices for 2 tokens"),
             (Some(&[0.5, -0.1]), "token 1 is -0.1"),
             (Some(&[f32::NAN, 0.5]), "token 0 is NaN"),
@@ -401,7 +406,7 @@ mod tests {
             assert!(told.contains(words), "{told}");
         }
         let unasked = judged(&cell(&[]), &with(Some(&[0.5, 0.5])), &receipt(&[]), &[]).unwrap();
-        assert_eq!((unasked.cause.status(), unasked.reason.contains("unasked")), (Status::Invalid, true));
+        assert_eq!((unasked.cause.status(), unasked.reason.contains("without a request")), (Status::Invalid, true));
     }
 
     #[test]
@@ -409,7 +414,7 @@ mod tests {
         let resets = Receipt { capabilities: Capabilities { reset: true, ..Capabilities::default() }, ..receipt(&[]) };
         let found = judged(&cell(&[]), &reply(&[13, 15], true), &resets, &[]).unwrap();
         assert!(found.reason.contains("20 tokens were reused although"), "{}", found.reason);
-        assert_eq!(judged(&cell(&[]), &reply(&[13, 15], true), &receipt(&[]), &[]), None, "it never said it can reset");
+        assert_eq!(judged(&cell(&[]), &reply(&[13, 15], true), &receipt(&[]), &[]), None, "it does not support reset");
         let holding = |tokens, built_in| {
             let mut generated = reply(&[13, 15], true);
             generated.completion.cache_tokens = tokens;
@@ -436,7 +441,7 @@ mod tests {
         let found = judged(&cell(&[]), &rotating, &receipt(&[]), &[]).unwrap();
         assert!(found.reason.contains("expected 101"), "not full yet: {}", found.reason);
         rotating.completion.effective.insert(KV_CACHE.to_owned(), "paged".into());
-        assert_eq!(judged(&cell(&[]), &rotating, &receipt(&[]), &[]), None, "nobody here knows what that holds");
+        assert_eq!(judged(&cell(&[]), &rotating, &receipt(&[]), &[]), None, "a kind that the project does not define");
     }
 
     #[test]
@@ -451,7 +456,7 @@ mod tests {
             super::judge(&asked, &generated, &resets, true, Ok(())).map(|found| found.reason)
         };
         assert_eq!(of(&prefix, 1, "prefix"), None);
-        assert!(of(&prefix, 0, "prefix").unwrap().contains("reset"), "nothing is there before the first turn");
+        assert!(of(&prefix, 0, "prefix").unwrap().contains("reset"), "the cache is empty before the first turn");
         assert!(of(&none, 1, "none").unwrap().contains("20 tokens were reused although `kv_reuse` is none"));
     }
 
@@ -471,8 +476,12 @@ mod tests {
         assert_eq!(judged(&chunk, &with(64), &who, &[EFFECTIVE_CHUNK.to_owned()]), None, "allowed");
         let silent = judged(&chunk, &reply(&[13, 15], true), &who, &[]).unwrap();
         assert!(silent.reason.contains("not reported"), "{}", silent.reason);
-        assert_eq!(judged(&cell(&[]), &reply(&[13, 15], true), &who, &[]), None, "nothing asked, nothing said");
-        assert_eq!(judged(&cell(&[]), &with(64), &receipt(&[]), &[]), None, "an engine with chunks of its own");
+        assert_eq!(judged(&cell(&[]), &reply(&[13, 15], true), &who, &[]), None, "nothing requested, nothing reported");
+        assert_eq!(
+            judged(&cell(&[]), &with(64), &receipt(&[]), &[]),
+            None,
+            "an engine that does not support the toggle"
+        );
         assert!(judged(&cell(&[]), &with(64), &who, &[]).is_some(), "80 tokens fit the default chunk");
     }
 
@@ -504,7 +513,7 @@ mod tests {
         let honours_both = able(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY]);
         assert!(not_honoured(&penalized, &text, &honours_both).is_empty());
         let off = cell(&[(REPETITION_PENALTY, Value::Float(1.0))]);
-        assert!(not_honoured(&off, &text, &able(&[])).is_empty(), "a penalty of 1 asks for nothing");
+        assert!(not_honoured(&off, &text, &able(&[])).is_empty(), "a penalty of 1 is no request");
         assert!(not_honoured(&off, &Prompt::Tokens(vec![1]), &able(&[]))[0].contains("token ids"));
     }
 

@@ -288,7 +288,7 @@ fn uncommitted_changes_are_seen_and_never_built() {
     repository.must_be_clean().unwrap();
     toy.write("engine.sh", "#!/bin/sh\necho uncommitted\n");
     let error = repository.must_be_clean().unwrap_err().to_string();
-    assert!(error.contains("changes belong to no commit") && error.contains("engine.sh"), "{error}");
+    assert!(error.contains("uncommitted changes would not be measured") && error.contains("engine.sh"), "{error}");
     assert!(error.contains("--allow-dirty"), "{error}");
     assert_eq!(says(&toy.build("HEAD", &recipe("out")).unwrap().0), "second");
     assert_eq!(fs_err::read_to_string(toy.repo().join("engine.sh")).unwrap(), "#!/bin/sh\necho uncommitted\n");
@@ -400,7 +400,7 @@ fn what_cannot_be_built_ends_the_command_with_2_and_says_why() {
     };
     refused(&["--base", "HEAD~1", "--head", "nowhere"], &["no commit `nowhere`", "git fetch"]);
     let (code, said) = ab(&toy, ".", &["--base", "HEAD~1", "--head", "HEAD"]);
-    assert!(code == Some(2) && said.contains("in no git repository") && said.contains("--repo PATH"), "{said}");
+    assert!(code == Some(2) && said.contains("is not in a git repository") && said.contains("--repo PATH"), "{said}");
     toy.write("engine.sh", "uncommitted");
     refused(&["--base", "HEAD~1", "--head", "HEAD"], &["engine.sh", "--allow-dirty"]);
     toy.commit("build.sh", "echo the compiler is cross; exit 7\n", "broken");

@@ -1,7 +1,8 @@
-//! What runs in CI: workflows that a stranger's pull request cannot turn against the project, and their two scripts.
+//! What runs in CI: workflows that a stranger's pull request cannot turn against the project, and their scripts.
 
 mod comment;
 mod gate;
+mod release;
 
 use std::path::{Path, PathBuf};
 
@@ -94,26 +95,37 @@ fn violations(workflow: &Value) -> Vec<&'static str> {
             wrong.push("a machine of one's own in a workflow of pull requests");
         }
         if writes(&job["permissions"]) {
-            wrong.extend(with_rights(&on, job));
+            wrong.extend(with_rights(workflow, job));
         }
     }
     wrong
 }
 
+/// Whether nothing but a pushed tag sets a workflow off. Only those with the right to push can do that.
+fn of_tags_alone(workflow: &Value) -> bool {
+    let push = workflow["on"]["push"].as_object();
+    triggers(workflow) == ["push"] && push.is_some_and(|push| push.keys().eq(["tags"]))
+}
+
 /// What is wrong with a job that may write.
-fn with_rights(on: &[&str], job: &Value) -> Vec<&'static str> {
+fn with_rights(workflow: &Value, job: &Value) -> Vec<&'static str> {
     let mut wrong = Vec::new();
-    if on != ["workflow_run"] {
-        wrong.push("a right to write outside of workflow_run");
+    let release = of_tags_alone(workflow);
+    if triggers(workflow) != ["workflow_run"] && !release {
+        wrong.push("a right to write outside of workflow_run and of pushed tags");
     }
     for step in steps(job) {
         let uses = step["uses"].as_str().unwrap_or_default();
         let trusted = "${{ github.event.repository.default_branch }}";
-        if uses.starts_with("actions/checkout@") && step["with"]["ref"] != trusted {
+        if uses.starts_with("actions/checkout@") && (release || step["with"]["ref"] != trusted) {
             wrong.push("another checkout than the default branch beside a right to write");
         }
-        if uses.starts_with("./") || uses.contains("download-artifact") {
+        // What the other jobs of a release left comes from the tag's own code.
+        if uses.starts_with("./") || (uses.contains("download-artifact") && !release) {
             wrong.push("code or files of a pull request beside a right to write");
+        }
+        if uses.contains("download-artifact") && !step["with"]["run-id"].is_null() {
+            wrong.push("files of another run beside a right to write");
         }
         if step["run"].as_str().is_some_and(|script| script.contains("cargo") || script.contains("git ")) {
             wrong.push("something built beside a right to write");
@@ -122,11 +134,41 @@ fn with_rights(on: &[&str], job: &Value) -> Vec<&'static str> {
     wrong
 }
 
+/// Lines of a workflow or an action that name somebody else's action by what its owner can move: all but a full commit hash
+/// with its version in a comment.
+fn movable(text: &str) -> Vec<&str> {
+    let pinned = |line: &str| {
+        let (uses, comment) = line.split_once(" # v")?;
+        let (_, hash) = uses.split_once('@')?;
+        let sound = hash.len() == 40 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (sound && comment.starts_with(|first: char| first.is_ascii_digit())).then_some(())
+    };
+    let named = |line: &&str| line.trim_start_matches("- ").starts_with("uses:") && !line.contains("uses: ./");
+    text.lines().map(str::trim).filter(named).filter(|line| pinned(line).is_none()).collect()
+}
+
+#[test]
+fn actions_of_others_are_pinned_to_a_commit() {
+    let mut files: Vec<PathBuf> = vec![repository("action.yml")];
+    files.extend(fs_err::read_dir(repository(".github/workflows")).unwrap().map(|entry| entry.unwrap().path()));
+    for file in files {
+        let text = fs_err::read_to_string(&file).unwrap();
+        assert_eq!(movable(&text), Vec::<&str>::new(), "{file:?}");
+    }
+    let hash = "0123456789abcdef0123456789abcdef01234567";
+    for good in [format!("- uses: a/b@{hash} # v1.2.3"), "uses: ./".into(), format!("  uses: a/b/c@{hash} # v2")] {
+        assert_eq!(movable(&good), Vec::<&str>::new(), "{good}");
+    }
+    for bad in ["- uses: a/b@v4".into(), format!("uses: a/b@{hash}"), format!("uses: a/b@{} # v4", &hash[1..])] {
+        assert_eq!(movable(&bad).len(), 1, "{bad}");
+    }
+}
+
 #[test]
 fn every_workflow_keeps_the_rules() {
     let found = workflows();
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-    for name in ["ci.yml", "comment.yml", "gate.yml", "nightly.yml", "self-hosted.yml"] {
+    for name in ["ci.yml", "comment.yml", "gate.yml", "nightly.yml", "release.yml", "self-hosted.yml"] {
         assert!(names.contains(&name), "{name} is missing of {names:?}");
     }
     for (name, workflow) in &found {
@@ -136,6 +178,10 @@ fn every_workflow_keeps_the_rules() {
     let of = |wanted: &str| &found.iter().find(|(name, _)| name == wanted).unwrap().1;
     assert_eq!(of("comment.yml")["on"]["workflow_run"]["workflows"], yaml("[gate]"));
     assert!(writes(&of("comment.yml")["jobs"]["comment"]["permissions"]), "it could not comment");
+    let release = of("release.yml");
+    assert!(of_tags_alone(release));
+    assert!(release["jobs"]["build"]["permissions"].is_null() && writes(&release["jobs"]["publish"]["permissions"]));
+    assert_eq!(release["jobs"]["publish"]["needs"], "build", "nothing untested is published");
     let judged = steps(&of("gate.yml")["jobs"]["hosted"]);
     assert_eq!(judged[1]["with"]["ref"], "${{ github.event.pull_request.base.sha }}");
     assert_eq!(judged.last().unwrap()["uses"], format!("./{}", judged[1]["with"]["path"].as_str().unwrap()));
@@ -200,6 +246,31 @@ jobs:
         assert!(found.iter().any(|wrong| wrong.contains(said)), "{said}: {found:?}");
     }
     assert_eq!(violations(&yaml(&rights)), ["another checkout than the default branch beside a right to write"]);
+    let release = "
+on: {push: {tags: [v1]}}
+permissions: {contents: read}
+concurrency: {group: a}
+jobs:
+  a:
+    runs-on: ubuntu-24.04
+    timeout-minutes: 5
+    permissions: {contents: write}
+    steps:
+      - uses: actions/download-artifact@v4
+      - run: gh release create
+";
+    assert_eq!(violations(&yaml(release)), Vec::<&str>::new());
+    for (from, to, said) in [
+        ("tags: [v1]", "tags: [v1], branches: [main]", "outside of workflow_run"),
+        ("{push: {tags: [v1]}}", "push", "outside of workflow_run"),
+        ("{push: {tags: [v1]}}", "{push: {tags: [v1]}, workflow_dispatch: }", "outside of workflow_run"),
+        ("download-artifact@v4", "download-artifact@v4\n        with: {run-id: 1}", "another run"),
+        ("download-artifact@v4", "checkout@v4\n        with: {persist-credentials: false}", "another checkout"),
+        ("gh release create", "cargo build", "something built"),
+    ] {
+        let found = violations(&yaml(&release.replacen(from, to, 1)));
+        assert!(found.iter().any(|wrong| wrong.contains(said)), "{said}: {found:?}");
+    }
 }
 
 #[test]

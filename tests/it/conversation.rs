@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use inferometer::record::{Record, RequestRow, Status};
+use inferometer::record::{Cause, FinishState, Record, RequestRow, Status};
 use inferometer::report::summary::{Determinism, Summary};
 use inferometer_engine::text::{ChatTemplate, Tokenizer};
 use inferometer_protocol::{Message, Phase, Value};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
-use crate::lab::{Done, Lab, is_busy, measured, signal, until};
+use crate::lab::{Done, Lab, code_but_for_busy, measured, signal, statuses, until};
 
 const SYSTEM: &str = "Answer in few words.";
 /// What is said, and what is taken to have been answered where replies are fixed.
@@ -34,24 +34,9 @@ fn exec(lab: &Lab, arguments: &[&str], rest: &str) -> PathBuf {
     lab.exec(arguments, &workload(&format!("max_tokens = 4\n{rest}")))
 }
 
-/// Runs the scenario. A conversation has many requests, and on a busy machine one of them is soon in doubt: where that is
-/// all that is invalid, any end of a run is as good as one with `code`.
 #[track_caller]
 fn measure(lab: &Lab, scenario: &Path, code: i32) -> Done {
-    ended(lab, lab.measure(scenario, &[]), code)
-}
-
-#[track_caller]
-fn ended(lab: &Lab, done: Done, code: i32) -> Done {
-    let mut invalid = lab.record().requests;
-    invalid.retain(|row| row.status == Status::Invalid);
-    let busy = !invalid.is_empty() && invalid.iter().all(is_busy);
-    if busy && done.code == Some(4) { done } else { done.expect(code) }
-}
-
-/// What became of the measured rows, but for a busy machine.
-fn statuses(record: &Record) -> Vec<Status> {
-    measured(record).iter().map(|row| if is_busy(row) { Status::Ok } else { row.status }).collect()
+    lab.measure(scenario, &[]).expect(code)
 }
 
 /// The measured rows of each iteration of a cell.
@@ -63,11 +48,11 @@ fn iterations(record: &Record, cell: u32) -> BTreeMap<u32, Vec<&RequestRow>> {
     all
 }
 
-/// A whole iteration of a cell. On a busy machine its times may be in doubt, and that is no fault of a conversation.
+/// A whole iteration of a cell.
 #[track_caller]
 fn good(record: &Record, cell: u32) -> Vec<&RequestRow> {
     let all = iterations(record, cell);
-    let found = all.into_values().find(|rows| rows.iter().all(|row| row.status == Status::Ok || is_busy(row)));
+    let found = all.into_values().find(|rows| rows.iter().all(|row| row.status == Status::Ok));
     found.unwrap_or_else(|| panic!("no iteration of cell {cell} is whole: {:?}", measured(record)[0].reason))
 }
 
@@ -163,7 +148,7 @@ fn an_iteration_is_a_row_a_turn_in_one_conversation() {
     assert_eq!(rows[0].reused_tokens, Some(0), "each iteration begins with an empty cache");
     assert!(rows[1..].iter().all(|row| row.reused_tokens > Some(0)), "and goes on with what it holds");
     let counts = Summary::of(&record).cells[0].counts;
-    assert_eq!((counts.planned, counts.ok + counts.invalid, counts.missing()), (3, 3, 0), "iterations, not turns");
+    assert_eq!((counts.planned, counts.ok, counts.missing()), (3, 3, 0), "iterations, not turns");
     assert!(done.stdout.lines().all(|line| line.chars().count() <= 80), "{}", done.stdout);
     let csv = fs_err::read_to_string(lab.run_folder().unwrap().join("requests.csv")).unwrap();
     let left = csv.lines().next().unwrap().split(',').position(|name| name == "rows_left").unwrap();
@@ -182,16 +167,15 @@ fn a_turn_that_fails_fails_its_iteration_and_no_other() {
     let all = iterations(&record, 0);
     assert_eq!(all[&2].len(), 3);
     for row in &all[&2] {
-        assert_eq!(row.status, Status::Failed);
-        assert!(row.reason.starts_with("turn 2: ") && row.reason.contains("told to fail"), "{}", row.reason);
+        assert_eq!(row.cause, Some(Cause::EngineError));
+        insta::allow_duplicates!(insta::assert_snapshot!(row.reason, @"turn 2: told to fail: error:prefill:10"));
     }
     assert!(all[&2][0].decode_tps.is_some(), "what was measured stays in the record");
     assert_eq!(all[&3].len(), 5, "the next iteration is whole again");
     let summary = Summary::of(&record);
     let counts = summary.cells[0].counts;
-    assert_eq!((counts.planned, counts.failed, counts.ok + counts.invalid), (4, 1, 3));
-    let figures = summary.cells[0].metric("decode_tps");
-    assert_eq!(figures.map_or(0, |figures| figures.n), counts.ok, "one number an iteration");
+    assert_eq!((counts.planned, counts.failed, counts.ok), (4, 1, 3));
+    assert_eq!(summary.cells[0].metric("decode_tps").unwrap().n, 3, "one number an iteration");
     let failed = summary.validity.problems.iter().find(|problem| problem.status == Status::Failed).unwrap();
     assert_eq!(failed.iterations, [2], "once, and not once a turn");
     assert!(words(&done.stdout).contains("iteration 2 failed: turn 2"), "{}", done.stdout);
@@ -205,8 +189,8 @@ fn a_conversation_that_fails_three_times_is_given_up() {
     measure(&lab, &scenario, 1).says("given up after 3 failures");
     let record = lab.record();
     assert_eq!(iterations(&record, 0).values().map(Vec::len).collect::<Vec<_>>(), [1; 3], "and not within one");
-    let reason = &measured(&record)[0].reason;
-    assert!(reason.contains("gives no text") && reason.contains("replies = \"fixed\""), "{reason}");
+    assert_eq!(measured(&record)[0].cause, Some(Cause::NoText));
+    insta::assert_snapshot!(measured(&record)[0].reason, @r#"turn 0: the engine gives no text of what it generated, so that cannot stand in the history: use `replies = "fixed"`"#);
     let lab = Lab::new();
     let fixed = exec(&lab, &["--reuse", "--no-text"], &format!("replies = \"fixed\"\n{rest}"));
     measure(&lab, &fixed, 0);
@@ -219,9 +203,10 @@ fn reuse_that_was_not_asked_for_is_invalid_and_a_lost_cache_is_told() {
     let rest = "[run]\niterations = 3\nwarmup = 0\n[toggles]\nkv_reuse = \"none\"\n";
     let scenario = exec(&lab, &["--reused", "1", "--toggles", "kv_reuse"], rest);
     measure(&lab, &scenario, 4);
-    let reason = "turn 0: 1 tokens were reused although";
     let record = lab.record();
-    assert!(measured(&record).iter().any(|row| row.reason.starts_with(reason)), "{}", record.requests[0].reason);
+    let first = measured(&record)[0];
+    assert_eq!(first.cause, Some(Cause::Reuse));
+    insta::assert_snapshot!(first.reason, @"turn 0: 1 tokens were reused although the cache had been reset");
     let lab = Lab::new();
     // The second iteration's fourth turn.
     let scenario = exec(&lab, &["--reuse", "--forget", "9"], "[run]\niterations = 2\nwarmup = 0\n");
@@ -265,8 +250,9 @@ fn a_killed_run_goes_on_with_the_conversation_that_was_broken_off() {
     assert!(!before.is_empty() && before.len().is_multiple_of(TURNS.len()), "{} rows: whole iterations", before.len());
     let begun = usize::try_from(fs_err::metadata(&started).unwrap().len()).unwrap();
     assert!(begun < before.len() + 2 * TURNS.len(), "at most the one in flight was lost");
-    ended(&lab, lab.resume(&[]), 0);
+    let done = lab.resume(&[]);
     let record = lab.record();
+    done.expect(code_but_for_busy(&record));
     assert_eq!(record.requests[..before.len()], before, "what was committed is not touched");
     let all = iterations(&record, 0);
     assert_eq!(all.len(), 4);
@@ -275,7 +261,8 @@ fn a_killed_run_goes_on_with_the_conversation_that_was_broken_off() {
             .all(|rows| rows[0].turn == 0
                 && rows.iter().map(|row| row.turn).collect::<BTreeSet<_>>().len() == rows.len())
     );
-    assert_eq!(statuses(&record), [Status::Ok; 20]);
+    assert_eq!(record.manifest.state, FinishState::Finished);
+    assert_eq!(measured(&record).len(), 20);
 }
 
 #[test]
@@ -295,15 +282,17 @@ fn stopping_at_once_leaves_no_half_of_a_conversation() {
     signal(child.id(), Signal::INT);
     lab.wait(child).expect(130);
     assert_eq!(lab.record().requests, [], "four turns are no conversation");
-    ended(&lab, lab.resume(&[]), 0);
-    assert_eq!(statuses(&lab.record()), [Status::Ok; 15]);
+    let done = lab.resume(&[]);
+    let record = lab.record();
+    done.expect(code_but_for_busy(&record));
+    assert_eq!(measured(&record).len(), 15);
 }
 
 #[test]
 fn every_form_of_the_summary_has_the_turns() {
     let lab = Lab::new();
     let scenario = exec(&lab, &["--reuse"], "[run]\niterations = 6\n");
-    ended(&lab, lab.run(&["run", scenario.to_str().unwrap()]), 0);
+    lab.run(&["run", scenario.to_str().unwrap()]).expect(0);
     let run = lab.run_folder().unwrap();
     let shown = |format: &str| lab.run(&["report", run.to_str().unwrap(), "--format", format]).expect(0).stdout;
     let json: Json = serde_json::from_str(&shown("json")).unwrap();

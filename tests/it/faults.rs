@@ -3,12 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use inferometer::record::{FinishState, RequestRow, Status};
+use inferometer::record::{Cause, FinishState, Record, RequestRow, Status};
 use rustix::process::Signal;
 
-use crate::lab::{Lab, measured, runs, signal, statuses, until};
+use crate::lab::{Lab, code_but_for_busy, measured, runs, signal, statuses, until};
 
 const FOUR: &str = "[run]\niterations = 4\n";
+
+/// Why each measured row does not count; `None` where it does.
+fn causes(record: &Record) -> Vec<Option<Cause>> {
+    measured(record).iter().map(|row| row.cause).collect()
+}
 
 #[test]
 fn a_host_killed_in_prefill_or_decode_costs_one_iteration() {
@@ -17,9 +22,11 @@ fn a_host_killed_in_prefill_or_decode_costs_one_iteration() {
         let scenario = lab.exec(&["--fault", &format!("die:{phase}:3")], FOUR);
         lab.measure(&scenario, &[]).expect(1);
         let record = lab.record();
-        assert_eq!(statuses(&record), [Status::Ok, Status::Failed, Status::Ok, Status::Ok]);
+        assert_eq!(causes(&record), [None, Some(Cause::Died), None, None]);
         let failed = measured(&record)[1];
-        assert!(failed.reason.contains("SIGKILL") && failed.reason.contains("memory"), "{}", failed.reason);
+        insta::allow_duplicates!(
+            insta::assert_snapshot!(failed.reason, @"the engine host ended during a generation (signal: 9 (SIGKILL)); somebody killed it, often the system for want of memory")
+        );
         assert!(failed.end_ns >= failed.start_ns && failed.generated_tokens.is_none());
         assert_eq!(record.manifest.hosts.len(), 2, "the host was replaced");
         assert_eq!(record.requests.iter().filter(|row| row.warmup).count(), 2, "and warmed up again");
@@ -31,8 +38,14 @@ fn a_host_killed_in_prefill_or_decode_costs_one_iteration() {
 fn a_host_that_cannot_load_at_first_ends_the_run_naming_its_log() {
     let lab = Lab::new();
     let scenario = lab.exec(&["--always", "exit:load"], FOUR);
-    let done = lab.measure(&scenario, &[]).expect(2).says("exec").says("exit status: 3").says("host-0.log");
-    assert!(done.stderr.contains("engine.py: giving up"), "the log's end is shown:\n{}", done.stderr);
+    insta::assert_snapshot!(lab.measure(&scenario, &[]).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    run [RUN]
+    error: engine `exec` cannot be opened: the engine host ended during loading (exit status: 3)
+    its log results/[RUN]/logs/host-0.log ends with:
+      | engine.py: giving up (its log: results/[RUN]/logs/host-0.log)
+    "#);
     assert!(lab.record().requests.is_empty());
     assert_eq!(lab.record().manifest.state, FinishState::Interrupted);
 }
@@ -43,8 +56,7 @@ fn a_host_that_dies_in_load_later_costs_one_iteration() {
     let scenario = lab.exec(&["--fault", "die:decode:3", "--fault", "die:load"], FOUR);
     lab.measure(&scenario, &[]).expect(1);
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Ok, Status::Failed, Status::Failed, Status::Ok]);
-    assert!(measured(&record)[2].reason.starts_with("no host:"), "{}", measured(&record)[2].reason);
+    assert_eq!(causes(&record), [None, Some(Cause::Died), Some(Cause::NoHost), None]);
     let hosts: Vec<u32> = measured(&record).iter().map(|row| row.host).collect();
     assert_eq!(hosts, [0, 0, 1, 2], "a host that never came up has a number too");
 }
@@ -55,8 +67,8 @@ fn a_host_that_hangs_is_given_up_after_the_time_out() {
     let scenario = lab.exec(&["--fault", "hang:decode:2"], "[run]\niterations = 2\ntimeout_s = 6.0\n");
     lab.measure(&scenario, &[]).expect(1);
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Failed, Status::Ok]);
-    assert!(measured(&record)[0].reason.contains("within 6 s"), "{}", measured(&record)[0].reason);
+    assert_eq!(causes(&record), [Some(Cause::TimedOut), None]);
+    insta::assert_snapshot!(measured(&record)[0].reason, @"the engine host gave no answer to a generation within 6 s and was killed; raise the time-out if that is too short");
     assert!(!runs(record.manifest.hosts[0].pid), "the hanging host is gone");
 }
 
@@ -66,8 +78,8 @@ fn an_engine_that_says_it_failed_keeps_its_host() {
     let scenario = lab.exec(&["--fault", "error:prefill:3"], FOUR);
     lab.measure(&scenario, &[]).expect(1);
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Ok, Status::Failed, Status::Ok, Status::Ok]);
-    assert!(measured(&record)[1].reason.contains("told to fail"), "{}", measured(&record)[1].reason);
+    assert_eq!(causes(&record), [None, Some(Cause::EngineError), None, None]);
+    insta::assert_snapshot!(measured(&record)[1].reason, @"told to fail: error:prefill:3");
     assert_eq!(record.manifest.hosts.len(), 1);
 }
 
@@ -75,29 +87,30 @@ fn an_engine_that_says_it_failed_keeps_its_host() {
 fn a_cell_that_fails_three_times_in_a_row_is_given_up() {
     let lab = Lab::new();
     let scenario = lab.exec(&["--always", "exit:decode"], "[run]\niterations = 9\n");
-    lab.measure(&scenario, &[]).expect(1).says("given up after 3 failures");
+    lab.measure(&scenario, &[]).expect(1);
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Failed; 3]);
-    assert!(measured(&record)[0].reason.contains("warm-up failed"), "{}", measured(&record)[0].reason);
+    assert_eq!(causes(&record), [Some(Cause::WarmUp); 3]);
     assert_eq!(record.manifest.state, FinishState::Finished);
-    assert!(record.manifest.warnings.iter().any(|w| w.contains("given up")), "{:?}", record.manifest.warnings);
+    insta::assert_snapshot!(record.manifest.warnings.join("\n"), @"cell `exec` is given up after 3 failures in a row, the last: warm-up failed: the engine host ended during a generation (exit status: 3)");
 }
 
 #[test]
 fn wrong_outcomes_are_failures_of_the_engine() {
-    for (arguments, reason) in [
-        (["--finish", "stop"], "ignore_eos"),
-        (["--finish", "cancelled"], "nobody cancelled"),
-        (["--tokens", "0"], "no token"),
-        (["--tokens", "5"], "5 tokens of 12"),
-    ] {
+    let mut reasons = Vec::new();
+    for arguments in [["--finish", "stop"], ["--finish", "cancelled"], ["--tokens", "0"], ["--tokens", "5"]] {
         let lab = Lab::new();
         let scenario = lab.exec(&arguments, "[run]\niterations = 1\nwarmup = 0\n");
         lab.measure(&scenario, &[]).expect(1);
         let record = lab.record();
-        assert_eq!(statuses(&record), [Status::Failed]);
-        assert!(measured(&record)[0].reason.contains(reason), "{}", measured(&record)[0].reason);
+        assert_eq!(causes(&record), [Some(Cause::Outcome)], "{arguments:?}");
+        reasons.push(measured(&record)[0].reason.clone());
     }
+    insta::assert_snapshot!(reasons.join("\n"), @r#"
+    stopped after 12 tokens although `ignore_eos` is set
+    the engine says `cancelled`, but nobody cancelled
+    no token was generated
+    finish reason `length` after 5 tokens of 12
+    "#);
 }
 
 #[test]
@@ -106,7 +119,7 @@ fn stamps_that_run_backwards_are_not_believed() {
     let scenario = lab.exec(&["--backwards", "--token-ms", "1"], "[run]\niterations = 1\n");
     lab.measure(&scenario, &[]).expect(4);
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Invalid]);
+    assert_eq!(causes(&record), [Some(Cause::Stamps)]);
     let row = measured(&record)[0];
     assert!(!row.reason.is_empty());
     assert_eq!((row.decode_tps, row.ttft_ms), (None, None), "no figures are made of them");
@@ -119,9 +132,8 @@ fn effective_settings_other_than_asked_for_are_found() {
     let scenario = lab.exec(&["--toggles", "prefill_chunk_size", "--chunk", "4"], rest);
     lab.measure(&scenario, &[]).expect(4);
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Invalid]);
-    let reason = &measured(&record)[0].reason;
-    assert!(reason.contains("prefill_chunk_size is 4, expected 2"), "{reason}");
+    assert_eq!(causes(&record), [Some(Cause::Settings)]);
+    insta::assert_snapshot!(measured(&record)[0].reason, @"effective settings differ: prefill_chunk_size is 4, expected 2");
     let lab = Lab::new();
     let rest =
         "[run]\niterations = 1\nallow_mismatch = [\"prefill_chunk_size\"]\n[toggles]\nprefill_chunk_size = [2]\n";
@@ -158,20 +170,24 @@ fn cells_that_turn_out_equal_are_said_to_be_equal() {
 
 #[test]
 fn counts_that_cannot_be_true_are_not_believed() {
-    let short = "the cache holds 3 tokens after 5 of the prompt and 12 generated, expected 16";
-    for (arguments, reason) in [
-        (["--reused", "2"], "2 tokens were reused although"),
-        (["--cache", "3"], short),
-        (["--cache", "18"], "18 tokens"),
+    let mut reasons = Vec::new();
+    for (arguments, cause) in [
+        (["--reused", "2"], Cause::Reuse),
+        (["--cache", "3"], Cause::CacheLength),
+        (["--cache", "18"], Cause::CacheLength),
     ] {
         let lab = Lab::new();
         let scenario = lab.exec(&arguments, "[run]\niterations = 1\nwarmup = 0\n");
         lab.measure(&scenario, &[]).expect(4);
-        assert_eq!(statuses(&lab.record()), [Status::Invalid]);
         let record = lab.record();
-        let found = &measured(&record)[0].reason;
-        assert!(found.contains(reason), "{found}");
+        assert_eq!(causes(&record), [Some(cause)], "{arguments:?}");
+        reasons.push(measured(&record)[0].reason.clone());
     }
+    insta::assert_snapshot!(reasons.join("\n"), @r#"
+    2 tokens were reused although the cache had been reset
+    the cache holds 3 tokens after 5 of the prompt and 12 generated, expected 16
+    the cache holds 18 tokens after 5 of the prompt and 12 generated, expected 16
+    "#);
     for right in ["16", "17"] {
         let lab = Lab::new();
         let scenario = lab.exec(&["--cache", right], "[run]\niterations = 1\nwarmup = 0\n");
@@ -185,12 +201,12 @@ fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measu
     let rest = "[sampling]\nrepetition_penalty = 1.1\n[toggles]\nprefill_chunk_size = [2, 4]\n";
     let refuses = "prefill_chunk_size=one pass is all it has";
     let scenario = lab.exec(&["--toggles", "kv_reuse", "--refuses", refuses], rest);
-    let done = lab.measure(&scenario, &[]).expect(2);
-    let why = "(one pass is all it has)";
-    let chunks = [2, 4].map(|n| format!("prefill_chunk_size = {n} {why}"));
-    for part in ["`exec`", "repetition_penalty = 1.1", &chunks[0], &chunks[1]] {
-        assert!(done.stderr.contains(part), "{part} is not named:\n{}", done.stderr);
-    }
+    insta::assert_snapshot!(lab.measure(&scenario, &[]).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    run [RUN]
+    error: engine `exec` does not honour what the scenario asks of it: prefill_chunk_size = 2 (one pass is all it has), prefill_chunk_size = 4 (one pass is all it has), repetition_penalty = 1.1; leave that out, or use another engine
+    "#);
     assert!(lab.record().requests.is_empty());
 }
 
@@ -263,11 +279,12 @@ fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
     }
     assert!(after_progress >= KILLS / 2, "only {after_progress} of {KILLS} kills fell after something new");
     assert!(lab.record().manifest.segments > 1, "the record was resumed");
-    lab.resume(&[]).expect(0);
+    let done = lab.resume(&[]);
+    let record = lab.record();
+    done.expect(code_but_for_busy(&record));
     let rows = committed(&lab);
     assert!(known.iter().all(|(step, row)| rows.get(step) == Some(row)));
     assert_eq!(rows.len(), 180, "and the run is whole");
-    let record = lab.record();
     assert_eq!(record.manifest.state, FinishState::Finished);
     let hashes: Vec<_> = rows.values().map(|row| row.token_hash.clone()).collect();
     assert!(hashes.iter().all(|hash| hash.is_some() && *hash == hashes[0]));
@@ -316,8 +333,9 @@ fn an_adapter_that_changed_is_not_resumed_silently() {
     assert_eq!(hashed.keys().collect::<Vec<_>>(), [own.to_str().unwrap()]);
     fs_err::write(&own, format!("{}\n# changed\n", fs_err::read_to_string(&own).unwrap())).unwrap();
     lab.resume(&[]).expect(2).says("adapter.py was").says("--allow-changed");
-    lab.resume(&["--allow-changed"]).expect(0).says("changed during the run");
-    assert_eq!(statuses(&lab.record()), [Status::Ok; 8]);
+    let done = lab.resume(&["--allow-changed"]).says("changed during the run");
+    done.expect(code_but_for_busy(&lab.record()));
+    assert_eq!(measured(&lab.record()).len(), 8);
 }
 
 /// Another tokenizer makes another prompt of the same text. That is not the engine's fault.
@@ -340,13 +358,14 @@ fn a_prompt_that_changed_is_not_resumed_silently() {
         *value = ids[(at + 1) % count].clone();
     }
     fs_err::write(&path, tokenizer.to_string()).unwrap();
-    let done = lab.resume(&[]).expect(2).says("tokenizer makes of the prompt").says("--allow-changed");
+    let done = lab.resume(&[]).expect(2).says("the tokenized prompt changed").says("--allow-changed");
     assert!(
         done.stderr.contains("cell 0's prompt was") && !done.stderr.contains("nondeterministic"),
         "{}",
         done.stderr
     );
-    lab.resume(&["--allow-changed"]).says("the prompts changed during the run");
+    let done = lab.resume(&["--allow-changed"]).says("the prompts changed during the run");
+    done.expect(code_but_for_busy(&lab.record()));
 }
 
 #[test]
@@ -362,8 +381,9 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_measured() {
     let before = measured(&lab.record()).len();
     assert!((1..20).contains(&before), "{before} iterations fit");
     assert_eq!(lab.record().manifest.state, FinishState::Interrupted);
-    lab.resume(&[]).expect(0);
-    assert_eq!(statuses(&lab.record()), [Status::Ok; 20]);
+    let done = lab.resume(&[]);
+    done.expect(code_but_for_busy(&lab.record()));
+    assert_eq!(measured(&lab.record()).len(), 20);
 }
 
 #[test]
@@ -451,13 +471,15 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     assert!(done.stdout.contains("tok/s"), "what there is, is shown:\n{}", done.stdout);
     let record = lab.record();
     assert_eq!(record.manifest.state, FinishState::Interrupted);
-    let before = statuses(&record);
-    assert!((2..25).contains(&before.len()) && before.iter().all(|s| *s == Status::Ok), "{before:?}");
-    lab.resume(&[]).expect(0);
+    let before = measured(&record).len();
+    assert!((2..25).contains(&before), "{before}");
+    let done = lab.resume(&[]);
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Ok; 25]);
+    let code = code_but_for_busy(&record);
+    done.expect(code);
+    assert_eq!(measured(&record).len(), 25);
     assert_eq!((record.manifest.state, record.manifest.segments), (FinishState::Finished, 2));
-    lab.resume(&[]).expect(0).says("nothing left to do");
+    lab.resume(&[]).expect(code).says("nothing left to do");
 }
 
 #[test]
@@ -524,8 +546,9 @@ fn a_run_is_not_resumed_with_another_engine_unless_that_is_allowed() {
     resume(&[]).expect(2).says("version was 1.0.0, is 2.0.0").says("--allow-changed");
     let before = measured(&lab.record()).len();
     assert!(before < 25);
-    resume(&["--allow-changed"]).expect(0).says("changed during the run");
+    let done = resume(&["--allow-changed"]).says("changed during the run");
     let record = lab.record();
-    assert_eq!(statuses(&record), [Status::Ok; 25]);
+    done.expect(code_but_for_busy(&record));
+    assert_eq!(measured(&record).len(), 25);
     assert!(record.manifest.warnings.iter().any(|w| w.contains("2.0.0")), "{:?}", record.manifest.warnings);
 }

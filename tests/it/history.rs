@@ -119,7 +119,7 @@ fn the_table_fits_the_terminal() {
 
     long-context: len=2048
       on Example CPU 9000, 4 cores, 64.0 GiB, Linux x86_64
-    when (UTC)        commit         n  Decode      interval  change point
+    when (UTC)        commit         n  decode      interval  change point
                                          tok/s
     ─────────────────────────────────────────────────────────────────────────
     2026-01-09 09:21  000000000009+  6    79.6  [74.4, 80.7]

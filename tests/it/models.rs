@@ -27,6 +27,12 @@ fn ran(mut command: Command) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// Runs `model` with these arguments; exit code and output, with `[MODEL]` for the folder.
+fn shown(arguments: &[&str], folder: &Path) -> String {
+    let (code, stdout, stderr) = ran(inferometer(&[&["model"], arguments].concat()));
+    format!("exit {code}\n{stdout}{stderr}").replace(path(folder), "[MODEL]")
+}
+
 fn path(folder: &Path) -> &str {
     folder.to_str().unwrap()
 }
@@ -167,12 +173,17 @@ fn a_folder_that_holds_something_is_left_alone() {
 
 #[test]
 fn unknown_names_are_answered_with_those_there_are() {
-    let (code, _, stderr) = ran(inferometer(&["model", "new", "--arch", "llama", "--preset", "0.6b", "x"]));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("presets: tiny, small, 1b, 3b"), "{stderr}");
-    let (code, _, stderr) = ran(inferometer(&["model", "new", "--arch", "gpt", "x"]));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("there are llama, qwen3"), "{stderr}");
+    let new = |arguments: &[&str]| shown(&[&["new"], arguments].concat(), Path::new("[MODEL]"));
+    insta::assert_snapshot!(new(&["--arch", "llama", "--preset", "0.6b", "x"]), @r#"
+    exit 2
+    error: there is no preset `0.6b` for llama models; presets: tiny, small, 1b, 3b
+    "#);
+    insta::assert_snapshot!(new(&["--arch", "gpt", "x"]), @r#"
+    exit 2
+    error: invalid value 'gpt' for '--arch <ARCH>': no such architecture; there are llama, qwen3
+
+    For more information, try '--help'.
+    "#);
 }
 
 #[test]
@@ -182,9 +193,20 @@ fn list_names_presets_sizes_and_what_is_in_the_cache() {
     list.env("INFEROMETER_CACHE", cache.path());
     let (code, stdout, _) = ran(list);
     assert_eq!(code, 0);
-    for word in ["qwen3", "0.6b", "596.0 M", "shape of Llama 3.2 3B", "None made yet"] {
-        assert!(stdout.contains(word), "{word}: {stdout}");
-    }
+    insta::assert_snapshot!(stdout.replace(path(cache.path()), "[CACHE]"), @r#"
+     architecture  preset  parameters   on disk   as q8_0
+     llama         tiny         1.3 M  5.00 MiB  1.33 MiB  tests
+     llama         small       67.1 M   128 MiB  68.1 MiB  quick start
+     llama         1b        1235.8 M  2.30 GiB  1.22 GiB  shape of Llama 3.2 1B
+     llama         3b        3212.7 M  5.98 GiB  3.18 GiB  shape of Llama 3.2 3B
+     qwen3         tiny         1.2 M  4.76 MiB  1.27 MiB  tests
+     qwen3         small       67.1 M   128 MiB  68.1 MiB  quick start
+     qwen3         0.6b       596.0 M  1.11 GiB   604 MiB  shape of Qwen3 0.6B
+     qwen3         1.7b      1720.6 M  3.20 GiB  1.70 GiB  shape of Qwen3 1.7B
+     qwen3         4b        4022.5 M  7.49 GiB  3.98 GiB  shape of Qwen3 4B
+
+    None made yet in [CACHE]/models.
+    "#);
 }
 
 #[test]
@@ -196,63 +218,98 @@ fn show_tells_shape_and_recipe() {
     assert_eq!((&facts["layers"], &facts["vocabulary"], &facts["tied"]), (&4.into(), &2048.into(), &false.into()));
     assert_eq!((&facts["tensors"], &facts["tokenizer_tokens"]), (&39.into(), &2048.into()));
     assert_eq!((&facts["synthetic"]["seed"], &facts["chat_template"]), (&1.into(), &true.into()));
-    let (code, stdout, _) = ran(inferometer(&["model", "show", path(&tiny("qwen3"))]));
-    assert_eq!(code, 0);
-    assert!(stdout.contains("fingerprint") && stdout.contains("qwen3"), "{stdout}");
+    let folder = tiny("qwen3");
+    insta::assert_snapshot!(shown(&["show", path(&folder)], &folder), @r#"
+    exit 0
+     path              [MODEL]
+     architecture      qwen3
+     parameters        1246848
+     weight_formats    ["f32"]
+     tensors           46
+     weight_files      1
+     disk_bytes        4992272 (4.76 MiB)
+     fingerprint       cd063d88188b452402abc980bc076a6a18977c381893f5c207d1b71b7bb5e0a2
+     hidden            128
+     layers            4
+     heads             4
+     kv_heads          2
+     head_dim          64
+     intermediate      384
+     vocabulary        2048
+     context_length    40960
+     tied              true
+     end_tokens        [2047,2045]
+     tokenizer_tokens  2048
+     chat_template     true
+     synthetic         {"arch":"qwen3","preset":"tiny","seed":1,"generator_version":1}
+    "#);
 }
 
 #[test]
 fn verify_accepts_what_was_made_and_finds_one_flipped_bit() {
-    for arch in ["llama", "qwen3"] {
-        let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(&tiny(arch))]));
-        assert_eq!(code, 0, "{stderr}");
-        assert!(stdout.contains("every byte as made"), "{stdout}");
-    }
+    let made = ["llama", "qwen3"].map(tiny).map(|folder| shown(&["verify", path(&folder)], &folder));
+    insta::assert_snapshot!(made.join("\n"), @r#"
+    exit 0
+    39 tensors, all there, of the shapes that config.json says; every byte as made from llama tiny, seed 1
+
+    exit 0
+    46 tensors, all there, of the shapes that config.json says; every byte as made from qwen3 tiny, seed 1
+    "#);
     let folder = copied("qwen3");
     let weights = folder.path().join("model.safetensors");
     let mut bytes = fs_err::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs_err::write(&weights, bytes).unwrap();
-    let (code, _, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("model.norm.weight differs"), "the last tensor in the file is named: {stderr}");
+    // The last tensor in the file.
+    insta::assert_snapshot!(shown(&["verify", path(folder.path())], folder.path()), @r#"
+    exit 2
+    error: [MODEL]: model.norm.weight differs from what the recipe makes (qwen3 tiny, seed 1); make the model again
+    "#);
 
     let folder = copied("qwen3");
     let tokenizer = folder.path().join("tokenizer.json");
     let text = fs_err::read_to_string(&tokenizer).unwrap().replacen("\"Isolated\"", "\"Removed\"", 1);
     fs_err::write(&tokenizer, text).unwrap();
-    let (code, _, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("tokenizer.json differs"), "{stderr}");
+    insta::assert_snapshot!(shown(&["verify", path(folder.path())], folder.path()), @r#"
+    exit 2
+    error: [MODEL]: tokenizer.json differs from what the recipe makes (qwen3 tiny, seed 1); make the model again
+    "#);
 }
 
 #[test]
 fn verify_names_what_is_missing_or_misshapen() {
-    let faults: [(&str, &str, &str, &str); 4] = [
-        ("model.safetensors", "model.layers.1.mlp.up_proj.weight", "model.layers.7.mlp.up_proj.weight", "up_proj"),
-        (
-            "config.json",
-            "\"intermediate_size\": 384",
-            "\"intermediate_size\": 380",
-            "down_proj.weight has shape [128, 384]",
-        ),
-        ("config.json", "\"preset\": \"tiny\"", "\"preset\": \"huge\"", "no preset `huge`"),
-        ("tokenizer.json", "\"BPE\"", "\"BPX\"", "tokenizer.json: not a tokenizer file"),
+    let faults = [
+        ("model.safetensors", "model.layers.1.mlp.up_proj.weight", "model.layers.7.mlp.up_proj.weight"),
+        ("config.json", "\"intermediate_size\": 384", "\"intermediate_size\": 380"),
+        ("config.json", "\"preset\": \"tiny\"", "\"preset\": \"huge\""),
+        ("tokenizer.json", "\"BPE\"", "\"BPX\""),
     ];
-    for (file, from, to, said) in faults {
+    let told = faults.map(|(file, from, to)| {
         let folder = copied("llama");
         let file = folder.path().join(file);
         let bytes = fs_err::read(&file).unwrap();
         let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).expect(from);
         let changed = [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat();
         fs_err::write(&file, changed).unwrap();
-        let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
-        assert_eq!((code, stdout.as_str()), (2, ""), "{from}");
-        assert!(stderr.contains(said), "{from}: {stderr}");
-    }
-    let (code, _, stderr) = ran(inferometer(&["model", "verify", "/no/such/model"]));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("/no/such/model"), "{stderr}");
+        shown(&["verify", path(folder.path())], folder.path())
+    });
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    exit 2
+    error: tensor model.layers.1.mlp.up_proj.weight is missing in [MODEL]/model.safetensors
+
+    exit 2
+    error: [MODEL]/model.safetensors: tensor model.layers.0.mlp.down_proj.weight has shape [128, 384], but the configuration says [128, 380]
+
+    exit 2
+    error: [MODEL]/config.json: there is no preset `huge` for llama models; presets: tiny, small, 1b, 3b
+
+    exit 2
+    error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: data did not match any variant of untagged enum ModelUntagged at line 1 column 50946
+    "#);
+    insta::assert_snapshot!(shown(&["verify", "/no/such/model"], Path::new("[MODEL]")), @r#"
+    exit 2
+    error: /no/such/model is not a folder; a model is a folder with config.json and *.safetensors
+    "#);
 }
 
 #[test]
@@ -262,25 +319,23 @@ fn verify_takes_models_that_are_not_synthetic() {
     let mut json: serde_json::Value = serde_json::from_slice(&fs_err::read(&config).unwrap()).unwrap();
     json.as_object_mut().unwrap().remove("inferometer_synthetic");
     fs_err::write(&config, json.to_string()).unwrap();
-    let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(folder.path())]));
-    assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("39 tensors") && !stdout.contains("every byte"), "{stdout}");
+    insta::assert_snapshot!(shown(&["verify", path(folder.path())], folder.path()), @r#"
+    exit 0
+    39 tensors, all there, of the shapes that config.json says
+    "#);
 }
 
 #[test]
 fn sizes_and_files_beyond_reason_are_refused_at_once() {
     let folder = copied("llama");
-    let shown = |words: &[&str]| {
-        let (code, _, stderr) = ran(inferometer(&["model", "show", path(folder.path())]));
-        assert_eq!(code, 2, "{stderr}");
-        words.iter().for_each(|word| assert!(stderr.contains(word), "{word}: {stderr}"));
-    };
+    let mut told = Vec::new();
+    let mut show = || told.push(shown(&["show", path(folder.path())], folder.path()));
     let config = folder.path().join("config.json");
     let good = fs_err::read(&config).unwrap();
     let mut json: serde_json::Value = serde_json::from_slice(&good).unwrap();
     json["num_hidden_layers"] = (1u32 << 28).into();
     fs_err::write(&config, json.to_string()).unwrap();
-    shown(&["config.json", "num_hidden_layers is 268435456", "1024"]);
+    show();
     fs_err::write(&config, &good).unwrap();
     for (name, longest) in [
         ("generation_config.json", 1u64 << 20),
@@ -292,12 +347,28 @@ fn sizes_and_files_beyond_reason_are_refused_at_once() {
         let before = fs_err::read(&file).ok();
         // A hole: nothing is written.
         fs_err::File::create(&file).unwrap().set_len(longest + 1).unwrap();
-        shown(&[name, &format!("longer than {longest} bytes")]);
+        show();
         match before {
             Some(before) => fs_err::write(&file, before).unwrap(),
             None => fs_err::remove_file(&file).unwrap(),
         }
     }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    exit 2
+    error: [MODEL]/config.json: num_hidden_layers is 268435456; it must be from 1 to 1024, beyond which no model goes
+
+    exit 2
+    error: [MODEL]/generation_config.json: longer than 1048576 bytes, the most that is read of such a file
+
+    exit 2
+    error: [MODEL]/chat_template.jinja: longer than 1048576 bytes, the most that is read of such a file
+
+    exit 2
+    error: [MODEL]/tokenizer_config.json: longer than 4194304 bytes, the most that is read of such a file
+
+    exit 2
+    error: [MODEL]/tokenizer.json: longer than 268435456 bytes, the most that is read of such a file
+    "#);
 }
 
 #[test]
@@ -344,9 +415,10 @@ fn render_shows_what_the_chat_template_makes() {
     let text: String = serde_json::from_str(&stdout).unwrap();
     assert_eq!(text, "<|begin_of_text|><|im_start|>user\nWhich <arm>?<|im_end|>\n<|im_start|>assistant\n");
     fs_err::write(&messages, r#"{"role": "user"}"#).unwrap();
-    let (code, _, stderr) = ran(inferometer(&arguments));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("messages.json is not a JSON array of messages"), "{stderr}");
+    insta::assert_snapshot!(shown(&arguments[1..], folder.path()), @r#"
+    exit 2
+    error: [MODEL]/messages.json is not a JSON array of messages: invalid type: map, expected a sequence at line 1 column 0
+    "#);
 }
 
 #[test]

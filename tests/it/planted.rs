@@ -1,54 +1,38 @@
-//! The planted commits (`tests/planted`, judged by `scripts/check-planted`) still fit this tree.
+//! The planted commits (`scripts/lib/planted_edits.py`, judged by `scripts/check-planted`) still fit this tree.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn patches() -> Vec<PathBuf> {
-    let entries = fs_err::read_dir(root().join("tests/planted")).unwrap().map(|entry| entry.unwrap().path());
-    let mut patches: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "patch")).collect();
-    patches.sort();
-    patches
-}
-
-/// `git apply --check` of `patch` on this tree; what git says when it does not fit.
-fn fits(patch: &Path) -> Result<(), String> {
-    let mut git = Command::new("git");
-    // Where this tree is no repository, git is not to look for one above it.
-    git.env("GIT_CEILING_DIRECTORIES", root().parent().unwrap_or(Path::new("/")));
-    let output = git.args(["apply", "--check"]).arg(patch).current_dir(root()).output().unwrap();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+/// `scripts/check-planted --fits` on a tree: whether every edit fits, and a line for each that does not.
+fn fits(tree: &Path) -> (bool, String) {
+    let script = root().join("scripts/check-planted");
+    let output = Command::new("python3").arg(script).arg("--fits").arg(tree).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
 #[test]
-fn every_patch_applies_to_the_source() {
-    let patches = patches();
-    assert!(patches.len() >= 5, "{patches:?}");
-    for patch in &patches {
-        if let Err(told) = fits(patch) {
-            panic!("{}: {told}make it anew: change the source, `git diff src > PATCH`, undo", patch.display());
-        }
-        let text = fs_err::read_to_string(patch).unwrap();
-        let changed = text.lines().filter_map(|line| line.strip_prefix("+++ b/"));
-        assert!(changed.clone().count() > 0 && changed.clone().all(|file| file.starts_with("src/")), "{patch:?}");
-    }
-    // The proof that this can fail: a patch against what is not there.
-    let folder = tempfile::tempdir().unwrap();
-    let stale = folder.path().join("stale.patch");
-    let text = fs_err::read_to_string(&patches[0]).unwrap();
-    let gone = text.lines().map(|line| if line.starts_with('-') && !line.starts_with("---") { "-gone" } else { line });
-    fs_err::write(&stale, gone.collect::<Vec<_>>().join("\n") + "\n").unwrap();
-    assert!(fits(&stale).is_err());
+fn every_anchor_is_found_exactly_once() {
+    assert_eq!(fits(root()), (true, String::new()), "mend the anchors in scripts/lib/planted_edits.py");
 }
 
 #[test]
-fn every_patch_is_judged() {
-    let script = fs_err::read_to_string(root().join("scripts/check_planted.py")).unwrap();
-    for patch in patches() {
-        let name = patch.file_stem().unwrap().to_str().unwrap();
-        assert!(script.contains(&format!("    (\"{name}\", ")), "scripts/check_planted.py does not judge {name}");
+fn an_anchor_that_is_missing_or_found_twice_is_reported() {
+    let tree = tempfile::tempdir().unwrap();
+    let (fit, told) = fits(tree.path());
+    assert!(!fit);
+    for name in ["constant-cost", "kv-copy", "reorder", "stamps", "token"] {
+        assert!(told.contains(&format!("{name}: the anchor")), "{name}: {told}");
     }
+    let crates = tree.path().join("crates/moved/src");
+    fs_err::create_dir_all(&crates).unwrap();
+    let anchor = "    fn greedy(logits: &[f32]) -> Option<u32> {\n";
+    fs_err::write(crates.join("once.rs"), anchor).unwrap();
+    assert!(!fits(tree.path()).1.contains("constant-cost"), "a moved file is found, however it is indented");
+    fs_err::write(crates.join("twice.rs"), anchor).unwrap();
+    assert!(fits(tree.path()).1.contains("found 2 times"));
 }

@@ -4,7 +4,8 @@ use crate::simulated_run::{HOSTILE, Simulation, as_conversation, eventful, poiso
 use inferometer::record::{Cause, Record, RequestRow};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
-use inferometer::report::{export, html, markdown, table};
+use inferometer::report::terminal as table;
+use inferometer::report::{export, html, markdown};
 use inferometer_stats::growth::Law;
 
 #[test]

@@ -237,9 +237,18 @@ fn what_is_wrong_with_a_file_of_turns_is_shown_in_that_file() {
     "#);
     assert!(checked("[[turn]]\nuser = \"b\"\n").starts_with("exit 0"), "the last turn needs no reply");
     fs_err::remove_file(dir.path().join("turns.toml")).unwrap();
-    assert!(
-        run(dir.path(), &["check", "s.toml"]).contains("cannot read the turns `turns.toml`: there is no such file")
-    );
+    let missing = run(dir.path(), &["check", "s.toml"]);
+    insta::assert_snapshot!(missing.replace(dir.path().to_str().unwrap(), "[DIR]"), @r#"
+    exit 2
+    --- stderr
+    error: cannot read the turns `turns.toml`: there is no such file
+     --> s.toml:9:14
+      |
+    9 | turns_file = "turns.toml"
+      |              ^^^^^^^^^^^^
+      |
+      = help: looked for [DIR]/turns.toml
+    "#);
 }
 
 #[test]
@@ -351,8 +360,8 @@ fn the_plan_fits_eighty_columns() {
     sampling    greedy; repetition penalty 1.1 over the whole history
     telemetry   cpu, memory, gpu, power every 50 ms
 
-                                        cap      chunk     window      chunk
-    #   cell                          asked      asked   in force   in force
+    #   cell                            cap      chunk     window      chunk
+                                      asked      asked   in force   in force
     ──────────────────────────────────────────────────────────────────────────
     0   len=256                      0, 768   256, 512        287        256
     1   cap=0 chunk=256 len=1024          0        256       1055        256
@@ -396,14 +405,58 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
         "name = \"t\"\n{MODEL}{ENGINE}[workload]\ntext = \"x\"\nlengths = [4096]\n[sampling]\n\
          repetition_penalty = 1.1\n[toggles]\nrepetition_context_size = [1024, 2048]\n"
     );
-    let shown = check(&text, &[]);
-    assert!(shown.contains("context=1024") && shown.contains("context=2048"), "{shown}");
-    assert!(!shown.contains("Not run again") && !shown.contains("in force"), "{shown}");
-    let why = "Cells of exec are not merged: what this engine honours is known only when it\nruns\n";
-    assert!(shown.contains(why), "{shown}");
-    let known = check(text.replace(ENGINE, ""), &[]);
-    assert!(known.contains("context 2048 is as context 1024: the window is 768 tokens"), "{known}");
-    assert!(!known.contains("are not merged"), "{known}");
+    insta::assert_snapshot!(check(&text, &[]), @r#"
+    exit 0
+    --- stdout
+    t
+
+    model       synthetic qwen3 tiny, seed 1
+    engine      exec, command [my-engine]
+    prompt      text of the scenario, 4096 tokens; then up to 128 generated
+    sampling    greedy; repetition penalty 1.1 over the last 20 tokens
+    telemetry   cpu, memory, gpu, power every 50 ms
+
+                       context
+    #   cell             asked
+    ────────────────────────────
+    0   context=1024      1024
+    1   context=2048      2048
+
+    Cells of exec are not merged: what this engine honours is known only when it
+    runs
+
+    order       cells take turns, shuffled by seed 0: 0 1; 0 1; 0 1; ...
+    hosts       1 engine process for the whole run
+    requests    20 measured (10 iterations of 2 cells), 2 warm-ups before them
+    tokens      81 920 to prefill, at most 2 560 to generate, warm-ups apart
+    time        not known before a first run
+    "#);
+    // The transformer's window is capped, so that both cells are the same work.
+    insta::assert_snapshot!(check(text.replace(ENGINE, ""), &[]), @r#"
+    exit 0
+    --- stdout
+    t
+
+    model       synthetic qwen3 tiny, seed 1
+    engine      transformer
+    prompt      text of the scenario, 4096 tokens; then up to 128 generated
+    sampling    greedy; repetition penalty 1.1 over the last 20 tokens
+    telemetry   cpu, memory, gpu, power every 50 ms
+
+                      context      chunk
+    #   cell            asked   in force
+    ──────────────────────────────────────
+    0   len=4096   1024, 2048       2048
+
+    Not run again, because it would be the same work:
+      cell 0, context 2048 is as context 1024: the window is 768 tokens
+
+    order       one cell, again and again
+    hosts       1 engine process for the whole run
+    requests    10 measured (10 iterations of 1 cell), 1 warm-up before them
+    tokens      40 960 to prefill, at most 1 280 to generate, warm-ups apart
+    time        not known before a first run
+    "#);
 }
 
 #[test]
@@ -593,10 +646,18 @@ fn a_toggle_that_the_backend_does_not_honour_is_refused_with_its_reason() {
         assert_eq!(out.status.code(), Some(2), "{sets:?}");
         String::from_utf8(out.stderr).unwrap()
     };
-    let told = check(&["toggles.lazy_pipeline=[true,false]"]);
-    for part in ["engine `transformer` does not honour `lazy_pipeline`", "^^", "no step can be submitted ahead"] {
-        assert!(told.contains(part), "{part}: {told}");
-    }
+    insta::assert_snapshot!(check(&["toggles.lazy_pipeline=[true,false]"]), @r#"
+    error: engine `transformer` does not honour `lazy_pipeline`
+     --> command line:1:15
+      |
+    1 | --set toggles.lazy_pipeline=[true,false]
+      |               ^^^^^^^^^^^^^ candle runs each operation when it is called; no step can be submitted ahead
+      |
+      = help: remove it; `transformer` honours `repetition_penalty`,
+              `repetition_context_size`, `repetition_window_cap`,
+              `prefill_chunk_size`, `kv_reuse`, `threads`, `dtype` and
+              `kv_cache`
+    "#);
     let mlx = ["engine.0.options.backend=mlx", "toggles.wired_limit=1000000"];
     if cfg!(all(target_os = "linux", feature = "mlx")) {
         let told = check(&mlx);
@@ -777,14 +838,30 @@ fn takes(schema: &Value) -> String {
 /// The toggle knows f16, and the schema lists it; the built-in engine computes in f32 and q8_0 only.
 #[test]
 fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/quickstart.toml");
-    for set in ["toggles.dtype=f16", "toggles.dtype=bf16"] {
-        let out = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"))
-            .args(["check", path, "--set", "engine.0.name=transformer", "--set", set])
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(2), "{told}");
-        assert!(told.contains("engine `transformer` does not take"), "{told}");
-    }
+    let set = |dtype: &str| {
+        let asked = ["scenarios/quickstart.toml", "--set", "engine.0.name=transformer", "--set", dtype];
+        run(&root(), &[&["check"], &asked[..]].concat())
+    };
+    insta::assert_snapshot!(set("toggles.dtype=f16"), @r#"
+    exit 2
+    --- stderr
+    error: engine `transformer` does not take `f16` for `dtype`
+     --> command line:1:21
+      |
+    1 | --set toggles.dtype=f16
+      |                     ^^^
+      |
+      = help: `transformer` takes `f32` and `q8_0`
+    "#);
+    insta::assert_snapshot!(set("toggles.dtype=bf16"), @r#"
+    exit 2
+    --- stderr
+    error: engine `transformer` does not take `bf16` for `dtype`
+     --> command line:1:21
+      |
+    1 | --set toggles.dtype=bf16
+      |                     ^^^^
+      |
+      = help: `transformer` takes `f32` and `q8_0`
+    "#);
 }

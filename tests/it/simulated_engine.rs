@@ -1,12 +1,14 @@
 //! The simulated engine through the whole program: its faults are what the record says, its time is really spent.
 
-use inferometer::record::{Record, Status};
+use std::path::PathBuf;
+
+use inferometer::record::{Cause, Status};
 use inferometer_protocol::FinishReason;
 
 use crate::lab::{Lab, measured, statuses};
 
-/// Runs three measured iterations after one warm-up with these options and gives the record.
-fn run(lab: &Lab, options: &str, exit: i32) -> Record {
+/// A scenario of three measured iterations after one warm-up with these options.
+fn scenario(lab: &Lab, options: &str) -> PathBuf {
     let state = lab.path("state");
     let text = format!(
         "name = \"simulated\"\n[model]\npath = \".\"\n[[engine]]\nname = \"simulated\"\n\
@@ -14,15 +16,15 @@ fn run(lab: &Lab, options: &str, exit: i32) -> Record {
          [workload]\ntext = \"one two three four five\"\nmax_tokens = 6\nignore_eos = true\n\
          [run]\niterations = 3\ntimeout_s = 6.0\n"
     );
-    let scenario = lab.write("scenario.toml", text);
-    lab.measure(&scenario, &[]).expect(exit);
-    lab.record()
+    lab.write("scenario.toml", text)
 }
 
 #[test]
 fn without_faults_every_iteration_counts_and_says_that_it_is_synthetic() {
     let lab = Lab::new();
-    let record = run(&lab, "noise = \"shared-vm\", memory = \"leak\", memory_mib = 1, memory_swing_mib = 4", 0);
+    let options = "noise = \"shared-vm\", memory = \"leak\", memory_mib = 1, memory_swing_mib = 4";
+    lab.measure(&scenario(&lab, options), &[]).expect(0);
+    let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 3]);
     let host = &record.manifest.hosts[0];
     assert!(host.receipt.model.synthetic && host.receipt.model.name.contains("simulated"), "{:?}", host.receipt);
@@ -35,30 +37,35 @@ fn without_faults_every_iteration_counts_and_says_that_it_is_synthetic() {
         let base = (1 << 20) * (2 + at as u64);
         assert_eq!(row.engine_active_bytes, Some(base + 10 * 1024));
         // Never less than the law says; how much more is the machine's affair.
-        assert!(row.status != Status::Ok || row.decode_ms.unwrap() > 5.0 * 0.85, "{:?}", row.decode_ms);
+        assert!(row.decode_ms.unwrap() > 5.0 * 0.85, "{:?}", row.decode_ms);
     }
     assert_eq!(fs_err::read_to_string(lab.path("state")).unwrap(), "4", "the file counts all requests");
 }
 
 #[test]
 fn faults_end_as_the_rows_of_the_record_say() {
-    for (fault, status, reason) in [
-        ("crash", Status::Failed, "SIGABRT"),
-        ("out-of-memory", Status::Failed, "SIGKILL"),
-        ("hang", Status::Failed, "within 6 s"),
-        ("error", Status::Failed, "as its options say"),
-        ("no-tokens", Status::Failed, "no token"),
-        ("early-stamps", Status::Invalid, ""),
+    for (fault, cause) in [
+        ("crash", Cause::Died),
+        ("out-of-memory", Cause::Died),
+        ("hang", Cause::TimedOut),
+        ("error", Cause::EngineError),
+        ("no-tokens", Cause::Outcome),
+        ("early-stamps", Cause::LateStamps),
     ] {
         let lab = Lab::new();
-        // Early stamps are out by the whole decode time, which is more than the instrument's tolerance.
-        let slow = if fault == "early-stamps" { "b_us = 10000, " } else { "" };
-        let exit = if status == Status::Invalid { 4 } else { 1 };
         // The warm-up is the first request, the struck iteration the second one measured.
-        let record = run(&lab, &format!("{slow}fault = \"{fault}\", fault_at = 3"), exit);
+        let options = format!("fault = \"{fault}\", fault_at = 3");
+        if cause.status() == Status::Invalid {
+            // Early stamps are out by the whole decode time, which is more than the instrument's tolerance. What they
+            // cannot be told from is a busy machine, so this run is not begun anew.
+            let scenario = scenario(&lab, &format!("b_us = 10000, {options}"));
+            lab.once(&["run", scenario.to_str().unwrap(), "--no-report"]).expect(4);
+        } else {
+            lab.measure(&scenario(&lab, &options), &[]).expect(1);
+        }
+        let record = lab.record();
         let rows = measured(&record);
-        assert_eq!(rows[1].status, status, "{fault}: {}", rows[1].reason);
-        assert!(rows[1].reason.contains(reason), "{fault}: {}", rows[1].reason);
+        assert_eq!((rows[1].status, rows[1].cause), (cause.status(), Some(cause)), "{fault}: {}", rows[1].reason);
         assert_eq!(rows.len(), 3, "{fault}: the run went on");
         let lost = ["crash", "out-of-memory", "hang"].contains(&fault);
         assert_eq!(record.manifest.hosts.len(), if lost { 2 } else { 1 }, "{fault}");
@@ -84,31 +91,39 @@ fn options_are_checked_with_the_scenario() {
 }
 
 /// The real half of the self-test: whole sessions of the whole program, a slow-down put in by the host.
+///
+/// A token takes so long that what a busy machine adds is far below the gate. Pairs of which the machine spoiled too many
+/// are no answer, and are asked for anew.
 #[test]
 fn the_self_test_finds_a_slow_down_put_in_by_the_host() {
-    let lab = Lab::new();
-    let scenario = lab.write(
-        "scenario.toml",
-        "name = \"s\"\n[model]\npath = \".\"\n[[engine]]\nname = \"simulated\"\noptions = { a_ms = 2 }\n\
-         [workload]\ntext = \"one two three\"\nmax_tokens = 12\nignore_eos = true\n\
-         [ab]\nself_test = true\npilot = 0\n[[gate]]\nmetric = \"decode_tps\"\ndelta = \"20%\"\n",
-    );
-    let scenario = scenario.to_str().unwrap();
-    let words =
-        ["selftest", "--real", "--sessions", "1", "--injected", "99%", "--format", "json", "--scenario", scenario];
-    let done = lab.run(&words);
-    let found: serde_json::Value =
-        serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}", done.stderr));
-    let [same, slower] = found["sessions"].as_array().unwrap().as_slice() else { panic!("{found}") };
-    // A busy machine may leave either open, but never turns one into the other.
-    assert!(["unchanged", "inconclusive", "invalid"].contains(&same["verdict"].as_str().unwrap()), "{same}");
-    assert!(["regressed", "inconclusive", "invalid"].contains(&slower["verdict"].as_str().unwrap()), "{slower}");
-    let judged = |kind: usize| found["judged"][kind]["judged"].as_u64().unwrap();
-    assert_eq!(found["shown"], judged(0) == 1 && judged(1) == 1, "{found}");
-    assert!(found["shown"] == true || done.code == Some(1), "nothing was shown, yet it passed");
-    let dir = lab.path("").join(slower["dir"].as_str().unwrap());
-    let b = inferometer::record::read(&dir.join("b")).unwrap().manifest;
-    assert_eq!(b.hosts[0].receipt.settings["slow_down_percent"].as_float(), Some(99.0));
-    let a = inferometer::record::read(&dir.join("a")).unwrap().manifest;
-    assert_eq!(a.hosts[0].receipt.settings.get("slow_down_percent"), None);
+    const TRIES: usize = 5;
+    for attempt in 1..=TRIES {
+        let lab = Lab::new();
+        let scenario = lab.write(
+            "scenario.toml",
+            "name = \"s\"\n[model]\npath = \".\"\n[[engine]]\nname = \"simulated\"\noptions = { a_ms = 12 }\n\
+             [workload]\ntext = \"one two three\"\nmax_tokens = 8\nignore_eos = true\n\
+             [ab]\nself_test = true\npilot = 0\n[[gate]]\nmetric = \"decode_tps\"\ndelta = \"40%\"\n",
+        );
+        let scenario = scenario.to_str().unwrap();
+        let words =
+            ["selftest", "--real", "--sessions", "1", "--injected", "99%", "--format", "json", "--scenario", scenario];
+        let done = lab.run(&words);
+        let found: serde_json::Value =
+            serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}", done.stderr));
+        let [same, slower] = found["sessions"].as_array().unwrap().as_slice() else { panic!("{found}") };
+        if attempt < TRIES && [same, slower].iter().any(|one| one["verdict"] == "invalid") {
+            continue;
+        }
+        assert_eq!((&same["verdict"], &slower["verdict"]), (&"unchanged".into(), &"regressed".into()), "{found}");
+        let judged = |kind: usize| found["judged"][kind]["judged"].as_u64();
+        assert_eq!((judged(0), judged(1), &found["shown"]), (Some(1), Some(1), &true.into()), "{found}");
+        done.expect(0);
+        let dir = lab.path("").join(slower["dir"].as_str().unwrap());
+        let b = inferometer::record::read(&dir.join("b")).unwrap().manifest;
+        assert_eq!(b.hosts[0].receipt.settings["slow_down_percent"].as_float(), Some(99.0));
+        let a = inferometer::record::read(&dir.join("a")).unwrap().manifest;
+        assert_eq!(a.hosts[0].receipt.settings.get("slow_down_percent"), None);
+        return;
+    }
 }

@@ -3,6 +3,7 @@
 mod functions;
 mod profiled;
 mod report;
+mod trace_format;
 
 use std::path::Path;
 use std::time::Duration;

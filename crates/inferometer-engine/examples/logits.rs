@@ -9,7 +9,7 @@
 //! the best token and the logits of each step of a bare loop over the model, which goes on along the forced ids if there are
 //! any, and the tokens of the same request to a session (where `continues` is set without a reset before it), how many
 //! positions this reused and how many the cache held in the end; ids of each text. `scripts/check-mlx-lm` and
-//! `scripts/check-mlx` compare them with an implementation of others.
+//! `scripts/check-mlx-lm mlx` compare them with an implementation of others.
 
 use std::io::Read;
 use std::path::PathBuf;

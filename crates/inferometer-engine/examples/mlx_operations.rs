@@ -3,7 +3,7 @@
 //! usage: mlx_operations FOLDER [compile]
 //!
 //! Prints a JSON object: how often each primitive occurs in the graph of a decode step (greedy, its cache warm), from what
-//! MLX writes as a DOT file before anything of the step is computed. `scripts/check-mlx` counts `mlx_lm`'s the same way.
+//! MLX writes as a DOT file before anything of the step is computed. `scripts/check-mlx-lm mlx` counts `mlx_lm`'s the same way.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int};

@@ -1,4 +1,4 @@
-//! Reads reference values computed by SciPy (`scripts/stats-fixtures`).
+//! Reads reference values computed by SciPy (`scripts/fixtures stats`).
 
 use serde_json::Value;
 

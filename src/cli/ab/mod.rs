@@ -15,7 +15,7 @@ use crate::record;
 use crate::record::FinishState;
 use crate::record::ab::AbRecord;
 use crate::report;
-use crate::report::ab::{AbSummary, Telling, markdown, table};
+use crate::report::ab::{AbSummary, Telling, markdown, terminal};
 use crate::run::ab;
 use crate::run::ab::{Outcome, Setup};
 use crate::run::error::RunError;
@@ -231,7 +231,7 @@ pub fn conclude(
         Format::Json => summary.to_json(),
         Format::Md => markdown::render(&summary),
         Format::Csv => unreachable!("refused before anything was measured"),
-        Format::Table => table::render(&summary),
+        Format::Table => terminal::render(&summary),
     });
     printer.note(format_args!("record: {dir}"));
     if outcome.state == FinishState::Interrupted {

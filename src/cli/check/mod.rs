@@ -36,7 +36,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match args.format {
         Format::Table => printer.data(view.text()),
         Format::Md => printer.data(view.markdown()),
-        Format::Csv => printer.data(view.csv()?),
+        Format::Csv => printer.data(view.csv()),
         Format::Json => printer.line(serde_json::to_string_pretty(&view)?),
     }
     Ok(ExitCode::SUCCESS)

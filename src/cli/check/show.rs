@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 use super::estimate::Estimate;
-use crate::report::text::{TERMINAL_WIDTH, label, list, paragraph, plural, sentence};
+use crate::report::table::{Table, escape, escape_sentence};
+use crate::report::text::{label, list, paragraph, plural, sentence};
 use crate::scenario::{Outline, short};
 use crate::spec::{Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, Scenario, Workload};
 use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
@@ -27,12 +27,6 @@ pub struct View<'a> {
     pub estimate: Option<&'a Estimate>,
 }
 
-/// Columns of the table of cells: a heading of two words, and a value for each cell.
-struct Columns {
-    heads: Vec<[String; 2]>,
-    rows: Vec<Vec<String>>,
-}
-
 impl View<'_> {
     /// For the terminal.
     pub fn text(&self) -> String {
@@ -45,10 +39,7 @@ impl View<'_> {
             paragraph(&mut out, &format!("{name:<11} {value}"), "            ");
         }
         out.push('\n');
-        for line in self.table().lines() {
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
+        out.push_str(&self.cells().terminal());
         if !self.outline.merges.is_empty() {
             out.push_str("\nNot run again, because it would be the same work:\n");
             for line in self.merges() {
@@ -67,25 +58,18 @@ impl View<'_> {
     }
 
     pub fn markdown(&self) -> String {
-        let escape = |text: &str| label(text).replace('|', "\\|");
         let mut out = format!("# {}\n\n", escape(&self.scenario.name));
         if let Some(description) = &self.scenario.description {
-            let _ = writeln!(out, "{}\n", sentence(description).replace("|", "\\|"));
+            let _ = writeln!(out, "{}\n", escape_sentence(description));
         }
         let facts = self.facts().into_iter().chain(self.totals());
         for (name, value) in facts {
             let _ = writeln!(out, "- {name}: {}", escape(&value));
         }
-        let columns = self.columns();
-        let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         out.push('\n');
-        out += &row(columns.heads.iter().map(|[a, b]| format!("{a} {b}").trim().to_owned()).collect());
-        out += &row(columns.heads.iter().map(|_| "---".to_owned()).collect());
-        for cells in columns.rows {
-            out += &row(cells.iter().map(|c| escape(c)).collect());
-        }
+        out += &self.cells().markdown();
         if !self.outline.merges.is_empty() {
-            out.push_str("\nNot run again, because it would be the same work:\n\n");
+            out.push_str("Not run again, because it would be the same work:\n\n");
             for line in self.merges() {
                 let _ = writeln!(out, "- {}", escape(&line));
             }
@@ -96,27 +80,21 @@ impl View<'_> {
         out
     }
 
-    /// A row a cell.
-    pub fn csv(&self) -> anyhow::Result<String> {
-        let toggles: Vec<&str> = self.scenario.toggles.iter().map(|a| a.toggle.as_str()).collect();
-        let predicted = [EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, EFFECTIVE_CHUNK];
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let head = ["cell", "label", "engine", "length"].into_iter().map(str::to_owned);
-        let head = head.chain(toggles.iter().map(|t| (*t).to_owned()));
-        writer.write_record(
-            head.chain(predicted.iter().map(|p| format!("predicted_{p}"))).chain(["merged".to_owned()]),
-        )?;
-        for cell in &self.plan.cells {
-            let engine = &self.scenario.engines[cell.engine as usize].label;
-            let length = cell.length.map_or_else(String::new, |n| n.to_string());
-            let mut row = vec![cell.id.to_string(), cell.label.clone(), engine.clone(), length];
-            let value = |v: Option<&Value>| v.map_or_else(String::new, ToString::to_string);
-            row.extend(toggles.iter().map(|t| value(cell.toggles.get(*t))));
-            row.extend(predicted.iter().map(|p| value(cell.predicted.get(*p))));
-            row.push(cell.merged.len().to_string());
-            writer.write_record(row)?;
+    /// A row a cell, for programs.
+    pub fn csv(&self) -> String {
+        let text = |value: Option<&Value>| value.map(ToString::to_string);
+        let mut table = Table::of("", &self.plan.cells)
+            .number("cell", |cell| cell.id)
+            .text("label", |cell| &cell.label)
+            .text("engine", |cell| &self.scenario.engines[cell.engine as usize].label)
+            .number("length", |cell| cell.length);
+        for axis in &self.scenario.toggles {
+            table = table.text(&axis.toggle, |cell| text(cell.toggles.get(&axis.toggle)));
         }
-        Ok(String::from_utf8(writer.into_inner()?)?)
+        for name in [EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, EFFECTIVE_CHUNK] {
+            table = table.text(format!("predicted_{name}"), |cell| text(cell.predicted.get(name)));
+        }
+        table.number("merged", |cell| cell.merged.len()).csv()
     }
 
     /// What holds in every cell.
@@ -243,46 +221,24 @@ impl View<'_> {
         })
     }
 
-    fn columns(&self) -> Columns {
-        let varied: Vec<&str> =
-            self.scenario.toggles.iter().filter(|a| a.values.len() > 1).map(|a| a.toggle.as_str()).collect();
+    /// A row a cell, with what differs between them.
+    fn cells(&self) -> Table<&Cell> {
         // A value that is the same in every cell says nothing here; only the chunk, which every plan has, stays.
         let differs = |name: &str| {
             self.plan.cells.iter().any(|c| c.predicted.get(name) != self.plan.cells[0].predicted.get(name))
         };
         let known = self.plan.cells.iter().any(|c| !c.predicted.is_empty());
-        let predicted: Vec<(&str, &str)> =
-            [(EFFECTIVE_PENALTY, "penalty"), (EFFECTIVE_WINDOW, "window"), (EFFECTIVE_CHUNK, "chunk")]
-                .into_iter()
-                .filter(|(name, _)| differs(name) || known && *name == EFFECTIVE_CHUNK)
-                .collect();
-        let head = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
-        let mut heads = vec![head("", "#"), head("", "cell")];
-        heads.extend(varied.iter().map(|t| head(short(t), "asked")));
-        heads.extend(predicted.iter().map(|(_, name)| head(name, "in force")));
-        let row = |cell: &Cell| {
-            let mut row = vec![cell.id.to_string(), label(&cell.label)];
-            row.extend(varied.iter().map(|t| asked(cell, t)));
-            row.extend(predicted.iter().map(|(p, _)| in_force(cell, p)));
-            row
-        };
-        Columns { heads, rows: self.plan.cells.iter().map(row).collect() }
-    }
-
-    fn table(&self) -> Table {
-        let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-        let mut table = Table::new();
-        table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(TERMINAL_WIDTH as u16);
-        let columns = self.columns();
-        let two_lines = columns.heads.iter().any(|[a, _]| !a.is_empty());
-        let head = |[a, b]: &[String; 2]| if two_lines { format!("{a}\n{b}") } else { b.clone() };
-        table.set_header(columns.heads.iter().map(head));
-        table.add_rows(columns.rows);
-        for (index, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            if index != 1 {
-                column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
-            }
+        let varied = self.scenario.toggles.iter().filter(|a| a.values.len() > 1).map(|a| a.toggle.as_str());
+        let predicted = [(EFFECTIVE_PENALTY, "penalty"), (EFFECTIVE_WINDOW, "window"), (EFFECTIVE_CHUNK, "chunk")]
+            .into_iter()
+            .filter(|(name, _)| differs(name) || known && *name == EFFECTIVE_CHUNK);
+        let mut table = Table::of("Cells", &self.plan.cells).gap(2).number("#", |cell| cell.id);
+        table = table.said("cell", |cell| label(&cell.label));
+        for toggle in varied {
+            table = table.number(format!("{}\nasked", short(toggle)), |cell| asked(cell, toggle));
+        }
+        for (name, title) in predicted {
+            table = table.number(format!("{title}\nin force"), |cell| in_force(cell, name));
         }
         table
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use real::Real;
 
 use super::printer::Printer;
+use crate::report::table::Table;
 use crate::run::selftest::rate::percent;
 use crate::run::selftest::{Check, Report, virtual_time};
 
@@ -51,35 +52,37 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let sessions = if args.quick { QUICK } else { args.sessions.unwrap_or(SESSIONS) };
     let report = virtual_time(sessions, args.seed);
     match args.format {
-        Layout::Table => printer.data(table(&report)),
-        Layout::Md => printer.data(markdown(&report)),
+        Layout::Table => printer.data(render(&report, false)),
+        Layout::Md => printer.data(render(&report, true)),
         Layout::Json => printer.line(serde_json::to_string_pretty(&report)?),
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// A row as text: what, share, interval, limit, pairs, half-width, and whether the limit was kept.
-fn cells(check: &Check) -> [String; 7] {
+/// A part of the report: what was found, and whether its limit was kept.
+fn figures(checks: Vec<&Check>) -> Table<&Check> {
     let number = |x: f64| percent(x).replace(" %", "");
-    let rate = check.rate;
-    let tally = check.tally;
-    [
-        check.what.clone(),
-        number(rate.share),
-        format!("{}-{}", number(rate.lo), number(rate.hi)),
-        check.limit.map(|limit| limit.to_string().replace(" %", "")).unwrap_or_default(),
-        tally.map(|t| format!("{:.1}", t.mean_pairs)).unwrap_or_default(),
-        tally.map(|t| format!("{:.2}", t.mean_half_width.exp_m1() * 100.0)).unwrap_or_default(),
-        match (check.limit, check.passed) {
+    let none = String::new;
+    Table::of("Checks", checks)
+        .gap(0)
+        .text("", |check| &check.what)
+        .exactly(29)
+        .number("share %", |check| number(check.rate.share))
+        .exactly(7)
+        .number("95 % interval", |check| format!("{}-{}", number(check.rate.lo), number(check.rate.hi)))
+        .exactly(13)
+        .number("limit %", |check| check.limit.map_or_else(none, |limit| limit.to_string().replace(" %", "")))
+        .exactly(9)
+        .number("pairs", |check| check.tally.map_or_else(none, |t| format!("{:.1}", t.mean_pairs)))
+        .exactly(5)
+        .number("+- %", |check| check.tally.map_or_else(none, |t| format!("{:.2}", t.mean_half_width.exp_m1() * 100.0)))
+        .exactly(5)
+        .text("", |check| match (check.limit, check.passed) {
             (None, _) => "",
             (_, true) => "pass",
             (_, false) => "FAIL",
-        }
-        .to_owned(),
-    ]
+        })
 }
-
-const HEADS: [&str; 7] = ["", "share %", "95 % interval", "limit %", "pairs", "+- %", ""];
 
 /// The parts of the report under their headings.
 fn parts(report: &Report) -> Vec<(String, Vec<&Check>)> {
@@ -109,28 +112,13 @@ fn opening(report: &Report) -> String {
     format!("{sessions} simulated sessions each, noise of a {profile}, seed {seed}")
 }
 
-fn table(report: &Report) -> String {
-    let line = |cells: [String; 7]| {
-        let [what, share, interval, limit, pairs, half, passed] = cells;
-        let line = format!("{what:<30} {share:>7} {interval:>13} {limit:>9} {pairs:>5} {half:>6} {passed}");
-        format!("{}\n", line.trim_end())
+fn render(report: &Report, markdown: bool) -> String {
+    let part = |(heading, checks)| match markdown {
+        true => format!("\n**{heading}**\n\n{}", figures(checks).markdown()),
+        false => format!("\n{heading}\n{}", figures(checks).terminal()),
     };
-    let mut text = format!("{}\n", opening(report));
-    for (heading, checks) in parts(report) {
-        text += &format!("\n{heading}\n{}", line(HEADS.map(str::to_owned)));
-        checks.into_iter().for_each(|check| text += &line(cells(check)));
-    }
-    text + "\n" + &ending(report) + "\n"
-}
-
-fn markdown(report: &Report) -> String {
-    let row = |cells: [String; 7]| format!("| {} |\n", cells.join(" | "));
-    let mut text = format!("{}\n", opening(report));
-    for (heading, checks) in parts(report) {
-        text += &format!("\n**{heading}**\n\n{}|---|--:|--:|--:|--:|--:|---|\n", row(HEADS.map(str::to_owned)));
-        checks.into_iter().for_each(|check| text += &row(cells(check)));
-    }
-    text + "\n" + &ending(report) + "\n"
+    let parts: String = parts(report).into_iter().map(part).collect();
+    format!("{}\n{}\n\n{}\n", opening(report), parts.trim_end(), ending(report))
 }
 
 #[cfg(test)]
@@ -142,10 +130,10 @@ mod tests {
         let mut report = virtual_time(40, 1);
         let last = report.verdicts.last_mut().unwrap();
         last.passed = false;
-        let text = table(&report);
+        let text = render(&report, false);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("FAIL") && text.contains("limits are not kept"), "{text}");
         let rows = report.calibration.len() + report.verdicts.len();
-        assert_eq!(markdown(&report).lines().filter(|line| line.starts_with('|')).count(), rows + 3 * 2);
+        assert_eq!(render(&report, true).lines().filter(|line| line.starts_with('|')).count(), rows + 3 * 2);
     }
 }

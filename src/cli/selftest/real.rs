@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::printer::Printer;
 use super::{EXIT_FAILED, Layout};
+use crate::report::table::Table;
 use crate::report::text::paragraph;
 use crate::run::selftest::rate::{Rate, percent};
 use crate::run::selftest::real::{Ended, Judged, Load, Overhead, SCENARIO, Sessions, be_load};
@@ -141,35 +142,24 @@ impl Found {
         self.sessions.iter().filter_map(why).collect()
     }
 
-    /// One line per verdict, identical and slowed sessions separately.
+    /// One row per verdict, identical and slowed sessions separately.
     fn table(&self, markdown: bool) -> String {
-        let mut text = String::new();
-        let mut put = |cells: [String; 5]| {
-            text += &match (markdown, cells) {
-                (true, cells) => format!("| {} |\n", cells.join(" | ")),
-                (false, [sides, verdict, count, share, interval]) => {
-                    format!("{sides:<14} {verdict:<24} {count:>8} {share:>9} {interval:>18}\n")
-                }
-            };
-        };
-        put(["sides", "verdict", "sessions", "share", "95 % interval"].map(str::to_owned));
-        if markdown {
-            put(["---", "---", "--:", "--:", "--:"].map(str::to_owned));
-        }
-        let mut means = Vec::new();
-        let kinds = self.sessions.chunk_by(|a, b| a.slower_percent == b.slower_percent);
-        for sessions in kinds {
-            let of = name(sessions[0].slower_percent);
-            for (what, count) in counts(sessions) {
-                let rate = Rate::new(count, sessions.len() as u64);
-                let interval = format!("{} - {}", percent(rate.lo), percent(rate.hi));
-                let count = format!("{count}/{}", sessions.len());
-                put([of.clone(), what, count, percent(rate.share), interval]);
-            }
-            means.push(mean(&of, sessions));
-        }
+        let kinds = || self.sessions.chunk_by(|a, b| a.slower_percent == b.slower_percent);
+        let rows = kinds().flat_map(|sessions| {
+            counts(sessions).into_iter().map(move |(what, count)| {
+                (name(sessions[0].slower_percent), what, count, Rate::new(count, sessions.len() as u64), sessions.len())
+            })
+        });
+        let table = Table::of("Verdicts", rows)
+            .text("sides", |row| row.0.clone())
+            .text("verdict", |row| row.1.clone())
+            .number("sessions", |row| format!("{}/{}", row.2, row.4))
+            .number("share", |row| percent(row.3.share))
+            .number("95 % interval", |row| format!("{} - {}", percent(row.3.lo), percent(row.3.hi)));
+        let text = if markdown { table.markdown() } else { table.terminal() + "\n" };
+        let means: String = kinds().map(|sessions| mean(&name(sessions[0].slower_percent), sessions)).collect();
         let load = if self.loaded { "Another process loaded a core on and off.\n" } else { "" };
-        text + "\n" + load + &means.concat() + &self.ending()
+        text + load + &means + &self.ending()
     }
 
     fn ending(&self) -> String {

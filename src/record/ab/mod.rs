@@ -1,6 +1,8 @@
-//! What an A/B session leaves on disk: `ab.json`, `pairs.csv`, and an ordinary record of each side in `a/` and `b/`.
+//! The files of an A/B session: `ab.json`, `pairs.csv`, and an ordinary record of each side in `a/`
+//! and `b/`.
 //!
-//! A row of `pairs.csv` commits a pair. Iterations of a side that no row names belong to a pair that was broken off.
+//! A row of `pairs.csv` commits a pair. Iterations of a side that no row names belong to an
+//! interrupted pair.
 
 mod schema;
 mod sound;
@@ -21,11 +23,11 @@ pub const MANIFEST: &str = "ab.json";
 /// The committed pairs.
 pub const PAIRS: &str = "pairs.csv";
 
-/// A whole session, read back.
+/// A whole session, read from disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AbRecord {
     pub manifest: AbManifest,
-    /// In the order they were run.
+    /// In the order of execution.
     pub pairs: Vec<PairRow>,
     pub a: Record,
     pub b: Record,
@@ -34,8 +36,8 @@ pub struct AbRecord {
 /// Reads the session in `dir`.
 ///
 /// # Errors
-/// A file that is missing or cannot be read, a newer schema, a value that is not what its place holds, what contradicts itself;
-/// each names the file, and the line or key where there is one.
+/// A file that is missing or cannot be read, a newer schema, an invalid value, a contradiction.
+/// Each error names the file, and the line or key if known.
 pub fn read(dir: &Path) -> Result<AbRecord, RecordError> {
     let manifest = store::read_manifest(dir)?;
     let (pairs, _) = store::read_pairs(dir)?;
@@ -44,7 +46,7 @@ pub fn read(dir: &Path) -> Result<AbRecord, RecordError> {
     Ok(AbRecord { manifest, pairs, a, b })
 }
 
-/// Reads the manifest of the session in `dir` alone.
+/// Reads only the manifest of the session in `dir`.
 ///
 /// # Errors
 /// As [`read`].

@@ -1,4 +1,4 @@
-//! The shapes of a session's own files, version 1.
+//! The shapes of `ab.json` and `pairs.csv`, version 1.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,10 +20,10 @@ pub struct AbManifest {
     pub scenario: String,
     /// RFC 3339; when the session began.
     pub origin_utc: String,
-    /// When it (or its last resumed sitting) ended.
+    /// When it (or its last run segment) ended.
     pub finished_utc: Option<String>,
     pub state: FinishState,
-    /// How many times a command worked on this folder: 1, plus one a resume.
+    /// Number of run segments: 1, plus one per resume.
     #[serde(rename = "sittings")]
     pub segments: u32,
     /// A, then B.
@@ -31,15 +31,16 @@ pub struct AbManifest {
     pub gates: Vec<GateInfo>,
     pub settings: AbSettings,
     pub machine: Machine,
-    /// Repository of the working folder, where there is one.
+    /// Repository of the working directory, if there is one.
     pub git: Option<GitState>,
-    /// How the sides' outputs compared before anything was measured; absent until they were.
+    /// How the sides' outputs compared before the measurement; absent before that comparison.
     #[serde(default)]
     pub outputs: Option<OutputsFinding>,
-    /// Whether it is known which gates are measured here; `gates` are those that are, from then on.
+    /// Whether it is known which gates can be measured on this machine; from then on `gates` holds
+    /// only these.
     #[serde(default)]
     pub gates_checked: bool,
-    /// What the pilot said that refused the session.
+    /// Why the pilot refused the session.
     #[serde(default)]
     pub refused: Option<String>,
     #[serde(default)]
@@ -53,14 +54,14 @@ impl AbManifest {
     }
 }
 
-/// What one side is.
+/// One side of the session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SideInfo {
-    /// What messages and reports call it, such as `main (1a2b3c4d)` or `repetition_window_cap=0`.
+    /// Name in messages and reports, such as `main (1a2b3c4d)` or `repetition_window_cap=0`.
     pub label: String,
-    /// Overrides of the scenario that this side alone has.
+    /// Overrides of the scenario on this side only.
     pub settings: Vec<String>,
-    /// The commit it was built from, where sides are commits.
+    /// The commit that the side was built from, if sides are commits.
     #[serde(default)]
     pub commit: Option<CommitInfo>,
 }
@@ -69,32 +70,33 @@ pub struct SideInfo {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CommitInfo {
     pub hash: String,
-    /// As it was named.
+    /// The revision as the user gave it.
     pub revision: String,
-    /// First line of its message.
+    /// First line of the commit message.
     pub subject: String,
-    /// Hosts the engines; program and arguments.
+    /// Command line of the engine host: program and arguments.
     pub program: Vec<String>,
     pub program_sha256: String,
-    /// What the toolchain said of itself.
+    /// Version that the toolchain reported.
     pub toolchain: Option<String>,
 }
 
-/// A gate with everything filled in.
+/// A gate with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GateInfo {
     #[serde(flatten)]
     pub gate: Gate,
-    /// Smallest change that matters: of a ratio as a share, of counts and bytes in their unit.
+    /// Smallest change that matters (delta): for ratios as a share, for counts and bytes in their
+    /// unit.
     pub least: f64,
-    /// Where that comes from, in words.
+    /// The origin of `least`, as a sentence.
     pub because: String,
-    /// Cells it looks at, by id.
+    /// Ids of the gate's cells.
     pub cell_ids: Vec<u32>,
 }
 
 impl GateInfo {
-    /// D of METHOD section 3, in the unit of what is compared.
+    /// D of METHOD section 3, in the unit of the compared values.
     #[must_use]
     pub fn bound(&self) -> f64 {
         self.gate.metric.scale().bound(self.least)
@@ -107,10 +109,10 @@ pub struct OutputsFinding {
     pub rule: OutputsRule,
     /// Tokens compared, over cells and turns.
     pub tokens: u64,
-    /// Where the sides part. Under `identical` and `any` the first of each cell and turn; under `margin` every token at
-    /// which B would have gone another way.
+    /// Tokens at which the sides differ. Under `identical` and `any` the first of each cell and
+    /// turn; under `margin` every token at which B would have chosen another.
     pub divergences: Vec<Divergence>,
-    /// The sides differed, and A asked again differed from itself.
+    /// The sides differed, and A differed from itself when asked again.
     #[serde(default)]
     pub unstable: bool,
     /// The side that failed to generate.
@@ -118,7 +120,7 @@ pub struct OutputsFinding {
     pub failed: Option<SideFailure>,
 }
 
-/// A side that could not do what was asked.
+/// A side that failed to generate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SideFailure {
     pub side: Side,
@@ -126,18 +128,18 @@ pub struct SideFailure {
     pub reason: String,
 }
 
-/// A token at which the sides part.
+/// A token at which the sides differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Divergence {
     pub cell: u32,
     pub turn: u32,
     /// Position in the generation, from 0.
     pub index: u32,
-    /// What A generated; absent where A had ended.
+    /// A's token; absent if A had ended.
     pub a: Option<u32>,
-    /// What B generated or would have; absent where B had ended.
+    /// B's token, or the one it would have chosen; absent if B had ended.
     pub b: Option<u32>,
-    /// Between B's two best logits; known under `margin` only.
+    /// Gap between B's two best logits; only under `margin`.
     pub gap: Option<f32>,
     pub allowed: bool,
 }
@@ -145,13 +147,14 @@ pub struct Divergence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairKind {
-    /// A against A, to see what the machine can tell apart.
+    /// A against A, to measure the machine's noise.
     Pilot,
     /// A against B.
     Pair,
 }
 
-/// A row of `pairs.csv`: the sides in the order they ran, each with the number of its iteration in its own record.
+/// A row of `pairs.csv`: the sides in execution order, each with the number of its iteration in its
+/// record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairRow {
     /// From 1, over both kinds.
@@ -164,7 +167,7 @@ pub struct PairRow {
 }
 
 impl PairRow {
-    /// The iterations whose costs are compared: A's and B's, or in a pilot those of a seeming A and B.
+    /// The compared iterations: A's and B's, or for an A/A pair the two of A.
     #[must_use]
     pub fn iterations(&self) -> [(Side, u32); 2] {
         let (first, second) = ((self.first, self.first_iteration), (self.second, self.second_iteration));

@@ -1,4 +1,4 @@
-//! Whether what a session's files say can be: they may have been edited, or come from elsewhere.
+//! Checks that a session's files are consistent: they may have been edited or come from elsewhere.
 
 use std::collections::BTreeSet;
 
@@ -7,23 +7,24 @@ use crate::record::Record;
 use crate::spec::{Scale, Side};
 use inferometer_stats::sequential::MOST_GATES;
 
-/// Far more than any session comes to, resumed as often as may be. One that goes on numbers its turns from the last one.
+/// Far above what a session needs, even if resumed often. A resumed session continues the
+/// numbering.
 const MOST_ITERATIONS: u32 = 100_000;
 
-/// Whether `ab.json` can be judged by itself; else which key is wrong.
+/// Checks `ab.json` by itself; the error names the key.
 pub(super) fn manifest(manifest: &AbManifest) -> Result<(), String> {
     let gates = manifest.gates.len();
     if !(1..=MOST_GATES).contains(&gates) {
-        return Err(format!("gates: there are {gates}, and a session has 1 to {MOST_GATES}"));
+        return Err(format!("gates: there are {gates}, but a session has 1 to {MOST_GATES}"));
     }
     for (at, gate) in manifest.gates.iter().enumerate() {
-        // As a scenario writes it: above 0 % and below 100 %, or a number above 0.
+        // As in a scenario: above 0 % and below 100 %, or a number above 0.
         if !gate.gate.metric.scale().allows(gate.least) {
             let below = if gate.gate.metric.scale() == Scale::Ratio { " and below 1" } else { "" };
-            return Err(format!("gates[{at}].least is {}, and must be above 0{below}", gate.least));
+            return Err(format!("gates[{at}].least is {}, but must be above 0{below}", gate.least));
         }
         if gate.cell_ids.is_empty() {
-            return Err(format!("gates[{at}].cell_ids is empty: a gate looks at one cell at least"));
+            return Err(format!("gates[{at}].cell_ids is empty: a gate needs at least one cell"));
         }
         let twice = (1..gate.cell_ids.len()).find(|i| gate.cell_ids[..*i].contains(&gate.cell_ids[*i]));
         if let Some(i) = twice {
@@ -33,16 +34,18 @@ pub(super) fn manifest(manifest: &AbManifest) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether `ab.json` and the sides' records belong together; else which key is wrong.
+/// Checks that `ab.json` and the sides' records belong together; the error names the key.
 pub(super) fn sides(manifest: &AbManifest, a: &Record, b: &Record) -> Result<(), String> {
     let (cells, of_b) = (a.manifest.plan.cells.len(), b.manifest.plan.cells.len());
     if cells != of_b {
-        return Err(format!("a/run.json has {cells} cells in its plan and b/run.json {of_b}: sides have the same"));
+        return Err(format!(
+            "a/run.json has {cells} cells in its plan and b/run.json has {of_b}: both must have the same cells"
+        ));
     }
     for (at, gate) in manifest.gates.iter().enumerate() {
         if let Some(id) = gate.cell_ids.iter().find(|id| **id as usize >= cells) {
             return Err(format!(
-                "in ab.json gates[{at}].cell_ids has {id}, which is no cell of the plan in a/run.json"
+                "ab.json: gates[{at}].cell_ids has {id}, which is not a cell of the plan in a/run.json"
             ));
         }
     }
@@ -50,24 +53,29 @@ pub(super) fn sides(manifest: &AbManifest, a: &Record, b: &Record) -> Result<(),
         for row in &side.requests {
             let of = || format!("request {} in {folder}/requests.csv is of", row.request);
             if row.cell as usize >= cells {
-                return Err(format!("{} cell {}, which is no cell of the plan", of(), row.cell));
+                return Err(format!("{} cell {}, which is not a cell of the plan", of(), row.cell));
             }
             if row.iteration > MOST_ITERATIONS {
-                return Err(format!("{} iteration {}, and no session has so many", of(), row.iteration));
+                return Err(format!(
+                    "{} iteration {}, but a session has at most {MOST_ITERATIONS}",
+                    of(),
+                    row.iteration
+                ));
             }
         }
     }
     Ok(())
 }
 
-/// Whether `row` can follow `last`; else why not. `used`: iterations of the pairs before it, to which it adds its own.
+/// Checks that `row` can follow `last`. `used`: iterations of the earlier pairs, to which those of
+/// `row` are added.
 pub(super) fn pair(last: Option<&PairRow>, row: &PairRow, used: &mut BTreeSet<(Side, u32)>) -> Result<(), String> {
     if last.map_or(1, |last| last.pair + 1) != row.pair {
-        return Err(format!("pair {} does not follow the one before it", row.pair));
+        return Err(format!("pair {} does not follow the previous pair", row.pair));
     }
     match row.kind {
         PairKind::Pilot if [row.first, row.second] != [Side::A; 2] => {
-            return Err(format!("pair {} is of the pilot, and so of A against A", row.pair));
+            return Err(format!("pair {} is of the pilot, but not A against A", row.pair));
         }
         PairKind::Pair if row.first == row.second => {
             return Err(format!("pair {} has side {} twice", row.pair, row.first.name()));
@@ -76,13 +84,13 @@ pub(super) fn pair(last: Option<&PairRow>, row: &PairRow, used: &mut BTreeSet<(S
     }
     for (side, iteration) in row.iterations() {
         if iteration == 0 {
-            return Err("iterations are counted from 1".to_owned());
+            return Err("iterations are numbered from 1".to_owned());
         }
         if iteration > MOST_ITERATIONS {
-            return Err(format!("no session has so many iterations as {iteration}"));
+            return Err(format!("iteration {iteration} is above the limit of {MOST_ITERATIONS}"));
         }
         if !used.insert((side, iteration)) {
-            return Err(format!("iteration {iteration} of side {} is in a pair already", side.name()));
+            return Err(format!("iteration {iteration} of side {} is already in another pair", side.name()));
         }
     }
     Ok(())

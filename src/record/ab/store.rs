@@ -1,4 +1,4 @@
-//! Writes a session's own files as it goes.
+//! Writes `ab.json` and `pairs.csv` during the session.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::record::error::RecordError;
 use crate::record::store::{Appender, new_folder};
 use crate::record::{Manifest, Record, Store};
 
-/// An A/B session while it is being written. Holds a lock on it until dropped.
+/// An A/B session being written. Holds a lock on it until dropped.
 #[derive(Debug)]
 pub struct AbStore {
     dir: PathBuf,
@@ -17,7 +17,7 @@ pub struct AbStore {
     pairs: Appender,
 }
 
-/// A session to go on with.
+/// A session to continue.
 #[derive(Debug)]
 pub struct Resumed {
     pub store: AbStore,
@@ -28,11 +28,11 @@ pub struct Resumed {
 }
 
 impl AbStore {
-    /// Makes a folder for a new session in `results` (made too if missing), named by time, scenario and `hash`, and begins
-    /// its record and those of the two sides there.
+    /// Creates a folder for a new session in `results` (created too if missing), named by time,
+    /// scenario and `hash`, and starts its record and those of both sides there.
     ///
     /// # Errors
-    /// When the folder or a file in it cannot be made.
+    /// When the folder or a file in it cannot be created.
     pub fn create(
         results: &Path,
         mut manifest: AbManifest,
@@ -48,23 +48,24 @@ impl AbStore {
             let mut pairs = Appender::open(dir.join(PAIRS), fs_err::OpenOptions::new().create_new(true))?;
             pairs.commit(&header())?;
             pairs.lock(&dir)?;
-            // The manifest last: a folder that has one is a whole session.
+            // The manifest last: a folder with a manifest is a complete session.
             write_manifest(&dir, &manifest)?;
             Ok((pairs, stores))
         };
         let begun: Result<_, RecordError> = begin();
         let (pairs, stores) = begun.inspect_err(|_| {
-            // Nothing in it yet that anybody could miss.
+            // The folder holds no data yet.
             let _ = fs_err::remove_dir_all(&dir);
         })?;
         crate::fs::sync_folder(results)?;
         Ok((Self { dir, manifest, pairs }, stores))
     }
 
-    /// Opens the session in `dir` to go on with it: gives its committed pairs and the sides' records.
+    /// Opens the session in `dir` to continue it: returns its committed pairs and the sides'
+    /// records.
     ///
     /// # Errors
-    /// Whatever [`super::read`] refuses, and a session that another process is writing.
+    /// All errors of [`super::read`], and a session that another process is writing.
     pub fn resume(dir: &Path) -> Result<Resumed, RecordError> {
         let manifest = read_manifest(dir)?;
         let mut pairs = Appender::open(dir.join(PAIRS), &mut fs_err::OpenOptions::new())?;
@@ -86,7 +87,7 @@ impl AbStore {
         &self.manifest
     }
 
-    /// Changes the manifest and rewrites `ab.json` at once. On an error neither has changed.
+    /// Changes the manifest and rewrites `ab.json` at once. On an error neither changes.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -98,7 +99,7 @@ impl AbStore {
         Ok(())
     }
 
-    /// Appends a pair. When this returns, it is on the disk.
+    /// Appends a pair. It is on disk when this returns.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -153,7 +154,8 @@ pub(super) fn check_sides(dir: &Path, manifest: &AbManifest, sides: [&Record; 2]
     sound::sides(manifest, a, b).map_err(|message| RecordError::Session { path: dir.to_owned(), message })
 }
 
-/// The whole lines of `pairs.csv`, and their length in bytes: what follows was torn off by a kill.
+/// The complete lines of `pairs.csv`, and their length in bytes. Data after them was left by an
+/// interrupted write.
 pub(super) fn read_pairs(dir: &Path) -> Result<(Vec<PairRow>, u64), RecordError> {
     let path = dir.join(PAIRS);
     let mut text = fs_err::read(&path)?;

@@ -42,12 +42,12 @@ fn what_is_no_session_is_said_to_be_none() {
 fn pairs_that_cannot_be_are_refused_by_their_line() {
     let dir = tempfile::tempdir().unwrap();
     let cases = [
-        ("2,pilot,a,3,b,1", "of A against A"),
+        ("2,pilot,a,3,b,1", "not A against A"),
         ("2,pair,b,2,b,3", "side B twice"),
-        ("2,pair,a,0,b,1", "counted from 1"),
-        ("2,pair,a,4294967295,b,1", "so many iterations"),
-        ("2,pair,b,1,a,2", "iteration 2 of side A is in a pair already"),
-        ("2,pilot,a,3,a,3", "iteration 3 of side A is in a pair already"),
+        ("2,pair,a,0,b,1", "numbered from 1"),
+        ("2,pair,a,4294967295,b,1", "above the limit"),
+        ("2,pair,b,1,a,2", "iteration 2 of side A is already in another pair"),
+        ("2,pilot,a,3,a,3", "iteration 3 of side A is already in another pair"),
     ];
     for (line, words) in cases {
         let text = format!("pair,kind,first,first_iteration,second,second_iteration\n1,pilot,a,1,a,2\n{line}\n");

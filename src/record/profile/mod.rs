@@ -1,4 +1,4 @@
-//! The profiled pass of a run: `profile/` of its record. Its rows never stand among the timed ones.
+//! The profiled pass of a run: `profile/` in its record. Its rows are never among the timed ones.
 
 pub(super) mod read;
 mod store;
@@ -11,18 +11,18 @@ pub use store::ProfileStore;
 use super::{RequestRow, SpanRow, Status, TokenRow};
 use inferometer_protocol::{PhaseAllocations, Profile, SpanTiming};
 
-/// What the profiled pass recorded; empty where there was none.
+/// The record of the profiled pass; empty if there was none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Profiled {
     pub iterations: Vec<ProfiledIteration>,
-    /// Rows of these iterations, as `requests.csv` has them.
+    /// Rows of these iterations, as in `requests.csv`.
     pub requests: Vec<RequestRow>,
     pub spans: Vec<SpanRow>,
     pub tokens: Vec<TokenRow>,
 }
 
 impl Profiled {
-    /// The rows of an iteration: one a turn that was tried.
+    /// The rows of an iteration: one per attempted turn.
     #[must_use]
     pub fn rows(&self, one: &ProfiledIteration) -> Vec<&RequestRow> {
         let of =
@@ -30,8 +30,9 @@ impl Profiled {
         self.requests.iter().filter(of).collect()
     }
 
-    /// A cell's iterations that did not fail, with the number of their turns: each turn's first token comes with its prefill.
-    /// What disturbed one from outside makes its times useless, but a profile only somewhat worse.
+    /// A cell's iterations that did not fail, with their number of turns: each turn's first token
+    /// comes with its prefill. Disturbed iterations are included: their times are useless, but
+    /// their profiles are still usable.
     pub fn done(&self, cell: u32) -> impl Iterator<Item = (&ProfiledIteration, u64)> {
         let of_cell = self.iterations.iter().filter(move |one| one.cell == cell);
         let with_rows = of_cell.map(|one| (one, self.rows(one)));
@@ -50,20 +51,20 @@ pub struct ProfiledIteration {
     /// First of its requests in `profile/requests.csv`.
     pub request: u64,
     pub host: u32,
-    /// Tokens that all its turns computed of prompts and generated.
+    /// Prompt tokens computed in all its turns.
     pub prefill_tokens: u64,
     pub generated_tokens: u64,
-    /// How the spans of single operations were timed; absent where the engine has none.
+    /// How the spans of single operations were timed; absent if the engine records none.
     pub span_timing: Option<SpanTiming>,
-    /// Summed over turns; empty where the host does not count.
+    /// Summed over turns; empty if the host does not count allocations.
     #[serde(default)]
     pub allocations: Vec<PhaseAllocations>,
     pub profile: Option<Profile>,
-    /// Why there is no profile, where one was asked for.
+    /// Why a requested profile is missing.
     pub missing: Option<String>,
 }
 
-/// Its folder in that of the record.
+/// The folder in the record.
 pub const FOLDER: &str = "profile";
-/// Its iterations, each committed by its line.
+/// The iterations; a line commits an iteration.
 pub const ITERATIONS: &str = "iterations.jsonl";

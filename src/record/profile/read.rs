@@ -1,4 +1,4 @@
-//! Reads the profiled pass back: the iterations that have their line, nothing else.
+//! Reads the profiled pass: only iterations that have their line.
 
 use std::path::Path;
 
@@ -16,9 +16,9 @@ pub(in crate::record) struct Lengths {
     pub iterations: u64,
 }
 
-/// Reads the folder `dir`; nothing where there is none.
+/// Reads the folder `dir`; the result is empty if there is none.
 pub(in crate::record) fn read(dir: &Path) -> Result<(Profiled, Lengths), RecordError> {
-    // Made last: without it the pass had not begun.
+    // Created last: without it the pass had not started.
     let path = dir.join(ITERATIONS);
     if !path.exists() {
         return Ok(Default::default());
@@ -44,7 +44,7 @@ pub(in crate::record) fn read(dir: &Path) -> Result<(Profiled, Lengths), RecordE
         let row = &requests.rows[first].0;
         if (row.request, row.cell, row.iteration) != (iteration.request, iteration.cell, iteration.iteration) {
             let told = format!(
-                "request {} of cell {}, iteration {}, where {} has request {} of cell {}, iteration {}",
+                "request {} of cell {}, iteration {}, but {} has request {} of cell {}, iteration {}",
                 iteration.request,
                 iteration.cell,
                 iteration.iteration,
@@ -69,7 +69,8 @@ fn whole<T>(side: &Side<T>) -> usize {
     side.ends.len()
 }
 
-/// The whole lines of a file, and where each ends: what follows was torn off by a kill.
+/// The complete lines of a file, and where each ends. Data after them was left by an interrupted
+/// write.
 fn lines(path: &Path) -> Result<(Vec<ProfiledIteration>, Vec<u64>), RecordError> {
     let text = fs_err::read(path)?;
     let (mut iterations, mut ends) = (Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! Writes the profiled pass as it goes. Who does it holds the [`crate::record::Store`] of the record, and with it its lock.
+//! Writes the profiled pass. The caller holds the record's [`crate::record::Store`], and with it
+//! its lock.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use crate::record::csv::Encoder;
 use crate::record::error::RecordError;
 use crate::record::store::{Appender, commits, same_header};
 
-/// `profile/` of a record while it is being written.
+/// `profile/` of a record being written.
 #[derive(Debug)]
 pub struct ProfileStore {
     dir: PathBuf,
@@ -22,10 +23,11 @@ pub struct ProfileStore {
 }
 
 impl ProfileStore {
-    /// Opens the pass of the record in `record`, which is begun if it has none; what is not committed is cut off.
+    /// Opens the pass of the record in `record`, or starts it if there is none; uncommitted data is
+    /// cut off.
     ///
     /// # Errors
-    /// When a file cannot be made, read or cut, or has columns of another version.
+    /// When a file cannot be created, read or truncated, or has columns of another version.
     pub fn open(record: &Path) -> Result<Self, RecordError> {
         let dir = record.join(FOLDER);
         fs_err::create_dir_all(&dir)?;
@@ -49,11 +51,11 @@ impl ProfileStore {
         Ok(store)
     }
 
-    /// Appends an iteration, its rows first. When this returns, it is on the disk.
+    /// Appends an iteration, its rows first. It is on disk when this returns.
     ///
     /// # Errors
-    /// When a file cannot be written: nothing of the iteration counts then. Rows that do not belong together are refused before
-    /// anything is written.
+    /// When a file cannot be written: the iteration is then ignored. Rows that do not belong
+    /// together are refused before anything is written.
     pub fn commit(&mut self, rows: &Iteration, iteration: &ProfiledIteration) -> Result<(), RecordError> {
         let misuse = |message| RecordError::Commit { path: self.dir.clone(), message };
         let commits = commits(rows, self.last_request).map_err(misuse)?;
@@ -74,7 +76,7 @@ impl ProfileStore {
             self.iterations.commit(&line)
         })();
         if let Err(error) = written {
-            // Best effort: opening it anew does it again.
+            // Best effort: opening the pass again repeats it.
             let _ = self.roll_back(before);
             return Err(error);
         }
@@ -91,7 +93,8 @@ impl ProfileStore {
         }
     }
 
-    /// Cuts every file to what counts. The lines first: without them the rows do not count.
+    /// Truncates every file to its committed part. The lines first: without them the rows are
+    /// ignored.
     fn roll_back(&mut self, to: Lengths) -> Result<(), RecordError> {
         self.iterations.cut_to(to.iterations)?;
         self.requests.cut_to(to.requests)?;
@@ -105,7 +108,8 @@ fn headers() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
     csv::headers(&[]).into_iter().filter(|(name, _)| *name != csv::TELEMETRY)
 }
 
-/// Makes the files anew, that of the iterations last: what is there without it was left by a kill in here.
+/// Creates the files anew, that of the iterations last: files without it were left by a kill in
+/// this function.
 fn begin(dir: &Path) -> Result<(), RecordError> {
     for (name, header) in headers() {
         crate::fs::write_atomic(&dir.join(name), &header)?;

@@ -73,11 +73,6 @@ fn unit(scale: Scale) -> &'static str {
     }
 }
 
-fn title(gate: &GateSummary) -> String {
-    let metric = gate.judgement.metric().title();
-    format!("{metric}, {}", words::cells(gate))
-}
-
 fn gate(gate: &GateSummary) -> Row {
     let judged = &gate.judgement;
     Row {
@@ -107,7 +102,7 @@ fn of_pairs(summary: &AbSummary, at: usize, gate: &GateSummary) -> Option<Chart>
     let panel = Panel {
         name: format!("pairs-{at}"),
         unit: unit(judged.scale),
-        title: format!("Every pair: {}", title(gate)),
+        title: format!("Every pair: {}", words::gate(gate)),
         lost: lost.map(|pair| pair.row.pair).collect(),
         delta: drawn(judged.bound()),
         estimate: judged.estimate.map(drawn),

@@ -2,60 +2,18 @@
 
 use maud::{Markup, html};
 
-use super::page::{figures, metrics};
 use super::summary::AbSummary;
-use super::{charts, words};
-use crate::compare::ab::{Effect, LawChange};
+use super::{tables, words};
+use crate::compare::ab::LawChange;
 use crate::record::ab::AbRecord;
-use crate::record::metric;
-use crate::report::html::{facts, machine, scrolling, section};
-use crate::report::summary::NOT_MEASURED;
+use crate::report::html::{drawings, facts, machine, section};
 use crate::report::svg::Chart;
 use crate::report::text;
-use crate::report::text::plural;
+use crate::report::text::{capital, plural};
 use crate::spec::Side;
-use inferometer_stats::growth::{Change, TermChange};
 
 /// Rows shown before a table says that the files have more.
 const SHOWN: usize = 60;
-
-fn head(words: &[&str], numbers: &[&str]) -> Markup {
-    html! {
-        thead {
-            tr {
-                @for heading in words { th scope="col" { (heading) } }
-                @for heading in numbers { th.number scope="col" { (heading) } }
-            }
-        }
-    }
-}
-
-fn title(effect: &Effect) -> &'static str {
-    metric::find(effect.metric).map_or(effect.metric, |metric| metric.title)
-}
-
-/// What was seen at each look, gate by gate.
-pub fn looks(summary: &AbSummary) -> Markup {
-    html! {
-        table.dense {
-            (head(&["Gate"], &["Pairs", "B against A", "Proven within", "p, not adjusted", "Said"]))
-            tbody {
-                @for gate in &summary.gates {
-                    @for look in &gate.judgement.decision.looks {
-                        tr {
-                            th scope="row" { (gate.judgement.metric().title()) ", " (words::cells(gate)) }
-                            td.number { (look.pairs) }
-                            td.number { (words::effect(gate.judgement.scale, Some(look.estimate), Some(look.interval))) }
-                            td.number { (words::range(gate.judgement.scale, look.equivalence)) }
-                            td.number { (words::p_value(look.p_value)) }
-                            td.number { (look.verdict.map_or_else(|| "take more pairs".to_owned(), words::verdict)) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// B against A in each cell, for the metrics that gates are about.
 pub fn lengths(summary: &AbSummary, drawn: &[Chart]) -> Markup {
@@ -66,36 +24,14 @@ pub fn lengths(summary: &AbSummary, drawn: &[Chart]) -> Markup {
         "lengths",
         "Cell by cell",
         html! {
-            @if !drawn.is_empty() { (figures("pair", drawn)) }
+            (drawings("pair", drawn))
             details {
                 summary { "In figures" }
-                (scrolling("B against A in each cell", html! {
-                    table.dense {
-                        (head(&["Metric", "Cell"], &["Prompt tokens", "B against A", "Pairs"]))
-                        tbody {
-                            @for key in metrics(summary) {
-                                @for effect in charts::effects(summary, key).take(SHOWN) {
-                                    tr {
-                                        th scope="row" { (title(effect)) }
-                                        td { (text::label(summary.cell(effect.cell))) }
-                                        td.number { (length(summary, effect.cell)) }
-                                        td.number { (words::effect(effect.scale, Some(effect.shift), effect.interval)) }
-                                        td.number { (effect.pairs) }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }))
+                (tables::by_cell(summary, SHOWN).html())
             }
             p.note { "Intervals here are 95 % for each cell alone: to read, not to decide by." }
         },
     )
-}
-
-fn length(summary: &AbSummary, cell: u32) -> String {
-    let length = summary.cells.get(cell as usize).and_then(|cell| cell.length);
-    length.map_or_else(|| NOT_MEASURED.to_owned(), |tokens| tokens.to_string())
 }
 
 /// Which coefficient of the growth laws moved.
@@ -126,7 +62,7 @@ fn one_law(summary: &AbSummary, law: &LawChange) -> Markup {
                 (None, None) => "No coefficient moved for certain.",
             }
         }
-        @if let Some(change) = &law.change { (scrolling("Coefficients", coefficients(change))) }
+        @if let Some(change) = &law.change { (tables::coefficients(change).html()) }
         @if !law.ratios.is_empty() {
             p.note {
                 "B / A: "
@@ -140,56 +76,28 @@ fn one_law(summary: &AbSummary, law: &LawChange) -> Markup {
     }
 }
 
-fn capital(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()
-}
-
-fn coefficients(change: &Change) -> Markup {
-    let said = |term: &TermChange| match (term.moved, term.identifiable) {
-        (true, _) => "moved",
-        (false, true) => "not for certain",
-        (false, false) => "not identifiable",
-    };
-    html! {
-        table.dense {
-            (head(&["Cost"], &["A", "B", "Change", "Interval", "At the longest", "Moved"]))
-            tbody {
-                @for term in &change.terms {
-                    tr {
-                        th scope="row" { (term.term.symbol()) ", " (term.term.name()) " " span.unit { (term.term.unit()) } }
-                        td.number { (words::signed(term.a)) }
-                        td.number { (words::signed(term.b)) }
-                        td.number { (words::signed(term.change)) }
-                        td.number { "[" (words::signed(term.interval.lo)) ", " (words::signed(term.interval.hi)) "]" }
-                        td.number { (format!("{:+.1} %", term.contribution * 100.0)) }
-                        td.number.alarm[term.moved] { (said(term)) }
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Every other metric in every cell.
 pub fn advisory(summary: &AbSummary) -> Markup {
     if summary.effects.is_empty() {
         return html! {};
     }
-    let found = summary.standing_out();
+    let mut found = summary.standing_out();
+    let count = found.len();
+    found.truncate(4 * SHOWN);
+    let all = summary.effects.iter().take(4 * SHOWN).collect();
     section(
         "advisory",
         "Every metric, to read and not to gate by",
         html! {
-            @if found.is_empty() {
+            @if count == 0 {
                 p { "None of " (plural(summary.effects.len(), "figure")) " stands out." }
             } @else {
-                p { (found.len()) " of " (plural(summary.effects.len(), "figure")) " stand out." }
-                (scrolling("What stands out", effects(summary, &found)))
+                p { (count) " of " (plural(summary.effects.len(), "figure")) " stand out." }
+                (tables::effects("What stands out", summary, found).html())
             }
             details {
                 summary { "All of them" }
-                (scrolling("Every metric in every cell", effects(summary, &summary.effects.iter().collect::<Vec<_>>())))
+                (tables::effects("Every metric in every cell", summary, all).html())
             }
             p.note {
                 "p by the exact signed-rank test, adjusted after Benjamini and Hochberg over all figures here: of those at 0.05 or below, one in twenty is "
@@ -197,25 +105,6 @@ pub fn advisory(summary: &AbSummary) -> Markup {
             }
         },
     )
-}
-
-fn effects(summary: &AbSummary, found: &[&Effect]) -> Markup {
-    html! {
-        table.dense {
-            (head(&["Metric", "Cell"], &["B against A", "p", "adjusted p"]))
-            tbody {
-                @for effect in found.iter().take(4 * SHOWN) {
-                    tr {
-                        th scope="row" { (title(effect)) }
-                        td { (text::label(summary.cell(effect.cell))) }
-                        td.number { (words::effect(effect.scale, Some(effect.shift), effect.interval)) }
-                        td.number { (words::p_value(effect.p_value)) }
-                        td.number.alarm[effect.stands_out()] { (words::p_value(effect.adjusted)) }
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Where the sides' tokens part.
@@ -237,25 +126,7 @@ pub fn outputs(summary: &AbSummary) -> Markup {
                 p { "The sides' tokens differ first in pair " (pair) ", cell " code { (text::label(summary.cell(cell))) } "." }
             }
             @if !divergences.is_empty() {
-                (scrolling("Divergences", html! {
-                    table.dense {
-                        (head(&["Cell"], &["Turn", "Position", "Token of A", "Token of B", "Gap of B's logits", "Allowed"]))
-                        tbody {
-                            @for divergence in divergences.iter().take(SHOWN) {
-                                @let [a, b] = words::tokens(divergence);
-                                tr {
-                                    th scope="row" { (text::label(summary.cell(divergence.cell))) }
-                                    td.number { (divergence.turn) }
-                                    td.number { (divergence.index) }
-                                    td.number { (a) }
-                                    td.number { (b) }
-                                    td.number { (divergence.gap.map_or_else(|| NOT_MEASURED.to_owned(), |gap| gap.to_string())) }
-                                    td.number.alarm[!divergence.allowed] { (if divergence.allowed { "yes" } else { "no" }) }
-                                }
-                            }
-                        }
-                    }
-                }))
+                (tables::divergences(summary, SHOWN).html())
                 @if divergences.len() > SHOWN { p.note { "The first " (SHOWN) " of " (divergences.len()) "; ab.json has all." } }
             }
         },
@@ -271,20 +142,7 @@ pub fn differences(summary: &AbSummary) -> Markup {
             @if summary.differences.is_empty() {
                 p { "Nothing that their records say: an A/A session." }
             } @else {
-                (scrolling("What differs", html! {
-                    table.dense {
-                        (head(&["What", "A", "B"], &[]))
-                        tbody {
-                            @for difference in summary.differences.iter().take(SHOWN) {
-                                tr {
-                                    th scope="row" { (text::label(&difference.what)) }
-                                    td.said { (words::or_nothing(difference.a.as_deref())) }
-                                    td.said { (words::or_nothing(difference.b.as_deref())) }
-                                }
-                            }
-                        }
-                    }
-                }))
+                (tables::differences(summary, SHOWN).html())
             }
         },
     )
@@ -292,30 +150,13 @@ pub fn differences(summary: &AbSummary) -> Markup {
 
 /// Pairs that do not count, and why.
 pub fn lost(summary: &AbSummary) -> Markup {
-    let lost: Vec<_> = summary.pairs.iter().filter_map(|pair| Some((pair, words::outcome(pair)?))).collect();
+    let lost = tables::lost(summary.pairs.iter(), SHOWN);
     section(
         "lost",
         "Pairs that do not count",
         html! {
             p { (capital(&words::counts(summary))) "." }
-            @if !lost.is_empty() {
-                (scrolling("Pairs that do not count", html! {
-                    table.dense {
-                        (head(&["Pair", "Order", "Became", "For", "Reason"], &[]))
-                        tbody {
-                            @for (pair, (what, sides, reason)) in lost.iter().take(SHOWN) {
-                                tr {
-                                    th scope="row" { (pair.row.pair) }
-                                    td { (words::order(pair)) }
-                                    td { (what) }
-                                    td { (sides) }
-                                    td.said { (reason) }
-                                }
-                            }
-                        }
-                    }
-                }))
-            }
+            @if !lost.is_empty() { (lost.html()) }
         },
     )
 }

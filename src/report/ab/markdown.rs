@@ -1,10 +1,9 @@
 //! A session as GitHub Markdown: what a pull request has to know, the rest folded away.
 
-use super::summary::{AbSummary, GateSummary};
-use super::words;
+use super::summary::AbSummary;
+use super::{tables, words};
 use crate::record::ab::PairKind;
-use crate::record::metric;
-use crate::report::markdown::{escape, escape_sentence};
+use crate::report::markdown::{escape, escape_sentence, folded};
 use crate::report::profiles;
 use crate::spec::Side;
 
@@ -39,55 +38,23 @@ pub fn render(summary: &AbSummary) -> String {
         ("Outputs", outputs(summary)),
         ("Pairs that do not count", lost(summary)),
     ] {
-        if !body.is_empty() {
-            out.push_str(&format!("<details><summary>{title}</summary>\n\n{}\n\n</details>\n\n", body.trim_end()));
-        }
+        out.push_str(&folded(title, &body));
     }
     out.push_str(&profiles::markdown(&summary.profiles, profiles::fitting(&summary.profiles)));
     out.push_str(&format!("{}\n", provenance(summary)));
     out
 }
 
-fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let line = |fields: Vec<String>| format!("| {} |\n", fields.join(" | "));
-    let rows: String = rows.into_iter().map(line).collect();
-    if rows.is_empty() {
-        return rows;
-    }
-    let names: Vec<String> = heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect();
-    let rule: Vec<String> = heads.iter().map(|h| if h.starts_with('>') { "--:" } else { "---" }.to_owned()).collect();
-    format!("{}{}{rows}\n", line(names), line(rule))
-}
-
-/// Heads that begin with `>` stand over figures.
 fn gates(summary: &AbSummary) -> String {
-    let heads = ["gate", "cells", ">B against A", ">delta", ">pairs", "verdict", ">caught 9 times in 10"];
-    let row = |gate: &GateSummary| {
-        let judged = &gate.judgement;
-        vec![
-            judged.metric().title().to_owned(),
-            escape(&words::cells(gate)),
-            escape(&words::effect(judged.scale, judged.estimate, judged.interval)),
-            words::delta(gate),
-            judged.x.len().to_string(),
-            format!("**{}**", words::verdict(gate.verdict)),
-            words::caught(gate),
-        ]
-    };
-    let table = table(&heads, summary.gates.iter().map(row));
-    if table.is_empty() {
-        return table;
+    match tables::gates(summary).markdown() {
+        table if table.is_empty() => table,
+        table => format!("{table}{}\n\n", words::legend(summary)),
     }
-    format!("{table}B against A: change of {} with its interval; + is worse.\n\n", words::compared(summary))
 }
 
 fn sides(summary: &AbSummary) -> String {
     let sides = Side::BOTH.map(|side| format!("- **{}**: {}\n", side.name(), escape(&words::side(summary, side))));
-    let rows = summary.differences.iter().take(SHOWN).map(|difference| {
-        let value = |of: &Option<String>| escape_sentence(&words::or_nothing(of.as_deref()));
-        vec![escape(&difference.what), value(&difference.a), value(&difference.b)]
-    });
-    format!("{}\n{}", sides.concat(), table(&["differs", "A", "B"], rows))
+    format!("{}\n{}", sides.concat(), tables::differences(summary, SHOWN).markdown())
 }
 
 fn laws(summary: &AbSummary) -> String {
@@ -105,61 +72,23 @@ fn laws(summary: &AbSummary) -> String {
 }
 
 fn cells(summary: &AbSummary) -> String {
-    if summary.cells.len() < 2 {
-        return String::new();
-    }
-    let rows = super::charts::metrics(summary).into_iter().flat_map(|key| {
-        super::charts::effects(summary, key).map(|effect| {
-            vec![
-                title(effect.metric),
-                escape(summary.cell(effect.cell)),
-                escape(&words::effect(effect.scale, Some(effect.shift), effect.interval)),
-            ]
-        })
-    });
-    table(&["metric", "cell", ">B against A, 95 %"], rows)
-}
-
-fn title(key: &str) -> String {
-    metric::find(key).map_or_else(|| escape(key), |metric| metric.title.to_owned())
+    let several = summary.cells.len() > 1;
+    several.then(|| tables::by_cell(summary, summary.cells.len()).markdown()).unwrap_or_default()
 }
 
 fn effects(summary: &AbSummary) -> String {
-    let rows = summary.standing_out().into_iter().take(SHOWN).map(|effect| {
-        vec![
-            title(effect.metric),
-            escape(summary.cell(effect.cell)),
-            effect.scale.change(effect.shift),
-            words::p_value(effect.adjusted).replace('<', "&lt;"),
-        ]
-    });
-    table(&["metric", "cell", ">B against A", ">adjusted p"], rows)
+    let found = summary.standing_out().into_iter().take(SHOWN).collect();
+    tables::effects("", summary, found).markdown()
 }
 
 fn outputs(summary: &AbSummary) -> String {
-    let rows = summary.outputs.divergences.iter().take(SHOWN).map(|divergence| {
-        let [a, b] = words::tokens(divergence);
-        vec![
-            escape(summary.cell(divergence.cell)),
-            divergence.turn.to_string(),
-            divergence.index.to_string(),
-            a,
-            b,
-            divergence.gap.map_or_else(String::new, |gap| gap.to_string()),
-            if divergence.allowed { "yes" } else { "**no**" }.to_owned(),
-        ]
-    });
-    let heads = ["cell", ">turn", ">position", ">token of A", ">of B", ">gap", "allowed"];
-    format!("{}\n\n{}", escape_sentence(&words::outputs(summary)), table(&heads, rows))
+    let table = tables::divergences(summary, SHOWN).markdown();
+    format!("{}\n\n{table}", escape_sentence(&words::outputs(summary)))
 }
 
 fn lost(summary: &AbSummary) -> String {
     let pairs = summary.pairs.iter().filter(|pair| pair.row.kind == PairKind::Pair);
-    let rows = pairs.filter_map(|pair| {
-        let (what, sides, reason) = words::outcome(pair)?;
-        Some(vec![pair.row.pair.to_string(), words::order(pair), what.to_owned(), sides, escape_sentence(&reason)])
-    });
-    table(&[">pair", "order", "became", "for", "reason"], rows.take(SHOWN))
+    tables::lost(pairs, SHOWN).markdown()
 }
 
 fn provenance(summary: &AbSummary) -> String {
@@ -174,18 +103,4 @@ fn provenance(summary: &AbSummary) -> String {
         summary.order_seed,
         summary.inferometer_version
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_without_rows_is_nothing() {
-        assert_eq!(table(&["a"], []), "");
-        assert_eq!(
-            table(&["a", ">b"], [vec!["x".to_owned(), "1".to_owned()]]),
-            "| a | b |\n| --- | --: |\n| x | 1 |\n\n"
-        );
-    }
 }

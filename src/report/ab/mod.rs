@@ -8,7 +8,8 @@ pub mod junit;
 pub mod markdown;
 mod page;
 pub mod summary;
-pub mod table;
+mod tables;
+pub mod terminal;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub use charts::Charts;
 pub use summary::{AbSummary, Telling};
 
-use super::{ReportError, folder, remove_old_charts};
+use super::{ReportError, folder, write_charts};
 use crate::compare::profile::flamegraphs;
 use crate::record::ab::AbRecord;
 
@@ -34,12 +35,7 @@ const PROFILES: &str = "profiles";
 pub fn write(record: &AbRecord, summary: &AbSummary, reports: &Path) -> Result<PathBuf, ReportError> {
     let folder = folder(reports, &record.manifest.session)?;
     let charts = Charts::of(summary);
-    let drawings = folder.join("charts");
-    fs_err::create_dir_all(&drawings)?;
-    remove_old_charts(&drawings)?;
-    for chart in charts.all() {
-        fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
-    }
+    write_charts(&folder, charts.all())?;
     fs_err::write(folder.join("summary.json"), summary.to_json())?;
     fs_err::write(folder.join("summary.md"), markdown::render(summary))?;
     fs_err::write(folder.join("junit.xml"), junit::render(summary))?;

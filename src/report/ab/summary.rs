@@ -158,7 +158,7 @@ impl AbSummary {
     /// Never: it is plain data.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a summary is plain data") + "\n"
+        crate::report::json_of(self)
     }
 
     #[must_use]

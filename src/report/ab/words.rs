@@ -3,9 +3,8 @@
 use super::summary::{AbSummary, GateSummary};
 use crate::compare::ab::{Effect, LawChange};
 use crate::compare::ab::{PairJudgement, PairOutcome};
-use crate::record::ab::{Divergence, PairKind};
+use crate::record::ab::PairKind;
 use crate::record::metric;
-use crate::report::summary::NOT_MEASURED;
 use crate::report::text;
 use crate::report::text::plural;
 use crate::spec::{OutputsRule, Scale, Side};
@@ -27,19 +26,22 @@ pub fn sign(verdict: Verdict) -> (&'static str, &'static str) {
     }
 }
 
-/// `[+1.1, +5.0]` of an interval of ln(cost), `[+1, +3]` of counts.
-pub fn range(scale: Scale, interval: Interval) -> String {
+/// `+1.1` and `+5.0` of an interval of ln(cost), `+1` and `+3` of counts.
+pub fn ends(scale: Scale, interval: Interval) -> (String, String) {
     let bare = |shift: f64| scale.change(shift).trim_end_matches(" %").to_owned();
-    format!("[{}, {}]", bare(interval.lo), bare(interval.hi))
+    (bare(interval.lo), bare(interval.hi))
+}
+
+/// `[+1.1, +5.0]`.
+pub fn range(scale: Scale, interval: Interval) -> String {
+    let (lo, hi) = ends(scale, interval);
+    format!("[{lo}, {hi}]")
 }
 
 /// `+3.2 % [+1.1, +5.0]` of a shift.
-pub fn effect(scale: Scale, shift: Option<f64>, interval: Option<Interval>) -> String {
-    match (shift, interval) {
-        (Some(shift), Some(interval)) => format!("{} {}", scale.change(shift), range(scale, interval)),
-        (Some(shift), None) => scale.change(shift),
-        (None, _) => NOT_MEASURED.to_owned(),
-    }
+pub fn effect(scale: Scale, shift: f64, interval: Option<Interval>) -> String {
+    let range = interval.map(|interval| format!(" {}", range(scale, interval))).unwrap_or_default();
+    scale.change(shift) + &range
 }
 
 /// What the gates' changes are of.
@@ -58,10 +60,23 @@ pub fn cells(gate: &GateSummary) -> String {
     text::label(&gate.judgement.info.gate.cells.to_string())
 }
 
+/// `decode, len=512`.
+pub fn gate(gate: &GateSummary) -> String {
+    format!("{}, {}", gate.judgement.metric().title(), cells(gate))
+}
+
 /// What a gate would have caught nine times in ten: `4.2 %`.
-pub fn caught(gate: &GateSummary) -> String {
-    let scale = gate.judgement.scale;
-    gate.caught_nine_in_ten.map_or_else(|| NOT_MEASURED.to_owned(), |least| scale.delta(least))
+pub fn caught(gate: &GateSummary) -> Option<String> {
+    gate.caught_nine_in_ten.map(|least| gate.judgement.scale.delta(least))
+}
+
+/// What the columns of gates mean.
+pub fn legend(summary: &AbSummary) -> String {
+    format!(
+        "B against A: change of {}, + is worse, with its interval. caught: the slow-down that this session would have caught nine \
+         times in ten.",
+        compared(summary)
+    )
 }
 
 /// `A: main (1a2b3c4d), "Subject"`.
@@ -120,9 +135,9 @@ pub fn outputs(summary: &AbSummary) -> String {
     format!("tokens {rule}; {compared}")
 }
 
-/// The ids at a divergence: what A has, and what B has there.
-pub fn tokens(divergence: &Divergence) -> [String; 2] {
-    [divergence.a, divergence.b].map(|id| id.map_or_else(|| "end".to_owned(), |id| id.to_string()))
+/// The id at a divergence.
+pub fn token(id: Option<u32>) -> String {
+    id.map_or_else(|| "end".to_owned(), |id| id.to_string())
 }
 
 /// The order in which a pair ran: `AB`, `BA`, or `AA` of the pilot.
@@ -131,7 +146,10 @@ pub fn order(pair: &PairJudgement) -> String {
 }
 
 /// What became of a pair: its name, the sides it was for, and why.
-pub fn outcome(pair: &PairJudgement) -> Option<(&'static str, String, String)> {
+pub type Outcome<'a> = (&'static str, String, &'a str);
+
+/// Nothing of a pair that counts.
+pub fn outcome(pair: &PairJudgement) -> Option<Outcome<'_>> {
     let (word, sides, reason) = match &pair.outcome {
         PairOutcome::Ok => return None,
         PairOutcome::Dropped { sides, reason } => ("dropped", sides, reason),
@@ -143,7 +161,7 @@ pub fn outcome(pair: &PairJudgement) -> Option<(&'static str, String, String)> {
     } else {
         text::list(&sides.iter().map(|side| side.name()).collect::<Vec<_>>(), 2)
     };
-    Some((word, sides, text::sentence(reason)))
+    Some((word, sides, reason))
 }
 
 /// Which cost moved, where one did, and what that makes at the longest length.
@@ -208,9 +226,4 @@ pub fn mark(mark: &str) -> &'static str {
 pub fn series<'a>(summary: &'a AbSummary, law: &LawChange) -> &'a str {
     let first = law.cells.first().and_then(|id| summary.cells.get(*id as usize));
     first.map_or("", |cell| cell.series.as_str())
-}
-
-/// A text of the record, or a dash where there is none.
-pub fn or_nothing(words: Option<&str>) -> String {
-    words.map_or_else(|| NOT_MEASURED.to_owned(), text::sentence)
 }

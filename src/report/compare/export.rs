@@ -2,63 +2,31 @@
 
 use super::{Comparison, outputs};
 use crate::record::metric;
+use crate::report::table::Table;
 
-const COLUMNS: [&str; 19] = [
-    "run_a",
-    "run_b",
-    "cell",
-    "cell_a",
-    "cell_b",
-    "metric",
-    "unit",
-    "n_a",
-    "median_a",
-    "n_b",
-    "median_b",
-    "ratio",
-    "lo",
-    "hi",
-    "confidence",
-    "p_value",
-    "change",
-    "outputs",
-    "p_adjusted",
-];
-
-/// # Panics
-/// Never: writing to memory does not fail.
 #[must_use]
 pub fn csv(comparison: &Comparison) -> String {
-    let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(COLUMNS).expect("memory takes every byte");
-    for cell in &comparison.cells {
-        for figures in &cell.metrics {
-            let unit = metric::find(&figures.metric).map_or("", |m| m.unit.symbol());
-            let row = [
-                comparison.a.run.clone(),
-                comparison.b.run.clone(),
-                cell.name.clone(),
-                cell.cell_a.to_string(),
-                cell.cell_b.to_string(),
-                figures.metric.clone(),
-                unit.to_owned(),
-                figures.a.map_or(0, |s| s.n).to_string(),
-                number(figures.a.map(|s| s.median)),
-                figures.b.map_or(0, |s| s.n).to_string(),
-                number(figures.b.map(|s| s.median)),
-                number(figures.ratio),
-                number(figures.interval.map(|i| i.lo)),
-                number(figures.interval.map(|i| i.hi)),
-                number(figures.interval.map(|i| i.confidence)),
-                number(figures.p_value),
-                figures.change.name().replace(' ', "_"),
-                outputs(&cell.outputs),
-                number(figures.p_adjusted),
-            ];
-            writer.write_record(row).expect("memory takes every byte");
-        }
-    }
-    let bytes = writer.into_inner().expect("memory takes every byte");
-    String::from_utf8(bytes).expect("fields are UTF-8")
+    let (a, b) = (&comparison.a.run, &comparison.b.run);
+    let rows = comparison.cells.iter().flat_map(|cell| cell.metrics.iter().map(move |figures| (cell, figures)));
+    Table::of("", rows)
+        .text("run_a", |_| a)
+        .text("run_b", |_| b)
+        .text("cell", |row| &row.0.name)
+        .number("cell_a", |row| row.0.cell_a)
+        .number("cell_b", |row| row.0.cell_b)
+        .text("metric", |row| &row.1.metric)
+        .text("unit", |row| metric::find(&row.1.metric).map(|m| m.unit.symbol()))
+        .number("n_a", |row| row.1.a.map_or(0, |s| s.n))
+        .number("median_a", |row| row.1.a.map(|s| s.median))
+        .number("n_b", |row| row.1.b.map_or(0, |s| s.n))
+        .number("median_b", |row| row.1.b.map(|s| s.median))
+        .number("ratio", |row| row.1.ratio)
+        .number("lo", |row| row.1.interval.map(|i| i.lo))
+        .number("hi", |row| row.1.interval.map(|i| i.hi))
+        .number("confidence", |row| row.1.interval.map(|i| i.confidence))
+        .number("p_value", |row| row.1.p_value)
+        .text("change", |row| row.1.change.name().replace(' ', "_"))
+        .text("outputs", |row| outputs(&row.0.outputs))
+        .number("p_adjusted", |row| row.1.p_adjusted)
+        .csv()
 }

@@ -2,28 +2,34 @@
 
 mod export;
 mod markdown;
-mod table;
+mod terminal;
 
 pub use export::csv;
 pub use markdown::render as markdown;
-pub use table::render as table;
+pub use terminal::render as table;
 
-use super::summary::NOT_MEASURED;
-use super::text::{self, plural};
+use super::table::{Cell, MARKDOWN, Table};
+use super::text::{self, plural, tally, valid};
+use super::{figures, json_of};
 use crate::compare::align::{ENGINE, SetAside};
+use crate::compare::difference::Difference;
 use crate::compare::outputs::Outputs;
 use crate::compare::runs::{
     Basis, CONFIDENCE, CellComparison, Change, Comparison, FALSE_DISCOVERIES, MetricComparison, RunSide,
 };
+use crate::record::FinishState;
 use crate::record::metric;
 use crate::record::metric::{
     DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
 };
-use crate::record::{Counts, FinishState};
 use inferometer_protocol::Value;
 
 /// Metrics that are always shown; others where a change is shown, or all are asked for.
 const HEADLINES: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];
+/// Widest value of a difference in the terminal that leaves room for the other side's.
+const VALUE_WIDTH: u16 = 24;
+/// Width of a metric's name in the terminal, alike in all cells.
+const METRIC_WIDTH: u16 = 15;
 /// Cells named in one sentence.
 const MOST_NAMED: usize = 6;
 
@@ -33,9 +39,7 @@ const MOST_NAMED: usize = 6;
 /// Never: the shapes hold nothing that JSON cannot.
 #[must_use]
 pub fn json(comparison: &Comparison) -> String {
-    let mut json = serde_json::to_string_pretty(comparison).expect("string keys and plain values only");
-    json.push('\n');
-    json
+    json_of(comparison)
 }
 
 /// What a run is, in one line below its name.
@@ -47,17 +51,6 @@ fn side(side: &RunSide) -> String {
         text::label(&side.started_utc),
         tally(side.counts)
     )
-}
-
-/// `60 of 60 iterations ok`, with what is not.
-fn tally(counts: Counts) -> String {
-    let mut words = format!("{} of {} ok", counts.ok, plural(counts.planned, "iteration"));
-    for (count, what) in [(counts.failed, "failed"), (counts.invalid, "invalid"), (counts.missing(), "missing")] {
-        if count > 0 {
-            words.push_str(&format!(", {count} {what}"));
-        }
-    }
-    words
 }
 
 /// What must be read before the figures.
@@ -205,11 +198,7 @@ fn shown<'a>(
 
 /// Iterations of both sides with what was said of their tokens: `10 and 10 iterations, same tokens`.
 fn cell_facts(cell: &CellComparison) -> String {
-    let counts = |counts: Counts| match counts.ok == counts.planned {
-        true => counts.ok.to_string(),
-        false => format!("{}/{}", counts.ok, counts.planned),
-    };
-    format!("{} and {} iterations, {}", counts(cell.counts_a), counts(cell.counts_b), outputs(&cell.outputs))
+    format!("{} and {} iterations, {}", valid(cell.counts_a), valid(cell.counts_b), outputs(&cell.outputs))
 }
 
 /// B against A in percent, with a sign.
@@ -222,34 +211,46 @@ fn percent(ratio: f64) -> String {
     }
 }
 
-fn ratio(comparison: &MetricComparison) -> String {
-    comparison.ratio.map_or_else(|| NOT_MEASURED.to_owned(), percent)
-}
-
 fn interval(comparison: &MetricComparison) -> String {
     let bare = |ratio: f64| percent(ratio).trim_end_matches(" %").to_owned();
     comparison.interval.map_or_else(String::new, |i| format!("[{}, {}]", bare(i.lo), bare(i.hi)))
 }
 
-fn p_value(comparison: &MetricComparison) -> String {
-    match comparison.p_value {
-        None => NOT_MEASURED.to_owned(),
-        Some(p) if p < 0.001 => "<.001".to_owned(),
-        Some(p) => format!("{p:.3}").replacen("0.", ".", 1),
-    }
+fn p_value(p: f64) -> String {
+    if p < 0.001 { "<.001".to_owned() } else { format!("{p:.3}").replacen("0.", ".", 1) }
 }
 
-fn median(metric: &Metric, summary: Option<&inferometer_stats::robust::Summary>) -> String {
-    summary.map_or_else(|| NOT_MEASURED.to_owned(), |s| metric.unit.number(s.median))
+/// A metric in a cell.
+type Row<'a> = (&'a CellComparison, &'static Metric, &'a MetricComparison);
+
+/// The metrics of these cells; Markdown has one table for all of them, the terminal one a cell.
+fn metrics<'a>(whole: &Comparison, cells: &'a [CellComparison], all: bool) -> Table<Row<'a>> {
+    let rows = cells
+        .iter()
+        .flat_map(|cell| shown(whole, cell, all).into_iter().map(move |(metric, figures)| (cell, metric, figures)));
+    Table::of("Metrics", rows)
+        .group("cell", |row| row.0.cell_a, |row| Cell::from(&row.0.name).beside(format!("({})", cell_facts(row.0))))
+        .only(MARKDOWN)
+        .text("metric", |row| Cell::from(row.1.title).unit(figures::unit(row.1)))
+        .exactly(METRIC_WIDTH)
+        .number("A", |row| figures::median(row.1, row.2.a.as_ref()))
+        .number("B", |row| figures::median(row.1, row.2.b.as_ref()))
+        .number("B/A", |row| row.2.ratio.map(percent))
+        .number("interval %", |row| interval(row.2))
+        .number("p", |row| row.2.p_value.map(p_value))
+        .text("trend", |row| row.2.change.name())
 }
 
-/// `Decode tok/s`; without the unit where the number carries it.
-fn title(metric: &Metric) -> String {
-    if metric.unit.is_in_number() {
-        metric.title.to_owned()
-    } else {
-        format!("{} {}", metric.title, metric.unit.symbol())
-    }
+/// What else differs between the runs.
+fn differences(comparison: &Comparison) -> Table<&Difference> {
+    Table::of("Differences", &comparison.differences)
+        .group("differs", |of| of.area, |of| of.area.name())
+        .text("", |of| &of.what)
+        .at_most(VALUE_WIDTH)
+        .text("A", |of| of.a.as_ref())
+        .at_most(VALUE_WIDTH)
+        .text("B", |of| of.b.as_ref())
+        .at_most(VALUE_WIDTH)
 }
 
 /// Titles of the metrics that neither run measured in any cell that is compared.

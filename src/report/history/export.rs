@@ -2,63 +2,34 @@
 
 use crate::compare::history::History;
 use crate::record::metric;
+use crate::report::table::Table;
 
-const COLUMNS: [&str; 18] = [
-    "scenario",
-    "machine",
-    "cell",
-    "engine",
-    "work",
-    "metric",
-    "unit",
-    "run",
-    "started_utc",
-    "commit",
-    "inferometer_version",
-    "n",
-    "median",
-    "lo",
-    "hi",
-    "confidence",
-    "change_ratio",
-    "change",
-];
-
-/// # Panics
-/// Never: writing to memory does not fail.
 #[must_use]
 pub fn csv(history: &History) -> String {
-    let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(COLUMNS).expect("memory takes every byte");
-    for series in &history.series {
-        let unit = metric::find(&series.metric).map_or("", |m| m.unit.symbol());
-        for (at, point) in series.points.iter().enumerate() {
+    let rows = history.series.iter().flat_map(|series| {
+        series.points.iter().enumerate().map(move |(at, point)| {
             let change = series.changes.iter().find(|change| change.at == at);
-            let interval = point.figures.and_then(|f| f.interval);
-            let row = [
-                series.scenario.clone(),
-                series.machine.clone(),
-                series.cell.clone(),
-                series.engine.clone(),
-                series.work.clone(),
-                series.metric.clone(),
-                unit.to_owned(),
-                point.run.clone(),
-                point.started_utc.clone(),
-                point.commit.clone().unwrap_or_default(),
-                point.inferometer_version.clone(),
-                point.figures.map_or(0, |f| f.n).to_string(),
-                number(point.figures.map(|f| f.median)),
-                number(interval.map(|i| i.lo)),
-                number(interval.map(|i| i.hi)),
-                number(interval.map(|i| i.confidence)),
-                number(change.map(|c| c.ratio())),
-                change.map(|c| c.change.name().to_owned()).unwrap_or_default(),
-            ];
-            writer.write_record(row).expect("memory takes every byte");
-        }
-    }
-    let bytes = writer.into_inner().expect("memory takes every byte");
-    String::from_utf8(bytes).expect("fields are UTF-8")
+            (series, point, point.figures.and_then(|f| f.interval), change)
+        })
+    });
+    Table::of("", rows)
+        .text("scenario", |row| &row.0.scenario)
+        .text("machine", |row| &row.0.machine)
+        .text("cell", |row| &row.0.cell)
+        .text("engine", |row| &row.0.engine)
+        .text("work", |row| &row.0.work)
+        .text("metric", |row| &row.0.metric)
+        .text("unit", |row| metric::find(&row.0.metric).map(|m| m.unit.symbol()))
+        .text("run", |row| &row.1.run)
+        .text("started_utc", |row| &row.1.started_utc)
+        .text("commit", |row| row.1.commit.as_ref())
+        .text("inferometer_version", |row| &row.1.inferometer_version)
+        .number("n", |row| row.1.figures.map_or(0, |f| f.n))
+        .number("median", |row| row.1.figures.map(|f| f.median))
+        .number("lo", |row| row.2.map(|i| i.lo))
+        .number("hi", |row| row.2.map(|i| i.hi))
+        .number("confidence", |row| row.2.map(|i| i.confidence))
+        .number("change_ratio", |row| row.3.map(|c| c.ratio()))
+        .text("change", |row| row.3.map(|c| c.change.name()))
+        .csv()
 }

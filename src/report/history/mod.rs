@@ -3,11 +3,11 @@
 mod export;
 mod markdown;
 mod page;
-mod table;
+mod terminal;
 
 pub use export::csv;
 pub use markdown::render as markdown;
-pub use table::render as table;
+pub use terminal::render as table;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,9 @@ use super::ReportError;
 use super::summary::NOT_MEASURED;
 use super::svg::Chart;
 use super::svg::history::{Course, Dot, draw};
-use super::text::{self, plural};
+use super::table::Table;
+use super::text::{self, plural, valid};
+use super::{figures, json_of};
 use crate::compare::history::{ChangePoint, History, Point, Series};
 use crate::compare::runs::Change;
 use crate::record::metric;
@@ -35,13 +37,8 @@ const MIB: f64 = 1_048_576.0;
 /// When the folder cannot be made or written; the message names the path.
 pub fn write(history: &History, reports: &Path) -> Result<PathBuf, ReportError> {
     let folder = reports.join(FOLDER);
-    let drawings = folder.join("charts");
-    fs_err::create_dir_all(&drawings)?;
-    super::remove_old_charts(&drawings)?;
     let charts: Vec<Chart> = history.series.iter().enumerate().map(|(at, series)| chart(at, history, series)).collect();
-    for chart in &charts {
-        fs_err::write(drawings.join(format!("{}.svg", chart.name)), &chart.svg)?;
-    }
+    super::write_charts(&folder, &charts)?;
     fs_err::write(folder.join("summary.json"), json(history))?;
     let page = folder.join("index.html");
     fs_err::write(&page, page::render(history, &charts))?;
@@ -54,9 +51,7 @@ pub fn write(history: &History, reports: &Path) -> Result<PathBuf, ReportError> 
 /// Never: the shapes hold nothing that JSON cannot.
 #[must_use]
 pub fn json(history: &History) -> String {
-    let mut json = serde_json::to_string_pretty(history).expect("string keys and plain values only");
-    json.push('\n');
-    json
+    json_of(history)
 }
 
 /// What must be known of all marks.
@@ -110,19 +105,17 @@ fn commit(point: &Point) -> String {
     )
 }
 
-fn median(metric: &Metric, point: &Point) -> String {
-    point.figures.map_or_else(|| NOT_MEASURED.to_owned(), |f| metric.unit.number(f.median))
-}
-
-fn interval(metric: &Metric, point: &Point) -> String {
-    let range = point.figures.and_then(|f| f.interval).map(|i| metric.unit.range(i.lo, i.hi));
-    range.map_or_else(String::new, |(lo, hi)| format!("[{lo}, {hi}]"))
-}
-
-/// `10`, or `8/10` where iterations are missing, failed or invalid.
-fn iterations(point: &Point) -> String {
-    let counts = point.counts;
-    if counts.ok == counts.planned { counts.ok.to_string() } else { format!("{}/{}", counts.ok, counts.planned) }
+/// The runs of a series, but for the first `hidden`.
+fn runs(series: &Series, hidden: usize) -> Table<(usize, &Point)> {
+    let metric = metric_of(series);
+    let change = |at: usize| series.changes.iter().find(|change| change.at == at);
+    let table = Table::of("Runs", series.points.iter().enumerate().skip(hidden))
+        .text("when (UTC)", |(_, point)| when(point))
+        .text("commit", |(_, point)| commit(point))
+        .number("n", |(_, point)| valid(point.counts));
+    figures::column(table, metric, |(_, point): &(usize, &Point)| figures::median(metric, point.figures.as_ref()))
+        .number("interval", |(_, point)| figures::interval(metric, point.figures.as_ref()).unwrap_or_default())
+        .text("change point", |(at, _)| change(*at).map(shift_in_words).unwrap_or_default())
 }
 
 /// `-8.1 %`.

@@ -2,26 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::{cell_title, commit, metric_of, notes, sentence, tally, when};
 use crate::compare::history::{History, Point, Series};
-use crate::report::html::{document, scrolling, section};
+use crate::report::html::{Head, document, drawings, in_banner, section};
 use crate::report::svg::Chart;
+use crate::report::table::Table;
 use crate::report::text;
 
 /// `charts`: one a series, in their order.
 pub fn render(history: &History, charts: &[Chart]) -> String {
+    let notes = notes(history).into_iter().map(|note| note.replace('`', ""));
+    let tally = tally(history);
+    let head = Head {
+        kicker: "Inferometer history",
+        title: "Runs over time",
+        badges: Vec::new(),
+        lead: Some(&tally),
+        facts: &[],
+        banner: in_banner(("warned", "!"), html! { @for note in notes { p { (text::sentence(&note)) "." } } }),
+    };
     let body = html! {
-        header {
-            p.kicker { "Inferometer history" }
-            h1 { "Runs over time" }
-            p.lead { (tally(history)) }
-            div.banner.warned {
-                span.sign aria-hidden="true" { "!" }
-                div { @for note in notes(history) { p { (text::sentence(&note.replace('`', ""))) "." } } }
-            }
-        }
+        (head.html())
         (section("changes", "Change points", changes(history)))
         (section("series", "Every series", all_series(history, charts)))
         (section("runs", "Every run", runs(history)))
@@ -58,8 +61,7 @@ fn all_series(history: &History, charts: &[Chart]) -> Markup {
         @for (series, drawn) in by_cell {
             h3 { (cell_title(history, series)) }
             p.note { "On " (text::label(&series.machine)) ". " (metrics_not_drawn(history, series)) }
-            // The drawing code escapes every text in it.
-            div.charts.pair { @for chart in drawn { figure { (PreEscaped(&chart.svg)) } } }
+            (drawings("pair", drawn))
         }
     }
 }
@@ -87,23 +89,12 @@ fn runs(history: &History) -> Markup {
             all.entry((&point.started_utc, &point.run)).or_insert((series, point));
         }
     }
-    html! {
-        (scrolling("Every run", html! {
-            table.dense {
-                thead { tr { @for head in ["When (UTC)", "Commit", "Inferometer", "Scenario", "Machine", "Run"] { th scope="col" { (head) } } } }
-                tbody {
-                    @for (series, point) in all.into_values() {
-                        tr {
-                            td { (when(point)) }
-                            td { (commit(point)) }
-                            td { (text::label(&point.inferometer_version)) }
-                            td { (text::label(&series.scenario)) }
-                            td { (text::label(&series.machine)) }
-                            td { (text::label(&point.run)) }
-                        }
-                    }
-                }
-            }
-        }))
-    }
+    Table::of("Every run", all.into_values())
+        .text("when (UTC)", |(_, point)| when(point))
+        .text("commit", |(_, point)| commit(point))
+        .text("inferometer", |(_, point)| &point.inferometer_version)
+        .text("scenario", |(series, _)| &series.scenario)
+        .text("machine", |(series, _)| &series.machine)
+        .text("run", |(_, point)| &point.run)
+        .html()
 }

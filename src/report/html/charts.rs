@@ -2,10 +2,11 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::{scrolling, section};
+use super::section;
 use crate::record::Record;
 use crate::report::charts::{Charts, Group};
 use crate::report::summary::Summary;
+use crate::report::svg::Chart;
 use crate::report::{growth, text, turns};
 
 pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
@@ -15,7 +16,7 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
                 (group("pair", &charts.turns))
                 details {
                     summary { "Every turn of every cell" }
-                    (scrolling("Figures of each turn", turn_table(summary)))
+                    (turns::all(summary).html())
                     p.note {
                         "Medians over the valid iterations of each cell; a range where a count is not the same in all of them."
                     }
@@ -54,47 +55,23 @@ fn laws(summary: &Summary) -> Markup {
     }
 }
 
-fn turn_table(summary: &Summary) -> Markup {
+fn group(layout: &str, group: &Group) -> Markup {
     html! {
-        table.dense {
-            thead {
-                tr {
-                    th scope="col" { "Cell" }
-                    th.number scope="col" { "Turn" }
-                    @for column in &turns::COLUMNS {
-                        th.number scope="col" title=(column.meaning) {
-                            (column.head[0]) br; span.unit { (column.head[1]) }
-                        }
-                    }
-                }
-            }
-            @for cell in turns::cells(summary) {
-                tbody {
-                    @for (i, turn) in cell.turns.iter().enumerate() {
-                        tr {
-                            @if i == 0 {
-                                th scope="rowgroup" rowspan=(cell.turns.len()) { (text::label(cell.name())) }
-                            }
-                            th.number scope="row" { (turn.turn) }
-                            @for column in &turns::COLUMNS { td.number { ((column.of)(turn)) } }
-                        }
-                    }
-                }
-            }
-        }
+        (figures(layout, &group.charts))
+        @for note in &group.notes { p.note { (note) } }
     }
 }
 
-/// `layout` is a class: how the charts stand beside each other.
-fn group(layout: &str, group: &Group) -> Markup {
+/// Charts beside each other; `layout` is a class that says how.
+pub fn figures<'a>(layout: &str, charts: impl IntoIterator<Item = &'a Chart>) -> Markup {
+    let mut charts = charts.into_iter().peekable();
     html! {
-        @if !group.charts.is_empty() {
+        @if charts.peek().is_some() {
             div class={ "charts " (layout) } {
                 // The drawing code escapes every text in it.
-                @for chart in &group.charts { figure { (PreEscaped(&chart.svg)) } }
+                @for chart in charts { figure { (PreEscaped(&chart.svg)) } }
             }
         }
-        @for note in &group.notes { p.note { (note) } }
     }
 }
 

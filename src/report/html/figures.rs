@@ -2,18 +2,15 @@
 
 use maud::{Markup, html};
 
-use super::{scrolling, section as titled};
+use super::section as titled;
 use crate::record::metric;
-use crate::record::metric::{
-    DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
-};
+use crate::record::metric::{DECODE_TPS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use crate::report::figures::{all, headlines, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
-use crate::report::{table, text, turns};
+use crate::report::{terminal, text, turns};
 use inferometer_protocol::TokenTiming;
-use inferometer_stats::robust;
 
 const HEADLINES: [&str; 4] = [DECODE_TPS, PREFILL_TPS, TTFT_MS, PEAK_RSS_BYTES];
-const COLUMNS: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];
 
 pub fn section(summary: &Summary) -> Markup {
     titled(
@@ -24,10 +21,10 @@ pub fn section(summary: &Summary) -> Markup {
                 p { "The plan has no cells." }
             } @else {
                 (tiles(summary))
-                (scrolling("Figures of each cell", headline_table(summary)))
+                (headlines(summary).html())
                 p.note {
                     "Medians over the valid iterations of each cell."
-                    @if let Some(note) = table::interval_note(summary) { " " (note) "." }
+                    @if let Some(note) = terminal::interval_note(summary) { " " (note) "." }
                     @if turns::cells(summary).next().is_some() {
                         " An iteration is a whole conversation: its rates are those of all turns together, TTFT and other \
                           times of a request are means over its turns, gaps are medians over them, memory is the highest."
@@ -83,7 +80,7 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
                     p.value {
                         @if !one { (from) " – " }
                         (to)
-                        @if !metric.unit.is_in_number() { " " span.unit { (metric.unit.symbol()) } }
+                        @if !unit(metric).is_empty() { " " span.unit { (unit(metric)) } }
                     }
                     @if !one {
                         p.where { "lowest: " (text::label(low.0.name())) }
@@ -110,62 +107,6 @@ fn widest(cells: &[(&CellSummary, f64)], metric: &Metric) -> Option<(String, Str
     });
     let (share, interval) = intervals.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (share > WIDE).then(|| (metric.unit.number(interval.lo), metric.unit.number(interval.hi)))
-}
-
-fn headline_table(summary: &Summary) -> Markup {
-    html! {
-        table {
-            thead {
-                tr {
-                    th scope="col" { "Cell" }
-                    th.number scope="col" { "Valid" }
-                    @for metric in COLUMNS.iter().filter_map(|key| metric::find(key)) {
-                        th.number scope="col" title=(metric.meaning) {
-                            (metric.title)
-                            @if !metric.unit.is_in_number() { br; span.unit { (metric.unit.symbol()) } }
-                        }
-                    }
-                    th scope="col" { "Same tokens" }
-                }
-            }
-            tbody {
-                @for cell in &summary.cells {
-                    tr {
-                        th scope="row" { (text::label(cell.name())) }
-                        td.number { (cell.counts.ok) "/" (cell.counts.planned) }
-                        @for metric in COLUMNS.iter().filter_map(|key| metric::find(key)) {
-                            td.number { (figure(metric, cell.metric(metric.key))) }
-                        }
-                        td.alarm[cell.determinism == Determinism::Nondeterministic] { (same_tokens(cell)) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn same_tokens(cell: &CellSummary) -> &'static str {
-    match cell.determinism {
-        Determinism::Deterministic => "yes",
-        Determinism::Nondeterministic => "✕ no",
-        Determinism::Varies => "varies",
-        Determinism::Unknown => NOT_MEASURED,
-    }
-}
-
-fn figure(metric: &Metric, figures: Option<&robust::Summary>) -> Markup {
-    html! {
-        @match figures {
-            Some(figures) => {
-                span.median { (metric.unit.number(figures.median)) }
-                @if let Some((lo, hi)) = figures.interval.map(|i| metric.unit.range(i.lo, i.hi)) {
-                    br;
-                    span.interval { "[" (lo) ", " (hi) "]" }
-                }
-            }
-            None => (NOT_MEASURED),
-        }
-    }
 }
 
 /// What the times of each engine include, and whether tokens are stamped one by one.
@@ -200,66 +141,9 @@ fn all_metrics(summary: &Summary) -> Markup {
         .partition(|metric| summary.cells.iter().any(|cell| cell.metric(metric.key).is_some()));
     let unmeasured: Vec<&str> = unmeasured.iter().map(|metric| metric.title).collect();
     html! {
-        @if !measured.is_empty() { (scrolling("Every metric", metric_table(summary, &measured))) }
+        @if !measured.is_empty() { (all(summary, &measured).html()) }
         @if !unmeasured.is_empty() {
             p.note { "Not measured in this run: " (text::list(&unmeasured, METRICS.len() + 1)) "." }
-        }
-    }
-}
-
-fn metric_table(summary: &Summary, metrics: &[&Metric]) -> Markup {
-    html! {
-        table.dense {
-            thead {
-                tr {
-                    th scope="col" { "Cell" }
-                    th scope="col" { "Metric" }
-                    @for heading in ["n", "median", "interval", "MAD", "min", "max"] {
-                        th.number scope="col" { (heading) }
-                    }
-                }
-            }
-            @for cell in &summary.cells {
-                tbody {
-                    @for (i, metric) in metrics.iter().enumerate() {
-                        tr {
-                            @if i == 0 {
-                                th scope="rowgroup" rowspan=(metrics.len()) { (text::label(cell.name())) }
-                            }
-                            th scope="row" title=(metric.meaning) {
-                                (metric.title)
-                                @if !metric.unit.is_in_number() { " " span.unit { (metric.unit.symbol()) } }
-                            }
-                            (metric_cells(metric, cell.metric(metric.key)))
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn metric_cells(metric: &Metric, figures: Option<&robust::Summary>) -> Markup {
-    let number = |value| metric.unit.number(value);
-    html! {
-        @match figures {
-            Some(f) => {
-                td.number { (f.n) }
-                td.number { (number(f.median)) }
-                td.number {
-                    @match f.interval.map(|i| metric.unit.range(i.lo, i.hi)) {
-                        Some((lo, hi)) => { "[" (lo) ", " (hi) "]" }
-                        None => (NOT_MEASURED),
-                    }
-                }
-                td.number { (number(f.mad)) }
-                td.number { (number(f.min)) }
-                td.number { (number(f.max)) }
-            }
-            None => {
-                td.number { "0" }
-                @for _ in 0..5 { td.number { (NOT_MEASURED) } }
-            }
         }
     }
 }

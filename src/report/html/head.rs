@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
+use super::{Head, in_banner};
 use crate::record::{Machine, Record};
 use crate::report::summary::{EngineSummary, Standing, Summary};
 use crate::report::text;
@@ -16,40 +17,32 @@ const SHOWN: usize = 6;
 
 pub fn head(record: &Record, summary: &Summary) -> Markup {
     let run = &summary.run;
-    html! {
-        header {
-            p.kicker { "Inferometer report" }
-            h1 {
-                (text::label(&run.scenario))
-                @if run.synthetic {
-                    " "
-                    span.badge title="Random weights: speed and memory mean something, the text does not" {
-                        "synthetic model"
-                    }
-                }
-            }
-            @if let Some(description) = &run.description { p.lead { (text::sentence(description)) } }
-            dl.facts {
-                @for engine in &run.engines {
-                    div { dt { "Engine" } dd { (engine_words(engine)) } }
-                }
-                div { dt { "Model" } dd { (model_words(record, summary)) } }
-                div { dt { "Work" } dd { (workload_words(record, summary)) } }
-                div { dt { "Machine" } dd { (machine_words(&run.machine)) } }
-                div { dt { "When" } dd { (when(&run.started_utc)) } }
-            }
-            (banner(summary))
-        }
+    let engines = run.engines.iter().map(|engine| ("Engine", engine_words(engine)));
+    let rest = [
+        ("Model", model_words(record, summary)),
+        ("Work", workload_words(record, summary)),
+        ("Machine", machine_words(&run.machine)),
+        ("When", when(&run.started_utc)),
+    ];
+    let synthetic = ("synthetic model", "Random weights: speed and memory mean something, the text does not");
+    Head {
+        kicker: "Inferometer report",
+        title: &run.scenario,
+        badges: Some(synthetic).filter(|_| run.synthetic).into_iter().collect(),
+        lead: run.description.as_deref(),
+        facts: &engines.chain(rest).collect::<Vec<_>>(),
+        banner: banner(summary),
     }
+    .html()
 }
 
 fn banner(summary: &Summary) -> Markup {
     let validity = &summary.validity;
-    let (class, sign, word) = match validity.standing {
-        Standing::Valid => ("valid", "✓", "Valid"),
-        Standing::ValidWithWarnings => ("warned", "!", "Valid with warnings"),
-        Standing::OutputsDiffer => ("broken", "✕", "Outputs differ"),
-        Standing::NotValid => ("broken", "✕", "Not valid"),
+    let (sign, word) = match validity.standing {
+        Standing::Valid => (("valid", "✓"), "Valid"),
+        Standing::ValidWithWarnings => (("warned", "!"), "Valid with warnings"),
+        Standing::OutputsDiffer => (("broken", "✕"), "Outputs differ"),
+        Standing::NotValid => (("broken", "✕"), "Not valid"),
     };
     let lines: Vec<String> = validity
         .problems
@@ -58,21 +51,19 @@ fn banner(summary: &Summary) -> Markup {
         .chain(validity.remarks.iter().map(|remark| text::sentence(remark)))
         .collect();
     let (first, rest) = lines.split_at(lines.len().min(SHOWN));
-    html! {
-        div class={ "banner " (class) } {
-            span.sign aria-hidden="true" { (sign) }
-            div {
-                p { strong { (word) ". " } (counts(summary)) }
-                @if !first.is_empty() { ul { @for line in first { li { (line) } } } }
-                @if !rest.is_empty() {
-                    details {
-                        summary { (plural(rest.len(), "further remark")) }
-                        ul { @for line in rest { li { (line) } } }
-                    }
+    in_banner(
+        sign,
+        html! {
+            p { strong { (word) ". " } (counts(summary)) }
+            @if !first.is_empty() { ul { @for line in first { li { (line) } } } }
+            @if !rest.is_empty() {
+                details {
+                    summary { (plural(rest.len(), "further remark")) }
+                    ul { @for line in rest { li { (line) } } }
                 }
             }
-        }
-    }
+        },
+    )
 }
 
 fn counts(summary: &Summary) -> String {

@@ -10,6 +10,7 @@ mod provenance;
 mod settings;
 mod spans;
 
+pub(super) use charts::figures as drawings;
 pub(super) use head::{machine_words, when};
 pub(super) use provenance::{facts, machine};
 
@@ -70,6 +71,46 @@ pub(super) fn document(subject: &str, version: &str, body: &Markup) -> String {
     page.into_string()
 }
 
+/// What a page begins with: what it is about, and what must be known before the figures.
+pub(super) struct Head<'a> {
+    pub kicker: &'a str,
+    pub title: &'a str,
+    /// Words beside the title, and what they mean.
+    pub badges: Vec<(&'a str, &'a str)>,
+    pub lead: Option<&'a str>,
+    pub facts: &'a [(&'a str, String)],
+    pub banner: Markup,
+}
+
+impl Head<'_> {
+    pub fn html(&self) -> Markup {
+        html! {
+            header {
+                p.kicker { (self.kicker) }
+                h1 {
+                    (text::label(self.title))
+                    @for (words, meaning) in &self.badges { " " span.badge title=(meaning) { (words) } }
+                }
+                @if let Some(lead) = self.lead { p.lead { (text::sentence(lead)) } }
+                @if !self.facts.is_empty() {
+                    dl.facts { @for (name, value) in self.facts { div { dt { (name) } dd { (value) } } } }
+                }
+                (self.banner)
+            }
+        }
+    }
+}
+
+/// What must be known first, in the colour of that class and with that sign.
+pub(super) fn in_banner((class, sign): (&str, &str), body: Markup) -> Markup {
+    html! {
+        div class={ "banner " (class) } {
+            span.sign aria-hidden="true" { (sign) }
+            div { (body) }
+        }
+    }
+}
+
 /// Nothing may be loaded and no script may run; the one style sheet is named by its hash.
 fn policy() -> String {
     let hash = base64(&Sha256::digest(STYLE));
@@ -100,11 +141,6 @@ pub(super) fn section(id: &str, heading: &str, body: Markup) -> Markup {
             (body)
         }
     }
-}
-
-/// A table that scrolls sideways on its own where the screen is narrow.
-pub(super) fn scrolling(label: &str, table: Markup) -> Markup {
-    html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
 }
 
 /// A text of the record: shortened, and said so.

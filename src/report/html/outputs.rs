@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{excerpt, scrolling, section as titled};
+use super::{excerpt, section as titled};
 use crate::record::Record;
-use crate::report::summary::{CellSummary, HashGroup, NOT_MEASURED, Summary};
+use crate::report::summary::{CellSummary, HashGroup, Summary};
+use crate::report::table::{Cell, Table};
 use crate::report::text;
 use crate::spec::{Replies, Workload};
 
@@ -19,7 +20,7 @@ pub fn section(record: &Record, summary: &Summary) -> Markup {
             @if summary.cells.iter().all(|cell| cell.hashes.is_empty()) {
                 p { "No valid iteration has a token hash." }
             } @else {
-                (scrolling("Outputs of each cell", table(record, summary)))
+                (table(record, summary).html())
             }
             (input(&record.manifest.scenario.workload))
         },
@@ -57,36 +58,19 @@ fn input(work: &Workload) -> Markup {
     }
 }
 
-fn table(record: &Record, summary: &Summary) -> Markup {
-    html! {
-        table.outputs {
-            thead {
-                tr {
-                    @for heading in ["Cell", "Token hash", "Iterations", "First difference", "Text"] {
-                        th scope="col" { (heading) }
-                    }
-                }
-            }
-            @for cell in summary.cells.iter().filter(|cell| !cell.hashes.is_empty()) {
-                tbody {
-                    @for (i, group) in cell.hashes.iter().enumerate() {
-                        tr {
-                            @if i == 0 {
-                                th scope="rowgroup" rowspan=(cell.hashes.len()) { (text::label(cell.name())) }
-                            }
-                            td { code { (text::label(&group.hash)) } }
-                            td { (iterations(group, cell.counts.ok)) }
-                            td.alarm[i > 0] { (difference(i, group)) }
-                            td.generated {
-                                @if cell.turns.is_empty() { (generated(record, group)) }
-                                @else if i == 0 { (replies(record, cell)) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
+fn table<'a>(record: &Record, summary: &'a Summary) -> Table<(&'a CellSummary, usize, &'a HashGroup)> {
+    let groups = |cell: &'a CellSummary| cell.hashes.iter().enumerate().map(move |(place, group)| (cell, place, group));
+    Table::of("Outputs of each cell", summary.cells.iter().flat_map(groups))
+        .roomy()
+        .group("cell", |row| row.0.cell, |row| row.0.name())
+        .text("token hash", |row| Cell::from(&row.2.hash).code())
+        .text("iterations", |row| iterations(row.2, row.0.counts.ok))
+        .text("first difference", |row| difference(row.1, row.2).alarm(row.1 > 0))
+        .said("text", |&(cell, place, group)| match place {
+            _ if cell.turns.is_empty() => Cell::from("").page(generated(record, group)),
+            0 => Cell::from("").page(replies(record, cell)),
+            _ => Cell::from(""),
+        })
 }
 
 fn iterations(group: &HashGroup, all: usize) -> String {
@@ -96,18 +80,16 @@ fn iterations(group: &HashGroup, all: usize) -> String {
     }
 }
 
-fn difference(place: usize, group: &HashGroup) -> String {
-    match (place, group.first_differing_index) {
-        (0, _) => NOT_MEASURED.to_owned(),
-        (_, Some(index)) => match group.first_differing_turn {
-            Some(turn) => format!("turn {turn}, token index {index}"),
-            None => format!("token index {index}"),
-        },
-        (_, None) => match group.first_differing_turn {
-            Some(turn) => format!("turn {turn}; tokens not in the record"),
-            None => "differs; tokens not in the record".to_owned(),
-        },
+fn difference(place: usize, group: &HashGroup) -> Cell {
+    if place == 0 {
+        return Cell::nothing();
     }
+    Cell::from(match (group.first_differing_turn, group.first_differing_index) {
+        (Some(turn), Some(index)) => format!("turn {turn}, token index {index}"),
+        (None, Some(index)) => format!("token index {index}"),
+        (Some(turn), None) => format!("turn {turn}; tokens not in the record"),
+        (None, None) => "differs; tokens not in the record".to_owned(),
+    })
 }
 
 /// What each turn of a cell generated, where the iterations agree.
@@ -138,7 +120,7 @@ fn replies(record: &Record, cell: &CellSummary) -> Markup {
 fn generated(record: &Record, group: &HashGroup) -> Markup {
     html! {
         @match record.manifest.texts.get(&group.hash) {
-            Some(words) => (excerpt(words)),
+            Some(words) => div.generated { (excerpt(words)) },
             None => span.cut { "not in the record" },
         }
     }

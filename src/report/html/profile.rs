@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{base64, scrolling, section as titled};
+use super::{base64, section as titled};
 use crate::record::Record;
 use crate::report::flamegraphs;
-use crate::report::flamegraphs::{Flamegraph, cells, ms, percent};
-use crate::report::summary::{CellFunctions, CellSummary, PhaseFunctions, Summary};
+use crate::report::flamegraphs::Flamegraph;
+use crate::report::functions::{cells, rows, table};
+use crate::report::summary::{CellFunctions, CellSummary, Summary};
 use crate::report::text;
 
 /// Nothing where no profiler was asked for.
@@ -34,7 +35,8 @@ fn one(cell: &CellSummary, seen: &CellFunctions, drawn: &[Flamegraph]) -> Markup
         h3 { (text::label(cell.name())) }
         @if let Some(missing) = &seen.missing { p.note { "No profile: " (text::sentence(missing)) "." } }
         @for phase in &seen.phases {
-            (scrolling(&format!("Functions of {} in {}", text::label(cell.name()), phase.name()), table(phase)))
+            @let name = format!("Functions of {} in {}", text::label(cell.name()), phase.name());
+            (table(name, rows(cell, phase)).caption(format!("{}: {}", phase.name(), text::sentence(&phase.sampled))).html())
             @for graph in drawn.iter().filter(|graph| graph.cell == cell.cell && graph.phase == phase.phase) {
                 figure {
                     img.flamegraph alt={ "Flamegraph of " (phase.name()) }
@@ -44,34 +46,6 @@ fn one(cell: &CellSummary, seen: &CellFunctions, drawn: &[Flamegraph]) -> Markup
                     a href={ "charts/" (graph.file) } { "The same to zoom and search in" }
                     ". The record's folder " code { "profile/cell-" (cell.cell) "/" } " has folded stacks, all functions, the call \
                      graph and a file for pprof's viewers."
-                }
-            }
-        }
-    }
-}
-
-fn table(phase: &PhaseFunctions) -> Markup {
-    html! {
-        table.dense {
-            caption { (phase.name()) ": " (text::sentence(&phase.sampled)) }
-            thead {
-                tr {
-                    th scope="col" { "Function" }
-                    th.number scope="col" { "Self" }
-                    th.number scope="col" { "Total" }
-                    th.number scope="col" { "Self" br; span.unit { "ms/token" } }
-                    th.number scope="col" { "Total" br; span.unit { "ms/token" } }
-                }
-            }
-            tbody {
-                @for row in &phase.functions {
-                    tr {
-                        th scope="row" { code { (text::label(&row.function)) } }
-                        td.number { (percent(row.self_percent)) }
-                        td.number { (percent(row.total_percent)) }
-                        td.number { (ms(row.self_ms_per_token)) }
-                        td.number { (ms(row.total_ms_per_token)) }
-                    }
                 }
             }
         }

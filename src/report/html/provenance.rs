@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 use serde_json::Value as Json;
 
-use super::{scrolling, section as titled};
+use super::section as titled;
 use crate::record::{HostInfo, Record};
 use crate::report::summary::Summary;
+use crate::report::table::{Cell, Table};
 use crate::report::text;
 use crate::report::text::plural;
 use crate::spec::Isolation;
@@ -113,9 +114,6 @@ fn hosts(record: &Record) -> Markup {
 
 fn one_host(record: &Record, host: &HostInfo) -> Markup {
     let engine = record.manifest.scenario.engines.get(host.engine as usize).map_or("?", |e| e.label.as_str());
-    let receipt = serde_json::to_value(&host.receipt).unwrap_or(Json::Null);
-    let mut fields = Vec::new();
-    flatten("", &receipt, &mut fields);
     let rows = [
         ("Process", format!("{}: {}", host.pid, host.command.join(" "))),
         ("Executable SHA-256", host.executable_sha256.clone().unwrap_or_else(|| "could not be read".to_owned())),
@@ -129,22 +127,18 @@ fn one_host(record: &Record, host: &HostInfo) -> Markup {
                 @for (name, value) in &host.load { ", " (text::label(&format!("{name}={value}"))) }
             }
             (facts(&rows))
-            (scrolling("Receipt", html! {
-                table.dense {
-                    thead { tr { @for heading in ["Receipt", "Value", "How known"] { th scope="col" { (heading) } } } }
-                    tbody {
-                        @for (name, value) in &fields {
-                            tr {
-                                th scope="row" { code { (text::label(name)) } }
-                                td { (text::sentence(value)) }
-                                td { (if is_verified(host, name) { "verified" } else { "reported" }) }
-                            }
-                        }
-                    }
-                }
-            }))
+            (receipt(host).html())
         }
     }
+}
+
+fn receipt(host: &HostInfo) -> Table<(String, String)> {
+    let mut fields = Vec::new();
+    flatten("", &serde_json::to_value(&host.receipt).unwrap_or(Json::Null), &mut fields);
+    Table::of("Receipt", fields)
+        .head("receipt", |(name, _)| Cell::from(name).code())
+        .said("value", |(_, value)| value.clone())
+        .text("how known", |(name, _)| if is_verified(host, name) { "verified" } else { "reported" })
 }
 
 fn clock(host: &HostInfo) -> String {
@@ -183,34 +177,14 @@ fn plain(value: &Json) -> String {
 
 fn gauges(record: &Record) -> Markup {
     let gauges = &record.manifest.gauges;
+    let table = Table::of("Gauges", gauges)
+        .head("gauge", |gauge| Cell::from(&gauge.name).code())
+        .text("unit", |gauge| &gauge.unit)
+        .said("source", |gauge| &gauge.source)
+        .said("recorded", |gauge| gauge.absent.as_ref().map_or("yes".to_owned(), |reason| format!("no: {reason}")));
     html! {
         @for sitting in &record.manifest.sampling { p.note { (text::sentence(&telemetry::describe(sitting))) } }
-        @if gauges.is_empty() {
-            p { "None." }
-        } @else {
-            (scrolling("Gauges", html! {
-                table.dense {
-                    thead {
-                        tr { @for heading in ["Gauge", "Unit", "Source", "Recorded"] { th scope="col" { (heading) } } }
-                    }
-                    tbody {
-                        @for gauge in gauges {
-                            tr {
-                                th scope="row" { code { (text::label(&gauge.name)) } }
-                                td { (text::label(&gauge.unit)) }
-                                td { (text::sentence(&gauge.source)) }
-                                td {
-                                    @match &gauge.absent {
-                                        Some(reason) => { "no: " (text::sentence(reason)) }
-                                        None => "yes",
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }))
-        }
+        @if gauges.is_empty() { p { "None." } } @else { (table.html()) }
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{scrolling, section as titled};
+use super::section as titled;
 use crate::report::summary::{Agreement, CellSummary, NOT_MEASURED, SettingRow, Summary};
+use crate::report::table::{Cell, Table};
 use crate::report::text;
 use inferometer_protocol::{Settings, Value};
 
@@ -17,7 +18,7 @@ pub fn section(summary: &Summary) -> Markup {
             @if summary.cells.iter().all(|cell| cell.settings.is_empty()) {
                 p { "No setting was requested and none was reported." }
             } @else {
-                (scrolling("Settings requested and effective", table(summary)))
+                (table(summary).html())
                 p.note {
                     "Effective is what the engine reported it used. Rows that are the same in several cells stand once."
                 }
@@ -28,7 +29,7 @@ pub fn section(summary: &Summary) -> Markup {
 }
 
 /// Rows by what they say, with the cells they hold for.
-fn table(summary: &Summary) -> Markup {
+fn table(summary: &Summary) -> Table<(&SettingRow, Vec<&CellSummary>)> {
     let mut grouped: Vec<(&SettingRow, Vec<&CellSummary>)> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     for cell in &summary.cells {
@@ -41,26 +42,14 @@ fn table(summary: &Summary) -> Markup {
         }
     }
     grouped.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-    html! {
-        table {
-            thead {
-                tr {
-                    @for heading in ["Setting", "Requested", "Effective", "Agreement", "Cells"] { th scope="col" { (heading) } }
-                }
-            }
-            tbody {
-                @for (row, cells) in &grouped {
-                    tr {
-                        th scope="row" { code { (text::label(&row.name)) } }
-                        td { (row.requested.as_ref().map_or(NOT_MEASURED.to_owned(), value)) }
-                        td { (values(&row.effective)) }
-                        td.alarm[row.agreement == Agreement::Mismatch] { (words(row, cells)) }
-                        td { (holders(cells, summary.cells.len())) }
-                    }
-                }
-            }
-        }
-    }
+    let all = summary.cells.len();
+    Table::of("Settings requested and effective", grouped)
+        .roomy()
+        .head("setting", |(row, _)| Cell::from(&row.name).code())
+        .text("requested", |(row, _)| row.requested.as_ref().map(ToString::to_string))
+        .text("effective", |(row, _)| values(&row.effective))
+        .text("agreement", |(row, cells)| Cell::from(words(row, cells)).alarm(row.agreement == Agreement::Mismatch))
+        .said("cells", |(_, cells)| holders(cells, all))
 }
 
 fn holders(cells: &[&CellSummary], all: usize) -> String {
@@ -71,12 +60,8 @@ fn holders(cells: &[&CellSummary], all: usize) -> String {
     text::list(&names, 6)
 }
 
-fn value(value: &Value) -> String {
-    text::label(&value.to_string())
-}
-
-fn values(values: &[Value]) -> String {
-    if values.is_empty() { NOT_MEASURED.to_owned() } else { text::label(&text::list(values, 6)) }
+fn values(values: &[Value]) -> Option<String> {
+    (!values.is_empty()).then(|| text::list(values, 6))
 }
 
 fn words(row: &SettingRow, cells: &[&CellSummary]) -> String {
@@ -94,8 +79,8 @@ fn words(row: &SettingRow, cells: &[&CellSummary]) -> String {
 
 fn expected(row: &SettingRow) -> String {
     match (&row.requested, row.expected.as_slice()) {
-        (Some(requested), []) => value(requested),
-        (_, expected) => values(expected),
+        (Some(requested), []) => requested.to_string(),
+        (_, expected) => values(expected).unwrap_or_else(|| NOT_MEASURED.to_owned()),
     }
 }
 

@@ -208,9 +208,7 @@ impl Summary {
     /// Never: the shapes hold nothing that JSON cannot.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut json = serde_json::to_string_pretty(self).expect("string keys and plain values only");
-        json.push('\n');
-        json
+        super::json_of(self)
     }
 }
 

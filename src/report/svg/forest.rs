@@ -1,7 +1,7 @@
 //! Estimates with their intervals, a row each, against the band in which nothing matters.
 
 use super::Chart;
-use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
+use super::frame::{Axis, Frame, LABEL_SIZE, chart};
 use super::pen::{self, AXIS, Anchor, INK, MUTED, Pen};
 
 const WIDTH: f64 = 640.0;
@@ -77,23 +77,17 @@ pub fn draw(name: &str, title: &str, axis_name: &str, rows: &[Row]) -> Chart {
     };
     let described: Vec<String> = rows.iter().map(describe).collect();
     let description = format!("{title}. {}", described.join(" "));
-    let svg = pen::document((WIDTH, bottom + 52.0), name, title, &description, |pen| {
-        pen.text(title, (14.0, 20.0), Anchor::Start, TITLE_SIZE, INK, true);
-        let banded = rows.iter().any(|row| row.delta.is_some());
-        let note = if banded {
-            "mark: estimate; bar: interval; shaded: less than delta"
-        } else {
-            "mark: estimate; bar: interval"
-        };
-        pen.text(note, (14.0, 40.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+    let banded = rows.iter().any(|row| row.delta.is_some());
+    let note =
+        if banded { "mark: estimate; bar: interval; shaded: less than delta" } else { "mark: estimate; bar: interval" };
+    chart((WIDTH, bottom + 52.0), [name, title, note], description, |pen| {
         let zero = frame.x_at(0.0);
         for (at, row) in rows.iter().enumerate() {
             draw_row(pen, &frame, row, TOP + height * (at as f64 + 0.5));
         }
         pen.line((zero, TOP - 6.0), (zero, bottom), AXIS, 1.2);
         frame.draw_x(pen, axis_name);
-    });
-    Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
+    })
 }
 
 fn draw_row(pen: &mut Pen, frame: &Frame, row: &Row, y: f64) {

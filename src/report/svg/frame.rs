@@ -1,9 +1,28 @@
 //! Axes: from values to pixels, with ticks that people would have chosen.
 
-use super::pen::{AXIS, Anchor, GRID, INK, MUTED, Pen, width_of};
+use super::Chart;
+use super::pen::{self, AXIS, Anchor, GRID, INK, MUTED, Pen, width_of};
 
 pub const LABEL_SIZE: f64 = 12.0;
-pub const TITLE_SIZE: f64 = 14.0;
+const TITLE_SIZE: f64 = 14.0;
+
+/// Draws a chart of `size` CSS pixels under its title and a paler line, both cut to what fits.
+pub fn chart(
+    size: (f64, f64),
+    [name, title, note]: [&str; 3],
+    description: String,
+    draw: impl FnOnce(&mut Pen),
+) -> Chart {
+    let room = size.0 - 28.0;
+    let svg = pen::document(size, name, title, &description, |pen| {
+        pen.text(&pen::fit(title, TITLE_SIZE, room), (14.0, 19.0), Anchor::Start, TITLE_SIZE, INK, true);
+        if !note.is_empty() {
+            pen.text(&pen::fit(note, LABEL_SIZE, room), (14.0, 38.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+        }
+        draw(pen);
+    });
+    Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
+}
 
 /// One axis: a stretch of values and where its ticks stand.
 #[derive(Debug, Clone, PartialEq)]

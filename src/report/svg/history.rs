@@ -2,8 +2,8 @@
 //! level shifts.
 
 use super::Chart;
-use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
-use super::pen::{self, AXIS, Anchor, INK, MUTED};
+use super::frame::{Axis, Frame, LABEL_SIZE, chart};
+use super::pen::{self, AXIS, Anchor};
 use inferometer_stats::robust::Interval;
 
 const SIZE: (f64, f64) = (560.0, 250.0);
@@ -38,18 +38,7 @@ pub struct Dot {
 #[must_use]
 pub fn draw(course: &Course) -> Chart {
     let frame = frame(course);
-    let description = description(course);
-    let svg = pen::document(SIZE, &course.name, &course.title, &description, |pen| {
-        pen.text(
-            &pen::fit(&course.title, TITLE_SIZE, SIZE.0 - 28.0),
-            (14.0, 19.0),
-            Anchor::Start,
-            TITLE_SIZE,
-            INK,
-            true,
-        );
-        let subtitle = pen::fit(&course.subtitle, LABEL_SIZE, SIZE.0 - 28.0);
-        pen.text(&subtitle, (14.0, 38.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+    chart(SIZE, [&course.name, &course.title, &course.subtitle], description(course), |pen| {
         frame.draw_y(pen);
         frame.draw_x(pen, &format!("runs by time; {}", course.unit));
         for (first, behind, level) in &course.levels {
@@ -71,8 +60,7 @@ pub fn draw(course: &Course) -> Chart {
             }
             pen.dot(frame.at(at, dot.median), 3.2, pen::PALETTE[0], 0.95);
         }
-    });
-    Chart { name: course.name.clone(), title: course.title.clone(), description, svg }
+    })
 }
 
 fn frame(course: &Course) -> Frame {

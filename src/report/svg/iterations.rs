@@ -1,8 +1,8 @@
 //! Every iteration of one cell, in run order, as its distance from the cell's median: drift and outliers show.
 
 use super::Chart;
-use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
-use super::pen::{self, AXIS, Anchor, INK, MUTED};
+use super::frame::{Axis, Frame, chart};
+use super::pen::{self, AXIS};
 use inferometer_stats::robust;
 
 const SIZE: (f64, f64) = (360.0, 210.0);
@@ -61,10 +61,7 @@ pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
         percent(panel.summary.max, median),
         panel.lost.len()
     );
-    let svg = pen::document(SIZE, &panel.name, &panel.title, &description, |pen| {
-        let title = pen::fit(&panel.title, TITLE_SIZE, SIZE.0 - 24.0);
-        pen.text(&title, (14.0, 19.0), Anchor::Start, TITLE_SIZE, INK, true);
-        pen.text(&panel.subtitle, (14.0, 38.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+    chart(SIZE, [&panel.name, &panel.title, &panel.subtitle], description, |pen| {
         if let Some(interval) = panel.summary.interval {
             let (high, low) = (frame.y_at(percent(interval.hi, median)), frame.y_at(percent(interval.lo, median)));
             pen.rectangle((frame.left, high), (frame.right, low), pen::PALETTE[0], 0.12);
@@ -78,6 +75,5 @@ pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
         for (iteration, value) in &panel.dots {
             pen.dot(frame.at(f64::from(*iteration), percent(*value, median)), 3.4, pen::PALETTE[0], 0.9);
         }
-    });
-    Chart { name: panel.name.clone(), title: panel.title.clone(), description, svg }
+    })
 }

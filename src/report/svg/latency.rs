@@ -1,7 +1,7 @@
 //! Gaps between tokens along the generation of one cell: median over iterations, with the band from lowest to highest.
 
-use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
-use super::pen::{self, Anchor, INK, MUTED};
+use super::frame::{Axis, Frame, chart};
+use super::pen;
 use super::{Chart, thin};
 
 const SIZE: (f64, f64) = (360.0, 220.0);
@@ -54,10 +54,7 @@ pub fn draw(panel: &Panel) -> Chart {
          ms at the last; the longest single gap is {highest:.2} ms.",
         panel.title, panel.over
     );
-    let svg = pen::document(SIZE, &panel.name, &panel.title, &description, |pen| {
-        let title = pen::fit(&panel.title, TITLE_SIZE, SIZE.0 - 24.0);
-        pen.text(&title, (14.0, 19.0), Anchor::Start, TITLE_SIZE, INK, true);
-        pen.text(&subtitle, (14.0, 38.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+    chart(SIZE, [&panel.name, &panel.title, &subtitle], description, |pen| {
         frame.draw_y(pen);
         let columns = (frame.right - frame.left) as usize;
         let of = |value: fn(&Gap) -> f64| -> Vec<(f64, f64)> {
@@ -71,8 +68,7 @@ pub fn draw(panel: &Panel) -> Chart {
         let line: Vec<(f64, f64)> = middle.iter().map(|(x, y)| frame.at(*x, *y)).collect();
         pen.path(&line, pen::PALETTE[0], 1.5);
         frame.draw_x(pen, "token");
-    });
-    Chart { name: panel.name.clone(), title: panel.title.clone(), description, svg }
+    })
 }
 
 /// One edge of the band: the highest (or lowest) value of each pixel column.

@@ -2,7 +2,7 @@
 
 use super::Chart;
 use super::forest::change;
-use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
+use super::frame::{Axis, Frame, LABEL_SIZE, chart};
 use super::pen::{self, AXIS, Anchor, INK, MUTED};
 
 const SIZE: (f64, f64) = (560.0, 300.0);
@@ -61,15 +61,7 @@ pub fn draw(panel: &Panel) -> Chart {
         said(reach(f64::max)),
         panel.lost.len()
     );
-    let svg = pen::document(SIZE, &panel.name, &panel.title, &description, |pen| {
-        pen.text(
-            &pen::fit(&panel.title, TITLE_SIZE, SIZE.0 - 28.0),
-            (14.0, 19.0),
-            Anchor::Start,
-            TITLE_SIZE,
-            INK,
-            true,
-        );
+    chart(SIZE, [&panel.name, &panel.title, ""], description, |pen| {
         legend(pen, !panel.lost.is_empty());
         if let Some((lo, hi)) = panel.interval {
             let (top, bottom) = (frame.y_at(hi.min(frame.y.end())), frame.y_at(lo));
@@ -92,8 +84,7 @@ pub fn draw(panel: &Panel) -> Chart {
             pen.dot(frame.at(f64::from(dot.pair), dot.change), 3.8, colour, 0.9);
         }
         frame.draw_x(pen, "pair, in the order of time");
-    });
-    Chart { name: panel.name.clone(), title: panel.title.clone(), description, svg }
+    })
 }
 
 fn dashed(pen: &mut pen::Pen, (from, to): (f64, f64), y: f64) {

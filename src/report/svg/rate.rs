@@ -1,8 +1,8 @@
 //! A figure against prompt length or turn: every iteration a point, medians joined, interval bars.
 
 use super::Chart;
-use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
-use super::pen::{self, Anchor, INK, MUTED, Pen};
+use super::frame::{Axis, Frame, LABEL_SIZE, chart};
+use super::pen::{self, Anchor, INK, Pen};
 use crate::report::text;
 use inferometer_stats::robust;
 
@@ -83,9 +83,7 @@ pub fn draw(name: &str, title: &str, unit: &str, across: Across, series: &[Serie
         y: Axis::exact(0.0, highest * 1.08, 6),
     };
     let description = describe(title, unit, across, series);
-    let svg = pen::document((SIZE.0, SIZE.1 + legend.height()), name, title, &description, |pen| {
-        pen.text(title, (14.0, 20.0), Anchor::Start, TITLE_SIZE, INK, true);
-        pen.text(unit, (14.0, 42.0), Anchor::Start, LABEL_SIZE, MUTED, false);
+    chart((SIZE.0, SIZE.1 + legend.height()), [name, title, unit], description, |pen| {
         legend.draw(pen);
         frame.draw_y(pen);
         frame.draw_x(pen, across.words(&frame.x));
@@ -93,8 +91,7 @@ pub fn draw(name: &str, title: &str, unit: &str, across: Across, series: &[Serie
         for (i, one) in series.iter().enumerate() {
             draw_series(pen, &frame, one, i, slot, (i as f64 - (series.len() - 1) as f64 / 2.0) * slot);
         }
-    });
-    Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
+    })
 }
 
 /// Width in which one series' dots of one place stand, so that series stand side by side.

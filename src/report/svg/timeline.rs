@@ -1,6 +1,6 @@
 //! Gauges over time, one panel each under a common time axis, with what the engine was doing shaded behind them.
 
-use super::frame::{Axis, Frame, LABEL_SIZE, TITLE_SIZE};
+use super::frame::{Axis, Frame, LABEL_SIZE, chart};
 use super::pen::{self, Anchor, INK, Pen};
 use super::{Chart, thin};
 use plotters::prelude::RGBColor;
@@ -75,15 +75,13 @@ pub fn draw(timeline: &Timeline) -> Chart {
     let panels: Vec<&Panel> = timeline.panels.iter().filter(|p| extent(p, timeline).is_some()).collect();
     let height = TOP + panels.len() as f64 * (PANEL + GAP) + 30.0;
     let description = describe(timeline, &panels);
-    let svg = pen::document((WIDTH, height), &timeline.name, &timeline.title, &description, |pen| {
-        pen.text(&timeline.title, (14.0, 20.0), Anchor::Start, TITLE_SIZE, INK, true);
+    chart((WIDTH, height), [&timeline.name, &timeline.title, ""], description, |pen| {
         legend(pen, timeline);
         for (i, panel) in panels.iter().enumerate() {
             let top = TOP + i as f64 * (PANEL + GAP) + 24.0;
             draw_panel(pen, timeline, panel, top, i + 1 == panels.len());
         }
-    });
-    Chart { name: timeline.name.clone(), title: timeline.title.clone(), description, svg }
+    })
 }
 
 /// Lowest and highest value in the window.

@@ -1,4 +1,4 @@
-//! What a session decides, with everything filled in.
+//! The gates of a session, with all defaults filled in.
 
 use crate::compare::cost::{Iterations, candidates};
 use crate::record::ab::GateInfo;
@@ -7,19 +7,19 @@ use crate::run::error::RunError;
 use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scale, Scenario};
 use inferometer_protocol::TokenTiming;
 
-/// The usual three.
+/// The default gates.
 const USUAL: [GateMetric; 3] = [GateMetric::DecodeTps, GateMetric::PrefillTps, GateMetric::PeakMemory];
 
-/// The smallest change of a count that is one.
+/// The smallest change of a count.
 const ONE: f64 = 1.0;
-/// Less is no cycle of memory (METHOD section 5).
+/// A smaller swing is not a memory cycle (METHOD section 5).
 const LEAST_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// The scenario's gates, or the usual three, each with its delta and cells. `delta` from the command line, a share, is for gates
-/// that state none and are compared by ratios.
+/// The scenario's gates, or the default ones, each with its delta and cells. `delta` is from the
+/// command line, as a share; it applies to gates without a delta that are compared by ratios.
 ///
 /// # Errors
-/// When a gate looks at no cell.
+/// When no cell matches a gate.
 pub fn resolve(
     scenario: &Scenario,
     cells: &[Cell],
@@ -28,8 +28,7 @@ pub fn resolve(
 ) -> Result<Vec<GateInfo>, RunError> {
     let usual = || USUAL.map(|metric| Gate { metric, cells: CellSelector::default(), delta: None }).to_vec();
     if scenario.ab.resident && scenario.gates.iter().any(|gate| gate.metric == GateMetric::Load) {
-        let told =
-            "loading cannot be gated where hosts stay: each loads once, which is no sample; leave out `resident`";
+        let told = "loading cannot be gated with resident hosts, because each loads only once; remove `resident`";
         return Err(RunError::Ab(told.to_owned()));
     }
     let gates = if scenario.gates.is_empty() { usual() } else { scenario.gates.clone() };
@@ -48,7 +47,7 @@ fn filled(
     if cell_ids.is_empty() {
         let labels: Vec<&str> = cells.iter().map(|cell| cell.label.as_str()).collect();
         let gate = format!("{} ({})", gate.metric.name(), gate.cells);
-        return Err(RunError::Ab(format!("gate {gate} looks at no cell; there are: {}", labels.join(", "))));
+        return Err(RunError::Ab(format!("gate {gate} matches no cell; the cells are: {}", labels.join(", "))));
     }
     let (least, because) = match gate.delta {
         Some(own) => (own, "the scenario".to_owned()),
@@ -57,13 +56,13 @@ fn filled(
     Ok(GateInfo { gate, least, because, cell_ids })
 }
 
-/// Of a gate that states none, given that of the command line.
+/// The delta of a gate that states none; `delta` is from the command line.
 fn usual_least(metric: GateMetric, delta: Option<f64>, machine: &Machine) -> (f64, String) {
     match (metric.scale(), delta) {
         (Scale::Ratio, Some(given)) => (given, "the command line".to_owned()),
         (Scale::Ratio, None) => usual_delta(machine),
-        (Scale::Count, _) => (ONE, "the usual for a count".to_owned()),
-        (Scale::Bytes, _) => (LEAST_BYTES, "the usual for memory that comes and goes".to_owned()),
+        (Scale::Count, _) => (ONE, "the default for counts".to_owned()),
+        (Scale::Bytes, _) => (LEAST_BYTES, "the default for memory cycles".to_owned()),
     }
 }
 
@@ -72,32 +71,32 @@ fn usual_delta(machine: &Machine) -> (f64, String) {
     let (least, what) = match (machine.virtual_machine, machine.os.to_lowercase()) {
         (Some(true), os) if os.contains("mac") || os.contains("darwin") => (0.05, "a virtual machine with macOS"),
         (Some(true), _) => (0.03, "a virtual machine"),
-        (Some(false), _) => (0.01, "a machine of its own"),
+        (Some(false), _) => (0.01, "a physical machine"),
         (None, _) => (0.03, "a machine of unknown kind"),
     };
-    (least, format!("the usual for {what}"))
+    (least, format!("the default for {what}"))
 }
 
-/// Gates, sorted by whether they are measured here.
+/// The gates, by whether they are measured.
 #[derive(Debug)]
 pub struct Measured {
     pub kept: Vec<GateInfo>,
-    /// Names of the others.
+    /// Names of the gates that are not measured.
     pub left: Vec<&'static str>,
 }
 
-/// Gates without those that this engine or machine does not measure, given side A's rows; the names of those left out. `None`
-/// while a cell has no good request yet: where times were spoilt nothing is known.
+/// Splits the gates by whether this engine and machine measure them, according to side A's rows.
+/// `None` while a cell has no `ok` request: without valid times this is not known.
 ///
 /// # Errors
-/// When the scenario asks for one that is not measured.
+/// When the scenario requests a gate that is not measured.
 pub fn measured(
     gates: Vec<GateInfo>,
     asked_for: bool,
     cells: &[Cell],
     rows: &[RequestRow],
 ) -> Result<Option<Measured>, RunError> {
-    // Requests that show the outputs, or warm up, measure what measured ones will.
+    // Requests for the output comparison and warm-ups fill the same columns as measured ones.
     let last = |cell: &Cell| rows.iter().rfind(|row| row.cell == cell.id && row.status == Status::Ok);
     let as_measured = |row: &RequestRow| RequestRow { warmup: false, iteration: 1, ..row.clone() };
     let Some(as_measured) = cells.iter().map(|cell| last(cell).map(as_measured)).collect::<Option<Vec<_>>>() else {
@@ -113,18 +112,18 @@ pub fn measured(
     let left: Vec<&'static str> = left.iter().map(|gate| gate.gate.metric.name()).collect();
     if kept.is_empty() || (asked_for && !left.is_empty()) {
         return Err(RunError::Ab(format!(
-            "this engine, workload or machine does not measure {}, so there is nothing to gate: take another metric",
+            "this engine, workload or machine does not measure {}: use other metrics for the gates",
             left.join(" and ")
         )));
     }
     Ok(Some(Measured { kept, left }))
 }
 
-/// Refuses to rank tokens' times of an engine that stamps every token against those of one that does not: for each cell by
-/// id, what the sides' hosts say of their stamps, where there was one.
+/// Refuses to compare token times if only one side stamps every token. `timings`: for each cell by
+/// id, how the sides' hosts stamp tokens, if known.
 ///
 /// # Errors
-/// When a gate would do so.
+/// When a gate compares such times.
 pub fn comparable(gates: &[GateInfo], timings: &[[Option<TokenTiming>; 2]]) -> Result<(), RunError> {
     let mixed = |cell: &u32| match timings[*cell as usize] {
         [Some(a), Some(b)] => a != b,
@@ -139,7 +138,7 @@ pub fn comparable(gates: &[GateInfo], timings: &[[Option<TokenTiming>; 2]]) -> R
         return Ok(());
     }
     Err(RunError::Ab(format!(
-        "one side stamps every token and the other does not (inexact token timing), so {} cannot be compared: state gates \
+        "one side stamps every token and the other does not (inexact token timing), so {} cannot be compared: use gates \
          of other metrics (cpu, peak_memory)",
         refused.join(" and ")
     )))
@@ -150,11 +149,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_and_bytes_have_deltas_of_their_own() {
+    fn counts_and_bytes_have_separate_deltas() {
         let machine = Machine { virtual_machine: Some(true), ..Machine::default() };
         let usual = |metric, delta: Option<f64>| usual_least(metric, delta, &machine).0;
         assert_eq!((usual(GateMetric::DecodeTps, None), usual(GateMetric::DecodeTps, Some(0.07))), (0.03, 0.07));
-        assert_eq!(usual(GateMetric::MemoryCycles, Some(0.07)), 1.0, "a share says nothing of counts");
+        assert_eq!(usual(GateMetric::MemoryCycles, Some(0.07)), 1.0, "a share does not apply to counts");
         assert_eq!(usual(GateMetric::MemorySwing, None), 16_777_216.0);
     }
 

@@ -1,8 +1,9 @@
-//! A/B sessions: two sides, turn by turn, until a verdict.
+//! A/B sessions: two sides, run alternately, until a verdict.
 //!
-//! The order of things: both sides generate once and their outputs are compared; null pairs of A show what the machine can
-//! tell apart; then pairs, in balanced order, with a look at the gates after 10, 20 and 30 of them. Each pair is on the disk
-//! before the next begins. A profiled pass follows where the scenario asks for one, which decides nothing.
+//! Order: both sides generate once and their outputs are compared; A/A pairs measure the machine's
+//! noise; then pairs run in balanced order, with a look at the gates after 10, 20 and 30 pairs.
+//! Each pair is on disk before the next starts. A profiled pass follows if the scenario requests
+//! one; it does not affect the verdict.
 
 pub mod gates;
 pub mod order;

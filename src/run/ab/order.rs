@@ -1,14 +1,15 @@
-//! Which side of a pair runs first.
+//! Order of the sides in each pair, and of the cells.
 
 use rand_chacha::rand_core::Rng;
 
 use crate::spec::Side;
 use inferometer_host::rng::seeded;
 
-/// Pairs in a block; half of a block's pairs run A first.
+/// Pairs in a block; A runs first in half of them.
 pub const BLOCK: usize = 4;
 
-/// The side that runs first in each of `pairs` pairs: blocks of four with two of each, shuffled (METHOD section 3.2).
+/// The side that runs first in each of `pairs` pairs: blocks of four with two of each, shuffled
+/// (METHOD section 3.2).
 #[must_use]
 pub fn orders(seed: u64, pairs: usize) -> Vec<Side> {
     let mut rng = seeded(seed, "ab order");
@@ -25,7 +26,7 @@ pub fn orders(seed: u64, pairs: usize) -> Vec<Side> {
     all
 }
 
-/// The cells' order in a pair, the same on both sides: a shuffle of its own for each pair.
+/// The cells' order in a pair, shuffled anew for each pair and the same on both sides.
 #[must_use]
 pub fn cells(seed: u64, pair: u32, cells: usize) -> Vec<u32> {
     let mut rng = seeded(seed, &format!("ab cells {pair}"));
@@ -49,7 +50,7 @@ mod tests {
             assert_eq!(block.iter().filter(|side| **side == Side::A).count(), 2);
         }
         assert_eq!(all, orders(7, 30));
-        assert_eq!(all[..10], orders(7, 10)[..], "a longer session begins alike");
+        assert_eq!(all[..10], orders(7, 10)[..], "a longer session starts with the same order");
         let first: Vec<Vec<Side>> = (0..50).map(|seed| orders(seed, BLOCK)).collect();
         assert!(first.iter().any(|block| *block != first[0]));
     }

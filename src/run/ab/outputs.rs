@@ -1,17 +1,18 @@
-//! What the sides generate, compared token by token before anything is measured.
+//! Compares the sides' outputs token by token before the measurement.
 
 use crate::record::ab::Divergence;
 use crate::run::worker;
 use crate::run::worker::Output;
 use crate::spec::{Cell, OutputsRule};
 
-/// Where B's requests of a cell part from A's; under `margin` B was forced along A's tokens.
+/// The tokens at which B's requests of a cell differ from A's; under `margin` B was forced along
+/// A's tokens.
 #[must_use]
 pub fn divergences(cell: &Cell, a: &[Output], b: &[Output], rule: OutputsRule) -> Vec<Divergence> {
     a.iter().zip(b).flat_map(|(a, b)| of_turn(cell.id, a, b, rule)).collect()
 }
 
-/// What is to be said where the sides are asked for different settings, and in some cells what takes effect is the same.
+/// A warning if the sides' settings differ but in some cells the effective settings are equal.
 #[must_use]
 pub fn equal_settings(cells: [&[Cell]; 2], a: &[Vec<Output>], b: &[Vec<Output>]) -> Option<String> {
     let effective = |outputs: &[Output]| -> Vec<_> { outputs.iter().map(|one| one.row.effective.clone()).collect() };
@@ -27,7 +28,7 @@ pub fn equal_settings(cells: [&[Cell]; 2], a: &[Vec<Output>], b: &[Vec<Output>])
     let some =
         if equal.len() == cells[0].len() { "every cell".to_owned() } else { format!("`{}`", equal.join("`, `")) };
     (!equal.is_empty()).then(|| {
-        format!("the sides are asked for different settings, but in {some} the effective ones are equal: it is the same work")
+        format!("the sides request different settings, but in {some} the effective ones are equal: both sides do the same work")
     })
 }
 

@@ -1,4 +1,5 @@
-//! The profiled pass of a session, after its verdict: both sides in turn. Nothing that happens in it changes the verdict.
+//! The profiled pass of a session, after its verdict: both sides alternate. It never changes the
+//! verdict.
 
 use super::session::{Session, key};
 use crate::record;
@@ -9,19 +10,20 @@ use crate::run::schedule::Step;
 use crate::spec::Side;
 
 impl Session<'_> {
-    /// The profiled iterations that are not done yet; `false` when somebody asked to stop. What goes wrong is a warning.
+    /// Runs the remaining profiled iterations; `false` if the user asked to stop. Errors become
+    /// warnings.
     pub(super) fn profile(&mut self) -> bool {
-        // Sides that have no pair together have nothing to explain.
+        // Without a valid pair there is no difference to explain.
         if self.wanted(Side::A).max(self.wanted(Side::B)) == 0 || self.judge().counts.ok == 0 || self.is_profiled() {
             return true;
         }
-        self.observer.event(Event::Note("the verdict is there; the profiled pass follows"));
+        self.observer.event(Event::Note("the session has its verdict; the profiled pass follows"));
         match self.profile_sides() {
             Ok(going_on) => going_on,
             Err(error) => {
-                let told = format!("the profiled pass stopped, which changes no verdict: {error}");
+                let told = format!("the profiled pass stopped (the verdict stands): {error}");
                 self.observer.event(Event::Warning(&told));
-                // Best effort: whoever cannot write here is told so when the session is closed.
+                // Best effort: if this write fails, closing the session reports it.
                 let _ = self.store.update(|manifest| manifest.warnings.push(told));
                 true
             }
@@ -44,7 +46,7 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// Every cell of a side once, in hosts of its own as in a pair.
+    /// Runs every cell of a side once, in separate hosts as in a pair.
     fn profile_turn(&mut self, side: Side, iteration: u32) -> Result<bool, RunError> {
         let left: Vec<u32> = self.steps_left(side, iteration);
         if left.is_empty() {
@@ -73,12 +75,12 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// Profiled iterations that a side is to have.
+    /// Number of profiled iterations that a side should have.
     fn wanted(&self, side: Side) -> u32 {
         self.workers[side as usize].work.scenario.profile.as_ref().map_or(0, |settings| settings.iterations)
     }
 
-    /// Cells of a side that are not done in an iteration, nor given up.
+    /// Cells of a side that are neither done in an iteration nor given up.
     fn steps_left(&self, side: Side, iteration: u32) -> Vec<u32> {
         let done = &self.profiled[side as usize];
         let left = |id: &u32| !done.contains(Step { cell: *id, iteration }) && !done.given_up(*id);
@@ -90,13 +92,13 @@ impl Session<'_> {
         Side::BOTH.into_iter().all(all)
     }
 
-    /// Steps of both sides.
+    /// Number of steps of both sides.
     fn profiled_of(&self) -> u64 {
         let wanted: u32 = Side::BOTH.map(|side| self.wanted(side)).iter().sum();
         u64::from(wanted) * self.cells().len() as u64
     }
 
-    /// Of these, those that are done or given up.
+    /// Number of steps that are done or given up.
     fn profiled_done(&self) -> u64 {
         let left =
             |side| (1..=self.wanted(side)).map(|iteration| self.steps_left(side, iteration).len() as u64).sum::<u64>();
@@ -104,7 +106,7 @@ impl Session<'_> {
     }
 }
 
-/// Which side goes first takes turns: A B, B A, A B.
+/// The sides alternate in going first: A B, B A, A B.
 fn order(iteration: u32) -> [Side; 2] {
     if iteration % 2 == 1 { [Side::A, Side::B] } else { [Side::B, Side::A] }
 }

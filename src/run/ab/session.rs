@@ -1,4 +1,4 @@
-//! One sitting of an A/B session.
+//! One run segment of an A/B session.
 
 use std::time::{Duration, Instant};
 
@@ -27,16 +27,16 @@ pub struct Session<'a> {
     pub rows: [Vec<RequestRow>; 2],
     /// Each side's last iteration.
     pub iterations: [u32; 2],
-    /// What each side has of its profiled pass.
+    /// Steps of each side's profiled pass that are done.
     pub profiled: [Done; 2],
-    /// Whether the scenario names its gates.
+    /// Whether the gates are from the scenario, not the default ones.
     pub gates_asked_for: bool,
     pub interrupt: Interrupt,
     pub observer: &'a mut dyn Observer,
     pub pace: Pace,
 }
 
-/// How long pairs take.
+/// Mean duration of the pairs.
 #[derive(Debug, Default)]
 pub struct Pace {
     spent: Duration,
@@ -55,17 +55,18 @@ impl Pace {
     }
 }
 
-/// What a side's turn came to.
+/// The result of a side's turn.
 enum Turn {
     Done {
         iteration: u32,
     },
-    /// Somebody asked to stop; what it left counts for nothing.
+    /// The user asked to stop; the rows of this turn are ignored.
     Stopped,
 }
 
 impl Session<'_> {
-    /// Goes on until the verdict and the profiled pass are there, or somebody asks to stop (`false`). Gives the records back.
+    /// Continues until the verdict and the profiled pass are complete, or the user asks to stop
+    /// (`false`). Returns the records.
     pub fn drive(mut self) -> (AbStore, [Store; 2], Result<bool, RunError>) {
         let mut result = self.go_on().and_then(|done| self.same_memory_gauge().map(|()| done));
         let [a, b] = self.workers;
@@ -83,13 +84,13 @@ impl Session<'_> {
         Ok(self.decide()? && self.profile())
     }
 
-    /// Pairs until the verdict is there.
+    /// Runs pairs until the verdict.
     fn decide(&mut self) -> Result<bool, RunError> {
         let name = self.store.manifest().session.clone();
         let done = u64::from(self.judge().counts.ok);
         self.observer.event(Event::Began { run: &name, done, total: LOOKS[LOOKS.len() - 1] as u64 });
         let margin = matches!(self.rule(), OutputsRule::Margin { .. });
-        // Under `margin` A's tokens are needed again to force them.
+        // Under `margin` A's tokens are needed again, to force them.
         if (self.store.manifest().outputs.is_none() || margin) && !self.compare_outputs()? {
             return Ok(false);
         }
@@ -126,7 +127,7 @@ impl Session<'_> {
         &self.workers[0].work.plan.cells
     }
 
-    /// What the record says by now.
+    /// Judges the record so far.
     pub(super) fn judge(&self) -> Judgement {
         judge(&Evidence {
             manifest: self.store.manifest(),
@@ -137,7 +138,7 @@ impl Session<'_> {
         })
     }
 
-    /// Both sides once, unmeasured; `false` when somebody asked to stop.
+    /// Generates once on both sides, unmeasured; `false` if the user asked to stop.
     fn compare_outputs(&mut self) -> Result<bool, RunError> {
         let rule = self.rule();
         let margin = matches!(rule, OutputsRule::Margin { .. });
@@ -163,7 +164,7 @@ impl Session<'_> {
                 finding.divergences.extend(outputs::divergences(cell, a, b, rule));
             }
         }
-        // Before B is blamed, A shows that it says the same each time.
+        // Before B is blamed, check that A repeats its own output.
         if rule == OutputsRule::Identical && !finding.divergences.is_empty() {
             let Some(again) = self.generate(Side::A, false)? else { return Ok(false) };
             let same = |(a, b): (&Output, &Output)| a.ids == b.ids;
@@ -173,7 +174,7 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// Of each cell's engine on both sides, how it stamps tokens.
+    /// For each cell, the token timing of its engine on both sides.
     fn timings(&self) -> Vec<[Option<TokenTiming>; 2]> {
         let of = |worker: &Worker, cell: u32| {
             let cell = worker.cell(cell);
@@ -191,8 +192,8 @@ impl Session<'_> {
         }
     }
 
-    /// Requests so short that a host could claim a delta's worth of speed unseen are worth a warning, unless all hosts are this
-    /// very program.
+    /// Warns about requests so short that a host could report a speed-up of delta undetected,
+    /// unless all hosts are this program.
     fn tell_short_requests(&mut self, a: &[Vec<Output>]) -> Result<(), RunError> {
         let own = |worker: &Worker| worker.work.program.is_none() && worker.hosts_are_built_in();
         if self.workers.iter().all(own) {
@@ -207,8 +208,8 @@ impl Session<'_> {
             return Ok(());
         }
         let told = format!(
-            "requests take as little as {}, so that the engine's own times are checked to {} only, and delta is {}: let them \
-             generate more tokens where the engine is not trusted",
+            "the shortest request takes {}, so the engine's times can only be verified to {}, but delta is {}: \
+             generate more tokens, unless you trust the engine",
             duration_ns(shortest),
             Scale::Ratio.size(unseen.ln_1p()),
             Scale::Ratio.size(least.ln_1p()),
@@ -216,14 +217,14 @@ impl Session<'_> {
         self.warn_once(told)
     }
 
-    /// Cycles of the memory of a GPU and of a process's are not the same thing.
+    /// Memory cycles of a GPU and of a process cannot be compared.
     fn same_memory_gauge(&mut self) -> Result<(), RunError> {
         let [a, b] = &self.workers;
         match (a.memory_gauge(), b.memory_gauge()) {
             (Some(a), Some(b)) if a != b => {
                 let told = format!(
-                    "memory that goes up and down is seen by `{a}` on side A and by `{b}` on side B: its cycles, swing and \
-                     reclaimed bytes do not compare, whatever their gates say"
+                    "the memory gauge is `{a}` on side A and `{b}` on side B: memory cycles, their size and reclaimed bytes \
+                     cannot be compared; ignore their gates"
                 );
                 self.warn_once(told)
             }
@@ -232,7 +233,7 @@ impl Session<'_> {
     }
 
     fn warn_once(&mut self, told: String) -> Result<(), RunError> {
-        // A resumed session under `margin` comes by here again.
+        // Under `margin`, a resumed session repeats this step.
         if !self.store.manifest().warnings.contains(&told) {
             self.observer.event(Event::Warning(&told));
             self.store.update(|manifest| manifest.warnings.push(told))?;
@@ -240,9 +241,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Leaves out gates that are not measured here, unless the scenario asks for them.
+    /// Removes gates that are not measured here; fails if the scenario requests them.
     fn check_gates(&mut self) -> Result<(), RunError> {
-        // Once looks may have been taken the gates stay what they are.
+        // After the first look the gates must not change.
         if self.store.manifest().gates_checked || self.judge().counts.ok as usize >= LOOKS[0] {
             return Ok(());
         }
@@ -254,7 +255,7 @@ impl Session<'_> {
         };
         self.store.update(|manifest| manifest.gates_checked = true)?;
         if !left.is_empty() {
-            let told = format!("not measured here, so not gated: {}", left.join(", "));
+            let told = format!("not measured on this machine, so not gated: {}", left.join(", "));
             self.observer.event(Event::Warning(&told));
             self.store.update(|manifest| {
                 manifest.gates = kept;
@@ -264,7 +265,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// What a side generates in each cell, in the order of the plan; fewer cells when one failed.
+    /// A side's outputs in each cell, in the order of the plan; fewer cells if one failed.
     fn generate(&mut self, side: Side, choices: bool) -> Result<Option<Vec<Vec<Output>>>, RunError> {
         self.begin(side);
         let cells = self.cells().to_vec();
@@ -284,7 +285,8 @@ impl Session<'_> {
         Ok(Some(all))
     }
 
-    /// Null pairs until there are enough, and what follows from them; `false` when somebody asked to stop.
+    /// Runs A/A pairs until there are enough, then assesses them; `false` if the user asked to
+    /// stop.
     fn pilot(&mut self) -> Result<bool, RunError> {
         let wanted = self.store.manifest().settings.pilot;
         loop {
@@ -304,7 +306,7 @@ impl Session<'_> {
         }
     }
 
-    /// Refuses a session whose deltas this machine cannot tell from noise within the last look.
+    /// Refuses a session if noise on this machine hides its deltas even at the last look.
     fn assess(&mut self, judgement: &Judgement) -> Result<(), RunError> {
         let hopeless: Vec<String> = judgement
             .pilot
@@ -313,7 +315,7 @@ impl Session<'_> {
             .map(|pilot| {
                 let gate = &judgement.gates[pilot.gate];
                 format!(
-                    "{} would be known to {} at best, and delta is {}; a delta of {} can be decided here",
+                    "{} can be measured to {} at best, but delta is {}; this machine can decide a delta of {}",
                     gate.metric().title(),
                     format_args!("±{}", gate.scale.size(pilot.pilot.half_width)),
                     gate.scale.size(gate.bound()),
@@ -327,14 +329,14 @@ impl Session<'_> {
         let pairs = judgement.counts.pilot_ok;
         let last = LOOKS[LOOKS.len() - 1];
         let told = format!(
-            "{pairs} null pairs of A show that this machine is too noisy for so small a delta: after {last} pairs {}",
+            "{pairs} A/A pairs show that this machine is too noisy for this delta: after {last} pairs {}",
             hopeless.join("; ")
         );
         self.store.update(|manifest| manifest.refused = Some(told))?;
         Ok(())
     }
 
-    /// Both turns of a pair, and its row; `false` when somebody asked to stop.
+    /// Runs both turns of a pair and commits its row; `false` if the user asked to stop.
     fn pair(&mut self, kind: PairKind, sides: [Side; 2]) -> Result<bool, RunError> {
         let began = Instant::now();
         let pair = self.pairs.last().map_or(1, |last| last.pair + 1);
@@ -356,7 +358,7 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// Every cell of a side once. After a failure the rest of the turn is left out: the pair has its outcome.
+    /// Runs every cell of a side once. Stops after a failure, which decides the pair's outcome.
     fn turn(&mut self, side: Side, pair: u32) -> Result<Turn, RunError> {
         if self.interrupt.requested() {
             return Ok(Turn::Stopped);
@@ -389,7 +391,7 @@ impl Session<'_> {
         Ok(Turn::Done { iteration })
     }
 
-    /// The cells so that those of one host follow one another.
+    /// Sorts the cells so that those of one host are adjacent.
     pub(super) fn by_host(&self, ids: Vec<u32>) -> Vec<u32> {
         let keys: Vec<Key> = self.cells().iter().map(key).collect();
         let first_of = |id: &u32| ids.iter().position(|other| keys[*other as usize] == keys[*id as usize]);
@@ -398,7 +400,7 @@ impl Session<'_> {
         sorted
     }
 
-    /// Only the side at work is sampled.
+    /// Samples only this side during its turn.
     pub(super) fn begin(&mut self, side: Side) {
         self.observer.event(Event::Side(side));
         self.workers[side as usize].log.sampler.rest(false);
@@ -413,7 +415,7 @@ impl Session<'_> {
         worker.log.sampler.rest(true);
     }
 
-    /// Says at once of the last pair why it does not count.
+    /// Reports why the last pair is excluded.
     fn tell_outcome(&mut self) {
         let judgement = self.judge();
         let told = match judgement.pairs.last().map(|pair| (pair.row.pair, &pair.outcome)) {
@@ -445,33 +447,33 @@ impl Session<'_> {
     }
 }
 
-/// A side's hosts live for a turn, or as long as the session.
+/// A side's hosts live for a turn, or for the whole session.
 pub(super) fn key(cell: &Cell) -> Key {
     Key::of(Step { cell: cell.id, iteration: 0 }, cell, Isolation::Run)
 }
 
-/// The first request of a side that failed.
+/// The first failed request of a side.
 fn failure(side: Side, outputs: &[Vec<Output>]) -> Option<SideFailure> {
     let row = outputs.iter().flatten().map(|output| &output.row).find(|row| row.status == Status::Failed)?;
     Some(SideFailure { side, cell: row.cell, reason: row.reason.clone() })
 }
 
-/// The first request of B that does not say of each token what would have been chosen.
+/// The first request of B without a choice for every token.
 fn silent(a: &[Vec<Output>], b: &[Vec<Output>]) -> Option<SideFailure> {
     let short = |(a, b): &(&Output, &Output)| b.choices.len() != a.ids.len() || b.ids != a.ids;
     let (a, b) = std::iter::zip(a.iter().flatten(), b.iter().flatten()).find(short)?;
-    let reason = format!("{} choices along {} forced tokens", b.choices.len(), a.ids.len());
+    let reason = format!("{} choices for {} forced tokens", b.choices.len(), a.ids.len());
     Some(SideFailure { side: Side::B, cell: b.row.cell, reason })
 }
 
-/// Refuses sides whose cells are not the same work.
+/// Refuses sides whose cells differ.
 pub fn cells_match(a: &Setup, b: &Setup) -> Result<(), RunError> {
     let (cells_a, cells_b) = (&a.plan.cells, &b.plan.cells);
     let lengths = |cells: &[Cell]| cells.iter().map(|cell| cell.length).collect::<Vec<_>>();
     if lengths(cells_a) != lengths(cells_b) {
         return Err(RunError::Ab(format!(
             "the sides do not have the same cells: A has {} and B has {}; vary toggles in the scenario, and give each side one \
-             value of what sets it apart",
+             value of the setting to compare",
             cells_a.len(),
             cells_b.len()
         )));

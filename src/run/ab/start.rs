@@ -1,4 +1,4 @@
-//! From two sides to a session on disk, and back from there to go on.
+//! Starts a session of two sides, or resumes one.
 
 use std::path::{Path, PathBuf};
 
@@ -20,31 +20,32 @@ use crate::spec::{Machine, Plan, Scenario, Side};
 use crate::telemetry;
 use inferometer_protocol::units::bytes;
 
-/// One side, decided.
+/// One side.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub info: SideInfo,
     pub scenario: Scenario,
-    /// With the cells of the other side, by position; its order is not used.
+    /// Has the cells of the other side, by position; its order is not used.
     pub plan: Plan,
 }
 
-/// What became of a session.
+/// The outcome of a session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The session's folder.
     pub dir: PathBuf,
     pub state: FinishState,
-    /// Whether there was anything left to do.
+    /// Whether anything was left to do.
     pub worked: bool,
     pub judgement: Judgement,
 }
 
-/// Compares two sides in a new folder below `results`. `delta` is for gates that state none.
+/// Compares two sides in a new folder in `results`. `delta` applies to gates without one.
 ///
 /// # Errors
-/// When the session cannot begin (cells that do not match, gates, model, lock, results folder, side A's first host) or its
-/// record cannot be written. Failures of an engine after that are outcomes, not errors.
+/// When the session cannot start (cells that do not match, gates, model, lock, results folder, side
+/// A's first host) or its record cannot be written. Later failures of an engine are outcomes, not
+/// errors.
 pub fn run(
     setups: [Setup; 2],
     delta: Option<f64>,
@@ -56,7 +57,8 @@ pub fn run(
     run_held(setups, delta, results, options, &measuring, observer)
 }
 
-/// Takes the machine for what is to come, builds too, which would disturb another measurement. Ctrl-C is handled from here on.
+/// Takes the machine-wide lock for builds and measurement: builds would disturb another
+/// measurement. Ctrl-C is handled from here on.
 ///
 /// # Errors
 /// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
@@ -66,7 +68,7 @@ pub fn hold(options: &Options, observer: &mut dyn Observer) -> Result<Measuring,
     Ok(measuring)
 }
 
-/// [`run`] by one who has the machine already.
+/// [`run`] for a caller that holds the lock.
 ///
 /// # Errors
 /// As [`run`].
@@ -124,11 +126,11 @@ pub fn run_held(
     segment_of(&setups, &ready, store, logs, before, options, observer)
 }
 
-/// Goes on with the session recorded in `dir`. One whose verdict is there is left alone.
+/// Continues the session recorded in `dir`. Does nothing if the session is finished.
 ///
 /// # Errors
-/// As [`run`]; and when the machine, this program's version, a prompt, an engine or a model is not what the session began with, unless
-/// [`Options::allow_changed`].
+/// As [`run`]; and when the machine, this program's version, a prompt, an engine or a model differs
+/// from the start of the session, unless [`Options::allow_changed`] is set.
 pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
     let begun = crate::record::ab::read(dir)?;
     if begun.manifest.state == FinishState::Finished {
@@ -168,7 +170,7 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     for (at, (store, record)) in sides.into_iter().enumerate() {
         let note = |manifest: &mut Manifest| note_broken_turns(&record, last[at], &mut manifest.plan.order);
         logs.push(Log::resume(store, &record, note)?);
-        // Which turns count, the pairs say.
+        // `pairs.csv` decides which turns are valid.
         pasts.push(Past { done: Done::default(), ..Past::of(&record) });
         rows[at] = record.requests;
     }
@@ -177,12 +179,12 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     segment_of(&setups, &ready, store, two(logs), before, options, observer)
 }
 
-/// Refuses another machine than the one that the session began on: its pairs would be of two machines. A warning for the record
-/// where that is allowed.
+/// Refuses a machine other than the one that the session started on; returns warnings for the
+/// record if that is allowed.
 fn same_machine(begun: &Machine, now: &Machine, options: &Options) -> Result<Vec<String>, RunError> {
     let change = |what: &str, was: Option<String>, is: Option<String>| match (was, is) {
         (Some(was), Some(is)) if was != is => Some(format!("{what} was {was}, is {is}")),
-        // What one of the two does not say cannot be held against it.
+        // Only facts known on both sides are compared.
         _ => None,
     };
     let family = |machine: &Machine| {
@@ -191,7 +193,7 @@ fn same_machine(begun: &Machine, now: &Machine, options: &Options) -> Result<Vec
     };
     let count = |n: Option<u32>| n.map(|n| n.to_string());
     let memory = match (begun.memory_bytes, now.memory_bytes) {
-        // A kernel may keep a little more or less for itself after each start.
+        // The kernel may reserve slightly different amounts at each boot.
         (Some(was), Some(is)) if was.abs_diff(is) > was / 50 => change("memory", Some(bytes(was)), Some(bytes(is))),
         _ => None,
     };
@@ -214,7 +216,7 @@ fn same_machine(begun: &Machine, now: &Machine, options: &Options) -> Result<Vec
     Err(RunError::Changed { what: "this machine".to_owned(), changes })
 }
 
-/// Refuses a program that is not the one that was built: that is no failure of a side.
+/// Refuses a program that differs from the one that was built; this is not a failure of a side.
 fn program_is_there(setup: &Setup) -> Result<(), RunError> {
     let Some(commit) = &setup.info.commit else { return Ok(()) };
     let program = Path::new(commit.program.first().map_or("", String::as_str));
@@ -222,21 +224,21 @@ fn program_is_there(setup: &Setup) -> Result<(), RunError> {
         return Ok(());
     }
     Err(RunError::Ab(format!(
-        "the program of {} is not there any more as it was built ({}): begin a new session, which builds it again",
+        "the program of {} was removed or changed since it was built ({}): start a new session, which builds it again",
         setup.info.label,
         program.display()
     )))
 }
 
-/// The last iteration of a side that was begun. What a pair names counts too, though its rows be lost: a pair must never
-/// come to mean rows that were measured later.
+/// The last iteration that a side started. Iterations named by a pair are included even if their
+/// rows are lost: a pair must never refer to rows that were measured later.
 fn last_iteration(side: Side, rows: &[RequestRow], pairs: &[PairRow]) -> u32 {
     let named =
         pairs.iter().flat_map(PairRow::iterations).filter(|(who, _)| *who == side).map(|(_, iteration)| iteration);
     rows.iter().map(|row| row.iteration).chain(named).max().unwrap_or(0)
 }
 
-/// A turn that was broken off has rows and no place in the order: gives it one, so that the two agree.
+/// An interrupted turn has rows but no entry in the order: adds one, so that both agree.
 fn note_broken_turns(record: &Record, last: u32, order: &mut Vec<Vec<u32>>) {
     for iteration in (order.len() as u32 + 1)..=last {
         let mut ran: Vec<u32> = record
@@ -250,12 +252,12 @@ fn note_broken_turns(record: &Record, last: u32, order: &mut Vec<Vec<u32>>) {
     }
 }
 
-/// One for each side.
+/// One per side.
 fn two<T>(sides: Vec<T>) -> [T; 2] {
     sides.try_into().unwrap_or_else(|_| unreachable!("there are two sides"))
 }
 
-/// What earlier segments left.
+/// State from earlier segments.
 struct Before {
     pairs: Vec<PairRow>,
     rows: [Vec<RequestRow>; 2],
@@ -284,7 +286,7 @@ fn segment_of(
             model: &ready[at].0,
             options,
             program: setup.info.commit.as_ref().map(|commit| commit.program.as_slice()),
-            // That B does not even start is an outcome of B.
+            // If B does not start, that is an outcome of B.
             must_open: at == 0,
         };
         workers.push(Worker::new(work, log, past)?);
@@ -304,7 +306,7 @@ fn segment_of(
     finish(session)
 }
 
-/// Drives a session and closes its records, also when it could not go on.
+/// Drives a session and closes its records, also if it could not continue.
 fn finish(session: Session<'_>) -> Result<Outcome, RunError> {
     let (mut store, mut stores, result) = session.drive();
     let state = if matches!(result, Ok(true)) { FinishState::Finished } else { FinishState::Interrupted };
@@ -335,7 +337,7 @@ fn close(store: &mut AbStore, stores: &mut [Store; 2], state: FinishState) -> Re
     Ok(())
 }
 
-/// Each side's model on disk and prompts.
+/// The path of each side's model, and its prompts.
 fn prepare(setups: &[Setup; 2], observer: &mut dyn Observer) -> Result<[(PathBuf, Prompts); 2], RunError> {
     let a = segment::prepare(&setups[0].scenario, &setups[0].plan, observer)?;
     let b = segment::prepare(&setups[1].scenario, &setups[1].plan, observer)?;
@@ -366,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_session_goes_on_where_it_began() {
-        // Load, a kernel's patch and what one of the two does not say make no other machine.
+        // Load, a kernel's patch version and unknown facts do not make a different machine.
         let mut later = one();
         (later.load_at_start, later.kernel) = (Some(3.0), Some("6.12.57-cloud".to_owned()));
         (later.memory_bytes, later.physical_cores) = (Some((8 << 30) - 4096), None);

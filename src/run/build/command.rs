@@ -1,4 +1,5 @@
-//! Runs the build command: its output in a log, its whole process group ended when it takes too long.
+//! Runs the build command. Its output goes to a log, and its process group is killed when it takes
+//! too long.
 
 use std::ffi::OsStr;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,13 +18,13 @@ use crate::spec::build::{SHARED, TREE};
 
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 20;
-/// How often a long build says that it still runs.
+/// Interval of the messages that a long build still runs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
-/// A version is asked for, not built.
+/// This command only prints a version.
 const TOOLCHAIN_LIMIT: Duration = Duration::from_secs(120);
 const TOOLCHAIN_BYTES: u64 = 16 << 10;
 
-/// What the words in braces stand for.
+/// Values of the placeholders in braces.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     pub tree: PathBuf,
@@ -31,7 +32,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// `words` with the places put in.
+    /// `words` with the placeholders replaced.
     pub fn fill(&self, words: &[String]) -> Result<Vec<String>, BuildError> {
         let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| BuildError::NotUtf8(path.to_owned()));
         let (tree, shared) = (text(&self.tree)?, text(&self.shared)?);
@@ -39,25 +40,25 @@ impl Places {
     }
 }
 
-/// A command line as one would type it.
+/// The command line in shell syntax.
 pub(super) fn shown(words: &[String]) -> String {
     shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
 }
 
-/// How a command may be stopped, and who hears of its progress.
+/// Limits of a command, and the receiver of its progress.
 pub(super) struct Watch<'a> {
     pub limit: Duration,
     pub stop: &'a dyn Fn() -> bool,
     pub note: &'a mut dyn FnMut(&str),
 }
 
-/// Why a command did not do its work.
+/// Why a command did not succeed.
 pub(super) enum Fault {
     Interrupted,
     How(String),
 }
 
-/// Runs `words` in `folder`, what they print in `log`.
+/// Runs `words` in `folder`, with their output in `log`.
 pub(super) fn run(words: &[String], folder: &Path, log: &Path, watch: Watch) -> Result<Result<(), Fault>, BuildError> {
     let mut file = fs_err::File::create(log)?;
     writeln!(file, "$ {}", shown(words))?;
@@ -70,7 +71,7 @@ pub(super) fn run(words: &[String], folder: &Path, log: &Path, watch: Watch) -> 
     Ok(Group(child).wait(watch))
 }
 
-/// What `words` print, run in `folder`, without the line's end.
+/// The output of `words`, run in `folder`, trimmed.
 pub(super) fn ask(words: &[String], folder: &Path, stop: &dyn Fn() -> bool) -> Result<String, Fault> {
     let how = |error: std::io::Error| Fault::How(error.to_string());
     let mut output = tempfile::tempfile().map_err(how)?;
@@ -86,7 +87,7 @@ pub(super) fn ask(words: &[String], folder: &Path, stop: &dyn Fn() -> bool) -> R
 
 fn ready(words: &[String], folder: &Path) -> Command {
     let program = Path::new(&words[0]);
-    // With a folder of its own to run in, what a relative path means would differ between systems.
+    // With a separate working folder, systems resolve relative paths differently.
     let relative = program.is_relative() && program.components().count() > 1;
     let mut command = if relative { Command::new(folder.join(program)) } else { Command::new(program) };
     command.args(&words[1..]).current_dir(folder).stdin(Stdio::null()).process_group(0);
@@ -96,7 +97,7 @@ fn ready(words: &[String], folder: &Path) -> Command {
     command
 }
 
-/// Variables that speak of the process this one was started by: git's for hooks, cargo's for what `cargo run` starts.
+/// Variables about the process that started this one: git's for hooks, cargo's for `cargo run`.
 fn is_leftover(name: &OsStr) -> bool {
     const NAMES: [&str; 7] = [
         "CARGO",
@@ -112,7 +113,8 @@ fn is_leftover(name: &OsStr) -> bool {
     NAMES.contains(&&*name) || STARTS.iter().any(|start| name.starts_with(start))
 }
 
-/// Digest of the variables that compilers and build tools heed, so that a program built under others is not taken for this one.
+/// Digest of the variables that affect compilers and build tools, so that a program built with
+/// other values is not reused.
 pub(super) fn environment_sha256() -> String {
     const NAMES: [&str; 12] = [
         "PATH",
@@ -147,7 +149,7 @@ pub(super) fn environment_sha256() -> String {
     super::hex(&digest.finalize())
 }
 
-/// A process and all it started; ended with this.
+/// A process and its children; killed when dropped.
 struct Group(Child);
 
 impl Group {
@@ -181,7 +183,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Once the leader is reaped, its number can belong to others: whatever a finished build left running is left.
+        // Once the leader is reaped, its process id may belong to others: processes left by a
+        // finished build are not killed.
         if let Ok(None) = self.0.try_wait() {
             let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
             let _ = self.0.wait();
@@ -189,7 +192,7 @@ impl Drop for Group {
     }
 }
 
-/// The last lines of a build's log, without the command line that heads it.
+/// The last lines of a build's log, without the command line at its start.
 pub(super) fn log_tail(path: &Path) -> LogTail {
     let lines = read_tail(path).unwrap_or_default();
     LogTail { path: path.to_owned(), lines }

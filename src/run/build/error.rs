@@ -1,4 +1,4 @@
-//! Why there is no program of a commit.
+//! Why a commit's program is not available.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use inferometer_protocol::bounded::clean;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("cannot run `git`: {0}; comparing commits needs git, install it or put it on the PATH")]
+    #[error("cannot run `git`: {0}; comparing commits needs git; install it or add it to PATH")]
     NoGit(io::Error),
     #[error(
-        "{} is in no git repository with a working tree ({}); name one with `--repo PATH`, or compare settings or engines instead of commits",
+        "{} is not in a git repository with a working tree ({}); pass one with `--repo PATH`, or compare settings or engines instead of commits",
         path.display(), clean(said)
     )]
     NoRepository { path: PathBuf, said: String },
@@ -22,14 +22,14 @@ pub enum BuildError {
     #[error(
         "the repository {} has no commit `{}`: {}", repository.display(), clean(revision),
         if *shallow {
-            "its history is cut short, fetch the rest with `git fetch --unshallow` (in CI: check out with fetch-depth 0)"
+            "the clone is shallow; fetch the full history with `git fetch --unshallow` (in CI: check out with fetch-depth 0)"
         } else {
             "check the spelling, or fetch it first with `git fetch`"
         }
     )]
     NoCommit { repository: PathBuf, revision: String, shallow: bool },
     #[error(
-        "uncommitted changes belong to no commit and would not be measured: {}{}; commit or stash them, or pass `--allow-dirty`",
+        "uncommitted changes would not be measured: {}{}; commit or stash them, or pass `--allow-dirty`",
         clean(&changed[..changed.len().min(5)].join(", ")),
         if changed.len() > 5 { format!(" and {} more", changed.len() - 5) } else { String::new() }
     )]
@@ -39,28 +39,28 @@ pub enum BuildError {
     #[error("the build of commit {commit} {how}: {command}{}", tail_or_silence(log_tail))]
     Failed { commit: String, how: String, command: String, log_tail: LogTail },
     #[error(
-        "the build of commit {commit} made no program at {}: check `program` in [build] (a relative path is looked for in the worktree; an \
-         interpreter needs its absolute path); the build's log is {}",
+        "the build of commit {commit} made no program at {}: check `program` in [build] (relative paths are in the worktree; an \
+         interpreter needs an absolute path); see the build log {}",
         program.display(), log.display()
     )]
     NoProgram { commit: String, program: PathBuf, log: PathBuf },
     #[error(
-        "commit {commit}: `{command}` does not say which toolchain builds: {how}; correct `toolchain` in [build], or make it empty"
+        "commit {commit}: `{command}` did not report the toolchain: {how}; correct `toolchain` in [build], or make it empty"
     )]
     Toolchain { commit: String, command: String, how: String },
     #[error(
-        "the two commits are built by different toolchains, so a difference would not be theirs: base {base:?}, head {head:?}; pin one \
+        "the two commits are built by different toolchains, which could explain a difference: base {base:?}, head {head:?}; pin one \
          toolchain for both (with rustup: `RUSTUP_TOOLCHAIN=NAME`)"
     )]
     Toolchains { base: String, head: String },
     #[error("{what} was interrupted")]
     Interrupted { what: String },
-    #[error("{}: the name is not UTF-8, which a recorded command must be; set INFEROMETER_CACHE to another folder", .0.display())]
+    #[error("{}: the path is not UTF-8, but recorded commands must be; set INFEROMETER_CACHE to another folder", .0.display())]
     NotUtf8(PathBuf),
-    #[error("cannot keep builds: {0}; INFEROMETER_CACHE names another folder for them")]
+    #[error("cannot store builds: {0}; set INFEROMETER_CACHE to another folder")]
     Io(#[from] io::Error),
 }
 
 fn tail_or_silence(log: &LogTail) -> String {
-    if log.lines.is_empty() { format!("\nit wrote nothing (its log: {})", log.path.display()) } else { log.to_string() }
+    if log.lines.is_empty() { format!("\nit printed nothing (log: {})", log.path.display()) } else { log.to_string() }
 }

@@ -1,4 +1,4 @@
-//! What is asked of `git`. Always an argument vector, never a shell; no hooks, no prompts, nothing fetched.
+//! Calls of `git`: always an argument vector, never a shell; no hooks, no prompts, no fetches.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::error::BuildError;
 
-/// Variables by which git tells its hooks where they are. Left set, they would point every command at another repository.
+/// Variables that git sets for its hooks. If left set, they would redirect every command to another
+/// repository.
 const OF_HOOKS: [&str; 10] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -29,10 +30,10 @@ pub struct Repository {
     top: PathBuf,
 }
 
-/// A commit, and how the user named it.
+/// A commit, with the revision that the user gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// All hexadecimal digits.
+    /// The full hash.
     pub hash: String,
     /// As given: a branch, a tag, `HEAD~2`.
     pub revision: String,
@@ -41,17 +42,17 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// The hash's first digits, for people.
+    /// The first digits of the hash.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.hash[..self.hash.len().min(9)]
     }
 }
 
-/// The repository that `path` is in.
+/// The repository that contains `path`.
 ///
 /// # Errors
-/// When there is no `git`, or no repository with a working tree at `path` or above it.
+/// When `git` is missing, or there is no repository with a working tree at `path` or above.
 pub fn repository(path: &Path) -> Result<Repository, BuildError> {
     let refused = |said: String| BuildError::NoRepository { path: path.to_owned(), said };
     let path = fs_err::canonicalize(path).map_err(|error| refused(error.to_string()))?;
@@ -71,17 +72,17 @@ impl Repository {
         &self.top
     }
 
-    /// Eight hexadecimal digits that tell repositories of one machine apart.
+    /// Eight hexadecimal digits that identify the repository on this machine.
     pub(super) fn key(&self) -> String {
         super::hex(&Sha256::digest(self.top.as_os_str().as_encoded_bytes()))[..8].to_owned()
     }
 
-    /// The commit that `revision` names.
+    /// Resolves `revision` to a commit.
     ///
     /// # Errors
-    /// When there is no such commit here, with what may help.
+    /// When the commit does not exist here; the message suggests a fix.
     pub fn commit(&self, revision: &str) -> Result<Commit, BuildError> {
-        // What begins with a dash would be an option; git's own `--end-of-options` guards it a second time.
+        // A leading dash would be read as an option; git's `--end-of-options` is a second guard.
         if revision.is_empty() || revision.starts_with('-') || revision.contains(|c: char| c.is_control()) {
             return Err(BuildError::Revision { revision: revision.to_owned() });
         }
@@ -97,7 +98,7 @@ impl Repository {
         Ok(Commit { hash, revision: revision.to_owned(), subject })
     }
 
-    /// Tracked files whose content belongs to no commit.
+    /// Tracked files with uncommitted changes.
     ///
     /// # Errors
     /// When git fails.
@@ -106,7 +107,8 @@ impl Repository {
         Ok(listed.lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect())
     }
 
-    /// Refuses a working tree with uncommitted changes: they would not be measured, though somebody may think so.
+    /// Refuses a working tree with uncommitted changes: they would not be measured, which a user
+    /// may not expect.
     ///
     /// # Errors
     /// `Dirty`, or when git fails.
@@ -115,21 +117,22 @@ impl Repository {
         if changed.is_empty() { Ok(()) } else { Err(BuildError::Dirty { changed }) }
     }
 
-    /// Paths of the submodules that a commit has. They are not checked out: that could need the network.
+    /// Paths of a commit's submodules. They are not checked out, because that could need the
+    /// network.
     pub(super) fn submodules(&self, commit: &Commit) -> Result<Vec<String>, BuildError> {
         let listed = self.ask(["ls-tree", "-r", "-z", "--full-tree", &commit.hash])?;
         let links = listed.split('\0').filter(|entry| entry.starts_with("160000 "));
         Ok(links.filter_map(|entry| entry.split_once('\t')).map(|(_, path)| path.to_owned()).collect())
     }
 
-    /// Checks a commit out into `tree`, which is replaced if it is there.
+    /// Checks a commit out into `tree`, which is replaced if it exists.
     pub(super) fn check_out(&self, commit: &Commit, tree: &Path) -> Result<(), BuildError> {
         match fs_err::remove_dir_all(tree) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        // `--force` takes the place of this worktree's registration. Nothing is pruned: that would make git forget worktrees of
-        // the user's whose folders are away for a moment.
+        // `--force` replaces this worktree's registration. Nothing is pruned: pruning would make
+        // git forget worktrees of the user whose folders are temporarily missing.
         let tree = tree.as_os_str();
         let words = ["worktree", "add", "--quiet", "--detach", "--force"].map(OsStr::new);
         self.ask(words.into_iter().chain([tree, OsStr::new(&commit.hash)]))?;
@@ -141,9 +144,10 @@ impl Repository {
     }
 }
 
-/// A digest of what distinguishes the tracked files of `tree` from `commit`; `None` when it is no worktree at that commit.
+/// A digest of the differences between the tracked files of `tree` and `commit`; `None` if it is
+/// not a worktree at that commit.
 pub(super) fn changes(tree: &Path, commit: &Commit) -> Result<Option<String>, BuildError> {
-    // Without its `.git`, git would answer for a repository above the folder.
+    // Without `.git` in the folder, git would use a repository above it.
     if !tree.join(".git").is_file() {
         return Ok(None);
     }
@@ -174,7 +178,7 @@ fn git<S: AsRef<OsStr>>(folder: &Path, words: impl IntoIterator<Item = S>) -> Re
     for name in OF_HOOKS {
         command.env_remove(name);
     }
-    // A partial clone would fetch what it lacks; nobody is there to type a password.
+    // A partial clone would fetch missing objects, and nobody could type a password.
     command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
     command.args(words).stdin(Stdio::null()).output().map_err(BuildError::NoGit)
 }

@@ -1,14 +1,15 @@
 //! Commits to programs: what `ab --base REV --head REV` measures.
 //!
-//! Each commit is checked out into a worktree of its own below the cache folder, at a path as long as every other's
-//! (where a program lies can change its speed), built there by a command of the user's, and kept:
+//! Each commit is checked out into a separate worktree in the cache folder and built there by the
+//! user's command. All paths have the same length, because the path of a program can change its
+//! speed. The layout:
 //!
 //! ```text
-//! <cache>/builds/<repository>/shared/                      {shared}: all builds of the repository, cargo's dependencies
+//! <cache>/builds/<repository>/shared/            {shared}: for all builds of the repository
 //! <cache>/builds/<repository>/<recipe>/<commit>/           {tree}: the worktree
-//! <cache>/builds/<repository>/<recipe>/<commit>.log        what the build printed
-//! <cache>/builds/<repository>/<recipe>/<commit>.json       the stamp: what was built, of what
-//! <cache>/builds/<repository>/<recipe>/<commit>-program/   a program from {shared}, which the next build would replace
+//! <cache>/builds/<repository>/<recipe>/<commit>.log        output of the build
+//! <cache>/builds/<repository>/<recipe>/<commit>.json       the stamp: inputs and program
+//! <cache>/builds/<repository>/<recipe>/<commit>-program/   copy of a program from {shared}
 //! ```
 
 mod command;
@@ -37,20 +38,20 @@ pub struct Built {
     pub commit: Commit,
     /// The worktree.
     pub tree: PathBuf,
-    /// The engine host, absolute, and its arguments.
+    /// The engine host's command line; its program is absolute.
     pub command: Vec<String>,
     pub program_sha256: String,
-    /// What the toolchain says it is; `None` where it was not asked.
+    /// What the toolchain reported; `None` if it was not asked.
     pub toolchain: Option<String>,
-    /// How long the build took, when it was made.
+    /// Duration of the build.
     pub seconds: f64,
     /// Whether an earlier build was used.
     pub cached: bool,
     pub log: PathBuf,
 }
 
-/// The program of `commit`, built now unless it was before. `cache` is the program's cache folder; `notes` hears what
-/// takes time.
+/// Builds the program of `commit`, or uses an earlier build. `cache` is inferometer's cache folder;
+/// `notes` receives progress messages.
 ///
 /// # Errors
 /// When the commit cannot be checked out, the build fails, or it makes no program.
@@ -64,7 +65,8 @@ pub fn build(
     Workshop::open(repository, settings, cache, &|| false, notes)?.build(commit)
 }
 
-/// The programs of two commits, by one toolchain. `stop` is asked often; when it says yes, the build in flight is ended.
+/// Builds the programs of two commits with the same toolchain. `stop` is polled; when it returns
+/// true, the current build is ended.
 ///
 /// # Errors
 /// As [`build`], and when the two sides are built by different toolchains.
@@ -77,7 +79,10 @@ pub fn build_sides(
     notes: &mut dyn FnMut(&str),
 ) -> Result<[Built; 2], BuildError> {
     if base.hash == head.hash {
-        notes(&format!("base and head are the same commit {}: an A/A session, any difference is noise", base.short()));
+        notes(&format!(
+            "base and head are the same commit {}: this is an A/A session, any difference is noise",
+            base.short()
+        ));
     }
     let mut workshop = Workshop::open(repository, settings, cache, stop, notes)?;
     let sides = [workshop.build(base)?, workshop.build(head)?];
@@ -85,10 +90,11 @@ pub fn build_sides(
     Ok(sides)
 }
 
-/// Refuses two programs by different toolchains: what differs would not be the commits'.
+/// Refuses programs built by different toolchains: their difference might not come from the
+/// commits.
 ///
 /// # Errors
-/// `Toolchains`, with what each side said.
+/// `Toolchains`, with what each toolchain reported.
 pub fn check_same_toolchain(base: &Built, head: &Built) -> Result<(), BuildError> {
     if base.toolchain == head.toolchain {
         return Ok(());
@@ -97,8 +103,8 @@ pub fn check_same_toolchain(base: &Built, head: &Built) -> Result<(), BuildError
     Err(BuildError::Toolchains { base: said(base), head: said(head) })
 }
 
-/// Where commits of one repository are built by one recipe. Holds the repository's lock: what lies in `{shared}` is
-/// one build's at a time.
+/// Builds commits of one repository by one recipe. Holds the repository's lock: `{shared}` is used
+/// by one build at a time.
 struct Workshop<'a> {
     repository: &'a Repository,
     settings: &'a BuildSettings,
@@ -136,7 +142,7 @@ impl<'a> Workshop<'a> {
         self.make(commit, &at)
     }
 
-    /// The program, if it was built before and nothing it depends on has changed since.
+    /// The kept program, if nothing it depends on has changed.
     fn kept(&mut self, commit: &Commit, at: &CommitFiles) -> Result<Option<Built>, BuildError> {
         let (Some(stamp), Some(tree)) = (Stamp::read(&at.stamp), git::changes(&at.places.tree, commit)?) else {
             return Ok(None);
@@ -145,11 +151,11 @@ impl<'a> Workshop<'a> {
         let key = self.key(commit, at)?;
         let command = self.command(at, stamp.copied)?;
         let stale = if stamp.key != key {
-            "the toolchain or the environment has changed since"
+            "the toolchain or the environment has changed"
         } else if stamp.tree_sha256 != tree {
-            "its worktree has been changed since"
+            "its worktree has been changed"
         } else if hash_of(Path::new(&command[0])).ok().as_ref() != Some(&stamp.program_sha256) {
-            "its program has been changed since"
+            "its program has been changed"
         } else {
             (self.notes)(&format!("{name} was built before, {}", stamp.built_utc));
             let toolchain = key.toolchain;
@@ -164,7 +170,7 @@ impl<'a> Workshop<'a> {
                 log: at.log.clone(),
             }));
         };
-        (self.notes)(&format!("{name} was built before, but {stale}: it is built anew"));
+        (self.notes)(&format!("{name} was built before, but {stale}: building it again"));
         Ok(None)
     }
 
@@ -175,7 +181,7 @@ impl<'a> Workshop<'a> {
         let submodules = self.repository.submodules(commit)?;
         if !submodules.is_empty() {
             let (name, list) = (commit.short(), submodules.join(", "));
-            (self.notes)(&format!("{name} has submodules, which are left empty (nothing is fetched): {list}"));
+            (self.notes)(&format!("{name} has submodules, which stay empty because nothing is fetched: {list}"));
         }
         let key = self.key(commit, at)?;
         let begun = Instant::now();
@@ -185,7 +191,7 @@ impl<'a> Workshop<'a> {
         let program_sha256 = hash_of(Path::new(&command[0]))?;
         let tree = git::changes(&at.places.tree, commit)?.ok_or_else(|| BuildError::Failed {
             commit: commit.short().to_owned(),
-            how: "left its worktree at another commit, or removed it".to_owned(),
+            how: "moved its worktree to another commit, or removed it".to_owned(),
             command: shown(&self.settings.command),
             log_tail: command::log_tail(&at.log),
         })?;
@@ -207,7 +213,7 @@ impl<'a> Workshop<'a> {
         let words = at.places.fill(&self.settings.command)?;
         let name = commit.short();
         if words.is_empty() {
-            (self.notes)(&format!("{name} ({}): there is nothing to build", commit.subject));
+            (self.notes)(&format!("{name} ({}): nothing to build", commit.subject));
             return Ok(fs_err::write(&at.log, "nothing to build\n")?);
         }
         let command = shown(&words);
@@ -226,7 +232,8 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// What the program of `commit` depends on. The toolchain is asked in the worktree, where a file may choose it.
+    /// What the program of `commit` depends on. The toolchain command runs in the worktree, where a
+    /// file may select the toolchain.
     fn key(&self, commit: &Commit, at: &CommitFiles) -> Result<Key, BuildError> {
         let words = at.places.fill(&self.settings.toolchain)?;
         let toolchain = if words.is_empty() {
@@ -249,7 +256,7 @@ impl<'a> Workshop<'a> {
         })
     }
 
-    /// The host's command line, its program where the build leaves it, or in the copy that was made of it.
+    /// The host's command line, with the program at its build path or its copy.
     fn command(&self, at: &CommitFiles, copied: bool) -> Result<Vec<String>, BuildError> {
         let mut command = at.places.fill(&self.settings.program)?;
         let made = at.places.tree.join(&command[0]);
@@ -261,13 +268,13 @@ impl<'a> Workshop<'a> {
         Ok(command)
     }
 
-    /// The host's command line after a build, and whether its program is a copy: one in `{shared}` is copied, as the next
-    /// build may replace it.
+    /// The host's command line after a build, and whether its program is a copy. A program in
+    /// `{shared}` is copied, because the next build may replace it.
     fn placed(&self, commit: &Commit, at: &CommitFiles) -> Result<(Vec<String>, bool), BuildError> {
         let made = at.places.tree.join(&at.places.fill(&self.settings.program)?[0]);
         let missing =
             || BuildError::NoProgram { commit: commit.short().to_owned(), program: made.clone(), log: at.log.clone() };
-        // Through links: where they lead to decides whether the next build may replace it.
+        // Resolves links: the target decides whether the next build may replace it.
         let real = fs_err::canonicalize(&made).map_err(|_| missing())?;
         let about = fs_err::metadata(&real)?;
         if !about.is_file() || about.permissions().mode() & 0o111 == 0 {
@@ -286,7 +293,7 @@ fn interrupted(commit: &str) -> BuildError {
     BuildError::Interrupted { what: format!("the build of commit {commit}") }
 }
 
-/// Where everything of one commit lies.
+/// The paths of one commit.
 struct CommitFiles {
     places: Places,
     log: PathBuf,
@@ -306,14 +313,15 @@ impl CommitFiles {
     }
 }
 
-/// Eight hexadecimal digits that tell recipes apart: a session must not have its programs replaced by those of another.
+/// Eight hexadecimal digits that identify a recipe, so that sessions with different recipes do not
+/// replace each other's programs.
 fn recipe_key(settings: &BuildSettings) -> String {
     let parts = (&settings.command, &settings.program[0], &settings.toolchain);
     let text = serde_json::to_vec(&parts).expect("a recipe is plain data");
     hex(&Sha256::digest(text))[..8].to_owned()
 }
 
-/// Waits until nobody else builds for this repository.
+/// Waits until no other process builds for this repository.
 fn locked(
     path: &Path,
     repository: &Repository,
@@ -332,14 +340,14 @@ fn locked(
             Err(TryLockError::WouldBlock) => {}
         }
         if !told {
-            notes(&format!("waiting for another process that builds for {}", repository.top().display()));
+            notes(&format!("waiting for another process's build of {}", repository.top().display()));
             told = true;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// What is not there need not be removed.
+/// Ignores that the path does not exist.
 fn remove(removed: io::Result<()>) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }

@@ -1,4 +1,4 @@
-//! What was built, kept beside it, so that a later session need not build again.
+//! The stamp of a build, stored with it, so that a later session can reuse the build.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use super::error::BuildError;
 use crate::fs::write_atomic;
 use inferometer_protocol::bounded::read_limited;
 
-/// A stamp of other contents is not understood, and the commit is built anew.
+/// Stamps of other versions are ignored, and the commit is built again.
 const VERSION: u32 = 1;
 const LONGEST: u64 = 1 << 20;
 
-/// All that a program depends on, as far as it is known. Equal keys: the program need not be built again.
+/// All known inputs of a program. If the keys are equal, the program is not built again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key {
     pub commit: String,
     pub command: Vec<String>,
-    /// Only the first word of `program`: its arguments are not part of what is built.
+    /// Only the first word of `program`: its arguments do not affect the build.
     pub program: String,
     pub toolchain: Option<String>,
-    /// Digest of the variables that compilers and build tools heed; their values may be private.
+    /// Digest of the variables that affect compilers and build tools; their values may be private.
     pub environment_sha256: String,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Stamp {
     pub program_sha256: String,
     /// Whether the program is a copy of one in `{shared}`.
     pub copied: bool,
-    /// Digest of what the build changed in tracked files.
+    /// Digest of the build's changes to tracked files.
     pub tree_sha256: String,
     pub seconds: f64,
     pub built_utc: String,
@@ -55,7 +55,7 @@ impl Stamp {
         Ok(write_atomic(path, &text)?)
     }
 
-    /// The stamp at `path`; `None` when there is none that this program understands.
+    /// The stamp at `path`; `None` if it is missing or not understood.
     pub fn read(path: &Path) -> Option<Self> {
         let stamp: Self = serde_json::from_slice(&read_limited(path, LONGEST).ok()?).ok()?;
         (stamp.version == VERSION).then_some(stamp)

@@ -1,4 +1,4 @@
-//! The checks, in the order they run.
+//! The checks, in execution order.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use inferometer_protocol::{Detail, ErrorKind, FinishReason, Instrumentation, Pha
 
 pub(super) type Run = fn(&mut Bench) -> Verdict;
 
-/// The check without which no other makes sense.
+/// If this check fails, all others are skipped.
 pub(super) const GREETS: &str = "greets";
 
 pub(super) const ALL: &[(&str, Run)] = &[
@@ -44,7 +44,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("ends with its input during work", ends_with_input_during_work),
 ];
 
-/// Samples a second that a host's profiler is asked for.
+/// Sampling frequency for the host's profiler, in Hz.
 const PROFILE_HZ: u32 = 99;
 
 fn object(value: Value) -> Map<String, Value> {
@@ -81,7 +81,7 @@ fn ping(bench: &mut Bench) -> Verdict {
         let FromHost::Pong { clock, now_ns } = answer.body else {
             return Err(Fault::Fail(format!("expected `pong`, got {:?}", answer.body)));
         };
-        ensure(clock == first.clock, || format!("its clock was `{}` and is now `{clock}`", first.clock))?;
+        ensure(clock == first.clock, || format!("its clock changed from `{}` to `{clock}`", first.clock))?;
         ensure(now_ns >= last, || format!("its clock ran backwards, from {last} to {now_ns} ns"))?;
         last = now_ns;
     }
@@ -115,12 +115,12 @@ fn opens(bench: &mut Bench) -> Verdict {
     let opened = bench.opened()?;
     let receipt = &opened.ready.receipt;
     ensure(!receipt.engine.is_empty() && !receipt.version.is_empty(), || {
-        "its receipt must name the engine and its version".to_owned()
+        "its receipt does not name the engine and its version".to_owned()
     })?;
     opened.request(FEW).map(drop)
 }
 
-/// Generates and looks at the answer's shape.
+/// Generates and checks the shape of the answer.
 fn generate_exactly(bench: &mut Bench, max_tokens: u32) -> Result<Exchange, Fault> {
     let opened = bench.opened()?;
     let request = opened.request(max_tokens)?;
@@ -131,18 +131,22 @@ fn generate_exactly(bench: &mut Bench, max_tokens: u32) -> Result<Exchange, Faul
     let exchange = opened.host.generate(request, &mut |_| {})?;
     let (tokens, completion) = (exchange.generated.tokens.len(), &exchange.generated.completion);
     ensure(tokens == max_tokens as usize, || {
-        format!("{tokens} tokens came where `max_tokens` is {max_tokens} and `ignore_eos` is on")
+        format!("it generated {tokens} tokens, but `max_tokens` is {max_tokens} and `ignore_eos` is set")
     })?;
     let finish = completion.finish_reason;
     ensure(finish == FinishReason::Length, || format!("finish reason is `{}`, not `length`", finish.name()))?;
     let (whole, reused, computed) = (completion.prompt_tokens, completion.reused_tokens, completion.prefill_tokens);
-    ensure(prompt.is_none_or(|sent| sent == whole), || format!("the prompt has {prompt:?} tokens, it counts {whole}"))?;
+    ensure(prompt.is_none_or(|sent| sent == whole), || {
+        format!("the prompt has {} tokens, but it counts {whole}", prompt.unwrap_or_default())
+    })?;
     ensure(u64::from(reused) + u64::from(computed) == u64::from(whole), || {
         format!("prompt_tokens {whole} is not reused_tokens {reused} + prefill_tokens {computed}")
     })?;
     if let Some(vocabulary) = opened.ready.receipt.model.vocabulary {
         let stray = exchange.generated.tokens.iter().find(|id| **id >= vocabulary);
-        ensure(stray.is_none(), || format!("token {stray:?} is outside its vocabulary of {vocabulary}"))?;
+        if let Some(id) = stray {
+            return Err(Fault::Fail(format!("token {id} is outside its vocabulary of {vocabulary}")));
+        }
     }
     Ok(exchange)
 }
@@ -152,7 +156,7 @@ fn generates(bench: &mut Bench) -> Verdict {
 }
 
 fn stamps(bench: &mut Bench) -> Verdict {
-    // A busy machine may wake a process late; no honest host fails three times.
+    // A busy machine may wake a process late; an honest host does not fail three times.
     let mut last = Ok(());
     for _ in 0..3 {
         let exchange = generate_exactly(bench, 4 * FEW)?;
@@ -188,29 +192,31 @@ fn refuses_bad_requests(bench: &mut Bench) -> Verdict {
     generate_exactly(bench, FEW).map(drop)
 }
 
-/// Generates with or without progress; gives what was heard.
+/// Generates with or without progress; returns the progress messages.
 fn heard(bench: &mut Bench, asked: bool) -> Result<Vec<u32>, Fault> {
     let opened = bench.opened()?;
     let request = opened.instrumented(8 * FEW, Instrumentation { progress: asked, ..Instrumentation::default() })?;
     let mut heard = Vec::new();
     opened.host.generate(request, &mut |tokens| heard.push(tokens))?;
-    // Nothing may follow the result: a late `progress` would stand before this answer.
+    // Nothing may follow the result: a late `progress` would come before this answer.
     opened.host.resync()?;
     Ok(heard)
 }
 
 fn no_progress(bench: &mut Bench) -> Verdict {
     let heard = heard(bench, false)?;
-    ensure(heard.is_empty(), || format!("{} `progress` messages came unasked", heard.len()))
+    ensure(heard.is_empty(), || format!("it sent {} `progress` messages without a request", heard.len()))
 }
 
 fn progress(bench: &mut Bench) -> Verdict {
     let started = std::time::Instant::now();
     let heard = heard(bench, true)?;
     let allowed = 2 + started.elapsed().as_millis() as usize / 100;
-    ensure(heard.len() <= allowed, || format!("{} `progress` messages; ten a second are allowed", heard.len()))?;
-    ensure(heard.is_sorted(), || format!("`progress` falls: {heard:?}"))?;
-    ensure(heard.iter().all(|tokens| *tokens <= 8 * FEW), || format!("`progress` beyond `max_tokens`: {heard:?}"))
+    ensure(heard.len() <= allowed, || {
+        format!("it sent {} `progress` messages; the limit is ten per second", heard.len())
+    })?;
+    ensure(heard.is_sorted(), || format!("`progress` decreases: {heard:?}"))?;
+    ensure(heard.iter().all(|tokens| *tokens <= 8 * FEW), || format!("`progress` exceeds `max_tokens`: {heard:?}"))
 }
 
 fn deterministic(bench: &mut Bench) -> Verdict {
@@ -259,7 +265,7 @@ fn forced_tokens(bench: &mut Bench) -> Verdict {
     Ok(())
 }
 
-/// What it says it would have chosen fits what it chooses.
+/// The engine's own choices match its tokens.
 fn choices(bench: &mut Bench) -> Verdict {
     let opened = bench.with("choices", |ready| ready.receipt.capabilities.choices)?;
     let can = opened.ready.receipt.capabilities;
@@ -279,11 +285,15 @@ fn choices(bench: &mut Bench) -> Verdict {
         validity::choices(true, &generated)?;
         let said: Vec<u32> = generated.choices.iter().flatten().map(|choice| choice.token).collect();
         ensure(!free || said == generated.tokens, || {
-            format!("unforced it generated {:?} and says that it would have chosen {said:?}", generated.tokens)
+            format!("without forced tokens it generated {:?}, but its own choices are {said:?}", generated.tokens)
         })?;
         let deterministic = opened.ready.receipt.deterministic;
         ensure(!deterministic || said.first() == unasked.tokens.first(), || {
-            format!("its first choice is {:?}, and {:?} when nobody asks", said.first(), unasked.tokens.first())
+            format!(
+                "its first token is {:?} when choices are requested, but {:?} when they are not",
+                said.first(),
+                unasked.tokens.first()
+            )
         })?;
     }
     Ok(())
@@ -297,10 +307,10 @@ fn clear_cache(bench: &mut Bench) -> Verdict {
 fn memory(bench: &mut Bench) -> Verdict {
     let opened = bench.with("memory", |ready| ready.receipt.capabilities.memory)?;
     let memory = opened.host.memory()?;
-    ensure(memory != Default::default(), || "`memory` is declared and has no figure".to_owned())
+    ensure(memory != Default::default(), || "it declares `memory` but reports no figure".to_owned())
 }
 
-/// A profiler that it declares looks at a generation and gives a profile whose parts fit together.
+/// A declared profiler profiles a generation, and the parts of the profile are consistent.
 fn profile(bench: &mut Bench) -> Verdict {
     let opened = bench.with("profile", |ready| ready.receipt.capabilities.profile)?;
     for _ in 0..2 {
@@ -313,13 +323,14 @@ fn profile(bench: &mut Bench) -> Verdict {
         let phases: Vec<Phase> = profile.parts.iter().filter_map(|part| part.phase).collect();
         let other = phases.iter().find(|phase| !matches!(phase, Phase::Prefill | Phase::Decode));
         ensure(other.is_none(), || {
-            format!("its profile has a part of the phase {other:?}, which is neither prefill nor decode")
+            format!("its profile has a part for the phase {other:?}, which is neither prefill nor decode")
         })?;
     }
     Ok(())
 }
 
-/// Numbers of tokens that take ever longer to generate, up to what the model's context and the protocol allow.
+/// Token counts of increasing generation time, up to the limits of the model's context and the
+/// protocol.
 fn long_lengths(bench: &mut Bench) -> Result<Vec<u32>, Fault> {
     let context = bench.opened()?.ready.receipt.model.context_length.unwrap_or(MAX_TOKENS);
     let most = context.saturating_sub(2 * FEW).clamp(1, MAX_TOKENS);
@@ -332,7 +343,7 @@ fn cancel(bench: &mut Bench) -> Verdict {
     bench.with("cancel", |ready| ready.receipt.capabilities.cancel)?;
     let lengths = long_lengths(bench)?;
     let longest = lengths[lengths.len() - 1];
-    // A quick engine may be done before the message arrives: ask for more, then cancel earlier.
+    // A quick engine may finish before the message arrives: generate more, then cancel earlier.
     let tries = lengths.into_iter().map(|length| (length, 50)).chain([(longest, 10), (longest, 0)]);
     let mut ignored = None;
     for (length, delay_ms) in tries {
@@ -346,17 +357,18 @@ fn cancel(bench: &mut Bench) -> Verdict {
         let exchange = opened.host.generate(request, &mut |_| {});
         let in_flight = cancelling.join().unwrap_or(false);
         let generated = exchange?.generated;
-        // The answer to `cancel` may follow the result: read it now.
+        // The answer to `cancel` may follow the result: read it here.
         opened.host.resync()?;
         let (tokens, finish) = (generated.tokens.len(), generated.completion.finish_reason);
         if finish == FinishReason::Cancelled {
-            return ensure(tokens < length as usize, || "it says `cancelled` and generated everything".to_owned());
+            return ensure(tokens < length as usize, || "it reports `cancelled` but generated all tokens".to_owned());
         }
         if in_flight {
-            ignored = Some(format!("a cancelled generation went on to {tokens} tokens, reason `{}`", finish.name()));
+            ignored =
+                Some(format!("a cancelled generation continued to {tokens} tokens, finish reason `{}`", finish.name()));
         }
     }
-    Err(ignored.map_or_else(|| Fault::Skip("it is done before a `cancel` can arrive".to_owned()), Fault::Fail))
+    Err(ignored.map_or_else(|| Fault::Skip("it finishes before a `cancel` can arrive".to_owned()), Fault::Fail))
 }
 
 fn cancel_while_idle(bench: &mut Bench) -> Verdict {
@@ -377,7 +389,7 @@ fn ends_with_input(bench: &mut Bench) -> Verdict {
     let mut host = bench.greeted()?;
     host.talk().outgoing.close();
     let ended = host.talk().process.wait_end(bench.target.timeout);
-    ensure(ended, || "it still runs after its input has ended; it would outlive the harness".to_owned())
+    ensure(ended, || "it still runs after its input ended, so it would outlive the harness".to_owned())
 }
 
 fn ends_with_input_during_work(bench: &mut Bench) -> Verdict {
@@ -390,5 +402,5 @@ fn ends_with_input_during_work(bench: &mut Bench) -> Verdict {
     std::thread::sleep(Duration::from_millis(50));
     talk.outgoing.close();
     let ended = talk.process.wait_end(bench.target.timeout);
-    ensure(ended, || "it works on after its input has ended; it would outlive the harness".to_owned())
+    ensure(ended, || "it continues to work after its input ended, so it would outlive the harness".to_owned())
 }

@@ -1,6 +1,7 @@
-//! Does a program speak the engine protocol? A list of named checks that any adapter's author can run.
+//! Checks whether a program speaks the engine protocol: named checks that every adapter author can
+//! run.
 //!
-//! Nothing is assumed about a capability that the receipt does not declare: its checks are skipped.
+//! Checks of capabilities that the receipt does not declare are skipped.
 
 mod checks;
 
@@ -13,7 +14,7 @@ use super::host::{Host, HostError, Launch, Talk};
 use inferometer_protocol::messages::{Generate, Open, Ready};
 use inferometer_protocol::{EngineSpec, Instrumentation, Message, Prompt, Request, Sampling};
 
-/// Tokens that most checks generate.
+/// Number of tokens in most checks.
 const FEW: u32 = 8;
 
 /// The program under check.
@@ -22,20 +23,20 @@ pub struct Target {
     pub command: Vec<String>,
     /// Sent with `open`.
     pub engine: EngineSpec,
-    /// Sent with `open`, where the engine takes a model.
+    /// Sent with `open`, if the engine takes a model.
     pub model: Option<PathBuf>,
     /// The program's stderr goes here.
     pub log: PathBuf,
-    /// Longest wait for any single answer.
+    /// Longest wait for one answer.
     pub timeout: Duration,
 }
 
-/// One check with its outcome.
+/// A check and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     pub name: &'static str,
     pub outcome: Outcome,
-    /// Why it failed or was skipped; empty when passed.
+    /// Why it failed or was skipped; empty if it passed.
     pub reason: String,
 }
 
@@ -47,7 +48,7 @@ pub enum Outcome {
     Skipped,
 }
 
-/// What a check says when it does not pass.
+/// Why a check did not pass.
 enum Fault {
     Fail(String),
     Skip(String),
@@ -72,18 +73,19 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Fault::Fail(otherwise())) }
 }
 
-/// The names of all checks, in the order they run.
+/// The names of all checks, in execution order.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     checks::ALL.iter().map(|(name, _)| *name).collect()
 }
 
-/// Runs the checks whose names are `wanted`, each told to `seen` when it is over.
+/// Runs the checks whose names are `wanted`, and passes each finished check to `seen`.
 pub fn check(target: &Target, wanted: impl Fn(&str) -> bool, seen: &mut dyn FnMut(&Check)) -> Vec<Check> {
     let mut bench = Bench { target, opened: None, hopeless: None };
     let mut mute = false;
     let run = |(name, check): &(&'static str, checks::Run)| {
-        let verdict = if mute { Err(Fault::Skip("it does not greet".to_owned())) } else { check(&mut bench) };
+        let verdict =
+            if mute { Err(Fault::Skip("it does not answer the greeting".to_owned())) } else { check(&mut bench) };
         let (outcome, reason) = match verdict {
             Ok(()) => (Outcome::Passed, String::new()),
             Err(Fault::Fail(reason)) => (Outcome::Failed, reason),
@@ -107,11 +109,11 @@ struct Opened {
     ready: Ready,
 }
 
-/// What the checks work with.
+/// State shared by the checks.
 struct Bench<'a> {
     target: &'a Target,
     opened: Option<Opened>,
-    /// Why no model can be opened; tried once only.
+    /// Why no model can be opened; tried only once.
     hopeless: Option<String>,
 }
 
@@ -126,7 +128,7 @@ impl Bench<'_> {
         Talk::start(&self.launch())
     }
 
-    /// A fresh host, greeted.
+    /// A fresh, greeted host.
     fn greeted(&self) -> Result<Host, HostError> {
         Host::start(&self.launch())
     }
@@ -136,7 +138,7 @@ impl Bench<'_> {
         Open { engine: self.target.engine.clone(), model, toggles: Default::default(), memory_interval_ms: None }
     }
 
-    /// The host that most checks share, opened when first needed and after each failure.
+    /// The host shared by most checks, opened when first needed and after each failure.
     fn opened(&mut self) -> Result<&mut Opened, Fault> {
         if let Some(reason) = &self.hopeless {
             return Err(Fault::Skip(reason.clone()));
@@ -163,7 +165,7 @@ impl Bench<'_> {
 }
 
 impl Opened {
-    /// A request of a kind that the engine takes.
+    /// A request of a prompt kind that the engine takes.
     fn instrumented(&self, max_tokens: u32, instrumentation: Instrumentation) -> Result<Generate, Fault> {
         Ok(Generate { instrumentation, ..self.request(max_tokens)? })
     }
@@ -180,7 +182,7 @@ impl Opened {
             Prompt::Messages(vec![Message { role: "user".to_owned(), content: text }])
         } else {
             return Err(Fault::Fail(
-                "its receipt declares no kind of prompt: `tokens`, `text` or `messages`".to_owned(),
+                "its receipt declares none of the prompt kinds `tokens`, `text` and `messages`".to_owned(),
             ));
         };
         let request = Request {

@@ -1,4 +1,4 @@
-//! Each external cause: from which gauges it shows, and from which level on it counts. All thresholds are here.
+//! The external causes: the gauges that show each one, and all thresholds.
 
 use std::time::Duration;
 
@@ -6,29 +6,34 @@ use super::look::Look;
 use crate::record;
 use inferometer_protocol::units::{bytes, significant};
 
-/// Cores that others may use on average, or ...
+/// Cores that other programs may use on average.
 ///
-/// Two virtual cores are two halves of one: half a core of others already costs a busy sibling a tenth and more. A desktop at
-/// rest keeps about a tenth of a core busy, and `doctor` warns from half a core on too.
+/// Two virtual cores are two halves of one core: half a core of foreign load already costs a busy
+/// sibling a tenth or more. An idle desktop uses about a tenth of a core, and `doctor` also warns
+/// from half a core on. The larger of this limit and [`FOREIGN_SHARE`] applies.
+/// half a core on too.
 const FOREIGN_CORES: f64 = 0.5;
-/// ... this share of all cores, whichever is more: caches and memory are shared in proportion.
+/// The same as a share of all cores, because caches and memory are shared in proportion.
 const FOREIGN_SHARE: f64 = 1.0 / 8.0;
-/// Percent of all cores' time that other guests may take, on average: as much as the least slow-down that a gate looks for on a
-/// shared machine (METHOD section 3.9). Single ticks of 10 ms stay below it.
+/// Mean share of all cores' time that other guests may take, in percent: the smallest slow-down
+/// that a gate detects on a shared machine (METHOD section 3.9). Single ticks of 10 ms stay below
+/// it.
 const STOLEN_PERCENT: f64 = 3.0;
-/// Bytes a second that the machine may swap in and out, on average. At 4 KiB and 100 µs a page this is a fortieth of the time.
+/// Mean rate at which the machine may swap in and out, in bytes per second. At 4 KiB and 100 µs per
+/// page this takes a fortieth of the time.
 const SWAPPED_BYTES_PER_S: f64 = 1_048_576.0;
-/// Less is not worth a word, however short the iteration.
+/// Smaller amounts are ignored, however short the iteration.
 const SWAPPED_BYTES: f64 = 1_048_576.0;
-/// A page, where faults stand for bytes.
+/// Size of a page, to convert faults to bytes.
 const PAGE_BYTES: f64 = 4096.0;
-/// From this level on macOS slows the machine down (`NSProcessInfoThermalStateSerious`).
+/// From this level on, macOS slows the machine down (`NSProcessInfoThermalStateSerious`).
 const THERMAL_SERIOUS: f64 = 2.0;
-/// Bits of NVML's mask of clock event reasons: hardware slow-down (0x8), software (0x20) and hardware (0x40) thermal slow-down, power
-/// brake (0x80). A power cap (0x4) and idle clocks (0x1) are ordinary.
+/// Bits of NVML's mask of clock event reasons: hardware slow-down (0x8), software (0x20) and
+/// hardware (0x40) thermal slow-down, power brake (0x80). A power cap (0x4) and idle clocks (0x1)
+/// are ordinary.
 const GPU_SLOWED: u64 = 0x8 | 0x20 | 0x40 | 0x80;
 
-/// What disturbs an iteration from outside, in the order in which reasons are given.
+/// External causes of an iteration, in the order of the reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     OwnSwap,
@@ -39,13 +44,13 @@ pub enum Cause {
     ForeignLoad,
 }
 
-/// A cause seen in an iteration.
+/// A cause found in an iteration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub cause: Cause,
-    /// The same words in every iteration, so that they are told together.
+    /// The same text in every iteration, so that findings can be grouped.
     pub words: String,
-    /// How much, where that is a number: of the iterations of a run the most is told.
+    /// The amount, if the cause has one; reported as the maximum over the iterations.
     pub amount: Option<f64>,
 }
 
@@ -56,7 +61,7 @@ impl Finding {
 }
 
 impl Cause {
-    /// As the record has it.
+    /// The cause's name in the record.
     #[must_use]
     pub fn of_record(self) -> record::Cause {
         match self {
@@ -80,30 +85,28 @@ impl Cause {
         }
     }
 
-    /// What can be done about it.
+    /// Advice to the user.
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
-            Cause::OwnSwap => "the model, its caches and some room must fit into memory",
-            Cause::Swap => "end programs that hold memory",
-            Cause::Throttling => "let the machine cool down, or give it a longer `run.cooldown_s`",
-            Cause::Power => "stay on one power source",
-            Cause::Steal => "use a machine of your own, or a larger guest",
-            Cause::ForeignLoad => {
-                "end other programs, or wait until they are done; `inferometer doctor` names the busiest"
-            }
+            Cause::OwnSwap => "use a smaller model or cache, or a machine with more memory",
+            Cause::Swap => "close programs that use much memory",
+            Cause::Throttling => "let the machine cool down, or increase `run.cooldown_s`",
+            Cause::Power => "keep the power source and the power mode unchanged",
+            Cause::Steal => "use a dedicated machine, or a larger guest",
+            Cause::ForeignLoad => "end other programs or wait for them; `inferometer doctor` lists the busiest",
         }
     }
 }
 
-/// The state of the power supply when the sitting began.
+/// The state of the power supply at the start of the run segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Supply {
     pub on_battery: Option<f64>,
     pub low_power_mode: Option<f64>,
 }
 
-/// Everything that disturbed the iteration.
+/// All external causes of an iteration.
 #[must_use]
 pub fn all(look: &Look<'_>, cores: Option<f64>, helpers: Duration, supply: &Supply) -> Vec<Finding> {
     let foreign = cores.and_then(|cores| foreign_load(look, cores, helpers));
@@ -113,17 +116,17 @@ pub fn all(look: &Look<'_>, cores: Option<f64>, helpers: Duration, supply: &Supp
     found
 }
 
-/// The machine swaps. Whose memory it is says the engine's own share of swap: it grows or shrinks, or holds something while pages
-/// are read back.
+/// Swapping on the machine. The engine's own swap decides whose memory it is: it grows or shrinks,
+/// or is above zero while pages are read back.
 fn swapping(look: &Look<'_>) -> Option<Finding> {
     let (swapped_in, swapped_out) = (look.mean("swap_in_bytes_per_s"), look.mean("swap_out_bytes_per_s"));
-    // Without either nothing is known.
+    // Without both gauges, nothing is known.
     swapped_in.or(swapped_out)?;
     let swapped_in = swapped_in.unwrap_or(0.0);
     let machine = swapped_in + swapped_out.unwrap_or(0.0);
     let swapped: Vec<f64> = look.levels("process_swap_bytes").collect();
     let (least, most) = swapped.iter().fold((f64::INFINITY, 0.0_f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
-    // Faults alone may be of a file's pages.
+    // Major faults alone may come from pages of a file.
     let read_back = if most >= SWAPPED_BYTES {
         swapped_in.min(look.mean("major_faults_per_s").unwrap_or(0.0) * PAGE_BYTES)
     } else {
@@ -132,12 +135,15 @@ fn swapping(look: &Look<'_>) -> Option<Finding> {
     let moved = if most - least >= SWAPPED_BYTES { (most - least) / look.seconds() } else { 0.0 };
     let own = moved.max(read_back);
     if own > SWAPPED_BYTES_PER_S {
-        let words = "the engine's own memory was swapped: it does not fit";
+        let words = "the engine's own memory was swapped (it does not fit)";
         return Some(Finding::new(Cause::OwnSwap, words, Some(own)));
     }
     (machine > SWAPPED_BYTES_PER_S).then(|| {
-        let whose =
-            if swapped.is_empty() { "whose memory it was cannot be told here" } else { "not the engine's memory" };
+        let whose = if swapped.is_empty() {
+            "whose memory it was is unknown on this system"
+        } else {
+            "not the engine's memory"
+        };
         Finding::new(Cause::Swap, format!("the machine swapped, {whose}"), Some(machine))
     })
 }
@@ -145,13 +151,13 @@ fn swapping(look: &Look<'_>) -> Option<Finding> {
 fn throttling(look: &Look<'_>) -> Option<Finding> {
     let found = |words: &str| Some(Finding::new(Cause::Throttling, words, None));
     if look.ever("thermal_throttles_per_s") {
-        return found("the CPU throttled itself for its temperature");
+        return found("the CPU throttled because of its temperature");
     }
     if look.states("thermal_pressure").any(|level| level >= THERMAL_SERIOUS) {
-        return found("the system slowed the machine down for its temperature");
+        return found("the system slowed the machine down because of its temperature");
     }
     if look.states("gpu_throttle_reasons").any(|mask| mask as u64 & GPU_SLOWED != 0) {
-        return found("the GPU throttled for its temperature or power supply");
+        return found("the GPU throttled because of its temperature or power supply");
     }
     None
 }
@@ -163,10 +169,10 @@ fn power(look: &Look<'_>, supply: &Supply) -> Option<Finding> {
     };
     let found = |words: &str| Some(Finding::new(Cause::Power, words, None));
     if differs("on_battery", supply.on_battery) {
-        return found("the power source is not the one that the run began with");
+        return found("the power source differed from the start of the run segment");
     }
     if differs("low_power_mode", supply.low_power_mode) {
-        return found("low-power mode is not as it was when the run began");
+        return found("low-power mode differed from the start of the run segment");
     }
     None
 }
@@ -177,8 +183,8 @@ fn steal(look: &Look<'_>) -> Option<Finding> {
     Some(Finding::new(Cause::Steal, words, Some(percent)))
 }
 
-/// Cores in use by anybody but the engine and what it has started, on average. Each gauge is averaged over its own stretches: the
-/// machine's CPU is read less often than the engine's.
+/// Mean number of cores used by others than the engine and its children. Each gauge is averaged
+/// over its own stretches, because the machine's CPU is sampled less often than the engine's.
 fn foreign_load(look: &Look<'_>, cores: f64, helpers: Duration) -> Option<Finding> {
     let busy = look.mean("system_cpu_percent")? / 100.0 * cores;
     let engine = look.mean("process_cpu_percent")? / 100.0 + helpers.as_secs_f64() / look.seconds();

@@ -1,14 +1,14 @@
-//! What the gauges say of one iteration.
+//! The gauges during one iteration.
 
 use std::collections::BTreeMap;
 
 use crate::record::{GaugeInfo, TelemetryRow};
 use crate::run::stretches::stretches;
 
-/// Fewer samples than this within an iteration say nothing of its average.
+/// With fewer samples within an iteration, its average is unknown.
 pub const SAMPLES_AT_LEAST: usize = 3;
 
-/// Where in a row the gauges stand.
+/// Positions of the gauges in a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Columns(BTreeMap<String, usize>);
 
@@ -18,7 +18,7 @@ impl Columns {
         Self(gauges.iter().enumerate().map(|(column, gauge)| (gauge.name.clone(), column)).collect())
     }
 
-    /// A gauge's value in a row; `None` also for a gauge that is not there.
+    /// A gauge's value in a row; `None` also if the gauge is missing.
     #[must_use]
     pub fn value(&self, row: &TelemetryRow, gauge: &str) -> Option<f64> {
         row.values.get(*self.0.get(gauge)?).copied().flatten()
@@ -30,7 +30,7 @@ impl Columns {
     }
 }
 
-/// From the first request of an iteration to the end of its last, in one host.
+/// The time from the first request of an iteration to the end of its last, in one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     pub host: u32,
@@ -38,7 +38,7 @@ pub struct Window {
     pub end_ns: u64,
 }
 
-/// An iteration and the samples around it.
+/// An iteration, and the samples around it.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     pub columns: &'a Columns,
@@ -52,19 +52,20 @@ impl Look<'_> {
         self.window.end_ns.saturating_sub(self.window.start_ns) as f64 / 1e9
     }
 
-    /// Values of a level (not a rate) at the samples within the iteration; one of the process only while it is the host.
+    /// Values of a level (not a rate) at the samples within the iteration; for gauges of the
+    /// process, only samples of the iteration's host.
     pub fn levels<'a>(&'a self, gauge: &'a str) -> impl Iterator<Item = f64> + 'a {
         let inside = |row: &&TelemetryRow| (self.window.start_ns..=self.window.end_ns).contains(&row.t_ns);
         self.rows.iter().filter(inside).filter_map(move |row| self.of_host(row, gauge))
     }
 
-    /// Values of a state that lasts: as of [`Look::levels`], and the one that the iteration began in.
+    /// Values of a lasting state: those of [`Look::levels`], and the last one before the iteration.
     pub fn states<'a>(&'a self, gauge: &'a str) -> impl Iterator<Item = f64> + 'a {
         let before = self.rows.iter().rev().filter(|row| row.t_ns < self.window.start_ns);
         before.filter_map(move |row| self.of_host(row, gauge)).take(1).chain(self.levels(gauge))
     }
 
-    /// Whether a rate was above zero in any stretch that has a part in the iteration.
+    /// Whether a rate was above zero in any stretch that overlaps the iteration.
     #[must_use]
     pub fn ever(&self, gauge: &str) -> bool {
         let window = (self.window.start_ns, self.window.end_ns);
@@ -74,7 +75,7 @@ impl Look<'_> {
         touching.any(|stretch| stretch.value > 0.0)
     }
 
-    /// Average of a rate over the stretches that lie within the iteration; `None` where they are too few.
+    /// Mean of a rate over the stretches within the iteration; `None` if they are too few.
     #[must_use]
     pub fn mean(&self, gauge: &str) -> Option<f64> {
         let (mut samples, mut time, mut sum) = (0, 0.0, 0.0);
@@ -86,13 +87,13 @@ impl Look<'_> {
         (samples >= SAMPLES_AT_LEAST && time > 0.0).then(|| sum / time)
     }
 
-    /// A gauge's value where the row is of the iteration's host: every sample around an iteration is.
+    /// A gauge's value if the row belongs to the iteration's host.
     #[must_use]
     pub fn of_host(&self, row: &TelemetryRow, gauge: &str) -> Option<f64> {
         if row.host == Some(self.window.host) { self.columns.value(row, gauge) } else { None }
     }
 
-    /// Stretches wholly within the iteration: the first sample in it reaches back before it.
+    /// Stretches entirely within the iteration: that of the first sample starts before it.
     fn rates<'a>(&'a self, value: impl Fn(&TelemetryRow) -> Option<f64> + 'a) -> impl Iterator<Item = (f64, f64)> + 'a {
         let Window { start_ns, end_ns, .. } = self.window;
         let inside = stretches(self.rows, value).filter(move |s| s.from_ns >= start_ns && s.to_ns <= end_ns);

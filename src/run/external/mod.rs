@@ -1,4 +1,5 @@
-//! Whether something outside the engine disturbed an iteration, from the gauges that ran anyway (METHOD section 2).
+//! Detects whether something outside the engine disturbed an iteration, from the gauges (METHOD
+//! section 2).
 
 mod causes;
 mod look;
@@ -16,16 +17,17 @@ pub use look::Window;
 use crate::record::{Fault, GaugeInfo, TelemetryRow};
 use crate::spec::ExternalCauses;
 
-/// Samples of the time before an iteration are kept for so long: a rate's first value in it begins with one of them.
+/// How long samples before an iteration are kept: the first stretch of a rate in the iteration
+/// starts at one of them.
 const KEPT_NS: u64 = 2_000_000_000;
 
-/// What was seen so far in one sitting.
+/// Findings of one run segment so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
     columns: Columns,
     cores: Option<f64>,
     effect: ExternalCauses,
-    /// The latest samples, of iterations before too.
+    /// The latest samples, including some of earlier iterations.
     recent: Vec<TelemetryRow>,
     supply: Supply,
     judged: u32,
@@ -33,7 +35,7 @@ pub struct Watch {
     seen: BTreeMap<Cause, Seen>,
 }
 
-/// A cause over all iterations of a sitting.
+/// A cause over all iterations of a run segment.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
     words: String,
@@ -42,7 +44,7 @@ struct Seen {
 }
 
 impl Watch {
-    /// Nothing seen yet; `gauges` are the columns of the rows to come.
+    /// `gauges` are the columns of the rows.
     #[must_use]
     pub fn new(gauges: &[GaugeInfo], logical_cores: Option<u32>, effect: ExternalCauses) -> Self {
         Self {
@@ -57,7 +59,7 @@ impl Watch {
         }
     }
 
-    /// Takes the samples since the last call, whatever they were taken of.
+    /// Adds the samples since the last call.
     pub fn sampled(&mut self, samples: &[TelemetryRow]) {
         if let Some(last) = self.recent.last().map(|row| row.t_ns) {
             self.recent.retain(|row| row.t_ns + KEPT_NS >= last);
@@ -70,14 +72,14 @@ impl Watch {
         }
     }
 
-    /// The samples taken last, the oldest first: all of the last iteration, and some from before it.
+    /// The latest samples, oldest first: all of the last iteration, and some from before it.
     #[must_use]
     pub fn recent(&self) -> &[TelemetryRow] {
         &self.recent
     }
 
-    /// Judges a measured iteration whose samples were taken; `None` where nothing outside disturbed it. `helpers` is the CPU time
-    /// meanwhile of what the host has started.
+    /// Judges a measured iteration after its samples were added; `None` if nothing disturbed it.
+    /// `helpers` is the CPU time of the host's child processes during the iteration.
     pub fn judge(&mut self, iteration: Window, helpers: Duration) -> Option<Fault> {
         if iteration.end_ns <= iteration.start_ns {
             return None;
@@ -100,25 +102,25 @@ impl Watch {
     fn note(&mut self, Finding { cause, words, amount }: Finding) {
         let seen = self.seen.entry(cause).or_insert(Seen { words: words.clone(), iterations: 0, most: None });
         seen.iterations += 1;
-        // Which words: those of the worst, or the latest.
+        // The text of the worst iteration, or of the latest.
         seen.words = words;
         seen.most = seen.most.into_iter().chain(amount).reduce(f64::max);
     }
 
-    /// A sentence a cause that was seen, of the sitting as a whole.
+    /// One sentence per cause found in the run segment.
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
         self.seen.iter().map(|(cause, seen)| self.sentence(*cause, seen)).collect()
     }
 
-    /// A sentence on iterations of which nothing is known, if there were any.
+    /// A sentence about iterations that could not be judged, if any.
     #[must_use]
     pub fn not_judged(&self) -> Option<String> {
         let all = self.judged + self.too_short;
         (self.too_short > 0).then(|| {
             format!(
                 "{} of {all} iterations were too short to be judged for foreign load, stolen time and swapping (fewer than \
-                 {SAMPLES_AT_LEAST} samples within them): generate more tokens",
+                 {SAMPLES_AT_LEAST} samples each): generate more tokens",
                 self.too_short
             )
         })
@@ -127,7 +129,7 @@ impl Watch {
     fn sentence(&self, cause: Cause, seen: &Seen) -> String {
         let most = seen.most.map(|most| format!(" (up to {})", cause.amount(most))).unwrap_or_default();
         let effect = match (self.effect, cause) {
-            (ExternalCauses::Warn, _) => "they count all the same, and may be too slow",
+            (ExternalCauses::Warn, _) => "they stay valid, but may be too slow",
             (ExternalCauses::Invalidate, Cause::OwnSwap) => "they failed",
             (ExternalCauses::Invalidate, _) => "they are invalid",
         };
@@ -136,7 +138,7 @@ impl Watch {
     }
 }
 
-/// What the external causes found make of an iteration.
+/// The fault of an iteration with these findings.
 fn fault(found: &[Finding]) -> Option<Fault> {
     let first = found.first()?;
     let words: Vec<&str> = found.iter().map(|finding| finding.words.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Rows as the sampler gives them, and what follows for an iteration.
+//! Rows as the sampler produces them, and the resulting judgement of an iteration.
 
 use super::*;
 use crate::record::{RequestRow, Status};
@@ -29,7 +29,8 @@ fn gauges(names: &[&str]) -> Vec<GaugeInfo> {
     names.iter().map(gauge).collect()
 }
 
-/// Samples each 50 ms from 0 to 1000, on a machine of 4 cores that is quiet but for what `set` says, by gauge and sample.
+/// Samples every 50 ms from 0 to 1000, on a quiet machine of 4 cores, except for the values of
+/// `set` by gauge and sample.
 fn samples(set: impl Fn(&str, u64) -> Option<f64>) -> Vec<TelemetryRow> {
     let value = |gauge: &&str, i| {
         set(gauge, i).or(match *gauge {
@@ -47,7 +48,7 @@ fn samples(set: impl Fn(&str, u64) -> Option<f64>) -> Vec<TelemetryRow> {
     (0..=20).map(row).collect()
 }
 
-/// A gauge that has this value in every sample.
+/// A gauge with this value in every sample.
 fn steady(gauge: &'static str, value: f64) -> Vec<TelemetryRow> {
     samples(move |name, _| (name == gauge).then_some(value))
 }
@@ -60,7 +61,8 @@ fn watch(effect: ExternalCauses) -> Watch {
     Watch::new(&gauges(&GAUGES), Some(4), effect)
 }
 
-/// As a run does it: a fault of the engine counts more than an external cause, and warm-ups are not judged.
+/// As in a run: a fault of the engine takes precedence over an external cause, and warm-ups are not
+/// judged.
 fn judge(watch: &mut Watch, rows: &mut [RequestRow], helpers: Duration) {
     let (first, last) = (&rows[0], &rows[rows.len() - 1]);
     if first.warmup {
@@ -87,11 +89,11 @@ fn every_cause_makes_an_iteration_invalid_and_says_which() {
     for (samples, said) in [
         (steady("system_cpu_percent", 75.0), "other programs used more than 0.5 cores"),
         (steady("steal_percent", 5.0), "other guests took more than 3 %"),
-        (steady("swap_out_bytes_per_s", 4.0 * MIB), "whose memory it was cannot be told here"),
+        (steady("swap_out_bytes_per_s", 4.0 * MIB), "whose memory it was is unknown"),
         (samples(|name, i| (name == "thermal_throttles_per_s").then_some(f64::from(i == 9))), "the CPU throttled"),
         (samples(|name, i| (name == "thermal_pressure" && i == 5).then_some(2.0)), "slowed the machine down"),
         (steady("gpu_throttle_reasons", f64::from(0x24)), "the GPU throttled"),
-        (samples(|name, i| (name == "on_battery").then_some(f64::from(i > 12))), "the power source is not"),
+        (samples(|name, i| (name == "on_battery").then_some(f64::from(i > 12))), "the power source differed"),
         (samples(|name, i| (name == "low_power_mode").then_some(f64::from(i > 12))), "low-power mode"),
     ] {
         let (row, watch) = judged(&samples);
@@ -115,10 +117,10 @@ fn what_is_ordinary_disturbs_nothing() {
         // A power cap, and idle clocks.
         steady("gpu_throttle_reasons", f64::from(0x4 | 0x1)),
         steady("on_battery", 1.0),
-        // Before the iteration and after it.
+        // Before and after the iteration.
         samples(|name, i| (name == "thermal_throttles_per_s").then_some(f64::from(!(3..=18).contains(&i)))),
         samples(|name, i| (name == "system_cpu_percent").then_some(if !(3..=18).contains(&i) { 100.0 } else { 50.0 })),
-        // One burst is no average.
+        // A short burst does not raise the average much.
         samples(|name, i| (name == "system_cpu_percent").then_some(if i == 9 { 75.0 } else { 50.0 })),
     ] {
         let (row, watch) = judged(&samples);
@@ -128,7 +130,7 @@ fn what_is_ordinary_disturbs_nothing() {
 }
 
 #[test]
-fn swapping_is_laid_to_whom_the_memory_belongs() {
+fn swapping_is_attributed_by_whose_memory_it_is() {
     let swapping = |own: fn(u64) -> f64, faults: f64| {
         samples(move |name, i| match name {
             "swap_in_bytes_per_s" | "swap_out_bytes_per_s" => Some(8.0 * MIB),
@@ -141,7 +143,7 @@ fn swapping_is_laid_to_whom_the_memory_belongs() {
     assert_eq!(row.status, Status::Invalid, "pages of files");
     assert!(row.reason.contains("not the engine's memory"), "{}", row.reason);
     let (row, _) = judged(&swapping(|_| 64.0, 0.0));
-    assert_eq!(row.status, Status::Invalid, "what was swapped out long ago, and is not needed");
+    assert_eq!(row.status, Status::Invalid, "memory that was swapped out earlier and is not needed");
     for samples in [swapping(|i| i as f64, 0.0), swapping(|i| 64.0 - i as f64, 0.0), swapping(|_| 64.0, 1000.0)] {
         let (row, watch) = judged(&samples);
         assert_eq!(row.status, Status::Failed);
@@ -160,7 +162,7 @@ fn a_warning_counts_iterations_and_changes_nothing() {
     judge(&mut watch, &mut [row(2000, 2001)], Duration::ZERO);
     assert_eq!(rows[0], row(0, 1000));
     let told = watch.sentences();
-    assert!(told[0].contains("in 2 of 3 iterations (up to 1.10 cores): they count all the same"), "{told:?}");
+    assert!(told[0].contains("in 2 of 3 iterations (up to 1.10 cores): they stay valid"), "{told:?}");
     let told = watch.not_judged().unwrap();
     assert!(told.contains("1 of 3 iterations were too short to be judged"), "{told}");
 }
@@ -169,7 +171,7 @@ fn a_warning_counts_iterations_and_changes_nothing() {
 fn turns_share_the_cause_and_what_the_engine_did_weighs_more() {
     let mut watch = watch(ExternalCauses::Invalidate);
     watch.sampled(&steady("system_cpu_percent", 75.0));
-    // Each too short by itself.
+    // Each is too short by itself.
     let mut turns: Vec<RequestRow> = (0..10).map(|i| row(i * 100, i * 100 + 90)).collect();
     judge(&mut watch, &mut turns, Duration::ZERO);
     assert!(turns.iter().all(|row| row.status == Status::Invalid && row.reason == turns[0].reason));
@@ -188,12 +190,16 @@ fn few_samples_or_absent_gauges_say_nothing() {
         judge(&mut watch, &mut rows, Duration::ZERO);
         (rows[0].status, watch.not_judged().is_some())
     };
-    assert_eq!(looked(&GAUGES, &busy, row(60, 240)), (Status::Ok, true), "three samples, so two stretches");
+    assert_eq!(looked(&GAUGES, &busy, row(60, 240)), (Status::Ok, true), "three samples give two stretches");
     assert_eq!(looked(&GAUGES, &busy, row(60, 260)), (Status::Invalid, false));
     assert_eq!(looked(&GAUGES, &[], row(0, 1000)), (Status::Ok, true));
     assert_eq!(looked(&GAUGES, &busy, RequestRow { host: 7, ..row(0, 1000) }), (Status::Ok, true), "of another host");
     assert_eq!(looked(&GAUGES, &busy, RequestRow { warmup: true, ..row(0, 1000) }), (Status::Ok, false));
-    assert_eq!(looked(&["rss_bytes"], &busy, row(0, 1000)), (Status::Ok, false), "without the gauge nothing is said");
+    assert_eq!(
+        looked(&["rss_bytes"], &busy, row(0, 1000)),
+        (Status::Ok, false),
+        "without the gauge nothing is reported"
+    );
 }
 
 #[test]
@@ -206,7 +212,7 @@ fn larger_machines_bear_more_foreign_load() {
         judge(&mut watch, &mut rows, Duration::ZERO);
         rows[0].reason.clone()
     };
-    // Three quarters of all cores, less the engine's 1.9.
+    // Three quarters of all cores, minus the engine's 1.9.
     assert!(status(Some(16)).contains("more than 2 cores"));
     assert!(status(Some(2)).is_empty() && status(None).is_empty());
 }
@@ -221,7 +227,7 @@ fn the_sample_before_an_iteration_is_remembered() {
     assert_eq!(watch.recent(), all);
     watch.sampled(&[TelemetryRow { t_ns: 9000 * MS, ..all[0].clone() }]);
     watch.sampled(&[]);
-    assert_eq!(watch.recent().len(), 1, "what is old is forgotten");
+    assert_eq!(watch.recent().len(), 1, "old samples are dropped");
     // 2 of 3 stretches with 9 % are within.
     let (mut early, mut late) = ([row(100, 250)], [row(100, 900)]);
     let mut watch = self::watch(ExternalCauses::Invalidate);
@@ -232,7 +238,7 @@ fn the_sample_before_an_iteration_is_remembered() {
     assert_eq!((early[0].status, late[0].status), (Status::Invalid, Status::Ok));
 }
 
-/// The machine has 4 cores, 2 of them busy, 1.9 by the engine itself.
+/// The machine has 4 cores; 2 of them are busy, 1.9 of these with the engine.
 #[test]
 fn what_the_host_has_started_is_the_engine_s_own_work() {
     let reason = |process: f64, helpers_ms: u64| {
@@ -243,10 +249,11 @@ fn what_the_host_has_started_is_the_engine_s_own_work() {
         rows[0].reason.clone()
     };
     assert!(reason(10.0, 0).contains("other programs used more than 0.5 cores"), "{}", reason(10.0, 0));
-    assert_eq!(reason(10.0, 1800), "", "1.8 cores of helpers and 0.1 of the host are all of it but 0.1");
+    assert_eq!(reason(10.0, 1800), "", "helpers use 1.8 cores and the host 0.1, so 0.1 is foreign");
 }
 
-/// The machine's CPU is read at every fourth sample, the engine's at each; it works on and off, and nobody else does.
+/// The machine's CPU is read at every fourth sample, the engine's at every one. The engine works
+/// intermittently, and there is no foreign load.
 #[test]
 fn gauges_of_different_pace_make_no_foreign_load() {
     let on_and_off = samples(|gauge, i| match gauge {
@@ -261,7 +268,8 @@ fn gauges_of_different_pace_make_no_foreign_load() {
     assert_eq!((rows[0].status, rows[0].reason.as_str()), (Status::Ok, ""));
 }
 
-/// Throttle counts are read once a second: the stretch that an iteration lies in is longer than it.
+/// Throttle counts are read once a second: the stretch that contains the iteration is longer than
+/// it.
 #[test]
 fn a_throttled_short_iteration_is_seen() {
     let rare =

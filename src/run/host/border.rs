@@ -1,5 +1,5 @@
-//! Texts from a host are made fit to show and bounded here, once, where they come in: they reach terminals, logs and
-//! the record, and a host may hold escape sequences or megabytes.
+//! Cleans and bounds all texts from a host, at the one place where they arrive: they are shown in
+//! terminals, logs and the record, and may contain escape sequences or megabytes.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use inferometer_protocol::bounded::clean;
 use inferometer_protocol::messages::{FromHost, Ready};
 use inferometer_protocol::{ModelIdentity, Profile, Receipt, Settings, Value};
 
-/// Most characters of a text that is shown in one line.
+/// Longest text shown in one line, in characters.
 const LINE_CHARS: usize = 1000;
-/// Most entries of a map or list, nested ones counted too.
+/// Most entries of a map or list, including nested ones.
 const ENTRIES: usize = 256;
-/// Most bytes of a generated text.
+/// Longest generated text, in bytes.
 const TEXT_BYTES: usize = 64 << 10;
 const SHORTENED: &str = "… (shortened)";
 
-/// Cleans every text of a message. Token ids, stamps and figures stay as they are.
+/// Cleans every text of a message. Token ids, stamps and figures are not changed.
 pub(super) fn tidy(message: &mut FromHost) {
     match message {
         FromHost::Hello { host, .. } => line(host),
@@ -34,7 +34,7 @@ pub(super) fn tidy(message: &mut FromHost) {
 }
 
 fn receipt(Ready { receipt, .. }: &mut Ready) {
-    // Taken apart whole, so that a new field cannot be forgotten.
+    // Destructured completely, so that a new field cannot be forgotten.
     let Receipt {
         engine,
         version,
@@ -74,7 +74,7 @@ fn receipt(Ready { receipt, .. }: &mut Ready) {
     entries(details, line);
 }
 
-/// Of how many there are, the length of the line is the bound.
+/// The number of entries is bounded only by the length of the line.
 fn profile(Profile { profiler, functions, parts, clock: _, frequency_hz: _ }: &mut Profile) {
     line(profiler);
     functions.iter_mut().for_each(line);
@@ -110,7 +110,7 @@ fn value(value: &mut Value, left: &mut usize) {
     }
 }
 
-/// A text that stands in a line: no control character is left, newlines included.
+/// Cleans a text shown in one line: removes all control characters, including newlines.
 fn line(text: &mut String) {
     let cut = text.char_indices().nth(LINE_CHARS).map(|(at, _)| at);
     if cut.is_none() && !text.contains(char::is_control) {
@@ -123,7 +123,7 @@ fn line(text: &mut String) {
     *text = cleaned;
 }
 
-/// Cuts a text that is longer than `most` bytes, visibly.
+/// Cuts a text longer than `most` bytes, with a visible mark.
 fn shorten(text: &mut String, most: usize) {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most));
@@ -143,7 +143,7 @@ mod tests {
         message
     }
 
-    /// Every text of a receipt holds an escape sequence; none is left, wherever it stood.
+    /// Every text of a receipt contains an escape sequence; none may remain.
     #[test]
     fn no_escape_sequence_of_a_receipt_passes() {
         let evil = "2\u{1b}]0;pwned\u{7}\n\u{9b}31m";
@@ -155,7 +155,7 @@ mod tests {
         }));
         let FromHost::Ready(ready) = ready else { panic!("{ready:?}") };
         assert_eq!(ready.receipt.version, "2\\u{1b}]0;pwned\\u{7}\\n\\u{9b}31m");
-        // JSON writes a control character as an escape of its own; texts that are clean have none to write.
+        // JSON escapes control characters; clean texts have none to escape.
         let whole = serde_json::to_string(&ready).unwrap();
         assert!(
             !whole.contains("\\u00") && !whole.contains('\u{9b}') && whole.matches("pwned").count() >= 17,

@@ -1,4 +1,4 @@
-//! What can go wrong with an engine host, in plain sentences.
+//! Errors of an engine host, as sentences.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use inferometer_protocol::EngineError;
 use inferometer_protocol::bounded::clean;
 use inferometer_protocol::messages::{VERSION, Version};
 
-/// The last lines of a host's log, shown below an error; nothing when the host wrote nothing.
+/// The last lines of a host's log, shown below an error; empty if the host wrote nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogTail {
     pub path: PathBuf,
@@ -27,36 +27,37 @@ impl fmt::Display for LogTail {
     }
 }
 
-/// Why a host did not do what it was asked. The first line of the message stands alone; the log's tail follows.
+/// Why a host did not fulfil a request. The first line of the message is complete by itself; the
+/// log's tail follows.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    #[error("cannot start the engine host `{command}`: {source}; check that the program exists and may be run")]
+    #[error("cannot start the engine host `{command}`: {source}; check that the program exists and is executable")]
     Spawn { command: String, source: io::Error },
-    /// The host is well and says that it cannot do this.
+    /// The host works, but reports that it cannot do this.
     #[error(transparent)]
     Engine(EngineError),
     #[error("the engine host ended during {during} ({status}){}{log_tail}", hint(status))]
     Died { during: String, status: String, log_tail: LogTail },
     #[error(
-        "the engine host gave no answer to {during} within {} s and was killed; raise the time-out if that is too short{log_tail}",
+        "the engine host gave no answer to {during} within {} s and was killed; increase the time-out if it is too short{log_tail}",
         after.as_secs_f64()
     )]
     TimedOut { during: String, after: Duration, log_tail: LogTail },
     #[error("the engine host broke the protocol during {during}: {what}{log_tail}")]
     Protocol { during: String, what: String, log_tail: LogTail },
     #[error(
-        "the engine host speaks version {theirs} of the engine protocol and this program {VERSION}; use a host of the same major version{log_tail}"
+        "the engine host speaks version {theirs} of the engine protocol, but this program speaks {VERSION}; use a host of the same major version{log_tail}"
     )]
     Version { theirs: Version, log_tail: LogTail },
     #[error("the engine host was cut off during {during}: {limit}{log_tail}")]
     Flood { during: String, limit: String, log_tail: LogTail },
-    /// The harness's own side failed: the log file cannot be written, a thread cannot start.
+    /// The harness failed: for example, it cannot write the log file or start a thread.
     #[error("cannot drive the engine host: {0}")]
     Io(#[from] io::Error),
 }
 
 fn hint(status: &str) -> &'static str {
-    if status.contains("SIGKILL") { "; somebody killed it, often the system for want of memory" } else { "" }
+    if status.contains("SIGKILL") { "; it was killed, often because the system ran out of memory" } else { "" }
 }
 
 impl HostError {
@@ -66,7 +67,7 @@ impl HostError {
         matches!(self, HostError::Engine(_))
     }
 
-    /// Why an iteration failed by it.
+    /// The cause of an iteration that failed with this error.
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
@@ -79,7 +80,7 @@ impl HostError {
         }
     }
 
-    /// The message's first line, without the log.
+    /// The first line of the message, without the log.
     #[must_use]
     pub fn summary(&self) -> String {
         self.to_string().lines().next().unwrap_or_default().to_owned()

@@ -1,6 +1,8 @@
-//! The parent side of the engine protocol: starts a host, asks it, and never waits for ever.
+//! The harness's side of the engine protocol: starts a host and sends requests, with a limit on
+//! every wait.
 //!
-//! After any error but [`HostError::Engine`] the host's whole process group has been killed and reaped.
+//! After every error except [`HostError::Engine`] the host's whole process group has been killed
+//! and reaped.
 
 mod border;
 mod error;
@@ -23,7 +25,7 @@ use crate::engines::{Hosting, Known};
 use inferometer_protocol::messages::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
 use inferometer_protocol::{EngineError, EngineMemory, EngineSpec, Profile, Prompt};
 
-/// Pings that one clock comparison takes; the one with the shortest round trip counts.
+/// Pings per clock comparison; the one with the shortest round trip is used.
 const PINGS: u32 = 8;
 /// Longest wait for a host to end after `close`.
 const CLOSING: Duration = Duration::from_secs(30);
@@ -33,24 +35,24 @@ const CLOSING: Duration = Duration::from_secs(30);
 pub struct Launch {
     /// Program and arguments; never a shell string.
     pub command: Vec<String>,
-    /// Environment variables beside the inherited ones.
+    /// Environment variables in addition to the inherited ones.
     pub env: Vec<(String, String)>,
-    /// File that the host's stderr is appended to.
+    /// The host's stderr is appended to this file.
     pub log: PathBuf,
-    /// Longest wait for any single answer.
+    /// Longest wait for one answer.
     pub timeout: Duration,
 }
 
-/// The command line that hosts `engine`: its own program, or this one with `host`.
+/// The command line that hosts `engine`: its own program, or this program with `host`.
 ///
 /// # Errors
-/// When the engine's options do not name a program, or this program's own path is not known.
+/// When the engine's options do not name a program, or this program's path is unknown.
 pub fn launch_command(engine: Known, spec: &EngineSpec) -> Result<Vec<String>, EngineError> {
     match engine.hosting(spec)? {
         Hosting::Command(command) => Ok(command),
         Hosting::BuiltIn => {
             let own = std::env::current_exe()
-                .map_err(|e| EngineError::internal(format!("cannot find this program's own file: {e}")))?;
+                .map_err(|e| EngineError::internal(format!("cannot find this program's executable: {e}")))?;
             let own = own.into_os_string().into_string().map_err(|path| {
                 EngineError::internal(format!("this program's path is not UTF-8: {}", path.to_string_lossy()))
             })?;
@@ -59,34 +61,34 @@ pub fn launch_command(engine: Known, spec: &EngineSpec) -> Result<Vec<String>, E
     }
 }
 
-/// How the host's clock stands against the harness's.
+/// The relation of the host's clock to the harness's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockSync {
-    /// The clock's name, as the host gives it.
+    /// The clock's name, as the host reports it.
     pub clock: String,
-    /// Host clock minus harness clock; known to within half the round trip.
+    /// Host clock minus harness clock, accurate to half the round trip.
     pub offset_ns: i64,
     pub round_trip_ns: u64,
 }
 
-/// A generation with the harness's own stamps around it.
+/// A generation, with the harness's stamps around it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchange {
     pub generated: Generated,
-    /// Just before the request's line was written, harness clock.
+    /// Just before the request's line was written, on the harness's clock.
     pub sent_ns: u64,
-    /// Just after the reply's line had been read, before it was parsed, harness clock.
+    /// Just after the reply's line was read, before it was parsed, on the harness's clock.
     pub received_ns: u64,
     pub request_bytes: usize,
     pub reply_bytes: usize,
-    /// The prompt was text, so that the host had to tokenize.
+    /// The prompt was text, so the host had to tokenize it.
     pub to_tokenize: bool,
 }
 
 /// A running engine host. Dropping it kills it.
 ///
-/// On Linux a host dies with the thread that started it (the kernel's parent-death signal is tied to the thread): start a
-/// host on a thread that outlives it.
+/// On Linux a host dies with the thread that started it (the kernel's parent-death signal is tied
+/// to the thread): start a host on a thread that outlives it.
 #[derive(Debug)]
 pub struct Host {
     talk: Talk,
@@ -94,13 +96,13 @@ pub struct Host {
     clock: ClockSync,
 }
 
-/// Cancels the generation in flight, from any thread.
+/// Cancels the current generation, from any thread.
 #[derive(Debug, Clone)]
 pub struct Canceller(Outgoing);
 
 impl Canceller {
-    /// Asks the host to stop; `generate` then returns with finish reason `cancelled` if the engine can do that. Gives
-    /// `false` when no generation is in flight.
+    /// Asks the host to stop; `generate` then returns with finish reason `cancelled` if the engine
+    /// supports that. Returns `false` if there is no generation.
     pub fn cancel(&self) -> bool {
         self.0.cancel()
     }
@@ -125,12 +127,12 @@ impl Host {
         self.talk.process.pid()
     }
 
-    /// Changes the longest wait for any single answer from now on.
+    /// Changes the longest wait for one answer.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.talk.timeout = timeout;
     }
 
-    /// Name and version of the host's program, as it greeted.
+    /// Name and version of the host's program, from its greeting.
     #[must_use]
     pub fn program(&self) -> &str {
         &self.program
@@ -142,13 +144,13 @@ impl Host {
         &self.clock
     }
 
-    /// A handle that stops generations from another thread.
+    /// A handle that cancels generations from another thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller(self.talk.outgoing.clone())
     }
 
-    /// The conversation below this interface, for conformance checks.
+    /// The message exchange below this interface, for conformance checks.
     pub(crate) fn talk(&mut self) -> &mut Talk {
         &mut self.talk
     }
@@ -166,7 +168,7 @@ impl Host {
         }
     }
 
-    /// Compares the clocks anew.
+    /// Compares the clocks again.
     ///
     /// # Errors
     /// Any [`HostError`].
@@ -181,7 +183,7 @@ impl Host {
             let round_trip_ns = answer.received_ns.saturating_sub(answer.sent.ns());
             let middle = answer.sent.ns() + round_trip_ns / 2;
             let Ok(offset_ns) = i64::try_from(i128::from(now_ns) - i128::from(middle)) else {
-                return Err(self.talk.broken(during, format!("its clock reads {now_ns} ns, which no clock does")));
+                return Err(self.talk.broken(during, format!("its clock reads {now_ns} ns, which is impossible")));
             };
             if best.as_ref().is_none_or(|best| round_trip_ns < best.round_trip_ns) {
                 best = Some(ClockSync { clock, offset_ns, round_trip_ns });
@@ -203,7 +205,8 @@ impl Host {
         }
     }
 
-    /// Runs one generation. `progress` hears the number of tokens so far, if the request asked for that.
+    /// Runs one generation. `progress` is called with the number of tokens so far, if the request
+    /// asks for progress.
     ///
     /// # Errors
     /// Any [`HostError`]. The stamps are not checked here: see [`check_stamps`].
@@ -236,12 +239,12 @@ impl Host {
     /// Clears the allocator's cache.
     ///
     /// # Errors
-    /// Any [`HostError`]; `Engine` where there is no such cache.
+    /// Any [`HostError`]; `Engine` if there is no such cache.
     pub fn clear_cache(&mut self) -> Result<(), HostError> {
         self.talk.ask_done(ToHost::ClearCache, "clearing the cache")
     }
 
-    /// What the engine says about its memory.
+    /// The engine's report of its memory.
     ///
     /// # Errors
     /// Any [`HostError`].
@@ -256,30 +259,30 @@ impl Host {
     /// Starts the host's own profiler.
     ///
     /// # Errors
-    /// Any [`HostError`]; `Engine` where it has none, or cannot use it now.
+    /// Any [`HostError`]; `Engine` if it has none, or cannot use it now.
     pub fn profile_start(&mut self, frequency_hz: u32) -> Result<(), HostError> {
         self.talk.ask_done(ToHost::ProfileStart { frequency_hz }, "starting its profiler")
     }
 
-    /// Stops it; what it saw since it was started, whose parts fit together.
+    /// Stops the profiler and returns its checked profile.
     ///
     /// # Errors
-    /// Any [`HostError`]; `Engine` where it was not started, or saw nothing that it could tell.
+    /// Any [`HostError`]; `Engine` if it was not started, or has no result.
     pub fn profile_stop(&mut self) -> Result<Profile, HostError> {
         let during = "stopping its profiler";
         match self.talk.ask(ToHost::ProfileStop, during, &mut |_| {})?.body {
             FromHost::Profile(profile) => match profile.check() {
                 Ok(()) => Ok(*profile),
-                Err(why) => Err(self.talk.broken(during, format!("its profile is not sound: {why}"))),
+                Err(why) => Err(self.talk.broken(during, format!("its profile is inconsistent: {why}"))),
             },
             other => Err(self.talk.unfit(during, "profile", &other)),
         }
     }
 
-    /// Lets the host unload and end; kills it when it does not.
+    /// Asks the host to unload and end; kills it if it does not.
     ///
     /// # Errors
-    /// Any [`HostError`]; whatever it is, the host is gone.
+    /// Any [`HostError`]; the host has ended in any case.
     pub fn close(mut self) -> Result<(), HostError> {
         self.talk.timeout = self.talk.timeout.min(CLOSING);
         let during = "closing";

@@ -1,4 +1,4 @@
-//! The host as a process: a group of its own, ended and reaped whatever happens.
+//! The host as a process in its own process group, always ended and reaped.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use super::Launch;
 use super::error::{HostError, LogTail};
 use inferometer_protocol::PARENT_VARIABLE;
 
-/// How much of the log's end is read for an error message.
+/// Bytes at the log's end that are read for an error message.
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 8;
 
@@ -52,17 +52,19 @@ pub(crate) fn spawn(launch: &Launch) -> Result<(Process, ChildStdin, ChildStdout
     Ok((Process { child, group, log: launch.log.clone(), log_from, ended: None }, stdin, stdout))
 }
 
-/// Lets the kernel kill the host when this program ends, also by SIGKILL and also while the host does not read its input.
+/// Makes the kernel kill the host when this program ends, even by SIGKILL and even while the host
+/// does not read its input.
 #[cfg(target_os = "linux")]
 fn die_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     let before_exec = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have ended before the kernel knew what to do then.
+        // The parent may have ended before prctl took effect.
         if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
     };
-    // SAFETY: between fork and exec the closure makes two bare system calls, prctl and getppid, compares, and makes an
-    // error from a number: nothing allocates, locks or touches what other threads of the parent may have left half done.
+    // SAFETY: between fork and exec the closure makes two bare system calls, prctl and getppid,
+    // compares, and makes an error from a number: it does not allocate, lock or touch data that
+    // other threads of the parent may have left inconsistent.
     unsafe { command.pre_exec(before_exec) };
 }
 
@@ -75,13 +77,14 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether the host has ended. It is not reaped yet, so that its group's number stays its own until `kill`.
+    /// Whether the host has ended. It is not reaped here, so that its group id stays reserved until
+    /// `kill`.
     fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         self.ended.is_some() || !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
     }
 
-    /// Waits until the host has ended by itself; `false` when it still runs after `limit`.
+    /// Waits until the host has ended by itself; `false` if it still runs after `limit`.
     pub(crate) fn wait_end(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut pause = Duration::from_micros(200);
@@ -95,17 +98,18 @@ impl Process {
         true
     }
 
-    /// Kills what is left of the group and reaps the host. Gives the status the host ended with.
+    /// Kills the rest of the group and reaps the host. Returns the host's exit status.
     pub(crate) fn kill(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
-            // The group outlives its leader until the leader is reaped: kill first, then reap. An error means it is gone.
+            // The group exists until its leader is reaped: kill first, then reap. An error means
+            // that it is gone.
             let _ = kill_process_group(self.group, Signal::KILL);
             self.ended = self.child.wait().ok();
         }
         self.ended
     }
 
-    /// The last lines this host wrote to its log.
+    /// The last lines that this host wrote to its log.
     pub(crate) fn log_tail(&self) -> LogTail {
         let lines = self.read_tail().unwrap_or_default();
         LogTail { path: self.log.clone(), lines }

@@ -1,4 +1,5 @@
-//! Checks a host's stamps against the harness's own: the instrument must not trust what it measures.
+//! Checks a host's stamps against the harness's: the harness must not trust the program that it
+//! measures.
 
 use super::{ClockSync, Exchange};
 use crate::record::{Cause, Fault};
@@ -6,32 +7,37 @@ use inferometer_protocol::messages::Generated;
 use inferometer_protocol::units::duration_ns;
 use inferometer_protocol::{FinishReason, Phase, Span};
 
-/// Least tolerance between the two sides' times.
+/// Smallest tolerance between the times of both sides.
 const TOLERANCE_NS: u64 = 2_000_000;
-/// Two processes have to be woken between the sides' stamps. A machine so busy that this takes longer spoils the
-/// measurement anyway; a longer allowance would be room for a host to claim speed that it does not have.
+/// Time to wake two processes between the stamps of both sides. On a machine so busy that this
+/// takes longer, the measurement is invalid anyway. A larger allowance would let a host claim speed
+/// that it does not have.
 const WAKING_NS: u64 = 5_000_000;
-/// Writing, moving, reading, and (at the host's end) detokenizing and making up a line takes no longer than this for
-/// each byte: 10 MB/s is what a slow JSON library in a slow language does. A token has some thirty bytes in a reply.
+/// Longest time per byte to write, carry and read a line and (in the host) to detokenize and encode
+/// it: 10 MB/s, the speed of a slow JSON library in a slow language. A token takes about thirty
+/// bytes of a reply.
 const BYTE_NS: u64 = 100;
-/// Of a reply count at most so many bytes, and so many more for each token: ids, stamps, text and the spans of a timed pass
-/// need no more. Otherwise a host could buy time with padding.
+/// Bytes of a reply that are counted at most, plus those per token: ids, stamps, text and the spans
+/// of a timed pass need no more. Otherwise a host could gain time by padding.
 const REPLY_BYTES: usize = 16 << 10;
 const TOKEN_BYTES: usize = 64;
-/// Of the time to the first token, this part may be unexplained by the spans: one in so many.
+/// One part in this many of the time to the first token may be unexplained by the spans.
 const UNEXPLAINED: u64 = 20;
-/// Says what is wrong with an exchange's stamps: times that cannot be, or that do not fit what the harness saw.
+
+/// Checks an exchange's stamps for impossible times and against what the harness saw.
 ///
-/// Four things are held, with a tolerance of max(2 ms, 1 % of the harness's end-to-end time):
-/// 1. on the host's own clock: one stamp a token, at most `max_tokens`, accepted <= tokens (never falling) <=
-///    finished, and every span inside;
-/// 2. translated to the harness's clock, all of it lies between sent and received. Half the ping's round trip is
-///    added to the tolerance, since the offset is known no better;
-/// 3. what the host says it took from accepting the request to the last token is all the time that the harness saw, less
-///    waking two processes (5 ms together) and carrying two lines (10 MB/s). Without that bound a host could claim any
-///    speed. A generation that broke off has no last token to speak of: its `finished` counts;
-/// 4. prefill spans, if there are any, come one after the other before the first token, and together with the spans of
-///    tokenizing a text they explain the time to it, but for the tolerance, 5 % and reading the request.
+/// Four checks, with a tolerance of max(2 ms, 1 % of the harness's end-to-end time):
+/// 1. on the host's clock: one stamp per token, at most `max_tokens`, accepted <= tokens (never
+///    falling) <= finished, and every span inside the request;
+/// 2. translated to the harness's clock, all times lie between sent and received. Half the ping's
+///    round trip is added to the tolerance, because the offset is only known to that precision;
+/// 3. the host's time from accepting the request to the last token is all the time that the harness
+///    saw, less waking two processes (5 ms together) and carrying two lines (10 MB/s). Without this
+///    bound a host could claim any speed. A cancelled or failed generation is checked up to
+///    `finished` instead of its last token;
+/// 4. prefill spans, if any, do not overlap and precede the first token. With the spans of
+///    tokenizing a text they explain the time to the first token, except for the tolerance, 5 % and
+///    reading the request.
 ///
 /// # Errors
 /// A sentence for the record, with the figures.
@@ -45,7 +51,7 @@ fn wrong(reason: String) -> Fault {
     Fault::new(Cause::Stamps, reason)
 }
 
-/// Of times that a machine too busy to wake a process can explain too.
+/// A fault that a machine too busy to wake a process can cause as well.
 fn late(reason: String) -> Fault {
     Fault::new(Cause::LateStamps, reason)
 }
@@ -56,7 +62,7 @@ fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
         return Err(format!("{tokens} tokens have {stamps} time stamps"));
     }
     if tokens > max_tokens as usize {
-        return Err(format!("{tokens} tokens came where at most {max_tokens} were asked for"));
+        return Err(format!("{tokens} tokens came, but at most {max_tokens} were requested"));
     }
     if g.finished_ns < g.accepted_ns {
         return Err(format!(
@@ -92,19 +98,19 @@ fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
     })
 }
 
-/// Time that a host could claim not to have taken without being seen, of a request that takes `e2e_ns`; carrying its lines comes on
-/// top.
+/// Time that a host could conceal undetected in a request that takes `e2e_ns`, without the time to
+/// carry its lines.
 #[must_use]
 pub fn allowance_ns(e2e_ns: u64) -> u64 {
     TOLERANCE_NS.max(e2e_ns / 100) + WAKING_NS
 }
 
-/// How far the two sides' times may differ.
+/// Tolerance between the times of both sides.
 fn tolerance(exchange: &Exchange) -> u64 {
     TOLERANCE_NS.max(exchange.received_ns.saturating_sub(exchange.sent_ns) / 100)
 }
 
-/// Time that lines of so many bytes take.
+/// Time to carry lines of this length.
 fn carrying(bytes: usize) -> u64 {
     (bytes as u64).saturating_mul(BYTE_NS)
 }
@@ -116,7 +122,7 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), Fault> {
     let tolerance = tolerance(exchange);
     if theirs > ours.saturating_add(tolerance) {
         return Err(wrong(format!(
-            "the host says {} end to end, the harness saw {}",
+            "the host reports {} end to end, but the harness saw {}",
             duration_ns(theirs),
             duration_ns(ours)
         )));
@@ -130,7 +136,7 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), Fault> {
     if ours - worked.min(ours) > outside {
         let to = if end == g.finished_ns { "end to end" } else { "to its last token" };
         return Err(late(format!(
-            "the host says {} {to}, the harness saw {} end to end: more than the {} that carrying the messages explains (a busy machine, or wrong stamps)",
+            "the host reports {} {to}, but the harness saw {} end to end: more than the {} that carrying the messages explains (a busy machine, or wrong stamps)",
             duration_ns(worked),
             duration_ns(ours),
             duration_ns(outside)
@@ -149,14 +155,14 @@ fn check_window(exchange: &Exchange, clock: &ClockSync) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Prefill spans make the prefill rate, so they must not be shorter than the prefill was.
+/// The prefill rate comes from the prefill spans, so they must not be shorter than the prefill.
 fn check_prefill(exchange: &Exchange) -> Result<(), Fault> {
     let g = &exchange.generated;
     let Some(&first) = g.token_ns.first() else { return Ok(()) };
     if !g.spans.iter().any(|span| span.phase == Phase::Prefill) {
         return Ok(());
     }
-    // Ids need no tokenizing: time called so would be prefill that is not counted.
+    // Ids need no tokenizing: time in such spans would be uncounted prefill.
     let counts = |span: &&Span| {
         span.phase == Phase::Prefill || (span.phase == Phase::Tokenize && exchange.to_tokenize && span.start_ns < first)
     };
@@ -167,7 +173,7 @@ fn check_prefill(exchange: &Exchange) -> Result<(), Fault> {
     for span in &spans {
         if span.start_ns < before {
             let name = span.phase.name();
-            return Err(wrong(format!("span {name} {} begins before the one before it ended", span.index)));
+            return Err(wrong(format!("span {name} {} begins before the previous span ended", span.index)));
         }
         before = span.end_ns;
     }
@@ -202,7 +208,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// 100 ms on the harness's side from 1 s on; the host's clock is 5 s ahead and it sees 1 ms less.
+    /// 100 ms on the harness's side, from 1 s on; the host's clock is 5 s ahead, and the host sees
+    /// 1 ms less.
     fn honest() -> (Exchange, ClockSync) {
         let at = |ms: u64| (6000 + ms) * MS;
         let generated = Generated {
@@ -247,7 +254,7 @@ mod tests {
     #[test]
     fn honest_stamps_fit() {
         assert_eq!(verdict(|_| {}), "fits");
-        assert_eq!(verdict(|e| e.received_ns += 4 * MS), "fits", "a reader woken late is no lie");
+        assert_eq!(verdict(|e| e.received_ns += 4 * MS), "fits", "a reader may be woken late");
         assert_eq!(verdict(|e| e.generated.tokens.clear()), "0 tokens have 2 time stamps");
     }
 
@@ -263,27 +270,30 @@ mod tests {
             e.generated.tokens.push(9);
             e.generated.token_ns.push(e.generated.token_ns[1]);
         };
-        assert!(verdict(more).contains("at most 2 were asked for"));
+        assert!(verdict(more).contains("at most 2 were requested"));
     }
 
     #[test]
     fn times_that_do_not_fit_the_harness_are_named() {
         let slower = verdict(|e| e.generated.finished_ns += 4 * MS);
-        assert!(slower.contains("says 103 ms end to end, the harness saw 100 ms"), "{slower}");
+        assert!(slower.contains("reports 103 ms end to end, but the harness saw 100 ms"), "{slower}");
         let faster = verdict(|e| e.received_ns += 10 * MS);
         assert!(faster.contains("explains"), "{faster}");
         let squeezed = verdict(|e| e.generated.token_ns = vec![e.generated.accepted_ns + 40 * MS; 2]);
-        assert!(squeezed.contains("says 40.0 ms to its last token, the harness saw 100 ms end to end"), "{squeezed}");
+        assert!(
+            squeezed.contains("reports 40.0 ms to its last token, but the harness saw 100 ms end to end"),
+            "{squeezed}"
+        );
         let padded = |e: &mut Exchange| {
             e.received_ns += 10 * MS;
             e.reply_bytes = 50_000_000;
         };
-        assert!(verdict(padded).contains("explains"), "padding buys no time");
+        assert!(verdict(padded).contains("explains"), "padding gains no time");
         let cancelled = |e: &mut Exchange| {
             e.generated.token_ns[1] -= 50 * MS;
             e.generated.completion.finish_reason = FinishReason::Cancelled;
         };
-        assert_eq!(verdict(cancelled), "fits", "work that was thrown away lies behind the last token");
+        assert_eq!(verdict(cancelled), "fits", "discarded work is after the last token");
         let shift = |e: &mut Exchange, ms: i64| {
             let g = &mut e.generated;
             let moved = |ns: u64| ns.saturating_add_signed(ms * MS as i64);
@@ -315,7 +325,7 @@ mod tests {
         });
         assert!(not_text.contains("1.00 ms of 39.5 ms"), "ids need no tokenizing: {not_text}");
         let twice = with(&[span(Phase::Prefill, 10, 300), span(Phase::Prefill, 200, 400)]);
-        assert!(twice.contains("begins before the one before it ended"), "{twice}");
+        assert!(twice.contains("begins before the previous span ended"), "{twice}");
         let outside = with(&[span(Phase::Prefill, 10, 450)]);
         assert!(outside.contains("prefill ends 5.00 ms after the first token"), "{outside}");
     }

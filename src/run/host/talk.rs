@@ -1,4 +1,5 @@
-//! One message, one answer, bounded in time and size; whatever breaks the protocol kills the host.
+//! Exchanges messages with a host, one answer each, with limits on time and size. Any breach of the
+//! protocol kills the host.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,13 @@ use super::wire::{Incoming, Line, NoLine, Outgoing, Sent, connect};
 use inferometer_protocol::bounded::{LineError, quote};
 use inferometer_protocol::messages::{Envelope, FromHost, ToHost, VERSION, Version};
 
-/// A host that closed its stdout has this long to end by itself, so that its own exit status is seen.
+/// Time for a host that closed its stdout to end by itself, so that its own exit status is seen.
 const LAST_BREATH: Duration = Duration::from_secs(2);
-/// `progress` may come ten times a second; a host that sends more than this many, and more than thirty a second, is
-/// cut off.
+/// `progress` may come ten times a second; a host that sends more than this many in total and more
+/// than thirty a second is cut off.
 const PROGRESS_AT_LEAST: u64 = 100;
 
-/// A conversation with a running host. Dropping it kills the host.
+/// The message exchange with a running host. Dropping it kills the host.
 #[derive(Debug)]
 pub(crate) struct Talk {
     pub outgoing: Outgoing,
@@ -28,7 +29,7 @@ pub(crate) struct Talk {
     incoming: Incoming,
 }
 
-/// An answer with its times and sizes.
+/// An answer, with its times and sizes.
 pub(crate) struct Answer {
     pub body: FromHost,
     pub sent: Sent,
@@ -37,7 +38,7 @@ pub(crate) struct Answer {
 }
 
 impl Talk {
-    /// Starts the program; nothing is said yet.
+    /// Starts the program without sending anything.
     pub(crate) fn start(launch: &Launch) -> Result<Self, HostError> {
         let (process, stdin, stdout) = spawn(launch)?;
         let (outgoing, incoming) = connect(stdin, stdout)?;
@@ -64,7 +65,7 @@ impl Talk {
         self.await_answer(sent, during, progress)
     }
 
-    /// [`Talk::ask`] for what no message type can say: fields and types that do not exist.
+    /// [`Talk::ask`] for messages outside the protocol, such as unknown fields and types.
     pub(crate) fn ask_raw(&mut self, message: Map<String, Value>, during: &str) -> Result<Answer, HostError> {
         let sent = self.outgoing.send_raw(message);
         self.await_answer(sent, during, &mut |_| {})
@@ -84,7 +85,7 @@ impl Talk {
                 }
                 body if id == sent.id => {
                     if sent.ns() == 0 || line.received_ns < sent.ns() {
-                        return Err(self.broken(during, "it answered before it was asked".to_owned()));
+                        return Err(self.broken(during, "it answered before the request was sent".to_owned()));
                     }
                     break Answer { body, sent, received_ns: line.received_ns, bytes: line.bytes.len() + 1 };
                 }
@@ -107,7 +108,7 @@ impl Talk {
             return Ok(());
         }
         let limit =
-            format!("{heard} `progress` messages within {:.1} s; ten a second are allowed", elapsed.as_secs_f64());
+            format!("{heard} `progress` messages within {:.1} s; the limit is ten per second", elapsed.as_secs_f64());
         self.process.kill();
         Err(HostError::Flood { during: during.to_owned(), limit, log_tail: self.process.log_tail() })
     }
@@ -140,7 +141,7 @@ impl Talk {
             }
             Err(error) => error,
         };
-        // Another major version may greet in words that this one does not know.
+        // Another major version may have a different greeting.
         if let Some(version) = foreign_version(&line.bytes) {
             return Err(self.wrong_version(version));
         }
@@ -168,8 +169,8 @@ impl Talk {
         HostError::TimedOut { during: during.to_owned(), after: self.timeout, log_tail: self.process.log_tail() }
     }
 
-    /// The host's stdout ended, perhaps in the middle of a line. If the host ended well or not at all, `otherwise` is what is
-    /// wrong.
+    /// The host's stdout ended, perhaps within a line. If the host ended successfully or still
+    /// runs, `otherwise` is the error.
     fn died(&mut self, during: &str, otherwise: String, half_a_line: bool) -> HostError {
         let by_itself = self.process.wait_end(LAST_BREATH);
         let status = self.process.kill();
@@ -185,12 +186,12 @@ impl Talk {
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        // Cancellers may live on; the writing thread must not.
+        // Cancellers may still exist; the writer thread must end.
         self.outgoing.close();
     }
 }
 
-/// The version in a greeting of another major version, whatever else is in it.
+/// The version in a greeting of another major version; other fields are ignored.
 fn foreign_version(line: &[u8]) -> Option<Version> {
     #[derive(Deserialize)]
     struct Greeting {

@@ -1,4 +1,5 @@
-//! The two threads between the harness and a host's pipes: one writes, one reads, so that neither can block the harness.
+//! The reader and writer threads between the harness and a host's pipes, so that neither pipe can
+//! block the harness.
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,17 +14,17 @@ use inferometer_protocol::bounded::{LineError, Lines};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::{Envelope, MAX_LINE_BYTES, ToHost};
 
-/// Lines read ahead of the harness. Beyond that the host waits, as a full pipe makes it wait.
+/// Lines read ahead of the harness. Beyond that the host blocks, as with a full pipe.
 const AHEAD: usize = 4;
 
-/// A line from the host, with the time at which it had been read whole.
+/// A line from the host, with the time when it was completely read.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub bytes: Vec<u8>,
     pub received_ns: u64,
 }
 
-/// Why no line came.
+/// Why there is no line.
 #[derive(Debug)]
 pub(crate) enum NoLine {
     Late,
@@ -32,7 +33,8 @@ pub(crate) enum NoLine {
     Bad(LineError),
 }
 
-/// A message on its way: its id, its length, and when the first byte was about to be written (0 = not yet).
+/// A sent message: its id, its length, and the time just before its first byte was written (0 = not
+/// yet).
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub id: u64,
@@ -41,7 +43,7 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    /// Harness time just before the line was written; meaningful once an answer has come.
+    /// Harness time just before the line was written; valid once an answer has arrived.
     pub(crate) fn ns(&self) -> u64 {
         self.stamp.load(Ordering::Acquire)
     }
@@ -52,7 +54,7 @@ enum Job {
     Close,
 }
 
-/// The sending side, shared with cancellers: ids rise in the order of writing.
+/// The sending side, shared with cancellers: ids increase in the order of writing.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing(Arc<Mutex<State>>);
 
@@ -60,9 +62,9 @@ pub(crate) struct Outgoing(Arc<Mutex<State>>);
 struct State {
     jobs: Sender<Job>,
     next_id: u64,
-    /// The generation in flight.
+    /// Id of the current generation.
     generation: Option<u64>,
-    /// Cancel messages whose answers are still to come.
+    /// Cancel messages that are not answered yet.
     cancels: Vec<u64>,
 }
 
@@ -77,7 +79,7 @@ impl Outgoing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a message under a fresh id.
+    /// Sends a message with a new id.
     pub(crate) fn send(&self, body: ToHost) -> io::Result<Sent> {
         let mut state = self.state();
         let generates = matches!(body, ToHost::Generate(_));
@@ -86,7 +88,7 @@ impl Outgoing {
         Ok(sent)
     }
 
-    /// Sends a message as it is, with a fresh id.
+    /// Sends a raw message with a new id.
     pub(crate) fn send_raw(&self, mut message: Map<String, Value>) -> Sent {
         let mut state = self.state();
         let id = state.fresh_id();
@@ -94,12 +96,12 @@ impl Outgoing {
         state.write(id, Value::Object(message).to_string().into_bytes())
     }
 
-    /// The generation in flight is over.
+    /// Marks the current generation as finished.
     pub(crate) fn finished(&self) {
         self.state().generation = None;
     }
 
-    /// Asks the generation in flight to stop; `false` when there is none.
+    /// Asks the host to stop the current generation; `false` if there is none.
     pub(crate) fn cancel(&self) -> bool {
         let mut state = self.state();
         let Some(request) = state.generation else { return false };
@@ -108,7 +110,7 @@ impl Outgoing {
         true
     }
 
-    /// Whether `id` is that of a cancel message not yet answered; it counts as answered then.
+    /// Whether `id` is a cancel message without an answer; marks it as answered.
     pub(crate) fn answers_cancel(&self, id: u64) -> bool {
         let mut state = self.state();
         let position = state.cancels.iter().position(|cancel| *cancel == id);
@@ -138,7 +140,7 @@ impl State {
         line.push(b'\n');
         let stamp = Arc::new(AtomicU64::new(0));
         let bytes = line.len();
-        // The writer is gone when the host is: the reader's side says so.
+        // The writer ends with the host; the reader reports that.
         let _ = self.jobs.send(Job::Write(line, Arc::clone(&stamp)));
         Sent { id, bytes, stamp }
     }
@@ -149,7 +151,7 @@ fn to_line(message: &impl Serialize) -> io::Result<Vec<u8>> {
     if line.len() < MAX_LINE_BYTES {
         return Ok(line);
     }
-    let told = format!("the message has {} bytes; a line of the protocol may have {MAX_LINE_BYTES}", line.len());
+    let told = format!("the message has {} bytes; the limit of a protocol line is {MAX_LINE_BYTES}", line.len());
     Err(io::Error::new(io::ErrorKind::InvalidInput, told))
 }
 
@@ -173,7 +175,7 @@ impl Incoming {
         Ok(Self(incoming))
     }
 
-    /// The next line, waiting until `deadline`.
+    /// The next line; waits until `deadline`.
     pub(crate) fn next(&self, deadline: Instant) -> Result<Line, NoLine> {
         match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Ok(line)) => Ok(line),

@@ -1,4 +1,5 @@
-//! What is made of a record's profiles: stacks, tables and drawings of each cell. All of it can be made again from the record.
+//! Writes the files made from a record's profiles: stacks, tables and flamegraphs per cell. They
+//! can be made again from the record.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use crate::run::worker::name;
 use crate::spec::Threads;
 use inferometer_protocol::Profile;
 
-/// Makes the files of every cell that has a profile, in the record's folder `dir`.
+/// Writes the files of every cell that has a profile to the record's folder `dir`.
 ///
 /// # Errors
 /// When a file cannot be written.

@@ -1,5 +1,5 @@
-//! Who takes the stacks of a profiled iteration: the engine host itself, or a program from outside; and the files that are made
-//! of what they saw.
+//! The profiler of a profiled iteration, in the engine host or attached from outside, and the files
+//! made from its profile.
 
 mod external;
 pub mod files;
@@ -16,22 +16,22 @@ use inferometer_protocol::Profile;
 use external::Outside;
 pub use source::{Source, Tool, choose};
 
-/// A profiler at work during one iteration.
+/// A profiler during one iteration.
 pub enum Profiler {
-    /// No stacks are asked for.
+    /// No stacks are requested.
     Off,
-    /// The engine host's own.
+    /// The engine host's profiler.
     Own,
     Outside(Box<Outside>),
-    /// There is none, for this reason.
+    /// No profiler is available, for this reason.
     Missing(String),
 }
 
-/// What a profiler saw of one iteration.
+/// The profiler's result for one iteration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seen {
     pub profile: Option<Profile>,
-    /// Why there is no profile, where one was asked for.
+    /// Why a requested profile is missing.
     pub missing: Option<String>,
 }
 
@@ -57,11 +57,11 @@ impl From<Result<Profile, String>> for Seen {
 }
 
 impl Profiler {
-    /// Starts the one that the settings and the host's process ask for. That there is none, or that it does not work here, is no
-    /// error.
+    /// Starts the profiler for the settings and the host's process. A missing or failing profiler
+    /// is not an error.
     ///
     /// # Errors
-    /// When the host is lost over it.
+    /// When the host is lost in the process.
     pub fn start(
         resident: &mut Resident,
         settings: &ProfileSettings,
@@ -87,10 +87,11 @@ impl Profiler {
         Ok(attached.map_or_else(Self::Missing, |outside| Self::Outside(Box::new(outside))))
     }
 
-    /// Stops it. `spans` are those of the iteration: they say in which phase a sample fell where the profiler itself cannot.
+    /// Stops the profiler. `spans` are those of the iteration; they assign samples to phases if the
+    /// profiler cannot.
     ///
     /// # Errors
-    /// When the host is lost over it.
+    /// When the host is lost in the process.
     pub fn stop(
         self,
         resident: &mut Resident,

@@ -1,4 +1,4 @@
-//! Which profiler looks at an engine.
+//! Selects the profiler for an engine.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use crate::spec::ProfilerChoice;
 /// A profiler that attaches to a process from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
-    /// Linux; native code, any language that unwinds like C.
+    /// Linux; native code with unwind tables.
     Perf,
-    /// macOS, likewise.
+    /// macOS; native code.
     Sample,
-    /// Functions of Python programs.
+    /// Python functions.
     PySpy,
 }
 
@@ -26,12 +26,12 @@ impl Tool {
         }
     }
 
-    /// How to come by it.
+    /// How to install it.
     #[must_use]
     pub fn how_to_get(self) -> &'static str {
         match self {
-            Tool::Perf => "install your system's package of it (`linux-perf` or `linux-tools`)",
-            Tool::Sample => "it comes with macOS",
+            Tool::Perf => "install your system's package (`linux-perf` or `linux-tools`)",
+            Tool::Sample => "it is part of macOS",
             Tool::PySpy => "install it with `pip install py-spy`",
         }
     }
@@ -39,26 +39,28 @@ impl Tool {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The host's own profiler.
+    /// The host's profiler.
     Own,
     Outside(Tool),
-    /// None, for this reason.
+    /// No profiler, for this reason.
     None(String),
 }
 
-/// What takes the stacks of a host that has a profiler of its own (`own`), or is a Python program.
+/// Selects the profiler of a host. `own`: whether the host has one; `is_python`: whether it is a
+/// Python program.
 pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool) -> Source {
     let native = if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf };
     let tool = match asked {
         ProfilerChoice::Auto | ProfilerChoice::Pprof if own => return Source::Own,
         ProfilerChoice::Pprof => {
-            let told = "its host has no profiler of its own (capability `profile`); `profiler = \"auto\"` takes one from outside";
+            let told =
+                "its host has no profiler (capability `profile`); `profiler = \"auto\"` attaches one from outside";
             return Source::None(told.to_owned());
         }
         ProfilerChoice::Perf => Tool::Perf,
         ProfilerChoice::Sample => Tool::Sample,
         ProfilerChoice::PySpy => Tool::PySpy,
-        // What the interpreter does says little: functions of the program are what was asked for.
+        // The interpreter's native stacks say little; the program's functions are wanted.
         ProfilerChoice::Auto if is_python() => Tool::PySpy,
         ProfilerChoice::Auto => native,
     };
@@ -68,13 +70,13 @@ pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool
         Tool::PySpy => false,
     };
     if elsewhere {
-        return Source::None(format!("there is no `{}` on this system; take `profiler = \"auto\"`", tool.name()));
+        return Source::None(format!("`{}` is not available on this system; use `profiler = \"auto\"`", tool.name()));
     }
     Source::Outside(tool)
 }
 
-/// Whether a process runs the Python interpreter: by its executable where the system says what that is (a launcher on the command
-/// line may have become it), else by its command line.
+/// Whether a process runs the Python interpreter: by its executable if the system reports it (a
+/// launcher may have replaced itself), else by its command line.
 pub fn is_python(pid: u32, command: &[String]) -> bool {
     let named = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn a_python_program_is_known() {
         assert!(!is_python(std::process::id(), &["python3".to_owned()]) || !cfg!(target_os = "linux"));
-        // No such process: the command line is all there is.
+        // No such process: only the command line is known.
         assert!(is_python(u32::MAX, &["/opt/bin/python3.12".to_owned(), "x.py".to_owned()]));
         assert!(!is_python(u32::MAX, &["./engine".to_owned(), "python".to_owned()]));
     }

@@ -1,7 +1,9 @@
-//! Whether the simulated noise is as treacherous as it should be: three designs on identical builds (METHOD section 7).
+//! Checks that the simulated noise is as harmful as real noise, with three designs on identical
+//! builds (METHOD section 7).
 //!
-//! Ten runs a side on a shared VM, no least effect, two-sided 5 %. A simulator that flags identical builds far less often in
-//! the bad designs would make the good one look better than it is.
+//! Ten runs per side on a shared VM, no smallest effect, two-sided test at 5 %. If the simulator
+//! flagged identical builds far less often in the bad designs, the good one would look better than
+//! it is.
 
 use rand::Rng;
 use rayon::prelude::*;
@@ -14,25 +16,25 @@ use inferometer_host::rng::seeded;
 use inferometer_host::simulated::noise::{Noise, Profile};
 use inferometer_stats::{rank, two_sample};
 
-/// Runs a side.
+/// Runs per side.
 const RUNS: usize = 10;
 const ALPHA: f64 = 0.05;
 
 /// How two identical builds are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Design {
-    /// With a baseline of another session, by Mann-Whitney. Each session has a level of its own, which the noise of METHOD section 7
-    /// does not have.
+    /// Against a baseline from another session, by Mann-Whitney. Each session has a level, which
+    /// the noise of METHOD section 7 does not include.
     Stored,
-    /// The same with that noise alone: drift sets the sessions apart.
+    /// The same without the level: only drift separates the sessions.
     StoredSameLevel,
-    /// All runs of A, then all of B, by Welch's t.
+    /// All runs of A, then all of B, by Welch's t-test.
     Blocks,
-    /// Pairs in random order, by signed-rank.
+    /// Pairs in random order, by the signed-rank test.
     Pairs,
 }
 
-/// How often identical builds are told apart.
+/// How often identical builds are flagged as different.
 #[must_use]
 pub fn flagged(design: Design, profile: Profile, sessions: u64, seed: u64) -> Rate {
     let flags = |number: &u64| {
@@ -70,8 +72,9 @@ fn p_value(design: Design, profile: Profile, mut seeds: impl Rng) -> f64 {
     }
 }
 
-/// The level of a session, as against that of another day: the machine is another one, or has other neighbours. Its spread is
-/// that of the drift. It is the same for both sides of one session, so no pair and no block sees it.
+/// The level of a session relative to another day, with another machine or other neighbours. Its
+/// spread is that of the drift. It is the same for both sides of one session, so pairs and blocks
+/// are not affected.
 fn level(profile: Profile, seed: u64) -> f64 {
     let drift_alone = Profile { white: 0.0, burst: 0.0, ..profile };
     Noise::new(drift_alone, seed).next().expect("the noise never ends")
@@ -81,7 +84,7 @@ fn level(profile: Profile, seed: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// On a machine without drift and bursts every design keeps to its 5 %.
+    /// Without drift and bursts, every design keeps its 5 %.
     #[test]
     fn white_noise_alone_fools_no_design() {
         let white = Profile { name: "white", white: 0.02, drift: 0.0, burst: 0.0 };

@@ -1,7 +1,9 @@
-//! The harness measures itself (METHOD section 6): how often a verdict is wrong when the truth is known.
+//! The self-test of the harness (METHOD section 6): how often a verdict is wrong when the truth is
+//! known.
 //!
-//! Here in virtual time, on simulated noise: thousands of sessions in seconds, decided by the function that decides
-//! real ones. Pilots, dropped pairs and outputs are not simulated. First the noise itself is held against what is known of shared machines.
+//! It runs in virtual time, on simulated noise: thousands of sessions in seconds, decided by the
+//! same function as real ones. Pilots, dropped pairs and outputs are not simulated. First the noise
+//! is compared with what is known about shared machines.
 
 pub mod calibration;
 pub mod rate;
@@ -16,22 +18,22 @@ use sessions::{Case, Tally};
 
 use inferometer_host::simulated::noise::Profile;
 
-/// What counts as a change in the sessions.
+/// The delta of the sessions.
 const DELTA: f64 = 0.03;
-/// Drift of a machine that heats up, a run.
+/// Drift of a machine that heats up, per run.
 const DRIFT_PERCENT: f64 = 0.3;
-/// How far calibration may be off.
+/// Tolerance of the calibration.
 const POINTS: f64 = 0.05;
 
-/// One figure that was measured, and the limit it must keep to.
+/// A measured share and its limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
     pub what: String,
     pub rate: Rate,
-    /// Absent where the figure is only shown.
+    /// `None` if the share is only shown.
     pub limit: Option<Limit>,
     pub passed: bool,
-    /// All that became of the sessions; absent in calibration.
+    /// All outcomes of the sessions; `None` in calibration.
     pub case: Option<Case>,
     pub tally: Option<Tally>,
 }
@@ -43,7 +45,7 @@ impl Check {
     }
 }
 
-/// What the self-test found.
+/// The results of the self-test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub profile: &'static str,
@@ -61,7 +63,7 @@ impl Report {
     }
 }
 
-/// Runs the whole self-test in virtual time, `sessions` of each kind (at least 1).
+/// Runs the whole self-test in virtual time, with `sessions` of each kind (at least 1).
 #[must_use]
 pub fn virtual_time(sessions: u64, seed: u64) -> Report {
     let profile = Profile::SHARED_VM;
@@ -85,8 +87,9 @@ pub fn virtual_time(sessions: u64, seed: u64) -> Report {
     }
 }
 
-/// The designs of METHOD section 7. Its figure for a stored baseline needs a level for each session, which its noise does not have;
-/// without that (the second line, only shown) the simulator falls short of it.
+/// The designs of METHOD section 7. The share for a stored baseline needs a level per session,
+/// which the noise does not include; without it (the second line, only shown) the simulator gives a
+/// smaller share.
 fn designs() -> [(Design, &'static str, Option<f64>); 4] {
     [
         (Design::Stored, "stored baseline, level added", Some(0.60)),

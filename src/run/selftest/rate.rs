@@ -1,24 +1,25 @@
-//! A share that was counted, with its interval, and the limit it is held against.
+//! A counted share with its interval, and its limit.
 
 use serde::Serialize;
 
-/// Upper 2.5 % point of the normal.
+/// Upper 2.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_985;
 
-/// How often something happened.
+/// The share of `hits`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rate {
     pub hits: u64,
     pub of: u64,
     pub share: f64,
-    /// Wilson's interval, 95 % (Wilson 1927; Brown, Cai and DasGupta 2001 recommend it for shares near 0).
+    /// Wilson's 95 % interval (Wilson 1927; recommended for shares near 0 by Brown, Cai and
+    /// DasGupta 2001).
     pub lo: f64,
     pub hi: f64,
 }
 
 impl Rate {
     /// # Panics
-    /// When nothing was counted.
+    /// When `of` is 0.
     #[must_use]
     pub fn new(hits: u64, of: u64) -> Self {
         assert!(of > 0 && hits <= of, "{hits} of {of} is no share");
@@ -26,25 +27,25 @@ impl Rate {
         let squared = Z * Z;
         let centre = (share + squared / (2.0 * n)) / (1.0 + squared / n);
         let half = Z / (1.0 + squared / n) * (share * (1.0 - share) / n + squared / (4.0 * n * n)).sqrt();
-        // At the ends the formula gives 0 and 1 but for rounding.
+        // At the ends the formula gives 0 and 1, except for rounding.
         let lo = if hits == 0 { 0.0 } else { centre - half };
         let hi = if hits == of { 1.0 } else { centre + half };
         Self { hits, of, share, lo, hi }
     }
 }
 
-/// What a share may be.
+/// The limit of a share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     AtMost(f64),
     AtLeast(f64),
-    /// About this, give or take the second.
+    /// This share, within the given tolerance.
     About(f64, f64),
 }
 
 impl Limit {
-    /// Whether the share itself, not its interval, keeps to the limit.
+    /// Whether the share (not its interval) is within the limit.
     #[must_use]
     pub fn holds(self, rate: Rate) -> bool {
         match self {
@@ -66,7 +67,7 @@ impl std::fmt::Display for Limit {
     }
 }
 
-/// A share as people read it.
+/// The share in percent.
 #[must_use]
 pub fn percent(share: f64) -> String {
     let text = format!("{:.2}", share * 100.0);

@@ -1,4 +1,4 @@
-//! A/B sessions on a real engine with a slow-down that is known: the whole program is run, session by session.
+//! A/B sessions on a real engine with a known slow-down; each session runs the whole program.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,59 +17,59 @@ use inferometer_host::slow_down::SLOW_DOWN;
 use inferometer_stats::robust::Interval;
 use inferometer_stats::sequential::Verdict;
 
-/// What is measured where the user names no scenario.
+/// The scenario that is used if the user gives none.
 pub const SCENARIO: &str = include_str!("real.toml");
-/// Added to it where only the time a token matters.
+/// Appended to it if only the time per token matters.
 const DECODE: &str = "\n[[gate]]\nmetric = \"decode_tps\"\n";
-/// The foreign process is busy, then idle, for between these many milliseconds.
+/// Shortest and longest busy or idle interval of the foreign process, in milliseconds.
 const LOAD_MS: (u64, u64) = (500, 4000);
 
-/// Why a session could not be made.
+/// Why a session failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RealError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
     Record(#[from] RecordError),
-    #[error("the session in {dir} came to no end; it said:\n{said}")]
+    #[error("the session in {dir} did not finish; its output:\n{said}")]
     NoEnd { dir: PathBuf, said: String },
 }
 
-/// Where and how sessions are made.
+/// Where and with which program sessions run.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     /// This program.
     pub program: PathBuf,
     pub scenario: PathBuf,
-    /// Each session gets a folder in here.
+    /// The parent folder of the sessions.
     pub results: PathBuf,
 }
 
-/// What became of a session.
+/// The outcome of a session.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ended {
     pub slower_percent: f64,
     pub verdict: Verdict,
-    /// The pilot found the machine too noisy.
+    /// The pilot refused the session because of noise.
     pub refused: bool,
     pub pairs: u32,
-    /// Half of the first gate's interval, in log terms.
+    /// Half of the first gate's interval, as a logarithm.
     pub half_width: Option<f64>,
     pub reasons: Vec<String>,
     pub dir: PathBuf,
 }
 
-/// How many sessions of a kind were judged: only these show something of the verdicts.
+/// Number of judged sessions of a kind: only these say something about the verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Judged {
     pub slower_percent: f64,
     pub sessions: usize,
-    /// Not refused by the pilot, and neither invalid nor failed.
+    /// Neither refused by the pilot, nor invalid or failed.
     pub judged: usize,
 }
 
 impl Judged {
-    /// Counts each kind; sessions of a kind stand together.
+    /// Counts each kind; sessions of a kind must be adjacent.
     #[must_use]
     pub fn of(sessions: &[Ended]) -> Vec<Self> {
         let kinds = sessions.chunk_by(|a, b| a.slower_percent == b.slower_percent);
@@ -82,19 +82,19 @@ impl Judged {
             .collect()
     }
 
-    /// Whether it is enough to say that the verdicts are right: half of the sessions.
+    /// Whether at least half of the sessions were judged, which is enough to assess the verdicts.
     #[must_use]
     pub fn enough(&self) -> bool {
         2 * self.judged >= self.sessions
     }
 }
 
-/// What telemetry costs the engine, from balanced pairs without and with it.
+/// The cost of telemetry, from balanced pairs without and with it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Overhead {
     /// Between samples.
     pub interval_ms: u32,
-    /// Time a token with telemetry by time a token without; absent where nothing was measured.
+    /// Time per token with telemetry / time per token without; `None` if not measured.
     pub ratio: Option<f64>,
     pub interval: Option<Interval>,
     pub pairs: u32,
@@ -104,15 +104,15 @@ pub struct Overhead {
 }
 
 impl Ended {
-    /// Whether it came to a decision on what was measured; that may be that the pairs did not suffice.
+    /// Whether the session ended with a decision, which may be `inconclusive`.
     #[must_use]
     pub fn judged(&self) -> bool {
         use Verdict::{Improved, Inconclusive, Regressed, Unchanged};
         !self.refused && matches!(self.verdict, Unchanged | Improved | Regressed | Inconclusive)
     }
 
-    /// Says why the verdict is wrong. A change that is not there, or one of B's that is proven not to be there, never is right;
-    /// on a machine without foreign load a slow-down that the pilot let pass has to be found.
+    /// Why the verdict is wrong, if it is. A false change, or a false `unchanged`, is always wrong.
+    /// Without foreign load, a slow-down must be found unless the pilot refused the session.
     #[must_use]
     pub fn wrong(&self, loaded: bool) -> Option<&'static str> {
         let identical = self.slower_percent == 0.0;
@@ -128,7 +128,7 @@ impl Ended {
 }
 
 impl Sessions {
-    /// Runs session `number` of those in which B is slower by so many percent.
+    /// Runs session `number` in which B is slower by `slower_percent`.
     ///
     /// # Errors
     /// When the program cannot be run, or its record has no verdict.
@@ -151,14 +151,16 @@ impl Sessions {
         })
     }
 
-    /// Measures what telemetry costs the engine of [`SCENARIO`]: A without, B with samples as often as usual.
+    /// Measures the cost of telemetry with the engine of [`SCENARIO`]: A without telemetry, B with
+    /// the default interval.
     ///
     /// # Errors
     /// As [`Sessions::run`].
     pub fn overhead(&self) -> Result<Overhead, RealError> {
         let scenario = self.results.join("overhead.toml");
         fs_err::write(&scenario, format!("{SCENARIO}{DECODE}"))?;
-        // So small a delta that the pairs are used; without a pilot, for the interval is worth having on any machine.
+        // With so small a delta all pairs are used; without a pilot, because the interval is useful
+        // on any machine.
         let words = ["--a", "telemetry.interval_ms=0", "--delta", "1%", "--pilot", "0"].map(str::to_owned);
         let done = session(&self.program, &scenario, &self.results.join("overhead"), &words, 1)?;
         let Done { dir, record, judgement } = done;
@@ -175,14 +177,14 @@ impl Sessions {
     }
 }
 
-/// A session that came to its end.
+/// A finished session.
 struct Done {
     dir: PathBuf,
     record: AbRecord,
     judgement: Judgement,
 }
 
-/// Runs a whole session; its folder is made in `results`.
+/// Runs a whole session in a new folder in `results`.
 fn session(program: &Path, scenario: &Path, results: &Path, words: &[String], seed: u32) -> Result<Done, RealError> {
     let output = Command::new(program)
         .args(["--quiet", "ab"])
@@ -210,11 +212,11 @@ fn session_in(dir: &Path) -> io::Result<Option<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Their names begin with the time.
+    // Folder names start with the time.
     Ok(entries.iter().map(fs_err::DirEntry::path).filter(|path| ab::is_session(path)).max())
 }
 
-/// Another process that loads a core on and off; ends with this value.
+/// Another process that loads a core intermittently; dropping it ends the process.
 #[derive(Debug)]
 pub struct Load(Child);
 
@@ -224,20 +226,20 @@ impl Load {
     /// # Errors
     /// When it cannot be started.
     pub fn start(program: &Path, arguments: &[&str]) -> io::Result<Self> {
-        // It ends when this pipe does, whatever becomes of this process.
+        // The process ends when this pipe closes, however this process ends.
         Command::new(program).args(arguments).stdin(Stdio::piped()).spawn().map(Self)
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // An error means that it is gone already.
+        // An error means that it has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Busy and idle in turns of seeded length, until standard input ends.
+/// Alternates between busy and idle for seeded durations, until standard input ends.
 pub fn be_load(seed: u64) {
     let ended = std::thread::spawn(|| io::copy(&mut io::stdin(), &mut io::sink()));
     let mut random = seeded(seed, "foreign load");

@@ -1,4 +1,4 @@
-//! A/B sessions in virtual time: noise takes the place of runs, the decision is the real one.
+//! A/B sessions in virtual time: simulated noise instead of runs, with the real decision function.
 
 use rand::Rng;
 use rayon::prelude::*;
@@ -10,26 +10,26 @@ use inferometer_host::rng::seeded;
 use inferometer_host::simulated::noise::{Noise, Profile};
 use inferometer_stats::sequential::{Decision, LOOKS, Rule, Verdict, decide};
 
-/// Pairs of a session that needs its last look.
+/// Number of pairs up to the last look.
 const MOST_PAIRS: usize = LOOKS[LOOKS.len() - 1];
 
-/// What B is, on what machine, and how it is judged.
+/// The true difference of B, the machine's drift, and the gates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Case {
-    /// Gates of the session; all of them see the same slow-down.
+    /// Number of gates; all have the same slow-down.
     pub gates: usize,
-    /// Whether the gates see one and the same noise. Otherwise each has its own: then false alarms of several gates add up the
-    /// most (in truth metrics of one run share part of their noise).
+    /// Whether the gates share one noise. Otherwise each has independent noise, which maximizes the
+    /// false alarms of several gates (in reality, metrics of one run share part of their noise).
     pub one_noise: bool,
-    /// How much slower B truly is.
+    /// True slow-down of B.
     pub slower_percent: f64,
-    /// How much slower each run is than the one before it, on either side.
+    /// Slow-down of each run relative to the previous one, on both sides.
     pub drift_percent: f64,
-    /// The least change that counts, as a share.
+    /// The smallest change that matters (delta), as a share.
     pub delta: f64,
 }
 
-/// What became of many sessions.
+/// The outcomes of many sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Tally {
     pub sessions: u64,
@@ -37,20 +37,20 @@ pub struct Tally {
     pub improved: u64,
     pub unchanged: u64,
     pub inconclusive: u64,
-    /// Pairs until the verdict, on average.
+    /// Mean number of pairs until the verdict.
     pub mean_pairs: f64,
-    /// Half of the first gate's interval when the session ended, on average, in log terms.
+    /// Mean of half the first gate's interval at the end of the session, as a logarithm.
     pub mean_half_width: f64,
 }
 
-/// One session's end.
+/// The end of a session.
 struct End {
     verdict: Verdict,
     pairs: usize,
     half_width: f64,
 }
 
-/// Runs `sessions` of them. The same seed gives the same tally, however many threads there are.
+/// Runs `sessions` sessions. The same seed gives the same tally, with any number of threads.
 #[must_use]
 pub fn run(case: &Case, profile: Profile, sessions: u64, seed: u64) -> Tally {
     let ends: Vec<End> =
@@ -81,7 +81,7 @@ fn session(case: &Case, profile: Profile, seed: u64) -> End {
     end(&decisions)
 }
 
-/// The session ends at the first look at which a gate regressed or all are decided.
+/// The session ends at the first look at which a gate has regressed or all gates are decided.
 fn end(decisions: &[Decision]) -> End {
     let regressed = decisions.iter().filter(|d| d.verdict == Verdict::Regressed).map(|d| d.looks.len()).min();
     let looks = regressed.or_else(|| decisions.iter().map(|d| d.looks.len()).max()).unwrap_or(0);
@@ -94,7 +94,8 @@ fn end(decisions: &[Decision]) -> End {
     }
 }
 
-/// x of each pair, as the gate would see it: ln(cost B / cost A), the runs being consecutive slots of one noise.
+/// x of each pair, as the gate computes it: ln(cost B / cost A). The runs are consecutive values of
+/// one noise.
 fn pairs(case: &Case, profile: Profile, order: &[Side], gate: usize, seed: u64) -> Vec<f64> {
     let mut runs = runs(profile, case.drift_percent, seeded(seed, &format!("gate {gate}")).next_u64());
     let shift = (case.slower_percent / 100.0).ln_1p();
@@ -105,7 +106,7 @@ fn pairs(case: &Case, profile: Profile, order: &[Side], gate: usize, seed: u64) 
     order.iter().map(&mut pair).collect()
 }
 
-/// The log times of consecutive runs of one and the same work.
+/// Logarithms of the times of consecutive runs of the same work.
 pub fn runs(profile: Profile, drift_percent: f64, seed: u64) -> impl FnMut() -> f64 {
     let step = (drift_percent / 100.0).ln_1p();
     let mut noise = Noise::new(profile, seed);
@@ -138,7 +139,7 @@ mod tests {
         }
     }
 
-    /// What the session does with several gates is what the method says.
+    /// The end of a session with several gates follows METHOD.
     #[test]
     fn a_session_ends_at_the_first_regressed_gate_or_when_all_are_decided() {
         let decided = |x: &[f64]| decide(x, &Rule { gates: 3, bound: 0.03 });
@@ -165,6 +166,6 @@ mod tests {
         let drift = Case { drift_percent: 0.3, ..CASE };
         let x = pairs(&drift, Profile::NONE, &orders(3, 8), 0, 3);
         assert!(x.iter().all(|v| (v.abs() - 0.003f64.ln_1p()).abs() < 1e-12), "{x:?}");
-        assert!(x.iter().sum::<f64>().abs() < 1e-12, "as many go up as down");
+        assert!(x.iter().sum::<f64>().abs() < 1e-12, "ups and downs cancel");
     }
 }

@@ -1,4 +1,4 @@
-//! Iterations become rows in the record, with what the gauges say about them.
+//! Commits iterations to the record, with the results from the gauges.
 
 use super::Worker;
 use crate::record::memory::ENGINE;
@@ -9,8 +9,8 @@ use crate::run::external::Window;
 use crate::run::row::{self, Gauged};
 
 impl Worker<'_> {
-    /// Puts an iteration on the disk, with what the gauges saw since the last one and what follows from that; gives its rows, at
-    /// least one.
+    /// Commits an iteration with the gauges' samples since the last one; returns its rows, at least
+    /// one.
     pub(super) fn commit(&mut self, turns: Vec<Attempt>) -> Result<Vec<RequestRow>, RunError> {
         let mut telemetry = self.log.sampler.drain();
         self.external.sampled(&telemetry);
@@ -20,7 +20,8 @@ impl Worker<'_> {
         Ok(iteration.requests)
     }
 
-    /// What the gauges say about an iteration; the engine's own samples of its memory are put among theirs.
+    /// Computes the results from the gauges for an iteration; merges the engine's memory samples
+    /// into `telemetry`.
     fn gauge(&mut self, turns: &[Attempt], telemetry: &mut Vec<TelemetryRow>) -> Gauged {
         let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Gauged::default() };
         let window = Window { host: first.place.host, start_ns: first.start_ns, end_ns: last.end_ns };
@@ -35,10 +36,10 @@ impl Worker<'_> {
         Gauged { energy, swings: self.memory.note(window, telemetry, &engine), disturbed }
     }
 
-    /// Gives the engine's own gauges that stayed empty their reason.
+    /// Sets the reason for the engine's gauges that stayed empty.
     pub(super) fn say_what_engines_did_not(&mut self) -> Result<(), RunError> {
         let manifest = self.log.store.manifest();
-        // An earlier sitting may have filled them, unless it said that it did not.
+        // An earlier run segment may have filled them, unless they are marked as absent.
         let mine = |gauge: &GaugeInfo| manifest.segments == 1 || gauge.absent.is_some();
         let reasons: Vec<Option<String>> = manifest
             .gauges

@@ -1,4 +1,4 @@
-//! Findings about iterations: warnings for the user and for the record, generated texts.
+//! Findings about iterations: warnings for the user and the record, and generated texts.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
 use crate::spec::Cell;
 
-/// Most different generated texts that `run.json` keeps.
+/// Most different generated texts kept in `run.json`.
 const MOST_TEXTS: usize = 64;
 
 impl Worker<'_> {
-    /// Says live what the summary will find too: tokens that differ, spans that did not fit.
+    /// Warns during the run about what the summary also reports: differing tokens, dropped spans.
     pub(super) fn look_at(
         &mut self,
         turns: &[Attempt],
@@ -26,7 +26,7 @@ impl Worker<'_> {
         self.warn_dropped_spans(turns, cell, "", observer)?;
         let replies = || turns.iter().filter_map(|attempt| attempt.reply.as_ref());
         if let Some(problem) = replies().find_map(|reply| reply.memory.as_ref().err()) {
-            let told = format!("cell `{}`: the host gave {problem}; they are left out", name(cell));
+            let told = format!("cell `{}`: {problem}; they are ignored", name(cell));
             self.warn(told, observer)?;
         }
         self.keep_texts(turns, observer)?;
@@ -36,7 +36,7 @@ impl Worker<'_> {
         }
         if let Some(from) = self.first_difference(turns) {
             let iteration = turns[0].place.iteration;
-            // The summary finds it in the record by itself.
+            // The summary derives this from the record.
             observer.event(Event::Warning(&format!(
                 "cell `{}` is nondeterministic: iteration {iteration} differs from the first from {from} on",
                 name(cell),
@@ -45,7 +45,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Where an iteration first differs from the cell's first one, such as `token 7 of turn 2`.
+    /// Where an iteration first differs from the cell's first one, for example `token 7 of turn 2`.
     pub(super) fn first_difference(&mut self, turns: &[Attempt]) -> Option<String> {
         let outputs = &mut self.outputs;
         let differing = |attempt: &Attempt| {
@@ -53,13 +53,13 @@ impl Worker<'_> {
             Some((place.turn, outputs.compare(place.cell, place.turn, attempt.ids())?))
         };
         let whole = turns.iter().filter(|attempt| attempt.status() != Status::Failed);
-        // All turns are compared, so that each has one to compare with later.
+        // Compares all turns, so that each is stored for later comparisons.
         let (turn, index) = whole.filter_map(differing).collect::<Vec<_>>().into_iter().next()?;
         let of_turn = if turns.len() > 1 { format!(" of turn {turn}") } else { String::new() };
         Some(format!("token {index}{of_turn}"))
     }
 
-    /// `pass` names the pass where it is not the timed one, such as ` of the profiled pass`.
+    /// `pass` names the pass unless it is the timed one, for example ` of the profiled pass`.
     pub(super) fn warn_dropped_spans(
         &mut self,
         turns: &[Attempt],
@@ -74,7 +74,7 @@ impl Worker<'_> {
         self.warn(format!("cell `{}`: {dropped} spans{pass} did not fit the host's buffer", name(cell)), observer)
     }
 
-    /// Keeps generated texts, unless there are many already: `run.json` is written whole each time.
+    /// Stores generated texts up to a limit, because `run.json` is rewritten each time.
     pub(super) fn keep_texts(&mut self, turns: &[Attempt], observer: &mut dyn Observer) -> Result<(), RunError> {
         let kept = &self.log.store.manifest().texts;
         let texts = turns.iter().filter_map(|attempt| Some((attempt.ids(), attempt.text()?)));
@@ -97,7 +97,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// A finding for the user and the record, once.
+    /// Reports a finding once to the user and the record.
     pub fn warn(&mut self, text: String, observer: &mut dyn Observer) -> Result<(), RunError> {
         if self.said.insert(text.clone()) {
             observer.event(Event::Warning(&text));
@@ -106,7 +106,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// A finding for the record alone.
+    /// Writes a finding only to the record.
     pub(super) fn write_down(&mut self, text: String) -> Result<(), RunError> {
         if !self.log.store.manifest().warnings.contains(&text) {
             self.log.store.update(|manifest| manifest.warnings.push(text))?;

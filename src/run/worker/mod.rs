@@ -1,4 +1,5 @@
-//! What a run and an A/B session share: opens hosts, runs iterations of cells in them, commits each to the record.
+//! Shared by runs and A/B sessions: opens hosts, runs iterations of cells in them, commits each to
+//! the record.
 
 mod commit;
 mod findings;
@@ -26,16 +27,16 @@ use crate::run::segment::{Log, Past};
 use crate::spec::{Cell, Plan, Scenario};
 use inferometer_protocol::{Choice, Detail, EngineSpec, Instrumentation};
 
-/// What is to be done; does not change while it is done.
+/// The inputs of a worker; they do not change.
 pub struct Work<'a> {
     pub scenario: &'a Scenario,
     pub plan: &'a Plan,
     pub prompts: &'a Prompts,
     pub model: &'a Path,
     pub options: &'a Options,
-    /// Hosts the engines, instead of what they name themselves or this very program.
+    /// Host program for the engines, instead of their own or this program.
     pub program: Option<&'a [String]>,
-    /// Whether it is an error, and not a failed iteration, when the first host cannot be opened.
+    /// Whether a first host that cannot be opened is an error, not a failed iteration.
     pub must_open: bool,
 }
 
@@ -48,36 +49,37 @@ pub struct Worker<'a> {
     meter: Meter,
     memory: Memory,
     next_request: u64,
-    /// Whether any host was ever up in this sitting.
+    /// Whether a host was ever open in this run segment.
     opened: bool,
-    /// Warnings given already.
+    /// Warnings already reported.
     said: BTreeSet<String>,
-    /// Ids that turns of cells are decoded along, by cell and turn.
+    /// Token ids that turns of cells are forced along, by cell and turn.
     forced: BTreeMap<(u32, u32), Vec<u32>>,
-    /// Where the profiled pass is written down, once it began.
+    /// The record of the profiled pass, once it has started.
     profiled: Option<ProfileStore>,
 }
 
-/// Why a generation is run.
+/// Purpose of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pass {
     /// The whole prompt and a few tokens.
     Warmup,
-    /// Whole, to see what comes out.
+    /// A whole iteration, to compare outputs.
     Outputs { choices: bool },
     /// The timed pass.
     Measured,
-    /// As measured, with whatever says where the time goes.
+    /// As measured, with profiling and detailed spans.
     Profiled(Detail),
 }
 
 impl Pass {
-    /// Whether its requests are iterations of the cell, and not preparations.
+    /// Whether its requests are iterations of the cell, not preparation.
     fn counts(self) -> bool {
         matches!(self, Pass::Measured | Pass::Profiled(_))
     }
 
-    /// What the host is asked to do besides generating; `progress` where somebody watches and nothing is measured.
+    /// Instrumentation requested from the host; `progress` if the display needs it and nothing is
+    /// measured.
     fn instrumentation(self, watched: bool) -> Instrumentation {
         let quiet = Instrumentation::default();
         match self {
@@ -89,12 +91,12 @@ impl Pass {
     }
 }
 
-/// What a turn of a cell generated.
+/// The output of a turn.
 #[derive(Debug, Clone)]
 pub struct Output {
     pub row: RequestRow,
     pub ids: Vec<u32>,
-    /// What the engine would have chosen at each token; empty where that was not asked for.
+    /// The tokens that the engine would have chosen; empty if not requested.
     pub choices: Vec<Choice>,
 }
 
@@ -107,7 +109,7 @@ enum Ready {
 
 impl<'a> Worker<'a> {
     /// # Errors
-    /// When the record's folder for logs cannot be made.
+    /// When the record's folder for logs cannot be created.
     pub fn new(work: Work<'a>, log: Log, past: Past) -> Result<Self, RunError> {
         let manifest = log.store.manifest();
         let effect = work.scenario.run.external_causes;
@@ -131,8 +133,8 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// One measured iteration of a cell, in the record when this returns: its rows. `None` when it was not done because
-    /// somebody asked to stop.
+    /// Runs and commits one measured iteration of a cell; returns its rows. `None` if it was
+    /// skipped because the user asked to stop.
     ///
     /// # Errors
     /// When the first host cannot be opened, or the record cannot be written.
@@ -151,8 +153,8 @@ impl<'a> Worker<'a> {
         turns.map(|turns| self.commit(turns)).transpose()
     }
 
-    /// A cell's requests once, whole but not measured, to see what they generate; with `choices` also what the engine would
-    /// have chosen where its tokens are forced. `None` when somebody asked to stop.
+    /// Runs a cell's requests once, whole but not measured, to get their outputs; with `choices`
+    /// also the engine's own choices along forced tokens. `None` if the user asked to stop.
     ///
     /// # Errors
     /// As [`Worker::measure`].
@@ -188,15 +190,15 @@ impl<'a> Worker<'a> {
         Ok(Some(whole.map(|(row, (ids, choices))| Output { row, ids, choices }).collect()))
     }
 
-    /// From now on a turn of a cell is decoded along these ids.
+    /// From now on a turn of a cell is forced along these ids.
     pub fn force(&mut self, cell: u32, turn: u32, ids: Vec<u32>) {
         self.forced.insert((cell, turn), ids);
     }
 
-    /// Opens a host for `key` unless one lives.
+    /// Opens a host for `key` unless it is open.
     ///
     /// # Errors
-    /// When it cannot be opened, or is not what its cells ask for.
+    /// When it cannot be opened, or does not honour what its cells request.
     pub fn keep_open(&mut self, key: &Key, observer: &mut dyn Observer) -> Result<(), RunError> {
         let resident = match self.pool.take(key) {
             Some(resident) => resident,
@@ -209,12 +211,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Ends the hosts that serve anything but `key`.
+    /// Ends the hosts that do not serve `key`.
     pub fn close_others(&mut self, key: &Key) {
         self.pool.close_others(key);
     }
 
-    /// Name of the gauge that fills the memory columns of its rows.
+    /// Name of the gauge that fills the memory columns.
     #[must_use]
     pub fn memory_gauge(&self) -> Option<&'static str> {
         self.memory.gauge()
@@ -226,27 +228,27 @@ impl<'a> Worker<'a> {
         self.pool.close_all();
     }
 
-    /// Ends every host and says what the whole sitting has to say; gives the record back.
+    /// Ends every host, reports the findings of the whole run segment, and returns the record.
     ///
     /// # Errors
     /// When the record cannot be written.
     pub fn close(mut self, observer: &mut dyn Observer) -> (Store, Result<(), RunError>) {
         self.close_hosts();
         let said = self.external.sentences().into_iter().try_for_each(|told| self.warn(told, observer));
-        // Nothing is wrong: it is for whoever reads the record.
+        // Not a problem: only for readers of the record.
         let said = said.and_then(|()| self.external.not_judged().map_or(Ok(()), |told| self.write_down(told)));
         let said = said.and_then(|()| self.note_sampling());
         let said = said.and_then(|()| self.say_what_engines_did_not());
         (self.log.store, said)
     }
 
-    /// Records how this sitting's sampling went.
+    /// Records the statistics of this segment's sampling.
     fn note_sampling(&mut self) -> Result<(), RunError> {
         let Some(info) = self.log.sampler.info().filter(|info| info.samples > 0) else { return Ok(()) };
         Ok(self.log.store.update(|manifest| manifest.sampling.push(info))?)
     }
 
-    /// A host for the step, with the cell warmed up in it.
+    /// Returns a host for the step, with the cell warmed up in it.
     fn ready(&mut self, key: &Key, cell: &'a Cell, observer: &mut dyn Observer) -> Result<Ready, RunError> {
         let mut resident = match self.pool.take(key) {
             Some(resident) => resident,
@@ -289,7 +291,8 @@ impl<'a> Worker<'a> {
         Ok(Ready::Warm(Box::new(resident)))
     }
 
-    /// Runs the measured iteration; `None` when somebody asked to stop before it, or at once during it.
+    /// Runs the measured iteration; `None` if the user asked to stop before it, or at once during
+    /// it.
     fn measure_in(
         &mut self,
         mut resident: Resident,
@@ -317,7 +320,7 @@ impl<'a> Worker<'a> {
         Ok(Some(turns))
     }
 
-    /// The plan's cell of that id.
+    /// The plan's cell with this id.
     pub fn cell(&self, id: u32) -> &'a Cell {
         &self.work.plan.cells[id as usize]
     }
@@ -327,7 +330,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Whether the host of these turns cannot be used any more.
+/// Whether the host of these turns can no longer be used.
 fn host_lost(turns: &[Attempt]) -> bool {
     turns.last().is_some_and(|attempt| attempt.host_lost)
 }
@@ -336,7 +339,7 @@ fn number(turn: usize) -> u32 {
     u32::try_from(turn).unwrap_or(u32::MAX)
 }
 
-/// What messages call a cell; the only one of a plan has no label.
+/// The cell's name in messages; the only cell of a plan has no label.
 #[must_use]
 pub fn name(cell: &Cell) -> &str {
     if cell.label.is_empty() { "the prompt" } else { &cell.label }

@@ -1,4 +1,4 @@
-//! Hosts are started, and refused where they are not what was asked for.
+//! Opens hosts, and refuses engines that do not honour what the scenario requests.
 
 use std::collections::BTreeSet;
 
@@ -14,19 +14,21 @@ use crate::run::validity;
 use inferometer_protocol::clock::now_ns;
 
 impl Worker<'_> {
-    /// Refuses an engine that cannot decode along given tokens, or say what it would have chosen, where that is asked for.
+    /// Refuses an engine that cannot follow forced tokens or report its own choices, if the session
+    /// needs that.
     pub(super) fn can_force(&self, resident: &Resident, choices: bool) -> Result<(), RunError> {
         let can = resident.receipt.capabilities;
         let missing = match (choices && !can.choices, !self.forced.is_empty() && !can.forced_tokens) {
-            (true, _) => "say what it would have chosen (capability `choices`)",
-            (_, true) => "decode along given tokens (capability `forced_tokens`)",
+            (true, _) => "report its own choices (capability `choices`)",
+            (_, true) => "follow forced tokens (capability `forced_tokens`)",
             _ => return Ok(()),
         };
         let engine = &resident.receipt.engine;
-        Err(RunError::Ab(format!("`outputs = \"margin\"` needs an engine that can {missing}, and `{engine}` cannot")))
+        Err(RunError::Ab(format!("`outputs = \"margin\"` needs an engine that can {missing}; `{engine}` cannot")))
     }
 
-    /// Starts a host; the outer error ends the run, the inner one says which host could not be opened and why.
+    /// Starts a host. The outer error ends the run; the inner one has the number of the host that
+    /// could not be opened, and why.
     pub(super) fn open(
         &mut self,
         key: &Key,
@@ -49,7 +51,8 @@ impl Worker<'_> {
         Ok(Ok(resident))
     }
 
-    /// Refuses an engine that does not honour what its cells ask, or that is not what the run began with.
+    /// Refuses an engine that does not honour what its cells request, or that differs from the
+    /// start of the run.
     pub(super) fn check_receipt(
         &mut self,
         key: &Key,
@@ -84,7 +87,7 @@ impl Worker<'_> {
         RunError::Open { engine: self.engine(key.engine).label.clone(), log, source: Box::new(source) }
     }
 
-    /// Whether this program has every engine of the scenario.
+    /// Whether this program hosts every engine of the scenario.
     pub fn hosts_are_built_in(&self) -> bool {
         self.work.scenario.engines.iter().all(|spec| engines::is_built_in(&spec.name))
     }

@@ -1,4 +1,4 @@
-//! Iterations of the profiled pass: as measured, with a profiler at work and single operations timed.
+//! Iterations of the profiled pass: as measured, with a profiler and timed single operations.
 
 use std::time::Duration;
 
@@ -15,13 +15,15 @@ use crate::spec::{Cell, ProfileSettings, SpanSync};
 use inferometer_protocol::{Detail, Phase, PhaseAllocations};
 
 impl<'a> Worker<'a> {
-    /// One iteration of the profiled pass of a cell, in the record when this returns, and what became of it. Whatever goes wrong with it
-    /// is in its rows and a warning. `None` when it was not done because somebody asked to stop.
+    /// Runs and commits one profiled iteration of a cell; returns its outcome. Problems are
+    /// recorded in its rows and as a warning. `None` if it was skipped because the user asked to
+    /// stop.
     ///
-    /// Telemetry rests meanwhile: what a profiler does to a machine is nothing that a gauge should show as the engine's.
+    /// Telemetry pauses during the iteration, so that gauges do not attribute the profiler's
+    /// effects to the engine.
     ///
     /// # Errors
-    /// When no host was ever up, or the record cannot be written.
+    /// When no host was ever open, or the record cannot be written.
     pub fn profile(
         &mut self,
         step: Step,
@@ -55,7 +57,7 @@ impl<'a> Worker<'a> {
         self.commit_profiled(turns, seen).map(Some)
     }
 
-    /// Runs it; `None` when somebody asked to stop before it, or at once during it.
+    /// Runs the iteration; `None` if the user asked to stop before it, or at once during it.
     fn profile_in(
         &mut self,
         mut resident: Resident,
@@ -98,12 +100,12 @@ impl<'a> Worker<'a> {
                 self.pool.put_back(resident);
                 Some((turns, seen))
             }
-            // The host is gone; what it generated stays.
+            // The host is lost; the generated tokens stay.
             Err(error) => Some((turns, Seen::missing(&error.summary()))),
         }
     }
 
-    /// What the user and the record should know of it.
+    /// Reports problems of the iteration to the user and the record.
     fn say(
         &mut self,
         turns: &[Attempt],
@@ -124,8 +126,8 @@ impl<'a> Worker<'a> {
         self.warn_dropped_spans(turns, cell, " of the profiled pass", observer)?;
         if let Some(from) = self.first_difference(turns) {
             let told = format!(
-                "cell `{name}`: iteration {iteration} of the profiled pass generated other tokens than the timed one, from \
-                 {from} on: its profile may be of other work"
+                "cell `{name}`: iteration {iteration} of the profiled pass generated different tokens than the timed one, from \
+                 {from} on: its profile may show different work"
             );
             self.warn(told, observer)?;
         }

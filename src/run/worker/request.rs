@@ -13,12 +13,12 @@ use crate::spec::{Cell, Workload};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Prompt, Request};
 
-/// Most tokens of a warm-up's request; the prompt is run whole.
+/// Most tokens of a warm-up request; its prompt is complete.
 const WARMUP_TOKENS: u32 = 8;
 
 impl<'a> Worker<'a> {
-    /// One iteration, measured or as a warm-up (iteration 0): a generation, or one a turn up to the first that fails. All
-    /// have the outcome of the iteration.
+    /// One iteration, measured or a warm-up (iteration 0): one generation, or one per turn up to
+    /// the first failure. All turns get the outcome of the iteration.
     pub(super) fn iteration(
         &mut self,
         resident: &mut Resident,
@@ -29,7 +29,7 @@ impl<'a> Worker<'a> {
     ) -> Vec<Attempt> {
         let work = &self.work.scenario.workload;
         let mut turns = Turns::new(work, self.work.prompts.of(cell), pass == Pass::Warmup);
-        // A name of its own, so that an engine that cannot reset begins with an empty cache too.
+        // A new name, so that an engine that cannot reset also starts with an empty cache.
         let conversation = matches!(work, Workload::Conversation(_)).then(|| self.next_request.to_string());
         let mut done = Vec::new();
         while let Some((turn, prompt)) = turns.next() {
@@ -41,7 +41,7 @@ impl<'a> Worker<'a> {
             {
                 attempt.fault = Some(Fault::new(Cause::NoText, reason));
             }
-            // What is invalid does not count, but the engine goes on well: the whole conversation is worth a look.
+            // After an invalid turn the engine can continue: the whole conversation is recorded.
             let goes_on = attempt.status() != Status::Failed && !self.work.options.interrupt.at_once();
             done.push(attempt);
             if !goes_on {
@@ -54,7 +54,7 @@ impl<'a> Worker<'a> {
         done
     }
 
-    /// One generation.
+    /// Runs one generation.
     fn attempt(
         &mut self,
         resident: &mut Resident,
@@ -77,7 +77,7 @@ impl<'a> Worker<'a> {
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
     }
 
-    /// Where the next request stands.
+    /// The place of the next request.
     fn place(&mut self, step: Step, pass: Pass, turn: usize, host: u32) -> Place {
         let request = self.next_request;
         self.next_request += 1;
@@ -99,7 +99,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// An iteration for which there is no host.
+    /// An iteration that has no host.
     pub(super) fn not_made(&mut self, step: Step, cell: &Cell, host: u32, fault: Fault) -> Attempt {
         let place = self.place(step, Pass::Measured, 0, host);
         Attempt::not_made(place, &self.engine(cell.engine).label, self.log.origin.t_ns(now_ns()), fault)

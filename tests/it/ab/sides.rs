@@ -36,7 +36,7 @@ fn settings_that_amount_to_the_same_are_said_to_be_equal() {
     let (done, found) = session(&lab, &scenario, &sides, 0);
     check(&found);
     assert_eq!(told(&done)["verdict"], "unchanged");
-    assert!(done.stderr.contains("the effective ones are equal: it is the same work"), "{}", done.stderr);
+    assert!(done.stderr.contains("the effective ones are equal: both sides do the same work"), "{}", done.stderr);
     assert!(found.manifest.warnings.iter().any(|warning| warning.contains("effective ones are equal")));
     assert_eq!(found.manifest.sides[1].settings, ["toggles.repetition_window_cap=768"]);
 }
@@ -147,24 +147,123 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
     let lab = Lab::new();
     let scenario = simulated(&lab, &[("quick", "a_ms = 1"), ("other", "a_ms = 1")], MEMORY);
     let scenario = scenario.to_str().unwrap();
-    for (arguments, told) in [
-        (&[scenario][..], "the sides do not differ"),
-        (&[], "SCENARIO"),
-        (&[scenario, "--base", "HEAD"], "--head"),
-        (&[scenario, "--same", "--a", "x=1"], "cannot be used with"),
-        (&[scenario, "--a", "threads"], "KEY=VALUE"),
-        (&[scenario, "--a", "no_such_key=1"], "no_such_key"),
-        (&[scenario, "--b-engine", "nobody"], "unknown engine `nobody`"),
-        (&[scenario, "--same", "--delta", "0%"], "above 0"),
-        (&[scenario, "--same", "--pilot", "4"], "from 5 to 30"),
-        (&[scenario, "--same", "--margin", "0.1"], "--outputs margin"),
-        (&[scenario, "--same", "--set", "ab.pilot=3"], "at least 5"),
-        (&[scenario, "--same", "--set", "gate.0.engine=\"nobody\""], "nobody"),
-        (&[scenario, "--b-engine", "other"], "do not have the same cells"),
-        (&["--resume", "no-such-folder"], "no-such-folder"),
-        (&["--resume", "."], "ab.json"),
-    ] {
-        lab.run(&[&["ab"], arguments].concat()).expect(2).says(told);
-    }
+    let told = [
+        &[scenario][..],
+        &[],
+        &[scenario, "--base", "HEAD"],
+        &[scenario, "--same", "--a", "x=1"],
+        &[scenario, "--a", "threads"],
+        &[scenario, "--a", "no_such_key=1"],
+        &[scenario, "--b-engine", "nobody"],
+        &[scenario, "--same", "--delta", "0%"],
+        &[scenario, "--same", "--pilot", "4"],
+        &[scenario, "--same", "--margin", "0.1"],
+        &[scenario, "--same", "--set", "ab.pilot=3"],
+        &[scenario, "--same", "--set", "gate.0.engine=\"nobody\""],
+        &[scenario, "--b-engine", "other"],
+        &["--resume", "no-such-folder"],
+        &["--resume", "."],
+    ]
+    .map(|arguments| lab.run(&[&["ab"], arguments].concat()).shown(&lab));
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    exit 2
+    --- stderr
+    error: nothing sets the sides apart: give commits (--base REV --head REV), settings (--a KEY=VALUE --b KEY=VALUE), engines (--a-engine, --b-engine) or models (--a-model, --b-model); or --same to compare something with itself
+
+    exit 2
+    --- stderr
+    error: the following required arguments were not provided:
+      <SCENARIO>
+
+    Usage: inferometer ab <SCENARIO>
+
+    For more information, try '--help'.
+
+    exit 2
+    --- stderr
+    error: the following required arguments were not provided:
+      --head <REV>
+
+    Usage: inferometer ab --base <REV> --head <REV> <SCENARIO>
+
+    For more information, try '--help'.
+
+    exit 2
+    --- stderr
+    error: the argument '--same' cannot be used with '--a <KEY=VALUE>'
+
+    Usage: inferometer ab --same <SCENARIO>
+
+    For more information, try '--help'.
+
+    exit 2
+    --- stderr
+    error: `threads` is not of the form KEY=VALUE
+
+    exit 2
+    --- stderr
+    error: unknown key `no_such_key` at the top level
+     --> command line:1:7
+      |
+    1 | --set no_such_key=1
+      |       ^^^^^^^^^^^
+      |
+      = help: a scenario takes `name`, `description`, `model`, `engine`,
+              `workload`, `sampling`, `run`, `toggles`, `telemetry`, `profile`,
+              `gate`, `ab` and `build`
+
+    exit 2
+    --- stderr
+    error: there is no engine `nobody`: the scenario has quick, other, and `inferometer engines` lists those of this build
+
+    exit 2
+    --- stderr
+    error: invalid value '0%' for '--delta <PERCENT>': write a percentage above 0 and below 100, such as 3%
+
+    For more information, try '--help'.
+
+    exit 2
+    --- stderr
+    error: invalid value '4' for '--pilot <N>': write a whole number from 5 to 30, or 0 for no pilot: fewer null pairs say nothing
+
+    For more information, try '--help'.
+
+    exit 2
+    --- stderr
+    error: --margin says nothing without `--outputs margin` (or `outputs = "margin"` in the scenario)
+
+    exit 2
+    --- stderr
+    error: `pilot` must be 0 (no pilot) or at least 5: fewer null pairs say nothing
+     --> command line:1:16
+      |
+    1 | --set ab.pilot=3
+      |                ^
+      |
+      = help: `pilot`: pairs of A against A before the first pair, to see what
+              the machine can tell apart; 5 or more, or 0 = none
+
+    exit 2
+    --- stderr
+    error: unknown key `engine` in [[gate]]
+     --> command line:1:14
+      |
+    1 | --set gate.0.engine="nobody"
+      |              ^^^^^^ this is a table of its own: [[engine]]
+      |
+      = help: [[gate]] takes `metric`, `cells` and `delta`
+
+    exit 2
+    --- stderr
+    error: the sides do not have the same cells: A has 2 and B has 1; vary toggles in the scenario, and give each side one value of what sets it apart
+
+    exit 2
+    --- stderr
+    error: failed to open file `no-such-folder/ab.json`: No such file or directory (os error 2)
+
+    exit 2
+    --- stderr
+    error: . is not an A/B session: it has no ab.json
+    "#);
     assert!(!lab.path("results").exists(), "nothing was begun");
 }

@@ -149,7 +149,7 @@ fn a_hopeless_pilot_refuses_and_neutral_ok_says_what_it_does() {
     let said = told(&done);
     assert_eq!(said["verdict"], "inconclusive");
     let told = said["reasons"][0].as_str().unwrap();
-    assert!(told.contains("5 null pairs of A") && told.contains("can be decided here"), "{told}");
+    assert!(told.contains("5 A/A pairs") && told.contains("can decide a delta"), "{told}");
     assert_eq!((pairs(&found), judged(&found).verdict), (0, Verdict::Inconclusive));
 
     let dir = folder(&lab).to_str().unwrap().to_owned();

@@ -121,7 +121,7 @@ fn garbage_is_named_by_file_line_and_column() {
     insta::assert_snapshot!(complaint("spans.csv", &|t| t.replacen("decode", "decoed", 1)), @r#"RUN/spans.csv, line 3, column `phase`: "decoed" is none of the phases load, tokenize, prefill, decode, prefill_chunk, cache_clear, forward, penalty, sample, detokenize, wait, reset"#);
     insta::assert_snapshot!(complaint("telemetry.csv", &|t| t.replacen("\n0,", "\n0 h,", 1)), @r#"RUN/telemetry.csv, line 2, column `t_ns`: "0 h" is not a whole number from 0 to 18446744073709551615"#);
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"sessions\": 1", "\"sessions\": one", 1)), @"RUN/run.json: not a valid run.json: expected value at line 8 column 15");
-    insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1", "\"schema_version\": 2", 1)), @"RUN/run.json has record schema 2, this build reads up to 1: use a newer inferometer to read it");
+    insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1", "\"schema_version\": 2", 1)), @"RUN/run.json has record schema 2, but this build reads up to 1: use a newer inferometer to read it");
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1,", "", 1)), @"RUN/run.json: not a valid run.json: missing field `schema_version` at line 106 column 1");
 }
 
@@ -154,16 +154,16 @@ fn a_plan_that_contradicts_itself_is_refused() {
     let invalid = "RUN/run.json: not a valid run.json: ";
     assert_eq!(complaint(&|_| {}), "read");
     let cases: [(&Harm, &str); 6] = [
-        (&|m| m["plan"]["order"][1][0] = 7.into(), "plan.order[1][0] is 7, which is no cell of the plan"),
-        (&|m| m["plan"]["cells"][0]["id"] = 3.into(), "plan.cells[0].id is 3, and must be its position"),
+        (&|m| m["plan"]["order"][1][0] = 7.into(), "plan.order[1][0] is 7, which is not a cell of the plan"),
+        (&|m| m["plan"]["cells"][0]["id"] = 3.into(), "plan.cells[0].id is 3, but must be its position"),
         (
             &|m| m["plan"]["cells"][0]["engine"] = 9.into(),
-            "plan.cells[0].engine is 9, which is no engine of the scenario",
+            "plan.cells[0].engine is 9, which is not an engine of the scenario",
         ),
-        (&|m| m["hosts"][0]["engine"] = 9.into(), "hosts[0].engine is 9, which is no engine of the scenario"),
+        (&|m| m["hosts"][0]["engine"] = 9.into(), "hosts[0].engine is 9, which is not an engine of the scenario"),
         (
             &|m| m["scenario"]["run"]["timeout_s"] = (-1).into(),
-            "scenario.run.timeout_s is -1, which is no time in seconds",
+            "scenario.run.timeout_s is -1, which is not a valid duration",
         ),
         (&|m| m["scenario"]["run"]["cooldown_s"] = 1e300.into(), "scenario.run.cooldown_s is 1"),
     ];

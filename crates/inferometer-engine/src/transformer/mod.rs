@@ -25,17 +25,9 @@ pub mod stored;
 pub mod weights;
 
 #[cfg(test)]
-mod choices_tests;
-#[cfg(test)]
-mod faults;
-#[cfg(test)]
-mod loading_tests;
-#[cfg(test)]
-mod quantized_tests;
-#[cfg(test)]
-mod session_tests;
-#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -269,3 +269,6 @@ impl<B: Backend> Session for TransformerSession<B> {
 fn size(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

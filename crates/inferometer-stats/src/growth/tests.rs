@@ -39,7 +39,7 @@ fn samples(coefficients: [f64; 3], rounds: u32, white: f64, seed: u64) -> Vec<Sa
     both.iter().map(|o| Sample { length: o.length, round: o.pair, point: Point { n: o.n, time_ms: o.a_ms } }).collect()
 }
 
-/// Fixtures that `scripts/growth-fixtures` computed with statsmodels and SciPy.
+/// Fixtures that `scripts/fixtures growth` computed with statsmodels and SciPy.
 #[test]
 fn fits_equal_those_of_statsmodels() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/growth");

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(found, [(3.0, 0.5), (4.0, 0.5), (4.0, 1.0), (8.0, 0.5), (9.0, 0.5), (8.0, 0.5), (6.0, 0.5)]);
     }
 
-    /// The counts of the Python package `rainflow` (`scripts/oscillation-fixtures`).
+    /// The counts of the Python package `rainflow` (`scripts/fixtures oscillation`).
     #[test]
     fn counts_equal_those_of_another_program() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/oscillation/rainflow.json");

@@ -153,7 +153,7 @@ proptest! {
 
 /// The three alphas of a session with g gates spend 5 % / g: computed for normal increments, where
 /// the looks are exact, and not more for the signed-rank statistic, which is discrete
-/// (`scripts/stats-fixtures`).
+/// (`scripts/fixtures stats`).
 #[test]
 fn the_alphas_spend_five_percent() {
     let fixture = fixture("looks");

@@ -1,7 +1,8 @@
-//! Profilers that attach to an engine's process from outside: for hosts that have none of their own.
+//! Profilers that attach to an engine's process from outside, for hosts without a profiler.
 //!
-//! They come with the system or by hand, may be absent or forbidden, and what they print is treated as any foreign text. Whatever
-//! goes wrong is the reason why there is no profile, and never a failure of the iteration.
+//! They come with the system or are installed by hand, may be missing or forbidden, and their
+//! output is untrusted text. Every problem becomes the reason for a missing profile, never a
+//! failure of the iteration.
 
 mod perf;
 mod process;
@@ -22,13 +23,13 @@ use crate::run::pool::find_program;
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Phase, Profile, SampleClock};
 
-/// Longest wait for a tool to attach, to end once it is asked to, and to print what it saw.
+/// Longest wait for a tool to attach, to end when asked to, and to print its samples.
 const ATTACHING: Duration = Duration::from_secs(20);
 const ENDING: Duration = Duration::from_secs(60);
 const PRINTING: Duration = Duration::from_secs(180);
-/// Most of a tool's output that is read.
+/// Largest output of a tool that is read, in bytes.
 const MOST_BYTES: u64 = 256 << 20;
-/// How long an iteration is taken to last before one was measured.
+/// Assumed duration of an iteration before one was measured.
 const USUAL: Duration = Duration::from_secs(10);
 
 /// A tool attached to an engine's process.
@@ -37,17 +38,18 @@ pub struct Outside {
     process: Process,
     frequency_hz: u32,
     since_ns: u64,
-    /// How long the tool was told to look, where it must be told.
+    /// The duration given to a tool that needs one.
     told: Duration,
     dir: tempfile::TempDir,
 }
 
 impl Outside {
-    /// Attaches `tool` to the process `pid`: `perf` to all processes of its group that live now and their children, py-spy to it and
-    /// its children, `sample` to it alone. `longest` is what a measured iteration took.
+    /// Attaches `tool` to the process `pid`: `perf` to all current processes of its group and their
+    /// children, py-spy to the process and its children, `sample` to the process only. `longest` is
+    /// the duration of the longest measured iteration.
     ///
     /// # Errors
-    /// Why it cannot be done here, and what to do about it.
+    /// Why it is not possible here, and what to do.
     pub fn start(
         tool: Tool,
         pid: u32,
@@ -59,7 +61,7 @@ impl Outside {
         if find_program(name).is_none() {
             return Err(format!("`{name}` is not installed; {}", tool.how_to_get()));
         }
-        let dir = tempfile::tempdir().map_err(|e| format!("no folder for the output of `{name}`: {e}"))?;
+        let dir = tempfile::tempdir().map_err(|e| format!("cannot create a folder for the output of `{name}`: {e}"))?;
         let (data, out, err) = (dir.path().join("data"), dir.path().join("out"), dir.path().join("err"));
         let told = longest.unwrap_or(USUAL).mul_f64(1.25) + Duration::from_secs(1);
         let command = match tool {
@@ -78,13 +80,13 @@ impl Outside {
             Tool::Sample => why,
         })?;
         if tool == Tool::Perf {
-            // It has its counters; that they run is said nowhere.
+            // It has opened its counters, but does not report when they run.
             interrupt.pause(perf::SETTLING);
         }
         Ok(Self { tool, process, frequency_hz, since_ns: now_ns(), told, dir })
     }
 
-    /// Lets it end and reads what it saw. Where its samples have times, `spans` say in which phase each fell.
+    /// Ends the tool and reads its samples. If they have times, `spans` assign them to phases.
     ///
     /// # Errors
     /// Why there is no profile.
@@ -93,7 +95,7 @@ impl Outside {
         let whole_ns = now_ns().saturating_sub(self.since_ns);
         let data = self.dir.path().join("data");
         if self.tool == Tool::Sample {
-            // It looks as long as it was told to.
+            // `sample` runs for the duration given to it.
             let status = self.process.end(self.told + ENDING, &data, MOST_BYTES, interrupt)?;
             if !ended_well(status) {
                 return Err(format!("`{name}` failed ({status}){}", self.process.words()));
@@ -127,7 +129,7 @@ impl Outside {
         Ok(Profile { profiler: name.to_owned(), clock, frequency_hz: self.frequency_hz, functions, parts })
     }
 
-    /// Runs a program that prints what was recorded; the file it is in.
+    /// Runs a program that prints the recorded samples; returns the output file.
     fn print(&self, command: &[String], interrupt: &Interrupt) -> Result<PathBuf, String> {
         let (out, err) = (self.dir.path().join("printed"), self.dir.path().join("printing"));
         let mut process = Process::start(command, &out, &err)?;
@@ -144,7 +146,7 @@ impl Outside {
     }
 }
 
-/// When the engine was in which phase, from the run's origin.
+/// The engine's phases over time, from the run's origin.
 struct Phases(Vec<(u64, u64, Phase)>);
 
 impl Phases {
@@ -161,7 +163,7 @@ impl Phases {
         (t_ns < *end).then_some(*phase)
     }
 
-    /// Prefill, decode, and what is left of the whole time.
+    /// Durations of prefill, decode, and the rest of the whole time.
     fn durations(&self, whole_ns: u64) -> Vec<(Option<Phase>, u64)> {
         let of = |wanted: Phase| {
             let own = self.0.iter().filter(|(_, _, phase)| *phase == wanted);

@@ -1,9 +1,10 @@
 //! `perf` of Linux.
 //!
-//! It samples the CPU clock and not cycles: that needs no hardware counters, which virtual machines seldom have, and each sample
-//! stands for the same stretch of CPU time whatever the clock rate. Stacks are unwound by what compilers write into every program
-//! for exceptions (`dwarf`); frame pointers are left out by most. Samples carry times on `CLOCK_MONOTONIC`, the clock of the
-//! harness, so that spans tell their phases.
+//! It samples the CPU clock and not cycles. This needs no hardware counters, which virtual machines
+//! often lack, and each sample stands for the same CPU time at any clock rate. Stacks are unwound
+//! with the tables that compilers emit for exceptions (`dwarf`), because most programs omit frame
+//! pointers. Samples have times on `CLOCK_MONOTONIC`, the clock of the harness, so that spans
+//! determine their phases.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,12 +16,12 @@ use super::stacks::{Stacks, unfold};
 use crate::telemetry::group;
 use inferometer_protocol::Phase;
 
-/// From having its counters to counting.
+/// Time from opening the counters to counting.
 pub const SETTLING: Duration = Duration::from_millis(150);
-/// Where the system says who may use counters.
+/// The system's setting for access to counters.
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
-/// Records what the group of process `pid` does into `data`, until interrupted.
+/// Command that records the process group of `pid` into `data` until interrupted.
 pub fn record(pid: u32, frequency_hz: u32, data: &Path) -> Vec<String> {
     let others = group::members(pid).into_iter().filter(|other| *other != pid);
     let pids: Vec<String> = std::iter::once(pid).chain(others).map(|pid| pid.to_string()).collect();
@@ -31,27 +32,28 @@ pub fn record(pid: u32, frequency_hz: u32, data: &Path) -> Vec<String> {
     words.into_iter().chain(more).map(str::to_owned).collect()
 }
 
-/// Prints the recorded samples, a block of lines each.
+/// Command that prints the recorded samples as blocks of lines.
 pub fn script(data: &Path) -> Vec<String> {
     let data = data.display().to_string();
-    // Inlined calls would each be looked up by another program.
+    // perf looks up inlined calls with another program each, which is slow.
     let words = ["perf", "script", "-i", &data, "-F", "comm,tid,time,event,ip,sym,dso", "--ns", "--no-inline"];
     words.into_iter().map(str::to_owned).collect()
 }
 
-/// What may be done where it is forbidden; empty where that is not the reason.
+/// How to permit perf; empty if permissions are not the reason.
 pub fn hint() -> String {
     let level = fs_err::read_to_string(PARANOID).ok().and_then(|text| text.trim().parse::<i32>().ok());
     match level {
         Some(level) if level > 2 => format!(
-            "; kernel.perf_event_paranoid is {level}: `sudo sysctl kernel.perf_event_paranoid=2` allows to look at one's own programs"
+            "; kernel.perf_event_paranoid is {level}: `sudo sysctl kernel.perf_event_paranoid=2` permits profiling your own programs"
         ),
-        _ => "; in a container it needs the capability PERFMON and a seccomp profile that allows perf_event_open"
+        _ => "; in a container it needs the capability PERFMON and a seccomp profile that permits perf_event_open"
             .to_owned(),
     }
 }
 
-/// The stacks of `perf script`'s output; `phase` hears the time of a sample in nanoseconds of `CLOCK_MONOTONIC`.
+/// Parses the output of `perf script`. `phase` maps a sample's time, in nanoseconds of
+/// `CLOCK_MONOTONIC`, to its phase.
 pub fn stacks(printed: &[u8], phase: impl Fn(u64) -> Option<Phase>) -> Result<Stacks, String> {
     let mut by_phase: Vec<(Option<Phase>, Vec<u8>)> = Vec::new();
     let mut current = None;
@@ -76,9 +78,9 @@ pub fn stacks(printed: &[u8], phase: impl Fn(u64) -> Option<Phase>) -> Result<St
         let mut folded = Vec::new();
         Folder::default()
             .collapse(text.as_slice(), &mut folded)
-            .map_err(|e| format!("what `perf script` printed cannot be read: {e}"))?;
+            .map_err(|e| format!("cannot parse the output of `perf script`: {e}"))?;
         for line in String::from_utf8_lossy(&folded).lines() {
-            // The name of the thread comes first.
+            // The first entry is the name of the thread.
             if let Some((mut frames, count)) = unfold(line)
                 && let Some(thread) = frames.next()
             {
@@ -89,7 +91,8 @@ pub fn stacks(printed: &[u8], phase: impl Fn(u64) -> Option<Phase>) -> Result<St
     Ok(stacks)
 }
 
-/// The time in the first line of a sample: `python3 25518 37838.065078947: cpu-clock:`; the name may hold anything.
+/// The time in the first line of a sample: `python3 25518 37838.065078947: cpu-clock:`; the thread
+/// name may contain anything.
 fn time_ns(line: &str) -> Option<u64> {
     line.split_whitespace().filter_map(|word| word.strip_suffix(':')).find_map(|word| {
         let (seconds, fraction) = word.split_once('.')?;
@@ -106,7 +109,7 @@ fn time_ns(line: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// As `perf script` 6.1 prints it, shortened.
+    /// Output of `perf script` 6.1, shortened.
     const PRINTED: &str = "\
 engine 25518 37838.065078947: cpu-clock: 
 \t          178107 float_sub (/usr/lib/libpython3.11.so.1.0)

@@ -1,4 +1,5 @@
-//! A tool at work: started by its argument vector, never a shell; bounded in time and output; killed when it is not wanted any more.
+//! The process of a tool: started from an argument vector, never a shell; limited in time and
+//! output; killed when dropped.
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -9,12 +10,12 @@ use std::time::{Duration, Instant};
 use crate::run::interrupt::Interrupt;
 use inferometer_protocol::bounded::clean;
 
-/// How often a waiting loop looks.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(10);
-/// Most of a tool's messages that is read.
+/// Most bytes of a tool's messages that are read.
 const MOST_SAID: u64 = 64 << 10;
 
-/// A child process in a group of its own. Dropping it kills it.
+/// A child process in its own process group. Dropping it kills it.
 pub struct Process {
     child: Child,
     name: String,
@@ -23,16 +24,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`. What it writes to stdout goes into the file `out`, what to stderr into `said`.
+    /// Starts `command`, with its stdout in the file `out` and its stderr in `said`.
     ///
     /// # Errors
-    /// Why it cannot be started, as `missing` should say it.
+    /// Why it cannot be started, as text for `missing`.
     pub fn start(command: &[String], out: &Path, said: &Path) -> Result<Self, String> {
         let (program, arguments) = command.split_first().expect("a command line has a program");
         let file = |path: &Path| fs_err::File::create(path).map(|file| file.into_parts().0).map_err(|e| e.to_string());
         let child = Command::new(program)
             .args(arguments)
-            // What the tools print is parsed: in no language but their own.
+            // The output is parsed, so it must not be localized.
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(file(out)?)
@@ -46,7 +47,7 @@ impl Process {
     /// Waits until `ready` holds.
     ///
     /// # Errors
-    /// When it ends before, with what it said; or does not get ready in time.
+    /// When it ends before (with its messages), or is not ready in time.
     pub fn until(
         &mut self,
         patience: Duration,
@@ -65,26 +66,22 @@ impl Process {
                 return Err("the run was stopped".to_owned());
             }
             if Instant::now() > deadline {
-                return Err(format!(
-                    "`{}` did not get ready within {} s{}",
-                    self.name,
-                    patience.as_secs(),
-                    self.words()
-                ));
+                return Err(format!("`{}` was not ready within {} s{}", self.name, patience.as_secs(), self.words()));
             }
             std::thread::sleep(LOOK);
         }
     }
 
-    /// Asks it to end as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal(rustix::process::Signal::INT);
     }
 
-    /// Waits for its end; `file` must not grow beyond `most` bytes.
+    /// Waits until it ends; `file` must not grow beyond `most` bytes.
     ///
     /// # Errors
-    /// When it does not end in time, its output is too long, or somebody asked to stop: it is killed then.
+    /// When it does not end in time, its output is too large, or the user asked to stop; it is then
+    /// killed.
     pub fn end(
         &mut self,
         patience: Duration,
@@ -101,7 +98,7 @@ impl Process {
                 "the run was stopped".to_owned()
             } else if file.metadata().is_ok_and(|file| file.len() > most) {
                 format!(
-                    "`{}` gives more than {} MiB: lower `frequency_hz` or generate fewer tokens",
+                    "the output of `{}` exceeds {} MiB: lower `frequency_hz` or generate fewer tokens",
                     self.name,
                     most >> 20
                 )
@@ -116,7 +113,7 @@ impl Process {
         }
     }
 
-    /// Whether it ended, and how.
+    /// Its exit status, if it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -124,7 +121,7 @@ impl Process {
         self.ended
     }
 
-    /// What it said on stderr, fit to stand in a message.
+    /// Its messages on stderr, cleaned for an error message.
     pub fn words(&self) -> String {
         let said: Vec<String> = said(&self.said).lines().map(str::trim).filter(|l| !l.is_empty()).map(clean).collect();
         let (from, more) = (said.len().saturating_sub(4), said.len() > 4);
@@ -155,12 +152,12 @@ impl Drop for Process {
     }
 }
 
-/// Whether a tool that was asked to end by SIGINT ended well.
+/// Whether a tool that received SIGINT ended successfully.
 pub fn ended_well(status: ExitStatus) -> bool {
     status.success() || status.code() == Some(130) || status.signal() == Some(rustix::process::Signal::INT.as_raw())
 }
 
-/// The beginning of a file of messages; empty when it cannot be read.
+/// The start of a file of messages; empty if it cannot be read.
 pub fn said(path: &Path) -> String {
     let mut bytes = Vec::new();
     if let Ok(file) = fs_err::File::open(path) {
@@ -194,6 +191,6 @@ mod tests {
         assert!(hanging.status().is_some(), "it was killed and reaped");
         let mut flooding = start(dir.path(), &["yes"]).unwrap();
         let why = flooding.end(patience, &dir.path().join("out"), 1 << 20, &interrupt).unwrap_err();
-        assert!(why.contains("more than 1 MiB"), "{why}");
+        assert!(why.contains("exceeds 1 MiB"), "{why}");
     }
 }

@@ -1,24 +1,23 @@
-//! py-spy: functions of Python programs.
+//! py-spy: profiles Python functions.
 //!
-//! It reads the process's memory without stopping it, so that a sample may now and then be torn; such are dropped. Threads that
-//! wait are left out. Its samples carry no times: they are of no phase.
+//! It reads the process's memory without stopping it, so single samples may be inconsistent; these
+//! are dropped. Waiting threads are left out. Samples have no times and so no phase.
 
 use std::path::Path;
 
 use super::stacks::{Stacks, unfold};
 
-/// What may be done where it is forbidden.
-pub const HINT: &str =
-    "it reads another process's memory, for which it must be root, or `sudo sysctl kernel.yama.ptrace_scope=0`";
+/// How to permit py-spy.
+pub const HINT: &str = "to read another process's memory, run as root or set `sudo sysctl kernel.yama.ptrace_scope=0`";
 
-/// Records process `pid` and its children into `data`, until interrupted.
+/// Command that records process `pid` and its children into `data` until interrupted.
 pub fn command(pid: u32, frequency_hz: u32, data: &Path) -> Vec<String> {
     let (pid, rate, data) = (pid.to_string(), frequency_hz.to_string(), data.display().to_string());
     let words = ["py-spy", "record", "--pid", &pid, "--rate", &rate, "--format", "raw", "--output", &data];
     words.into_iter().chain(["--function", "--threads", "--subprocesses", "--nonblocking"]).map(str::to_owned).collect()
 }
 
-/// The stacks of its `raw` format: folded lines, in which process and thread stand before the functions.
+/// Parses its `raw` format: folded lines that start with process and thread.
 pub fn stacks(printed: &[u8]) -> Stacks {
     let mut stacks = Stacks::default();
     for line in String::from_utf8_lossy(printed).lines() {
@@ -32,7 +31,8 @@ pub fn stacks(printed: &[u8]) -> Stacks {
     stacks
 }
 
-/// Whether it names a process or a thread: `process 12:"python3 x.py"`, `thread (0x7F..): MainThread`, `MainThread`.
+/// Whether a frame names a process or a thread: `process 12:"python3 x.py"`, `thread (0x7F..):
+/// MainThread`, `MainThread`.
 fn is_place(frame: &str) -> bool {
     let numbered = frame.strip_prefix("process ").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     numbered || frame.starts_with("thread (")
@@ -42,7 +42,7 @@ fn is_place(frame: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Lines as py-spy writes them with these options.
+    /// Lines in py-spy's format with these options.
     #[test]
     fn process_and_thread_stand_before_the_functions() {
         let printed = "process 12:\"python3 x.py\";thread (0x7F01): MainThread;<module> (x.py);inner (x.py) 40\n\

@@ -1,8 +1,9 @@
 //! `sample` of macOS.
 //!
-//! It stops the process at each look and finds every thread, also those that wait: its clock is wall time. It looks for as long as it
-//! was told beforehand, so a stretch after the generation is in it; its samples carry no times, so they are of no phase. The report
-//! is read here and not by inferno, whose reader loses the samples that found a function at work between its calls.
+//! It stops the process for each sample and records every thread, including waiting ones: its clock
+//! is wall time. It runs for a duration given in advance, so its samples include some time after
+//! the generation. They have no times and so no phase. The report is parsed here because inferno's
+//! parser loses samples of a function's own code between its calls.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::stacks::Stacks;
 use inferometer_protocol::bounded::quote;
 
-/// Looks at process `pid` for so long and writes the report into `data`.
+/// Command that samples process `pid` for the duration `long` and writes the report to `data`.
 pub fn command(pid: u32, long: Duration, frequency_hz: u32, data: &Path) -> Vec<String> {
     let seconds = long.as_secs_f64().ceil().to_string();
     // Whole milliseconds, at least one.
@@ -19,16 +20,17 @@ pub fn command(pid: u32, long: Duration, frequency_hz: u32, data: &Path) -> Vec<
     ["sample", &pid, &seconds, &interval_ms, "-mayDie", "-file", &data].into_iter().map(str::to_owned).collect()
 }
 
-/// A call in the tree whose calls are being read.
+/// A call whose callees are being read.
 struct Open {
     depth: usize,
     name: String,
     count: u64,
-    /// Samples of what it called; the rest found it at work itself.
+    /// Samples in its callees; the others are its own.
     called: u64,
 }
 
-/// The call tree of its report: a line each call with the samples that found it, deeper the further in.
+/// Parses the call tree of the report: one line per call, with the number of its samples, indented
+/// by depth.
 pub fn stacks(report: &[u8]) -> Result<Stacks, String> {
     let text = String::from_utf8_lossy(report);
     let mut stacks = Stacks::default();
@@ -41,34 +43,36 @@ pub fn stacks(report: &[u8]) -> Result<Stacks, String> {
         if line.trim().is_empty() {
             continue;
         }
-        let (depth, count, name) = call(line)
-            .ok_or_else(|| format!("the report of `sample` has a line that is no call: {}", quote(line.as_bytes())))?;
+        let (depth, count, name) = call(line).ok_or_else(|| {
+            format!("the report of `sample` has a line that is not a call: {}", quote(line.as_bytes()))
+        })?;
         close(&mut open, depth, &mut stacks);
         if let Some(caller) = open.last_mut() {
             caller.called = caller.called.saturating_add(count);
         }
         open.push(Open { depth, name: name.to_owned(), count, called: 0 });
     }
-    Err("the report of `sample` ends before its call graph does".to_owned())
+    Err("the report of `sample` ends within its call graph".to_owned())
 }
 
-/// `    +     ! 60 engine::copy  (in engine) + 16  [0x104a03000]`: where the number stands, the number, the name.
+/// For `    +     ! 60 engine::copy  (in engine) + 16  [0x104a03000]`: the position of the number,
+/// the number, and the name.
 fn call(line: &str) -> Option<(usize, u64, &str)> {
-    // What is before it are spaces and the lines of the tree, drawn with arbitrary characters.
+    // Before the number are spaces and the lines of the tree, drawn with arbitrary characters.
     let depth = line.find(|c: char| c.is_ascii_digit())?;
     let (count, rest) = line[depth..].split_once(' ')?;
     let name = rest.split("  (in ").next().unwrap_or(rest).trim();
     Some((depth, count.parse().ok()?, name))
 }
 
-/// Ends the calls that are no deeper than `depth` allows: what is left of their samples is their own.
+/// Closes the calls that are not above `depth`: their remaining samples are their own.
 fn close(open: &mut Vec<Open>, depth: usize, stacks: &mut Stacks) {
     while let Some(last) = open.pop_if(|call| call.depth >= depth) {
         let own = last.count.saturating_sub(last.called);
         if own == 0 {
             continue;
         }
-        // The thread stands first.
+        // The first entry is the thread.
         let mut path = open.iter().map(|call| call.name.as_str()).chain([last.name.as_str()]);
         let thread = path.next().unwrap_or_default();
         stacks.add(None, thread, path, own);
@@ -79,7 +83,7 @@ fn close(open: &mut Vec<Open>, depth: usize, stacks: &mut Stacks) {
 mod tests {
     use super::*;
 
-    /// In the layout that the manual page and published reports have.
+    /// The format of the manual page and of published reports.
     const REPORT: &str = "\
 Analysis of sampling engine (pid 4711) every 1 millisecond
 Process:         engine [4711]

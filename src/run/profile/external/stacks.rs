@@ -1,4 +1,4 @@
-//! From what a tool printed to a profile.
+//! Converts the output of a tool to a profile.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,8 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// Samples of a phase that found a thread in a chain of calls, outermost first. Of a chain that is too deep the innermost are kept.
+    /// Adds samples of a phase with a thread's call stack, outermost call first. Of a stack that is
+    /// too deep, the innermost calls are kept.
     pub fn add<'a>(&mut self, phase: Option<Phase>, thread: &str, frames: impl Iterator<Item = &'a str>, count: u64) {
         let mut frames: Vec<u32> = frames.map(|name| self.place(name)).collect();
         if frames.len() > MOST_FRAMES {
@@ -41,7 +42,7 @@ impl Stacks {
         place
     }
 
-    /// The functions, and a part for each of `phases` with its duration.
+    /// Returns the functions, and one part for each of `phases` with its duration.
     pub fn parts(self, phases: &[(Option<Phase>, u64)]) -> (Vec<String>, Vec<ProfilePart>) {
         let parts = phases.iter().map(|&(phase, duration_ns)| {
             let own = |at: Option<usize>| at.map(|at| Phase::ALL[at]) == phase;
@@ -58,12 +59,12 @@ impl Stacks {
     }
 }
 
-/// A name fit to stand in the record.
+/// A name, shortened and cleaned for the record.
 fn fit(name: &str) -> String {
     clean(&name.chars().take(MOST_NAME).collect::<String>()).replace('\n', "\\n")
 }
 
-/// A folded line: frames with `;` between them, outermost first, and the count.
+/// Parses a folded line: frames separated by `;`, outermost first, and the count.
 pub fn unfold(line: &str) -> Option<(impl Iterator<Item = &str>, u64)> {
     let (frames, count) = line.rsplit_once(' ')?;
     Some((frames.split(';'), count.parse().ok()?))

@@ -5,6 +5,7 @@ mod cache;
 mod kernels;
 pub mod packed;
 mod sampling;
+mod share;
 pub mod threads;
 
 use std::sync::Arc;

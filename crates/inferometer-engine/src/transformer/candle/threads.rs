@@ -4,12 +4,12 @@
 //! `RAYON_NUM_THREADS` parts, read before each product, which run on whatever rayon pool calls it. This module keeps
 //! that pool: rayon's global one may be in use by others already.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use candle_core::utils::{barrier_pool, get_num_threads};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::share;
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 
@@ -43,83 +43,11 @@ pub fn count() -> usize {
 }
 
 /// Calls `f` with each `size` values of `out` and their number: this thread does, and those of the pool that get to run
-/// meanwhile take a share. None is waited for that has not begun, so a busy machine slows this down by what it takes and
-/// no more, and short work costs no hand-over.
+/// meanwhile take a share, as [`share::share`] says.
 pub fn share(out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    share_on(POOL.get(), out, size, f);
-}
-
-fn share_on(pool: Option<&ThreadPool>, out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    let parts = out.len().div_ceil(size);
-    let helpers = pool.map_or(1, ThreadPool::current_num_threads).min(parts).saturating_sub(1);
-    let Some(pool) = pool.filter(|_| helpers > 0) else {
-        return out.chunks_mut(size).enumerate().for_each(|(at, out)| f(at, out));
-    };
-    let (start, len) = (out.as_mut_ptr() as usize, out.len());
-    let part = |at: usize| {
-        let begin = at * size;
-        // SAFETY: within `out`, which is borrowed until all is done; each part is given out once.
-        f(at, unsafe { std::slice::from_raw_parts_mut((start as *mut f32).add(begin), size.min(len - begin)) });
-    };
-    let work: &(dyn Fn(usize) + Sync) = &part;
-    // SAFETY: only the lifetime changes: helpers that enter use it, and `Job::finish` below waits for them to leave.
-    let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
-    let job = Arc::new(Job { work, parts, next: AtomicUsize::new(0), inside: AtomicUsize::new(0) });
-    for _ in 0..helpers {
-        let job = job.clone();
-        pool.spawn(move || job.help());
-    }
-    // Also when `f` panics.
-    let finish = Finish(&job);
-    job.run();
-    drop(finish);
-}
-
-/// Work in parts that whoever is free takes from.
-struct Job {
-    work: &'static (dyn Fn(usize) + Sync),
-    parts: usize,
-    next: AtomicUsize,
-    /// Helpers at work, and `CLOSED` when no more may begin.
-    inside: AtomicUsize,
-}
-
-const CLOSED: usize = 1 << 31;
-/// Looks at the helpers before the processor is offered to others.
-const SPINS: usize = 1 << 12;
-
-impl Job {
-    fn run(&self) {
-        loop {
-            let at = self.next.fetch_add(1, Ordering::Relaxed);
-            if at >= self.parts {
-                return;
-            }
-            (self.work)(at);
-        }
-    }
-
-    fn help(&self) {
-        let enter = |inside: usize| (inside & CLOSED == 0).then_some(inside + 1);
-        if self.inside.fetch_update(Ordering::Acquire, Ordering::Relaxed, enter).is_ok() {
-            // A panic here ends the process: the pool's threads have nobody to tell.
-            self.run();
-            self.inside.fetch_sub(1, Ordering::Release);
-        }
-    }
-}
-
-/// Lets no more helpers in and waits for those at work.
-struct Finish<'a>(&'a Job);
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.0.inside.fetch_or(CLOSED, Ordering::AcqRel);
-        let mut looks = 0;
-        while self.0.inside.load(Ordering::Acquire) != CLOSED {
-            looks += 1;
-            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
-        }
+    match POOL.get() {
+        Some(pool) => share::share(pool.current_num_threads() - 1, |helper| pool.spawn(helper), out, size, f),
+        None => share::share(0, |_| {}, out, size, f),
     }
 }
 
@@ -171,33 +99,6 @@ fn start(wanted: Option<usize>) -> Result<Threads> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_part_is_done_once_whoever_does_it() {
-        let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        for round in 0..200 {
-            let mut out = vec![0.0; 101 + round];
-            share_on(Some(&pool), &mut out, 7, |at, part| {
-                for (i, x) in part.iter_mut().enumerate() {
-                    *x += (at * 7 + i) as f32;
-                }
-            });
-            assert!(out.iter().enumerate().all(|(i, x)| *x == i as f32));
-        }
-    }
-
-    #[test]
-    fn a_helper_that_does_not_get_to_run_is_not_waited_for() {
-        let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let (go, held) = std::sync::mpsc::channel::<()>();
-        let held = Mutex::new(held);
-        // Both of the pool's threads are busy until this test is through.
-        pool.spawn_broadcast(move |_| _ = held.lock().unwrap().recv());
-        let mut out = vec![0.0; 64];
-        share_on(Some(&pool), &mut out, 1, |at, part| part.fill(at as f32));
-        assert!(out.iter().enumerate().all(|(i, x)| *x == i as f32));
-        drop(go);
-    }
 
     #[test]
     fn the_number_cannot_change_within_a_process() {

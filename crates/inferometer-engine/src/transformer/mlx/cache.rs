@@ -134,3 +134,6 @@ impl LayerCache for Cache {
         self.arrays().map(|x| x.nbytes() as u64).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

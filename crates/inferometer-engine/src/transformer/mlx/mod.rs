@@ -9,11 +9,6 @@ pub mod device;
 mod sampling;
 mod weights;
 
-#[cfg(test)]
-mod cache_tests;
-#[cfg(test)]
-mod sampling_tests;
-
 use std::cell::RefCell;
 use std::sync::Arc;
 

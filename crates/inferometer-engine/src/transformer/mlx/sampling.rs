@@ -193,3 +193,6 @@ fn best(values: &Array, least: &Array, count: &Array) -> Tried<Array> {
     let among = equal.as_dtype(Dtype::Int32)?.cumsum(0, false, true)?.le(places)?;
     above.logical_or(equal.logical_and(among)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use super::*;
+use serde_json::json;
+
+/// A byte-level tokenizer without merges; with `bos` it puts token 256 in front and 257 behind.
+fn tokenizer(bos: bool) -> Tokenizer {
+    normalizing(bos, json!(null))
+}
+
+fn normalizing(bos: bool, normalizer: serde_json::Value) -> Tokenizer {
+    let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let vocabulary: serde_json::Map<_, _> =
+        alphabet.iter().enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
+    let special = |id: u32, name: &str| {
+        json!({"id": id, "content": name, "special": true, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false})
+    };
+    let sandwich = json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                   {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]},
+                           "</s>": {"id": "</s>", "ids": [257], "tokens": ["</s>"]}},
+    });
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
+    let file = json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": null, "normalizer": normalizer, "pre_tokenizer": byte_level, "decoder": byte_level,
+        "added_tokens": [special(256, "<s>"), special(257, "</s>")],
+        "post_processor": if bos { sandwich } else { json!(null) },
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    });
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+    Tokenizer::from_folder(folder.path()).unwrap()
+}
+
+#[test]
+fn text_goes_in_and_comes_out() {
+    let tokenizer = tokenizer(false);
+    let text = "naïve 😀 \r\n\t\u{0} end";
+    assert_eq!(tokenizer.decode(&tokenizer.encode(text, true).unwrap()).unwrap(), text);
+    assert_eq!(tokenizer.vocabulary_size(), 258);
+    assert_eq!(tokenizer.id("</s>"), Some(257));
+}
+
+#[test]
+fn tokens_that_come_one_by_one_give_the_text_as_its_characters_are_complete() {
+    let tokenizer = tokenizer(false);
+    let text = "naïve 😀 end";
+    let mut stream = tokenizer.stream();
+    let parts: Vec<Option<String>> =
+        tokenizer.encode(text, false).unwrap().into_iter().map(|id| stream.push(id).unwrap()).collect();
+    assert_eq!(parts.iter().flatten().cloned().collect::<String>(), text);
+    // Bytes of one character come before it does.
+    assert_eq!(parts.iter().filter(|part| part.is_none()).count(), text.len() - text.chars().count());
+    assert!(stream.push(999).unwrap_err().to_string().contains("999"));
+}
+
+#[test]
+fn truncation_asked_for_by_the_file_is_off() {
+    assert_eq!(tokenizer(false).encode("abcdefgh", true).unwrap().len(), 8);
+}
+
+#[test]
+fn exact_lengths_repeat_the_text_after_a_blank_line_and_nest() {
+    for bos in [false, true] {
+        let tokenizer = tokenizer(bos);
+        let long = tokenizer.exact("one two", 40).unwrap();
+        assert_eq!(long.len(), 40);
+        let front = usize::from(bos);
+        assert_eq!(tokenizer.decode(&long[front..22 + front]).unwrap(), "one two\n\none two\n\none ");
+        for length in 1..40 {
+            assert_eq!(tokenizer.exact("one two", length).unwrap(), long[..length as usize]);
+        }
+        assert_eq!(long[0] == 256, bos);
+        assert!(!long.contains(&257), "a special token behind the text does not belong into a prompt");
+    }
+    let ended = tokenizer(false);
+    assert_eq!(ended.decode(&ended.exact("a\n", 7).unwrap()).unwrap(), "a\n\na\n\na");
+}
+
+#[test]
+fn nothing_cannot_be_repeated() {
+    let tokenizer = tokenizer(true);
+    assert!(tokenizer.exact("", 5).unwrap_err().to_string().contains("empty"));
+    assert!(tokenizer.exact("a", 0).unwrap_err().to_string().contains("at least one"));
+}
+
+#[test]
+fn text_that_gives_too_few_tokens_is_refused_before_it_fills_the_memory() {
+    let refused = |tokenizer: &Tokenizer, length| {
+        let error = tokenizer.exact("one", length).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("64 MiB"), "{error}");
+    };
+    // Whatever follows the first line is dropped, so repetition adds nothing.
+    let first_line = json!({"type": "Replace", "pattern": {"Regex": "\\n[\\s\\S]*"}, "content": ""});
+    let hostile = normalizing(false, first_line);
+    assert_eq!(hostile.exact("one", 3).unwrap().len(), 3);
+    refused(&hostile, 10);
+    refused(&tokenizer(false), u32::MAX);
+}
+
+#[test]
+fn an_id_outside_the_vocabulary_is_named() {
+    let error = tokenizer(false).decode(&[3, 999]).unwrap_err().to_string();
+    assert!(error.contains("999") && error.contains("tokenizer.json"), "{error}");
+}
+
+#[test]
+fn a_missing_or_broken_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Tokenizer::from_folder(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json"), "{error}");
+    for garbage in
+        ["", "{", "[]", "{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[\"a b\"]}}"]
+    {
+        fs_err::write(folder.path().join("tokenizer.json"), garbage).unwrap();
+        let error = Tokenizer::from_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: not a tokenizer file"), "{garbage}: {error}");
+    }
+}

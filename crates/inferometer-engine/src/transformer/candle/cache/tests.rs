@@ -1,0 +1,100 @@
+use super::*;
+use proptest::prelude::*;
+
+const HEADS: usize = 2;
+const DIM: usize = 4;
+
+/// Keys [HEADS, count, DIM] whose values name position and head; the values are their negatives.
+fn entries(from: usize, count: usize) -> (Tensor, Tensor) {
+    let mut data = Vec::new();
+    for head in 0..HEADS {
+        for at in from..from + count {
+            data.extend((0..DIM).map(|i| (head * 1_000_000 + at * 10 + i) as f32));
+        }
+    }
+    let keys = Tensor::from_vec(data, (HEADS, count, DIM), &Device::Cpu).unwrap();
+    (keys.clone(), keys.neg().unwrap())
+}
+
+fn content(cache: &Cache) -> (Vec<f32>, Vec<f32>) {
+    let read = |t: &Tensor| t.narrow(1, 0, cache.held()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    cache.tensors().map_or_else(Default::default, |(k, v)| (read(k), read(v)))
+}
+
+proptest! {
+    /// Against a plain list of positions: whatever the order of appends and truncations, what is held is what a list
+    /// would hold.
+    #[test]
+    fn holds_what_a_list_would(steps in prop::collection::vec((1usize..300, 0usize..700, any::<bool>()), 1..8)) {
+        let mut cache = Cache::new(HEADS, DIM, None);
+        let mut list: Vec<usize> = Vec::new();
+        let mut next = 0;
+        for (count, keep, cut) in steps {
+            let (keys, values) = entries(next, count);
+            cache.append(&keys, &values).unwrap();
+            list.extend(next..next + count);
+            next += count;
+            if cut {
+                cache.truncate(keep);
+                list.truncate(keep);
+            }
+        }
+        prop_assert_eq!(cache.len(), list.len());
+        let want: Vec<f32> = (0..HEADS)
+            .flat_map(|h| list.iter().flat_map(move |at| (0..DIM).map(move |i| (h * 1_000_000 + at * 10 + i) as f32)))
+            .collect();
+        let (keys, values) = content(&cache);
+        prop_assert_eq!(&keys, &want);
+        prop_assert_eq!(values, want.iter().map(|x| -x).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn room_grows_in_steps_and_an_append_inside_it_moves_nothing() {
+    let mut cache = Cache::new(HEADS, DIM, None);
+    assert_eq!((cache.len(), cache.bytes()), (0, 0));
+    let (keys, values) = entries(0, 3);
+    cache.append(&keys, &values).unwrap();
+    assert_eq!(cache.room(), STEP);
+    assert_eq!(cache.bytes(), (2 * HEADS * STEP * DIM * 4) as u64);
+    let before = cache.tensors().unwrap().0.id();
+    let (keys, values) = entries(3, STEP - 3);
+    cache.append(&keys, &values).unwrap();
+    assert_eq!(cache.tensors().unwrap().0.id(), before);
+    let (keys, values) = entries(STEP, 1);
+    cache.append(&keys, &values).unwrap();
+    assert_eq!((cache.room(), cache.len()), (2 * STEP, STEP + 1));
+    cache.truncate(0);
+    assert_eq!((cache.room(), cache.len()), (2 * STEP, 0));
+}
+
+/// Whatever came and went, what attention looks at are the last positions of a plain list, as long as only that is
+/// taken back which the cache says it can.
+#[test]
+fn a_window_keeps_the_last_of_a_list() {
+    let window = 7;
+    let mut cache = Cache::new(HEADS, DIM, Some(window));
+    let mut list: Vec<usize> = Vec::new();
+    let mut next = 0;
+    for (count, back) in [(3, 1), (300, 0), (1, 1), (600, 1), (250, 2), (1, 1), (5, 5), (700, 1), (3, 0), (2, 2)] {
+        let (keys, values) = entries(next, count);
+        cache.append(&keys, &values).unwrap();
+        list.extend(next..next + count);
+        next += count;
+        let keep = list.len() - back;
+        assert!(back > 1 || cache.can_truncate(keep), "the last one can always be taken back");
+        if cache.can_truncate(keep) {
+            cache.truncate(keep);
+            list.truncate(keep);
+        }
+        assert_eq!((cache.seen(), cache.len()), (list.len(), list.len().min(window)));
+        let (keys, _) = content(&cache);
+        let held = keys.len() / HEADS / DIM;
+        let first: Vec<usize> = keys[..held * DIM].chunks(DIM).map(|row| row[0] as usize / 10).collect();
+        assert_eq!(first[held - cache.len()..], list[list.len() - cache.len()..]);
+    }
+    assert!(!cache.can_truncate(20) && cache.can_truncate(0));
+    assert!(cache.bytes() <= (2 * HEADS * DIM * 4 * (window + 700 + 2 * STEP)) as u64, "it does not grow for ever");
+    cache.truncate(0);
+    assert_eq!((cache.seen(), cache.len()), (0, 0));
+}

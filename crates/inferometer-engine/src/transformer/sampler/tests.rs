@@ -1,0 +1,207 @@
+use super::*;
+use proptest::prelude::*;
+
+fn sampling(temperature: f64) -> Sampling {
+    Sampling { seed: 7, temperature, ..Sampling::default() }
+}
+
+fn counts(sampling: &Sampling, logits: &[f32], draws: usize) -> Vec<usize> {
+    let mut sampler = Sampler::new(sampling);
+    let mut counts = vec![0; logits.len()];
+    for _ in 0..draws {
+        counts[sampler.choose(logits).unwrap() as usize] += 1;
+    }
+    counts
+}
+
+/// Pearson's statistic of counts against probabilities; a count where the probability is 0 fails at once.
+fn chi_square(counts: &[usize], probabilities: &[f64]) -> f64 {
+    let draws: usize = counts.iter().sum();
+    let terms = counts.iter().zip(probabilities).map(|(count, p)| {
+        let expected = p * draws as f64;
+        if expected == 0.0 {
+            assert_eq!(*count, 0, "a token that should be out was drawn");
+            return 0.0;
+        }
+        (*count as f64 - expected).powi(2) / expected
+    });
+    terms.sum()
+}
+
+fn softmax(logits: &[f32], temperature: f64, keep: impl Fn(usize) -> bool) -> Vec<f64> {
+    let weight = |(at, l): (usize, &f32)| if keep(at) { (f64::from(*l) / temperature).exp() } else { 0.0 };
+    let weights: Vec<f64> = logits.iter().enumerate().map(weight).collect();
+    let total: f64 = weights.iter().sum();
+    weights.iter().map(|w| w / total).collect()
+}
+
+const LOGITS: [f32; 6] = [1.0, 2.0, 0.0, 3.0, 2.0, -4.0];
+const DRAWS: usize = 40_000;
+/// 99.9 % quantile of chi-square with five degrees of freedom.
+const LIMIT: f64 = 20.515;
+
+#[test]
+fn draws_follow_the_closed_form() {
+    let none = |_: usize| true;
+    // At temperature 1 the probabilities are .0836 .2271 .0307 .6174(3) .2271 .0006 in these logits' order.
+    let cases: [(Sampling, Vec<f64>); 7] = [
+        (sampling(1.0), softmax(&LOGITS, 1.0, none)),
+        (sampling(0.5), softmax(&LOGITS, 0.5, none)),
+        (sampling(3.0), softmax(&LOGITS, 3.0, none)),
+        // Ids 1 and 4 are equal: the lower one is kept.
+        (Sampling { top_k: 2, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [1, 3].contains(&at))),
+        (Sampling { top_p: 0.8, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [1, 3, 4].contains(&at))),
+        (Sampling { min_p: 0.1, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [0, 1, 3, 4].contains(&at))),
+        // top-p counts what top-k left: 3 alone has .73 of it.
+        (Sampling { top_k: 2, top_p: 0.7, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| at == 3)),
+    ];
+    for (settings, probabilities) in cases {
+        let statistic = chi_square(&counts(&settings, &LOGITS, DRAWS), &probabilities);
+        assert!(statistic < LIMIT, "{settings:?}: {statistic}");
+    }
+}
+
+#[test]
+fn the_test_of_draws_would_see_a_wrong_temperature() {
+    let counts = counts(&sampling(1.1), &LOGITS, DRAWS);
+    assert!(chi_square(&counts, &softmax(&LOGITS, 1.0, |_| true)) > LIMIT);
+}
+
+#[test]
+fn equal_seeds_draw_alike_and_others_do_not() {
+    let draw = |seed| {
+        let mut sampler = Sampler::new(&Sampling { seed, ..sampling(1.0) });
+        (0..64).map(|_| sampler.choose(&LOGITS).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2));
+}
+
+#[test]
+fn filters_at_their_ends() {
+    let only = |settings: Sampling, want: u32| {
+        assert_eq!(counts(&settings, &LOGITS, 200)[want as usize], 200, "{settings:?}");
+    };
+    only(Sampling { top_k: 1, ..sampling(5.0) }, 3);
+    only(Sampling { top_p: 1e-9, ..sampling(5.0) }, 3);
+    only(Sampling { min_p: 1.0, ..sampling(5.0) }, 3);
+    only(sampling(0.0), 3);
+    only(sampling(1e-6), 3);
+    let all = |settings: Sampling| counts(&settings, &LOGITS, 20_000).iter().filter(|c| **c > 0).count();
+    assert_eq!(all(Sampling { top_k: 6, top_p: 1.0, min_p: 0.0, ..sampling(5.0) }), 6);
+    assert_eq!(all(Sampling { top_k: 100, ..sampling(5.0) }), 6);
+    // Equals at the top all have the most likely one's probability.
+    let equal = [2.0f32; 4];
+    assert_eq!(counts(&Sampling { min_p: 1.0, ..sampling(1.0) }, &equal, 4000).iter().filter(|c| **c > 0).count(), 4);
+}
+
+#[test]
+fn greedy_takes_the_lowest_id_among_equals_and_never_a_nan() {
+    let mut sampler = Sampler::new(&sampling(0.0));
+    assert_eq!(sampler.choose(&[1.0, 3.0, 3.0]).unwrap(), 1);
+    assert_eq!(sampler.choose(&[f32::NAN, -1.0, f32::INFINITY]).unwrap(), 1);
+    assert!(sampler.choose(&[f32::NAN; 3]).is_err());
+    assert!(sampler.choose(&[]).is_err());
+    let mut hot = Sampler::new(&sampling(1.0));
+    assert!((0..100).all(|_| hot.choose(&[f32::NAN, 0.0, f32::NEG_INFINITY]).unwrap() == 1));
+}
+
+#[test]
+fn the_gap_is_that_of_the_two_best_numbers() {
+    let none = f32::NAN;
+    for (logits, want) in [
+        (&LOGITS[..], 1.0),
+        (&[3.0, 1.0, 3.0], 0.0),
+        (&[-7.0, -4.5], 2.5),
+        (&[none, 2.0, f32::INFINITY, 1.5, f32::NEG_INFINITY], 0.5),
+        (&[1.0], f32::MAX),
+        (&[f32::MAX, f32::MIN], f32::MAX),
+    ] {
+        assert_eq!(gap(logits).unwrap(), want, "{logits:?}");
+    }
+    assert!(gap(&[none; 3]).is_err() && gap(&[]).is_err());
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    for (settings, word) in [
+        (Sampling { temperature: -1.0, ..sampling(0.0) }, "temperature"),
+        (Sampling { temperature: f64::NAN, ..sampling(0.0) }, "temperature"),
+        (Sampling { top_p: 0.0, ..sampling(0.0) }, "top_p"),
+        (Sampling { top_p: 1.5, ..sampling(0.0) }, "top_p"),
+        (Sampling { min_p: -0.1, ..sampling(0.0) }, "min_p"),
+    ] {
+        assert!(check(&settings, 1.0).unwrap_err().message.contains(word));
+    }
+    assert!(check(&sampling(0.0), 0.0).unwrap_err().message.contains("repetition_penalty"));
+    assert!(check(&sampling(0.0), f64::INFINITY).is_err());
+    assert!(check(&sampling(0.7), 1.1).is_ok());
+}
+
+/// The penalty as its meaning says, without any care for speed.
+fn naive(logits: &[f32], history: &[u32], factor: f32, context: usize, cap: usize) -> (Vec<f32>, usize) {
+    let mut count = history.len();
+    for bound in [context, cap] {
+        if bound != 0 && bound < count {
+            count = bound;
+        }
+    }
+    let recent: std::collections::BTreeSet<u32> = history[history.len() - count..].iter().copied().collect();
+    let penalized = (0..).zip(logits).map(|(id, l): (u32, &f32)| match recent.contains(&id) {
+        true if *l > 0.0 => l / factor,
+        true => l * factor,
+        false => *l,
+    });
+    (penalized.collect(), count)
+}
+
+proptest! {
+    #[test]
+    fn the_penalty_is_what_its_meaning_says(
+        logits in prop::collection::vec(-5f32..5.0, 20),
+        histories in prop::collection::vec(prop::collection::vec(0u32..20, 0..40), 1..4),
+        factor in 1.01f32..3.0,
+        context in 0usize..30,
+        cap in 0usize..30,
+    ) {
+        let mut penalty = Penalty::new(factor, context as u64, cap as u64);
+        for history in histories {
+            let mut got = logits.clone();
+            let looked_at = penalty.apply(&mut got, &history);
+            prop_assert_eq!((got, looked_at), naive(&logits, &history, factor, context, cap));
+        }
+    }
+
+    /// Whatever the settings, what is drawn passes the filters of a naive implementation.
+    #[test]
+    fn what_is_drawn_passes_every_filter(
+        logits in prop::collection::vec(-5f32..5.0, 1..200),
+        top_k in 0u32..50,
+        top_p in 0.01f64..=1.0,
+        min_p in 0.0f64..0.5,
+        seed in any::<u64>(),
+    ) {
+        let settings = Sampling { seed, temperature: 1.0, top_k, top_p, min_p, ..Sampling::default() };
+        let id = Sampler::new(&settings).choose(&logits).unwrap() as usize;
+        let above = |limit: f32| logits.iter().filter(move |l| **l > limit);
+        if top_k > 0 {
+            prop_assert!(above(logits[id]).count() < top_k as usize);
+        }
+        let weight = |l: &f32| f64::from(*l).exp();
+        let mut sorted: Vec<f64> = logits.iter().map(weight).collect();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        if top_k > 0 {
+            sorted.truncate(top_k as usize);
+        }
+        let before: f64 = above(logits[id]).map(weight).sum();
+        prop_assert!(before < top_p * sorted.iter().sum::<f64>() + 1e-9);
+        prop_assert!(weight(&logits[id]) >= min_p * sorted[0] - 1e-9);
+    }
+}
+
+#[test]
+fn a_penalty_of_one_is_off() {
+    let mut logits = LOGITS.to_vec();
+    assert_eq!(Penalty::new(1.0, 0, 0).apply(&mut logits, &[1, 2, 3]), 0);
+    assert_eq!(logits, LOGITS);
+}

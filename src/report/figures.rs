@@ -1,0 +1,85 @@
+//! The tables of a run's figures: the headline metrics of each cell, and every metric.
+
+use super::summary::{CellSummary, Determinism, NOT_MEASURED, Summary};
+use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
+use super::text::{lower, valid};
+use crate::record::metric;
+use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use inferometer_protocol::units::significant;
+use inferometer_stats::robust;
+
+/// Widest column of labels in the terminal that leaves room for the figures.
+pub const LABEL_WIDTH: u16 = 16;
+
+/// A metric's name over its unit, its words on two lines of a terminal.
+pub fn column<R, C: Into<Cell>>(table: Table<R>, metric: &Metric, of: impl Fn(&R) -> C) -> Table<R> {
+    table.number(lower(metric.title).replacen(' ', "\n", 1), of).unit(unit(metric)).meaning(metric.meaning)
+}
+
+/// The unit, where figures do not carry it.
+#[must_use]
+pub fn unit(metric: &Metric) -> &'static str {
+    if metric.unit.is_in_number() { "" } else { metric.unit.symbol() }
+}
+
+#[must_use]
+pub fn median(metric: &Metric, figures: Option<&robust::Summary>) -> Cell {
+    figures.map(|f| metric.unit.number(f.median)).into()
+}
+
+/// The interval in brackets; nothing where there is none.
+#[must_use]
+pub fn interval(metric: &Metric, figures: Option<&robust::Summary>) -> Option<String> {
+    range(metric, figures).map(|(lo, hi)| format!("[{lo}, {hi}]"))
+}
+
+fn range(metric: &Metric, figures: Option<&robust::Summary>) -> Option<(String, String)> {
+    figures.and_then(|f| f.interval).map(|i| metric.unit.range(i.lo, i.hi))
+}
+
+/// The headline metrics, a row a cell.
+#[must_use]
+pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
+    let figure = |table, key| {
+        let metric = metric::find(key).expect("headlines are metrics");
+        let of = |cell: &&CellSummary| cell.metric(key).copied();
+        column(table, metric, |cell| median(metric, of(cell).as_ref()).range(range(metric, of(cell).as_ref())))
+    };
+    let digits = |cell: &CellSummary, key| cell.metric(key).map_or(NOT_MEASURED.to_owned(), |f| significant(f.median));
+    let gaps = |cell: &&CellSummary| match [ITL_P50_MS, ITL_P99_MS].map(|key| digits(cell, key)) {
+        [p50, p99] if p50 == NOT_MEASURED && p99 == NOT_MEASURED => p50,
+        [p50, p99] => format!("{p50}/{p99}"),
+    };
+    let table = Table::of("Figures of each cell", &summary.cells)
+        .roomy()
+        .head("cell", |cell| cell.name())
+        .at_most(LABEL_WIDTH)
+        .number("n", |cell| valid(cell.counts))
+        .meaning("valid iterations; of all that were planned where some are missing, failed or invalid");
+    let table = figure(figure(table, PREFILL_TPS), DECODE_TPS);
+    let table = figure(table, TTFT_MS).narrow().number("ITL ms\np50/p99", gaps).only(TERMINAL);
+    let table = figure(table, ITL_P50_MS).only(MARKDOWN | HTML);
+    let table = figure(table, ITL_P99_MS).only(MARKDOWN | HTML);
+    figure(table, PEAK_RSS_BYTES).narrow().number("same\ntokens", |cell| {
+        Cell::from(cell.deterministic()).alarm(cell.determinism == Determinism::Nondeterministic)
+    })
+}
+
+/// These metrics in every cell.
+#[must_use]
+pub fn all<'a>(summary: &'a Summary, metrics: &[&'a Metric]) -> Table<(&'a CellSummary, &'a Metric)> {
+    let rows = summary.cells.iter().flat_map(|cell| metrics.iter().map(move |metric| (cell, *metric)));
+    let of = |(cell, metric): &(&'a CellSummary, &'a Metric)| cell.metric(metric.key);
+    let number = |value: fn(&robust::Summary) -> f64| {
+        move |row: &(&'a CellSummary, &'a Metric)| of(row).map(|figures| row.1.unit.number(value(figures)))
+    };
+    Table::of("Every metric", rows)
+        .group("cell", |row| row.0.cell, |row| row.0.name())
+        .head("metric", |(_, metric)| Cell::from(metric.title).unit(unit(metric)).hint(metric.meaning))
+        .number("n", |row| of(row).map_or(0, |figures| figures.n))
+        .number("median", number(|f| f.median))
+        .number("interval", |row| interval(row.1, of(row)))
+        .number("MAD", number(|f| f.mad))
+        .number("min", number(|f| f.min))
+        .number("max", number(|f| f.max))
+}

@@ -1,0 +1,77 @@
+//! The table for the terminal: one row a cell, then a short line for anything that is not as it should be.
+
+use super::summary::{Standing, Summary};
+use super::{figures, text, turns};
+use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
+
+/// The table and its remarks, each line ended by a newline.
+#[must_use]
+pub fn render(summary: &Summary) -> String {
+    let mut out = String::new();
+    if !summary.cells.is_empty() {
+        out.extend([&figures::headlines(summary).terminal(), "\n"]);
+    }
+    if turns::cells(summary).next().is_some() {
+        out.extend([&turns::some(summary).terminal(), "\n"]);
+    }
+    for line in remarks(summary) {
+        text::paragraph(&mut out, &line, "  ");
+    }
+    out
+}
+
+/// What the tables of a conversation leave unsaid.
+fn turns_note(summary: &Summary) -> Option<String> {
+    let count = turns::cells(summary).count();
+    let all = turns::cells(summary).map(|cell| cell.turns.len()).max()?;
+    let shown = turns::cells(summary).map(|cell| turns::shown(&cell.turns, count).len()).max()?;
+    let some = if shown < all { format!("; {shown} of {all} turns shown, the report has all") } else { String::new() };
+    Some(format!(
+        "an iteration is a whole conversation: rates of all its turns together, TTFT the mean of a turn{some}"
+    ))
+}
+
+/// What the reader must know beside the figures.
+#[must_use]
+pub fn remarks(summary: &Summary) -> Vec<String> {
+    let mut lines = vec![standing(summary)];
+    lines.extend(interval_note(summary));
+    lines.extend(turns_note(summary));
+    if summary.run.synthetic {
+        lines.push("synthetic model: random weights, so speed and memory mean something, the text does not".to_owned());
+    }
+    for problem in &summary.validity.problems {
+        lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));
+    }
+    lines.extend(summary.validity.remarks.iter().map(|remark| text::sentence(remark).trim_end_matches('.').to_owned()));
+    lines
+}
+
+fn standing(summary: &Summary) -> String {
+    let word = match summary.validity.standing {
+        Standing::Valid => "valid",
+        Standing::ValidWithWarnings => "valid with warnings",
+        Standing::OutputsDiffer => "OUTPUTS DIFFER",
+        Standing::NotValid => "not valid",
+    };
+    format!("{word}: {}", text::tally(summary.validity.counts))
+}
+
+/// What the brackets mean, where there are any.
+#[must_use]
+pub fn interval_note(summary: &Summary) -> Option<String> {
+    let mut levels: Vec<f64> = summary
+        .cells
+        .iter()
+        .flat_map(|cell| [PREFILL_TPS, DECODE_TPS].map(|key| cell.metric(key).and_then(|s| s.interval)))
+        .flatten()
+        .map(|interval| interval.confidence * 100.0)
+        .collect();
+    levels.sort_by(f64::total_cmp);
+    let (low, high) = (levels.first()?, levels.last()?);
+    let level = match (format!("{low:.1}"), format!("{high:.1}")) {
+        (low, high) if low == high => format!("{low} %"),
+        (low, high) => format!("{low} to {high} %"),
+    };
+    Some(format!("[lo, hi]: {level} interval of the median, {}", summary.run.interval_scope))
+}
