@@ -253,7 +253,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
         let done = lab.run(&["compare", name, b.to_str().unwrap(), "--format", format]).expect(0);
         assert!(done.stdout.starts_with(begins), "{}", done.stdout);
     }
-    lab.run(&["compare", name, "nowhere"]).expect(2).says("there is no run nowhere");
+    lab.run(&["compare", name, "nowhere"]).expect(2).says("no run nowhere");
     lab.run(&["compare", name]).expect(2).says("name a second run, or a baseline");
     let same = lab.run(&["compare", name, name]).expect(0);
     assert!(same.stdout.contains("A and B are one and the same run"), "{}", same.stdout);
@@ -316,7 +316,7 @@ fn a_file_that_is_no_baseline_is_refused() {
     lab.write("old.json", "{\"baseline_version\": 1}");
     lab.write("new.json", "{\"baseline_version\": 99}");
     for (file, words) in
-        [("old.json", "old.json: this is no baseline"), ("new.json", "newer inferometer"), ("no.json", "no.json")]
+        [("old.json", "old.json: not a baseline"), ("new.json", "newer inferometer"), ("no.json", "no.json")]
     {
         lab.run(&["compare", "--baseline", file, run]).expect(2).says(words);
     }

@@ -107,7 +107,7 @@ fn wrong_outcomes_are_failures_of_the_engine() {
     }
     insta::assert_snapshot!(reasons.join("\n"), @r#"
     stopped after 12 tokens although `ignore_eos` is set
-    the engine says `cancelled`, but nobody cancelled
+    the engine reports `cancelled`, but the request was not cancelled
     no token was generated
     finish reason `length` after 5 tokens of 12
     "#);
@@ -185,8 +185,8 @@ fn counts_that_cannot_be_true_are_not_believed() {
     }
     insta::assert_snapshot!(reasons.join("\n"), @r#"
     2 tokens were reused although the cache had been reset
-    the cache holds 3 tokens after 5 of the prompt and 12 generated, expected 16
-    the cache holds 18 tokens after 5 of the prompt and 12 generated, expected 16
+    the cache holds 3 tokens after 5 prompt tokens and 12 generated tokens, expected 16
+    the cache holds 18 tokens after 5 prompt tokens and 12 generated tokens, expected 16
     "#);
     for right in ["16", "17"] {
         let lab = Lab::new();
@@ -205,7 +205,7 @@ fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measu
     exit 2
     --- stderr
     run [RUN]
-    error: engine `exec` does not honour what the scenario asks of it: prefill_chunk_size = 2 (one pass is all it has), prefill_chunk_size = 4 (one pass is all it has), repetition_penalty = 1.1; leave that out, or use another engine
+    error: engine `exec` does not honour what the scenario requests: prefill_chunk_size = 2 (one pass is all it has), prefill_chunk_size = 4 (one pass is all it has), repetition_penalty = 1.1; remove it from the scenario, or use another engine
     "#);
     assert!(lab.record().requests.is_empty());
 }
@@ -467,7 +467,7 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     let rows = || lab.run_folder().map_or(0, |dir| measured(&inferometer::record::read(&dir).unwrap()).len());
     until("two iterations are done", || (rows() >= 2).then_some(()));
     signal(child.id(), Signal::INT);
-    let done = lab.wait(child).expect(130).says("--resume").says("stopping after the iteration in flight");
+    let done = lab.wait(child).expect(130).says("--resume").says("stopping after the current iteration");
     assert!(done.stdout.contains("tok/s"), "what there is, is shown:\n{}", done.stdout);
     let record = lab.record();
     assert_eq!(record.manifest.state, FinishState::Interrupted);
@@ -501,7 +501,7 @@ fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
     // Two signals at once may count as one; the program says when it has heard the first.
     let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut heard = String::new();
-    while !heard.contains("stopping after the iteration in flight") {
+    while !heard.contains("stopping after the current iteration") {
         assert_ne!(std::io::BufRead::read_line(&mut stderr, &mut heard).unwrap(), 0, "it ended:\n{heard}");
     }
     interrupt();

@@ -192,5 +192,5 @@ fn the_verb_leaves_out_what_it_cannot_read_and_says_so() {
     lab.run(&["history", "--metric", "speed"]).expect(2).says("unknown metric `speed`: use one of prefill_tps");
     lab.run(&["history", "--cell", "len=7"]).expect(2).says("--cell");
     lab.run(&["history", "nowhere"]).expect(2).says("nowhere");
-    lab.run(&["history", "results/session"]).expect(2).says("no run in results/session");
+    lab.run(&["history", "results/session"]).expect(2).says("no runs in results/session");
 }
