@@ -254,7 +254,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
         assert!(done.stdout.starts_with(begins), "{}", done.stdout);
     }
     lab.run(&["compare", name, "nowhere"]).expect(2).says("no run nowhere");
-    lab.run(&["compare", name]).expect(2).says("name a second run, or a baseline");
+    lab.run(&["compare", name]).expect(2).says("give a second run, or a baseline");
     let same = lab.run(&["compare", name, name]).expect(0);
     assert!(same.stdout.contains("A and B are one and the same run"), "{}", same.stdout);
 }
@@ -320,7 +320,7 @@ fn a_file_that_is_no_baseline_is_refused() {
     {
         lab.run(&["compare", "--baseline", file, run]).expect(2).says(words);
     }
-    lab.run(&["compare", "--baseline", "old.json", run, run]).expect(2).says("name one run");
+    lab.run(&["compare", "--baseline", "old.json", run, run]).expect(2).says("give exactly one run");
     lab.run(&["compare", "--save-baseline", "kept.json", run]).expect(0).says("baseline: kept.json");
     let done = lab.run(&["compare", "--baseline", "kept.json", "--save-baseline", "kept.json", run]).expect(0);
     assert!(done.stdout.contains("not shown") && !done.stdout.contains("worse\n"), "{}", done.stdout);
