@@ -87,7 +87,7 @@ fn a_cell_that_fails_three_times_in_a_row_is_given_up() {
 fn wrong_outcomes_are_failures_of_the_engine() {
     for (arguments, reason) in [
         (["--finish", "stop"], "ignore_eos"),
-        (["--finish", "cancelled"], "nobody cancelled"),
+        (["--finish", "cancelled"], "was not cancelled"),
         (["--tokens", "0"], "no token"),
         (["--tokens", "5"], "5 tokens of 12"),
     ] {

@@ -113,7 +113,7 @@ fn sides_with_other_cells_are_no_session() {
     let last = record.b.manifest.plan.cells.len() as u32;
     record.b.manifest.plan.order.iter_mut().for_each(|ids| ids.retain(|id| *id < last));
     let dir = save(&record, &lab.path("results"));
-    judge(&lab, &dir, &[]).expect(2).says("2 cells").says("b/run.json 1");
+    judge(&lab, &dir, &[]).expect(2).says("2 cells").says("b/run.json has 1");
 }
 
 #[test]
