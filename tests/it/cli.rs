@@ -177,12 +177,12 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     insta::assert_snapshot!(bench(&["synthetic:gpt/tiny"]), @r#"
     exit 2
     --- stderr
-    error: there is no synthetic architecture `gpt`: use one of llama, qwen3
+    error: unknown synthetic architecture `gpt`: use one of llama, qwen3
     "#);
     insta::assert_snapshot!(bench(&["synthetic:llama/huge"]), @r#"
     exit 2
     --- stderr
-    error: there is no `huge` of llama models
+    error: unknown preset `huge` of llama models
      --> bench:8:10
       |
     8 | preset = "huge"
@@ -193,7 +193,7 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     insta::assert_snapshot!(bench(&["no/such/folder"]), @r#"
     exit 2
     --- stderr
-    error: there is no model at [LAB]/no/such/folder
+    error: no model at [LAB]/no/such/folder
      --> bench:7:8
       |
     7 | path = "no/such/folder"
@@ -217,7 +217,7 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     insta::assert_snapshot!(bench(&["synthetic:llama/tiny", "--engine", "transformers"]), @r#"
     exit 2
     --- stderr
-    error: there is no engine `transformers`
+    error: unknown engine `transformers`
      --> bench:4:8
       |
     4 | name = "transformers"

@@ -25,7 +25,7 @@ fn a_host_killed_in_prefill_or_decode_costs_one_iteration() {
         assert_eq!(causes(&record), [None, Some(Cause::Died), None, None]);
         let failed = measured(&record)[1];
         insta::allow_duplicates!(
-            insta::assert_snapshot!(failed.reason, @"the engine host ended during a generation (signal: 9 (SIGKILL)); somebody killed it, often the system for want of memory")
+            insta::assert_snapshot!(failed.reason, @"the engine host ended during a generation (signal: 9 (SIGKILL)); it was killed, often because the system ran out of memory")
         );
         assert!(failed.end_ns >= failed.start_ns && failed.generated_tokens.is_none());
         assert_eq!(record.manifest.hosts.len(), 2, "the host was replaced");
@@ -68,7 +68,7 @@ fn a_host_that_hangs_is_given_up_after_the_time_out() {
     lab.measure(&scenario, &[]).expect(1);
     let record = lab.record();
     assert_eq!(causes(&record), [Some(Cause::TimedOut), None]);
-    insta::assert_snapshot!(measured(&record)[0].reason, @"the engine host gave no answer to a generation within 6 s and was killed; raise the time-out if that is too short");
+    insta::assert_snapshot!(measured(&record)[0].reason, @"the engine host gave no answer to a generation within 6 s and was killed; increase the time-out if it is too short");
     assert!(!runs(record.manifest.hosts[0].pid), "the hanging host is gone");
 }
 
@@ -91,7 +91,7 @@ fn a_cell_that_fails_three_times_in_a_row_is_given_up() {
     let record = lab.record();
     assert_eq!(causes(&record), [Some(Cause::WarmUp); 3]);
     assert_eq!(record.manifest.state, FinishState::Finished);
-    insta::assert_snapshot!(record.manifest.warnings.join("\n"), @"cell `exec` is given up after 3 failures in a row, the last: warm-up failed: the engine host ended during a generation (exit status: 3)");
+    insta::assert_snapshot!(record.manifest.warnings.join("\n"), @"cell `exec` is given up after 3 failures in a row; last failure: warm-up failed: the engine host ended during a generation (exit status: 3)");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn wrong_outcomes_are_failures_of_the_engine() {
     }
     insta::assert_snapshot!(reasons.join("\n"), @r#"
     stopped after 12 tokens although `ignore_eos` is set
-    the engine says `cancelled`, but nobody cancelled
+    the engine reports `cancelled`, but the request was not cancelled
     no token was generated
     finish reason `length` after 5 tokens of 12
     "#);
@@ -185,8 +185,8 @@ fn counts_that_cannot_be_true_are_not_believed() {
     }
     insta::assert_snapshot!(reasons.join("\n"), @r#"
     2 tokens were reused although the cache had been reset
-    the cache holds 3 tokens after 5 of the prompt and 12 generated, expected 16
-    the cache holds 18 tokens after 5 of the prompt and 12 generated, expected 16
+    the cache holds 3 tokens after 5 prompt tokens and 12 generated tokens, expected 16
+    the cache holds 18 tokens after 5 prompt tokens and 12 generated tokens, expected 16
     "#);
     for right in ["16", "17"] {
         let lab = Lab::new();
@@ -205,7 +205,7 @@ fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measu
     exit 2
     --- stderr
     run [RUN]
-    error: engine `exec` does not honour what the scenario asks of it: prefill_chunk_size = 2 (one pass is all it has), prefill_chunk_size = 4 (one pass is all it has), repetition_penalty = 1.1; leave that out, or use another engine
+    error: engine `exec` does not honour what the scenario requests: prefill_chunk_size = 2 (one pass is all it has), prefill_chunk_size = 4 (one pass is all it has), repetition_penalty = 1.1; remove it from the scenario, or use another engine
     "#);
     assert!(lab.record().requests.is_empty());
 }

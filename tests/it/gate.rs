@@ -51,15 +51,15 @@ fn what_is_the_session_s_is_no_setting_of_a_side() {
     insta::assert_snapshot!(told.join("\n"), @r#"
     exit 2
     --- stderr
-    error: `ab.outputs` is for the session, not for one side: give it by `--set ab.outputs=...`, or in the scenario
+    error: `ab.outputs` applies to the whole session, not to one side: use `--set ab.outputs=...`, or set it in the scenario
 
     exit 2
     --- stderr
-    error: `gate.0.delta` is for the session, not for one side: give it by `--set gate.0.delta=...`, or in the scenario
+    error: `gate.0.delta` applies to the whole session, not to one side: use `--set gate.0.delta=...`, or set it in the scenario
 
     exit 2
     --- stderr
-    error: `build.timeout_s` is for the session, not for one side: give it by `--set build.timeout_s=...`, or in the scenario
+    error: `build.timeout_s` applies to the whole session, not to one side: use `--set build.timeout_s=...`, or set it in the scenario
     "#);
 }
 
@@ -121,23 +121,23 @@ fn a_session_that_was_edited_is_refused_by_its_key() {
     insta::assert_snapshot!(told.join("\n"), @r#"
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates: there are 0, and a session has 1 to 3
+    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates: there are 0, but a session has 1 to 3
 
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates: there are 4, and a session has 1 to 3
+    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates: there are 4, but a session has 1 to 3
 
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates[0].least is 0, and must be above 0 and below 1
+    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates[0].least is 0, but must be above 0 and below 1
 
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates[0].least is 1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000, and must be above 0 and below 1
+    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates[0].least is 1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000, but must be above 0 and below 1
 
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates[0].cell_ids is empty: a gate looks at one cell at least
+    error: [LAB]/results/[RUN]/ab.json: not a valid ab.json: gates[0].cell_ids is empty: a gate needs at least one cell
 
     exit 2
     --- stderr
@@ -145,7 +145,7 @@ fn a_session_that_was_edited_is_refused_by_its_key() {
 
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN] is no sound A/B session: in ab.json gates[0].cell_ids has 9, which is no cell of the plan in a/run.json
+    error: [LAB]/results/[RUN] is not a valid A/B session: ab.json: gates[0].cell_ids has 9, which is not a cell of the plan in a/run.json
     "#);
 }
 
@@ -160,7 +160,7 @@ fn sides_with_other_cells_are_no_session() {
     insta::assert_snapshot!(judge(&lab, &dir, &[]).shown(&lab), @r#"
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN] is no sound A/B session: a/run.json has 2 cells in its plan and b/run.json 1: sides have the same
+    error: [LAB]/results/[RUN] is not a valid A/B session: a/run.json has 2 cells in its plan and b/run.json has 1: both must have the same cells
     "#);
 }
 
@@ -178,11 +178,11 @@ fn rows_that_no_session_has_are_refused() {
     insta::assert_snapshot!(told.join("\n"), @r#"
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN] is no sound A/B session: request 11 in b/requests.csv is of cell 99, which is no cell of the plan
+    error: [LAB]/results/[RUN] is not a valid A/B session: request 11 in b/requests.csv is of cell 99, which is not a cell of the plan
 
     exit 2
     --- stderr
-    error: [LAB]/results/[RUN] is no sound A/B session: request 11 in b/requests.csv is of iteration 4294967295, and no session has so many
+    error: [LAB]/results/[RUN] is not a valid A/B session: request 11 in b/requests.csv is of iteration 4294967295, but a session has at most 100000
     "#);
 }
 

@@ -68,22 +68,22 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
     insta::assert_snapshot!(check(text, &[]), @r#"
     exit 2
     --- stderr
-    error: `lengths` takes whole numbers from 1 to 1048576, not 0
+    error: `lengths` must contain whole numbers from 1 to 1048576, not 0
      --> s.toml:8:16
       |
     8 | lengths = [64, 0]
       |                ^
       |
       = help: `lengths`: exact prompt lengths in tokens: the text's tokens are
-              cut or repeated; without it the text is used as it is
+              cut or repeated; default: the unchanged text
 
-    error: `chat` and `lengths` do not go together
+    error: `chat` and `lengths` cannot be used together
       --> s.toml:10:1
        |
     10 | chat = true
-       | ^^^^ the chat template adds tokens of its own
+       | ^^^^ the chat template adds tokens
        |
-       = help: exact lengths need the bare text: remove `lengths`, or
+       = help: exact lengths need the plain text: remove `lengths` or
                `chat = true`
 
     error: unknown key `iteratons` in [run]
@@ -92,8 +92,9 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
     12 | iteratons = 3
        | ^^^^^^^^^ did you mean `iterations`?
        |
-       = help: [run] takes `iterations`, `warmup`, `isolation`, `timeout_s`,
-               `cooldown_s`, `order_seed`, `allow_mismatch` and `external_causes`
+       = help: the keys of [run] are `iterations`, `warmup`, `isolation`,
+               `timeout_s`, `cooldown_s`, `order_seed`, `allow_mismatch` and
+               `external_causes`
 
     error: `timeout_s` must be above 0 and at most 86400, not -1
       --> s.toml:13:13
@@ -101,16 +102,16 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
     13 | timeout_s = -1
        |             ^^
        |
-       = help: `timeout_s`: longest wait for any single answer of a host, in
+       = help: `timeout_s`: longest wait for a single answer of a host, in
                seconds
 
-    error: a profiled pass without `flamegraph` and without `spans` has nothing to do
+    error: a profiling pass without `flamegraph` and `spans` has nothing to do
       --> s.toml:14:2
        |
     14 | [profile]
        |  ^^^^^^^
        |
-       = help: leave one of them on, or remove `[profile]`
+       = help: enable one of them, or remove `[profile]`
 
     error: `iterations` must be a whole number from 1 to 100, not 0
       --> s.toml:15:14
@@ -118,8 +119,8 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
     15 | iterations = 0
        |              ^
        |
-       = help: `iterations`: profiled iterations of each cell; a difference
-               between two profiles needs several for its uncertainty
+       = help: `iterations`: profiled iterations of each cell; comparing two
+               profiles needs several to estimate the uncertainty
     "#);
 }
 
@@ -147,7 +148,7 @@ fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
     10 | replies = "fix"
        |           ^^^^^ did you mean `fixed`?
        |
-       = help: it can be `generated` or `fixed`
+       = help: it must be `generated` or `fixed`
 
     error: `user` must not be empty
       --> s.toml:12:8
@@ -155,7 +156,7 @@ fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
     12 | user = ""
        |        ^^
        |
-       = help: `user`: what the user says
+       = help: `user`: the user's message
 
     error: [[workload.turn]] needs the key `user`
       --> s.toml:13:1
@@ -163,7 +164,7 @@ fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
     13 | [[workload.turn]]
        | ^^^^^^^^^^^^^^^^^
        |
-       = help: `user`: what the user says
+       = help: `user`: the user's message
 
     error: unknown key `rely` in [[workload.turn]]
       --> s.toml:14:1
@@ -171,7 +172,7 @@ fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
     14 | rely = "x"
        | ^^^^ did you mean `reply`?
        |
-       = help: [[workload.turn]] takes `user` and `reply`
+       = help: the keys of [[workload.turn]] are `user` and `reply`
     "#);
 }
 
@@ -196,16 +197,15 @@ fn what_is_wrong_with_a_file_of_turns_is_shown_in_that_file() {
     2 | user = 5
       |        ^
       |
-      = help: `user`: what the user says
+      = help: `user`: the user's message
 
-    error: this turn has no `reply`, and `replies` is `fixed`
+    error: this turn needs a `reply`, because `replies` is `fixed`
      --> turns.toml:5:1
       |
     5 | [[turn]]
       | ^^^^^^^^
       |
-      = help: give every turn but the last the `reply` that stands in the
-              history after it
+      = help: give every turn except the last a `reply` for the history
 
     error: unknown key `other` in a file of turns
       --> turns.toml:11:2
@@ -213,7 +213,7 @@ fn what_is_wrong_with_a_file_of_turns_is_shown_in_that_file() {
     11 | [other]
        |  ^^^^^
        |
-       = help: a file of turns takes `turn`
+       = help: the keys of a file of turns are `turn`
     "#);
     insta::assert_snapshot!(checked("[[turn]\n"), @r#"
     exit 2
@@ -233,7 +233,7 @@ fn what_is_wrong_with_a_file_of_turns_is_shown_in_that_file() {
     1 | # nothing
       | ^
       |
-      = help: `turn`: the turns, in their order
+      = help: `turn`: the turns, in order
     "#);
     assert!(checked("[[turn]]\nuser = \"b\"\n").starts_with("exit 0"), "the last turn needs no reply");
     fs_err::remove_file(dir.path().join("turns.toml")).unwrap();
@@ -263,7 +263,7 @@ fn an_override_is_shown_as_it_was_typed() {
     1 | --set run.isolation=runs
       |                     ^^^^ did you mean `run`?
       |
-      = help: it can be `run`, `cell` or `iteration`
+      = help: it must be `run`, `cell` or `iteration`
     "#);
 }
 
@@ -290,7 +290,7 @@ fn engines_and_options_are_checked_against_what_this_build_offers() {
     6 | options = { threads = 2, comand = ["x"] }
       |             ^^^^^^^ this is a toggle: put it under [toggles]
       |
-      = help: it takes `command`
+      = help: its options are `command`
 
     error: engine `exec` has no option `comand`
      --> s.toml:6:26
@@ -298,7 +298,7 @@ fn engines_and_options_are_checked_against_what_this_build_offers() {
     6 | options = { threads = 2, comand = ["x"] }
       |                          ^^^^^^ did you mean `command`?
       |
-      = help: it takes `command`
+      = help: its options are `command`
     "#);
 }
 
@@ -329,7 +329,7 @@ fn what_is_not_toml_or_not_text_is_refused() {
     insta::assert_snapshot!(check(vec![b'['; 10 << 20], &[]), @r#"
     exit 2
     --- stderr
-    error: cannot read scenario s.toml: it is bigger than 1.00 MiB, which is the most
+    error: cannot read scenario s.toml: it is larger than 1.00 MiB, the limit
     "#);
     insta::assert_snapshot!(run(Path::new("/"), &["check", "/no/such/scenario.toml"]), @r#"
     exit 2
@@ -416,8 +416,8 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
     sampling    greedy; repetition penalty 1.1 over the last 20 tokens
     telemetry   cpu, memory, gpu, power every 50 ms
 
-                       context
-    #   cell             asked
+    #   cell           context
+                         asked
     ────────────────────────────
     0   context=1024      1024
     1   context=2048      2048
@@ -443,8 +443,8 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
     sampling    greedy; repetition penalty 1.1 over the last 20 tokens
     telemetry   cpu, memory, gpu, power every 50 ms
 
-                      context      chunk
-    #   cell            asked   in force
+    #   cell          context      chunk
+                        asked   in force
     ──────────────────────────────────────
     0   len=4096   1024, 2048       2048
 
@@ -502,7 +502,7 @@ fn gates_are_shown_with_the_plan_and_what_is_wrong_with_them_in_its_place() {
     1 | --set ab.outputs=none
       |                  ^^^^
       |
-      = help: it can be `identical`, `margin` or `any`
+      = help: it must be `identical`, `margin` or `any`
     "#);
 }
 
@@ -845,23 +845,23 @@ fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
     insta::assert_snapshot!(set("toggles.dtype=f16"), @r#"
     exit 2
     --- stderr
-    error: engine `transformer` does not take `f16` for `dtype`
+    error: engine `transformer` does not accept `f16` for `dtype`
      --> command line:1:21
       |
     1 | --set toggles.dtype=f16
       |                     ^^^
       |
-      = help: `transformer` takes `f32` and `q8_0`
+      = help: `transformer` accepts `f32` and `q8_0`
     "#);
     insta::assert_snapshot!(set("toggles.dtype=bf16"), @r#"
     exit 2
     --- stderr
-    error: engine `transformer` does not take `bf16` for `dtype`
+    error: engine `transformer` does not accept `bf16` for `dtype`
      --> command line:1:21
       |
     1 | --set toggles.dtype=bf16
       |                     ^^^^
       |
-      = help: `transformer` takes `f32` and `q8_0`
+      = help: `transformer` accepts `f32` and `q8_0`
     "#);
 }

@@ -168,7 +168,7 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
     insta::assert_snapshot!(told.join("\n"), @r#"
     exit 2
     --- stderr
-    error: nothing sets the sides apart: give commits (--base REV --head REV), settings (--a KEY=VALUE --b KEY=VALUE), engines (--a-engine, --b-engine) or models (--a-model, --b-model); or --same to compare something with itself
+    error: the sides do not differ: give commits (--base REV --head REV), settings (--a KEY=VALUE --b KEY=VALUE), engines (--a-engine, --b-engine) or models (--a-model, --b-model); or --same to compare the scenario with itself
 
     exit 2
     --- stderr
@@ -198,7 +198,7 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
 
     exit 2
     --- stderr
-    error: `threads` is not of the form KEY=VALUE
+    error: `threads` must have the form KEY=VALUE
 
     exit 2
     --- stderr
@@ -208,40 +208,40 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
     1 | --set no_such_key=1
       |       ^^^^^^^^^^^
       |
-      = help: a scenario takes `name`, `description`, `model`, `engine`,
-              `workload`, `sampling`, `run`, `toggles`, `telemetry`, `profile`,
-              `gate`, `ab` and `build`
+      = help: the keys of a scenario are `name`, `description`, `model`,
+              `engine`, `workload`, `sampling`, `run`, `toggles`, `telemetry`,
+              `profile`, `gate`, `ab` and `build`
 
     exit 2
     --- stderr
-    error: there is no engine `nobody`: the scenario has quick, other, and `inferometer engines` lists those of this build
+    error: unknown engine `nobody`: the scenario has quick, other, and `inferometer engines` lists those of this build
 
     exit 2
     --- stderr
-    error: invalid value '0%' for '--delta <PERCENT>': write a percentage above 0 and below 100, such as 3%
+    error: invalid value '0%' for '--delta <PERCENT>': must be a percentage above 0 and below 100, such as 3%
 
     For more information, try '--help'.
 
     exit 2
     --- stderr
-    error: invalid value '4' for '--pilot <N>': write a whole number from 5 to 30, or 0 for no pilot: fewer null pairs say nothing
+    error: invalid value '4' for '--pilot <N>': must be a whole number from 5 to 30, or 0 for no pilot; fewer null pairs show nothing
 
     For more information, try '--help'.
 
     exit 2
     --- stderr
-    error: --margin says nothing without `--outputs margin` (or `outputs = "margin"` in the scenario)
+    error: --margin needs `--outputs margin` (or `outputs = "margin"` in the scenario)
 
     exit 2
     --- stderr
-    error: `pilot` must be 0 (no pilot) or at least 5: fewer null pairs say nothing
+    error: `pilot` must be 0 (no pilot) or at least 5: fewer null pairs show nothing
      --> command line:1:16
       |
     1 | --set ab.pilot=3
       |                ^
       |
-      = help: `pilot`: pairs of A against A before the first pair, to see what
-              the machine can tell apart; 5 or more, or 0 = none
+      = help: `pilot`: null pairs (A against A) before the first pair, to see
+              which changes the machine can detect; 5 or more, or 0 = none
 
     exit 2
     --- stderr
@@ -249,13 +249,13 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
      --> command line:1:14
       |
     1 | --set gate.0.engine="nobody"
-      |              ^^^^^^ this is a table of its own: [[engine]]
+      |              ^^^^^^ this is a separate table: [[engine]]
       |
-      = help: [[gate]] takes `metric`, `cells` and `delta`
+      = help: the keys of [[gate]] are `metric`, `cells` and `delta`
 
     exit 2
     --- stderr
-    error: the sides do not have the same cells: A has 2 and B has 1; vary toggles in the scenario, and give each side one value of what sets it apart
+    error: the sides do not have the same cells: A has 2 and B has 1; vary toggles in the scenario, and give each side one value of the setting to compare
 
     exit 2
     --- stderr

@@ -114,10 +114,10 @@ fn garbage_is_named_by_file_line_and_column() {
     insta::assert_snapshot!(complaint("requests.csv", &|t| t.replacen("ttft_ms", "\u{1F600}", 1).replacen("start_ns", "started", 1)), @"RUN/requests.csv, line 2, column `start_ns`: the file has no such column");
     insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n0,1,-7,1\n", 1)), @r#"RUN/tokens.csv, line 3, column `id`: "-7" is not a whole number from 0 to 4294967295"#);
     insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n0,1,7\n", 1)), @"RUN/tokens.csv, line 3: 3 fields where the header has 4");
-    insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n5,1,7,1\n", 1)), @"RUN/tokens.csv, line 3: row 1 of request 5 where row 1 of request 0 belongs");
-    insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n", 1)), @"RUN/tokens.csv, line 3: row 2 of request 0 where row 1 of request 0 belongs");
-    insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n0,0,7,1\n", 1)), @"RUN/tokens.csv, line 3: row 0 of request 0 where row 1 of request 0 belongs");
-    insta::assert_snapshot!(complaint("spans.csv", &|t| t.replacen("\n0,decode", "\n1,decode", 1)), @"RUN/spans.csv, line 3: row of request 1 where row 1 of request 0 belongs");
+    insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n5,1,7,1\n", 1)), @"RUN/tokens.csv, line 3: row 1 of request 5, but expected row 1 of request 0");
+    insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n", 1)), @"RUN/tokens.csv, line 3: row 2 of request 0, but expected row 1 of request 0");
+    insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n0,0,7,1\n", 1)), @"RUN/tokens.csv, line 3: row 0 of request 0, but expected row 1 of request 0");
+    insta::assert_snapshot!(complaint("spans.csv", &|t| t.replacen("\n0,decode", "\n1,decode", 1)), @"RUN/spans.csv, line 3: row of request 1, but expected row 1 of request 0");
     insta::assert_snapshot!(complaint("spans.csv", &|t| t.replacen("decode", "decoed", 1)), @r#"RUN/spans.csv, line 3, column `phase`: "decoed" is none of the phases load, tokenize, prefill, decode, prefill_chunk, cache_clear, forward, penalty, sample, detokenize, wait, reset"#);
     insta::assert_snapshot!(complaint("telemetry.csv", &|t| t.replacen("\n0,", "\n0 h,", 1)), @r#"RUN/telemetry.csv, line 2, column `t_ns`: "0 h" is not a whole number from 0 to 18446744073709551615"#);
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"sessions\": 1", "\"sessions\": one", 1)), @"RUN/run.json: not a valid run.json: expected value at line 8 column 15");
