@@ -148,7 +148,7 @@ fn toggles(honours: &Honours) -> String {
 fn table(engines: &[Listed]) -> String {
     let mut text = String::new();
     for Listed { offer, missing, notes } in engines {
-        let hosted = if offer.built_in { "built in" } else { "an external program" };
+        let hosted = if offer.built_in { "built in" } else { "external" };
         text += &format!("{} ({hosted}): {}\n", offer.name, offer.meaning);
         for option in &offer.options {
             let needed = if offer.required.contains(&option.name) { ", required" } else { "" };

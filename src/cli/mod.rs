@@ -50,10 +50,10 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// Print only errors, warnings and data
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 1000)]
     quiet: bool,
     /// Also print the harness's own log
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 1000, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 

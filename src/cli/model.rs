@@ -42,6 +42,7 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 struct List {
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
 }
@@ -56,6 +57,7 @@ struct Folder {
 struct Show {
     /// Model folder
     folder: PathBuf,
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
 }

@@ -11,7 +11,7 @@ use inferometer_protocol::messages;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Format to describe
+    /// Schema to print
     #[arg(value_name = "OF")]
     of: Of,
 }

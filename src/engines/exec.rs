@@ -14,7 +14,7 @@ pub fn offer() -> Offer {
     Offer {
         name: NAME,
         label: NAME,
-        meaning: "an external program that implements the engine protocol",
+        meaning: "any program that implements the engine protocol",
         options: vec![OptionSpec {
             name: COMMAND,
             kind: Kind::Texts,

@@ -330,21 +330,12 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
         return group;
     }
     let mut shades = shades(record);
-    let end = end(record);
-    let whole = |shades| Timeline {
-        name: "timeline".to_owned(),
-        title: "The whole run".to_owned(),
-        from: 0.0,
-        to: end,
-        panels: panels.clone(),
-        shades,
-    };
     let shaded = shades.len() <= MOST_SHADES;
-    group.charts.push(timeline::draw(&whole(if shaded { shades.clone() } else { Vec::new() })));
+    let all = if shaded { shades.clone() } else { Vec::new() };
+    group.charts.push(timeline::draw(&whole_run("timeline", record, panels.clone(), all)));
     if !shaded {
-        group
-            .notes
-            .push(format!("The whole run has {} phases, too many to shade; the close-up shows them.", shades.len()));
+        let note = format!("The whole run has {} phases, too many to shade; the close-up shows them.", shades.len());
+        group.notes.push(note);
     }
     if let Some((from, to, shown)) = close_up(record) {
         shades.retain(|s| s.to >= from && s.from <= to);
@@ -353,7 +344,7 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
             title: format!("A closer look: the first {shown} measured requests"),
             from,
             to,
-            ..whole(shades)
+            ..whole_run("timeline", record, panels, shades)
         };
         group.charts.push(timeline::draw(&closer));
     }
@@ -386,21 +377,17 @@ fn more_over_time(record: &Record, summary: &Summary) -> Group {
         }
     }
     if !moving.is_empty() {
-        let (name, title) = ("timeline-more".to_owned(), "The whole run".to_owned());
         let shades = Some(shades(record)).filter(|shades| shades.len() <= MOST_SHADES).unwrap_or_default();
-        group.charts.push(timeline::draw(&Timeline {
-            name,
-            title,
-            from: 0.0,
-            to: end(record),
-            panels: moving,
-            shades,
-        }));
+        group.charts.push(timeline::draw(&whole_run("timeline-more", record, moving, shades)));
     }
     if !still.is_empty() {
         group.notes.push(format!("The same in every sample: {}.", still.join("; ")));
     }
     group
+}
+
+fn whole_run(name: &str, record: &Record, panels: Vec<Panel>, shades: Vec<Shade>) -> Timeline {
+    Timeline { name: name.to_owned(), title: "The whole run".to_owned(), from: 0.0, to: end(record), panels, shades }
 }
 
 /// When the last thing was recorded, in seconds.

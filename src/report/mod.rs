@@ -78,7 +78,11 @@ pub fn write_profiles(folder: &Path, compared: &[CellProfiles], drawn: &[Flamegr
 }
 
 /// As JSON for people and programs, ended by a newline.
-fn json_of(shape: &impl serde::Serialize) -> String {
+///
+/// # Panics
+/// Never, for what reports are made of: it holds nothing that JSON cannot.
+#[must_use]
+pub fn json(shape: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(shape).expect("string keys and plain values only") + "\n"
 }
 

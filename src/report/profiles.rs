@@ -146,7 +146,7 @@ fn functions<'a>(title: &str, rows: Vec<Row<'a>>, most: usize) -> Table<Row<'a>>
         .number("B ms", |(_, time)| significant(time.b_ms_per_token))
         .number("B-A", |(_, time)| Cell::from(signed(time.change_ms_per_token)).strong(time.is_clear()))
         .number("interval 95 %", |(_, time)| format!("[{}, {}]", signed(time.interval.lo), signed(time.interval.hi)))
-        .text("called by", |(function, _)| way(function))
+        .said("called by", |(function, _)| way(function))
         .beneath()
 }
 

@@ -393,7 +393,7 @@ impl<'a> Table<'a> {
         if let Some(kind) = other_kind(section, name) {
             return problem
                 .label(format!("this key belongs to `kind = \"{kind}\"`"))
-                .help(format!("a workload of this kind takes {}", list(names())));
+                .help(format!("valid keys of a workload of this kind: {}", list(names())));
         }
         let problem = match (nearest(name, names()), home(name)) {
             (_, Some(home)) if home.contains(&format!("[{name}]")) => {
@@ -406,7 +406,7 @@ impl<'a> Table<'a> {
         if std::ptr::eq(section, &raw const super::keys::TOGGLES) {
             return problem.help("docs/reference/scenarios.md lists the toggles");
         }
-        problem.help(format!("the keys of {} are {}", section.words(), list(names())))
+        problem.help(format!("valid keys in {}: {}", section.words(), list(names())))
     }
 }
 

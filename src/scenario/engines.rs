@@ -141,6 +141,6 @@ fn unknown(entry: &Entry, offer: &Offer) -> Problem {
     };
     problem.help(match offer.options.as_slice() {
         [] => "it has no options".to_owned(),
-        options => format!("its options are {}", list(options.iter().map(|o| o.name))),
+        options => format!("valid options: {}", list(options.iter().map(|o| o.name))),
     })
 }

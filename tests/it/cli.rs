@@ -154,12 +154,12 @@ fn an_engine_is_bound_to_the_cpus_it_is_given() {
     let line = ["bench", "synthetic:llama/tiny", "-p", "16", "-n", "4", "--iterations", "1", "--engine", "transformer"];
     let bound =
         |cpus: &str| lab.run(&[&line[..], &["--set", &format!("engine.0.options.affinity=\"{cpus}\"")]].concat());
-    bound(&format!("{first},1023")).expect(2).says("CPU 1023 is not there");
+    bound(&format!("{first},1023")).expect(2).says("CPU 1023 does not exist");
     insta::assert_snapshot!(bound("all").shown(&lab), @r#"
     exit 2
     --- stderr
     run [RUN]
-    error: engine `transformer` cannot be opened: affinity = all: "all" is no CPU number and no range of them; write "0,1" or "0-3,8" (its log: results/[RUN]/logs/host-0.log)
+    error: engine `transformer` cannot be opened: affinity = all: "all" is not a CPU number or a range; write "0,1" or "0-3,8" (its log: results/[RUN]/logs/host-0.log)
     "#);
     let lab = Lab::new();
     lab.run(&[&line[..], &["--set", &format!("engine.0.options.affinity=\"{first}\"")]].concat()).expect(0);

@@ -118,7 +118,7 @@ fn what_cannot_be_compared_is_said() {
     assert_eq!(told(&one_cell(), &b), "A has no profiling pass");
     assert!(compare(&one_cell(), &one_cell()).profiles.is_empty());
     b.profile.requests[0].status = Status::Invalid;
-    assert!(told(&a, &b).contains("0 of 3 profiled iterations of A and 1 of 3 of B were disturbed"));
+    assert!(told(&a, &b).contains("0 of 3 profiled iterations of A and 1 of 3 of B had external disturbances"));
     b.profile.requests.iter_mut().for_each(|row| row.status = Status::Failed);
     assert!(told(&a, &b).contains("B has no profile of this cell: every iteration"));
     b.profile.requests.iter_mut().for_each(|row| row.status = Status::Ok);

@@ -384,5 +384,5 @@ fn a_host_whose_parent_is_already_gone_does_not_start() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
     let output = command.arg("host").env("INFEROMETER_PARENT", "1").stdin(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is gone"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has ended"));
 }

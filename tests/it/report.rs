@@ -351,7 +351,7 @@ fn the_verb_says_what_to_do_without_a_run() {
     fs_err::create_dir(folder.path().join("results")).unwrap();
     inferometer(folder.path()).arg("report").assert().code(2);
     let named = inferometer(folder.path()).args(["report", "nowhere"]).assert().code(2);
-    assert!(String::from_utf8_lossy(&named.get_output().stderr).contains("there is no run nowhere"));
+    assert!(String::from_utf8_lossy(&named.get_output().stderr).contains("no run nowhere"));
 }
 
 fn page(record: &Record) -> (Charts, String) {

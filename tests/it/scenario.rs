@@ -92,7 +92,7 @@ fn every_wrong_key_and_value_is_shown_in_its_place() {
     12 | iteratons = 3
        | ^^^^^^^^^ did you mean `iterations`?
        |
-       = help: the keys of [run] are `iterations`, `warmup`, `isolation`,
+       = help: valid keys in [run]: `iterations`, `warmup`, `isolation`,
                `timeout_s`, `cooldown_s`, `order_seed`, `allow_mismatch` and
                `external_causes`
 
@@ -139,8 +139,9 @@ fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
     9 | lengths = [64]
       | ^^^^^^^ this key belongs to `kind = "prompt"`
       |
-      = help: a workload of this kind takes `kind`, `system`, `system_file`,
-              `turn`, `turns_file`, `replies`, `max_tokens` and `ignore_eos`
+      = help: valid keys of a workload of this kind: `kind`, `system`,
+              `system_file`, `turn`, `turns_file`, `replies`, `max_tokens` and
+              `ignore_eos`
 
     error: `replies` cannot be `fix`
       --> s.toml:10:11
@@ -172,7 +173,7 @@ fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
     14 | rely = "x"
        | ^^^^ did you mean `reply`?
        |
-       = help: the keys of [[workload.turn]] are `user` and `reply`
+       = help: valid keys in [[workload.turn]]: `user` and `reply`
     "#);
 }
 
@@ -213,7 +214,7 @@ fn what_is_wrong_with_a_file_of_turns_is_shown_in_that_file() {
     11 | [other]
        |  ^^^^^
        |
-       = help: the keys of a file of turns are `turn`
+       = help: valid keys in a file of turns: `turn`
     "#);
     insta::assert_snapshot!(checked("[[turn]\n"), @r#"
     exit 2
@@ -290,7 +291,7 @@ fn engines_and_options_are_checked_against_what_this_build_offers() {
     6 | options = { threads = 2, comand = ["x"] }
       |             ^^^^^^^ this is a toggle: put it under [toggles]
       |
-      = help: its options are `command`
+      = help: valid options: `command`
 
     error: engine `exec` has no option `comand`
      --> s.toml:6:26
@@ -298,7 +299,7 @@ fn engines_and_options_are_checked_against_what_this_build_offers() {
     6 | options = { threads = 2, comand = ["x"] }
       |                          ^^^^^^ did you mean `command`?
       |
-      = help: its options are `command`
+      = help: valid options: `command`
     "#);
 }
 

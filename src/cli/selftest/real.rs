@@ -21,10 +21,10 @@ pub struct Real {
     /// Run real sessions on the transformer engine instead of simulated ones
     #[arg(long)]
     pub real: bool,
-    /// Slow-down of B in half as many additional sessions, such as `10%`
+    /// How much to slow down B in the slowed sessions, which are half as many, such as `10%`
     #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = super::super::ab::percent, requires = "real")]
     injected: f64,
-    /// Load a core on and off with another process during the sessions
+    /// Load one core intermittently with another process during the sessions
     #[arg(long, requires = "real")]
     load: bool,
     /// Scenario to run; default: the smallest synthetic model, one thread

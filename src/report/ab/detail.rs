@@ -6,7 +6,7 @@ use super::summary::AbSummary;
 use super::{tables, words};
 use crate::compare::ab::LawChange;
 use crate::record::ab::AbRecord;
-use crate::report::html::{drawings, facts, machine, section};
+use crate::report::html::{commit, drawings, ended, facts, machine, section};
 use crate::report::svg::Chart;
 use crate::report::text;
 use crate::report::text::{capital, plural};
@@ -182,21 +182,17 @@ pub fn provenance(record: &AbRecord, summary: &AbSummary) -> Markup {
 
 fn session(record: &AbRecord, summary: &AbSummary) -> Vec<(&'static str, String)> {
     let manifest = &record.manifest;
-    let git = manifest.git.as_ref().map_or_else(
-        || "not in a repository".to_owned(),
-        |git| format!("{}{}", git.commit, if git.dirty { " with uncommitted changes" } else { "" }),
-    );
     let hosts = if summary.resident { "two resident ones take turns" } else { "a fresh one each turn" };
     vec![
         ("Record", manifest.session.clone()),
         ("Schema version", manifest.schema_version.to_string()),
         ("Started", manifest.origin_utc.clone()),
-        ("Ended", manifest.finished_utc.clone().unwrap_or_else(|| "not recorded".to_owned())),
+        ended(manifest.finished_utc.as_ref()),
         ("Run segments", manifest.segments.to_string()),
         ("Hosts", hosts.to_owned()),
         ("Order seed", manifest.settings.seed.to_string()),
         ("Pilot", format!("{} asked for", plural(manifest.settings.pilot as usize, "null pair"))),
-        ("Commit of the working folder", git),
+        commit(manifest.git.as_ref()),
         ("Inferometer", manifest.inferometer_version.clone()),
     ]
 }

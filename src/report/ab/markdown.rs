@@ -72,8 +72,10 @@ fn laws(summary: &AbSummary) -> String {
 }
 
 fn cells(summary: &AbSummary) -> String {
-    let several = summary.cells.len() > 1;
-    several.then(|| tables::by_cell(summary, summary.cells.len()).markdown()).unwrap_or_default()
+    if summary.cells.len() < 2 {
+        return String::new();
+    }
+    tables::by_cell(summary, summary.cells.len()).markdown()
 }
 
 fn effects(summary: &AbSummary) -> String {

@@ -158,7 +158,7 @@ impl AbSummary {
     /// Never: it is plain data.
     #[must_use]
     pub fn to_json(&self) -> String {
-        crate::report::json_of(self)
+        crate::report::json(self)
     }
 
     #[must_use]

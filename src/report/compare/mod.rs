@@ -4,13 +4,14 @@ mod export;
 mod markdown;
 mod terminal;
 
+pub use super::json;
 pub use export::csv;
 pub use markdown::render as markdown;
 pub use terminal::render as table;
 
+use super::figures;
 use super::table::{Cell, MARKDOWN, Table};
 use super::text::{self, plural, tally, valid};
-use super::{figures, json_of};
 use crate::compare::align::{ENGINE, SetAside};
 use crate::compare::difference::Difference;
 use crate::compare::outputs::Outputs;
@@ -32,15 +33,6 @@ const VALUE_WIDTH: u16 = 24;
 const METRIC_WIDTH: u16 = 15;
 /// Cells named in one sentence.
 const MOST_NAMED: usize = 6;
-
-/// The comparison's JSON.
-///
-/// # Panics
-/// Never: the shapes hold nothing that JSON cannot.
-#[must_use]
-pub fn json(comparison: &Comparison) -> String {
-    json_of(comparison)
-}
 
 /// What a run is, in one line below its name.
 fn side(side: &RunSide) -> String {

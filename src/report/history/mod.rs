@@ -5,6 +5,7 @@ mod markdown;
 mod page;
 mod terminal;
 
+pub use super::json;
 pub use export::csv;
 pub use markdown::render as markdown;
 pub use terminal::render as table;
@@ -13,12 +14,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ReportError;
+use super::figures;
 use super::summary::NOT_MEASURED;
 use super::svg::Chart;
 use super::svg::history::{Course, Dot, draw};
 use super::table::Table;
 use super::text::{self, plural, valid};
-use super::{figures, json_of};
 use crate::compare::history::{ChangePoint, History, Point, Series};
 use crate::compare::runs::Change;
 use crate::record::metric;
@@ -43,15 +44,6 @@ pub fn write(history: &History, reports: &Path) -> Result<PathBuf, ReportError> 
     let page = folder.join("index.html");
     fs_err::write(&page, page::render(history, &charts))?;
     Ok(page)
-}
-
-/// The history's JSON.
-///
-/// # Panics
-/// Never: the shapes hold nothing that JSON cannot.
-#[must_use]
-pub fn json(history: &History) -> String {
-    json_of(history)
 }
 
 /// What must be known of all marks.

@@ -12,7 +12,7 @@ mod spans;
 
 pub(super) use charts::figures as drawings;
 pub(super) use head::{machine_words, when};
-pub(super) use provenance::{facts, machine};
+pub(super) use provenance::{commit, ended, facts, machine};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};

@@ -35,8 +35,8 @@ fn one(cell: &CellSummary, seen: &CellFunctions, drawn: &[Flamegraph]) -> Markup
         h3 { (text::label(cell.name())) }
         @if let Some(missing) = &seen.missing { p.note { "No profile: " (text::sentence(missing)) "." } }
         @for phase in &seen.phases {
-            @let name = format!("Functions of {} in {}", text::label(cell.name()), phase.name());
-            (table(name, rows(cell, phase)).caption(format!("{}: {}", phase.name(), text::sentence(&phase.sampled))).html())
+            @let name = format!("Functions of {} in {}", cell.name(), phase.name());
+            (table(name, rows(cell, phase)).caption(format!("{}: {}", phase.name(), phase.sampled)).html())
             @for graph in drawn.iter().filter(|graph| graph.cell == cell.cell && graph.phase == phase.phase) {
                 figure {
                     img.flamegraph alt={ "Flamegraph of " (phase.name()) }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value as Json;
 
 use super::section as titled;
-use crate::record::{HostInfo, Record};
+use crate::record::{GitState, HostInfo, Record};
 use crate::report::summary::Summary;
 use crate::report::table::{Cell, Table};
 use crate::report::text;
@@ -53,21 +53,16 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
         Isolation::Cell => "a fresh host for each cell",
         Isolation::Iteration => "a fresh host for each iteration",
     };
-    let git = match &manifest.git {
-        Some(git) if git.dirty => format!("{} with uncommitted changes", git.commit),
-        Some(git) => git.commit.clone(),
-        None => "not in a repository".to_owned(),
-    };
     let mut rows = vec![
         ("Record", manifest.run.clone()),
         ("Schema version", manifest.schema_version.to_string()),
         ("Started", manifest.origin_utc.clone()),
-        ("Ended", manifest.finished_utc.clone().unwrap_or_else(|| "not recorded".to_owned())),
+        ended(manifest.finished_utc.as_ref()),
         ("Run segments", manifest.segments.to_string()),
         ("Isolation", isolation.to_owned()),
         ("Warm-ups", format!("{} of each cell in each fresh host", summary.run.warmup)),
         ("Order seed", summary.run.order_seed.to_string()),
-        ("Commit of the working folder", git),
+        commit(manifest.git.as_ref()),
         ("Scenario SHA-256", manifest.scenario_sha256.clone()),
         ("Inferometer", manifest.inferometer_version.clone()),
     ];
@@ -80,6 +75,19 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
         rows.push(("Overrides", manifest.scenario.overrides.join(", ")));
     }
     rows
+}
+
+pub(in crate::report) fn ended(utc: Option<&String>) -> (&'static str, String) {
+    ("Ended", utc.cloned().unwrap_or_else(|| "not recorded".to_owned()))
+}
+
+pub(in crate::report) fn commit(git: Option<&GitState>) -> (&'static str, String) {
+    let words = match git {
+        Some(git) if git.dirty => format!("{} with uncommitted changes", git.commit),
+        Some(git) => git.commit.clone(),
+        None => "not in a repository".to_owned(),
+    };
+    ("Commit of the working folder", words)
 }
 
 /// What is known of the machine.

@@ -32,7 +32,7 @@ fn one(cell: &CellSummary, of: &CellSpans) -> Markup {
         p.note { (text::plural(of.iterations as usize, "profiled iteration")) ". " (spans::timing(of.timing)) }
         @for phase in &of.phases {
             @let name = spans::title(phase.phase);
-            @let table = spans::table(format!("{name} of {}", text::label(cell.name())), spans::rows(cell, phase));
+            @let table = spans::table(format!("{name} of {}", cell.name()), spans::rows(cell, phase));
             (table.caption(format!("{name}: {} for {}", spans::ms(phase.total_ms), spans::tokens(phase))).html())
         }
         @if !of.chunks_ms.is_empty() {

@@ -208,7 +208,7 @@ impl Summary {
     /// Never: the shapes hold nothing that JSON cannot.
     #[must_use]
     pub fn to_json(&self) -> String {
-        super::json_of(self)
+        super::json(self)
     }
 }
 

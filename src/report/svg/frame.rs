@@ -24,6 +24,13 @@ pub fn chart(
     Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
 }
 
+/// An entry of a legend: a mark of that width and what it means. Returns where the next one begins.
+pub fn key(pen: &mut Pen, (x, y): (f64, f64), width: f64, words: &str, mark: impl FnOnce(&mut Pen)) -> f64 {
+    mark(pen);
+    pen.text(words, (x + width + 6.0, y), Anchor::Start, LABEL_SIZE, INK, false);
+    x + width + 6.0 + width_of(words, LABEL_SIZE) + 16.0
+}
+
 /// One axis: a stretch of values and where its ticks stand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {

@@ -2,8 +2,8 @@
 
 use super::Chart;
 use super::forest::change;
-use super::frame::{Axis, Frame, LABEL_SIZE, chart};
-use super::pen::{self, AXIS, Anchor, INK, MUTED};
+use super::frame::{Axis, Frame, chart, key};
+use super::pen::{self, AXIS, MUTED};
 
 const SIZE: (f64, f64) = (560.0, 300.0);
 
@@ -99,15 +99,10 @@ fn dashed(pen: &mut pen::Pen, (from, to): (f64, f64), y: f64) {
 fn legend(pen: &mut pen::Pen, lost: bool) {
     let mut x = 14.0;
     for (colour, words) in [(pen::PALETTE[0], "A ran first"), (pen::PALETTE[1], "B ran first")] {
-        pen.rectangle((x, 35.0), (x + 9.0, 44.0), colour, 0.9);
-        pen.text(words, (x + 14.0, 40.0), Anchor::Start, LABEL_SIZE, INK, false);
-        x += 14.0 + pen::width_of(words, LABEL_SIZE) + 14.0;
+        x = key(pen, (x, 40.0), 9.0, words, |pen| pen.rectangle((x, 35.0), (x + 9.0, 44.0), colour, 0.9));
     }
     if lost {
-        pen.cross((x + 4.0, 40.0), 4.0, pen::PALETTE[3]);
-        pen.text("does not count", (x + 14.0, 40.0), Anchor::Start, LABEL_SIZE, INK, false);
-        x += 14.0 + pen::width_of("does not count", LABEL_SIZE) + 14.0;
+        x = key(pen, (x, 40.0), 9.0, "does not count", |pen| pen.cross((x + 4.0, 40.0), 4.0, pen::PALETTE[3]));
     }
-    dashed(pen, (x, x + 17.0), 40.0);
-    pen.text("± delta", (x + 22.0, 40.0), Anchor::Start, LABEL_SIZE, INK, false);
+    key(pen, (x, 40.0), 17.0, "± delta", |pen| dashed(pen, (x, x + 17.0), 40.0));
 }

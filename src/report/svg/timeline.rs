@@ -1,6 +1,6 @@
 //! Gauges over time, one panel each under a common time axis, with what the engine was doing shaded behind them.
 
-use super::frame::{Axis, Frame, LABEL_SIZE, chart};
+use super::frame::{Axis, Frame, LABEL_SIZE, chart, key};
 use super::pen::{self, Anchor, INK, Pen};
 use super::{Chart, thin};
 use plotters::prelude::RGBColor;
@@ -176,13 +176,12 @@ fn legend(pen: &mut Pen, timeline: &Timeline) {
     ];
     for (_, doing, share, words) in entries.into_iter().filter(|entry| entry.0) {
         let (colour, opacity) = tint(doing);
-        pen.rectangle((x, 36.0), (x + 18.0, 48.0), colour, opacity * share);
-        pen.text(words, (x + 24.0, 42.0), Anchor::Start, LABEL_SIZE, INK, false);
-        x += 24.0 + pen::width_of(words, LABEL_SIZE) + 18.0;
+        let mark = |pen: &mut Pen| pen.rectangle((x, 36.0), (x + 18.0, 48.0), colour, opacity * share);
+        x = key(pen, (x, 42.0), 18.0, words, mark);
     }
     if timeline.panels.iter().flat_map(|panel| &panel.gauges).any(|gauge| !gauge.falls.is_empty()) {
-        pen.path(&[(x, 42.0), (x + 18.0, 42.0)], FALL, 2.6);
-        pen.text("fall of memory", (x + 24.0, 42.0), Anchor::Start, LABEL_SIZE, INK, false);
+        let mark = |pen: &mut Pen| pen.path(&[(x, 42.0), (x + 18.0, 42.0)], FALL, 2.6);
+        key(pen, (x, 42.0), 18.0, "fall of memory", mark);
     }
 }
 

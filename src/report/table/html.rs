@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Cell, Column, HTML, Role, Shape};
 use crate::report::summary::NOT_MEASURED;
-use crate::report::text::capital;
+use crate::report::text::{self, capital};
 
 pub fn write(shape: &Shape) -> Markup {
     let columns: Vec<&Column> = shape.shown(HTML).collect();
@@ -12,9 +12,9 @@ pub fn write(shape: &Shape) -> Markup {
     let begins = (0..shape.rows).filter(|row| *row == 0 || !shape.begins.is_empty() && shape.begins[*row]);
     let edges: Vec<usize> = begins.chain([shape.rows]).collect();
     html! {
-        div.scroll role="region" tabindex="0" aria-label=(shape.name) {
+        div.scroll role="region" tabindex="0" aria-label=(text::sentence(&shape.name)) {
             table class=[class(&[(!shape.roomy, "dense")])] {
-                @if let Some(caption) = &shape.caption { caption { (caption) } }
+                @if let Some(caption) = &shape.caption { caption { (text::sentence(caption)) } }
                 thead { tr { @for column in &columns { (head(column)) } } }
                 @for edge in edges.windows(2) {
                     tbody {
@@ -51,7 +51,7 @@ fn head(column: &Column) -> Markup {
 
 fn cell(column: &Column, cell: &Cell, rows: usize) -> Markup {
     let inside = inside(column, cell);
-    let hint = cell.hint.as_deref().map(|words| column.line(words));
+    let hint = cell.hint.as_deref().map(text::sentence);
     let class = class(&[(column.number, "number"), (column.said, "said"), (cell.alarm, "alarm")]);
     html! {
         @match column.role {

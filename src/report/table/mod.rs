@@ -2,7 +2,7 @@
 //!
 //! ```ignore
 //! Table::of("Every gate", &summary.gates)
-//!     .text("gate", |gate| gate.title()).header()
+//!     .head("gate", |gate| gate.title())
 //!     .number("pairs", |gate| gate.pairs.len()).meaning("pairs that count")
 //!     .markdown()
 //! ```

@@ -15,7 +15,7 @@ fn the_engines_are_listed_with_what_they_take() {
         String::from_utf8(output.stdout).unwrap()
     };
     let table = list(&[]);
-    assert!(table.contains("\nexec (a program of yours): "), "{table}");
+    assert!(table.contains("\nexec (external): "), "{table}");
     assert!(table.contains("\n  option command: ") && table.contains("a list of texts, required"), "{table}");
     assert!(table.contains("\n  runs here: yes\n"), "{table}");
     let json: Value = serde_json::from_str(&list(&["--format", "json"])).unwrap();
@@ -30,7 +30,7 @@ fn a_check_that_does_not_exist_is_a_usage_error() {
     let output = command.args(["engines", "check", "--only", "juggling", "--", "true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("no check is called \"juggling\"; there are: greets, "), "{said}");
+    assert!(said.contains("no check is named like \"juggling\"; the checks are: greets, "), "{said}");
 }
 
 fn check_command(arguments: &[&str]) -> (Option<i32>, String) {

@@ -160,7 +160,10 @@ fn too_little_is_said_to_be_too_little() {
     let nine: Vec<Observation> = all.iter().copied().filter(|o| o.length != 2 || o.pair != 10).collect();
     let missing = change(Law::Decode, &nine, 1).unwrap_err();
     assert_eq!(missing, NotIdentifiable::FewRounds { tokens: 1024, have: 9 });
-    assert_eq!(missing.to_string(), "a growth law needs 10 rounds at every length, there are 9 at 1024 tokens");
+    assert_eq!(
+        missing.to_string(),
+        "a growth law needs at least 10 rounds at every length; there are 9 at 1024 tokens"
+    );
     let mut zero = all.clone();
     zero[3].b_ms = 0.0;
     assert_eq!(change(Law::Decode, &zero, 1).unwrap_err(), NotIdentifiable::NoTime);

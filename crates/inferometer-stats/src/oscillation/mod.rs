@@ -115,7 +115,7 @@ impl Sampling {
     pub fn warning(&self) -> Option<String> {
         let cycle = self.cycle_s.filter(|_| !self.enough)?;
         Some(format!(
-            "sampled every {:.3} s, but a cycle takes {:.3} s: cycles may be missed or too small; sample at least \
+            "sampled every {:.3} s, but a cycle takes {:.3} s: cycles may be missed or appear too small; sample at least \
              every {:.3} s",
             self.interval_s,
             cycle,

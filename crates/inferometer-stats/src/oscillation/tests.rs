@@ -76,7 +76,11 @@ fn samples_too_far_apart_are_said_to_be() {
     assert!(look(&saw(10.0)).sampling.enough);
     let sparse = look(&saw(3.0)).sampling;
     assert!(!sparse.enough);
-    assert!(sparse.warning().unwrap().starts_with("sampled every 0.333 s, cycles take 2.0"), "{:?}", sparse.warning());
+    assert!(
+        sparse.warning().unwrap().starts_with("sampled every 0.333 s, but a cycle takes 2.0"),
+        "{:?}",
+        sparse.warning()
+    );
     // Sampled once per cycle, the sawtooth is flat: only a known shortest cycle reveals the
     // problem.
     let blind = oscillation(&[&saw(0.5)], &Known { shortest_cycle_s: Some(2.0), ..Known::default() }).unwrap();
