@@ -208,7 +208,7 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
     1 | --set no_such_key=1
       |       ^^^^^^^^^^^
       |
-      = help: the keys of a scenario are `name`, `description`, `model`,
+      = help: valid keys in a scenario: `name`, `description`, `model`,
               `engine`, `workload`, `sampling`, `run`, `toggles`, `telemetry`,
               `profile`, `gate`, `ab` and `build`
 
@@ -251,7 +251,7 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
     1 | --set gate.0.engine="nobody"
       |              ^^^^^^ this is a separate table: [[engine]]
       |
-      = help: the keys of [[gate]] are `metric`, `cells` and `delta`
+      = help: valid keys in [[gate]]: `metric`, `cells` and `delta`
 
     exit 2
     --- stderr
