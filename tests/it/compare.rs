@@ -253,8 +253,16 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
         let done = lab.run(&["compare", name, b.to_str().unwrap(), "--format", format]).expect(0);
         assert!(done.stdout.starts_with(begins), "{}", done.stdout);
     }
-    lab.run(&["compare", name, "nowhere"]).expect(2).says("no run nowhere");
-    lab.run(&["compare", name]).expect(2).says("give a second run, or a baseline");
+    insta::assert_snapshot!(lab.run(&["compare", name, "nowhere"]).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    error: no run nowhere (also looked in results)
+    "#);
+    insta::assert_snapshot!(lab.run(&["compare", name]).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    error: nothing to compare [RUN] with: give a second run, or a baseline with --baseline FILE
+    "#);
     let same = lab.run(&["compare", name, name]).expect(0);
     assert!(same.stdout.contains("A and B are one and the same run"), "{}", same.stdout);
 }
@@ -315,12 +323,26 @@ fn a_file_that_is_no_baseline_is_refused() {
     let run = run.to_str().unwrap();
     lab.write("old.json", "{\"baseline_version\": 1}");
     lab.write("new.json", "{\"baseline_version\": 99}");
-    for (file, words) in
-        [("old.json", "old.json: not a baseline"), ("new.json", "newer inferometer"), ("no.json", "no.json")]
-    {
-        lab.run(&["compare", "--baseline", file, run]).expect(2).says(words);
-    }
-    lab.run(&["compare", "--baseline", "old.json", run, run]).expect(2).says("give exactly one run");
+    let refused =
+        ["old.json", "new.json", "no.json"].map(|file| lab.run(&["compare", "--baseline", file, run]).shown(&lab));
+    insta::assert_snapshot!(refused.join("\n"), @r#"
+    exit 2
+    --- stderr
+    error: old.json: not a baseline: missing field `run` at line 1 column 23; create the baseline again with `inferometer compare --save-baseline`
+
+    exit 2
+    --- stderr
+    error: new.json was written by a newer inferometer (file version 99, this one reads 1)
+
+    exit 2
+    --- stderr
+    error: failed to open file `no.json`: No such file or directory (os error 2)
+    "#);
+    insta::assert_snapshot!(lab.run(&["compare", "--baseline", "old.json", run, run]).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    error: give exactly one run with --baseline or --save-baseline
+    "#);
     lab.run(&["compare", "--save-baseline", "kept.json", run]).expect(0).says("baseline: kept.json");
     let done = lab.run(&["compare", "--baseline", "kept.json", "--save-baseline", "kept.json", run]).expect(0);
     assert!(done.stdout.contains("not shown") && !done.stdout.contains("worse\n"), "{}", done.stdout);

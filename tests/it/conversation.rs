@@ -190,7 +190,7 @@ fn a_conversation_that_fails_three_times_is_given_up() {
     let record = lab.record();
     assert_eq!(iterations(&record, 0).values().map(Vec::len).collect::<Vec<_>>(), [1; 3], "and not within one");
     assert_eq!(measured(&record)[0].cause, Some(Cause::NoText));
-    insta::assert_snapshot!(measured(&record)[0].reason, @r#"turn 0: the engine gives no text of what it generated, so that cannot stand in the history: use `replies = "fixed"`"#);
+    insta::assert_snapshot!(measured(&record)[0].reason, @r#"turn 0: the engine returns no text of its output, which the history of the next turn needs: use `replies = "fixed"`"#);
     let lab = Lab::new();
     let fixed = exec(&lab, &["--reuse", "--no-text"], &format!("replies = \"fixed\"\n{rest}"));
     measure(&lab, &fixed, 0);

@@ -44,7 +44,7 @@ fn foreign_load_invalidates_iterations_and_says_what_to_do() {
     let _busy = Busy::start();
     let lab = Lab::new();
     let done = lab.measure(&scenario(&lab, "invalidate"), &[]).expect(4);
-    let done = done.says("other programs used more than").says("2 of 2 iterations").says("end other programs");
+    let done = done.says("other programs used more than").says("in 2 of 2 iterations").says("end other programs");
     assert!(done.stdout.contains("(external cause)"), "{}", done.stdout);
     let record = lab.record();
     assert_eq!(measured(&record).len(), 2);

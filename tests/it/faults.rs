@@ -25,7 +25,7 @@ fn a_host_killed_in_prefill_or_decode_costs_one_iteration() {
         assert_eq!(causes(&record), [None, Some(Cause::Died), None, None]);
         let failed = measured(&record)[1];
         insta::allow_duplicates!(
-            insta::assert_snapshot!(failed.reason, @"the engine host ended during a generation (signal: 9 (SIGKILL)); somebody killed it, often the system for want of memory")
+            insta::assert_snapshot!(failed.reason, @"the engine host ended during a generation (signal: 9 (SIGKILL)); it was killed, often because the system ran out of memory")
         );
         assert!(failed.end_ns >= failed.start_ns && failed.generated_tokens.is_none());
         assert_eq!(record.manifest.hosts.len(), 2, "the host was replaced");
@@ -68,7 +68,7 @@ fn a_host_that_hangs_is_given_up_after_the_time_out() {
     lab.measure(&scenario, &[]).expect(1);
     let record = lab.record();
     assert_eq!(causes(&record), [Some(Cause::TimedOut), None]);
-    insta::assert_snapshot!(measured(&record)[0].reason, @"the engine host gave no answer to a generation within 6 s and was killed; raise the time-out if that is too short");
+    insta::assert_snapshot!(measured(&record)[0].reason, @"the engine host gave no answer to a generation within 6 s and was killed; increase the time-out if it is too short");
     assert!(!runs(record.manifest.hosts[0].pid), "the hanging host is gone");
 }
 
@@ -91,7 +91,7 @@ fn a_cell_that_fails_three_times_in_a_row_is_given_up() {
     let record = lab.record();
     assert_eq!(causes(&record), [Some(Cause::WarmUp); 3]);
     assert_eq!(record.manifest.state, FinishState::Finished);
-    insta::assert_snapshot!(record.manifest.warnings.join("\n"), @"cell `exec` is given up after 3 failures in a row, the last: warm-up failed: the engine host ended during a generation (exit status: 3)");
+    insta::assert_snapshot!(record.manifest.warnings.join("\n"), @"cell `exec` is given up after 3 failures in a row; last failure: warm-up failed: the engine host ended during a generation (exit status: 3)");
 }
 
 #[test]
@@ -364,8 +364,8 @@ fn a_prompt_that_changed_is_not_resumed_silently() {
         "{}",
         done.stderr
     );
-    let done = lab.resume(&["--allow-changed"]).says("the prompts changed during the run");
-    done.expect(code_but_for_busy(&lab.record()));
+    // Other prompts give other tokens.
+    lab.resume(&["--allow-changed"]).expect(4).says("the prompts changed during the run");
 }
 
 #[test]

@@ -417,8 +417,8 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
     sampling    greedy; repetition penalty 1.1 over the last 20 tokens
     telemetry   cpu, memory, gpu, power every 50 ms
 
-                       context
-    #   cell             asked
+    #   cell           context
+                         asked
     ────────────────────────────
     0   context=1024      1024
     1   context=2048      2048
@@ -444,8 +444,8 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
     sampling    greedy; repetition penalty 1.1 over the last 20 tokens
     telemetry   cpu, memory, gpu, power every 50 ms
 
-                      context      chunk
-    #   cell            asked   in force
+    #   cell          context      chunk
+                        asked   in force
     ──────────────────────────────────────
     0   len=4096   1024, 2048       2048
 

@@ -257,7 +257,7 @@ fn control_c_stops_after_the_turn_and_resume_goes_on() {
     let path = folder(&lab).join("pairs.csv");
     until("a pair is there", || (lines(&path) > 1).then_some(()));
     signal(child.id(), Signal::INT);
-    lab.wait(child).expect(130).says("go on with `inferometer ab --resume");
+    lab.wait(child).expect(130).says("resume with `inferometer ab --resume");
     let stopped = record(&lab);
     assert_eq!(stopped.manifest.state, FinishState::Interrupted);
     let snapshot = snapshot(&stopped);
