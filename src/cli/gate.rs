@@ -7,15 +7,12 @@ use anyhow::bail;
 
 use super::ab::{self, How, SideArgs};
 use super::outcome::Execution;
-use super::printer::{Format, Printer};
+use super::printer::Printer;
 use crate::compare::ab::{Evidence, judge};
-use crate::compare::baseline;
-use crate::compare::runs::Comparison;
 use crate::record;
 use crate::record::FinishState;
 use crate::record::ab::AbRecord;
 use crate::report::ab::{AbSummary, Telling, junit, markdown};
-use crate::report::compare;
 use crate::run::ab::{Outcome, Setup};
 
 #[derive(Debug, clap::Args)]
@@ -30,10 +27,6 @@ pub struct Args {
     /// Judge the A/B session recorded in this folder instead of running one
     #[arg(long, value_name = "DIR", conflicts_with_all = ab::OF_A_NEW_SESSION)]
     session: Option<PathBuf>,
-    /// Also compare side B with this baseline from `inferometer compare --save-baseline`; shown as
-    /// a trend, never part of the verdict
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
     /// Append the result as Markdown to this file, such as a CI job summary
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -49,8 +42,6 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     ab::no_csv(&args.execution)?;
-    // Read first, so that a wrong file is reported before the session and not after it.
-    let old = args.baseline.as_deref().map(baseline::read).transpose()?;
     for path in [&args.markdown, &args.json, &args.junit].into_iter().flatten() {
         writable(path)?;
     }
@@ -77,18 +68,10 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let record = record::ab::read(&outcome.dir)?;
     let receipts = [&record.a, &record.b].into_iter().flat_map(|side| &side.manifest.hosts);
     refuse_simulated(receipts.map(|host| host.receipt.engine.as_str()), record.manifest.settings.self_test)?;
-    let trend = old.map(|old| baseline::against(&old, &record.b));
     let mut code = ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)?;
-    match (&trend, args.execution.format()) {
-        (Some(trend), Format::Md) => printer.data(compare::markdown(trend)),
-        // With JSON, stdout holds nothing else.
-        (Some(trend), Format::Json) => printer.note(compare::table(trend, false)),
-        (Some(trend), _) => printer.data(compare::table(trend, false)),
-        (None, _) => {}
-    }
     // After the verdict was shown: a full disk must not hide it.
     if outcome.state == FinishState::Finished
-        && let Err(error) = write(args, &record, trend.as_ref())
+        && let Err(error) = write(args, &record)
     {
         code = ab::not_written(&error, code, printer);
     }
@@ -132,16 +115,13 @@ fn refuse_simulated<'a>(mut engines: impl Iterator<Item = &'a str>, self_test: b
     Ok(())
 }
 
-fn write(args: &Args, record: &AbRecord, trend: Option<&Comparison>) -> anyhow::Result<()> {
+fn write(args: &Args, record: &AbRecord) -> anyhow::Result<()> {
     let summary = AbSummary::of(record, Telling { neutral_ok: args.how.neutral_ok });
     if let Some(path) = &args.markdown {
         // Append: a job summary may already contain other tools' output.
         use std::io::Write;
         let mut file = fs_err::OpenOptions::new().create(true).append(true).open(path)?;
         file.write_all(markdown::render(&summary).as_bytes())?;
-        if let Some(trend) = trend {
-            file.write_all(format!("\n{}", compare::markdown(trend)).as_bytes())?;
-        }
     }
     if let Some(path) = &args.json {
         fs_err::write(path, summary.to_json())?;

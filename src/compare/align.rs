@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::baseline::BaselineCell;
 use super::cells::Measured;
 use inferometer_protocol::effective::same;
 use inferometer_protocol::{Settings, Value};
@@ -39,12 +38,6 @@ impl<'a> Asked<'a> {
 impl<'a> From<&'a Measured<'_>> for Asked<'a> {
     fn from(measured: &'a Measured<'_>) -> Self {
         Self { engine: measured.engine, toggles: &measured.cell.toggles, length: measured.cell.length }
-    }
-}
-
-impl<'a> From<&'a BaselineCell> for Asked<'a> {
-    fn from(cell: &'a BaselineCell) -> Self {
-        Self { engine: &cell.engine, toggles: &cell.toggles, length: cell.length }
     }
 }
 

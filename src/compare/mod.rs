@@ -2,7 +2,6 @@
 
 pub mod ab;
 pub mod align;
-pub mod baseline;
 pub mod cells;
 pub mod cost;
 pub mod difference;

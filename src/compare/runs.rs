@@ -32,7 +32,6 @@ pub struct Comparison {
     pub comparison_version: u32,
     /// Always `trend`: runs from different sessions give no verdict.
     pub outcome: Outcome,
-    pub basis: Basis,
     pub a: RunSide,
     pub b: RunSide,
     /// Overall differences between the runs, ignored when cells were matched.
@@ -54,17 +53,6 @@ pub struct Comparison {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Trend,
-}
-
-/// The data that a change is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Basis {
-    /// A test on the values of all iterations.
-    Values,
-    /// The medians' intervals, for a baseline without values: a change is shown if they do not
-    /// overlap.
-    Medians,
 }
 
 /// One of the two runs.
@@ -214,7 +202,6 @@ pub fn compare(a: &Record, b: &Record) -> Comparison {
     Comparison {
         comparison_version: COMPARISON_VERSION,
         outcome: Outcome::Trend,
-        basis: Basis::Values,
         a: side(a, &cells_a),
         b: side(b, &cells_b),
         differences: difference::between(&facts(a), &facts(b), &alignment.set_aside),

@@ -1,8 +1,7 @@
 //! Comparisons of two runs, from simulated records and from runs made here.
 
-use inferometer::compare::baseline;
 use inferometer::compare::outputs::Outputs;
-use inferometer::compare::runs::{Basis, CellComparison, Change, Comparison, Outcome, compare};
+use inferometer::compare::runs::{CellComparison, Change, Comparison, Outcome, compare};
 use inferometer::record::metric::METRICS;
 use inferometer::record::{Cause, FinishState, Record, RequestRow};
 use inferometer::report::compare as shown;
@@ -285,66 +284,4 @@ fn two_real_runs_are_compared() {
     assert!(comparison.differences.is_empty(), "{:?}", comparison.differences);
     let decode = cell.metric("decode_tps").unwrap();
     assert!(decode.a.unwrap().median > 0.0 && decode.b.unwrap().median > 0.0);
-}
-
-#[test]
-fn a_baseline_holds_what_a_later_run_is_compared_with() {
-    let (a, mut b) = (simulated(), later());
-    b.requests.iter_mut().filter(|row| row.cell == 1).for_each(|row| scale(row, 1.1));
-    b.manifest.machine.governor = Some("powersave".to_owned());
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("base line.json");
-    baseline::save(&a, &path).unwrap();
-    let kept = baseline::read(&path).unwrap();
-    assert_eq!(kept, baseline::of(&a));
-    let comparison = baseline::against(&kept, &b);
-    assert_eq!((comparison.basis, comparison.outcome, comparison.tests), (Basis::Medians, Outcome::Trend, 0));
-    let differs: Vec<&str> = comparison.differences.iter().map(|d| d.what.as_str()).collect();
-    assert_eq!(differs, ["frequency governor"]);
-    for cell in &comparison.cells {
-        let wanted = if cell.cell_b == 1 { Change::Worse } else { Change::NotShown };
-        assert_eq!((change(cell, "decode_tps"), change(cell, "tokenize_ms")), (wanted, Change::NotMeasured));
-        assert_eq!(cell.outputs, Outputs::Same);
-    }
-    // 2nd to 9th order statistics on both sides, each at 97.85 %.
-    let decode = comparison.cells[1].metric("decode_tps").unwrap();
-    let (a, b) = (decode.a.unwrap().interval.unwrap(), decode.b.unwrap().interval.unwrap());
-    let interval = decode.interval.unwrap();
-    assert_eq!((interval.lo, interval.hi), (b.lo / a.hi, b.hi / a.lo));
-    assert!((interval.confidence - 0.957).abs() < 1e-3, "{interval:?}");
-    let table = shown::table(&comparison, false);
-    assert!(table.contains("A is a baseline") && table.lines().all(|line| line.chars().count() <= 80), "{table}");
-}
-
-#[test]
-fn a_file_that_is_no_baseline_is_refused() {
-    let lab = Lab::new();
-    let run = save(&simulated(), &lab.path("results"));
-    let run = run.to_str().unwrap();
-    lab.write("old.json", "{\"baseline_version\": 1}");
-    lab.write("new.json", "{\"baseline_version\": 99}");
-    let refused =
-        ["old.json", "new.json", "no.json"].map(|file| lab.run(&["compare", "--baseline", file, run]).shown(&lab));
-    insta::assert_snapshot!(refused.join("\n"), @r#"
-    exit 2
-    --- stderr
-    error: old.json: not a baseline: missing field `run` at line 1 column 23; create the baseline again with `inferometer compare --save-baseline`
-
-    exit 2
-    --- stderr
-    error: new.json was written by a newer inferometer (file version 99, this one reads 1)
-
-    exit 2
-    --- stderr
-    error: failed to open file `no.json`: No such file or directory (os error 2)
-    "#);
-    insta::assert_snapshot!(lab.run(&["compare", "--baseline", "old.json", run, run]).shown(&lab), @r#"
-    exit 2
-    --- stderr
-    error: give exactly one run with --baseline or --save-baseline
-    "#);
-    lab.run(&["compare", "--save-baseline", "kept.json", run]).expect(0).says("baseline: kept.json");
-    let done = lab.run(&["compare", "--baseline", "kept.json", "--save-baseline", "kept.json", run]).expect(0);
-    assert!(done.stdout.contains("not shown") && !done.stdout.contains("worse\n"), "{}", done.stdout);
-    lab.run(&["compare", "--save-baseline", "no/such/kept.json", run]).expect(2).says("no/such/kept.json");
 }

@@ -16,7 +16,7 @@ use crate::compare::align::{ENGINE, SetAside};
 use crate::compare::difference::Difference;
 use crate::compare::outputs::Outputs;
 use crate::compare::runs::{
-    Basis, CONFIDENCE, CellComparison, Change, Comparison, FALSE_DISCOVERIES, MetricComparison, RunSide,
+    CONFIDENCE, CellComparison, Change, Comparison, FALSE_DISCOVERIES, MetricComparison, RunSide,
 };
 use crate::record::FinishState;
 use crate::record::metric;
@@ -141,19 +141,14 @@ fn unfinished(name: &str, side: &RunSide) -> Option<String> {
 
 /// What explains the figures.
 fn after(comparison: &Comparison) -> Vec<String> {
-    let mut lines = vec![match comparison.basis {
-        Basis::Values => format!(
-            "B/A: shift of the values of all iterations, with its {:.0} % interval, which speaks of these two runs and not \
-             of the builds. Worse, better: {} (Mann-Whitney); of what they show, {:.0} % or less is wrong on average \
-             (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
-            CONFIDENCE * 100.0,
-            plural(comparison.tests, "test"),
-            FALSE_DISCOVERIES * 100.0,
-        ),
-        Basis::Medians => "A is a baseline, which has medians only. B/A: ratio of the medians; in brackets what their two \
-                           intervals allow. Worse, better: the intervals do not overlap. \"Not shown\" does not mean unchanged"
-            .to_owned(),
-    }];
+    let mut lines = vec![format!(
+        "B/A: shift of the values of all iterations, with its {:.0} % interval, which speaks of these two runs and not \
+         of the builds. Worse, better: {} (Mann-Whitney); of what they show, {:.0} % or less is wrong on average \
+         (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
+        CONFIDENCE * 100.0,
+        plural(comparison.tests, "test"),
+        FALSE_DISCOVERIES * 100.0,
+    )];
     let any = |change| comparison.cells.iter().flat_map(|cell| &cell.metrics).any(|m| m.change == change);
     if any(Change::NotTested) {
         lines.push("not tested: too few valid iterations, or a value that is 0".to_owned());
