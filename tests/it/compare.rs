@@ -1,7 +1,7 @@
 //! Comparisons of two runs, from simulated records and from runs made here.
 
 use inferometer::compare::outputs::Outputs;
-use inferometer::compare::runs::{CellComparison, Change, Comparison, Outcome, compare};
+use inferometer::compare::runs::{CellComparison, Change, Comparison, compare};
 use inferometer::record::metric::METRICS;
 use inferometer::record::{Cause, FinishState, Record, RequestRow};
 use inferometer::report::compare as shown;
@@ -260,7 +260,12 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
     insta::assert_snapshot!(lab.run(&["compare", name]).shown(&lab), @r#"
     exit 2
     --- stderr
-    error: nothing to compare [RUN] with: give a second run, or a baseline with --baseline FILE
+    error: the following required arguments were not provided:
+      <RUN_B>
+
+    Usage: inferometer compare <RUN_A> <RUN_B>
+
+    For more information, try '--help'.
     "#);
     let same = lab.run(&["compare", name, name]).expect(0);
     assert!(same.stdout.contains("A and B are one and the same run"), "{}", same.stdout);

@@ -115,7 +115,8 @@ struct Inside<'a>(&'a Gate);
 impl Gate {
     fn enter(&self) -> Option<Inside<'_>> {
         let more = |inside: usize| (inside & CLOSED == 0).then_some(inside + 1);
-        self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).is_ok().then_some(Inside(self))
+        // Not `then_some`: a value that is made and dropped would leave without having entered.
+        self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).is_ok().then(|| Inside(self))
     }
 
     /// Lets no more helpers in and waits for those at work.

@@ -100,3 +100,18 @@ fn a_panic_of_the_caller_waits_for_helpers_too() {
     assert!(*done.lock().unwrap());
     workers.into_iter().for_each(Worker::end);
 }
+
+#[test]
+fn a_helper_that_comes_too_late_changes_nothing() {
+    let gate = Gate::default();
+    let inside = gate.enter().expect("the gate is open");
+    gate.0.fetch_or(CLOSED, Ordering::AcqRel);
+    for _ in 0..3 {
+        assert!(gate.enter().is_none());
+        assert_eq!(gate.0.load(Ordering::Relaxed), CLOSED + 1, "the one inside is still counted");
+    }
+    drop(inside);
+    gate.close();
+    assert!(gate.enter().is_none());
+    assert_eq!(gate.0.load(Ordering::Relaxed), CLOSED);
+}
