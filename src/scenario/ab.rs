@@ -26,7 +26,7 @@ fn pilot(table: &Table<'_>) -> u32 {
         table.wrong(
             "pilot",
             &entry.value,
-            &format!("must be 0 (no pilot) or at least {least}: fewer null pairs show nothing"),
+            &format!("must be 0 (no pilot) or at least {least}: fewer A/A pairs show nothing"),
         );
     }
     pairs

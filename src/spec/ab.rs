@@ -244,7 +244,7 @@ impl OutputsRule {
 #[serde(default)]
 pub struct AbSettings {
     pub outputs: OutputsRule,
-    /// Null pairs (A against A) before the first pair, at least [`AbSettings::LEAST_PILOT`]; 0 = no
+    /// A/A pairs before the first pair, at least [`AbSettings::LEAST_PILOT`]; 0 = no
     /// pilot.
     pub pilot: u32,
     /// Keep one resident host per side instead of starting a fresh host for each run.
@@ -256,12 +256,12 @@ pub struct AbSettings {
 }
 
 impl AbSettings {
-    /// Fewer null pairs do not show their spread.
+    /// Fewer A/A pairs do not show their spread.
     pub const LEAST_PILOT: u32 = 5;
-    /// More null pairs would cost as much as a session.
+    /// More A/A pairs would cost as much as a session.
     pub const MOST_PILOT: u32 = 30;
 
-    /// Whether this is a valid number of null pairs.
+    /// Whether this is a valid number of A/A pairs.
     #[must_use]
     pub fn is_pilot(pairs: u32) -> bool {
         pairs == 0 || (Self::LEAST_PILOT..=Self::MOST_PILOT).contains(&pairs)

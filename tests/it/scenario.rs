@@ -472,7 +472,7 @@ fn gates_are_shown_with_the_plan_and_what_is_wrong_with_them_in_its_place() {
     insta::assert_snapshot!(facts.join("\n"), @r#"
     gate        decode_tps, delta 3 %, all cells
     gate        ttft, delta as the machine allows, 1 of 2 cells: length=256
-    ab          outputs margin of 0.05 logits; a pilot of 6 null pairs; a fresh host
+    ab          outputs margin of 0.05 logits; a pilot of 6 A/A pairs; a fresh host
                 each turn; order by seed 0
     build       make; then bin/engine
     "#);

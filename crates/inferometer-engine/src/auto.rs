@@ -15,25 +15,28 @@ pub const NAME: &str = "auto";
 pub struct Auto;
 
 /// What is taken on this machine.
-struct Choice {
+struct Selected {
     library: Library,
     /// Such as `candle: this build has no MLX`.
     why: String,
 }
 
-fn choice() -> Choice {
+fn choice() -> Selected {
     chosen(Library::Mlx.missing(), &Library::Mlx.place().unwrap_or_default())
 }
 
 /// `missing` says why MLX cannot be had, `place` where it computes.
-fn chosen(missing: Option<String>, place: &str) -> Choice {
+fn chosen(missing: Option<String>, place: &str) -> Selected {
     match missing {
         None => {
             let slow =
                 if place == "cpu" { "; on the CPU it is slow: the engine `transformer` takes candle" } else { "" };
-            Choice { library: Library::Mlx, why: format!("mlx: this build has it, and it works here ({place}){slow}") }
+            Selected {
+                library: Library::Mlx,
+                why: format!("mlx: this build has it, and it works here ({place}){slow}"),
+            }
         }
-        Some(why) => Choice { library: Library::Candle, why: format!("candle: {why}") },
+        Some(why) => Selected { library: Library::Candle, why: format!("candle: {why}") },
     }
 }
 

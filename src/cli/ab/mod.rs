@@ -85,7 +85,7 @@ pub struct How {
     /// than this
     #[arg(long, value_name = "LOGITS")]
     margin: Option<f64>,
-    /// Number of null pairs (A against A) before the first pair; 0 = no pilot
+    /// Number of A/A pairs before the first pair; 0 = no pilot
     #[arg(long, value_name = "N", value_parser = pilot)]
     pilot: Option<u32>,
     /// Keep one host per side for the whole session instead of starting a fresh host for each run
@@ -258,12 +258,12 @@ pub fn not_written(error: &anyhow::Error, code: u8, printer: &Printer) -> u8 {
     if code == 0 { super::EXIT_USAGE } else { code }
 }
 
-/// Parses a number of null pairs.
+/// Parses a number of A/A pairs.
 fn pilot(text: &str) -> Result<u32, String> {
     let pairs = text.parse().ok().filter(|pairs| AbSettings::is_pilot(*pairs));
     let (least, most) = (AbSettings::LEAST_PILOT, AbSettings::MOST_PILOT);
     pairs.ok_or_else(|| {
-        format!("must be a whole number from {least} to {most}, or 0 for no pilot; fewer null pairs show nothing")
+        format!("must be a whole number from {least} to {most}, or 0 for no pilot; fewer A/A pairs show nothing")
     })
 }
 

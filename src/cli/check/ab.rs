@@ -36,7 +36,7 @@ fn session(ab: &AbSettings) -> String {
     };
     let pilot = match ab.pilot {
         0 => "no pilot".to_owned(),
-        pairs => format!("a pilot of {}", plural(pairs as usize, "null pair")),
+        pairs => format!("a pilot of {}", plural(pairs as usize, "A/A pair")),
     };
     let hosts = if ab.resident { "two resident hosts" } else { "a fresh host each turn" };
     let test = if ab.self_test { "; a self-test" } else { "" };

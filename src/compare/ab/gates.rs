@@ -175,7 +175,7 @@ fn x_of(metric: &Metric, info: &GateInfo, sides: &Sides<'_>, pair: &PairJudgemen
     (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
 }
 
-/// Each gate's null pairs.
+/// Each gate's A/A pairs.
 pub(super) fn pilot(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJudgement]) -> Vec<PilotJudgement> {
     let null = |pair: &&PairJudgement| pair.row.kind == PairKind::Pilot && pair.outcome == super::PairOutcome::Ok;
     let null: Vec<&PairJudgement> = pairs.iter().filter(null).collect();

@@ -41,7 +41,7 @@ pub struct Judgement {
     pub pairs: Vec<PairJudgement>,
 }
 
-/// A gate's null pairs.
+/// A gate's A/A pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PilotJudgement {
     /// Index into the gates.

@@ -43,7 +43,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, sides: &Sides<'_>, pairs: &[PairJud
         return judged;
     }
     let mut firsts = BTreeMap::new();
-    // Excluded pairs and null pairs generated tokens too.
+    // Excluded pairs and A/A pairs generated tokens too.
     let answered = |pair: &&PairJudgement| matches!(pair.outcome, PairOutcome::Ok | PairOutcome::Dropped { .. });
     for pair in pairs.iter().filter(answered) {
         for cell in evidence.cells {

@@ -119,9 +119,8 @@ impl Counts {
             return Some((Verdict::Invalid, format!("{} of {} pairs are invalid: {why}", self.dropped(), self.all())));
         }
         let pilot = self.pilot_ok + self.pilot_dropped;
-        (self.pilot_dropped >= DROPPED_BEFORE_GIVING_UP && self.pilot_dropped > self.pilot_ok).then(|| {
-            (Verdict::Invalid, format!("{} of {pilot} null pairs of A are invalid: {why}", self.pilot_dropped))
-        })
+        (self.pilot_dropped >= DROPPED_BEFORE_GIVING_UP && self.pilot_dropped > self.pilot_ok)
+            .then(|| (Verdict::Invalid, format!("{} of {pilot} A/A pairs are invalid: {why}", self.pilot_dropped)))
     }
 
     /// Why the session cannot favour B: one side was invalid more often than chance explains

@@ -430,7 +430,7 @@ fn tokens_are_looked_at_in_every_pair() {
     let mut made = Made::new(&[DecodeTps]).pairs(9, |_, _| {});
     made.pair(other, other);
     made.expect(Verdict::Invalid, 4, &["side A"]);
-    // A pair excluded for speed, or a null pair, still provides outputs.
+    // A pair excluded for speed, or an A/A pair, still provides outputs.
     let mut made = Made::new(&[DecodeTps]).pairs(10, |_, _| {});
     made.pair(as_it_is, |row| {
         other(row);
@@ -505,14 +505,14 @@ fn a_pilot_says_what_the_machine_can_tell_apart() {
     assert_eq!((judgement.counts.pilot_ok, judgement.counts.ok, judgement.verdict), (6, 0, Verdict::NotDecided));
     let [pilot] = judgement.pilot.as_slice() else { panic!("one gate has a pilot") };
     assert!(pilot.pilot.hopeless && (pilot.x[0] + 0.36).abs() < 1e-12, "{pilot:?}");
-    assert_eq!(judgement.gates[0].x, [], "null pairs are no evidence of B");
+    assert_eq!(judgement.gates[0].x, [], "A/A pairs are no evidence of B");
 
     made.manifest.refused = Some("too noisy".to_owned());
     made.expect(Verdict::Inconclusive, 3, &["too noisy"]);
 
     let mut invalid_pilot = Made::new(&[DecodeTps]);
     (0..5).for_each(|_| invalid_pilot.null_pair(as_it_is, invalid));
-    invalid_pilot.expect(Verdict::Invalid, 4, &["5 of 5 null pairs of A are invalid"]);
+    invalid_pilot.expect(Verdict::Invalid, 4, &["5 of 5 A/A pairs are invalid"]);
 }
 
 /// Prompt lengths of the growth tests; a decode of 101 tokens happens at about `length + 51` tokens

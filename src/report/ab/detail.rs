@@ -191,7 +191,7 @@ fn session(record: &AbRecord, summary: &AbSummary) -> Vec<(&'static str, String)
         ("Run segments", manifest.segments.to_string()),
         ("Hosts", hosts.to_owned()),
         ("Order seed", manifest.settings.seed.to_string()),
-        ("Pilot", format!("{} asked for", plural(manifest.settings.pilot as usize, "null pair"))),
+        ("Pilot", format!("{} asked for", plural(manifest.settings.pilot as usize, "A/A pair"))),
         commit(manifest.git.as_ref()),
         ("Inferometer", manifest.inferometer_version.clone()),
     ]

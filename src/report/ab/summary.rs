@@ -94,7 +94,7 @@ pub struct GateSummary {
     pub caught_nine_in_ten: Option<f64>,
     /// The smallest delta that these pairs would have decided, where the gate's own was not.
     pub would_decide: Option<f64>,
-    /// Smallest delta that null pairs of A promise this machine can decide.
+    /// Smallest delta that A/A pairs promise this machine can decide.
     pub pilot_supports: Option<f64>,
     /// In a sentence.
     pub sentence: String,

@@ -92,7 +92,7 @@ pub static AB: Section = Section {
             "pilot",
             count(0, 30),
             "6",
-            "null pairs (A against A) before the first pair, to see which changes the machine can detect; 5 or more, or 0 = none",
+            "A/A pairs before the first pair, to see which changes the machine can detect; 5 or more, or 0 = none",
         ),
         key(
             "resident",

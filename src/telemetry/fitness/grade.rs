@@ -26,7 +26,7 @@ impl Level {
 
 /// The differences that a machine in its current state can be expected to distinguish from noise
 /// (METHOD 3, the defaults of delta). An A/B session measures this: its pilot refuses a delta that
-/// is hopeless given the spread of its null pairs.
+/// is hopeless given the spread of its A/A pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Grade {
     /// A quiet machine.

@@ -224,7 +224,7 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
 
     exit 2
     --- stderr
-    error: invalid value '4' for '--pilot <N>': must be a whole number from 5 to 30, or 0 for no pilot; fewer null pairs show nothing
+    error: invalid value '4' for '--pilot <N>': must be a whole number from 5 to 30, or 0 for no pilot; fewer A/A pairs show nothing
 
     For more information, try '--help'.
 
@@ -234,13 +234,13 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
 
     exit 2
     --- stderr
-    error: `pilot` must be 0 (no pilot) or at least 5: fewer null pairs show nothing
+    error: `pilot` must be 0 (no pilot) or at least 5: fewer A/A pairs show nothing
      --> command line:1:16
       |
     1 | --set ab.pilot=3
       |                ^
       |
-      = help: `pilot`: null pairs (A against A) before the first pair, to see
+      = help: `pilot`: A/A pairs before the first pair, to see
               which changes the machine can detect; 5 or more, or 0 = none
 
     exit 2

@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use inferometer_engine::transformer::backend::{Backend, TokenSampler};
 use inferometer_engine::transformer::quantized::Weight;
-use inferometer_engine::transformer::sampler::Choice;
+use inferometer_engine::transformer::sampler::SamplingPlan;
 use inferometer_engine::transformer::weights::HostTensor;
 use inferometer_host::rng::seeded;
 use inferometer_protocol::Sampling;
@@ -28,7 +28,7 @@ pub fn samplers<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
         let mut group = c.benchmark_group(format!("sampler, {name}"));
         for vocabulary in [32_768, 151_936] {
             let logits = LazyCell::new(|| logits(on, vocabulary));
-            let choice = Choice { sampling: sampling.clone(), factor: 1.0, context_size: 0, cap: 0 };
+            let choice = SamplingPlan { sampling: sampling.clone(), factor: 1.0, context_size: 0, cap: 0 };
             group.throughput(Throughput::Elements(vocabulary as u64));
             group.bench_function(BenchmarkId::new(on.name, vocabulary), |b| {
                 let (backend, logits) = &*logits;
@@ -52,7 +52,7 @@ pub fn penalty<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
         let mut group = c.benchmark_group(name);
         let logits = LazyCell::new(|| logits(on, VOCABULARY as usize));
         for length in [128, 512, 2048, 8192, 32_768] {
-            let choice = Choice { sampling: Sampling::default(), factor: 1.1, context_size: 0, cap };
+            let choice = SamplingPlan { sampling: Sampling::default(), factor: 1.1, context_size: 0, cap };
             group.bench_function(BenchmarkId::new(on.name, length), |b| {
                 let (backend, logits) = &*logits;
                 b.iter_batched(
@@ -84,7 +84,12 @@ fn logits<B: Backend>(on: &Subject<B>, vocabulary: usize) -> (B, B::Tensor) {
 }
 
 /// A sampler behind its first choice, which takes memory that the others find.
-fn ready<B: Backend<Tensor: Clone>>(backend: &B, logits: &B::Tensor, choice: &Choice, history: &[u32]) -> B::Sampler {
+fn ready<B: Backend<Tensor: Clone>>(
+    backend: &B,
+    logits: &B::Tensor,
+    choice: &SamplingPlan,
+    history: &[u32],
+) -> B::Sampler {
     let mut sampler = backend.sampler(choice, history, 2).expect("a sampler");
     next(backend, logits, &mut sampler);
     sampler

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use super::extent::Extent;
 use super::quantized::Weight;
-use super::sampler::Choice;
+use super::sampler::SamplingPlan;
 use super::weights::HostTensor;
 use inferometer_host::{MemoryProbe, Result};
 use inferometer_protocol::EngineMemory;
@@ -89,7 +89,7 @@ pub trait Backend {
     fn last(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// For one request, over the prompt's `history`; `generated` tokens at most will follow.
-    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<Self::Sampler>;
+    fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<Self::Sampler>;
 
     /// Begins to compute ids and all that they depend on; does not wait.
     fn submit(&self, ids: &Self::Ids) -> Result<()>;

@@ -5,7 +5,7 @@
 
 use super::backend::{Backend, TokenSampler};
 use super::model::{KvCache, Model};
-use super::sampler::Choice;
+use super::sampler::SamplingPlan;
 use inferometer_host::{Detail, Result, TokenSink};
 use inferometer_protocol as spec;
 use inferometer_protocol::{FinishReason, Phase};
@@ -14,7 +14,7 @@ use inferometer_protocol::{FinishReason, Phase};
 #[derive(Debug)]
 pub struct Wanted {
     pub prompt: Vec<u32>,
-    pub choice: Choice,
+    pub choice: SamplingPlan,
     /// The penalty's factor as it is reported.
     pub factor: f64,
     /// Tokens in one prefill forward pass.

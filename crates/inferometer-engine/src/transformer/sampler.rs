@@ -60,7 +60,7 @@ impl Penalty {
 
 /// How the tokens of one request are to be chosen, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Choice {
+pub struct SamplingPlan {
     pub sampling: Sampling,
     /// Of the repetition penalty, as it is used: 1 = off.
     pub factor: f32,
@@ -70,7 +70,7 @@ pub struct Choice {
     pub cap: u64,
 }
 
-impl Choice {
+impl SamplingPlan {
     /// Tokens that the penalty looks at after `history` of them.
     #[must_use]
     pub fn window(&self, history: usize) -> usize {

@@ -6,7 +6,7 @@ use super::backend::Backend;
 use super::detokenizing::Detokenizing;
 use super::generation::{Wanted, generate};
 use super::model::{KvCache, Model};
-use super::sampler::{self, Choice};
+use super::sampler::{self, SamplingPlan};
 use crate::text::{ChatTemplate, Tokenizer};
 use inferometer_host::heap;
 use inferometer_host::{Detail, MemoryProbe, Result, Session, TokenSink};
@@ -101,7 +101,7 @@ impl<B: Backend> TransformerSession<B> {
             request.toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(sampling.repetition_penalty);
         let factor = factor_in_force(factor);
         sampler::check(sampling, factor)?;
-        let choice = Choice {
+        let choice = SamplingPlan {
             sampling: sampling.clone(),
             factor: factor as f32,
             context_size: count(REPETITION_CONTEXT_SIZE, sampling.repetition_context_size),

@@ -24,7 +24,7 @@ const HALF_WIDTH: f64 = 0.391;
 /// (also simulated).
 const SUPPORTED: f64 = 0.696;
 /// A pilot stops the session if the expected half-width is this many times the bound. The margin
-/// exists because bursts may hit two of five or six null pairs, and a suitable machine must not be
+/// exists because bursts may hit two of five or six A/A pairs, and a suitable machine must not be
 /// refused. On the method's "shared VM" at 3 %, one pilot of six pairs in 140 is refused; on "noisy
 /// hosted" at 1 %, four in five are.
 const REFUSED: f64 = 1.5;
@@ -103,7 +103,7 @@ fn bisect(mut lo: f64, mut hi: f64, holds: impl Fn(f64) -> bool) -> f64 {
     hi
 }
 
-/// What null pairs (A against A) predict. Few pairs estimate a spread only roughly: six are off by
+/// What A/A pairs predict. Few pairs estimate a spread only roughly: six are off by
 /// a quarter half of the time, and rarely see rare bursts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pilot {
@@ -120,7 +120,7 @@ pub struct Pilot {
     pub hopeless: bool,
 }
 
-/// Evaluates null pairs. `None` for fewer than [`PILOT_PAIRS`] values or one that is not finite.
+/// Evaluates A/A pairs. `None` for fewer than [`PILOT_PAIRS`] values or one that is not finite.
 #[must_use]
 pub fn pilot(x: &[f64], rule: &Rule) -> Option<Pilot> {
     if x.len() < PILOT_PAIRS {

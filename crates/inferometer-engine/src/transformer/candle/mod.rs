@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Module, Storage, Tensor};
 
 use super::backend::{Backend, HeadShape, Held};
 use super::quantized::Weight;
-use super::sampler::Choice;
+use super::sampler::SamplingPlan;
 use super::weights::HostTensor;
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
@@ -330,7 +330,7 @@ impl Backend for CandleBackend {
         x.narrow(0, count - 1, 1).map_err(failed)
     }
 
-    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<sampling::HostSampler> {
+    fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<sampling::HostSampler> {
         Ok(sampling::HostSampler::new(choice, history, generated))
     }
 

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::read;
 use crate::transformer::backend::TokenSampler;
 use crate::transformer::sampler;
-use crate::transformer::sampler::{Choice, Penalty, Sampler};
+use crate::transformer::sampler::{Penalty, Sampler, SamplingPlan};
 use inferometer_host::Result;
 
 /// Token ids `[T]`.
@@ -31,7 +31,7 @@ pub struct HostSampler {
 
 impl HostSampler {
     #[must_use]
-    pub fn new(choice: &Choice, prompt: &[u32], generated: usize) -> Self {
+    pub fn new(choice: &SamplingPlan, prompt: &[u32], generated: usize) -> Self {
         let mut history = Vec::with_capacity(prompt.len() + generated);
         history.extend_from_slice(prompt);
         Self {

@@ -21,7 +21,7 @@ use mlx_rs::{Array, Device, DeviceType, Dtype, memory};
 
 use super::backend::{Backend, HeadShape, Held};
 use super::quantized::Weight;
-use super::sampler::{Choice, unsound};
+use super::sampler::{SamplingPlan, unsound};
 use super::weights::HostTensor;
 use cache::Cache;
 use calls::{failed, mlx, size, slice, submitted, waited};
@@ -262,7 +262,7 @@ impl Backend for MlxBackend {
         if count == 1 { Ok(x.clone()) } else { mlx(|| slice(x, &[count - 1, 0], &[count, width])) }
     }
 
-    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<DeviceSampler> {
+    fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<DeviceSampler> {
         DeviceSampler::new(choice, history, generated)
     }
 

@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype, error::Exception};
 use super::calls::{mlx, replace, size};
 use crate::transformer::backend::TokenSampler;
 use crate::transformer::sampler;
-use crate::transformer::sampler::{Choice, Uniforms};
+use crate::transformer::sampler::{SamplingPlan, Uniforms};
 use inferometer_host::Result;
 
 type Tried<T> = std::result::Result<T, Exception>;
@@ -31,7 +31,7 @@ pub const UNSOUND: u32 = u32::MAX;
 /// Penalty, filters and draws of one request.
 #[derive(Debug)]
 pub struct DeviceSampler {
-    choice: Choice,
+    choice: SamplingPlan,
     uniforms: Uniforms,
     /// The last tokens in no particular order, [most that the penalty looks at]; `None` without a penalty.
     recent: Option<Array>,
@@ -42,7 +42,7 @@ pub struct DeviceSampler {
 }
 
 impl DeviceSampler {
-    pub fn new(choice: &Choice, prompt: &[u32], generated: usize) -> Result<Self> {
+    pub fn new(choice: &SamplingPlan, prompt: &[u32], generated: usize) -> Result<Self> {
         let most = choice.window(prompt.len() + generated);
         let mut recent = vec![0u32; most];
         for (at, id) in prompt.iter().enumerate().skip(prompt.len().saturating_sub(most)) {
@@ -147,7 +147,7 @@ fn penalized(logits: &Array, recent: &Array, window: i32, factor: f32) -> Tried<
 }
 
 /// A token drawn from logits [1, vocabulary] after temperature, top-k, top-p and min-p: [1].
-fn drawn(logits: &Array, choice: &Choice, uniform: f64) -> Tried<Array> {
+fn drawn(logits: &Array, choice: &SamplingPlan, uniform: f64) -> Tried<Array> {
     let sampling = &choice.sampling;
     let logits = logits.as_dtype(Dtype::Float32)?.reshape(&[-1])?;
     let lowest = Array::from_f32(f32::NEG_INFINITY);

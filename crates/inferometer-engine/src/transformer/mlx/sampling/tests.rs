@@ -7,12 +7,12 @@ use rand::Rng;
 use crate::serial::alone;
 use crate::transformer::backend::{Backend, TokenSampler};
 use crate::transformer::mlx::MlxBackend;
-use crate::transformer::sampler::{Choice, Penalty, Sampler, gap};
+use crate::transformer::sampler::{Penalty, Sampler, SamplingPlan, gap};
 use inferometer_host::rng::seeded;
 use inferometer_protocol::{EngineError, Sampling};
 
-fn choice(sampling: Sampling) -> Choice {
-    Choice { sampling, factor: 1.0, context_size: 0, cap: 0 }
+fn choice(sampling: Sampling) -> SamplingPlan {
+    SamplingPlan { sampling, factor: 1.0, context_size: 0, cap: 0 }
 }
 
 fn row(logits: &[f32]) -> Array {
@@ -56,12 +56,12 @@ proptest! {
         context_size in 0u64..20,
         cap in 0u64..20,
     ) {
-        let choice = Choice { factor, context_size, cap, ..choice(Sampling::default()) };
+        let choice = SamplingPlan { factor, context_size, cap, ..choice(Sampling::default()) };
         alone(|| as_the_hosts(&choice, prompt, steps))?;
     }
 }
 
-fn as_the_hosts(choice: &Choice, prompt: Vec<u32>, steps: Vec<(Vec<f32>, u32)>) -> Result<(), TestCaseError> {
+fn as_the_hosts(choice: &SamplingPlan, prompt: Vec<u32>, steps: Vec<(Vec<f32>, u32)>) -> Result<(), TestCaseError> {
     let backend = MlxBackend::new(None, false);
     let mut device = backend.sampler(choice, &prompt, steps.len()).unwrap();
     let mut host = Penalty::new(choice.factor, choice.context_size, choice.cap);

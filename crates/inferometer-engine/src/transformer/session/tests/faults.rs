@@ -8,7 +8,7 @@ use crate::transformer::candle::{CandleBackend, Format, Ids, threads};
 use crate::transformer::config::Config;
 use crate::transformer::model::{Model, expected, optional};
 use crate::transformer::quantized::Weight;
-use crate::transformer::sampler::Choice;
+use crate::transformer::sampler::SamplingPlan;
 use crate::transformer::session::{Text, TransformerSession};
 use crate::transformer::testing::{config, folder, prompt, request, run, with_toggle};
 use crate::transformer::weights::{HostTensor, WeightFolder};
@@ -125,7 +125,7 @@ impl Backend for Broken {
     fn last(&self, x: &Tensor) -> Result<Tensor> {
         self.inner.last(x)
     }
-    fn sampler(&self, choice: &Choice, history: &[u32], generated: usize) -> Result<Self::Sampler> {
+    fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<Self::Sampler> {
         self.inner.sampler(choice, history, generated)
     }
     fn submit(&self, ids: &Ids) -> Result<()> {
