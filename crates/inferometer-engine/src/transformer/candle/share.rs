@@ -15,7 +15,8 @@
 //! 3. Leaving is a release and `close` reads with acquire, so what helpers wrote is seen by who called [`share`].
 //! 4. `next` gives each part to one thread, and parts do not overlap: no two `&mut` to one value.
 //!
-//! The tests hold this under Miri: `cargo +nightly miri test -p inferometer-engine share::`.
+//! The tests run under Miri every night: `cargo +nightly miri test -p inferometer-engine --lib share::` with
+//! `MIRIFLAGS=-Zmiri-disable-isolation`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
