@@ -84,7 +84,7 @@ pub fn flamegraphs(a: &Record, b: &Record, compared: &[CellProfiles]) -> Vec<Fla
         let aligned = Aligned { name: &cell.name, cell_a: cell.cell_a, cell_b: cell.cell_b };
         let Ok(sides) = comparable(a, b, aligned) else { continue };
         for phase in cell.phases.iter().map(|of| of.phase) {
-            let title = format!("B against A: {}, {}", cell.name, phase_name(phase));
+            let title = format!("B vs A: {}, {}", cell.name, phase_name(phase));
             let [a, b] = sides.sampled(phase);
             if let Some(svg) = difference_svg(&a, &b, phase, &title) {
                 let name = format!("cell-{}-{}", cell.cell_a, phase_name(phase).replace(' ', "-"));

@@ -14,7 +14,7 @@ use inferometer_host::Engine;
 use inferometer_host::simulated::Simulated;
 use inferometer_protocol::{EngineError, EngineSpec, Offer};
 
-pub use own::{FolderFacts, TextError, Tokenizer, folder_facts};
+pub use own::{TextError, Tokenizer, folder_fingerprint, is_synthetic};
 
 use crate::scenario::Offers;
 

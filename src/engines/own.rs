@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use inferometer_engine::cache;
 use inferometer_engine::synthetic::Recipe;
 use inferometer_engine::synthetic::preset::PRESETS;
-use inferometer_engine::{cache, inspect};
 use inferometer_protocol::{Architecture, EngineError, ModelSpec};
 
 pub use inferometer_engine::ENGINES;
-pub use inferometer_engine::inspect::FolderFacts;
+pub use inferometer_engine::inspect::{folder_fingerprint, is_synthetic};
 pub use inferometer_engine::text::{TextError, Tokenizer};
 
 /// Architecture and name of every preset for synthetic models.
@@ -26,10 +26,4 @@ pub fn synthetic(model: &ModelSpec, cache: &Path, note: &mut dyn FnMut(&str)) ->
         return Err(EngineError::internal("a path is not a synthetic model"));
     };
     cache::made(&Recipe::find(*arch, preset, *seed)?.stored(*dtype, *quantization), cache, note)
-}
-
-/// Facts from a model's folder; `None` if this build cannot read it.
-#[must_use]
-pub fn folder_facts(folder: &Path) -> Option<FolderFacts> {
-    inspect::folder_facts(folder)
 }

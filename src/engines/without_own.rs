@@ -9,13 +9,6 @@ pub const ENGINES: [&dyn Engine; 0] = [];
 
 const MISSING: &str = "this build of inferometer has no engine crate (feature `engine`)";
 
-/// Facts from a model's folder.
-#[derive(Debug, Clone)]
-pub struct FolderFacts {
-    pub synthetic: bool,
-    pub fingerprint: Option<String>,
-}
-
 pub fn presets() -> Vec<(Architecture, &'static str)> {
     Vec::new()
 }
@@ -25,7 +18,12 @@ pub fn synthetic(_: &ModelSpec, _: &Path, _: &mut dyn FnMut(&str)) -> Result<Pat
 }
 
 #[must_use]
-pub fn folder_facts(_: &Path) -> Option<FolderFacts> {
+pub fn is_synthetic(_: &Path) -> Option<bool> {
+    None
+}
+
+#[must_use]
+pub fn folder_fingerprint(_: &Path) -> Option<String> {
     None
 }
 

@@ -120,6 +120,16 @@ impl Cause {
         Self::ALL.iter().copied().find(|cause| cause.name() == name)
     }
 
+    /// This cause where it gives that status, else the unknown one that does.
+    #[must_use]
+    pub fn with_status(self, status: Status) -> Self {
+        match status {
+            _ if self.status() == status => self,
+            Status::Failed => Self::UnknownFailure,
+            Status::Ok | Status::Invalid => Self::Unknown,
+        }
+    }
+
     /// Whether something outside the engine disturbed the iteration, which is not a fault of the
     /// engine.
     #[must_use]

@@ -22,7 +22,9 @@ impl Counts {
     pub fn of(planned: usize, rows: &[&RequestRow]) -> Self {
         // The turns of an iteration share its outcome.
         let count = |status| iterations(rows).filter(|turns| turns[0].status == status).count();
-        let disturbed = iterations(rows).filter(|turns| turns[0].cause.is_some_and(Cause::is_external)).count();
+        let disturbed = iterations(rows)
+            .filter(|turns| turns[0].status == Status::Invalid && turns[0].cause.is_some_and(Cause::is_external))
+            .count();
         Self {
             planned,
             ok: count(Status::Ok),

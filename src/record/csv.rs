@@ -184,9 +184,11 @@ impl RequestReader {
     pub fn row(&self, line: &Line<'_>) -> Result<(RequestRow, Commit), RecordError> {
         let commit = Commit::read(line, &self.commit)?;
         let mut row = RequestRow::read(line, &self.fixed, self.settings(line)?)?;
-        if !self.has_cause {
-            row.cause = cause::of_older_row(row.status, &row.reason);
-        }
+        row.cause = match row.cause {
+            _ if !self.has_cause => cause::of_older_row(row.status, &row.reason),
+            Some(cause) => Some(cause.with_status(row.status)),
+            None => None,
+        };
         Ok((row, commit))
     }
 

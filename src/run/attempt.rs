@@ -148,6 +148,8 @@ impl Attempt {
         self.fault = Some(Fault::new(error.cause(), error.summary()));
         self.end_ns = origin.t_ns(now_ns());
         self.host_lost = !error.host_is_usable();
+        // A request without a reply has no spans.
+        self.reset = None;
         self
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::host::{Host, HostError, Launch, launch_command};
 use super::interrupt::Interrupt;
 use super::schedule::Step;
-use crate::engines::{self, FolderFacts};
+use crate::engines;
 use crate::origin::Origin;
 use crate::record::HostInfo;
 use crate::spec::{Cell, Isolation, Scenario};
@@ -86,14 +86,14 @@ pub struct Pool {
     /// not readable files.
     files: BTreeMap<PathBuf, Option<String>>,
     /// Facts about the model's folder, once read.
-    folder: Option<Option<FolderFacts>>,
+    fingerprint: Option<Option<String>>,
 }
 
 impl Pool {
     /// An empty pool; hosts write logs into `logs` and are numbered from `next_number`.
     #[must_use]
     pub fn new(logs: PathBuf, next_number: u32) -> Self {
-        Self { residents: Vec::new(), next_number, logs, files: BTreeMap::new(), folder: None }
+        Self { residents: Vec::new(), next_number, logs, files: BTreeMap::new(), fingerprint: None }
     }
 
     /// Number of the next host to be started.
@@ -245,11 +245,12 @@ impl Pool {
     /// this program, and the contents of the model's folder. The other fields are as the engine
     /// reported them.
     fn verified(&mut self, spec: &EngineSpec, built_in: bool, model: &Path, receipt: &Receipt) -> Vec<String> {
-        let facts = self.folder.get_or_insert_with(|| engines::folder_facts(model)).as_ref();
         let named = engines::find(&spec.name).is_some_and(|engine| receipt.engine == engine.receipt_name());
-        let synthetic = facts.is_some_and(|facts| facts.synthetic == receipt.model.synthetic);
-        let fingerprint = receipt.model.fingerprint.is_some()
-            && facts.is_some_and(|facts| facts.fingerprint == receipt.model.fingerprint);
+        let synthetic = engines::is_synthetic(model) == Some(receipt.model.synthetic);
+        let fingerprint = receipt.model.fingerprint.is_some() && {
+            let own = || engines::folder_fingerprint(model);
+            *self.fingerprint.get_or_insert_with(own) == receipt.model.fingerprint
+        };
         [
             ("engine", built_in && named),
             ("version", built_in && receipt.version == env!("CARGO_PKG_VERSION")),
@@ -360,7 +361,7 @@ mod tests {
         let recipe =
             inferometer_engine::synthetic::Recipe::find(inferometer_protocol::Architecture::Qwen3, "tiny", 1).unwrap();
         inferometer_engine::synthetic::create(&recipe, &folder).unwrap();
-        let own = engines::folder_facts(&folder).unwrap().fingerprint.unwrap();
+        let own = engines::folder_fingerprint(&folder).unwrap();
         let spec = EngineSpec { name: "exec".to_owned(), label: "exec".to_owned(), options: Settings::new() };
         let checked = |fingerprint: &str, synthetic: bool, model: &Path| {
             let receipt = serde_json::json!({"engine": "exec", "version": "1", "model": {"name": "m",

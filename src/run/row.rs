@@ -81,3 +81,56 @@ pub fn spans(attempt: &Attempt, origin: &Origin) -> Vec<SpanRow> {
     let of = |reply: &Reply| measure::span_rows(attempt.place.request, &reply.generated.spans, reply.offset_ns, origin);
     attempt.reset.into_iter().chain(attempt.reply.as_ref().map(of).unwrap_or_default()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::attempt::Place;
+    use super::super::measure::tests::reply;
+    use super::*;
+    use crate::record::{Cause, Status};
+    use inferometer_protocol::{Settings, TokenTiming};
+
+    fn answered(turn: u32, believed: bool) -> Attempt {
+        let place = Place { request: u64::from(turn), warmup: false, cell: 0, iteration: 1, turn, host: 0 };
+        let generated = reply(&[13, 15], true);
+        let (effective, timing, memory) = (Settings::new(), TokenTiming::Exact, Ok(Vec::new()));
+        let reply = Reply { generated, effective, timing, believed, offset_ns: 0, memory };
+        Attempt { reply: Some(reply), ..Attempt::new(place, "engine", 0) }
+    }
+
+    fn rows(attempts: &[Attempt], gauged: &Gauged) -> Vec<RequestRow> {
+        iteration(attempts, gauged, &Origin::start()).requests
+    }
+
+    #[test]
+    fn a_phase_whose_time_is_not_believed_has_no_energy() {
+        let energy = PhaseEnergy { prefill_j: Some(2.0), decode_j: Some(3.0) };
+        let gauged = Gauged { energy: vec![energy, energy], ..Gauged::default() };
+        let rows = rows(&[answered(0, true), answered(1, false)], &gauged);
+        assert_eq!((rows[0].prefill_energy_j, rows[0].decode_energy_j), (Some(2.0), Some(3.0)));
+        assert_eq!((rows[1].prefill_energy_j, rows[1].decode_energy_j), (None, None));
+    }
+
+    #[test]
+    fn memory_swings_stand_in_the_last_row_only() {
+        let swings = Some(Swings { cycles: 4, largest_bytes: 64, reclaimed_bytes: 256 });
+        let rows = rows(&[answered(0, true), answered(1, true)], &Gauged { swings, ..Gauged::default() });
+        assert_eq!(
+            (rows[0].memory_cycles, rows[0].memory_swing_bytes, rows[0].memory_reclaimed_bytes),
+            (None, None, None)
+        );
+        assert_eq!(
+            (rows[1].memory_cycles, rows[1].memory_swing_bytes, rows[1].memory_reclaimed_bytes),
+            (Some(4), Some(64), Some(256))
+        );
+    }
+
+    #[test]
+    fn a_fault_of_the_engine_takes_precedence_over_an_external_cause() {
+        let disturbed = Some(Fault::new(Cause::ForeignLoad, "others"));
+        let died = Attempt { fault: Some(Fault::new(Cause::Died, "SIGSEGV")), ..answered(1, true) };
+        let rows = rows(&[answered(0, true), died], &Gauged { disturbed, ..Gauged::default() });
+        assert_eq!((rows[0].status, rows[0].cause), (Status::Invalid, Some(Cause::ForeignLoad)));
+        assert_eq!((rows[1].status, rows[1].cause), (Status::Failed, Some(Cause::Died)));
+    }
+}

@@ -22,7 +22,7 @@ pub struct Done {
 }
 
 /// How often a fresh run is begun at most, see [`Lab::run`].
-const TRIES: usize = 10;
+const TRIES: usize = 5;
 
 /// Whether a row is invalid because the machine was too busy to wake a process in time. That is the instrument at work,
 /// and not what these tests are about: they have to pass on a busy machine too.
@@ -44,6 +44,7 @@ pub fn code_but_for_busy(record: &Record) -> i32 {
     for row in &record.requests {
         assert!(row.status == Status::Ok || is_busy(row), "{:?}: {}", row.cause, row.reason);
     }
+    assert!(excused(&record.requests), "most rows are late, which no busy machine excuses");
     if measured(record).into_iter().any(is_busy) { 4 } else { 0 }
 }
 
@@ -146,14 +147,16 @@ impl Lab {
 
     /// Runs the program to its end. A fresh run in which the machine was too busy to wake a process in time is begun anew,
     /// so that what is expected of it holds without exception.
+    #[expect(clippy::print_stdout, reason = "cargo shows it when the test fails: how often it was begun anew")]
     pub fn run(&self, arguments: &[&str]) -> Done {
         let traces = ["results", "reports", "state"].map(|name| self.path(name)).map(|path| (path.exists(), path));
         let fresh = arguments.first() == Some(&"run") && !traces[0].0;
         for _ in 1..TRIES {
             let done = self.once(arguments);
-            if !fresh || !self.was_busy() {
+            if !fresh || done.code != Some(4) || !self.was_busy() {
                 return done;
             }
+            println!("the machine was too busy, the run is begun anew: {arguments:?}");
             for (_, path) in traces.iter().filter(|(existed, _)| !existed) {
                 _ = fs_err::remove_dir_all(path).or_else(|_| fs_err::remove_file(path));
             }
@@ -167,7 +170,8 @@ impl Lab {
     }
 
     fn was_busy(&self) -> bool {
-        self.run_folder().is_some_and(|dir| record::read(&dir).unwrap().requests.iter().any(is_busy))
+        let rows = self.run_folder().map(|dir| record::read(&dir).unwrap().requests).unwrap_or_default();
+        rows.iter().any(is_busy) && rows.iter().all(|row| row.status == Status::Ok || is_busy(row)) && excused(&rows)
     }
 
     /// Waits for the end of a program that was started, without ever waiting for ever.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use inferometer::record;
 use inferometer::record::Record;
-use inferometer::report::summary::oscillation::{Cause, Part};
+use inferometer::report::summary::oscillation::{FallCause, Part};
 use inferometer::report::summary::{GaugeOscillation, Summary};
 
 use crate::lab::Lab;
@@ -53,7 +53,7 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
     let a_minute = cell.counted.per_minute.unwrap();
     assert!((a_minute * cell.duration_s / 60.0 - 5.0).abs() < 1e-6 && a_minute > 0.0, "{a_minute}");
     assert_eq!(rss.falls.len(), 6, "the warm-up's among them");
-    let clear = rss.causes.iter().find(|one| one.cause == Cause::CacheClear).unwrap();
+    let clear = rss.causes.iter().find(|one| one.cause == FallCause::CacheClear).unwrap();
     assert!(clear.falls >= 4 && clear.share.unwrap() > 0.75, "{:?}", rss.causes);
     assert!(clear.time_share < 0.4, "not because everything is a clear: {:?}", rss.causes);
     assert_eq!(rss.phases[&Part::Decode].counted.cycles, 6, "held and freed while it decoded, in the warm-up too");
@@ -81,9 +81,9 @@ fn falls_nobody_explains_are_the_phase_s() {
     let summary = Summary::of(&record);
     let rss = gauge(&summary, "rss_bytes");
     assert_eq!(rss.cells[&0].counted.cycles, 3);
-    let decode = rss.causes.iter().find(|one| one.cause == Cause::Decode).unwrap();
+    let decode = rss.causes.iter().find(|one| one.cause == FallCause::Decode).unwrap();
     assert!(decode.falls >= 2 && decode.share.unwrap() > 0.6, "{:?}", rss.causes);
-    assert!(rss.causes.iter().all(|one| one.cause != Cause::CacheClear));
+    assert!(rss.causes.iter().all(|one| one.cause != FallCause::CacheClear));
 }
 
 /// A leak of 32 MiB a second, and what the engine itself says of it, in rows of their own.

@@ -292,3 +292,12 @@ fn the_page_describes_every_column() {
     }
     assert!(page == expected, "the page is behind the code: run this test with INFEROMETER_UPDATE_PAGES=1");
 }
+
+#[test]
+fn the_page_names_every_cause_with_its_status() {
+    let page = fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/record.md")).unwrap();
+    for cause in Cause::ALL {
+        let row = format!("| `{}` | {} | ", cause.name(), cause.status().name());
+        assert!(page.contains(&row), "docs/reference/record.md has no row {row:?}");
+    }
+}

@@ -48,13 +48,13 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     A  main (1a1a1a1a), “Cache the rotations”
     B  HEAD (2b2b2b2b), “Copy the cache at every token”
 
-    gate                     B against A   delta   pairs   caught   verdict
+    gate                     B vs A   delta   pairs   caught   verdict
     ───────────────────────────────────────────────────────────────────────────
     decode           +8.0 % [+7.5, +8.4]     3 %      10    3.1 %   regressed
     prefill       -0.07 % [-0.39, +0.40]     3 %      10    3.1 %   unchanged
     peak memory     0.0 % [-0.06, +0.06]     3 %      10      3 %   unchanged
 
-    B against A: change of time or bytes, + is worse, with its interval. caught: the
+    B vs A: change of time or bytes, + is worse, with its interval. caught: the
     slow-down that this session would have caught nine times in ten.
 
     10 pairs; a pilot of 6 pairs of A against A
@@ -77,13 +77,13 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     A  main (1a1a1a1a), “Cache the rotations”
     B  HEAD (2b2b2b2b), “Copy the cache at every token”
 
-    gate          B against A   delta   pairs   caught   verdict
+    gate          B vs A   delta   pairs   caught   verdict
     ──────────────────────────────────────────────────────────────────
     decode            +0.42 %     3 %       2        –   not decided
     prefill           -0.08 %     3 %       2        –   not decided
     peak memory       -0.02 %     3 %       2        –   not decided
 
-    B against A: change of time or bytes, + is worse, with its interval. caught: the
+    B vs A: change of time or bytes, + is worse, with its interval. caught: the
     slow-down that this session would have caught nine times in ten.
 
     2 pairs; dropped and replaced 1 for A; B failed in 1; a pilot of 6 pairs of A
@@ -116,13 +116,13 @@ fn a_pull_request_sees_the_verdict_first_and_the_rest_folded() {
 
     > synthetic model: random weights, so speed and memory mean something, the text does not
 
-    | gate | cells | B against A | delta | pairs | caught | verdict |
+    | gate | cells | B vs A | delta | pairs | caught | verdict |
     |---|---|--:|--:|--:|--:|---|
     | decode | all cells | – | 3 % | 0 | – | **not decided** |
     | prefill | all cells | – | 3 % | 0 | – | **not decided** |
     | peak memory | all cells | – | 3 % | 0 | – | **not decided** |
 
-    B against A: change of time or bytes, + is worse, with its interval. caught: the slow-down that this session would have caught nine times in ten.
+    B vs A: change of time or bytes, + is worse, with its interval. caught: the slow-down that this session would have caught nine times in ten.
 
     - Sides that do different work have no speeds to compare: find out first why the tokens differ.
 

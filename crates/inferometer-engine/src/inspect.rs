@@ -47,22 +47,18 @@ pub struct Facts {
     pub synthetic: Option<Value>,
 }
 
-/// What can be said of a model's folder by its configuration and weight files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FolderFacts {
-    /// Whether its configuration marks it as synthetic.
-    pub synthetic: bool,
-    /// Absent where the weight files are not those that the configuration asks for.
-    pub fingerprint: Option<String>,
+/// Whether a model folder's configuration marks it as synthetic; `None` without a configuration that this engine reads.
+#[must_use]
+pub fn is_synthetic(folder: &Path) -> Option<bool> {
+    Config::from_folder(folder).ok().map(|config| config.synthetic)
 }
 
-/// What a model's folder says of itself; `None` where there is no configuration that this engine reads.
+/// The fingerprint of a model's folder; `None` if its weight files do not fit its configuration.
 #[must_use]
-pub fn folder_facts(folder: &Path) -> Option<FolderFacts> {
+pub fn folder_fingerprint(folder: &Path) -> Option<String> {
     let config = Config::from_folder(folder).ok()?;
-    let weights = WeightFolder::open(folder, &expected(&config), &optional(&config));
-    let fingerprint = weights.ok().and_then(|weights| fingerprint(folder, &weights).ok());
-    Some(FolderFacts { synthetic: config.synthetic, fingerprint })
+    let weights = WeightFolder::open(folder, &expected(&config), &optional(&config)).ok()?;
+    fingerprint(folder, &weights).ok()
 }
 
 /// A folder whose configuration and weight files fit together.

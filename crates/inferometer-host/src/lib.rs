@@ -2,7 +2,7 @@
 //! around it.
 //!
 //! An engine runs in its own process, the *engine host*. To write one, implement [`Engine`] and
-//! [`Session`] and call [`serve`]:
+//! [`Session`] and call [`serve()`]:
 //!
 //! ```no_run
 //! # struct MyEngine;

@@ -12,7 +12,7 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
     match judged.verdict {
         Verdict::Regressed => {
             all.push("Look which cells and which cost moved; profile B there.".to_owned());
-            all.push("If the price is meant, say so in the commit and give the gate a larger delta.".to_owned());
+            all.push("If the slow-down is intended, say so in the commit message and raise the delta of the gate.".to_owned());
         }
         Verdict::Improved | Verdict::Unchanged => all.push("Nothing needs doing.".to_owned()),
         Verdict::Inconclusive if manifest.refused.is_some() => {
@@ -30,12 +30,12 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
             }));
         }
         Verdict::NotDecided if manifest.state == FinishState::Running => {
-            all.push("The session is still running, or was killed: `--resume` goes on with it.".to_owned());
+            all.push("The session is still running, or was killed. `--resume` continues it.".to_owned());
         }
-        Verdict::NotDecided => all.push("The session was broken off: `--resume` goes on with it.".to_owned()),
+        Verdict::NotDecided => all.push("The session was interrupted. `--resume` continues it.".to_owned()),
         Verdict::OutputChanged => {
             all.push(
-                "Sides that do different work have no speeds to compare: find out first why the tokens differ."
+                "The two sides do different work, so their speeds cannot be compared. Find out first why the tokens differ."
                     .to_owned(),
             );
             if matches!(manifest.settings.outputs, OutputsRule::Identical) {

@@ -39,7 +39,7 @@ impl Charts {
         let drawn = rows.iter().any(|row| row.estimate.is_some());
         let lengths = metrics(summary).into_iter().filter_map(|key| by_length(summary, key));
         Self {
-            gates: drawn.then(|| forest::draw("gates", "Every gate: B against A", AXIS, &rows)),
+            gates: drawn.then(|| forest::draw("gates", "Every gate: B vs A", AXIS, &rows)),
             pairs: summary.gates.iter().enumerate().filter_map(|(at, gate)| of_pairs(summary, at, gate)).collect(),
             lengths: lengths.collect(),
         }

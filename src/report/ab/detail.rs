@@ -15,7 +15,7 @@ use crate::spec::Side;
 /// Rows shown before a table says that the files have more.
 const SHOWN: usize = 60;
 
-/// B against A in each cell, for the metrics that gates are about.
+/// B vs A in each cell, for the metrics that gates are about.
 pub fn lengths(summary: &AbSummary, drawn: &[Chart]) -> Markup {
     if summary.cells.len() < 2 || summary.effects.is_empty() {
         return html! {};

@@ -98,7 +98,7 @@ fn gates(summary: &AbSummary, drawn: &Charts) -> Markup {
         } @else {
             (tables::gates(summary).html())
             p.note {
-                "B against A: change of " (words::compared(summary)) " that something takes, so above 0 is worse, with its interval. "
+                "B vs A: change of " (words::compared(summary)) " that something takes, so above 0 is worse, with its interval. "
                 "Caught: the smallest slow-down that this session would have caught nine times in ten. A gate is unchanged only where a change of "
                 "delta or more is ruled out, not because nothing was found."
             }

@@ -42,7 +42,7 @@ pub fn gates(summary: &AbSummary) -> Table<&GateSummary> {
             Cell::from(cells.clone()).hint(labels(gate)).page(count)
         })
         .only(MARKDOWN | HTML)
-        .number("B against A", |gate| {
+        .number("B vs A", |gate| {
             let scale = gate.judgement.scale;
             Cell::from(gate.judgement.estimate.map(|shift| scale.change(shift)))
                 .range(gate.judgement.interval.map(|interval| words::ends(scale, interval)))
@@ -64,7 +64,7 @@ pub fn looks<'a>(summary: &'a AbSummary) -> Table<(&'a GateSummary, &'a Look)> {
     Table::of("Looks", summary.gates.iter().flat_map(looks))
         .head("gate", |row| words::gate(row.0))
         .number("pairs", |row| row.1.pairs)
-        .number("B against A", |(gate, look)| words::effect(gate.judgement.scale, look.estimate, Some(look.interval)))
+        .number("B vs A", |(gate, look)| words::effect(gate.judgement.scale, look.estimate, Some(look.interval)))
         .number("proven within", |(gate, look)| words::range(gate.judgement.scale, look.equivalence))
         .number("p, not adjusted", |row| words::p_value(row.1.p_value))
         .number("said", |row| row.1.verdict.map_or_else(|| "take more pairs".to_owned(), words::verdict))
@@ -76,15 +76,15 @@ fn of_effects<'a>(name: &str, summary: &'a AbSummary, effects: Vec<&'a Effect>) 
         .text("cell", |effect| summary.cell(effect.cell))
 }
 
-/// B against A in each cell, for the metrics that gates are about, so many of each.
+/// B vs A in each cell, for the metrics that gates are about, so many of each.
 #[must_use]
 pub fn by_cell(summary: &AbSummary, most: usize) -> Table<&Effect> {
     let metrics = charts::metrics(summary).into_iter();
     let effects = metrics.flat_map(|key| charts::effects(summary, key).take(most)).collect();
-    of_effects("B against A in each cell", summary, effects)
+    of_effects("B vs A in each cell", summary, effects)
         .number("prompt tokens", |effect| summary.cells.get(effect.cell as usize).and_then(|cell| cell.length))
         .only(HTML)
-        .number("B against A, 95 %", |effect| words::effect(effect.scale, effect.shift, effect.interval))
+        .number("B vs A, 95 %", |effect| words::effect(effect.scale, effect.shift, effect.interval))
         .number("pairs", |effect| effect.pairs)
         .only(HTML)
 }
@@ -93,7 +93,7 @@ pub fn by_cell(summary: &AbSummary, most: usize) -> Table<&Effect> {
 #[must_use]
 pub fn effects<'a>(name: &str, summary: &'a AbSummary, found: Vec<&'a Effect>) -> Table<&'a Effect> {
     of_effects(name, summary, found)
-        .number("B against A", |effect| words::effect(effect.scale, effect.shift, effect.interval))
+        .number("B vs A", |effect| words::effect(effect.scale, effect.shift, effect.interval))
         .number("p", |effect| words::p_value(effect.p_value))
         .only(HTML)
         .number("adjusted p", |effect| Cell::from(words::p_value(effect.adjusted)).alarm(effect.stands_out()))

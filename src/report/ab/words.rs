@@ -73,7 +73,7 @@ pub fn caught(gate: &GateSummary) -> Option<String> {
 /// What the columns of gates mean.
 pub fn legend(summary: &AbSummary) -> String {
     format!(
-        "B against A: change of {}, + is worse, with its interval. caught: the slow-down that this session would have caught nine \
+        "B vs A: change of {}, + is worse, with its interval. caught: the slow-down that this session would have caught nine \
          times in ten.",
         compared(summary)
     )

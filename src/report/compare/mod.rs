@@ -188,7 +188,7 @@ fn cell_facts(cell: &CellComparison) -> String {
     format!("{} and {} iterations, {}", valid(cell.counts_a), valid(cell.counts_b), outputs(&cell.outputs))
 }
 
-/// B against A in percent, with a sign.
+/// B vs A in percent, with a sign.
 fn percent(ratio: f64) -> String {
     let change = (ratio - 1.0) * 100.0;
     match change.abs() {

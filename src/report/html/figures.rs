@@ -91,7 +91,7 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
                         p.where { (text::label(low.0.name())) }
                     }
                     @if let Some((lo, hi)) = &widest {
-                        p.unsure { "not known well: [" (lo) ", " (hi) "] in one cell" }
+                        p.unsure { "uncertain: [" (lo) ", " (hi) "] in one cell" }
                     }
                 }
             }

@@ -28,7 +28,7 @@ pub struct GaugeOscillation {
     pub phases: BTreeMap<Part, Oscillation>,
     /// Every fall of h or more of the run, in time order.
     pub falls: Vec<Fall>,
-    /// What went on while memory fell, by [`Cause::ALL`]; those without a part in it and in the time are left out.
+    /// What went on while memory fell, by [`FallCause::ALL`]; those without a part in it and in the time are left out.
     pub causes: Vec<CauseShare>,
 }
 
@@ -59,7 +59,7 @@ impl Part {
 /// What may have made memory fall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum FallCause {
     CacheClear,
     Reset,
     /// A host was starting or ending.
@@ -72,29 +72,29 @@ pub enum Cause {
     Several,
 }
 
-impl Cause {
-    pub const ALL: [Cause; 8] = [
-        Cause::CacheClear,
-        Cause::Reset,
-        Cause::Host,
-        Cause::Prefill,
-        Cause::Decode,
-        Cause::Request,
-        Cause::Between,
-        Cause::Several,
+impl FallCause {
+    pub const ALL: [FallCause; 8] = [
+        FallCause::CacheClear,
+        FallCause::Reset,
+        FallCause::Host,
+        FallCause::Prefill,
+        FallCause::Decode,
+        FallCause::Request,
+        FallCause::Between,
+        FallCause::Several,
     ];
 
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Cause::CacheClear => "cache clear",
-            Cause::Reset => "reset",
-            Cause::Host => "host starts or ends",
-            Cause::Prefill => "prefill",
-            Cause::Decode => "decode",
-            Cause::Request => "within a request",
-            Cause::Between => "between requests",
-            Cause::Several => "several at once",
+            FallCause::CacheClear => "cache clear",
+            FallCause::Reset => "reset",
+            FallCause::Host => "host starts or ends",
+            FallCause::Prefill => "prefill",
+            FallCause::Decode => "decode",
+            FallCause::Request => "within a request",
+            FallCause::Between => "between requests",
+            FallCause::Several => "several at once",
         }
     }
 }
@@ -106,12 +106,12 @@ pub struct Fall {
     pub to_s: f64,
     pub bytes: f64,
     /// Has more than half of it.
-    pub cause: Cause,
+    pub cause: FallCause,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CauseShare {
-    pub cause: Cause,
+    pub cause: FallCause,
     /// Falls of which it has more than half.
     pub falls: usize,
     pub bytes: f64,
@@ -299,17 +299,17 @@ impl Doings {
     }
 
     /// What a step of the gauge may be due to, with shares that add up to 1.
-    fn causes(&self, from: f64, to: f64, gauge: &MemoryGauge) -> Vec<(Cause, f64)> {
+    fn causes(&self, from: f64, to: f64, gauge: &MemoryGauge) -> Vec<(FallCause, f64)> {
         let touches = |times: &Times<()>| times.within(from, to).next().is_some();
         let events = [
-            (Cause::CacheClear, touches(&self.clears)),
-            (Cause::Reset, touches(&self.resets)),
+            (FallCause::CacheClear, touches(&self.clears)),
+            (FallCause::Reset, touches(&self.resets)),
             // A process has no memory before it begins or after it ends.
-            (Cause::Host, !gauge.of_process && touches(&self.hosts)),
+            (FallCause::Host, !gauge.of_process && touches(&self.hosts)),
         ];
         let mut held = events.into_iter().filter(|(_, held)| *held).map(|(cause, _)| cause);
         match (held.next(), held.next()) {
-            (Some(_), Some(_)) => return vec![(Cause::Several, 1.0)],
+            (Some(_), Some(_)) => return vec![(FallCause::Several, 1.0)],
             (Some(one), None) => return vec![(one, 1.0)],
             (None, _) => {}
         }
@@ -321,7 +321,12 @@ impl Doings {
         let requests: f64 = self.requests.within(from, to).map(|(a, b, ())| overlap((*a, *b))).sum();
         let rest = (requests - prefill - decode).max(0.0);
         let between = (1.0 - prefill - decode - rest).max(0.0);
-        vec![(Cause::Prefill, prefill), (Cause::Decode, decode), (Cause::Request, rest), (Cause::Between, between)]
+        vec![
+            (FallCause::Prefill, prefill),
+            (FallCause::Decode, decode),
+            (FallCause::Request, rest),
+            (FallCause::Between, between),
+        ]
     }
 }
 
@@ -346,9 +351,9 @@ fn host_changes(record: &Record) -> Vec<(f64, f64, ())> {
 /// The falls of h or more, each sample's step of them ascribed to what went on in it.
 fn attribute(parts: &[Vec<Sample>], h: f64, doings: &Doings, gauge: &MemoryGauge) -> (Vec<Fall>, Vec<CauseShare>) {
     let mut all = Vec::new();
-    let mut bytes = [0.0; Cause::ALL.len()];
-    let mut time = [0.0; Cause::ALL.len()];
-    let mut counts = [0; Cause::ALL.len()];
+    let mut bytes = [0.0; FallCause::ALL.len()];
+    let mut time = [0.0; FallCause::ALL.len()];
+    let mut counts = [0; FallCause::ALL.len()];
     for part in parts {
         for step in part.windows(2) {
             for (cause, share) in doings.causes(step[0].t_s, step[1].t_s, gauge) {
@@ -356,7 +361,7 @@ fn attribute(parts: &[Vec<Sample>], h: f64, doings: &Doings, gauge: &MemoryGauge
             }
         }
         for fall in falls(part, h) {
-            let mut own = [0.0; Cause::ALL.len()];
+            let mut own = [0.0; FallCause::ALL.len()];
             let samples = &part[fall.from..=fall.to];
             let dropped: f64 = samples.windows(2).map(|step| (step[0].bytes - step[1].bytes).max(0.0)).sum();
             for step in samples.windows(2).filter(|step| step[1].bytes < step[0].bytes) {
@@ -366,15 +371,15 @@ fn attribute(parts: &[Vec<Sample>], h: f64, doings: &Doings, gauge: &MemoryGauge
                     own[cause as usize] += share * weight;
                 }
             }
-            let main = Cause::ALL.into_iter().find(|cause| own[*cause as usize] > fall.bytes / 2.0);
-            let cause = main.unwrap_or(Cause::Several);
+            let main = FallCause::ALL.into_iter().find(|cause| own[*cause as usize] > fall.bytes / 2.0);
+            let cause = main.unwrap_or(FallCause::Several);
             counts[cause as usize] += 1;
             bytes.iter_mut().zip(own).for_each(|(sum, part)| *sum += part);
             all.push(Fall { from_s: part[fall.from].t_s, to_s: part[fall.to].t_s, bytes: fall.bytes, cause });
         }
     }
     let (fallen, watched): (f64, f64) = (bytes.iter().sum(), time.iter().sum());
-    let causes = Cause::ALL
+    let causes = FallCause::ALL
         .into_iter()
         .map(|cause| CauseShare {
             cause,
@@ -414,7 +419,7 @@ mod tests {
         }
     }
 
-    fn causes(from: f64, to: f64) -> Vec<(Cause, f64)> {
+    fn causes(from: f64, to: f64) -> Vec<(FallCause, f64)> {
         let gauge = &GAUGES[0];
         assert!(!gauge.of_process);
         doings().causes(from, to, gauge).into_iter().filter(|(_, share)| *share > 1e-9).collect()
@@ -422,16 +427,16 @@ mod tests {
 
     #[test]
     fn a_step_is_ascribed_to_an_event_that_it_touches_else_split_by_time() {
-        assert_eq!(causes(2.8, 3.3), [(Cause::CacheClear, 1.0)]);
-        assert_eq!(causes(0.4, 0.9), [(Cause::Reset, 1.0)]);
-        assert_eq!(causes(0.4, 3.0), [(Cause::Several, 1.0)]);
-        assert_eq!(causes(11.9, 12.1), [(Cause::Host, 1.0)]);
-        assert_eq!(causes(1.0, 2.0), [(Cause::Prefill, 1.0)]);
-        assert_eq!(causes(4.0, 5.0), [(Cause::Decode, 1.0)]);
+        assert_eq!(causes(2.8, 3.3), [(FallCause::CacheClear, 1.0)]);
+        assert_eq!(causes(0.4, 0.9), [(FallCause::Reset, 1.0)]);
+        assert_eq!(causes(0.4, 3.0), [(FallCause::Several, 1.0)]);
+        assert_eq!(causes(11.9, 12.1), [(FallCause::Host, 1.0)]);
+        assert_eq!(causes(1.0, 2.0), [(FallCause::Prefill, 1.0)]);
+        assert_eq!(causes(4.0, 5.0), [(FallCause::Decode, 1.0)]);
         let split = causes(7.0, 11.0);
         assert_eq!(
             split.iter().map(|(cause, _)| *cause).collect::<Vec<_>>(),
-            [Cause::Decode, Cause::Request, Cause::Between]
+            [FallCause::Decode, FallCause::Request, FallCause::Between]
         );
         for ((_, share), want) in split.iter().zip([0.25, 0.25, 0.5]) {
             assert!((share - want).abs() < 1e-9, "{split:?}");
@@ -454,10 +459,10 @@ mod tests {
         ];
         let (falls, causes) = attribute(&[series], 40.0 * MIB, &doings(), &GAUGES[0]);
         let told: Vec<_> = falls.iter().map(|fall| (fall.cause, fall.bytes / MIB)).collect();
-        assert_eq!(told, [(Cause::Reset, 200.0), (Cause::CacheClear, 50.0), (Cause::Decode, 200.0)]);
+        assert_eq!(told, [(FallCause::Reset, 200.0), (FallCause::CacheClear, 50.0), (FallCause::Decode, 200.0)]);
         let share = |cause| causes.iter().find(|c| c.cause == cause).unwrap().share.unwrap();
-        assert!((share(Cause::Reset) - 200.0 / 450.0).abs() < 1e-9);
-        assert!((share(Cause::CacheClear) - 50.0 / 450.0).abs() < 1e-9);
+        assert!((share(FallCause::Reset) - 200.0 / 450.0).abs() < 1e-9);
+        assert!((share(FallCause::CacheClear) - 50.0 / 450.0).abs() < 1e-9);
         let time: f64 = causes.iter().map(|c| c.time_share).sum();
         assert!((time - 1.0).abs() < 1e-9, "{causes:?}");
     }

@@ -15,7 +15,7 @@ pub struct Panel {
     /// Of all changes: `%`, `MiB`, or nothing.
     pub unit: &'static str,
     pub dots: Vec<Dot>,
-    /// Numbers of the pairs that do not count.
+    /// Numbers of the excluded pairs.
     pub lost: Vec<u32>,
     pub delta: f64,
     pub estimate: Option<f64>,
@@ -52,7 +52,7 @@ pub fn draw(panel: &Panel) -> Chart {
     let reach = |fold: fn(f64, f64) -> f64| changes().reduce(fold).unwrap_or(0.0);
     let said = |change: f64| format!("{change:+.1} {}", panel.unit).trim_end().to_owned();
     let description = format!(
-        "{}: {} pairs ({} with A first, {} with B first), changes of B against A from {} to {}; {} pairs do not count.",
+        "{}: {} pairs ({} with A first, {} with B first), changes of B vs A from {} to {}; {} excluded pairs.",
         panel.title,
         panel.dots.len(),
         orders[0],

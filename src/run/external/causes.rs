@@ -11,7 +11,6 @@ use inferometer_protocol::units::{bytes, significant};
 /// Two virtual cores are two halves of one core: half a core of foreign load already costs a busy
 /// sibling a tenth or more. An idle desktop uses about a tenth of a core, and `doctor` also warns
 /// from half a core on. The larger of this limit and [`FOREIGN_SHARE`] applies.
-/// half a core on too.
 const FOREIGN_CORES: f64 = 0.5;
 /// The same as a share of all cores, because caches and memory are shared in proportion.
 const FOREIGN_SHARE: f64 = 1.0 / 8.0;
@@ -35,7 +34,7 @@ const GPU_SLOWED: u64 = 0x8 | 0x20 | 0x40 | 0x80;
 
 /// External causes of an iteration, in the order of the reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
+pub enum ExternalCause {
     OwnSwap,
     Swap,
     Throttling,
@@ -47,7 +46,7 @@ pub enum Cause {
 /// A cause found in an iteration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    pub cause: Cause,
+    pub cause: ExternalCause,
     /// The same text in every iteration, so that findings can be grouped.
     pub words: String,
     /// The amount, if the cause has one; reported as the maximum over the iterations.
@@ -55,22 +54,22 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(cause: Cause, words: impl Into<String>, amount: Option<f64>) -> Self {
+    fn new(cause: ExternalCause, words: impl Into<String>, amount: Option<f64>) -> Self {
         Self { cause, words: words.into(), amount }
     }
 }
 
-impl Cause {
+impl ExternalCause {
     /// The cause's name in the record.
     #[must_use]
     pub fn of_record(self) -> record::Cause {
         match self {
-            Cause::OwnSwap => record::Cause::OwnSwap,
-            Cause::Swap => record::Cause::Swap,
-            Cause::Throttling => record::Cause::Throttling,
-            Cause::Power => record::Cause::Power,
-            Cause::Steal => record::Cause::Steal,
-            Cause::ForeignLoad => record::Cause::ForeignLoad,
+            ExternalCause::OwnSwap => record::Cause::OwnSwap,
+            ExternalCause::Swap => record::Cause::Swap,
+            ExternalCause::Throttling => record::Cause::Throttling,
+            ExternalCause::Power => record::Cause::Power,
+            ExternalCause::Steal => record::Cause::Steal,
+            ExternalCause::ForeignLoad => record::Cause::ForeignLoad,
         }
     }
 
@@ -78,10 +77,10 @@ impl Cause {
     #[must_use]
     pub fn amount(self, amount: f64) -> String {
         match self {
-            Cause::OwnSwap | Cause::Swap => format!("{}/s", bytes(amount.max(0.0) as u64)),
-            Cause::Steal => format!("{} %", significant(amount)),
-            Cause::ForeignLoad => format!("{} cores", significant(amount)),
-            Cause::Throttling | Cause::Power => significant(amount),
+            ExternalCause::OwnSwap | ExternalCause::Swap => format!("{}/s", bytes(amount.max(0.0) as u64)),
+            ExternalCause::Steal => format!("{} %", significant(amount)),
+            ExternalCause::ForeignLoad => format!("{} cores", significant(amount)),
+            ExternalCause::Throttling | ExternalCause::Power => significant(amount),
         }
     }
 
@@ -89,12 +88,12 @@ impl Cause {
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
-            Cause::OwnSwap => "use a smaller model or cache, or a machine with more memory",
-            Cause::Swap => "close programs that use much memory",
-            Cause::Throttling => "let the machine cool down, or increase `run.cooldown_s`",
-            Cause::Power => "keep the power source and the power mode unchanged",
-            Cause::Steal => "use a dedicated machine, or a larger guest",
-            Cause::ForeignLoad => "end other programs or wait for them; `inferometer doctor` lists the busiest",
+            ExternalCause::OwnSwap => "use a smaller model or cache, or a machine with more memory",
+            ExternalCause::Swap => "close programs that use much memory",
+            ExternalCause::Throttling => "let the machine cool down, or increase `run.cooldown_s`",
+            ExternalCause::Power => "keep the power source and the power mode unchanged",
+            ExternalCause::Steal => "use a dedicated machine, or a larger guest",
+            ExternalCause::ForeignLoad => "end other programs or wait for them; `inferometer doctor` lists the busiest",
         }
     }
 }
@@ -136,7 +135,7 @@ fn swapping(look: &Look<'_>) -> Option<Finding> {
     let own = moved.max(read_back);
     if own > SWAPPED_BYTES_PER_S {
         let words = "the engine's own memory was swapped (it does not fit)";
-        return Some(Finding::new(Cause::OwnSwap, words, Some(own)));
+        return Some(Finding::new(ExternalCause::OwnSwap, words, Some(own)));
     }
     (machine > SWAPPED_BYTES_PER_S).then(|| {
         let whose = if swapped.is_empty() {
@@ -144,12 +143,12 @@ fn swapping(look: &Look<'_>) -> Option<Finding> {
         } else {
             "not the engine's memory"
         };
-        Finding::new(Cause::Swap, format!("the machine swapped, {whose}"), Some(machine))
+        Finding::new(ExternalCause::Swap, format!("the machine swapped, {whose}"), Some(machine))
     })
 }
 
 fn throttling(look: &Look<'_>) -> Option<Finding> {
-    let found = |words: &str| Some(Finding::new(Cause::Throttling, words, None));
+    let found = |words: &str| Some(Finding::new(ExternalCause::Throttling, words, None));
     if look.ever("thermal_throttles_per_s") {
         return found("the CPU throttled because of its temperature");
     }
@@ -167,7 +166,7 @@ fn power(look: &Look<'_>, supply: &Supply) -> Option<Finding> {
         let Some(before) = before else { return false };
         look.states(gauge).any(|now| now != before)
     };
-    let found = |words: &str| Some(Finding::new(Cause::Power, words, None));
+    let found = |words: &str| Some(Finding::new(ExternalCause::Power, words, None));
     if differs("on_battery", supply.on_battery) {
         return found("the power source differed from the start of the run segment");
     }
@@ -180,7 +179,7 @@ fn power(look: &Look<'_>, supply: &Supply) -> Option<Finding> {
 fn steal(look: &Look<'_>) -> Option<Finding> {
     let percent = look.mean("steal_percent").filter(|percent| *percent > STOLEN_PERCENT)?;
     let words = format!("other guests took more than {STOLEN_PERCENT} % of the CPU time");
-    Some(Finding::new(Cause::Steal, words, Some(percent)))
+    Some(Finding::new(ExternalCause::Steal, words, Some(percent)))
 }
 
 /// Mean number of cores used by others than the engine and its children. Each gauge is averaged
@@ -191,5 +190,5 @@ fn foreign_load(look: &Look<'_>, cores: f64, helpers: Duration) -> Option<Findin
     let tolerated = FOREIGN_CORES.max(cores * FOREIGN_SHARE);
     let used = Some(busy - engine).filter(|used| *used > tolerated)?;
     let words = format!("other programs used more than {} cores", tolerated);
-    Some(Finding::new(Cause::ForeignLoad, words, Some(used)))
+    Some(Finding::new(ExternalCause::ForeignLoad, words, Some(used)))
 }

@@ -9,7 +9,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use causes::{Cause, Finding, Supply};
+use causes::{ExternalCause, Finding, Supply};
 use look::{Columns, Look, SAMPLES_AT_LEAST};
 
 pub use look::Window;
@@ -32,7 +32,7 @@ pub struct Watch {
     supply: Supply,
     judged: u32,
     too_short: u32,
-    seen: BTreeMap<Cause, Seen>,
+    seen: BTreeMap<ExternalCause, Seen>,
 }
 
 /// A cause over all iterations of a run segment.
@@ -126,11 +126,11 @@ impl Watch {
         })
     }
 
-    fn sentence(&self, cause: Cause, seen: &Seen) -> String {
+    fn sentence(&self, cause: ExternalCause, seen: &Seen) -> String {
         let most = seen.most.map(|most| format!(" (up to {})", cause.amount(most))).unwrap_or_default();
         let effect = match (self.effect, cause) {
             (ExternalCauses::Warn, _) => "they stay valid, but may be too slow",
-            (ExternalCauses::Invalidate, Cause::OwnSwap) => "they failed",
+            (ExternalCauses::Invalidate, ExternalCause::OwnSwap) => "they failed",
             (ExternalCauses::Invalidate, _) => "they are invalid",
         };
         let all = self.judged + self.too_short;
@@ -143,7 +143,7 @@ fn fault(found: &[Finding]) -> Option<Fault> {
     let first = found.first()?;
     let words: Vec<&str> = found.iter().map(|finding| finding.words.as_str()).collect();
     let reason = match first.cause {
-        Cause::OwnSwap => words[0].to_owned(),
+        ExternalCause::OwnSwap => words[0].to_owned(),
         _ => format!("{} (external cause)", words.join("; ")),
     };
     Some(Fault::new(first.cause.of_record(), reason))

@@ -96,9 +96,20 @@ unsafe impl Send for Job {}
 impl Job {
     fn help(&self) {
         if let Some(_inside) = self.gate.enter() {
+            let abort = AbortOnPanic;
             // SAFETY: who shares the work waits in `close` until `_inside` is dropped.
             unsafe { (self.run)(self.work) };
+            std::mem::forget(abort);
         }
+    }
+}
+
+/// Ends the process when dropped: a part that a helper left half done must not look done to the caller.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        std::process::abort();
     }
 }
 
