@@ -309,7 +309,8 @@ impl Scratch {
                 }
             }
         }
-        rows.iter().any(is_busy) && rows.iter().all(|row| row.status != inferometer::record::Status::Invalid || is_busy(row))
+        rows.iter().any(is_busy)
+            && rows.iter().all(|row| row.status != inferometer::record::Status::Invalid || is_busy(row))
     }
 
     /// Runs a line as a user would type it. A measurement is repeated if the machine was too busy.

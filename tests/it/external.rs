@@ -34,9 +34,9 @@ impl Drop for Busy {
     }
 }
 
-/// Half a second a request, which an engine spends asleep: other programs cost it nothing, but that is known to nobody.
+/// A second a request, which an engine spends asleep: other programs cost it nothing, but that is known to nobody.
 fn scenario(lab: &Lab, effect: &str) -> std::path::PathBuf {
-    lab.exec(&["--token-ms", "50"], &format!("[run]\niterations = 2\nwarmup = 0\nexternal_causes = \"{effect}\"\n"))
+    lab.exec(&["--token-ms", "100"], &format!("[run]\niterations = 2\nwarmup = 0\nexternal_causes = \"{effect}\"\n"))
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     A  main (1a1a1a1a), “Cache the rotations”
     B  HEAD (2b2b2b2b), “Copy the cache at every token”
 
-    gate                     B vs A   delta   pairs   caught   verdict
+    gate                          B vs A   delta   pairs   caught   verdict
     ───────────────────────────────────────────────────────────────────────────
     decode           +8.0 % [+7.5, +8.4]     3 %      10    3.1 %   regressed
     prefill       -0.07 % [-0.39, +0.40]     3 %      10    3.1 %   unchanged
@@ -66,8 +66,8 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
       more); ITL p99 +20.9 % (len=4096 and 4 cells more); ITL max +20.9 % (len=4096
       and 4 cells more) and 2 metrics more
     next: Look which cells and which cost moved; profile B there.
-    next: If the price is meant, say so in the commit and give the gate a larger
-      delta.
+    next: If the slow-down is intended, say so in the commit message and raise the
+      delta of the gate.
     "#);
     insta::assert_snapshot!(table::render(of("failed")), @r#"
     long-context: FAILED (exit 1)  [synthetic model]
@@ -77,11 +77,11 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     A  main (1a1a1a1a), “Cache the rotations”
     B  HEAD (2b2b2b2b), “Copy the cache at every token”
 
-    gate          B vs A   delta   pairs   caught   verdict
-    ──────────────────────────────────────────────────────────────────
-    decode            +0.42 %     3 %       2        –   not decided
-    prefill           -0.08 %     3 %       2        –   not decided
-    peak memory       -0.02 %     3 %       2        –   not decided
+    gate           B vs A   delta   pairs   caught   verdict
+    ──────────────────────────────────────────────────────────────
+    decode        +0.42 %     3 %       2        –   not decided
+    prefill       -0.08 %     3 %       2        –   not decided
+    peak memory   -0.02 %     3 %       2        –   not decided
 
     B vs A: change of time or bytes, + is worse, with its interval. caught: the
     slow-down that this session would have caught nine times in ten.
@@ -124,7 +124,7 @@ fn a_pull_request_sees_the_verdict_first_and_the_rest_folded() {
 
     B vs A: change of time or bytes, + is worse, with its interval. caught: the slow-down that this session would have caught nine times in ten.
 
-    - Sides that do different work have no speeds to compare: find out first why the tokens differ.
+    - The two sides do different work, so their speeds cannot be compared. Find out first why the tokens differ.
 
     <details><summary>What is compared</summary>
 
@@ -317,7 +317,7 @@ fn charts_hold_a_dot_for_every_pair_and_a_cross_for_every_other() {
     assert_eq!(charts.pairs.len(), 3);
     for chart in &charts.pairs {
         assert_eq!(chart.svg.matches("<circle").count(), 2, "{}", chart.description);
-        assert!(chart.description.contains("2 pairs do not count"), "{}", chart.description);
+        assert!(chart.description.contains("2 excluded pairs"), "{}", chart.description);
     }
     assert!(Charts::of(of("output-changed")).all().next().is_none(), "nothing was measured");
 }

@@ -12,7 +12,10 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
     match judged.verdict {
         Verdict::Regressed => {
             all.push("Look which cells and which cost moved; profile B there.".to_owned());
-            all.push("If the slow-down is intended, say so in the commit message and raise the delta of the gate.".to_owned());
+            all.push(
+                "If the slow-down is intended, say so in the commit message and raise the delta of the gate."
+                    .to_owned(),
+            );
         }
         Verdict::Improved | Verdict::Unchanged => all.push("Nothing needs doing.".to_owned()),
         Verdict::Inconclusive if manifest.refused.is_some() => {

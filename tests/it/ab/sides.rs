@@ -240,8 +240,8 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
     1 | --set ab.pilot=3
       |                ^
       |
-      = help: `pilot`: A/A pairs before the first pair, to see
-              which changes the machine can detect; 5 or more, or 0 = none
+      = help: `pilot`: A/A pairs before the first pair, to see which changes the
+              machine can detect; 5 or more, or 0 = none
 
     exit 2
     --- stderr

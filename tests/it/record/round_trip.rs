@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::{iteration, record, stored};
 
+const STATUSES: [Status; 3] = [Status::Ok, Status::Failed, Status::Invalid];
+
 fn any_row() -> impl Strategy<Value = RequestRow> {
     use prop::option::of;
     let number = || of(prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::SUBNORMAL);
@@ -38,7 +40,7 @@ fn any_row() -> impl Strategy<Value = RequestRow> {
                 turn: n32[2],
                 engine,
                 host: n32[3],
-                status: [Status::Ok, Status::Failed, Status::Invalid][status],
+                status: STATUSES[status],
                 reason,
                 start_ns: o64[5].unwrap_or(0),
                 end_ns: o64[6].unwrap_or(u64::MAX),
@@ -82,7 +84,8 @@ fn any_row() -> impl Strategy<Value = RequestRow> {
                 memory_reclaimed_bytes: o64[1],
                 prefill_energy_j: f[0],
                 decode_energy_j: f[1],
-                cause: (status > 0).then(|| Cause::ALL[n32[0] as usize % Cause::ALL.len()]),
+                cause: (status > 0)
+                    .then(|| Cause::ALL[n32[0] as usize % Cause::ALL.len()].with_status(STATUSES[status])),
             }
         })
 }
