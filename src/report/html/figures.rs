@@ -90,8 +90,8 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
                     } @else {
                         p.where { (text::label(low.0.name())) }
                     }
-                    @if let Some((lo, hi)) = &widest {
-                        p.unsure { "uncertain: [" (lo) ", " (hi) "] in one cell" }
+                    @if let Some((cell, lo, hi)) = &widest {
+                        p.unsure { "uncertain: " (lo) " to " (hi) " " (unit(metric)) " at " (text::label(cell.name())) }
                     }
                 }
             }
@@ -99,14 +99,14 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
     }
 }
 
-/// The widest of the cells' intervals, relative to its median, where that is too wide for a headline.
-fn widest(cells: &[(&CellSummary, f64)], metric: &Metric) -> Option<(String, String)> {
+/// The cell whose interval is the widest relative to its median, with the interval's ends, if it is too wide for a headline.
+fn widest<'a>(cells: &[(&'a CellSummary, f64)], metric: &Metric) -> Option<(&'a CellSummary, String, String)> {
     let intervals = cells.iter().filter_map(|(cell, median)| {
         let interval = cell.metric(metric.key)?.interval?;
-        Some(((interval.hi - interval.lo) / median, interval))
+        Some(((interval.hi - interval.lo) / median, *cell, interval))
     });
-    let (share, interval) = intervals.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (share > WIDE).then(|| (metric.unit.number(interval.lo), metric.unit.number(interval.hi)))
+    let (share, cell, interval) = intervals.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (share > WIDE).then(|| (cell, metric.unit.number(interval.lo), metric.unit.number(interval.hi)))
 }
 
 /// What the times of each engine include, and whether tokens are stamped one by one.
