@@ -177,14 +177,17 @@ mod tests {
             } else {
                 ""
             };
-            table += &format!("| `{name}` | {unit} | {group} | {} | {mac} | {meaning} |\n", own.replace('|', "\\|"));
+            table += &format!(
+                "| `{name}` | {unit} | {group} | {} | {mac} | {meaning} |\n",
+                own.replace('|', "\\|").replace('<', "&lt;")
+            );
         }
         let page = read("docs/reference/gauges.md");
         let (before, after) = page.split_once("<!-- gauges -->\n\n").expect("a mark for the table");
         let end = after.split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum::<usize>();
         let expected = format!("{before}<!-- gauges -->\n\n{table}{}", &after[end..]);
         if page != expected && std::env::var_os("INFEROMETER_UPDATE_PAGES").is_some() {
-            fs_err::write(folder.join("docs/reference/gauges.md"), &expected).unwrap();
+            return fs_err::write(folder.join("docs/reference/gauges.md"), &expected).unwrap();
         }
         assert!(
             page == expected,
