@@ -298,7 +298,7 @@ impl Scratch {
         rows.iter().any(is_busy) && excused(&rows)
     }
 
-    /// Whether nothing but late stamps made rows of any run or session here invalid.
+    /// Whether the machine may have caused every invalid row of the runs and sessions here.
     fn was_disturbed(&self) -> bool {
         let mut rows = Vec::new();
         for entry in fs_err::read_dir(self.path("results")).unwrap() {
@@ -309,8 +309,9 @@ impl Scratch {
                 }
             }
         }
-        rows.iter().any(is_busy)
-            && rows.iter().all(|row| row.status != inferometer::record::Status::Invalid || is_busy(row))
+        let invalid = || rows.iter().filter(|row| row.status == inferometer::record::Status::Invalid);
+        let by_machine = |row: &inferometer::record::RequestRow| row.cause.is_some_and(|it| it.may_be_the_machine());
+        invalid().next().is_some() && invalid().all(by_machine)
     }
 
     /// Runs a line as a user would type it. A measurement is repeated if the machine was too busy.
