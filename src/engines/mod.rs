@@ -10,8 +10,8 @@ mod own;
 
 use std::collections::BTreeMap;
 
+use inferometer_host::Engine;
 use inferometer_host::simulated::Simulated;
-use inferometer_host::{Engine, placement};
 use inferometer_protocol::{EngineError, EngineSpec, Offer, Settings};
 
 pub use own::{TextError, Tokenizer, folder_fingerprint, is_synthetic};
@@ -98,7 +98,7 @@ impl Known {
     #[must_use]
     pub fn environment(self, spec: &EngineSpec, load: &Settings) -> Vec<(&'static str, String)> {
         match self {
-            Self::BuiltIn(engine) => engine.environment(spec, load, placement::allowed(spec)),
+            Self::BuiltIn(engine) => inferometer_host::environment(engine, spec, load),
             Self::Exec => Vec::new(),
         }
     }

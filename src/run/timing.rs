@@ -17,6 +17,8 @@ const SHORT: u64 = 8;
 /// tokens per read of the weights, decode one. Shorter gaps mean that finished tokens were handed
 /// over together.
 const CHEAPER_THAN_PREFILL: u64 = 8;
+/// Two requests of the same work may differ by this much.
+const NOISE_NS: u64 = 2_000_000;
 /// Above this number of prompt tokens, fixed costs per request cannot explain such gaps.
 const SHORT_PROMPT: u64 = 64;
 
@@ -115,7 +117,7 @@ impl Sight {
     #[must_use]
     pub fn alone(self, one_ns: u64) -> Self {
         let Self::Together(shape) = self else { return self };
-        if shape.prefill_tokens <= SHORT_PROMPT && one_ns >= shape.first_ns / 10 * 9 {
+        if shape.prefill_tokens <= SHORT_PROMPT && one_ns + NOISE_NS >= shape.first_ns / 10 * 9 {
             return Self::Verified(shape);
         }
         Self::Chunked(format!(
@@ -201,4 +203,87 @@ fn chunks(token_ns: &[u64], least: u64) -> Option<String> {
 
 fn span(ns: i128) -> String {
     duration_ns(u64::try_from(ns.abs()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::Arrival;
+    use super::*;
+    use crate::run::measure::tests::reply;
+
+    const CLOCK: ClockSync = ClockSync { clock: String::new(), offset_ns: 0, round_trip_ns: 0 };
+    const MS: u64 = 1_000_000;
+
+    /// A streamed exchange: stamps and arrivals in ms; a prompt of 100 tokens, accepted at 1 ms.
+    fn exchange(stamps: &[u64], arrivals: &[u64]) -> Exchange {
+        let mut generated = reply(stamps, true);
+        generated.completion.prefill_tokens = 100;
+        let arrivals = generated.tokens.iter().zip(arrivals);
+        let arrivals = arrivals.map(|(&token, ms)| Arrival { token, received_ns: ms * MS }).collect();
+        let received_ns = generated.finished_ns + MS;
+        Exchange {
+            generated,
+            arrivals,
+            sent_ns: MS,
+            received_ns,
+            request_bytes: 100,
+            reply_bytes: 100,
+            to_tokenize: false,
+        }
+    }
+
+    fn seen(stamps: &[u64], arrivals: &[u64]) -> Sight {
+        Sight::of(&exchange(stamps, arrivals), &CLOCK)
+    }
+
+    #[test]
+    fn tokens_that_arrive_when_stamped_are_verified() {
+        let sight = seen(&[101, 121, 141, 161, 181], &[101, 122, 141, 161, 182]);
+        let shape = Shape { first_ns: 100 * MS, decode_ns: 81 * MS, tokens: 5, prefill_tokens: 100 };
+        assert_eq!(sight, Sight::Verified(shape));
+    }
+
+    #[test]
+    fn stamps_before_or_after_the_arrival_differ() {
+        let honest = [101, 121, 141, 161, 181];
+        // The first token is said to have come late, so that decoding looks quick.
+        assert!(matches!(seen(&[141, 151, 161, 171, 181], &honest), Sight::Differs(why) if why.contains("before")));
+        // The first token is said to have come early, so that the prefill looks quick.
+        assert!(matches!(seen(&[41, 121, 141, 161, 181], &honest), Sight::Differs(why) if why.contains("first token")));
+        assert!(matches!(seen(&honest, &[101, 181, 181, 181, 181]), Sight::Differs(why) if why.contains("half")));
+        assert!(matches!(seen(&honest, &honest[..4]), Sight::Differs(_)), "a token is missing");
+    }
+
+    #[test]
+    fn chunks_are_inexact_and_one_stall_is_not_a_chunk() {
+        let chunks = [101, 101, 101, 161, 161, 161];
+        assert!(matches!(seen(&chunks, &chunks), Sight::Chunked(_)));
+        let stall = [101, 601, 603, 605, 607, 609];
+        assert!(matches!(seen(&stall, &stall), Sight::Verified(_)));
+    }
+
+    #[test]
+    fn one_token_alone_decides_about_tokens_that_come_together() {
+        let together = [401; 6];
+        let sight = seen(&together, &together);
+        assert!(matches!(sight, Sight::Together(_)), "{sight:?}");
+        assert!(matches!(sight.clone().alone(390 * MS), Sight::Chunked(_)), "100 prompt tokens hide six decoded ones");
+        let Sight::Together(shape) = sight else { panic!() };
+        let short = || Sight::Together(Shape { prefill_tokens: 8, ..shape });
+        assert!(matches!(short().alone(390 * MS), Sight::Verified(_)));
+        assert!(matches!(short().alone(100 * MS), Sight::Chunked(_)));
+    }
+
+    #[test]
+    fn time_that_moved_between_prefill_and_decode_does_not_fit() {
+        let shape = Shape { first_ns: 100 * MS, decode_ns: 80 * MS, tokens: 5, prefill_tokens: 100 };
+        let fits = |stamps: &[u64]| shape.fits(&reply(stamps, true)).is_ok();
+        assert!(fits(&[101, 121, 141, 161, 181]));
+        assert!(fits(&[51, 61, 71, 81, 91]), "a cold warm-up is slower in both");
+        assert!(!fits(&[178, 179, 180, 181, 181]), "decode took from prefill");
+        assert!(!fits(&[11, 171, 176, 180, 181]), "prefill took from decode");
+        // Eight times as many tokens, ever slower with the context: still the pace that was seen.
+        let long: Vec<u64> = (0..40).map(|n| 101 + 20 * n + n * n / 4).collect();
+        assert!(fits(&long));
+    }
 }

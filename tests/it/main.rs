@@ -32,3 +32,4 @@ mod simulated_ab;
 mod simulated_engine;
 mod simulated_run;
 mod spans;
+mod timing;
