@@ -63,11 +63,11 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
         fs_err::read_to_string(page).unwrap()
     };
     for words in [
-        "How memory goes up and down",
+        "Memory oscillation",
         "the memory gauge of this run",
         "cache clear",
         "fall of memory",
-        "no idle stretch",
+        "no idle samples",
     ] {
         assert!(page.contains(words), "{words}");
     }

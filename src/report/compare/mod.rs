@@ -49,7 +49,7 @@ fn side(side: &RunSide) -> String {
 fn before(comparison: &Comparison) -> Vec<String> {
     let mut lines = vec![
         "trend, not a verdict: the runs were made at different times, and on a shared machine a comparison like this \
-         reports a difference between more than half of identical builds; use `inferometer ab` for a verdict"
+         reports a change for more than half of identical builds; use `inferometer ab` for a verdict"
             .to_owned(),
     ];
     if comparison.a.run == comparison.b.run {
