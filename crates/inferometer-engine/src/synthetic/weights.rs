@@ -52,7 +52,7 @@ const NORM_SPREAD: f32 = 0.1;
 /// Root mean square of silu(x) * y for independent standard normal x and y.
 const GATED: f32 = 0.596;
 
-/// Values drawn from one stream. Each block has its own stream, so the bytes do not depend on the number of threads.
+/// Values drawn from one random stream. Each block has its own, so the bytes do not depend on the number of threads.
 const BLOCK: usize = 1 << 16;
 
 /// The distribution of a tensor's values.
