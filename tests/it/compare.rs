@@ -157,8 +157,8 @@ fn what_sets_the_runs_apart_is_said() {
        long-context, started 2026-11-21T09:21:13.000Z, 40 of 40 iterations ok
 
     trend, not a verdict: the runs were made at different times, and on a shared
-      machine a comparison like this reports a change for more than half of identical
-      builds; use `inferometer ab` for a verdict
+      machine a comparison like this reports a change for more than half of
+      identical builds; use `inferometer ab` for a verdict
     engine is transformer in all of A and mlx in all of B; cells are matched by
       everything else
     threads is 2 in all of A and 4 in all of B; cells are matched by everything else
