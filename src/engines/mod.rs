@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use inferometer_host::Engine;
 use inferometer_host::simulated::Simulated;
-use inferometer_protocol::{EngineError, EngineSpec, Offer};
+use inferometer_protocol::{EngineError, EngineSpec, Offer, Settings};
 
 pub use own::{TextError, Tokenizer, folder_fingerprint, is_synthetic};
 
@@ -91,6 +91,15 @@ impl Known {
         match self {
             Self::BuiltIn(_) => Ok(Hosting::BuiltIn),
             Self::Exec => exec::command(spec).map(Hosting::Command),
+        }
+    }
+
+    /// Environment variables that the host process needs for these options and load-scope toggles.
+    #[must_use]
+    pub fn environment(self, spec: &EngineSpec, load: &Settings) -> Vec<(&'static str, String)> {
+        match self {
+            Self::BuiltIn(engine) => engine.environment(spec, load),
+            Self::Exec => Vec::new(),
         }
     }
 

@@ -175,7 +175,7 @@ impl Pool {
         let started_ns = Some(origin.t_ns(now_ns()));
         let launch = Launch {
             command: command.clone(),
-            env: Vec::new(),
+            env: engine.environment(spec, &key.load),
             log: self.log(number),
             timeout: Duration::from_secs_f64(scenario.run.timeout_s),
         };

@@ -28,8 +28,7 @@ fn models() -> &'static [(Architecture, tempfile::TempDir)] {
 
 fn open(folder: &Path, dtype: &str) -> Box<dyn Session> {
     let engine = EngineSpec { name: "transformer".into(), label: "t".into(), options: Settings::new() };
-    // One thread: candle's pool makes every product wait for every thread, which a loaded machine punishes.
-    let toggles = Settings::from([("dtype".to_owned(), dtype.into()), ("threads".to_owned(), Value::Int(1))]);
+    let toggles = Settings::from([("dtype".to_owned(), dtype.into())]);
     Transformer.open(&Load { engine, model: Some(folder.join("model")), toggles }).unwrap()
 }
 

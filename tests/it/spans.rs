@@ -25,7 +25,8 @@ impl Hosted {
         let folder = tempfile::tempdir().unwrap();
         let command = vec![env!("CARGO_BIN_EXE_inferometer").to_owned(), "host".to_owned()];
         let log = folder.path().join("host.log");
-        let launch = Launch { command, env: Vec::new(), log, timeout: Duration::from_secs(120) };
+        let env = vec![("RAYON_NUM_THREADS", "1".to_owned()), ("CANDLE_NUM_THREADS", "1".to_owned())];
+        let launch = Launch { command, env, log, timeout: Duration::from_secs(120) };
         let mut host = Host::start(&launch).unwrap();
         let engine = EngineSpec { name: "transformer".into(), label: "t".into(), options: Settings::new() };
         let toggles = Settings::from([("threads".to_owned(), Value::Int(1))]);

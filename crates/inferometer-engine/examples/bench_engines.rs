@@ -1,12 +1,17 @@
 //! Developer's tool: benchmarks of the transformer engine on candle and limits of this machine, for `scripts/bench-engines`.
 //!
-//! `bench_engines MODEL_DIR THREADS` reads one command per line from stdin and answers each with one line on stdout:
-//! `ids ID..` (no answer) sets the ids that the others use;
-//! `prefill C` runs the first C ids in one chunk and chooses the first token;
-//! `decode C N` decodes N tokens after the same ids, in a separate cache that is kept between commands;
-//! `bandwidth` reads 3 GiB from memory with all threads;
-//! `products M` runs only the quantized products of one forward pass over M positions: the engine's own if this
-//! processor supports them, else candle's; `candle M` runs candle's.
+//! `bench_engines MODEL_DIR THREADS` reads one command per line from stdin and answers each with
+//! one line on stdout:
+//!
+//! - `ids ID..` (no answer) sets the ids that the others use;
+//! - `prefill C` runs the first C ids in one chunk and chooses the first token;
+//! - `decode C N` decodes N tokens after the same ids, in a separate cache that is kept between
+//!   commands;
+//! - `bandwidth` reads 3 GiB from memory with all threads;
+//! - `products M` runs only the quantized products of one forward pass over M positions: the
+//!   engine's own if this processor supports them, else candle's;
+//! - `candle M` runs candle's products.
+//!
 //! An answer is two numbers: elapsed nanoseconds, and nanoseconds of CPU time over all threads.
 
 use std::hint::black_box;

@@ -1,15 +1,32 @@
 //! Developer's tool: greedy tokens and logits of the transformer engine, and token ids, as JSON.
 //!
-//! Reads one JSON object from stdin:
-//! `{"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false, "runs": [..], "texts": ["..."]}`,
-//! All fields but the first are optional. The default `dtype` is f32 on candle and the stored one on MLX. A run is
-//! `{"ids": [1, 2], "chunk": 16, "steps": 64, "forced": [3, 4], "continues": false, "reuse": true}`.
+//! Reads one JSON object from stdin. All fields but the first are optional. The default `dtype` is
+//! f32 on candle and the stored one on MLX.
 //!
-//! Writes `{"runs": [{"tokens": [..], "logits": [[..], ..], "session_tokens": [..], "reused": 0, "cached": 9}], "texts": [[..]]}`:
-//! the best token and the logits of each step of a plain loop over the model, which continues with the forced ids if
-//! there are any; the tokens of the same request to a session (without a reset before it if `continues` is set), how many
-//! positions the session reused, and how many the cache held at the end; the ids of each text. `scripts/check-mlx-lm` and
-//! `scripts/check-mlx-lm mlx` compare them with a foreign implementation.
+//! ```json
+//! {"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false,
+//!  "runs": [{"ids": [1, 2], "chunk": 16, "steps": 64, "forced": [3, 4], "continues": false,
+//!            "reuse": true}],
+//!  "texts": ["..."]}
+//! ```
+//!
+//! Writes
+//!
+//! ```json
+//! {"runs": [{"tokens": [..], "logits": [[..], ..], "session_tokens": [..], "reused": 0,
+//!            "cached": 9}],
+//!  "texts": [[..]]}
+//! ```
+//!
+//! - `tokens` and `logits`: the best token and the logits of each step of a plain loop over the
+//!   model, which continues with the forced ids if there are any;
+//! - `session_tokens`: the tokens of the same request to a session, without a reset before it if
+//!   `continues` is set;
+//! - `reused` and `cached`: how many positions the session reused, and how many its cache held at
+//!   the end;
+//! - `texts`: the ids of each text.
+//!
+//! `scripts/check-mlx-lm` compares them with an independent implementation.
 
 use std::io::Read;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::transformer::{BACKEND, Library, NAME as TRANSFORMER, Transformer};
 use inferometer_host::{Engine, Load, Result, Session};
-use inferometer_protocol::Offer;
+use inferometer_protocol::{EngineSpec, Offer, Settings};
 
 pub const NAME: &str = "auto";
 
@@ -71,17 +71,25 @@ impl Engine for Auto {
         BTreeMap::from([(NAME.to_owned(), choice().why)])
     }
 
-    fn open(&self, load: &Load) -> Result<Box<dyn Session>> {
-        let mut load = load.clone();
-        load.engine.options.insert(BACKEND.to_owned(), choice().library.name().into());
-        Transformer.open(&load)
+    fn environment(&self, spec: &EngineSpec, toggles: &Settings) -> Vec<(&'static str, String)> {
+        Transformer.environment(&delegated(spec), toggles)
     }
+
+    fn open(&self, load: &Load) -> Result<Box<dyn Session>> {
+        Transformer.open(&Load { engine: delegated(&load.engine), ..load.clone() })
+    }
+}
+
+/// The same engine with the selected library named.
+fn delegated(spec: &EngineSpec) -> EngineSpec {
+    let mut spec = spec.clone();
+    spec.options.insert(BACKEND.to_owned(), choice().library.name().into());
+    spec
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inferometer_protocol::Settings;
 
     #[test]
     fn mlx_is_taken_where_it_is_and_the_reason_is_said() {

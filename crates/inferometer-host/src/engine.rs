@@ -37,6 +37,14 @@ pub trait Engine: Sync {
         BTreeMap::new()
     }
 
+    /// Environment variables, by name, that the host process needs for these options and load-scope
+    /// toggles. Whoever starts the process sets them: some libraries take a setting from nowhere
+    /// else, and a running process must not change its environment.
+    fn environment(&self, spec: &EngineSpec, toggles: &Settings) -> Vec<(&'static str, String)> {
+        let _ = (spec, toggles);
+        Vec::new()
+    }
+
     /// Loads a model. Called only inside the host process.
     ///
     /// # Errors

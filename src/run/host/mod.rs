@@ -36,7 +36,7 @@ pub struct Launch {
     /// Program and arguments; never a shell string.
     pub command: Vec<String>,
     /// Environment variables in addition to the inherited ones.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(&'static str, String)>,
     /// The host's stderr is appended to this file.
     pub log: PathBuf,
     /// Longest wait for one answer.

@@ -146,6 +146,13 @@ impl Engine for Transformer {
         }
     }
 
+    fn environment(&self, spec: &EngineSpec, toggles: &Settings) -> Vec<(&'static str, String)> {
+        match Library::of(spec) {
+            Ok(Library::Candle) => on_candle::environment(&LoadSettings(toggles.clone())),
+            _ => Vec::new(),
+        }
+    }
+
     fn open(&self, load: &Load) -> Result<Box<dyn Session>> {
         let library = Library::of(&load.engine)?;
         let settings = LoadSettings::of(&load.toggles, &library.honours())?;

@@ -38,6 +38,11 @@ pub fn honours() -> Honours {
     }
 }
 
+/// What candle reads from the environment of its process.
+pub fn environment(settings: &LoadSettings) -> Vec<(&'static str, String)> {
+    threads::environment(settings.count(THREADS))
+}
+
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
     let named = |format: &Format| settings.text(DTYPE) == Some(format.name());
     let format = Format::ALL.into_iter().find(named).unwrap_or(Format::Q8_0);

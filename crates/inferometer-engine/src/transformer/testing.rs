@@ -105,12 +105,7 @@ pub fn load(folder: &Path, toggles: &[(&str, Value)]) -> Load {
     Load {
         engine: EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() },
         model: Some(folder.to_owned()),
-        // One thread: in candle's pool every product waits for all threads, which is slow on a busy machine.
-        toggles: [("threads", Value::Int(1))]
-            .iter()
-            .chain(toggles)
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect(),
+        toggles: toggles.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     }
 }
 

@@ -215,7 +215,7 @@ fn what_is_loaded_is_said_in_the_receipt() {
     assert_eq!(q8.model.weight_bytes, Some((parameters - 5 * 64) / 32 * 34 + 5 * 64 * 4));
     assert_eq!(q8.settings["dtype"], "q8_0".into());
     assert_eq!(q8.settings["kv_cache"], "full".into());
-    assert_eq!(q8.settings["threads"].as_count(), Some(1));
+    assert!(q8.settings["threads"].as_count() >= Some(1));
     assert!(!q8.model.synthetic && q8.details.contains_key("build"));
     assert_eq!(q8.model.fingerprint, f32.model.fingerprint);
     assert!(open("bf16").is_err_and(|e| e.message.contains("q8_0")));

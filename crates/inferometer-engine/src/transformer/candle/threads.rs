@@ -1,8 +1,9 @@
-//! How many threads compute. Thread pools live as long as the process, so the number can be set once.
+//! How many threads compute.
 //!
-//! candle has a pool of its own for quantized products, sized by `CANDLE_NUM_THREADS`, and splits f32 products into
-//! `RAYON_NUM_THREADS` parts, read before each product, which run on whatever rayon pool calls it. This module keeps
-//! that pool: rayon's global one may be in use by others already.
+//! candle reads the number from the environment and nowhere else: `CANDLE_NUM_THREADS` sizes its pool for quantized
+//! products, `RAYON_NUM_THREADS` the number of parts of an f32 product. A process must not change its environment once
+//! it has threads, so whoever starts the engine host passes [`environment`], and [`set`] checks what is in force.
+//! This module owns the rayon pool that runs f32 products: rayon's global pool may already be in use.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -51,44 +52,37 @@ pub fn share(out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync)
     }
 }
 
-/// Puts `wanted` threads into force (`None`: what the environment says, else one a physical core, but no more than
-/// CPUs that this process may use) and says what is.
+/// The environment in which a process computes with `wanted` threads. `None`: one thread per physical core, but no more
+/// than the CPUs that this process may use. candle's threads spin while they wait for each other, and two that share a
+/// CPU would wait for the scheduler.
+pub fn environment(wanted: Option<usize>) -> Vec<(&'static str, String)> {
+    let allowed = || std::thread::available_parallelism().ok().map(usize::from);
+    let own = || allowed().filter(|allowed| std::env::var_os(CANDLE).is_none() && *allowed < get_num_threads());
+    let count = wanted.or_else(own);
+    count.into_iter().flat_map(|count| [RAYON, CANDLE].map(|name| (name, count.to_string()))).collect()
+}
+
+/// Starts the threads once and returns how many compute. `wanted` is checked, not set: see [`environment`].
 ///
 /// # Errors
-/// When this process already computes with another number.
+/// When this process computes with another number than `wanted`, or the threads cannot be started.
 pub fn set(wanted: Option<usize>) -> Result<Threads> {
     let mut set = SET.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let in_force = match *set {
         Some(threads) => threads,
-        None => *set.insert(start(wanted)?),
+        None => *set.insert(start()?),
     };
     match wanted {
         Some(n) if in_force != (Threads { rayon: n, quantized: n }) => Err(EngineError::unsupported(format!(
-            "threads = {n}: this process already computes with {} (and {} for quantized products); use a fresh engine host",
+            "threads = {n}: this process computes with {} threads ({} for quantized products); start the engine host \
+             with {RAYON}={n} and {CANDLE}={n} in its environment",
             in_force.rayon, in_force.quantized
         ))),
         _ => Ok(in_force),
     }
 }
 
-/// As many threads as this process may use CPUs, where that is fewer than there are cores: candle's threads spin while they
-/// wait for each other, and two that share a CPU wait for the scheduler.
-fn own_choice() -> Option<usize> {
-    let allowed = std::thread::available_parallelism().ok()?.get();
-    (std::env::var_os(CANDLE).is_none() && allowed < get_num_threads()).then_some(allowed)
-}
-
-fn start(wanted: Option<usize>) -> Result<Threads> {
-    let wanted = wanted.or_else(own_choice);
-    if let Some(n) = wanted
-        && (get_num_threads() != n || std::env::var_os(CANDLE).is_some())
-    {
-        for name in [RAYON, CANDLE] {
-            // SAFETY: nothing else in this program writes the environment, its readers go through the standard
-            // library, which locks it, and no C code that reads it runs beside the opening of a model.
-            unsafe { std::env::set_var(name, n.to_string()) };
-        }
-    }
+fn start() -> Result<Threads> {
     let pool =
         ThreadPoolBuilder::new().num_threads(get_num_threads()).thread_name(|at| format!("compute-{at}")).build();
     let pool = pool.map_err(|e| EngineError::internal(format!("cannot start {} threads: {e}", get_num_threads())))?;
@@ -101,12 +95,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_cannot_change_within_a_process() {
-        // The other tests of this process ask for one thread too.
-        let first = set(Some(1)).unwrap();
-        assert_eq!(first, Threads { rayon: 1, quantized: 1 });
-        assert_eq!(set(None).unwrap(), first);
-        let error = set(Some(2)).unwrap_err();
-        assert!(error.message.contains("fresh engine host"), "{error}");
+    fn another_number_is_refused_and_the_error_names_the_variables() {
+        let first = set(None).unwrap();
+        let other = first.rayon + 1;
+        let error = set(Some(other)).unwrap_err();
+        assert!(error.message.contains(&format!("{RAYON}={other} and {CANDLE}={other}")), "{error}");
+        assert_eq!(environment(Some(other)), [(RAYON, other.to_string()), (CANDLE, other.to_string())]);
     }
 }

@@ -115,7 +115,7 @@ fn candle_says_what_it_would_have_chosen() {
         let dir = folder(&config(arch));
         let load = crate::transformer::testing::load(dir.path(), &[("dtype", format.name().into())]);
         let mut session = crate::transformer::Transformer.open(&load).unwrap();
-        let backend = || CandleBackend::new(format, threads::set(Some(1)).unwrap());
+        let backend = || CandleBackend::new(format, threads::set(None).unwrap());
         session_says_what_a_bare_loop_finds(&mut *session, dir.path(), &[], backend, |f| f());
     }
 }
@@ -129,7 +129,6 @@ fn mlx_says_what_it_would_have_chosen() {
     for arch in ["llama", "qwen3"] {
         let dir = folder(&config(arch));
         let mut load = crate::transformer::testing::load(dir.path(), &[("compile", false.into())]);
-        load.toggles.remove("threads");
         load.engine.options.insert(crate::transformer::BACKEND.to_owned(), "mlx".into());
         let mut session = crate::transformer::Transformer.open(&load).unwrap();
         let backend = || MlxBackend::new(None, false);
