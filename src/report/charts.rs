@@ -1,4 +1,4 @@
-//! Which charts a run has, and the numbers in them. A chart without data is not drawn; a sentence says why.
+//! Which charts a run has, and the numbers in them. A chart without data is not drawn; a note says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ const CLOSE_UP: usize = 6;
 /// More phases than this are not shaded: nobody could tell them apart.
 const MOST_SHADES: usize = 1200;
 
-/// Charts of one kind, and what must be said with them.
+/// Charts of one kind with their notes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     pub charts: Vec<Chart>,
@@ -38,7 +38,7 @@ pub struct Charts {
     pub iterations: Group,
     pub latency: Group,
     pub timeline: Group,
-    /// Gauges that matter less.
+    /// The gauges that `timeline` leaves out.
     pub more_gauges: Group,
 }
 
@@ -73,7 +73,7 @@ fn rows<'m, 'a>(valid: &'m ByCell<'a>, cell: &CellSummary) -> &'m [&'a RequestRo
     valid.get(&cell.cell).map_or(&[], Vec::as_slice)
 }
 
-/// One value an iteration.
+/// One value for each iteration.
 fn values(rows: &[&RequestRow], key: &str) -> Vec<f64> {
     let metric = metric::find(key).expect("a metric of the table");
     metric::iterations(rows).filter_map(|turns| metric.of_iteration(turns)).collect()
@@ -91,33 +91,33 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
         lengths.sort_unstable();
         lengths.dedup();
         match lengths.as_slice() {
-            [] => group.notes.push(format!("{title}: not drawn, no valid iteration has this rate.")),
-            [only] => {
-                group.notes.push(format!("{title}: not drawn, only one prompt length was measured ({only} tokens)."))
-            }
+            [] => group.notes.push(format!("{title}: not drawn because no valid iteration has this rate.")),
+            [only] => group
+                .notes
+                .push(format!("{title}: not drawn because only one prompt length was measured ({only} tokens).")),
             _ => group.charts.push(rate::draw(name, title, "tok/s", Across::Lengths, &series)),
         }
     }
     let most = summary.cells.iter().map(|cell| &cell.series).collect::<BTreeSet<_>>().len();
     if !group.charts.is_empty() && most > svg::COLOURS {
-        group.notes.push(format!("{most} series; colours repeat after {}, in the order of the legend.", svg::COLOURS));
+        group.notes.push(format!("{most} series: colours repeat after {}, in the order of the legend.", svg::COLOURS));
     }
     if !group.charts.is_empty() {
         let dot = if turns::cells(summary).next().is_some() { "a turn of an iteration" } else { "an iteration" };
         group.notes.insert(
             0,
             format!(
-                "Every dot is {dot}; the line joins medians, the bars are their intervals. Axes of rates begin at 0."
+                "Each dot is {dot}. The line connects the medians; the bars are their intervals. Axes of rates start at 0."
             ),
         );
         if summary.growth.iter().any(|law| law.estimate.is_some()) {
-            group.notes.push("Dashes are the fitted growth law.".to_owned());
+            group.notes.push("The dashed line is the fitted growth law.".to_owned());
         }
     }
     group
 }
 
-/// What a turn waits for its first token, and what it computes for that.
+/// Each turn's time to first token, and the prompt tokens computed for it.
 fn turn_by_turn(summary: &Summary, valid: &ByCell) -> Group {
     let mut group = Group::default();
     let charts: [(&str, &str, &str, Figure); 2] = [
@@ -141,7 +141,7 @@ fn turn_by_turn(summary: &Summary, valid: &ByCell) -> Group {
         }
     }
     if !group.charts.is_empty() {
-        let words = "Every dot is a turn of an iteration; turns count from 0. Tokens reused from the KV cache are not computed.";
+        let words = "Each dot is a turn of an iteration; the first turn is 0. Tokens reused from the KV cache are not computed.";
         group.notes.push(words.to_owned());
     }
     group
@@ -150,7 +150,7 @@ fn turn_by_turn(summary: &Summary, valid: &ByCell) -> Group {
 /// A figure of a request.
 type Figure = fn(&RequestRow) -> Option<f64>;
 
-/// A turn's values over the iterations, to stand at `at`.
+/// A turn's values over the iterations, drawn at `at`.
 fn point(at: u32, turn: &TurnSummary, rows: &[&RequestRow], of: Figure) -> Option<rate::Point> {
     let rows = rows.iter().filter(|row| row.turn == turn.turn);
     let values: Vec<f64> = rows.filter_map(|row| of(row)).filter(|v| v.is_finite()).collect();
@@ -174,7 +174,7 @@ fn series(summary: &Summary, valid: &ByCell, key: &str) -> Vec<rate::Series> {
     all
 }
 
-/// A cell's points by prompt length: one, or one a turn.
+/// A cell's points by prompt length: one, or one for each turn.
 fn points(cell: &CellSummary, rows: &[&RequestRow], key: &str) -> Vec<rate::Point> {
     if cell.turns.is_empty() {
         let at =
@@ -198,8 +198,8 @@ fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group 
         .map(iterations::Panel::reach)
         .fold((0.0, 0.0), |all: (f64, f64), one| (all.0.min(one.0), all.1.max(one.1)));
     group.notes.push(
-        "Decode rate of each iteration as its distance from the cell's median; all cells share one scale. The shaded \
-         band is the median's interval; a cross is an iteration that failed or is invalid."
+        "Decode rate of each iteration as its distance from the cell's median. All cells share one scale. The shaded \
+         band is the interval of the median. A cross marks an iteration that failed or is invalid."
             .to_owned(),
     );
     group.notes.extend(not_shown(panels.len(), summary.cells.len()));
@@ -229,7 +229,7 @@ fn not_shown(drawn: usize, cells: usize) -> Option<String> {
     let shown = drawn.min(MOST_PANELS);
     match (drawn > MOST_PANELS, drawn < cells) {
         (true, _) => Some(format!("The first {shown} of {cells} cells are drawn; the record has all of them.")),
-        (_, true) => Some(format!("{} without data not drawn.", text::plural(cells - drawn, "cell"))),
+        (_, true) => Some(format!("Not drawn: {} without data.", text::plural(cells - drawn, "cell"))),
         _ => None,
     }
 }
@@ -260,9 +260,9 @@ fn along_the_generation(record: &Record, summary: &Summary, valid: &ByCell) -> G
     if !panels.is_empty() {
         group.notes.insert(
             0,
-            "Time between a token and the one before it. Line: median over the cell's iterations; band: from the \
-             shortest to the longest. Each cell has its own scale from 0; longer generations are drawn by the lowest \
-             and highest value of each pixel column."
+            "Time between a token and the one before it. Line: median over the cell's iterations. Band: from the \
+             shortest to the longest. Each cell has its own scale, which starts at 0. Long generations show the lowest \
+             and highest value in each pixel column."
                 .to_owned(),
         );
         group.notes.extend(not_shown(panels.len(), summary.cells.len() - unverified.len()));
@@ -294,7 +294,7 @@ fn latency_panel(cell: &CellSummary, rows: &[&RequestRow], tokens: &TokenIndex) 
     Some(latency::Panel { name, title: text::label(cell.name()), gaps, over: text::plural(stamps.len(), what) })
 }
 
-/// Gauges that everybody wants to see; the others are folded away.
+/// Gauges in the first chart; the others are folded.
 const HEADLINES: [&str; 20] = [
     "process_cpu_percent",
     "system_cpu_percent",
@@ -323,8 +323,8 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
     let panels = panels(record, summary, |gauge| HEADLINES.contains(&gauge));
     if panels.is_empty() {
         let reason = match record.manifest.scenario.telemetry.interval_ms {
-            0 => "the scenario switches telemetry off",
-            _ => "no gauge gave a value",
+            0 => "telemetry is off in the scenario",
+            _ => "no gauge has a value",
         };
         group.notes.push(format!("Not drawn: {reason}."));
         return group;
@@ -341,7 +341,7 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
         shades.retain(|s| s.to >= from && s.from <= to);
         let closer = Timeline {
             name: "timeline-close-up".to_owned(),
-            title: format!("A closer look: the first {shown} measured requests"),
+            title: format!("Close-up: the first {shown} measured requests"),
             from,
             to,
             ..whole_run("timeline", record, panels, shades)
@@ -350,14 +350,14 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
     }
     let interval = record.manifest.scenario.telemetry.interval_ms;
     group.notes.push(format!(
-        "Sampled every {interval} ms, drawn by the lowest and highest sample of each pixel column; samples miss peaks, \
-         so peak memory in the table is the kernel's own mark. CPU and low memory axes begin at 0, others near their \
-         lowest value."
+        "Sampled every {interval} ms; each pixel column shows its lowest and highest sample. Samples miss peaks, so peak \
+         memory in the table is the kernel's high-water mark. Axes start at 0, except those of memory that never falls \
+         below half of its highest value."
     ));
     group
 }
 
-/// The gauges that the first charts leave out and that moved at all.
+/// The gauges that the first charts leave out. A note lists those that never changed.
 fn more_over_time(record: &Record, summary: &Summary) -> Group {
     let mut group = Group::default();
     let (mut moving, mut still) = (Vec::new(), Vec::new());
@@ -390,7 +390,7 @@ fn whole_run(name: &str, record: &Record, panels: Vec<Panel>, shades: Vec<Shade>
     Timeline { name: name.to_owned(), title: "The whole run".to_owned(), from: 0.0, to: end(record), panels, shades }
 }
 
-/// When the last thing was recorded, in seconds.
+/// Time of the last recorded row, in seconds.
 fn end(record: &Record) -> f64 {
     let end = record.telemetry.last().map_or(0.0, |row| seconds(row.t_ns));
     record.requests.iter().map(|row| seconds(row.end_ns)).fold(end, f64::max)
@@ -439,7 +439,7 @@ fn sample(row: &TelemetryRow, column: usize) -> Option<f64> {
     row.values.get(column).copied().flatten().filter(|v| v.is_finite())
 }
 
-/// When the gauge fell by h or more, in seconds; of the engine's own only what it uses and keeps together is looked at.
+/// When the gauge fell by h or more, in seconds. Only gauges of the oscillation section have falls; the engine's own gauges are there as a sum.
 fn falls(summary: &Summary, gauge: &str) -> Vec<(f64, f64)> {
     let own = summary.memory.iter().filter(|one| one.gauge == gauge);
     own.flat_map(|one| one.falls.iter().map(|fall| (fall.from_s, fall.to_s))).collect()
@@ -453,7 +453,7 @@ fn stretches(record: &Record, column: usize, factor: f64) -> Vec<Vec<(f64, f64)>
     let mut last = f64::NEG_INFINITY;
     for row in &record.telemetry {
         let Some(value) = sample(row, column) else {
-            // Rows of the engine's own samples, and gauges that are read less often, lie between others; no host has no process.
+            // A row without this gauge does not end the line: the engine's own samples, and gauges that are read less often, have rows of their own. A row without a host does: no process was running.
             if row.host.is_none() {
                 last = f64::NEG_INFINITY;
             }

@@ -13,12 +13,12 @@ struct Row<'a> {
     metric: &'static str,
     unit: &'static str,
     figures: Option<&'a robust::Summary>,
-    /// Of counts the ends are known, and the median where they are one.
+    /// Least and most of a token count. Its median is known only if they are equal.
     tokens: Option<Tokens>,
 }
 
-/// A row for every cell and metric, empty where not measured; then, for a conversation, for every turn and metric, its
-/// counts of tokens among them.
+/// A row for every cell and metric, empty where not measured. A conversation then has a row for
+/// every turn and metric, and for every token count of a turn.
 #[must_use]
 pub fn csv(summary: &Summary) -> String {
     let of_cells = summary.cells.iter().flat_map(|cell| {

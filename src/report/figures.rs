@@ -11,12 +11,12 @@ use inferometer_stats::robust;
 /// Widest column of labels in the terminal that leaves room for the figures.
 pub const LABEL_WIDTH: u16 = 16;
 
-/// A metric's name over its unit, its words on two lines of a terminal.
+/// Adds a column with the metric's name over its unit; the terminal breaks the name after its first word.
 pub fn column<R, C: Into<Cell>>(table: Table<R>, metric: &Metric, of: impl Fn(&R) -> C) -> Table<R> {
     table.number(lower(metric.title).replacen(' ', "\n", 1), of).unit(unit(metric)).meaning(metric.meaning)
 }
 
-/// The unit, where figures do not carry it.
+/// The unit, empty if the figures include it.
 #[must_use]
 pub fn unit(metric: &Metric) -> &'static str {
     if metric.unit.is_in_number() { "" } else { metric.unit.symbol() }
@@ -27,7 +27,7 @@ pub fn median(metric: &Metric, figures: Option<&robust::Summary>) -> Cell {
     figures.map(|f| metric.unit.number(f.median)).into()
 }
 
-/// The interval in brackets; nothing where there is none.
+/// The interval in brackets; `None` if there is none.
 #[must_use]
 pub fn interval(metric: &Metric, figures: Option<&robust::Summary>) -> Option<String> {
     range(metric, figures).map(|(lo, hi)| format!("[{lo}, {hi}]"))
@@ -37,7 +37,7 @@ fn range(metric: &Metric, figures: Option<&robust::Summary>) -> Option<(String, 
     figures.and_then(|f| f.interval).map(|i| metric.unit.range(i.lo, i.hi))
 }
 
-/// The headline metrics, a row a cell.
+/// The headline metrics, one row for each cell.
 #[must_use]
 pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
     let figure = |table, key| {
@@ -62,7 +62,7 @@ pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
         .head("cell", |cell| cell.name())
         .at_most(LABEL_WIDTH)
         .number("n", |cell| valid(cell.counts))
-        .meaning("valid iterations; of all that were planned where some are missing, failed or invalid");
+        .meaning("valid iterations; out of the planned ones if some are missing, failed or invalid");
     let table = figure(figure(table, PREFILL_TPS), DECODE_TPS);
     let table = figure(table, TTFT_MS).narrow().number("ITL ms\np50/p99", gaps).only(TERMINAL);
     let table = figure(table, ITL_P50_MS).only(MARKDOWN | HTML);

@@ -1,4 +1,4 @@
-//! Flamegraphs of the profiled pass for the report: interactive files beside the page, still pictures in it.
+//! Flamegraphs of the profiled pass: interactive files beside the page, static images in it.
 
 use super::functions::cells;
 use super::summary::{Summary, functions};
@@ -9,13 +9,13 @@ use crate::record::Record;
 use crate::spec::Threads;
 use inferometer_protocol::Phase;
 
-/// Frames narrower than this are not in the page's pictures, in percent; the next is taken where a picture would be too long.
+/// The page's images leave out frames narrower than this, in percent. If an image is too large, the next value is used.
 const STILL_PERCENT: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
-/// Longest still picture, in bytes.
+/// Largest static image, in bytes.
 const STILL_BYTES: usize = 150_000;
 const FILE_PERCENT: f64 = 0.01;
 
-/// A phase of a cell.
+/// The flamegraph of a phase of a cell.
 pub struct Flamegraph {
     pub cell: u32,
     pub phase: Option<Phase>,
@@ -48,13 +48,13 @@ pub fn of(record: &Record, summary: &Summary) -> Vec<Flamegraph> {
 }
 
 impl Flamegraph {
-    /// With its script.
+    /// With the script for zoom and search.
     #[must_use]
     pub fn interactive(&self) -> String {
         self.drawn(FILE_PERCENT, true)
     }
 
-    /// A still picture of bounded length.
+    /// A static image of bounded size.
     #[must_use]
     pub fn still(&self) -> String {
         let mut svg = String::new();

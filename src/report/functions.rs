@@ -6,18 +6,18 @@ use super::table::{Cell, HTML, MARKDOWN, Table};
 /// A function in a phase of a cell.
 pub type Row<'a> = (&'a CellSummary, &'a PhaseFunctions, &'a FunctionRow);
 
-/// The cells that were to be sampled, with what the summary says of each.
+/// The cells that a sampling profiler was asked for, each with its functions.
 pub fn cells(summary: &Summary) -> impl Iterator<Item = (&CellSummary, &CellFunctions)> {
     let of = |seen: &CellFunctions| summary.cells.iter().find(|cell| cell.cell == seen.cell);
     summary.functions.iter().filter_map(move |seen| Some((of(seen)?, seen)))
 }
 
-/// A phase of a cell.
+/// The rows of a phase of a cell.
 pub fn rows<'a>(cell: &'a CellSummary, phase: &'a PhaseFunctions) -> impl Iterator<Item = Row<'a>> {
     phase.functions.iter().map(move |row| (cell, phase, row))
 }
 
-/// The page has a table a phase.
+/// The page has one table for each phase; Markdown has one for all.
 pub fn table<'a>(name: impl Into<String>, rows: impl Iterator<Item = Row<'a>>) -> Table<Row<'a>> {
     let percent = |value: f64| format!("{value:.1} %");
     Table::of(name, rows)
@@ -35,7 +35,7 @@ pub fn table<'a>(name: impl Into<String>, rows: impl Iterator<Item = Row<'a>>) -
         .only(HTML)
 }
 
-/// Milliseconds with three digits that count.
+/// Milliseconds with about three significant digits.
 fn ms(ms: f64) -> String {
     match ms {
         ms if ms >= 100.0 => format!("{ms:.0}"),

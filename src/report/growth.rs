@@ -5,10 +5,10 @@ use super::svg::rate;
 use inferometer_protocol::units::significant;
 use inferometer_stats::growth::{Law, TermEstimate};
 
-/// Places at which a fitted law is drawn; a dash joins each two.
+/// Points at which a fitted law is drawn; a dash connects each two.
 const PLACES: u32 = 80;
 
-/// `t(n) = a + b n, a = 8.00 ms [7.97, 8.03], ...`, or that and why nothing can be said.
+/// `t(n) = a + b n, a = 8.00 ms [7.97, 8.03], ...`, or why the law is not identifiable.
 #[must_use]
 pub fn sentence(growth: &SeriesGrowth) -> String {
     let formula = format!("{} {}", growth.law.name(), growth.law.formula());
@@ -52,7 +52,7 @@ fn scale(ms: f64) -> (f64, &'static str) {
     }
 }
 
-/// The fitted law of a series of rates, from its shortest length to its longest: places and tokens a second.
+/// The fitted law of a series of rates, from its shortest length to its longest: lengths and tokens per second.
 #[must_use]
 pub fn curve(summary: &Summary, series: &rate::Series, law: Law) -> Vec<(f64, f64)> {
     let found = summary.growth.iter().find(|one| one.law == law && one.series == series.label);
@@ -68,14 +68,14 @@ pub fn curve(summary: &Summary, series: &rate::Series, law: Law) -> Vec<(f64, f6
     };
     let highest = series.points.iter().map(|p| p.summary.max).fold(0.0, f64::max);
     let places = (0..PLACES).map(|i| first * (last / first).powf(f64::from(i) / f64::from(PLACES - 1)));
-    // A law that fits badly may leave the chart.
+    // A law that fits badly can lie outside of the chart.
     places.map(|at| (at, rate(at))).filter(|(_, value)| (0.0..=highest).contains(value)).collect()
 }
 
-/// What the intervals are, to stand beside the sentences.
-pub const NOTE: &str = "Growth laws by Huber regression on relative error; intervals at 95 % for all coefficients of a law \
-                        together, from resampling the iterations within each length. A coefficient whose interval reaches \
-                        further than a fifth of it is not identifiable.";
+/// What the intervals mean.
+pub const NOTE: &str = "Growth laws are fitted by Huber regression on relative error. Intervals are at 95 % for all coefficients \
+                        of a law together, from resampling the iterations within each length. A coefficient is not \
+                        identifiable if its interval reaches further than a fifth of it.";
 
 #[cfg(test)]
 mod tests {

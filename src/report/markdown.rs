@@ -21,8 +21,8 @@ pub fn render(summary: &Summary) -> String {
     out.push_str(&figures::headlines(summary).markdown());
     for (title, body) in [
         ("Turn by turn: medians over the iterations", turns::all(summary).markdown()),
-        ("How memory goes up and down", memory_figures(summary)),
-        ("Where time goes: functions by their own time", function_figures(summary)),
+        ("Memory oscillation", memory_figures(summary)),
+        ("Where time goes: functions by self time", function_figures(summary)),
         ("Where the time of a token goes: the profiled pass", span_figures(summary)),
     ] {
         out.push_str(&folded(title, &body));
@@ -37,7 +37,7 @@ pub fn render(summary: &Summary) -> String {
     out
 }
 
-/// A part that unfolds; nothing where it would be empty.
+/// A folded part; empty if its body is empty.
 #[must_use]
 pub fn folded(title: &str, body: &str) -> String {
     if body.trim().is_empty() {
@@ -46,7 +46,7 @@ pub fn folded(title: &str, body: &str) -> String {
     format!("<details><summary>{title}</summary>\n\n{}\n\n</details>\n\n", body.trim_end())
 }
 
-/// How memory went up and down.
+/// The oscillation figures of each gauge.
 fn memory_figures(summary: &Summary) -> String {
     let of = |gauge: &GaugeOscillation| {
         let notes: String = memory::notes(gauge).iter().map(|note| escape_sentence(note) + "\n\n").collect();

@@ -1,4 +1,4 @@
-//! How memory goes up and down: the tables of a gauge, and what must be said with them.
+//! Memory oscillation: the tables of a gauge and their notes.
 
 use super::summary::oscillation::CauseShare;
 use super::summary::{GaugeOscillation, Summary};
@@ -25,26 +25,26 @@ pub fn table<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Table<(Strin
         .number("churn", |(_, o)| o.churn.map(significant))
         .meaning("reclaimed / (highest - lowest)")
         .number("highest", |(_, o)| bytes(Some(o.peak_bytes)))
-        .meaning("highest sample; not the peak, which samples miss")
+        .meaning("highest sample; samples may miss the peak")
         .number("plateau", |(_, o)| bytes(o.plateau.map(|p| p.level_bytes)))
         .meaning("median after the warm-up")
         .number("slope a minute", |(_, o)| bytes(o.plateau.map(|p| p.slope_bytes_per_s * 60.0)))
-        .meaning("median slope after the warm-up (Theil-Sen): a leak, or a cache that still grows, where above 0")
+        .meaning("median slope after the warm-up (Theil-Sen); above 0: a leak, or a cache that still grows")
         .number("at 1, 2, 5 %", |(_, o)| o.by_share.map(|count| count.cycles.to_string()).join(", "))
         .meaning("cycles at h = 1, 2 and 5 % of the highest sample")
         .number("h", |(_, o)| bytes(Some(o.counted.h_bytes)))
         .meaning("the smallest swing that counts")
 }
 
-/// What went on while memory fell.
+/// What the engine was doing while memory fell.
 #[must_use]
 pub fn causes(gauge: &GaugeOscillation) -> Table<&CauseShare> {
-    Table::of("What went on while memory fell", gauge.causes.iter().filter(|_| !gauge.falls.is_empty()))
+    Table::of("Activity while memory fell", gauge.causes.iter().filter(|_| !gauge.falls.is_empty()))
         .head("while memory fell", |share| share.cause.words())
         .number("falls", |share| share.falls)
         .number("bytes", |share| bytes(Some(share.bytes)))
-        .number("of all that fell", |share| share.share.map(percent))
-        .number("of the time", |share| percent(share.time_share))
+        .number("share of bytes", |share| share.share.map(percent))
+        .number("share of time", |share| percent(share.time_share))
 }
 
 /// Bytes that may be negative.
@@ -70,27 +70,28 @@ fn rows<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Vec<(String, &'a 
     run.chain(cells).chain(phases).collect()
 }
 
-/// What must be said of a gauge's figures: how h came about, how far falls can be placed, and whether the samples suffice.
+/// Notes on a gauge's figures: how h was chosen, how precisely falls are located, and whether there are enough samples.
 #[must_use]
 pub fn notes(gauge: &GaugeOscillation) -> Vec<String> {
     let idle = match gauge.jitter_bytes {
         Some(jitter) => {
             let jitter = bytes(Some(jitter)).unwrap_or_default();
-            format!("{} idle samples before the first host jitter by {jitter}", gauge.idle_samples)
+            format!("{} idle samples before the first host have a jitter of {jitter}", gauge.idle_samples)
         }
-        None => "no idle stretch".to_owned(),
+        None => "there are no idle samples".to_owned(),
     };
     let interval = significant(gauge.run.sampling.interval_s * 1e3);
     let mut notes = vec![format!(
-        "{}: {}; h = max(16 MiB, 1 % of the highest sample, 6 x the jitter while idle), {idle}. Sampled every {interval} ms: a fall \
-         can be placed no closer than that.",
+        "{}: {}; h = max(16 MiB, 1 % of the highest sample, 6 x the jitter while idle); {idle}. Sampled every {interval} ms, \
+         which limits how precisely a fall can be located.",
         gauge.gauge, gauge.meaning
     )];
     notes.extend(gauge.run.sampling.warning().map(|warning| format!("{}: {warning}.", gauge.gauge)));
     notes
 }
 
-/// Said with the causes.
-pub const CAUSES_NOTE: &str = "A sample's step down that touches a cache clear or a reset is ascribed to it whole, any other by time \
-                               to the phase it lies in; \"of the time\" is the share of all steps that would be ascribed so whatever \
-                               memory did, and a cause says something only where its share of the bytes is well above that.";
+/// The note below the causes.
+pub const CAUSES_NOTE: &str = "A step down between two samples that overlaps a cache clear or a reset is attributed to it alone. \
+                               Any other step is attributed by time to the phases it lies in. \"Share of time\" is what a \
+                               cause would get whatever memory did: a cause means something only if its share of bytes is \
+                               well above its share of time.";

@@ -42,7 +42,7 @@ pub enum ReportError {
 
 /// Writes `<reports>/<run>/`: index.html, charts/*.svg, summary.md, summary.json. Replaces an older report of the run.
 ///
-/// Nothing is synced: a report lost in a power cut is made again from the record.
+/// Files are not synced to disk: a report lost in a power cut can be made again from the record.
 ///
 /// Returns the path of index.html.
 ///
@@ -63,7 +63,7 @@ pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
     Ok(page)
 }
 
-/// Writes the differences of profiled passes into `folder`, which is made: the differential flamegraphs and `functions.csv`.
+/// Creates `folder` and writes the differences of profiled passes into it: the differential flamegraphs and `functions.csv`.
 ///
 /// # Errors
 /// When the folder cannot be made or written; the message names the path.
@@ -80,13 +80,13 @@ pub fn write_profiles(folder: &Path, compared: &[CellProfiles], drawn: &[Flamegr
 /// As JSON for people and programs, ended by a newline.
 ///
 /// # Panics
-/// Never, for what reports are made of: it holds nothing that JSON cannot.
+/// Never for the shapes of reports: they have string keys and plain values only.
 #[must_use]
 pub fn json(shape: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(shape).expect("string keys and plain values only") + "\n"
 }
 
-/// The folder of the report on what is called `name`.
+/// The folder of the report called `name`.
 fn folder(reports: &Path, name: &str) -> Result<PathBuf, ReportError> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
         return Err(ReportError::Name(name.to_owned()));
@@ -105,7 +105,7 @@ fn write_charts<'a>(folder: &Path, charts: impl IntoIterator<Item = &'a Chart>) 
     Ok(drawings)
 }
 
-/// A report made anew has no charts of the old one left.
+/// Removes the charts of an older report.
 fn remove_old_charts(folder: &Path) -> io::Result<()> {
     for entry in fs_err::read_dir(folder)? {
         let path = entry?.path();

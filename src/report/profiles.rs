@@ -1,4 +1,4 @@
-//! Differences of profiled passes for people: which functions took more time or less, and who calls them.
+//! Differences of profiled passes for people: which functions took more or less time, and who calls them.
 
 use maud::{Markup, html};
 
@@ -17,11 +17,11 @@ const NAME_WIDTH: usize = 33;
 /// Callers named in a line.
 const CALLERS: usize = 3;
 
-const LEGEND: &str = "ms per token of CPU time or, where a profiler counts that, of time that passes. * the change is clear: of those so \
-                      marked 5 % or less are none on average (Benjamini-Hochberg). Inlining may move time from one name to another \
-                      between builds: then look at who calls";
+const LEGEND: &str = "ms per token of CPU time, or of elapsed time if the profiler counts that. * marks a clear change; 5 % or less of \
+                      these are false positives on average (Benjamini-Hochberg). Inlining may move time from one function to \
+                      another between builds: then compare the callers";
 
-/// For a terminal, in 80 columns; nothing where there are no profiles.
+/// For a terminal, in 80 columns; empty without profiles.
 #[must_use]
 pub fn table(cells: &[CellProfiles]) -> String {
     let mut out = String::new();
@@ -29,7 +29,7 @@ pub fn table(cells: &[CellProfiles]) -> String {
         return out;
     }
     let rows = fitting(cells);
-    out.push_str("profiles: functions whose own time per token changed most, B less A\n");
+    out.push_str("profiles: functions whose self time per token changed most, B minus A\n");
     for cell in cells {
         if let Some(remark) = &cell.remark {
             paragraph(&mut out, &format!("{}: {}", text::label(&cell.name), text::sentence(remark)), "  ");
@@ -50,7 +50,7 @@ pub fn table(cells: &[CellProfiles]) -> String {
     out
 }
 
-/// Rows of each table where all of them are to be read in one go.
+/// Rows of each table, fewer if there are several tables.
 #[must_use]
 pub fn fitting(cells: &[CellProfiles]) -> usize {
     let tables: usize = cells.iter().map(|cell| cell.phases.len()).sum();
@@ -70,14 +70,14 @@ fn headline(phase: &Difference) -> String {
     };
     let alone = match phase.counting_only {
         true => {
-            "; with one iteration a side the intervals know of counting alone, not of what varies between iterations"
+            "; with one iteration on each side, the intervals cover sampling error only, not variation between iterations"
         }
         false => "",
     };
     format!("{}: A {}, B {}{alone}", phase_name(phase.phase), side(&phase.a), side(&phase.b))
 }
 
-/// The end of a name, which says most: `…::attention::one`.
+/// The end of a name, its most specific part: `…::attention::one`.
 fn shortened(name: &str, width: usize) -> String {
     let name = text::visible(name).replace(['\n', '\t'], " ");
     let length = name.chars().count();
@@ -88,14 +88,14 @@ fn shortened(name: &str, width: usize) -> String {
     format!("…{end}")
 }
 
-/// Who calls it, and the call that one side alone makes: `by a < b < c; B alone: c calls b`.
+/// Who calls it, and the call that only one side makes: `by a < b < c; only in B: c calls b`.
 fn way(function: &FunctionChange) -> Option<String> {
     let names = |names: &[String]| names.iter().map(|name| last_words(name)).collect::<Vec<_>>().join(" < ");
     let shown = function.callers.len().min(CALLERS);
     let callers = (shown > 0).then(|| format!("by {}", names(&function.callers[..shown])));
     let new = function.new_call.as_ref().map(|new| {
         let side = if new.by_b { "B" } else { "A" };
-        format!("{side} alone: {} calls {}", last_words(&new.caller), last_words(&new.callee))
+        format!("only in {side}: {} calls {}", last_words(&new.caller), last_words(&new.callee))
     });
     match (callers, new) {
         (Some(callers), Some(new)) => Some(format!("{callers}; {new}")),
@@ -122,7 +122,7 @@ fn last_words(name: &str) -> String {
     }
     let segments: Vec<&str> = plain.split("::").filter(|part| !part.trim().is_empty()).collect();
     let words = match segments.len() {
-        // All of it is generic arguments.
+        // The name is nothing but generic arguments.
         0 => name.to_owned(),
         n => segments[n.saturating_sub(2)..].join("::"),
     };
@@ -155,7 +155,7 @@ fn signed(ms: f64) -> String {
     if ms > 0.0 { format!("+{number}") } else { number }
 }
 
-/// As Markdown, each cell unfolds, with so many rows a table; nothing where there are no profiles.
+/// As Markdown, folded for each cell and phase, with at most `most` rows in a table; empty without profiles.
 #[must_use]
 pub fn markdown(cells: &[CellProfiles], most: usize) -> String {
     let mut out = String::new();
@@ -183,7 +183,7 @@ pub fn markdown(cells: &[CellProfiles], most: usize) -> String {
     out
 }
 
-/// Every function with the time in itself.
+/// Every function with its self time.
 fn own(phase: &Difference) -> Vec<Row<'_>> {
     phase.functions.iter().map(|function| (function, &function.own)).collect()
 }
@@ -191,7 +191,7 @@ fn own(phase: &Difference) -> Vec<Row<'_>> {
 /// The two tables of a phase: a title, and each function with the time that it is about.
 fn tables(phase: &Difference) -> [(&'static str, Vec<Row<'_>>); 2] {
     let total = phase.callers.iter().map(|function| (function, &function.total)).collect();
-    [("time in the function itself", own(phase)), ("time with all it calls", total)]
+    [("self time", own(phase)), ("total time, including callees", total)]
 }
 
 /// For a page; `drawn` are the flamegraphs, which lie in `folder` beside it.

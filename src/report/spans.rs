@@ -1,4 +1,4 @@
-//! Where the time of a token goes: the tables of the profiled pass' spans, and their words.
+//! Where the time of a token goes: tables of the profiled pass's spans, and their words.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::profile::spans::{Along, PhaseSummary, Share, Spread};
 use inferometer_protocol::units;
 use inferometer_protocol::{Phase, SpanTiming};
 
-/// A row of the table: a span of a phase, or what is in none.
+/// A row of the table: a span of a phase, or the unaccounted time.
 pub struct Row<'a> {
     cell: &'a CellSummary,
     phase: Phase,
@@ -18,7 +18,7 @@ pub struct Row<'a> {
     own: &'a Share,
 }
 
-/// The cells that have spans of single operations, with what the summary says of each.
+/// The cells that have spans of single operations, each with its spans.
 pub fn cells(summary: &Summary) -> impl Iterator<Item = (&CellSummary, &CellSpans)> {
     let of = |spans: &CellSpans| summary.cells.iter().find(|cell| cell.cell == spans.cell);
     summary.spans.iter().filter_map(move |spans| Some((of(spans)?, spans)))
@@ -28,13 +28,15 @@ pub fn cells(summary: &Summary) -> impl Iterator<Item = (&CellSummary, &CellSpan
 #[must_use]
 pub fn timing(timing: Option<SpanTiming>) -> &'static str {
     match timing {
-        Some(SpanTiming::Done) => "Each operation is done when it is called: a span holds its operation's work.",
+        Some(SpanTiming::Done) => {
+            "Each operation finishes before its call returns: a span contains the work of its operation."
+        }
         Some(SpanTiming::Submit) => {
-            "The backend is lazy: a span holds only the time to submit its operation; the work itself shows as waiting."
+            "The backend is lazy: a span contains only the time to submit its operation. The work itself shows as waiting."
         }
         Some(SpanTiming::ForcedSync) => {
-            "The backend is lazy and was made to finish each operation within its span, which costs the overlap of host \
-             and device: shares are of the work, and the whole is slower than in timed iterations."
+            "The backend is lazy and was forced to finish each operation within its span. Host and device then do not \
+             overlap: shares are of the work, and the total is slower than in timed iterations."
         }
         None => "The engine records no spans of single operations.",
     }
@@ -61,14 +63,14 @@ pub fn tokens(phase: &PhaseSummary) -> String {
     format!("{} {of}", range(phase.tokens, &|n| format!("{n:.0}")))
 }
 
-/// The rows of a phase, the longest first, what is unaccounted for last.
+/// The rows of a phase, the longest first, unaccounted time last.
 pub fn rows<'a>(cell: &'a CellSummary, of: &'a PhaseSummary) -> impl Iterator<Item = Row<'a>> {
     let row = move |span, count, total, own| Row { cell, phase: of.phase, span, count, total, own };
     let spans = of.spans.iter().map(move |span| row(name(span.span), Some(span.count), span.total_ms, &span.own));
-    spans.chain([row("unaccounted for", None, of.unaccounted.own_ms, &of.unaccounted)])
+    spans.chain([row("unaccounted", None, of.unaccounted.own_ms, &of.unaccounted)])
 }
 
-/// Where the time goes; the page has a table a phase, with a bar for each span's share.
+/// Where the time goes. The page has one table for each phase, with a bar for each span's share.
 pub fn table<'a>(name: impl Into<String>, rows: impl Iterator<Item = Row<'a>>) -> Table<Row<'a>> {
     Table::of(name, rows)
         .text("cell", |row| row.cell.name())
@@ -105,7 +107,7 @@ fn bar(share: f64) -> Markup {
 #[must_use]
 pub fn chunks(chunks: &[Spread]) -> Table<(usize, Spread)> {
     Table::of("Prefill chunks", (1..).zip(chunks.iter().copied()))
-        .caption("Prefill chunks in their order, over all turns")
+        .caption("Prefill chunks in order, over all turns")
         .number("chunk", |row| row.0)
         .header()
         .number("time", |row| ms(row.1))
@@ -141,7 +143,7 @@ pub fn title(phase: Phase) -> &'static str {
     if phase == Phase::Prefill { "Prefill" } else { "Decode" }
 }
 
-/// Milliseconds as a duration: the median, and the range where there is one.
+/// Milliseconds as a duration: the median, and the range if there is one.
 #[must_use]
 pub fn ms(spread: Spread) -> String {
     range(spread, &|ms| units::duration_ns((ms * 1e6).round() as u64))
@@ -151,7 +153,7 @@ fn percent(share: f64) -> String {
     format!("{:.*} %", units::percent_decimals(share * 100.0), share * 100.0)
 }
 
-/// `median (min – max)`, the median alone where all iterations agree to the digits shown.
+/// `median (min – max)`, or the median alone if all iterations agree to the digits shown.
 fn range(spread: Spread, number: &dyn Fn(f64) -> String) -> String {
     let (median, min, max) = (number(spread.median), number(spread.min), number(spread.max));
     if min == max { median } else { format!("{median} ({min} – {max})") }

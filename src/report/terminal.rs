@@ -1,4 +1,4 @@
-//! The table for the terminal: one row a cell, then a short line for anything that is not as it should be.
+//! A run for the terminal: a table with one row for each cell, then a line for each problem or remark.
 
 use super::summary::{Standing, Summary};
 use super::{figures, text, turns};
@@ -20,25 +20,27 @@ pub fn render(summary: &Summary) -> String {
     out
 }
 
-/// What the tables of a conversation leave unsaid.
+/// How to read the tables of a conversation.
 fn turns_note(summary: &Summary) -> Option<String> {
     let count = turns::cells(summary).count();
     let all = turns::cells(summary).map(|cell| cell.turns.len()).max()?;
     let shown = turns::cells(summary).map(|cell| turns::shown(&cell.turns, count).len()).max()?;
     let some = if shown < all { format!("; {shown} of {all} turns shown, the report has all") } else { String::new() };
     Some(format!(
-        "an iteration is a whole conversation: rates of all its turns together, TTFT the mean of a turn{some}"
+        "an iteration is a whole conversation: rates are over all its turns, TTFT is the mean of its turns{some}"
     ))
 }
 
-/// What the reader must know beside the figures.
+/// The lines below the tables.
 #[must_use]
 pub fn remarks(summary: &Summary) -> Vec<String> {
     let mut lines = vec![standing(summary)];
     lines.extend(interval_note(summary));
     lines.extend(turns_note(summary));
     if summary.run.synthetic {
-        lines.push("synthetic model: random weights, so speed and memory mean something, the text does not".to_owned());
+        lines.push(
+            "synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned(),
+        );
     }
     for problem in &summary.validity.problems {
         lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));
@@ -57,7 +59,7 @@ fn standing(summary: &Summary) -> String {
     format!("{word}: {}", text::tally(summary.validity.counts))
 }
 
-/// What the brackets mean, where there are any.
+/// What the brackets mean, if there are any.
 #[must_use]
 pub fn interval_note(summary: &Summary) -> Option<String> {
     let mut levels: Vec<f64> = summary

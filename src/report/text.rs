@@ -1,19 +1,19 @@
-//! Untrusted text made fit to show: nothing in it may reorder, hide or flood what stands around it.
+//! Makes untrusted text safe to show: it cannot reorder, hide or flood the text around it.
 //!
-//! Escaping of markup is the business of each format; this is about the characters themselves.
+//! Each format escapes its own markup; this module is about characters and length.
 
 use crate::record::Counts;
 
 /// How much of a long text a report shows, in characters.
 pub const SHOWN: usize = 600;
-/// Width that every terminal has, in characters.
+/// Width of the terminal output, in characters.
 pub const TERMINAL_WIDTH: usize = 80;
-/// How much of a label, path or reason is shown.
+/// How much of a label, path or reason is shown, in characters.
 pub const SHOWN_LABEL: usize = 160;
 
 /// `text` with control and bidirectional-formatting characters made visible (`U+202E` as `⟨U+202E⟩`).
 ///
-/// Newlines and tabs stay. What is left is valid in XML 1.0 too.
+/// Newlines and tabs stay. The result is also valid in XML 1.0.
 #[must_use]
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -43,7 +43,7 @@ pub fn shortened(text: &str, limit: usize) -> (String, usize) {
     }
 }
 
-/// One line for remarks: as [`label`], but with room for whole sentences.
+/// One line for remarks: like [`label`], but long enough for whole sentences.
 #[must_use]
 pub fn sentence(text: &str) -> String {
     one_line(text, SHOWN)
@@ -84,13 +84,13 @@ pub fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// With a first letter as at the beginning of a sentence; symbols such as `n`, and abbreviations, stay as they are.
+/// With a capital first letter; symbols such as `n` and abbreviations are left unchanged.
 #[must_use]
 pub fn capital(words: &str) -> String {
     recased(words, [char::is_lowercase, char::is_lowercase], |first| first.to_uppercase().collect())
 }
 
-/// With a first letter as within a sentence; abbreviations stay as they are.
+/// With a small first letter; abbreviations are left unchanged.
 #[must_use]
 pub fn lower(words: &str) -> String {
     recased(words, [char::is_uppercase, char::is_lowercase], |first| first.to_lowercase().collect())
@@ -104,7 +104,7 @@ fn recased(words: &str, wanted: [fn(char) -> bool; 2], change: fn(char) -> Strin
     }
 }
 
-/// Iterations that count: `10`, or `8/10` where some are missing, failed or invalid.
+/// Valid iterations: `10`, or `8/10` if some are missing, failed or invalid.
 #[must_use]
 pub fn valid(counts: Counts) -> String {
     if counts.ok == counts.planned { counts.ok.to_string() } else { format!("{}/{}", counts.ok, counts.planned) }

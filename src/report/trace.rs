@@ -1,10 +1,10 @@
 //! The timeline of a run as trace events, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
 //!
 //! Source: Google, "Trace Event Format" (the JSON object format: complete events `X`, instants `i`, counters `C`, metadata `M`).
-//! Times are microseconds with the nanoseconds as decimals. A host is a process with threads for its requests, for phases and
-//! spans, and for tokens; a process of its own has the gauges.
+//! Times are microseconds with the nanoseconds as decimals. Each host is a process with threads for its requests, for phases and
+//! spans, and for tokens. The gauges are a process of their own.
 //!
-//! A counter holds until its next event: the format has no gap, so where a gauge has no value nothing is written.
+//! A counter keeps its value until its next event: the format has no gaps. If a gauge has no value, no event is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 
 use crate::record::{Record, RequestRow, SpanRow, TokenRow};
 
-/// The process that has the gauges; hosts come after it. 0 is the kernel's idle process to some viewers.
+/// The process of the gauges; hosts come after it. Some viewers take 0 as the kernel's idle process.
 const GAUGES: u64 = 1;
 const REQUESTS: u64 = 1;
 const TOKENS: u64 = 2;
-/// Phases and spans. What crosses another span goes to a thread after it: in one thread, events must lie within each other.
+/// Phases and spans. Within a thread, events must nest: a span that crosses another goes to a further thread.
 const SPANS: u64 = 3;
 
 /// Writes the whole timeline: timed iterations, warm-ups and the profiled pass.
@@ -42,7 +42,7 @@ pub fn write(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     writeln!(trace.out, "\n]}}")
 }
 
-/// Where an event stands.
+/// The process and thread of an event.
 #[derive(Debug, Clone, Copy)]
 struct Track {
     process: u64,
@@ -56,7 +56,7 @@ struct Trace<'a> {
 }
 
 impl Trace<'_> {
-    /// An event of the kind `ph`; `rest` are its further fields, JSON from a comma on.
+    /// Writes an event of the kind `ph`; `rest` is its further fields as JSON, beginning with a comma.
     fn event(&mut self, ph: char, name: &str, track: Track, rest: std::fmt::Arguments<'_>) -> io::Result<()> {
         let comma = if std::mem::take(&mut self.first) { "" } else { "," };
         let Track { process, thread } = track;
@@ -117,17 +117,17 @@ fn gauges(record: &Record, trace: &mut Trace<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Which pass a request belongs to. Numbers of requests go on in the profiled one, but nothing holds a record from elsewhere to that.
+/// Which pass a request belongs to. Request numbers continue in the profiled pass, but a record from elsewhere may repeat them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Pass {
     Timed,
     Profiled,
 }
 
-/// The rows of the record by what they belong to.
+/// The rows of the record by host and by request.
 struct Timeline<'a> {
     record: &'a Record,
-    /// In the order of time.
+    /// In order of time.
     hosts: BTreeMap<u32, Vec<(Pass, &'a RequestRow)>>,
     spans: HashMap<(Pass, u64), Vec<&'a SpanRow>>,
     tokens: HashMap<(Pass, u64), Vec<&'a TokenRow>>,
@@ -200,7 +200,7 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// The record has how long a host took to load, and not when: it is drawn up to the first request.
+    /// The record has the duration of a load but not its time, so it is drawn to end at the first request.
     fn load(&self, host: u32, until_ns: u64, track: Track, trace: &mut Trace<'_>) -> io::Result<()> {
         let Some(info) = self.record.manifest.hosts.iter().find(|info| info.host == host) else { return Ok(()) };
         if !(info.load_s.is_finite() && info.load_s > 0.0) {
@@ -280,7 +280,7 @@ impl Pass {
     }
 }
 
-/// Lanes in which spans lie within each other. Each has the ends of the spans that are open there.
+/// Lanes in which spans nest. Each lane has the ends of its open spans.
 #[derive(Debug, Default)]
 struct Lanes(Vec<Vec<u64>>);
 

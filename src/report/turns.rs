@@ -1,4 +1,4 @@
-//! Conversations turn by turn: what their table shows, and which turns.
+//! The table of a conversation's turns, and which turns a short table shows.
 
 use super::figures;
 use super::figures::LABEL_WIDTH;
@@ -7,9 +7,9 @@ use super::table::Table;
 use crate::record::metric;
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS, TTFT_MS};
 
-/// Rows of the terminal's table, over all cells, as far as two a cell allow.
+/// Most rows of the terminal's table over all cells, but at least two for each cell.
 const MOST_ROWS: usize = 16;
-/// Turns of a cell in the terminal's table.
+/// Most turns of a cell in the terminal's table.
 const MOST_TURNS: usize = 8;
 
 /// A turn of a cell.
@@ -21,7 +21,7 @@ pub fn all(summary: &Summary) -> Table<Row<'_>> {
     table(cells(summary).flat_map(|cell| cell.turns.iter().map(move |turn| (cell, turn))))
 }
 
-/// Some turns of each conversation, as many as a terminal has room for.
+/// As many turns of each conversation as fit in a terminal.
 #[must_use]
 pub fn some(summary: &Summary) -> Table<Row<'_>> {
     let count = cells(summary).count();
@@ -60,7 +60,7 @@ pub fn cells(summary: &Summary) -> impl Iterator<Item = &CellSummary> {
     summary.cells.iter().filter(|cell| !cell.turns.is_empty())
 }
 
-/// The turns that a short table shows, where `cells` have them: the first, the last, and some between.
+/// The turns that a short table shows if there are `cells` conversations: the first, the last, and some between.
 #[must_use]
 pub fn shown(turns: &[TurnSummary], cells: usize) -> Vec<&TurnSummary> {
     let most = (MOST_ROWS / cells.max(1)).clamp(2, MOST_TURNS);

@@ -157,11 +157,11 @@ fn what_sets_the_runs_apart_is_said() {
        long-context, started 2026-11-21T09:21:13.000Z, 40 of 40 iterations ok
 
     trend, not a verdict: the runs were made at different times, and on a shared
-      machine a comparison like this calls more than half of identical builds
-      different; `inferometer ab` gives verdicts
-    engine is transformer in all of A and mlx in all of B; cells are matched by the
-      rest
-    threads is 2 in all of A and 4 in all of B; cells are matched by the rest
+      machine a comparison like this reports a change for more than half of
+      identical builds; use `inferometer ab` for a verdict
+    engine is transformer in all of A and mlx in all of B; cells are matched by
+      everything else
+    threads is 2 in all of A and 4 in all of B; cells are matched by everything else
     A was resumed: its iterations come from 2 run segments
     B was interrupted
     only in A: cap=0 len=2048
@@ -186,13 +186,13 @@ fn what_sets_the_runs_apart_is_said() {
     ITL p99 ms          10.3     10.3   0.0 %  [-17.8, +21.7]   .935  not shown
     Peak memory      192 MiB  192 MiB   0.0 %      [0.0, 0.0]  1.000  not shown
 
-    B/A: shift of the values of all iterations, with its 95 % interval, which speaks
-      of these two runs and not of the builds. Worse, better: 12 tests
-      (Mann-Whitney); of what they show, 5 % or less is wrong on average
+    B/A: shift of the values of all iterations, with its 95 % interval. The interval
+      is about these two runs, not about the builds. Worse, better: 12 tests
+      (Mann-Whitney); 5 % or less of these results are false positives on average
       (Benjamini-Hochberg). "Not shown" does not mean unchanged
-    not tested: too few valid iterations, or a value that is 0
-    synthetic model: random weights, so speed and memory mean something, the text
-      does not
+    not tested: too few valid iterations, or a value of 0
+    synthetic model: random weights, so speed and memory are meaningful, but the
+      text is not
     "#);
 }
 
@@ -268,7 +268,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
     For more information, try '--help'.
     "#);
     let same = lab.run(&["compare", name, name]).expect(0);
-    assert!(same.stdout.contains("A and B are one and the same run"), "{}", same.stdout);
+    assert!(same.stdout.contains("A and B are the same run"), "{}", same.stdout);
 }
 
 #[test]

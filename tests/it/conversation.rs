@@ -212,7 +212,7 @@ fn reuse_that_was_not_asked_for_is_invalid_and_a_lost_cache_is_told() {
     let scenario = exec(&lab, &["--reuse", "--forget", "9"], "[run]\niterations = 2\nwarmup = 0\n");
     let done = measure(&lab, &scenario, 0);
     assert!(
-        words(&done.stdout).contains("turn 3 reused nothing: the whole history was computed again"),
+        words(&done.stdout).contains("turn 3 reused nothing from the KV cache; the whole history was computed again"),
         "{}",
         done.stdout
     );

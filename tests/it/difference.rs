@@ -79,7 +79,7 @@ fn a_copy_per_token_is_the_first_row_in_every_format() {
     let first: Vec<&str> = decode.lines().skip_while(|line| !line.contains("interval")).skip(2).take(3).collect();
     insta::assert_snapshot!(first.join("\n"), @"
     * __memmove_avx_unaligned_erms      0.0200  1.50  +1.48  [+1.36, +1.60]
-        by cache::contiguous < Attention::forward < engine::main; B alone:
+        by cache::contiguous < Attention::forward < engine::main; only in B:
           Attention::forward calls cache::contiguous
     ");
     assert!(terminal.lines().all(|line| line.chars().count() <= 80), "{terminal}");

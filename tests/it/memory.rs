@@ -62,13 +62,9 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
         let page = inferometer::report::write(&record, &reports).unwrap();
         fs_err::read_to_string(page).unwrap()
     };
-    for words in [
-        "How memory goes up and down",
-        "the memory gauge of this run",
-        "cache clear",
-        "fall of memory",
-        "no idle stretch",
-    ] {
+    for words in
+        ["Memory oscillation", "the memory gauge of this run", "cache clear", "fall of memory", "no idle samples"]
+    {
         assert!(page.contains(words), "{words}");
     }
 }

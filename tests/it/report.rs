@@ -37,7 +37,7 @@ fn rates_that_are_not_known_well_are_said() {
     assert_eq!(
         validity.remarks[..1],
         [
-            "Iterations differ widely in 1 cell: the widest interval is that of cap=0 len=2048, decode [60.0, 95.0] tok/s; \
+            "Iterations differ widely in 1 cell; the widest interval is that of cap=0 len=2048, decode [60.0, 95.0] tok/s; \
           the machine was busy when the run began (load average 12.4 on 4 cores)."
         ]
     );
@@ -120,7 +120,7 @@ fn five_lengths_give_the_growth_laws() {
     let drawn = Charts::of(&record, &summary);
     let page = html::page(&record, &summary, &drawn);
     assert!(page.contains("Growth laws") && page.contains("p(n) = c + d n + e n²"));
-    assert!(page.contains("Dashes are the fitted growth law."));
+    assert!(page.contains("The dashed line is the fitted growth law."));
 
     let nine = Simulation { lengths, caps: vec![0], iterations: 9, ..Simulation::default() }.record();
     for law in Summary::of(&nine).growth {
@@ -211,10 +211,10 @@ fn the_table_of_a_conversation_fits_the_terminal() {
                     2     712     612      100     775   534      961    99.4
 
     valid: 2 of 2 iterations ok
-    an iteration is a whole conversation: rates of all its turns together, TTFT the
-      mean of a turn
-    synthetic model: random weights, so speed and memory mean something, the text
-      does not
+    an iteration is a whole conversation: rates are over all its turns, TTFT is the
+      mean of its turns
+    synthetic model: random weights, so speed and memory are meaningful, but the
+      text is not
     "#);
 }
 
@@ -397,7 +397,7 @@ fn empty_and_one_iteration_runs_have_a_page_that_says_why() {
     record.manifest.hosts.clear();
     let (charts, shown) = page(&record);
     assert_eq!(charts.all().count(), 0);
-    for words in ["Not valid", "no valid iteration has this rate", "no gauge gave a value", "No host came up"] {
+    for words in ["Not valid", "no valid iteration has this rate", "no gauge has a value", "No host started"] {
         assert!(shown.contains(words), "{words}");
     }
     assert!(!shown.contains("NaN") && !shown.contains("inf "));
@@ -487,5 +487,5 @@ fn energy_is_a_figure_a_token_and_says_what_it_is_of() {
         assert!((summary.cells[0].metric(key).unwrap().median - median).abs() < 1e-12, "{key}");
     }
     let told = summary.validity.remarks.join(" ");
-    assert!(told.contains("Energy is that of cpu_watts and ane_watts,"), "{told}");
+    assert!(told.contains("Energy is the sum of cpu_watts and ane_watts."), "{told}");
 }

@@ -54,20 +54,20 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     prefill       -0.07 % [-0.39, +0.40]     3 %      10    3.1 %   unchanged
     peak memory     0.0 % [-0.06, +0.06]     3 %      10      3 %   unchanged
 
-    B vs A: change of time or bytes, + is worse, with its interval. caught: the
-    slow-down that this session would have caught nine times in ten.
+    B vs A: change of time or bytes, with its interval; + is worse. caught: the
+    smallest slow-down that this session would have caught nine times in ten.
 
-    10 pairs; a pilot of 6 pairs of A against A
+    10 pairs; a pilot of 6 A/A pairs
     tokens must be identical; 320 tokens compared, all the same
-    decode: what moved is the cost per token of context (b in t(n) = a + b n):
-      +8.27e-4 ms/token, +20.8 % at 4100 tokens
-    advisory, standing out: TPOT +20.9 % (len=4096 and 4 cells more); ITL p50
-      +20.9 % (len=4096 and 4 cells more); ITL p95 +20.9 % (len=4096 and 4 cells
-      more); ITL p99 +20.9 % (len=4096 and 4 cells more); ITL max +20.9 % (len=4096
-      and 4 cells more) and 2 metrics more
-    next: Look which cells and which cost moved; profile B there.
+    decode: the cost per token of context moved (b in t(n) = a + b n): +8.27e-4
+      ms/token, +20.8 % at 4100 tokens
+    other metrics that stand out (advisory): TPOT +20.9 % (len=4096 and 4 cells
+      more); ITL p50 +20.9 % (len=4096 and 4 cells more); ITL p95 +20.9 % (len=4096
+      and 4 cells more); ITL p99 +20.9 % (len=4096 and 4 cells more); ITL max
+      +20.9 % (len=4096 and 4 cells more) and 2 metrics more
+    next: Check which cells and which cost moved, then profile B in those cells.
     next: If the slow-down is intended, say so in the commit message and raise the
-      delta of the gate.
+      gate's delta.
     "#);
     insta::assert_snapshot!(table::render(of("failed")), @r#"
     long-context: FAILED (exit 1)  [synthetic model]
@@ -83,13 +83,12 @@ fn the_terminal_has_the_verdict_the_gates_and_what_to_do() {
     prefill       -0.08 %     3 %       2        –   not decided
     peak memory   -0.02 %     3 %       2        –   not decided
 
-    B vs A: change of time or bytes, + is worse, with its interval. caught: the
-    slow-down that this session would have caught nine times in ten.
+    B vs A: change of time or bytes, with its interval; + is worse. caught: the
+    smallest slow-down that this session would have caught nine times in ten.
 
-    2 pairs; dropped and replaced 1 for A; B failed in 1; a pilot of 6 pairs of A
-      against A
+    2 pairs; dropped and replaced 1 for A; B failed in 1; a pilot of 6 A/A pairs
     tokens must be identical; 128 tokens compared, all the same
-    next: B's own record in `b/` has the failed iterations and the log of its host.
+    next: See the failed iterations and the host's log in B's record, `b/`.
     "#);
 }
 
@@ -114,7 +113,7 @@ fn a_pull_request_sees_the_verdict_first_and_the_rest_folded() {
 
     **given A's tokens, B (HEAD (2b2b2b2b)) prefers a different token in 1 places by more than 0.05 logits, first at position 5 (cell 1, turn 0)&#58; token 4242 instead of token 17, by 1.25**
 
-    > synthetic model: random weights, so speed and memory mean something, the text does not
+    > synthetic model: random weights, so speed and memory are meaningful, but the text is not
 
     | gate | cells | B vs A | delta | pairs | caught | verdict |
     |---|---|--:|--:|--:|--:|---|
@@ -122,9 +121,9 @@ fn a_pull_request_sees_the_verdict_first_and_the_rest_folded() {
     | prefill | all cells | – | 3 % | 0 | – | **not decided** |
     | peak memory | all cells | – | 3 % | 0 | – | **not decided** |
 
-    B vs A: change of time or bytes, + is worse, with its interval. caught: the slow-down that this session would have caught nine times in ten.
+    B vs A: change of time or bytes, with its interval; + is worse. caught: the smallest slow-down that this session would have caught nine times in ten.
 
-    - The two sides do different work, so their speeds cannot be compared. Find out first why the tokens differ.
+    - The two sides do different work, so their speeds cannot be compared. First find out why the tokens differ.
 
     <details><summary>What is compared</summary>
 
@@ -152,7 +151,7 @@ fn a_pull_request_sees_the_verdict_first_and_the_rest_folded() {
 
     </details>
 
-    0 pairs; 20261120T092113Z-ab-long-context-1a2b3c4d, on Example CPU 9000 (Linux x86\_64), order by seed 7, inferometer 0.1.0
+    0 pairs; 20261120T092113Z-ab-long-context-1a2b3c4d, on Example CPU 9000 (Linux x86\_64), order seed 7, inferometer 0.1.0
     "#);
     let regressed = markdown::render(of("regressed"));
     let open: String = regressed.split("<details>").next().unwrap().to_owned();
@@ -167,8 +166,8 @@ fn what_is_not_proven_passes_only_where_that_was_asked_for() {
     let record = session("inconclusive");
     let (plain, passed) = (of("inconclusive"), neutral(&record));
     assert_eq!((plain.exit_code, passed.exit_code, passed.neutral), (3, 0, true));
-    assert!(table::render(&passed).contains("INCONCLUSIVE (exit 0 by --neutral-ok)"));
-    assert!(markdown::render(&passed).contains("counts as passed here because of `--neutral-ok`"));
+    assert!(table::render(&passed).contains("INCONCLUSIVE (exit 0 because of --neutral-ok)"));
+    assert!(markdown::render(&passed).contains("counts as passed because of `--neutral-ok`"));
     assert!(junit::render(plain).contains("<failure type=\"inconclusive\""));
     assert!(junit::render(&passed).contains("<skipped message=\"inconclusive: "));
     for kind in ["regressed", "failed", "invalid", "output-changed"] {
@@ -218,7 +217,7 @@ fn junit_has_a_case_a_gate_and_one_for_the_session() {
     <?xml version="1.0" encoding="UTF-8"?>
     <testsuites>
     <testsuite name="inferometer ab: long-context" tests="4" failures="1" errors="0" skipped="0" timestamp="2026-11-20T09:21:13.000Z">
-    <testcase classname="inferometer.long-context" name="session"><system-out>10 pairs; a pilot of 6 pairs of A against A
+    <testcase classname="inferometer.long-context" name="session"><system-out>10 pairs; a pilot of 6 A/A pairs
     tokens must be identical; 320 tokens compared, all the same</system-out></testcase>
     <testcase classname="inferometer.long-context" name="decode_tps in all cells"><failure type="regressed" message="decode is 8.0 % slower [+7.5 %, +8.4 %] after 10 pairs"/><system-out>decode is 8.0 % slower [+7.5 %, +8.4 %] after 10 pairs</system-out></testcase>
     <testcase classname="inferometer.long-context" name="prefill_tps in all cells"><system-out>prefill differs by less than 3.0 % after 10 pairs: 0.07 % faster [-0.39 %, +0.40 %]</system-out></testcase>

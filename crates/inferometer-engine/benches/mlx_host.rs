@@ -1,7 +1,7 @@
-//! What a decoded token costs on the host beside MLX's own calls, and how often the host waits for the device.
+//! The host's time for a decoded token outside of MLX's calls, and how often the host waits for the device.
 //!
-//! Every call of MLX is timed; what remains of a token's time is this program's: the generic forward pass, bookkeeping,
-//! stamps. What the timing of a call costs is measured apart and taken off. Run with the MLX build's cargo
+//! Every call of MLX is timed. The rest of a token's time is spent in this program: the generic forward pass,
+//! bookkeeping, stamps. The cost of timing a call is measured separately and subtracted. Run with the MLX build's cargo
 //! configuration: `cargo --config target/mlx/config.toml bench --features mlx --bench mlx_host`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark talks to whoever runs it")]
@@ -66,9 +66,9 @@ fn main() -> anyhow::Result<()> {
 
 struct Round {
     calls: Calls,
-    /// Microseconds a token in this program.
+    /// Microseconds per token in this program.
     host_us: f64,
-    /// Microseconds a token in MLX's calls, waiting included.
+    /// Microseconds per token in MLX's calls, including waiting.
     per_token: f64,
 }
 

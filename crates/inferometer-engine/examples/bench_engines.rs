@@ -1,13 +1,18 @@
-//! Developer's tool: the transformer engine on candle, and this machine's bounds, for `scripts/bench-engines`.
+//! Developer's tool: benchmarks of the transformer engine on candle and limits of this machine, for `scripts/bench-engines`.
 //!
-//! `bench_engines MODEL_DIR THREADS` reads one command a line from stdin and answers each by one line on stdout:
-//! `ids ID..` (no answer) sets the ids that the others use;
-//! `prefill C` runs the first C ids in one chunk to the first token chosen;
-//! `decode C N` decodes N tokens behind the same ids, in a cache of their own that is kept between commands;
-//! `bandwidth` has the threads read 3 GiB from memory together;
-//! `products M` runs the quantized products of one forward pass over M positions, and nothing else: the engine's own where
-//! this processor has them, else candle's; `candle M` runs candle's.
-//! An answer is two numbers: nanoseconds by the clock, and of the processor, summed over the threads.
+//! `bench_engines MODEL_DIR THREADS` reads one command per line from stdin and answers each with
+//! one line on stdout:
+//!
+//! - `ids ID..` (no answer) sets the ids that the others use;
+//! - `prefill C` runs the first C ids in one chunk and chooses the first token;
+//! - `decode C N` decodes N tokens after the same ids, in a separate cache that is kept between
+//!   commands;
+//! - `bandwidth` reads 3 GiB from memory with all threads;
+//! - `products M` runs only the quantized products of one forward pass over M positions: the
+//!   engine's own if this processor supports them, else candle's;
+//! - `candle M` runs candle's products.
+//!
+//! An answer is two numbers: elapsed nanoseconds, and nanoseconds of CPU time over all threads.
 
 use std::hint::black_box;
 use std::io::BufRead;
@@ -26,11 +31,11 @@ use inferometer_protocol::{EngineSpec, Phase, Prompt, Request, Sampling, Setting
 
 /// Positions of a prefill chunk.
 const CHUNK: u32 = 512;
-/// Much more than any cache holds.
+/// Much larger than any CPU cache.
 const BUFFER_BYTES: usize = 1 << 30;
 const PASSES: usize = 3;
 
-/// A time by the clock and by the processor.
+/// Elapsed time and CPU time.
 #[derive(Clone, Copy)]
 struct Times {
     clock_ns: u64,
@@ -78,9 +83,9 @@ impl TokenSink for Stamps {
     }
 }
 
-/// The products of one forward pass, on matrices of their own.
+/// The products of one forward pass, with separate matrices.
 struct Products {
-    /// Of all layers, in order.
+    /// The products of all layers, in order.
     layers: Vec<Product>,
     head: Product,
 }

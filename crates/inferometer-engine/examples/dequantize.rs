@@ -1,6 +1,6 @@
-//! Developer's tool: the weights that a model's folder stands for, dequantized and widened to f32.
+//! Developer's tool: the weights of a model's folder, dequantized and widened to f32.
 //!
-//! usage: `dequantize DIR FILE.safetensors`. `scripts/check-mlx-lm quantized` compares them with what MLX makes of the folder.
+//! usage: `dequantize DIR FILE.safetensors`. `scripts/check-mlx-lm quantized` compares them with MLX's dequantized weights.
 
 use std::path::{Path, PathBuf};
 

@@ -1,15 +1,32 @@
 //! Developer's tool: greedy tokens and logits of the transformer engine, and token ids, as JSON.
 //!
-//! Reads one JSON object from stdin:
-//! `{"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false, "runs": [..], "texts": ["..."]}`,
-//! all but the first optional; `dtype` is f32 on candle and as stored on MLX where it is not given. A run is
-//! `{"ids": [1, 2], "chunk": 16, "steps": 64, "forced": [3, 4], "continues": false, "reuse": true}`.
+//! Reads one JSON object from stdin. All fields but the first are optional. The default `dtype` is
+//! f32 on candle and the stored one on MLX.
 //!
-//! Writes `{"runs": [{"tokens": [..], "logits": [[..], ..], "session_tokens": [..], "reused": 0, "cached": 9}], "texts": [[..]]}`:
-//! the best token and the logits of each step of a bare loop over the model, which goes on along the forced ids if there are
-//! any, and the tokens of the same request to a session (where `continues` is set without a reset before it), how many
-//! positions this reused and how many the cache held in the end; ids of each text. `scripts/check-mlx-lm` and
-//! `scripts/check-mlx-lm mlx` compare them with an implementation of others.
+//! ```json
+//! {"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false,
+//!  "runs": [{"ids": [1, 2], "chunk": 16, "steps": 64, "forced": [3, 4], "continues": false,
+//!            "reuse": true}],
+//!  "texts": ["..."]}
+//! ```
+//!
+//! Writes
+//!
+//! ```json
+//! {"runs": [{"tokens": [..], "logits": [[..], ..], "session_tokens": [..], "reused": 0,
+//!            "cached": 9}],
+//!  "texts": [[..]]}
+//! ```
+//!
+//! - `tokens` and `logits`: the best token and the logits of each step of a plain loop over the
+//!   model, which continues with the forced ids if there are any;
+//! - `session_tokens`: the tokens of the same request to a session, without a reset before it if
+//!   `continues` is set;
+//! - `reused` and `cached`: how many positions the session reused, and how many its cache held at
+//!   the end;
+//! - `texts`: the ids of each text.
+//!
+//! `scripts/check-mlx-lm` compares them with an independent implementation.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -35,7 +52,7 @@ struct Input {
     #[serde(default)]
     backend: Library,
     dtype: Option<String>,
-    /// Of a rotating cache.
+    /// The window of a rotating cache.
     window: Option<usize>,
     #[serde(default)]
     compile: bool,
@@ -58,7 +75,7 @@ struct Run {
     ids: Vec<u32>,
     chunk: usize,
     steps: u32,
-    /// Tokens that the bare loop goes on with instead of those chosen.
+    /// Tokens that the plain loop continues with instead of the chosen ones.
     forced: Option<Vec<u32>>,
     #[serde(default)]
     continues: bool,
@@ -159,7 +176,7 @@ fn both<B: Backend>(model: &Model<B>, session: &mut dyn Session, run: &Run) -> a
         ("kv_reuse".to_owned(), if run.reuse { "prefix" } else { "none" }.into()),
     ]);
     if B::LAZY {
-        // With work in flight, which is more than reading each token before the next step.
+        // Tests the pipeline, which is harder than reading each token before the next step.
         toggles.insert("lazy_pipeline".to_owned(), true.into());
     }
     let request = Request {

@@ -2,8 +2,9 @@
 //!
 //! usage: mlx_operations FOLDER [compile]
 //!
-//! Prints a JSON object: how often each primitive occurs in the graph of a decode step (greedy, its cache warm), from what
-//! MLX writes as a DOT file before anything of the step is computed. `scripts/check-mlx-lm mlx` counts `mlx_lm`'s the same way.
+//! Prints a JSON object: how often each primitive occurs in the graph of a decode step (greedy, with a warm cache). The
+//! counts come from the DOT file that MLX writes before the step is computed. `scripts/check-mlx-lm mlx` counts the
+//! operations of `mlx_lm` the same way.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int};
@@ -39,7 +40,7 @@ fn main() -> anyhow::Result<()> {
         sampler.penalize(model.forward(ids, count, &mut cache)?)?;
         Ok(sampler.choose(None)?)
     };
-    // The first choice also asks whether the logits are sound; the second step is as all that follow.
+    // The first choice also checks the logits; the second step is like all further ones.
     let mut token = step(&model.backend.ids(&prompt)?, prompt.len())?;
     for _ in 0..2 {
         model.backend.wait(&token)?;

@@ -1,7 +1,7 @@
 //! The `auto` engine: the transformer on the best tensor library that this build has and that works on this machine.
 //!
-//! It takes MLX where it is, else candle. Its receipts are the transformer's own; they say in `details.auto` what was taken
-//! and why, and so does its label in tables and charts.
+//! It uses MLX if available, else candle. Its receipts are those of the transformer; `details.auto` and the label in tables
+//! and charts name the choice and the reason.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use inferometer_protocol::{EngineSpec, Offer, Settings};
 
 pub const NAME: &str = "auto";
 
-/// The engine as the registry has it.
+/// The engine in the registry.
 pub struct Auto;
 
-/// What is taken on this machine.
+/// The choice on this machine.
 struct Selected {
     library: Library,
     /// Such as `candle: this build has no MLX`.
@@ -25,7 +25,7 @@ fn choice() -> Selected {
     chosen(Library::Mlx.missing(), &Library::Mlx.place().unwrap_or_default())
 }
 
-/// `missing` says why MLX cannot be had, `place` where it computes.
+/// `missing` is why MLX is not available, `place` is where it computes.
 fn chosen(missing: Option<String>, place: &str) -> Selected {
     match missing {
         None => {

@@ -1,4 +1,4 @@
-//! Synthetic models that are made on first use and kept.
+//! The cache of synthetic models, which are made on first use.
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use inferometer_protocol::units::bytes;
 
 use crate::synthetic::{self, Recipe};
 
-/// Where a synthetic model is kept.
+/// The folder of a synthetic model in the cache.
 #[must_use]
 pub fn cached(cache: &Path, recipe: &Recipe) -> PathBuf {
     cache.join("models").join(recipe.folder_name())
 }
 
-/// The folder that holds synthetic models made on first use, and the names of those in it.
+/// The folder of the cached synthetic models, and their names.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -34,8 +34,8 @@ pub fn kept(cache: &Path) -> Result<(PathBuf, Vec<String>)> {
     Ok((models, names))
 }
 
-/// The folder of the cached model, made now if it is not there; `note` is told when that begins. Processes that want the
-/// same model wait for the one that makes it.
+/// The folder of the cached model, which is made now if it is missing; `note` is called before that. Processes that want
+/// the same model wait for the one that makes it.
 ///
 /// # Errors
 /// When the model cannot be written.
@@ -59,7 +59,7 @@ pub fn made(recipe: &Recipe, cache: &Path, note: &mut dyn FnMut(&str)) -> Result
         }
         Err(TryLockError::Error(e)) => return Err(io(e)),
     }
-    // Another process may have made it before the lock was ours.
+    // Another process may have made it before this one got the lock.
     if folder.is_dir() {
         return Ok(folder);
     }
@@ -73,7 +73,7 @@ pub fn made(recipe: &Recipe, cache: &Path, note: &mut dyn FnMut(&str)) -> Result
     Ok(folder)
 }
 
-/// Removes what a killed process left half made. Called with the lock held: nobody is making this model now.
+/// Removes what a killed process left unfinished. Called with the lock held: no process is making this model now.
 fn remove_partial(folder: &Path, models: &Path) -> std::io::Result<()> {
     let prefix = synthetic::partial_prefix(folder);
     for entry in fs_err::read_dir(models)? {

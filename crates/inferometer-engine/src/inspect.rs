@@ -1,4 +1,4 @@
-//! What a model's folder holds, and whether it is whole.
+//! The content of a model's folder, and whether it is complete.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use inferometer_host::Result;
 use inferometer_protocol::bounded::read_limited;
 use inferometer_protocol::{Architecture, EngineError};
 
-/// What `model show` says. Names are those of the record where it has the same thing.
+/// The facts that `model show` prints. Names match those of the record.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Facts {
     pub path: String,
@@ -24,7 +24,7 @@ pub struct Facts {
     pub parameters: u64,
     /// Formats of its matrices, such as `bf16`, or `MLX affine, 4 bits, groups of 64`.
     pub weight_formats: Vec<String>,
-    /// As its files have them: three of a quantized matrix.
+    /// Tensors in its files; a quantized matrix has three.
     pub tensors: usize,
     pub weight_files: usize,
     pub disk_bytes: u64,
@@ -43,11 +43,11 @@ pub struct Facts {
     /// Tokens of its tokenizer; absent without one.
     pub tokenizer_tokens: Option<usize>,
     pub chat_template: bool,
-    /// The recipe of a synthetic model, as its `config.json` says.
+    /// The recipe of a synthetic model, from its `config.json`.
     pub synthetic: Option<Value>,
 }
 
-/// Whether a model folder's configuration marks it as synthetic; `None` without a configuration that this engine reads.
+/// Whether a model folder's configuration marks it as synthetic; `None` without a readable configuration.
 #[must_use]
 pub fn is_synthetic(folder: &Path) -> Option<bool> {
     Config::from_folder(folder).ok().map(|config| config.synthetic)
@@ -99,7 +99,7 @@ impl Opened {
     }
 }
 
-/// Reads what there is to know about the model in `folder`.
+/// Reads the facts about the model in `folder`.
 ///
 /// # Errors
 /// When it is not a model of a known architecture, or its files do not fit its configuration.
@@ -137,7 +137,7 @@ fn tensors(needed: &[Expected]) -> usize {
     needed.iter().map(|weight| weight.parts().len()).sum()
 }
 
-/// What [`verify`] found in order.
+/// The result of [`verify`] for a folder without faults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     pub tensors: usize,
@@ -145,8 +145,8 @@ pub struct Verified {
     pub recipe: Option<Recipe>,
 }
 
-/// Checks that every tensor is there with the shape that the configuration says and no other, and that tokenizer and
-/// chat template can be read. A synthetic model is made again and compared byte by byte.
+/// Checks that the folder has every tensor with the shape given by the configuration and no other tensor, and that
+/// tokenizer and chat template can be read. A synthetic model is made again and compared byte by byte.
 ///
 /// # Errors
 /// For the first fault, naming file or tensor.

@@ -1,7 +1,7 @@
 //! Inferometer's own engine: a transformer written once over a small tensor-backend trait, on candle or MLX; tokenizers and
 //! chat templates; synthetic models.
 //!
-//! It is an engine like any other: the harness reaches it through `inferometer-host` alone, but for what is in model folders.
+//! It is an engine like any other: the harness uses it only through `inferometer-host`, except to look into model folders.
 
 pub mod auto;
 pub mod cache;

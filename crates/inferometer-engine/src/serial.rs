@@ -1,7 +1,7 @@
-//! One call at a time over all sessions of a process, for libraries whose state belongs to the process.
+//! Serializes the calls of all sessions of a process, for libraries with state that belongs to the process.
 //!
-//! MLX is such a library: its allocator's limits, counters and peak, its compiler's cache and its default device are the
-//! process's own. Two sessions at once would measure each other. (MLX 0.32.2 on the CPU gave right tokens even without this.)
+//! In MLX, the allocator's limits, counters and peak, the compiler's cache and the default device belong to the process. Two
+//! sessions at once would measure each other. (MLX 0.32.2 on the CPU gave correct tokens even without this.)
 
 use std::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
@@ -11,18 +11,18 @@ use inferometer_protocol::{Completion, EngineMemory, Receipt, Request, SpanTimin
 
 static CALL: Mutex<()> = Mutex::new(());
 
-/// Runs `f` while no session behind [`Serial`] is opened, called or dropped. Not to be nested: it would wait for itself.
+/// Runs `f` while no session behind [`Serial`] is opened, called or dropped. Must not be nested: that would deadlock.
 pub fn alone<T>(f: impl FnOnce() -> T) -> T {
-    // After a panic the host ends; what else runs in this process is no worse off for going on.
+    // After a panic the host ends, so a poisoned lock can be ignored.
     let _held = CALL.lock().unwrap_or_else(PoisonError::into_inner);
     f()
 }
 
-/// A session whose calls never overlap with those of another one behind this type.
+/// A session whose calls never overlap with those of another `Serial`.
 pub struct Serial<S: Session>(ManuallyDrop<S>);
 
 impl<S: Session> Serial<S> {
-    /// Opens a session while no other one works.
+    /// Opens a session while no other one is in a call.
     ///
     /// # Errors
     /// Those of `open`.
@@ -57,7 +57,7 @@ impl<S: Session> Session for Serial<S> {
     fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
         alone(|| self.0.span_timing(forced_sync))
     }
-    /// The probe itself does not wait for calls under way: it is there to look at them.
+    /// The probe does not wait for calls in progress: its purpose is to sample them.
     fn memory_probe(&self) -> Option<MemoryProbe> {
         alone(|| self.0.memory_probe())
     }

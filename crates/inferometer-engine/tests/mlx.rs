@@ -1,4 +1,4 @@
-//! The transformer on MLX as a whole: logits as candle's, one wait a token, memory given back, bad folders refused.
+//! The transformer on MLX as a whole: the same logits as candle, one wait per token, memory is freed, bad folders are refused.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use mlx_rs::memory;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-/// MLX counts memory for the whole process: one test at a time.
+/// Lets one test run at a time: MLX counts memory for the whole process.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -40,7 +40,7 @@ fn load<B: Backend>(backend: B, folder: &Path) -> Model<B> {
 fn open(folder: &Path) -> Result<Box<dyn Session>> {
     let options = Settings::from([("backend".to_owned(), "mlx".into())]);
     let engine = EngineSpec { name: "transformer".into(), label: "transformer".into(), options };
-    // Compiling takes a compiler on the CPU, and is nothing that these tests ask about.
+    // Compiling needs a compiler on the CPU and does not matter to these tests.
     let toggles = Settings::from([("compile".to_owned(), false.into())]);
     Transformer.open(&Load { engine, model: Some(folder.to_owned()), toggles })
 }
@@ -68,7 +68,7 @@ fn generate(session: &mut dyn Session, prompt: Vec<u32>, steps: u32, toggles: &[
     recorder.tokens
 }
 
-/// Logits after a prefill in two chunks, two single tokens, and again after forgetting the last of them.
+/// Logits after a prefill in two chunks, two single tokens, and again after removing the last token.
 fn logits<B: Backend>(backend: B, folder: &Path) -> Vec<Vec<f32>> {
     let model = load(backend, folder);
     let mut cache = model.cache().unwrap();
@@ -128,7 +128,7 @@ fn the_host_waits_once_a_token() {
             let toggles = [("lazy_pipeline", pipeline.into()), ("prefill_chunk_size", Value::Int(chunk))];
             tokens.push(generate(&mut *session, prompt(length), steps, &toggles));
             let calls = calls::take();
-            // A prefill chunk that others follow is waited for.
+            // The host waits for each prefill chunk except the last.
             let chunks = u64::from(length).div_ceil(chunk as u64);
             let what =
                 format!("pipeline {pipeline}, {length} tokens in chunks of {chunk}, {steps} generated: {calls:?}");
@@ -161,7 +161,7 @@ fn a_model_leaves_no_memory_behind() {
     }
 }
 
-/// However closely it is looked at, in a pipeline or not, and with a penalty that depends on every choice before.
+/// With any detail of spans, with a pipeline or without, and with a penalty that depends on every choice before.
 #[test]
 fn profiled_and_with_forced_sync_the_tokens_are_the_same() {
     let _alone = alone();
@@ -189,10 +189,10 @@ fn profiled_and_with_forced_sync_the_tokens_are_the_same() {
             let (steps, chunks) = (u64::from(steps), 3);
             assert_eq!((count(Phase::Forward), count(Phase::PrefillChunk)), (steps + chunks - 1, chunks));
             assert_eq!((count(Phase::Penalty), count(Phase::Sample), count(Phase::Detokenize)), (steps, steps, steps));
-            // Each step is waited for thrice more: its logits, these penalized, and the choice.
+            // Each step has three more waits: for the logits, the penalized logits and the choice.
             let synced = if forced_sync { 3 * steps } else { 0 };
             assert_eq!(waits, steps + chunks - 1 + synced);
-            // Of a chunk before the last one its forward pass has the waiting then.
+            // For a chunk before the last one, the span of its forward pass then contains the waiting.
             assert_eq!(count(Phase::Wait), if forced_sync { steps } else { steps + chunks - 1 });
             let timing = if forced_sync { SpanTiming::ForcedSync } else { SpanTiming::Submit };
             assert_eq!(session.span_timing(forced_sync), Some(timing));

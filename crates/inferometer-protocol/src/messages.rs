@@ -137,10 +137,11 @@ pub struct Generate {
 pub struct Instrumentation {
     /// How closely the generation is observed.
     pub detail: Detail,
-    /// Whether each token comes with what the engine itself would have chosen, and how sure it was. Never in a timed pass:
-    /// reading the logits costs time.
+    /// Whether the host reports, for each token, the engine's own choice and how sure it was. Never
+    /// in a timed pass: reading the logits costs time.
     pub choices: bool,
-    /// Whether `progress` is sent, at most ten times a second. Off where it would disturb.
+    /// Whether `progress` is sent, at most ten times a second. Off in measured passes, which it would
+    /// disturb.
     pub progress: bool,
     /// Whether each token is sent as soon as it is readable, so that the harness can compare the
     /// arrivals with the stamps. Never in a timed pass: writing costs time.
@@ -162,17 +163,17 @@ pub enum Detail {
 /// [`Instrumentation`] on the wire.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 struct Flags {
-    /// Send `progress` at most ten times a second. Off in measured passes, where it would disturb.
+    /// Send `progress` at most ten times a second. Off in measured passes, which it would disturb.
     #[serde(default)]
     progress: bool,
     /// Record spans of single operations too (the profiled pass).
     #[serde(default)]
     operation_spans: bool,
-    /// On a lazy backend finish every operation within its span. Only with `operation_spans`.
+    /// On a lazy backend, finish every operation within its span. Only with `operation_spans`.
     #[serde(default, skip_serializing_if = "is_false")]
     forced_sync: bool,
-    /// Say for every token what the engine itself would have chosen, and how sure it was. Never in a timed pass: reading
-    /// the logits costs time.
+    /// Report for every token the engine's own choice and how sure it was. Never in a timed pass:
+    /// reading the logits costs time.
     #[serde(default)]
     choices: bool,
     /// Send a `token` message for every token at the moment it becomes readable. The harness asks for this in
@@ -243,7 +244,7 @@ pub enum FromHost {
 pub struct Ready {
     #[serde(flatten)]
     pub receipt: Receipt,
-    /// From `open` accepted to the first possible request, on the host's clock.
+    /// Time from the accepted `open` to the first possible request, on the host's clock.
     pub load_ns: u64,
 }
 
@@ -252,11 +253,11 @@ pub struct Ready {
 pub struct Generated {
     /// Generated ids, in order.
     pub tokens: Vec<u32>,
-    /// When each became readable on the host; as many as tokens, never falling.
+    /// When each token became readable on the host: one stamp per token, in non-decreasing order.
     pub token_ns: Vec<u64>,
     /// When the host had read the request.
     pub accepted_ns: u64,
-    /// When the generation was over, before its text was decoded and the reply made up.
+    /// When the generation ended, before its text was decoded and the reply was built.
     pub finished_ns: u64,
     #[serde(default)]
     pub spans: Vec<Span>,
@@ -266,16 +267,16 @@ pub struct Generated {
     /// How the spans of single operations were timed; absent without such spans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span_timing: Option<SpanTiming>,
-    /// Allocations of each phase, with `operation_spans`, where the host counts them.
+    /// Allocations of each phase, with `operation_spans`, if the host counts them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocations: Vec<PhaseAllocations>,
-    /// The engine's memory over the request, where `open` asked for it.
+    /// The engine's memory during the request, if `open` asked for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory_samples: Vec<MemorySample>,
-    /// Where they were asked for, one for each token.
+    /// One for each token, if they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<Choice>>,
-    /// The generated text, where the host detokenizes.
+    /// The generated text, if the host detokenizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     #[serde(flatten)]

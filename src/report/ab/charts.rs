@@ -16,7 +16,7 @@ use inferometer_stats::sequential::Verdict;
 
 const AXIS: &str = "change of time or bytes from A to B: right of 0 is worse";
 const MIB: f64 = 1_048_576.0;
-/// Rows of a chart of cells; more are in the table.
+/// Most rows in a chart of cells; the table has all.
 const MOST_ROWS: usize = 40;
 
 /// All charts of a session.
@@ -24,9 +24,9 @@ const MOST_ROWS: usize = 40;
 pub struct Charts {
     /// Absent where no gate has an estimate.
     pub gates: Option<Chart>,
-    /// One a gate that has pairs.
+    /// One for each gate that has pairs.
     pub pairs: Vec<Chart>,
-    /// One a gate's metric, where there are cells of several lengths.
+    /// One for each metric that has a gate, if there are several cells.
     pub lengths: Vec<Chart>,
 }
 
@@ -55,7 +55,7 @@ fn percent(shift: f64) -> f64 {
     shift.exp_m1() * 100.0
 }
 
-/// A shift in what its chart is drawn in.
+/// A shift in the unit of its chart.
 fn drawn(scale: Scale, shift: f64) -> f64 {
     match scale {
         Scale::Ratio => percent(shift),
@@ -64,7 +64,7 @@ fn drawn(scale: Scale, shift: f64) -> f64 {
     }
 }
 
-/// What a chart of that scale is drawn in.
+/// The unit of a chart with that scale.
 fn unit(scale: Scale) -> &'static str {
     match scale {
         Scale::Ratio => "%",
@@ -112,7 +112,7 @@ fn of_pairs(summary: &AbSummary, at: usize, gate: &GateSummary) -> Option<Chart>
     (!panel.dots.is_empty()).then(|| pairs::draw(&panel))
 }
 
-/// Names of the metrics that gates are compared by, each once.
+/// Keys of the metrics that have a gate, each once.
 pub fn metrics(summary: &AbSummary) -> Vec<&'static str> {
     let mut keys = Vec::new();
     for key in summary.gates.iter().filter_map(|gate| gate.judgement.compared_by) {
@@ -128,7 +128,7 @@ pub fn effects<'a>(summary: &'a AbSummary, key: &'a str) -> impl Iterator<Item =
     summary.effects.iter().filter(move |effect| effect.metric == key)
 }
 
-/// `None` also where a metric is 0 somewhere: its differences stand in the table.
+/// `None` also if a metric is 0 in some cell: the table then shows differences.
 fn by_length(summary: &AbSummary, key: &str) -> Option<Chart> {
     if effects(summary, key).any(|effect| effect.scale != Scale::Ratio) {
         return None;

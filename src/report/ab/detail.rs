@@ -1,4 +1,4 @@
-//! The lower sections of a session's page: what a reader asks who does not take the verdict's word for it.
+//! The lower sections of a session's page: the evidence behind the verdict.
 
 use maud::{Markup, html};
 
@@ -12,7 +12,7 @@ use crate::report::text;
 use crate::report::text::{capital, plural};
 use crate::spec::Side;
 
-/// Rows shown before a table says that the files have more.
+/// Most rows in a table; the files have all.
 const SHOWN: usize = 60;
 
 /// B vs A in each cell, for the metrics that gates are about.
@@ -29,7 +29,7 @@ pub fn lengths(summary: &AbSummary, drawn: &[Chart]) -> Markup {
                 summary { "In figures" }
                 (tables::by_cell(summary, SHOWN).html())
             }
-            p.note { "Intervals here are 95 % for each cell alone: to read, not to decide by." }
+            p.note { "Each interval is at 95 % for its cell alone. No verdict is based on it." }
         },
     )
 }
@@ -45,8 +45,8 @@ pub fn laws(summary: &AbSummary) -> Markup {
         html! {
             @for law in &summary.laws { (one_law(summary, law)) }
             p.note {
-                "Time of a token: a + b n, n the tokens of context. Time of a prefill: c + d n + e n², n the tokens of the prompt. The change of each "
-                "coefficient is fitted to the pairs; intervals are for all coefficients of a law together."
+                "Time per token: a + b n, where n is the number of tokens in the context. Time of a prefill: c + d n + e n², where n is the number of "
+                "tokens in the prompt. The change of each coefficient is fitted to the pairs. Intervals hold for all coefficients of a law together."
             }
         },
     )
@@ -59,7 +59,7 @@ fn one_law(summary: &AbSummary, law: &LawChange) -> Markup {
             @match (words::moved(law), &law.not_identifiable) {
                 (Some(moved), _) => strong { (capital(&moved)) "." },
                 (None, Some(why)) => { "Not identifiable: " (text::sentence(why)) "." },
-                (None, None) => "No coefficient moved for certain.",
+                (None, None) => "No coefficient clearly moved.",
             }
         }
         @if let Some(change) = &law.change { (tables::coefficients(change).html()) }
@@ -87,7 +87,7 @@ pub fn advisory(summary: &AbSummary) -> Markup {
     let all = summary.effects.iter().take(4 * SHOWN).collect();
     section(
         "advisory",
-        "Every metric, to read and not to gate by",
+        "Every metric (advisory)",
         html! {
             @if count == 0 {
                 p { "None of " (plural(summary.effects.len(), "figure")) " stands out." }
@@ -100,14 +100,14 @@ pub fn advisory(summary: &AbSummary) -> Markup {
                 (tables::effects("Every metric in every cell", summary, all).html())
             }
             p.note {
-                "p by the exact signed-rank test, adjusted after Benjamini and Hochberg over all figures here: of those at 0.05 or below, one in twenty is "
-                "false on average. Costs as in the gates: above 0 is worse, for rates as well."
+                "p is from the exact signed-rank test. Adjusted p corrects for all figures here (Benjamini-Hochberg): of those at 0.05 or below, one in "
+                "twenty is a false positive on average. Changes are of costs, as in the gates: above 0 is worse, also for rates."
             }
         },
     )
 }
 
-/// Where the sides' tokens part.
+/// Where the tokens of the two sides differ.
 pub fn outputs(summary: &AbSummary) -> Markup {
     let divergences = &summary.outputs.divergences;
     section(
@@ -133,14 +133,14 @@ pub fn outputs(summary: &AbSummary) -> Markup {
     )
 }
 
-/// What is not the same on both sides.
+/// What differs between the sides.
 pub fn differences(summary: &AbSummary) -> Markup {
     section(
         "differences",
         "What differs between the sides",
         html! {
             @if summary.differences.is_empty() {
-                p { "Nothing that their records say: an A/A session." }
+                p { "Nothing in their records: this is an A/A session." }
             } @else {
                 (tables::differences(summary, SHOWN).html())
             }
@@ -148,12 +148,12 @@ pub fn differences(summary: &AbSummary) -> Markup {
     )
 }
 
-/// Pairs that do not count, and why.
+/// Excluded pairs, with the reason.
 pub fn lost(summary: &AbSummary) -> Markup {
     let lost = tables::lost(summary.pairs.iter(), SHOWN);
     section(
         "lost",
-        "Pairs that do not count",
+        "Excluded pairs",
         html! {
             p { (capital(&words::counts(summary))) "." }
             @if !lost.is_empty() { (lost.html()) }
@@ -173,7 +173,7 @@ pub fn provenance(record: &AbRecord, summary: &AbSummary) -> Markup {
                 @for side in Side::BOTH { div { h3 { "Side " (side.name()) } (facts(&of_side(record, side))) } }
             }
             p.note {
-                "The folder of the session holds each side's whole record in " code { "a/" } " and " code { "b/" } ": "
+                "The session's folder has the full record of each side in " code { "a/" } " and " code { "b/" } ". "
                 code { "inferometer report" } " makes a page of either."
             }
         },
@@ -182,7 +182,7 @@ pub fn provenance(record: &AbRecord, summary: &AbSummary) -> Markup {
 
 fn session(record: &AbRecord, summary: &AbSummary) -> Vec<(&'static str, String)> {
     let manifest = &record.manifest;
-    let hosts = if summary.resident { "two resident ones take turns" } else { "a fresh one each turn" };
+    let hosts = if summary.resident { "two resident hosts, which take turns" } else { "a fresh host for each turn" };
     vec![
         ("Record", manifest.session.clone()),
         ("Schema version", manifest.schema_version.to_string()),
@@ -191,7 +191,7 @@ fn session(record: &AbRecord, summary: &AbSummary) -> Vec<(&'static str, String)
         ("Run segments", manifest.segments.to_string()),
         ("Hosts", hosts.to_owned()),
         ("Order seed", manifest.settings.seed.to_string()),
-        ("Pilot", format!("{} asked for", plural(manifest.settings.pilot as usize, "A/A pair"))),
+        ("Pilot", format!("{} requested", plural(manifest.settings.pilot as usize, "A/A pair"))),
         commit(manifest.git.as_ref()),
         ("Inferometer", manifest.inferometer_version.clone()),
     ]
@@ -203,7 +203,7 @@ fn of_side(record: &AbRecord, side: Side) -> Vec<(&'static str, String)> {
         Side::A => &record.a.manifest,
         Side::B => &record.b.manifest,
     };
-    let mut rows = vec![("What it is", info.label.clone())];
+    let mut rows = vec![("Label", info.label.clone())];
     if !info.settings.is_empty() {
         rows.push(("Settings", info.settings.join(", ")));
     }
@@ -220,7 +220,7 @@ fn of_side(record: &AbRecord, side: Side) -> Vec<(&'static str, String)> {
         rows.push(("Engine", format!("{} {}{backend}", receipt.engine, receipt.version)));
         rows.push(("Model", receipt.model.path.clone()));
         let fingerprint = receipt.model.fingerprint.clone();
-        rows.push(("Model fingerprint", fingerprint.unwrap_or_else(|| "the engine gives none".to_owned())));
+        rows.push(("Model fingerprint", fingerprint.unwrap_or_else(|| "not reported by the engine".to_owned())));
         rows.extend(host.executable_sha256.iter().map(|sum| ("Executable SHA-256", sum.clone())));
     }
     rows.push(("Hosts", own.hosts.len().to_string()));

@@ -1,11 +1,11 @@
-//! What differs between the sides, as their records say it.
+//! What differs between the sides, according to their records.
 
 use serde::Serialize;
 
 use crate::compare::difference;
 use crate::record::ab::{AbRecord, SideInfo};
 
-/// One thing that is not the same on both sides. What a side does not say is null.
+/// One difference between the sides. A value that a side's record lacks is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     pub what: String,
@@ -13,7 +13,7 @@ pub struct Difference {
     pub b: Option<String>,
 }
 
-/// What the sides are made of, then what their engines say and what their scenarios have; what is equal is left out.
+/// Differences in how the sides were made, then those between their records. Equal facts are left out.
 pub fn differences(record: &AbRecord) -> Vec<Difference> {
     let [a, b] = record.manifest.sides.each_ref().map(made_of);
     let made = a.into_iter().zip(b).map(|((what, a), (_, b))| Difference { what: what.to_owned(), a, b });

@@ -1,4 +1,4 @@
-//! A session as JUnit XML, as CI systems read it: one suite, a test case a gate and one for what comes before the gates.
+//! A session as JUnit XML for CI systems: one suite with a test case for the session and one for each gate.
 
 use super::summary::{AbSummary, GateSummary};
 use super::words;
@@ -6,7 +6,7 @@ use crate::report::svg::escape;
 use crate::report::text;
 use inferometer_stats::sequential::Verdict;
 
-/// `junit.xml`. The session's case carries what no gate says: outputs, failures, pairs that are invalid, a refused pilot.
+/// `junit.xml`. The session's case reports what belongs to no gate: outputs, failures, invalid pairs, a refused pilot.
 #[must_use]
 pub fn render(summary: &AbSummary) -> String {
     let mut cases = vec![session(summary)];
@@ -26,24 +26,24 @@ pub fn render(summary: &AbSummary) -> String {
 fn session(summary: &AbSummary) -> String {
     let of_gates = summary.gates.iter().any(|gate| gate.verdict == summary.verdict);
     let reason = summary.reasons.join(" ");
-    // A verdict that a gate has is that gate's own case.
+    // If a gate has the same verdict, that gate's case reports it.
     let outcome = if of_gates { None } else { outcome(summary, summary.verdict, &reason) };
     case(summary, "session", outcome.as_deref(), &format!("{}\n{}", words::counts(summary), words::outputs(summary)))
 }
 
 fn of_gate(summary: &AbSummary, gate: &GateSummary) -> String {
     let name = format!("{} in {}", gate.judgement.info.gate.metric.name(), words::cells(gate));
-    // Left open because something else decided: that has a case of its own.
+    // The gate is open because something else decided the session; another case reports that.
     let verdict = match gate.verdict {
         Verdict::NotDecided if summary.verdict != Verdict::NotDecided => None,
         verdict => outcome(summary, verdict, &gate.sentence),
     };
-    let skipped = "<skipped message=\"not decided: the session had ended\"/>".to_owned();
+    let skipped = "<skipped message=\"not decided: the session ended first\"/>".to_owned();
     let outcome = if gate.verdict == Verdict::NotDecided && verdict.is_none() { Some(skipped) } else { verdict };
     case(summary, &name, outcome.as_deref(), &gate.sentence)
 }
 
-/// The element that says so, where a case did not pass.
+/// The `failure` or `skipped` element of a case that did not pass.
 fn outcome(summary: &AbSummary, verdict: Verdict, reason: &str) -> Option<String> {
     let message = escape(&text::sentence(reason));
     let code = verdict.exit_code();

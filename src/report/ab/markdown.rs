@@ -1,4 +1,4 @@
-//! A session as GitHub Markdown: what a pull request has to know, the rest folded away.
+//! A session as GitHub Markdown for a pull request: the result, with the details folded.
 
 use super::summary::AbSummary;
 use super::{tables, words};
@@ -19,14 +19,14 @@ pub fn render(summary: &AbSummary) -> String {
         out.push_str(&format!("**{}**\n\n", escape_sentence(reason)));
     }
     if summary.neutral {
-        out.push_str("Not proven either way; it counts as passed here because of `--neutral-ok`.\n\n");
+        out.push_str("Not proven either way. It counts as passed because of `--neutral-ok`.\n\n");
     }
     for mark in summary.marks() {
         out.push_str(&format!("> {mark}: {}\n\n", words::mark(mark)));
     }
     out.push_str(&gates(summary));
     for advice in &summary.advice {
-        // Our own words, with the code that is meant.
+        // Not escaped: the text is ours, and its backticks mark code.
         out.push_str(&format!("- {advice}\n"));
     }
     out.push('\n');
@@ -36,7 +36,7 @@ pub fn render(summary: &AbSummary) -> String {
         ("Cell by cell", cells(summary)),
         ("Other metrics that stand out (advisory)", effects(summary)),
         ("Outputs", outputs(summary)),
-        ("Pairs that do not count", lost(summary)),
+        ("Excluded pairs", lost(summary)),
     ] {
         out.push_str(&folded(title, &body));
     }
@@ -64,7 +64,7 @@ fn laws(summary: &AbSummary) -> String {
         let what = match (words::moved(law), &law.not_identifiable) {
             (Some(moved), _) => escape_sentence(&moved),
             (None, Some(why)) => format!("{}: not identifiable, {}", law.law.name(), escape_sentence(why)),
-            (None, None) => format!("{}: no coefficient moved for certain", law.law.name()),
+            (None, None) => format!("{}: no coefficient clearly moved", law.law.name()),
         };
         out.push_str(&format!("- {series}, {what}\n"));
     }
@@ -97,7 +97,7 @@ fn provenance(summary: &AbSummary) -> String {
     let machine = &summary.machine;
     let cpu = machine.cpu.as_deref().unwrap_or("unknown CPU");
     escape_sentence(&format!(
-        "{}; {}, on {cpu} ({} {}), order by seed {}, inferometer {}",
+        "{}; {}, on {cpu} ({} {}), order seed {}, inferometer {}",
         words::counts(summary),
         summary.session,
         machine.os,

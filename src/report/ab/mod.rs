@@ -21,12 +21,12 @@ use super::{ReportError, folder, write_charts};
 use crate::compare::profile::flamegraphs;
 use crate::record::ab::AbRecord;
 
-/// Where the differences of profiled passes lie in a report.
+/// Folder of the profile differences in a report.
 const PROFILES: &str = "profiles";
 
-/// Writes `<reports>/<session>/`: index.html, charts/*.svg, summary.md, summary.json, junit.xml, and where there were profiled
-/// passes profiles/*.svg and profiles/functions.csv. Replaces an older report of the
-/// session.
+/// Writes `<reports>/<session>/`: index.html, charts/*.svg, summary.md, summary.json, junit.xml.
+/// After a profiled pass also profiles/*.svg and profiles/functions.csv. Replaces an older report
+/// of the session.
 ///
 /// Returns the path of index.html.
 ///

@@ -1,4 +1,4 @@
-//! The page of a session: one file, no network, readable without JavaScript; in the look of a run's page.
+//! The page of a session, in the style of a run's page: one file, no network, readable without JavaScript.
 
 use maud::{Markup, html};
 
@@ -23,8 +23,8 @@ pub fn page(record: &AbRecord, summary: &AbSummary, drawn: &Charts, flamegraphs:
             (section("pairs", "Every pair", html! {
                 (drawings("pair", &drawn.pairs))
                 p.note {
-                    "Each dot is a pair: A and B once each, right after one another. A slope is drift, which pairs cancel; dots that part by "
-                    "colour say that whoever runs second has it worse, which the balanced order cancels."
+                    "Each dot is a pair: A and B once each, one right after the other. A slope is drift, which the pairing cancels. If the "
+                    "colours separate, the result depends on which side ran first, which the balanced order cancels."
                 }
             }))
         }
@@ -33,7 +33,7 @@ pub fn page(record: &AbRecord, summary: &AbSummary, drawn: &Charts, flamegraphs:
         (detail::advisory(summary))
         @if !summary.profiles.is_empty() {
             (section("profiles", "Where the time went", html! {
-                p { "The profiled pass after the pairs, both sides in turn. No verdict depends on it." }
+                p { "From the profiled pass, which ran after the pairs and took both sides in turn. No verdict depends on it." }
                 (profiles::page(&summary.profiles, flamegraphs, super::PROFILES))
             }))
         }
@@ -82,7 +82,7 @@ fn banner(summary: &AbSummary) -> Markup {
     )
 }
 
-/// Our own sentence: what stands in backticks is code.
+/// A sentence of ours: text in backticks becomes code.
 fn sentence(words: &str) -> Markup {
     html! {
         @for (at, part) in words.split('`').enumerate() {
@@ -98,9 +98,9 @@ fn gates(summary: &AbSummary, drawn: &Charts) -> Markup {
         } @else {
             (tables::gates(summary).html())
             p.note {
-                "B vs A: change of " (words::compared(summary)) " that something takes, so above 0 is worse, with its interval. "
-                "Caught: the smallest slow-down that this session would have caught nine times in ten. A gate is unchanged only where a change of "
-                "delta or more is ruled out, not because nothing was found."
+                "B vs A: change of " (words::compared(summary)) ", with its interval; above 0 is worse. "
+                "Caught: the smallest slow-down that this session would have caught nine times in ten. A gate is unchanged only if a change of "
+                "delta or more is ruled out, not if no change was found."
             }
             (drawings("single", &drawn.gates))
             details {

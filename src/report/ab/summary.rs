@@ -1,4 +1,4 @@
-//! What a session's report is made of. Its JSON is `summary.json`.
+//! The data of a session's report. Its JSON is `summary.json`.
 
 use serde::Serialize;
 
@@ -17,13 +17,13 @@ use crate::spec::{Scale, Side};
 use inferometer_stats::robust::Interval;
 use inferometer_stats::sequential::{LOOKS, Rule, Verdict, caught_nine_in_ten};
 
-/// Version of a session's `summary.json`; fields are only added under the same number.
+/// Version of a session's `summary.json`. Fields are only added under the same version.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// How a session's end is to be told.
+/// How to report the result of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Telling {
-    /// What is not proven either way counts as passed (`--neutral-ok`).
+    /// An inconclusive session counts as passed (`--neutral-ok`).
     pub neutral_ok: bool,
 }
 
@@ -36,14 +36,14 @@ pub struct AbSummary {
     pub description: Option<String>,
     pub verdict: Verdict,
     pub exit_code: u8,
-    /// The exit code is 0 only because what is not proven either way was to count as passed.
+    /// The session is inconclusive; its exit code is 0 because of `--neutral-ok`.
     pub neutral: bool,
     /// Why that verdict, in sentences.
     pub reasons: Vec<String>,
     /// What to do next, in sentences.
     pub advice: Vec<String>,
     pub state: FinishState,
-    /// Random weights: speed and memory mean something, text does not.
+    /// Random weights: speed and memory are meaningful, the text is not.
     pub synthetic_model: bool,
     /// No engine ran: all figures come from a simulation.
     pub simulated_engine: bool,
@@ -76,34 +76,34 @@ pub struct AbSummary {
 pub struct CellName {
     pub cell: u32,
     pub label: String,
-    /// What it has in common with the cells that differ in prompt length alone.
+    /// Common to the cells that differ only in prompt length.
     pub series: String,
     pub length: Option<u32>,
 }
 
-/// A gate, with all that is said of it. Shifts are of ln(cost), so above 0 is worse, and `ratio` is their exponential; of counts and
-/// bytes they are differences, and there is no ratio.
+/// A gate with its figures. Shifts are of ln(cost): above 0 is worse, and `ratio` is their exponential. Shifts of counts and
+/// bytes are differences, which have no ratio.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateSummary {
     pub verdict: Verdict,
     /// B / A of the cost.
     pub ratio: Option<f64>,
     pub ratio_interval: Option<Interval>,
-    /// The smallest slow-down that this session would have caught nine times in ten: as a share, of counts and bytes
-    /// in their unit. So are the two below.
+    /// The smallest slow-down that this session would have caught nine times in ten: a share, or for
+    /// counts and bytes a difference in their unit. The two fields below have the same unit.
     pub caught_nine_in_ten: Option<f64>,
-    /// The smallest delta that these pairs would have decided, where the gate's own was not.
+    /// The smallest delta for which these pairs would have decided the gate, if they did not.
     pub would_decide: Option<f64>,
-    /// Smallest delta that A/A pairs promise this machine can decide.
+    /// The smallest delta that this machine supports, estimated from A/A pairs.
     pub pilot_supports: Option<f64>,
-    /// In a sentence.
+    /// The result in a sentence.
     pub sentence: String,
     #[serde(flatten)]
     pub judgement: GateJudgement,
 }
 
 impl AbSummary {
-    /// Judges a session, looks at everything beside its gates, and says what to do.
+    /// Judges a session, compares the metrics that have no gate, and adds advice.
     #[must_use]
     pub fn of(record: &AbRecord, telling: Telling) -> Self {
         let judged = judge(&Evidence::of(record));
@@ -114,7 +114,7 @@ impl AbSummary {
         let manifest = &record.manifest;
         let scenario = &record.a.manifest.scenario;
         let code = judged.verdict.exit_code();
-        // What is not at its end is not passed: it can be gone on with.
+        // An unfinished session does not pass: it can be resumed.
         let finished = manifest.state == FinishState::Finished;
         let neutral = telling.neutral_ok && finished && judged.verdict == Verdict::Inconclusive;
         let engines = [&record.a, &record.b].map(|side| side.manifest.scenario.engines.iter());
@@ -172,7 +172,7 @@ impl AbSummary {
         self.cells.get(id as usize).map_or("", |cell| cell.label.as_str())
     }
 
-    /// What no figure may be shown without.
+    /// Marks to show with every figure.
     #[must_use]
     pub fn marks(&self) -> Vec<&'static str> {
         let marks = [
@@ -192,7 +192,7 @@ impl AbSummary {
     }
 }
 
-/// What the engines used differently.
+/// Effective settings that differ between the sides.
 fn in_force(record: &AbRecord, settings: &[SettingsDifference]) -> Vec<Difference> {
     let cells = &record.a.manifest.plan.cells;
     let place = |cell: u32| {
@@ -200,14 +200,14 @@ fn in_force(record: &AbRecord, settings: &[SettingsDifference]) -> Vec<Differenc
         cell.map_or_else(String::new, |cell| format!(" ({})", cell.label))
     };
     let one = |of: &SettingsDifference| Difference {
-        what: format!("in force: {}{}", of.setting, place(of.cell)),
+        what: format!("effective: {}{}", of.setting, place(of.cell)),
         a: of.a.clone(),
         b: of.b.clone(),
     };
     settings.iter().map(one).collect()
 }
 
-/// The session's own, and those of each side's record.
+/// Warnings of the session, then those of each side's record.
 fn warnings(record: &AbRecord) -> Vec<String> {
     let of = |side: Side, warnings: &[String]| -> Vec<String> {
         warnings.iter().map(|warning| format!("side {}: {warning}", side.name())).collect()
@@ -238,7 +238,7 @@ fn gates(record: &AbRecord, judged: &Judgement) -> Vec<GateSummary> {
         let rule = Rule { gates: count, bound: gate.bound() };
         let share = |bound: f64| gate.scale.least(bound);
         let by_ratio = gate.scale == Scale::Ratio;
-        // Of fewer pairs than the first look's nothing was to be decided.
+        // No gate can be decided before the first look.
         let enough = x.len() >= LOOKS[0];
         let caught = enough.then(|| caught_nine_in_ten(&x, &rule, record.manifest.settings.seed)).flatten();
         let pilot = judged.pilot.iter().find(|pilot| pilot.gate == at);

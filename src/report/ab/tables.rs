@@ -17,7 +17,7 @@ use inferometer_stats::sequential::Look;
 /// Widest name of a gate in the terminal.
 const GATE_WIDTH: u16 = 22;
 
-/// A row a gate.
+/// One row for each gate.
 #[must_use]
 pub fn gates(summary: &AbSummary) -> Table<&GateSummary> {
     let name = |gate: &&GateSummary| match gate.judgement.info.gate.cells.is_all() {
@@ -57,7 +57,7 @@ pub fn gates(summary: &AbSummary) -> Table<&GateSummary> {
         })
 }
 
-/// What was seen at each look, gate by gate.
+/// The result of each look at each gate.
 #[must_use]
 pub fn looks<'a>(summary: &'a AbSummary) -> Table<(&'a GateSummary, &'a Look)> {
     let looks = |gate: &'a GateSummary| gate.judgement.decision.looks.iter().map(move |look| (gate, look));
@@ -66,8 +66,8 @@ pub fn looks<'a>(summary: &'a AbSummary) -> Table<(&'a GateSummary, &'a Look)> {
         .number("pairs", |row| row.1.pairs)
         .number("B vs A", |(gate, look)| words::effect(gate.judgement.scale, look.estimate, Some(look.interval)))
         .number("proven within", |(gate, look)| words::range(gate.judgement.scale, look.equivalence))
-        .number("p, not adjusted", |row| words::p_value(row.1.p_value))
-        .number("said", |row| row.1.verdict.map_or_else(|| "take more pairs".to_owned(), words::verdict))
+        .number("unadjusted p", |row| words::p_value(row.1.p_value))
+        .number("result", |row| row.1.verdict.map_or_else(|| "take more pairs".to_owned(), words::verdict))
 }
 
 fn of_effects<'a>(name: &str, summary: &'a AbSummary, effects: Vec<&'a Effect>) -> Table<&'a Effect> {
@@ -76,7 +76,7 @@ fn of_effects<'a>(name: &str, summary: &'a AbSummary, effects: Vec<&'a Effect>) 
         .text("cell", |effect| summary.cell(effect.cell))
 }
 
-/// B vs A in each cell, for the metrics that gates are about, so many of each.
+/// B vs A in each cell, for the metrics that have a gate; at most `most` cells of each metric.
 #[must_use]
 pub fn by_cell(summary: &AbSummary, most: usize) -> Table<&Effect> {
     let metrics = charts::metrics(summary).into_iter();
@@ -104,7 +104,7 @@ pub fn effects<'a>(name: &str, summary: &'a AbSummary, found: Vec<&'a Effect>) -
 pub fn coefficients(change: &Change) -> Table<&TermChange> {
     let moved = |term: &TermChange| match (term.moved, term.identifiable) {
         (true, _) => "moved",
-        (false, true) => "not for certain",
+        (false, true) => "not clearly",
         (false, false) => "not identifiable",
     };
     Table::of("Coefficients", &change.terms)
@@ -113,11 +113,11 @@ pub fn coefficients(change: &Change) -> Table<&TermChange> {
         .number("B", |of| words::signed(of.b))
         .number("change", |of| words::signed(of.change))
         .number("interval", |of| format!("[{}, {}]", words::signed(of.interval.lo), words::signed(of.interval.hi)))
-        .number("at the longest", |of| format!("{:+.1} %", of.contribution * 100.0))
+        .number("at the longest length", |of| format!("{:+.1} %", of.contribution * 100.0))
         .number("moved", |of| Cell::from(moved(of)).alarm(of.moved))
 }
 
-/// The first places where the sides' tokens part.
+/// The first divergences between the sides' tokens.
 #[must_use]
 pub fn divergences(summary: &AbSummary, most: usize) -> Table<&Divergence> {
     Table::of("Divergences", summary.outputs.divergences.iter().take(most))
@@ -132,7 +132,7 @@ pub fn divergences(summary: &AbSummary, most: usize) -> Table<&Divergence> {
         })
 }
 
-/// What is not the same on both sides.
+/// What differs between the sides.
 #[must_use]
 pub fn differences(summary: &AbSummary, most: usize) -> Table<&Difference> {
     Table::of("What differs", summary.differences.iter().take(most))
@@ -141,16 +141,16 @@ pub fn differences(summary: &AbSummary, most: usize) -> Table<&Difference> {
         .said("B", |of| of.b.as_ref())
 }
 
-/// Pairs that do not count, and why.
+/// Excluded pairs, with the reason.
 #[must_use]
 pub fn lost<'a>(
     pairs: impl Iterator<Item = &'a PairJudgement>,
     most: usize,
 ) -> Table<(&'a PairJudgement, words::Outcome<'a>)> {
-    Table::of("Pairs that do not count", pairs.filter_map(|pair| Some((pair, words::outcome(pair)?))).take(most))
+    Table::of("Excluded pairs", pairs.filter_map(|pair| Some((pair, words::outcome(pair)?))).take(most))
         .head("pair", |row| row.0.row.pair)
         .text("order", |row| words::order(row.0))
-        .text("became", |row| row.1.0)
-        .text("for", |row| row.1.1.clone())
+        .text("outcome", |row| row.1.0)
+        .text("side", |row| row.1.1.clone())
         .said("reason", |row| row.1.2)
 }

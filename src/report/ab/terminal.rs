@@ -1,4 +1,4 @@
-//! A session for the terminal, in 80 columns: the verdict and why, the sides, a row a gate, what to do next.
+//! A session for the terminal, in 80 columns: the verdict with its reasons, the sides, a row for each gate, what to do next.
 
 use super::summary::AbSummary;
 use super::{tables, words};
@@ -8,7 +8,7 @@ use crate::report::text::{paragraph, plural};
 use crate::spec::Side;
 use inferometer_protocol::units::significant;
 
-/// Effects beyond the gates that are shown.
+/// Most metrics without a gate that are shown.
 const SHOWN: usize = 5;
 
 /// Each line ended by a newline.
@@ -43,7 +43,7 @@ pub fn render(summary: &AbSummary) -> String {
     out.replace(TOGETHER, " ")
 }
 
-/// Stands for a space at which no line may break, while lines are made.
+/// Replaces a space at which a line must not break, until the lines are wrapped.
 const TOGETHER: char = '\u{a0}';
 
 /// A number and its percent sign stay on one line.
@@ -55,13 +55,13 @@ fn together(words: &str) -> String {
 #[must_use]
 pub fn headline(summary: &AbSummary) -> String {
     let name = words::verdict(summary.verdict).to_uppercase();
-    let neutral = if summary.neutral { " by --neutral-ok" } else { "" };
+    let neutral = if summary.neutral { " because of --neutral-ok" } else { "" };
     let marks = summary.marks();
     let marks = if marks.is_empty() { String::new() } else { format!("  [{}]", marks.join(", ")) };
     format!("{}: {name} (exit {}{neutral}){marks}", text::label(&summary.scenario), summary.exit_code)
 }
 
-/// What stands below the table, a line each.
+/// The lines below the table.
 fn remarks(summary: &AbSummary) -> Vec<String> {
     let mut lines = vec![words::counts(summary), words::outputs(summary)];
     lines.extend(summary.laws.iter().filter_map(words::moved));
@@ -69,7 +69,10 @@ fn remarks(summary: &AbSummary) -> Vec<String> {
     if !found.is_empty() {
         let more = found.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!(" and {} more", plural(more, "metric")) } else { String::new() };
-        lines.push(format!("advisory, standing out: {}{more}", found[..found.len().min(SHOWN)].join("; ")));
+        lines.push(format!(
+            "other metrics that stand out (advisory): {}{more}",
+            found[..found.len().min(SHOWN)].join("; ")
+        ));
     }
     if let Some(load) = summary.machine.load_at_start.filter(|load| *load >= 1.0) {
         lines.push(format!("the machine's load was {} when the session began", significant(load)));

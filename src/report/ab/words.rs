@@ -1,4 +1,4 @@
-//! The figures of a session as people read them: the same words in every format.
+//! The figures of a session in words, the same in every format.
 
 use super::summary::{AbSummary, GateSummary};
 use crate::compare::ab::{Effect, LawChange};
@@ -17,7 +17,7 @@ pub fn verdict(verdict: Verdict) -> String {
     verdict.name().replace('-', " ")
 }
 
-/// Whether it is good, bad or neither: how it is to be coloured.
+/// CSS class and sign of a verdict: good, bad or neither.
 pub fn sign(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Unchanged | Verdict::Improved => ("valid", "✓"),
@@ -44,7 +44,7 @@ pub fn effect(scale: Scale, shift: f64, interval: Option<Interval>) -> String {
     scale.change(shift) + &range
 }
 
-/// What the gates' changes are of.
+/// What the gates measure.
 pub fn compared(summary: &AbSummary) -> &'static str {
     let counts = summary.gates.iter().any(|gate| gate.judgement.scale == Scale::Count);
     if counts { "time, bytes or counts" } else { "time or bytes" }
@@ -73,8 +73,8 @@ pub fn caught(gate: &GateSummary) -> Option<String> {
 /// What the columns of gates mean.
 pub fn legend(summary: &AbSummary) -> String {
     format!(
-        "B vs A: change of {}, + is worse, with its interval. caught: the slow-down that this session would have caught nine \
-         times in ten.",
+        "B vs A: change of {}, with its interval; + is worse. caught: the smallest slow-down that this session would have \
+         caught nine times in ten.",
         compared(summary)
     )
 }
@@ -105,18 +105,18 @@ pub fn counts(summary: &AbSummary) -> String {
         words.push_str(&format!("; {who} failed in {n}"));
     }
     if counts.pilot_ok + counts.pilot_dropped > 0 {
-        words.push_str(&format!("; a pilot of {} of A against A", plural(counts.pilot_ok as usize, "pair")));
+        words.push_str(&format!("; a pilot of {}", plural(counts.pilot_ok as usize, "A/A pair")));
     }
     words
 }
 
-/// What is to be said of the outputs.
+/// The rule for the outputs, and how they compare.
 pub fn outputs(summary: &AbSummary) -> String {
     let outputs = &summary.outputs;
     let rule = match outputs.rule {
         OutputsRule::Identical => "must be identical".to_owned(),
         OutputsRule::Margin { logits } => format!("may differ where B's two best logits are within {logits}"),
-        OutputsRule::Any => "may be anything".to_owned(),
+        OutputsRule::Any => "may differ".to_owned(),
     };
     let compared = match outputs.tokens {
         None => "they were not compared".to_owned(),
@@ -145,10 +145,10 @@ pub fn order(pair: &PairJudgement) -> String {
     format!("{}{}", pair.row.first.name(), pair.row.second.name())
 }
 
-/// What became of a pair: its name, the sides it was for, and why.
+/// Outcome of an excluded pair: its name, the sides that caused it, the reason.
 pub type Outcome<'a> = (&'static str, String, &'a str);
 
-/// Nothing of a pair that counts.
+/// `None` for a pair that counts.
 pub fn outcome(pair: &PairJudgement) -> Option<Outcome<'_>> {
     let (word, sides, reason) = match &pair.outcome {
         PairOutcome::Ok => return None,
@@ -164,12 +164,12 @@ pub fn outcome(pair: &PairJudgement) -> Option<Outcome<'_>> {
     Some((word, sides, reason))
 }
 
-/// Which cost moved, where one did, and what that makes at the longest length.
+/// The cost that moved, if one did, and its effect at the longest length.
 pub fn moved(law: &LawChange) -> Option<String> {
     let change = law.change.as_ref()?;
     let named = change.terms.iter().find(|term| Some(term.term) == change.named)?;
     Some(format!(
-        "{}: what moved is the cost {} ({} in {}): {} {}, {:+.1} % at {:.0} tokens",
+        "{}: the cost {} moved ({} in {}): {} {}, {:+.1} % at {:.0} tokens",
         law.law.name(),
         named.term.name(),
         named.term.symbol(),
@@ -188,7 +188,7 @@ pub fn signed(value: f64) -> String {
     format!("{}{digits}", if value < 0.0 { "-" } else { "+" })
 }
 
-/// Metrics that stand out beside those of the gates, each where it moved most: `TTFT +12.1 % (cap=0)`, and how many more cells.
+/// Metrics without a gate that stand out, each with the cell in which it moved most: `TTFT +12.1 % (cap=0)`, and how many more cells.
 pub fn standing_out(summary: &AbSummary) -> Vec<String> {
     let gated = super::charts::metrics(summary);
     let mut found: Vec<(&Effect, usize)> = Vec::new();
@@ -217,7 +217,7 @@ pub fn p_value(p: f64) -> String {
 pub fn mark(mark: &str) -> &'static str {
     match mark {
         "simulated engine" => "no engine ran; every figure comes from a simulation",
-        "synthetic model" => "random weights, so speed and memory mean something, the text does not",
+        "synthetic model" => "random weights, so speed and memory are meaningful, but the text is not",
         _ => "Inferometer measures itself, not an engine",
     }
 }

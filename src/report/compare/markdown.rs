@@ -28,9 +28,9 @@ pub fn render(comparison: &Comparison) -> String {
     out.push('\n');
     out.push_str(&folded("Every metric", &metrics(comparison, &comparison.cells, true).markdown()));
     match comparison.differences.len() {
-        0 => out.push_str("Nothing that the records say of program, machine, engine and scenario differs.\n"),
+        0 => out.push_str("Program, machine, engine and scenario are the same in both records.\n"),
         n => {
-            let title = format!("{} beside the figures", text::plural(n, "difference"));
+            let title = format!("{} in program, machine, engine or scenario", text::plural(n, "difference"));
             out.push_str(&folded(&title, &differences(comparison).markdown()));
         }
     }

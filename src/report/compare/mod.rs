@@ -1,4 +1,4 @@
-//! A comparison of two runs for people and programs. The figures come second: what speaks against them is said first.
+//! A comparison of two runs for people and programs. Caveats come before the figures.
 
 mod export;
 mod markdown;
@@ -25,11 +25,11 @@ use crate::record::metric::{
 };
 use inferometer_protocol::Value;
 
-/// Metrics that are always shown; others where a change is shown, or all are asked for.
+/// Metrics that are always shown. Others are shown if they changed, or with `all`.
 const HEADLINES: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];
 /// Widest value of a difference in the terminal that leaves room for the other side's.
 const VALUE_WIDTH: u16 = 24;
-/// Width of a metric's name in the terminal, alike in all cells.
+/// Width of a metric's name in the terminal, the same in all cells.
 const METRIC_WIDTH: u16 = 15;
 /// Cells named in one sentence.
 const MOST_NAMED: usize = 6;
@@ -45,15 +45,15 @@ fn side(side: &RunSide) -> String {
     )
 }
 
-/// What must be read before the figures.
+/// Caveats, shown before the figures.
 fn before(comparison: &Comparison) -> Vec<String> {
     let mut lines = vec![
         "trend, not a verdict: the runs were made at different times, and on a shared machine a comparison like this \
-         calls more than half of identical builds different; `inferometer ab` gives verdicts"
+         reports a change for more than half of identical builds; use `inferometer ab` for a verdict"
             .to_owned(),
     ];
     if comparison.a.run == comparison.b.run {
-        lines.push("A and B are one and the same run".to_owned());
+        lines.push("A and B are the same run".to_owned());
     }
     lines.extend(output_lines(&comparison.cells));
     lines.extend(prompt_line(&comparison.cells));
@@ -62,7 +62,7 @@ fn before(comparison: &Comparison) -> Vec<String> {
         lines.extend(unfinished(name, side));
     }
     if comparison.cells.is_empty() {
-        lines.push("no cell of A is the same work as a cell of B: nothing can be compared".to_owned());
+        lines.push("nothing to compare: no cell of A does the same work as a cell of B".to_owned());
     }
     for (name, only) in [("A", &comparison.only_a), ("B", &comparison.only_b)] {
         if !only.is_empty() {
@@ -89,13 +89,12 @@ fn output_lines(cells: &[CellComparison]) -> Vec<String> {
     let unknown = cells.iter().filter(|cell| cell.outputs == Outputs::Unknown).count();
     if unknown > 0 {
         let cells = plural(unknown, "cell");
-        lines
-            .push(format!("whether the outputs of {cells} are the same cannot be said: a side has no valid iteration"));
+        lines.push(format!("the outputs of {cells} cannot be compared: a side has no valid iteration"));
     }
     lines
 }
 
-/// What is said of a cell's tokens.
+/// How the tokens of a cell compare.
 fn outputs(outputs: &Outputs) -> String {
     match outputs {
         Outputs::Same => "same tokens".to_owned(),
@@ -114,7 +113,7 @@ fn outputs(outputs: &Outputs) -> String {
 
 fn prompt_line(cells: &[CellComparison]) -> Option<String> {
     let other = cells.iter().filter(|cell| cell.prompts_differ == Some(true)).count();
-    (other > 0).then(|| format!("the prompts of {} are not the same", plural(other, "cell")))
+    (other > 0).then(|| format!("the prompts of {} differ", plural(other, "cell")))
 }
 
 fn set_aside(apart: &SetAside) -> String {
@@ -122,7 +121,7 @@ fn set_aside(apart: &SetAside) -> String {
         |value: &Option<Value>| value.as_ref().map_or_else(|| "not set".to_owned(), |v| text::label(&v.to_string()));
     let what = if apart.what == ENGINE { "engine".to_owned() } else { text::label(&apart.what) };
     format!(
-        "{what} is {} in all of A and {} in all of B; cells are matched by the rest",
+        "{what} is {} in all of A and {} in all of B; cells are matched by everything else",
         value(&apart.a),
         value(&apart.b)
     )
@@ -130,7 +129,7 @@ fn set_aside(apart: &SetAside) -> String {
 
 fn unfinished(name: &str, side: &RunSide) -> Option<String> {
     match side.state {
-        FinishState::Running => Some(format!("{name} did not end: it is still going, or was killed")),
+        FinishState::Running => Some(format!("{name} is not finished: it is still running, or was killed")),
         FinishState::Interrupted => Some(format!("{name} was interrupted")),
         FinishState::Finished if side.segments > 1 => {
             Some(format!("{name} was resumed: its iterations come from {} run segments", side.segments))
@@ -139,27 +138,30 @@ fn unfinished(name: &str, side: &RunSide) -> Option<String> {
     }
 }
 
-/// What explains the figures.
+/// Notes that explain the figures.
 fn after(comparison: &Comparison) -> Vec<String> {
     let mut lines = vec![format!(
-        "B/A: shift of the values of all iterations, with its {:.0} % interval, which speaks of these two runs and not \
-         of the builds. Worse, better: {} (Mann-Whitney); of what they show, {:.0} % or less is wrong on average \
-         (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
+        "B/A: shift of the values of all iterations, with its {:.0} % interval. The interval is about these two runs, \
+         not about the builds. Worse, better: {} (Mann-Whitney); {:.0} % or less of these results are false positives \
+         on average (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
         CONFIDENCE * 100.0,
         plural(comparison.tests, "test"),
         FALSE_DISCOVERIES * 100.0,
     )];
     let any = |change| comparison.cells.iter().flat_map(|cell| &cell.metrics).any(|m| m.change == change);
     if any(Change::NotTested) {
-        lines.push("not tested: too few valid iterations, or a value that is 0".to_owned());
+        lines.push("not tested: too few valid iterations, or a value of 0".to_owned());
     }
     if any(Change::NotRanked) {
         lines.push(
-            "not ranked: one side stamps every token, the other does not; their times are not to be ranked".to_owned(),
+            "not ranked: one side stamps every token and the other does not, so their times cannot be ranked"
+                .to_owned(),
         );
     }
     if comparison.a.synthetic || comparison.b.synthetic {
-        lines.push("synthetic model: random weights, so speed and memory mean something, the text does not".to_owned());
+        lines.push(
+            "synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned(),
+        );
     }
     lines
 }
@@ -183,7 +185,7 @@ fn shown<'a>(
         .collect()
 }
 
-/// Iterations of both sides with what was said of their tokens: `10 and 10 iterations, same tokens`.
+/// Iterations of both sides, and how their tokens compare: `10 and 10 iterations, same tokens`.
 fn cell_facts(cell: &CellComparison) -> String {
     format!("{} and {} iterations, {}", valid(cell.counts_a), valid(cell.counts_b), outputs(&cell.outputs))
 }
@@ -210,7 +212,7 @@ fn p_value(p: f64) -> String {
 /// A metric in a cell.
 type Row<'a> = (&'a CellComparison, &'static Metric, &'a MetricComparison);
 
-/// The metrics of these cells; Markdown has one table for all of them, the terminal one a cell.
+/// The metrics of these cells. Markdown has one table for all cells, the terminal one for each.
 fn metrics<'a>(whole: &Comparison, cells: &'a [CellComparison], all: bool) -> Table<Row<'a>> {
     let rows = cells
         .iter()

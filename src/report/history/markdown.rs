@@ -1,4 +1,4 @@
-//! The history as GitHub Markdown: the change points, then a table a series, folded away.
+//! The history as GitHub Markdown: the change points, then a folded table for each series.
 
 use super::{cell_title, metric_of, metric_title, notes, runs, sentence, tally};
 use crate::compare::history::History;

@@ -28,7 +28,7 @@ use inferometer_stats::change::{FEWEST, SHORTEST};
 
 /// Folder of the history among the reports.
 const FOLDER: &str = "history";
-/// What stands after a commit with changes.
+/// Marks a commit with uncommitted changes.
 const CHANGED: char = '+';
 const MIB: f64 = 1_048_576.0;
 
@@ -46,21 +46,21 @@ pub fn write(history: &History, reports: &Path) -> Result<PathBuf, ReportError> 
     Ok(page)
 }
 
-/// What must be known of all marks.
+/// Notes that every history shows.
 fn notes(history: &History) -> Vec<String> {
     let mut notes = vec![
-        "trend, not a verdict: every run is a session of its own, and machines change between sessions; `inferometer ab` \
-         gives verdicts"
+        "trend, not a verdict: the runs were made at different times, and machines change; use `inferometer ab` for a \
+         verdict"
             .to_owned(),
         format!(
-            "change points are looked for from {FEWEST} runs on, and a level must hold for {SHORTEST}. Of series that never \
-             changed, 1 to 4 % get one where runs are independent, and most do where many runs were made back to back on \
-             a machine whose speed wanders"
+            "change points need at least {FEWEST} runs, and a level of at least {SHORTEST} runs. False positives: 1 to 4 % of \
+             series that never changed get a change point if runs are independent, and most get one if many runs were \
+             made back to back on a machine whose speed drifts"
         ),
     ];
     let changed = |point: &Point| commit(point).ends_with(CHANGED);
     if history.series.iter().flat_map(|series| &series.points).any(changed) {
-        notes.push(format!("{CHANGED} after a commit: the working folder had changes that were not committed"));
+        notes.push(format!("{CHANGED} after a commit: the working folder had uncommitted changes"));
     }
     notes
 }
@@ -69,7 +69,7 @@ fn metric_of(series: &Series) -> &'static Metric {
     metric::find(&series.metric).unwrap_or(&metric::LOAD)
 }
 
-/// `long-context: cap=0 len=512`, with the hash of the work where the history has that name for several.
+/// `long-context: cap=0 len=512`, with the hash of the work if several works have that name.
 fn cell_title(history: &History, series: &Series) -> String {
     let named = |other: &&Series| other.scenario == series.scenario && other.cell == series.cell;
     let works: BTreeSet<&str> = history.series.iter().filter(named).map(|other| other.work.as_str()).collect();
@@ -97,7 +97,7 @@ fn commit(point: &Point) -> String {
     )
 }
 
-/// The runs of a series, but for the first `hidden`.
+/// The runs of a series without the first `hidden`.
 fn runs(series: &Series, hidden: usize) -> Table<(usize, &Point)> {
     let metric = metric_of(series);
     let change = |at: usize| series.changes.iter().find(|change| change.at == at);

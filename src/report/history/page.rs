@@ -1,4 +1,4 @@
-//! The history's page: what changed, then a chart a series, then all runs.
+//! The history's page: the change points, then a chart for each series, then all runs.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::report::svg::Chart;
 use crate::report::table::Table;
 use crate::report::text;
 
-/// `charts`: one a series, in their order.
+/// `charts`: one for each series, in their order.
 pub fn render(history: &History, charts: &[Chart]) -> String {
     let notes = notes(history).into_iter().map(|note| note.replace('`', ""));
     let tally = tally(history);
@@ -39,7 +39,7 @@ fn changes(history: &History) -> Markup {
         .flat_map(|series| series.changes.iter().map(move |change| sentence(history, series, change)))
         .collect();
     html! {
-        @if found.is_empty() { p.note { "None was found. That does not mean that nothing changed." } }
+        @if found.is_empty() { p.note { "No change point was found. That does not mean that nothing changed." } }
         @else { ul { @for line in found { li { (line) } } } }
     }
 }
@@ -54,9 +54,9 @@ fn all_series(history: &History, charts: &[Chart]) -> Markup {
     }
     html! {
         p.note {
-            "A dot is the median of a run, the bar its interval within that run, which does not hold the spread between \
-             runs. Grey lines are levels between change points; orange marks a change for the worse, green one for the \
-             better. The vertical axis does not begin at 0."
+            "Each dot is the median of a run. The bar is its interval within that run; it does not include the spread between \
+             runs. Grey lines are the levels between change points. Orange marks a change for the worse, green a change \
+             for the better. The vertical axis does not start at 0."
         }
         @for (series, drawn) in by_cell {
             h3 { (cell_title(history, series)) }
@@ -66,7 +66,7 @@ fn all_series(history: &History, charts: &[Chart]) -> Markup {
     }
 }
 
-/// Says where some runs of a series have no value.
+/// A note on runs without a value.
 fn metrics_not_drawn(history: &History, series: &Series) -> String {
     let same = |other: &&Series| other.work == series.work && other.machine == series.machine;
     let gaps: Vec<String> = history

@@ -1,10 +1,10 @@
-//! The history for the terminal: 80 columns, a table a series.
+//! The history for the terminal: 80 columns, one table for each series.
 
 use super::{cell_title, notes, runs, tally};
 use crate::compare::history::History;
 use crate::report::text;
 
-/// Runs of a series that the terminal shows: the newest.
+/// Most runs of a series in the terminal; the newest are shown.
 const NEWEST: usize = 12;
 
 #[must_use]

@@ -18,7 +18,7 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
                     summary { "Every turn of every cell" }
                     (turns::all(summary).html())
                     p.note {
-                        "Medians over the valid iterations of each cell; a range where a count is not the same in all of them."
+                        "Medians over the valid iterations of each cell. A count that differs between iterations is shown as a range."
                     }
                 }
             }))
@@ -42,7 +42,7 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
     }
 }
 
-/// The growth law of each series, where there are lengths enough.
+/// The growth law of each series that has enough lengths.
 fn laws(summary: &Summary) -> Markup {
     html! {
         @if !summary.growth.is_empty() {
@@ -62,7 +62,7 @@ fn group(layout: &str, group: &Group) -> Markup {
     }
 }
 
-/// Charts beside each other; `layout` is a class that says how.
+/// Charts beside each other; `layout` is a CSS class.
 pub fn figures<'a>(layout: &str, charts: impl IntoIterator<Item = &'a Chart>) -> Markup {
     let mut charts = charts.into_iter().peekable();
     html! {

@@ -26,8 +26,9 @@ pub fn section(summary: &Summary) -> Markup {
                     "Medians over the valid iterations of each cell."
                     @if let Some(note) = terminal::interval_note(summary) { " " (note) "." }
                     @if turns::cells(summary).next().is_some() {
-                        " An iteration is a whole conversation: its rates are those of all turns together, TTFT and other \
-                          times of a request are means over its turns, gaps are medians over them, memory is the highest."
+                        " An iteration is a whole conversation. Rates are over all turns together. TTFT and other times of a \
+                          request are means over the turns, times between tokens are medians over them, and memory is the \
+                          highest of them."
                     }
                     " " (includes(summary)) " " b { (NOT_MEASURED) } " means not measured."
                 }
@@ -40,7 +41,7 @@ pub fn section(summary: &Summary) -> Markup {
     )
 }
 
-/// One tile a headline metric: the medians' range over the cells, and where its ends are.
+/// One tile for each headline metric: the range of the medians over the cells, and the cells at its ends.
 fn tiles(summary: &Summary) -> Markup {
     let timings: Vec<TokenTiming> = summary.run.engines.iter().filter_map(|e| e.token_timing).collect();
     if timings.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -56,7 +57,7 @@ fn tiles(summary: &Summary) -> Markup {
 }
 
 fn tile(summary: &Summary, metric: &Metric) -> Markup {
-    // Figures of different outputs are in the table; no headline is made of them.
+    // A cell whose outputs differ is in the table only.
     let same: Vec<&CellSummary> =
         summary.cells.iter().filter(|cell| cell.determinism != Determinism::Nondeterministic).collect();
     let mut cells: Vec<(&CellSummary, f64)> =
@@ -102,7 +103,7 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
     }
 }
 
-/// The cell whose interval is the widest relative to its median, with the interval's ends, if it is too wide for a headline.
+/// The cell with the widest interval relative to its median, and the interval's ends, if it is too wide for a headline.
 fn widest<'a>(cells: &[(&'a CellSummary, f64)], metric: &Metric) -> Option<(&'a CellSummary, String, String)> {
     let intervals = cells.iter().filter_map(|(cell, median)| {
         let interval = cell.metric(metric.key)?.interval?;

@@ -1,4 +1,4 @@
-//! What was measured, and is it valid: the first thing a reader sees.
+//! The top of the page: what was measured, and whether it is valid.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::report::text::plural;
 use crate::spec::{Replies, Workload};
 use inferometer_protocol::units;
 
-/// Problems shown at once; the rest unfolds.
+/// Problems shown at first; the others are folded.
 const SHOWN: usize = 6;
 
 pub fn head(record: &Record, summary: &Summary) -> Markup {
@@ -24,7 +24,7 @@ pub fn head(record: &Record, summary: &Summary) -> Markup {
         ("Machine", machine_words(&run.machine)),
         ("When", when(&run.started_utc)),
     ];
-    let synthetic = ("synthetic model", "Random weights: speed and memory mean something, the text does not");
+    let synthetic = ("synthetic model", "Random weights: speed and memory are meaningful, the text is not");
     Head {
         kicker: "Inferometer report",
         title: &run.scenario,
@@ -95,7 +95,7 @@ fn engine_words(engine: &EngineSummary) -> String {
         line.push_str(&format!(", {more}"));
     }
     if engine.version.is_none() {
-        line.push_str(", never came up");
+        line.push_str(", did not start");
     }
     text::label(&line)
 }
@@ -133,7 +133,7 @@ fn workload_words(record: &Record, summary: &Summary) -> String {
     let run = &record.manifest.scenario.run;
     let work = &record.manifest.scenario.workload;
     let (prompt, each) = match work {
-        Workload::Prompt(work) if work.lengths.is_empty() => ("a prompt as it is".to_owned(), ""),
+        Workload::Prompt(work) if work.lengths.is_empty() => ("a prompt at its own length".to_owned(), ""),
         Workload::Prompt(work) => (format!("prompts of {} tokens", text::list(&work.lengths, 6)), ""),
         Workload::Conversation(work) => {
             let replies = match work.replies {

@@ -1,4 +1,4 @@
-//! The oscillation section: figures of the run, its cells and phases, and what was going on when memory fell.
+//! The oscillation section: figures of the run, its cells and phases, and the activity while memory fell.
 
 use maud::{Markup, html};
 
@@ -9,7 +9,7 @@ use crate::report::summary::Summary;
 pub fn of_run(summary: &Summary) -> Markup {
     html! {
         @if !summary.memory.is_empty() {
-            (section("oscillation", "How memory goes up and down", html! {
+            (section("oscillation", "Memory oscillation", html! {
                 @for (i, gauge) in summary.memory.iter().enumerate() {
                     h3 { code { (gauge.gauge) } @if i == 0 { " – the memory gauge of this run" } }
                     (table(summary, gauge).html())

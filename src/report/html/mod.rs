@@ -1,4 +1,4 @@
-//! The page: one file, no network, readable without JavaScript. maud escapes all text; `text` tames its characters.
+//! The page: one file, no network, readable without JavaScript. maud escapes markup; `text` makes control characters visible.
 
 mod charts;
 mod figures;
@@ -41,7 +41,7 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
     document(&summary.run.scenario, &summary.run.inferometer_version, &body)
 }
 
-/// A page about `subject`, made by that version, with this in its `main`.
+/// A page about `subject`, made by `version`, with `body` in its `main`.
 pub(super) fn document(subject: &str, version: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -71,11 +71,11 @@ pub(super) fn document(subject: &str, version: &str, body: &Markup) -> String {
     page.into_string()
 }
 
-/// What a page begins with: what it is about, and what must be known before the figures.
+/// The top of a page: its subject and what to know before the figures.
 pub(super) struct Head<'a> {
     pub kicker: &'a str,
     pub title: &'a str,
-    /// Words beside the title, and what they mean.
+    /// Words beside the title, with their meaning.
     pub badges: Vec<(&'a str, &'a str)>,
     pub lead: Option<&'a str>,
     pub facts: &'a [(&'a str, String)],
@@ -101,7 +101,7 @@ impl Head<'_> {
     }
 }
 
-/// What must be known first, in the colour of that class and with that sign.
+/// The banner at the top: a CSS class that gives its colour, a sign, and its text.
 pub(super) fn in_banner((class, sign): (&str, &str), body: Markup) -> Markup {
     html! {
         div class={ "banner " (class) } {
@@ -111,7 +111,7 @@ pub(super) fn in_banner((class, sign): (&str, &str), body: Markup) -> Markup {
     }
 }
 
-/// Nothing may be loaded and no script may run; the one style sheet is named by its hash.
+/// The page's security policy: it loads nothing and runs no script; the style sheet is allowed by its hash.
 fn policy() -> String {
     let hash = base64(&Sha256::digest(STYLE));
     format!("default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'")
@@ -143,7 +143,7 @@ pub(super) fn section(id: &str, heading: &str, body: Markup) -> Markup {
     }
 }
 
-/// A text of the record: shortened, and said so.
+/// A text of the record, shortened with a note.
 fn excerpt(raw: &str) -> Markup {
     let (shown, rest) = text::shortened(raw, text::SHOWN);
     html! {

@@ -1,4 +1,4 @@
-//! What was generated: hashes, where they differ, and the text where there is one.
+//! What was generated: hashes, where they differ, and the text if the record has it.
 
 use maud::{Markup, html};
 
@@ -27,7 +27,7 @@ pub fn section(record: &Record, summary: &Summary) -> Markup {
     )
 }
 
-/// What was asked.
+/// The prompt or the conversation.
 fn input(work: &Workload) -> Markup {
     let from = |file: &Option<String>| {
         html! { @if let Some(file) = file { p.note { "From " code { (text::label(file)) } "." } } }
@@ -48,7 +48,7 @@ fn input(work: &Workload) -> Markup {
                         h3 { "Turn " (turn) }
                         pre { (excerpt(&said.user)) }
                         @if let (Replies::Fixed, Some(reply)) = (work.replies, &said.reply) {
-                            p.note { "Taken as the reply:" }
+                            p.note { "Fixed reply:" }
                             pre { (excerpt(reply)) }
                         }
                     }
@@ -92,7 +92,7 @@ fn difference(place: usize, group: &HashGroup) -> Cell {
     })
 }
 
-/// What each turn of a cell generated, where the iterations agree.
+/// What each turn of a cell generated, if the iterations agree.
 fn replies(record: &Record, cell: &CellSummary) -> Markup {
     html! {
         details {

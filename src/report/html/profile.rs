@@ -10,7 +10,7 @@ use crate::report::functions::{cells, rows, table};
 use crate::report::summary::{CellFunctions, CellSummary, Summary};
 use crate::report::text;
 
-/// Nothing where no profiler was asked for.
+/// Empty if no sampling profiler was asked for.
 pub fn section(record: &Record, summary: &Summary) -> Markup {
     if cells(summary).next().is_none() {
         return html! {};
@@ -21,9 +21,10 @@ pub fn section(record: &Record, summary: &Summary) -> Markup {
         "Where time goes",
         html! {
             p.note {
-                "From the profiled pass, which ran after the timed iterations and is in none of their figures. Self is time in \
-                 the function itself, total is with everything that it called. Times are estimates from samples, by the rate \
-                 that was achieved. Wide frames of a flamegraph took much time; their order from left to right means nothing."
+                "From the profiled pass, which ran after the timed iterations and is not part of their figures. Self is time in \
+                 the function itself; total includes everything that it called. Times are estimated from samples and the \
+                 achieved sampling rate. In a flamegraph, wide frames took much time; the order from left to right has no \
+                 meaning."
             }
             @for (cell, seen) in cells(summary) { (one(cell, seen, &drawn)) }
         },
@@ -43,9 +44,9 @@ fn one(cell: &CellSummary, seen: &CellFunctions, drawn: &[Flamegraph]) -> Markup
                         src={ "data:image/svg+xml;base64," (base64(graph.still().as_bytes())) };
                 }
                 p.note {
-                    a href={ "charts/" (graph.file) } { "The same to zoom and search in" }
+                    a href={ "charts/" (graph.file) } { "Interactive flamegraph with zoom and search" }
                     ". The record's folder " code { "profile/cell-" (cell.cell) "/" } " has folded stacks, all functions, the call \
-                     graph and a file for pprof's viewers."
+                     graph and a pprof file."
                 }
             }
         }

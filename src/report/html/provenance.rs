@@ -13,7 +13,7 @@ use crate::spec::Isolation;
 use crate::telemetry;
 use inferometer_protocol::units;
 
-/// Hosts and rounds shown; `run.json` has all.
+/// Most hosts and rounds shown; `run.json` has all.
 const SHOWN: usize = 12;
 
 pub fn section(record: &Record, summary: &Summary) -> Markup {
@@ -37,7 +37,7 @@ pub fn section(record: &Record, summary: &Summary) -> Markup {
     )
 }
 
-/// Names and what stands for them.
+/// A list of names with their values.
 pub(in crate::report) fn facts(rows: &[(&str, String)]) -> Markup {
     html! {
         dl.pairs {
@@ -60,7 +60,7 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
         ended(manifest.finished_utc.as_ref()),
         ("Run segments", manifest.segments.to_string()),
         ("Isolation", isolation.to_owned()),
-        ("Warm-ups", format!("{} of each cell in each fresh host", summary.run.warmup)),
+        ("Warm-ups", format!("{} for each cell in each fresh host", summary.run.warmup)),
         ("Order seed", summary.run.order_seed.to_string()),
         commit(manifest.git.as_ref()),
         ("Scenario SHA-256", manifest.scenario_sha256.clone()),
@@ -69,7 +69,7 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
     if let Some(model) = summary.run.engines.iter().find_map(|engine| engine.model.as_ref()) {
         rows.push(("Model", model.path.clone()));
         let fingerprint = model.fingerprint.clone();
-        rows.push(("Model fingerprint", fingerprint.unwrap_or_else(|| "the engine gives none".to_owned())));
+        rows.push(("Model fingerprint", fingerprint.unwrap_or_else(|| "not reported by the engine".to_owned())));
     }
     if !manifest.scenario.overrides.is_empty() {
         rows.push(("Overrides", manifest.scenario.overrides.join(", ")));
@@ -90,7 +90,7 @@ pub(in crate::report) fn commit(git: Option<&GitState>) -> (&'static str, String
     ("Commit of the working folder", words)
 }
 
-/// What is known of the machine.
+/// The facts about the machine; unknown ones say so.
 pub(in crate::report) fn machine(record: &Record) -> Vec<(&'static str, String)> {
     let machine = &record.manifest.machine;
     let unknown = || "not known".to_owned();
@@ -114,7 +114,7 @@ pub(in crate::report) fn machine(record: &Record) -> Vec<(&'static str, String)>
 fn hosts(record: &Record) -> Markup {
     let hosts = &record.manifest.hosts;
     html! {
-        @if hosts.is_empty() { p { "No host came up." } }
+        @if hosts.is_empty() { p { "No host started." } }
         @for host in hosts.iter().take(SHOWN) { (one_host(record, host)) }
         @if hosts.len() > SHOWN { p.note { "The first " (SHOWN) " of " (hosts.len()) " hosts; run.json has all." } }
     }
@@ -161,7 +161,7 @@ fn is_verified(host: &HostInfo, name: &str) -> bool {
     host.verified.iter().any(|v| name == v || name.strip_prefix(v.as_str()).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// Leaves of a JSON value by their dotted names. What the engine left out is left out.
+/// Leaves of a JSON value by their dotted names; null values are left out.
 fn flatten(name: &str, value: &Json, fields: &mut Vec<(String, String)>) {
     match value {
         Json::Object(map) => {
@@ -218,7 +218,7 @@ fn shorten(value: &mut Json) {
 fn order(record: &Record) -> Markup {
     let order = &record.manifest.plan.order;
     html! {
-        p.note { "Cells by number, in the order they were to run." }
+        p.note { "Cells by number, in their planned order." }
         details {
             summary { (plural(order.len(), "round")) }
             ol {

@@ -1,4 +1,4 @@
-//! What was asked of the engine and what it used.
+//! Requested and effective settings.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub fn section(summary: &Summary) -> Markup {
             } @else {
                 (table(summary).html())
                 p.note {
-                    "Effective is what the engine reported it used. Rows that are the same in several cells stand once."
+                    "Effective is the value that the engine reported. A row that is the same in several cells is shown once."
                 }
             }
             (merged(summary))
@@ -28,7 +28,7 @@ pub fn section(summary: &Summary) -> Markup {
     )
 }
 
-/// Rows by what they say, with the cells they hold for.
+/// Distinct rows, each with the cells that have it.
 fn table(summary: &Summary) -> Table<(&SettingRow, Vec<&CellSummary>)> {
     let mut grouped: Vec<(&SettingRow, Vec<&CellSummary>)> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
@@ -67,7 +67,7 @@ fn values(values: &[Value]) -> Option<String> {
 fn words(row: &SettingRow, cells: &[&CellSummary]) -> String {
     match row.agreement {
         Agreement::AsRequested => "as requested".to_owned(),
-        Agreement::AsPredicted if row.effective.is_empty() => "seen in repetition_window".to_owned(),
+        Agreement::AsPredicted if row.effective.is_empty() => "reported through repetition_window".to_owned(),
         Agreement::AsPredicted => "follows from the request".to_owned(),
         Agreement::Mismatch => format!("✕ expected {}", expected(row)),
         Agreement::MismatchAllowed => format!("expected {}; allowed by the scenario", expected(row)),
@@ -88,7 +88,7 @@ fn merged(summary: &Summary) -> Markup {
     let merged: Vec<_> = summary.cells.iter().filter(|cell| !cell.merged.is_empty()).collect();
     html! {
         @if !merged.is_empty() {
-            p.note { "Combinations that amount to the same work were not run again:" }
+            p.note { "Combinations that mean the same work were not run again:" }
             ul.note {
                 @for cell in merged {
                     li {

@@ -6,7 +6,7 @@ use super::section as titled;
 use crate::report::summary::{CellSpans, CellSummary, Summary};
 use crate::report::{spans, text};
 
-/// Nothing where the run has no profiled pass.
+/// Empty if the run has no profiled pass.
 pub fn section(summary: &Summary) -> Markup {
     if spans::cells(summary).next().is_none() {
         return html! {};
@@ -16,10 +16,10 @@ pub fn section(summary: &Summary) -> Markup {
         "Where the time of a token goes",
         html! {
             p.note {
-                "From the profiled pass, which ran after the timed iterations and is in none of their figures. Own time is a \
-                 span's without the spans inside of it: own times and what is unaccounted for add up to the phase. Medians \
-                 over the profiled iterations, with their range. Detokenizing is timed as a server does it that streams, each \
-                 token as it comes; timed iterations decode their text afterwards."
+                "From the profiled pass, which ran after the timed iterations and is not part of their figures. Own time is the \
+                 time of a span without the spans inside it. Own times and unaccounted time add up to the phase. Figures are \
+                 medians over the profiled iterations, with their range. Here each token is detokenized as it comes, as a \
+                 streaming server does; timed iterations decode their text afterwards."
             }
             @for (cell, of) in spans::cells(summary) { (one(cell, of)) }
         },

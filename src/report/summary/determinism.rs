@@ -1,4 +1,4 @@
-//! Did equal work give equal tokens? Per cell, from the token hashes, with the first differing index from the tokens.
+//! Whether equal work gave equal tokens: decided per cell from token hashes; the tokens give the first differing index.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::record::metric::iterations;
 use crate::record::{RequestRow, TokenIndex};
 use crate::spec::Cell;
 
-/// What the hashes of a cell's valid iterations say.
+/// How the token hashes of a cell's valid iterations compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Determinism {
@@ -17,7 +17,7 @@ pub enum Determinism {
     Deterministic,
     /// Tokens differ although they should not: temperature 0, or a seed on an engine that declares itself deterministic.
     Nondeterministic,
-    /// Tokens differ, as they may: sampled, on an engine that does not promise to repeat itself.
+    /// Tokens differ, as they may: they are sampled, and the engine does not declare itself deterministic.
     Varies,
     /// Fewer than two iterations with a token hash.
     Unknown,
@@ -26,18 +26,18 @@ pub enum Determinism {
 /// Iterations of a cell that gave the same tokens, in every turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashGroup {
-    /// The token hash of the iterations; of a conversation the hash over the turns' hashes.
+    /// The token hash of the iterations; for a conversation, the hash over the turns' hashes.
     pub hash: String,
     pub iterations: Vec<u32>,
     /// First token index at which this group differs from the largest one; absent for the largest one itself, and
     /// where the tokens are not in the record.
     pub first_differing_index: Option<u32>,
-    /// In a conversation the turn of that index; absent otherwise.
+    /// The turn of that index in a conversation; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_differing_turn: Option<u32>,
 }
 
-/// Groups the cell's valid iterations by their turns' token hashes, the largest group (of equal ones the earliest) first.
+/// Groups the cell's valid iterations by their turns' token hashes. The largest group comes first; of equal groups, the earliest.
 #[must_use]
 pub fn groups(rows: &[&RequestRow], tokens: &TokenIndex<'_>) -> Vec<HashGroup> {
     type Turns<'r, 'a> = &'r [&'a RequestRow];
@@ -69,8 +69,8 @@ pub fn groups(rows: &[&RequestRow], tokens: &TokenIndex<'_>) -> Vec<HashGroup> {
         .collect()
 }
 
-/// One hash of an iteration: that of its request, or first 16 hex digits of SHA-256 over its turns' hashes, one after the
-/// other.
+/// One hash for an iteration: that of its request, or the first 16 hex digits of SHA-256 over its turns' hashes joined
+/// together.
 fn joined(hashes: &[&str]) -> String {
     match hashes {
         [one] => (*one).to_owned(),

@@ -1,4 +1,4 @@
-//! Where time goes: what a sampling profiler saw in the profiled pass, cell by cell.
+//! Where time goes: the functions that a sampling profiler found in the profiled pass of each cell.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,30 +7,30 @@ use crate::profile::{Tokens, files, functions};
 use crate::record::Record;
 use inferometer_protocol::{Phase, Profile};
 
-/// Functions that the summary lists of each phase; `functions.csv` has all.
+/// Most functions listed for each phase; `functions.csv` has all.
 const LISTED: usize = 10;
 
-/// The profiled iterations of a cell that a sampling profiler looked at.
+/// The iterations of a cell that a sampling profiler recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellFunctions {
     pub cell: u32,
     /// Iterations with a profile.
     pub iterations: u32,
     pub phases: Vec<PhaseFunctions>,
-    /// Why there is no profile, where one was asked for.
+    /// Why there is no profile although one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseFunctions {
-    /// Prefill or decode; null = everything, of a profiler that cannot tell phases apart.
+    /// Prefill or decode; null = everything, if the profiler cannot tell phases apart.
     pub phase: Option<Phase>,
-    /// How many samples there are, at what rate they came.
+    /// The number of samples and their rate, in words.
     pub sampled: String,
-    /// Samples a second that were achieved; null where that is not known.
+    /// Achieved samples per second; null if unknown.
     pub achieved_hz: Option<f64>,
-    /// The ten with the most time of their own.
+    /// The ten with the most self time.
     pub functions: Vec<FunctionRow>,
 }
 
@@ -46,12 +46,12 @@ pub struct FunctionRow {
     pub function: String,
     pub self_percent: f64,
     pub total_percent: f64,
-    /// Per token of the phase; null where it has none.
+    /// Per token of the phase; null if the phase has no tokens.
     pub self_ms_per_token: Option<f64>,
     pub total_ms_per_token: Option<f64>,
 }
 
-/// Of every cell that was to be sampled, in the plan's order.
+/// One for each cell that a sampling profiler was asked for, in the plan's order.
 #[must_use]
 pub fn cells(record: &Record) -> Vec<CellFunctions> {
     record.manifest.plan.cells.iter().filter_map(|cell| of_cell(record, cell.id)).collect()

@@ -1,4 +1,4 @@
-//! The growth laws of a run: for each series with lengths enough, how decode and prefill grow with the number of tokens.
+//! The growth laws of a run: for each series with enough lengths, how decode and prefill grow with the number of tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use inferometer_stats::growth::{Estimate, LEAST_LENGTHS, Law, NotIdentifiable, S
 pub struct SeriesGrowth {
     pub series: String,
     pub law: Law,
-    /// The coefficients with their intervals; null where nothing can be said of them.
+    /// The coefficients with their intervals; null if they are not identifiable.
     pub estimate: Option<Estimate>,
     /// Why there is no estimate.
     pub not_identifiable: Option<String>,
 }
 
-/// Fits both laws to every series of five lengths or more; of a conversation a turn is a length. `valid` holds the valid
-/// rows by cell; the seed makes the same record give the same intervals.
+/// Fits both laws to every series of five lengths or more; each turn of a conversation is a length. `valid` has the valid
+/// rows by cell. With the same seed, the same record gives the same intervals.
 #[must_use]
 pub fn laws(cells: &[CellSummary], valid: &BTreeMap<u32, Vec<&RequestRow>>, seed: u64) -> Vec<SeriesGrowth> {
     let mut series: Vec<(&str, Vec<&RequestRow>)> = Vec::new();
@@ -46,7 +46,7 @@ pub fn laws(cells: &[CellSummary], valid: &BTreeMap<u32, Vec<&RequestRow>>, seed
         .collect()
 }
 
-/// What tells the lengths apart: cells, and turns within them.
+/// The distinct lengths: a cell and a turn in it.
 fn lengths(rows: &[&RequestRow]) -> Vec<(u32, u32)> {
     rows.iter().map(|row| (row.cell, row.turn)).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -64,7 +64,7 @@ fn estimate(law: Law, rows: &[&RequestRow], seed: u64) -> Result<Estimate, NotId
     growth::fit_with_interval(law, &samples, seed)
 }
 
-/// `None` where the engine did not count its tokens.
+/// `None` if the engine did not count its tokens.
 fn timing(row: &RequestRow) -> Option<Timing> {
     row.has_token_times().then_some(())?;
     Some(Timing {

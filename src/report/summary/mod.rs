@@ -1,4 +1,4 @@
-//! The summary of a run: what the terminal table, the exports and the page are made of. Its JSON is `summary.json`.
+//! The summary of a run: the data behind the terminal table, the exports and the page. Its JSON is `summary.json`.
 //!
 //! Only measured iterations that are valid count; warm-ups never do. What was not measured is null, never a number.
 
@@ -31,7 +31,7 @@ use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
 use inferometer_protocol::{ModelIdentity, ModelSpec, Settings, TokenTiming};
 use inferometer_stats::robust;
 
-/// Version of `summary.json`; fields are only added under the same number.
+/// Version of `summary.json`. Fields are only added under the same version.
 pub const SUMMARY_VERSION: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,13 +44,13 @@ pub struct Summary {
     /// How decode and prefill grow with the number of tokens; empty for runs under five lengths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub growth: Vec<SeriesGrowth>,
-    /// How memory went up and down: the memory gauge first, then others that say more; empty where none has values.
+    /// Memory oscillation: the memory gauge first, then others that add information; empty if none has values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<GaugeOscillation>,
     /// Where the time of a token goes; empty without a profiled pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<CellSpans>,
-    /// What a sampling profiler saw; empty without one.
+    /// The functions that a sampling profiler found; empty without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<CellFunctions>,
 }
@@ -71,20 +71,20 @@ pub struct RunIdentity {
     pub iterations: u32,
     pub warmup: u32,
     pub isolation: Isolation,
-    /// What the medians' intervals speak about: `within process` unless every iteration had a process of its own.
+    /// What the medians' intervals cover: `within process` unless every iteration had a process of its own.
     pub interval_scope: String,
     pub order_seed: u64,
-    /// Random weights: speed and memory mean something, text does not.
+    /// Random weights: speed and memory are meaningful, the text is not.
     pub synthetic: bool,
     pub git: Option<GitState>,
     pub machine: Machine,
     pub engines: Vec<EngineSummary>,
-    /// How well each sitting's sampling of gauges went, and what it cost.
+    /// How well gauges were sampled in each run segment, and what that cost.
     #[serde(default)]
     pub sampling: Vec<SamplingInfo>,
 }
 
-/// An engine as its first host's receipt states it; null where no host came up.
+/// An engine according to its first host's receipt; fields are null if no host started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineSummary {
     pub label: String,
@@ -96,7 +96,7 @@ pub struct EngineSummary {
     /// Whether every token has a time stamp of its own. Exact and inexact are never ranked against each other.
     pub token_timing: Option<TokenTiming>,
     pub declares_deterministic: Option<bool>,
-    /// What its times include beside the model.
+    /// What its times include besides the model.
     pub includes: Vec<String>,
 }
 
@@ -106,23 +106,23 @@ pub struct CellSummary {
     pub cell: u32,
     pub label: String,
     pub engine: String,
-    /// What the cell has in common with the cells that differ in prompt length alone.
+    /// Common to the cells that differ only in prompt length.
     pub series: String,
     /// Prompt length asked for, in tokens; null = the text as it is.
     pub length: Option<u32>,
-    /// Prompt tokens as measured, where all valid iterations agree.
+    /// Measured prompt tokens, if all valid iterations agree.
     pub prompt_tokens: Option<u32>,
     pub counts: Counts,
     /// The lowest grade of its token times over the valid iterations; null in records of older versions. Token times
     /// that are not verified are left out of `metrics`.
     #[serde(default)]
     pub timing: Option<Timing>,
-    /// By metric key; null where not measured. `n` is the number of valid iterations that have the metric.
+    /// By metric key; null if not measured. `n` is the number of valid iterations that have the metric.
     pub metrics: BTreeMap<String, Option<robust::Summary>>,
     pub determinism: Determinism,
     pub hashes: Vec<HashGroup>,
     pub settings: Vec<SettingRow>,
-    /// Combinations that amount to the same work and were not run again.
+    /// Combinations that mean the same work and were not run again.
     pub merged: Vec<Settings>,
     /// A conversation's turns in their order, over the valid iterations; empty for prompts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -130,7 +130,7 @@ pub struct CellSummary {
 }
 
 impl CellSummary {
-    /// The metric's summary, where it was measured.
+    /// The metric's summary, if it was measured.
     #[must_use]
     pub fn metric(&self, key: &str) -> Option<&robust::Summary> {
         self.metrics.get(key)?.as_ref()
@@ -142,7 +142,7 @@ impl CellSummary {
         self.timing.filter(|timing| *timing != Timing::Verified)
     }
 
-    /// What tables call the cell.
+    /// The cell's name in tables.
     #[must_use]
     pub fn name(&self) -> &str {
         if self.label.is_empty() { &self.engine } else { &self.label }
@@ -154,7 +154,7 @@ impl CellSummary {
         self.prompt_tokens.or(self.length)
     }
 
-    /// Whether every valid iteration gave the same tokens: `yes`, `NO`, `varies` (it may), or `–` (cannot be said).
+    /// Whether every valid iteration gave the same tokens: `yes`, `NO`, `varies` (allowed), or `–` (unknown).
     #[must_use]
     pub fn deterministic(&self) -> &'static str {
         match self.determinism {
@@ -166,14 +166,14 @@ impl CellSummary {
     }
 }
 
-/// Whether the counted iterations of some cell come from more than one host.
+/// Whether the valid iterations of some cell come from more than one host.
 fn replaced_hosts(record: &Record) -> bool {
     let mut hosts: BTreeMap<u32, u32> = BTreeMap::new();
     let counted = record.requests.iter().filter(|row| !row.warmup && row.status == Status::Ok);
     counted.into_iter().any(|row| *hosts.entry(row.cell).or_insert(row.host) != row.host)
 }
 
-/// How tables show what was not measured.
+/// Shown in tables for a value that was not measured.
 pub const NOT_MEASURED: &str = "–";
 
 impl Summary {
@@ -217,7 +217,7 @@ impl Summary {
     /// `summary.json`.
     ///
     /// # Panics
-    /// Never: the shapes hold nothing that JSON cannot.
+    /// Never: the shapes have string keys and plain values only.
     #[must_use]
     pub fn to_json(&self) -> String {
         super::json(self)
@@ -244,7 +244,7 @@ fn identity(record: &Record) -> RunIdentity {
         isolation: scenario.run.isolation,
         interval_scope: match scenario.run.isolation {
             Isolation::Iteration => "across processes",
-            // Neither one process nor a fresh one each: a crash or a resume brought further ones in.
+            // A crash or a resume replaced the host.
             Isolation::Run | Isolation::Cell if replaced_hosts(record) => "over a few processes",
             Isolation::Run | Isolation::Cell => "within process",
         }
@@ -329,7 +329,7 @@ fn engine_label(record: &Record, cell: &Cell) -> String {
     engines.get(cell.engine as usize).map_or_else(|| format!("engine {}", cell.engine), |e| e.label.clone())
 }
 
-/// For each cell what tells its series from the others: the engine where there are several, and toggles that vary.
+/// A label for each cell's series: the engine, if there are several, and the toggles that vary.
 fn series_labels(record: &Record) -> Vec<String> {
     let cells = &record.manifest.plan.cells;
     let engines: BTreeSet<u32> = cells.iter().map(|c| c.engine).collect();

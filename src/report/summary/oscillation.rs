@@ -1,4 +1,4 @@
-//! How memory went up and down over a run, each of its cells and each phase, and what the engine was doing when it fell.
+//! Memory oscillation of a run, of each cell and of each phase, and what the engine was doing when memory fell.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,25 @@ use inferometer_protocol::Phase;
 use inferometer_stats::oscillation;
 use inferometer_stats::oscillation::{Known, Oscillation, Sample, falls};
 
-/// Shown beside the memory gauge, where they have values.
+/// Gauges shown beside the memory gauge, if they have values.
 const BESIDE: [&str; 2] = ["rss_bytes", "engine_bytes"];
 
-/// What one gauge did.
+/// The oscillation of one gauge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GaugeOscillation {
     pub gauge: String,
     pub meaning: String,
-    /// Samples of the idle stretch before the first host was started; 0 where there was none, and h is without its jitter.
+    /// Samples before the first host was started. If there are none, h does not depend on the idle jitter.
     pub idle_samples: usize,
     pub jitter_bytes: Option<f64>,
     pub run: Oscillation,
-    /// By cell: its iterations, each with the time since the request before it (the reset before an iteration is its own).
+    /// By cell: its iterations, each with the time since the request before it, so that the reset before an iteration belongs to it.
     pub cells: BTreeMap<u32, Oscillation>,
     /// Each step between two samples belongs to the phase that the second lies in.
     pub phases: BTreeMap<Part, Oscillation>,
     /// Every fall of h or more of the run, in time order.
     pub falls: Vec<Fall>,
-    /// What went on while memory fell, by [`FallCause::ALL`]; those without a part in it and in the time are left out.
+    /// The activity while memory fell, in the order of [`FallCause::ALL`]; causes without bytes and time are left out.
     pub causes: Vec<CauseShare>,
 }
 
@@ -38,7 +38,7 @@ pub struct GaugeOscillation {
 pub enum Part {
     Prefill,
     Decode,
-    /// Within a request, in neither phase, or the engine does not say.
+    /// Within a request but in neither phase, or the engine reports no phases.
     Request,
     /// No request was under way.
     Between,
@@ -56,7 +56,7 @@ impl Part {
     }
 }
 
-/// What may have made memory fall.
+/// What may have caused a fall of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FallCause {
@@ -68,7 +68,7 @@ pub enum FallCause {
     Decode,
     Request,
     Between,
-    /// Two of the first three within one sampling interval; of a fall: none has more than half of it.
+    /// For a step: two of the first three causes within one sampling interval. For a fall: no cause has more than half of it.
     Several,
 }
 
@@ -105,23 +105,23 @@ pub struct Fall {
     pub from_s: f64,
     pub to_s: f64,
     pub bytes: f64,
-    /// Has more than half of it.
+    /// The cause of more than half of it.
     pub cause: FallCause,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CauseShare {
     pub cause: FallCause,
-    /// Falls of which it has more than half.
+    /// Falls of which it caused more than half.
     pub falls: usize,
     pub bytes: f64,
-    /// Of all bytes that fell; null where nothing did.
+    /// Share of all bytes that fell; null if none did.
     pub share: Option<f64>,
-    /// Share of the sampled time that would be ascribed to it whatever memory did: what chance alone gives.
+    /// Share of the sampled time that is attributed to it, whether memory fell or not: the share by chance alone.
     pub time_share: f64,
 }
 
-/// The memory gauge of the run first, then resident memory and what the engine says, where they are others and have values.
+/// The memory gauge of the run first, then resident memory and the engine's own figure, if they are other gauges and have values.
 #[must_use]
 pub fn oscillations(record: &Record) -> Vec<GaugeOscillation> {
     let doings = Doings::of(record);
@@ -134,7 +134,7 @@ pub fn oscillations(record: &Record) -> Vec<GaugeOscillation> {
     found
 }
 
-/// A sample, and the process that it looks at, where the gauge is of one.
+/// A sample, and its process if the gauge belongs to one.
 type Seen = (Sample, Option<u32>);
 
 fn one(record: &Record, doings: &Doings, reader: &Reader) -> Option<GaugeOscillation> {
@@ -179,7 +179,7 @@ fn one(record: &Record, doings: &Doings, reader: &Reader) -> Option<GaugeOscilla
 }
 
 /// The stretches of samples with the same label, each with the sample before it, so that every step belongs to one stretch.
-/// Another process begins a stretch of its own.
+/// A new process begins a new stretch.
 fn split<K: Copy + PartialEq>(seen: &[Seen], label: impl Fn(f64) -> Option<K>) -> Vec<(K, Vec<Sample>)> {
     let mut found: Vec<(K, Vec<Sample>)> = Vec::new();
     let mut before: Option<(&Seen, Option<K>)> = None;
@@ -205,7 +205,7 @@ fn grouped<K: Ord>(parts: Vec<(K, Vec<Sample>)>) -> BTreeMap<K, Vec<Vec<Sample>>
     found
 }
 
-/// Stretches of time, sorted, none of which reaches into the next.
+/// Stretches of time, sorted, without overlap.
 #[derive(Default)]
 struct Times<T>(Vec<(f64, f64, T)>);
 
@@ -228,14 +228,14 @@ impl<T: Copy> Times<T> {
         (t <= *to).then_some(*what)
     }
 
-    /// Those that reach into the open stretch.
+    /// Those that overlap the open interval.
     fn within(&self, from: f64, to: f64) -> impl Iterator<Item = &(f64, f64, T)> {
         let first = self.0.partition_point(|(_, end, _)| *end <= from);
         self.0[first..].iter().take_while(move |(begin, ..)| *begin < to)
     }
 }
 
-/// What went on when.
+/// What hosts and requests were doing at which time, in seconds.
 struct Doings {
     parts: Times<Part>,
     requests: Times<()>,
@@ -298,7 +298,7 @@ impl Doings {
         self.cells.at(t)
     }
 
-    /// What a step of the gauge may be due to, with shares that add up to 1.
+    /// The possible causes of a step of the gauge, with shares that add up to 1.
     fn causes(&self, from: f64, to: f64, gauge: &MemoryGauge) -> Vec<(FallCause, f64)> {
         let touches = |times: &Times<()>| times.within(from, to).next().is_some();
         let events = [
@@ -330,7 +330,7 @@ impl Doings {
     }
 }
 
-/// When hosts came up and went: from a host's start to its first request, and after its last sample up to the next one.
+/// When hosts started and ended: from a host's start to its first request, and from its last sample to the next one.
 fn host_changes(record: &Record) -> Vec<(f64, f64, ())> {
     let mut found = Vec::new();
     for host in &record.manifest.hosts {
@@ -348,7 +348,7 @@ fn host_changes(record: &Record) -> Vec<(f64, f64, ())> {
     found
 }
 
-/// The falls of h or more, each sample's step of them ascribed to what went on in it.
+/// The falls of h or more, with each step between two samples attributed to its causes.
 fn attribute(parts: &[Vec<Sample>], h: f64, doings: &Doings, gauge: &MemoryGauge) -> (Vec<Fall>, Vec<CauseShare>) {
     let mut all = Vec::new();
     let mut bytes = [0.0; FallCause::ALL.len()];
@@ -365,7 +365,7 @@ fn attribute(parts: &[Vec<Sample>], h: f64, doings: &Doings, gauge: &MemoryGauge
             let samples = &part[fall.from..=fall.to];
             let dropped: f64 = samples.windows(2).map(|step| (step[0].bytes - step[1].bytes).max(0.0)).sum();
             for step in samples.windows(2).filter(|step| step[1].bytes < step[0].bytes) {
-                // What rose again on the way down is left out of every step alike.
+                // Rises on the way down reduce every step by the same factor.
                 let weight = (step[0].bytes - step[1].bytes) / dropped * fall.bytes;
                 for (cause, share) in doings.causes(step[0].t_s, step[1].t_s, gauge) {
                     own[cause as usize] += share * weight;
@@ -474,7 +474,7 @@ mod tests {
         let stretches = split(&seen, |t| (t != 1.0).then_some(t >= 3.0));
         let told: Vec<(bool, Vec<f64>)> =
             stretches.into_iter().map(|(key, part)| (key, part.iter().map(|s| s.t_s).collect())).collect();
-        // Nothing is said of 1 s; at 6 s another process is looked at.
+        // 1 s has no label; the process changes at 6 s.
         assert_eq!(
             told,
             [(false, vec![0.0]), (false, vec![1.0, 2.0]), (true, vec![2.0, 3.0, 4.0, 5.0]), (true, vec![6.0, 7.0])]

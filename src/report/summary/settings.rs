@@ -10,21 +10,21 @@ use inferometer_protocol::effective::{EFFECTIVE_WINDOW, expected, same};
 use inferometer_protocol::toggle::{REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP};
 use inferometer_protocol::{Settings, Shape, Value};
 
-/// How what was asked for and what was used stand to each other.
+/// Whether the engine used what was requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Agreement {
-    /// The engine used what was asked for.
+    /// The engine used the requested value.
     AsRequested,
-    /// It used what the request amounts to for this prompt and output length (a chunk no longer than the prompt).
+    /// It used the value that follows from the request for this prompt and output length (a chunk no longer than the prompt).
     AsPredicted,
     /// It used something else.
     Mismatch,
     /// Something else, and the scenario allows that.
     MismatchAllowed,
-    /// Nothing was asked for; the engine chose.
+    /// Nothing was requested; the engine chose.
     EngineChose,
-    /// The engine does not say what it used.
+    /// The engine does not report what it used.
     NotReported,
 }
 
@@ -32,16 +32,16 @@ pub enum Agreement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SettingRow {
     pub name: String,
-    /// As the cell asks; null where it does not.
+    /// The value that the cell requests; null if it requests none.
     pub requested: Option<Value>,
-    /// What should come out for a request of this shape, in an engine that honours what this one says it does.
+    /// The values expected for requests of this shape, from an engine that honours the toggles in this one's receipt.
     pub expected: Vec<Value>,
-    /// What the engine reported, over the cell's valid iterations; empty where it says nothing.
+    /// The values that the engine reported in the cell's valid iterations; empty if it reports none.
     pub effective: Vec<Value>,
     pub agreement: Agreement,
 }
 
-/// Settings that only bound another effective value and are reported through it.
+/// Settings that only limit another effective value, through which they are reported.
 const BOUNDS_OF_WINDOW: [&str; 2] = [REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP];
 
 /// All settings of the cell, requested and effective, by name. `hosts` are those that ran the rows.
@@ -75,7 +75,7 @@ pub fn rows(cell: &Cell, valid: &[&RequestRow], hosts: &[&HostInfo], allowed: &[
         .collect()
 }
 
-/// What the cell asks for, sampling's penalty included where it is in force.
+/// What the cell requests, including the repetition penalty of its sampling.
 fn requested(cell: &Cell) -> Settings {
     let mut all = cell.toggles.clone();
     let sampling = &cell.sampling;
@@ -117,8 +117,8 @@ fn agreement(row: &SettingRow, effective: &BTreeMap<String, Vec<Value>>, allowed
     }
 }
 
-/// Whether two cells did the same work although they were asked for different settings: every setting in which they
-/// differ is seen in an effective one, and all effective ones are equal.
+/// Whether two cells did the same work although they requested different settings: every setting in which they
+/// differ has an effective value, and all effective values are equal.
 #[must_use]
 pub fn same_work(a: &[SettingRow], b: &[SettingRow]) -> bool {
     let names: BTreeSet<&String> = a.iter().chain(b).map(|row| &row.name).collect();

@@ -12,19 +12,19 @@ use inferometer_protocol::{Phase, Span, SpanTiming};
 pub struct CellSpans {
     pub cell: u32,
     pub iterations: u32,
-    /// How the spans of single operations were timed; null where the engine records none.
+    /// How the spans of single operations were timed; null if the engine records none.
     pub timing: Option<SpanTiming>,
-    /// Prefill and decode, as far as the engine says when they were.
+    /// Prefill and decode, if the engine reports them.
     pub phases: Vec<PhaseSummary>,
-    /// Milliseconds of each prefill chunk, in their order over all turns.
+    /// Milliseconds of each prefill chunk, in order over all turns.
     pub chunks_ms: Vec<Spread>,
     /// How operations change along the generation.
     pub along: Vec<Along>,
-    /// By phase; empty where the host does not count.
+    /// By phase; empty if the host does not count allocations.
     pub allocations: Vec<AllocationSummary>,
 }
 
-/// What the host allocated in a phase, for each token of it.
+/// The host's allocations in a phase, per token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AllocationSummary {
     pub phase: Phase,
@@ -32,7 +32,7 @@ pub struct AllocationSummary {
     pub bytes_per_token: Spread,
 }
 
-/// Of every cell that the profiled pass looked at with success, in the plan's order.
+/// One for each cell with a successful profiled iteration, in the plan's order.
 #[must_use]
 pub fn cells(record: &Record) -> Vec<CellSpans> {
     record.manifest.plan.cells.iter().filter_map(|cell| of_cell(record, cell.id)).collect()
@@ -47,7 +47,7 @@ fn of_cell(record: &Record, cell: u32) -> Option<CellSpans> {
         .map(|one| (one, rows(record, one)))
         .filter(|(_, rows)| !rows.is_empty() && rows.iter().all(|row| row.status == Status::Ok))
         .collect();
-    // Ways of timing are never mixed: the first one counts.
+    // Timings are never mixed: only iterations timed like the first one count.
     let timing = iterations.first()?.0.span_timing;
     iterations.retain(|(one, _)| one.span_timing == timing);
     let accounts: Vec<Accounting> = iterations.iter().map(|(_, rows)| account(record, rows)).collect();

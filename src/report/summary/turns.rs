@@ -1,4 +1,4 @@
-//! A conversation turn by turn: each turn's figures over the iterations of its cell.
+//! The figures of each turn of a conversation, over the iterations of its cell.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct TurnSummary {
     pub turn: u32,
     /// Valid iterations that have it.
     pub n: usize,
-    /// Tokens of the whole prompt; null where not reported, as are the other counts.
+    /// Tokens of the whole prompt. Like the other counts, null if not reported.
     pub prompt_tokens: Option<Tokens>,
     /// Of these, taken from the KV cache of the turns before.
     pub reused_tokens: Option<Tokens>,
@@ -24,9 +24,9 @@ pub struct TurnSummary {
     pub generated_tokens: Option<Tokens>,
     /// Measured length of the KV cache after the turn.
     pub cache_tokens: Option<Tokens>,
-    /// The tokens' hash, where all iterations agree.
+    /// The tokens' hash, if all iterations agree.
     pub token_hash: Option<String>,
-    /// By metric key; null where not measured.
+    /// By metric key; null if not measured.
     pub metrics: BTreeMap<String, Option<robust::Summary>>,
 }
 
@@ -47,7 +47,7 @@ impl std::fmt::Display for Tokens {
 }
 
 impl TurnSummary {
-    /// The metric's summary, where it was measured.
+    /// The metric's summary, if it was measured.
     #[must_use]
     pub fn metric(&self, key: &str) -> Option<&robust::Summary> {
         self.metrics.get(key)?.as_ref()

@@ -1,4 +1,4 @@
-//! Can the figures be used? Counts, problems in plain sentences, and one word for the whole run.
+//! Whether the figures can be used: counts, problems in sentences, and one word for the whole run.
 
 use std::collections::BTreeMap;
 
@@ -21,11 +21,11 @@ pub const WIDE: f64 = 0.2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// Every planned iteration is there and valid, and nothing is to be said against it.
+    /// Every planned iteration is valid, and there are no remarks.
     Valid,
-    /// Every cell has valid iterations, but read the remarks.
+    /// Every cell has valid iterations, but there are problems or remarks.
     ValidWithWarnings,
-    /// Equal requests gave different tokens where they must not: this comes before any speed.
+    /// Equal requests gave different tokens although they must not. Speeds are then secondary.
     OutputsDiffer,
     /// At least one cell has no valid iteration.
     NotValid,
@@ -61,7 +61,7 @@ pub struct Validity {
     pub standing: Standing,
     pub counts: Counts,
     pub problems: Vec<Problem>,
-    /// Everything else that a reader should know, in plain sentences.
+    /// Everything else that a reader should know, in sentences.
     pub remarks: Vec<String>,
 }
 
@@ -91,13 +91,13 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     } else {
         Standing::ValidWithWarnings
     };
-    // To do work twice is nothing against its figures.
+    // The remarks below do not change the standing.
     remarks.extend(same_work(record, cells));
     remarks.extend(energy(record));
     Validity { standing, counts, problems, remarks }
 }
 
-/// Iterations not ok, those of one cell with one reason together.
+/// Failed and invalid iterations, grouped by cell and reason.
 fn problems(record: &Record, cells: &[CellSummary]) -> Vec<Problem> {
     let mut grouped: BTreeMap<(u32, u8, &str), Problem> = BTreeMap::new();
     for row in record.requests.iter().filter(|row| !row.warmup && row.status != Status::Ok) {
@@ -119,7 +119,7 @@ fn problems(record: &Record, cells: &[CellSummary]) -> Vec<Problem> {
 
 fn unfinished(record: &Record, counts: Counts) -> String {
     let state = match record.manifest.state {
-        FinishState::Running => "The run did not end (it is still going, or was killed)",
+        FinishState::Running => "The run is not finished (it is still running, or was killed)",
         FinishState::Interrupted => "The run was interrupted",
         FinishState::Finished => "The run is finished",
     };
@@ -165,7 +165,7 @@ fn cell_remarks(cell: &CellSummary) -> Vec<String> {
     remarks
 }
 
-/// Turns that computed the whole history again although they might have reused it.
+/// Turns that computed the whole history again although they could have reused it.
 fn lost_caches(cell: &CellSummary) -> Option<String> {
     let told_not_to = |row: &settings::SettingRow| {
         row.name == KV_REUSE && row.effective.iter().any(|value| value.as_text() == Some("none"))
@@ -178,18 +178,21 @@ fn lost_caches(cell: &CellSummary) -> Option<String> {
     (!lost.is_empty()).then(|| {
         let turns = if lost.len() == 1 { "turn" } else { "turns" };
         format!(
-            "{}: {turns} {} reused nothing: the whole history was computed again.",
+            "{}: {turns} {} reused nothing from the KV cache; the whole history was computed again.",
             text::label(cell.name()),
             text::list(&lost, 12)
         )
     })
 }
 
-/// What energy is made of, where it was measured: figures of other parts are other figures.
+/// Which parts of the machine the energy covers, if it was measured: figures of different parts cannot be compared.
 fn energy(record: &Record) -> Option<String> {
     record.requests.iter().find(|row| row.prefill_energy_j.is_some() || row.decode_energy_j.is_some())?;
     let gauges: Vec<&str> = record.manifest.gauges.iter().filter(|g| is_power(g)).map(|g| g.name.as_str()).collect();
-    Some(format!("Energy is that of {}, whoever used it, with what the machine draws at rest.", text::list(&gauges, 4)))
+    Some(format!(
+        "Energy is the sum of {}. It includes other processes and the machine's idle power.",
+        text::list(&gauges, 4)
+    ))
 }
 
 /// Cells that turned out to do the same work, although the plan could not know that.
@@ -217,7 +220,7 @@ fn same_work(record: &Record, cells: &[CellSummary]) -> Vec<String> {
     remarks
 }
 
-/// Says so when rates are not known well, and whether the machine had other work when the run began.
+/// Warns if intervals of rates are wide, and if the machine was busy when the run began.
 fn wide_spread(record: &Record, cells: &[CellSummary]) -> Option<String> {
     let rates = [("decode", DECODE_TPS), ("prefill", PREFILL_TPS)];
     let mut wide: Vec<(f64, &CellSummary, &str, Interval)> = Vec::new();
@@ -234,7 +237,7 @@ fn wide_spread(record: &Record, cells: &[CellSummary]) -> Option<String> {
     }
     let (_, cell, word, interval) = wide.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
     let mut remark = format!(
-        "Iterations differ widely in {}: the widest interval is that of {}, {word} [{}, {}] tok/s",
+        "Iterations differ widely in {}; the widest interval is that of {}, {word} [{}, {}] tok/s",
         plural(wide.len(), "cell"),
         text::label(cell.name()),
         significant(interval.lo),
@@ -253,7 +256,6 @@ fn wide_spread(record: &Record, cells: &[CellSummary]) -> Option<String> {
 fn mixed_timing(record: &Record) -> Option<String> {
     let has = |timing| record.manifest.hosts.iter().any(|host| host.receipt.token_timing == timing);
     (has(TokenTiming::Exact) && has(TokenTiming::Inexact)).then(|| {
-        "Some engines stamp every token and some do not; their rates are not to be ranked against each other."
-            .to_owned()
+        "Some engines stamp every token and some do not; do not rank their rates against each other.".to_owned()
     })
 }

@@ -1,4 +1,4 @@
-//! Estimates with their intervals, a row each, against the band in which nothing matters.
+//! A forest plot: estimates with their intervals, one row each, and the band of changes smaller than delta.
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, chart};
@@ -16,11 +16,11 @@ const NAMES: f64 = 186.0;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub name: String,
-    /// A second, paler line.
+    /// A second line in a paler colour.
     pub detail: String,
     pub estimate: Option<f64>,
     pub interval: Option<(f64, f64)>,
-    /// Changes below this do not matter; absent where nobody said.
+    /// Smaller changes do not matter; absent if the row has no gate.
     pub delta: Option<f64>,
     pub tone: Tone,
 }

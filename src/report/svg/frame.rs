@@ -1,4 +1,4 @@
-//! Axes: from values to pixels, with ticks that people would have chosen.
+//! Axes: from values to pixels, with ticks at round numbers.
 
 use super::Chart;
 use super::pen::{self, AXIS, Anchor, GRID, INK, MUTED, Pen, width_of};
@@ -6,7 +6,7 @@ use super::pen::{self, AXIS, Anchor, GRID, INK, MUTED, Pen, width_of};
 pub const LABEL_SIZE: f64 = 12.0;
 const TITLE_SIZE: f64 = 14.0;
 
-/// Draws a chart of `size` CSS pixels under its title and a paler line, both cut to what fits.
+/// Draws a chart of `size` CSS pixels under its title and a paler line, both shortened to fit.
 pub fn chart(
     size: (f64, f64),
     [name, title, note]: [&str; 3],
@@ -24,14 +24,14 @@ pub fn chart(
     Chart { name: name.to_owned(), title: title.to_owned(), description, svg }
 }
 
-/// An entry of a legend: a mark of that width and what it means. Returns where the next one begins.
+/// An entry of a legend: a mark of that width and its meaning. Returns the x of the next entry.
 pub fn key(pen: &mut Pen, (x, y): (f64, f64), width: f64, words: &str, mark: impl FnOnce(&mut Pen)) -> f64 {
     mark(pen);
     pen.text(words, (x + width + 6.0, y), Anchor::Start, LABEL_SIZE, INK, false);
     x + width + 6.0 + width_of(words, LABEL_SIZE) + 16.0
 }
 
-/// One axis: a stretch of values and where its ticks stand.
+/// One axis: a range of values and its ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     lo: f64,
@@ -59,15 +59,15 @@ impl Axis {
         axis
     }
 
-    /// The same axis, ending at `least` where it went below that: a value that cannot be has no place on it.
+    /// The same axis, cut at `least`, for values that cannot be lower.
     pub fn not_below(mut self, least: f64) -> Self {
         self.lo = self.lo.max(least);
         self.ticks.retain(|(value, _)| *value >= self.lo);
         self
     }
 
-    /// Ticks at the values themselves, with `margin` of their span free on both sides; logarithmic where they span more
-    /// than four times.
+    /// Ticks at the values themselves, with `margin` of their span free on both sides; logarithmic if the greatest is more
+    /// than four times the least.
     pub fn through(values: &[u32], margin: f64) -> Self {
         let (least, most) = (values.iter().min().copied().unwrap_or(1), values.iter().max().copied().unwrap_or(1));
         let (least, most) = (f64::from(least.max(1)), f64::from(most.max(1)));
@@ -149,7 +149,7 @@ impl Frame {
         }
     }
 
-    /// The line at the bottom, its ticks, the labels that do not collide, and what the axis counts.
+    /// The line at the bottom, its ticks, the labels that do not overlap, and the axis's name.
     pub fn draw_x(&self, pen: &mut Pen, name: &str) {
         pen.line((self.left, self.bottom), (self.right, self.bottom), AXIS, 1.0);
         let mut free_from = f64::NEG_INFINITY;

@@ -1,4 +1,4 @@
-//! A metric of one cell, run after run: a dot a run with its interval, the level between change points, and a mark where the
+//! A metric of one cell over time: a dot for each run with its interval, the level between change points, and a mark where the
 //! level shifts.
 
 use super::Chart;
@@ -7,7 +7,7 @@ use super::pen::{self, AXIS, Anchor};
 use inferometer_stats::robust::Interval;
 
 const SIZE: (f64, f64) = (560.0, 250.0);
-/// Ticks below the chart, where there is room.
+/// Most ticks below the chart.
 const TICKS: usize = 6;
 
 /// A series to draw, in the unit of its axis.
@@ -16,15 +16,15 @@ pub struct Course {
     pub name: String,
     pub title: String,
     pub subtitle: String,
-    /// What the vertical axis counts.
+    /// What the vertical axis shows.
     pub unit: String,
-    /// By time; runs without a value have none.
+    /// In order of time; `None` for a run without a value.
     pub dots: Vec<Option<Dot>>,
-    /// What stands below each run where there is room.
+    /// The label below each run, if there is room.
     pub ticks: Vec<String>,
-    /// Each stretch of runs with one level: first, behind the last, median.
+    /// Each stretch of runs with one level: first run, one past the last run, median.
     pub levels: Vec<(usize, usize, f64)>,
-    /// Where the level shifts: the first run of the new one, what is written there, whether it got worse.
+    /// Where the level shifts: the first run of the new level, the text of the mark, whether it is worse.
     pub shifts: Vec<(usize, String, bool)>,
 }
 
@@ -49,7 +49,7 @@ pub fn draw(course: &Course) -> Chart {
             let colour = if *worse { pen::PALETTE[1] } else { pen::PALETTE[2] };
             let x = frame.x_at(*at as f64 - 0.5);
             pen.line((x, frame.top - 4.0), (x, frame.bottom), colour, 1.2);
-            // Towards the side that has room.
+            // On the side that has room.
             let right = x + pen::width_of(words, LABEL_SIZE) + 8.0 < frame.right;
             let (anchor, beside) = if right { (Anchor::Start, 5.0) } else { (Anchor::End, -5.0) };
             pen.text(words, (x + beside, frame.top + 2.0), anchor, LABEL_SIZE, colour, true);
@@ -69,7 +69,7 @@ fn frame(course: &Course) -> Frame {
     let low = ends().chain(dots().map(|dot| dot.median)).fold(f64::INFINITY, f64::min);
     let high = ends().chain(dots().map(|dot| dot.median)).fold(f64::NEG_INFINITY, f64::max);
     let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
-    // Never so close that a percent fills the chart.
+    // Keeps a change of one percent from filling the chart.
     let room = ((high - low) * 0.1).max(high.abs() * 0.02);
     let y = Axis::linear(low - room, high + room, 5).not_below(0.0);
     let last = course.dots.len() as f64 - 0.5;

@@ -1,4 +1,4 @@
-//! Every iteration of one cell, in run order, as its distance from the cell's median: drift and outliers show.
+//! Every iteration of one cell in run order, as its distance from the cell's median. Shows drift and outliers.
 
 use super::Chart;
 use super::frame::{Axis, Frame, chart};
@@ -35,7 +35,7 @@ fn percent(value: f64, median: f64) -> f64 {
     if median == 0.0 { 0.0 } else { (value / median - 1.0) * 100.0 }
 }
 
-/// Draws one panel; `reach` in percent is common to all panels so that their spread can be compared.
+/// Draws one panel. All panels share `reach`, in percent, so that their spread can be compared.
 #[must_use]
 pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
     // No rate lies more than 100 % below another.

@@ -1,11 +1,11 @@
-//! Gaps between tokens along the generation of one cell: median over iterations, with the band from lowest to highest.
+//! Time between tokens along the generation of one cell: median over iterations, with a band from lowest to highest.
 
 use super::frame::{Axis, Frame, chart};
 use super::pen;
 use super::{Chart, thin};
 
 const SIZE: (f64, f64) = (360.0, 220.0);
-/// The axis ends at this many times the highest median; single peaks beyond are cut off, and that is said.
+/// The axis ends at this many times the highest median. Higher peaks are cut off; the subtitle counts them.
 const HEADROOM: f64 = 3.0;
 
 /// One cell's gaps. Index 1 is the gap between the first and the second token.
@@ -14,7 +14,7 @@ pub struct Panel {
     pub name: String,
     pub title: String,
     pub gaps: Vec<Gap>,
-    /// What the median is over: `10 iterations`.
+    /// What the median is taken over: `10 iterations`.
     pub over: String,
 }
 

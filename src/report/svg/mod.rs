@@ -1,6 +1,6 @@
 //! Charts as SVG: plain numbers in, one self-contained document out. The only user of plotters.
 //!
-//! plotters rounds coordinates to whole units, so charts are drawn four times as large as they are shown.
+//! plotters rounds coordinates to whole units, so charts are drawn at four times their size.
 
 pub mod forest;
 mod frame;
@@ -23,14 +23,14 @@ pub struct Chart {
     /// Name of its file, without the ending.
     pub name: String,
     pub title: String,
-    /// What a reader who does not see it is told.
+    /// For screen readers.
     pub description: String,
     pub svg: String,
 }
 
-/// Keeps at most two points for each of `columns` pixel columns, the lowest and the highest, in their order.
+/// Keeps at most two points for each of `columns` pixel columns: the lowest and the highest, in order.
 ///
-/// `points` rise in x from `from` to `to`; what lies outside is dropped.
+/// `points` are in order of x; points outside of `from` to `to` are dropped.
 #[must_use]
 pub fn thin(points: &[(f64, f64)], from: f64, to: f64, columns: usize) -> Vec<(f64, f64)> {
     let inside: Vec<(f64, f64)> = points.iter().copied().filter(|(x, _)| (from..=to).contains(x)).collect();

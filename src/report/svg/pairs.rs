@@ -1,4 +1,4 @@
-//! Every pair of a gate in the order of time: drift, bursts and the order within pairs show.
+//! Every pair of a gate in order of time. Shows drift, bursts and effects of the order within pairs.
 
 use super::Chart;
 use super::forest::change;
@@ -30,7 +30,7 @@ pub struct Dot {
     pub a_first: bool,
 }
 
-/// Draws one panel: estimate and interval as a band, +-delta as lines, a dot a pair in the colour of its order.
+/// Draws one panel: estimate and interval as a band, +-delta as lines, a dot for each pair in the colour of its order.
 #[must_use]
 pub fn draw(panel: &Panel) -> Chart {
     let changes = || panel.dots.iter().map(|dot| dot.change);
@@ -83,7 +83,7 @@ pub fn draw(panel: &Panel) -> Chart {
             let colour = if dot.a_first { pen::PALETTE[0] } else { pen::PALETTE[1] };
             pen.dot(frame.at(f64::from(dot.pair), dot.change), 3.8, colour, 0.9);
         }
-        frame.draw_x(pen, "pair, in the order of time");
+        frame.draw_x(pen, "pair, in order of time");
     })
 }
 
@@ -102,7 +102,7 @@ fn legend(pen: &mut pen::Pen, lost: bool) {
         x = key(pen, (x, 40.0), 9.0, words, |pen| pen.rectangle((x, 35.0), (x + 9.0, 44.0), colour, 0.9));
     }
     if lost {
-        x = key(pen, (x, 40.0), 9.0, "does not count", |pen| pen.cross((x + 4.0, 40.0), 4.0, pen::PALETTE[3]));
+        x = key(pen, (x, 40.0), 9.0, "excluded", |pen| pen.cross((x + 4.0, 40.0), 4.0, pen::PALETTE[3]));
     }
     key(pen, (x, 40.0), 17.0, "± delta", |pen| dashed(pen, (x, x + 17.0), 40.0));
 }

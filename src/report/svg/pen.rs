@@ -20,7 +20,7 @@ pub const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
 pub const AXIS: RGBColor = RGBColor(0x9a, 0xa3, 0xad);
 pub const WHITE: RGBColor = RGBColor(0xff, 0xff, 0xff);
 
-/// Colours told apart also with colour blindness (Okabe and Ito 2008, without yellow, which white swallows).
+/// Colours that people with colour blindness can tell apart (Okabe and Ito 2008, without yellow, which is hard to see on white).
 pub const PALETTE: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -36,7 +36,7 @@ pub fn colour(n: usize) -> RGBColor {
     PALETTE[n % PALETTE.len()]
 }
 
-/// Where a text stands to its point.
+/// Position of a text relative to its point.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor {
     /// Starts at the point, centred on it vertically.
@@ -60,7 +60,7 @@ fn point((x, y): (f64, f64)) -> (i32, i32) {
     (unit(x), unit(y))
 }
 
-/// What plotters' drawing calls answer: a buffer in memory takes everything.
+/// Why plotters' drawing calls cannot return an error here.
 const IN_MEMORY: &str = "drawing into memory does not fail";
 
 impl Pen<'_> {
@@ -122,12 +122,12 @@ fn fill(colour: RGBColor, opacity: f64) -> ShapeStyle {
     ShapeStyle { color: colour.mix(opacity), filled: true, stroke_width: 0 }
 }
 
-/// How wide a text will be, about.
+/// Approximate width of a text.
 pub fn width_of(words: &str, size: f64) -> f64 {
     words.chars().count() as f64 * size * CHARACTER
 }
 
-/// Text cut to what fits `width`, with an ellipsis.
+/// Text shortened to fit `width`, with an ellipsis.
 pub fn fit(words: &str, size: f64, width: f64) -> String {
     let room = (width / (size * CHARACTER)).floor().max(1.0) as usize;
     if words.chars().count() <= room {
@@ -160,7 +160,7 @@ pub fn document(size: (f64, f64), name: &str, title: &str, description: &str, dr
     )
 }
 
-/// Text as XML character data, with nothing in it that reorders or hides.
+/// Text as XML character data; characters that reorder or hide text are made visible.
 #[must_use]
 pub fn escape(raw: &str) -> String {
     let visible = text::visible(raw);

@@ -1,4 +1,4 @@
-//! A figure against prompt length or turn: every iteration a point, medians joined, interval bars.
+//! A figure against prompt length or turn: a point for each iteration, a line through the medians, interval bars.
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, chart};
@@ -7,10 +7,10 @@ use crate::report::text;
 use inferometer_stats::robust;
 
 const SIZE: (f64, f64) = (560.0, 350.0);
-/// So many lengths have a tick of their own; more, as the turns of a conversation have, get round numbers.
+/// Up to this many lengths have a tick each. More lengths, such as the turns of a conversation, get ticks at round numbers.
 const MOST_TICKS: usize = 8;
 
-/// What the horizontal axis counts.
+/// What the horizontal axis shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Across {
     /// Tokens of the prompt.
@@ -23,23 +23,23 @@ pub enum Across {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     pub label: String,
-    /// Rising in their place.
+    /// In order of `at`.
     pub points: Vec<Point>,
-    /// The fitted law as places and values, drawn as dashes between each two; empty where there is none.
+    /// The fitted law as positions and values, with a dash between each two; empty if there is none.
     pub law: Vec<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// Where it stands: a length in tokens or a turn.
+    /// Its position: a length in tokens or a turn.
     pub at: u32,
-    /// One value an iteration.
+    /// One value for each iteration.
     pub values: Vec<f64>,
     pub summary: robust::Summary,
 }
 
 impl Across {
-    /// The axis through these places, with room at its ends for the series that stand beside each other there.
+    /// The axis through these positions, with room at its ends for series drawn side by side.
     fn axis(self, places: &[u32], series: usize) -> Axis {
         match self {
             Across::Lengths if places.len() > MOST_TICKS => {
@@ -66,7 +66,7 @@ impl Across {
     }
 }
 
-/// Draws the series; `unit` stands above the vertical axis, which begins at 0.
+/// Draws the series; `unit` is written above the vertical axis, which starts at 0.
 #[must_use]
 pub fn draw(name: &str, title: &str, unit: &str, across: Across, series: &[Series]) -> Chart {
     let mut places: Vec<u32> = series.iter().flat_map(|s| s.points.iter().map(|p| p.at)).collect();
@@ -94,7 +94,7 @@ pub fn draw(name: &str, title: &str, unit: &str, across: Across, series: &[Serie
     })
 }
 
-/// Width in which one series' dots of one place stand, so that series stand side by side.
+/// Width of one series' dots at one position, so that series fit side by side.
 fn slot(frame: &Frame, places: &[u32], series: usize) -> f64 {
     let places: Vec<f64> = places.iter().map(|at| frame.x_at(f64::from(*at))).collect();
     let closest = places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
@@ -126,7 +126,7 @@ fn draw_series(pen: &mut Pen, frame: &Frame, series: &Series, index: usize, slot
         let (x, y) = place(point.at, point.summary.median);
         pen.rectangle((x - half, y - 1.1), (x + half, y + 1.1), colour, 1.0);
         for (i, value) in point.values.iter().enumerate() {
-            // In run order from left to right, so that equal values do not hide each other.
+            // From left to right in run order, so that equal values do not hide each other.
             let (x, y) = place(point.at, *value);
             let aside = ((i as f64 + 0.5) / point.values.len() as f64 - 0.5) * 2.0 * half;
             pen.dot((x + aside, y), 2.2, colour, 0.6);
@@ -150,7 +150,7 @@ fn describe(title: &str, unit: &str, across: Across, series: &[Series]) -> Strin
     words
 }
 
-/// Names of the series with their colours, in as many lines as they need; none for a single series.
+/// Names of the series with their colours, on as many lines as needed; empty for a single series.
 struct Legend {
     entries: Vec<(String, f64, f64)>,
     lines: usize,

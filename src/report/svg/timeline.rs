@@ -1,4 +1,4 @@
-//! Gauges over time, one panel each under a common time axis, with what the engine was doing shaded behind them.
+//! Gauges over time in panels with a common time axis. Shades behind them show the engine's phases.
 
 use super::frame::{Axis, Frame, LABEL_SIZE, chart, key};
 use super::pen::{self, Anchor, INK, Pen};
@@ -9,7 +9,7 @@ const WIDTH: f64 = 1120.0;
 const PANEL: f64 = 104.0;
 const GAP: f64 = 34.0;
 const TOP: f64 = 62.0;
-/// Of a line where it falls.
+/// Colour of a line where it falls.
 const FALL: RGBColor = RGBColor(0xd5, 0x1e, 0x1e);
 
 /// One panel: a gauge, or several of one kind.
@@ -18,17 +18,17 @@ pub struct Panel {
     /// At least one.
     pub gauges: Vec<Gauge>,
     pub unit: String,
-    /// Draw from 0 rather than around the data.
+    /// The vertical axis starts at 0, not near the lowest value.
     pub from_zero: bool,
 }
 
-/// One gauge. Stretches without a value are gaps in the line.
+/// One gauge. The line has a gap where there is no value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gauge {
     pub title: String,
-    /// Seconds and value (in the panel's unit), rising in time, one list for each unbroken stretch.
+    /// Seconds and value (in the panel's unit), in order of time, one list for each unbroken stretch.
     pub stretches: Vec<Vec<(f64, f64)>>,
-    /// Seconds: parts of the line to stand out, as falls of memory do.
+    /// In seconds: parts of the line to highlight, such as falls of memory.
     pub falls: Vec<(f64, f64)>,
 }
 
@@ -133,14 +133,14 @@ fn draw_panel(pen: &mut Pen, timeline: &Timeline, panel: &Panel, top: f64, last:
     }
 }
 
-/// The line once more where it falls.
+/// Highlights the line where it falls.
 fn mark(pen: &mut Pen, timeline: &Timeline, frame: &Frame, stretches: &[Vec<(f64, f64)>], (from, to): (f64, f64)) {
     if to < timeline.from || from > timeline.to {
         return;
     }
     let (from, to) = (from.max(timeline.from), to.min(timeline.to));
     for stretch in stretches {
-        // Times went through a text file: a sample's own time must be within.
+        // Times were rounded in a text file: a sample at the edge belongs to the fall.
         let first = stretch.partition_point(|(t, _)| *t < from - 1e-9);
         let last = stretch.partition_point(|(t, _)| *t <= to + 1e-9);
         if last > first + 1 {

@@ -1,4 +1,4 @@
-//! Tables for programs: every column, texts as they are, nothing where nothing was measured.
+//! Tables as CSV for programs: every column, texts unchanged, an empty field for a value that was not measured.
 
 use super::Shape;
 

@@ -1,4 +1,4 @@
-//! Tables for pages. maud escapes all text.
+//! Tables for HTML pages. maud escapes all text.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::report::text::{self, capital};
 
 pub fn write(shape: &Shape) -> Markup {
     let columns: Vec<&Column> = shape.shown(HTML).collect();
-    // A body for each group of rows; one where there are none.
+    // A body for each group of rows; one body if there are no groups.
     let begins = (0..shape.rows).filter(|row| *row == 0 || !shape.begins.is_empty() && shape.begins[*row]);
     let edges: Vec<usize> = begins.chain([shape.rows]).collect();
     html! {
@@ -62,7 +62,7 @@ fn cell(column: &Column, cell: &Cell, rows: usize) -> Markup {
     }
 }
 
-/// Those names that hold, if any do.
+/// The names whose condition holds, if any does.
 fn class(names: &[(bool, &str)]) -> Option<String> {
     let names: Vec<&str> = names.iter().filter(|(holds, _)| *holds).map(|(_, name)| *name).collect();
     (!names.is_empty()).then(|| names.join(" "))

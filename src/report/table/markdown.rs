@@ -1,4 +1,4 @@
-//! Tables as GitHub Markdown, and the escaping of everything that is written there.
+//! Tables as GitHub Markdown, and the escaping of Markdown text.
 
 use super::{MARKDOWN, Role, Shape};
 use crate::report::text;
@@ -32,13 +32,13 @@ pub fn write(shape: &Shape) -> String {
     out
 }
 
-/// Text that Markdown shows as it is: one line, no markup, no HTML, no link, no mention.
+/// Escapes text so that Markdown shows it unchanged: one line, no markup, no HTML, no link, no mention.
 #[must_use]
 pub fn escape(raw: &str) -> String {
     escaped(&text::label(raw))
 }
 
-/// [`escape`] with room for whole sentences.
+/// [`escape`] for whole sentences, which are shortened later.
 #[must_use]
 pub fn escape_sentence(raw: &str) -> String {
     escaped(&text::sentence(raw))

@@ -1,9 +1,9 @@
-//! One description of a table: its columns, and what each row has in them. Four writers show it.
+//! One description of a table, its columns and its cells, which four writers show.
 //!
 //! ```ignore
 //! Table::of("Every gate", &summary.gates)
 //!     .head("gate", |gate| gate.title())
-//!     .number("pairs", |gate| gate.pairs.len()).meaning("pairs that count")
+//!     .number("pairs", |gate| gate.pairs.len()).meaning("valid pairs")
 //!     .markdown()
 //! ```
 
@@ -19,44 +19,44 @@ use maud::Markup;
 use super::summary::NOT_MEASURED;
 use super::text;
 
-/// Writers that show a column, to be joined by `|`.
+/// Writers that show a column; join them with `|`.
 pub const TERMINAL: u8 = 1;
 pub const MARKDOWN: u8 = 2;
 pub const HTML: u8 = 4;
 
-/// Rows of some kind and the columns that were described so far.
+/// Rows of some kind and the columns described so far.
 pub struct Table<R> {
     rows: Vec<R>,
     shape: Shape,
 }
 
-/// What the writers see.
+/// The input of the writers.
 #[derive(Default)]
 struct Shape {
-    /// Names the table for those who do not see it.
+    /// The table's name for screen readers.
     name: String,
     caption: Option<String>,
     rows: usize,
-    /// The page shows it with room around figures.
+    /// The page shows it with more space around figures.
     roomy: bool,
-    /// Spaces between columns in the terminal, beside the first.
+    /// Spaces between columns in the terminal.
     gap: u16,
     columns: Vec<Column>,
-    /// For each row whether it begins a group.
+    /// Whether each row begins a group.
     begins: Vec<bool>,
 }
 
 #[derive(Default)]
 struct Column {
-    /// A line break is one in the terminal only.
+    /// A line break in it counts in the terminal only.
     title: String,
     unit: String,
     meaning: &'static str,
     role: Role,
     number: bool,
-    /// Whole sentences have room.
+    /// Has room for whole sentences.
     said: bool,
-    /// What joins a median and its range in the terminal; absent where it has the median alone.
+    /// What joins a median and its range in the terminal; absent if the terminal shows the median alone.
     between: Option<&'static str>,
     width: Width,
     shown: u8,
@@ -71,7 +71,7 @@ enum Role {
     Header,
     /// Names a group of rows, once for all of them.
     Group,
-    /// The terminal has no room for it: it stands beneath the row.
+    /// The terminal writes it beneath the row, for lack of room.
     Beneath,
 }
 
@@ -82,11 +82,11 @@ enum Width {
     Content,
     AtMost(u16),
     Exactly(u16),
-    /// What the other columns leave.
+    /// The width that the other columns leave.
     Rest,
 }
 
-/// What a row has in a column. The text may come from anywhere: every writer makes it harmless.
+/// A cell of a table. Its text is untrusted: every writer escapes it.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     /// Absent: not measured.
@@ -102,7 +102,7 @@ pub struct Cell {
 }
 
 impl<R> Table<R> {
-    /// A table without columns; `name` is what those hear who do not see the page.
+    /// A table without columns; `name` is for screen readers.
     pub fn of(name: impl Into<String>, rows: impl IntoIterator<Item = R>) -> Self {
         let rows: Vec<R> = rows.into_iter().collect();
         let shape = Shape { name: name.into(), rows: rows.len(), gap: 1, ..Shape::default() };
@@ -117,7 +117,7 @@ impl<R> Table<R> {
         self
     }
 
-    /// Adds a column of texts that name their rows.
+    /// Adds a column whose texts name the rows.
     pub fn head<C: Into<Cell>>(self, title: impl Into<String>, of: impl Fn(&R) -> C) -> Self {
         self.text(title, of).header()
     }
@@ -127,7 +127,7 @@ impl<R> Table<R> {
         self.text(title, of).last(|column| column.number = true)
     }
 
-    /// Adds a column of sentences, which may be longer than short texts and take the width that is left.
+    /// Adds a column of sentences, which takes the width that the other columns leave.
     pub fn said<C: Into<Cell>>(self, title: impl Into<String>, of: impl Fn(&R) -> C) -> Self {
         self.text(title, of).last(|column| (column.said, column.width) = (true, Width::Rest))
     }
@@ -154,7 +154,7 @@ impl<R> Table<R> {
         self.last(|column| column.role = Role::Header)
     }
 
-    /// The terminal has the last column beneath the row, in lines of its own.
+    /// The terminal writes the last column beneath the row, on lines of its own.
     pub fn beneath(self) -> Self {
         self.last(|column| column.role = Role::Beneath)
     }
@@ -164,7 +164,7 @@ impl<R> Table<R> {
         self.last(|column| unit.clone_into(&mut column.unit))
     }
 
-    /// What exactly the last column says, shown on demand.
+    /// The exact meaning of the last column, shown as a tooltip.
     pub fn meaning(self, meaning: &'static str) -> Self {
         self.last(|column| column.meaning = meaning)
     }
@@ -179,17 +179,17 @@ impl<R> Table<R> {
         self.last(|column| column.between = None)
     }
 
-    /// The terminal has the last column's medians and ranges on one line.
+    /// The terminal writes the last column's medians and ranges on one line.
     pub fn on_one_line(self) -> Self {
         self.last(|column| column.between = Some(" "))
     }
 
-    /// Most characters in a line of the last column in the terminal.
+    /// The greatest width of the last column in the terminal, in characters.
     pub fn at_most(self, width: u16) -> Self {
         self.last(|column| column.width = Width::AtMost(width))
     }
 
-    /// Width of the last column in the terminal, alike in all tables of a kind.
+    /// The width of the last column in the terminal, in characters, whatever its content.
     pub fn exactly(self, width: u16) -> Self {
         self.last(|column| column.width = Width::Exactly(width))
     }
@@ -200,13 +200,13 @@ impl<R> Table<R> {
         self
     }
 
-    /// The page has it with the room of a headline table.
+    /// The page shows it with more space, as a headline table.
     pub fn roomy(mut self) -> Self {
         self.shape.roomy = true;
         self
     }
 
-    /// Spaces between columns in the terminal beside the first, one unless said here.
+    /// Spaces between columns in the terminal; the default is one.
     pub fn gap(mut self, spaces: u16) -> Self {
         self.shape.gap = spaces;
         self
@@ -217,25 +217,25 @@ impl<R> Table<R> {
         self.rows.is_empty()
     }
 
-    /// For a terminal of 80 columns, each line ended by a newline; nothing where there are no rows.
+    /// For a terminal of 80 columns, each line ended by a newline; empty without rows.
     #[must_use]
     pub fn terminal(&self) -> String {
         terminal::write(&self.shape)
     }
 
-    /// As GitHub Markdown, followed by an empty line; nothing where there are no rows.
+    /// As GitHub Markdown, followed by an empty line; empty without rows.
     #[must_use]
     pub fn markdown(&self) -> String {
         markdown::write(&self.shape)
     }
 
-    /// For a page: scrolls sideways on its own where the screen is narrow.
+    /// For an HTML page; scrolls sideways on a narrow screen.
     #[must_use]
     pub fn html(&self) -> Markup {
         html::write(&self.shape)
     }
 
-    /// As CSV, with texts as they are.
+    /// As CSV, with unchanged texts.
     #[must_use]
     pub fn csv(&self) -> String {
         csv::write(&self.shape)
@@ -247,27 +247,27 @@ impl Shape {
         self.columns.iter().filter(move |column| column.shown & writer != 0)
     }
 
-    /// Whether the group of a row was named above it.
+    /// Whether a row above has already named this row's group.
     fn is_named(&self, row: usize) -> bool {
         !self.begins.get(row).copied().unwrap_or(true)
     }
 }
 
 impl Column {
-    /// A cell's text as one line in which nothing hides, shortened where it is too long.
+    /// A cell's text as one line with all characters visible, shortened if too long.
     fn line(&self, words: &str) -> String {
         if self.said { text::sentence(words) } else { text::label(words) }
     }
 }
 
 impl Cell {
-    /// What was not measured.
+    /// A value that was not measured.
     #[must_use]
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// Stands after the text, paler.
+    /// Written after the text in a paler colour.
     pub fn unit(self, unit: &'static str) -> Self {
         Self { unit, ..self }
     }
@@ -277,7 +277,7 @@ impl Cell {
         Self { range: ends.map(|(lo, hi)| format!("[{lo}, {hi}]")), ..self }
     }
 
-    /// What stands below or behind the text where there is room for it.
+    /// A note below or after the text, if there is room.
     pub fn beside(self, words: impl Into<String>) -> Self {
         Self { range: Some(words.into()), ..self }
     }
@@ -287,27 +287,27 @@ impl Cell {
         Self { code: true, ..self }
     }
 
-    /// Bold in Markdown, a star behind it on the page.
+    /// Bold in Markdown, followed by a star on the page.
     pub fn strong(self, holds: bool) -> Self {
         Self { strong: holds, ..self }
     }
 
-    /// To be seen: the page has it in the colour of what is wrong.
+    /// The page shows it in the colour of errors.
     pub fn alarm(self, holds: bool) -> Self {
         Self { alarm: holds, ..self }
     }
 
-    /// A verdict: bold in Markdown, on the page in the colour of that class and with that sign.
+    /// A verdict: bold in Markdown; on the page with that CSS class and sign.
     pub fn badge(self, class: &'static str, sign: &'static str) -> Self {
         Self { badge: Some((class, sign)), ..self }
     }
 
-    /// More on demand, on the page.
+    /// A tooltip on the page.
     pub fn hint(self, words: impl Into<String>) -> Self {
         Self { hint: Some(words.into()), ..self }
     }
 
-    /// What the page has in place of the text.
+    /// Replaces the text on the page.
     pub fn page(self, markup: Markup) -> Self {
         Self { page: Some(markup), ..self }
     }

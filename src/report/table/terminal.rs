@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle
 use super::{Cell, Column, Role, Shape, TERMINAL, Width};
 use crate::report::text::{TERMINAL_WIDTH, paragraph};
 
-/// Begins a line in whose place a note goes. No cell can have it: control characters are made visible.
+/// Marks a line to be replaced by a note. No cell contains it: control characters are made visible.
 const NOTE: char = '\u{1}';
 
 pub fn write(shape: &Shape) -> String {

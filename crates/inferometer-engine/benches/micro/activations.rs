@@ -14,7 +14,7 @@ const THETA: f64 = 1e6;
 /// Positions of a forward pass: a decoded token, a prefill chunk.
 const COUNTS: [usize; 2] = [1, 512];
 
-/// Of [T, 1024]; an element is a position.
+/// Normalization of [T, 1024]; an element is a position.
 pub fn rms_norm<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let mut group = c.benchmark_group("rms norm");
     for count in COUNTS {
@@ -33,7 +33,7 @@ pub fn rms_norm<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     group.finish();
 }
 
-/// Queries, keys and values of `count` positions, computed.
+/// Queries, keys and values of `count` positions, already computed.
 fn heads<B: Backend>(on: &Subject<B>, backend: &mut B, count: usize) -> [B::Tensor; 3] {
     let width = (SHAPE.heads + 2 * SHAPE.kv_heads) * SHAPE.head_dim;
     let x = on.activations(backend, count, width);
@@ -42,7 +42,7 @@ fn heads<B: Backend>(on: &Subject<B>, backend: &mut B, count: usize) -> [B::Tens
     parts
 }
 
-/// The queries of T positions behind 1000 others; an element is a position.
+/// Rotation of the queries of T positions after 1000 others; an element is a position.
 pub fn rope<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let mut group = c.benchmark_group("rope");
     for count in COUNTS {
@@ -77,8 +77,8 @@ pub fn attention<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
                 let [queries, ..] = heads(on, &mut backend, *count);
                 let [_, keys, values] = heads(on, &mut backend, *context);
                 let mut cache = backend.cache(SHAPE.kv_heads, SHAPE.head_dim, None).expect("a cache");
-                // As in a generation there is room for more. What filled an MLX cache to the brim would not be copied into
-                // it, and a strided view of the projection in its place makes attention many times slower.
+                // Leaves room for more, as in a generation. MLX does not copy an append that fills its cache completely: the
+                // cache then is a strided view of the projection, which makes attention many times slower.
                 cache.reserve(context + 1).expect("memory for the cache");
                 backend.append(&mut cache, &keys, &values).expect("entries of the cache");
                 backend.settle(std::iter::once(&cache)).expect("entries of the cache");
@@ -101,11 +101,11 @@ pub fn row(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.37).sin()).collect()
 }
 
-/// One row, by the function that candle's attention uses.
+/// One row, computed by the function that candle's attention uses.
 pub fn softmax_on_candle(c: &mut Criterion) {
     let mut group = c.benchmark_group("softmax");
     for n in ROWS {
-        // In place: what it leaves is a row like any other, and its time does not depend on the values.
+        // In place: the result is a row like any other, and the time does not depend on the values.
         let mut row = row(n);
         group.throughput(Throughput::Elements(n as u64));
         group.bench_function(BenchmarkId::new("candle f32", n), |b| {

@@ -1,4 +1,4 @@
-//! What the counting allocator costs: nothing to be seen while it is off, which it is in every timed pass.
+//! The cost of the counting allocator: not measurable while it is off, as in every timed pass.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -7,14 +7,14 @@ use criterion::{BenchmarkId, Criterion};
 use inferometer_host::alloc::Counting;
 
 fn once(allocator: &impl GlobalAlloc, layout: Layout) {
-    // SAFETY: the layout is not empty, and the memory is given back as it was taken.
+    // SAFETY: the layout is not empty, and the memory is freed with the layout that it was allocated with.
     unsafe {
         let memory = black_box(allocator.alloc(black_box(layout)));
         allocator.dealloc(memory, layout);
     }
 }
 
-/// Taking and giving back of 64 bytes, by the system's allocator and through ours.
+/// Allocating and freeing 64 bytes, with the system's allocator and with ours.
 pub fn allocator(c: &mut Criterion) {
     let layout = Layout::from_size_align(64, 8).expect("a small layout");
     let mut group = c.benchmark_group("alloc");

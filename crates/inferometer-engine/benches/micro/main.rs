@@ -1,10 +1,10 @@
-//! What single parts cost, on each tensor backend of this build: products, normalization, rotation, attention, choice of
-//! a token, forward passes, tokenizer, a whole generation.
+//! Micro-benchmarks on each tensor backend of this build: products, normalization, rotation, attention, sampling,
+//! forward passes, tokenizer, a whole generation.
 //!
-//! A lazy backend computes nothing until it is made to: every measured closure ends with the value computed and the host
-//! having waited for it. What that hand-over costs is part of each of its figures.
+//! A lazy backend computes nothing until it is forced to. Every measured closure therefore computes its value and waits
+//! for it, and each figure includes the cost of that synchronization.
 //!
-//! `docs/explanation/benchmarks.md` says how to run and read them.
+//! See `docs/explanation/benchmarks.md` for how to run them and read the results.
 
 mod activations;
 mod alloc;
@@ -22,7 +22,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use inferometer_engine::transformer::backend::Backend;
 use subject::Subject;
 
-/// What depends on how weights are held.
+/// Benchmarks that depend on the format of weights in memory.
 fn held<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     matrices::product(c, on);
     matrices::product_of_one_row(c, on);
@@ -31,14 +31,14 @@ fn held<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     model::generate(c, on);
 }
 
-/// What depends on the format of activations alone.
+/// Benchmarks that depend only on the format of activations.
 fn activated<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     activations::rms_norm(c, on);
     activations::rope(c, on);
     activations::attention(c, on);
 }
 
-/// What depends on the library alone.
+/// Benchmarks that depend only on the library.
 fn chosen<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
     sampling::samplers(c, on);
     sampling::penalty(c, on);
@@ -64,7 +64,7 @@ fn tokenizer(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    // There are many: all of them should take some minutes. The options of the command line ask for more.
+    // Few samples, because there are many benchmarks: all take some minutes. Command-line options can ask for more.
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))

@@ -1,4 +1,4 @@
-//! Products and embedding: what a backend makes of a matrix.
+//! Products and embedding.
 
 use std::cell::LazyCell;
 
@@ -19,7 +19,7 @@ pub fn product<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     group.finish();
 }
 
-/// One row times a matrix [n, n]; the bytes are those of the matrix as it is held.
+/// One row times a matrix [n, n]; the bytes are those of the matrix in memory.
 pub fn product_of_one_row<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let mut group = c.benchmark_group("product, one row");
     for n in SIZES {

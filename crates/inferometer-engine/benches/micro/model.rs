@@ -53,10 +53,10 @@ pub fn passes<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     prefill(c, on, &model);
 }
 
-/// A model that is loaded when it is first used.
+/// A model that is loaded on first use.
 type Lazy<B, F> = LazyCell<Model<B>, F>;
 
-/// One token behind a context, up to its logits; an element is a token.
+/// One token after a context, up to its logits; an element is a token.
 fn forward<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<B>, model: &Lazy<B, F>) {
     let mut group = c.benchmark_group("forward, one token");
     group.throughput(Throughput::Elements(1));
@@ -76,7 +76,7 @@ fn forward<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<
     group.finish();
 }
 
-/// A chunk behind nothing and behind a context, up to its keys and values; an element is a token.
+/// A chunk without and with a context before it, up to its keys and values; an element is a token.
 fn prefill<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<B>, model: &Lazy<B, F>) {
     let chunk = CHUNK.min(on.prompt);
     if chunk == 1 {
@@ -100,7 +100,7 @@ fn prefill<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<
     group.finish();
 }
 
-/// 16 tokens after a prompt without reuse, stamped and recorded as the host does it; an element is a generated token.
+/// 16 tokens after a prompt without reuse, recorded as in the host; an element is a generated token.
 pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let length = PROMPT.min(on.prompt);
     let request = Request {

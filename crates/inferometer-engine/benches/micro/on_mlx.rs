@@ -1,4 +1,4 @@
-//! What is MLX's own: its subjects, its softmax.
+//! Benchmarks of MLX: its subjects and its softmax.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use inferometer_engine::transformer::mlx::MlxBackend;
@@ -20,7 +20,7 @@ pub fn all(c: &mut Criterion) {
     chosen(c, &f32());
 }
 
-/// On a CPU, compiling element-wise parts runs a C++ compiler.
+/// Turns off compiling of element-wise parts, which runs a C++ compiler on a CPU.
 fn uncompiled() -> (String, Value) {
     ("compile".to_owned(), false.into())
 }
@@ -67,7 +67,7 @@ fn four_bits() -> Subject<MlxBackend> {
     }
 }
 
-/// One row, by MLX's own operation; its attention has one inside that cannot be called alone.
+/// One row, computed by MLX's own operation. The softmax inside its attention cannot be called alone.
 fn softmax(c: &mut Criterion) {
     let mut group = c.benchmark_group("softmax");
     for n in ROWS {

@@ -83,7 +83,7 @@ fn logits<B: Backend>(on: &Subject<B>, vocabulary: usize) -> (B, B::Tensor) {
     (backend, row)
 }
 
-/// A sampler behind its first choice, which takes memory that the others find.
+/// A sampler after its first choice, which allocates the memory that further choices reuse.
 fn ready<B: Backend<Tensor: Clone>>(
     backend: &B,
     logits: &B::Tensor,
@@ -95,7 +95,7 @@ fn ready<B: Backend<Tensor: Clone>>(
     sampler
 }
 
-/// One more choice, read. The sampler is given back so that dropping it is not measured.
+/// One more choice, read by the host. The sampler is returned so that its drop is not measured.
 fn choose<B: Backend<Tensor: Clone>>(backend: &B, logits: &B::Tensor, mut sampler: B::Sampler) -> (u32, B::Sampler) {
     (next(backend, logits, &mut sampler), sampler)
 }

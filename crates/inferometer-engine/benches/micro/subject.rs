@@ -1,4 +1,4 @@
-//! A backend as the benchmarks see it, and what they feed it.
+//! A backend under test and its input.
 
 use std::path::{Path, PathBuf};
 
@@ -13,23 +13,23 @@ use inferometer_protocol::{Architecture, Quantization, Settings};
 use rand::Rng;
 use safetensors::Dtype;
 
-/// A backend with weights held in one way.
+/// A backend with one format of weights.
 pub struct Subject<B: Backend> {
     pub name: &'static str,
     pub backend: fn() -> B,
-    /// Computes a tensor and waits for it, where that has not happened yet.
+    /// Computes a tensor, if that has not happened yet, and waits for it.
     pub compute: fn(&B::Tensor),
-    /// How a model's folder stores the matrices that this backend is given.
+    /// How a model's folder stores the matrices for this backend.
     pub stored: Stored,
-    /// Bytes that 64 weights take as they are held.
+    /// Bytes of 64 weights in memory.
     pub bytes_of_64: u64,
     /// Bytes of an activation, and of an entry of the KV cache.
     pub activation_bytes: u64,
-    /// Largest n of a product of n rows with a matrix [n, n] that takes no minutes, and longest prompt. MLX has no fast
-    /// product of many rows on a CPU but in f32.
+    /// Largest n for a product of n rows with a matrix [n, n], and longest prompt, that do not take minutes. On a CPU, MLX
+    /// has a fast product of many rows for f32 only.
     pub rows: usize,
     pub prompt: usize,
-    /// Option `backend` of the transformer engine, and toggles that make it hold weights like this.
+    /// Option `backend` of the transformer engine. The toggles select this format of weights.
     pub engine: &'static str,
     pub toggles: Settings,
 }
@@ -37,7 +37,7 @@ pub struct Subject<B: Backend> {
 /// How a model's folder stores matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// F32 or BF16; of a quantized matrix its scales and biases.
+    /// F32 or BF16; for a quantized matrix, the dtype of its scales and biases.
     pub dtype: Dtype,
     /// MLX's affine format; `None`: as floating-point numbers.
     pub quantization: Option<Quantization>,
@@ -71,7 +71,7 @@ pub fn candle_q8_0() -> Subject<CandleBackend> {
 }
 
 impl<B: Backend> Subject<B> {
-    /// Bytes that a matrix of so many values is held in.
+    /// Bytes of a matrix with so many values in memory.
     pub fn matrix_bytes(&self, values: usize) -> u64 {
         values as u64 / 64 * self.bytes_of_64
     }
@@ -86,7 +86,7 @@ impl<B: Backend> Subject<B> {
         self.stored.floats(&[width])
     }
 
-    /// Random activations [rows, width], computed: rows of a table, as a model has them.
+    /// Random activations [rows, width], already computed: rows of a table, as in a model.
     pub fn activations(&self, backend: &mut B, rows: usize, width: usize) -> B::Tensor {
         let table = backend.embedding(self.matrix(rows, width)).expect("a table");
         let ids: Vec<u32> = (0..rows as u32).collect();
@@ -105,7 +105,7 @@ impl<B: Backend> Subject<B> {
 }
 
 impl Stored {
-    /// Uniform values from -1 to 1; a block of them again and again, which takes no time to make.
+    /// Uniform values from -1 to 1. One block is repeated, which is quick to make.
     fn floats(self, shape: &[usize]) -> HostTensor {
         const BLOCK: usize = 4096;
         let mut rng = seeded(1, "benchmark");

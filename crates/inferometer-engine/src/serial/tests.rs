@@ -7,11 +7,11 @@ use inferometer_host::Instrumentation;
 use inferometer_host::recorder::Recorder;
 use inferometer_protocol::{EngineError, Prompt, Sampling, Settings};
 
-/// Calls that are under way, and how many were seen to meet another one.
+/// Calls in progress, and how many overlapped with another one.
 struct Watch {
     inside: AtomicU32,
     met: AtomicU32,
-    /// How long a call waits for another one to come in.
+    /// How long a call waits for another one to begin.
     stay: Duration,
 }
 
@@ -20,7 +20,7 @@ impl Watch {
         Self { inside: AtomicU32::new(0), met: AtomicU32::new(0), stay }
     }
 
-    /// A call: stays a while, or until some call has met another one.
+    /// A call: lasts a while, or until two calls have overlapped.
     fn call(&self) {
         self.inside.fetch_add(1, Ordering::SeqCst);
         let until = Instant::now() + self.stay;
@@ -77,7 +77,7 @@ impl Session for Fake<'_> {
     }
 }
 
-/// Every kind of call on a session, its opening and its end.
+/// Opens a session, makes every kind of call and drops it.
 fn use_one<S: Session>(open: impl Fn() -> Result<S>) {
     let request = Request {
         prompt: Prompt::Tokens(vec![1]),
@@ -97,7 +97,7 @@ fn use_one<S: Session>(open: impl Fn() -> Result<S>) {
     session.decode(&[]);
 }
 
-/// How often calls of two threads met, each thread using three sessions of its own.
+/// How often calls of two threads overlapped, each thread using three sessions of its own.
 fn met<S: Session>(watch: &Watch, open: impl Fn() -> Result<S> + Sync) -> u32 {
     let start = Barrier::new(2);
     std::thread::scope(|scope| {
@@ -117,7 +117,7 @@ fn calls_of_two_sessions_never_overlap() {
     assert_eq!(met(&watch, || Serial::open(|| Fake::open(&watch))), 0);
 }
 
-/// The proof that the test above can fail. The first call waits for the other thread's, however late that comes.
+/// Shows that the test above can fail. The first call waits for the other thread's, however late it is.
 #[test]
 fn without_the_lock_they_do() {
     let watch = Watch::new(Duration::from_secs(120));

@@ -1,7 +1,7 @@
 //! Synthetic models: real shapes, seeded random weights, a tokenizer trained on the spot.
 //!
-//! Anybody can measure speed and memory with one, without a download. Its text means nothing. The same recipe gives
-//! the same bytes on every machine.
+//! They serve to measure speed and memory without a download. Their text is noise. The same recipe gives the same bytes
+//! on every machine.
 
 pub mod preset;
 pub mod vocabulary;
@@ -19,7 +19,7 @@ use self::weights::Tensor;
 use inferometer_host::Result;
 use inferometer_protocol::{Architecture, EngineError, Precision, Quantization};
 
-/// Counted up whenever the same recipe gives other bytes than before.
+/// Increased whenever the bytes of a recipe change.
 pub const GENERATOR_VERSION: u32 = 1;
 
 /// The key in `config.json` that marks a synthetic model and holds its recipe.
@@ -33,9 +33,9 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 pub struct Recipe {
     pub preset: &'static Preset,
     pub seed: u64,
-    /// Format of the weights; of a quantized model its scales, biases and norms.
+    /// Format of the weights; for a quantized model, of its scales, biases and norms.
     pub precision: Precision,
-    /// In which the matrices are stored; `None`: they are not quantized.
+    /// The quantization of the stored matrices; `None`: they are not quantized.
     pub quantization: Option<Quantization>,
 }
 
@@ -52,7 +52,7 @@ impl Recipe {
         Ok(Self { preset: found, seed, precision: found.precision, quantization: None })
     }
 
-    /// The same model, stored otherwise; `None` for the preset's own precision.
+    /// The same model in another format; `None` for the preset's own precision.
     #[must_use]
     pub fn stored(self, precision: Option<Precision>, quantization: Option<Quantization>) -> Self {
         Self { precision: precision.unwrap_or(self.preset.precision), quantization, ..self }
@@ -62,14 +62,14 @@ impl Recipe {
     #[must_use]
     pub fn config(&self) -> Value {
         let mut config = self.preset.config(self.seed);
-        // Only what differs from the preset, so that its own folders stay what they were.
+        // Only what differs from the preset, so that folders in the preset's own format do not change.
         if self.precision != self.preset.precision {
             config["torch_dtype"] = json!(preset::torch_name(self.precision));
             config[MARKER]["dtype"] = json!(self.precision);
         }
         if let Some(quantization) = self.quantization {
             let (bits, group_size) = (quantization.bits(), quantization.group_size());
-            // As mlx_lm.convert writes it.
+            // The same keys that mlx_lm.convert writes.
             for key in ["quantization", "quantization_config"] {
                 config[key] = json!({"group_size": group_size, "bits": bits, "mode": "affine"});
             }
@@ -114,10 +114,10 @@ impl Recipe {
         fs_err::File::open(folder).and_then(|names| names.sync_all()).map_err(io)
     }
 
-    /// Its tensors; their bytes are made when asked for.
+    /// Its tensors; their bytes are generated on demand.
     ///
     /// # Errors
-    /// When the engine does not take the preset's configuration, which would be a defect.
+    /// When the engine refuses the preset's configuration, which would be a defect.
     pub fn tensors(&self) -> Result<Vec<Tensor>> {
         weights::tensors(self.preset, self.precision, self.config(), self.seed)
     }
@@ -143,10 +143,10 @@ impl fmt::Display for Recipe {
     }
 }
 
-/// Makes a model in `folder`, which must not exist yet or be empty. It is there whole or not at all.
+/// Makes a model in `folder`, which must not exist yet or be empty. A failure leaves no partial model.
 ///
 /// # Errors
-/// When the folder holds something, or cannot be written.
+/// When the folder is not empty or cannot be written.
 pub fn create(recipe: &Recipe, folder: &Path) -> Result<()> {
     match fs_err::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(true) => {
@@ -178,7 +178,7 @@ pub fn create(recipe: &Recipe, folder: &Path) -> Result<()> {
 /// Ending of the folder in which a model is being made.
 pub(crate) const PARTIAL: &str = ".partial";
 
-/// How the name of that folder begins.
+/// The prefix of that folder's name.
 pub(crate) fn partial_prefix(folder: &Path) -> String {
     format!(".{}-", folder.file_name().unwrap_or_default().to_string_lossy())
 }
@@ -204,7 +204,7 @@ fn write_weights(tensors: &[Tensor], folder: &Path, shard_bytes: u64) -> Result<
     sync(&path)
 }
 
-/// Cuts the tensors, in their order, into runs of at most `shard_bytes`; one that is larger stands alone.
+/// Splits the tensors, in order, into shards of at most `shard_bytes`; a larger tensor is a shard of its own.
 fn shards(tensors: &[Tensor], shard_bytes: u64) -> Vec<&[Tensor]> {
     let mut cuts = vec![0];
     let mut filled = 0;
@@ -227,7 +227,7 @@ fn write_shard(tensors: &[Tensor], path: &Path) -> Result<()> {
     sync(path)
 }
 
-/// Gives what was made under a temporary name the rights that files and folders usually have.
+/// Gives files and folders that were made under a temporary name the usual permissions.
 fn open_to_all(path: &Path) -> Result<()> {
     #[cfg(unix)]
     {

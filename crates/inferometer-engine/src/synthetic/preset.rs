@@ -1,4 +1,4 @@
-//! The shapes that synthetic models come in, and what their `config.json` says.
+//! The shapes of synthetic models, and their `config.json`.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use inferometer_protocol::Architecture;
 use inferometer_protocol::Architecture::{Llama, Qwen3};
 use inferometer_protocol::Precision;
 
-/// One shape. The larger ones are those of published models, so that speed and memory are those of the real thing.
+/// One shape. The larger ones are those of published models, so that speed and memory are realistic.
 #[derive(Debug, PartialEq)]
 pub struct Preset {
     pub arch: Architecture,
@@ -25,7 +25,7 @@ pub struct Preset {
     pub tied: bool,
     /// Longest context, in tokens.
     pub context: u32,
-    /// How the weights are written to disk where nothing else is asked for.
+    /// The default format of the weights on disk.
     pub precision: Precision,
 }
 
@@ -168,7 +168,7 @@ pub const PRESETS: &[Preset] = &[
     },
 ];
 
-/// What PyTorch calls it.
+/// Its name in PyTorch.
 #[must_use]
 pub fn torch_name(precision: Precision) -> &'static str {
     match precision {
@@ -201,14 +201,14 @@ pub struct Special {
 }
 
 impl Special {
-    /// How many there are.
+    /// The number of special tokens.
     #[must_use]
     pub fn count(self) -> usize {
         3 + usize::from(self.begin.is_some())
     }
 }
 
-/// What a model weighs.
+/// The size of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weight {
     pub parameters: u64,
@@ -231,10 +231,10 @@ impl Preset {
         }
     }
 
-    /// What a model of this shape weighs.
+    /// The size of a model of this shape.
     ///
     /// # Errors
-    /// When the engine does not take the preset's configuration, which would be a defect.
+    /// When the engine refuses the preset's configuration, which would be a defect.
     pub fn weight(&self) -> Result<Weight> {
         let tensors = super::weights::tensors(self, self.precision, self.config(0), 0)?;
         let elements = |one_dimensional: bool| {
@@ -248,7 +248,7 @@ impl Preset {
         })
     }
 
-    /// `config.json` as Hugging Face and mlx-lm read it, marked as synthetic, for weights in the preset's own format.
+    /// `config.json` for Hugging Face and mlx-lm, marked as synthetic, for weights in the preset's own format.
     #[must_use]
     pub fn config(&self, seed: u64) -> Value {
         let special = self.special();
@@ -266,7 +266,7 @@ impl Preset {
             "rms_norm_eps": match self.arch { Llama => 1e-5, Qwen3 => 1e-6 },
             "rope_theta": match self.arch { Llama => 500_000.0, Qwen3 => 1_000_000.0 },
             "rope_scaling": match self.arch {
-                // What stretches Llama 3.1 and 3.2 from 8k to 128k tokens of context.
+                // The scaling that extends Llama 3.1 and 3.2 from 8k to 128k tokens of context.
                 Llama => json!({
                     "rope_type": "llama3",
                     "factor": 32.0,

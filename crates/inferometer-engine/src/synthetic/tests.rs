@@ -54,7 +54,7 @@ fn what_the_preset_says_anyway_does_not_make_another_model() {
     assert!(names.iter().any(|name| name.starts_with("qwen3-small-f16-4bit-g32-s1-")), "{names:?}");
 }
 
-/// Every matrix of every preset is quantized, and to the size that the format has.
+/// Every matrix of every preset is quantized, and has the size of the format.
 #[test]
 fn presets_fill_every_group() {
     for preset in preset::PRESETS {
@@ -90,7 +90,7 @@ fn quantized_tensors_stand_for_what_the_plain_ones_hold() {
         assert_eq!((is.quantization().is_some(), is.shape()), (weight.shape.len() == 2, was.shape()));
         let (was, is) = (was.to_f32(), is.to_f32());
         let largest = was.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        // Half a step of a range of twice the largest in 256, and what bf16 rounds of bias and scale.
+        // Half a step, where 256 steps cover twice the largest value, plus the rounding of bias and scale to bf16.
         let off = was.iter().zip(&is).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off <= largest / 80.0, "{}: off by {off} of {largest}", weight.name);
     }

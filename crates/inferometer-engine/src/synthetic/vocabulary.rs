@@ -1,4 +1,4 @@
-//! The tokenizer of a synthetic model: byte-level BPE trained on the shipped prompts, filled up to the vocabulary's size.
+//! The tokenizer of a synthetic model: byte-level BPE trained on the shipped prompts, padded to the vocabulary's size.
 
 use std::collections::HashSet;
 
@@ -18,10 +18,10 @@ pub const CORPUS: [&str; 3] = [
     include_str!("../../../../scenarios/prompts/dialogue.txt"),
 ];
 
-/// Merges learnt at most; larger vocabularies are filled up. More would learn the prompts by heart.
+/// Most merges to learn; larger vocabularies are padded. More merges would overfit the prompts.
 const MERGES: usize = 3840;
 
-/// How text is cut into words before merging: the pattern that Qwen 2 and 3 use.
+/// How text is split into words before merging: the pattern of Qwen 2 and 3.
 const WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -159,8 +159,8 @@ fn learn(size: usize) -> Result<Vec<[String; 2]>> {
     };
     let mut model = serde_json::to_value(model).map_err(|e| fault(&e))?;
     let merges: Vec<[String; 2]> = serde_json::from_value(model["merges"].take()).map_err(|e| fault(&e))?;
-    // Two merges that make the same token meet in the trainer's queue in an order that depends on hashing, so that the
-    // outcome would differ from run to run. A corpus where that happens must be changed.
+    // If two merges make the same token, their order in the trainer's queue depends on hashing, and the result differs
+    // from run to run. A corpus in which that happens must be changed.
     let made: HashSet<String> = merges.iter().map(|merge| merge.concat()).collect();
     if made.len() != merges.len() {
         return Err(fault(&"the corpus makes a token in two ways, so training is not repeatable"));
@@ -168,7 +168,7 @@ fn learn(size: usize) -> Result<Vec<[String; 2]>> {
     Ok(merges)
 }
 
-/// Adds tokens that no text is tokenized to, up to `size`: made-up words of syllables, so that output can be read.
+/// Adds tokens up to `size` that no text is tokenized to: made-up words of syllables, so that output is readable.
 fn fill(tokens: &mut Vec<String>, size: usize) {
     const ONSETS: [&str; 16] = ["b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z"];
     const VOWELS: [&str; 5] = ["a", "e", "i", "o", "u"];
@@ -176,7 +176,7 @@ fn fill(tokens: &mut Vec<String>, size: usize) {
     let syllables = ONSETS.len() * VOWELS.len();
     let known: HashSet<String> = tokens.iter().cloned().collect();
     let words = (0..syllables.pow(3)).map(|n| {
-        // A stride without common divisor visits each word once, and neighbours look different.
+        // A stride without a common divisor visits each word once, and successive words look different.
         let n = n * 7_919 % syllables.pow(3);
         let parts = [n / syllables.pow(2), n / syllables % syllables, n % syllables].map(syllable);
         // "Ġ" is how byte-level BPE writes a space.

@@ -1,14 +1,15 @@
 //! Seeded random weights, scaled so that a model behaves like one.
 //!
 //! A random network easily degenerates: it repeats its input token, falls into a short loop, or ignores its prompt.
-//! What keeps these models from it, with activations of unit root mean square (rms) behind every norm:
+//! These models avoid that as follows, with activations of unit root mean square (rms) after every norm:
 //!
-//! - Embeddings are small (rms 0.02) beside what the layers add to the residual stream (rms near 1), so that tied output
-//!   weights do not find the input token in the stream and repeat it.
-//! - Attention scores spread with a standard deviation of [`SCORE`]: sharp enough that a position reads a few others and
-//!   not their average, which hardly changes from token to token and lets the generation fall into a loop; broad
-//!   enough that the first token of a long prompt is still heard.
-//! - Attention and feed-forward blocks add alike to the stream, so that the next token depends on the whole context.
+//! - Embeddings are small (rms 0.02) compared with what the layers add to the residual stream (rms near 1), so that tied
+//!   output weights do not repeat the input token.
+//! - Attention scores have a standard deviation of [`SCORE`]. They are sharp enough that a position reads a few others and
+//!   not the average of all, which hardly changes from token to token and would let the generation fall into a loop. They
+//!   are broad enough that the first token of a long prompt still has an effect.
+//! - Attention and feed-forward blocks add similar amounts to the stream, so that the next token depends on the whole
+//!   context.
 //! - The last norm gives logits a standard deviation of [`LOGIT`], so that sampling has something to choose from.
 //! - Rows of special tokens are small, so that a generation does not end by accident.
 //!
@@ -38,23 +39,23 @@ use inferometer_protocol::{Architecture, EngineError, Precision};
 const EMBEDDING: f32 = 0.02;
 /// Standard deviation of attention scores.
 const SCORE: f32 = 3.0;
-/// Root mean square of what an attention block adds to the stream, roughly.
+/// Approximate root mean square of what an attention block adds to the stream.
 const ATTENTION: f32 = 1.0;
 /// The same for a feed-forward block.
 const FEED_FORWARD: f32 = 0.5;
 /// Standard deviation of the logits.
 const LOGIT: f32 = 3.0;
-/// By how much a special token's row is smaller than another's.
+/// Scale of a special token's row relative to other rows.
 const SPECIAL: f32 = 1.0 / 16.0;
 /// Norm weights vary by this much around their mean, so that no two norms can be mistaken for each other.
 const NORM_SPREAD: f32 = 0.1;
 /// Root mean square of silu(x) * y for independent standard normal x and y.
 const GATED: f32 = 0.596;
 
-/// Values drawn from one stream; blocks are drawn in parallel, so the bytes do not depend on the number of threads.
+/// Values drawn from one random stream. Each block has its own, so the bytes do not depend on the number of threads.
 const BLOCK: usize = 1 << 16;
 
-/// How a tensor's values are spread.
+/// The distribution of a tensor's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Spread {
     /// Around zero with this standard deviation.
@@ -65,14 +66,14 @@ enum Spread {
     Norm { mean: f32 },
 }
 
-/// A tensor that is generated when it is asked for.
+/// A tensor that is generated on demand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     pub name: String,
-    /// As it is stored.
+    /// The shape as stored.
     pub shape: Vec<usize>,
     content: Content,
-    /// The weight that it holds or is part of.
+    /// The weight that it is or belongs to.
     weight: Expected,
     precision: Precision,
     spread: Spread,
@@ -82,7 +83,7 @@ pub struct Tensor {
 /// Every tensor that the engine expects of a model of this shape with that configuration.
 ///
 /// # Errors
-/// When the engine does not take the configuration, which would be a defect.
+/// When the engine refuses the configuration, which would be a defect.
 pub fn tensors(preset: &Preset, precision: Precision, config: Value, seed: u64) -> Result<Vec<Tensor>> {
     let config = Config::from_json(config, Path::new("config.json"))?;
     let mut tensors = Vec::new();
@@ -106,7 +107,7 @@ pub fn tensors(preset: &Preset, precision: Precision, config: Value, seed: u64) 
 fn spread(preset: &Preset, name: &str) -> Result<Spread> {
     let Preset { hidden, heads, head_dim, intermediate, .. } = *preset;
     let fan = |inputs: u32| 1.0 / (inputs as f32).sqrt();
-    // Queries and keys each carry half of the scores' scale: in their norms where the architecture has these.
+    // Queries and keys each carry half of the scores' scale: in their norms if the architecture has these.
     let sharp = SCORE.sqrt();
     let in_norms = preset.arch == Architecture::Qwen3;
     let part = name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next()).unwrap_or(name);
@@ -152,7 +153,7 @@ impl Tensor {
         let values: usize = self.weight.shape.iter().product();
         let size = self.size() as usize;
         let mut bytes = vec![0; size];
-        // A block of values always fills whole groups, so it has bytes of its own in every tensor.
+        // A block of values always fills whole groups, so no two blocks share bytes.
         bytes.par_chunks_mut(size * BLOCK / values.max(BLOCK)).enumerate().for_each(|(block, out)| {
             let values = self.values(block * BLOCK, (values - block * BLOCK).min(BLOCK));
             self.store(&values, out);
@@ -166,7 +167,7 @@ impl Tensor {
         (first..first + count).map(|at| self.value(at, normal(random.next_u32()))).collect()
     }
 
-    /// Writes of these values, which fill whole groups, what the tensor holds of them.
+    /// Writes the tensor's part of these values, which fill whole groups.
     fn store(&self, values: &[f32], out: &mut [u8]) {
         let Some(quantization) = self.weight.quantized else {
             return self.write(values.iter().copied(), out);
@@ -194,7 +195,7 @@ impl Tensor {
         }
     }
 
-    /// What the tensor's precision leaves of a value.
+    /// A value rounded to the tensor's precision.
     fn rounded(&self, x: f32) -> f32 {
         match self.precision {
             Precision::F32 => x,
@@ -203,7 +204,7 @@ impl Tensor {
         }
     }
 
-    /// The value at `index` that the standard normal `draw` makes.
+    /// The value at `index`, made from the standard normal `draw`.
     fn value(&self, index: usize, draw: f32) -> f32 {
         match self.spread {
             Spread::Norm { mean } => mean * (1.0 + NORM_SPREAD * draw),

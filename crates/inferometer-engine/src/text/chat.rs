@@ -1,4 +1,4 @@
-//! Chat templates: from messages to the one text that a model was trained to continue.
+//! Chat templates: from messages to the text that a model was trained to continue.
 //!
 //! Templates are Jinja programs that come with a model. They are rendered as the Python library `transformers` does:
 //! blocks trimmed, Python's methods on strings, lists and maps, `raise_exception`, `strftime_now`, `tojson` in Python's
@@ -23,10 +23,10 @@ pub const LONGEST_CONFIG: u64 = 4 << 20;
 /// Longest `chat_template.jinja` that is read.
 pub const LONGEST_TEMPLATE: u64 = 1 << 20;
 
-/// Steps a template may take: far beyond a long conversation's need, and over in a second.
+/// Most steps of a template: far more than a long conversation needs, and less than a second.
 const FUEL: u64 = 5_000_000;
 
-/// What `strftime_now` believes the date to be, so that a prompt is the same on every day: midnight, 1 January 2026.
+/// The fixed date of `strftime_now`, so that a prompt is the same on every day: midnight, 1 January 2026.
 const TODAY: jiff::civil::DateTime = jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0);
 
 /// A model's chat template.
@@ -67,7 +67,7 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// Whether the model in `folder` has a template, good or bad.
+    /// Whether the model in `folder` has a template, valid or not.
     ///
     /// # Errors
     /// When a file that may hold it cannot be read.
@@ -75,9 +75,9 @@ impl ChatTemplate {
         Ok(find(folder, &read_config(folder)?)?.is_some())
     }
 
-    /// The text of a conversation; with `add_generation_prompt` it ends where the assistant is to speak.
+    /// The text of a conversation; with `add_generation_prompt` it ends where the assistant's reply begins.
     ///
-    /// It holds the special tokens that the model wants, so it is to be encoded without adding any.
+    /// It contains the model's special tokens, so encode it without adding any.
     ///
     /// # Errors
     /// When the template refuses the messages or fails.
@@ -97,7 +97,7 @@ impl ChatTemplate {
     }
 }
 
-/// `tokenizer_config.json`, or null where there is none.
+/// `tokenizer_config.json`, or null if there is none.
 fn read_config(folder: &Path) -> Result<Value, TextError> {
     let path = folder.join(CONFIG);
     match read_limited(&path, LONGEST_CONFIG) {
@@ -109,7 +109,7 @@ fn read_config(folder: &Path) -> Result<Value, TextError> {
     }
 }
 
-/// The template's text and the file that holds it.
+/// The template's text and its file.
 fn find(folder: &Path, config: &Value) -> Result<Option<(PathBuf, String)>, TextError> {
     let own = folder.join("chat_template.jinja");
     match read_limited(&own, LONGEST_TEMPLATE) {
@@ -187,7 +187,7 @@ fn serialized(value: &Jinja, formatter: impl Formatter) -> serde_json::Result<St
     Ok(String::from_utf8(bytes).expect("a JSON writer writes UTF-8"))
 }
 
-/// JSON on one line with a space after commas and colons, as Python has it.
+/// JSON on one line with a space after commas and colons, as in Python.
 struct Spaced;
 
 impl Formatter for Spaced {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub use chat::ChatTemplate;
 pub use tokenizer::{TextStream, Tokenizer};
 
-/// What went wrong with a tokenizer, a template or a text. The message names the file.
+/// An error of a tokenizer, a template or a text. The message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// The file cannot be read; `fs_err` names it.
@@ -22,7 +22,7 @@ pub enum TextError {
     Decode { path: PathBuf, problem: String },
     #[error("the chat template of {} cannot be rendered: {problem}", path.display())]
     Render { path: PathBuf, problem: String },
-    /// The text itself does not serve.
+    /// The text itself cannot be used.
     #[error("{0}")]
     Text(String),
 }

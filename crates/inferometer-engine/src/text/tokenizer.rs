@@ -1,4 +1,4 @@
-//! A model's tokenizer, as Hugging Face stores it in `tokenizer.json`.
+//! A model's tokenizer, from Hugging Face's `tokenizer.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub const LONGEST_TOKENIZER: u64 = 256 << 20;
 /// Most bytes of repeated text that are tokenized to fill a prompt.
 const LONGEST_REPEATED: usize = 64 << 20;
 
-/// Turns text into token ids and back. Made once, used from one or many threads.
+/// Turns text into token ids and back. Can be shared between threads.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
@@ -40,14 +40,14 @@ impl Tokenizer {
 
     /// Wraps a tokenizer; `path` is what its error messages name.
     fn new(mut inner: tokenizers::Tokenizer, path: &Path) -> Self {
-        // A file may ask for truncation or padding, which suit training batches and would falsify prompt lengths.
+        // A file may ask for truncation or padding, which serve training batches and would change prompt lengths.
         inner.with_truncation(None).expect("removing truncation cannot fail");
         inner.with_padding(None);
         Self { inner, path: path.to_owned() }
     }
 
     /// The token ids of `text`. With `add_special_tokens` the tokenizer adds its own (such as a BOS in front).
-    /// The names of special tokens inside the text become these tokens either way.
+    /// Names of special tokens in the text become these tokens in any case.
     ///
     /// # Errors
     /// When the tokenizer cannot represent the text.
@@ -73,11 +73,11 @@ impl Tokenizer {
         TextStream { inner: self.inner.decode_stream(false), tokenizer: self }
     }
 
-    /// Exactly `length` ids: `text` again and again, a blank line between, cut to length.
+    /// Exactly `length` ids: `text` repeated with a blank line between, cut to length.
     ///
-    /// The whole is tokenized at once, so that the joins tokenize as in any text, and a shorter result is a prefix of
-    /// a longer one. If the tokenizer puts special tokens in front (BOS), they are there and count; those it puts
-    /// behind are left out, since the prompt is to be continued.
+    /// The repeated text is tokenized at once, so that its joins tokenize like any text, and a shorter result is a prefix of
+    /// a longer one. Special tokens that the tokenizer puts in front (BOS) are included in `length`. Those it puts at the
+    /// end are left out, since the model continues the prompt.
     ///
     /// # Errors
     /// When `length` is zero, the text has no tokens to repeat, or so few that the text would have to be repeated to
@@ -92,8 +92,8 @@ impl Tokenizer {
             return Err(TextError::Text("the text is empty: there is nothing to fill a prompt with".to_owned()));
         }
         let join = if text.ends_with('\n') { "\n" } else { "\n\n" };
-        // One copy more than fills the length: the cut then never falls near the end, where tokens differ because
-        // nothing follows. Joins may merge tokens, so the count is checked and not trusted.
+        // One copy more than needed: the cut is then never near the end, where tokens differ because nothing follows.
+        // Joins may merge tokens, so the count is checked.
         let front = self.front()?;
         let mut copies = length.div_ceil(once) + 1;
         loop {
@@ -135,7 +135,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().zip(mask).take_while(|(_, special)| **special == 1).map(|(id, _)| *id).collect())
     }
 
-    /// Number of tokens, special and added ones included.
+    /// Number of tokens, including special and added ones.
     #[must_use]
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)
@@ -170,10 +170,10 @@ pub struct TextStream<'a> {
 }
 
 impl TextStream<'_> {
-    /// The text that one more token completes; `None` while its bytes are part of a character only.
+    /// The text that one more token completes; `None` while its bytes are only part of a character.
     ///
     /// # Errors
-    /// When the id is outside the vocabulary, or the tokenizer takes back what it said before.
+    /// When the id is outside the vocabulary, or the tokenizer changes text that it returned before.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, TextError> {
         let fault = |problem| TextError::Decode { path: self.tokenizer.path.clone(), problem };
         if self.tokenizer.inner.id_to_token(id).is_none() {

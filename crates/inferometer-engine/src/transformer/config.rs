@@ -1,7 +1,7 @@
-//! What a Hugging Face `config.json` says, checked and reduced to what the forward pass needs.
+//! Reads a Hugging Face `config.json`, checks it and reduces it to what the forward pass needs.
 //!
-//! Sources: `LlamaConfig`, `Qwen3Config` and the RoPE utilities of the `transformers` library. A field that would change
-//! the arithmetic in a way this engine does not have is refused; a field that only concerns training is not looked at.
+//! Sources: `LlamaConfig`, `Qwen3Config` and the RoPE utilities of the `transformers` library. A field that asks for
+//! arithmetic that this engine does not have is refused. Fields that concern only training are ignored.
 
 use std::path::Path;
 
@@ -17,13 +17,13 @@ use inferometer_protocol::{Architecture, EngineError};
 /// Longest `config.json` or `generation_config.json` that is read: real ones have a few kilobytes.
 pub const LONGEST: u64 = 1 << 20;
 
-/// The most that is believed of each size: many times what any real model has, and little enough that lists of tensors
-/// stay short and products far from overflow.
+/// Upper limits of each size: many times those of real models, but small enough that lists of tensors stay short and
+/// products do not overflow.
 mod most {
     pub const LAYERS: usize = 1 << 10;
     pub const HEADS: usize = 1 << 12;
     pub const HEAD_DIM: usize = 1 << 12;
-    /// Of all heads together.
+    /// Width of all heads together.
     pub const HEADS_WIDTH: usize = 1 << 18;
     pub const HIDDEN: usize = 1 << 18;
     pub const INTERMEDIATE: usize = 1 << 20;
@@ -36,7 +36,7 @@ mod most {
 pub struct Config {
     pub architecture: Architecture,
     pub hidden: usize,
-    /// Width of the feed-forward's inside.
+    /// Inner width of the feed-forward block.
     pub intermediate: usize,
     pub layers: usize,
     /// Query heads.
@@ -54,7 +54,7 @@ pub struct Config {
     pub context: usize,
     /// The output projection is the embedding itself.
     pub tied: bool,
-    /// How its matrices are quantized in the folder; `None`: they are floating-point numbers.
+    /// How the folder quantizes its matrices; `None`: they are floating-point numbers.
     pub stored: Option<Stored>,
     /// Random weights, made by this program.
     pub synthetic: bool,
@@ -62,7 +62,7 @@ pub struct Config {
     pub eos: Vec<u32>,
 }
 
-/// `config.json`, as far as it is read. Absent and null are the same.
+/// The fields of `config.json` that are read. Absent and null mean the same.
 #[derive(Debug, Deserialize)]
 struct Raw {
     model_type: Option<String>,
@@ -93,11 +93,11 @@ struct Raw {
 }
 
 impl Config {
-    /// Reads `config.json` (and `generation_config.json`, where there is one) of a model's folder.
+    /// Reads `config.json` (and `generation_config.json`, if there is one) of a model's folder.
     ///
     /// # Errors
-    /// When a file cannot be read or is no JSON, or the model is not one this engine computes; the message names file
-    /// and field.
+    /// When a file cannot be read or is not JSON, or this engine does not support the model; the message names file and
+    /// field.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
             return Err(EngineError::model(format!(
@@ -120,7 +120,7 @@ impl Config {
     /// The shape that `config`, the content of a `config.json`, describes. Messages name `path`.
     ///
     /// # Errors
-    /// When the model is not one this engine computes.
+    /// When this engine does not support the model.
     pub fn from_json(config: Json, path: &Path) -> Result<Self> {
         let raw = serde_json::from_value(config)
             .map_err(|e| EngineError::model(format!("{}: not the JSON that was expected: {e}", path.display())))?;
@@ -183,7 +183,7 @@ impl Config {
         })
     }
 
-    /// Whether queries and keys are normalized a head each.
+    /// Whether each head of queries and keys is normalized.
     #[must_use]
     pub fn normalizes_heads(&self) -> bool {
         self.architecture == Architecture::Qwen3
@@ -246,7 +246,7 @@ impl Field<'_> {
         }
     }
 
-    /// MLX's folders say the same under both keys; the first is the one that its own loader reads.
+    /// MLX's folders have the same value under both keys; MLX's loader reads the first.
     fn stored(&self, raw: &Raw, layers: usize) -> Result<Option<Stored>> {
         let keys = [("quantization", &raw.quantization), ("quantization_config", &raw.quantization_config)];
         let set = keys.into_iter().find_map(|(key, set)| Some((key, set.as_ref().filter(|json| !json.is_null())?)));

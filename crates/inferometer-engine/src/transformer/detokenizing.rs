@@ -1,11 +1,11 @@
-//! The profiled pass turns every token into text as it comes, as a server that streams does. Timed passes decode text after the
-//! generation, outside every figure.
+//! In the profiled pass every token is detokenized as it comes, as in a streaming server. Timed passes decode the text after
+//! the generation, outside every figure.
 
 use crate::text::{TextStream, Tokenizer};
 use inferometer_host::{Detail, SpanKey, TokenSink};
 use inferometer_protocol::{Choice, Phase};
 
-/// A sink that detokenizes each token after its stamp, within a span of its own.
+/// A sink that detokenizes each token after its stamp, in a separate span.
 pub struct Detokenizing<'a> {
     sink: &'a mut dyn TokenSink,
     tokenizer: &'a Tokenizer,
@@ -24,7 +24,7 @@ impl TokenSink for Detokenizing<'_> {
         let span = self.sink.begin(Phase::Detokenize);
         let text = self.stream.push(id);
         self.sink.end(span);
-        // Tokens that make no text together are no failure of the generation: the next one begins anew.
+        // Tokens that do not form valid text do not fail the generation: decoding restarts at the next token.
         if std::hint::black_box(text).is_err() {
             self.stream = self.tokenizer.stream();
         }

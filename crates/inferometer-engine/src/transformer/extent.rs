@@ -1,12 +1,12 @@
-//! Which positions a cache holds: all of them, or with a window the last ones and some before.
+//! Which positions a cache holds: all, or with a window the last ones and some before them.
 
-/// Positions that went in are numbered from 0; those held are the last of them, in order and in one piece.
+/// Appended positions are numbered from 0; the held ones are the last of them, in order and contiguous.
 #[derive(Debug)]
 pub struct Extent {
-    /// Attention looks at the last so many positions.
+    /// Number of last positions that attention sees.
     window: Option<usize>,
     held: usize,
-    /// Positions that went in before the first one held.
+    /// Positions before the first held one.
     dropped: usize,
 }
 
@@ -16,13 +16,13 @@ impl Extent {
         Self { window, held: 0, dropped: 0 }
     }
 
-    /// Positions that a query looks back at, itself included.
+    /// Positions that a query sees, including itself.
     #[must_use]
     pub fn window(&self) -> usize {
         self.window.unwrap_or(usize::MAX)
     }
 
-    /// Positions in memory; the last ones count.
+    /// Positions in memory; attention sees the last ones.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held
@@ -33,7 +33,7 @@ impl Extent {
         self.dropped + self.held
     }
 
-    /// Positions that attention looks at.
+    /// Positions that attention sees.
     #[must_use]
     pub fn len(&self) -> usize {
         self.held.min(self.window())
@@ -44,14 +44,14 @@ impl Extent {
         self.held == 0
     }
 
-    /// Positions that are not needed any more: all but one more than the next position looks at, so that the last one
-    /// can be taken back.
+    /// Positions that are no longer needed: all but those that the next position sees and one more, so that the last one
+    /// can be removed again.
     #[must_use]
     pub fn spare(&self) -> usize {
         self.held.saturating_sub(self.window())
     }
 
-    /// Room to take for `len` positions, in steps; a full window moves once in a step, not with each position.
+    /// Room to allocate for `len` positions, in steps; a full window moves once per step, not with each position.
     #[must_use]
     pub fn room(&self, len: usize, step: usize) -> usize {
         len.next_multiple_of(step).min(self.window().saturating_add(step).max(len))
@@ -61,7 +61,7 @@ impl Extent {
         self.held += count;
     }
 
-    /// The first `count` positions held are gone.
+    /// Drops the first `count` held positions.
     pub fn drop_first(&mut self, count: usize) {
         self.held -= count;
         self.dropped += count;
@@ -69,8 +69,8 @@ impl Extent {
 
     #[must_use]
     pub fn can_truncate(&self, seen: usize) -> bool {
-        // A whole window must stay, one position more than the next one looks back at: what is held is then as long as
-        // in a cache that was never longer.
+        // A whole window must stay, one position more than the next one needs: the cache is then as long as one that was
+        // never longer.
         seen == 0 || seen >= self.seen() || self.dropped == 0 || seen >= self.dropped + self.window()
     }
 
@@ -90,7 +90,7 @@ impl Extent {
 mod tests {
     use super::*;
 
-    /// Positions that were dropped cannot come back, so a cut may reach only so far as a whole window stays.
+    /// Dropped positions cannot come back, so truncation is allowed only if a whole window stays.
     #[test]
     fn what_is_cut_still_holds_a_whole_window() {
         for window in [1, 2, 9] {

@@ -1,7 +1,7 @@
-//! One generation: keep the common prefix, prefill in chunks, decode.
+//! One generation: reuse the common prefix, prefill in chunks, decode.
 //!
-//! Where the backend is lazy and the request wants it, decode is a pipeline: step n+1 is submitted before token n is
-//! read, so that the device never waits for the host. A step beyond the end is then forgotten again.
+//! If the backend is lazy and the request asks for it, decode is a pipeline: step n+1 is submitted before token n is
+//! read, so that the device never waits for the host. A step beyond the end is then discarded.
 
 use super::backend::{Backend, TokenSampler};
 use super::model::{KvCache, Model};
@@ -10,36 +10,36 @@ use inferometer_host::{Detail, Result, TokenSink};
 use inferometer_protocol as spec;
 use inferometer_protocol::{FinishReason, Phase};
 
-/// What a request asks for, checked.
+/// The checked parameters of a request.
 #[derive(Debug)]
 pub struct Wanted {
     pub prompt: Vec<u32>,
     pub choice: SamplingPlan,
-    /// The penalty's factor as it is reported.
+    /// The penalty's factor for the report.
     pub factor: f64,
     /// Tokens in one prefill forward pass.
     pub chunk: usize,
     pub reuse: bool,
     /// Submit step n+1 before token n is read.
     pub pipeline: bool,
-    /// Clear the allocator's cache every so many chunks and tokens; 0 = never.
+    /// Clear the allocator's cache after this many chunks and tokens; 0 = never.
     pub clear_chunks: usize,
     pub clear_tokens: usize,
-    /// Tokens to generate at most.
+    /// Most tokens to generate.
     pub limit: usize,
     pub forced: Option<Vec<u32>>,
     pub stops: Vec<u32>,
 }
 
-/// How far a generation came.
+/// The result of a generation.
 #[derive(Debug)]
 pub struct Progress {
-    /// A common prefix was looked for.
+    /// Whether a common prefix was searched for.
     pub looked: bool,
     pub reused: usize,
     pub prefilled: usize,
     pub largest_chunk: usize,
-    /// Tokens that the penalty looked at for the last token.
+    /// Tokens in the penalty's window for the last token.
     pub window: usize,
     pub finish: FinishReason,
 }
@@ -67,7 +67,7 @@ pub fn generate<B: Backend>(
     Generation { model, cache, sampler, sync, generated: 0, submitted: 0, wanted, progress }.run(sink)
 }
 
-/// Waits for the device, in a span of its own where there is something to wait for.
+/// Waits for the device, in a separate span if the backend is lazy.
 fn waiting<B: Backend, T>(sink: &mut dyn TokenSink, wait: impl FnOnce() -> Result<T>) -> Result<T> {
     if !B::LAZY {
         return wait();
@@ -78,29 +78,29 @@ fn waiting<B: Backend, T>(sink: &mut dyn TokenSink, wait: impl FnOnce() -> Resul
     waited
 }
 
-/// One generation in work.
+/// A generation in progress.
 struct Generation<'a, B: Backend> {
     model: &'a Model<B>,
     cache: &'a mut KvCache<B>,
     sampler: B::Sampler,
-    /// Every operation ends within its span.
+    /// Every operation is finished within its span.
     sync: bool,
-    /// Tokens read.
+    /// Number of tokens read.
     generated: usize,
-    /// Tokens chosen, read or not.
+    /// Number of tokens chosen, read or not.
     submitted: usize,
     wanted: Wanted,
     progress: Progress,
 }
 
-/// A token that was chosen and not yet read.
+/// A token that was chosen but not read yet.
 struct Pending<B: Backend> {
     ids: B::Ids,
-    /// What takes the place of what was chosen.
+    /// The token to use instead of the chosen one.
     forced: Option<u32>,
-    /// Between the two best logits, where that is asked for.
+    /// Difference of the two best logits, if the request asks for it.
     gap: Option<f32>,
-    /// Tokens that its penalty looked at.
+    /// Tokens in the window of its penalty.
     window: usize,
 }
 
@@ -124,7 +124,8 @@ impl<B: Backend> Generation<'_, B> {
         Ok(self.progress)
     }
 
-    /// Keeps of the cache what the prompt begins with. The last prompt token is always computed: its logits are needed.
+    /// Keeps the part of the cache that matches the start of the prompt. The last prompt token is always computed, because its
+    /// logits are needed.
     fn keep_prefix(&mut self) {
         let common = |cache: &KvCache<B>, prompt: &[u32]| {
             cache.tokens().iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count()
@@ -138,7 +139,7 @@ impl<B: Backend> Generation<'_, B> {
         self.progress.reused = self.cache.seen();
     }
 
-    /// Runs the prompt and reads the first token; the second may be on its way then. `None` if it was cancelled.
+    /// Runs the prompt and reads the first token; the second may already be submitted. `None` if it was cancelled.
     fn prefill(&mut self, sink: &mut dyn TokenSink) -> Result<Option<(u32, Option<Pending<B>>)>> {
         let rest = self.wanted.prompt[self.progress.reused..].to_vec();
         let chunks = rest.len().div_ceil(self.wanted.chunk);
@@ -241,7 +242,7 @@ impl<B: Backend> Generation<'_, B> {
         }
     }
 
-    /// Clears the allocator's cache if `done` is one of every `every`.
+    /// Clears the allocator's cache if `done` is a multiple of `every`.
     fn clear_every(&mut self, every: usize, done: usize, sink: &mut dyn TokenSink) -> Result<()> {
         if every > 0 && done.is_multiple_of(every) {
             let span = sink.begin(Phase::CacheClear);

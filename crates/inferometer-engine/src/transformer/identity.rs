@@ -1,4 +1,4 @@
-//! Which model this is: names, sizes and a fingerprint.
+//! The identity of a model: names, sizes and a fingerprint.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -14,9 +14,9 @@ use inferometer_host::Result;
 use inferometer_protocol::bounded::read_limited;
 use inferometer_protocol::{EngineError, ModelIdentity};
 
-/// What the hash begins with: the version of the rule by which a fingerprint is made.
+/// The start of the hashed bytes, with the version of the fingerprint's rule.
 const MARK: &str = "inferometer model fingerprint 2\n";
-/// Files that decide about tokens besides the weights, and the most that is read of each.
+/// Files besides the weights that affect tokens, and the most bytes read from each.
 const SMALL: [(&str, u64); 5] = [
     ("config.json", LONGEST),
     ("generation_config.json", LONGEST),
@@ -24,9 +24,9 @@ const SMALL: [(&str, u64); 5] = [
     ("tokenizer_config.json", LONGEST_CONFIG),
     ("chat_template.jinja", LONGEST_TEMPLATE),
 ];
-/// A weight file is sampled at this many evenly spread places ...
+/// A weight file is sampled at this many evenly spaced places ...
 const PLACES: u64 = 64;
-/// ... of this many bytes each; a file no longer than all of them together is read whole.
+/// ... of this many bytes each. A file no longer than all places together is read completely.
 const SAMPLE: u64 = 64 << 10;
 
 /// The identity of a model loaded from `folder`.
@@ -55,16 +55,18 @@ pub fn identity(
     })
 }
 
-/// SHA-256 in hex over [`MARK`]; then each of the [`SMALL`] files that is there: its name, a zero byte, its length (u64,
+/// SHA-256 in hex over [`MARK`]; then for each of the [`SMALL`] files that exists: its name, a zero byte, its length (u64,
 /// little-endian), and all its bytes; then for each weight file in name order: its name, a zero byte, its length, and
-/// its bytes at [`PLACES`] places of [`SAMPLE`] bytes from its beginning (with the header) to
-/// its end, each place's offset (u64, little-endian) before it. Places are sampled so that a model of many gigabytes is
-/// identified in milliseconds: two files that differ only between them share a fingerprint.
+/// its bytes at [`PLACES`] places of [`SAMPLE`] bytes from its beginning (with the header) to its end, each place after its
+/// offset (u64, little-endian).
+///
+/// Sampling identifies a model of many gigabytes in milliseconds. Two files that differ only between the places have the
+/// same fingerprint.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn fingerprint(folder: &Path, weights: &WeightFolder) -> Result<String> {
-    // These errors name the path themselves.
+    // These errors already name the path.
     let io = |e: std::io::Error| EngineError::model(e.to_string());
     let mut hash = Sha256::new();
     hash.update(MARK);
@@ -95,7 +97,7 @@ pub fn fingerprint(folder: &Path, weights: &WeightFolder) -> Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Offsets and sizes of the places sampled in a file of that length.
+/// Offsets and sizes of the sampled places in a file of that length.
 fn places(length: u64) -> Vec<(u64, u64)> {
     if length <= PLACES * SAMPLE {
         return vec![(0, length)];

@@ -13,7 +13,7 @@ pub mod model;
 mod on_candle;
 #[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
 mod on_mlx;
-// The same functions where this build has no MLX, so that nothing else asks whether it has.
+// The same functions for builds without MLX, so that other code need not check.
 #[cfg(not(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64"))))]
 #[path = "without_mlx.rs"]
 mod on_mlx;
@@ -45,7 +45,7 @@ use inferometer_protocol::{
 pub const NAME: &str = "transformer";
 pub const BACKEND: &str = "backend";
 
-/// How `kv_cache` begins for a cache of the last N positions.
+/// The prefix of `kv_cache` for a cache of the last N positions.
 const ROTATING: &str = "rotating:";
 
 /// The tensor libraries, the default one first.
@@ -55,7 +55,7 @@ pub enum Library {
     Mlx,
 }
 
-/// The engine as the registry has it.
+/// The engine in the registry.
 pub struct Transformer;
 
 /// Load-time toggles, checked against what the tensor library honours.
@@ -71,7 +71,7 @@ impl Library {
         Self::NAMES[self as usize]
     }
 
-    /// Why it cannot be had in this build or on this machine, and how to get it.
+    /// Why it is not available in this build or on this machine, and how to get it.
     #[must_use]
     pub fn missing(self) -> Option<String> {
         match self {
@@ -80,7 +80,7 @@ impl Library {
         }
     }
 
-    /// Where it computes on this machine.
+    /// Its device on this machine.
     #[must_use]
     pub fn place(self) -> Option<String> {
         match self {
@@ -96,7 +96,7 @@ impl Library {
         }
     }
 
-    /// The one that an engine's options name.
+    /// The library named in an engine's options.
     fn of(engine: &EngineSpec) -> Result<Self> {
         let mut library = Library::Candle;
         for (name, value) in &engine.options {
@@ -219,7 +219,7 @@ fn text(folder: &Path) -> Result<Text> {
     Ok(Text { tokenizer, template: ChatTemplate::from_folder(folder).map_err(|e| e.to_string()) })
 }
 
-/// What is the same for every model on a tensor library.
+/// The part of a receipt that is the same for every model on a tensor library.
 fn receipt(backend: &str, device: &str, text: &Text, honours: &Honours) -> Receipt {
     Receipt {
         engine: NAME.to_owned(),
@@ -254,7 +254,7 @@ fn capabilities(text: &Text) -> Capabilities {
     }
 }
 
-/// What there is to say of any build and of how its weights are held.
+/// Details for the receipt: the build and the format of the weights in memory.
 fn details(held: &backend::Held) -> BTreeMap<String, String> {
     let mut details = BTreeMap::from([
         ("build".to_owned(), if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned()),

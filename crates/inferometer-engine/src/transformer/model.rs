@@ -44,7 +44,7 @@ pub fn expected(config: &Config) -> Vec<Expected> {
     list
 }
 
-/// A tied model's file may hold the output projection all the same; it must then equal the embedding.
+/// The output projection, which a tied model's file may contain too; it must then equal the embedding.
 #[must_use]
 pub fn optional(config: &Config) -> Vec<Expected> {
     if config.tied { vec![tensor(config, HEAD, &[config.vocabulary, config.hidden])] } else { Vec::new() }
@@ -71,7 +71,7 @@ pub struct Model<B: Backend> {
     norm: B::Norm,
     head: B::Linear,
     rotation: B::Rotation,
-    /// Positions that attention looks back at most; `None` = all.
+    /// Most positions that attention sees; `None` = all.
     window: Option<usize>,
 }
 
@@ -89,8 +89,8 @@ struct Layer<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Hands every tensor to the backend. `weights` has been checked against [`expected`]. With a window, caches are
-    /// rotating ones: attention looks at the last so many positions, and only these are held.
+    /// Gives every tensor to the backend. `weights` has been checked against [`expected`]. With a window, caches are
+    /// rotating: they hold only the last `window` positions, and attention sees only these.
     ///
     /// # Errors
     /// When a file cannot be read, a tied head differs from the embedding, or the backend cannot hold a tensor.
@@ -120,8 +120,8 @@ impl<B: Backend> Model<B> {
         Ok(KvCache { layers, tokens: Vec::new() })
     }
 
-    /// Runs `count` ids behind what the cache holds and puts their keys and values into it: the logits after the last of
-    /// them, [1, vocabulary]. Which tokens these are is noted by [`KvCache::note`].
+    /// Runs `count` ids after the cached positions and appends their keys and values. Returns the logits after the last id,
+    /// [1, vocabulary]. Call [`KvCache::note`] to record which tokens the ids are.
     ///
     /// # Errors
     /// When the backend fails; the cache is then undefined and must be dropped.
@@ -131,16 +131,16 @@ impl<B: Backend> Model<B> {
         self.backend.apply(&x, &self.head)
     }
 
-    /// As [`Model::forward`], without logits: a prefill chunk that others follow. [`Model::settle`] is to come after it.
+    /// As [`Model::forward`], without logits: for a prefill chunk that is not the last. Call [`Model::settle`] after it.
     ///
     /// # Errors
     /// As [`Model::forward`].
     pub fn fill(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>) -> Result<()> {
-        // Of a lazy backend's last layer nothing but the keys and values is ever computed.
+        // A lazy backend computes only the keys and values of the last layer.
         self.layers(ids, count, cache, false).map(drop)
     }
 
-    /// Waits until the cache holds what was put into it.
+    /// Waits until the appended keys and values are computed.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -148,20 +148,20 @@ impl<B: Backend> Model<B> {
         self.backend.settle(cache.layers.iter())
     }
 
-    /// What the layers make of the ids: [T, hidden], or with `only_last` [1, hidden].
+    /// Runs the layers on the ids: [T, hidden], or [1, hidden] with `only_last`.
     fn layers(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>, only_last: bool) -> Result<B::Tensor> {
         let positions = self.backend.positions(&self.rotation, cache.seen(), count)?;
         let mut x = self.backend.embed(&self.embedding, ids)?;
         let last = self.layers.len() - 1;
         for (at, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
-            // Behind the last attention no position needs another one.
+            // After the last attention, no position needs another one.
             let only_last = only_last && at == last && count > 1;
             x = layer.forward(self, x, &positions, cache, only_last)?;
         }
         Ok(x)
     }
 
-    /// What the backend says of the weights.
+    /// The backend's facts about the weights.
     pub fn held(&self) -> &Held {
         self.backend.held()
     }
@@ -208,7 +208,7 @@ impl<B: Backend> Layer<B> {
         on.add(&x, &on.apply(&inside, &self.down)?)
     }
 
-    /// Before the output projection: [T, heads * head_dim].
+    /// Attention of one layer before its output projection: [T, heads * head_dim].
     fn attention(
         &self,
         of: &Model<B>,
@@ -240,14 +240,14 @@ fn check_tied(table: &Weight, head: &Weight) -> Result<()> {
     )))
 }
 
-/// The KV cache of one conversation: every layer's keys and values, and which tokens they came from.
+/// The KV cache of one conversation: every layer's keys and values, and their tokens.
 pub struct KvCache<B: Backend> {
     layers: Vec<B::Cache>,
     tokens: Vec<u32>,
 }
 
 impl<B: Backend> KvCache<B> {
-    /// Positions that attention looks at, measured on the layers themselves.
+    /// Positions that attention sees, measured on the layers themselves.
     #[must_use]
     pub fn len(&self) -> usize {
         self.layers.iter().map(LayerCache::len).min().unwrap_or(0)
@@ -258,40 +258,40 @@ impl<B: Backend> KvCache<B> {
         self.len() == 0
     }
 
-    /// Positions that went in; the next one has this number.
+    /// Positions appended so far; the number of the next position.
     #[must_use]
     pub fn seen(&self) -> usize {
         self.layers.iter().map(LayerCache::seen).min().unwrap_or(0)
     }
 
-    /// The tokens that are known to have gone in, in order.
+    /// The known tokens of the appended positions, in order.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Says which tokens went in behind those that are known.
+    /// Records the tokens of the positions after the known ones.
     pub fn note(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
     }
 
-    /// Forgets what went in beyond the known tokens.
+    /// Removes the positions after the known tokens.
     pub fn forget_unknown(&mut self) {
         let known = self.tokens.len();
         self.layers.iter_mut().for_each(|layer| layer.truncate(known));
     }
 
-    /// Keeps what the first `len` tokens left, or nothing where a rotating cache has dropped what that needs.
+    /// Keeps the positions of the first `len` tokens, or none if a rotating cache has dropped positions that these need.
     pub fn keep(&mut self, len: usize) {
         let len = if self.layers.iter().all(|layer| layer.can_truncate(len)) { len } else { 0 };
         self.layers.iter_mut().for_each(|layer| layer.truncate(len));
         self.tokens.truncate(len);
     }
 
-    /// Makes room for `len` positions in all.
+    /// Makes room for `len` positions in total.
     ///
     /// # Errors
-    /// When the backend has no memory for them.
+    /// When the backend has not enough memory.
     pub fn reserve(&mut self, len: usize) -> Result<()> {
         self.tokens.reserve(len.saturating_sub(self.tokens.len()));
         self.layers.iter_mut().try_for_each(|layer| layer.reserve(len))

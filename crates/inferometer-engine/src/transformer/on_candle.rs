@@ -1,4 +1,4 @@
-//! The transformer on candle: what it honours, and how a model is opened.
+//! The transformer on candle: its toggles, and how a model is opened.
 
 use std::path::Path;
 
@@ -65,7 +65,7 @@ pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> 
         ..receipt(candle::NAME, "cpu", &text, &honours())
     };
     let session = TransformerSession::new(model, text, receipt);
-    // candle lays matrices out for the processor when they are first used: that belongs to loading.
+    // candle repacks matrices for the processor on first use, which belongs to loading.
     session.warm_up()?;
     Ok(Box::new(session))
 }

@@ -1,4 +1,4 @@
-//! The transformer on MLX: what it honours, and how a model is opened. Present where the build has MLX.
+//! The transformer on MLX: its toggles, and how a model is opened. Only in builds with MLX.
 
 use std::path::Path;
 
@@ -17,9 +17,9 @@ use inferometer_host::{Result, Session};
 use inferometer_protocol::toggle::{CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, MEMORY_LIMIT, THREADS, WIRED_LIMIT};
 use inferometer_protocol::{Capabilities, EngineError, Honours, Receipt, Settings, Value};
 
-/// The memory limit is a soft one: above it MLX waits for work under way before it starts more.
+/// The memory limit is soft: above it, MLX waits for running work before it starts more.
 const LOAD_TOGGLES: [&str; 5] = [DTYPE, KV_CACHE, COMPILE, MEMORY_LIMIT, CACHE_LIMIT];
-/// Weights may be turned to these when they are loaded.
+/// Weights can be converted to these when they are loaded.
 const DTYPES: [(&str, Dtype); 3] = [("f32", Dtype::Float32), ("f16", Dtype::Float16), ("bf16", Dtype::Bfloat16)];
 
 /// Why MLX cannot be used on this machine.
@@ -27,7 +27,7 @@ pub fn missing() -> Option<String> {
     device().err()
 }
 
-/// Where MLX computes.
+/// MLX's device.
 pub fn place() -> Option<String> {
     device().ok().map(|found| found.name.clone())
 }
@@ -58,7 +58,7 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
     let limits = limits(settings)?;
     let named = |(name, _): &&(&str, Dtype)| settings.text(DTYPE) == Some(name);
     let dtype = DTYPES.iter().find(named).map(|(_, dtype)| *dtype);
-    // On the CPU MLX runs a C++ compiler for it, which need not be there.
+    // On the CPU, MLX runs a C++ compiler for this, which may be missing.
     let compiled = settings.flag(COMPILE).unwrap_or_else(MlxBackend::on_gpu);
     let model = Model::load(MlxBackend::new(dtype, compiled), config, &weights, settings.window())?;
     if let (Some(asked), Some(form)) = (settings.text(DTYPE), model.held().formats.iter().find(|f| f.starts_with('q')))
@@ -97,10 +97,10 @@ impl LoadSettings {
     }
 }
 
-/// Sets a limit in bytes and gives back what it was.
+/// Sets a limit in bytes and returns the previous one.
 type Set = fn(usize) -> std::result::Result<usize, Exception>;
 
-/// Puts the allocator's limits into force and says what they are, asked for or not. They hold for the process.
+/// Sets the allocator's limits and returns the effective ones, requested or not. They apply to the process.
 fn limits(settings: &LoadSettings) -> Result<Settings> {
     let setters: [(&str, Set); 3] = [
         (MEMORY_LIMIT, memory::set_memory_limit),
@@ -110,14 +110,14 @@ fn limits(settings: &LoadSettings) -> Result<Settings> {
     let mut in_force = Settings::new();
     for (toggle, set) in setters {
         let asked = settings.0.get(toggle).and_then(Value::as_count);
-        // To look at the wired limit would be to change it, if only for a moment.
+        // MLX can read the wired limit only by changing it for a moment.
         if asked.is_none() && toggle == WIRED_LIMIT {
             continue;
         }
         let set = |bytes: usize| {
             set(bytes).map_err(|error| EngineError::bad_request(format!("{toggle} = {bytes}: mlx: {error}")))
         };
-        // Setting gives back what was in force before: the second time, what the first one came to.
+        // Setting returns the previous limit: the second call returns the effective result of the first.
         let before = set(asked.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))?;
         let came_to = set(asked.map_or(before, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))?;
         in_force.insert(toggle.to_owned(), if asked.is_some() { came_to } else { before }.into());
@@ -152,7 +152,7 @@ mod tests {
         assert!(error.message.contains("dtype = \"bf16\"") && error.message.contains("q4"), "{error}");
     }
 
-    /// Both hold for the process, so they are put back as they were.
+    /// Both apply to the process, so the test restores them.
     #[test]
     fn limits_are_read_back() {
         let setters: [(&str, Set); 2] =
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Sessions behind the lock, at work on threads of their own at the same time.
+    /// Sessions behind the lock, working on several threads at the same time.
     #[test]
     fn sessions_of_two_threads_give_the_tokens_they_give_alone() {
         let dirs = ["llama", "qwen3"].map(|arch| folder(&config(arch)));

@@ -8,7 +8,7 @@
 use super::weights::HostTensor;
 use inferometer_protocol::Quantization;
 
-/// One matrix as its three tensors, read.
+/// One matrix: the content of its three tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedTensor {
     pub name: String,
@@ -20,12 +20,12 @@ pub struct QuantizedTensor {
     pub packed: Vec<u8>,
     /// [out, in / group_size]
     pub scales: HostTensor,
-    /// As `scales`, of the same dtype.
+    /// Same shape and dtype as `scales`.
     pub biases: HostTensor,
 }
 
 impl QuantizedTensor {
-    /// The values that the numbers stand for, computed in f32: one product and one sum, each rounded.
+    /// The dequantized values, computed in f32: one product and one sum, each rounded.
     #[must_use]
     pub fn to_f32(&self) -> Vec<f32> {
         let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
@@ -45,10 +45,10 @@ impl QuantizedTensor {
     }
 }
 
-/// Scale and bias that the values of one group are quantized with.
+/// Scale and bias of one group of quantized values.
 ///
-/// The end of the group's range that is farther from zero is met exactly, and the scale leaves a whole number of steps
-/// from there to zero. Computed in f32, as `mlx.core.quantize` does; `scripts/check-mlx-lm quantized` compares the two bit by bit.
+/// The end of the group's range that is farther from zero is represented exactly, with a whole number of steps from there
+/// to zero. Computed in f32, as in `mlx.core.quantize`; `scripts/check-mlx-lm quantized` compares the two bit by bit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     pub scale: f32,
@@ -56,10 +56,10 @@ pub struct Affine {
 }
 
 impl Affine {
-    /// Of a group of finite values, at least one.
+    /// Scale and bias for a group of at least one finite value.
     #[must_use]
     pub fn of(group: &[f32], bits: u32) -> Self {
-        /// A group of equal values has a step all the same.
+        /// Least step, for a group of equal values.
         const LEAST: f32 = 1e-7;
         let (low, high) = group.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
         let step = ((high - low) / top(bits)).max(LEAST);
@@ -68,7 +68,7 @@ impl Affine {
         if steps == 0.0 { Self { scale: step, bias: 0.0 } } else { Self { scale: edge / steps, bias: edge } }
     }
 
-    /// Numbers of the group's values, packed: `group.len() * bits / 8` bytes.
+    /// Writes the numbers of the group's values, packed into `group.len() * bits / 8` bytes.
     pub fn pack(self, group: &[f32], bits: u32, packed: &mut [u8]) {
         let top = top(bits);
         let number = |x: &f32| ((x - self.bias) / self.scale).round_ties_even().clamp(0.0, top) as u8;
@@ -82,12 +82,12 @@ impl Affine {
     }
 }
 
-/// The largest number of so many bits.
+/// The largest number with this many bits.
 fn top(bits: u32) -> f32 {
     ((1u32 << bits) - 1) as f32
 }
 
-/// A matrix as a model's folder stores it.
+/// A matrix in the format of a model's folder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Weight {
     Plain(HostTensor),
@@ -142,7 +142,7 @@ impl Weight {
         }
     }
 
-    /// Whether both hold the same values in the same form, whatever their names.
+    /// Whether both hold the same values in the same format, whatever their names.
     #[must_use]
     pub fn same_values(&self, other: &Weight) -> bool {
         let same = |a: &HostTensor, b: &HostTensor| a.dtype == b.dtype && a.shape == b.shape && a.bytes == b.bytes;

@@ -1,17 +1,18 @@
 //! Frequencies of the rotary position embedding (Su et al., "RoFormer", 2021), with Llama 3's scaling.
 
-/// Llama 3's stretch of the context: low frequencies are divided by `factor`, high ones stay, between them it blends.
+/// Llama 3's scaling for long contexts: low frequencies are divided by `factor`, high ones stay, and those between are
+/// interpolated.
 /// Source: `_compute_llama3_parameters` in the RoPE utilities of the `transformers` library.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeScaling {
     pub factor: f64,
     pub low_freq_factor: f64,
     pub high_freq_factor: f64,
-    /// Context length before the stretch, in tokens.
+    /// Context length before scaling, in tokens.
     pub original_context: f64,
 }
 
-/// Radians that each of the `head_dim / 2` pairs turns per position.
+/// Rotation of each of the `head_dim / 2` pairs, in radians per position.
 #[must_use]
 pub fn frequencies(head_dim: usize, theta: f64, scaling: Option<&RopeScaling>) -> Vec<f64> {
     let plain = (0..head_dim / 2).map(|pair| theta.powf(-2.0 * pair as f64 / head_dim as f64));

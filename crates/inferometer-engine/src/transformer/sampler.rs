@@ -1,8 +1,8 @@
 //! From logits to the next token: repetition penalty, temperature, top-k, top-p, min-p, draw.
 //!
 //! Sources: Keskar et al., "CTRL" (2019) for the penalty; Holtzman et al., "The Curious Case of Neural Text Degeneration"
-//! (2020) for top-p; Nguyen et al., "Turning Up the Heat" (2024) for min-p. Each filter works on what the one before
-//! left, its probabilities summing to one again.
+//! (2020) for top-p; Nguyen et al., "Turning Up the Heat" (2024) for min-p. Each filter works on the tokens that the one
+//! before kept, with probabilities normalized to a sum of one.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -11,18 +11,18 @@ use inferometer_host::rng::seeded;
 use inferometer_protocol::effective::window;
 use inferometer_protocol::{EngineError, Sampling};
 
-/// First try at how many of the most likely tokens top-p needs; eight times as many each further try.
+/// First guess of how many of the most likely tokens top-p needs; each further try takes eight times as many.
 const TOP_P_FIRST: usize = 64;
 
 /// The repetition penalty of one request.
 #[derive(Debug, Clone)]
 pub struct Penalty {
     pub factor: f32,
-    /// Looks at the last N tokens; 0 = the whole history.
+    /// Window of the last N tokens; 0 = the whole history.
     pub context_size: u64,
     /// Upper bound on N; 0 = none.
     pub cap: u64,
-    /// For each token the step in which it was last penalized, so that a token seen twice is penalized once.
+    /// For each token, the step in which it was last penalized, so that a token that occurs twice is penalized once.
     seen: Vec<u32>,
     step: u32,
 }
@@ -33,7 +33,7 @@ impl Penalty {
         Self { factor, context_size, cap, seen: Vec::new(), step: 0 }
     }
 
-    /// Penalizes the logits of the last tokens of `history`, and says how many of these it looked at.
+    /// Penalizes the logits of the last tokens of `history` and returns the number of tokens in the window.
     pub fn apply(&mut self, logits: &mut [f32], history: &[u32]) -> usize {
         if self.factor == 1.0 {
             return 0;
@@ -58,27 +58,27 @@ impl Penalty {
     }
 }
 
-/// How the tokens of one request are to be chosen, checked.
+/// The checked sampling settings of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingPlan {
     pub sampling: Sampling,
-    /// Of the repetition penalty, as it is used: 1 = off.
+    /// Effective factor of the repetition penalty; 1 = off.
     pub factor: f32,
-    /// The penalty looks at the last N tokens; 0 = the whole history.
+    /// Window of the penalty in tokens; 0 = the whole history.
     pub context_size: u64,
     /// Upper bound on N; 0 = none.
     pub cap: u64,
 }
 
 impl SamplingPlan {
-    /// Tokens that the penalty looks at after `history` of them.
+    /// Tokens in the penalty's window after `history` tokens.
     #[must_use]
     pub fn window(&self, history: usize) -> usize {
         if self.factor == 1.0 { 0 } else { window(self.context_size, self.cap, history as u64) as usize }
     }
 }
 
-/// What draws are made with, on every backend: equal seeds give equal numbers.
+/// The random numbers of all backends: equal seeds give equal numbers.
 #[derive(Debug)]
 pub struct Uniforms(ChaCha8Rng);
 
@@ -88,7 +88,7 @@ impl Uniforms {
         Self(seeded(seed, "sampling"))
     }
 
-    /// The next one, from [0, 1) in steps of 2^-53.
+    /// The next number, from [0, 1) in steps of 2^-53.
     pub fn draw(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -114,13 +114,13 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The more likely first, the lower id first among equals.
+    /// The more likely token first; of equal ones, the lower id.
     fn order(&self, other: &Self) -> std::cmp::Ordering {
         other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
     }
 }
 
-/// Says why these settings make no sense.
+/// Checks that these settings make sense.
 ///
 /// # Errors
 /// A `bad_request` that names the setting.
@@ -140,7 +140,7 @@ pub fn check(sampling: &Sampling, penalty: f64) -> Result<(), EngineError> {
 }
 
 impl Sampler {
-    /// For one request: an equal seed gives equal draws.
+    /// A sampler for one request; equal seeds give equal draws.
     #[must_use]
     pub fn new(sampling: &Sampling) -> Self {
         Self {
@@ -222,7 +222,7 @@ impl Sampler {
     }
 
     fn draw(&mut self) -> u32 {
-        // By id: what is drawn does not depend on how the filters left the order.
+        // Sorted by id, so that the draw does not depend on the order that the filters left.
         self.candidates.sort_unstable_by_key(|c| c.id);
         let target = self.uniforms.draw() * self.total();
         let mut sum = 0.0;
@@ -230,7 +230,7 @@ impl Sampler {
             sum += c.weight;
             sum > target
         });
-        // Rounding may leave the sum a hair below the target.
+        // Rounding may leave the sum slightly below the target.
         drawn.or(self.candidates.last()).expect("the most likely token passes every filter").id
     }
 
@@ -239,8 +239,8 @@ impl Sampler {
     }
 }
 
-/// Highest logit minus the second highest: 0 where two are equal, the largest f32 where there is no second. Logits that
-/// are not finite do not count.
+/// Highest logit minus the second highest: 0 if they are equal, the largest f32 if there is no second. Ignores logits that
+/// are not finite.
 ///
 /// # Errors
 /// When no logit is a finite number.
@@ -253,17 +253,17 @@ pub fn gap(logits: &[f32]) -> Result<f32, EngineError> {
             second = logit;
         }
     }
-    // Of two far apart the difference may be infinite, too.
+    // The difference of two finite logits may also be infinite.
     if best.is_finite() { Ok((best - second).min(f32::MAX)) } else { Err(unsound()) }
 }
 
-/// What is said when there is nothing to choose.
+/// The error if no logit is a finite number.
 #[must_use]
 pub fn unsound() -> EngineError {
     EngineError::internal("the model gave no finite logit; are its weights damaged?")
 }
 
-/// The highest logit, the lowest id among equals.
+/// The highest logit; of equal ones, the lowest id.
 fn greedy(logits: &[f32]) -> Option<u32> {
     let mut best: Option<(u32, f32)> = None;
     for (id, logit) in (0..).zip(logits) {

@@ -1,4 +1,4 @@
-//! A loaded model that answers requests: what is asked for, checked; the conversations' caches; what was in force.
+//! A loaded model that answers requests: checks the request, keeps the conversations' caches, reports the effective settings.
 
 use std::collections::HashMap;
 
@@ -19,12 +19,12 @@ use inferometer_protocol::{
     Completion, EngineError, EngineMemory, Phase, Prompt, Receipt, Request, Settings, SpanTiming, Value,
 };
 
-/// Toggles that a request may carry on every backend.
+/// Toggles that a request may have on every backend.
 pub const REQUEST_TOGGLES: [&str; 5] =
     [REPETITION_PENALTY, REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP, PREFILL_CHUNK_SIZE, KV_REUSE];
-/// Further ones on a lazy backend with an allocator of its own.
+/// Further toggles on a lazy backend with its own allocator.
 pub const LAZY_TOGGLES: [&str; 3] = [CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, LAZY_PIPELINE];
-/// As mlx-lm does: the allocator's cache is cleared after each prefill chunk and every 256 tokens.
+/// As in mlx-lm, the allocator's cache is cleared after each prefill chunk and every 256 tokens.
 const DEFAULT_CLEAR_CHUNKS: u64 = 1;
 const DEFAULT_CLEAR_TOKENS: u64 = 256;
 
@@ -33,15 +33,15 @@ pub struct TransformerSession<B: Backend> {
     model: Model<B>,
     text: Text,
     receipt: Receipt,
-    /// The default cache and one for each named conversation; absent while a generation uses it.
+    /// The default cache and one for each named conversation. A cache is absent while a generation uses it.
     caches: HashMap<Option<String>, KvCache<B>>,
 }
 
-/// How a model turns text into tokens.
+/// A model's tokenizer and chat template.
 #[derive(Debug)]
 pub struct Text {
     pub tokenizer: Option<Tokenizer>,
-    /// The chat template, or why there is none. A bad one is no reason not to measure the model.
+    /// The chat template, or why there is none. A model with a bad template can still be measured.
     pub template: std::result::Result<ChatTemplate, String>,
 }
 
@@ -60,7 +60,7 @@ impl Text {
                 let tokenizer = self.tokenizer()?;
                 let template = self.template.as_ref().map_err(EngineError::unsupported)?;
                 let text = template.render(messages, true).map_err(bad)?;
-                // The template has written the special tokens itself.
+                // The template has already written the special tokens.
                 tokenizer.encode(&text, false).map_err(bad)
             }
         }
@@ -68,12 +68,12 @@ impl Text {
 }
 
 impl<B: Backend> TransformerSession<B> {
-    /// Puts the parts together. The receipt's description of the model is the caller's part.
+    /// Creates a session. The caller fills in the receipt's description of the model.
     pub fn new(model: Model<B>, text: Text, receipt: Receipt) -> Self {
         Self { model, text, receipt, caches: HashMap::new() }
     }
 
-    /// Runs one token through the model and forgets it, so that what the backend prepares on first use is done.
+    /// Runs one token through the model and discards it, so that the backend does its first-use preparation now.
     ///
     /// # Errors
     /// When the backend fails.
@@ -169,7 +169,7 @@ impl<B: Backend> TransformerSession<B> {
         }
     }
 
-    /// The last generated token is not run through the model, so it needs no position.
+    /// Checks that a request fits the context. The last generated token is not run through the model, so it needs no position.
     fn check_context(&self, prompt: usize, limit: usize) -> Result<()> {
         let (needed, context) = (prompt + limit - 1, self.model.config.context);
         if needed <= context {
@@ -203,7 +203,7 @@ impl<B: Backend> Session for TransformerSession<B> {
             Some(cache) => cache,
             None => self.model.cache()?,
         };
-        // After an error the cache is undefined: it is dropped here.
+        // After an error the cache is undefined, so it is dropped here.
         let progress = match (sink.detail(), &self.text.tokenizer) {
             (Detail::Operations | Detail::ForcedSync, Some(tokenizer)) => {
                 generate(&self.model, &mut cache, wanted, &mut Detokenizing::new(sink, tokenizer))?
@@ -229,7 +229,7 @@ impl<B: Backend> Session for TransformerSession<B> {
     }
 
     fn reset(&mut self) -> Result<()> {
-        // A map of many conversations is itself memory, so a new one takes its place.
+        // A new map, because a map of many conversations uses memory itself.
         self.caches = HashMap::new();
         self.model.backend.clear_allocator()?;
         heap::give_back_freed();
@@ -256,7 +256,7 @@ impl<B: Backend> Session for TransformerSession<B> {
         })
     }
 
-    /// Without the KV caches, which only the session's own thread can look at.
+    /// Without the KV caches, which only the session's own thread can read.
     fn memory_probe(&self) -> Option<MemoryProbe> {
         self.model.backend.memory_probe()
     }

@@ -1,8 +1,8 @@
-//! What `config.json` says of how a folder's matrices are stored.
+//! The quantization of a folder's matrices, from `config.json`.
 //!
-//! Source: `load_model` of the `mlx_lm` library: `quantization` holds `group_size` and `bits` (and `mode`) for all
-//! matrices, and under the name of a single one its own `group_size` and `bits`, or `false` where it is not quantized.
-//! `mlx_lm.convert` leaves matrices alone whose rows the group size does not divide, without a word in `config.json`.
+//! Source: `load_model` of the `mlx_lm` library: `quantization` has `group_size` and `bits` (and `mode`) for all matrices.
+//! Under the name of a single matrix it has that matrix's own `group_size` and `bits`, or `false` if it is not quantized.
+//! `mlx_lm.convert` does not quantize matrices whose rows the group size does not divide, and does not list them.
 
 use std::collections::BTreeMap;
 
@@ -25,15 +25,15 @@ const IN_LAYER: [&str; 7] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     all: Quantization,
-    /// By the matrix's name without `.weight`, such as `model.layers.0.mlp.up_proj`.
+    /// By the name of the matrix without `.weight`, such as `model.layers.0.mlp.up_proj`.
     exceptions: BTreeMap<String, Option<Quantization>>,
 }
 
 impl Stored {
-    /// Reads the object that `config.json` has under `key` for a model of `layers` layers.
+    /// Reads the object under `key` in `config.json`, for a model of `layers` layers.
     ///
     /// # Errors
-    /// What is wrong with it, naming the key.
+    /// A message that names the key.
     pub fn from_json(key: &str, json: &Json, layers: usize) -> Result<Self, String> {
         let Json::Object(object) = json else {
             return Err(format!("{key} is no object with group_size and bits"));
@@ -82,7 +82,7 @@ fn is_matrix(name: &str, layers: usize) -> bool {
     })
 }
 
-/// `group_size` and `bits` of an object, both needed, and `mode`.
+/// `group_size` and `bits` of an object, both required, and `mode`.
 fn quantization(key: &str, object: &Map<String, Json>) -> Result<Quantization, String> {
     match object.get("mode").map(Json::as_str) {
         None | Some(Some("affine")) => {}

@@ -1,4 +1,4 @@
-//! Tiny models for this engine's own tests: shapes of a few kilobytes that no preset has, and folders with faults.
+//! Tiny models for this engine's tests: shapes of a few kilobytes, and folders with faults.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use inferometer_host::{Detail, Instrumentation};
 use inferometer_host::{Engine, Load, Result, Session};
 use inferometer_protocol::{Completion, EngineSpec, Prompt, Request, Sampling, Settings, Value};
 
-/// One tensor as it will be stored.
+/// One tensor to store: name, dtype, shape, bytes.
 pub type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
 
 pub const VOCABULARY: u32 = 512;
@@ -31,7 +31,7 @@ pub fn config(arch: &str) -> Json {
            "tie_word_embeddings": true})
 }
 
-/// Seeded random tensors of the model that `config` describes, in f32, scaled so that every part of it matters.
+/// Seeded random tensors in f32 for the model in `config`, scaled so that every part of the model affects the tokens.
 pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
     let dir = tempfile::tempdir().unwrap();
     fs_err::write(dir.path().join("config.json"), config.to_string()).unwrap();
@@ -50,7 +50,7 @@ pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
     needed.into_iter().map(store).collect()
 }
 
-/// The same tensors as a folder with that configuration stores them: those that it calls quantized in three parts.
+/// The same tensors in the format of a folder with that configuration: quantized matrices in three parts.
 pub fn quantized(config: &Json, tensors: Vec<Stored>) -> Vec<Stored> {
     let config = Config::from_json(config.clone(), Path::new("config.json")).unwrap();
     let needed = expected(&config);
@@ -114,7 +114,7 @@ pub fn open(folder: &Path) -> Result<Box<dyn Session>> {
     super::Transformer.open(&load(folder, &[("dtype", "f32".into())]))
 }
 
-/// Prompt ids without a pattern.
+/// Prompt ids that do not repeat in a pattern.
 pub fn prompt(length: usize) -> Vec<u32> {
     let mut rng = seeded(length as u64, "tiny prompt");
     (0..length).map(|_| rng.next_u32() % VOCABULARY).collect()
@@ -137,7 +137,7 @@ pub fn with_toggle(mut request: Request, name: &str, value: impl Into<Value>) ->
     request
 }
 
-/// Runs a request; the tokens and what the session said.
+/// Runs a request and returns its tokens and its completion.
 pub fn run(session: &mut dyn Session, request: &Request) -> Result<(Vec<u32>, Completion)> {
     let mut recorder = Recorder::new(
         request.max_tokens.min(4096),

@@ -1,4 +1,4 @@
-//! Damaged, incomplete and oddly stored model folders.
+//! Model folders that are damaged, incomplete or stored in unusual ways.
 
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
@@ -57,7 +57,7 @@ fn a_missing_extra_misshapen_or_foreign_tensor_is_named() {
     names(&transposed, &[PROJECTION, "[64, 96]", "[96, 64]", FILE]);
     let integers = refused(&config, |s| find(s, PROJECTION).1 = Dtype::I32);
     names(&integers, &[PROJECTION, "I32", FILE]);
-    // A head norm belongs to Qwen3 alone.
+    // Only Qwen3 has a head norm.
     let norm = ("model.layers.0.self_attn.q_norm.weight".to_owned(), Dtype::F32, vec![16], vec![0; 64]);
     names(&refused(&config, |s| s.push(norm)), &["q_norm", "extra"]);
     let dir = folder(&super::testing::config("qwen3"));
@@ -163,7 +163,7 @@ fn half_precision_loads_and_frequency_buffers_are_passed_over() {
         let mut stored = tensors(&config, 1);
         halve(&mut stored, dtype);
         let halved = opened(&stored);
-        // The same rounded values stored in f32 are the same model.
+        // The same rounded values stored in f32 give the same tokens.
         for (_, kind, _, bytes) in &mut stored {
             let words = bytes.as_chunks::<2>().0.iter();
             let widened: Vec<f32> = match dtype {
@@ -222,7 +222,7 @@ fn what_is_loaded_is_said_in_the_receipt() {
     let other = tempfile::tempdir().unwrap();
     write_model(other.path(), &config("llama"), &tensors(&config("llama"), 2));
     assert_ne!(super::testing::open(other.path()).unwrap().receipt().model.fingerprint, f32.model.fingerprint);
-    // Heads of 20 and a hidden size of 40 do not fill blocks of 32.
+    // Heads of 20 and a hidden size of 40 do not fit blocks of 32.
     let mut odd = config("llama");
     for (key, value) in [("hidden_size", 40), ("head_dim", 20), ("intermediate_size", 64)] {
         odd[key] = json!(value);
@@ -235,7 +235,7 @@ fn what_is_loaded_is_said_in_the_receipt() {
     assert_eq!((&receipt.settings["dtype"], receipt.model.weight_format.as_deref()), (&"mixed".into(), Some("mixed")));
     let (tokens, completion) = run(&mut *session, &request(prompt(9), 8)).unwrap();
     assert_eq!((tokens.len(), &completion.effective["dtype"]), (8, &"mixed".into()));
-    // Where no matrix fits, what was asked for is not what is said.
+    // If no matrix fits, the receipt does not claim the requested format.
     let mut none = config("llama");
     for (key, value) in [("hidden_size", 40), ("head_dim", 20), ("intermediate_size", 40)] {
         none[key] = json!(value);
@@ -281,7 +281,7 @@ fn an_unhonoured_toggle_has_its_reason_in_offer_and_receipt() {
     }
 }
 
-/// Whether there is a library or not, asking for it gives an engine or a sentence that says what to do.
+/// Asking for a library gives an engine, or a message that says what to do.
 #[test]
 fn a_backend_that_this_build_lacks_is_refused_with_the_way_to_get_it() {
     let dir = folder(&config("llama"));
@@ -298,7 +298,7 @@ fn a_backend_that_this_build_lacks_is_refused_with_the_way_to_get_it() {
     }
 }
 
-/// Whatever decides about tokens is in the fingerprint.
+/// The fingerprint covers every file that affects tokens.
 #[test]
 fn every_small_file_counts_in_the_fingerprint() {
     let dir = folder(&config("llama"));
@@ -308,7 +308,7 @@ fn every_small_file_counts_in_the_fingerprint() {
         super::identity::fingerprint(dir.path(), &weights).unwrap()
     };
     let mut seen = vec![fingerprint()];
-    // If this changes on purpose, the version in the fingerprint's mark counts up.
+    // If this changes on purpose, increase the version in the fingerprint's mark.
     assert_eq!(seen[0], "de75f4301b0f712d136f87704d8d0379292f2c24ab5fb2b23b2c4d01dbea17b0");
     for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         for content in ["{}", "{ }"] {

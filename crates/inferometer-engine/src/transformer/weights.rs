@@ -1,8 +1,8 @@
 //! Weights of a model's folder: safetensors, one file or shards with an index.
 //!
-//! Everything is checked before a tensor is read: each tensor that the model needs is there once, with its shape and a
-//! dtype that can be converted, nothing else is there, and every file is as long as its header says. Files are read a
-//! tensor at a time, so loading needs memory for the model as it will be held plus one layer's part.
+//! Everything is checked before a tensor is read: each tensor that the model needs exists once, with its shape and a
+//! dtype that can be converted; there are no other tensors; every file has the length that its header gives. Files are
+//! read one tensor at a time, so loading needs memory for the loaded model plus one layer's part.
 //! Source: the safetensors format page (8 bytes header length, JSON header, tensor bytes).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ const INDEX: &str = "model.safetensors.index.json";
 const WEIGHT: &str = ".weight";
 const SCALES: &str = ".scales";
 const BIASES: &str = ".biases";
-/// Longest index that is read: a line for each tensor.
+/// Longest index that is read. An index has a line for each tensor.
 const LONGEST_INDEX: u64 = 16 << 20;
 /// Longest header that the format allows.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -32,9 +32,9 @@ const LONGEST_HEADER: u64 = 100_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     pub name: String,
-    /// As the model computes with it.
+    /// The shape that the model computes with.
     pub shape: Vec<usize>,
-    /// A matrix that is stored in three tensors; `None`: one tensor of floating-point numbers.
+    /// For a matrix that is stored in three tensors; `None`: one tensor of floating-point numbers.
     pub quantized: Option<Quantization>,
 }
 
@@ -46,7 +46,7 @@ pub struct Part {
     pub content: Content,
 }
 
-/// What the tensors are that a weight is stored in.
+/// The part of a weight that a tensor stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// The weight itself: F32, F16 or BF16.
@@ -60,12 +60,12 @@ pub enum Content {
 }
 
 impl Expected {
-    /// The name without `.weight`, to which a quantized matrix' tensors and `config.json` refer.
+    /// The name without `.weight`, used by the tensors of a quantized matrix and by `config.json`.
     fn module(&self) -> &str {
         self.name.strip_suffix(WEIGHT).unwrap_or(&self.name)
     }
 
-    /// The tensors that it is stored in.
+    /// The tensors that store it.
     #[must_use]
     pub fn parts(&self) -> Vec<Part> {
         let (Some(quantization), [rows, columns]) = (self.quantized, self.shape.as_slice()) else {
@@ -84,7 +84,7 @@ impl Expected {
         ]
     }
 
-    /// Only a matrix that `config.json` names itself can have rows that its groups do not fill.
+    /// Checks that groups fill the rows, which can fail only for a matrix that `config.json` names itself.
     fn check_groups(&self, folder: &Path) -> Result<()> {
         match (self.quantized, self.shape.last()) {
             (Some(quantization), Some(columns)) if !columns.is_multiple_of(quantization.group_size()) => {
@@ -98,7 +98,7 @@ impl Expected {
         }
     }
 
-    /// How `config.json` says that it is stored.
+    /// Its format according to `config.json`, in words.
     fn said(&self) -> String {
         match self.quantized {
             Some(quantization) => format!("config.json says that {} is quantized ({quantization})", self.module()),
@@ -107,7 +107,7 @@ impl Expected {
     }
 }
 
-/// One tensor, read.
+/// The content of one tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
     pub name: String,
@@ -131,13 +131,13 @@ impl HostTensor {
     }
 }
 
-/// The weight files of a folder, all checked.
+/// The checked weight files of a folder.
 #[derive(Debug)]
 pub struct WeightFolder {
     files: Vec<WeightFile>,
     /// Tensor name to index into `files`.
     places: BTreeMap<String, usize>,
-    /// Matrices that lie there in three tensors, by the name of the first: their form and unpacked shape.
+    /// Matrices that are stored in three tensors, by the name of the first: their format and unpacked shape.
     quantized: BTreeMap<String, (Quantization, [usize; 2])>,
 }
 
@@ -157,7 +157,7 @@ struct Index {
 impl WeightFolder {
     /// Opens and checks the weight files of `folder`.
     ///
-    /// `optional` tensors may be there or not, in the shape given; rotary frequency buffers may always be there.
+    /// `optional` tensors may be missing, but must have the given shape. Rotary frequency buffers are always allowed.
     ///
     /// # Errors
     /// For the first missing, extra, wrong-shape, wrong-dtype or truncated tensor, by name and file.
@@ -185,7 +185,7 @@ impl WeightFolder {
         Ok(opened)
     }
 
-    /// The index, where there is one, and the names of the weight files in order.
+    /// The index, if there is one, and the names of the weight files in order.
     fn file_names(folder: &Path) -> Result<(Option<Index>, Vec<String>)> {
         let index_path = folder.join(INDEX);
         if folder.join(SINGLE).is_file() && !index_path.is_file() {
@@ -198,7 +198,7 @@ impl WeightFolder {
         let mut names: Vec<String> = index.weight_map.values().cloned().collect();
         names.sort_unstable();
         names.dedup();
-        // An index may not point out of its folder.
+        // An index must not name files outside of its folder.
         if let Some(name) = names.iter().find(|n| n.contains(['/', '\\']) || !n.ends_with(".safetensors")) {
             let path = index_path.display();
             return Err(EngineError::model(format!("{path}: {name:?} is no name of a .safetensors file beside it")));
@@ -239,7 +239,7 @@ impl WeightFolder {
                 None => return Err(file.extra(name, wanted)),
             }
         }
-        // Checked one by one above; only their dtypes among each other are left.
+        // Single tensors were checked above; now compare the dtypes of the parts.
         for tensor in wanted.iter().filter(|tensor| tensor.quantized.is_some()) {
             let dtype = |suffix: &str| self.info(&format!("{}{suffix}", tensor.module())).map(|(_, info)| info.dtype);
             let (scales, biases) = (dtype(SCALES), dtype(BIASES));
@@ -260,7 +260,7 @@ impl WeightFolder {
             _ => format!("the {} weight files of {}", self.files.len(), folder.display()),
         };
         let missing = format!("tensor {} is missing in {file}", part.name);
-        // What the three tensors lack says nothing where there is no weight at all.
+        // If the weight exists but not its scales or biases, the matrix may not be quantized at all.
         match tensor.quantized {
             Some(_) if self.has(&tensor.name) => EngineError::model(format!(
                 "{missing}: {}; if it is not, `quantization` there should have {:?}: false",
@@ -293,7 +293,7 @@ impl WeightFolder {
         self.places.contains_key(name)
     }
 
-    /// Reads a matrix in the form in which it is stored.
+    /// Reads a matrix in its stored format.
     ///
     /// # Errors
     /// As [`WeightFolder::read`].
@@ -313,10 +313,10 @@ impl WeightFolder {
         }))
     }
 
-    /// Reads one tensor as it lies in its file.
+    /// Reads one tensor unchanged from its file.
     ///
     /// # Errors
-    /// When it is not there or its bytes cannot be read; the message names tensor and file.
+    /// When it does not exist or its bytes cannot be read; the message names tensor and file.
     pub fn read(&self, name: &str) -> Result<HostTensor> {
         let unchecked = || EngineError::internal(format!("tensor {name} was not among those checked at opening"));
         let (file, info) = self.info(name).ok_or_else(unchecked)?;
@@ -339,7 +339,7 @@ impl WeightFolder {
 impl WeightFile {
     fn open(path: PathBuf) -> Result<Self> {
         let wrong = |problem: String| EngineError::model(format!("{}: {problem}", path.display()));
-        // fs_err names the path itself.
+        // fs_err's errors already name the path.
         let io = |e: std::io::Error| EngineError::model(e.to_string());
         let mut file = fs_err::File::open(&path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
@@ -400,7 +400,7 @@ impl WeightFile {
         Ok(())
     }
 
-    /// Why there should be no tensor of that name.
+    /// The error for a tensor that should not exist.
     fn extra(&self, name: &str, wanted: &[&Expected]) -> EngineError {
         let module = name.strip_suffix(SCALES).or_else(|| name.strip_suffix(BIASES));
         let matrix = module.and_then(|module| wanted.iter().find(|t| t.module() == module && t.shape.len() == 2));

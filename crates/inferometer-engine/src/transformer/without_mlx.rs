@@ -1,4 +1,4 @@
-//! In place of `on_mlx.rs` where this build has no MLX.
+//! Replaces `on_mlx.rs` in builds without MLX.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::LoadSettings;
 use inferometer_host::{Result, Session};
 use inferometer_protocol::{EngineError, Honours};
 
-/// How to get it.
+/// How to get MLX.
 const MISSING: &str = if cfg!(target_os = "linux") {
     "this build has no MLX: run scripts/mlx-linux, then the command it prints"
 } else {
@@ -21,7 +21,7 @@ pub fn place() -> Option<String> {
     None
 }
 
-/// Unknown: nothing is promised, and nothing is held against a scenario beside that MLX is missing.
+/// Unknown without MLX: promises nothing, so that a scenario's only error is that MLX is missing.
 pub fn honours() -> Honours {
     Honours::default()
 }

@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::json;
 
-/// A byte-level tokenizer without merges; with `bos` it puts token 256 in front and 257 behind.
+/// A byte-level tokenizer without merges; with `bos` it puts token 256 in front and 257 at the end.
 fn tokenizer(bos: bool) -> Tokenizer {
     normalizing(bos, json!(null))
 }
@@ -54,7 +54,7 @@ fn tokens_that_come_one_by_one_give_the_text_as_its_characters_are_complete() {
     let parts: Vec<Option<String>> =
         tokenizer.encode(text, false).unwrap().into_iter().map(|id| stream.push(id).unwrap()).collect();
     assert_eq!(parts.iter().flatten().cloned().collect::<String>(), text);
-    // Bytes of one character come before it does.
+    // A character comes with its last byte.
     assert_eq!(parts.iter().filter(|part| part.is_none()).count(), text.len() - text.chars().count());
     assert!(stream.push(999).unwrap_err().to_string().contains("999"));
 }

@@ -1,4 +1,4 @@
-//! Causal attention over the cache: no copy of keys or values, none repeated for the query heads that share them.
+//! Causal attention over the cache, without copying keys and values or repeating them for query heads that share them.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
@@ -7,14 +7,14 @@ use super::{failed, kernels, tensor, threads, with_values};
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 
-/// Scores of a block of queries take about this many values.
+/// Approximate number of scores of a block of queries.
 const SCORES: usize = 1 << 22;
 const FEWEST_QUERIES: usize = 8;
 const MOST_QUERIES: usize = 256;
-/// One position's attention is shared between threads from this many key values on.
+/// With at least this many key values, one position's attention is split between threads.
 const PARALLEL_FROM: usize = 1 << 16;
 
-/// Keys and values [kv_heads, room, d], of which `held` positions count, and how far back a query looks.
+/// Keys and values [kv_heads, room, d], of which the first `held` positions are valid, and the attention window.
 struct Held<'a> {
     keys: &'a Tensor,
     values: &'a Tensor,
@@ -35,8 +35,8 @@ pub fn attend(queries: &Tensor, cache: &Cache) -> Result<Tensor> {
     threads::install(|| several(queries, &over))
 }
 
-/// Several positions, a block of queries at a time: the scores of all would take much memory, and a block need not look
-/// at keys behind its own last position, nor at those before its first one's window.
+/// Several positions, one block of queries at a time. The scores of all would take much memory, and a block needs
+/// neither keys after its last position nor keys before the window of its first one.
 fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
     let (count, heads, d) = queries.dims3().map_err(failed)?;
     let start = over.held - count;
@@ -62,7 +62,7 @@ fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
 fn block(queries: &Tensor, keys: &Tensor, values: &Tensor, window: usize) -> candle_core::Result<Tensor> {
     let (count, heads, d) = queries.dims3()?;
     let (kv_heads, seen, _) = keys.dims3()?;
-    // Query heads that share a key/value head follow one another: their rows become one matrix.
+    // Query heads that share a key/value head are adjacent: their rows become one matrix.
     let queries = queries.transpose(0, 1)?.contiguous()?.reshape((kv_heads, heads / kv_heads * count, d))?;
     let scores = queries.matmul(&keys.t()?)?;
     scores.inplace_op1(&CausalSoftmax { count, seen, window, scale: 1.0 / (d as f32).sqrt() })?;
@@ -97,7 +97,7 @@ impl InplaceOp1 for CausalSoftmax {
     }
 }
 
-/// One position: queries [1, heads, d] over what it looks at: [1, heads * d].
+/// One position: queries [1, heads, d] over the positions it sees: [1, heads * d].
 fn one(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
     let (_, heads, d) = queries.dims3().map_err(failed)?;
     let (kv_heads, room, _) = over.keys.dims3().map_err(failed)?;
@@ -134,7 +134,7 @@ mod tests {
         (0..count).map(|i| (i as f32 * f).sin()).collect()
     }
 
-    /// A block of positions must give what each gives alone, seeing only the cache up to itself.
+    /// A block of positions gives the same as each position alone with the cache up to itself.
     #[test]
     fn many_positions_attend_as_each_alone() {
         let (heads, kv_heads, d, total) = (4, 2, 8, 70);
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// A rotating cache gives what attention over the last positions alone gives, however they came in.
+    /// A rotating cache gives the same as attention over only the last positions, however they were appended.
     #[test]
     fn a_window_hides_what_lies_before_it() {
         let (heads, kv_heads, d, total, window) = (4, 2, 8, 620, 9);
@@ -179,7 +179,7 @@ mod tests {
         let values = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let mut want = Vec::new();
         for at in 0..total {
-            // A fresh cache of what this query may see.
+            // A fresh cache with the positions that this query sees.
             let first = (at + 1usize).saturating_sub(window);
             let here = |x: &Tensor| by_head(x.narrow(0, first, at + 1 - first).unwrap());
             let mut cache = Cache::new(kv_heads, d, None);

@@ -1,5 +1,5 @@
-//! Keys and values of one layer: two tensors [kv_heads, room, head_dim] that grow in steps. With a window the positions
-//! before it are dropped, many at a time, so that what is held always lies in order and in one piece.
+//! Keys and values of one layer: two tensors [kv_heads, room, head_dim] that grow in steps. With a window, older positions
+//! are dropped many at a time, so that the held ones are always in order and contiguous.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -13,7 +13,7 @@ pub const STEP: usize = 256;
 
 #[derive(Debug)]
 pub struct Cache {
-    /// Keys and values, each [kv_heads, room, head_dim]; positions from `held` on mean nothing.
+    /// Keys and values, each [kv_heads, room, head_dim]; positions from `held` on are unused.
     tensors: Option<(Tensor, Tensor)>,
     kv_heads: usize,
     head_dim: usize,
@@ -31,8 +31,8 @@ impl Cache {
         self.tensors.as_ref().map_or(0, |(keys, _)| keys.dims()[1])
     }
 
-    /// Writes keys and values [kv_heads, T, head_dim] behind what is held; nothing that is held moves unless the room
-    /// is used up. With a window, what lies before it is dropped then.
+    /// Appends keys and values [kv_heads, T, head_dim]. Held positions move only if the room is used up; with a window, older
+    /// positions are dropped then.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -50,19 +50,19 @@ impl Cache {
         Ok(())
     }
 
-    /// Keys and values with all their room: [kv_heads, room, head_dim]. `None` before the first append.
+    /// Keys and values including unused room: [kv_heads, room, head_dim]. `None` before the first append.
     #[must_use]
     pub fn tensors(&self) -> Option<&(Tensor, Tensor)> {
         self.tensors.as_ref()
     }
 
-    /// Positions in the tensors; the last ones count.
+    /// Positions in the tensors; attention sees the last ones.
     #[must_use]
     pub fn held(&self) -> usize {
         self.extent.held()
     }
 
-    /// Positions that a query looks back at, itself included.
+    /// Positions that a query sees, including itself.
     #[must_use]
     pub fn window(&self) -> usize {
         self.extent.window()
@@ -72,10 +72,10 @@ impl Cache {
         if len <= self.room() { Ok(()) } else { self.move_to(0, len) }
     }
 
-    /// Moves what is held, without the first `drop` positions, into tensors with room for `len`.
+    /// Moves the held positions, without the first `drop`, into tensors with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize) -> Result<()> {
         let room = self.extent.room(len, STEP);
-        // Zeroed memory is mapped when first written, so room that is never used costs address space only.
+        // Zeroed memory is mapped on the first write, so unused room costs only address space.
         let empty = || Tensor::zeros((self.kv_heads, room, self.head_dim), DType::F32, &Device::Cpu).map_err(failed);
         let (keys, values) = (empty()?, empty()?);
         let kept = self.held() - drop;

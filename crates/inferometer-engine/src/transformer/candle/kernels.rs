@@ -1,7 +1,7 @@
 //! The element-wise and row-wise arithmetic on the CPU, in f32.
 //!
-//! Bodies are written so that the compiler turns them into vector code, and compiled a second time for AVX2 where
-//! the processor has it: a portable build of the program then still uses it.
+//! Bodies are written so that the compiler vectorizes them. They are compiled twice, the second time for AVX2, so that a
+//! portable build still uses AVX2 on processors that have it.
 
 use std::hint::black_box;
 
@@ -9,9 +9,9 @@ use rayon::prelude::*;
 
 use super::threads;
 
-/// Work below this many values stays on the calling thread: handing it over costs more.
+/// Work on fewer values stays on the calling thread: starting others would cost more.
 const PARALLEL_FROM: usize = 1 << 15;
-/// Accumulators of a sum: independent, so that they fill vector registers.
+/// Independent accumulators of a sum, which fill vector registers.
 const LANES: usize = 16;
 
 /// Compiles a function for the baseline and for AVX2 with FMA, and calls the better one.
@@ -29,7 +29,7 @@ macro_rules! for_this_cpu {
                     body($($arg),*)
                 }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the features it is compiled for were just found.
+                    // SAFETY: the processor has the features that the function is compiled for, as checked above.
                     return unsafe { avx2($($arg),*) };
                 }
             }
@@ -38,7 +38,7 @@ macro_rules! for_this_cpu {
     };
 }
 
-/// Calls `f` with each row of `out` and its number, on several threads where that pays.
+/// Calls `f` with each row of `out` and its number, on several threads if there is enough work.
 pub fn rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
     if out.len() < PARALLEL_FROM {
         out.chunks_mut(width).enumerate().for_each(|(at, row)| f(at, row));
@@ -49,8 +49,8 @@ pub fn rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync 
     }
 }
 
-/// e^x within 2 ulp for -87 <= x <= 88, and the value at the nearer end outside. Branch-free, so that loops over it
-/// become vector code. Method: Cody-Waite reduction and a polynomial (S. Moshier, Cephes `expf`).
+/// e^x within 2 ulp for -87 <= x <= 88; outside, the value at the nearer end. Branch-free, so that loops over it are
+/// vectorized. Method: Cody-Waite reduction and a polynomial (S. Moshier, Cephes `expf`).
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds to an integer
@@ -84,12 +84,12 @@ fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    // Hidden from the optimizer: it would shuffle the products for the sake of the sum.
+    // Hidden from the optimizer, which would otherwise shuffle the products to make the sum cheaper.
     total(black_box(lanes)) + rest
 }
 
-/// The lanes' sum, as two chains. (A tree of additions reads better, but makes the compiler give up wide registers in
-/// the loop before it.)
+/// The sum of the lanes, as two chains. (A tree of additions reads better, but then the compiler does not use wide
+/// registers in the loop before it.)
 #[inline(always)]
 fn total(lanes: [f32; LANES]) -> f32 {
     let (mut first, mut second) = (0.0, 0.0);
@@ -103,7 +103,7 @@ fn total(lanes: [f32; LANES]) -> f32 {
 }
 
 for_this_cpu! {
-    /// out = x / sqrt(mean(x^2) + eps) * scale, a row.
+    /// out = x / sqrt(mean(x^2) + eps) * scale, for one row.
     pub fn rms_norm_row(x: &[f32], scale: &[f32], eps: f32, out: &mut [f32]) {
         let mean = sum_of_products(x, x) / x.len() as f32;
         let factor = 1.0 / (mean + eps).sqrt();
@@ -140,7 +140,7 @@ for_this_cpu! {
     /// Softmax of `scale` times the first `valid` values, in place; the others become 0.
     pub fn softmax_row(row: &mut [f32], valid: usize, scale: f32) {
         let (seen, hidden) = row.split_at_mut(valid);
-        // Maximum and sum in lanes: taken plainly, each is one long chain.
+        // Maximum and sum in lanes: without lanes, each would be one long dependency chain.
         let (blocks, rest) = seen.as_chunks::<LANES>();
         let mut lanes = [f32::NEG_INFINITY; LANES];
         for block in blocks {
@@ -186,7 +186,7 @@ for_this_cpu! {
             softmax_row(row, n, scale);
         }
         out.fill(0.0);
-        // In the order in which they lie, so that the processor fetches them ahead.
+        // In memory order, so that the processor prefetches them.
         for (at, value) in values.chunks_exact(d).enumerate() {
             for (head, out) in out.chunks_exact_mut(d).enumerate() {
                 let weight = scores[head * n + at];
@@ -202,8 +202,8 @@ for_this_cpu! {
 const QUANTIZED: usize = 32;
 
 for_this_cpu! {
-    /// Rounds each 32 values to 8 bits (two's complement) with the scale that the largest needs. `starts` becomes -128 times
-    /// their sums.
+    /// Rounds each block of 32 values to 8 bits (two's complement) with the scale that its largest value needs. `starts`
+    /// becomes -128 times the sum of the block.
     pub fn quantize(x: &[f32], out: &mut [u8], scales: &mut [f32], starts: &mut [i32]) {
         const ROUND: f32 = 12_582_912.0; // as in `exp`
         let blocks = x.as_chunks::<QUANTIZED>().0.iter().zip(out.as_chunks_mut::<QUANTIZED>().0);

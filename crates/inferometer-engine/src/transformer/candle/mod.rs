@@ -22,14 +22,14 @@ use inferometer_protocol::EngineError;
 pub use sampling::Ids;
 use threads::Threads;
 
-/// For its benchmark alone.
+/// Public only for its benchmark.
 #[doc(hidden)]
 pub use kernels::softmax_row;
 
 /// The library and the version that Cargo.toml pins; a test compares it with Cargo.lock.
 pub const NAME: &str = "candle 0.11.1";
 
-/// How matrices are held.
+/// Format of the matrices in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     F32,
@@ -49,7 +49,7 @@ impl Format {
     }
 }
 
-/// The backend. Holds no state but what it knows of the weights.
+/// The backend. Its only state is facts about the weights.
 #[derive(Debug)]
 pub struct CandleBackend {
     format: Format,
@@ -79,7 +79,7 @@ pub struct Positions {
     pairs: usize,
 }
 
-/// Any error of the library that checked input should not have led to.
+/// An error of the library that should not occur on checked input.
 fn failed(error: candle_core::Error) -> EngineError {
     EngineError::internal(format!("candle: {error}"))
 }
@@ -103,7 +103,7 @@ impl CandleBackend {
         Self { format, threads, held: Held::default() }
     }
 
-    /// Threads that compute.
+    /// Number of threads that compute.
     #[must_use]
     pub fn threads(&self) -> Threads {
         self.threads
@@ -141,7 +141,7 @@ impl CandleBackend {
         Ok(Matrix::Quantized(quantized, product))
     }
 
-    /// Applies `f` to every row of `width_in` values, which gives one of `width_out`.
+    /// Applies `f` to every row of `width_in` values; each result is a row of `width_out`.
     fn map_rows(
         x: &Tensor,
         width_in: usize,
@@ -173,13 +173,13 @@ fn repacks(rows: usize, columns: usize) -> bool {
     }
 }
 
-/// Whose products of Q8_0 matrices are in force here.
+/// Which implementation of Q8_0 products is used on this machine.
 #[must_use]
 pub fn quantized_products() -> &'static str {
     if packed::found() { "own, AVX-512 VNNI; candle's for matrices that it does not fit" } else { "candle's" }
 }
 
-/// Features of this processor that the library's or our own arithmetic makes use of.
+/// Features of this processor that the library's or our own arithmetic uses.
 #[must_use]
 pub fn cpu_features() -> Vec<&'static str> {
     macro_rules! found {
@@ -268,7 +268,7 @@ impl Backend for CandleBackend {
         match matrix {
             Matrix::Plain(matrix) => {
                 let product = || x.matmul(&matrix.t()?);
-                // One row is multiplied on one thread anyhow.
+                // One row is multiplied on one thread in any case.
                 if x.dims()[0] == 1 { product() } else { threads::install(product) }
             }
             Matrix::Quantized(_, product) => product.forward(x),
@@ -282,7 +282,7 @@ impl Backend for CandleBackend {
 
     fn split_heads(&self, x: &Tensor, shape: HeadShape) -> Result<[Tensor; 3]> {
         let HeadShape { heads, kv_heads, head_dim } = shape;
-        // One position lies in one piece and is viewed; several are copied out.
+        // One position is contiguous, so a view suffices; several are copied.
         let part = |first: usize, heads: usize| {
             x.narrow(1, first * head_dim, heads * head_dim)
                 .and_then(|x| x.reshape(((), heads, head_dim)))

@@ -1,12 +1,12 @@
 //! Products with Q8_0 matrices on processors with AVX-512 VNNI, in place of candle's.
 //!
-//! candle's pool makes each product wait, spinning, until every thread of it has run: on a machine with other work each of
-//! the hundred products of a token then costs a turn of the scheduler. It also keeps the matrix twice. Here a thread that
-//! does not get to run holds nobody up, and the matrix is held once, in the order in which it is read.
+//! In candle's pool each product spins until all threads have run. On a busy machine each of the hundred products of a
+//! token may then wait for a time slice of the scheduler. candle also keeps each matrix twice. Here no product waits for a
+//! thread that is not scheduled, and the matrix is stored once, in the order in which it is read.
 //!
 //! Layout: columns of the product in tiles of 16, each tile in blocks of 32 inputs, so that one instruction multiplies four
-//! inputs with the weights of 16 columns. That instruction (`vpdpbusd`) takes unsigned by signed bytes: weights are stored
-//! plus 128, and 128 times the sum of the inputs is taken off again.
+//! inputs with the weights of 16 columns. That instruction (`vpdpbusd`) multiplies unsigned by signed bytes: weights are
+//! stored plus 128, and 128 times the sum of the inputs is subtracted from the result.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use half::f16;
@@ -23,14 +23,14 @@ const BLOCK: usize = 32;
 const STORED: usize = 2 + BLOCK;
 /// Inputs multiplied by one instruction.
 const QUAD: usize = 4;
-/// Rows of inputs that share a reading of the weights.
+/// Rows of inputs that are multiplied in one pass over the weights.
 const ROWS: usize = 8;
-/// Up to so many rows of inputs the columns are shared between threads, beyond that the rows.
+/// With up to this many rows of inputs, threads share the columns; with more, the rows.
 const FEW: usize = ROWS;
-/// Products of fewer weights stay on the calling thread.
+/// Products with fewer weights stay on the calling thread.
 const PARALLEL_FROM: usize = 1 << 16;
 
-/// Of a block of 16 columns: quads of each column, plus 128.
+/// The weights of a block of 16 columns: quads of each column, plus 128.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Weights([[u8; TILE * QUAD]; BLOCK / QUAD]);
@@ -50,18 +50,18 @@ impl std::fmt::Debug for Packed {
     }
 }
 
-/// Rows of inputs in 8 bits, each block with a scale of its own.
+/// Rows of inputs in 8 bits, with one scale for each block.
 struct Inputs {
     /// Two's complement.
     quads: Vec<[u8; QUAD]>,
     scales: Vec<f32>,
-    /// Where a block's integer sum begins: what the weights' 128 adds, taken off.
+    /// Initial value of a block's integer sum, which cancels the 128 added to the weights.
     starts: Vec<i32>,
-    /// Blocks in a row.
+    /// Blocks per row.
     blocks: usize,
 }
 
-/// Whether this processor has what it takes.
+/// Whether this processor has the required features.
 #[must_use]
 pub fn found() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -70,17 +70,17 @@ pub fn found() -> bool {
     false
 }
 
-/// Whether such a matrix can be laid out here.
+/// Whether this matrix can be packed on this machine.
 #[must_use]
 pub fn fits(columns: usize, inputs: usize) -> bool {
     found() && columns.is_multiple_of(TILE) && inputs.is_multiple_of(BLOCK) && columns * inputs > 0
 }
 
 impl Packed {
-    /// Lays out a matrix that [`fits`].
+    /// Packs a matrix that [`fits`].
     ///
     /// # Errors
-    /// When its bytes cannot be had.
+    /// When its bytes cannot be read.
     pub fn new(matrix: &QTensor) -> Result<Self> {
         let (columns, inputs) = matrix.shape().dims2().map_err(failed)?;
         assert!(matrix.dtype() == GgmlDType::Q8_0 && fits(columns, inputs), "asked before");
@@ -113,19 +113,19 @@ impl Packed {
         Ok(Self { columns, inputs, weights, scales })
     }
 
-    /// Bytes held.
+    /// Bytes in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         (size_of_val(self.weights.as_slice()) + size_of_val(self.scales.as_slice())) as u64
     }
 
-    /// Width of a result's row.
+    /// Columns of a result's row.
     #[must_use]
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Length of a row that it is multiplied with.
+    /// Length of an input row.
     #[must_use]
     pub fn inputs(&self) -> usize {
         self.inputs
@@ -147,7 +147,7 @@ impl Packed {
         out
     }
 
-    /// Rows `x` [n, inputs] times the matrix: [n, columns]. What a row gives does not depend on the other rows.
+    /// Rows `x` [n, inputs] times the matrix: [n, columns]. The result of a row does not depend on other rows.
     #[must_use]
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
@@ -173,7 +173,7 @@ impl Packed {
         if rows == 1 {
             return threads::share(out, at_once * TILE, |at, out| self.tiles(&inputs, at * at_once, out));
         }
-        // Tile by tile, each with all rows; then in order.
+        // First tile by tile, each with all rows; then put in row order.
         let mut tiled = vec![0.0; out.len()];
         threads::share(&mut tiled, at_once * TILE * rows, |at, out| self.tiles(&inputs, at * at_once, out));
         for (tile, values) in tiled.chunks_exact(TILE * rows).enumerate() {
@@ -204,7 +204,7 @@ impl Packed {
         }
     }
 
-    /// Some rows, from `first` on, of one tile.
+    /// Some rows of one tile, from `first` on.
     fn tile(&self, tile: usize, inputs: &Inputs, first: usize, out: &mut [[f32; TILE]]) {
         let blocks = tile * inputs.blocks..(tile + 1) * inputs.blocks;
         let (weights, scales) = (&self.weights[blocks.clone()], &self.scales[blocks]);
@@ -228,7 +228,7 @@ fn some_rows<const N: usize>(
     out: &mut [[f32; TILE]; N],
 ) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a `Packed` exists only where `fits` found these features.
+    // SAFETY: a `Packed` exists only if `fits` found these features.
     return unsafe { vnni(weights, scales, inputs, first, out) };
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -248,7 +248,7 @@ fn vnni<const N: usize>(
 ) {
     use std::arch::x86_64::*;
     let n = weights.len();
-    // Cut to length once, so that the loop need not check.
+    // Cut to length once, so that the loop needs no bounds checks.
     let mut quads = [[].as_slice(); N];
     let mut factors = [[].as_slice(); N];
     let mut starts = [[].as_slice(); N];
@@ -319,10 +319,10 @@ mod tests {
         (0..count).map(|i| (i as f32 * f).sin() * (1.0 + (i % 7) as f32)).collect()
     }
 
-    /// Against the same 8-bit weights and inputs multiplied in f64.
+    /// Compared with the same 8-bit weights and inputs multiplied in f64.
     #[test]
     fn a_product_is_that_of_the_rounded_values() {
-        // Few rows and many, whole groups of rows and not; several threads' shares.
+        // Few and many rows, whole and partial groups of rows, one and several threads.
         for (columns, inputs, rows) in
             [(16, 32, 1), (48, 96, 3), (64, 1024, 1), (128, 512, 8), (32, 64, 21), (16, 64, 150)]
         {
@@ -347,7 +347,7 @@ mod tests {
                         "{rows} rows: {row}, {column}: {got} for {want}"
                     );
                 }
-                // Alone as among others.
+                // A row alone gives the same as among others.
                 assert_eq!(packed.product(&wave(rows * inputs, 0.73)[row * inputs..][..inputs]), out);
             }
         }

@@ -1,4 +1,4 @@
-//! Choosing on the host: the logits are there already.
+//! Sampling on the host, where the logits already are.
 
 use candle_core::Tensor;
 
@@ -11,9 +11,9 @@ use inferometer_host::Result;
 /// Token ids `[T]`.
 #[derive(Debug)]
 pub struct Ids {
-    /// What the next forward pass is given.
+    /// Input of the next forward pass.
     pub input: Vec<u32>,
-    /// The choice itself, where this is one; another token may have taken its place.
+    /// The chosen token if these ids come from a choice; `input` may be a forced token instead.
     pub chosen: Option<u32>,
 }
 
@@ -24,7 +24,7 @@ pub struct HostSampler {
     sampler: Sampler,
     /// Prompt and chosen tokens.
     history: Vec<u32>,
-    /// Of the choice to come, penalized.
+    /// Penalized logits of the next choice.
     logits: Vec<f32>,
     window: usize,
 }

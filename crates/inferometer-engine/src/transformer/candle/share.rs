@@ -1,19 +1,19 @@
-//! Work in parts that whoever is free takes from, without waiting for those who never get to run.
+//! Parallel work that is split into parts. Idle threads take parts, and nobody waits for a thread that is never scheduled.
 //!
-//! rayon's own ways do not fit. A scope waits until every job that it spawned has run. A thread that waits in `join`
-//! yields its processor at once, and where other programs want it, that costs a turn of the scheduler: the same parts
-//! by `join` took 1.0 to 1.5 times as long (medians) at a load of 5 to 10 on two processors.
+//! rayon's `scope` and `join` do not fit. A scope waits until every job that it spawned has run. A thread that waits in
+//! `join` yields its processor at once. If other programs want the processor, the thread then waits for its next time
+//! slice: the same parts with `join` took 1.0 to 1.5 times as long (medians) at a load of 5 to 10 on two processors.
 //!
 //! # Why this is sound
 //!
-//! Helpers are started with a pointer to the caller's stack, which they may reach after [`share`] has returned. They
-//! follow the pointer only between [`Gate::enter`] and the drop of what it gives:
+//! Helpers get a pointer to the caller's stack, and may start after [`share`] has returned. They dereference the pointer
+//! only between [`Gate::enter`] and the drop of the guard that it returns:
 //!
 //! 1. `enter` and `close` change one atomic, so one of them comes first. A helper that enters first is counted, and
-//!    `close` waits until it has left. One that comes later sees `CLOSED` and does not follow the pointer.
+//!    `close` waits until it has left. A helper that comes later sees `CLOSED` and does not dereference the pointer.
 //! 2. [`share`] leaves the stack frame through the drop of [`Closing`], which closes the gate, also when `f` panics.
-//! 3. Leaving is a release and `close` reads with acquire, so what helpers wrote is seen by who called [`share`].
-//! 4. `next` gives each part to one thread, and parts do not overlap: no two `&mut` to one value.
+//! 3. Leaving is a release and `close` reads with acquire, so the caller of [`share`] sees what the helpers wrote.
+//! 4. `next` gives each part to one thread, and parts do not overlap: no value has two `&mut`.
 //!
 //! The tests run under Miri every night: `cargo +nightly miri test -p inferometer-engine --lib share::` with
 //! `MIRIFLAGS=-Zmiri-disable-isolation`.
@@ -21,11 +21,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Calls `f` with each `size` values of `out` and their number. This thread does, and those of at most `helpers` others
-/// that get to run meanwhile take a share: `spawn` hands work to one, and must end the process where that panics.
+/// Calls `f` with each part of `size` values of `out` and the part's number. This thread takes parts, and so do up to
+/// `helpers` others that are scheduled in the meantime. `spawn` hands a job to one helper, and must end the process if the
+/// job panics.
 ///
-/// None is waited for that has not begun, so a busy machine slows this down by what it takes and no more, and short work
-/// costs no hand-over.
+/// It does not wait for helpers that have not started, so other load costs no more than the processor time that it uses,
+/// and short work needs no hand-over.
 pub fn share<F: Fn(usize, &mut [f32]) + Sync>(
     helpers: usize,
     spawn: impl Fn(Box<dyn FnOnce() + Send>),
@@ -44,29 +45,28 @@ pub fn share<F: Fn(usize, &mut [f32]) + Sync>(
         let job = job.clone();
         spawn(Box::new(move || job.help()));
     }
-    // SAFETY: `work` is of the type that `run` is for, and is in this frame.
+    // SAFETY: `work` has the type that `run` expects, and is in this stack frame.
     unsafe { (job.run)(job.work) };
     drop(closing);
 }
 
-/// What is to be done, on the stack of who shares it.
+/// The work, on the stack of the caller of [`share`].
 struct Work<F> {
     f: F,
     out: *mut f32,
     len: usize,
     size: usize,
-    /// The part that is taken next.
+    /// The next part to take.
     next: AtomicUsize,
 }
 
 impl<F: Fn(usize, &mut [f32]) + Sync> Work<F> {
-    /// Does parts until none is left.
+    /// Runs parts until none is left.
     ///
     /// # Safety
-    /// `work` points to a `Work<F>`, and that and its `out` stay where they are, used by nobody but `run`, until this
-    /// returns.
+    /// `work` points to a `Work<F>`. It and its `out` stay in place until this returns, and only `run` uses them.
     unsafe fn run(work: *const ()) {
-        // SAFETY: as the caller says. Several threads read it at once: `F` is `Sync`, and the rest is numbers.
+        // SAFETY: the caller guarantees it. Several threads may read it at once: `F` is `Sync`, and the rest is numbers.
         let work = unsafe { &*work.cast::<Self>() };
         loop {
             let at = work.next.fetch_add(1, Ordering::Relaxed);
@@ -75,13 +75,13 @@ impl<F: Fn(usize, &mut [f32]) + Sync> Work<F> {
                 return;
             }
             let count = work.size.min(work.len - begin);
-            // SAFETY: inside `out`, and part `at` was given to nobody else.
+            // SAFETY: the part is inside `out`, and no other thread was given part `at`.
             (work.f)(at, unsafe { std::slice::from_raw_parts_mut(work.out.add(begin), count) });
         }
     }
 }
 
-/// A pointer to [`Work`] whose type is forgotten, so that it can be sent to threads that may outlive it.
+/// A pointer to [`Work`] without its type, so that it can be sent to threads that may outlive it.
 #[derive(Clone)]
 struct Job {
     work: *const (),
@@ -89,22 +89,22 @@ struct Job {
     gate: Arc<Gate>,
 }
 
-// SAFETY: `work` is followed inside the gate only, see above. What it points to may be used by several threads at once:
-// `f` is `Sync`, `next` is atomic, and each `f32` of `out` belongs to one part.
+// SAFETY: `work` is dereferenced only inside the gate, see above. Several threads may use its target at once: `f` is
+// `Sync`, `next` is atomic, and each `f32` of `out` belongs to one part.
 unsafe impl Send for Job {}
 
 impl Job {
     fn help(&self) {
         if let Some(_inside) = self.gate.enter() {
             let abort = AbortOnPanic;
-            // SAFETY: who shares the work waits in `close` until `_inside` is dropped.
+            // SAFETY: the caller of `share` waits in `close` until `_inside` is dropped.
             unsafe { (self.run)(self.work) };
             std::mem::forget(abort);
         }
     }
 }
 
-/// Ends the process when dropped: a part that a helper left half done must not look done to the caller.
+/// Ends the process when dropped: the caller must not take a part that a helper left unfinished for a finished one.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -113,12 +113,12 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// Helpers at work, and `CLOSED` when no more may begin.
+/// Number of helpers at work, plus `CLOSED` once no more may enter.
 #[derive(Default)]
 struct Gate(AtomicUsize);
 
 const CLOSED: usize = 1 << 31;
-/// Looks at the helpers before the processor is offered to others.
+/// Checks of the helpers before the thread yields its processor.
 const SPINS: usize = 1 << 12;
 
 /// A helper at work.
@@ -127,11 +127,11 @@ struct Inside<'a>(&'a Gate);
 impl Gate {
     fn enter(&self) -> Option<Inside<'_>> {
         let more = |inside: usize| (inside & CLOSED == 0).then_some(inside + 1);
-        // Not `then_some`: a value that is made and dropped would leave without having entered.
+        // Not `then_some`: it would always make an `Inside`, and dropping that would leave a gate that was never entered.
         self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).is_ok().then(|| Inside(self))
     }
 
-    /// Lets no more helpers in and waits for those at work.
+    /// Stops further helpers from entering and waits for those at work.
     fn close(&self) {
         self.0.fetch_or(CLOSED, Ordering::AcqRel);
         let mut looks = 0;

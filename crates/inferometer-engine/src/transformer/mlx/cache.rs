@@ -1,7 +1,7 @@
 //! Keys and values of one layer: two arrays [1, kv_heads, room, head_dim] that are written in place.
 //!
-//! MLX's arrays are values: "writing" makes a new one, which takes over the memory if nobody else holds it. With a window
-//! the positions before it are dropped, many at a time, so that what is held always lies in order and in one piece.
+//! MLX's arrays are values: "writing" makes a new array, which takes over the memory if nothing else holds it. With a
+//! window, older positions are dropped many at a time, so that the held ones are always in order and contiguous.
 
 use mlx_rs::ops::{concatenate, zeros_dtype};
 use mlx_rs::{Array, Dtype};
@@ -22,11 +22,11 @@ pub struct Cache {
     extent: Extent,
     /// Positions that fit.
     room: usize,
-    /// Room that the next allocation is to have at least.
+    /// Least room of the next allocation.
     wanted: usize,
 }
 
-/// Keys and values that T queries look at: [1, kv_heads, n, head_dim] each, the last T the queries' own.
+/// Keys and values that T queries see: [1, kv_heads, n, head_dim] each; the last T are the queries' own.
 pub struct View {
     pub keys: Array,
     pub values: Array,
@@ -46,12 +46,12 @@ impl Cache {
         })
     }
 
-    /// Positions that a query looks back at, itself included.
+    /// Positions that a query sees, including itself.
     pub fn window(&self) -> usize {
         self.extent.window()
     }
 
-    /// Puts [1, kv_heads, T, head_dim] behind what is held.
+    /// Appends [1, kv_heads, T, head_dim].
     pub fn append(&mut self, keys: &Array, values: &Array) -> Result<()> {
         let count = keys.shape()[2] as usize;
         let held = self.extent.held();
@@ -68,7 +68,7 @@ impl Cache {
         Ok(())
     }
 
-    /// What the last `count` positions look at.
+    /// The keys and values that the last `count` positions see.
     pub fn view(&self, count: usize) -> Result<View> {
         let held = self.extent.held();
         let len = held.min(self.window().saturating_add(count - 1));
@@ -90,10 +90,10 @@ impl Cache {
         Ok([1, self.kv_heads, size(at)?, self.head_dim])
     }
 
-    /// Moves what is held, without the first `drop` positions, to arrays with room for `len`.
+    /// Moves the held positions, without the first `drop`, to arrays with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize, dtype: Dtype) -> Result<()> {
-        // One place always stays free: what fills the arrays to the last place is not copied into them but takes their
-        // place, strided as it is, and attention over that is many times slower.
+        // One position always stays free. MLX does not copy an append that fills the whole array: the strided append replaces
+        // the array, which makes attention many times slower.
         let len = len.max(self.wanted) + 1;
         let room = self.extent.room(len, STEP);
         let kept = self.extent.held() - drop;
@@ -125,7 +125,7 @@ impl LayerCache for Cache {
     }
 
     fn reserve(&mut self, len: usize) -> Result<()> {
-        // The dtype is known with the first keys: memory is taken then.
+        // The first keys determine the dtype, so memory is allocated with them.
         self.wanted = len.min(self.window().saturating_add(STEP));
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Every call of MLX goes through here: errors get one form, and a benchmark can ask how long the calls took and how
-//! often the host waited for the device.
+//! Wraps every call of MLX: converts errors, and counts how long the calls took and how often the host waited for the
+//! device, for a benchmark.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -10,14 +10,14 @@ use mlx_rs::{Array, Stream};
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 
-/// What this thread's calls amounted to.
+/// Totals of this thread's calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Calls of MLX. Counted while [`measure`] is on.
     pub calls: u64,
-    /// Nanoseconds in them, the clock's own share included. Counted while [`measure`] is on.
+    /// Nanoseconds in them, including the time of reading the clock. Counted while [`measure`] is on.
     pub ns: u64,
-    /// How often work was handed to the device. Always counted.
+    /// How often work was submitted to the device. Always counted.
     pub submits: u64,
     /// How often the host waited for it. Always counted.
     pub waits: u64,
@@ -28,18 +28,18 @@ thread_local! {
     static CALLS: Cell<Calls> = const { Cell::new(Calls { calls: 0, ns: 0, submits: 0, waits: 0 }) };
 }
 
-/// Whether this thread's calls are timed from now on; two readings of the clock each.
+/// Turns the timing of this thread's calls on or off; it reads the clock twice per call.
 pub fn measure(on: bool) {
     MEASURED.set(on);
 }
 
-/// What was counted on this thread since the last call of this function.
+/// The totals on this thread since the last call of this function.
 pub fn take() -> Calls {
     CALLS.take()
 }
 
-/// Nanoseconds that timing one call takes: inside what is counted, and outside of it. What the calls cost themselves, and
-/// what happens between them, is known once these are taken off.
+/// The overhead of timing one call, in nanoseconds: inside and outside of the counted time. Subtract it to get the time of
+/// the calls and the time between them.
 #[must_use]
 pub fn cost() -> (f64, f64) {
     const CALLS: u32 = 100_000;
@@ -71,14 +71,13 @@ pub(super) fn waited() {
     count(|calls| calls.waits += 1);
 }
 
-/// How often a thread was found calling MLX while another did; `serial.rs` is there so that none ever is. Looked at in
-/// tests only.
+/// How often two threads called MLX at the same time, which `serial.rs` must prevent. For tests only.
 #[cfg(test)]
 pub fn overlaps() -> u64 {
     inside::OVERLAPS.load(std::sync::atomic::Ordering::SeqCst)
 }
 
-/// Runs `f`, which calls MLX.
+/// Runs `f`, which calls MLX, and counts the call.
 pub(super) fn mlx<T, E: std::fmt::Display>(f: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
     #[cfg(test)]
     let _call = inside::Call::begin();
@@ -95,12 +94,12 @@ pub(super) fn mlx<T, E: std::fmt::Display>(f: impl FnOnce() -> std::result::Resu
     result.map_err(failed)
 }
 
-/// Any error of the library that checked input should not have led to.
+/// An error of the library that should not occur on checked input.
 pub(super) fn failed(error: impl std::fmt::Display) -> EngineError {
     EngineError::internal(format!("mlx: {error}"))
 }
 
-/// MLX counts in 32 bits.
+/// A size for MLX, which uses 32 bits.
 pub(super) fn size(n: usize) -> Result<i32> {
     i32::try_from(n).map_err(|_| failed(format!("{n} does not fit its 32-bit shapes")))
 }
@@ -110,11 +109,11 @@ const ONES: [i32; 4] = [1; 4];
 
 /// x[start .. stop] along every axis.
 ///
-/// The crate's own indexing would reshape and broadcast on the way: more operations than one.
+/// The crate's own indexing would add operations that reshape and broadcast.
 pub(super) fn slice(x: &Array, start: &[i32], stop: &[i32]) -> std::result::Result<Array, Exception> {
     let (stream, strides) = (Stream::thread_local_or_default(), &ONES[..start.len()]);
     new_array("slice", |out| {
-        // SAFETY: the pointers are to slices of the lengths given, which live until the call returns.
+        // SAFETY: the pointers point to slices of the given lengths, which live until the call returns.
         unsafe {
             mlx_sys::mlx_slice(
                 out,
@@ -131,7 +130,7 @@ pub(super) fn slice(x: &Array, start: &[i32], stop: &[i32]) -> std::result::Resu
     })
 }
 
-/// x with [start .. stop] along every axis replaced by `part`; in place where nothing else holds x's memory.
+/// x with [start .. stop] along every axis replaced by `part`; in place if nothing else holds x's memory.
 pub(super) fn replace(x: &Array, part: &Array, start: &[i32], stop: &[i32]) -> std::result::Result<Array, Exception> {
     let (stream, strides) = (Stream::thread_local_or_default(), &ONES[..start.len()]);
     new_array("slice_update", |out| {
@@ -154,7 +153,7 @@ pub(super) fn replace(x: &Array, part: &Array, start: &[i32], stop: &[i32]) -> s
 }
 
 fn new_array(what: &str, f: impl FnOnce(*mut mlx_sys::mlx_array) -> i32) -> std::result::Result<Array, Exception> {
-    // SAFETY: a fresh handle owns nothing yet; the call fills it, and `Array` frees it in any case.
+    // SAFETY: a new handle owns nothing; the call fills it, and `Array` frees it in any case.
     let mut handle = unsafe { mlx_sys::mlx_array_new() };
     let status = f(&mut handle);
     let array = unsafe { Array::from_ptr(handle) };
@@ -168,7 +167,7 @@ mod inside {
     static CALLERS: AtomicU64 = AtomicU64::new(0);
     pub static OVERLAPS: AtomicU64 = AtomicU64::new(0);
 
-    /// A call under way.
+    /// A call in progress.
     pub struct Call;
 
     impl Call {

@@ -1,4 +1,4 @@
-//! Where MLX computes on this machine, and whether it does.
+//! The device of MLX on this machine, and whether it works.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -8,35 +8,35 @@ use mlx_rs::{Array, Device, DeviceType};
 
 use crate::serial::alone;
 
-/// MLX's default device, tried out.
+/// MLX's default device, after a test computation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub gpu: bool,
     /// Such as `metal: Apple M2 Max` or `cpu`.
     pub name: String,
-    /// Facts for the receipt: the chip and its memory limits in bytes, as far as MLX tells them.
+    /// Facts for the receipt: the chip and its memory limits in bytes, if MLX reports them.
     pub details: BTreeMap<String, String>,
 }
 
-/// What MLX tells of a device, by its own keys, with the names these have in a receipt.
+/// MLX's keys for facts about a device, with their names in a receipt.
 const SIZES: [(&CStr, &str); 3] = [
     (c"memory_size", "device_memory_bytes"),
     (c"max_recommended_working_set_size", "device_working_set_bytes"),
     (c"max_buffer_length", "device_buffer_bytes"),
 ];
 
-/// The default device, or why it does not work. Found out once: MLX is then initialized in this process. Not to be asked
-/// for the first time within [`alone`].
+/// The default device, or why it does not work. The first call initializes MLX in this process and must not be made within
+/// [`alone`].
 ///
 /// # Errors
-/// What MLX said, or that a sum came out wrong (as on a virtual machine's GPU).
+/// MLX's error, or a wrong sum (as on a virtual machine's GPU).
 pub fn device() -> Result<&'static Found, String> {
     static FOUND: OnceLock<Result<Found, String>> = OnceLock::new();
     FOUND.get_or_init(|| alone(find)).as_ref().map_err(Clone::clone)
 }
 
 fn find() -> Result<Found, String> {
-    // Installs the handler by which MLX reports errors; without it MLX ends the process.
+    // Installs MLX's error handler; without it, MLX ends the process on an error.
     let device = Device::try_default().map_err(|e| format!("MLX has no device: {e}"))?;
     let kind = device.get_type().map_err(|e| format!("MLX does not know its device: {e}"))?;
     let gpu = matches!(kind, DeviceType::Gpu);
@@ -63,7 +63,7 @@ fn find() -> Result<Found, String> {
     Ok(Found { gpu, name, details })
 }
 
-/// A small computation with a known result: a device may be there and compute nothing, or nonsense.
+/// A small computation with a known result: a device may exist and compute nothing, or wrong results.
 fn adds_up() -> Result<(), String> {
     let failed = |e: mlx_rs::error::Exception| format!("MLX's device does not work: {e}");
     let count = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]);
@@ -76,9 +76,9 @@ fn adds_up() -> Result<(), String> {
     }
 }
 
-/// The library's own version.
+/// The library's version.
 fn version() -> Option<String> {
-    // SAFETY: a string handle that MLX fills and that is freed once; its text is read before.
+    // SAFETY: MLX fills the string handle; its text is read before the handle is freed, once.
     unsafe {
         let mut handle = mlx_sys::mlx_string_new();
         let status = mlx_sys::mlx_version(&mut handle);
@@ -95,7 +95,7 @@ struct Info(mlx_sys::mlx_device_info);
 impl Info {
     /// `None` when there is no such device.
     fn of_gpu() -> Option<Self> {
-        // SAFETY: the device handle lives until after the call; the description is freed by `drop`.
+        // SAFETY: the device handle outlives the call; `drop` frees the description.
         unsafe {
             let device = mlx_sys::mlx_device_new_type(mlx_sys::mlx_device_type__MLX_GPU, 0);
             let mut info = Info(mlx_sys::mlx_device_info_new());
@@ -107,7 +107,7 @@ impl Info {
 
     fn has(&self, key: &CStr) -> bool {
         let mut has = false;
-        // SAFETY: a live handle and a text that ends in NUL.
+        // SAFETY: the handle is live and the text ends in NUL.
         let status = unsafe { mlx_sys::mlx_device_info_has_key(&mut has, self.0, key.as_ptr()) };
         status == 0 && has
     }

@@ -1,7 +1,7 @@
-//! The transformer on MLX: lazy, with its fused normalization, rotation, attention and quantized product.
+//! The transformer on MLX: lazy, with MLX's fused normalization, rotation, attention and quantized product.
 //!
-//! An operation only joins MLX's graph; the library computes it on its own thread or on the GPU from
-//! [`Backend::submit`] on. Weights stay in the dtype they are stored in, quantized ones in their format.
+//! An operation only adds a node to MLX's graph. The library computes it on its own thread or on the GPU from
+//! [`Backend::submit`] on. Weights keep the dtype they are stored in, quantized ones their format.
 
 mod cache;
 pub mod calls;
@@ -30,7 +30,7 @@ use inferometer_protocol::EngineMemory;
 use sampling::{DeviceSampler, Ids, UNSOUND};
 use weights::Matrix;
 
-/// The library and the version that mlx-sys in Cargo.lock is made for; a test asks the library itself.
+/// The library and the version that mlx-sys in Cargo.lock is made for; a test compares it with the library's answer.
 pub const NAME: &str = "mlx 0.32.2";
 
 /// A compiled function of two arrays.
@@ -38,16 +38,16 @@ type Compiled = Box<dyn for<'a> FnMut((&'a Array, &'a Array)) -> std::result::Re
 
 /// The backend.
 pub struct MlxBackend {
-    /// What floating-point weights are turned to; `None` = as stored.
+    /// The dtype that floating-point weights are converted to; `None` = as stored.
     dtype: Option<Dtype>,
     held: Held,
-    /// silu(gate) * up as one operation, where it is compiled.
+    /// silu(gate) * up as one operation, if it is compiled.
     swiglu: Option<RefCell<Compiled>>,
-    /// The last mask made: it is the same for every layer.
+    /// The last mask, which is the same for every layer.
     mask: RefCell<Option<(WindowMask, Array)>>,
 }
 
-/// Which of `keys` positions each of the last `count` may look at: itself and `window - 1` before it.
+/// Which of `keys` positions each of the last `count` sees: itself and `window - 1` before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct WindowMask {
     count: usize,
@@ -55,7 +55,7 @@ struct WindowMask {
     window: usize,
 }
 
-/// Scale [n] and what is added under the root.
+/// Scale [n], and the number added under the root.
 #[derive(Debug)]
 pub struct Norm {
     scale: Array,
@@ -66,13 +66,13 @@ pub struct Norm {
 #[derive(Debug)]
 pub struct Rotation {
     theta: Option<f32>,
-    /// Positions per radian of each pair, where these are no plain powers of theta.
+    /// Positions per radian of each pair, if these are not plain powers of theta.
     per_radian: Option<Array>,
 }
 
 impl MlxBackend {
-    /// On the default device. `dtype` is what floating-point weights are turned to (f32, f16, bf16); `None` leaves them
-    /// as they are stored. With `compiled`, element-wise operations that follow each other become one.
+    /// A backend on the default device. Floating-point weights are converted to `dtype` (f32, f16, bf16); `None` leaves them
+    /// as stored. With `compiled`, successive element-wise operations become one.
     #[must_use]
     pub fn new(dtype: Option<Dtype>, compiled: bool) -> Self {
         let swiglu = compiled.then(|| RefCell::new(Box::new(compile(gated, true)) as Compiled));
@@ -112,7 +112,7 @@ fn gated((gate, up): (&Array, &Array)) -> std::result::Result<Array, Exception> 
     gate.multiply(sigmoid(gate)?)?.multiply(up)
 }
 
-/// Copies values to the host, waiting for them.
+/// Waits for values and copies them to the host.
 fn read(x: &Array, into: &mut Vec<f32>) -> Result<()> {
     waited();
     let x = mlx(|| x.as_dtype(Dtype::Float32))?;
@@ -137,8 +137,8 @@ impl Backend for MlxBackend {
 
     const LAZY: bool = true;
 
-    /// On the CPU MLX lets some ten operations wait at most: submitting a step lasts nearly as long as the step, and a token
-    /// that is read after it is read late.
+    /// On the CPU, MLX queues at most about ten operations. Submitting a step therefore takes nearly as long as the step, and
+    /// a token that is read after that is read late.
     fn runs_ahead(&self) -> bool {
         Self::on_gpu()
     }
@@ -197,7 +197,7 @@ impl Backend for MlxBackend {
         matrix.apply(x)
     }
 
-    /// Each [1, heads, T, head_dim], as the fused operations want it.
+    /// Each [1, heads, T, head_dim], the layout of the fused operations.
     fn split_heads(&self, x: &Array, shape: HeadShape) -> Result<[Array; 3]> {
         let (heads, kv_heads, head_dim) = (size(shape.heads)?, size(shape.kv_heads)?, size(shape.head_dim)?);
         let parts = mlx(|| {
@@ -296,8 +296,8 @@ impl Backend for MlxBackend {
         allocator()
     }
 
-    /// The allocator's counters are words of the process, which MLX itself reads without its lock: a reader on another
-    /// thread gets a value from before or after a change under way, and holds nothing up.
+    /// The allocator's counters are words of the process, which MLX itself reads without its lock. A reader on another thread
+    /// gets the value before or after a concurrent change, and delays nothing.
     fn memory_probe(&self) -> Option<MemoryProbe> {
         Some(Arc::new(allocator))
     }
@@ -313,7 +313,7 @@ impl Backend for MlxBackend {
     }
 }
 
-/// What MLX's allocator, which belongs to the process, says now.
+/// The current figures of MLX's allocator, which belongs to the process.
 fn allocator() -> EngineMemory {
     let bytes = |asked: std::result::Result<usize, Exception>| asked.ok().map(|n| n as u64);
     EngineMemory {

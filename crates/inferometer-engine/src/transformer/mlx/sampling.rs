@@ -1,7 +1,7 @@
-//! Choosing on the device: penalty, filters and draw are part of the graph, no logit comes to the host.
+//! Sampling on the device: penalty, filters and draw are part of the graph; no logits are copied to the host.
 //!
-//! The meaning is [`crate::transformer::sampler`]'s, with the same draws; sums are f32 here and f64 there, so that a
-//! draw within rounding of a border may fall on its other side.
+//! It does the same as [`crate::transformer::sampler`], with the same draws. Sums are f32 here and f64 there, so a draw
+//! within rounding of a border may choose the other token.
 
 use mlx_rs::ops::indexing::{argmax, argmax_axis};
 use mlx_rs::ops::{cumsum, select, sort};
@@ -15,17 +15,17 @@ use inferometer_host::Result;
 
 type Tried<T> = std::result::Result<T, Exception>;
 
-/// Token ids [T], and for the choice of a token what the host is to know of it.
+/// Token ids [T], and for a choice the result for the host.
 #[derive(Debug)]
 pub struct Ids {
-    /// What the next forward pass is given.
+    /// Input of the next forward pass.
     pub input: Array,
-    /// The choice itself, one number, where this is one; [`UNSOUND`] where its logit was none. Another token may have
-    /// taken its place.
+    /// The chosen token if these ids come from a choice; [`UNSOUND`] if its logit was not a number. `input` may be a forced
+    /// token instead.
     pub chosen: Option<Array>,
 }
 
-/// Read in place of a token whose logit is no finite number. Vocabularies are far smaller.
+/// Read instead of a token whose logit is not a finite number. Vocabularies are far smaller.
 pub const UNSOUND: u32 = u32::MAX;
 
 /// Penalty, filters and draws of one request.
@@ -33,7 +33,7 @@ pub const UNSOUND: u32 = u32::MAX;
 pub struct DeviceSampler {
     choice: SamplingPlan,
     uniforms: Uniforms,
-    /// The last tokens in no particular order, [most that the penalty looks at]; `None` without a penalty.
+    /// The last tokens in no particular order, [the penalty's largest window]; `None` without a penalty.
     recent: Option<Array>,
     /// Prompt and chosen tokens.
     history: usize,
@@ -59,13 +59,13 @@ impl DeviceSampler {
         })
     }
 
-    /// What the next choice is made from.
+    /// The logits of the next choice.
     #[cfg(test)]
     pub fn logits(&self) -> &Array {
         self.logits.as_ref().expect("logits were penalized")
     }
 
-    /// Writes the chosen token where the oldest one was.
+    /// Writes the chosen token over the oldest one.
     fn remember(&mut self, token: &Array) -> Result<()> {
         if let Some(recent) = &self.recent {
             let at = size(self.history % recent.shape()[0] as usize)?;
@@ -83,7 +83,7 @@ impl TokenSampler for DeviceSampler {
     fn penalize(&mut self, logits: Array) -> Result<()> {
         self.window = self.choice.window(self.history);
         let logits = match &self.recent {
-            // Its unused places hold no token yet.
+            // Unused places hold no token yet.
             Some(recent) if self.window > 0 => {
                 let window = size(self.window)?;
                 mlx(|| penalized(&logits, recent, window, self.choice.factor))?
@@ -100,7 +100,7 @@ impl TokenSampler for DeviceSampler {
         mlx(|| logits.eval())
     }
 
-    /// On the host: once a token in a pass that is not timed, so that there is one meaning and no second one.
+    /// Computed on the host, so that there is only one implementation. It is used once per token and in untimed passes only.
     fn gap(&self) -> Result<f32> {
         let logits = self.logits.as_ref().expect("logits are penalized before their gap is asked for");
         let mut values = Vec::new();
@@ -125,20 +125,20 @@ impl TokenSampler for DeviceSampler {
     }
 }
 
-/// What the host reads of a choice [1] from logits [1, vocabulary]: the same token, or [`UNSOUND`].
+/// What the host reads for a choice [1] from logits [1, vocabulary]: the same token, or [`UNSOUND`].
 fn told(logits: &Array, chosen: &Array) -> Tried<Array> {
     let logit = logits.take_along_axis(chosen.expand_dims(0)?, -1)?;
-    // Of what is no finite number this difference is none either. Three operations less than asking for it.
+    // The difference is not a number if the logit is not finite. This takes three operations fewer than `isfinite`.
     let sound = logit.subtract(&logit)?.eq(Array::from_int(0))?;
     select(sound, chosen, Array::from_slice(&[UNSOUND], &[1]))
 }
 
-/// Logits [1, vocabulary] of tokens among the first `window` recent ones: divided by the factor where positive, else
-/// multiplied. One that is there twice gets the same value twice.
+/// Penalizes logits [1, vocabulary] of the first `window` recent tokens: positive ones are divided by the factor, others
+/// multiplied. A token that occurs twice gets the same value twice.
 fn penalized(logits: &Array, recent: &Array, window: i32, factor: f32) -> Tried<Array> {
     let ids = if window == recent.shape()[0] { recent.clone() } else { super::calls::slice(recent, &[0], &[window])? };
     let ids = ids.expand_dims(0)?;
-    // In f32, whatever the logits are: in bf16 a factor of 1.003 would be none.
+    // Always in f32: in bf16 a factor of 1.003 would be rounded to 1.
     let logits = logits.as_dtype(Dtype::Float32)?;
     let (factor, zero) = (Array::from_f32(factor), Array::from_f32(0.0));
     let held = logits.take_along_axis(&ids, -1)?;
@@ -164,9 +164,9 @@ fn drawn(logits: &Array, choice: &SamplingPlan, uniform: f64) -> Tried<Array> {
     }
     if sampling.top_p < 1.0 {
         let rising = sort(&weights)?;
-        // Of each the sum of those that are more likely: short of the wanted sum it is still needed.
+        // For each token, the sum of those that are more likely. The token is needed if that sum is less than the wanted one.
         let before = rising.cumsum(0, true, false)?;
-        // Never nothing: the most likely token is always needed.
+        // Never 0: the most likely token is always kept.
         let share = Array::from_f32((sampling.top_p as f32).max(f32::MIN_POSITIVE));
         let wanted = weights.sum(false)?.multiply(share)?;
         let needed = before.lt(wanted)?;
@@ -180,12 +180,12 @@ fn drawn(logits: &Array, choice: &SamplingPlan, uniform: f64) -> Tried<Array> {
     let sums = cumsum(&weights, 0, false, true)?;
     let total = super::calls::slice(&sums, &[vocabulary - 1], &[vocabulary])?;
     let target = total.multiply(Array::from_f32(uniform as f32))?;
-    // Rounding may put the target on the total itself: the last token that adds to it then.
+    // Rounding may make the target equal to the total: then the last token with weight is chosen.
     let reached = sums.gt(target)?.logical_or(sums.eq(total)?)?;
     argmax(reached.as_dtype(Dtype::Int32)?, true)
 }
 
-/// Which `count` of the values are the highest, given the lowest of these; of equal ones the first.
+/// Which `count` values are the highest, given the lowest of them; of equal values, the first.
 fn best(values: &Array, least: &Array, count: &Array) -> Tried<Array> {
     let above = values.gt(least)?;
     let equal = values.eq(least)?;

@@ -1,4 +1,4 @@
-//! Matrices as MLX multiplies them: plain ones in their own dtype, quantized ones as they are stored.
+//! Matrices for MLX's products: plain ones in their own dtype, quantized ones as stored.
 
 use mlx_rs::ops::{concatenate, dequantize, quantized_matmul};
 use mlx_rs::{Array, Dtype};
@@ -48,12 +48,12 @@ fn raw(bytes: &[u8], shape: &[usize], dtype: Dtype) -> Result<Array> {
     let dims = shape.iter().map(|n| size(*n)).collect::<Result<Vec<_>>>()?;
     let width = if matches!(dtype, Dtype::Float16 | Dtype::Bfloat16) { 2 } else { 4 };
     assert_eq!(bytes.len(), shape.iter().product::<usize>() * width, "the folder was checked against its shapes");
-    // SAFETY: the bytes are as many as shape and dtype say, and MLX copies them before the call returns.
+    // SAFETY: the number of bytes fits shape and dtype, and MLX copies them before the call returns.
     Ok(unsafe { Array::from_raw_data(bytes.as_ptr().cast(), &dims, dtype) })
 }
 
 impl Matrix {
-    /// Takes stored parts [out_i, in] as one matrix.
+    /// Loads stored parts [out_i, in] as one matrix.
     pub fn new(parts: &[Weight], dtype: Option<Dtype>) -> Result<Self> {
         let alike = parts.windows(2).all(|pair| pair[0].quantization() == pair[1].quantization());
         if !alike {
@@ -96,7 +96,7 @@ impl Matrix {
         }
     }
 
-    /// Bytes held.
+    /// Bytes in memory.
     pub fn bytes(&self) -> u64 {
         match self {
             Matrix::Plain { rows, .. } => rows.nbytes() as u64,
@@ -105,7 +105,7 @@ impl Matrix {
         }
     }
 
-    /// Names of the formats it is held in.
+    /// Names of its formats in memory.
     pub fn formats(&self) -> Vec<&'static str> {
         match self {
             Matrix::Plain { rows, .. } => vec![name(rows.dtype())],
@@ -136,7 +136,7 @@ fn joined(mut parts: Vec<Array>) -> Result<Array> {
     if parts.len() == 1 { Ok(parts.remove(0)) } else { mlx(|| concatenate(&parts, 0)) }
 }
 
-/// How a dtype is called in settings.
+/// The name of a dtype in settings.
 pub fn name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::Float16 => "f16",

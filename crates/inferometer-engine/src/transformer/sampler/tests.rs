@@ -52,7 +52,7 @@ fn draws_follow_the_closed_form() {
         (Sampling { top_k: 2, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [1, 3].contains(&at))),
         (Sampling { top_p: 0.8, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [1, 3, 4].contains(&at))),
         (Sampling { min_p: 0.1, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [0, 1, 3, 4].contains(&at))),
-        // top-p counts what top-k left: 3 alone has .73 of it.
+        // top-p applies to the tokens that top-k kept: 3 alone has .73 of their sum.
         (Sampling { top_k: 2, top_p: 0.7, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| at == 3)),
     ];
     for (settings, probabilities) in cases {
@@ -90,7 +90,7 @@ fn filters_at_their_ends() {
     let all = |settings: Sampling| counts(&settings, &LOGITS, 20_000).iter().filter(|c| **c > 0).count();
     assert_eq!(all(Sampling { top_k: 6, top_p: 1.0, min_p: 0.0, ..sampling(5.0) }), 6);
     assert_eq!(all(Sampling { top_k: 100, ..sampling(5.0) }), 6);
-    // Equals at the top all have the most likely one's probability.
+    // Tokens that tie for the highest logit all have the same probability.
     let equal = [2.0f32; 4];
     assert_eq!(counts(&Sampling { min_p: 1.0, ..sampling(1.0) }, &equal, 4000).iter().filter(|c| **c > 0).count(), 4);
 }
@@ -138,7 +138,7 @@ fn settings_out_of_range_are_named() {
     assert!(check(&sampling(0.7), 1.1).is_ok());
 }
 
-/// The penalty as its meaning says, without any care for speed.
+/// The penalty, implemented as defined and without regard to speed.
 fn naive(logits: &[f32], history: &[u32], factor: f32, context: usize, cap: usize) -> (Vec<f32>, usize) {
     let mut count = history.len();
     for bound in [context, cap] {
@@ -172,7 +172,7 @@ proptest! {
         }
     }
 
-    /// Whatever the settings, what is drawn passes the filters of a naive implementation.
+    /// With any settings, a drawn token passes the filters of a naive implementation.
     #[test]
     fn what_is_drawn_passes_every_filter(
         logits in prop::collection::vec(-5f32..5.0, 1..200),

@@ -1,4 +1,4 @@
-//! What a request means to a session, on tiny models.
+//! Requests to a session, with tiny models.
 
 mod choices;
 mod faults;
@@ -42,7 +42,7 @@ fn chunk_size_does_not_change_the_tokens_in_f32() {
     for arch in ["llama", "qwen3"] {
         let dir = folder(&config(arch));
         let mut session = open(dir.path()).unwrap();
-        // Longer than a step of the cache, and no multiple of any chunk.
+        // Longer than a step of the cache, and not a multiple of any chunk.
         let whole = request(prompt(701), 48);
         let want = tokens(&mut *session, &whole);
         for chunk in [1i64, 16, 512, 700, 2048] {
@@ -58,7 +58,7 @@ fn a_reused_prefix_changes_nothing_and_is_reported() {
     let mut session = open(dir.path()).unwrap();
     let first = prompt(300);
     let (answer, _) = run(&mut *session, &request(first.clone(), 20)).unwrap();
-    // The next turn: what was, the answer, and more. The last generated token was never run.
+    // The next turn: the prompt, the answer and more. The last generated token was never run.
     let mut next = first.clone();
     next.extend(&answer);
     next.extend(prompt(33));
@@ -69,7 +69,7 @@ fn a_reused_prefix_changes_nothing_and_is_reported() {
     let (fresh, completion) = run(&mut *session, &with_toggle(request(next.clone(), 20), "kv_reuse", "none")).unwrap();
     assert_eq!(completion.reused_tokens, 0);
     assert_eq!(reusing, fresh);
-    // A branch off the middle trims what lies beyond; a prompt that is held whole still runs its last token.
+    // A branch in the middle removes what follows; a fully cached prompt still runs its last token.
     let mut branch = next[..150].to_vec();
     branch.push((next[150] + 1) % VOCABULARY);
     let (reusing, completion) = run(&mut *session, &request(branch.clone(), 20)).unwrap();
@@ -132,7 +132,7 @@ fn effective_settings_are_those_predicted() {
         assert_eq!(run(&mut *session, &asked).unwrap().1.effective["kv_reuse"], used.into());
     }
     assert_eq!(run(&mut *session, &request(prompt(5), 3)).unwrap().1.effective["kv_reuse"], "prefix".into());
-    // The toggle goes before the sampling's own value.
+    // The toggle overrides the value in `sampling`.
     let toggled = with_toggle(request(prompt(5), 3), "repetition_penalty", 2i64);
     let effective = run(&mut *session, &toggled).unwrap().1.effective;
     assert_eq!((&effective["repetition_penalty"], &effective[EFFECTIVE_WINDOW]), (&Value::Float(2.0), &Value::Int(7)));
@@ -153,7 +153,7 @@ fn the_penalty_reaches_the_tokens_and_its_window_matters() {
     let (narrow, wide) = (with(2.5, 4), with(2.5, 0));
     assert_ne!(off, wide);
     assert_ne!(narrow, wide);
-    // With so strong a penalty over everything nothing is generated twice.
+    // With such a strong penalty on the whole history, no token is generated twice.
     let distinct: std::collections::BTreeSet<_> = with(1e6, 0).into_iter().collect();
     assert_eq!(distinct.len(), 32);
 }
@@ -198,7 +198,7 @@ fn an_end_of_sequence_token_stops_unless_it_is_ignored() {
     let mut config = config("llama");
     let dir = folder(&config);
     let free = tokens(&mut *open(dir.path()).unwrap(), &request(prompt(20), 12));
-    // A token that comes first at index 5 becomes the end.
+    // A token that first occurs in the middle becomes the end-of-sequence token.
     let at = (3..12).find(|at| !free[..*at].contains(&free[*at])).unwrap();
     config["eos_token_id"] = json!([VOCABULARY - 1, free[at]]);
     let dir = folder(&config);
@@ -210,7 +210,7 @@ fn an_end_of_sequence_token_stops_unless_it_is_ignored() {
     assert_eq!(tokens(&mut *session, &request(prompt(20), 12)), free);
     let forced = Request { forced_tokens: Some(free.clone()), ..stopping.clone() };
     assert_eq!(tokens(&mut *session, &forced), free);
-    // generation_config.json goes before config.json.
+    // generation_config.json overrides config.json.
     fs_err::write(dir.path().join("generation_config.json"), json!({"eos_token_id": free[0]}).to_string()).unwrap();
     let (ids, completion) = run(&mut *open(dir.path()).unwrap(), &stopping).unwrap();
     assert_eq!((ids.as_slice(), completion.finish_reason), (&free[..1], FinishReason::Stop));
@@ -233,19 +233,19 @@ fn one_token_comes_from_prefill_and_decode_is_empty() {
     assert_eq!((prefill.len(), decode.len(), spans(Phase::PrefillChunk).len()), (1, 1, 3));
     let (last, others) = (spans(Phase::PrefillChunk)[2], &spans(Phase::PrefillChunk)[..2]);
     assert!(others.iter().all(|chunk| prefill[0].start_ns <= chunk.start_ns && chunk.end_ns <= last.start_ns));
-    // The last chunk is over when its token can be read: on a lazy backend nobody knows sooner.
+    // The last chunk ends when its token can be read: a lazy backend cannot tell earlier.
     assert!(last.start_ns <= recorder.token_ns[0] && recorder.token_ns[0] <= last.end_ns);
     assert!(last.end_ns <= prefill[0].end_ns);
     assert!(recorder.token_ns[0] <= prefill[0].end_ns && prefill[0].end_ns <= decode[0].start_ns);
     assert_eq!(spans(Phase::Forward).len(), 3);
     assert_eq!(spans(Phase::Sample).len(), 1);
-    // Nothing to wait for where work is done when it is called, and no tokenizer in this folder.
+    // This backend is not lazy, so there is no waiting, and the folder has no tokenizer.
     assert_eq!((spans(Phase::Wait).len(), spans(Phase::Detokenize).len()), (0, 0));
     assert_eq!(session.span_timing(false), Some(SpanTiming::Done));
     assert_eq!(session.span_timing(true), Some(SpanTiming::Done));
 }
 
-/// A sink that asks to stop after so many checks.
+/// A sink that cancels after a number of checks.
 struct Impatient {
     inner: Recorder,
     patience: std::cell::Cell<u32>,
@@ -291,7 +291,7 @@ fn cancelling_stops_between_chunks_and_between_tokens() {
         assert_eq!((completion.cache_tokens, sink.inner.tokens.len()), (Some(cached), generated), "{patience}");
         assert_eq!(sink.inner.tokens, want[..generated]);
         assert!(sink.inner.spans.iter().all(|s| s.end_ns >= s.start_ns));
-        // What was cancelled leaves a cache that the next request can go on from.
+        // After a cancelled request, the next one can continue from the cache.
         let (ids, completion) = run(&mut *session, &whole).unwrap();
         assert_eq!((ids, completion.reused_tokens), (want.clone(), cached.min(39)));
     }
@@ -323,7 +323,7 @@ fn bad_requests_say_what_is_wrong() {
     let mut cold = request(prompt(4), 4);
     cold.sampling.temperature = -1.0;
     refused(cold, bad, &["temperature"]);
-    // The context can be filled to its last position.
+    // A request can fill the context to its last position.
     assert_eq!(run(&mut *session, &request(prompt(1018), 7)).unwrap().1.cache_tokens, Some(1024));
 }
 
@@ -343,13 +343,13 @@ fn a_rotating_cache_holds_its_window_and_is_full_below_it() {
     let (other, completion) = run(&mut *narrow, &asked).unwrap();
     assert_ne!(other, want);
     assert_eq!(completion.cache_tokens, Some(40));
-    // Chunks do not change what a window sees.
+    // Chunks do not change the window.
     let again = with_toggle(asked.clone(), "kv_reuse", "none");
     for chunk in [1i64, 7, 400] {
         let chunked = with_toggle(again.clone(), "prefill_chunk_size", chunk);
         assert_eq!(run(&mut *narrow, &chunked).unwrap().0, other, "chunks of {chunk}");
     }
-    // What was dropped cannot be reused: a branch before the window starts anew, one that only goes on does not.
+    // Dropped positions cannot be reused: a branch before the window starts again, a continuation does not.
     let mut longer = prompt(400);
     longer.extend(&other);
     let (_, completion) = run(&mut *narrow, &request(longer.clone(), 5)).unwrap();

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 const HEADS: usize = 2;
 const DIM: usize = 4;
 
-/// Keys [HEADS, count, DIM] whose values name position and head; the values are their negatives.
+/// Keys [HEADS, count, DIM] with numbers that encode position and head; the values are their negatives.
 fn entries(from: usize, count: usize) -> (Tensor, Tensor) {
     let mut data = Vec::new();
     for head in 0..HEADS {
@@ -22,8 +22,7 @@ fn content(cache: &Cache) -> (Vec<f32>, Vec<f32>) {
 }
 
 proptest! {
-    /// Against a plain list of positions: whatever the order of appends and truncations, what is held is what a list
-    /// would hold.
+    /// After any order of appends and truncations, the cache holds the same positions as a plain list.
     #[test]
     fn holds_what_a_list_would(steps in prop::collection::vec((1usize..300, 0usize..700, any::<bool>()), 1..8)) {
         let mut cache = Cache::new(HEADS, DIM, None);
@@ -68,8 +67,7 @@ fn room_grows_in_steps_and_an_append_inside_it_moves_nothing() {
     assert_eq!((cache.room(), cache.len()), (2 * STEP, 0));
 }
 
-/// Whatever came and went, what attention looks at are the last positions of a plain list, as long as only that is
-/// taken back which the cache says it can.
+/// After any appends, and truncations that the cache allows, attention sees the last positions of a plain list.
 #[test]
 fn a_window_keeps_the_last_of_a_list() {
     let window = 7;

@@ -7,7 +7,7 @@ use super::*;
 
 type Helper = Box<dyn FnOnce() + Send>;
 
-/// A thread that does what it is sent, one thing after another.
+/// A thread that runs the jobs sent to it, one after another.
 struct Worker {
     send: Sender<Helper>,
     thread: JoinHandle<()>,
@@ -25,7 +25,7 @@ impl Worker {
     }
 }
 
-/// `share` with these workers, each of which gets one helper.
+/// `share` with these workers, one job for each.
 fn share_with(workers: &[Worker], out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let next = AtomicUsize::new(0);
     let spawn = |helper| workers[next.fetch_add(1, Ordering::Relaxed)].send.send(helper).unwrap();
@@ -51,7 +51,7 @@ fn every_part_is_done_once_whoever_does_it() {
     workers.into_iter().for_each(Worker::end);
 }
 
-/// Both threads are inside at once, and what the helper wrote is there when `share` returns.
+/// Both threads are inside at once, and what the helper wrote is visible when `share` returns.
 #[test]
 fn a_helper_that_has_begun_is_waited_for() {
     let workers = [Worker::start()];
@@ -66,7 +66,7 @@ fn a_helper_that_has_begun_is_waited_for() {
     workers.into_iter().for_each(Worker::end);
 }
 
-/// It comes when what the work pointed to is gone, and touches none of it.
+/// A helper that starts after the work is gone does not touch it.
 #[test]
 fn a_helper_that_does_not_get_to_run_is_not_waited_for() {
     let workers = [Worker::start()];

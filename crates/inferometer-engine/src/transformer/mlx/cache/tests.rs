@@ -1,4 +1,4 @@
-//! The cache against a plain list of keys and values, through what attention makes of it.
+//! Compares the cache with a plain list of keys and values, through the results of attention.
 
 use mlx_rs::Array;
 use proptest::prelude::*;
@@ -11,16 +11,16 @@ use crate::transformer::mlx::MlxBackend;
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
 const D: usize = 4;
-/// The first and the last few positions of an append are compared: the list is slow.
+/// How many of the first and last positions of an append are compared; the list is slow.
 const LOOKED_AT: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// So many positions at once.
+    /// Append this many positions at once.
     Append(usize),
-    /// So many of the last positions are to be forgotten.
+    /// Remove this many of the last positions.
     Back(usize),
-    /// Room for so many more.
+    /// Reserve room for this many more.
     Reserve(usize),
 }
 
@@ -34,7 +34,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A number without a pattern for each value: `what` tells queries, keys and values apart, `salt` one append from another.
+/// A pseudo-random number for each value: `what` distinguishes queries, keys and values, `salt` the appends.
 fn value(what: usize, salt: usize, at: usize, head: usize, i: usize) -> f32 {
     ((what * 7919 + salt * 104_729 + at * 1299 + head * 31 + i * 7) as f32 * 0.137).sin()
 }
@@ -122,7 +122,7 @@ fn as_a_list(window: Option<usize>, ops: Vec<Op>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// One position can always be taken back: the step that a pipeline has submitted beyond the end.
+/// One position can always be removed: the step that a pipeline submitted beyond the end.
 #[test]
 fn the_last_position_can_be_taken_back() {
     alone(|| {

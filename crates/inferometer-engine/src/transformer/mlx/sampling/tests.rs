@@ -1,4 +1,4 @@
-//! Choosing on the device against choosing on the host.
+//! Compares sampling on the device with sampling on the host.
 
 use mlx_rs::Array;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn row(logits: &[f32]) -> Array {
     Array::from_slice(logits, &[1, logits.len() as i32])
 }
 
-/// Tokens of one request whose choices are made from these rows of logits, one after another.
+/// Tokens of one request, chosen from these rows of logits one after another.
 fn on_device<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Result<Vec<u32>, EngineError> {
     alone(|| {
         let backend = MlxBackend::new(None, false);
@@ -39,7 +39,7 @@ fn on_host<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Re
 
 const VOCABULARY: u32 = 12;
 
-/// Ties and zeros often.
+/// Often ties and zeros.
 fn logit() -> impl Strategy<Value = f32> {
     prop_oneof![2 => -8.0f32..8.0, 1 => (-2i8..3).prop_map(f32::from)]
 }
@@ -47,7 +47,7 @@ fn logit() -> impl Strategy<Value = f32> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
-    /// The same logits after the penalty, at every step of a request, and the same count of tokens looked at.
+    /// The same logits after the penalty, and the same window, at every step of a request.
     #[test]
     fn the_penalty_is_the_hosts(
         prompt in prop::collection::vec(0..VOCABULARY, 1..30),
@@ -82,14 +82,14 @@ fn as_the_hosts(choice: &SamplingPlan, prompt: Vec<u32>, steps: Vec<(Vec<f32>, u
     Ok(())
 }
 
-/// Rows of logits as a model gives them: a few likely tokens, many unlikely ones.
+/// Rows of logits like a model's: a few likely tokens, many unlikely ones.
 fn rows(count: usize, vocabulary: usize) -> Vec<f32> {
     let mut rng = seeded(5, "rows of logits");
     let mut unit = || f64::from(rng.next_u32()) / f64::from(u32::MAX);
     (0..count * vocabulary).map(|_| (-(unit() + 1e-9).ln() * 2.0 - 3.0 * unit()) as f32).collect()
 }
 
-/// Of how many draws, and how many fall on the other side than on the host.
+/// The number of draws, and how many differ from the host's.
 fn differing(settings: &[Sampling], device: impl Fn(&Sampling) -> Sampling) -> (usize, usize) {
     const EACH: usize = 500;
     let (mut draws, mut differ) = (0, 0);
@@ -103,7 +103,7 @@ fn differing(settings: &[Sampling], device: impl Fn(&Sampling) -> Sampling) -> (
     (draws, differ)
 }
 
-/// Sums are f32 on the device and f64 on the host: a draw so close to a border that this decides is rare.
+/// Sums are f32 on the device and f64 on the host: draws so close to a border that this matters are rare.
 #[test]
 fn draws_are_the_hosts_but_for_rounding_at_a_border() {
     let sampling = |seed, temperature| Sampling { seed, temperature, ..Sampling::default() };
@@ -128,7 +128,7 @@ fn draws_are_the_hosts_but_for_rounding_at_a_border() {
     }
 }
 
-/// Every id that 400 draws give.
+/// All ids that 400 draws give.
 fn drawn(
     side: impl Fn(&Sampling, &mut dyn Iterator<Item = &'static [f32]>) -> Result<Vec<u32>, EngineError>,
     of: &Sampling,
@@ -144,7 +144,7 @@ fn drawn(
 fn of_equal_logits_filters_keep_the_lowest_ids() {
     const EQUAL: &[f32] = &[1.0; 8];
     const PAIRS: &[f32] = &[0.0, 2.0, 1.0, 2.0, 1.0, 0.0, 1.0, -1.0];
-    // Hot, so that 400 draws give every id that is kept.
+    // A high temperature, so that 400 draws give every id that the filters keep.
     let hot = || Sampling { seed: 3, temperature: 50.0, ..Sampling::default() };
     let cases: [(Sampling, &'static [f32], &[u32]); 9] = [
         (hot(), EQUAL, &[0, 1, 2, 3, 4, 5, 6, 7]),
@@ -155,7 +155,7 @@ fn of_equal_logits_filters_keep_the_lowest_ids() {
         (Sampling { top_k: 1, ..hot() }, PAIRS, &[1]),
         (Sampling { top_k: 4, ..hot() }, PAIRS, &[1, 2, 3, 4]),
         (Sampling { top_k: 100, ..hot() }, PAIRS, &[0, 1, 2, 3, 4, 5, 6, 7]),
-        // Weights 1, 1, .98, .98, .98, .96, .96 and .94, 7.80 in all: the first four come to 3.96.
+        // Weights 1, 1, .98, .98, .98, .96, .96 and .94 add up to 7.80; the first four to 3.96.
         (Sampling { top_p: 0.5, ..hot() }, PAIRS, &[1, 2, 3, 4]),
     ];
     for (settings, logits, want) in cases {
@@ -180,7 +180,7 @@ fn logits_that_are_no_numbers_are_an_error_where_the_token_is_read() {
     for temperature in [0.0, 1.0] {
         for none in [f32::NAN, f32::NEG_INFINITY] {
             let sampling = Sampling { temperature, ..Sampling::default() };
-            // Of any token, not of the first alone.
+            // The logit of any token, not only of the first.
             let (sound, none_at_all) = ([1.0; 64], [none; 64]);
             let rows = [sound.as_slice(), &none_at_all];
             assert!(on_device(&sampling, rows[..1].iter().copied()).is_ok());

@@ -1,4 +1,4 @@
-//! Folders in MLX's quantized format: what they load to, and what is said of those that do not fit their configuration.
+//! Folders in MLX's quantized format: the loaded weights, and the errors for folders that do not fit their configuration.
 
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
@@ -10,7 +10,7 @@ use inferometer_protocol::ErrorKind;
 
 const VALUES: &str = "model.layers.1.self_attn.v_proj";
 
-/// Hidden size 64, so that groups of 64 fill all rows but those of `down_proj` (96), which stay as they are.
+/// Hidden size 64, so that groups of 64 fill all rows except those of `down_proj` (96), which is not quantized.
 fn described(arch: &str, bits: u32, group_size: usize) -> Json {
     let mut config = config(arch);
     config["quantization"] = json!({"group_size": group_size, "bits": bits});
@@ -31,7 +31,7 @@ fn tokens(dir: &tempfile::TempDir) -> Vec<u32> {
     run(&mut *open(dir.path()).unwrap(), &request(prompt(9), 8)).unwrap().0
 }
 
-/// The model in f32 whose weights are what the quantized folder stands for.
+/// The model in f32 with the dequantized weights of the quantized folder.
 fn dequantized(dir: &tempfile::TempDir, plain: &Json) -> tempfile::TempDir {
     let config = crate::transformer::config::Config::from_folder(dir.path()).unwrap();
     let needed = crate::transformer::model::expected(&config);
@@ -50,7 +50,7 @@ fn a_quantized_folder_is_the_model_that_its_numbers_stand_for() {
         let dir = written(&config, &stored(&config));
         let plain = crate::transformer::testing::config(arch);
         assert_eq!(tokens(&dir), tokens(&dequantized(&dir, &plain)), "{arch}, {bits} bits, groups of {group_size}");
-        // Four bits are felt, so the tokens are not those of the weights before.
+        // Four bits change the tokens compared with the original weights.
         assert!(bits == 8 || tokens(&dir) != tokens(&written(&plain, &tensors(&plain, 1))), "{arch}");
         let receipt = open(dir.path()).unwrap().receipt();
         let said = format!("MLX affine, {bits} bits, groups of {group_size}");
@@ -71,7 +71,7 @@ fn single_matrices_have_their_own_form_or_none() {
     config["quantization"][VALUES] = json!({"group_size": 64, "bits": 8});
     config["quantization"]["model.embed_tokens"] = json!(false);
     config["quantization"]["model.layers.0.mlp.up_proj"] = json!(true);
-    // MLX's folders say it twice.
+    // MLX's folders have it twice.
     config["quantization_config"] = config["quantization"].clone();
     let all = stored(&config);
     let shape = |name: &str| &all.iter().find(|t| t.0 == name).unwrap().2;
@@ -85,7 +85,7 @@ fn single_matrices_have_their_own_form_or_none() {
     assert_eq!(said, "MLX affine, 4 bits, groups of 32; MLX affine, 8 bits, groups of 64");
 }
 
-/// The error of opening what `change` leaves of a folder with 4 bits in groups of 32.
+/// The error of opening a folder with 4 bits in groups of 32 after `change`.
 fn refused(change: impl FnOnce(&mut Json, &mut Vec<Stored>)) -> String {
     let mut config = described("llama", 4, 32);
     let mut stored = stored(&config);
@@ -114,7 +114,7 @@ fn a_folder_that_does_not_fit_its_quantization_is_refused_and_the_tensor_named()
         names(&message, &[part, "missing", file, "4 bits, groups of 32", &format!("{VALUES:?}: false")]);
     }
     names(&refused(|_, s| s.retain(|t| t.0 != weight)), &[&weight, "missing", file]);
-    // Two rows as one, bytes as they were.
+    // Two rows as one, with the same bytes.
     names(&refused(|_, s| find(s, &scales).2 = vec![16, 4]), &[&scales, "[16, 4]", "[32, 2]", file]);
     let message = refused(|c, _| c["quantization"]["bits"] = json!(8));
     names(&message, &["[512, 8]", "[512, 16]", "8 bits", "model.embed_tokens.weight", file]);
@@ -140,7 +140,7 @@ fn a_quantized_folder_whose_configuration_does_not_say_so_is_refused() {
     names(&message, &["model.embed_tokens.weight", "U32", "group_size and bits", "`quantization`"]);
     let one = refused(|c, _| c["quantization"][VALUES] = json!(false));
     names(&one, &[&format!("{VALUES}.biases"), "extra", "does not say"]);
-    // And the other way round.
+    // The reverse case.
     let plain = refused(|_, s| *s = tensors(&config("llama"), 1));
     names(&plain, &["model.embed_tokens.scales", "missing", "false"]);
 }
@@ -195,7 +195,7 @@ fn quantizations_that_this_engine_lacks_are_refused_by_key() {
     names(&other, &["quantization_config.quant_method", "gptq", "config.json"]);
 }
 
-/// What `config.json` may name is what the model has, and the other way round.
+/// `config.json` may name exactly the matrices that the model has.
 #[test]
 fn every_matrix_can_be_excepted_by_name() {
     let mut untied = described("qwen3", 4, 32);

@@ -1,4 +1,4 @@
-//! What a session says it would have chosen, against a bare loop over the model that sorts all logits.
+//! Compares the choices that a session reports with a plain loop over the model that sorts all logits.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const STEPS: usize = 24;
 const PENALTY: f32 = 1.3;
 const CONTEXT: usize = 16;
 
-/// Greedy, with a penalty that matters.
+/// A greedy request with a penalty that changes its tokens.
 fn penalized(forced: Option<Vec<u32>>) -> Request {
     let sampling = Sampling {
         repetition_penalty: f64::from(PENALTY),
@@ -73,7 +73,7 @@ fn assert_alike(said: &[Choice], plain: &[Choice]) {
     assert!(plain.iter().any(|choice| choice.gap > 0.01), "nothing to compare");
 }
 
-/// `backend` makes what the session runs on; `alone` keeps the bare loop out of the way of other sessions.
+/// `backend` makes the session's backend; `alone` keeps the plain loop from running beside other sessions.
 fn session_says_what_a_bare_loop_finds<B: Backend>(
     session: &mut dyn Session,
     folder: &Path,
@@ -89,14 +89,14 @@ fn session_says_what_a_bare_loop_finds<B: Backend>(
         let (free, said) = ask(session, &with(penalized(None)));
         assert_eq!(said.iter().map(|choice| choice.token).collect::<Vec<_>>(), free, "unforced, a choice is the token");
         assert_alike(&said, &alone(&|| plain(backend(), folder, &free)));
-        // Along tokens that are not its own, choices are others, and the forced ones are what the penalty looks at.
+        // With other forced tokens the choices differ, and the penalty applies to the forced tokens.
         let forced: Vec<u32> = free.iter().map(|id| (id + 1) % VOCABULARY).collect();
         let (tokens, said) = ask(session, &with(penalized(Some(forced.clone()))));
         assert_eq!(tokens, forced);
         assert_alike(&said, &alone(&|| plain(backend(), folder, &forced)));
         assert_eq!(said[0].token, free[0], "the first choice comes before anything is forced");
         assert!(said.iter().zip(&free).any(|(choice, free)| choice.token != *free));
-        // A draw is the choice; the gap is that of the logits, whatever the temperature.
+        // The draw is the choice; the gap is that of the logits at any temperature.
         let mut hot = with(penalized(None));
         (hot.sampling.temperature, hot.sampling.seed) = (2.0, 5);
         let (drawn, said) = ask(session, &hot);

@@ -1,5 +1,5 @@
-//! Breaks the engine on purpose, in one place at a time: the tokens must change. Where they would not, the tests of
-//! equal tokens would prove nothing.
+//! Breaks the engine on purpose, in one place at a time, and checks that the tokens change. Otherwise the tests of equal
+//! tokens would prove nothing.
 
 use candle_core::Tensor;
 
@@ -17,13 +17,13 @@ use inferometer_host::Result;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
     None,
-    /// Positions are not turned at all.
+    /// Queries and keys are not rotated.
     NoRope,
-    /// Positions are one too far where a single token is run, which is in decode.
+    /// Positions are one too high for a single token, that is in decode.
     RopeOffset,
-    /// Queries of one forward pass see each other's positions, later ones too.
+    /// Queries of one forward pass also see later positions.
     NoMask,
-    /// Each append overwrites the last position held.
+    /// Each append overwrites the last held position.
     CacheOffset,
 }
 
@@ -61,7 +61,7 @@ impl Backend for Broken {
     }
 
     fn append(&self, cache: &mut Cache, keys: &Tensor, values: &Tensor) -> Result<()> {
-        // Only once there is something to overwrite, and so that the queries still find their own positions.
+        // Only if there is something to overwrite, and so that queries still have their own positions.
         if self.fault == Fault::CacheOffset && cache.len() > 1 {
             cache.truncate(cache.seen() - 1);
         }
@@ -151,7 +151,7 @@ fn tokens(arch: &str, fault: Fault) -> Vec<u32> {
     let text = Text { tokenizer: None, template: Err(String::new()) };
     let receipt = crate::transformer::receipt("faulty", "cpu", &text, &crate::transformer::Library::Candle.honours());
     let mut session = TransformerSession::new(model, text, receipt);
-    // Two chunks, so that a chunk also meets what is in the cache.
+    // Two chunks, so that one chunk finds a filled cache.
     let request = with_toggle(request(prompt(24), 32), "prefill_chunk_size", 16i64);
     run(&mut session, &request).unwrap().0
 }
