@@ -245,6 +245,33 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The text with hashes (eight or more hexadecimal digits) as `[HASH]`, for a snapshot.
+pub fn without_hashes(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_hexdigit()) {
+        let run = rest[at..].find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len() - at);
+        shown.push_str(&rest[..at]);
+        shown.push_str(if run < 8 { &rest[at..at + run] } else { "[HASH]" });
+        rest = &rest[at + run..];
+    }
+    shown + rest
+}
+
+/// The text with every number as `#`, for a snapshot of a sentence whose figures are measured.
+pub fn without_figures(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        match c {
+            '0'..='9' if shown.ends_with('#') => {}
+            '0'..='9' if shown.ends_with("#.") => _ = shown.pop(),
+            '0'..='9' => shown.push('#'),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// Sends a signal to a process.
 pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
