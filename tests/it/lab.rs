@@ -62,14 +62,7 @@ impl Done {
             "" => String::new(),
             text => format!("--- {name}\n{text}"),
         };
-        let mut shown = format!("exit {code}\n{}{}", part("stdout", &self.stdout), part("stderr", &self.stderr));
-        let entries = fs_err::read_dir(lab.path("results")).into_iter().flatten();
-        let runs = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let folder = lab.dir.path().display().to_string();
-        for (name, placeholder) in runs.map(|run| (run, "[RUN]")).chain([(folder, "[LAB]")]) {
-            shown = shown.replace(&name, placeholder);
-        }
-        shown
+        lab.shown(&format!("exit {code}\n{}{}", part("stdout", &self.stdout), part("stderr", &self.stderr)))
     }
 
     #[track_caller]
@@ -119,6 +112,15 @@ impl Lab {
                 "name = \"lab\"\n[model]\npath = {model:?}\n[[engine]]\nname = \"exec\"\noptions = {{ command = {command:?} }}\n{workload}{rest}"
             ),
         )
+    }
+
+    /// A text for a snapshot; the lab's folder is `[LAB]`, that of a run `[RUN]`.
+    pub fn shown(&self, text: &str) -> String {
+        let entries = fs_err::read_dir(self.path("results")).into_iter().flatten();
+        let runs = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let folder = self.dir.path().display().to_string();
+        let names = runs.map(|run| (run, "[RUN]")).chain([(folder, "[LAB]")]);
+        names.fold(text.to_owned(), |shown, (name, placeholder)| shown.replace(&name, placeholder))
     }
 
     /// The program, in this lab's folder.
@@ -245,6 +247,22 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The line that begins with these words, joined with the lines that it was wrapped into.
+#[track_caller]
+pub fn line(text: &str, begins: &str) -> String {
+    let unwrapped = text.replace("\n  ", " ");
+    let found = unwrapped.lines().find(|line| line.starts_with(begins));
+    found.unwrap_or_else(|| panic!("no line begins with {begins:?}:\n{text}")).to_owned()
+}
+
+/// What stands in the page's elements of this tag, without the tags inside.
+pub fn elements(page: &str, tag: &str) -> Vec<String> {
+    let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
+    let parts = page.split(&open).skip(1).filter(|part| part.starts_with(['>', ' ']));
+    let inner = parts.map(|part| part.split_once('>').unwrap().1.split(&close).next().unwrap());
+    inner.map(|inner| inner.split('<').map(|part| part.rsplit('>').next().unwrap()).collect()).collect()
+}
+
 /// The text with hashes (eight or more hexadecimal digits) as `[HASH]`, for a snapshot.
 pub fn without_hashes(text: &str) -> String {
     let mut shown = String::new();
@@ -258,7 +276,8 @@ pub fn without_hashes(text: &str) -> String {
     shown + rest
 }
 
-/// The text with every number as `#`, for a snapshot of a sentence whose figures are measured.
+/// The text with every number as `#`, and without the unit of a time, for a snapshot of a sentence whose figures are
+/// measured: what is 900 µs today is 1 ms tomorrow.
 pub fn without_figures(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -269,7 +288,14 @@ pub fn without_figures(text: &str) -> String {
             c => shown.push(c),
         }
     }
-    shown
+    let unit =
+        |after: &str| ["ns", "µs", "ms", "s"].iter().find_map(|unit| after.strip_prefix(unit)).map(str::to_owned);
+    let mut parts = shown.split("# ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |told, after| match unit(after).filter(|rest| !rest.starts_with(char::is_alphabetic)) {
+        Some(rest) => told + "#" + &rest,
+        None => told + "# " + after,
+    })
 }
 
 /// Sends a signal to a process.
