@@ -255,12 +255,16 @@ pub fn line(text: &str, begins: &str) -> String {
     found.unwrap_or_else(|| panic!("no line begins with {begins:?}:\n{text}")).to_owned()
 }
 
-/// What stands in the page's elements of this tag, without the tags inside.
+/// What stands in the page's elements of this tag, with a blank for each tag inside.
 pub fn elements(page: &str, tag: &str) -> Vec<String> {
     let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
     let parts = page.split(&open).skip(1).filter(|part| part.starts_with(['>', ' ']));
     let inner = parts.map(|part| part.split_once('>').unwrap().1.split(&close).next().unwrap());
-    inner.map(|inner| inner.split('<').map(|part| part.rsplit('>').next().unwrap()).collect()).collect()
+    let words = |inner: &str| -> Vec<String> {
+        let texts = inner.split('<').map(|part| part.rsplit('>').next().unwrap());
+        texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    inner.map(|inner| words(inner).join(" ")).collect()
 }
 
 /// The text with hashes (eight or more hexadecimal digits) as `[HASH]`, for a snapshot.
