@@ -10,7 +10,7 @@ use inferometer_protocol::{Message, Phase, Value};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
-use crate::lab::{Done, Lab, code_but_for_busy, measured, signal, statuses, until};
+use crate::lab::{Done, Lab, code_but_for_busy, elements, line, measured, signal, statuses, until};
 
 const SYSTEM: &str = "Answer in few words.";
 /// What is said, and what is taken to have been answered where replies are fixed.
@@ -54,11 +54,6 @@ fn good(record: &Record, cell: u32) -> Vec<&RequestRow> {
     let all = iterations(record, cell);
     let found = all.into_values().find(|rows| rows.iter().all(|row| row.status == Status::Ok));
     found.unwrap_or_else(|| panic!("no iteration of cell {cell} is whole: {:?}", measured(record)[0].reason))
-}
-
-/// A text without its line ends.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn ids(record: &Record, row: &RequestRow) -> Vec<u32> {
@@ -175,10 +170,10 @@ fn a_turn_that_fails_fails_its_iteration_and_no_other() {
     let summary = Summary::of(&record);
     let counts = summary.cells[0].counts;
     assert_eq!((counts.planned, counts.failed, counts.ok), (4, 1, 3));
-    assert_eq!(summary.cells[0].metric("decode_tps").unwrap().n, 3, "one number an iteration");
+    assert_eq!(summary.cells[0].metric("e2e_ms").unwrap().n, 3, "one number an iteration");
     let failed = summary.validity.problems.iter().find(|problem| problem.status == Status::Failed).unwrap();
     assert_eq!(failed.iterations, [2], "once, and not once a turn");
-    assert!(words(&done.stdout).contains("iteration 2 failed: turn 2"), "{}", done.stdout);
+    insta::assert_snapshot!(line(&done.stdout, "exec: iteration 2 failed"), @r#"exec: iteration 2 failed: turn 2: told to fail: error:prefill:10"#);
 }
 
 #[test]
@@ -211,11 +206,11 @@ fn reuse_that_was_not_asked_for_is_invalid_and_a_lost_cache_is_told() {
     // The second iteration's fourth turn.
     let scenario = exec(&lab, &["--reuse", "--forget", "9"], "[run]\niterations = 2\nwarmup = 0\n");
     let done = measure(&lab, &scenario, 0);
-    assert!(
-        words(&done.stdout).contains("turn 3 reused nothing from the KV cache; the whole history was computed again"),
-        "{}",
-        done.stdout
-    );
+    let record = lab.record();
+    let lost: Vec<_> =
+        measured(&record).into_iter().filter(|row| row.turn > 0 && row.reused_tokens == Some(0)).collect();
+    assert_eq!(lost.iter().map(|row| (row.iteration, row.turn)).collect::<Vec<_>>(), [(2, 3)]);
+    insta::assert_snapshot!(line(&done.stdout, "exec: turn"), @r#"exec: turn 3 reused nothing from the KV cache; the whole history was computed again"#);
 }
 
 #[test]
@@ -223,7 +218,7 @@ fn a_turn_whose_tokens_differ_is_named() {
     let lab = Lab::new();
     let scenario = exec(&lab, &["--reuse", "--nondeterministic"], "replies = \"fixed\"\n[run]\niterations = 2\n");
     let done = measure(&lab, &scenario, 4).says("differs from the first from token 0 of turn 0 on");
-    assert!(words(&done.stdout).contains("from token index 0 of turn 0 on"), "{}", done.stdout);
+    insta::assert_snapshot!(line(&done.stdout, "exec: nondeterministic"), @r#"exec: nondeterministic: different tokens in iteration 2 from token index 0 of turn 0 on"#);
     let group = &Summary::of(&lab.record()).cells[0].hashes[1];
     assert_eq!((group.first_differing_turn, group.first_differing_index), (Some(0), Some(0)));
 }
@@ -312,10 +307,16 @@ fn every_form_of_the_summary_has_the_turns() {
         .collect();
     assert_eq!(reused.len(), 5);
     assert_eq!(reused[0], ("0".to_owned(), "0".to_owned()));
-    assert!(shown("md").contains("| cell | turn | prompt tokens |"));
+    let markdown = shown("md");
+    let head = markdown.lines().position(|line| line.starts_with("| cell | turn |")).expect("a table of the turns");
+    let table = markdown.lines().skip(head + 2).take_while(|line| line.starts_with('|'));
+    let turns = table.map(|row| row.split(" | ").nth(1).unwrap());
+    assert_eq!(turns.collect::<Vec<_>>(), ["0", "1", "2", "3", "4"], "{markdown}");
     let folder = lab.path("reports").join(run.file_name().unwrap());
     let page = fs_err::read_to_string(folder.join("index.html")).unwrap();
-    assert!(page.contains("Turn by turn") && page.contains("The conversation"));
+    assert!(elements(&page, "h2").contains(&"Turn by turn".to_owned()), "{:?}", elements(&page, "h2"));
+    let folded = elements(&page, "summary");
+    assert!(["5 turns", "The conversation"].iter().all(|name| folded.iter().any(|found| found == name)), "{folded:?}");
     for chart in ["turn-ttft", "turn-prefill", "decode-rate"] {
         assert!(folder.join(format!("charts/{chart}.svg")).is_file(), "{chart}");
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use inferometer::record::{Cause, Status};
 
-use crate::lab::{Lab, measured, statuses};
+use crate::lab::{Lab, line, measured, statuses, without_figures};
 
 /// Keeps half of the cores busy, one at least, until dropped.
 struct Busy {
@@ -44,8 +44,8 @@ fn foreign_load_invalidates_iterations_and_says_what_to_do() {
     let _busy = Busy::start();
     let lab = Lab::new();
     let done = lab.measure(&scenario(&lab, "invalidate"), &[]).expect(4);
-    let done = done.says("other programs used more than").says("in 2 of 2 iterations").says("end other programs");
-    assert!(done.stdout.contains("(external cause)"), "{}", done.stdout);
+    insta::assert_snapshot!(without_figures(&line(&done.stderr, "warning: other programs")), @r#"warning: other programs used more than # cores in # of # iterations (up to # cores): they are invalid; end other programs or wait for them; `inferometer doctor` lists the busiest"#);
+    insta::assert_snapshot!(without_figures(&line(&done.stdout, "exec: iterations 1 and 2")), @r#"exec: iterations # and # invalid: other programs used more than # cores (external cause)"#);
     let record = lab.record();
     assert_eq!(measured(&record).len(), 2);
     for row in measured(&record) {
@@ -59,17 +59,17 @@ fn foreign_load_invalidates_iterations_and_says_what_to_do() {
 fn foreign_load_can_be_a_warning() {
     let _busy = Busy::start();
     let lab = Lab::new();
-    let done = lab.measure(&scenario(&lab, "warn"), &[]).expect(0).says("other programs used more than");
-    done.says("they stay valid");
+    let done = lab.measure(&scenario(&lab, "warn"), &[]).expect(0);
+    let told = line(&done.stderr, "warning: other programs");
+    insta::assert_snapshot!(without_figures(&told), @r#"warning: other programs used more than # cores in # of # iterations (up to # cores): they stay valid, but may be too slow; end other programs or wait for them; `inferometer doctor` lists the busiest"#);
     let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 2]);
-    assert!(record.manifest.warnings.iter().any(|told| told.contains("other programs")));
+    assert!(record.manifest.warnings.contains(&told["warning: ".len()..].to_owned()));
 }
 
 #[test]
 fn iterations_too_short_to_be_judged_are_counted() {
     let lab = Lab::new();
     lab.measure(&lab.exec(&[], "[run]\niterations = 2\n[telemetry]\ninterval_ms = 10000\n"), &[]).expect(0);
-    let warnings = lab.record().manifest.warnings;
-    assert!(warnings.iter().any(|told| told.contains("2 of 2 iterations were too short to be judged")), "{warnings:?}");
+    insta::assert_snapshot!(lab.record().manifest.warnings.join("\n"), @r#"2 of 2 iterations were too short to be judged for foreign load, stolen time and swapping (fewer than 3 samples each): generate more tokens"#);
 }

@@ -4,11 +4,19 @@
 use std::collections::BTreeMap;
 
 use inferometer::record::{Cause, FinishState, Record, RequestRow, Status};
+use inferometer::report::summary::Summary;
+use inferometer::report::terminal;
 use rustix::process::Signal;
 
-use crate::lab::{Lab, code_but_for_busy, measured, runs, signal, statuses, until};
+use crate::lab::{Lab, code_but_for_busy, line, measured, runs, signal, statuses, until, without_hashes};
 
 const FOUR: &str = "[run]\niterations = 4\n";
+
+/// What a summary remarks on a run, but for what the machine does to it.
+fn remarks(record: &Record) -> Vec<String> {
+    let remarks = Summary::of(record).validity.remarks.into_iter();
+    remarks.filter(|remark| !record.manifest.warnings.contains(remark)).collect()
+}
 
 /// Why each measured row does not count; `None` where it does.
 fn causes(record: &Record) -> Vec<Option<Cause>> {
@@ -151,10 +159,11 @@ fn an_engine_that_knows_no_cap_is_not_expected_to_have_one() {
                 [workload]\nkind = \"prompt\"\ntext = \"TEXT\"\nmax_tokens = 4\nignore_eos = true\n"
         .replace("TEXT", &"word ".repeat(1500));
     let scenario = lab.exec(&["--toggles", "repetition_penalty,repetition_context_size", "--penalty"], &rest);
-    let done = lab.measure(&scenario, &[]).expect(0);
-    assert_eq!(statuses(&lab.record()), [Status::Ok; 2], "{}", measured(&lab.record())[0].reason);
-    assert!(!done.stdout.contains("should have been"), "{}", done.stdout);
-    assert!(!done.stdout.contains("same work"), "windows of 1024 and of 1503 tokens differ:\n{}", done.stdout);
+    lab.measure(&scenario, &[]).expect(0);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 2], "{}", measured(&record)[0].reason);
+    // Windows of 1024 and of 1503 tokens differ, so nothing is said of cells that did the same work.
+    assert_eq!(remarks(&record), Vec::<String>::new());
 }
 
 #[test]
@@ -164,8 +173,9 @@ fn cells_that_turn_out_equal_are_said_to_be_equal() {
     let scenario = lab.exec(&["--toggles", "prefill_chunk_size"], rest);
     let done = lab.measure(&scenario, &[]).expect(0);
     assert_eq!(statuses(&lab.record()), [Status::Ok; 2]);
-    let said = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("chunk=64 and chunk=128 did the same work"), "{}", done.stdout);
+    let [remark] = &remarks(&lab.record())[..] else { panic!("{}", done.stdout) };
+    insta::assert_snapshot!(remark, @r#"chunk=64 and chunk=128 did the same work: their effective settings are equal."#);
+    assert_eq!(line(&done.stdout, "chunk=64 and chunk=128"), remark.trim_end_matches('.'));
 }
 
 #[test]
@@ -214,8 +224,10 @@ fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measu
 fn a_nondeterministic_engine_is_found_out() {
     let lab = Lab::new();
     let scenario = lab.exec(&["--nondeterministic"], FOUR);
-    let done = lab.measure(&scenario, &[]).expect(4).says("nondeterministic").says("from token 0 on");
-    assert!(done.stdout.contains("NO"), "{}", done.stdout);
+    let done = lab.measure(&scenario, &[]).expect(4);
+    insta::assert_snapshot!(line(&done.stderr, "warning: cell"), @r#"warning: cell `exec` is nondeterministic: iteration 2 differs from the first from token 0 on"#);
+    let row = line(&done.stdout, "exec  ");
+    assert_eq!(row.split_whitespace().last(), Some("NO"), "{row}");
     assert_eq!(statuses(&lab.record()), [Status::Ok; 4], "each iteration by itself is well");
 }
 
@@ -223,10 +235,12 @@ fn a_nondeterministic_engine_is_found_out() {
 fn texts_that_never_end_do_not_fill_the_manifest() {
     let lab = Lab::new();
     let scenario = lab.exec(&["--nondeterministic"], "[run]\niterations = 70\nwarmup = 0\n");
-    lab.measure(&scenario, &[]).expect(4).says("more than 64 different texts");
+    let done = lab.measure(&scenario, &[]).expect(4);
+    let told = line(&done.stderr, "warning: more than 64 different texts");
+    insta::assert_snapshot!(told, @r#"warning: more than 64 different texts were generated; run.json keeps the first 64, tokens.csv all tokens"#);
     let manifest = lab.record().manifest;
     assert_eq!(manifest.texts.len(), 64);
-    assert_eq!(manifest.warnings.iter().filter(|w| w.contains("64 different texts")).count(), 1);
+    assert_eq!(manifest.warnings.iter().filter(|w| **w == told["warning: ".len()..]).count(), 1);
 }
 
 /// The committed rows by cell and iteration.
@@ -358,14 +372,14 @@ fn a_prompt_that_changed_is_not_resumed_silently() {
         *value = ids[(at + 1) % count].clone();
     }
     fs_err::write(&path, tokenizer.to_string()).unwrap();
-    let done = lab.resume(&[]).expect(2).says("the tokenized prompt changed").says("--allow-changed");
-    assert!(
-        done.stderr.contains("cell 0's prompt was") && !done.stderr.contains("nondeterministic"),
-        "{}",
-        done.stderr
-    );
+    insta::assert_snapshot!(without_hashes(&lab.resume(&[]).shown(&lab)), @r#"
+    exit 2
+    --- stderr
+    error: the tokenized prompt changed since this run started: SHA-256 of cell 0's prompt was [HASH], is [HASH]; SHA-256 of cell 1's prompt was [HASH], is [HASH]; start a new run, or resume with `--allow-changed`
+    "#);
     // Other prompts give other tokens.
-    lab.resume(&["--allow-changed"]).expect(4).says("the prompts changed during the run");
+    let done = lab.resume(&["--allow-changed"]).expect(4);
+    insta::assert_snapshot!(without_hashes(&line(&done.stderr, "warning: the prompts changed")), @r#"warning: the prompts changed during the run: SHA-256 of cell 0's prompt was [HASH], is [HASH]"#);
 }
 
 #[test]
@@ -468,8 +482,9 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     until("two iterations are done", || (rows() >= 2).then_some(()));
     signal(child.id(), Signal::INT);
     let done = lab.wait(child).expect(130).says("--resume").says("stopping after the current iteration");
-    assert!(done.stdout.contains("tok/s"), "what there is, is shown:\n{}", done.stdout);
     let record = lab.record();
+    // What there is, is shown.
+    assert_eq!(done.stdout, terminal::render(&Summary::of(&record)));
     assert_eq!(record.manifest.state, FinishState::Interrupted);
     let before = measured(&record).len();
     assert!((2..25).contains(&before), "{before}");
@@ -507,7 +522,13 @@ fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
     interrupt();
     std::io::Read::read_to_string(&mut stderr, &mut heard).unwrap();
     lab.wait(child).expect(130);
-    assert!(heard.contains("stopping at once") && heard.contains("--resume"), "{heard}");
+    let end: Vec<&str> = heard.lines().skip_while(|line| !line.starts_with("stopping ")).collect();
+    insta::assert_snapshot!(lab.shown(&end.join("\n")), @r#"
+    stopping after the current iteration; press Ctrl-C again to stop at once
+    stopping at once
+    record: results/[RUN]
+    interrupted; resume with `inferometer run --resume results/[RUN]`
+    "#);
     let record = lab.record();
     assert!(measured(&record).is_empty());
     assert_eq!(record.manifest.state, FinishState::Interrupted);
@@ -523,8 +544,9 @@ fn two_measurements_wait_for_each_other() {
     lab.measure(&scenario, &["--no-wait"]).expect(2).says("another measurement is running");
     assert!(lab.run_folder().is_none(), "nothing was begun");
     lab.measure(&scenario, &[]).expect(0).says("waiting for another measurement");
-    let first = lab.wait(first);
-    assert!(first.stderr.contains("5/5"), "{}", first.stderr);
+    lab.wait(first);
+    let folder = fs_err::read_dir(lab.path("first")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(inferometer::record::read(&folder).unwrap().manifest.state, FinishState::Finished);
 }
 
 #[test]
@@ -543,12 +565,15 @@ fn a_run_is_not_resumed_with_another_engine_unless_that_is_allowed() {
         let arguments = [&["run", "--no-report", "--resume", dir.to_str().unwrap()], more].concat();
         lab.done(lab.program(&arguments).env("ENGINE_VERSION", "2.0.0").output().unwrap())
     };
-    resume(&[]).expect(2).says("version was 1.0.0, is 2.0.0").says("--allow-changed");
+    let refused = resume(&[]).expect(2);
+    insta::assert_snapshot!(line(&refused.stderr, "error: "), @r#"error: engine `exec` changed since this run started: version was 1.0.0, is 2.0.0; start a new run, or resume with `--allow-changed`"#);
     let before = measured(&lab.record()).len();
     assert!(before < 25);
-    let done = resume(&["--allow-changed"]).says("changed during the run");
+    let done = resume(&["--allow-changed"]);
+    let told = line(&done.stderr, "warning: engine");
+    insta::assert_snapshot!(told, @r#"warning: engine `exec` changed during the run: version was 1.0.0, is 2.0.0"#);
     let record = lab.record();
     done.expect(code_but_for_busy(&record));
     assert_eq!(measured(&record).len(), 25);
-    assert!(record.manifest.warnings.iter().any(|w| w.contains("2.0.0")), "{:?}", record.manifest.warnings);
+    assert!(record.manifest.warnings.contains(&told["warning: ".len()..].to_owned()));
 }

@@ -1,5 +1,7 @@
 //! Histories of many runs, from simulated records.
 
+use std::collections::BTreeSet;
+
 use inferometer::compare::history::{Entry, Filter, History, history};
 use inferometer::compare::runs::Change;
 use inferometer::record::metric;
@@ -8,7 +10,7 @@ use inferometer::record::{Cause, GitState, Record};
 use inferometer::report::history as shown;
 use inferometer_stats::robust;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, without_hashes};
 use crate::simulated_run::{HOSTILE, Simulation, poison, save, spoil};
 
 fn simulation() -> Simulation {
@@ -85,7 +87,17 @@ fn other_machines_and_other_work_are_other_series() {
     let history = of(&records, &Filter { cell: Some("2048".to_owned()), ..filter(&["decode_tps"]) });
     assert_eq!(history.series.len(), 3);
     let table = shown::table(&history);
-    assert!(table.contains("(work "), "{table}");
+    let titles = table.split("\nlong-context: ").skip(1).map(|series| series.split("\nwhen ").next().unwrap());
+    let titles: Vec<&str> = titles.collect();
+    assert_eq!(titles.iter().collect::<BTreeSet<_>>().len(), 3, "each series is told apart: {titles:?}");
+    insta::assert_snapshot!(without_hashes(&titles.join("\n")), @r#"
+    len=2048 (work [HASH])
+      on Another CPU, 4 cores, 64.0 GiB, Linux x86_64
+    len=2048 (work [HASH])
+      on Example CPU 9000, 4 cores, 64.0 GiB, Linux x86_64
+    len=2048 (work [HASH])
+      on Example CPU 9000, 4 cores, 64.0 GiB, Linux x86_64
+    "#);
     assert!(of(&records, &Filter { scenario: Some("other".to_owned()), ..filter(&["decode_tps"]) }).series.is_empty());
 }
 
@@ -175,9 +187,12 @@ fn the_verb_leaves_out_what_it_cannot_read_and_says_so() {
 
     let done = lab.run(&["history"]).expect(0);
     let name = broken.file_name().unwrap().to_str().unwrap();
-    assert!(done.stderr.contains(&format!("skipped results/{name}")), "{}", done.stderr);
-    assert!(done.stderr.contains("skipped results/run-json") && !done.stderr.contains("session"), "{}", done.stderr);
-    assert!(done.stdout.starts_with("9 runs, 5 series"), "{}", done.stdout);
+    insta::assert_snapshot!(done.stderr.replace(name, "[BROKEN]"), @r#"
+    warning: skipped results/[BROKEN]: results/[BROKEN]/requests.csv, line 1: the header is missing
+    warning: skipped results/run-json: results/run-json/run.json: not a valid run.json: EOF while parsing an object at line 1 column 1
+    history: reports/history/index.html
+    "#);
+    insta::assert_snapshot!(done.stdout.lines().next().unwrap(), @r#"9 runs, 5 series, 0 change points"#);
     let page = fs_err::read_to_string(lab.path("reports/history/index.html")).unwrap();
     assert_eq!(page.matches("<circle").count(), 5 * 9, "a dot a run and series");
     assert!(lab.path("reports/history/charts/series-4.svg").is_file());
@@ -189,8 +204,17 @@ fn the_verb_leaves_out_what_it_cannot_read_and_says_so() {
         let done = lab.run(&arguments).expect(0);
         assert!(done.stdout.starts_with(begins), "{}", done.stdout);
     }
-    lab.run(&["history", "--metric", "speed"]).expect(2).says("unknown metric `speed`: use one of prefill_tps");
-    lab.run(&["history", "--cell", "len=7"]).expect(2).says("--cell");
-    lab.run(&["history", "nowhere"]).expect(2).says("nowhere");
-    lab.run(&["history", "results/session"]).expect(2).says("no runs in results/session");
+    let refused: [&[&str]; 4] = [&["--metric", "speed"], &["--cell", "len=7"], &["nowhere"], &["results/session"]];
+    let told = refused.map(|arguments| lab.run(&[&["history", "-q"], arguments].concat()).expect(2).stderr);
+    insta::assert_snapshot!(told.join("\n").replace(name, "[BROKEN]"), @r#"
+    error: unknown metric `speed`: use one of prefill_tps, decode_tps, ttft_ms, tpot_ms, itl_p50_ms, itl_p95_ms, itl_p99_ms, itl_max_ms, e2e_ms, tokenize_ms, peak_rss_bytes, engine_peak_bytes, kv_cache_bytes, cpu_ms_per_token, cpu_instructions_per_token, cpu_cycles_per_token, prefill_j_per_token, decode_j_per_token, memory_cycles, memory_swing_bytes, memory_reclaimed_bytes, load_s, or all
+
+    warning: skipped results/[BROKEN]: results/[BROKEN]/requests.csv, line 1: the header is missing
+    warning: skipped results/run-json: results/run-json/run.json: not a valid run.json: EOF while parsing an object at line 1 column 1
+    error: none of the 9 in results matches --metric, --cell and --scenario
+
+    error: cannot read the results folder; name it with --results: failed to read directory `nowhere`: No such file or directory (os error 2)
+
+    error: no runs in results/session; record one with `inferometer run SCENARIO`
+    "#);
 }

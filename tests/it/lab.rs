@@ -62,14 +62,7 @@ impl Done {
             "" => String::new(),
             text => format!("--- {name}\n{text}"),
         };
-        let mut shown = format!("exit {code}\n{}{}", part("stdout", &self.stdout), part("stderr", &self.stderr));
-        let entries = fs_err::read_dir(lab.path("results")).into_iter().flatten();
-        let runs = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let folder = lab.dir.path().display().to_string();
-        for (name, placeholder) in runs.map(|run| (run, "[RUN]")).chain([(folder, "[LAB]")]) {
-            shown = shown.replace(&name, placeholder);
-        }
-        shown
+        lab.shown(&format!("exit {code}\n{}{}", part("stdout", &self.stdout), part("stderr", &self.stderr)))
     }
 
     #[track_caller]
@@ -119,6 +112,15 @@ impl Lab {
                 "name = \"lab\"\n[model]\npath = {model:?}\n[[engine]]\nname = \"exec\"\noptions = {{ command = {command:?} }}\n{workload}{rest}"
             ),
         )
+    }
+
+    /// A text for a snapshot; the lab's folder is `[LAB]`, that of a run `[RUN]`.
+    pub fn shown(&self, text: &str) -> String {
+        let entries = fs_err::read_dir(self.path("results")).into_iter().flatten();
+        let runs = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let folder = self.dir.path().display().to_string();
+        let names = runs.map(|run| (run, "[RUN]")).chain([(folder, "[LAB]")]);
+        names.fold(text.to_owned(), |shown, (name, placeholder)| shown.replace(&name, placeholder))
     }
 
     /// The program, in this lab's folder.
@@ -243,6 +245,61 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(3));
     }
+}
+
+/// The line that begins with these words, joined with the lines that it was wrapped into.
+#[track_caller]
+pub fn line(text: &str, begins: &str) -> String {
+    let unwrapped = text.replace("\n  ", " ");
+    let found = unwrapped.lines().find(|line| line.starts_with(begins));
+    found.unwrap_or_else(|| panic!("no line begins with {begins:?}:\n{text}")).to_owned()
+}
+
+/// What stands in the page's elements of this tag, with a blank for each tag inside.
+pub fn elements(page: &str, tag: &str) -> Vec<String> {
+    let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
+    let parts = page.split(&open).skip(1).filter(|part| part.starts_with(['>', ' ']));
+    let inner = parts.map(|part| part.split_once('>').unwrap().1.split(&close).next().unwrap());
+    let words = |inner: &str| -> Vec<String> {
+        let texts = inner.split('<').map(|part| part.rsplit('>').next().unwrap());
+        texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    inner.map(|inner| words(inner).join(" ")).collect()
+}
+
+/// The text with hashes (eight or more hexadecimal digits) as `[HASH]`, for a snapshot.
+pub fn without_hashes(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_hexdigit()) {
+        let run = rest[at..].find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len() - at);
+        shown.push_str(&rest[..at]);
+        shown.push_str(if run < 8 { &rest[at..at + run] } else { "[HASH]" });
+        rest = &rest[at + run..];
+    }
+    shown + rest
+}
+
+/// The text with every number as `#`, and without the unit of a time, for a snapshot of a sentence whose figures are
+/// measured: what is 900 µs today is 1 ms tomorrow.
+pub fn without_figures(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        match c {
+            '0'..='9' if shown.ends_with('#') => {}
+            '0'..='9' if shown.ends_with("#.") => _ = shown.pop(),
+            '0'..='9' => shown.push('#'),
+            c => shown.push(c),
+        }
+    }
+    let unit =
+        |after: &str| ["ns", "µs", "ms", "s"].iter().find_map(|unit| after.strip_prefix(unit)).map(str::to_owned);
+    let mut parts = shown.split("# ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |told, after| match unit(after).filter(|rest| !rest.starts_with(char::is_alphabetic)) {
+        Some(rest) => told + "#" + &rest,
+        None => told + "# " + after,
+    })
 }
 
 /// Sends a signal to a process.

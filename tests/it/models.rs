@@ -118,6 +118,7 @@ fn a_model_is_stored_in_the_format_asked_for_and_is_the_same_on_every_machine() 
         (&["--dtype", "bf16", "--bits", "4"], &["MLX affine, 4 bits, groups of 64"], 99, "f2dd3bac3e43366a"),
         (&["--bits", "8", "--group-size", "128"], &["MLX affine, 8 bits, groups of 128"], 99, "9a7cf958f1f24a2e"),
     ];
+    let mut verified = Vec::new();
     for (at, (options, formats, tensors, known)) in asked.into_iter().enumerate() {
         let folder = folder.path().join(at.to_string());
         let arguments = [&["model", "new", "--arch", "llama", "--preset", "tiny"], options, &[path(&folder)]].concat();
@@ -133,41 +134,65 @@ fn a_model_is_stored_in_the_format_asked_for_and_is_the_same_on_every_machine() 
         assert_eq!(facts["parameters"], 1_311_872);
         let (code, stdout, stderr) = ran(inferometer(&["model", "verify", path(&folder)]));
         assert_eq!(code, 0, "{stderr}");
-        assert!(stdout.contains(&format!("{tensors} tensors")) && stdout.contains("every byte as made"), "{stdout}");
+        verified.push(stdout);
     }
+    insta::assert_snapshot!(verified.join("\n").replace(path(folder.path()), "[FOLDER]"), @r#"
+    39 tensors, all there, of the shapes that config.json says; every byte as made from llama tiny, seed 1, f16
+
+    99 tensors, all there, of the shapes that config.json says; every byte as made from llama tiny, seed 1, bf16, MLX affine, 4 bits, groups of 64
+
+    99 tensors, all there, of the shapes that config.json says; every byte as made from llama tiny, seed 1, MLX affine, 8 bits, groups of 128
+    "#);
     // One number of the last quantized matrix.
     let weights = folder.path().join("1/model.safetensors");
     let mut bytes = fs_err::read(&weights).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     bytes[8 + header] ^= 1;
     fs_err::write(&weights, bytes).unwrap();
-    let (code, _, stderr) = ran(inferometer(&["model", "verify", path(&folder.path().join("1"))]));
-    assert_eq!(code, 2);
-    assert!(stderr.contains(".weight differs") && stderr.contains("4 bits"), "{stderr}");
+    let damaged = folder.path().join("1");
+    insta::assert_snapshot!(shown(&["verify", path(&damaged)], &damaged), @r#"
+    exit 2
+    error: [MODEL]: lm_head.weight differs from what the recipe makes (llama tiny, seed 1, bf16, MLX affine, 4 bits, groups of 64); make the model again
+    "#);
 }
 
 #[test]
 fn formats_that_there_are_not_are_answered_with_those_there_are() {
-    for (options, said) in [
-        (&["--bits", "3"][..], "--bits must be one of [4, 8]"),
-        (&["--bits", "4", "--group-size", "48"], "--group-size one of [32, 64, 128]"),
-        (&["--group-size", "64"], "--bits"),
-        (&["--dtype", "q8_0"], "there are f32, f16, bf16"),
-    ] {
-        let arguments = [&["model", "new", "--preset", "tiny"], options, &["x"]].concat();
-        let (code, _, stderr) = ran(inferometer(&arguments));
-        assert_eq!(code, 2, "{options:?}: {stderr}");
-        assert!(stderr.contains(said), "{options:?}: {stderr}");
-    }
+    let asked: [&[&str]; 4] =
+        [&["--bits", "3"], &["--bits", "4", "--group-size", "48"], &["--group-size", "64"], &["--dtype", "q8_0"]];
+    let folder = Path::new("[MODEL]");
+    let told = asked.map(|options| shown(&[&["new", "--preset", "tiny"], options, &["x"]].concat(), folder));
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    exit 2
+    error: --bits must be one of [4, 8] and --group-size one of [32, 64, 128]
+
+    exit 2
+    error: --bits must be one of [4, 8] and --group-size one of [32, 64, 128]
+
+    exit 2
+    error: the following required arguments were not provided:
+      --bits <N>
+
+    Usage: inferometer model new --bits <N> --preset <PRESET> --group-size <N> <FOLDER>
+
+    For more information, try '--help'.
+
+    exit 2
+    error: invalid value 'q8_0' for '--dtype <DTYPE>': no such format; there are f32, f16, bf16
+
+    For more information, try '--help'.
+    "#);
 }
 
 #[test]
 fn a_folder_that_holds_something_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join("thesis.txt"), "years of work").unwrap();
-    let (code, _, stderr) = ran(inferometer(&["model", "new", "--preset", "tiny", path(folder.path())]));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("is not empty"), "{stderr}");
+    insta::assert_snapshot!(shown(&["new", "--preset", "tiny", path(folder.path())], folder.path()), @r#"
+    exit 2
+    making qwen3 tiny, seed 1: 4.76 MiB of weights
+    error: [MODEL] is not empty: name a new folder for the model, or empty it
+    "#);
     assert_eq!(files(folder.path()).len(), 1);
 }
 
@@ -381,13 +406,29 @@ fn garbage_where_a_tokenizer_should_be_is_an_error_not_a_panic() {
     fs_err::write(&text, "hello").unwrap();
     let deep = "[".repeat(100_000);
     let unknown_merge = r#"{"model":{"type":"BPE","vocab":{"a":0},"merges":[["a","b"]]}}"#;
-    for garbage in ["", "null", "\u{0}\u{1}", &deep, unknown_merge, r#"{"model": 3}"#] {
+    let told = ["", "null", "\u{0}\u{1}", &deep, unknown_merge, r#"{"model": 3}"#].map(|garbage| {
         fs_err::write(folder.path().join("tokenizer.json"), garbage).unwrap();
-        let arguments = ["model", "encode", path(folder.path()), "--text-file", path(&text)];
-        let (code, _, stderr) = ran(inferometer(&arguments));
-        assert_eq!(code, 2, "{stderr}");
-        assert!(stderr.contains("tokenizer.json: not a tokenizer file") && stderr.len() < 1000, "{stderr}");
-    }
+        shown(&["encode", path(folder.path()), "--text-file", path(&text)], folder.path())
+    });
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    exit 2
+    error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: EOF while parsing a value at line 1 column 0
+
+    exit 2
+    error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: invalid type: null, expected struct Tokenizer at line 1 column 4
+
+    exit 2
+    error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: expected value at line 1 column 1
+
+    exit 2
+    error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: invalid type: sequence, expected struct Tokenizer at line 1 column 1
+
+    exit 2
+    error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: Token `b` out of vocabulary at line 1 column 61
+
+    exit 2
+    error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: data did not match any variant of untagged enum ModelUntagged at line 1 column 12
+    "#);
 }
 
 #[test]

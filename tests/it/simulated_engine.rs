@@ -27,7 +27,8 @@ fn without_faults_every_iteration_counts_and_says_that_it_is_synthetic() {
     let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 3]);
     let host = &record.manifest.hosts[0];
-    assert!(host.receipt.model.synthetic && host.receipt.model.name.contains("simulated"), "{:?}", host.receipt);
+    assert!(host.receipt.model.synthetic, "{:?}", host.receipt);
+    insta::assert_snapshot!(host.receipt.model.name, @r#"simulated (no model)"#);
     assert_eq!(host.receipt.details["noise"], "shared-vm");
     assert!(host.verified.contains(&"engine".to_owned()));
     for (at, row) in measured(&record).into_iter().enumerate() {
@@ -84,10 +85,35 @@ fn options_are_checked_with_the_scenario() {
         lab.run(&["check", scenario.to_str().unwrap()])
     };
     check("a_ms = 1.5, noise = \"noisy\"").expect(0);
-    check("a_sm = 1.5").expect(2).says("a_ms");
-    check("noise = \"nosy\"").expect(2).says("noisy");
+    let told = ["a_sm = 1.5", "noise = \"nosy\""].map(|wrong| check(wrong).shown(&lab));
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    exit 2
+    --- stderr
+    error: engine `simulated` has no option `a_sm`
+     --> [LAB]/scenario.toml:6:13
+      |
+    6 | options = { a_sm = 1.5 }
+      |             ^^^^ did you mean `a_ms`?
+      |
+      = help: valid options: `load_ms`, `a_ms`, `b_us`, `c_ms`, `d_us`, `e_ns`,
+              `slower_percent`, `drift_percent`, `noise`, `seed`,
+              `change_token_at`, `memory`, `memory_mib`, `memory_swing_mib`,
+              `memory_period`, `kv_bytes_per_token`, `fault`, `fault_at`,
+              `fault_percent`, `state`, `affinity` and `slow_down_percent`
+
+    exit 2
+    --- stderr
+    error: option `noise` cannot be `nosy`
+     --> [LAB]/scenario.toml:6:21
+      |
+    6 | options = { noise = "nosy" }
+      |                     ^^^^^^ did you mean `noisy`?
+      |
+      = help: it must be `none`, `quiet`, `shared-vm` or `noisy`
+      = help: `noise`: noise of consecutive generations (default none)
+    "#);
     let listed = lab.run(&["engines"]).expect(0).stdout;
-    assert!(listed.contains("simulated"), "{listed}");
+    assert!(listed.lines().any(|line| line.starts_with("simulated (built in): ")), "{listed}");
 }
 
 /// The real half of the self-test: whole sessions of the whole program, a slow-down put in by the host.

@@ -58,11 +58,7 @@ fn a_host_that_cannot_send_its_tokens_only_claims_their_times() {
     assert_eq!(grades(&record), [Some(Timing::Claimed); 2]);
     assert_eq!(decode(&summary), None);
     let why = record.manifest.warnings.iter().find(|told| told.starts_with("engine `adapter`"));
-    insta::assert_snapshot!(why.unwrap(), @r#"
-    engine `adapter`: its token times are claimed, because it cannot send tokens as they become readable (capability `stream`)
-    other programs used more than 0.5 cores in 1 of 2 iterations (up to 2.00 cores): they stay valid, but may be too slow; end other programs or wait for them; `inferometer doctor` lists the busiest
-    1 of 2 iterations were too short to be judged for foreign load, stolen time and swapping (fewer than 3 samples each): generate more tokens
-    "#);
+    insta::assert_snapshot!(why.unwrap(), @r#"engine `adapter`: its token times are claimed, because it cannot send tokens as they become readable (capability `stream`)"#);
 }
 
 #[test]

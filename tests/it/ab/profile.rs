@@ -37,7 +37,7 @@ fn both_sides_are_profiled_in_turn_after_the_verdict() {
     let cell = &told(&done)["profiles"][0];
     let has = |one: &ProfiledIteration| one.profile.is_some();
     if !record.a.profile.iterations.iter().any(has) {
-        assert!(cell["remark"].as_str().unwrap().contains("A has no profile of this cell"), "{cell}");
+        assert!(cell["remark"].is_string() && cell["phases"] == serde_json::json!([]), "{cell}");
     }
     assert_eq!(record.manifest.state, FinishState::Finished);
 }

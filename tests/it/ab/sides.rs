@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, simulated, told};
 use inferometer::spec::OutputsRule;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, line, without_figures};
+
+/// How a session says that its sides do the same work.
+pub const EQUAL: &str = "the sides request different settings";
 
 /// A scenario of the tiny model on one thread, and the model's folder.
 pub fn transformer(lab: &Lab, rest: &str) -> (PathBuf, PathBuf) {
@@ -36,8 +39,9 @@ fn settings_that_amount_to_the_same_are_said_to_be_equal() {
     let (done, found) = session(&lab, &scenario, &sides, 0);
     check(&found);
     assert_eq!(told(&done)["verdict"], "unchanged");
-    assert!(done.stderr.contains("the effective ones are equal: both sides do the same work"), "{}", done.stderr);
-    assert!(found.manifest.warnings.iter().any(|warning| warning.contains("effective ones are equal")));
+    let told = line(&done.stderr, &format!("warning: {EQUAL}"));
+    insta::assert_snapshot!(told, @r#"warning: the sides request different settings, but in every cell the effective ones are equal: both sides do the same work"#);
+    assert!(found.manifest.warnings.contains(&told["warning: ".len()..].to_owned()));
     assert_eq!(found.manifest.sides[1].settings, ["toggles.repetition_window_cap=768"]);
 }
 
@@ -46,9 +50,8 @@ fn settings_that_change_the_work_are_not_said_to_be_equal() {
     let lab = Lab::new();
     let (scenario, _) = transformer(&lab, "[sampling]\nrepetition_penalty = 1.1\n");
     let sides = ["--a", "repetition_window_cap=0", "--b", "repetition_window_cap=8", "--resident", "--outputs", "any"];
-    let (done, found) = session(&lab, &scenario, &sides, 0);
-    assert!(!done.stderr.contains("effective ones are equal"), "{}", done.stderr);
-    assert!(found.manifest.warnings.iter().all(|warning| !warning.contains("are equal")));
+    let (_, found) = session(&lab, &scenario, &sides, 0);
+    assert!(!found.manifest.warnings.iter().any(|warning| warning.starts_with(EQUAL)));
 }
 
 #[test]
@@ -81,7 +84,8 @@ fn margin_of_another_model_finds_where_it_would_have_gone() {
     let done = once(&lab, &scenario, &["--b-model", other.to_str().unwrap(), "--outputs", "margin"]).expect(4);
     let said = told(&done);
     assert_eq!(said["verdict"], "output-changed");
-    assert!(said["reasons"][0].as_str().unwrap().contains("by more than 0.05 logits"), "{}", said["reasons"]);
+    let reason = said["reasons"][0].as_str().unwrap();
+    insta::assert_snapshot!(without_figures(&lab.shown(reason)), @r#"given A's tokens, B ([LAB]/model-#) prefers a different token in # places by more than # logits, first at position # (cell #, turn #): token # instead of token #, by #"#);
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn margin_needs_an_engine_that_says_what_it_would_have_chosen() {
 fn adapters(lab: &Lab, gate: &str) -> PathBuf {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/minimal_adapter.py");
     let text = fs_err::read_to_string(example).unwrap();
-    assert!(text.contains("\"token_timing\": \"exact\""));
+    assert_eq!(text.matches("\"token_timing\": \"exact\"").count(), 1);
     let exact = lab.write("exact.py", &text);
     let inexact = lab.write("inexact.py", text.replace("\"token_timing\": \"exact\"", "\"token_timing\": \"inexact\""));
     let engine = |label: &str, script: &Path| {
@@ -142,7 +146,7 @@ fn a_side_b_that_cannot_even_load_is_failed_and_a_side_a_an_error() {
     let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "broken"]).expect(1);
     let said = told(&done);
     assert_eq!(said["verdict"], "failed");
-    assert!(said["reasons"][0].as_str().unwrap().contains("no host"), "{}", said["reasons"]);
+    insta::assert_snapshot!(lab.shown(said["reasons"][0].as_str().unwrap()), @r#"side B fails: no host: the engine host ended during loading (exit status: 3)"#);
     fs_err::remove_dir_all(lab.path("results")).unwrap();
     once(&lab, &scenario, &["--a-engine", "broken", "--b-engine", "quick"]).expect(2).says("cannot be opened");
 }

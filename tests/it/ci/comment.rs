@@ -118,12 +118,22 @@ fn results_become_one_comment_of_the_right_pull_request() {
     hub.run();
     let (to, body) = hub.sent().unwrap();
     assert_eq!(to, "POST repos/own/engine/issues/7/comments");
-    assert!(body.starts_with("<!-- inferometer-gate -->\n## Inferometer: speed of 012345678 "), "{body}");
-    assert!(
-        body.contains("[The run](https://example.org/run)") && body.contains("written by code of this pull request")
-    );
-    assert!(body.contains("| decode | **regressed** |") && !body.contains("not for a comment"), "{body}");
-    assert!(body.find("apple-silicon").unwrap() < body.find("**linux**").unwrap());
+    insta::assert_snapshot!(body, @r#"
+    <!-- inferometer-gate -->
+    ## Inferometer: speed of 012345678 against where it left the base
+
+    [The run](https://example.org/run) has the whole session and its report. What follows was written by code of this pull request.
+
+    **apple-silicon**
+
+    unchanged
+
+    **linux**
+
+    | gate | verdict |
+    |---|---|
+    | decode | **regressed** |
+    "#);
 }
 
 #[test]
@@ -139,7 +149,14 @@ fn the_comment_that_is_there_is_updated_and_no_other() {
     hub.run();
     let (to, body) = hub.sent().unwrap();
     assert_eq!(to, "PATCH repos/own/engine/issues/comments/3");
-    assert!(body.contains("It left no results"), "{body}");
+    insta::assert_snapshot!(body, @r#"
+    <!-- inferometer-gate -->
+    ## Inferometer: speed of 012345678 against where it left the base
+
+    [The run](https://example.org/run) has the whole session and its report. What follows was written by code of this pull request.
+
+    It left no results; its log says why.
+    "#);
 }
 
 #[test]
@@ -148,7 +165,9 @@ fn a_head_that_moved_on_or_another_repository_s_gets_no_comment() {
         let hub = Hub::new();
         hub.pulls(&pulls);
         let output = hub.run();
-        assert!(String::from_utf8_lossy(&output.stdout).contains("nothing to tell"));
+        insta::allow_duplicates!(
+            insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap(), @r#"no open pull request has 0123456789abcdef0123456789abcdef01234567 as its head: nothing to tell"#)
+        );
         assert_eq!(hub.sent(), None);
     }
 }
@@ -168,10 +187,21 @@ fn a_stranger_s_text_reaches_nobody_and_leads_nowhere() {
     ] {
         assert!(!said.contains(live), "{live:?} in {said:.600}");
     }
-    assert!(said.contains("<br>") && said.contains("&lt;img") && said.contains("(cut: "), "{said:.600}");
-    assert!(
-        said.contains(" a:b <details>") && said.contains("</details>"),
-        "entities are read once, what folds is closed"
-    );
+    // Entities are read once, and what folds is closed.
+    let visible = said.replace('\u{200b}', "[ZWSP]").replace(&"x".repeat(100), "");
+    insta::assert_snapshot!(visible, @r#"
+
+
+    @[ZWSP]everyone @[ZWSP]everyone #[ZWSP]12 GH[ZWSP]-12 https:[ZWSP]//evil.example www[ZWSP].evil.example _www[ZWSP].evil.example_ _mailto[ZWSP]:a_ _GH[ZWSP]-12_ éwww[ZWSP].evil.example [a][ZWSP](//evil.example) ![ZWSP][b][ZWSP](x) [c][ZWSP]: //evil.example
+    &lt;img src=x> &lt;!-- inferometer-gate --> <br> a:b <details>
+    `[ZWSP]`[ZWSP]`
+
+    ~[ZWSP]~[ZWSP]~[ZWSP]~
+    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+
+    </details>
+
+    (cut: the rest is in the run's artifacts)
+    "#);
     assert!(body.chars().count() < 16_000);
 }

@@ -104,17 +104,42 @@ fn the_rules_are_the_base_s() {
     commit("change");
     assert_eq!(place.gate(read, &[]), Some(0));
     assert_eq!(place.read("seen"), "stricter rules");
-    let comment = place.read("out/comment.md");
-    assert!(comment.contains("> This change alters a b.toml. It is judged by the base's"), "{comment}");
-    assert!(comment.contains("alters other files in the folder"), "{comment}");
+    insta::assert_snapshot!(place.read("out/comment.md"), @r#"
+    **this machine**
+
+    > This change alters a b.toml. It is judged by the base's; its own was not used.
+
+    > This change alters other files in the folder of the scenario. Where the scenario reads them, as prompts, the change's are used.
+
+    No verdict (exit code 0). The end of the log:
+
+        note: This change alters a b.toml. It is judged by the base's; its own was not used.
+        note: This change alters other files in the folder of the scenario. Where the scenario reads them, as prompts, the change's are used.
+    "#);
     assert!(!place.path("a b.base.toml").exists(), "nothing is left behind");
 
     assert_eq!(place.gate(read, &[("SCENARIO_FROM", "head")]), Some(0));
     assert_eq!(place.read("seen"), "no rules");
-    assert!(place.read("out/comment.md").contains("judged by its own rules"));
+    insta::assert_snapshot!(place.read("out/comment.md"), @r#"
+    **this machine**
+
+    > This change alters a b.toml and is judged by its own rules, as the workflow says.
+
+    No verdict (exit code 0). The end of the log:
+
+        note: This change alters a b.toml and is judged by its own rules, as the workflow says.
+    "#);
     assert_eq!(place.gate(read, &[("SCENARIO", "prompts")]), Some(0));
     assert_eq!(place.gate(read, &[("SCENARIO", "fake")]), Some(0));
-    assert!(place.read("out/comment.md").contains("The base has no scenario fake"));
+    insta::assert_snapshot!(place.read("out/comment.md"), @r#"
+    **this machine**
+
+    > The base has no scenario fake: this change is judged by rules that it brings itself.
+
+    No verdict (exit code 0). The end of the log:
+
+        note: The base has no scenario fake: this change is judged by rules that it brings itself.
+    "#);
     // A word that is none of the two is no way around the base's rules.
     assert_eq!(place.gate(read, &[("SCENARIO_FROM", "heads")]), Some(2));
 }
@@ -142,10 +167,20 @@ fn what_a_stranger_may_have_written_stays_a_word() {
 fn without_a_verdict_the_comment_has_the_log_s_end() {
     let place = Place::new();
     assert_eq!(place.gate("echo 'the build failed' >&2; exit 2", &[]), Some(2));
-    let comment = place.read("out/comment.md");
-    assert!(comment.contains("No verdict (exit code 2)") && comment.contains("    the build failed\n"), "{comment}");
+    insta::assert_snapshot!(place.read("out/comment.md"), @r#"
+    **this machine**
+
+    No verdict (exit code 2). The end of the log:
+
+        the build failed
+    "#);
 
     assert_eq!(place.gate("exit 0", &[("BASE", "0000000000000000000000000000000000000000")]), Some(2));
-    let comment = place.read("out/comment.md");
-    assert!(comment.contains("fetch-depth: 0"), "{comment}");
+    insta::assert_snapshot!(place.read("out/comment.md"), @r#"
+    **this machine**
+
+    No verdict (exit code 2). The end of the log:
+
+        error: there is no commit 0000000000000000000000000000000000000000 here: check out with the whole history (fetch-depth: 0)
+    "#);
 }

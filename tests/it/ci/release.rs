@@ -127,6 +127,6 @@ fn a_tag_other_than_the_program_s_version_is_not_packed() {
     let place = Place::new();
     let refused = place.package("v1.2.4");
     assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("the tag is v1.2.4, the program says 1.2.3"));
+    insta::assert_snapshot!(String::from_utf8(refused.stderr).unwrap(), @r#"error: the tag is v1.2.4, the program says 1.2.3: change the version in Cargo.toml or the tag"#);
     assert_eq!(fs_err::read_dir(place.path("served")).unwrap().count(), 0);
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use inferometer::record::{Store, read};
+use inferometer::record::{RecordError, Store, read};
 
 use super::{FILES, iteration, length, record, stored};
 
@@ -69,7 +69,8 @@ fn a_file_cut_by_hand_costs_the_iterations_it_held_and_says_so() {
             cut(&harmed.path().join(name), cut_at);
             if cut_at < header {
                 let error = read(harmed.path()).unwrap_err().to_string();
-                assert!(error.contains(name) && error.contains("header"), "{error}");
+                let missing = format!("{}, line 1: the header is missing", harmed.path().join(name).display());
+                assert_eq!(error, missing, "{name} cut at {cut_at}");
                 assert!(Store::resume(harmed.path()).is_err());
                 continue;
             }
@@ -139,9 +140,7 @@ fn a_plan_that_contradicts_itself_is_refused() {
         manifest["plan"] = serde_json::json!({"cells": [cell], "order": [[0], [0]]});
         how(&mut manifest);
         fs_err::write(&path, manifest.to_string()).unwrap();
-        let said = |error: inferometer::record::RecordError| {
-            error.to_string().replace(&*harmed.path().to_string_lossy(), "RUN")
-        };
+        let said = |error: RecordError| error.to_string().replace(&*harmed.path().to_string_lossy(), "RUN");
         match read(harmed.path()) {
             Ok(_) => "read".to_owned(),
             Err(error) => {
@@ -176,14 +175,23 @@ fn a_plan_that_contradicts_itself_is_refused() {
 #[test]
 fn a_folder_that_is_no_record_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let error = read(dir.path()).unwrap_err().to_string();
-    assert!(error.contains("no run.json") && error.contains(&*dir.path().to_string_lossy()), "{error}");
-    assert!(Store::resume(dir.path()).unwrap_err().to_string().contains("no run.json"));
-    let gone = dir.path().join("gone");
-    assert!(read(&gone).unwrap_err().to_string().contains("gone"));
+    let shown = |error: RecordError, run: &Path| {
+        error.to_string().replace(run.to_str().unwrap(), "RUN").replace(dir.path().to_str().unwrap(), "DIR")
+    };
     let (run, _) = stored(dir.path(), &[]);
     fs_err::remove_file(run.join("spans.csv")).unwrap();
-    assert!(read(&run).unwrap_err().to_string().contains("spans.csv"));
+    let told = [
+        read(dir.path()).unwrap_err(),
+        Store::resume(dir.path()).err().unwrap(),
+        read(&dir.path().join("gone")).unwrap_err(),
+        read(&run).unwrap_err(),
+    ];
+    insta::assert_snapshot!(told.map(|error| shown(error, &run)).join("\n"), @r#"
+    DIR is not a record of a run: it has no run.json
+    DIR is not a record of a run: it has no run.json
+    failed to open file `DIR/gone/run.json`: No such file or directory (os error 2)
+    failed to open file `RUN/spans.csv`: No such file or directory (os error 2)
+    "#);
 }
 
 /// What a newer build of the same major version may have written.
@@ -202,8 +210,7 @@ fn unknown_columns_and_fields_are_ignored_and_missing_ones_are_not_measured() {
     change(&run.join("run.json"), |text| text.replacen('{', "{\"novel\": [1],", 1));
     assert_eq!(read(&run).unwrap(), expected);
     let refused = Store::resume(&run).unwrap_err().to_string();
-    assert!(refused.contains("requests.csv") || refused.contains("tokens.csv"), "{refused}");
-    assert!(refused.contains("version that began the run"), "{refused}");
+    insta::assert_snapshot!(refused.replace(run.to_str().unwrap(), "RUN"), @r#"RUN/tokens.csv, line 1: the columns differ from those of this build: resume with the version that began the run"#);
 
     change(&run.join("requests.csv"), |text| text.replacen("decode_tps", "decode_rate", 1));
     change(&run.join("telemetry.csv"), |text| text.replacen("rss_bytes", "rss", 1));

@@ -93,5 +93,5 @@ fn a_profile_that_does_not_fit_together_is_refused_with_its_line() {
     bad.profile.as_mut().unwrap().parts[0].stacks[0].frames.push(2);
     pass.commit(&rows(1, 1), &bad).unwrap();
     let error = read(store.dir()).unwrap_err().to_string();
-    assert!(error.contains("iterations.jsonl, line 1") && error.contains("function 2"), "{error}");
+    insta::assert_snapshot!(error.replace(store.dir().to_str().unwrap(), "[RUN]"), @r#"[RUN]/profile/iterations.jsonl, line 1: a stack names function 2, but there are only 2"#);
 }

@@ -9,6 +9,7 @@ use inferometer_protocol::Phase;
 use serde_json::Value;
 
 use super::{profiled, trace_format};
+use crate::lab::elements;
 
 #[test]
 fn every_microsecond_of_a_token_has_its_place_in_the_summary() {
@@ -60,20 +61,84 @@ fn the_page_and_the_markdown_say_where_the_time_goes() {
     let record = profiled::record();
     let summary = Summary::of(&record);
     let page = html::page(&record, &summary, &Charts::of(&record, &summary));
-    for text in ["Where the time of a token goes", "penalty", "unaccounted", "Allocations per token", "8.00 ms"] {
-        assert!(page.contains(text), "{text}");
-    }
+    let section = |page: &str| page.split("<section ").find(|part| part.starts_with("id=\"spans\"")).map(str::to_owned);
+    let rows = elements(&section(&page).expect("a section"), "tr");
+    insta::assert_snapshot!(rows.join("\n"), @r#"
+    Span Count Total Own time Own time per token Share of the phase
+    forward 4 35.6 ms 35.6 ms 17.4 µs 89.0 %
+    rest of the chunks 4 40.0 ms 4.40 ms 2.15 µs 11.0 %
+    unaccounted – 0 ns 0 ns 0 ns 0.0 %
+    Span Count Total Own time Own time per token Share of the phase
+    forward 63 504 ms 504 ms 8.00 ms 77.2 %
+    penalty 63 123 ms 123 ms 1.96 ms 18.9 %
+    sample 63 15.8 ms 15.8 ms 250 µs 2.4 %
+    detokenize 63 1.26 ms 1.26 ms 20.0 µs 0.19 %
+    unaccounted – 8.19 ms 8.19 ms 130 µs 1.3 %
+    Chunk Time
+    1 10.0 ms
+    2 10.0 ms
+    3 10.0 ms
+    4 10.0 ms
+    Span First Second Third Last Growth
+    forward 8.00 ms 8.00 ms 8.00 ms 8.00 ms +0 %
+    penalty 1.25 ms 1.74 ms 2.21 ms 2.68 ms +114 %
+    sample 250 µs 250 µs 250 µs 250 µs +0 %
+    detokenize 20.0 µs 20.0 µs 20.0 µs 20.0 µs +0 %
+    Phase Allocations per token Bytes per token
+    Prefill 2.00 1.00 KiB
+    Decode 42.0 (41.0 – 43.0) 2.00 KiB
+    Span Count Total Own time Own time per token Share of the phase
+    forward 4 35.6 ms 35.6 ms 17.4 µs 89.0 %
+    rest of the chunks 4 40.0 ms 4.40 ms 2.15 µs 11.0 %
+    unaccounted – 0 ns 0 ns 0 ns 0.0 %
+    Span Count Total Own time Own time per token Share of the phase
+    forward 63 504 ms 504 ms 8.00 ms 85.1 %
+    penalty 63 63.0 ms 63.0 ms 1.00 ms 10.6 %
+    sample 63 15.8 ms 15.8 ms 250 µs 2.7 %
+    detokenize 63 1.26 ms 1.26 ms 20.0 µs 0.21 %
+    unaccounted – 8.19 ms 8.19 ms 130 µs 1.4 %
+    Chunk Time
+    1 10.0 ms
+    2 10.0 ms
+    3 10.0 ms
+    4 10.0 ms
+    Span First Second Third Last Growth
+    forward 8.00 ms 8.00 ms 8.00 ms 8.00 ms +0 %
+    penalty 1.00 ms 1.00 ms 1.00 ms 1.00 ms +0 %
+    sample 250 µs 250 µs 250 µs 250 µs +0 %
+    detokenize 20.0 µs 20.0 µs 20.0 µs 20.0 µs +0 %
+    Phase Allocations per token Bytes per token
+    Prefill 2.00 1.00 KiB
+    Decode 42.0 (41.0 – 43.0) 2.00 KiB
+    "#);
     let told = markdown::render(&summary);
-    for row in
-        ["| cap=768 | decode | forward | 8.00 ms | 85.1 % |", "| cap=768 | decode | unaccounted | 130 µs | 1.4 % |"]
-    {
-        assert!(told.contains(row), "{row} is not in\n{told}");
-    }
+    let table = &told[told.find("| cell | phase | span |").expect(&told)..];
+    insta::assert_snapshot!(table.split("\n\n").next().unwrap(), @r#"
+    | cell | phase | span | own time per token | share of the phase |
+    |---|---|---|--:|--:|
+    | cap=0 | prefill | forward | 17.4 µs | 89.0 % |
+    | cap=0 | prefill | rest of the chunks | 2.15 µs | 11.0 % |
+    | cap=0 | prefill | unaccounted | 0 ns | 0.0 % |
+    | cap=0 | decode | forward | 8.00 ms | 77.2 % |
+    | cap=0 | decode | penalty | 1.96 ms | 18.9 % |
+    | cap=0 | decode | sample | 250 µs | 2.4 % |
+    | cap=0 | decode | detokenize | 20.0 µs | 0.19 % |
+    | cap=0 | decode | unaccounted | 130 µs | 1.3 % |
+    | cap=768 | prefill | forward | 17.4 µs | 89.0 % |
+    | cap=768 | prefill | rest of the chunks | 2.15 µs | 11.0 % |
+    | cap=768 | prefill | unaccounted | 0 ns | 0.0 % |
+    | cap=768 | decode | forward | 8.00 ms | 85.1 % |
+    | cap=768 | decode | penalty | 1.00 ms | 10.6 % |
+    | cap=768 | decode | sample | 250 µs | 2.7 % |
+    | cap=768 | decode | detokenize | 20.0 µs | 0.21 % |
+    | cap=768 | decode | unaccounted | 130 µs | 1.4 % |
+    "#);
     // Without the pass nothing is said of it.
     let plain = crate::simulated_run::Simulation { iterations: 2, ..Default::default() }.record();
     let summary = Summary::of(&plain);
-    assert!(!html::page(&plain, &summary, &Charts::of(&plain, &summary)).contains("time of a token"));
-    assert!(!summary.to_json().contains("\"spans\""));
+    assert_eq!(section(&html::page(&plain, &summary, &Charts::of(&plain, &summary))), None);
+    let json: Value = serde_json::from_str(&summary.to_json()).unwrap();
+    assert_eq!(json.get("spans"), None);
 }
 
 fn traced(record: &inferometer::record::Record) -> (String, Vec<Value>) {
@@ -144,5 +209,5 @@ fn export_writes_the_trace_of_a_record_on_disk_and_it_keeps_to_the_format() {
     let nowhere = lab.path("no/such/folder/trace.json");
     let refused = export(&["--format", "trace", "-o", nowhere.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("trace.json"));
+    insta::assert_snapshot!(lab.shown(&String::from_utf8(refused.stderr).unwrap()), @r#"error: failed to create file `[LAB]/no/such/folder/trace.json`: No such file or directory (os error 2)"#);
 }
