@@ -28,7 +28,9 @@ pub fn cells(summary: &Summary) -> impl Iterator<Item = (&CellSummary, &CellSpan
 #[must_use]
 pub fn timing(timing: Option<SpanTiming>) -> &'static str {
     match timing {
-        Some(SpanTiming::Done) => "Each operation finishes before its call returns: a span contains the work of its operation.",
+        Some(SpanTiming::Done) => {
+            "Each operation finishes before its call returns: a span contains the work of its operation."
+        }
         Some(SpanTiming::Submit) => {
             "The backend is lazy: a span contains only the time to submit its operation. The work itself shows as waiting."
         }

@@ -1,4 +1,5 @@
-//! A run for the terminal: a table with one row for each cell, then a line for each problem or remark.
+//! A run for the terminal: a table with one row for each cell, then a line for each problem or
+//! remark.
 
 use super::summary::{Standing, Summary};
 use super::{figures, text, turns};
@@ -38,7 +39,9 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     lines.extend(interval_note(summary));
     lines.extend(turns_note(summary));
     if summary.run.synthetic {
-        lines.push("synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned());
+        lines.push(
+            "synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned(),
+        );
     }
     for problem in &summary.validity.problems {
         lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));

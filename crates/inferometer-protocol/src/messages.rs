@@ -140,8 +140,8 @@ pub struct Instrumentation {
     /// Whether the host reports, for each token, the engine's own choice and how sure it was. Never
     /// in a timed pass: reading the logits costs time.
     pub choices: bool,
-    /// Whether `progress` is sent, at most ten times a second. Off in measured passes, which it would
-    /// disturb.
+    /// Whether `progress` is sent, at most ten times a second. Off in measured passes, which it
+    /// would disturb.
     pub progress: bool,
 }
 

@@ -13,8 +13,7 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
         Verdict::Regressed => {
             all.push("Check which cells and which cost moved, then profile B in those cells.".to_owned());
             all.push(
-                "If the slow-down is intended, say so in the commit message and raise the gate's delta."
-                    .to_owned(),
+                "If the slow-down is intended, say so in the commit message and raise the gate's delta.".to_owned(),
             );
         }
         Verdict::Improved | Verdict::Unchanged => all.push("Nothing to do.".to_owned()),
@@ -22,10 +21,9 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
             all.push("Run it on a quieter machine, or give the gate a delta that this machine supports.".to_owned());
         }
         Verdict::Inconclusive => {
-            all.push(
-                "Neither a slow-down nor its absence is proven. Run it again on a quieter machine.".to_owned(),
-            );
-            // This is about one gate: with the same delta, a gate that is decided now might not have been.
+            all.push("Neither a slow-down nor its absence is proven. Run it again on a quieter machine.".to_owned());
+            // This is about one gate: with the same delta, a gate that is decided now might not
+            // have been.
             let open = judged.gates.iter().filter_map(|gate| Some((gate, gate.decision.would_decide?)));
             all.extend(open.map(|(gate, bound)| {
                 let delta = gate.scale.size_up(bound);
@@ -48,9 +46,7 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
             }
         }
         Verdict::Invalid => all.push("The measurements cannot be used. Remove the cause and run it again.".to_owned()),
-        Verdict::Failed => {
-            all.push("See the failed iterations and the host's log in B's record, `b/`.".to_owned())
-        }
+        Verdict::Failed => all.push("See the failed iterations and the host's log in B's record, `b/`.".to_owned()),
     }
     if neutral {
         all.push("The exit code is 0 because of `--neutral-ok`.".to_owned());

@@ -1,4 +1,5 @@
-//! A session for the terminal, in 80 columns: the verdict with its reasons, the sides, a row for each gate, what to do next.
+//! A session for the terminal, in 80 columns: the verdict with its reasons, the sides, a row for
+//! each gate, what to do next.
 
 use super::summary::AbSummary;
 use super::{tables, words};
@@ -69,7 +70,10 @@ fn remarks(summary: &AbSummary) -> Vec<String> {
     if !found.is_empty() {
         let more = found.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!(" and {} more", plural(more, "metric")) } else { String::new() };
-        lines.push(format!("other metrics that stand out (advisory): {}{more}", found[..found.len().min(SHOWN)].join("; ")));
+        lines.push(format!(
+            "other metrics that stand out (advisory): {}{more}",
+            found[..found.len().min(SHOWN)].join("; ")
+        ));
     }
     if let Some(load) = summary.machine.load_at_start.filter(|load| *load >= 1.0) {
         lines.push(format!("the machine's load was {} when the session began", significant(load)));

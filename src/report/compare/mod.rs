@@ -89,8 +89,7 @@ fn output_lines(cells: &[CellComparison]) -> Vec<String> {
     let unknown = cells.iter().filter(|cell| cell.outputs == Outputs::Unknown).count();
     if unknown > 0 {
         let cells = plural(unknown, "cell");
-        lines
-            .push(format!("the outputs of {cells} cannot be compared: a side has no valid iteration"));
+        lines.push(format!("the outputs of {cells} cannot be compared: a side has no valid iteration"));
     }
     lines
 }
@@ -155,16 +154,20 @@ fn after(comparison: &Comparison) -> Vec<String> {
     }
     if any(Change::NotRanked) {
         lines.push(
-            "not ranked: one side stamps every token and the other does not, so their times cannot be ranked".to_owned(),
+            "not ranked: one side stamps every token and the other does not, so their times cannot be ranked"
+                .to_owned(),
         );
     }
     if comparison.a.synthetic || comparison.b.synthetic {
-        lines.push("synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned());
+        lines.push(
+            "synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned(),
+        );
     }
     lines
 }
 
-/// The metrics of a cell that are shown: the headlines and whatever changed, or with `all` every one that some cell has.
+/// The metrics of a cell that are shown: the headlines and whatever changed, or with `all` every
+/// one that some cell has.
 fn shown<'a>(
     comparison: &Comparison,
     cell: &'a CellComparison,

@@ -185,11 +185,15 @@ fn lost_caches(cell: &CellSummary) -> Option<String> {
     })
 }
 
-/// Which parts of the machine the energy covers, if it was measured: figures of different parts cannot be compared.
+/// Which parts of the machine the energy covers, if it was measured: figures of different parts
+/// cannot be compared.
 fn energy(record: &Record) -> Option<String> {
     record.requests.iter().find(|row| row.prefill_energy_j.is_some() || row.decode_energy_j.is_some())?;
     let gauges: Vec<&str> = record.manifest.gauges.iter().filter(|g| is_power(g)).map(|g| g.name.as_str()).collect();
-    Some(format!("Energy is the sum of {}. It includes other processes and the machine's idle power.", text::list(&gauges, 4)))
+    Some(format!(
+        "Energy is the sum of {}. It includes other processes and the machine's idle power.",
+        text::list(&gauges, 4)
+    ))
 }
 
 /// Cells that turned out to do the same work, although the plan could not know that.
@@ -253,7 +257,6 @@ fn wide_spread(record: &Record, cells: &[CellSummary]) -> Option<String> {
 fn mixed_timing(record: &Record) -> Option<String> {
     let has = |timing| record.manifest.hosts.iter().any(|host| host.receipt.token_timing == timing);
     (has(TokenTiming::Exact) && has(TokenTiming::Inexact)).then(|| {
-        "Some engines stamp every token and some do not; do not rank their rates against each other."
-            .to_owned()
+        "Some engines stamp every token and some do not; do not rank their rates against each other.".to_owned()
     })
 }
