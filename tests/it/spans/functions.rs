@@ -7,8 +7,7 @@ use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack, SampleCloc
 
 use super::profiled;
 
-/// In decode, 300 of 400 ms in a function whose name tries to break pages; the stack is deeper with
-/// each call.
+/// In decode, 300 of 400 ms in a function whose name tries to break pages.
 fn profile() -> Profile {
     let part = |phase, cpu_ms: u64, leaf: u32, count| ProfilePart {
         phase: Some(phase),
