@@ -49,7 +49,7 @@ PLANTED = {
         Edit(
             "instead",
             """
-            // In the order in which they lie, so that the processor fetches them ahead.
+            // In memory order, so that the processor prefetches them.
             for (at, value) in values.chunks_exact(d).enumerate() {
             """,
             """

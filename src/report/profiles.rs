@@ -11,7 +11,7 @@ use crate::profile::difference::{Difference, FunctionChange, SHOWN, SideFacts, T
 use crate::profile::field;
 use inferometer_protocol::units::significant;
 
-/// Functions shown in a terminal of each phase where there are several tables.
+/// Functions shown for each phase in a terminal if there are several tables.
 const FEW: usize = 5;
 /// Width of a function's name in a terminal.
 const NAME_WIDTH: usize = 33;
@@ -197,7 +197,7 @@ fn tables(phase: &Difference) -> [(&'static str, Vec<Row<'_>>); 2] {
     [("self time", own(phase)), ("total time, including callees", total)]
 }
 
-/// For a page; `drawn` are the flamegraphs, which lie in `folder` beside it.
+/// For a page; `drawn` are the flamegraphs, which are in `folder` beside the page.
 #[must_use]
 pub fn page(cells: &[CellProfiles], drawn: &[Flamegraph], folder: &str) -> Markup {
     html! {

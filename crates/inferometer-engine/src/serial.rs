@@ -13,7 +13,7 @@ use inferometer_protocol::{Completion, EngineMemory, Receipt, Request, SpanTimin
 
 static CALL: Mutex<()> = Mutex::new(());
 
-/// Runs `f` while no session behind [`Serial`] is opened, called or dropped. Must not be nested:
+/// Runs `f` while no session in a [`Serial`] is opened, called or dropped. Must not be nested:
 /// that would deadlock.
 pub fn alone<T>(f: impl FnOnce() -> T) -> T {
     // After a panic the host ends, so a poisoned lock can be ignored.

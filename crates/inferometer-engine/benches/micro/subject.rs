@@ -71,7 +71,7 @@ pub fn candle_q8_0() -> Subject<CandleBackend> {
 }
 
 impl<B: Backend> Subject<B> {
-    /// Bytes of a matrix with so many values in memory.
+    /// Bytes in memory of a matrix with this many values.
     pub fn matrix_bytes(&self, values: usize) -> u64 {
         values as u64 / 64 * self.bytes_of_64
     }
