@@ -18,7 +18,7 @@ import os
 import sys
 import time
 
-PROTOCOL = {"major": 1, "minor": 0}
+PROTOCOL = {"major": 1, "minor": 4}
 
 
 class Refused(Exception):
@@ -48,7 +48,7 @@ class ToyEngine:
             "backend": "none: a toy that computes ids by a formula",
             "device": "cpu",
             "model": {"name": self.name, "vocabulary": self.vocabulary, "synthetic": True},
-            "capabilities": {"tokens": True, "forced_tokens": True, "reset": True},
+            "capabilities": {"tokens": True, "forced_tokens": True, "reset": True, "stream": True},
             "toggles": [],
             "token_timing": "exact",
             "deterministic": True,
@@ -89,6 +89,8 @@ def generate(engine, message, accepted_ns):
     for token in engine.generate(prompt, max_tokens, message.get("forced_tokens")):
         tokens.append(token)
         token_ns.append(time.monotonic_ns())  # now, when the token can be read; never later
+        if message.get("stream"):  # in warm-ups: the harness compares the arrivals with these stamps
+            send(message["id"], {"type": "token", "index": len(tokens) - 1, "token": token})
     return {
         "type": "result",
         "tokens": tokens,
@@ -133,6 +135,11 @@ def error(kind, text):
     return {"type": "error", "kind": kind, "message": text}
 
 
+def send(id, body):
+    sys.stdout.write(json.dumps({"id": id, **body}) + "\n")
+    sys.stdout.flush()
+
+
 def main():
     state = {}
     for line in sys.stdin:  # ends when the harness ends
@@ -144,8 +151,7 @@ def main():
             reply = error(problem.kind, str(problem))
         except Exception as problem:
             reply = error("internal", f"{type(problem).__name__}: {problem}")
-        sys.stdout.write(json.dumps({"id": message["id"], **reply}) + "\n")
-        sys.stdout.flush()
+        send(message["id"], reply)
         if message.get("type") == "close":
             return
 

@@ -78,6 +78,7 @@ class Engine:
                 "reset": True,
                 "clear_cache": True,
                 "memory": True,
+                "stream": True,
             },
             "toggles": [
                 "kv_reuse",
@@ -163,7 +164,7 @@ def window(context, cap, history):
     return min([history] + [bound for bound in (context, cap) if bound > 0])
 
 
-def generate(engine, message, accepted_ns, cancelled):
+def generate(engine, message, accepted_ns, cancelled, send):
     prompt, limit = prompt_ids(engine, message), message.get("max_tokens", 0)
     if not isinstance(limit, int) or limit < 1:
         raise Refused("bad_request", "`max_tokens` must be a whole number, at least 1")
@@ -209,6 +210,8 @@ def generate(engine, message, accepted_ns, cancelled):
     for token, _ in steps:
         stamps.append(time.monotonic_ns())  # `generate_step` has read it already
         tokens.append(int(token))
+        if message.get("stream"):  # in warm-ups: the harness compares the arrivals with these stamps
+            send({"type": "token", "index": len(tokens) - 1, "token": tokens[-1]})
         if token in stops or cancelled():
             finish = "stop" if token in stops else "cancelled"
             break
@@ -244,7 +247,7 @@ def generate(engine, message, accepted_ns, cancelled):
     }
 
 
-def answer(state, message, accepted_ns, cancelled):
+def answer(state, message, accepted_ns, cancelled, send):
     kind, engine = message.get("type"), state.get("engine")
     if kind == "hello":
         if message["protocol"]["major"] != PROTOCOL["major"]:
@@ -260,7 +263,7 @@ def answer(state, message, accepted_ns, cancelled):
     if kind in ("generate", "reset", "clear_cache", "memory") and engine is None:
         return error("bad_request", "no model is open; send `open` first")
     if kind == "generate":
-        return generate(engine, message, accepted_ns, cancelled)
+        return generate(engine, message, accepted_ns, cancelled, send)
     if kind == "reset":
         engine.reset()
         return {"type": "done"}
@@ -320,7 +323,7 @@ def main():
         message, accepted_ns = wire.next()
         id = message["id"]
         try:
-            reply = answer(state, message, accepted_ns, lambda: id in wire.cancelled)
+            reply = answer(state, message, accepted_ns, lambda: id in wire.cancelled, lambda body: wire.send(id, body))
         except Refused as problem:
             reply = error(problem.kind, str(problem))
         except Exception as problem:

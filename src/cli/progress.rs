@@ -133,7 +133,8 @@ impl Drop for Display {
 /// Summary of an iteration.
 fn result(rows: &[RequestRow]) -> String {
     let Some(row) = rows.first() else { return "done".to_owned() };
-    let decoded = |row: &RequestRow| Some((row.decode_tps? * row.decode_ms?, row.decode_ms?));
+    let decoded =
+        |row: &RequestRow| row.has_token_times().then_some((row.decode_tps? * row.decode_ms?, row.decode_ms?));
     let (tokens, time) = rows.iter().filter_map(decoded).fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
     match (row.status, (time > 0.0).then_some(tokens / time)) {
         (Status::Failed, _) => format!("failed: {}", row.reason),

@@ -98,7 +98,7 @@ impl Known {
     #[must_use]
     pub fn environment(self, spec: &EngineSpec, load: &Settings) -> Vec<(&'static str, String)> {
         match self {
-            Self::BuiltIn(engine) => engine.environment(spec, load),
+            Self::BuiltIn(engine) => inferometer_host::environment(engine, spec, load),
             Self::Exec => Vec::new(),
         }
     }

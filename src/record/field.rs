@@ -3,6 +3,7 @@
 use inferometer_protocol::{FinishReason, Phase, Value};
 
 use super::cause::{Cause, Status};
+use super::timing::Timing;
 
 /// A type of a column. Empty text means "not measured".
 pub(super) trait Field: Sized {
@@ -102,6 +103,17 @@ impl Field for Cause {
     /// column.
     fn read(text: &str) -> Result<Self, String> {
         Ok(Cause::from_name(text).unwrap_or(Cause::Unknown))
+    }
+}
+
+impl Field for Timing {
+    fn write(&self, out: &mut String) {
+        out.push_str(self.name());
+    }
+
+    /// A grade that this version does not know proves nothing to it.
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Timing::from_name(text).unwrap_or(Timing::Claimed))
     }
 }
 

@@ -118,10 +118,31 @@ impl Metric {
         }
     }
 
-    /// The number of an iteration, from its rows: one row, or one per turn.
+    /// Whether it depends on when single tokens became readable, which is known only as far as the
+    /// grade of the row's token times says. The whole request is checked in any case.
+    #[must_use]
+    pub fn is_token_time(&self) -> bool {
+        const TOKEN_TIMES: [&str; 10] = [
+            PREFILL_TPS,
+            DECODE_TPS,
+            TTFT_MS,
+            "tpot_ms",
+            ITL_P50_MS,
+            "itl_p95_ms",
+            ITL_P99_MS,
+            "itl_max_ms",
+            "prefill_j_per_token",
+            "decode_j_per_token",
+        ];
+        TOKEN_TIMES.contains(&self.key)
+    }
+
+    /// The number of an iteration, without token times that are not verified; from its rows: one
+    /// row, or one per turn.
     #[must_use]
     pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
-        let value = |row: &RequestRow| (self.of)(row).filter(|v| v.is_finite());
+        let trusted = |row: &RequestRow| !self.is_token_time() || row.has_token_times();
+        let value = |row: &RequestRow| (self.of)(row).filter(|v| v.is_finite() && trusted(row));
         if let [row] = rows {
             return value(row);
         }
@@ -196,6 +217,7 @@ const fn by_difference(metric: Metric) -> Metric {
 
 pub const PREFILL_TPS: &str = "prefill_tps";
 pub const DECODE_TPS: &str = "decode_tps";
+pub const E2E_MS: &str = "e2e_ms";
 pub const TTFT_MS: &str = "ttft_ms";
 pub const ITL_P50_MS: &str = "itl_p50_ms";
 pub const ITL_P99_MS: &str = "itl_p99_ms";

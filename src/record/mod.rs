@@ -15,6 +15,7 @@ mod rows;
 pub mod schema;
 mod store;
 mod table;
+mod timing;
 mod tokens;
 
 pub use cause::{Cause, Fault, Status};
@@ -25,6 +26,7 @@ pub use read::read;
 pub use rows::{RequestRow, SpanRow, TokenRow};
 pub use schema::{FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, TelemetryRow};
 pub use store::{Iteration, Store};
+pub use timing::Timing;
 pub use tokens::{TokenIndex, first_difference};
 
 /// A whole run, read from disk: committed iterations only.

@@ -11,6 +11,7 @@ use super::cause::{Cause, Fault, Status};
 use super::csv::{Column, Encoder};
 use super::error::RecordError;
 use super::table::Line;
+use super::timing::Timing;
 
 /// Declares a row: a struct whose fields are the columns of a file, with a writer and a reader. To
 /// add a column, add one line.
@@ -97,9 +98,17 @@ row! {
     prefill_energy_j: Option<f64>, "J", "energy used during the prefill phase, where power is measured";
     decode_energy_j: Option<f64>, "J", "energy used from first to last token, where power is measured";
     cause: Option<Cause>, "", "why it is failed or invalid, as a name; empty otherwise and in records of older versions";
+    timing: Option<Timing>, "", "grade of the token times: `verified`: the harness saw the tokens of a warm-up arrive as stamped, and these stamps have the same shape; `claimed`: it could not; `inexact`: several tokens come at a time; empty in records of older versions";
 }
 
 impl RequestRow {
+    /// Whether its token times may be shown and compared. Records of older versions do not say: as
+    /// then, they may.
+    #[must_use]
+    pub fn has_token_times(&self) -> bool {
+        self.timing.is_none_or(|timing| timing == Timing::Verified)
+    }
+
     /// Marks the row as failed or invalid.
     pub fn mark(&mut self, fault: &Fault) {
         self.status = fault.cause.status();

@@ -122,7 +122,7 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
 fn turn_by_turn(summary: &Summary, valid: &ByCell) -> Group {
     let mut group = Group::default();
     let charts: [(&str, &str, &str, Figure); 2] = [
-        ("turn-ttft", "Time to first token, turn by turn", "ms", |r| r.ttft_ms),
+        ("turn-ttft", "Time to first token, turn by turn", "ms", |r| r.ttft_ms.filter(|_| r.has_token_times())),
         ("turn-prefill", "Prompt tokens computed, turn by turn", "tokens", |r| r.prefill_tokens.map(f64::from)),
     ];
     for (name, title, unit, of) in charts {
@@ -239,24 +239,24 @@ fn along_the_generation(record: &Record, summary: &Summary, valid: &ByCell) -> G
     let tokens = TokenIndex::new(&record.tokens);
     let mut group = Group::default();
     let mut panels = Vec::new();
-    let mut inexact = Vec::new();
+    let mut unverified = Vec::new();
     for cell in &summary.cells {
         let engine = summary.run.engines.iter().find(|e| e.label == cell.engine);
-        if engine.is_some_and(|e| e.token_timing == Some(TokenTiming::Inexact)) {
-            inexact.push(text::label(cell.name()));
+        if cell.unverified().is_some() || engine.is_some_and(|e| e.token_timing == Some(TokenTiming::Inexact)) {
+            unverified.push(text::label(cell.name()));
             continue;
         }
         if panels.len() < MOST_PANELS {
             panels.extend(latency_panel(cell, rows(valid, cell), &tokens));
         }
     }
-    if panels.is_empty() && inexact.is_empty() {
+    if panels.is_empty() && unverified.is_empty() {
         group.notes.push("Not drawn: no valid iteration has two or more tokens with time stamps.".to_owned());
         return group;
     }
-    if !inexact.is_empty() {
-        let cells = text::list(&inexact, 6);
-        group.notes.push(format!("Not drawn for {cells}: the engine does not give every token its own time stamp."));
+    if !unverified.is_empty() {
+        let cells = text::list(&unverified, 6);
+        group.notes.push(format!("Not drawn for {cells}: the time stamps of its tokens are not verified."));
     }
     if !panels.is_empty() {
         group.notes.insert(
@@ -266,7 +266,7 @@ fn along_the_generation(record: &Record, summary: &Summary, valid: &ByCell) -> G
              and highest value in each pixel column."
                 .to_owned(),
         );
-        group.notes.extend(not_shown(panels.len(), summary.cells.len() - inexact.len()));
+        group.notes.extend(not_shown(panels.len(), summary.cells.len() - unverified.len()));
     }
     group.charts = panels.iter().map(latency::draw).collect();
     group

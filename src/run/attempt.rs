@@ -7,15 +7,16 @@ use super::host::{Exchange, HostError, check_stamps};
 use super::interrupt::Interrupt;
 use super::memory::{EngineSample, engine_samples};
 use super::pool::{self, Resident};
+use super::timing::{self, Sight};
 use super::validity::{self, Asked};
 use crate::origin::Origin;
-use crate::record::{Fault, SpanRow, Status};
+use crate::record::{Cause, Fault, SpanRow, Status, Timing};
 use crate::spec::Cell;
 use crate::telemetry;
 use crate::telemetry::counters::{Counters, Counts};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::{Generate, Generated};
-use inferometer_protocol::{Choice, Instrumentation, Phase, Request, Settings, TokenTiming};
+use inferometer_protocol::{Choice, Instrumentation, Phase, Request, Settings};
 
 /// The position of a request in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Ask<'a> {
     pub engine: &'a str,
     pub request: Request,
     pub instrumentation: Instrumentation,
+    /// Whether token times that could not be verified make the iteration invalid.
+    pub verified_only: bool,
     /// Effective settings that may differ from the requested ones.
     pub allowed: &'a [String],
     /// Interval at which the host was asked to sample the engine's memory.
@@ -82,7 +85,9 @@ pub struct Usage {
 pub struct Reply {
     pub generated: Generated,
     pub effective: Settings,
-    pub timing: TokenTiming,
+    pub timing: Timing,
+    /// What a streamed generation showed about the stamps.
+    pub sight: Option<Sight>,
     /// Whether the stamps passed the harness's check.
     pub believed: bool,
     /// Host clock minus harness clock.
@@ -246,8 +251,13 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
     let stamps = check_stamps(&exchange, clock, ask.request.max_tokens);
     attempt.start_ns = origin.t_ns(exchange.sent_ns);
     attempt.end_ns = origin.t_ns(exchange.received_ns);
-    let generated = exchange.generated;
     let believed = stamps.is_ok();
+    let sight = (believed && ask.instrumentation.stream).then(|| Sight::of(&exchange, clock));
+    let seen = sight.as_ref().or_else(|| resident.seen(ask.place.cell, ask.place.turn));
+    // A later turn of a warm-up computes more of its prompt than the same turn of an iteration.
+    let shaped = believed && !ask.place.warmup && ask.place.turn == 0;
+    let (timing, shape) = timing::grade(receipt, seen, shaped.then_some(&exchange.generated));
+    let generated = exchange.generated;
     let asked = Asked {
         cell: ask.cell,
         request: &ask.request,
@@ -255,7 +265,9 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
         turn: ask.place.turn,
         allowed: ask.allowed,
     };
-    attempt.fault = validity::judge(&asked, &generated, receipt, resident.built_in, stamps);
+    attempt.fault = validity::judge(&asked, &generated, receipt, resident.built_in, stamps)
+        .or_else(|| shape.err().map(|reason| Fault::new(Cause::Stamps, reason)))
+        .or_else(|| if ask.verified_only && !ask.place.warmup { seen.and_then(unverified) } else { None });
     let memory = match believed {
         true => engine_samples(&generated, ask.place.host, ask.memory_interval_ms, clock.offset_ns, origin),
         // If the stamps are wrong, so are the times of these samples.
@@ -263,13 +275,20 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
     };
     attempt.reply = Some(Reply {
         effective: validity::effective(&generated, receipt),
-        timing: receipt.token_timing,
+        timing,
+        sight,
         believed,
         offset_ns: clock.offset_ns,
         memory,
         generated,
     });
     attempt
+}
+
+/// Why token times that were compared with arrivals are not verified in this process.
+fn unverified(seen: &Sight) -> Option<Fault> {
+    let Sight::Differs(why) = seen else { return None };
+    Some(Fault::new(Cause::LateStamps, format!("token times are not verified: {why}")))
 }
 
 /// Gives all turns the outcome of the iteration: if one fails or is invalid, the others do not

@@ -3,16 +3,17 @@
 use sha2::{Digest, Sha256};
 
 use crate::origin::Origin;
-use crate::record::{RequestRow, SpanRow, TokenRow};
+use crate::record::{RequestRow, SpanRow, Timing, TokenRow};
 use inferometer_protocol::messages::Generated;
-use inferometer_protocol::{Phase, Span, TokenTiming};
+use inferometer_protocol::{Phase, Span};
 use inferometer_stats::robust;
 
 /// Fills the columns that follow from the reply.
 ///
 /// `believed`: whether its stamps passed the harness's check. If not, times and rates stay empty.
-pub fn fill(row: &mut RequestRow, generated: &Generated, timing: TokenTiming, believed: bool) {
+pub fn fill(row: &mut RequestRow, generated: &Generated, timing: Timing, believed: bool) {
     let completion = &generated.completion;
+    row.timing = Some(timing);
     row.finish_reason = Some(completion.finish_reason);
     row.prompt_tokens = Some(completion.prompt_tokens);
     row.reused_tokens = Some(completion.reused_tokens);
@@ -29,7 +30,7 @@ pub fn fill(row: &mut RequestRow, generated: &Generated, timing: TokenTiming, be
     }
 }
 
-fn times(row: &mut RequestRow, generated: &Generated, timing: TokenTiming) {
+fn times(row: &mut RequestRow, generated: &Generated, timing: Timing) {
     row.tokenize_ms = time_in(&generated.spans, Phase::Tokenize).map(ms);
     let prefill = time_in(&generated.spans, Phase::Prefill);
     row.prefill_ms = prefill.map(ms);
@@ -42,7 +43,7 @@ fn times(row: &mut RequestRow, generated: &Generated, timing: TokenTiming) {
     row.decode_ms = Some(ms(decode));
     row.decode_tps = rate(gaps, decode);
     row.tpot_ms = Some(ms(decode) / gaps as f64);
-    if timing == TokenTiming::Exact {
+    if timing != Timing::Inexact {
         let gaps: Vec<f64> = generated.token_ns.windows(2).map(|pair| ms(pair[1].saturating_sub(pair[0]))).collect();
         let gaps = robust::sorted(&gaps);
         row.itl_p50_ms = robust::quantile(&gaps, 0.50);
@@ -162,7 +163,7 @@ pub(super) mod tests {
         RequestRow { iteration: 1, engine: "engine".to_owned(), ..RequestRow::default() }
     }
 
-    fn filled(generated: &Generated, timing: TokenTiming) -> RequestRow {
+    fn filled(generated: &Generated, timing: Timing) -> RequestRow {
         let mut row = empty_row();
         fill(&mut row, generated, timing, true);
         row
@@ -170,7 +171,7 @@ pub(super) mod tests {
 
     #[test]
     fn figures_follow_their_definitions() {
-        let row = filled(&reply(&[13, 15, 19, 23], true), TokenTiming::Exact);
+        let row = filled(&reply(&[13, 15, 19, 23], true), Timing::Verified);
         assert_eq!(row.status, Status::Ok);
         assert_eq!(row.tokenize_ms, Some(1.0));
         assert_eq!(row.ttft_ms, Some(12.0));
@@ -187,30 +188,30 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_not_measured_stays_empty() {
-        let no_prefill = filled(&reply(&[13, 15], false), TokenTiming::Exact);
+        let no_prefill = filled(&reply(&[13, 15], false), Timing::Verified);
         assert_eq!((no_prefill.prefill_ms, no_prefill.prefill_tps), (None, None), "never the time to first token");
         assert_eq!(no_prefill.ttft_ms, Some(12.0));
-        let one = filled(&reply(&[13], true), TokenTiming::Exact);
+        let one = filled(&reply(&[13], true), Timing::Verified);
         assert_eq!((one.decode_ms, one.decode_tps, one.tpot_ms, one.itl_p50_ms), (None, None, None, None));
         assert_eq!(one.e2e_ms, Some(12.0));
-        let none = filled(&reply(&[], true), TokenTiming::Exact);
+        let none = filled(&reply(&[], true), Timing::Verified);
         assert_eq!((none.ttft_ms, none.e2e_ms, none.token_hash), (None, None, None));
         assert_eq!(none.generated_tokens, Some(0));
-        let chunked = filled(&reply(&[13, 13, 23, 23], true), TokenTiming::Inexact);
+        let chunked = filled(&reply(&[13, 13, 23, 23], true), Timing::Inexact);
         assert_eq!((chunked.itl_p50_ms, chunked.itl_p99_ms, chunked.itl_max_ms), (None, None, None));
         assert_eq!(chunked.decode_tps, Some(300.0));
-        let at_once = filled(&reply(&[13, 13], true), TokenTiming::Inexact);
+        let at_once = filled(&reply(&[13, 13], true), Timing::Inexact);
         assert_eq!(at_once.decode_tps, None, "no rate without time");
     }
 
     #[test]
     fn stamps_that_are_not_believed_give_no_figures() {
         let mut row = empty_row();
-        fill(&mut row, &reply(&[23, 13], true), TokenTiming::Exact, false);
+        fill(&mut row, &reply(&[23, 13], true), Timing::Verified, false);
         assert_eq!((row.ttft_ms, row.decode_tps, row.prefill_tps), (None, None, None));
         assert_eq!(row.generated_tokens, Some(2));
         assert!(row.token_hash.is_some());
-        let backwards = filled(&reply(&[23, 13], true), TokenTiming::Exact);
+        let backwards = filled(&reply(&[23, 13], true), Timing::Verified);
         assert_eq!(backwards.decode_tps, None, "and never a panic");
     }
 

@@ -25,6 +25,7 @@ pub mod segment;
 pub mod selftest;
 pub mod start;
 pub mod stretches;
+pub mod timing;
 mod turns;
 pub mod validity;
 pub mod worker;

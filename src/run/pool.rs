@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::host::{Host, HostError, Launch, launch_command};
 use super::interrupt::Interrupt;
 use super::schedule::Step;
+use super::timing::Sight;
 use crate::engines;
 use crate::origin::Origin;
 use crate::record::HostInfo;
@@ -64,7 +65,18 @@ pub struct Resident {
     pub command: Vec<String>,
     /// Cells that are warmed up in it.
     pub warm: BTreeSet<u32>,
+    /// What warm-ups showed about its stamps, by cell and turn.
+    pub sights: BTreeMap<(u32, u32), Sight>,
     key: Key,
+}
+
+impl Resident {
+    /// What a warm-up of that cell showed about the stamps: of the same turn, else of the turn
+    /// before it that was warmed up.
+    #[must_use]
+    pub fn seen(&self, cell: u32, turn: u32) -> Option<&Sight> {
+        self.sights.range((cell, 0)..=(cell, turn)).next_back().map(|(_, sight)| sight)
+    }
 }
 
 /// Why a host could not be started or opened.
@@ -215,6 +227,7 @@ impl Pool {
             longest: None,
             command: info.command.clone(),
             warm: BTreeSet::new(),
+            sights: BTreeMap::new(),
             key: key.clone(),
         };
         Ok((resident, info))

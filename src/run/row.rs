@@ -87,14 +87,14 @@ mod tests {
     use super::super::attempt::Place;
     use super::super::measure::tests::reply;
     use super::*;
-    use crate::record::{Cause, Status};
-    use inferometer_protocol::{Settings, TokenTiming};
+    use crate::record::{Cause, Status, Timing};
+    use inferometer_protocol::Settings;
 
     fn answered(turn: u32, believed: bool) -> Attempt {
         let place = Place { request: u64::from(turn), warmup: false, cell: 0, iteration: 1, turn, host: 0 };
         let generated = reply(&[13, 15], true);
-        let (effective, timing, memory) = (Settings::new(), TokenTiming::Exact, Ok(Vec::new()));
-        let reply = Reply { generated, effective, timing, believed, offset_ns: 0, memory };
+        let (effective, timing, memory) = (Settings::new(), Timing::Verified, Ok(Vec::new()));
+        let reply = Reply { generated, effective, timing, sight: None, believed, offset_ns: 0, memory };
         Attempt { reply: Some(reply), ..Attempt::new(place, "engine", 0) }
     }
 

@@ -47,8 +47,16 @@ pub fn run(
     let sampler = segment::sampler(scenario, origin);
     let store = Store::create(results, segment::manifest(scenario, &plan, &prompts, &origin, sampler.gauges()))?;
     options.interrupt.arm()?;
-    let work =
-        Work { scenario, plan: &plan, prompts: &prompts, model: &model, options, program: None, must_open: true };
+    let work = Work {
+        scenario,
+        plan: &plan,
+        prompts: &prompts,
+        model: &model,
+        options,
+        program: None,
+        must_open: true,
+        verified_only: false,
+    };
     finish(Driver::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
 }
 
@@ -74,7 +82,16 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     let (store, record) = Store::resume(dir)?;
     let log = Log::resume(store, &record, |manifest| manifest.warnings.append(&mut warnings))?;
     options.interrupt.arm()?;
-    let work = Work { scenario, plan, prompts: &prompts, model: &model, options, program: None, must_open: true };
+    let work = Work {
+        scenario,
+        plan,
+        prompts: &prompts,
+        model: &model,
+        options,
+        program: None,
+        must_open: true,
+        verified_only: false,
+    };
     finish(Driver::new(work, log, Past::of(&record), observer)?)
 }
 

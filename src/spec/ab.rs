@@ -149,11 +149,10 @@ impl GateMetric {
         if self.is_amount() { "more" } else { "slower" }
     }
 
-    /// Whether it is based on token stamps, which are not comparable between exact and inexact
-    /// timing.
+    /// Whether it depends on when single tokens became readable, which must be verified.
     #[must_use]
     pub fn is_token_time(self) -> bool {
-        !self.is_amount() && self != Self::Load
+        !self.is_amount() && !matches!(self, Self::Load | Self::E2e)
     }
 
     /// The opposite of [`GateMetric::worse`].

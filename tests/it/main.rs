@@ -32,4 +32,5 @@ mod simulated_ab;
 mod simulated_engine;
 mod simulated_run;
 mod spans;
+mod timing;
 mod width;

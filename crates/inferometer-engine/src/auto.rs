@@ -72,8 +72,8 @@ impl Engine for Auto {
         BTreeMap::from([(NAME.to_owned(), choice().why)])
     }
 
-    fn environment(&self, spec: &EngineSpec, toggles: &Settings) -> Vec<(&'static str, String)> {
-        Transformer.environment(&delegated(spec), toggles)
+    fn environment(&self, spec: &EngineSpec, toggles: &Settings, cpus: Option<usize>) -> Vec<(&'static str, String)> {
+        Transformer.environment(&delegated(spec), toggles, cpus)
     }
 
     fn open(&self, load: &Load) -> Result<Box<dyn Session>> {

@@ -38,10 +38,11 @@ pub trait Engine: Sync {
     }
 
     /// Environment variables, by name, that the host process needs for these options and load-scope
-    /// toggles. Whoever starts the process sets them: some libraries take a setting from nowhere
-    /// else, and a running process must not change its environment.
-    fn environment(&self, spec: &EngineSpec, toggles: &Settings) -> Vec<(&'static str, String)> {
-        let _ = (spec, toggles);
+    /// toggles; `cpus`: how many CPUs it may use, if known. Whoever starts the process sets them:
+    /// some libraries take a setting from nowhere else, and a running process must not change its
+    /// environment.
+    fn environment(&self, spec: &EngineSpec, toggles: &Settings, cpus: Option<usize>) -> Vec<(&'static str, String)> {
+        let _ = (spec, toggles, cpus);
         Vec::new()
     }
 

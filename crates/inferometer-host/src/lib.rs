@@ -49,6 +49,22 @@ pub fn offer(engine: &dyn Engine) -> protocol::Offer {
     offer
 }
 
+/// The environment that a host of `engine` must be started with; see [`Engine::environment`].
+#[must_use]
+pub fn environment(
+    engine: &dyn Engine,
+    spec: &protocol::EngineSpec,
+    toggles: &protocol::Settings,
+) -> Vec<(&'static str, String)> {
+    let cpus = placement::allowed(spec);
+    // The engine does not know the options that the host adds.
+    let mut own = spec.clone();
+    for option in [placement::OPTION, slow_down::OPTION] {
+        own.options.remove(option.name);
+    }
+    engine.environment(&own, toggles, cpus)
+}
+
 /// For the example, which the tests compile as a module of this crate.
 #[cfg(test)]
 extern crate self as inferometer_host;

@@ -41,6 +41,14 @@ pub fn place(engine: &mut EngineSpec) -> Result<Placement> {
     Ok(Placement { affinity, details: os::details() })
 }
 
+/// How many CPUs an engine with these options may use, as far as this process knows: those of its
+/// `affinity`, else those of this process.
+#[must_use]
+pub fn allowed(engine: &EngineSpec) -> Option<usize> {
+    let listed = engine.options.get(AFFINITY).and_then(Value::as_text).and_then(|text| cpus(text).ok());
+    listed.map(|cpus| cpus.len()).or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+}
+
 fn in_force(value: &Value) -> Result<String> {
     let text = value.as_text().unwrap_or_default();
     let asked = cpus(text).map_err(|why| EngineError::bad_request(format!("{AFFINITY} = {value}: {why}")))?;

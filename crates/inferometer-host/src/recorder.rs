@@ -36,8 +36,10 @@ impl Shared {
     }
 }
 
+/// Sends a token with its position; see [`Recorder::with_stream`].
+pub type Stream = Box<dyn FnMut(u32, u32)>;
+
 /// Records one generation.
-#[derive(Debug)]
 pub struct Recorder {
     pub tokens: Vec<u32>,
     pub token_ns: Vec<u64>,
@@ -48,6 +50,7 @@ pub struct Recorder {
     counts: [u32; Phase::ALL.len()],
     detail: Detail,
     allocations: Option<Allocations>,
+    stream: Option<Stream>,
     shared: Arc<Shared>,
 }
 
@@ -69,6 +72,7 @@ impl Recorder {
             counts: [0; Phase::ALL.len()],
             detail: instrumentation.detail,
             allocations: None,
+            stream: None,
             shared,
         }
     }
@@ -77,6 +81,13 @@ impl Recorder {
     #[must_use]
     pub fn with_allocations(mut self, count: Count) -> Self {
         self.allocations = Some(Allocations::new(count));
+        self
+    }
+
+    /// Sends each token after it is stamped. This does I/O on the token path: in warm-ups only.
+    #[must_use]
+    pub fn with_stream(mut self, stream: Stream) -> Self {
+        self.stream = Some(stream);
         self
     }
 
@@ -93,7 +104,11 @@ impl TokenSink for Recorder {
         let now = now_ns();
         self.tokens.push(id);
         self.token_ns.push(now);
-        self.shared.generated.store(self.tokens.len() as u32, Ordering::Relaxed);
+        let generated = self.tokens.len() as u32;
+        self.shared.generated.store(generated, Ordering::Relaxed);
+        if let Some(send) = &mut self.stream {
+            send(generated - 1, id);
+        }
     }
 
     #[inline]

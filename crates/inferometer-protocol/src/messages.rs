@@ -13,7 +13,7 @@ use super::{
 
 /// Version of the protocol. Another major version is refused; a newer minor version only adds
 /// fields and messages.
-pub const VERSION: Version = Version { major: 1, minor: 3 };
+pub const VERSION: Version = Version { major: 1, minor: 4 };
 
 /// Longest line that either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
@@ -143,6 +143,9 @@ pub struct Instrumentation {
     /// Whether `progress` is sent, at most ten times a second. Off in measured passes, which it
     /// would disturb.
     pub progress: bool,
+    /// Whether each token is sent as soon as it is readable, so that the harness can compare the
+    /// arrivals with the stamps. Never in a timed pass: writing costs time.
+    pub stream: bool,
 }
 
 /// How closely a generation is observed. The tokens are the same at every level.
@@ -173,12 +176,17 @@ struct Flags {
     /// reading the logits costs time.
     #[serde(default)]
     choices: bool,
+    /// Send a `token` message for every token at the moment it becomes readable. The harness asks
+    /// for this in warm-ups, and only if the receipt has the capability `stream`: it compares the
+    /// arrivals with `token_ns`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    stream: bool,
 }
 
 impl From<Instrumentation> for Flags {
-    fn from(Instrumentation { detail, choices, progress }: Instrumentation) -> Self {
+    fn from(Instrumentation { detail, choices, progress, stream }: Instrumentation) -> Self {
         let operation_spans = detail != Detail::Timed;
-        Self { progress, operation_spans, forced_sync: detail == Detail::ForcedSync, choices }
+        Self { progress, operation_spans, forced_sync: detail == Detail::ForcedSync, choices, stream }
     }
 }
 
@@ -192,7 +200,7 @@ impl TryFrom<Flags> for Instrumentation {
             (true, true) => Detail::ForcedSync,
             (false, true) => return Err("`forced_sync` is for the profiled pass: send `operation_spans` with it"),
         };
-        Ok(Self { detail, choices: flags.choices, progress: flags.progress })
+        Ok(Self { detail, choices: flags.choices, progress: flags.progress, stream: flags.stream })
     }
 }
 
@@ -218,6 +226,13 @@ pub enum FromHost {
     Ready(Box<Ready>),
     Progress {
         generated_tokens: u32,
+    },
+    /// One token, as soon as it is readable; before the `result`, with the id of its `generate`.
+    Token {
+        /// Position in the generation, from 0.
+        index: u32,
+        /// Token id; the same as in the result.
+        token: u32,
     },
     Result(Box<Generated>),
     Memory(EngineMemory),
@@ -282,7 +297,7 @@ mod tests {
             (Detail::Operations, r#"{"progress":false,"operation_spans":true,"choices":true}"#),
             (Detail::ForcedSync, r#"{"progress":false,"operation_spans":true,"forced_sync":true,"choices":true}"#),
         ] {
-            let instrumentation = Instrumentation { detail, choices: true, progress: false };
+            let instrumentation = Instrumentation { detail, choices: true, progress: false, stream: false };
             assert_eq!(serde_json::to_string(&instrumentation).unwrap(), flags);
             assert_eq!(serde_json::from_str::<Instrumentation>(flags).unwrap(), instrumentation);
         }

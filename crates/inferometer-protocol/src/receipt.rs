@@ -38,6 +38,9 @@ pub struct Capabilities {
     pub profile: bool,
     /// `generate` can report what would have been chosen, and by what margin.
     pub choices: bool,
+    /// `generate` can send each token as soon as it is readable. Without it, token times are claims
+    /// that nobody verified.
+    pub stream: bool,
 }
 
 /// The engine's answer to `open`: identity, capabilities and the load-time settings in force.

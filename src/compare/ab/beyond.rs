@@ -200,7 +200,7 @@ fn timing(row: &RequestRow) -> Timing {
         prompt: row.prompt_tokens.unwrap_or(0),
         reused: row.reused_tokens.unwrap_or(0),
         generated: row.generated_tokens.unwrap_or(0),
-        prefill_ms: row.prefill_ms,
-        decode_ms: row.decode_ms,
+        prefill_ms: row.prefill_ms.filter(|_| row.has_token_times()),
+        decode_ms: row.decode_ms.filter(|_| row.has_token_times()),
     }
 }

@@ -68,6 +68,7 @@ fn estimate(law: Law, rows: &[&RequestRow], seed: u64) -> Result<Estimate, NotId
 
 /// `None` if the engine did not count its tokens.
 fn timing(row: &RequestRow) -> Option<Timing> {
+    row.has_token_times().then_some(())?;
     Some(Timing {
         prompt: row.prompt_tokens?,
         reused: row.reused_tokens.unwrap_or(0),

@@ -26,7 +26,9 @@ pub use spans::{AllocationSummary, CellSpans};
 pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
-use crate::record::{Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, TokenIndex, metric};
+use crate::record::{
+    Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, Timing, TokenIndex, metric,
+};
 use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
 use inferometer_protocol::{ModelIdentity, ModelSpec, Settings, TokenTiming};
 use inferometer_stats::robust;
@@ -116,6 +118,10 @@ pub struct CellSummary {
     /// Measured prompt tokens, if all valid iterations agree.
     pub prompt_tokens: Option<u32>,
     pub counts: Counts,
+    /// The lowest grade of its token times over the valid iterations; null in records of older
+    /// versions. Token times that are not verified are left out of `metrics`.
+    #[serde(default)]
+    pub timing: Option<Timing>,
     /// By metric key; null if not measured. `n` is the number of valid iterations that have the
     /// metric.
     pub metrics: BTreeMap<String, Option<robust::Summary>>,
@@ -134,6 +140,12 @@ impl CellSummary {
     #[must_use]
     pub fn metric(&self, key: &str) -> Option<&robust::Summary> {
         self.metrics.get(key)?.as_ref()
+    }
+
+    /// The grade of token times that are not shown because they are not verified.
+    #[must_use]
+    pub fn unverified(&self) -> Option<Timing> {
+        self.timing.filter(|timing| *timing != Timing::Verified)
     }
 
     /// The cell's name in tables.
@@ -300,6 +312,7 @@ fn summarize_cell(
         length: cell.length,
         prompt_tokens: if lengths.len() == 1 { lengths.into_iter().flatten().next() } else { None },
         counts: Counts::of(planned, rows),
+        timing: valid.iter().filter_map(|row| row.timing).max(),
         metrics,
         determinism: determinism::judge(&hashes, cell, declared),
         hashes,

@@ -2,10 +2,9 @@
 
 use crate::compare::cost::{Iterations, candidates};
 use crate::record::ab::GateInfo;
-use crate::record::{RequestRow, Status};
+use crate::record::{RequestRow, Status, Timing};
 use crate::run::error::RunError;
-use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scale, Scenario};
-use inferometer_protocol::TokenTiming;
+use crate::spec::{Cell, CellSelector, Gate, GateMetric, Machine, Scale, Scenario, Side};
 
 /// The default gates.
 const USUAL: [GateMetric; 3] = [GateMetric::DecodeTps, GateMetric::PrefillTps, GateMetric::PeakMemory];
@@ -119,28 +118,29 @@ pub fn measured(
     Ok(Some(Measured { kept, left }))
 }
 
-/// Refuses to compare token times if only one side stamps every token. `timings`: for each cell by
-/// id, how the sides' hosts stamp tokens, if known.
+/// Refuses gates of token times that nobody verified. `rows`: the side's rows so far.
 ///
 /// # Errors
-/// When a gate compares such times.
-pub fn comparable(gates: &[GateInfo], timings: &[[Option<TokenTiming>; 2]]) -> Result<(), RunError> {
-    let mixed = |cell: &u32| match timings[*cell as usize] {
-        [Some(a), Some(b)] => a != b,
-        _ => false,
+/// When a gate's cell has such times.
+pub fn verified(gates: &[GateInfo], side: Side, rows: &[RequestRow]) -> Result<(), RunError> {
+    let last = |cell: u32| rows.iter().rfind(|row| row.cell == cell && row.status == Status::Ok);
+    let grade = |cell: &u32| last(*cell).and_then(|row| row.timing).filter(|timing| *timing != Timing::Verified);
+    let timed = || gates.iter().filter(|info| info.gate.metric.is_token_time());
+    let Some(timing) = timed().flat_map(|info| &info.cell_ids).find_map(grade) else { return Ok(()) };
+    let names: Vec<&str> = timed().map(|info| info.gate.metric.name()).collect();
+    let why = match timing {
+        Timing::Inexact => "several tokens come at a time",
+        Timing::Claimed | Timing::Verified => {
+            "nobody saw the tokens arrive when they were stamped: its host should send each token as it becomes readable \
+             (capability `stream` of the engine protocol)"
+        }
     };
-    let refused: Vec<&str> = gates
-        .iter()
-        .filter(|info| info.gate.metric.is_token_time() && info.cell_ids.iter().any(mixed))
-        .map(|info| info.gate.metric.name())
-        .collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
     Err(RunError::Ab(format!(
-        "one side stamps every token and the other does not (inexact token timing), so {} cannot be compared: use gates \
-         of other metrics (cpu, peak_memory)",
-        refused.join(" and ")
+        "the token times of side {side} are {}, so {} cannot be gated; {why}. Gates of e2e, cpu, peak_memory and load \
+         need no token times",
+        timing.name(),
+        names.join(" and "),
+        side = side.name(),
     )))
 }
 
@@ -158,25 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn token_times_of_exact_and_inexact_stamps_are_not_ranked() {
-        let gate = |metric, cell_ids: &[u32]| GateInfo {
+    fn only_verified_token_times_are_gated() {
+        let gate = |metric| GateInfo {
             gate: Gate { metric, cells: CellSelector::default(), delta: None },
             least: 0.03,
             because: String::new(),
-            cell_ids: cell_ids.to_vec(),
+            cell_ids: vec![0, 1],
         };
-        let (exact, inexact) = (Some(TokenTiming::Exact), Some(TokenTiming::Inexact));
-        let timings = [[exact, exact], [exact, inexact], [inexact, inexact], [None, inexact]];
-        for (metric, cells, fine) in [
-            (GateMetric::DecodeTps, &[0, 2, 3][..], true),
-            (GateMetric::DecodeTps, &[0, 1], false),
-            (GateMetric::Ttft, &[1], false),
-            (GateMetric::PeakMemory, &[1], true),
-            (GateMetric::Load, &[0, 1], true),
-        ] {
-            let result = comparable(&[gate(metric, cells)], &timings);
-            assert_eq!(result.is_ok(), fine, "{} in {cells:?}: {result:?}", metric.name());
-            assert!(fine || result.unwrap_err().to_string().contains(metric.name()));
+        let rows = |second| {
+            [(0, Some(Timing::Verified)), (1, second)].map(|(cell, timing)| RequestRow {
+                cell,
+                timing,
+                ..RequestRow::default()
+            })
+        };
+        let refused = |metric, second| verified(&[gate(metric)], Side::B, &rows(second)).is_err();
+        for timing in [Timing::Claimed, Timing::Inexact] {
+            assert!(refused(GateMetric::DecodeTps, Some(timing)));
+            assert!(refused(GateMetric::Ttft, Some(timing)));
+            assert!(!refused(GateMetric::E2e, Some(timing)));
+            assert!(!refused(GateMetric::PeakMemory, Some(timing)));
+            assert!(!refused(GateMetric::Load, Some(timing)));
         }
+        assert!(!refused(GateMetric::DecodeTps, Some(Timing::Verified)));
     }
 }

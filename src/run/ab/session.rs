@@ -15,7 +15,6 @@ use crate::run::progress::{Event, Observer};
 use crate::run::schedule::{Done, Step};
 use crate::run::worker::{Output, Worker};
 use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side};
-use inferometer_protocol::TokenTiming;
 use inferometer_protocol::units::duration_ns;
 use inferometer_stats::sequential::{LOOKS, Verdict};
 
@@ -156,7 +155,7 @@ impl Session<'_> {
             }
             let Some(b) = self.generate(Side::B, margin)? else { return Ok(false) };
             finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&a, &b) } else { None });
-            gates::comparable(&self.store.manifest().gates, &self.timings())?;
+            gates::verified(&self.store.manifest().gates, Side::B, &self.rows[1])?;
             self.tell_equal_settings(&a, &b)?;
             self.tell_short_requests(&a)?;
             for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
@@ -172,16 +171,6 @@ impl Session<'_> {
         }
         self.store.update(|manifest| manifest.outputs = Some(finding))?;
         Ok(true)
-    }
-
-    /// For each cell, the token timing of its engine on both sides.
-    fn timings(&self) -> Vec<[Option<TokenTiming>; 2]> {
-        let of = |worker: &Worker, cell: u32| {
-            let cell = worker.cell(cell);
-            let hosts = &worker.log.store.manifest().hosts;
-            hosts.iter().find(|host| host.engine == cell.engine).map(|host| host.receipt.token_timing)
-        };
-        self.cells().iter().map(|cell| self.workers.each_ref().map(|worker| of(worker, cell.id))).collect()
     }
 
     fn tell_equal_settings(&mut self, a: &[Vec<Output>], b: &[Vec<Output>]) -> Result<(), RunError> {
@@ -248,6 +237,7 @@ impl Session<'_> {
             return Ok(());
         }
         let all = self.store.manifest().gates.clone();
+        gates::verified(&all, Side::A, &self.rows[0])?;
         let Some(gates::Measured { kept, left }) =
             gates::measured(all, self.gates_asked_for, self.cells(), &self.rows[0])?
         else {

@@ -288,6 +288,7 @@ fn segment_of(
             program: setup.info.commit.as_ref().map(|commit| commit.program.as_slice()),
             // If B does not start, that is an outcome of B.
             must_open: at == 0,
+            verified_only: true,
         };
         workers.push(Worker::new(work, log, past)?);
     }

@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Bench, FEW, Fault, Verdict, ensure};
 use crate::run::host::{Exchange, HostError, check_stamps};
+use crate::run::timing::Sight;
 use crate::run::validity;
 use inferometer_protocol::messages::{FromHost, Generate, MAX_TOKENS, ToHost};
-use inferometer_protocol::{Detail, ErrorKind, FinishReason, Instrumentation, Phase, Prompt};
+use inferometer_protocol::{Detail, ErrorKind, FinishReason, Instrumentation, Phase, Prompt, TokenTiming};
 
 pub(super) type Run = fn(&mut Bench) -> Verdict;
 
@@ -26,6 +27,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("generates what was asked", generates),
     ("generates one token", |bench| generate_exactly(bench, 1).map(drop)),
     ("stamps fit the harness's clock", stamps),
+    ("tokens arrive when they are stamped", streams),
     ("refuses bad requests and goes on", refuses_bad_requests),
     ("no progress unless asked for", no_progress),
     ("progress is slow, rises and ends", progress),
@@ -168,6 +170,48 @@ fn stamps(bench: &mut Bench) -> Verdict {
         host.resync()?;
     }
     Ok(last.map_err(|fault| fault.reason)?)
+}
+
+/// Sends tokens as they become readable, and their stamps agree with their arrival.
+fn streams(bench: &mut Bench) -> Verdict {
+    let opened = bench.opened()?;
+    let receipt = &opened.ready.receipt;
+    if receipt.token_timing == TokenTiming::Inexact {
+        return Err(Fault::Skip("it declares its token times inexact: reports leave them out".to_owned()));
+    }
+    if !receipt.capabilities.stream {
+        let told = "it does not declare `stream`, so its token times are claims, which reports leave out and gates refuse: \
+                    when `generate` has `stream`, send {\"type\": \"token\", \"index\": 0, \"token\": 17} for each token \
+                    as soon as it is readable";
+        return Err(Fault::Skip(told.to_owned()));
+    }
+    let (stream, quiet) = (Instrumentation { stream: true, ..Instrumentation::default() }, Instrumentation::default());
+    // As in a run: a busy machine may deliver late, an honest host does not differ every time.
+    let mut sight = Sight::Differs(String::new());
+    for _ in 0..4 {
+        let opened = bench.opened()?;
+        if opened.ready.receipt.capabilities.reset {
+            opened.host.reset()?;
+        }
+        opened.host.resync()?;
+        let request = opened.instrumented(2 * FEW, stream)?;
+        let exchange = opened.host.generate(request, &mut |_| {})?;
+        sight = Sight::of(&exchange, opened.host.clock());
+        if matches!(sight, Sight::Together(_)) {
+            let request = opened.instrumented(1, quiet)?;
+            let one = opened.host.generate(request, &mut |_| {})?;
+            sight = sight.alone(one.received_ns.saturating_sub(one.sent_ns));
+        }
+        if matches!(sight, Sight::Verified(_)) {
+            break;
+        }
+    }
+    match sight.doubt() {
+        None => Ok(()),
+        Some(why) => Err(Fault::Fail(format!(
+            "{why}: stamp each token when it is readable, and send it then; or declare `token_timing` as `inexact`"
+        ))),
+    }
 }
 
 fn refuses_bad_requests(bench: &mut Bench) -> Verdict {

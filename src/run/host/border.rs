@@ -29,7 +29,7 @@ pub(super) fn tidy(message: &mut FromHost) {
         }
         FromHost::Error(error) => error.message = clean(&error.message),
         FromHost::Profile(seen) => profile(seen),
-        FromHost::Progress { .. } | FromHost::Memory(_) | FromHost::Done => {}
+        FromHost::Progress { .. } | FromHost::Token { .. } | FromHost::Memory(_) | FromHost::Done => {}
     }
 }
 

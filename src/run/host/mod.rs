@@ -18,7 +18,8 @@ use std::time::Duration;
 pub use error::{HostError, LogTail};
 pub use stamps::{allowance_ns, check_stamps};
 
-pub(crate) use talk::Talk;
+pub use talk::Arrival;
+pub(crate) use talk::{Heard, Talk};
 use wire::Outgoing;
 
 use crate::engines::{Hosting, Known};
@@ -75,6 +76,8 @@ pub struct ClockSync {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchange {
     pub generated: Generated,
+    /// The tokens as they came, if the request asked for that.
+    pub arrivals: Vec<Arrival>,
     /// Just before the request's line was written, on the harness's clock.
     pub sent_ns: u64,
     /// Just after the reply's line was read, before it was parsed, on the harness's clock.
@@ -213,11 +216,21 @@ impl Host {
     pub fn generate(&mut self, g: Generate, progress: &mut dyn FnMut(u32)) -> Result<Exchange, HostError> {
         let during = "a generation";
         let to_tokenize = !matches!(g.request.prompt, Prompt::Tokens(_));
-        let answer = self.talk.ask(ToHost::Generate(Box::new(g)), during, progress)?;
+        let asked = g.instrumentation.stream;
+        let mut arrivals = Vec::new();
+        let answer = self.talk.ask(ToHost::Generate(Box::new(g)), during, &mut |heard| match heard {
+            Heard::Progress(tokens) => progress(tokens),
+            Heard::Token(arrival) => arrivals.push(arrival),
+        })?;
+        if !asked && !arrivals.is_empty() {
+            let told = format!("it sent {} `token` messages, but `stream` was not set", arrivals.len());
+            return Err(self.talk.broken(during, told));
+        }
         let (sent_ns, received_ns) = (answer.sent.ns(), answer.received_ns);
         match answer.body {
             FromHost::Result(generated) => Ok(Exchange {
                 generated: *generated,
+                arrivals,
                 sent_ns,
                 received_ns,
                 request_bytes: answer.sent.bytes,

@@ -235,6 +235,7 @@ mod tests {
             memory: Default::default(),
         };
         let exchange = Exchange {
+            arrivals: Vec::new(),
             generated,
             sent_ns: 1000 * MS,
             received_ns: 1100 * MS,

@@ -12,7 +12,7 @@ use super::error::HostError;
 use super::process::{Process, spawn};
 use super::wire::{Incoming, Line, NoLine, Outgoing, Sent, connect};
 use inferometer_protocol::bounded::{LineError, quote};
-use inferometer_protocol::messages::{Envelope, FromHost, ToHost, VERSION, Version};
+use inferometer_protocol::messages::{Envelope, FromHost, MAX_TOKENS, ToHost, VERSION, Version};
 
 /// Time for a host that closed its stdout to end by itself, so that its own exit status is seen.
 const LAST_BREATH: Duration = Duration::from_secs(2);
@@ -27,6 +27,21 @@ pub(crate) struct Talk {
     pub process: Process,
     pub timeout: Duration,
     incoming: Incoming,
+}
+
+/// What a host says before its answer.
+pub(crate) enum Heard {
+    /// Tokens so far.
+    Progress(u32),
+    Token(Arrival),
+}
+
+/// A token that the host sent as soon as it was readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    pub token: u32,
+    /// When its line had been read, on the harness's clock.
+    pub received_ns: u64,
 }
 
 /// An answer, with its times and sizes.
@@ -57,12 +72,12 @@ impl Talk {
         &mut self,
         body: ToHost,
         during: &str,
-        progress: &mut dyn FnMut(u32),
+        heard: &mut dyn FnMut(Heard),
     ) -> Result<Answer, HostError> {
         let sent = self.outgoing.send(body).inspect_err(|_| {
             self.process.kill();
         })?;
-        self.await_answer(sent, during, progress)
+        self.await_answer(sent, during, heard)
     }
 
     /// [`Talk::ask`] for messages outside the protocol, such as unknown fields and types.
@@ -71,17 +86,24 @@ impl Talk {
         self.await_answer(sent, during, &mut |_| {})
     }
 
-    fn await_answer(&mut self, sent: Sent, during: &str, progress: &mut dyn FnMut(u32)) -> Result<Answer, HostError> {
+    fn await_answer(&mut self, sent: Sent, during: &str, heard: &mut dyn FnMut(Heard)) -> Result<Answer, HostError> {
         let started = Instant::now();
-        let mut heard = 0;
+        let (mut reports, mut tokens) = (0, 0);
         let answer = loop {
             let line = self.read(during, started + self.timeout)?;
             let Envelope { id, body } = self.parse(during, &line)?;
             match body {
                 FromHost::Progress { generated_tokens } if id == sent.id => {
-                    heard += 1;
-                    self.bound_progress(during, heard, started.elapsed())?;
-                    progress(generated_tokens);
+                    reports += 1;
+                    self.bound_progress(during, reports, started.elapsed())?;
+                    heard(Heard::Progress(generated_tokens));
+                }
+                FromHost::Token { index, token } if id == sent.id => {
+                    if index != tokens || tokens == MAX_TOKENS {
+                        return Err(self.broken(during, format!("it sent token {index}; expected token {tokens}")));
+                    }
+                    tokens += 1;
+                    heard(Heard::Token(Arrival { token, received_ns: line.received_ns }));
                 }
                 body if id == sent.id => {
                     if sent.ns() == 0 || line.received_ns < sent.ns() {

@@ -6,6 +6,7 @@ mod findings;
 mod opening;
 mod profiled;
 mod request;
+mod warming;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -38,6 +39,9 @@ pub struct Work<'a> {
     pub program: Option<&'a [String]>,
     /// Whether a first host that cannot be opened is an error, not a failed iteration.
     pub must_open: bool,
+    /// Whether an iteration counts as disturbed if its host sends tokens as they become readable,
+    /// and they did not arrive when they were stamped.
+    pub verified_only: bool,
 }
 
 pub struct Worker<'a> {
@@ -62,8 +66,10 @@ pub struct Worker<'a> {
 /// Purpose of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pass {
-    /// The whole prompt and a few tokens.
-    Warmup,
+    /// The whole prompt and a few tokens; `stream`: each is sent as soon as it is readable.
+    Warmup { stream: bool },
+    /// The whole prompt and one token.
+    FirstToken,
     /// A whole iteration, to compare outputs.
     Outputs { choices: bool },
     /// The timed pass.
@@ -78,12 +84,18 @@ impl Pass {
         matches!(self, Pass::Measured | Pass::Profiled(_))
     }
 
+    /// Whether it runs only the first and the last turn of a conversation.
+    fn warms_up(self) -> bool {
+        matches!(self, Pass::Warmup { .. } | Pass::FirstToken)
+    }
+
     /// Instrumentation requested from the host; `progress` if the display needs it and nothing is
     /// measured.
     fn instrumentation(self, watched: bool) -> Instrumentation {
         let quiet = Instrumentation::default();
         match self {
-            Pass::Warmup => Instrumentation { progress: watched, ..quiet },
+            Pass::Warmup { stream } => Instrumentation { progress: watched, stream, ..quiet },
+            Pass::FirstToken => quiet,
             Pass::Outputs { choices } => Instrumentation { choices, progress: watched, ..quiet },
             Pass::Measured => quiet,
             Pass::Profiled(detail) => Instrumentation { detail, ..quiet },
@@ -265,17 +277,19 @@ impl<'a> Worker<'a> {
         if resident.warm.contains(&cell.id) {
             return Ok(Ready::Warm(Box::new(resident)));
         }
-        for _ in 0..self.work.scenario.run.warmup {
+        let mut done = 0;
+        while let Some(pass) = warming::next(&resident, cell.id, self.work.scenario.run.warmup, done) {
             if self.work.options.interrupt.requested() {
                 self.pool.put_back(resident);
                 return Ok(Ready::Stopped);
             }
             observer.event(Event::WarmingUp { cell: name(cell) });
             let warmup = Step { cell: cell.id, iteration: 0 };
-            let turns = self.iteration(&mut resident, warmup, cell, Pass::Warmup, observer);
+            let turns = self.iteration(&mut resident, warmup, cell, pass, observer);
             if self.work.options.interrupt.at_once() {
                 return Ok(Ready::Stopped);
             }
+            warming::note(&mut resident, pass, &turns);
             let (host, lost) = (resident.number, host_lost(&turns));
             let rows = self.commit(turns)?;
             let row = &rows[0];
@@ -286,7 +300,9 @@ impl<'a> Worker<'a> {
                 let fault = Fault::new(Cause::WarmUp, format!("warm-up failed: {}", row.reason));
                 return Ok(Ready::Failed { host, fault });
             }
+            done += 1;
         }
+        self.doubt(&resident, cell, observer)?;
         resident.warm.insert(cell.id);
         Ok(Ready::Warm(Box::new(resident)))
     }

@@ -14,7 +14,7 @@ use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Prompt, Request};
 
 /// Most tokens of a warm-up request; its prompt is complete.
-const WARMUP_TOKENS: u32 = 8;
+const WARMUP_TOKENS: u32 = 16;
 
 impl<'a> Worker<'a> {
     /// One iteration, measured or a warm-up (iteration 0): one generation, or one per turn up to
@@ -28,7 +28,7 @@ impl<'a> Worker<'a> {
         observer: &mut dyn Observer,
     ) -> Vec<Attempt> {
         let work = &self.work.scenario.workload;
-        let mut turns = Turns::new(work, self.work.prompts.of(cell), pass == Pass::Warmup);
+        let mut turns = Turns::new(work, self.work.prompts.of(cell), pass.warms_up());
         // A new name, so that an engine that cannot reset also starts with an empty cache.
         let conversation = matches!(work, Workload::Conversation(_)).then(|| self.next_request.to_string());
         let mut done = Vec::new();
@@ -69,6 +69,7 @@ impl<'a> Worker<'a> {
             engine: &self.engine(cell.engine).label,
             request,
             instrumentation: pass.instrumentation(observer.wants_tokens()),
+            verified_only: self.work.verified_only,
             allowed: &self.work.scenario.run.allow_mismatch,
             memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
         };
@@ -87,7 +88,11 @@ impl<'a> Worker<'a> {
 
     fn request(&self, cell: &Cell, turn: usize, pass: Pass, prompt: Prompt, conversation: Option<String>) -> Request {
         let workload = &self.work.scenario.workload;
-        let most = if pass == Pass::Warmup { WARMUP_TOKENS } else { u32::MAX };
+        let most = match pass {
+            Pass::Warmup { .. } => WARMUP_TOKENS,
+            Pass::FirstToken => 1,
+            Pass::Outputs { .. } | Pass::Measured | Pass::Profiled(_) => u32::MAX,
+        };
         Request {
             prompt,
             sampling: cell.sampling.clone(),

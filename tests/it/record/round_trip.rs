@@ -1,6 +1,6 @@
 //! Any row is read back unchanged, and no wrong byte makes the reader panic.
 
-use inferometer::record::{Cause, Iteration, RequestRow, Status, read};
+use inferometer::record::{Cause, Iteration, RequestRow, Status, Timing, read};
 use inferometer_protocol::{FinishReason, Value};
 use proptest::prelude::*;
 
@@ -33,6 +33,7 @@ fn any_row() -> impl Strategy<Value = RequestRow> {
     )
         .prop_map(|((warmup, engine, reason, status, finish, token_hash), n32, o32, o64, f, effective)| {
             RequestRow {
+                timing: Timing::ALL.get(finish).copied(),
                 request: 0,
                 warmup,
                 cell: n32[0],

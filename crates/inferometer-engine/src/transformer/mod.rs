@@ -147,9 +147,9 @@ impl Engine for Transformer {
         }
     }
 
-    fn environment(&self, spec: &EngineSpec, toggles: &Settings) -> Vec<(&'static str, String)> {
+    fn environment(&self, spec: &EngineSpec, toggles: &Settings, cpus: Option<usize>) -> Vec<(&'static str, String)> {
         match Library::of(spec) {
-            Ok(Library::Candle) => on_candle::environment(&LoadSettings(toggles.clone())),
+            Ok(Library::Candle) => on_candle::environment(&LoadSettings(toggles.clone()), cpus),
             _ => Vec::new(),
         }
     }
@@ -248,10 +248,10 @@ fn capabilities(text: &Text) -> Capabilities {
         forced_tokens: true,
         cancel: true,
         reset: true,
-        clear_cache: false,
         memory: true,
-        profile: false,
         choices: true,
+        // The host adds what it does for every engine.
+        ..Capabilities::default()
     }
 }
 

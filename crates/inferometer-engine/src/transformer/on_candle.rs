@@ -39,8 +39,8 @@ pub fn honours() -> Honours {
 }
 
 /// What candle reads from the environment of its process.
-pub fn environment(settings: &LoadSettings) -> Vec<(&'static str, String)> {
-    threads::environment(settings.count(THREADS))
+pub fn environment(settings: &LoadSettings, cpus: Option<usize>) -> Vec<(&'static str, String)> {
+    threads::environment(settings.count(THREADS), cpus)
 }
 
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {

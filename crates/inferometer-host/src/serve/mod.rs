@@ -316,6 +316,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let session = engine.open(&load)?;
         let mut receipt = session.receipt();
         receipt.capabilities.profile = sampling::AVAILABLE;
+        receipt.capabilities.stream = true;
         receipt.details.extend(engine.notes().into_iter().chain(placement.details));
         receipt.settings.extend(placement.affinity.map(|cpus| (AFFINITY.to_owned(), cpus.into())));
         receipt.settings.extend(slow_down.map(|percent| (SLOW_DOWN.to_owned(), percent.into())));
@@ -340,6 +341,13 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let mut recorder = Recorder::new(g.request.max_tokens, wanted, Arc::clone(&shared));
         if let Some(count) = operations.then(Count::begin).flatten() {
             recorder = recorder.with_allocations(count);
+        }
+        if wanted.stream {
+            let output = output.clone();
+            // A harness that is gone ends this process from the reading thread.
+            recorder = recorder.with_stream(Box::new(move |index, token| {
+                let _ = output.send(id, FromHost::Token { index, token });
+            }));
         }
         let progress = wanted.progress.then(|| Progress::start(output, id, shared));
         if let Some(memory) = &self.memory {

@@ -220,7 +220,7 @@ fn what_cannot_be_done_is_refused_and_the_host_goes_on() {
     };
     let hello = |id: u64, major: u32| json!({"id": id, "type": "hello", "protocol": {"major": major, "minor": 7}, "harness": "t"});
     refused(tester.ask(json!({"id": 1, "type": "ping"})), 1, "protocol", "hello");
-    refused(tester.ask(hello(2, 2)), 2, "protocol", "version 1.3");
+    refused(tester.ask(hello(2, 2)), 2, "protocol", &format!("version {VERSION}"));
     assert_eq!(tester.ask(hello(3, 1))["type"], "hello");
     refused(tester.ask(generate(4, COUNT, false)), 4, "bad_request", "open");
     refused(tester.ask(json!({"id": 5, "type": "dance"})), 5, "protocol", "`dance`");

@@ -54,12 +54,11 @@ pub fn share(out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync)
     }
 }
 
-/// The environment in which a process computes with `wanted` threads. `None`: one thread per
-/// physical core, but no more than the CPUs that this process may use. candle's threads spin while
-/// they wait for each other, and two that share a CPU would wait for the scheduler.
-pub fn environment(wanted: Option<usize>) -> Vec<(&'static str, String)> {
-    let allowed = || std::thread::available_parallelism().ok().map(usize::from);
-    let own = || allowed().filter(|allowed| std::env::var_os(CANDLE).is_none() && *allowed < get_num_threads());
+/// The environment in which a process that may use `cpus` computes with `wanted` threads. `None`:
+/// one thread per physical core, but no more than CPUs. candle's threads spin while they wait for
+/// each other, and two that share a CPU would wait for the scheduler.
+pub fn environment(wanted: Option<usize>, cpus: Option<usize>) -> Vec<(&'static str, String)> {
+    let own = || cpus.filter(|cpus| std::env::var_os(CANDLE).is_none() && *cpus < get_num_threads());
     let count = wanted.or_else(own);
     count.into_iter().flat_map(|count| [RAYON, CANDLE].map(|name| (name, count.to_string()))).collect()
 }
@@ -103,6 +102,6 @@ mod tests {
         let other = first.rayon + 1;
         let error = set(Some(other)).unwrap_err();
         assert!(error.message.contains(&format!("{RAYON}={other} and {CANDLE}={other}")), "{error}");
-        assert_eq!(environment(Some(other)), [(RAYON, other.to_string()), (CANDLE, other.to_string())]);
+        assert_eq!(environment(Some(other), Some(1)), [(RAYON, other.to_string()), (CANDLE, other.to_string())]);
     }
 }

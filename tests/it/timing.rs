@@ -1,0 +1,89 @@
+//! Token times that nobody saw are not shown: hosts that stamp their tokens otherwise than they
+//! deliver them.
+
+use inferometer::record::{Cause, Record, Status, Timing};
+use serde_json::Value;
+
+use crate::lab::Lab;
+
+/// A run of `tests/fixtures/engine.py`, which takes 20 ms for each token.
+fn measured(lab: &Lab, arguments: &[&str], exit: i32) -> (Record, Value) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engine.py");
+    let command: Vec<&str> = ["python3", script, "--token-ms", "20"].iter().chain(arguments).copied().collect();
+    let scenario = lab.write(
+        "scenario.toml",
+        format!(
+            "name = \"lab\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n\
+             [[engine]]\nname = \"exec\"\nlabel = \"adapter\"\noptions = {{ command = {command:?} }}\n\
+             [workload]\ntext = \"one two three four five six seven\"\nmax_tokens = 20\n\
+             [run]\niterations = 2\nexternal_causes = \"warn\"\n"
+        ),
+    );
+    let done = lab.run(&["run", scenario.to_str().unwrap(), "--format", "json"]).expect(exit);
+    (lab.record(), serde_json::from_str(&done.stdout).unwrap())
+}
+
+fn grades(record: &Record) -> Vec<Option<Timing>> {
+    record.requests.iter().filter(|row| !row.warmup).map(|row| row.timing).collect()
+}
+
+/// The cell's median decode rate; `None` if it is not shown.
+fn decode(summary: &Value) -> Option<f64> {
+    summary["cells"][0]["metrics"]["decode_tps"]["median"].as_f64()
+}
+
+#[test]
+fn a_host_whose_tokens_arrive_as_stamped_is_verified() {
+    let (record, summary) = measured(&Lab::new(), &[], 0);
+    assert_eq!(grades(&record), [Some(Timing::Verified); 2]);
+    assert!(decode(&summary).is_some_and(|rate| rate < 50.0), "{summary}");
+}
+
+#[test]
+fn a_host_that_stamps_all_tokens_at_the_end_has_no_decode_rate() {
+    let (record, summary) = measured(&Lab::new(), &["--at-once"], 0);
+    assert_eq!(grades(&record), [Some(Timing::Inexact); 2]);
+    let claimed = record.requests.iter().filter(|row| !row.warmup).filter_map(|row| row.decode_tps);
+    assert!(claimed.into_iter().all(|rate| rate > 500_000.0), "this is what it claims");
+    assert_eq!(decode(&summary), None);
+    assert_eq!(summary["cells"][0]["timing"], "inexact");
+    let whole = summary["cells"][0]["metrics"]["e2e_ms"]["median"].as_f64().unwrap();
+    assert!(whole >= 400.0, "the harness sees the whole request: {whole}");
+}
+
+#[test]
+fn a_host_that_cannot_send_its_tokens_only_claims_their_times() {
+    let lab = Lab::new();
+    let (record, summary) = measured(&lab, &["--no-stream"], 0);
+    assert_eq!(grades(&record), [Some(Timing::Claimed); 2]);
+    assert_eq!(decode(&summary), None);
+    let why = record.manifest.warnings.iter().find(|told| told.starts_with("engine `adapter`"));
+    insta::assert_snapshot!(why.unwrap(), @r#"
+    engine `adapter`: its token times are claimed, because it cannot send tokens as they become readable (capability `stream`)
+    other programs used more than 0.5 cores in 1 of 2 iterations (up to 2.00 cores): they stay valid, but may be too slow; end other programs or wait for them; `inferometer doctor` lists the busiest
+    1 of 2 iterations were too short to be judged for foreign load, stolen time and swapping (fewer than 3 samples each): generate more tokens
+    "#);
+}
+
+#[test]
+fn a_host_that_is_honest_only_while_it_is_watched_is_invalid() {
+    let (record, summary) = measured(&Lab::new(), &["--late-first"], 4);
+    let rows: Vec<_> = record.requests.iter().filter(|row| !row.warmup).collect();
+    assert!(rows.iter().all(|row| row.status == Status::Invalid && row.cause == Some(Cause::Stamps)), "{rows:?}");
+    assert_eq!(decode(&summary), None);
+}
+
+#[test]
+fn a_check_of_an_engine_finds_tokens_that_come_together() {
+    let lab = Lab::new();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engine.py");
+    let check = |arguments: &[&str], exit| {
+        let host = ["--format", "json", "--only", "tokens arrive", "--", "python3", script, "--token-ms", "20"];
+        let done = lab.run(&[&["engines", "check"], &host[..], arguments].concat()).expect(exit);
+        let checks: Value = serde_json::from_str(&done.stdout).unwrap();
+        checks[0]["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(check(&[], 0), "passed");
+    assert_eq!(check(&["--no-stream"], 0), "skipped");
+    assert_eq!(check(&["--at-once"], 1), "failed");
+}
