@@ -1,9 +1,9 @@
-//! What the harness costs: decode rate through host, protocol and gauges at 20 Hz, against the same session driven by
-//! a bare loop in one process.
+//! The overhead of the harness: decode rate through host, protocol and gauges at 20 Hz, compared
+//! with the same session driven by a plain loop in one process.
 //!
-//! Both sides are resident and take turns; pairs come in balanced blocks (of four pairs two begin with the harness, in
-//! seeded random order). Printed: the median of the pair ratios with the order statistics that cover it. Run it by
-//! `just bench-overhead`.
+//! Both sides are resident and take turns. Pairs come in balanced blocks: of four pairs, two begin
+//! with the harness, in seeded random order. It prints the median of the pair ratios with a
+//! confidence interval from order statistics. Run it with `just bench-overhead`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to whoever runs it")]
 
@@ -28,7 +28,7 @@ const BLOCK: usize = 4;
 const INTERVAL: Duration = Duration::from_millis(50);
 const PROMPT: u32 = 128;
 
-/// Stamps the first and the last token and keeps nothing else.
+/// Records the time of the first and the last token only.
 #[derive(Default)]
 struct BareSink {
     first_ns: u64,
@@ -73,7 +73,7 @@ fn bare(session: &mut dyn Session, request: &Request) -> Result<f64> {
 }
 
 fn through_harness(host: &mut Host, request: &Request) -> Result<f64> {
-    // Runs on this side's turns only: the bare side must not pay for it.
+    // Runs only in this side's turns, so that it does not slow down the plain loop.
     let sampler = Sampler::start(INTERVAL, &["cpu".to_owned(), "memory".to_owned()], Origin::start());
     sampler.watch(Some((0, host.pid())));
     host.reset()?;
@@ -101,7 +101,7 @@ fn print(name: &str, unit: &str, summary: &Summary) {
 }
 
 fn measure() -> Result<()> {
-    // As the host does at its start: both sides allocate alike.
+    // As in the host, so that both sides allocate the same way.
     inferometer_host::heap::use_one_arena();
     let pairs = setting("PAIRS", 40)? as usize;
     let max_tokens = setting("TOKENS", 128)?;
@@ -171,7 +171,7 @@ fn measure() -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --benches` runs this too; it measures only when asked to.
+    // `cargo test --benches` also runs this, but must not measure.
     if !std::env::args().any(|a| a == "--bench") {
         return ExitCode::SUCCESS;
     }

@@ -1,11 +1,11 @@
-//! Reading a long record back. The bound to hold: a `tokens.csv` of a million rows in about a second.
+//! Reads a long record. The target: a `tokens.csv` of a million rows in about a second.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use inferometer::record::read;
 
 const TOKENS: u64 = 1_000_000;
 
-/// The fixture's record with its first request stretched to a million tokens.
+/// The fixture's record with its first request extended to a million tokens.
 fn long_record() -> tempfile::TempDir {
     let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-v1");
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -1,4 +1,5 @@
-//! Writes the report of a simulated A/B session: `cargo run --example simulated_ab_report -- REPORTS KIND`, a verdict or `hostile`.
+//! Writes the report of a simulated A/B session: `cargo run --example simulated_ab_report --
+//! REPORTS KIND`, a verdict or `hostile`.
 //!
 //! For looking at reports, and for `scripts/check-report`, without an engine.
 

@@ -1,6 +1,8 @@
-//! Writes the record of a simulated run: `cargo run --example simulated_record -- RESULTS TOKEN_ROWS`.
+//! Writes the record of a simulated run: `cargo run --example simulated_record -- RESULTS
+//! TOKEN_ROWS`.
 //!
-//! For `scripts/bench-report`: ten cells of ten iterations, as many token rows as asked for or a few more.
+//! For `scripts/bench-report`: ten cells of ten iterations, as many token rows as asked for or a
+//! few more.
 
 #[path = "../tests/it/simulated_run.rs"]
 #[allow(dead_code)]

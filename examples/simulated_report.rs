@@ -1,4 +1,5 @@
-//! Writes the report of a simulated run: `cargo run --example simulated_report -- REPORTS [clean|eventful|empty|one|many|hostile]`.
+//! Writes the report of a simulated run: `cargo run --example simulated_report -- REPORTS
+//! [clean|eventful|empty|one|many|hostile]`.
 //!
 //! For looking at reports, and for `scripts/check-report`, without an engine.
 

@@ -1,8 +1,8 @@
 //! Inferometer: a benchmark and profiling harness for LLM inference.
 //!
-//! Modules have floors; a file imports only from lower ones, and sibling folders of a floor do not import each other
-//! (`tests/it/floors.rs` checks it): `cli` 5, `report` 4, `run` 3, `compare` and `engines` 2, `scenario`, `record`,
-//! `telemetry` and `profile` 1, `spec`, `origin` and `fs` 0.
+//! Modules have floors; a file imports only from lower ones, and sibling folders of a floor do not
+//! import each other (`tests/it/floors.rs` checks it): `cli` 5, `report` 4, `run` 3, `compare` and
+//! `engines` 2, `scenario`, `record`, `telemetry` and `profile` 1, `spec`, `origin` and `fs` 0.
 
 pub mod cli;
 pub mod compare;

@@ -1,10 +1,10 @@
-"""Writes crates/inferometer-stats/tests/data/growth/*.json: growth laws fitted by programs that nobody here wrote.
+"""Writes crates/inferometer-stats/tests/data/growth/*.json: growth laws fitted by independent programs.
 
 usage: scripts/fixtures growth
 
-Times follow a law, with noise and some slow outliers. statsmodels' RLM (Huber, k = 1.345, MAD scale) fits them on
-error relative to the fitted time, again and again until that settles; SciPy's least_squares with the Huber loss, given the
-scale that RLM found, must agree, or the script fails.
+Times follow a law, with noise and some slow outliers. statsmodels' RLM (Huber, k = 1.345, MAD scale) fits them on the error
+relative to the fitted time, repeatedly until the fit settles. SciPy's least_squares with the Huber loss and the scale from RLM
+must agree, or the script fails.
 """
 
 import json

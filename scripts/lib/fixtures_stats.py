@@ -1,4 +1,4 @@
-"""Writes crates/inferometer-stats/tests/data/stats/*.json: what SciPy, or counting by whole numbers, says of the cases that the tests hold.
+"""Writes crates/inferometer-stats/tests/data/stats/*.json: results of SciPy, or of exact counting, for the cases of the tests.
 
 usage: scripts/fixtures stats
 

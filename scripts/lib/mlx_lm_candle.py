@@ -3,7 +3,7 @@
 usage: mlx_lm_candle.py LOGITS_TOOL FOLDER
 
 FOLDER holds the models `llama` and `qwen3`; variants of them (tied or untied head, rope scaling) are made beside them.
-A comparison that could not fail proves nothing, so at the end our side is given a wrong configuration and must be found out.
+A comparison that cannot fail proves nothing, so at the end our side gets a wrong configuration, which must be detected.
 """
 
 import json

@@ -3,14 +3,14 @@
 usage: mlx_lm_mlx.py PROGRAMS FOLDER
 
 PROGRAMS has `inferometer`, `examples/logits` and `examples/mlx_operations`; FOLDER is for the models and what MLX compiles.
-mlx_lm runs on the same folder at the same chunk size, its model and its caches called as our engine calls its own; its
-public `generate_step` splits off the prompt's last token and gives tokens once more.
+mlx_lm runs on the same folder with the same chunk size; its model and its caches are called as our engine calls its own.
+Its public `generate_step`, which splits off the prompt's last token, gives the tokens a second time.
 
-In f32 tokens must be equal. A prompt serves if mlx_lm alone keeps its two best logits apart at every step, so that rounding
-cannot choose another token on another processor. In other folders logits along mlx_lm's own tokens must be as close as
-their dtype has numbers; where the tokens part, the two logits must lie as close.
+In f32, tokens must be equal. A prompt is used only if mlx_lm's two best logits differ enough at every step, so that rounding
+cannot choose another token on another processor. In other folders, logits along mlx_lm's own tokens must agree within the
+resolution of their dtype. If tokens differ, their two logits must be that close.
 
-A comparison that could not fail proves nothing, so at the end one side is given something else and must be found out.
+A comparison that cannot fail proves nothing, so at the end one side gets different input, which must be detected.
 """
 
 import contextlib

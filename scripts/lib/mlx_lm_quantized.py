@@ -6,11 +6,11 @@ PROGRAMS has `inferometer`, `examples/logits` and `examples/dequantize`; FOLDER 
 
 Three things are compared:
 - our quantizer with mx.quantize, and our dequantizer with mx.dequantize, bit by bit;
-- our folders with what mlx_lm's strict loader takes, and mlx_lm.convert's folders with what we take;
+- our folders with mlx_lm's strict loader, and mlx_lm.convert's folders with our loader;
 - logits along the same tokens. Both sides compute in f32 from the same stored numbers (mlx_lm's scales are widened, which
-  is exact), so that nothing but the order of sums is left.
+  is exact), so that only the order of sums differs.
 
-A comparison that could not fail proves nothing, so at the end our side is given damaged folders and must be found out.
+A comparison that cannot fail proves nothing, so at the end our side gets damaged folders, which must be detected.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
-"""The planted commits: five edits of the source whose harm is known. scripts/check-planted makes and judges them.
+"""The planted commits: five edits of the source with a known effect. scripts/check-planted makes and judges them.
 
-An edit is found by its anchor, not by a path or a line number, so that a moved file or a reformatted one does not break it.
-An anchor is one or more whole lines without their indentation. It must occur exactly once in the sources of the tree
-(`src` and `crates`); tests/it/planted.rs checks that. The text goes `before` the anchor, `after` it, or stands `instead` of
-it, indented as the anchor is.
+An edit is placed by its anchor, not by a path or a line number, so that moved or reformatted files do not break it. An anchor
+is one or more whole lines without their indentation. It must occur exactly once in the sources of the tree (`src` and
+`crates`); tests/it/planted.rs checks that. The text is put `before` the anchor, `after` it, or `instead` of it, with the
+anchor's indentation.
 """
 
 import textwrap

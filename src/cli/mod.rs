@@ -68,7 +68,8 @@ pub struct Folders {
     pub reports: PathBuf,
 }
 
-/// A scenario file as the command line asks for it; `profile` adds the profiled pass where the scenario has none.
+/// A scenario file as the command line asks for it; `profile` adds the profiled pass where the
+/// scenario has none.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place.

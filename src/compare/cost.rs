@@ -36,7 +36,8 @@ impl<'a> Iterations<'a> {
         self.rows.get(&(cell, iteration)).map_or(&[], Vec::as_slice)
     }
 
-    /// The first row of an iteration of a cell, whose outcome all its rows share; `None` if it was not run.
+    /// The first row of an iteration of a cell, whose outcome all its rows share; `None` if it was
+    /// not run.
     #[must_use]
     pub fn first(&self, cell: u32, iteration: u32) -> Option<&'a RequestRow> {
         self.rows(cell, iteration).first().copied()

@@ -137,7 +137,8 @@ impl Metric {
         TOKEN_TIMES.contains(&self.key)
     }
 
-    /// The number of an iteration, without token times that are not verified; from its rows: one row, or one per turn.
+    /// The number of an iteration, without token times that are not verified; from its rows: one
+    /// row, or one per turn.
     #[must_use]
     pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
         let trusted = |row: &RequestRow| !self.is_token_time() || row.has_token_times();

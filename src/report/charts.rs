@@ -1,4 +1,5 @@
-//! Which charts a run has, and the numbers in them. A chart without data is not drawn; a note says why.
+//! Which charts a run has, and the numbers in them. A chart without data is not drawn; a note says
+//! why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -400,7 +401,8 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// The gauges that have values, in units people read; neighbours of one kind (`rss`, `rss_anon`) share a panel.
+/// The gauges that have values, in units people read; neighbours of one kind (`rss`, `rss_anon`)
+/// share a panel.
 fn panels(record: &Record, summary: &Summary, wanted: impl Fn(&str) -> bool) -> Vec<Panel> {
     let infos = &record.manifest.gauges;
     let kind = |info: &GaugeInfo| {
@@ -439,7 +441,8 @@ fn sample(row: &TelemetryRow, column: usize) -> Option<f64> {
     row.values.get(column).copied().flatten().filter(|v| v.is_finite())
 }
 
-/// When the gauge fell by h or more, in seconds. Only gauges of the oscillation section have falls; the engine's own gauges are there as a sum.
+/// When the gauge fell by h or more, in seconds. Only gauges of the oscillation section have falls;
+/// the engine's own gauges are there as a sum.
 fn falls(summary: &Summary, gauge: &str) -> Vec<(f64, f64)> {
     let own = summary.memory.iter().filter(|one| one.gauge == gauge);
     own.flat_map(|one| one.falls.iter().map(|fall| (fall.from_s, fall.to_s))).collect()
@@ -453,7 +456,9 @@ fn stretches(record: &Record, column: usize, factor: f64) -> Vec<Vec<(f64, f64)>
     let mut last = f64::NEG_INFINITY;
     for row in &record.telemetry {
         let Some(value) = sample(row, column) else {
-            // A row without this gauge does not end the line: the engine's own samples, and gauges that are read less often, have rows of their own. A row without a host does: no process was running.
+            // A row without this gauge does not end the line: the engine's own samples, and gauges
+            // that are read less often, have rows of their own. A row without a host does: no
+            // process was running.
             if row.host.is_none() {
                 last = f64::NEG_INFINITY;
             }

@@ -11,7 +11,8 @@ use inferometer_stats::robust;
 /// Widest column of labels in the terminal that leaves room for the figures.
 pub const LABEL_WIDTH: u16 = 16;
 
-/// Adds a column with the metric's name over its unit; the terminal breaks the name after its first word.
+/// Adds a column with the metric's name over its unit; the terminal breaks the name after its first
+/// word.
 pub fn column<R, C: Into<Cell>>(table: Table<R>, metric: &Metric, of: impl Fn(&R) -> C) -> Table<R> {
     table.number(lower(metric.title).replacen(' ', "\n", 1), of).unit(unit(metric)).meaning(metric.meaning)
 }

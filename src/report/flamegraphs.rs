@@ -9,7 +9,8 @@ use crate::record::Record;
 use crate::spec::Threads;
 use inferometer_protocol::Phase;
 
-/// The page's images leave out frames narrower than this, in percent. If an image is too large, the next value is used.
+/// The page's images leave out frames narrower than this, in percent. If an image is too large, the
+/// next value is used.
 const STILL_PERCENT: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
 /// Largest static image, in bytes.
 const STILL_BYTES: usize = 150_000;

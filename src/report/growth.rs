@@ -52,7 +52,8 @@ fn scale(ms: f64) -> (f64, &'static str) {
     }
 }
 
-/// The fitted law of a series of rates, from its shortest length to its longest: lengths and tokens per second.
+/// The fitted law of a series of rates, from its shortest length to its longest: lengths and tokens
+/// per second.
 #[must_use]
 pub fn curve(summary: &Summary, series: &rate::Series, law: Law) -> Vec<(f64, f64)> {
     let found = summary.growth.iter().find(|one| one.law == law && one.series == series.label);

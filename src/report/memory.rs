@@ -70,7 +70,8 @@ fn rows<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Vec<(String, &'a 
     run.chain(cells).chain(phases).collect()
 }
 
-/// Notes on a gauge's figures: how h was chosen, how precisely falls are located, and whether there are enough samples.
+/// Notes on a gauge's figures: how h was chosen, how precisely falls are located, and whether there
+/// are enough samples.
 #[must_use]
 pub fn notes(gauge: &GaugeOscillation) -> Vec<String> {
     let idle = match gauge.jitter_bytes {

@@ -40,7 +40,8 @@ pub enum ReportError {
     Io(#[from] io::Error),
 }
 
-/// Writes `<reports>/<run>/`: index.html, charts/*.svg, summary.md, summary.json. Replaces an older report of the run.
+/// Writes `<reports>/<run>/`: index.html, charts/*.svg, summary.md, summary.json. Replaces an older
+/// report of the run.
 ///
 /// Files are not synced to disk: a report lost in a power cut can be made again from the record.
 ///
@@ -63,7 +64,8 @@ pub fn write(record: &Record, reports: &Path) -> Result<PathBuf, ReportError> {
     Ok(page)
 }
 
-/// Creates `folder` and writes the differences of profiled passes into it: the differential flamegraphs and `functions.csv`.
+/// Creates `folder` and writes the differences of profiled passes into it: the differential
+/// flamegraphs and `functions.csv`.
 ///
 /// # Errors
 /// When the folder cannot be made or written; the message names the path.

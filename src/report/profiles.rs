@@ -1,4 +1,5 @@
-//! Differences of profiled passes for people: which functions took more or less time, and who calls them.
+//! Differences of profiled passes for people: which functions took more or less time, and who calls
+//! them.
 
 use maud::{Markup, html};
 
@@ -10,7 +11,7 @@ use crate::profile::difference::{Difference, FunctionChange, SHOWN, SideFacts, T
 use crate::profile::field;
 use inferometer_protocol::units::significant;
 
-/// Functions shown in a terminal of each phase where there are several tables.
+/// Functions shown for each phase in a terminal if there are several tables.
 const FEW: usize = 5;
 /// Width of a function's name in a terminal.
 const NAME_WIDTH: usize = 33;
@@ -103,7 +104,8 @@ fn way(function: &FunctionChange) -> Option<String> {
     }
 }
 
-/// The last two segments of a path, without generic arguments: `attention::one`, of `<a::B as c::D>::f` `B::f`.
+/// The last two segments of a path, without generic arguments: `attention::one`, of `<a::B as
+/// c::D>::f` `B::f`.
 fn last_words(name: &str) -> String {
     let of_trait = name.strip_prefix('<').and_then(|name| name.split_once(" as ")).and_then(|(of, rest)| {
         let (_, method) = rest.rsplit_once(">::")?;
@@ -155,7 +157,8 @@ fn signed(ms: f64) -> String {
     if ms > 0.0 { format!("+{number}") } else { number }
 }
 
-/// As Markdown, folded for each cell and phase, with at most `most` rows in a table; empty without profiles.
+/// As Markdown, folded for each cell and phase, with at most `most` rows in a table; empty without
+/// profiles.
 #[must_use]
 pub fn markdown(cells: &[CellProfiles], most: usize) -> String {
     let mut out = String::new();
@@ -194,7 +197,7 @@ fn tables(phase: &Difference) -> [(&'static str, Vec<Row<'_>>); 2] {
     [("self time", own(phase)), ("total time, including callees", total)]
 }
 
-/// For a page; `drawn` are the flamegraphs, which lie in `folder` beside it.
+/// For a page; `drawn` are the flamegraphs, which are in `folder` beside the page.
 #[must_use]
 pub fn page(cells: &[CellProfiles], drawn: &[Flamegraph], folder: &str) -> Markup {
     html! {

@@ -1,4 +1,5 @@
-//! A run for the terminal: a table with one row for each cell, then a line for each problem or remark.
+//! A run for the terminal: a table with one row for each cell, then a line for each problem or
+//! remark.
 
 use super::summary::{Standing, Summary};
 use super::{figures, text, turns};

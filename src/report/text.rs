@@ -11,7 +11,8 @@ pub const TERMINAL_WIDTH: usize = 80;
 /// How much of a label, path or reason is shown, in characters.
 pub const SHOWN_LABEL: usize = 160;
 
-/// `text` with control and bidirectional-formatting characters made visible (`U+202E` as `⟨U+202E⟩`).
+/// `text` with control and bidirectional-formatting characters made visible (`U+202E` as
+/// `⟨U+202E⟩`).
 ///
 /// Newlines and tabs stay. The result is also valid in XML 1.0.
 #[must_use]
@@ -49,7 +50,8 @@ pub fn sentence(text: &str) -> String {
     one_line(text, SHOWN)
 }
 
-/// One line for labels, paths and reasons: newlines made spaces, long ones shortened with an ellipsis.
+/// One line for labels, paths and reasons: newlines made spaces, long ones shortened with an
+/// ellipsis.
 #[must_use]
 pub fn label(text: &str) -> String {
     one_line(text, SHOWN_LABEL)

@@ -1,10 +1,13 @@
-//! The timeline of a run as trace events, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+//! The timeline of a run as trace events, which Perfetto (ui.perfetto.dev) and chrome://tracing
+//! open.
 //!
-//! Source: Google, "Trace Event Format" (the JSON object format: complete events `X`, instants `i`, counters `C`, metadata `M`).
-//! Times are microseconds with the nanoseconds as decimals. Each host is a process with threads for its requests, for phases and
-//! spans, and for tokens. The gauges are a process of their own.
+//! Source: Google, "Trace Event Format" (the JSON object format: complete events `X`, instants `i`,
+//! counters `C`, metadata `M`). Times are microseconds with the nanoseconds as decimals. Each host
+//! is a process with threads for its requests, for phases and spans, and for tokens. The gauges are
+//! a process of their own.
 //!
-//! A counter keeps its value until its next event: the format has no gaps. If a gauge has no value, no event is written.
+//! A counter keeps its value until its next event: the format has no gaps. If a gauge has no value,
+//! no event is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
@@ -13,11 +16,13 @@ use serde_json::{Map, Value, json};
 
 use crate::record::{Record, RequestRow, SpanRow, TokenRow};
 
-/// The process of the gauges; hosts come after it. Some viewers take 0 as the kernel's idle process.
+/// The process of the gauges; hosts come after it. Some viewers take 0 as the kernel's idle
+/// process.
 const GAUGES: u64 = 1;
 const REQUESTS: u64 = 1;
 const TOKENS: u64 = 2;
-/// Phases and spans. Within a thread, events must nest: a span that crosses another goes to a further thread.
+/// Phases and spans. Within a thread, events must nest: a span that crosses another goes to a
+/// further thread.
 const SPANS: u64 = 3;
 
 /// Writes the whole timeline: timed iterations, warm-ups and the profiled pass.
@@ -56,7 +61,8 @@ struct Trace<'a> {
 }
 
 impl Trace<'_> {
-    /// Writes an event of the kind `ph`; `rest` is its further fields as JSON, beginning with a comma.
+    /// Writes an event of the kind `ph`; `rest` is its further fields as JSON, beginning with a
+    /// comma.
     fn event(&mut self, ph: char, name: &str, track: Track, rest: std::fmt::Arguments<'_>) -> io::Result<()> {
         let comma = if std::mem::take(&mut self.first) { "" } else { "," };
         let Track { process, thread } = track;
@@ -117,7 +123,8 @@ fn gauges(record: &Record, trace: &mut Trace<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Which pass a request belongs to. Request numbers continue in the profiled pass, but a record from elsewhere may repeat them.
+/// Which pass a request belongs to. Request numbers continue in the profiled pass, but a record
+/// from elsewhere may repeat them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Pass {
     Timed,
@@ -200,7 +207,8 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// The record has the duration of a load but not its time, so it is drawn to end at the first request.
+    /// The record has the duration of a load but not its time, so it is drawn to end at the first
+    /// request.
     fn load(&self, host: u32, until_ns: u64, track: Track, trace: &mut Trace<'_>) -> io::Result<()> {
         let Some(info) = self.record.manifest.hosts.iter().find(|info| info.host == host) else { return Ok(()) };
         if !(info.load_s.is_finite() && info.load_s > 0.0) {

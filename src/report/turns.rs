@@ -60,7 +60,8 @@ pub fn cells(summary: &Summary) -> impl Iterator<Item = &CellSummary> {
     summary.cells.iter().filter(|cell| !cell.turns.is_empty())
 }
 
-/// The turns that a short table shows if there are `cells` conversations: the first, the last, and some between.
+/// The turns that a short table shows if there are `cells` conversations: the first, the last, and
+/// some between.
 #[must_use]
 pub fn shown(turns: &[TurnSummary], cells: usize) -> Vec<&TurnSummary> {
     let most = (MOST_ROWS / cells.max(1)).clamp(2, MOST_TURNS);

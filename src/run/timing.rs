@@ -112,8 +112,8 @@ impl Sight {
         }
     }
 
-    /// Decides [`Sight::Together`] by a generation of one token, which took `one_ns` from sending to
-    /// its reply: if the others were really so quick, it takes as long as the first token did.
+    /// Decides [`Sight::Together`] by a generation of one token, which took `one_ns` from sending
+    /// to its reply: if the others were really so quick, it takes as long as the first token did.
     #[must_use]
     pub fn alone(self, one_ns: u64) -> Self {
         let Self::Together(shape) = self else { return self };

@@ -1,12 +1,14 @@
 //! Gauges: series of the machine and the engine process over time, sampled by one thread.
 //!
-//! All gauges are in one table (`table`), which gives every system the same columns. A [`Source`] reads one thing of
-//! the system and feeds one or several gauges of the table from that one read; it lists only gauges that it knows, each
-//! one that it cannot read here with the reason. A gauge that no source of this system lists is absent with the table's
-//! reason. Where several sources list one, the first that can read it feeds it.
+//! All gauges are in one table (`table`), which gives every system the same columns. A [`Source`]
+//! reads one thing of the system and feeds one or several gauges of the table from that one read;
+//! it lists only gauges that it knows, each one that it cannot read here with the reason. A gauge
+//! that no source of this system lists is absent with the table's reason. Where several sources
+//! list one, the first that can read it feeds it.
 //!
-//! Adding a gauge is a line in the table and a source, named in the list of its operating system: `linux::sources`,
-//! `apple::sources` (macOS only, before the portable ones) or `portable::sources` (systems other than Linux).
+//! Adding a gauge is a line in the table and a source, named in the list of its operating system:
+//! `linux::sources`, `apple::sources` (macOS only, before the portable ones) or `portable::sources`
+//! (systems other than Linux).
 
 #[cfg(any(test, target_os = "macos"))]
 mod apple;
@@ -39,14 +41,16 @@ pub const GROUPS: [&str; 4] = ["cpu", "memory", "gpu", "power"];
 
 /// Something that is read at each sample and feeds one or several gauges.
 pub trait Source: Send {
-    /// The gauges that it knows, made by `gauge`; one that it cannot read here has the reason. Always the same ones.
+    /// The gauges that it knows, made by `gauge`; one that it cannot read here has the reason.
+    /// Always the same ones.
     fn gauges(&self) -> Vec<GaugeInfo>;
 
-    /// Reads the source once. `values` has one place for each of [`Source::gauges`], all `None` before the call; what
-    /// cannot be read stays so.
+    /// Reads the source once. `values` has one place for each of [`Source::gauges`], all `None`
+    /// before the call; what cannot be read stays so.
     ///
-    /// `target` is the process that process gauges look at; a value that is a difference to the previous sample is not
-    /// there in the first sample of a process. It runs at every sample: no opening of files, hardly any allocation.
+    /// `target` is the process that process gauges look at; a value that is a difference to the
+    /// previous sample is not there in the first sample of a process. It runs at every sample: no
+    /// opening of files, hardly any allocation.
     fn sample(&mut self, target: Option<u32>, values: &mut [Option<f64>]);
 }
 
@@ -66,11 +70,12 @@ pub fn gauges(groups: &[String]) -> Vec<GaugeInfo> {
     panel::Panel::of_groups(groups, sources()).gauges().to_vec()
 }
 
-/// CPU time that the process has used since it began: user and system, all its threads, also those that have ended.
+/// CPU time that the process has used since it began: user and system, all its threads, also those
+/// that have ended.
 ///
-/// Linux reads the process's CPU clock (nanoseconds), macOS the kernel's ticks (42 ns on Apple Silicon); other systems
-/// give what `sysinfo` reads (milliseconds).
-/// `None` when there is no such process.
+/// Linux reads the process's CPU clock (nanoseconds), macOS the kernel's ticks (42 ns on Apple
+/// Silicon); other systems give what `sysinfo` reads (milliseconds). `None` when there is no such
+/// process.
 #[must_use]
 pub fn cpu_time(pid: u32) -> Option<Duration> {
     #[cfg(target_os = "linux")]
@@ -87,7 +92,8 @@ fn gauge(name: &str, source: &str, absent: Option<String>) -> GaugeInfo {
     GaugeInfo { name: name.to_owned(), unit: known.unit.to_owned(), source: source.to_owned(), absent }
 }
 
-/// Share in percent of a stretch of time (`from`, `to` on any clock); `None` for an empty or backward stretch.
+/// Share in percent of a stretch of time (`from`, `to` on any clock); `None` for an empty or
+/// backward stretch.
 fn percent(used: Option<u64>, stretch: Option<u64>) -> Option<f64> {
     match (used, stretch) {
         (Some(used), Some(stretch)) if stretch > 0 => Some(used as f64 / stretch as f64 * 100.0),
@@ -127,7 +133,8 @@ mod tests {
         assert_eq!(cpu_time(pid), None);
     }
 
-    /// The same moment read by both implementations: own process, a known kind of value in every column.
+    /// The same moment read by both implementations: own process, a known kind of value in every
+    /// column.
     #[test]
     fn own_process_reads_alike_through_every_source() {
         let mut read = Vec::new();
@@ -150,7 +157,8 @@ mod tests {
         assert!(!read.iter().any(|(name, _)| name.ends_with("cpu_percent")), "a first sample has no difference");
     }
 
-    /// The table of docs/reference/gauges.md is what the sources say, with no file of this machine looked at.
+    /// The table of docs/reference/gauges.md is what the sources say, with no file of this machine
+    /// looked at.
     #[cfg(target_os = "linux")]
     #[test]
     fn the_page_lists_every_gauge() {

@@ -1,7 +1,9 @@
-//! A/B sessions through the whole program: verdicts and exit codes, sides that fail, and resuming after a kill.
+//! A/B sessions through the whole program: verdicts and exit codes, sides that fail, and resuming
+//! after a kill.
 //!
-//! A busy machine must spoil none of this. Where speed decides, one side is many times slower; where nothing may differ, the
-//! gate is memory with a wide delta. A session that ends `invalid` for the machine's sake alone is begun anew.
+//! These tests must pass on a busy machine. If speed decides, one side is many times slower. If the
+//! sides must not differ, the gate is memory with a wide delta. A session that is `invalid` only
+//! because of the machine is repeated.
 
 mod commits;
 mod profile;
@@ -18,16 +20,16 @@ use inferometer::record::{RequestRow, Status};
 
 use crate::lab::{Done, Lab, is_busy};
 
-/// How often a session may be begun anew on a busy machine.
+/// How often a session is repeated on a busy machine.
 const TRIES: usize = 4;
 
-/// A gate that no machine upsets: both sides are the same program.
+/// A gate that does not depend on load: both sides are the same program.
 const MEMORY: &str = "[[gate]]\nmetric = \"peak_memory\"\ndelta = \"50%\"\n";
-/// A gate for sides of which one is many times slower.
+/// A gate for two sides, one of which is many times slower.
 const DECODE: &str = "[[gate]]\nmetric = \"decode_tps\"\ndelta = \"50%\"\n";
 const NO_PILOT: &str = "[ab]\npilot = 0\n";
 
-/// A scenario of simulated engines, each a label with options; `rest` is TOML behind it.
+/// A scenario of simulated engines, each a label with options; `rest` is further TOML.
 fn simulated(lab: &Lab, engines: &[(&str, &str)], rest: &str) -> PathBuf {
     let engines: String = engines
         .iter()
@@ -61,12 +63,12 @@ fn judged(record: &AbRecord) -> Judgement {
     judge(&Evidence::of(record))
 }
 
-/// What a session said on stdout.
+/// The JSON that a session printed on stdout.
 fn told(done: &Done) -> serde_json::Value {
     serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e} in {}", done.stdout))
 }
 
-/// Runs a session; begins it anew where it came to nothing only because the machine was busy. Gives what it said as JSON
+/// Runs a session, and repeats it if it failed only because the machine was busy. Returns its JSON
 /// and its record.
 #[track_caller]
 fn session(lab: &Lab, scenario: &Path, arguments: &[&str], code: i32) -> (Done, AbRecord) {
@@ -86,15 +88,15 @@ fn once(lab: &Lab, scenario: &Path, arguments: &[&str]) -> Done {
     lab.run(&[&["ab", scenario.to_str().unwrap(), "--format", "json", "--no-report"], arguments].concat())
 }
 
-/// Whether pairs were dropped and all of them because the machine was busy.
+/// Whether pairs were dropped, all of them because the machine was busy.
 fn spoiled(record: &AbRecord) -> bool {
     let rows = || record.a.requests.iter().chain(&record.b.requests);
     let invalid = |row: &&RequestRow| !row.warmup && row.status == Status::Invalid;
     rows().any(|row| invalid(&row)) && rows().filter(invalid).all(is_busy)
 }
 
-/// What must hold of every record of a session: no iteration serves two pairs, those of pairs that count are whole, and the
-/// pairs that count are in the balanced order of the seed.
+/// Checks every record of a session: no iteration belongs to two pairs, the iterations of valid
+/// pairs are complete, and valid pairs are in the balanced order of the seed.
 #[track_caller]
 fn check(record: &AbRecord) {
     let judgement = judged(record);

@@ -17,7 +17,7 @@ struct Page {
     text: String,
 }
 
-/// A line of a page, and the language of the fenced block that it is in. The opening fence is in it.
+/// A line of a page, and the language of its fenced block. The opening fence belongs to the block.
 struct Line<'a> {
     number: usize,
     text: &'a str,
@@ -58,7 +58,7 @@ impl Page {
         found
     }
 
-    /// What a link may name after `#`: headings as GitHub and mdBook write them.
+    /// The valid targets of a link after `#`: headings in the form of GitHub and mdBook.
     fn anchors(&self) -> BTreeSet<String> {
         let mut seen = BTreeMap::new();
         self.lines()
@@ -76,7 +76,7 @@ impl Page {
             .collect()
     }
 
-    /// What stands in the fenced blocks of a language.
+    /// The content of the fenced blocks of a language.
     fn blocks(&self, language: &str) -> Vec<String> {
         let mut blocks: Vec<String> = Vec::new();
         for line in self.lines().filter(|line| line.fence == Some(language)) {
@@ -89,7 +89,8 @@ impl Page {
         blocks
     }
 
-    /// Commands of the ```console blocks, with their lines. A backslash at the end continues a line.
+    /// Commands of the ```console blocks, with their lines. A backslash at the end continues a
+    /// line.
     fn commands(&self) -> Vec<(usize, String)> {
         let mut commands: Vec<(usize, String)> = Vec::new();
         let mut goes_on = false;
@@ -169,7 +170,7 @@ fn resolved(from: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// Links of `page` that lead nowhere.
+/// Broken links of `page`.
 fn broken(page: &Page, anchors: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let mut broken = Vec::new();
     for (line, target) in page.links() {
@@ -240,8 +241,8 @@ fn the_guide_shows_the_example_as_it_is() {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_inferometer");
 
-/// What the script in front of the program adds: few iterations, so that the test is quick; and no
-/// iteration is invalid because of the load of other tests.
+/// The wrapper script adds options: few iterations, so that the test is quick, and no invalid
+/// iterations because of the load of other tests.
 const WRAPPER: &str = r#"case " $* " in
 *" --profile "*) set -- "$@" --set profile.iterations=1;;
 esac
@@ -250,7 +251,7 @@ run|bench) set -- "$@" --set run.external_causes=warn --set run.iterations=2;;
 ab) set -- "$@" --set run.external_causes=warn;;
 esac"#;
 
-/// A folder with all that the pages' commands take for granted.
+/// A folder with everything that the pages' commands need.
 struct Scratch(tempfile::TempDir);
 
 impl Scratch {
@@ -263,7 +264,7 @@ impl Scratch {
         for folder in ["examples", "scenarios"] {
             std::os::unix::fs::symlink(repository(folder), scratch.path(folder)).unwrap();
         }
-        // The scenarios that the pages show.
+        // The scenarios on the pages.
         for (name, page, file) in [
             ("my", "docs/start/first-run.md", "my.toml"),
             ("slower", "docs/guides/ab.md", "slower.toml"),

@@ -1,4 +1,4 @@
-//! Commits to programs: toy repositories whose build is a shell script.
+//! Builds programs from commits: toy repositories whose build is a shell script.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ struct Toy {
     home: PathBuf,
 }
 
-/// Builds a program that says which commit it is, and writes down that it built.
+/// Builds a program that prints its commit, and logs the build.
 const BUILD: &str =
     "set -e\nmkdir -p \"$1\"\necho built >> \"$1/times\"\ncp engine.sh \"$1/engine\"\nchmod +x \"$1/engine\"\n";
 
@@ -86,7 +86,7 @@ impl Toy {
         Ok((built, notes))
     }
 
-    /// How often something was built into `{shared}`.
+    /// Number of builds into `{shared}`.
     fn times(&self) -> usize {
         let builds = self.cache().join("builds");
         let repository = fs_err::read_dir(builds).unwrap().next().unwrap().unwrap().path();
@@ -98,7 +98,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Into the worktree or into the shared folder.
+/// Builds into the worktree or into the shared folder.
 fn recipe(folder: &str) -> BuildSettings {
     BuildSettings {
         command: words(&["sh", "build.sh", folder]),
@@ -108,7 +108,8 @@ fn recipe(folder: &str) -> BuildSettings {
     }
 }
 
-/// What the program prints. By `sh`, as a program just written is busy while any thread starts a process.
+/// The output of the program. Started by `sh`, because a program that was just written is busy
+/// while any thread starts a process.
 fn says(built: &Built) -> String {
     let output = Command::new("sh").args(&built.command).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -125,7 +126,7 @@ fn a_commit_is_built_once_and_kept() {
     let (first, _) = toy.build("HEAD~1", &settings).unwrap();
     assert_eq!(first.commit.subject, "the first\\tengine", "nothing in a subject reaches the terminal as it is");
 
-    // The second build wrote into the same place, but the first program was kept.
+    // The second build wrote to the same path, but the first program was kept.
     assert_eq!((says(&first).as_str(), says(&second).as_str()), ("first", "second"));
     let [a, b] = [&first, &second].map(|side| side.command.clone());
     assert_eq!(a.iter().map(String::len).collect::<Vec<_>>(), b.iter().map(String::len).collect::<Vec<_>>());
@@ -178,7 +179,7 @@ fn what_no_longer_holds_is_built_anew() {
     the worktree was deleted: []
     "#);
 
-    // Another recipe has programs of its own, and those of this one stay.
+    // Another recipe has its own programs, and those of this recipe stay.
     let other = BuildSettings { command: words(&["sh", "build.sh", "{shared}", "fast"]), ..settings.clone() };
     let (elsewhere, _) = toy.build("HEAD", &other).unwrap();
     assert_ne!(elsewhere.command[0], built.command[0]);
@@ -269,7 +270,7 @@ fn a_build_that_takes_too_long_is_ended_with_all_it_started() {
     let sleeper = started().expect("the build wrote it within three seconds");
     crate::lab::until("the sleeper is gone", || (!crate::lab::runs(sleeper)).then_some(()));
 
-    // Asked to stop while it builds.
+    // Interrupted during the build.
     fs_err::remove_file(&pid).unwrap();
     let (repository, asked) = (toy.repository(), AtomicBool::new(false));
     let head = repository.commit("HEAD").unwrap();
@@ -377,7 +378,7 @@ fn hooks_do_not_run_and_submodules_are_said_to_be_empty() {
 #[test]
 fn two_processes_do_not_build_at_once() {
     let toy = Toy::new();
-    // The build fails if another is at work.
+    // The build fails if another one is running.
     let script = format!("mkdir \"$1/alone\" || exit 9\nsleep 0.3\nrmdir \"$1/alone\"\n{BUILD}");
     toy.commit("build.sh", &script, "guarded");
     toy.commit("engine.sh", "#!/bin/sh\necho third\n", "third");
@@ -437,7 +438,7 @@ fn the_default_recipe_builds_a_cargo_project() {
     assert_eq!(base.toolchain, head.toolchain);
 }
 
-/// `inferometer ab` on the toy repository: nothing here gets as far as measuring.
+/// `inferometer ab` on the toy repository; it stops before it measures.
 fn ab(toy: &Toy, repository: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/gate.toml");
     let output = Command::new(env!("CARGO_BIN_EXE_inferometer"))
@@ -492,7 +493,8 @@ fn a_user_s_worktree_that_is_away_stays_registered() {
     toy.git(&["worktree", "add", "-q", "--detach", here.to_str().unwrap()]);
     fs_err::rename(&here, &away).unwrap();
     let (built, _) = toy.build("HEAD", &recipe("out")).unwrap();
-    // One of the build's own, whose folder is gone while git still knows it, is replaced without that.
+    // A worktree of the build whose folder is missing, but which git still lists, is replaced
+    // without it.
     fs_err::remove_dir_all(&built.tree).unwrap();
     assert_eq!(says(&toy.build("HEAD", &recipe("out")).unwrap().0), "second");
     let known = toy.git(&["worktree", "list", "--porcelain"]);

@@ -1,4 +1,4 @@
-//! What runs in CI: workflows that a stranger's pull request cannot turn against the project, and their scripts.
+//! CI workflows and their scripts: a stranger's pull request must not be able to abuse them.
 
 mod comment;
 mod gate;
@@ -43,7 +43,7 @@ fn writes(permissions: &Value) -> bool {
         || permissions.as_object().is_some_and(|table| table.values().any(|value| value == "write"))
 }
 
-/// What is wrong with steps wherever they stand.
+/// Faults of steps in workflows and actions.
 fn in_steps(steps: &[Value]) -> Vec<&'static str> {
     let mut wrong = Vec::new();
     for step in steps {
@@ -64,7 +64,7 @@ fn in_steps(steps: &[Value]) -> Vec<&'static str> {
     wrong
 }
 
-/// What is wrong with a workflow.
+/// Faults of a workflow.
 fn violations(workflow: &Value) -> Vec<&'static str> {
     let mut wrong = Vec::new();
     let text = workflow.to_string();
@@ -89,7 +89,7 @@ fn violations(workflow: &Value) -> Vec<&'static str> {
         }
         wrong.extend(in_steps(steps(job)));
         let runner = job["runs-on"].to_string();
-        // A condition would not help: a pull request brings its own copy of the workflow.
+        // A condition would not help, because a pull request brings its own copy of the workflow.
         let own = runner.contains("self-hosted") || runner.contains("vars.") || !job["runs-on"]["group"].is_null();
         if own && on.iter().any(|event| event.starts_with("pull_request")) {
             wrong.push("a machine of one's own in a workflow of pull requests");
@@ -101,13 +101,13 @@ fn violations(workflow: &Value) -> Vec<&'static str> {
     wrong
 }
 
-/// Whether nothing but a pushed tag sets a workflow off. Only those with the right to push can do that.
+/// Whether only a pushed tag starts a workflow. Only people with the right to push can do that.
 fn of_tags_alone(workflow: &Value) -> bool {
     let push = workflow["on"]["push"].as_object();
     triggers(workflow) == ["push"] && push.is_some_and(|push| push.keys().eq(["tags"]))
 }
 
-/// What is wrong with a job that may write.
+/// Faults of a job that can write.
 fn with_rights(workflow: &Value, job: &Value) -> Vec<&'static str> {
     let mut wrong = Vec::new();
     let release = of_tags_alone(workflow);
@@ -120,7 +120,7 @@ fn with_rights(workflow: &Value, job: &Value) -> Vec<&'static str> {
         if uses.starts_with("actions/checkout@") && (release || step["with"]["ref"] != trusted) {
             wrong.push("another checkout than the default branch beside a right to write");
         }
-        // What the other jobs of a release left comes from the tag's own code.
+        // The artifacts of a release's other jobs come from the tag's own code.
         if uses.starts_with("./") || (uses.contains("download-artifact") && !release) {
             wrong.push("code or files of a pull request beside a right to write");
         }
@@ -134,8 +134,8 @@ fn with_rights(workflow: &Value, job: &Value) -> Vec<&'static str> {
     wrong
 }
 
-/// Lines of a workflow or an action that name somebody else's action by what its owner can move: all but a full commit hash
-/// with its version in a comment.
+/// Lines of a workflow or an action that use a foreign action by a reference that its owner can
+/// move: anything but a full commit hash with its version in a comment.
 fn movable(text: &str) -> Vec<&str> {
     let pinned = |line: &str| {
         let (uses, comment) = line.split_once(" # v")?;

@@ -1,4 +1,5 @@
-//! The verbs `run` and `bench` on a real engine: the tiny synthetic model through the whole program.
+//! The verbs `run` and `bench` on a real engine: the tiny synthetic model through the whole
+//! program.
 
 use std::collections::BTreeSet;
 
@@ -108,7 +109,7 @@ fn a_host_killed_from_outside_costs_one_iteration() {
         .program(&["run", scenario.to_str().unwrap(), "--no-report", "--set", "workload.max_tokens=24"])
         .spawn()
         .unwrap();
-    // Both cells are warmed up by then: what the kill hits is an iteration.
+    // Both cells are warmed up by then, so the kill hits an iteration.
     let pid = crate::lab::until("an iteration of each cell is done", || {
         let record = inferometer::record::read(&lab.run_folder()?).unwrap();
         (measured(&record).len() >= 2).then(|| record.manifest.hosts[0].pid)
@@ -133,7 +134,7 @@ fn bench_measures_without_a_scenario_file() {
     assert_eq!(summary["validity"]["counts"]["planned"], 4);
     let record = lab.record();
     assert_eq!(record.manifest.scenario.name, "bench");
-    // `auto`, which the label and the receipt explain.
+    // The label and the receipt explain what `auto` chose.
     let (spec, host) = (&record.manifest.scenario.engines[0], &record.manifest.hosts[0]);
     let library = if cfg!(feature = "mlx") { "mlx" } else { "candle" };
     assert_eq!((spec.name.as_str(), spec.label.as_str()), ("auto", format!("auto: {library}").as_str()));
@@ -171,7 +172,7 @@ fn an_engine_is_bound_to_the_cpus_it_is_given() {
     let receipt = &lab.record().manifest.hosts[0].receipt;
     assert_eq!(receipt.settings["affinity"].as_text(), Some(first));
     assert_eq!(receipt.details["cpus"], first, "read back from the system");
-    // Bound before the engine chose: it sizes its pools by the CPUs it may use.
+    // Bound to CPUs before the engine starts, because it sizes its pools by the CPUs it may use.
     assert_eq!(receipt.details["rayon_threads"], "1");
 }
 
@@ -290,11 +291,12 @@ fn run_wants_a_scenario_or_a_folder_to_resume() {
     "#);
 }
 
-/// Loose limits: few sessions. The figures themselves are the command's to check, with thousands.
+/// Few sessions, so the limits are loose. The command itself checks the figures with thousands of
+/// sessions.
 #[test]
 fn the_self_test_prints_what_it_measured() {
     let lab = Lab::new();
-    // Few sessions may miss a narrow limit, which exit code 1 says.
+    // With few sessions a narrow limit may be missed, which gives exit code 1.
     let output = lab.program(&["selftest", "--quick", "--format", "json"]).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let share = |list: &str, what: &str| {

@@ -1,4 +1,5 @@
-//! Conversations: a request a turn, one iteration together; what is reused, and what goes wrong in the middle.
+//! Conversations: one request per turn, all turns in one iteration; reuse, and failures in the
+//! middle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use serde_json::{Value as Json, json};
 use crate::lab::{Done, Lab, code_but_for_busy, elements, line, measured, signal, statuses, until};
 
 const SYSTEM: &str = "Answer in few words.";
-/// What is said, and what is taken to have been answered where replies are fixed.
+/// The user's texts, and the replies if they are fixed.
 const TURNS: [(&str, &str); 5] = [
     ("What is a page fault?", "The processor asks the kernel for a page that is not mapped."),
     ("Is it slow?", "A minor one costs about a microsecond. A major one waits for the disk."),
@@ -22,7 +23,7 @@ const TURNS: [(&str, &str); 5] = [
     ("Thank you.", "You are welcome."),
 ];
 
-/// A conversation of [`TURNS`], `rest` in its `[workload]` and behind it.
+/// A conversation of [`TURNS`]; `rest` follows in its `[workload]`.
 fn workload(rest: &str) -> String {
     let turns: Vec<String> =
         TURNS.iter().map(|(user, reply)| format!("{{ user = {user:?}, reply = {reply:?} }}")).collect();
@@ -60,7 +61,8 @@ fn ids(record: &Record, row: &RequestRow) -> Vec<u32> {
     record.tokens.iter().filter(|token| token.request == row.request).map(|token| token.id).collect()
 }
 
-/// Runs [`TURNS`] on a tiny model with one thread, with and without reuse; gives the record and the model's folder.
+/// Runs [`TURNS`] on a tiny model with one thread, with and without reuse. Returns the record and
+/// the model's folder.
 fn transformer(lab: &Lab, replies: &str) -> (Record, PathBuf) {
     let model = lab.path("model");
     lab.run(&["model", "new", "--arch", "qwen3", "--preset", "tiny", "--seed", "1", model.to_str().unwrap()]).expect(0);
@@ -74,7 +76,7 @@ fn transformer(lab: &Lab, replies: &str) -> (Record, PathBuf) {
     (lab.record(), model)
 }
 
-/// The prompt of a turn as the model's own template and tokenizer make it of what was said before.
+/// The prompt of a turn, made by the model's template and tokenizer from the turns before.
 fn prompt(folder: &Path, replies: &[String]) -> Vec<u32> {
     let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     let mut messages = vec![message("system", SYSTEM)];
@@ -151,11 +153,12 @@ fn an_iteration_is_a_row_a_turn_in_one_conversation() {
     assert_eq!(ends, 4, "a warm-up and three iterations, each committed as a whole");
 }
 
-/// The turns before the one that fails are no measurement of a conversation, and those behind it are not run.
+/// The turns before a failed one are not a valid iteration, and those after it are not run.
 #[test]
 fn a_turn_that_fails_fails_its_iteration_and_no_other() {
     let lab = Lab::new();
-    // Two generations of the warm-up, five of the first iteration, and the second one's third.
+    // Fails in the third turn of the second iteration: after two generations of the warm-up and
+    // five of the first iteration.
     let scenario = exec(&lab, &["--fault", "error:prefill:10"], "[run]\niterations = 4\n");
     let done = measure(&lab, &scenario, 1);
     let record = lab.record();
@@ -223,7 +226,7 @@ fn a_turn_whose_tokens_differ_is_named() {
     assert_eq!((group.first_differing_turn, group.first_differing_index), (Some(0), Some(0)));
 }
 
-/// A kill in the middle of a conversation costs that iteration; those before it stay as they are.
+/// A kill in the middle of a conversation loses that iteration; those before it stay.
 #[test]
 fn a_killed_run_goes_on_with_the_conversation_that_was_broken_off() {
     let lab = Lab::new();
@@ -234,7 +237,7 @@ fn a_killed_run_goes_on_with_the_conversation_that_was_broken_off() {
         "[run]\niterations = 4\nwarmup = 0\n",
     );
     let mut child = lab.program(&["run", scenario.to_str().unwrap()]).spawn().unwrap();
-    // One whole conversation and a part of the second.
+    // One complete conversation and a part of the second.
     until("the second conversation has begun", || {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
         (fs_err::metadata(&started).is_ok_and(|file| file.len() >= 8)).then_some(())

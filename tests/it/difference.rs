@@ -1,4 +1,5 @@
-//! Differences of profiled passes in `compare` and in the report of a session, from records that are made.
+//! Differences of profiled passes in `compare` and in the report of a session, from simulated
+//! records.
 
 use inferometer::compare::profile::flamegraphs;
 use inferometer::compare::runs::{Comparison, compare};
@@ -148,7 +149,7 @@ fn what_cannot_be_compared_is_said() {
     "#);
 }
 
-/// The first token of each turn comes with the prefill, in all that is told per token.
+/// In all figures per token, the first token of each turn belongs to the prefill.
 #[test]
 fn decode_is_per_token_after_the_first_of_each_turn() {
     let (a, mut b, comparison) = compared(2, 150);
@@ -158,7 +159,8 @@ fn decode_is_per_token_after_the_first_of_each_turn() {
     let shown = decode.functions.iter().find(|row| row.name == listed.function).unwrap();
     let summed = listed.self_ms_per_token.unwrap();
     assert!((shown.own.a_ms_per_token - summed).abs() < 1e-9 * summed, "{shown:?} {listed:?}");
-    // A second turn of each iteration has a first token of its own, and a third that failed takes the iteration out.
+    // A second turn of each iteration has its own first token, and a failed third turn excludes the
+    // iteration.
     let first = decode.b.ms_per_token;
     for row in b.profile.requests.clone() {
         b.profile.requests.push(RequestRow { request: row.request + 1000, turn: 2, ..row });
@@ -167,7 +169,7 @@ fn decode_is_per_token_after_the_first_of_each_turn() {
     assert!((second / first - 100.0 / 99.0).abs() < 1e-9, "{first} {second}");
     b.profile.requests.last_mut().unwrap().status = Status::Failed;
     assert_eq!(compare(&a, &b).profiles[0].phases[1].b.iterations, 2);
-    // One token a turn leaves none to divide by.
+    // With one token per turn, there is no decoded token to divide by.
     b.profile.iterations.iter_mut().for_each(|one| one.generated_tokens = 2);
     assert_eq!(
         compare(&a, &b).profiles[0].phases.iter().map(|of| of.phase).collect::<Vec<_>>(),
@@ -175,7 +177,7 @@ fn decode_is_per_token_after_the_first_of_each_turn() {
     );
 }
 
-/// The files of a cell are of the same iterations and tokens as the summary.
+/// The files of a cell cover the same iterations and tokens as the summary.
 #[test]
 fn files_leave_out_what_failed_and_count_the_turns_that_ran() {
     let (mut record, _, _) = compared(2, 2);
@@ -199,7 +201,7 @@ fn files_leave_out_what_failed_and_count_the_turns_that_ran() {
     assert!(rows(&record) < all, "an iteration that failed is not in the files");
 }
 
-/// perf and others cannot tell phases apart: then all is compared at once.
+/// perf and others cannot tell phases apart: then everything is compared together.
 #[test]
 fn a_side_that_knows_no_phases_is_compared_as_a_whole() {
     let (a, mut b, _) = compared(2, 150);

@@ -107,7 +107,7 @@ fn chunk_sizes_agree_in_f32_and_each_repeats_in_q8_0() {
     }
 }
 
-/// Cells take turns in one host; what the long one needed must not show in the short one.
+/// Cells take turns in one host; memory that the long cell needed must not show in the short one.
 #[test]
 fn a_short_cell_after_a_long_one_has_a_small_peak() {
     let lab = Lab::new();

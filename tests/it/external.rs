@@ -1,4 +1,4 @@
-//! What other programs do to iterations, through the whole program.
+//! The effect of other programs on iterations, through the whole program.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use inferometer::record::{Cause, Status};
 
 use crate::lab::{Lab, line, measured, statuses, without_figures};
 
-/// Keeps half of the cores busy, one at least, until dropped.
+/// Keeps half of the cores, at least one, busy until dropped.
 struct Busy {
     stop: Arc<AtomicBool>,
 }
@@ -34,7 +34,8 @@ impl Drop for Busy {
     }
 }
 
-/// A second a request, which an engine spends asleep: other programs cost it nothing, but that is known to nobody.
+/// Each request takes one second in which the engine sleeps: other programs do not slow it down,
+/// but the harness cannot know that.
 fn scenario(lab: &Lab, effect: &str) -> std::path::PathBuf {
     lab.exec(&["--token-ms", "100"], &format!("[run]\niterations = 2\nwarmup = 0\nexternal_causes = \"{effect}\"\n"))
 }

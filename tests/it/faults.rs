@@ -1,5 +1,5 @@
-//! What goes wrong costs an iteration and never the run: engines that die, hang or lie, a harness that is killed, a disk
-//! that is full, scenarios and models that are not what they should be.
+//! A failure costs an iteration but never the run: engines that die, hang or lie, a killed harness,
+//! a full disk, damaged scenarios and models.
 
 use std::collections::BTreeMap;
 
@@ -150,7 +150,8 @@ fn effective_settings_other_than_asked_for_are_found() {
     assert_eq!(statuses(&lab.record()), [Status::Ok]);
 }
 
-/// One judge: what the driver lets pass, the summary does not blame, and the other way round.
+/// Driver and summary agree: a row that the driver accepts has no problem in the summary, and the
+/// reverse.
 #[test]
 fn an_engine_that_knows_no_cap_is_not_expected_to_have_one() {
     let lab = Lab::new();
@@ -274,7 +275,8 @@ fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
             Some(dir) => vec!["run", "--resume", dir.to_str().unwrap()],
         };
         let mut child = lab.program(&arguments).spawn().unwrap();
-        // Some fall before anything new is committed, most after up to four rows, anywhere in the next iteration.
+        // Some kills come before a new commit, most after up to four rows, anywhere in the next
+        // iteration.
         let wanted = known.len() + random(5) as usize;
         let seen = until("rows are committed", || {
             assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
@@ -308,7 +310,7 @@ fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
     }
 }
 
-/// What a finished run has to say, it says again: a failure does not become a success by asking twice.
+/// Resuming a finished run reports the same result: a failure does not become a success.
 #[test]
 fn resuming_a_finished_run_tells_what_the_run_told() {
     let lab = Lab::new();
@@ -352,7 +354,7 @@ fn an_adapter_that_changed_is_not_resumed_silently() {
     assert_eq!(measured(&lab.record()).len(), 8);
 }
 
-/// Another tokenizer makes another prompt of the same text. That is not the engine's fault.
+/// Another tokenizer makes another prompt from the same text. That is not the engine's fault.
 #[test]
 fn a_prompt_that_changed_is_not_resumed_silently() {
     let lab = Lab::new();
@@ -365,7 +367,7 @@ fn a_prompt_that_changed_is_not_resumed_silently() {
     let path = model.join("tokenizer.json");
     let mut tokenizer: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
     let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
-    // Every id one further, so that whatever the text's tokens are, they have other ids.
+    // Shifts every id by one, so that any text gets other ids.
     let ids: Vec<_> = vocabulary.values().cloned().collect();
     let count = ids.len();
     for (at, value) in vocabulary.values_mut().enumerate() {
@@ -387,7 +389,8 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_measured() {
     let lab = Lab::new();
     let workload = "[workload]\nkind = \"prompt\"\ntext = \"a b\"\nmax_tokens = 200\nignore_eos = true\n";
     let scenario = lab.exec(&[], &format!("{workload}[run]\niterations = 20\n[telemetry]\ninterval_ms = 0\n"));
-    // A limit on file size fails the write as a full disk does; ignoring the signal makes it an error.
+    // A limit on file size fails the write as a full disk does; ignoring the signal makes it an
+    // error.
     let limited = "trap '' XFSZ; ulimit -f 64";
     let done = lab.behind_shell(limited, &["run", scenario.to_str().unwrap()]).output().unwrap();
     let done = lab.done(done).expect(2).says("the disk is full").says("tokens.csv").says("--resume");
@@ -410,12 +413,12 @@ fn a_results_folder_that_cannot_be_written_is_named() {
     let sealed = lab.path("sealed");
     fs_err::create_dir(&sealed).unwrap();
     std::fs::set_permissions(&sealed, std::fs::Permissions::from_mode(0o555)).unwrap();
-    // Permissions do not bind root; /proc takes no new folder from anybody.
+    // Root ignores permissions, but nobody can create a folder in /proc.
     let sealed = if fs_err::write(sealed.join("probe"), "").is_ok() { "/proc".into() } else { sealed };
     lab.measure(&scenario, &["--results", sealed.to_str().unwrap()]).expect(2).says(sealed.to_str().unwrap());
 }
 
-/// A scenario of the transformer engine on some model.
+/// A scenario of the transformer engine with this model.
 fn transformer(lab: &Lab, model: &str) -> std::path::PathBuf {
     lab.write(
         "transformer.toml",
@@ -505,7 +508,8 @@ fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
     let arguments = ["--token-ms", "5", "--started", begun.to_str().unwrap()];
     let scenario = lab.exec(&arguments, &format!("{workload}[run]\nwarmup = 1\n"));
     let mut command = lab.program(&["run", scenario.to_str().unwrap()]);
-    // As from a terminal: the signal goes to the whole group, in which the host is not.
+    // As from a terminal: the signal goes to the whole process group, which does not contain the
+    // host.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().unwrap();
     let group = rustix::process::Pid::from_child(&child);
@@ -513,7 +517,7 @@ fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
     let length = || fs_err::metadata(&begun).map_or(0, |file| file.len());
     until("the measured generation has begun", || (length() == 2).then_some(()));
     interrupt();
-    // Two signals at once may count as one; the program says when it has heard the first.
+    // Two signals at once may count as one; the program reports when it has received the first.
     let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut heard = String::new();
     while !heard.contains("stopping after the current iteration") {

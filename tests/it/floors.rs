@@ -1,8 +1,9 @@
-//! Holds the floors of the house: a file imports only from lower floors, and sibling folders do not import each other.
+//! Checks the layers of the source tree: a file imports only from lower floors, and sibling folders
+//! do not import each other.
 
 use std::path::{Path, PathBuf};
 
-/// Floor of each top-level module. What the crates below may import, Cargo says.
+/// Floor of each top-level module. Cargo enforces the dependencies between crates.
 const FLOORS: &[(&str, u32)] = &[
     ("cli", 5),
     ("report", 4),

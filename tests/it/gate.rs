@@ -1,4 +1,4 @@
-//! `gate` on sessions that were made and not measured: what it refuses, and that nothing hides a verdict.
+//! `gate` on simulated sessions: what it refuses, and that nothing hides a verdict.
 
 use std::path::PathBuf;
 
@@ -194,6 +194,6 @@ fn a_session_of_another_machine_is_not_gone_on_with_here() {
     record.manifest.machine.cpu = Some("Another CPU".to_owned());
     let dir = save(&record, &lab.path("results"));
     let done = lab.run(&["ab", "--resume", dir.to_str().unwrap()]).expect(2);
-    // What else differs is this machine's.
+    // The other differences come from this machine.
     done.says("the CPU was Another CPU").says("--allow-changed");
 }

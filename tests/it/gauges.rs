@@ -1,4 +1,4 @@
-//! `inferometer gauges`, and runs on machines that show little.
+//! `inferometer gauges`, and runs on machines with few readable gauges.
 
 use std::process::Command;
 
@@ -62,7 +62,7 @@ fn what_cannot_be_sampled_is_refused() {
     }
 }
 
-/// A machine none of whose files can be read: the run completes and its record says what is missing.
+/// On a machine without readable files, the run completes and its record says what is missing.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_run_completes_where_nothing_can_be_read() {

@@ -17,7 +17,7 @@ fn simulation() -> Simulation {
     Simulation { caps: vec![0], lengths: vec![512, 2048], iterations: 6, warmup: 0, max_tokens: 8, interval_ms: 0 }
 }
 
-/// A run on that day, every value off by up to 1 % in a way of the day's own.
+/// A run on that day, with every value changed by up to 1 % depending on the day.
 fn run(simulation: &Simulation, day: u32) -> Record {
     let mut record = simulation.record();
     record.manifest.origin_utc = format!("2026-{:02}-{:02}T09:21:13.000Z", 1 + day / 28, 1 + day % 28);
@@ -46,7 +46,7 @@ fn filter(keys: &[&str]) -> Filter {
 }
 
 fn of(records: &[Record], filter: &Filter) -> History {
-    // In no order: a history goes by time.
+    // In any order: a history sorts by time.
     history(records.iter().rev().map(|record| Entry::of(record).unwrap()).collect(), filter)
 }
 
@@ -81,7 +81,7 @@ fn other_machines_and_other_work_are_other_series() {
     let history = of(&records, &Filter { cell: Some("2048".to_owned()), ..filter(&["decode_tps"]) });
     let lengths: Vec<usize> = history.series.iter().map(|series| series.points.len()).collect();
     assert_eq!(lengths.iter().sum::<usize>(), 4);
-    // Temperature is the scenario's; a cell carries its own copy, which stayed.
+    // The temperature was changed in the scenario only; each cell keeps its own copy.
     assert_eq!(lengths, [1, 3]);
     records[2].manifest.plan.cells.iter_mut().for_each(|cell| cell.sampling.temperature = 0.5);
     let history = of(&records, &Filter { cell: Some("2048".to_owned()), ..filter(&["decode_tps"]) });

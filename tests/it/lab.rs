@@ -1,4 +1,4 @@
-//! A place of its own for a test that runs the program: folders, lock, scenarios, and what came of it.
+//! A separate place for a test that runs the program: folders, lock, scenarios, and the results.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,38 +7,39 @@ use std::time::{Duration, Instant};
 use inferometer::record;
 use inferometer::record::{Cause, Record, RequestRow, Status};
 
-/// Longest wait for anything; only a test that fails waits so long.
+/// Longest wait; only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Lab {
     dir: tempfile::TempDir,
 }
 
-/// How the program ended, and what it said.
+/// The program's exit code and output.
 pub struct Done {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// How often a fresh run is begun at most, see [`Lab::run`].
+/// Most attempts of a run, see [`Lab::run`].
 const TRIES: usize = 5;
 
-/// Whether a row is invalid because the machine was too busy to wake a process in time. That is the instrument at work,
-/// and not what these tests are about: they have to pass on a busy machine too.
+/// Whether a row is invalid because the machine was too busy to wake a process in time. The harness
+/// is right to reject such a row, but these tests must also pass on a busy machine.
 pub fn is_busy(row: &RequestRow) -> bool {
     row.cause == Some(Cause::LateStamps)
 }
 
-/// Whether the busy rows of a run may be excused: at most half of all rows, warm-ups included, and at least one row is
-/// well. An instrument that condemned every honest host would fail the tests.
+/// Whether the busy rows of a run may be ignored: they are at most half of all rows, including
+/// warm-ups, and at least one row is valid. A harness that rejected every honest host would fail
+/// the tests.
 pub fn excused(rows: &[RequestRow]) -> bool {
     let busy = rows.iter().filter(|row| is_busy(row)).count();
     2 * busy <= rows.len() && rows.iter().any(|row| row.status == Status::Ok)
 }
 
-/// The exit code that the rows of a run call for. For runs that are stopped and gone on with, which cannot be begun
-/// anew: all that may be wrong with them is a busy machine.
+/// The exit code that fits the rows of a run. For runs that are stopped and resumed, which cannot
+/// be repeated: their only fault may be a busy machine.
 #[track_caller]
 pub fn code_but_for_busy(record: &Record) -> i32 {
     for row in &record.requests {
@@ -55,7 +56,8 @@ impl Done {
         self
     }
 
-    /// Exit code and output as one text for a snapshot; the lab's folder is `[LAB]`, that of a run `[RUN]`.
+    /// Exit code and output as one text for a snapshot; the lab's folder is `[LAB]`, that of a run
+    /// `[RUN]`.
     pub fn shown(&self, lab: &Lab) -> String {
         let code = self.code.map_or_else(|| "by signal".to_owned(), |code| code.to_string());
         let part = |name: &str, text: &str| match text {
@@ -93,7 +95,8 @@ impl Lab {
         path
     }
 
-    /// A scenario of the `exec` engine with `tests/fixtures/engine.py`; `rest` is TOML below the engine.
+    /// A scenario of the `exec` engine with `tests/fixtures/engine.py`; `rest` is TOML below the
+    /// engine.
     pub fn exec(&self, arguments: &[&str], rest: &str) -> PathBuf {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine.py");
         let mut command = vec!["python3".to_owned(), script.display().to_string()];
@@ -147,8 +150,8 @@ impl Lab {
         command
     }
 
-    /// Runs the program to its end. A fresh run in which the machine was too busy to wake a process in time is begun anew,
-    /// so that what is expected of it holds without exception.
+    /// Runs the program to its end. A run in which the machine was too busy to wake a process in
+    /// time is repeated, so that the test's expectations always hold.
     #[expect(clippy::print_stdout, reason = "cargo shows it when the test fails: how often it was begun anew")]
     pub fn run(&self, arguments: &[&str]) -> Done {
         let traces = ["results", "reports", "state"].map(|name| self.path(name)).map(|path| (path.exists(), path));
@@ -166,7 +169,7 @@ impl Lab {
         self.once(arguments)
     }
 
-    /// Runs the program to its end, whatever the machine does meanwhile.
+    /// Runs the program to its end, once, however busy the machine is.
     pub fn once(&self, arguments: &[&str]) -> Done {
         self.done(self.program(arguments).output().unwrap())
     }
@@ -176,7 +179,7 @@ impl Lab {
         rows.iter().any(is_busy) && rows.iter().all(|row| row.status == Status::Ok || is_busy(row)) && excused(&rows)
     }
 
-    /// Waits for the end of a program that was started, without ever waiting for ever.
+    /// Waits, with a limit, for the end of a program that was started.
     pub fn wait(&self, mut child: Child) -> Done {
         until("the program ends", || child.try_wait().unwrap());
         self.done(child.wait_with_output().unwrap())
@@ -187,7 +190,7 @@ impl Lab {
         Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// `run` on a scenario, further arguments behind it.
+    /// `run` on a scenario with further arguments.
     pub fn measure(&self, scenario: &Path, arguments: &[&str]) -> Done {
         self.run(&[&["run", scenario.to_str().unwrap(), "--no-report"], arguments].concat())
     }
@@ -213,8 +216,8 @@ impl Lab {
     }
 }
 
-/// A scenario whose iterations count on a busy machine too: tests run beside each other, and what that does to speed is no part of
-/// what they are about.
+/// A scenario whose iterations are valid on a busy machine too, because tests run in parallel and
+/// do not check speed.
 fn undisturbed(scenario: &str) -> String {
     let key = "external_causes = \"warn\"\n";
     match scenario.split_once("[run]\n") {
@@ -229,12 +232,12 @@ pub fn measured(record: &Record) -> Vec<&RequestRow> {
     record.requests.iter().filter(|row| !row.warmup).collect()
 }
 
-/// What became of the measured rows.
+/// The status of the measured rows.
 pub fn statuses(record: &Record) -> Vec<Status> {
     measured(record).iter().map(|row| row.status).collect()
 }
 
-/// Waits until there is something.
+/// Waits until `look` returns a value.
 #[track_caller]
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -311,7 +314,7 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
 /// Whether a process with that id runs (one that has ended but is not reaped does not).
 pub fn runs(pid: u32) -> bool {
     let state = if cfg!(target_os = "linux") {
-        // "12 (name) S ...": the name may hold anything, the state follows its last parenthesis.
+        // "12 (name) S ...": the name may contain anything; the state follows the last parenthesis.
         let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(')').next().unwrap_or_default().trim().to_owned()
     } else {

@@ -17,7 +17,7 @@ mod gate;
 mod gauges;
 mod history;
 mod lab;
-// Linux says at once what a process holds; elsewhere these tests have nothing to count on.
+// Only Linux reports a process's memory immediately and exactly.
 #[cfg(target_os = "linux")]
 mod memory;
 mod models;
@@ -33,3 +33,4 @@ mod simulated_engine;
 mod simulated_run;
 mod spans;
 mod timing;
+mod width;

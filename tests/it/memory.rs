@@ -1,4 +1,5 @@
-//! Memory that goes up and down, leaks, or is told by the engine: the whole program against an engine that does as it is told.
+//! Memory that oscillates or leaks, and memory that the engine reports: the whole program with an
+//! engine that follows a script.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,8 @@ use crate::lab::Lab;
 
 const MIB: f64 = 1_048_576.0;
 
-/// Runs `tests/fixtures/memory.py` with one iteration of so many tokens; gauges are sampled every 10 ms.
+/// Runs `tests/fixtures/memory.py` with one iteration of `tokens` tokens; gauges are sampled every
+/// 10 ms.
 fn run(lab: &Lab, arguments: &[&str], tokens: u32, groups: &str) -> Record {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/memory.py");
     let mut command = vec!["python3".to_owned(), script.display().to_string()];
@@ -29,7 +31,8 @@ fn gauge<'a>(summary: &'a Summary, name: &str) -> &'a GaugeOscillation {
     summary.memory.iter().find(|one| one.gauge == name).unwrap_or_else(|| panic!("{name}: {:?}", summary.memory))
 }
 
-/// 256 MiB held in the second half of each of five periods, said to be a clearing of the cache when it is freed.
+/// 256 MiB held in the second half of each of five periods; the engine reports a cache clear when
+/// it frees them.
 #[test]
 fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
     let lab = Lab::new();
@@ -69,7 +72,7 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
     }
 }
 
-/// What is freed without a word belongs to the phase.
+/// Memory that is freed without a report is attributed to the phase.
 #[test]
 fn falls_nobody_explains_are_the_phase_s() {
     let lab = Lab::new();
@@ -82,7 +85,7 @@ fn falls_nobody_explains_are_the_phase_s() {
     assert!(rss.causes.iter().all(|one| one.cause != FallCause::CacheClear));
 }
 
-/// A leak of 32 MiB a second, and what the engine itself says of it, in rows of their own.
+/// A leak of 32 MiB per second, and the engine's own figures in separate rows.
 #[test]
 fn a_leak_has_its_slope_and_no_cycle() {
     let lab = Lab::new();

@@ -1,4 +1,5 @@
-//! Models: same recipe, same bytes; what `model` shows and verifies; the cache under several processes; prompts.
+//! Models: same recipe, same bytes; what `model` shows and verifies; the cache under several
+//! processes; prompts.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ fn make(arch: &str, seed: u64, folder: &Path) {
     inferometer(&arguments).assert().success();
 }
 
-/// A tiny model of each architecture, made once for all tests, not to be changed.
+/// A tiny model of each architecture, made once for all tests. Do not change it.
 fn tiny(arch: &str) -> PathBuf {
     static MADE: OnceLock<TempDir> = OnceLock::new();
     let made = MADE.get_or_init(|| {
@@ -56,7 +57,7 @@ fn tiny(arch: &str) -> PathBuf {
     made.path().join(arch)
 }
 
-/// A copy of the tiny model, to be damaged.
+/// A copy of the tiny model that a test may damage.
 fn copied(arch: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs_err::read_dir(tiny(arch)).unwrap() {
@@ -373,7 +374,7 @@ fn sizes_and_files_beyond_reason_are_refused_at_once() {
     ] {
         let file = folder.path().join(name);
         let before = fs_err::read(&file).ok();
-        // A hole: nothing is written.
+        // A sparse file, which takes no space.
         fs_err::File::create(&file).unwrap().set_len(longest + 1).unwrap();
         show();
         match before {

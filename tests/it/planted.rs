@@ -1,4 +1,5 @@
-//! The planted commits (`scripts/lib/planted_edits.py`, judged by `scripts/check-planted`) still fit this tree.
+//! The planted commits (`scripts/lib/planted_edits.py`, judged by `scripts/check-planted`) still
+//! fit this tree.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +8,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `scripts/check-planted --fits` on a tree: whether every edit fits, and a line for each that does not.
+/// `scripts/check-planted --fits` on a tree: whether every edit fits, and a line for each that does
+/// not.
 fn fits(tree: &Path) -> (bool, String) {
     let script = root().join("scripts/check-planted");
     let output = Command::new("python3").arg(script).arg("--fits").arg(tree).output().unwrap();

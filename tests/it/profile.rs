@@ -1,4 +1,5 @@
-//! The profiled pass: after the timed iterations, apart from them, resumed, and never the reason why they do not count.
+//! The profiled pass: it runs after the timed iterations and separately from them, can be resumed,
+//! and never makes them invalid.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ fn samples(profile: &Profile) -> (u64, Vec<&str>) {
     (stacks.iter().map(|stack| stack.count).sum(), frames.map(|at| profile.functions[*at as usize].as_str()).collect())
 }
 
-/// What the pass recorded belongs together, and stands apart from the timed rows.
+/// Checks that the rows of the pass belong together and are separate from the timed rows.
 #[track_caller]
 fn sound(record: &Record, iterations: usize) {
     let pass = &record.profile;
@@ -66,7 +67,8 @@ fn the_transformer_is_profiled_after_it_was_timed() {
     assert!(!record.spans.iter().any(|span| span.phase == Phase::Forward), "but not in the timed pass");
     let one = &record.profile.iterations[0];
     assert_eq!((one.prefill_tokens, one.generated_tokens), (32, 24));
-    // This build's host can take stacks, or the machine's perf may: there is a profile, or a reason.
+    // The host of this build, or perf, may be able to sample stacks: there is a profile or a
+    // reason.
     let folder = lab.run_folder().unwrap();
     match (&one.profile, &one.missing) {
         (Some(_), None) => assert!(folder.join("profile/cell-0/functions.csv").is_file()),
@@ -151,7 +153,7 @@ fn a_profile_that_is_not_sound_costs_the_profile_and_not_the_run() {
 #[test]
 fn a_host_that_dies_in_the_pass_costs_one_profiled_iteration() {
     let lab = Lab::new();
-    // A warm-up and two timed generations come before.
+    // After a warm-up and two timed generations.
     let scenario = lab.exec(&["--profile", "good", "--fault", "die:decode:4"], &pass(""));
     measure(&lab, &scenario, &[]).says("iteration 1 of the profiled pass failed");
     let record = lab.record();
@@ -174,7 +176,7 @@ fn other_tokens_than_in_the_timed_pass_are_told() {
     assert!(lab.record().manifest.warnings.contains(&told["warning: ".len()..].to_owned()));
 }
 
-/// Whatever moment a kill hits, the timed iterations stay and the pass goes on where it was.
+/// After a kill at any moment, the timed iterations stay and the pass resumes where it stopped.
 #[test]
 fn a_pass_that_was_killed_is_resumed() {
     let lab = Lab::new();
@@ -184,7 +186,7 @@ fn a_pass_that_was_killed_is_resumed() {
         "[run]\niterations = 2\n[profile]\niterations = 3\n",
     );
     let child = lab.program(&["run", scenario.to_str().unwrap(), "--no-report"]).spawn().unwrap();
-    // A warm-up, two timed, one profiled: the second profiled one has begun.
+    // After a warm-up, two timed iterations and a profiled one, the second profiled one has begun.
     let begun = || fs_err::metadata(&started).is_ok_and(|file| file.len() >= 5).then_some(());
     until("the pass is under way", begun);
     signal(child.id(), Signal::KILL);
@@ -219,7 +221,8 @@ fn the_turns_of_a_conversation_are_one_profile() {
     assert_eq!(pass.iterations[0].generated_tokens, 8);
 }
 
-/// A profile by this tool, or the reason why it cannot be had here; in that case the reason is what is tested, and shown.
+/// A profile by this tool, or the reason why the tool does not work here. Then the test checks and
+/// prints the reason.
 #[track_caller]
 fn outside<'a>(record: &'a Record, tool: &str, on_path: bool) -> Option<&'a Profile> {
     let one = &record.profile.iterations[0];

@@ -1,4 +1,5 @@
-//! The engine host and the engine protocol, from outside: real child processes, well-behaved and faulty.
+//! The engine host and the engine protocol from outside, with real child processes, correct and
+//! faulty ones.
 
 mod conformance;
 mod page;
@@ -15,7 +16,8 @@ use tempfile::TempDir;
 
 use crate::lab::{Lab, statuses, without_figures};
 
-/// Long enough for a busy machine; only faults that never end wait so long, and those use [`SHORT`].
+/// Long enough for a busy machine. Only endless faults would wait that long, and those use
+/// [`SHORT`].
 const PATIENCE: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -69,7 +71,8 @@ impl Faulty {
     }
 }
 
-/// Runs one generation on a faulty host and gives the error. The host must be gone then, unless it is still usable.
+/// Runs one generation on a faulty host and returns the error. The host must then have ended,
+/// unless it is still usable.
 fn error_of(fault: &str, timeout: Duration) -> HostError {
     let mut faulty = Faulty::start(fault, timeout).unwrap();
     let pid = faulty.host.pid();
@@ -78,7 +81,7 @@ fn error_of(fault: &str, timeout: Duration) -> HostError {
     error
 }
 
-/// What the stamps of a faulty host are found to be.
+/// The harness's finding about the stamps of a faulty host.
 fn stamps_of(fault: &str) -> String {
     let mut faulty = Faulty::start(fault, PATIENCE).unwrap();
     let exchange = faulty.generate().unwrap();
@@ -86,7 +89,7 @@ fn stamps_of(fault: &str) -> String {
     format!("{fault}: {:?}: {}", found.cause, found.reason)
 }
 
-/// Whether the process is there and no zombie.
+/// Whether the process exists and is not a zombie.
 fn is_running(pid: u32) -> bool {
     let ps = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
     let state = String::from_utf8(ps.stdout).unwrap();
@@ -267,8 +270,8 @@ fn a_receipt_s_escape_sequences_and_floods_end_at_the_border() {
     assert!(name == "\\u{1b}[31m" && text.len() < 4096 && text.ends_with("(shortened)"), "{name}: {}", text.len());
 }
 
-/// A clock that gains 2 ms a second: sooner or later its stamps lie outside the tolerance, unless clocks are compared
-/// anew.
+/// A clock that gains 2 ms per second: its stamps leave the tolerance at some point unless the
+/// clocks are compared again.
 #[test]
 fn a_clock_that_drifts_needs_a_new_comparison() {
     let mut faulty = Faulty::start("drift", PATIENCE).unwrap();
@@ -341,7 +344,7 @@ fn an_answer_to_cancel_may_follow_the_result() {
     faulty.host.close().unwrap();
 }
 
-/// The kernel ends a host with its harness, even when the host does not look at its input.
+/// The kernel ends a host with its harness, even if the host does not read its input.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_deaf_host_ends_when_its_harness_is_killed_on_linux() {
@@ -372,7 +375,7 @@ fn ends_with_its_harness(fault: &str) {
     wait_until("the end of the host whose harness was killed", || !is_running(host));
 }
 
-/// The kernel ends a built-in host with its parent, even when its input stays open.
+/// The kernel ends a built-in host with its parent, even if its input stays open.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_built_in_host_ends_with_its_parent_on_linux() {

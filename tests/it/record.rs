@@ -1,4 +1,4 @@
-//! The record on disk: what is committed is read back, whatever happened to the writer.
+//! The record on disk: committed data is read back, whatever happened to the writer.
 
 mod damage;
 mod profile;

@@ -93,8 +93,8 @@ fn what_went_wrong_is_said() {
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
 }
 
-/// The simulated times follow laws: a token takes 9 ms and 1/900 ms for each token of the prompt (without a cap 1/1500 more),
-/// a prefill 1 ms a token and n² / 12,000.
+/// The simulated times follow laws: a token takes 9 ms and 1/900 ms for each token of the prompt
+/// (without a cap 1/1500 more), a prefill 1 ms a token and n² / 12,000.
 #[test]
 fn five_lengths_give_the_growth_laws() {
     let lengths = vec![512, 1024, 2048, 4096, 8192];
@@ -152,7 +152,7 @@ fn an_iteration_of_a_conversation_gives_one_number() {
     let of_second = |key: &str| {
         let figures = cell.metric(key).unwrap();
         assert_eq!(figures.n, 2, "{key}");
-        // Of two values the median is the mean.
+        // The median of two values is their mean.
         let only_first = Record { requests: record.requests[..3].to_vec(), ..record.clone() };
         2.0 * figures.median - Summary::of(&only_first).cells[0].metric(key).unwrap().median
     };
@@ -298,7 +298,7 @@ fn exports_hold_the_same_figures() {
     let absent = rows.iter().find(|r| &r[7] == "cpu_cycles_per_token").unwrap();
     assert_eq!((&absent[9], &absent[10]), ("0", ""));
     let markdown = markdown::render(&summary);
-    // The first table: what is folded away below has others.
+    // The first table; the folded parts below have further tables.
     let first = markdown.split("<details>").next().unwrap();
     let widths: Vec<usize> = first.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
     assert!(widths.len() == 8 && widths.iter().all(|w| *w == widths[0]), "{markdown}");

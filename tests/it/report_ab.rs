@@ -1,4 +1,4 @@
-//! The report of A/B sessions that are not measured but made: every verdict, in every format.
+//! The report of simulated A/B sessions: every verdict in every format.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ fn told(record: &AbRecord) -> AbSummary {
     AbSummary::of(record, Telling::default())
 }
 
-/// The summary of a made session, made once: resampling takes its time.
+/// The summary of a simulated session, made once because resampling is slow.
 fn of(kind: &'static str) -> &'static AbSummary {
     static MADE: [OnceLock<AbSummary>; KINDS.len()] = [const { OnceLock::new() }; KINDS.len()];
     let at = KINDS.iter().position(|known| *known == kind).expect("a kind of session");
@@ -204,7 +204,7 @@ fn what_would_have_decided_a_gate_is_said_of_that_gate() {
     }
 }
 
-/// Python has a parser of XML, this project none.
+/// Checks XML with Python, because this project has no XML parser.
 fn well_formed(xml: &str) {
     let script = "import sys, xml.etree.ElementTree as e; e.fromstring(sys.argv[1].encode())";
     let out = std::process::Command::new("python3").args(["-c", script, xml]).output().unwrap();
@@ -392,7 +392,7 @@ fn a_session_cannot_name_a_folder_elsewhere() {
     assert!(error.to_string().contains("cannot be a folder"), "{error}");
 }
 
-/// Two gates by differences: B's memory rises and falls three times more often, and as far as A's.
+/// Two gates on differences: B's memory rises and falls three times as often as A's, and as far.
 fn counted() -> AbRecord {
     let mut record = Session::default().record();
     let rows = record.a.requests.iter_mut().map(|row| (0, row)).chain(record.b.requests.iter_mut().map(|row| (3, row)));

@@ -1,4 +1,5 @@
-//! Scenario files from the outside: diagnostics, the plan as `check` prints it, the schema, the reference page.
+//! Scenario files from the outside: diagnostics, the plan as `check` prints it, the schema, the
+//! reference page.
 //!
 //! `INFEROMETER_REGENERATE=1 cargo test --test it scenario::` writes the generated files anew.
 
@@ -15,7 +16,7 @@ use crate::lab::{Lab, line, without_figures};
 const MODEL: &str = "[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\" }\n";
 const ENGINE: &str = "[[engine]]\nname = \"exec\"\noptions = { command = [\"my-engine\"] }\n";
 
-/// Runs `check` on `text` in a folder of its own; exit code, stdout and stderr as one text.
+/// Runs `check` on `text` in a separate folder. Returns exit code, stdout and stderr as one text.
 fn check(text: impl AsRef<[u8]>, arguments: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs_err::write(dir.path().join("s.toml"), text).unwrap();
@@ -46,7 +47,7 @@ fn shipped() -> Vec<PathBuf> {
     files
 }
 
-/// Compares a checked-in file with what it must be, or writes it when asked to.
+/// Compares a checked-in file with its wanted content, or writes it on request.
 fn assert_current(path: &Path, wanted: &str) {
     if std::env::var_os("INFEROMETER_REGENERATE").is_some() {
         fs_err::write(path, wanted).unwrap();
@@ -399,7 +400,8 @@ fn the_plan_fits_eighty_columns() {
     assert_eq!(json["outline"]["not_merged"], json!([]));
 }
 
-/// Whether a program knows a cap is known only when it runs, so its cells may not be taken for equal before.
+/// Whether a program knows a cap is known only when it runs, so its cells must not be merged
+/// before.
 #[test]
 fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
     let text = format!(
@@ -432,7 +434,7 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
     tokens      81 920 to prefill, at most 2 560 to generate, warm-ups apart
     time        not known before a first run
     "#);
-    // The transformer's window is capped, so that both cells are the same work.
+    // The transformer's window is capped, so both cells do the same work.
     insta::assert_snapshot!(check(text.replace(ENGINE, ""), &[]), @r#"
     exit 0
     --- stdout
@@ -542,7 +544,7 @@ fn the_schema_is_current_and_takes_every_shipped_scenario() {
     }
 }
 
-/// What the parser refuses for its shape, the schema refuses too, and the other way round.
+/// Parser and schema refuse the same shapes.
 #[test]
 fn schema_and_parser_agree() {
     let validator = jsonschema::validator_for(&scenario::schema()).unwrap();
@@ -639,7 +641,7 @@ fn the_other_schemas_describe_what_is_exchanged_and_recorded() {
     "#);
 }
 
-/// candle honours less than MLX, and says why, at the toggle's place.
+/// candle supports fewer toggles than MLX; the error at the toggle says why.
 #[test]
 fn a_toggle_that_the_backend_does_not_honour_is_refused_with_its_reason() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/quickstart.toml");
@@ -678,7 +680,7 @@ fn a_toggle_that_the_backend_does_not_honour_is_refused_with_its_reason() {
     }
 }
 
-/// What `auto` takes is listed with its reason, and so is what cannot be had.
+/// The engine that `auto` chooses is listed with the reason, and so is an unavailable one.
 #[test]
 fn the_list_of_engines_says_what_runs_here_and_why_not() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inferometer"));
@@ -696,7 +698,7 @@ fn the_list_of_engines_says_what_runs_here_and_why_not() {
     assert_eq!(mlx["missing"].is_null(), cfg!(feature = "mlx") || cfg!(target_os = "macos"), "{mlx}");
 }
 
-/// A time is told only from what was measured for the very same work, and grows with the work.
+/// A time is estimated only from measurements of exactly the same work, and grows with the work.
 #[test]
 fn a_time_is_told_from_an_earlier_run_only() {
     let lab = Lab::new();
@@ -844,7 +846,8 @@ fn takes(schema: &Value) -> String {
     }
 }
 
-/// The toggle knows f16, and the schema lists it; the built-in engine computes in f32 and q8_0 only.
+/// The toggle knows f16, and the schema lists it; the built-in engine computes in f32 and q8_0
+/// only.
 #[test]
 fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
     let set = |dtype: &str| {

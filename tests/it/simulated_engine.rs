@@ -1,4 +1,5 @@
-//! The simulated engine through the whole program: its faults are what the record says, its time is really spent.
+//! The simulated engine through the whole program: the record has its faults, and its time really
+//! passes.
 
 use std::path::PathBuf;
 
@@ -37,7 +38,7 @@ fn without_faults_every_iteration_counts_and_says_that_it_is_synthetic() {
         // The warm-up was request 0; the leak is 4 MiB in 4 requests.
         let base = (1 << 20) * (2 + at as u64);
         assert_eq!(row.engine_active_bytes, Some(base + 10 * 1024));
-        // Never less than the law says; how much more is the machine's affair.
+        // Never less than the law gives; how much more depends on the machine.
         assert!(row.decode_ms.unwrap() > 5.0 * 0.85, "{:?}", row.decode_ms);
     }
     assert_eq!(fs_err::read_to_string(lab.path("state")).unwrap(), "4", "the file counts all requests");
@@ -54,11 +55,12 @@ fn faults_end_as_the_rows_of_the_record_say() {
         ("early-stamps", Cause::LateStamps),
     ] {
         let lab = Lab::new();
-        // The warm-up is the first request, the struck iteration the second one measured.
+        // The warm-up is the first request; the fault hits the second measured iteration.
         let options = format!("fault = \"{fault}\", fault_at = 3");
         if cause.status() == Status::Invalid {
-            // Early stamps are out by the whole decode time, which is more than the instrument's tolerance. What they
-            // cannot be told from is a busy machine, so this run is not begun anew.
+            // Early stamps are out by the whole decode time, which is more than the instrument's
+            // tolerance. What they cannot be told from is a busy machine, so this run is not begun
+            // anew.
             let scenario = scenario(&lab, &format!("b_us = 10000, {options}"));
             lab.once(&["run", scenario.to_str().unwrap(), "--no-report"]).expect(4);
         } else {
@@ -116,10 +118,11 @@ fn options_are_checked_with_the_scenario() {
     assert!(listed.lines().any(|line| line.starts_with("simulated (built in): ")), "{listed}");
 }
 
-/// The real half of the self-test: whole sessions of the whole program, a slow-down put in by the host.
+/// The part of the self-test with real sessions of the whole program, in which the host adds a
+/// slow-down.
 ///
-/// A token takes so long that what a busy machine adds is far below the gate. Pairs of which the machine spoiled too many
-/// are no answer, and are asked for anew.
+/// A token takes so long that the effect of a busy machine is far below the gate's delta. A session
+/// in which the machine spoiled too many pairs is repeated.
 #[test]
 fn the_self_test_finds_a_slow_down_put_in_by_the_host() {
     const TRIES: usize = 5;

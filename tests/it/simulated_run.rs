@@ -1,7 +1,8 @@
 //! Makes records that look like real runs, from a seed: for the report's tests and its benchmark.
 //!
-//! Rates fall with prompt length, memory is a sawtooth, tokens depend on the cell alone. Times are derived as the run
-//! driver derives them (METHOD.md section 1), so that the parts agree with each other.
+//! Rates fall with prompt length, memory is a sawtooth, tokens depend on the cell alone. Times are
+//! derived as the run driver derives them (METHOD.md section 1), so that the parts agree with each
+//! other.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +44,8 @@ impl Default for Simulation {
     }
 }
 
-/// A small deterministic generator (splitmix64): the records must not depend on a library's version.
+/// A small deterministic generator (splitmix64): the records must not depend on a library's
+/// version.
 struct Noise(u64);
 
 impl Noise {
@@ -229,7 +231,8 @@ impl Simulation {
         }
     }
 
-    /// Samples every `interval_ms`: resident memory that climbs in a request and falls after it, CPU high while it runs.
+    /// Samples every `interval_ms`: resident memory that climbs in a request and falls after it,
+    /// CPU high while it runs.
     fn telemetry(&self, record: &mut Record, end: u64, noise: &mut Noise) {
         if self.interval_ms == 0 {
             return;
@@ -440,7 +443,7 @@ pub fn diverge(record: &mut Record, cell: u32, iteration: u32, index: u32) {
     }
 }
 
-/// A run with one of everything: a failed, an invalid and a nondeterministic cell.
+/// A run with one cell of each kind: failed, invalid and nondeterministic.
 pub fn eventful() -> Record {
     let mut record = Simulation::default().record();
     spoil(&mut record, 1, 3, Cause::Died, "the host was killed by signal 9 in prefill");
@@ -449,8 +452,9 @@ pub fn eventful() -> Record {
     record
 }
 
-/// The same record as one of a conversation: each cell's iterations become `turns` turns of fewer iterations, and of each
-/// turn's prompt (all but the first's) the tokens before the last hundred were reused.
+/// The same record as one of a conversation: each cell's iterations become `turns` turns of fewer
+/// iterations, and of each turn's prompt (all but the first's) the tokens before the last hundred
+/// were reused.
 pub fn as_conversation(mut record: Record, turns: u32) -> Record {
     let (max_tokens, ignore_eos) = (record.manifest.scenario.workload.max_tokens(), true);
     let said = |turn: u32| Turn { user: format!("Question {turn}?"), reply: Some(format!("Answer {turn}.")) };
@@ -524,7 +528,7 @@ pub fn fill(store: &mut Store, record: &Record) {
 pub const HOSTILE: &str =
     "<script>alert(1)</script><img src=x onerror=alert(1)>]]>\"'`|\u{202e}\u{0}\u{1b}[31m &amp; <!--";
 
-/// Puts `text` wherever a record carries words that somebody else chose.
+/// Puts `text` into every field of a record that contains foreign text.
 pub fn poison(record: &mut Record, text: &str) {
     let manifest = &mut record.manifest;
     manifest.scenario.name = text.to_owned();

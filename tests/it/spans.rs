@@ -1,4 +1,5 @@
-//! The profiled pass of a real host: spans of single operations, allocations by phase, and the same tokens as ever.
+//! The profiled pass of a real host: spans of single operations, allocations by phase, and the same
+//! tokens as in timed passes.
 
 mod functions;
 mod profiled;
@@ -75,7 +76,7 @@ fn the_profiled_pass_does_the_same_and_says_where_time_and_memory_go() {
     for detail in [Detail::Operations, Detail::ForcedSync] {
         let profiled = hosted.generate(0, detail);
         assert_eq!(profiled.tokens, timed.tokens);
-        // candle does each operation when it is called, whatever is asked for.
+        // candle runs each operation when it is called, whatever is requested.
         assert_eq!(profiled.span_timing, Some(SpanTiming::Done));
         let count = |phase| profiled.spans.iter().filter(|span| span.phase == phase).count();
         assert_eq!(count(Phase::PrefillChunk), 3);
@@ -87,11 +88,12 @@ fn the_profiled_pass_does_the_same_and_says_where_time_and_memory_go() {
         assert_eq!(phases, [Phase::Prefill, Phase::Decode]);
         assert!(profiled.allocations.iter().all(|a| a.allocations > 0 && a.bytes > a.allocations));
     }
-    // Once more: counting was off in between.
+    // Again, because counting was off in between.
     assert!(hosted.generate(0, Detail::Timed).allocations.is_empty());
 }
 
-/// Work counted, not timed: a second pass over the same tokens allocates the same, since nothing else was counted in.
+/// Counted, not timed: a second pass over the same tokens has the same allocations, because nothing
+/// else is counted.
 #[test]
 fn allocations_are_those_of_the_phase_alone() {
     let dir = model();

@@ -1,5 +1,6 @@
-//! The shipped conversations of twenty turns: with reuse a turn computes only what is new to it, and gives the same tokens
-//! as without; ten iterations give the same tokens in every turn, and so does a second run.
+//! The shipped conversations of twenty turns: with reuse a turn computes only what is new to it,
+//! and gives the same tokens as without; ten iterations give the same tokens in every turn, and so
+//! does a second run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,13 +31,15 @@ fn hashes(rows: &[&RequestRow]) -> Vec<String> {
     rows.iter().map(|row| row.token_hash.clone().unwrap()).collect()
 }
 
-/// What a turn computed, reused and left in the cache. `reuse`: the prefix of the turn before is taken over.
+/// What a turn computed, reused and left in the cache. `reuse`: the prefix of the turn before is
+/// taken over.
 fn assert_turns(label: &str, reuse: bool, rows: &[&RequestRow]) {
     let (mut before, mut generated) = (0, 0);
     for row in rows {
         let [prompt, reused, prefill, cache] =
             [row.prompt_tokens, row.reused_tokens, row.prefill_tokens, row.cache_tokens].map(Option::unwrap);
-        // The prompt before is a part of this one, and a generated token may happen to be the fixed reply's.
+        // The prompt before is a part of this one, and a generated token may happen to be the fixed
+        // reply's.
         let allowed = if reuse { before..=before + generated } else { 0..=0 };
         let sound = allowed.contains(&reused) && prefill == prompt - reused;
         assert!(sound, "{label}, turn {}: {prompt} tokens, {reused} reused, {prefill} computed", row.turn);

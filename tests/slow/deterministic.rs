@@ -1,4 +1,5 @@
-//! The ten-iteration regression run: equal tokens in every iteration, in a second run, and whatever the chunk size.
+//! The ten-iteration regression run: equal tokens in every iteration, in a second run, and whatever
+//! the chunk size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,12 +49,12 @@ fn ten_iterations_give_equal_tokens_twice() {
     for row in first.measured() {
         let ids = &ids[&row.request];
         let distinct = ids.iter().collect::<BTreeSet<_>>().len();
-        // A reply that repeats one token would be equal whatever the engine computes.
+        // A reply that repeats one token would be equal whatever the engine computed.
         assert!(distinct * 2 >= ids.len().min(64), "request {}: {distinct} distinct of {}", row.request, ids.len());
     }
 }
 
-/// Which chunk size a row really ran with.
+/// The effective chunk size of a row.
 fn chunk(row: &inferometer::record::RequestRow) -> String {
     format!("{:?}", row.effective.get("prefill_chunk_size"))
 }
@@ -73,7 +74,7 @@ fn chunks(dtype: &str, whatever_the_chunk: bool) {
         let mut toggles = cell["toggles"].as_object().unwrap().clone();
         let size = toggles.remove("prefill_chunk_size");
         let size = size.filter(|_| !whatever_the_chunk);
-        // In an order of its own: how the record orders keys does not matter.
+        // Sorted, so that the order of keys in the record does not matter.
         let toggles: BTreeMap<String, Value> = toggles.into_iter().collect();
         let (tokens, sizes) = groups.entry(format!("{} {toggles:?} {size:?}", cell["length"])).or_default();
         tokens.insert(row.token_hash.clone().unwrap());

@@ -1,4 +1,5 @@
-//! Checks of the whole program that take minutes. `cargo test` leaves them out; run them in release:
+//! Checks of the whole program that take minutes. `cargo test` leaves them out; run them in
+//! release:
 //!
 //!     cargo test --release --test slow
 //!
@@ -6,7 +7,7 @@
 
 mod conversation;
 mod deterministic;
-// One place says which rows a stalled machine spoils.
+// Shared, so that there is only one rule for rows that a stalled machine spoils.
 #[allow(dead_code)]
 #[path = "../it/lab.rs"]
 mod lab;
@@ -20,10 +21,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use assert_cmd::Command;
 use inferometer::record::{self, Record, RequestRow, Status};
 
-/// One test at a time: two runs beside each other would stall each other.
+/// Lets one test run at a time, because two runs would slow down each other.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A folder for what one test runs.
+/// The folder of one test.
 struct Bench {
     dir: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
@@ -38,12 +39,12 @@ fn program() -> Command {
 
 impl Bench {
     fn new() -> Self {
-        // A test that failed says nothing against the next one.
+        // A failed test must not fail the next one.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         Self { dir: tempfile::tempdir().unwrap(), _alone: alone }
     }
 
-    /// Runs a shipped scenario. What other programs did at that time is no part of these tests.
+    /// Runs a shipped scenario. These tests ignore the load of other programs.
     fn run(&self, name: &str, scenario: &str, arguments: &[&str]) -> Run {
         let results = self.dir.path().join(name);
         let output = program()
@@ -52,7 +53,7 @@ impl Bench {
             .args(arguments)
             .output()
             .unwrap();
-        // 4: an iteration is invalid. Each test looks at the rows, whether that is a stalled machine.
+        // 4: an iteration is invalid. Each test checks the rows for whether the machine stalled.
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(matches!(output.status.code(), Some(0 | 4)), "{name}: {}\n{told}", output.status);
         let folders: Vec<PathBuf> = fs_err::read_dir(&results).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -80,7 +81,7 @@ impl Run {
     }
 }
 
-/// Times of a stalled machine are invalid; its tokens are not.
+/// Times of a stalled machine are invalid, but its tokens are valid.
 #[track_caller]
 fn assert_counts(row: &RequestRow) {
     let counts = row.status == Status::Ok || lab::is_busy(row);

@@ -1,8 +1,10 @@
-//! The host's time for a decoded token outside of MLX's calls, and how often the host waits for the device.
+//! The host's time for a decoded token outside of MLX's calls, and how often the host waits for the
+//! device.
 //!
-//! Every call of MLX is timed. The rest of a token's time is spent in this program: the generic forward pass,
-//! bookkeeping, stamps. The cost of timing a call is measured separately and subtracted. Run with the MLX build's cargo
-//! configuration: `cargo --config target/mlx/config.toml bench --features mlx --bench mlx_host`.
+//! Every call of MLX is timed. The rest of a token's time is spent in this program: the generic
+//! forward pass, bookkeeping, stamps. The cost of timing a call is measured separately and
+//! subtracted. Run with the MLX build's cargo configuration: `cargo --config target/mlx/config.toml
+//! bench --features mlx --bench mlx_host`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark talks to whoever runs it")]
 

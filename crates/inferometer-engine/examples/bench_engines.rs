@@ -1,4 +1,5 @@
-//! Developer's tool: benchmarks of the transformer engine on candle and limits of this machine, for `scripts/bench-engines`.
+//! Developer's tool: benchmarks of the transformer engine on candle and limits of this machine, for
+//! `scripts/bench-engines`.
 //!
 //! `bench_engines MODEL_DIR THREADS` reads one command per line from stdin and answers each with
 //! one line on stdout:

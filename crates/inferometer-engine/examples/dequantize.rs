@@ -1,6 +1,7 @@
 //! Developer's tool: the weights of a model's folder, dequantized and widened to f32.
 //!
-//! usage: `dequantize DIR FILE.safetensors`. `scripts/check-mlx-lm quantized` compares them with MLX's dequantized weights.
+//! usage: `dequantize DIR FILE.safetensors`. `scripts/check-mlx-lm quantized` compares them with
+//! MLX's dequantized weights.
 
 use std::path::{Path, PathBuf};
 

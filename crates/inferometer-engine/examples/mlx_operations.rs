@@ -2,9 +2,9 @@
 //!
 //! usage: mlx_operations FOLDER [compile]
 //!
-//! Prints a JSON object: how often each primitive occurs in the graph of a decode step (greedy, with a warm cache). The
-//! counts come from the DOT file that MLX writes before the step is computed. `scripts/check-mlx-lm mlx` counts the
-//! operations of `mlx_lm` the same way.
+//! Prints a JSON object: how often each primitive occurs in the graph of a decode step (greedy,
+//! with a warm cache). The counts come from the DOT file that MLX writes before the step is
+//! computed. `scripts/check-mlx-lm mlx` counts the operations of `mlx_lm` the same way.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int};

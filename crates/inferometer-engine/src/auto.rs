@@ -1,7 +1,8 @@
-//! The `auto` engine: the transformer on the best tensor library that this build has and that works on this machine.
+//! The `auto` engine: the transformer on the best tensor library that this build has and that works
+//! on this machine.
 //!
-//! It uses MLX if available, else candle. Its receipts are those of the transformer; `details.auto` and the label in tables
-//! and charts name the choice and the reason.
+//! It uses MLX if available, else candle. Its receipts are those of the transformer; `details.auto`
+//! and the label in tables and charts name the choice and the reason.
 
 use std::collections::BTreeMap;
 

@@ -34,8 +34,8 @@ pub fn kept(cache: &Path) -> Result<(PathBuf, Vec<String>)> {
     Ok((models, names))
 }
 
-/// The folder of the cached model, which is made now if it is missing; `note` is called before that. Processes that want
-/// the same model wait for the one that makes it.
+/// The folder of the cached model, which is made now if it is missing; `note` is called before
+/// that. Processes that want the same model wait for the one that makes it.
 ///
 /// # Errors
 /// When the model cannot be written.
@@ -73,7 +73,8 @@ pub fn made(recipe: &Recipe, cache: &Path, note: &mut dyn FnMut(&str)) -> Result
     Ok(folder)
 }
 
-/// Removes what a killed process left unfinished. Called with the lock held: no process is making this model now.
+/// Removes what a killed process left unfinished. Called with the lock held: no process is making
+/// this model now.
 fn remove_partial(folder: &Path, models: &Path) -> std::io::Result<()> {
     let prefix = synthetic::partial_prefix(folder);
     for entry in fs_err::read_dir(models)? {

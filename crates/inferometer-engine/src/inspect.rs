@@ -47,7 +47,8 @@ pub struct Facts {
     pub synthetic: Option<Value>,
 }
 
-/// Whether a model folder's configuration marks it as synthetic; `None` without a readable configuration.
+/// Whether a model folder's configuration marks it as synthetic; `None` without a readable
+/// configuration.
 #[must_use]
 pub fn is_synthetic(folder: &Path) -> Option<bool> {
     Config::from_folder(folder).ok().map(|config| config.synthetic)
@@ -145,8 +146,9 @@ pub struct Verified {
     pub recipe: Option<Recipe>,
 }
 
-/// Checks that the folder has every tensor with the shape given by the configuration and no other tensor, and that
-/// tokenizer and chat template can be read. A synthetic model is made again and compared byte by byte.
+/// Checks that the folder has every tensor with the shape given by the configuration and no other
+/// tensor, and that tokenizer and chat template can be read. A synthetic model is made again and
+/// compared byte by byte.
 ///
 /// # Errors
 /// For the first fault, naming file or tensor.

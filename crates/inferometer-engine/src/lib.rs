@@ -1,7 +1,8 @@
-//! Inferometer's own engine: a transformer written once over a small tensor-backend trait, on candle or MLX; tokenizers and
-//! chat templates; synthetic models.
+//! Inferometer's own engine: a transformer written once over a small tensor-backend trait, on
+//! candle or MLX; tokenizers and chat templates; synthetic models.
 //!
-//! It is an engine like any other: the harness uses it only through `inferometer-host`, except to look into model folders.
+//! It is an engine like any other: the harness uses it only through `inferometer-host`, except to
+//! look into model folders.
 
 pub mod auto;
 pub mod cache;

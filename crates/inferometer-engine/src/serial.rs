@@ -1,7 +1,9 @@
-//! Serializes the calls of all sessions of a process, for libraries with state that belongs to the process.
+//! Serializes the calls of all sessions of a process, for libraries with state that belongs to the
+//! process.
 //!
-//! In MLX, the allocator's limits, counters and peak, the compiler's cache and the default device belong to the process. Two
-//! sessions at once would measure each other. (MLX 0.32.2 on the CPU gave correct tokens even without this.)
+//! In MLX, the allocator's limits, counters and peak, the compiler's cache and the default device
+//! belong to the process. Two sessions at once would measure each other. (MLX 0.32.2 on the CPU
+//! gave correct tokens even without this.)
 
 use std::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +13,8 @@ use inferometer_protocol::{Completion, EngineMemory, Receipt, Request, SpanTimin
 
 static CALL: Mutex<()> = Mutex::new(());
 
-/// Runs `f` while no session behind [`Serial`] is opened, called or dropped. Must not be nested: that would deadlock.
+/// Runs `f` while no session in a [`Serial`] is opened, called or dropped. Must not be nested:
+/// that would deadlock.
 pub fn alone<T>(f: impl FnOnce() -> T) -> T {
     // After a panic the host ends, so a poisoned lock can be ignored.
     let _held = CALL.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! The transformer on MLX as a whole: the same logits as candle, one wait per token, memory is freed, bad folders are refused.
+//! The transformer on MLX as a whole: the same logits as candle, one wait per token, memory is
+//! freed, bad folders are refused.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,7 +69,8 @@ fn generate(session: &mut dyn Session, prompt: Vec<u32>, steps: u32, toggles: &[
     recorder.tokens
 }
 
-/// Logits after a prefill in two chunks, two single tokens, and again after removing the last token.
+/// Logits after a prefill in two chunks, two single tokens, and again after removing the last
+/// token.
 fn logits<B: Backend>(backend: B, folder: &Path) -> Vec<Vec<f32>> {
     let model = load(backend, folder);
     let mut cache = model.cache().unwrap();
@@ -161,7 +163,8 @@ fn a_model_leaves_no_memory_behind() {
     }
 }
 
-/// With any detail of spans, with a pipeline or without, and with a penalty that depends on every choice before.
+/// With any detail of spans, with a pipeline or without, and with a penalty that depends on every
+/// choice before.
 #[test]
 fn profiled_and_with_forced_sync_the_tokens_are_the_same() {
     let _alone = alone();
@@ -192,7 +195,8 @@ fn profiled_and_with_forced_sync_the_tokens_are_the_same() {
             // Each step has three more waits: for the logits, the penalized logits and the choice.
             let synced = if forced_sync { 3 * steps } else { 0 };
             assert_eq!(waits, steps + chunks - 1 + synced);
-            // For a chunk before the last one, the span of its forward pass then contains the waiting.
+            // For a chunk before the last one, the span of its forward pass then contains the
+            // waiting.
             assert_eq!(count(Phase::Wait), if forced_sync { steps } else { steps + chunks - 1 });
             let timing = if forced_sync { SpanTiming::ForcedSync } else { SpanTiming::Submit };
             assert_eq!(session.span_timing(forced_sync), Some(timing));

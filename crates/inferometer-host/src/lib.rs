@@ -5,11 +5,12 @@
 //! [`Session`] and call [`serve()`]:
 //!
 //! ```no_run
+//! # use inferometer_host::{Load, Result, Session};
 //! # struct MyEngine;
 //! # impl inferometer_host::Engine for MyEngine {
 //! #     fn name(&self) -> &'static str { "my-engine" }
 //! #     fn offer(&self) -> inferometer_host::protocol::Offer { unimplemented!() }
-//! #     fn open(&self, _: &inferometer_host::Load) -> inferometer_host::Result<Box<dyn inferometer_host::Session>> {
+//! #     fn open(&self, _: &Load) -> Result<Box<dyn Session>> {
 //! #         unimplemented!()
 //! #     }
 //! # }

@@ -140,8 +140,8 @@ pub struct Instrumentation {
     /// Whether the host reports, for each token, the engine's own choice and how sure it was. Never
     /// in a timed pass: reading the logits costs time.
     pub choices: bool,
-    /// Whether `progress` is sent, at most ten times a second. Off in measured passes, which it would
-    /// disturb.
+    /// Whether `progress` is sent, at most ten times a second. Off in measured passes, which it
+    /// would disturb.
     pub progress: bool,
     /// Whether each token is sent as soon as it is readable, so that the harness can compare the
     /// arrivals with the stamps. Never in a timed pass: writing costs time.
@@ -176,8 +176,9 @@ struct Flags {
     /// reading the logits costs time.
     #[serde(default)]
     choices: bool,
-    /// Send a `token` message for every token at the moment it becomes readable. The harness asks for this in
-    /// warm-ups, and only if the receipt has the capability `stream`: it compares the arrivals with `token_ns`.
+    /// Send a `token` message for every token at the moment it becomes readable. The harness asks
+    /// for this in warm-ups, and only if the receipt has the capability `stream`: it compares the
+    /// arrivals with `token_ns`.
     #[serde(default, skip_serializing_if = "is_false")]
     stream: bool,
 }

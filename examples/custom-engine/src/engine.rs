@@ -1,4 +1,4 @@
-//! A toy engine: the next token is (31 * last + 7 * position + 1) mod 1000, and its receipt says so.
+//! A toy engine: the next token is (31 * last + 7 * position + 1) mod 1000, as its receipt says.
 
 use inferometer_host::protocol::{
     Capabilities, Completion, EngineError, FinishReason, Honours, ModelIdentity, Offer, Phase, Prompt, Receipt,
@@ -27,7 +27,7 @@ impl Engine for Custom {
     }
 
     fn open(&self, _load: &Load) -> Result<Box<dyn Session>> {
-        // A real engine loads `_load.model` here and refuses what it cannot load with `EngineError::model`.
+        // A real engine loads `_load.model` here, or refuses it with `EngineError::model`.
         Ok(Box::new(CustomSession))
     }
 }

@@ -223,7 +223,8 @@ impl View<'_> {
 
     /// A row a cell, with what differs between them.
     fn cells(&self) -> Table<&Cell> {
-        // A value that is the same in every cell says nothing here; only the chunk, which every plan has, stays.
+        // A value that is the same in every cell says nothing here; only the chunk, which every
+        // plan has, stays.
         let differs = |name: &str| {
             self.plan.cells.iter().any(|c| c.predicted.get(name) != self.plan.cells[0].predicted.get(name))
         };

@@ -22,7 +22,8 @@ pub fn advice(judged: &Judgement, manifest: &AbManifest, neutral: bool) -> Vec<S
         }
         Verdict::Inconclusive => {
             all.push("Neither a slow-down nor its absence is proven. Run it again on a quieter machine.".to_owned());
-            // This is about one gate: with the same delta, a gate that is decided now might not have been.
+            // This is about one gate: with the same delta, a gate that is decided now might not
+            // have been.
             let open = judged.gates.iter().filter_map(|gate| Some((gate, gate.decision.would_decide?)));
             all.extend(open.map(|(gate, bound)| {
                 let delta = gate.scale.size_up(bound);

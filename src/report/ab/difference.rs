@@ -13,7 +13,8 @@ pub struct Difference {
     pub b: Option<String>,
 }
 
-/// Differences in how the sides were made, then those between their records. Equal facts are left out.
+/// Differences in how the sides were made, then those between their records. Equal facts are left
+/// out.
 pub fn differences(record: &AbRecord) -> Vec<Difference> {
     let [a, b] = record.manifest.sides.each_ref().map(made_of);
     let made = a.into_iter().zip(b).map(|((what, a), (_, b))| Difference { what: what.to_owned(), a, b });

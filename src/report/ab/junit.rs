@@ -1,4 +1,5 @@
-//! A session as JUnit XML for CI systems: one suite with a test case for the session and one for each gate.
+//! A session as JUnit XML for CI systems: one suite with a test case for the session and one for
+//! each gate.
 
 use super::summary::{AbSummary, GateSummary};
 use super::words;
@@ -6,7 +7,8 @@ use crate::report::svg::escape;
 use crate::report::text;
 use inferometer_stats::sequential::Verdict;
 
-/// `junit.xml`. The session's case reports what belongs to no gate: outputs, failures, invalid pairs, a refused pilot.
+/// `junit.xml`. The session's case reports what belongs to no gate: outputs, failures, invalid
+/// pairs, a refused pilot.
 #[must_use]
 pub fn render(summary: &AbSummary) -> String {
     let mut cases = vec![session(summary)];

@@ -1,4 +1,5 @@
-//! The page of a session, in the style of a run's page: one file, no network, readable without JavaScript.
+//! The page of a session, in the style of a run's page: one file, no network, readable without
+//! JavaScript.
 
 use maud::{Markup, html};
 

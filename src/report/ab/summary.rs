@@ -60,7 +60,8 @@ pub struct AbSummary {
     pub effects: Vec<Effect>,
     pub laws: Vec<LawChange>,
     pub pairs: Vec<PairJudgement>,
-    /// The profiled passes after the pairs, cell by cell; empty where there were none. No verdict depends on them.
+    /// The profiled passes after the pairs, cell by cell; empty where there were none. No verdict
+    /// depends on them.
     pub profiles: Vec<CellProfiles>,
     pub order_seed: u64,
     pub resident: bool,
@@ -81,16 +82,16 @@ pub struct CellName {
     pub length: Option<u32>,
 }
 
-/// A gate with its figures. Shifts are of ln(cost): above 0 is worse, and `ratio` is their exponential. Shifts of counts and
-/// bytes are differences, which have no ratio.
+/// A gate with its figures. Shifts are of ln(cost): above 0 is worse, and `ratio` is their
+/// exponential. Shifts of counts and bytes are differences, which have no ratio.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateSummary {
     pub verdict: Verdict,
     /// B / A of the cost.
     pub ratio: Option<f64>,
     pub ratio_interval: Option<Interval>,
-    /// The smallest slow-down that this session would have caught nine times in ten: a share, or for
-    /// counts and bytes a difference in their unit. The two fields below have the same unit.
+    /// The smallest slow-down that this session would have caught nine times in ten: a share, or
+    /// for counts and bytes a difference in their unit. The two fields below have the same unit.
     pub caught_nine_in_ten: Option<f64>,
     /// The smallest delta for which these pairs would have decided the gate, if they did not.
     pub would_decide: Option<f64>,
@@ -183,7 +184,8 @@ impl AbSummary {
         marks.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
     }
 
-    /// Effects that stand out, the largest first; ratios before differences, which are in other units.
+    /// Effects that stand out, the largest first; ratios before differences, which are in other
+    /// units.
     #[must_use]
     pub fn standing_out(&self) -> Vec<&Effect> {
         let mut found: Vec<&Effect> = self.effects.iter().filter(|effect| effect.stands_out()).collect();

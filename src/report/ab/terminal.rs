@@ -1,4 +1,5 @@
-//! A session for the terminal, in 80 columns: the verdict with its reasons, the sides, a row for each gate, what to do next.
+//! A session for the terminal, in 80 columns: the verdict with its reasons, the sides, a row for
+//! each gate, what to do next.
 
 use super::summary::AbSummary;
 use super::{tables, words};

@@ -188,7 +188,8 @@ pub fn signed(value: f64) -> String {
     format!("{}{digits}", if value < 0.0 { "-" } else { "+" })
 }
 
-/// Metrics without a gate that stand out, each with the cell in which it moved most: `TTFT +12.1 % (cap=0)`, and how many more cells.
+/// Metrics without a gate that stand out, each with the cell in which it moved most: `TTFT +12.1 %
+/// (cap=0)`, and how many more cells.
 pub fn standing_out(summary: &AbSummary) -> Vec<String> {
     let gated = super::charts::metrics(summary);
     let mut found: Vec<(&Effect, usize)> = Vec::new();

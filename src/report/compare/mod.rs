@@ -166,7 +166,8 @@ fn after(comparison: &Comparison) -> Vec<String> {
     lines
 }
 
-/// The metrics of a cell that are shown: the headlines and whatever changed, or with `all` every one that some cell has.
+/// The metrics of a cell that are shown: the headlines and whatever changed, or with `all` every
+/// one that some cell has.
 fn shown<'a>(
     comparison: &Comparison,
     cell: &'a CellComparison,

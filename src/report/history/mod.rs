@@ -32,7 +32,8 @@ const FOLDER: &str = "history";
 const CHANGED: char = '+';
 const MIB: f64 = 1_048_576.0;
 
-/// Writes `<reports>/history/`: index.html, charts/*.svg, summary.json. Returns the path of index.html.
+/// Writes `<reports>/history/`: index.html, charts/*.svg, summary.json. Returns the path of
+/// index.html.
 ///
 /// # Errors
 /// When the folder cannot be made or written; the message names the path.

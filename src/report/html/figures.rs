@@ -41,7 +41,8 @@ pub fn section(summary: &Summary) -> Markup {
     )
 }
 
-/// One tile for each headline metric: the range of the medians over the cells, and the cells at its ends.
+/// One tile for each headline metric: the range of the medians over the cells, and the cells at its
+/// ends.
 fn tiles(summary: &Summary) -> Markup {
     let timings: Vec<TokenTiming> = summary.run.engines.iter().filter_map(|e| e.token_timing).collect();
     if timings.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -103,7 +104,8 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
     }
 }
 
-/// The cell with the widest interval relative to its median, and the interval's ends, if it is too wide for a headline.
+/// The cell with the widest interval relative to its median, and the interval's ends, if it is too
+/// wide for a headline.
 fn widest<'a>(cells: &[(&'a CellSummary, f64)], metric: &Metric) -> Option<(&'a CellSummary, String, String)> {
     let intervals = cells.iter().filter_map(|(cell, median)| {
         let interval = cell.metric(metric.key)?.interval?;

@@ -1,4 +1,5 @@
-//! The oscillation section: figures of the run, its cells and phases, and the activity while memory fell.
+//! The oscillation section: figures of the run, its cells and phases, and the activity while memory
+//! fell.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,5 @@
-//! The page: one file, no network, readable without JavaScript. maud escapes markup; `text` makes control characters visible.
+//! The page: one file, no network, readable without JavaScript. maud escapes markup; `text` makes
+//! control characters visible.
 
 mod charts;
 mod figures;
@@ -111,7 +112,8 @@ pub(super) fn in_banner((class, sign): (&str, &str), body: Markup) -> Markup {
     }
 }
 
-/// The page's security policy: it loads nothing and runs no script; the style sheet is allowed by its hash.
+/// The page's security policy: it loads nothing and runs no script; the style sheet is allowed by
+/// its hash.
 fn policy() -> String {
     let hash = base64(&Sha256::digest(STYLE));
     format!("default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'")

@@ -1,4 +1,5 @@
-//! Where every figure comes from: machine, build, model, hosts and receipts, scenario, order, gauges, clocks.
+//! Where every figure comes from: machine, build, model, hosts and receipts, scenario, order,
+//! gauges, clocks.
 
 use maud::{Markup, html};
 use serde_json::Value as Json;

@@ -1,4 +1,5 @@
-//! Whether equal work gave equal tokens: decided per cell from token hashes; the tokens give the first differing index.
+//! Whether equal work gave equal tokens: decided per cell from token hashes; the tokens give the
+//! first differing index.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +16,11 @@ use crate::spec::Cell;
 pub enum Determinism {
     /// Every iteration gave the same tokens.
     Deterministic,
-    /// Tokens differ although they should not: temperature 0, or a seed on an engine that declares itself deterministic.
+    /// Tokens differ although they should not: temperature 0, or a seed on an engine that declares
+    /// itself deterministic.
     Nondeterministic,
-    /// Tokens differ, as they may: they are sampled, and the engine does not declare itself deterministic.
+    /// Tokens differ, as they may: they are sampled, and the engine does not declare itself
+    /// deterministic.
     Varies,
     /// Fewer than two iterations with a token hash.
     Unknown,
@@ -29,15 +32,16 @@ pub struct HashGroup {
     /// The token hash of the iterations; for a conversation, the hash over the turns' hashes.
     pub hash: String,
     pub iterations: Vec<u32>,
-    /// First token index at which this group differs from the largest one; absent for the largest one itself, and
-    /// where the tokens are not in the record.
+    /// First token index at which this group differs from the largest one; absent for the largest
+    /// one itself, and where the tokens are not in the record.
     pub first_differing_index: Option<u32>,
     /// The turn of that index in a conversation; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_differing_turn: Option<u32>,
 }
 
-/// Groups the cell's valid iterations by their turns' token hashes. The largest group comes first; of equal groups, the earliest.
+/// Groups the cell's valid iterations by their turns' token hashes. The largest group comes first;
+/// of equal groups, the earliest.
 #[must_use]
 pub fn groups(rows: &[&RequestRow], tokens: &TokenIndex<'_>) -> Vec<HashGroup> {
     type Turns<'r, 'a> = &'r [&'a RequestRow];
@@ -69,8 +73,8 @@ pub fn groups(rows: &[&RequestRow], tokens: &TokenIndex<'_>) -> Vec<HashGroup> {
         .collect()
 }
 
-/// One hash for an iteration: that of its request, or the first 16 hex digits of SHA-256 over its turns' hashes joined
-/// together.
+/// One hash for an iteration: that of its request, or the first 16 hex digits of SHA-256 over its
+/// turns' hashes joined together.
 fn joined(hashes: &[&str]) -> String {
     match hashes {
         [one] => (*one).to_owned(),

@@ -1,4 +1,5 @@
-//! The growth laws of a run: for each series with enough lengths, how decode and prefill grow with the number of tokens.
+//! The growth laws of a run: for each series with enough lengths, how decode and prefill grow with
+//! the number of tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +22,9 @@ pub struct SeriesGrowth {
     pub not_identifiable: Option<String>,
 }
 
-/// Fits both laws to every series of five lengths or more; each turn of a conversation is a length. `valid` has the valid
-/// rows by cell. With the same seed, the same record gives the same intervals.
+/// Fits both laws to every series of five lengths or more; each turn of a conversation is a length.
+/// `valid` has the valid rows by cell. With the same seed, the same record gives the same
+/// intervals.
 #[must_use]
 pub fn laws(cells: &[CellSummary], valid: &BTreeMap<u32, Vec<&RequestRow>>, seed: u64) -> Vec<SeriesGrowth> {
     let mut series: Vec<(&str, Vec<&RequestRow>)> = Vec::new();

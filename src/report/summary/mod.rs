@@ -1,6 +1,8 @@
-//! The summary of a run: the data behind the terminal table, the exports and the page. Its JSON is `summary.json`.
+//! The summary of a run: the data behind the terminal table, the exports and the page. Its JSON is
+//! `summary.json`.
 //!
-//! Only measured iterations that are valid count; warm-ups never do. What was not measured is null, never a number.
+//! Only measured iterations that are valid count; warm-ups never do. What was not measured is null,
+//! never a number.
 
 pub mod determinism;
 pub mod functions;
@@ -44,7 +46,8 @@ pub struct Summary {
     /// How decode and prefill grow with the number of tokens; empty for runs under five lengths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub growth: Vec<SeriesGrowth>,
-    /// Memory oscillation: the memory gauge first, then others that add information; empty if none has values.
+    /// Memory oscillation: the memory gauge first, then others that add information; empty if none
+    /// has values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<GaugeOscillation>,
     /// Where the time of a token goes; empty without a profiled pass.
@@ -71,7 +74,8 @@ pub struct RunIdentity {
     pub iterations: u32,
     pub warmup: u32,
     pub isolation: Isolation,
-    /// What the medians' intervals cover: `within process` unless every iteration had a process of its own.
+    /// What the medians' intervals cover: `within process` unless every iteration had a process of
+    /// its own.
     pub interval_scope: String,
     pub order_seed: u64,
     /// Random weights: speed and memory are meaningful, the text is not.
@@ -93,7 +97,8 @@ pub struct EngineSummary {
     pub backend: Option<String>,
     pub device: Option<String>,
     pub model: Option<ModelIdentity>,
-    /// Whether every token has a time stamp of its own. Exact and inexact are never ranked against each other.
+    /// Whether every token has a time stamp of its own. Exact and inexact are never ranked against
+    /// each other.
     pub token_timing: Option<TokenTiming>,
     pub declares_deterministic: Option<bool>,
     /// What its times include besides the model.
@@ -113,11 +118,12 @@ pub struct CellSummary {
     /// Measured prompt tokens, if all valid iterations agree.
     pub prompt_tokens: Option<u32>,
     pub counts: Counts,
-    /// The lowest grade of its token times over the valid iterations; null in records of older versions. Token times
-    /// that are not verified are left out of `metrics`.
+    /// The lowest grade of its token times over the valid iterations; null in records of older
+    /// versions. Token times that are not verified are left out of `metrics`.
     #[serde(default)]
     pub timing: Option<Timing>,
-    /// By metric key; null if not measured. `n` is the number of valid iterations that have the metric.
+    /// By metric key; null if not measured. `n` is the number of valid iterations that have the
+    /// metric.
     pub metrics: BTreeMap<String, Option<robust::Summary>>,
     pub determinism: Determinism,
     pub hashes: Vec<HashGroup>,
@@ -154,7 +160,8 @@ impl CellSummary {
         self.prompt_tokens.or(self.length)
     }
 
-    /// Whether every valid iteration gave the same tokens: `yes`, `NO`, `varies` (allowed), or `–` (unknown).
+    /// Whether every valid iteration gave the same tokens: `yes`, `NO`, `varies` (allowed), or `–`
+    /// (unknown).
     #[must_use]
     pub fn deterministic(&self) -> &'static str {
         match self.determinism {

@@ -1,4 +1,5 @@
-//! Memory oscillation of a run, of each cell and of each phase, and what the engine was doing when memory fell.
+//! Memory oscillation of a run, of each cell and of each phase, and what the engine was doing when
+//! memory fell.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +19,20 @@ const BESIDE: [&str; 2] = ["rss_bytes", "engine_bytes"];
 pub struct GaugeOscillation {
     pub gauge: String,
     pub meaning: String,
-    /// Samples before the first host was started. If there are none, h does not depend on the idle jitter.
+    /// Samples before the first host was started. If there are none, h does not depend on the idle
+    /// jitter.
     pub idle_samples: usize,
     pub jitter_bytes: Option<f64>,
     pub run: Oscillation,
-    /// By cell: its iterations, each with the time since the request before it, so that the reset before an iteration belongs to it.
+    /// By cell: its iterations, each with the time since the request before it, so that the reset
+    /// before an iteration belongs to it.
     pub cells: BTreeMap<u32, Oscillation>,
     /// Each step between two samples belongs to the phase that the second lies in.
     pub phases: BTreeMap<Part, Oscillation>,
     /// Every fall of h or more of the run, in time order.
     pub falls: Vec<Fall>,
-    /// The activity while memory fell, in the order of [`FallCause::ALL`]; causes without bytes and time are left out.
+    /// The activity while memory fell, in the order of [`FallCause::ALL`]; causes without bytes and
+    /// time are left out.
     pub causes: Vec<CauseShare>,
 }
 
@@ -68,7 +72,8 @@ pub enum FallCause {
     Decode,
     Request,
     Between,
-    /// For a step: two of the first three causes within one sampling interval. For a fall: no cause has more than half of it.
+    /// For a step: two of the first three causes within one sampling interval. For a fall: no cause
+    /// has more than half of it.
     Several,
 }
 
@@ -117,11 +122,13 @@ pub struct CauseShare {
     pub bytes: f64,
     /// Share of all bytes that fell; null if none did.
     pub share: Option<f64>,
-    /// Share of the sampled time that is attributed to it, whether memory fell or not: the share by chance alone.
+    /// Share of the sampled time that is attributed to it, whether memory fell or not: the share by
+    /// chance alone.
     pub time_share: f64,
 }
 
-/// The memory gauge of the run first, then resident memory and the engine's own figure, if they are other gauges and have values.
+/// The memory gauge of the run first, then resident memory and the engine's own figure, if they are
+/// other gauges and have values.
 #[must_use]
 pub fn oscillations(record: &Record) -> Vec<GaugeOscillation> {
     let doings = Doings::of(record);
@@ -178,8 +185,8 @@ fn one(record: &Record, doings: &Doings, reader: &Reader) -> Option<GaugeOscilla
     })
 }
 
-/// The stretches of samples with the same label, each with the sample before it, so that every step belongs to one stretch.
-/// A new process begins a new stretch.
+/// The stretches of samples with the same label, each with the sample before it, so that every step
+/// belongs to one stretch. A new process begins a new stretch.
 fn split<K: Copy + PartialEq>(seen: &[Seen], label: impl Fn(f64) -> Option<K>) -> Vec<(K, Vec<Sample>)> {
     let mut found: Vec<(K, Vec<Sample>)> = Vec::new();
     let mut before: Option<(&Seen, Option<K>)> = None;
@@ -330,7 +337,8 @@ impl Doings {
     }
 }
 
-/// When hosts started and ended: from a host's start to its first request, and from its last sample to the next one.
+/// When hosts started and ended: from a host's start to its first request, and from its last sample
+/// to the next one.
 fn host_changes(record: &Record) -> Vec<(f64, f64, ())> {
     let mut found = Vec::new();
     for host in &record.manifest.hosts {
@@ -405,7 +413,8 @@ mod tests {
     const MIB: f64 = 1_048_576.0;
 
     fn doings() -> Doings {
-        // A request from 1 s to 9 s: prefill to 3 s, decode to 8 s; a reset before it, a clear at the end of its prefill.
+        // A request from 1 s to 9 s: prefill to 3 s, decode to 8 s; a reset before it, a clear at
+        // the end of its prefill.
         Doings {
             parts: Times::new(vec![(3.0, 8.0, Part::Decode), (1.0, 3.0, Part::Prefill)]),
             requests: Times::new(vec![(1.0, 9.0, ())]),

@@ -16,7 +16,8 @@ use inferometer_protocol::{Settings, Shape, Value};
 pub enum Agreement {
     /// The engine used the requested value.
     AsRequested,
-    /// It used the value that follows from the request for this prompt and output length (a chunk no longer than the prompt).
+    /// It used the value that follows from the request for this prompt and output length (a chunk
+    /// no longer than the prompt).
     AsPredicted,
     /// It used something else.
     Mismatch,
@@ -34,9 +35,11 @@ pub struct SettingRow {
     pub name: String,
     /// The value that the cell requests; null if it requests none.
     pub requested: Option<Value>,
-    /// The values expected for requests of this shape, from an engine that honours the toggles in this one's receipt.
+    /// The values expected for requests of this shape, from an engine that honours the toggles in
+    /// this one's receipt.
     pub expected: Vec<Value>,
-    /// The values that the engine reported in the cell's valid iterations; empty if it reports none.
+    /// The values that the engine reported in the cell's valid iterations; empty if it reports
+    /// none.
     pub effective: Vec<Value>,
     pub agreement: Agreement,
 }
@@ -117,8 +120,8 @@ fn agreement(row: &SettingRow, effective: &BTreeMap<String, Vec<Value>>, allowed
     }
 }
 
-/// Whether two cells did the same work although they requested different settings: every setting in which they
-/// differ has an effective value, and all effective values are equal.
+/// Whether two cells did the same work although they requested different settings: every setting in
+/// which they differ has an effective value, and all effective values are equal.
 #[must_use]
 pub fn same_work(a: &[SettingRow], b: &[SettingRow]) -> bool {
     let names: BTreeSet<&String> = a.iter().chain(b).map(|row| &row.name).collect();

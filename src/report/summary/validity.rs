@@ -185,7 +185,8 @@ fn lost_caches(cell: &CellSummary) -> Option<String> {
     })
 }
 
-/// Which parts of the machine the energy covers, if it was measured: figures of different parts cannot be compared.
+/// Which parts of the machine the energy covers, if it was measured: figures of different parts
+/// cannot be compared.
 fn energy(record: &Record) -> Option<String> {
     record.requests.iter().find(|row| row.prefill_energy_j.is_some() || row.decode_energy_j.is_some())?;
     let gauges: Vec<&str> = record.manifest.gauges.iter().filter(|g| is_power(g)).map(|g| g.name.as_str()).collect();

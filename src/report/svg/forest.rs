@@ -1,4 +1,5 @@
-//! A forest plot: estimates with their intervals, one row each, and the band of changes smaller than delta.
+//! A forest plot: estimates with their intervals, one row each, and the band of changes smaller
+//! than delta.
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, chart};

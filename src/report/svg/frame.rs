@@ -41,7 +41,8 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// From `lo` to `hi` or beyond, about `count` ticks at multiples of 1, 2 or 5 times a power of ten.
+    /// From `lo` to `hi` or beyond, about `count` ticks at multiples of 1, 2 or 5 times a power of
+    /// ten.
     pub fn linear(lo: f64, hi: f64, count: usize) -> Self {
         let hi = if hi > lo { hi } else { lo + 1.0 };
         let step = nice_step((hi - lo) / count.max(1) as f64);
@@ -66,8 +67,8 @@ impl Axis {
         self
     }
 
-    /// Ticks at the values themselves, with `margin` of their span free on both sides; logarithmic if the greatest is more
-    /// than four times the least.
+    /// Ticks at the values themselves, with `margin` of their span free on both sides; logarithmic
+    /// if the greatest is more than four times the least.
     pub fn through(values: &[u32], margin: f64) -> Self {
         let (least, most) = (values.iter().min().copied().unwrap_or(1), values.iter().max().copied().unwrap_or(1));
         let (least, most) = (f64::from(least.max(1)), f64::from(most.max(1)));

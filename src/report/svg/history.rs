@@ -1,5 +1,5 @@
-//! A metric of one cell over time: a dot for each run with its interval, the level between change points, and a mark where the
-//! level shifts.
+//! A metric of one cell over time: a dot for each run with its interval, the level between change
+//! points, and a mark where the level shifts.
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, chart};
@@ -24,7 +24,8 @@ pub struct Course {
     pub ticks: Vec<String>,
     /// Each stretch of runs with one level: first run, one past the last run, median.
     pub levels: Vec<(usize, usize, f64)>,
-    /// Where the level shifts: the first run of the new level, the text of the mark, whether it is worse.
+    /// Where the level shifts: the first run of the new level, the text of the mark, whether it is
+    /// worse.
     pub shifts: Vec<(usize, String, bool)>,
 }
 

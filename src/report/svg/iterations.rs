@@ -1,4 +1,5 @@
-//! Every iteration of one cell in run order, as its distance from the cell's median. Shows drift and outliers.
+//! Every iteration of one cell in run order, as its distance from the cell's median. Shows drift
+//! and outliers.
 
 use super::Chart;
 use super::frame::{Axis, Frame, chart};

@@ -1,11 +1,13 @@
-//! Time between tokens along the generation of one cell: median over iterations, with a band from lowest to highest.
+//! Time between tokens along the generation of one cell: median over iterations, with a band from
+//! lowest to highest.
 
 use super::frame::{Axis, Frame, chart};
 use super::pen;
 use super::{Chart, thin};
 
 const SIZE: (f64, f64) = (360.0, 220.0);
-/// The axis ends at this many times the highest median. Higher peaks are cut off; the subtitle counts them.
+/// The axis ends at this many times the highest median. Higher peaks are cut off; the subtitle
+/// counts them.
 const HEADROOM: f64 = 3.0;
 
 /// One cell's gaps. Index 1 is the gap between the first and the second token.

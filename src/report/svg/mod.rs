@@ -28,7 +28,8 @@ pub struct Chart {
     pub svg: String,
 }
 
-/// Keeps at most two points for each of `columns` pixel columns: the lowest and the highest, in order.
+/// Keeps at most two points for each of `columns` pixel columns: the lowest and the highest, in
+/// order.
 ///
 /// `points` are in order of x; points outside of `from` to `to` are dropped.
 #[must_use]

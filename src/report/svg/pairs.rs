@@ -1,4 +1,5 @@
-//! Every pair of a gate in order of time. Shows drift, bursts and effects of the order within pairs.
+//! Every pair of a gate in order of time. Shows drift, bursts and effects of the order within
+//! pairs.
 
 use super::Chart;
 use super::forest::change;
@@ -30,7 +31,8 @@ pub struct Dot {
     pub a_first: bool,
 }
 
-/// Draws one panel: estimate and interval as a band, +-delta as lines, a dot for each pair in the colour of its order.
+/// Draws one panel: estimate and interval as a band, +-delta as lines, a dot for each pair in the
+/// colour of its order.
 #[must_use]
 pub fn draw(panel: &Panel) -> Chart {
     let changes = || panel.dots.iter().map(|dot| dot.change);

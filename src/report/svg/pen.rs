@@ -20,7 +20,8 @@ pub const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
 pub const AXIS: RGBColor = RGBColor(0x9a, 0xa3, 0xad);
 pub const WHITE: RGBColor = RGBColor(0xff, 0xff, 0xff);
 
-/// Colours that people with colour blindness can tell apart (Okabe and Ito 2008, without yellow, which is hard to see on white).
+/// Colours that people with colour blindness can tell apart (Okabe and Ito 2008, without yellow,
+/// which is hard to see on white).
 pub const PALETTE: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),

@@ -1,4 +1,5 @@
-//! A figure against prompt length or turn: a point for each iteration, a line through the medians, interval bars.
+//! A figure against prompt length or turn: a point for each iteration, a line through the medians,
+//! interval bars.
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, chart};
@@ -7,7 +8,8 @@ use crate::report::text;
 use inferometer_stats::robust;
 
 const SIZE: (f64, f64) = (560.0, 350.0);
-/// Up to this many lengths have a tick each. More lengths, such as the turns of a conversation, get ticks at round numbers.
+/// Up to this many lengths have a tick each. More lengths, such as the turns of a conversation, get
+/// ticks at round numbers.
 const MOST_TICKS: usize = 8;
 
 /// What the horizontal axis shows.
@@ -25,7 +27,8 @@ pub struct Series {
     pub label: String,
     /// In order of `at`.
     pub points: Vec<Point>,
-    /// The fitted law as positions and values, with a dash between each two; empty if there is none.
+    /// The fitted law as positions and values, with a dash between each two; empty if there is
+    /// none.
     pub law: Vec<(f64, f64)>,
 }
 

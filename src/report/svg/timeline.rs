@@ -26,7 +26,8 @@ pub struct Panel {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gauge {
     pub title: String,
-    /// Seconds and value (in the panel's unit), in order of time, one list for each unbroken stretch.
+    /// Seconds and value (in the panel's unit), in order of time, one list for each unbroken
+    /// stretch.
     pub stretches: Vec<Vec<(f64, f64)>>,
     /// In seconds: parts of the line to highlight, such as falls of memory.
     pub falls: Vec<(f64, f64)>,

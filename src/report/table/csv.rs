@@ -1,4 +1,5 @@
-//! Tables as CSV for programs: every column, texts unchanged, an empty field for a value that was not measured.
+//! Tables as CSV for programs: every column, texts unchanged, an empty field for a value that was
+//! not measured.
 
 use super::Shape;
 

@@ -32,7 +32,8 @@ pub fn write(shape: &Shape) -> String {
     out
 }
 
-/// Escapes text so that Markdown shows it unchanged: one line, no markup, no HTML, no link, no mention.
+/// Escapes text so that Markdown shows it unchanged: one line, no markup, no HTML, no link, no
+/// mention.
 #[must_use]
 pub fn escape(raw: &str) -> String {
     escaped(&text::label(raw))

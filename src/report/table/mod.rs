@@ -56,7 +56,8 @@ struct Column {
     number: bool,
     /// Has room for whole sentences.
     said: bool,
-    /// What joins a median and its range in the terminal; absent if the terminal shows the median alone.
+    /// What joins a median and its range in the terminal; absent if the terminal shows the median
+    /// alone.
     between: Option<&'static str>,
     width: Width,
     shown: u8,

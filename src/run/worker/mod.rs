@@ -39,8 +39,8 @@ pub struct Work<'a> {
     pub program: Option<&'a [String]>,
     /// Whether a first host that cannot be opened is an error, not a failed iteration.
     pub must_open: bool,
-    /// Whether an iteration counts as disturbed if its host sends tokens as they become readable, and
-    /// they did not arrive when they were stamped.
+    /// Whether an iteration counts as disturbed if its host sends tokens as they become readable,
+    /// and they did not arrive when they were stamped.
     pub verified_only: bool,
 }
 

@@ -17,7 +17,7 @@ struct Toy {
 const ENGINE: &str = "#!/bin/sh\nexec python3 \"$(dirname \"$0\")/engine.py\"";
 
 impl Toy {
-    /// The first commit's engine is quick; `build` is the scenario's `[build]`.
+    /// The first commit's engine is fast; `build` is the scenario's `[build]`.
     fn new(gate: &str, build: &str) -> Self {
         let lab = Lab::new();
         let rest = format!("{NO_PILOT}{gate}[build]\n{build}\n[run]\ntimeout_s = 30.0\n");
@@ -45,7 +45,7 @@ impl Toy {
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
-    /// Commits files; programs may be run.
+    /// Commits files; programs are executable.
     fn commit(&self, files: &[(&str, &str)]) {
         use std::os::unix::fs::PermissionsExt;
         for (name, content) in files {

@@ -1,4 +1,5 @@
-//! The profiled pass of a session: after its verdict, both sides in turn, gone on with after a kill, and nothing to the verdict.
+//! The profiled pass of a session: it comes after the verdict, takes both sides in turn, resumes
+//! after a kill, and does not affect the verdict.
 
 use inferometer::record::ab::AbRecord;
 use inferometer::record::{FinishState, ProfiledIteration, RequestRow};
@@ -33,7 +34,7 @@ fn both_sides_are_profiled_in_turn_after_the_verdict() {
     assert_eq!(turns(&record), WANTED);
     let last_pair = record.b.requests.iter().filter(|row| !row.warmup).map(|row| row.end_ns).max().unwrap();
     assert!(record.b.profile.requests.iter().all(|row| row.start_ns > last_pair), "after the pairs");
-    // The simulated engine has no profiler, which is said and changes nothing.
+    // The simulated engine has no profiler, which is reported and has no other effect.
     let cell = &told(&done)["profiles"][0];
     let has = |one: &ProfiledIteration| one.profile.is_some();
     if !record.a.profile.iterations.iter().any(has) {
@@ -74,14 +75,14 @@ fn a_session_killed_while_it_is_profiled_goes_on_with_what_is_missing() {
     assert_eq!(all, wanted, "each once");
 }
 
-/// An engine that breaks down once its pairs are done: the verdict stands, and so does the exit code.
+/// An engine that fails after its pairs: verdict and exit code stay the same.
 #[test]
 fn what_fails_in_the_pass_changes_no_verdict() {
     let lab = Lab::new();
     let scenario = simulated(&lab, &[("quick", "a_ms = 1")], &format!("{NO_PILOT}{PROFILE}{MEMORY}"));
     session(&lab, &scenario, &["--same"], 0);
     let dir = folder(&lab);
-    // As if the pass had not been done: its folder is a file, so that nothing can be written there.
+    // Makes the pass fail: its folder is a file, so that nothing can be written there.
     for side in ["a", "b"] {
         fs_err::remove_dir_all(dir.join(side).join("profile")).unwrap();
         let path = dir.join(side).join("run.json");

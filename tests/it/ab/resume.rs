@@ -1,4 +1,5 @@
-//! Sessions that are killed, torn and gone on with: what is committed stays, and no half pair is ever used.
+//! Sessions that are killed, damaged and resumed: committed data stays, and no partial pair is ever
+//! used.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -17,7 +18,7 @@ use super::sides::{EQUAL, transformer};
 use super::{MEMORY, NO_PILOT, TRIES, check, folder, judged, pairs, record, simulated, spoiled};
 use crate::lab::{Done, Lab, signal, until};
 
-/// Two cells a turn, and a pilot.
+/// A scenario with two cells per turn and a pilot.
 fn scenario(lab: &Lab) -> PathBuf {
     lab.write(
         "scenario.toml",
@@ -48,7 +49,8 @@ fn go_on(lab: &Lab, arguments: &[&str]) -> Child {
     lab.program(&[&["ab", "--resume", folder(lab).to_str().unwrap()], arguments].concat()).spawn().unwrap()
 }
 
-/// The session ended, by itself and as its verdict says: unchanged, unless the machine was too busy for enough pairs.
+/// Checks that the session finished with the verdict unchanged, or that the machine was too busy
+/// for enough pairs.
 #[track_caller]
 fn ended(done: Done, finished: &AbRecord) {
     let code = match judged(finished).verdict {
@@ -69,7 +71,7 @@ fn lines(path: &Path) -> usize {
     fs_err::read(path).unwrap().iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// Kills it as soon as `file` has grown by so many lines; `false` when it was done before that.
+/// Kills it as soon as `file` has `more` further lines; `false` if it finished before that.
 fn kill_after(lab: &Lab, mut child: Child, file: &str, more: usize) -> bool {
     let path = folder(lab).join(file);
     let before = lines(&path);
@@ -77,13 +79,14 @@ fn kill_after(lab: &Lab, mut child: Child, file: &str, more: usize) -> bool {
         Some(_) => Some(false),
         None => (lines(&path) >= before + more).then_some(true),
     });
-    // On some runs it has ended since.
+    // It may have ended in the meantime.
     let _ = child.kill();
     child.wait().unwrap();
     killed
 }
 
-/// What a killed session had: its pairs, the rows of each, and the iterations that belong to none.
+/// The state of a killed session: its pairs, the rows of each, and the iterations that belong to no
+/// pair.
 struct Snapshot {
     pairs: Vec<PairRow>,
     rows: Vec<Vec<RequestRow>>,
@@ -129,7 +132,7 @@ impl Snapshot {
     }
 }
 
-/// Leaves what a kill in the middle of a write leaves.
+/// Damages the files like a kill in the middle of a write.
 fn tear(lab: &Lab, step: usize) {
     let append = |name: &str, text: &str| {
         let mut file = fs_err::OpenOptions::new().append(true).open(folder(lab).join(name)).unwrap();
@@ -142,7 +145,8 @@ fn tear(lab: &Lab, step: usize) {
             append("b/tokens.csv", "3,0,1");
         }
         2 => {
-            // The last pair's own line is torn: it is not committed, and its turns count for nothing.
+            // The last pair's own line is torn, so the pair is not committed and its turns are not
+            // used.
             let path = folder(lab).join("pairs.csv");
             let text = fs_err::read_to_string(&path).unwrap();
             if text.lines().count() > 1 {
@@ -153,7 +157,7 @@ fn tear(lab: &Lab, step: usize) {
     }
 }
 
-/// Kills a session again and again, each time after another write, then lets it finish.
+/// Kills a session several times, each time after another write, then lets it finish.
 fn killed_often(lab: &Lab) -> (AbRecord, Vec<Snapshot>) {
     let mut snapshots = Vec::new();
     let mut child = begin(lab, &scenario(lab));
@@ -164,7 +168,7 @@ fn killed_often(lab: &Lab) -> (AbRecord, Vec<Snapshot>) {
         }
         tear(lab, step);
         let now = snapshot(&record(lab));
-        // A pair whose line is torn now was never committed, as far as anybody can tell.
+        // A pair whose line is torn now counts as never committed.
         snapshots.iter_mut().for_each(|earlier: &mut Snapshot| earlier.forget_behind(now.pairs.len()));
         snapshots.push(now);
         child = go_on(lab, &[]);
@@ -206,7 +210,8 @@ fn rows_lost_behind_a_pair_s_back_are_never_taken_for_later_ones() {
     let scenario = simulated(&lab, &[("quick", "a_ms = 1")], &format!("{NO_PILOT}{MEMORY}"));
     let child = begin(&lab, &scenario);
     kill_after(&lab, child, "pairs.csv", 2);
-    // No kill does this, but a disk may: the rows of B's last turns are gone, the pairs that name them are not.
+    // A kill cannot cause this, but a disk can: the rows of B's last turns are lost, but the pairs
+    // that name them are not.
     let path = folder(&lab).join("b/requests.csv");
     let text = fs_err::read_to_string(&path).unwrap();
     let kept: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
@@ -235,7 +240,7 @@ fn under_margin_a_resumed_session_goes_on_along_the_same_tokens() {
     snapshot.check(&finished);
     check(&finished);
     ended(done, &finished);
-    // A's tokens were needed again; what was found is found once.
+    // A's tokens are needed again, but each finding is recorded only once.
     assert_eq!(finished.manifest.outputs.as_ref().map(|found| found.tokens), Some(4));
     let equal = finished.manifest.warnings.iter().filter(|warning| warning.starts_with(EQUAL));
     assert_eq!(equal.count(), 1, "{:?}", finished.manifest.warnings);

@@ -1,4 +1,4 @@
-//! What sets the sides apart, and what is no session at all.
+//! How the sides may differ, and sessions that are refused.
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ fn another_model_is_another_output() {
 fn margin_measures_both_sides_along_the_same_tokens() {
     let lab = Lab::new();
     let (scenario, _) = transformer(&lab, "");
-    // `--outputs margin` leaves the margin that the scenario has.
+    // `--outputs margin` keeps the scenario's margin.
     let own = ["--set", "ab.outputs=margin", "--set", "ab.margin=0.25"];
     let (_, found) =
         session(&lab, &scenario, &[&["--same", "--outputs", "margin", "--resident"], &own[..]].concat(), 0);
@@ -95,7 +95,7 @@ fn margin_needs_an_engine_that_says_what_it_would_have_chosen() {
     once(&lab, &scenario, &["--same", "--outputs", "margin"]).expect(2).says("capability `choices`").says("simulated");
 }
 
-/// The minimal adapter, and a copy that says it does not stamp every token.
+/// The minimal adapter, and a copy that declares inexact token timing.
 fn adapters(lab: &Lab, gate: &str) -> PathBuf {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/minimal_adapter.py");
     let text = fs_err::read_to_string(example).unwrap();

@@ -1,4 +1,4 @@
-//! Simulated sides: what is planted is found, and what goes wrong is an outcome.
+//! Simulated sides: planted differences are found, and failures have an outcome.
 
 use inferometer::record::{FinishState, Status};
 use inferometer::report::ab::{AbSummary, Telling, terminal};
@@ -63,7 +63,7 @@ fn other_tokens_are_output_changed_before_anything_is_measured() {
     insta::assert_snapshot!(said["reasons"][0].as_str().unwrap(), @r#"B (changed) generates different tokens, first at position 2 (cell 0, turn 0): token 30337 instead of token 30336"#);
     assert!(record(&lab).pairs.is_empty());
 
-    // Where anything goes, so does that.
+    // With the rule `any`, the difference is allowed.
     let lab = Lab::new();
     let scenario = simulated(&lab, &engines, &format!("{NO_PILOT}{MEMORY}"));
     let (_, found) = session(&lab, &scenario, &[&sides[..], &["--outputs", "any", "--resident"]].concat(), 0);
@@ -113,7 +113,7 @@ fn a_side_b_that_fails_in_a_pair_is_failed_and_stays_in_the_record() {
 #[test]
 fn a_side_b_that_fails_now_and_then_is_failed() {
     let lab = Lab::new();
-    // About every fifth request; which ones follows from the seed.
+    // About every fifth request; the seed determines which ones.
     let options = format!("a_ms = 1, state = {:?}, fault = \"crash\", fault_percent = 20", lab.path("state"));
     let scenario = simulated(&lab, &[QUICK, ("faulty", &options)], &format!("{NO_PILOT}{MEMORY}"));
     let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "faulty"]).expect(1);
@@ -135,7 +135,8 @@ fn a_side_a_that_fails_makes_the_session_invalid() {
 #[test]
 fn a_side_b_that_fakes_its_stamps_is_invalid() {
     let lab = Lab::new();
-    // Stamped when handed in: every token 50 ms too early, as if it were a hundred times as fast.
+    // Tokens are stamped when submitted: each 50 ms too early, as if the engine were a hundred
+    // times as fast.
     let options = "a_ms = 50, fault = \"early-stamps\", fault_percent = 100";
     let scenario = simulated(&lab, &[QUICK, ("faking", options)], &format!("{NO_PILOT}{DECODE}"));
     let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "faking", "--resident"]).expect(4);

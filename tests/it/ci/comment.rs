@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::repository;
 
-/// Answers from files named after the paths asked for, and writes down what is sent.
+/// Answers from files named after the requested paths, and logs what is sent.
 const GH: &str = r#"#!/usr/bin/env python3
 import pathlib, re, sys
 here = pathlib.Path(__file__).parent
@@ -20,7 +20,7 @@ else:
     sys.stdout.buffer.write((here / re.sub(r"[^a-z0-9]+", "-", path)).read_bytes())
 "#;
 
-/// Packs a file into an archive as artifacts are.
+/// Packs a file into an archive like an artifact.
 const ZIP: &str = "import sys, zipfile\nzipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED).writestr(sys.argv[2], sys.stdin.read())";
 
 struct Hub {
@@ -91,7 +91,7 @@ impl Hub {
         output
     }
 
-    /// What was sent: method and path, and the comment.
+    /// The sent request: method and path, and the comment.
     fn sent(&self) -> Option<(String, String)> {
         let text = fs_err::read_to_string(self.dir.path().join("sent")).ok()?;
         let (line, body) = text.split_once('\n').unwrap();
@@ -103,7 +103,7 @@ impl Hub {
 #[test]
 fn results_become_one_comment_of_the_right_pull_request() {
     let hub = Hub::new();
-    // The artifact cannot say where it goes.
+    // The artifact cannot choose the pull request.
     hub.artifacts(&[
         (
             "gate-comment-linux",

@@ -1,4 +1,4 @@
-//! `scripts/ci-gate`: what the composite action runs.
+//! `scripts/ci-gate`, which the composite action runs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ struct Place {
 }
 
 impl Place {
-    /// A repository whose `main` went on after the branch `change` began.
+    /// A repository whose `main` has commits after the start of the branch `change`.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let git = |arguments: &[&str]| git(dir.path(), arguments);
@@ -38,7 +38,7 @@ impl Place {
         fs_err::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// Runs the script with a stand-in for the program that writes down its arguments, one a line.
+    /// Runs the script with a stand-in for the program that logs its arguments, one per line.
     fn gate(&self, program: &str, variables: &[(&str, &str)]) -> Option<i32> {
         let fake = self.path("fake");
         fs_err::write(&fake, format!("#!/bin/sh\nfor word; do echo \"$word\"; done > arguments\n{program}\n")).unwrap();
@@ -81,7 +81,8 @@ fn the_merge_base_is_the_base_and_the_exit_code_is_the_gate_s() {
     assert_eq!(place.read("outputs"), "exit-code=1\n");
 }
 
-/// A change that loosens its rules is judged by those of the branch it wants to enter, and the comment says so.
+/// A change that loosens its rules is judged by the rules of the target branch, and the comment
+/// says so.
 #[test]
 fn the_rules_are_the_base_s() {
     let place = Place::new();

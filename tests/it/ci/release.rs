@@ -1,4 +1,5 @@
-//! `scripts/package-release` and `scripts/install-release`: what a release packs, the composite action unpacks.
+//! `scripts/package-release` packs a release, and `scripts/install-release` unpacks it for the
+//! composite action.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -6,13 +7,13 @@ use std::process::{Command, Output};
 
 use super::repository;
 
-/// Gives the file that a URL ends with from the folder `served`, or fails as curl does.
+/// Returns the file at the end of a URL from the folder `served`, or fails like curl.
 const CURL: &str = r#"#!/usr/bin/env bash
 while [ $# -gt 1 ]; do [ "$1" = --output ] && out=$2; shift; done
 echo "$1" >>"$(dirname "$0")/asked"
 exec cp "$(dirname "$0")/served/$(basename "$1")" "$out" 2>/dev/null
 "#;
-/// Writes down its arguments in place of a build.
+/// Logs its arguments instead of building.
 const CARGO: &str = "#!/bin/sh\necho \"$@\" >\"$(dirname \"$0\")/built\"\n";
 const UNAME: &str = "#!/bin/sh\necho Linux x86_64\n";
 const PROGRAM: &str = "#!/bin/sh\necho inferometer 1.2.3\n";
@@ -86,7 +87,7 @@ fn the_action_runs_the_release_that_it_is_used_at() {
     assert_eq!(place.read("root/bin/inferometer"), PROGRAM);
     let from = "https://github.com/own/inferometer/releases/download/v1.2.3";
     assert_eq!(place.read("asked"), format!("{from}/{ARCHIVE}\n{from}/{ARCHIVE}.sha256\n"));
-    // A version that is named wins over what the action is used at.
+    // A given version overrides the action's reference.
     let named = [("ACTION_REF", "main"), ("ACTION_REPOSITORY", "own/inferometer"), ("VERSION", "v1.2.3")];
     assert_eq!(place.install(&named), INSTALLED);
     assert_eq!(place.install(&[ACTION[0], ACTION[1], ("VERSION", "source")]), BUILT);
@@ -117,7 +118,7 @@ fn an_archive_that_does_not_fit_its_sha256_is_not_installed() {
     fs_err::write(&archive, bytes).unwrap();
     assert_eq!(place.install(&ACTION), REFUSED);
     assert_eq!(place.install(&[ACTION[0], ACTION[1], ("VERSION", "v1.2.3")]), REFUSED);
-    // An empty sum is none.
+    // An empty checksum does not match.
     fs_err::write(archive.with_extension("gz.sha256"), "").unwrap();
     assert_eq!(place.install(&ACTION), REFUSED);
 }

@@ -105,7 +105,8 @@ fn the_built_in_host_conforms() {
     "#);
 }
 
-/// Follows docs/guides/adding-an-engine.md: the example under another name, the scenario on the page, the command on the page.
+/// Follows docs/guides/adding-an-engine.md: the example under another name, the scenario on the
+/// page, the command on the page.
 #[test]
 fn the_guide_s_adapter_is_measured_by_the_guide_s_scenario() {
     let page = fs_err::read_to_string(repository("docs/guides/adding-an-engine.md")).unwrap();
@@ -131,7 +132,8 @@ fn the_guide_s_adapter_is_measured_by_the_guide_s_scenario() {
     }
 }
 
-/// Every check must be able to fail: the example adapter, spoilt in one place, fails the check that is about it.
+/// Every check must be able to fail: the example adapter, spoilt in one place, fails the check that
+/// is about it.
 #[test]
 fn a_spoilt_adapter_fails_the_check_that_is_about_it() {
     let original = fs_err::read_to_string(repository("examples/minimal_adapter.py")).unwrap();

@@ -1,4 +1,4 @@
-//! The protocol's page and schema say what the types say.
+//! The protocol's page and schema match the types.
 
 use std::collections::BTreeSet;
 

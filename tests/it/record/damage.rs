@@ -1,4 +1,5 @@
-//! Records that a kill, a hand or another build left differently: read as far as they go, or refused by name.
+//! Records that were changed by a kill, by hand or by another build: read as far as possible, or
+//! refused with the file's name.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use inferometer::record::{RecordError, Store, read};
 
 use super::{FILES, iteration, length, record, stored};
 
-/// A copy of the record in `run`, for doing harm to.
+/// A copy of the record in `run` that a test may damage.
 fn copy(run: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in fs_err::read_dir(run).unwrap() {
@@ -34,7 +35,8 @@ fn killed_at_any_byte_of_a_commit_the_record_holds_what_was_committed_before() {
     let expected = record(&manifest, &before);
     let all = [before.as_slice(), std::slice::from_ref(&last)].concat();
 
-    // The files are written one after another: those before the one being written are whole, those after it untouched.
+    // The files are written one after another: those before the current one are complete, those
+    // after it unchanged.
     for (at, name) in FILES.into_iter().enumerate() {
         let harmed = copy(&run);
         for later in at + 1..FILES.len() {
@@ -56,7 +58,8 @@ fn killed_at_any_byte_of_a_commit_the_record_holds_what_was_committed_before() {
     assert_eq!(read(&run).unwrap(), record(&manifest, &all));
 }
 
-/// A damage that a kill cannot do: still a prefix of whole iterations, and it says that some are missing.
+/// Damage that a kill cannot cause: the record is still a prefix of complete iterations, and a
+/// warning says that some are missing.
 #[test]
 fn a_file_cut_by_hand_costs_the_iterations_it_held_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,7 +129,7 @@ fn garbage_is_named_by_file_line_and_column() {
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1,", "", 1)), @"RUN/run.json: not a valid run.json: missing field `schema_version` at line 106 column 1");
 }
 
-/// A plan that was changed by hand is refused when it is read, not found out when it is used.
+/// A plan that was changed by hand is refused when it is read.
 #[test]
 fn a_plan_that_contradicts_itself_is_refused() {
     type Harm = dyn Fn(&mut serde_json::Value);

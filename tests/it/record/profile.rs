@@ -54,12 +54,14 @@ fn what_the_pass_commits_is_read_back_beside_the_timed_rows() {
     assert_eq!((found.tokens.len(), found.spans.len()), (9, 6));
     assert_eq!(found.iterations[0], profiled(1));
     assert_eq!(found.iterations[1].missing.as_deref(), Some("none"));
-    // A warm-up in a fresh host of the pass stands among the others, behind numbers that the pass has used.
+    // A warm-up in a fresh host of the pass is stored with the others, numbered after the requests
+    // of the pass.
     store.commit(&iteration(4, 1)).unwrap();
     assert_eq!(read(store.dir()).unwrap().requests.len(), 2);
 }
 
-/// Whatever of an iteration reached the disk, it is there with its line or not at all, and the next one finds its place.
+/// Whichever part of an iteration reached the disk, the iteration exists with its line or not at
+/// all, and the next one can be appended.
 #[test]
 fn a_kill_costs_the_iteration_in_flight_and_no_other() {
     let line = serde_json::to_string(&profiled(1)).unwrap();

@@ -1,4 +1,4 @@
-//! Any row comes back as it was, and no wrong byte makes the reader panic.
+//! Any row is read back unchanged, and no wrong byte makes the reader panic.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -166,7 +166,7 @@ proptest! {
         bytes[at] = byte;
         fs_err::write(run.join(name), bytes).unwrap();
         if let Err(error) = read(&run) {
-            // A count that is wrong shows where the rows it counts are.
+            // A wrong count gives an error at the rows that it counts.
             let error = error.to_string();
             let counted = name == "requests.csv" && super::FILES.iter().any(|file| error.contains(file));
             prop_assert!(error.contains(name) || counted, "{}", error);

@@ -1,4 +1,4 @@
-//! The writer: one at a time, refused, out of space, killed.
+//! The writer: one at a time, without permission, out of space, killed.
 
 use std::path::Path;
 
@@ -70,7 +70,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     let mut rights = fs_err::metadata(&fixed).unwrap().permissions();
     rights.set_readonly(true);
     fs_err::set_permissions(&fixed, rights).unwrap();
-    // Rights do not bind the superuser; places that the system keeps to itself do.
+    // The superuser ignores permissions, but cannot write to the system's own folders.
     let bound = fs_err::create_dir(fixed.join("probe")).is_err();
     let own = if cfg!(target_os = "macos") { "/System" } else { "/sys/kernel" };
     let results = if bound { fixed } else { own.into() };
@@ -78,7 +78,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(error.contains(&*results.to_string_lossy()), "{error}");
 }
 
-/// Run by the tests below in a process of its own, which is limited or killed.
+/// The tests below run this in a separate process, which is limited or killed.
 #[test]
 #[ignore = "a child process of other tests"]
 #[allow(clippy::print_stdout)] // Its output is how the parent hears what was committed.
@@ -131,7 +131,8 @@ fn child(run: &Path, kind: &str, limit: &str) -> std::process::Command {
     command
 }
 
-/// A limit on file size fails a write in the middle, as a full disk does, and needs no rights.
+/// A limit on file size makes a write fail in the middle, like a full disk, and needs no
+/// privileges.
 #[test]
 fn a_full_disk_costs_the_iteration_and_not_the_run() {
     for kind in ["tokens", "spans", "telemetry", "requests"] {

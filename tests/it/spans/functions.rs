@@ -1,4 +1,4 @@
-//! What the report makes of the stacks of a profiled pass.
+//! The stacks of a profiled pass in the report.
 
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::Summary;
@@ -8,7 +8,7 @@ use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack, SampleCloc
 use super::profiled;
 use crate::lab::elements;
 
-/// In decode 300 ms of 400 ms in a function whose name is meant to break pages; deeper the more often it is asked for.
+/// In decode, 300 of 400 ms in a function whose name tries to break pages.
 fn profile() -> Profile {
     let part = |phase, cpu_ms: u64, leaf: u32, count| ProfilePart {
         phase: Some(phase),

@@ -1,4 +1,5 @@
-//! A simulated record with a profiled pass: operations as an engine has them whose penalty grows unless it is capped.
+//! A simulated record with a profiled pass: operations of an engine whose penalty grows unless it
+//! is capped.
 
 use std::path::{Path, PathBuf};
 
@@ -53,8 +54,8 @@ pub fn record() -> Record {
     record
 }
 
-/// Spans and tokens of a request: four chunks, then for each token forward 8 ms, penalty 1 ms and more, sample 0.25 ms,
-/// detokenize 20 µs, and 130 µs that no span holds.
+/// Spans and tokens of a request: four chunks, then for each token forward 8 ms, penalty 1 ms and
+/// more, sample 0.25 ms, detokenize 20 µs, and 130 µs that no span holds.
 fn request(record: &mut Record, request: u64, start: u64, uncapped: bool) -> u64 {
     let mut spans = Vec::new();
     let mut tokens = Vec::new();

@@ -1,4 +1,4 @@
-//! What the report and the trace make of a profiled pass.
+//! A profiled pass in the report and in the trace.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ fn every_microsecond_of_a_token_has_its_place_in_the_summary() {
     let shares: f64 = decode.spans.iter().map(|span| span.own.share.unwrap().median).sum();
     assert!((shares + decode.unaccounted.share.unwrap().median - 1.0).abs() < 1e-9);
 
-    // The claim that the spans are there to show: flat with the cap, growing with the history without.
+    // The main claim of the spans: the penalty is flat with the cap and grows with the history
+    // without it.
     let penalty =
         |at: usize| summary.spans[at].along.iter().find(|a| a.span == Phase::Penalty).unwrap().growth.unwrap();
     assert_eq!(penalty(1), 0.0);
@@ -172,7 +173,7 @@ fn the_trace_has_every_row_of_the_record_at_its_nanosecond() {
     assert_eq!(of("C", None).len(), samples);
     let rss = of("C", Some("rss_bytes"));
     assert!(rss.iter().all(|e| e["args"]["bytes"].is_number()));
-    // Nanoseconds survive: looked for in the text, since a parser makes floats of them.
+    // Nanoseconds are exact. Searches the text, because a parser would turn them into floats.
     let ns = record.profile.spans[7].start_ns;
     assert!(text.contains(&format!("\"ts\":{}.{:03},", ns / 1000, ns % 1000)));
     assert!(of("X", Some("a \"quoted\" <label>\n\u{202e}, profiled 1")).len() == 1);

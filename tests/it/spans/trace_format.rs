@@ -1,7 +1,7 @@
-//! Checks a trace against the Trace Event Format (Google's document of that name), by code that shares nothing with what
-//! wrote it: known kinds of events with the fields each must have, times as exact decimals in order on every track,
-//! complete events that lie within each other on their thread, counters that are numbers, names for every process and
-//! thread.
+//! Checks a trace against the Trace Event Format (Google's document of that name), by code that
+//! shares nothing with what wrote it: known kinds of events with the fields each must have, times
+//! as exact decimals in order on every track, complete events that lie within each other on their
+//! thread, counters that are numbers, names for every process and thread.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,8 @@ fn require(holds: bool, told: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(told()) }
 }
 
-/// The same JSON with every number as an object that holds its text: a parser would make floats of them, and nanoseconds
-/// would not survive.
+/// The same JSON with every number as an object that holds its text: a parser would make floats of
+/// them, and nanoseconds would not survive.
 fn exact(text: &str) -> String {
     let mut out = String::with_capacity(2 * text.len());
     let mut rest = text;
@@ -139,7 +139,8 @@ fn check_event(event: &Event) -> Result<(), String> {
     }
 }
 
-/// What has an order of its own beside the complete events: the instants of a thread, or the values of a counter.
+/// What has an order of its own beside the complete events: the instants of a thread, or the values
+/// of a counter.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Track {
     Thread(u64),
@@ -218,7 +219,8 @@ impl Tracks {
     }
 }
 
-/// Complete events of one thread, in the order they stand: each begins inside of the last open one and ends there too.
+/// Complete events of one thread, in the order they stand: each begins inside of the last open one
+/// and ends there too.
 fn check_nesting(slices: &[(i128, i128)]) -> Result<(), String> {
     let mut open = Vec::new();
     let mut last = -1;

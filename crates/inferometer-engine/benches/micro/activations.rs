@@ -1,4 +1,5 @@
-//! Operations on activations, in the shapes of Qwen3 0.6B: normalization, rotation, softmax, attention.
+//! Operations on activations, in the shapes of Qwen3 0.6B: normalization, rotation, softmax,
+//! attention.
 
 use std::cell::LazyCell;
 
@@ -63,8 +64,8 @@ pub fn rope<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     group.finish();
 }
 
-/// One query over n positions (the bytes are those of their keys and values), and the last chunk of 512 queries of n
-/// positions (an element is a query).
+/// One query over n positions (the bytes are those of their keys and values), and the last chunk of
+/// 512 queries of n positions (an element is a query).
 pub fn attention<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let entry = 2 * (SHAPE.kv_heads * SHAPE.head_dim) as u64 * on.activation_bytes;
     let one = [128, 512, 2048, 8192].map(|n| (1, n, Throughput::Bytes(n as u64 * entry)));
@@ -77,8 +78,9 @@ pub fn attention<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
                 let [queries, ..] = heads(on, &mut backend, *count);
                 let [_, keys, values] = heads(on, &mut backend, *context);
                 let mut cache = backend.cache(SHAPE.kv_heads, SHAPE.head_dim, None).expect("a cache");
-                // Leaves room for more, as in a generation. MLX does not copy an append that fills its cache completely: the
-                // cache then is a strided view of the projection, which makes attention many times slower.
+                // Leaves room for more, as in a generation. MLX does not copy an append that fills
+                // its cache completely: the cache then is a strided view of the projection, which
+                // makes attention many times slower.
                 cache.reserve(context + 1).expect("memory for the cache");
                 backend.append(&mut cache, &keys, &values).expect("entries of the cache");
                 backend.settle(std::iter::once(&cache)).expect("entries of the cache");

@@ -7,7 +7,8 @@ use criterion::{BenchmarkId, Criterion};
 use inferometer_host::alloc::Counting;
 
 fn once(allocator: &impl GlobalAlloc, layout: Layout) {
-    // SAFETY: the layout is not empty, and the memory is freed with the layout that it was allocated with.
+    // SAFETY: the layout is not empty, and the memory is freed with the layout that it was
+    // allocated with.
     unsafe {
         let memory = black_box(allocator.alloc(black_box(layout)));
         allocator.dealloc(memory, layout);

@@ -1,8 +1,8 @@
-//! Micro-benchmarks on each tensor backend of this build: products, normalization, rotation, attention, sampling,
-//! forward passes, tokenizer, a whole generation.
+//! Micro-benchmarks on each tensor backend of this build: products, normalization, rotation,
+//! attention, sampling, forward passes, tokenizer, a whole generation.
 //!
-//! A lazy backend computes nothing until it is forced to. Every measured closure therefore computes its value and waits
-//! for it, and each figure includes the cost of that synchronization.
+//! A lazy backend computes nothing until it is forced to. Every measured closure therefore computes
+//! its value and waits for it, and each figure includes the cost of that synchronization.
 //!
 //! See `docs/explanation/benchmarks.md` for how to run them and read the results.
 
@@ -64,7 +64,8 @@ fn tokenizer(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    // Few samples, because there are many benchmarks: all take some minutes. Command-line options can ask for more.
+    // Few samples, because there are many benchmarks: all take some minutes. Command-line options
+    // can ask for more.
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))

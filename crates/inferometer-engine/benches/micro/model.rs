@@ -1,4 +1,5 @@
-//! Forward passes of the synthetic Qwen3 `small` (67 M parameters) and whole generations of the engine's session.
+//! Forward passes of the synthetic Qwen3 `small` (67 M parameters) and whole generations of the
+//! engine's session.
 
 use std::cell::{LazyCell, RefCell};
 use std::sync::Arc;
@@ -100,7 +101,8 @@ fn prefill<B: Backend, F: FnOnce() -> Model<B>>(c: &mut Criterion, on: &Subject<
     group.finish();
 }
 
-/// 16 tokens after a prompt without reuse, recorded as in the host; an element is a generated token.
+/// 16 tokens after a prompt without reuse, recorded as in the host; an element is a generated
+/// token.
 pub fn generate<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let length = PROMPT.min(on.prompt);
     let request = Request {

@@ -67,7 +67,8 @@ fn four_bits() -> Subject<MlxBackend> {
     }
 }
 
-/// One row, computed by MLX's own operation. The softmax inside its attention cannot be called alone.
+/// One row, computed by MLX's own operation. The softmax inside its attention cannot be called
+/// alone.
 fn softmax(c: &mut Criterion) {
     let mut group = c.benchmark_group("softmax");
     for n in ROWS {

@@ -1,4 +1,5 @@
-//! From logits to a token on the host: each sampler, and the repetition penalty by length of the history.
+//! From logits to a token on the host: each sampler, and the repetition penalty by length of the
+//! history.
 
 use std::cell::LazyCell;
 
@@ -43,7 +44,8 @@ pub fn samplers<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
     }
 }
 
-/// A greedy choice from 32,768 logits, penalized over the whole history and over its last 768 tokens.
+/// A greedy choice from 32,768 logits, penalized over the whole history and over its last 768
+/// tokens.
 pub fn penalty<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
     const VOCABULARY: u32 = 32_768;
     let mut rng = seeded(1, "benchmark history");
@@ -66,7 +68,8 @@ pub fn penalty<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
     }
 }
 
-/// Logits [1, vocabulary], normally distributed with a deviation of 3: top-p 0.9 keeps some hundreds of them.
+/// Logits [1, vocabulary], normally distributed with a deviation of 3: top-p 0.9 keeps some
+/// hundreds of them.
 fn logits<B: Backend>(on: &Subject<B>, vocabulary: usize) -> (B, B::Tensor) {
     let mut rng = seeded(1, "benchmark logits");
     let mut uniform = || f64::from(rng.next_u32()) / f64::from(u32::MAX);

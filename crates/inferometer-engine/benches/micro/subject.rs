@@ -25,8 +25,8 @@ pub struct Subject<B: Backend> {
     pub bytes_of_64: u64,
     /// Bytes of an activation, and of an entry of the KV cache.
     pub activation_bytes: u64,
-    /// Largest n for a product of n rows with a matrix [n, n], and longest prompt, that do not take minutes. On a CPU, MLX
-    /// has a fast product of many rows for f32 only.
+    /// Largest n for a product of n rows with a matrix [n, n], and longest prompt, that do not take
+    /// minutes. On a CPU, MLX has a fast product of many rows for f32 only.
     pub rows: usize,
     pub prompt: usize,
     /// Option `backend` of the transformer engine. The toggles select this format of weights.
@@ -71,7 +71,7 @@ pub fn candle_q8_0() -> Subject<CandleBackend> {
 }
 
 impl<B: Backend> Subject<B> {
-    /// Bytes of a matrix with so many values in memory.
+    /// Bytes in memory of a matrix with this many values.
     pub fn matrix_bytes(&self, values: usize) -> u64 {
         values as u64 / 64 * self.bytes_of_64
     }

@@ -117,7 +117,8 @@ fn calls_of_two_sessions_never_overlap() {
     assert_eq!(met(&watch, || Serial::open(|| Fake::open(&watch))), 0);
 }
 
-/// Shows that the test above can fail. The first call waits for the other thread's, however late it is.
+/// Shows that the test above can fail. The first call waits for the other thread's, however late it
+/// is.
 #[test]
 fn without_the_lock_they_do() {
     let watch = Watch::new(Duration::from_secs(120));

@@ -1,7 +1,7 @@
 //! Synthetic models: real shapes, seeded random weights, a tokenizer trained on the spot.
 //!
-//! They serve to measure speed and memory without a download. Their text is noise. The same recipe gives the same bytes
-//! on every machine.
+//! They serve to measure speed and memory without a download. Their text is noise. The same recipe
+//! gives the same bytes on every machine.
 
 pub mod preset;
 pub mod vocabulary;
@@ -62,7 +62,8 @@ impl Recipe {
     #[must_use]
     pub fn config(&self) -> Value {
         let mut config = self.preset.config(self.seed);
-        // Only what differs from the preset, so that folders in the preset's own format do not change.
+        // Only what differs from the preset, so that folders in the preset's own format do not
+        // change.
         if self.precision != self.preset.precision {
             config["torch_dtype"] = json!(preset::torch_name(self.precision));
             config[MARKER]["dtype"] = json!(self.precision);
@@ -143,7 +144,8 @@ impl fmt::Display for Recipe {
     }
 }
 
-/// Makes a model in `folder`, which must not exist yet or be empty. A failure leaves no partial model.
+/// Makes a model in `folder`, which must not exist yet or be empty. A failure leaves no partial
+/// model.
 ///
 /// # Errors
 /// When the folder is not empty or cannot be written.
@@ -183,7 +185,8 @@ pub(crate) fn partial_prefix(folder: &Path) -> String {
     format!(".{}-", folder.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Writes the weights as one safetensors file, or as several with an index if they exceed `shard_bytes`.
+/// Writes the weights as one safetensors file, or as several with an index if they exceed
+/// `shard_bytes`.
 fn write_weights(tensors: &[Tensor], folder: &Path, shard_bytes: u64) -> Result<()> {
     let shards = shards(tensors, shard_bytes);
     let count = shards.len();
@@ -204,7 +207,8 @@ fn write_weights(tensors: &[Tensor], folder: &Path, shard_bytes: u64) -> Result<
     sync(&path)
 }
 
-/// Splits the tensors, in order, into shards of at most `shard_bytes`; a larger tensor is a shard of its own.
+/// Splits the tensors, in order, into shards of at most `shard_bytes`; a larger tensor is a shard
+/// of its own.
 fn shards(tensors: &[Tensor], shard_bytes: u64) -> Vec<&[Tensor]> {
     let mut cuts = vec![0];
     let mut filled = 0;

@@ -7,7 +7,8 @@ use inferometer_protocol::Architecture;
 use inferometer_protocol::Architecture::{Llama, Qwen3};
 use inferometer_protocol::Precision;
 
-/// One shape. The larger ones are those of published models, so that speed and memory are realistic.
+/// One shape. The larger ones are those of published models, so that speed and memory are
+/// realistic.
 #[derive(Debug, PartialEq)]
 pub struct Preset {
     pub arch: Architecture,
@@ -214,7 +215,8 @@ pub struct Weight {
     pub parameters: u64,
     /// Bytes of weights on disk.
     pub disk_bytes: u64,
-    /// Bytes in memory once quantized to Q8_0: blocks of 32 weights with an f16 scale; norms stay f32.
+    /// Bytes in memory once quantized to Q8_0: blocks of 32 weights with an f16 scale; norms stay
+    /// f32.
     pub q8_0_bytes: u64,
 }
 
@@ -248,7 +250,8 @@ impl Preset {
         })
     }
 
-    /// `config.json` for Hugging Face and mlx-lm, marked as synthetic, for weights in the preset's own format.
+    /// `config.json` for Hugging Face and mlx-lm, marked as synthetic, for weights in the preset's
+    /// own format.
     #[must_use]
     pub fn config(&self, seed: u64) -> Value {
         let special = self.special();

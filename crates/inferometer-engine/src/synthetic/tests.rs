@@ -90,7 +90,8 @@ fn quantized_tensors_stand_for_what_the_plain_ones_hold() {
         assert_eq!((is.quantization().is_some(), is.shape()), (weight.shape.len() == 2, was.shape()));
         let (was, is) = (was.to_f32(), is.to_f32());
         let largest = was.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        // Half a step, where 256 steps cover twice the largest value, plus the rounding of bias and scale to bf16.
+        // Half a step, where 256 steps cover twice the largest value, plus the rounding of bias and
+        // scale to bf16.
         let off = was.iter().zip(&is).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off <= largest / 80.0, "{}: off by {off} of {largest}", weight.name);
     }

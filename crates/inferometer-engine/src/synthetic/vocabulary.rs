@@ -1,4 +1,5 @@
-//! The tokenizer of a synthetic model: byte-level BPE trained on the shipped prompts, padded to the vocabulary's size.
+//! The tokenizer of a synthetic model: byte-level BPE trained on the shipped prompts, padded to the
+//! vocabulary's size.
 
 use std::collections::HashSet;
 
@@ -142,7 +143,8 @@ fn alphabet() -> Vec<String> {
     characters.into_iter().map(String::from).collect()
 }
 
-/// Trains on the corpus until the vocabulary has `size` tokens or no pair occurs twice; the merges in their order.
+/// Trains on the corpus until the vocabulary has `size` tokens or no pair occurs twice; the merges
+/// in their order.
 fn learn(size: usize) -> Result<Vec<[String; 2]>> {
     let fault = |e: &dyn std::fmt::Display| EngineError::internal(format!("cannot train the tokenizer: {e}"));
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(skeleton().to_string()).map_err(|e| fault(&e))?;
@@ -159,8 +161,8 @@ fn learn(size: usize) -> Result<Vec<[String; 2]>> {
     };
     let mut model = serde_json::to_value(model).map_err(|e| fault(&e))?;
     let merges: Vec<[String; 2]> = serde_json::from_value(model["merges"].take()).map_err(|e| fault(&e))?;
-    // If two merges make the same token, their order in the trainer's queue depends on hashing, and the result differs
-    // from run to run. A corpus in which that happens must be changed.
+    // If two merges make the same token, their order in the trainer's queue depends on hashing, and
+    // the result differs from run to run. A corpus in which that happens must be changed.
     let made: HashSet<String> = merges.iter().map(|merge| merge.concat()).collect();
     if made.len() != merges.len() {
         return Err(fault(&"the corpus makes a token in two ways, so training is not repeatable"));
@@ -168,7 +170,8 @@ fn learn(size: usize) -> Result<Vec<[String; 2]>> {
     Ok(merges)
 }
 
-/// Adds tokens up to `size` that no text is tokenized to: made-up words of syllables, so that output is readable.
+/// Adds tokens up to `size` that no text is tokenized to: made-up words of syllables, so that
+/// output is readable.
 fn fill(tokens: &mut Vec<String>, size: usize) {
     const ONSETS: [&str; 16] = ["b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z"];
     const VOWELS: [&str; 5] = ["a", "e", "i", "o", "u"];
@@ -176,7 +179,8 @@ fn fill(tokens: &mut Vec<String>, size: usize) {
     let syllables = ONSETS.len() * VOWELS.len();
     let known: HashSet<String> = tokens.iter().cloned().collect();
     let words = (0..syllables.pow(3)).map(|n| {
-        // A stride without a common divisor visits each word once, and successive words look different.
+        // A stride without a common divisor visits each word once, and successive words look
+        // different.
         let n = n * 7_919 % syllables.pow(3);
         let parts = [n / syllables.pow(2), n / syllables % syllables, n % syllables].map(syllable);
         // "Ġ" is how byte-level BPE writes a space.

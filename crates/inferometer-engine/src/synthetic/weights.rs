@@ -1,21 +1,25 @@
 //! Seeded random weights, scaled so that a model behaves like one.
 //!
-//! A random network easily degenerates: it repeats its input token, falls into a short loop, or ignores its prompt.
-//! These models avoid that as follows, with activations of unit root mean square (rms) after every norm:
+//! A random network easily degenerates: it repeats its input token, falls into a short loop, or
+//! ignores its prompt. These models avoid that as follows, with activations of unit root mean
+//! square (rms) after every norm:
 //!
-//! - Embeddings are small (rms 0.02) compared with what the layers add to the residual stream (rms near 1), so that tied
-//!   output weights do not repeat the input token.
-//! - Attention scores have a standard deviation of [`SCORE`]. They are sharp enough that a position reads a few others and
-//!   not the average of all, which hardly changes from token to token and would let the generation fall into a loop. They
-//!   are broad enough that the first token of a long prompt still has an effect.
-//! - Attention and feed-forward blocks add similar amounts to the stream, so that the next token depends on the whole
-//!   context.
-//! - The last norm gives logits a standard deviation of [`LOGIT`], so that sampling has something to choose from.
+//! - Embeddings are small (rms 0.02) compared with what the layers add to the residual stream (rms
+//!   near 1), so that tied output weights do not repeat the input token.
+//! - Attention scores have a standard deviation of [`SCORE`]. They are sharp enough that a position
+//!   reads a few others and not the average of all, which hardly changes from token to token and
+//!   would let the generation fall into a loop. They are broad enough that the first token of a
+//!   long prompt still has an effect.
+//! - Attention and feed-forward blocks add similar amounts to the stream, so that the next token
+//!   depends on the whole context.
+//! - The last norm gives logits a standard deviation of [`LOGIT`], so that sampling has something
+//!   to choose from.
 //! - Rows of special tokens are small, so that a generation does not end by accident.
 //!
-//! With these figures, 64 greedy tokens held 36 distinct ids or more in each of 384 trials on the `tiny` shapes (both
-//! architectures, prompts of 16, 128 and 512 tokens), and another first prompt token changed the seventh generated
-//! token at the latest. A score deviation of 2 fell into loops in one trial of ten.
+//! With these figures, 64 greedy tokens held 36 distinct ids or more in each of 384 trials on the
+//! `tiny` shapes (both architectures, prompts of 16, 128 and 512 tokens), and another first prompt
+//! token changed the seventh generated token at the latest. A score deviation of 2 fell into loops
+//! in one trial of ten.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -47,12 +51,14 @@ const FEED_FORWARD: f32 = 0.5;
 const LOGIT: f32 = 3.0;
 /// Scale of a special token's row relative to other rows.
 const SPECIAL: f32 = 1.0 / 16.0;
-/// Norm weights vary by this much around their mean, so that no two norms can be mistaken for each other.
+/// Norm weights vary by this much around their mean, so that no two norms can be mistaken for each
+/// other.
 const NORM_SPREAD: f32 = 0.1;
 /// Root mean square of silu(x) * y for independent standard normal x and y.
 const GATED: f32 = 0.596;
 
-/// Values drawn from one random stream. Each block has its own, so the bytes do not depend on the number of threads.
+/// Values drawn from one random stream. Each block has its own, so the bytes do not depend on the
+/// number of threads.
 const BLOCK: usize = 1 << 16;
 
 /// The distribution of a tensor's values.
@@ -107,7 +113,8 @@ pub fn tensors(preset: &Preset, precision: Precision, config: Value, seed: u64) 
 fn spread(preset: &Preset, name: &str) -> Result<Spread> {
     let Preset { hidden, heads, head_dim, intermediate, .. } = *preset;
     let fan = |inputs: u32| 1.0 / (inputs as f32).sqrt();
-    // Queries and keys each carry half of the scores' scale: in their norms if the architecture has these.
+    // Queries and keys each carry half of the scores' scale: in their norms if the architecture has
+    // these.
     let sharp = SCORE.sqrt();
     let in_norms = preset.arch == Architecture::Qwen3;
     let part = name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next()).unwrap_or(name);
@@ -220,7 +227,8 @@ impl Tensor {
 
 /// Nearly standard normal: the sum of the four bytes, centred and scaled (Irwin-Hall).
 ///
-/// Only exact integer arithmetic and one rounding, no logarithm or cosine: the same on every machine.
+/// Only exact integer arithmetic and one rounding, no logarithm or cosine: the same on every
+/// machine.
 fn normal(bits: u32) -> f32 {
     // Each byte has variance (256^2 - 1) / 12.
     const SCALE: f32 = 0.006_765_875;
@@ -275,7 +283,8 @@ mod tests {
     fn every_preset_has_its_published_size() {
         let millions = |preset: &Preset| (preset.weight().unwrap().parameters as f64 / 1e6).round() as u64;
         let sizes: Vec<(&str, u64)> = PRESETS.iter().map(|p| (p.name, millions(p))).collect();
-        // Published: Llama 3.2 1.24 and 3.21 B; Qwen3 0.6, 1.7 and 4.0 B (tied embeddings counted once).
+        // Published: Llama 3.2 1.24 and 3.21 B; Qwen3 0.6, 1.7 and 4.0 B (tied embeddings counted
+        // once).
         assert_eq!(
             sizes,
             [

@@ -1,8 +1,9 @@
 //! Chat templates: from messages to the text that a model was trained to continue.
 //!
-//! Templates are Jinja programs that come with a model. They are rendered as the Python library `transformers` does:
-//! blocks trimmed, Python's methods on strings, lists and maps, `raise_exception`, `strftime_now`, `tojson` in Python's
-//! layout. A template is not trusted: its number of steps is bounded and an error is an error, never a panic.
+//! Templates are Jinja programs that come with a model. They are rendered as the Python library
+//! `transformers` does: blocks trimmed, Python's methods on strings, lists and maps,
+//! `raise_exception`, `strftime_now`, `tojson` in Python's layout. A template is not trusted: its
+//! number of steps is bounded and an error is an error, never a panic.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,8 @@ pub const LONGEST_TEMPLATE: u64 = 1 << 20;
 /// Most steps of a template: far more than a long conversation needs, and less than a second.
 const FUEL: u64 = 5_000_000;
 
-/// The fixed date of `strftime_now`, so that a prompt is the same on every day: midnight, 1 January 2026.
+/// The fixed date of `strftime_now`, so that a prompt is the same on every day: midnight, 1
+/// January 2026.
 const TODAY: jiff::civil::DateTime = jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0);
 
 /// A model's chat template.
@@ -41,7 +43,8 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// Reads the template of a model's folder: `chat_template.jinja`, or else `chat_template` in
-    /// `tokenizer_config.json` (of several named ones, `default`). Begin and end tokens come from the latter.
+    /// `tokenizer_config.json` (of several named ones, `default`). Begin and end tokens come from
+    /// the latter.
     ///
     /// # Errors
     /// When there is no template or it does not parse; the message names the file.
@@ -75,7 +78,8 @@ impl ChatTemplate {
         Ok(find(folder, &read_config(folder)?)?.is_some())
     }
 
-    /// The text of a conversation; with `add_generation_prompt` it ends where the assistant's reply begins.
+    /// The text of a conversation; with `add_generation_prompt` it ends where the assistant's reply
+    /// begins.
     ///
     /// It contains the model's special tokens, so encode it without adding any.
     ///

@@ -40,14 +40,15 @@ impl Tokenizer {
 
     /// Wraps a tokenizer; `path` is what its error messages name.
     fn new(mut inner: tokenizers::Tokenizer, path: &Path) -> Self {
-        // A file may ask for truncation or padding, which serve training batches and would change prompt lengths.
+        // A file may ask for truncation or padding, which serve training batches and would change
+        // prompt lengths.
         inner.with_truncation(None).expect("removing truncation cannot fail");
         inner.with_padding(None);
         Self { inner, path: path.to_owned() }
     }
 
-    /// The token ids of `text`. With `add_special_tokens` the tokenizer adds its own (such as a BOS in front).
-    /// Names of special tokens in the text become these tokens in any case.
+    /// The token ids of `text`. With `add_special_tokens` the tokenizer adds its own (such as a BOS
+    /// in front). Names of special tokens in the text become these tokens in any case.
     ///
     /// # Errors
     /// When the tokenizer cannot represent the text.
@@ -75,13 +76,14 @@ impl Tokenizer {
 
     /// Exactly `length` ids: `text` repeated with a blank line between, cut to length.
     ///
-    /// The repeated text is tokenized at once, so that its joins tokenize like any text, and a shorter result is a prefix of
-    /// a longer one. Special tokens that the tokenizer puts in front (BOS) are included in `length`. Those it puts at the
-    /// end are left out, since the model continues the prompt.
+    /// The repeated text is tokenized at once, so that its joins tokenize like any text, and a
+    /// shorter result is a prefix of a longer one. Special tokens that the tokenizer puts in front
+    /// (BOS) are included in `length`. Those it puts at the end are left out, since the model
+    /// continues the prompt.
     ///
     /// # Errors
-    /// When `length` is zero, the text has no tokens to repeat, or so few that the text would have to be repeated to
-    /// more than 64 MiB.
+    /// When `length` is zero, the text has no tokens to repeat, or so few that the text would have
+    /// to be repeated to more than 64 MiB.
     pub fn exact(&self, text: &str, length: u32) -> Result<Vec<u32>, TextError> {
         if length == 0 {
             return Err(TextError::Text("a prompt needs at least one token, not 0".to_owned()));
@@ -92,8 +94,8 @@ impl Tokenizer {
             return Err(TextError::Text("the text is empty: there is nothing to fill a prompt with".to_owned()));
         }
         let join = if text.ends_with('\n') { "\n" } else { "\n\n" };
-        // One copy more than needed: the cut is then never near the end, where tokens differ because nothing follows.
-        // Joins may merge tokens, so the count is checked.
+        // One copy more than needed: the cut is then never near the end, where tokens differ
+        // because nothing follows. Joins may merge tokens, so the count is checked.
         let front = self.front()?;
         let mut copies = length.div_ceil(once) + 1;
         loop {
@@ -173,7 +175,8 @@ impl TextStream<'_> {
     /// The text that one more token completes; `None` while its bytes are only part of a character.
     ///
     /// # Errors
-    /// When the id is outside the vocabulary, or the tokenizer changes text that it returned before.
+    /// When the id is outside the vocabulary, or the tokenizer changes text that it returned
+    /// before.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, TextError> {
         let fault = |problem| TextError::Decode { path: self.tokenizer.path.clone(), problem };
         if self.tokenizer.inner.id_to_token(id).is_none() {

@@ -1,10 +1,12 @@
 //! The operations that a tensor library must implement to run the transformer.
 //!
-//! The operations are coarse on purpose: a backend is free to fuse, quantize, choose layouts and delay work. Shapes are
-//! given in brackets; T is the number of positions in this forward pass. Generic code uses no types of a library.
+//! The operations are coarse on purpose: a backend is free to fuse, quantize, choose layouts and
+//! delay work. Shapes are given in brackets; T is the number of positions in this forward pass.
+//! Generic code uses no types of a library.
 //!
-//! A *lazy* backend only records what to compute. Work starts at [`Backend::submit`] or [`Backend::settle`]. The host
-//! waits for it only in [`Backend::wait`], [`Backend::settle`] and [`Backend::read`].
+//! A *lazy* backend only records what to compute. Work starts at [`Backend::submit`] or
+//! [`Backend::settle`]. The host waits for it only in [`Backend::wait`], [`Backend::settle`] and
+//! [`Backend::read`].
 
 use std::collections::BTreeSet;
 
@@ -27,7 +29,8 @@ pub trait Backend {
     type Norm;
     /// Frequencies of the rotary embedding; made once for each model.
     type Rotation;
-    /// Input of the rotation for T consecutive positions; made once for each forward pass, used by every layer.
+    /// Input of the rotation for T consecutive positions; made once for each forward pass, used by
+    /// every layer.
     type Positions;
     /// Keys and values of one layer.
     type Cache: LayerCache;
@@ -39,12 +42,14 @@ pub trait Backend {
     /// Whether work can be submitted now and waited for later.
     const LAZY: bool;
 
-    /// Whether submitting returns before the work is done, so that submitting a step before reading the last one saves time.
+    /// Whether submitting returns before the work is done, so that submitting a step before reading
+    /// the last one saves time.
     fn runs_ahead(&self) -> bool {
         Self::LAZY
     }
 
-    /// Loads a matrix. Several parts [out_i, in] are stacked to one, [sum of out_i, in], so that one product computes all.
+    /// Loads a matrix. Several parts [out_i, in] are stacked to one, [sum of out_i, in], so that
+    /// one product computes all.
     ///
     /// # Errors
     /// When the library cannot hold it.
@@ -54,10 +59,11 @@ pub trait Backend {
     fn tied(&self, table: &Self::Embedding) -> Result<Self::Linear>;
     /// Scale `[n]` of a normalization that adds `eps` under the root.
     fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Self::Norm>;
-    /// `frequencies` in radians per position, one for each pair of a head; `theta` if they are its plain powers.
+    /// `frequencies` in radians per position, one for each pair of a head; `theta` if they are its
+    /// plain powers.
     fn rotation(&self, frequencies: &[f64], theta: Option<f64>) -> Result<Self::Rotation>;
-    /// An empty cache for keys and values of `kv_heads` heads of `head_dim`; with a window, attention sees only the last
-    /// `window` positions.
+    /// An empty cache for keys and values of `kv_heads` heads of `head_dim`; with a window,
+    /// attention sees only the last `window` positions.
     fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<Self::Cache>;
     /// Facts about the weights loaded so far.
     fn held(&self) -> &Held;
@@ -69,8 +75,8 @@ pub trait Backend {
     fn rms_norm(&self, x: &Self::Tensor, norm: &Self::Norm) -> Result<Self::Tensor>;
     /// x [T, in] times the matrix transposed: [T, out].
     fn apply(&self, x: &Self::Tensor, matrix: &Self::Linear) -> Result<Self::Tensor>;
-    /// Splits x [T, (heads + 2 * kv_heads) * head_dim] into queries, keys and values, each by head in the backend's own
-    /// layout with head_dim last.
+    /// Splits x [T, (heads + 2 * kv_heads) * head_dim] into queries, keys and values, each by head
+    /// in the backend's own layout with head_dim last.
     fn split_heads(&self, x: &Self::Tensor, shape: HeadShape) -> Result<[Self::Tensor; 3]>;
     /// The input of the rotation for positions `start .. start + count`.
     fn positions(&self, rotation: &Self::Rotation, start: usize, count: usize) -> Result<Self::Positions>;
@@ -78,9 +84,9 @@ pub trait Backend {
     fn rotate(&self, x: &Self::Tensor, rotation: &Self::Rotation, positions: &Self::Positions) -> Result<Self::Tensor>;
     /// Appends keys and values of T positions to the cache.
     fn append(&self, cache: &mut Self::Cache, keys: &Self::Tensor, values: &Self::Tensor) -> Result<()>;
-    /// Causal attention of queries over the cache, whose last T entries are the queries' own positions. Each query sees at
-    /// most the cache's window. Scores are scaled by `head_dim^-1/2`, the softmax is in f32. Returns
-    /// [T, heads * head_dim].
+    /// Causal attention of queries over the cache, whose last T entries are the queries' own
+    /// positions. Each query sees at most the cache's window. Scores are scaled by `head_dim^-1/2`,
+    /// the softmax is in f32. Returns [T, heads * head_dim].
     fn attend(&self, queries: &Self::Tensor, cache: &Self::Cache) -> Result<Self::Tensor>;
     /// silu(gate) * up of x [T, 2 * n], gate in the first n columns: [T, n].
     fn gate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
@@ -98,7 +104,8 @@ pub trait Backend {
     /// # Errors
     /// When the computation fails, or no logit was a number.
     fn wait(&self, ids: &Self::Ids) -> Result<u32>;
-    /// Computes a tensor and waits for it if the backend is lazy, so that a span contains the work of its operation.
+    /// Computes a tensor and waits for it if the backend is lazy, so that a span contains the work
+    /// of its operation.
     ///
     /// # Errors
     /// When the computation fails.
@@ -125,7 +132,8 @@ pub trait Backend {
     fn reset_peak(&self) -> Result<()> {
         Ok(())
     }
-    /// Frees the memory that the allocator keeps for later use; `false` if the allocator keeps none.
+    /// Frees the memory that the allocator keeps for later use; `false` if the allocator keeps
+    /// none.
     fn clear_allocator(&self) -> Result<bool> {
         Ok(false)
     }
@@ -139,7 +147,8 @@ pub struct HeadShape {
     pub head_dim: usize,
 }
 
-/// Chooses the tokens of one request, one after another. Each choice is appended to the history of the penalty.
+/// Chooses the tokens of one request, one after another. Each choice is appended to the history of
+/// the penalty.
 pub trait TokenSampler {
     type Tensor;
     type Ids;
@@ -153,12 +162,14 @@ pub trait TokenSampler {
     fn finish(&self) -> Result<()> {
         Ok(())
     }
-    /// Best minus second best of the penalized logits, as in [`super::sampler::gap`]. Call it before the choice; it waits.
+    /// Best minus second best of the penalized logits, as in [`super::sampler::gap`]. Call it
+    /// before the choice; it waits.
     ///
     /// # Errors
     /// When the computation fails, or no logit is a number.
     fn gap(&self) -> Result<f32>;
-    /// The next token. With `forced` the choice is still made, but generation continues with this token.
+    /// The next token. With `forced` the choice is still made, but generation continues with this
+    /// token.
     fn choose(&mut self, forced: Option<u32>) -> Result<Self::Ids>;
     /// Number of tokens in the window of the last penalty.
     fn window(&self) -> usize;
@@ -180,7 +191,8 @@ pub trait LayerCache {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Whether, after [`LayerCache::truncate`] to `seen` positions, the cache still has all positions that attention needs.
+    /// Whether, after [`LayerCache::truncate`] to `seen` positions, the cache still has all
+    /// positions that attention needs.
     fn can_truncate(&self, seen: usize) -> bool {
         self.extent().can_truncate(seen)
     }
@@ -188,8 +200,8 @@ pub trait LayerCache {
     fn truncate(&mut self, seen: usize) {
         self.extent_mut().truncate(seen);
     }
-    /// Makes room for `len` positions in total, so that appends up to that length allocate nothing if the library writes
-    /// in place.
+    /// Makes room for `len` positions in total, so that appends up to that length allocate nothing
+    /// if the library writes in place.
     ///
     /// # Errors
     /// When there is not enough memory.

@@ -1,7 +1,8 @@
 //! Reads a Hugging Face `config.json`, checks it and reduces it to what the forward pass needs.
 //!
-//! Sources: `LlamaConfig`, `Qwen3Config` and the RoPE utilities of the `transformers` library. A field that asks for
-//! arithmetic that this engine does not have is refused. Fields that concern only training are ignored.
+//! Sources: `LlamaConfig`, `Qwen3Config` and the RoPE utilities of the `transformers` library. A
+//! field that asks for arithmetic that this engine does not have is refused. Fields that concern
+//! only training are ignored.
 
 use std::path::Path;
 
@@ -17,8 +18,8 @@ use inferometer_protocol::{Architecture, EngineError};
 /// Longest `config.json` or `generation_config.json` that is read: real ones have a few kilobytes.
 pub const LONGEST: u64 = 1 << 20;
 
-/// Upper limits of each size: many times those of real models, but small enough that lists of tensors stay short and
-/// products do not overflow.
+/// Upper limits of each size: many times those of real models, but small enough that lists of
+/// tensors stay short and products do not overflow.
 mod most {
     pub const LAYERS: usize = 1 << 10;
     pub const HEADS: usize = 1 << 12;
@@ -58,7 +59,8 @@ pub struct Config {
     pub stored: Option<Stored>,
     /// Random weights, made by this program.
     pub synthetic: bool,
-    /// End-of-sequence tokens, from `generation_config.json` if it names any, else from `config.json`.
+    /// End-of-sequence tokens, from `generation_config.json` if it names any, else from
+    /// `config.json`.
     pub eos: Vec<u32>,
 }
 
@@ -96,8 +98,8 @@ impl Config {
     /// Reads `config.json` (and `generation_config.json`, if there is one) of a model's folder.
     ///
     /// # Errors
-    /// When a file cannot be read or is not JSON, or this engine does not support the model; the message names file and
-    /// field.
+    /// When a file cannot be read or is not JSON, or this engine does not support the model; the
+    /// message names file and field.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
             return Err(EngineError::model(format!(

@@ -1,5 +1,5 @@
-//! In the profiled pass every token is detokenized as it comes, as in a streaming server. Timed passes decode the text after
-//! the generation, outside every figure.
+//! In the profiled pass every token is detokenized as it comes, as in a streaming server. Timed
+//! passes decode the text after the generation, outside every figure.
 
 use crate::text::{TextStream, Tokenizer};
 use inferometer_host::{Detail, SpanKey, TokenSink};
@@ -24,7 +24,8 @@ impl TokenSink for Detokenizing<'_> {
         let span = self.sink.begin(Phase::Detokenize);
         let text = self.stream.push(id);
         self.sink.end(span);
-        // Tokens that do not form valid text do not fail the generation: decoding restarts at the next token.
+        // Tokens that do not form valid text do not fail the generation: decoding restarts at the
+        // next token.
         if std::hint::black_box(text).is_err() {
             self.stream = self.tokenizer.stream();
         }

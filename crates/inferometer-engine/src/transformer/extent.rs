@@ -1,6 +1,7 @@
 //! Which positions a cache holds: all, or with a window the last ones and some before them.
 
-/// Appended positions are numbered from 0; the held ones are the last of them, in order and contiguous.
+/// Appended positions are numbered from 0; the held ones are the last of them, in order and
+/// contiguous.
 #[derive(Debug)]
 pub struct Extent {
     /// Number of last positions that attention sees.
@@ -44,14 +45,15 @@ impl Extent {
         self.held == 0
     }
 
-    /// Positions that are no longer needed: all but those that the next position sees and one more, so that the last one
-    /// can be removed again.
+    /// Positions that are no longer needed: all but those that the next position sees and one more,
+    /// so that the last one can be removed again.
     #[must_use]
     pub fn spare(&self) -> usize {
         self.held.saturating_sub(self.window())
     }
 
-    /// Room to allocate for `len` positions, in steps; a full window moves once per step, not with each position.
+    /// Room to allocate for `len` positions, in steps; a full window moves once per step, not with
+    /// each position.
     #[must_use]
     pub fn room(&self, len: usize, step: usize) -> usize {
         len.next_multiple_of(step).min(self.window().saturating_add(step).max(len))
@@ -69,8 +71,8 @@ impl Extent {
 
     #[must_use]
     pub fn can_truncate(&self, seen: usize) -> bool {
-        // A whole window must stay, one position more than the next one needs: the cache is then as long as one that was
-        // never longer.
+        // A whole window must stay, one position more than the next one needs: the cache is then as
+        // long as one that was never longer.
         seen == 0 || seen >= self.seen() || self.dropped == 0 || seen >= self.dropped + self.window()
     }
 

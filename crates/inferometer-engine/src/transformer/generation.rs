@@ -1,7 +1,8 @@
 //! One generation: reuse the common prefix, prefill in chunks, decode.
 //!
-//! If the backend is lazy and the request asks for it, decode is a pipeline: step n+1 is submitted before token n is
-//! read, so that the device never waits for the host. A step beyond the end is then discarded.
+//! If the backend is lazy and the request asks for it, decode is a pipeline: step n+1 is submitted
+//! before token n is read, so that the device never waits for the host. A step beyond the end is
+//! then discarded.
 
 use super::backend::{Backend, TokenSampler};
 use super::model::{KvCache, Model};
@@ -124,8 +125,8 @@ impl<B: Backend> Generation<'_, B> {
         Ok(self.progress)
     }
 
-    /// Keeps the part of the cache that matches the start of the prompt. The last prompt token is always computed, because its
-    /// logits are needed.
+    /// Keeps the part of the cache that matches the start of the prompt. The last prompt token is
+    /// always computed, because its logits are needed.
     fn keep_prefix(&mut self) {
         let common = |cache: &KvCache<B>, prompt: &[u32]| {
             cache.tokens().iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count()
@@ -139,7 +140,8 @@ impl<B: Backend> Generation<'_, B> {
         self.progress.reused = self.cache.seen();
     }
 
-    /// Runs the prompt and reads the first token; the second may already be submitted. `None` if it was cancelled.
+    /// Runs the prompt and reads the first token; the second may already be submitted. `None` if it
+    /// was cancelled.
     fn prefill(&mut self, sink: &mut dyn TokenSink) -> Result<Option<(u32, Option<Pending<B>>)>> {
         let rest = self.wanted.prompt[self.progress.reused..].to_vec();
         let chunks = rest.len().div_ceil(self.wanted.chunk);

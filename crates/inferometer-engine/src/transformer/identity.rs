@@ -55,13 +55,14 @@ pub fn identity(
     })
 }
 
-/// SHA-256 in hex over [`MARK`]; then for each of the [`SMALL`] files that exists: its name, a zero byte, its length (u64,
-/// little-endian), and all its bytes; then for each weight file in name order: its name, a zero byte, its length, and
-/// its bytes at [`PLACES`] places of [`SAMPLE`] bytes from its beginning (with the header) to its end, each place after its
-/// offset (u64, little-endian).
+/// SHA-256 in hex over [`MARK`]; then for each of the [`SMALL`] files that exists: its name, a zero
+/// byte, its length (u64, little-endian), and all its bytes; then for each weight file in name
+/// order: its name, a zero byte, its length, and its bytes at [`PLACES`] places of [`SAMPLE`] bytes
+/// from its beginning (with the header) to its end, each place after its offset (u64,
+/// little-endian).
 ///
-/// Sampling identifies a model of many gigabytes in milliseconds. Two files that differ only between the places have the
-/// same fingerprint.
+/// Sampling identifies a model of many gigabytes in milliseconds. Two files that differ only
+/// between the places have the same fingerprint.
 ///
 /// # Errors
 /// When a file cannot be read.

@@ -1,4 +1,5 @@
-//! The project's own generation engine: Llama and Qwen3 from Hugging Face folders, generic over a tensor backend.
+//! The project's own generation engine: Llama and Qwen3 from Hugging Face folders, generic over a
+//! tensor backend.
 
 pub mod backend;
 pub mod candle;

@@ -1,7 +1,8 @@
 //! The forward pass of Llama and Qwen3, written once for every backend.
 //!
-//! Sources: Touvron et al., "LLaMA" (2023); Qwen team, "Qwen3 Technical Report" (2025): pre-normalized blocks, rotary
-//! positions, grouped-query attention, SwiGLU feed-forward; Qwen3 also normalizes each query and key head.
+//! Sources: Touvron et al., "LLaMA" (2023); Qwen team, "Qwen3 Technical Report" (2025):
+//! pre-normalized blocks, rotary positions, grouped-query attention, SwiGLU feed-forward; Qwen3
+//! also normalizes each query and key head.
 
 use super::backend::{Backend, HeadShape, Held, LayerCache};
 use super::config::Config;
@@ -44,7 +45,8 @@ pub fn expected(config: &Config) -> Vec<Expected> {
     list
 }
 
-/// The output projection, which a tied model's file may contain too; it must then equal the embedding.
+/// The output projection, which a tied model's file may contain too; it must then equal the
+/// embedding.
 #[must_use]
 pub fn optional(config: &Config) -> Vec<Expected> {
     if config.tied { vec![tensor(config, HEAD, &[config.vocabulary, config.hidden])] } else { Vec::new() }
@@ -89,11 +91,13 @@ struct Layer<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Gives every tensor to the backend. `weights` has been checked against [`expected`]. With a window, caches are
-    /// rotating: they hold only the last `window` positions, and attention sees only these.
+    /// Gives every tensor to the backend. `weights` has been checked against [`expected`]. With a
+    /// window, caches are rotating: they hold only the last `window` positions, and attention sees
+    /// only these.
     ///
     /// # Errors
-    /// When a file cannot be read, a tied head differs from the embedding, or the backend cannot hold a tensor.
+    /// When a file cannot be read, a tied head differs from the embedding, or the backend cannot
+    /// hold a tensor.
     pub fn load(mut backend: B, config: Config, weights: &WeightFolder, window: Option<usize>) -> Result<Self> {
         let table = weights.matrix(EMBEDDING)?;
         if config.tied && weights.has(HEAD) {
@@ -120,8 +124,9 @@ impl<B: Backend> Model<B> {
         Ok(KvCache { layers, tokens: Vec::new() })
     }
 
-    /// Runs `count` ids after the cached positions and appends their keys and values. Returns the logits after the last id,
-    /// [1, vocabulary]. Call [`KvCache::note`] to record which tokens the ids are.
+    /// Runs `count` ids after the cached positions and appends their keys and values. Returns the
+    /// logits after the last id, [1, vocabulary]. Call [`KvCache::note`] to record which tokens the
+    /// ids are.
     ///
     /// # Errors
     /// When the backend fails; the cache is then undefined and must be dropped.
@@ -131,7 +136,8 @@ impl<B: Backend> Model<B> {
         self.backend.apply(&x, &self.head)
     }
 
-    /// As [`Model::forward`], without logits: for a prefill chunk that is not the last. Call [`Model::settle`] after it.
+    /// As [`Model::forward`], without logits: for a prefill chunk that is not the last. Call
+    /// [`Model::settle`] after it.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -281,7 +287,8 @@ impl<B: Backend> KvCache<B> {
         self.layers.iter_mut().for_each(|layer| layer.truncate(known));
     }
 
-    /// Keeps the positions of the first `len` tokens, or none if a rotating cache has dropped positions that these need.
+    /// Keeps the positions of the first `len` tokens, or none if a rotating cache has dropped
+    /// positions that these need.
     pub fn keep(&mut self, len: usize) {
         let len = if self.layers.iter().all(|layer| layer.can_truncate(len)) { len } else { 0 };
         self.layers.iter_mut().for_each(|layer| layer.truncate(len));

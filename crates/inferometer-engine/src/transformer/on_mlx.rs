@@ -100,7 +100,8 @@ impl LoadSettings {
 /// Sets a limit in bytes and returns the previous one.
 type Set = fn(usize) -> std::result::Result<usize, Exception>;
 
-/// Sets the allocator's limits and returns the effective ones, requested or not. They apply to the process.
+/// Sets the allocator's limits and returns the effective ones, requested or not. They apply to the
+/// process.
 fn limits(settings: &LoadSettings) -> Result<Settings> {
     let setters: [(&str, Set); 3] = [
         (MEMORY_LIMIT, memory::set_memory_limit),
@@ -117,7 +118,8 @@ fn limits(settings: &LoadSettings) -> Result<Settings> {
         let set = |bytes: usize| {
             set(bytes).map_err(|error| EngineError::bad_request(format!("{toggle} = {bytes}: mlx: {error}")))
         };
-        // Setting returns the previous limit: the second call returns the effective result of the first.
+        // Setting returns the previous limit: the second call returns the effective result of the
+        // first.
         let before = set(asked.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))?;
         let came_to = set(asked.map_or(before, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))?;
         in_force.insert(toggle.to_owned(), if asked.is_some() { came_to } else { before }.into());

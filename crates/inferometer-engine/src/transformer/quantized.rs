@@ -1,9 +1,10 @@
 //! Matrices in MLX's affine quantized format.
 //!
-//! Every `group_size` consecutive values of a row share a scale and a bias: `w = scale * q + bias`, with q a whole number
-//! of `bits` bits. The numbers q lie in 32-bit words, the first of them in the lowest bits. A matrix [out, in] named
-//! `NAME.weight` is stored as three tensors: `NAME.weight`, u32 [out, in * bits / 32], and `NAME.scales` and `NAME.biases`,
-//! [out, in / group_size] each. Source: the documentation of `mlx.core.quantize` and `dequantize`.
+//! Every `group_size` consecutive values of a row share a scale and a bias: `w = scale * q + bias`,
+//! with q a whole number of `bits` bits. The numbers q lie in 32-bit words, the first of them in
+//! the lowest bits. A matrix [out, in] named `NAME.weight` is stored as three tensors:
+//! `NAME.weight`, u32 [out, in * bits / 32], and `NAME.scales` and `NAME.biases`, [out, in /
+//! group_size] each. Source: the documentation of `mlx.core.quantize` and `dequantize`.
 
 use super::weights::HostTensor;
 use inferometer_protocol::Quantization;
@@ -47,8 +48,9 @@ impl QuantizedTensor {
 
 /// Scale and bias of one group of quantized values.
 ///
-/// The end of the group's range that is farther from zero is represented exactly, with a whole number of steps from there
-/// to zero. Computed in f32, as in `mlx.core.quantize`; `scripts/check-mlx-lm quantized` compares the two bit by bit.
+/// The end of the group's range that is farther from zero is represented exactly, with a whole
+/// number of steps from there to zero. Computed in f32, as in `mlx.core.quantize`;
+/// `scripts/check-mlx-lm quantized` compares the two bit by bit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     pub scale: f32,

@@ -1,8 +1,9 @@
-//! Frequencies of the rotary position embedding (Su et al., "RoFormer", 2021), with Llama 3's scaling.
+//! Frequencies of the rotary position embedding (Su et al., "RoFormer", 2021), with Llama 3's
+//! scaling.
 
-/// Llama 3's scaling for long contexts: low frequencies are divided by `factor`, high ones stay, and those between are
-/// interpolated.
-/// Source: `_compute_llama3_parameters` in the RoPE utilities of the `transformers` library.
+/// Llama 3's scaling for long contexts: low frequencies are divided by `factor`, high ones stay,
+/// and those between are interpolated. Source: `_compute_llama3_parameters` in the RoPE utilities
+/// of the `transformers` library.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeScaling {
     pub factor: f64,

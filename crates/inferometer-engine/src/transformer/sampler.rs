@@ -1,8 +1,9 @@
 //! From logits to the next token: repetition penalty, temperature, top-k, top-p, min-p, draw.
 //!
-//! Sources: Keskar et al., "CTRL" (2019) for the penalty; Holtzman et al., "The Curious Case of Neural Text Degeneration"
-//! (2020) for top-p; Nguyen et al., "Turning Up the Heat" (2024) for min-p. Each filter works on the tokens that the one
-//! before kept, with probabilities normalized to a sum of one.
+//! Sources: Keskar et al., "CTRL" (2019) for the penalty; Holtzman et al., "The Curious Case of
+//! Neural Text Degeneration" (2020) for top-p; Nguyen et al., "Turning Up the Heat" (2024) for
+//! min-p. Each filter works on the tokens that the one before kept, with probabilities normalized
+//! to a sum of one.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +12,8 @@ use inferometer_host::rng::seeded;
 use inferometer_protocol::effective::window;
 use inferometer_protocol::{EngineError, Sampling};
 
-/// First guess of how many of the most likely tokens top-p needs; each further try takes eight times as many.
+/// First guess of how many of the most likely tokens top-p needs; each further try takes eight
+/// times as many.
 const TOP_P_FIRST: usize = 64;
 
 /// The repetition penalty of one request.
@@ -22,7 +24,8 @@ pub struct Penalty {
     pub context_size: u64,
     /// Upper bound on N; 0 = none.
     pub cap: u64,
-    /// For each token, the step in which it was last penalized, so that a token that occurs twice is penalized once.
+    /// For each token, the step in which it was last penalized, so that a token that occurs twice
+    /// is penalized once.
     seen: Vec<u32>,
     step: u32,
 }
@@ -33,7 +36,8 @@ impl Penalty {
         Self { factor, context_size, cap, seen: Vec::new(), step: 0 }
     }
 
-    /// Penalizes the logits of the last tokens of `history` and returns the number of tokens in the window.
+    /// Penalizes the logits of the last tokens of `history` and returns the number of tokens in the
+    /// window.
     pub fn apply(&mut self, logits: &mut [f32], history: &[u32]) -> usize {
         if self.factor == 1.0 {
             return 0;
@@ -239,8 +243,8 @@ impl Sampler {
     }
 }
 
-/// Highest logit minus the second highest: 0 if they are equal, the largest f32 if there is no second. Ignores logits that
-/// are not finite.
+/// Highest logit minus the second highest: 0 if they are equal, the largest f32 if there is no
+/// second. Ignores logits that are not finite.
 ///
 /// # Errors
 /// When no logit is a finite number.

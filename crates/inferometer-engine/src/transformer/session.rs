@@ -1,4 +1,5 @@
-//! A loaded model that answers requests: checks the request, keeps the conversations' caches, reports the effective settings.
+//! A loaded model that answers requests: checks the request, keeps the conversations' caches,
+//! reports the effective settings.
 
 use std::collections::HashMap;
 
@@ -33,7 +34,8 @@ pub struct TransformerSession<B: Backend> {
     model: Model<B>,
     text: Text,
     receipt: Receipt,
-    /// The default cache and one for each named conversation. A cache is absent while a generation uses it.
+    /// The default cache and one for each named conversation. A cache is absent while a generation
+    /// uses it.
     caches: HashMap<Option<String>, KvCache<B>>,
 }
 
@@ -73,7 +75,8 @@ impl<B: Backend> TransformerSession<B> {
         Self { model, text, receipt, caches: HashMap::new() }
     }
 
-    /// Runs one token through the model and discards it, so that the backend does its first-use preparation now.
+    /// Runs one token through the model and discards it, so that the backend does its first-use
+    /// preparation now.
     ///
     /// # Errors
     /// When the backend fails.
@@ -169,7 +172,8 @@ impl<B: Backend> TransformerSession<B> {
         }
     }
 
-    /// Checks that a request fits the context. The last generated token is not run through the model, so it needs no position.
+    /// Checks that a request fits the context. The last generated token is not run through the
+    /// model, so it needs no position.
     fn check_context(&self, prompt: usize, limit: usize) -> Result<()> {
         let (needed, context) = (prompt + limit - 1, self.model.config.context);
         if needed <= context {

@@ -1,8 +1,9 @@
 //! The quantization of a folder's matrices, from `config.json`.
 //!
-//! Source: `load_model` of the `mlx_lm` library: `quantization` has `group_size` and `bits` (and `mode`) for all matrices.
-//! Under the name of a single matrix it has that matrix's own `group_size` and `bits`, or `false` if it is not quantized.
-//! `mlx_lm.convert` does not quantize matrices whose rows the group size does not divide, and does not list them.
+//! Source: `load_model` of the `mlx_lm` library: `quantization` has `group_size` and `bits` (and
+//! `mode`) for all matrices. Under the name of a single matrix it has that matrix's own
+//! `group_size` and `bits`, or `false` if it is not quantized. `mlx_lm.convert` does not quantize
+//! matrices whose rows the group size does not divide, and does not list them.
 
 use std::collections::BTreeMap;
 

@@ -31,7 +31,8 @@ pub fn config(arch: &str) -> Json {
            "tie_word_embeddings": true})
 }
 
-/// Seeded random tensors in f32 for the model in `config`, scaled so that every part of the model affects the tokens.
+/// Seeded random tensors in f32 for the model in `config`, scaled so that every part of the model
+/// affects the tokens.
 pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
     let dir = tempfile::tempdir().unwrap();
     fs_err::write(dir.path().join("config.json"), config.to_string()).unwrap();
@@ -50,7 +51,8 @@ pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
     needed.into_iter().map(store).collect()
 }
 
-/// The same tensors in the format of a folder with that configuration: quantized matrices in three parts.
+/// The same tensors in the format of a folder with that configuration: quantized matrices in three
+/// parts.
 pub fn quantized(config: &Json, tensors: Vec<Stored>) -> Vec<Stored> {
     let config = Config::from_json(config.clone(), Path::new("config.json")).unwrap();
     let needed = expected(&config);

@@ -1,9 +1,10 @@
 //! Weights of a model's folder: safetensors, one file or shards with an index.
 //!
-//! Everything is checked before a tensor is read: each tensor that the model needs exists once, with its shape and a
-//! dtype that can be converted; there are no other tensors; every file has the length that its header gives. Files are
-//! read one tensor at a time, so loading needs memory for the loaded model plus one layer's part.
-//! Source: the safetensors format page (8 bytes header length, JSON header, tensor bytes).
+//! Everything is checked before a tensor is read: each tensor that the model needs exists once,
+//! with its shape and a dtype that can be converted; there are no other tensors; every file has the
+//! length that its header gives. Files are read one tensor at a time, so loading needs memory for
+//! the loaded model plus one layer's part. Source: the safetensors format page (8 bytes header
+//! length, JSON header, tensor bytes).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
@@ -84,7 +85,8 @@ impl Expected {
         ]
     }
 
-    /// Checks that groups fill the rows, which can fail only for a matrix that `config.json` names itself.
+    /// Checks that groups fill the rows, which can fail only for a matrix that `config.json` names
+    /// itself.
     fn check_groups(&self, folder: &Path) -> Result<()> {
         match (self.quantized, self.shape.last()) {
             (Some(quantization), Some(columns)) if !columns.is_multiple_of(quantization.group_size()) => {
@@ -137,7 +139,8 @@ pub struct WeightFolder {
     files: Vec<WeightFile>,
     /// Tensor name to index into `files`.
     places: BTreeMap<String, usize>,
-    /// Matrices that are stored in three tensors, by the name of the first: their format and unpacked shape.
+    /// Matrices that are stored in three tensors, by the name of the first: their format and
+    /// unpacked shape.
     quantized: BTreeMap<String, (Quantization, [usize; 2])>,
 }
 
@@ -157,10 +160,12 @@ struct Index {
 impl WeightFolder {
     /// Opens and checks the weight files of `folder`.
     ///
-    /// `optional` tensors may be missing, but must have the given shape. Rotary frequency buffers are always allowed.
+    /// `optional` tensors may be missing, but must have the given shape. Rotary frequency buffers
+    /// are always allowed.
     ///
     /// # Errors
-    /// For the first missing, extra, wrong-shape, wrong-dtype or truncated tensor, by name and file.
+    /// For the first missing, extra, wrong-shape, wrong-dtype or truncated tensor, by name and
+    /// file.
     pub fn open(folder: &Path, expected: &[Expected], optional: &[Expected]) -> Result<Self> {
         let (index, names) = Self::file_names(folder)?;
         let files = names.iter().map(|name| WeightFile::open(folder.join(name))).collect::<Result<Vec<_>>>()?;
@@ -260,7 +265,8 @@ impl WeightFolder {
             _ => format!("the {} weight files of {}", self.files.len(), folder.display()),
         };
         let missing = format!("tensor {} is missing in {file}", part.name);
-        // If the weight exists but not its scales or biases, the matrix may not be quantized at all.
+        // If the weight exists but not its scales or biases, the matrix may not be quantized at
+        // all.
         match tensor.quantized {
             Some(_) if self.has(&tensor.name) => EngineError::model(format!(
                 "{missing}: {}; if it is not, `quantization` there should have {:?}: false",

@@ -1,4 +1,5 @@
-//! Causal attention over the cache, without copying keys and values or repeating them for query heads that share them.
+//! Causal attention over the cache, without copying keys and values or repeating them for query
+//! heads that share them.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
@@ -14,7 +15,8 @@ const MOST_QUERIES: usize = 256;
 /// With at least this many key values, one position's attention is split between threads.
 const PARALLEL_FROM: usize = 1 << 16;
 
-/// Keys and values [kv_heads, room, d], of which the first `held` positions are valid, and the attention window.
+/// Keys and values [kv_heads, room, d], of which the first `held` positions are valid, and the
+/// attention window.
 struct Held<'a> {
     keys: &'a Tensor,
     values: &'a Tensor,
@@ -35,8 +37,8 @@ pub fn attend(queries: &Tensor, cache: &Cache) -> Result<Tensor> {
     threads::install(|| several(queries, &over))
 }
 
-/// Several positions, one block of queries at a time. The scores of all would take much memory, and a block needs
-/// neither keys after its last position nor keys before the window of its first one.
+/// Several positions, one block of queries at a time. The scores of all would take much memory, and
+/// a block needs neither keys after its last position nor keys before the window of its first one.
 fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
     let (count, heads, d) = queries.dims3().map_err(failed)?;
     let start = over.held - count;
@@ -57,8 +59,8 @@ fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
     if blocks.len() == 1 { Ok(blocks.remove(0)) } else { Tensor::cat(&blocks, 0).map_err(failed) }
 }
 
-/// Several positions: queries [T, heads, d] over keys and values [kv_heads, n, d], of which the last T are the queries'
-/// own: [T, heads, d].
+/// Several positions: queries [T, heads, d] over keys and values [kv_heads, n, d], of which the
+/// last T are the queries' own: [T, heads, d].
 fn block(queries: &Tensor, keys: &Tensor, values: &Tensor, window: usize) -> candle_core::Result<Tensor> {
     let (count, heads, d) = queries.dims3()?;
     let (kv_heads, seen, _) = keys.dims3()?;
@@ -69,7 +71,8 @@ fn block(queries: &Tensor, keys: &Tensor, values: &Tensor, window: usize) -> can
     scores.matmul(values)?.reshape((heads, count, d))?.transpose(0, 1)?.contiguous()
 }
 
-/// Softmax over rows of `seen` scores; row r belongs to the query `r % count` of the last `count` positions.
+/// Softmax over rows of `seen` scores; row r belongs to the query `r % count` of the last `count`
+/// positions.
 struct CausalSoftmax {
     count: usize,
     seen: usize,
@@ -167,7 +170,8 @@ mod tests {
         }
     }
 
-    /// A rotating cache gives the same as attention over only the last positions, however they were appended.
+    /// A rotating cache gives the same as attention over only the last positions, however they were
+    /// appended.
     #[test]
     fn a_window_hides_what_lies_before_it() {
         let (heads, kv_heads, d, total, window) = (4, 2, 8, 620, 9);

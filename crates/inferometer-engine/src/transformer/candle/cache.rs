@@ -1,5 +1,6 @@
-//! Keys and values of one layer: two tensors [kv_heads, room, head_dim] that grow in steps. With a window, older positions
-//! are dropped many at a time, so that the held ones are always in order and contiguous.
+//! Keys and values of one layer: two tensors [kv_heads, room, head_dim] that grow in steps. With a
+//! window, older positions are dropped many at a time, so that the held ones are always in order
+//! and contiguous.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -31,8 +32,8 @@ impl Cache {
         self.tensors.as_ref().map_or(0, |(keys, _)| keys.dims()[1])
     }
 
-    /// Appends keys and values [kv_heads, T, head_dim]. Held positions move only if the room is used up; with a window, older
-    /// positions are dropped then.
+    /// Appends keys and values [kv_heads, T, head_dim]. Held positions move only if the room is
+    /// used up; with a window, older positions are dropped then.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -50,7 +51,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Keys and values including unused room: [kv_heads, room, head_dim]. `None` before the first append.
+    /// Keys and values including unused room: [kv_heads, room, head_dim]. `None` before the first
+    /// append.
     #[must_use]
     pub fn tensors(&self) -> Option<&(Tensor, Tensor)> {
         self.tensors.as_ref()

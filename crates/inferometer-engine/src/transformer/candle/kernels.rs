@@ -1,7 +1,7 @@
 //! The element-wise and row-wise arithmetic on the CPU, in f32.
 //!
-//! Bodies are written so that the compiler vectorizes them. They are compiled twice, the second time for AVX2, so that a
-//! portable build still uses AVX2 on processors that have it.
+//! Bodies are written so that the compiler vectorizes them. They are compiled twice, the second
+//! time for AVX2, so that a portable build still uses AVX2 on processors that have it.
 
 use std::hint::black_box;
 
@@ -29,7 +29,8 @@ macro_rules! for_this_cpu {
                     body($($arg),*)
                 }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has the features that the function is compiled for, as checked above.
+                    // SAFETY: the processor has the features that the function is compiled for, as
+                    // checked above.
                     return unsafe { avx2($($arg),*) };
                 }
             }
@@ -49,8 +50,9 @@ pub fn rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync 
     }
 }
 
-/// e^x within 2 ulp for -87 <= x <= 88; outside, the value at the nearer end. Branch-free, so that loops over it are
-/// vectorized. Method: Cody-Waite reduction and a polynomial (S. Moshier, Cephes `expf`).
+/// e^x within 2 ulp for -87 <= x <= 88; outside, the value at the nearer end. Branch-free, so that
+/// loops over it are vectorized. Method: Cody-Waite reduction and a polynomial (S. Moshier, Cephes
+/// `expf`).
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds to an integer
@@ -84,12 +86,13 @@ fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    // Hidden from the optimizer, which would otherwise shuffle the products to make the sum cheaper.
+    // Hidden from the optimizer, which would otherwise shuffle the products to make the sum
+    // cheaper.
     total(black_box(lanes)) + rest
 }
 
-/// The sum of the lanes, as two chains. (A tree of additions reads better, but then the compiler does not use wide
-/// registers in the loop before it.)
+/// The sum of the lanes, as two chains. (A tree of additions reads better, but then the compiler
+/// does not use wide registers in the loop before it.)
 #[inline(always)]
 fn total(lanes: [f32; LANES]) -> f32 {
     let (mut first, mut second) = (0.0, 0.0);
@@ -172,8 +175,9 @@ for_this_cpu! {
 }
 
 for_this_cpu! {
-    /// Attention of one position: the query heads `queries` [group, d] that share one key/value head, over its keys and
-    /// values [n, d] each. `scores` is room for [group, n]. `out` is [group, d].
+    /// Attention of one position: the query heads `queries` [group, d] that share one key/value
+    /// head, over its keys and values [n, d] each. `scores` is room for [group, n]. `out` is
+    /// [group, d].
     pub fn attend_one(queries: &[f32], keys: &[f32], values: &[f32], d: usize, scores: &mut [f32], out: &mut [f32]) {
         let n = keys.len() / d;
         let scale = 1.0 / (d as f32).sqrt();
@@ -202,8 +206,8 @@ for_this_cpu! {
 const QUANTIZED: usize = 32;
 
 for_this_cpu! {
-    /// Rounds each block of 32 values to 8 bits (two's complement) with the scale that its largest value needs. `starts`
-    /// becomes -128 times the sum of the block.
+    /// Rounds each block of 32 values to 8 bits (two's complement) with the scale that its largest
+    /// value needs. `starts` becomes -128 times the sum of the block.
     pub fn quantize(x: &[f32], out: &mut [u8], scales: &mut [f32], starts: &mut [i32]) {
         const ROUND: f32 = 12_582_912.0; // as in `exp`
         let blocks = x.as_chunks::<QUANTIZED>().0.iter().zip(out.as_chunks_mut::<QUANTIZED>().0);

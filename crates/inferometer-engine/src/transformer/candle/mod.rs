@@ -158,7 +158,8 @@ impl CandleBackend {
     }
 }
 
-/// Whether candle keeps a second copy of a Q8_0 matrix, laid out for this processor (its `repack_x86::select`).
+/// Whether candle keeps a second copy of a Q8_0 matrix, laid out for this processor (its
+/// `repack_x86::select`).
 fn repacks(rows: usize, columns: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,12 +1,14 @@
 //! Products with Q8_0 matrices on processors with AVX-512 VNNI, in place of candle's.
 //!
-//! In candle's pool each product spins until all threads have run. On a busy machine each of the hundred products of a
-//! token may then wait for a time slice of the scheduler. candle also keeps each matrix twice. Here no product waits for a
-//! thread that is not scheduled, and the matrix is stored once, in the order in which it is read.
+//! In candle's pool each product spins until all threads have run. On a busy machine each of the
+//! hundred products of a token may then wait for a time slice of the scheduler. candle also keeps
+//! each matrix twice. Here no product waits for a thread that is not scheduled, and the matrix is
+//! stored once, in the order in which it is read.
 //!
-//! Layout: columns of the product in tiles of 16, each tile in blocks of 32 inputs, so that one instruction multiplies four
-//! inputs with the weights of 16 columns. That instruction (`vpdpbusd`) multiplies unsigned by signed bytes: weights are
-//! stored plus 128, and 128 times the sum of the inputs is subtracted from the result.
+//! Layout: columns of the product in tiles of 16, each tile in blocks of 32 inputs, so that one
+//! instruction multiplies four inputs with the weights of 16 columns. That instruction (`vpdpbusd`)
+//! multiplies unsigned by signed bytes: weights are stored plus 128, and 128 times the sum of the
+//! inputs is subtracted from the result.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use half::f16;
@@ -147,7 +149,8 @@ impl Packed {
         out
     }
 
-    /// Rows `x` [n, inputs] times the matrix: [n, columns]. The result of a row does not depend on other rows.
+    /// Rows `x` [n, inputs] times the matrix: [n, columns]. The result of a row does not depend on
+    /// other rows.
     #[must_use]
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs;

@@ -1,9 +1,10 @@
 //! How many threads compute.
 //!
-//! candle reads the number from the environment and nowhere else: `CANDLE_NUM_THREADS` sizes its pool for quantized
-//! products, `RAYON_NUM_THREADS` the number of parts of an f32 product. A process must not change its environment once
-//! it has threads, so whoever starts the engine host passes [`environment`], and [`set`] checks what is in force.
-//! This module owns the rayon pool that runs f32 products: rayon's global pool may already be in use.
+//! candle reads the number from the environment and nowhere else: `CANDLE_NUM_THREADS` sizes its
+//! pool for quantized products, `RAYON_NUM_THREADS` the number of parts of an f32 product. A
+//! process must not change its environment once it has threads, so whoever starts the engine host
+//! passes [`environment`], and [`set`] checks what is in force. This module owns the rayon pool
+//! that runs f32 products: rayon's global pool may already be in use.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -29,7 +30,8 @@ pub struct Threads {
 static SET: Mutex<Option<Threads>> = Mutex::new(None);
 static POOL: OnceLock<ThreadPool> = OnceLock::new();
 
-/// Runs `f` on the pool, so that what is parallel in it uses the pool's threads. Costs a hand-over between threads.
+/// Runs `f` on the pool, so that what is parallel in it uses the pool's threads. Costs a hand-over
+/// between threads.
 pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     match POOL.get() {
         Some(pool) if pool.current_num_threads() > 1 => pool.install(f),
@@ -43,8 +45,8 @@ pub fn count() -> usize {
     POOL.get().map_or(1, ThreadPool::current_num_threads)
 }
 
-/// Calls `f` with each `size` values of `out` and their number: this thread does, and those of the pool that get to run
-/// meanwhile take a share, as [`share::share`] says.
+/// Calls `f` with each `size` values of `out` and their number: this thread does, and those of the
+/// pool that get to run meanwhile take a share, as [`share::share`] says.
 pub fn share(out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     match POOL.get() {
         Some(pool) => share::share(pool.current_num_threads() - 1, |helper| pool.spawn(helper), out, size, f),
@@ -52,16 +54,17 @@ pub fn share(out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync)
     }
 }
 
-/// The environment in which a process that may use `cpus` computes with `wanted` threads. `None`: one thread per
-/// physical core, but no more than CPUs. candle's threads spin while they wait for each other, and two that share a CPU
-/// would wait for the scheduler.
+/// The environment in which a process that may use `cpus` computes with `wanted` threads. `None`:
+/// one thread per physical core, but no more than CPUs. candle's threads spin while they wait for
+/// each other, and two that share a CPU would wait for the scheduler.
 pub fn environment(wanted: Option<usize>, cpus: Option<usize>) -> Vec<(&'static str, String)> {
     let own = || cpus.filter(|cpus| std::env::var_os(CANDLE).is_none() && *cpus < get_num_threads());
     let count = wanted.or_else(own);
     count.into_iter().flat_map(|count| [RAYON, CANDLE].map(|name| (name, count.to_string()))).collect()
 }
 
-/// Starts the threads once and returns how many compute. `wanted` is checked, not set: see [`environment`].
+/// Starts the threads once and returns how many compute. `wanted` is checked, not set: see
+/// [`environment`].
 ///
 /// # Errors
 /// When this process computes with another number than `wanted`, or the threads cannot be started.

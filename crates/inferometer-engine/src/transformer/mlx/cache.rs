@@ -1,7 +1,9 @@
-//! Keys and values of one layer: two arrays [1, kv_heads, room, head_dim] that are written in place.
+//! Keys and values of one layer: two arrays [1, kv_heads, room, head_dim] that are written in
+//! place.
 //!
-//! MLX's arrays are values: "writing" makes a new array, which takes over the memory if nothing else holds it. With a
-//! window, older positions are dropped many at a time, so that the held ones are always in order and contiguous.
+//! MLX's arrays are values: "writing" makes a new array, which takes over the memory if nothing
+//! else holds it. With a window, older positions are dropped many at a time, so that the held ones
+//! are always in order and contiguous.
 
 use mlx_rs::ops::{concatenate, zeros_dtype};
 use mlx_rs::{Array, Dtype};
@@ -26,7 +28,8 @@ pub struct Cache {
     wanted: usize,
 }
 
-/// Keys and values that T queries see: [1, kv_heads, n, head_dim] each; the last T are the queries' own.
+/// Keys and values that T queries see: [1, kv_heads, n, head_dim] each; the last T are the queries'
+/// own.
 pub struct View {
     pub keys: Array,
     pub values: Array,
@@ -92,8 +95,8 @@ impl Cache {
 
     /// Moves the held positions, without the first `drop`, to arrays with room for `len`.
     fn move_to(&mut self, drop: usize, len: usize, dtype: Dtype) -> Result<()> {
-        // One position always stays free. MLX does not copy an append that fills the whole array: the strided append replaces
-        // the array, which makes attention many times slower.
+        // One position always stays free. MLX does not copy an append that fills the whole array:
+        // the strided append replaces the array, which makes attention many times slower.
         let len = len.max(self.wanted) + 1;
         let room = self.extent.room(len, STEP);
         let kept = self.extent.held() - drop;

@@ -1,5 +1,5 @@
-//! Wraps every call of MLX: converts errors, and counts how long the calls took and how often the host waited for the
-//! device, for a benchmark.
+//! Wraps every call of MLX: converts errors, and counts how long the calls took and how often the
+//! host waited for the device, for a benchmark.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -15,7 +15,8 @@ use inferometer_protocol::EngineError;
 pub struct Calls {
     /// Calls of MLX. Counted while [`measure`] is on.
     pub calls: u64,
-    /// Nanoseconds in them, including the time of reading the clock. Counted while [`measure`] is on.
+    /// Nanoseconds in them, including the time of reading the clock. Counted while [`measure`] is
+    /// on.
     pub ns: u64,
     /// How often work was submitted to the device. Always counted.
     pub submits: u64,
@@ -38,8 +39,8 @@ pub fn take() -> Calls {
     CALLS.take()
 }
 
-/// The overhead of timing one call, in nanoseconds: inside and outside of the counted time. Subtract it to get the time of
-/// the calls and the time between them.
+/// The overhead of timing one call, in nanoseconds: inside and outside of the counted time.
+/// Subtract it to get the time of the calls and the time between them.
 #[must_use]
 pub fn cost() -> (f64, f64) {
     const CALLS: u32 = 100_000;
@@ -71,7 +72,8 @@ pub(super) fn waited() {
     count(|calls| calls.waits += 1);
 }
 
-/// How often two threads called MLX at the same time, which `serial.rs` must prevent. For tests only.
+/// How often two threads called MLX at the same time, which `serial.rs` must prevent. For tests
+/// only.
 #[cfg(test)]
 pub fn overlaps() -> u64 {
     inside::OVERLAPS.load(std::sync::atomic::Ordering::SeqCst)
@@ -113,7 +115,8 @@ const ONES: [i32; 4] = [1; 4];
 pub(super) fn slice(x: &Array, start: &[i32], stop: &[i32]) -> std::result::Result<Array, Exception> {
     let (stream, strides) = (Stream::thread_local_or_default(), &ONES[..start.len()]);
     new_array("slice", |out| {
-        // SAFETY: the pointers point to slices of the given lengths, which live until the call returns.
+        // SAFETY: the pointers point to slices of the given lengths, which live until the call
+        // returns.
         unsafe {
             mlx_sys::mlx_slice(
                 out,
@@ -130,7 +133,8 @@ pub(super) fn slice(x: &Array, start: &[i32], stop: &[i32]) -> std::result::Resu
     })
 }
 
-/// x with [start .. stop] along every axis replaced by `part`; in place if nothing else holds x's memory.
+/// x with [start .. stop] along every axis replaced by `part`; in place if nothing else holds x's
+/// memory.
 pub(super) fn replace(x: &Array, part: &Array, start: &[i32], stop: &[i32]) -> std::result::Result<Array, Exception> {
     let (stream, strides) = (Stream::thread_local_or_default(), &ONES[..start.len()]);
     new_array("slice_update", |out| {

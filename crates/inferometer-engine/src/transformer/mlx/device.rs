@@ -25,8 +25,8 @@ const SIZES: [(&CStr, &str); 3] = [
     (c"max_buffer_length", "device_buffer_bytes"),
 ];
 
-/// The default device, or why it does not work. The first call initializes MLX in this process and must not be made within
-/// [`alone`].
+/// The default device, or why it does not work. The first call initializes MLX in this process and
+/// must not be made within [`alone`].
 ///
 /// # Errors
 /// MLX's error, or a wrong sum (as on a virtual machine's GPU).
@@ -63,7 +63,8 @@ fn find() -> Result<Found, String> {
     Ok(Found { gpu, name, details })
 }
 
-/// A small computation with a known result: a device may exist and compute nothing, or wrong results.
+/// A small computation with a known result: a device may exist and compute nothing, or wrong
+/// results.
 fn adds_up() -> Result<(), String> {
     let failed = |e: mlx_rs::error::Exception| format!("MLX's device does not work: {e}");
     let count = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]);

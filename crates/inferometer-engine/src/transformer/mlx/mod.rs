@@ -1,7 +1,9 @@
-//! The transformer on MLX: lazy, with MLX's fused normalization, rotation, attention and quantized product.
+//! The transformer on MLX: lazy, with MLX's fused normalization, rotation, attention and quantized
+//! product.
 //!
-//! An operation only adds a node to MLX's graph. The library computes it on its own thread or on the GPU from
-//! [`Backend::submit`] on. Weights keep the dtype they are stored in, quantized ones their format.
+//! An operation only adds a node to MLX's graph. The library computes it on its own thread or on
+//! the GPU from [`Backend::submit`] on. Weights keep the dtype they are stored in, quantized ones
+//! their format.
 
 mod cache;
 pub mod calls;
@@ -30,7 +32,8 @@ use inferometer_protocol::EngineMemory;
 use sampling::{DeviceSampler, Ids, UNSOUND};
 use weights::Matrix;
 
-/// The library and the version that mlx-sys in Cargo.lock is made for; a test compares it with the library's answer.
+/// The library and the version that mlx-sys in Cargo.lock is made for; a test compares it with the
+/// library's answer.
 pub const NAME: &str = "mlx 0.32.2";
 
 /// A compiled function of two arrays.
@@ -71,8 +74,9 @@ pub struct Rotation {
 }
 
 impl MlxBackend {
-    /// A backend on the default device. Floating-point weights are converted to `dtype` (f32, f16, bf16); `None` leaves them
-    /// as stored. With `compiled`, successive element-wise operations become one.
+    /// A backend on the default device. Floating-point weights are converted to `dtype` (f32, f16,
+    /// bf16); `None` leaves them as stored. With `compiled`, successive element-wise operations
+    /// become one.
     #[must_use]
     pub fn new(dtype: Option<Dtype>, compiled: bool) -> Self {
         let swiglu = compiled.then(|| RefCell::new(Box::new(compile(gated, true)) as Compiled));
@@ -137,8 +141,8 @@ impl Backend for MlxBackend {
 
     const LAZY: bool = true;
 
-    /// On the CPU, MLX queues at most about ten operations. Submitting a step therefore takes nearly as long as the step, and
-    /// a token that is read after that is read late.
+    /// On the CPU, MLX queues at most about ten operations. Submitting a step therefore takes
+    /// nearly as long as the step, and a token that is read after that is read late.
     fn runs_ahead(&self) -> bool {
         Self::on_gpu()
     }
@@ -296,8 +300,9 @@ impl Backend for MlxBackend {
         allocator()
     }
 
-    /// The allocator's counters are words of the process, which MLX itself reads without its lock. A reader on another thread
-    /// gets the value before or after a concurrent change, and delays nothing.
+    /// The allocator's counters are words of the process, which MLX itself reads without its lock.
+    /// A reader on another thread gets the value before or after a concurrent change, and delays
+    /// nothing.
     fn memory_probe(&self) -> Option<MemoryProbe> {
         Some(Arc::new(allocator))
     }

@@ -1,7 +1,8 @@
-//! Sampling on the device: penalty, filters and draw are part of the graph; no logits are copied to the host.
+//! Sampling on the device: penalty, filters and draw are part of the graph; no logits are copied to
+//! the host.
 //!
-//! It does the same as [`crate::transformer::sampler`], with the same draws. Sums are f32 here and f64 there, so a draw
-//! within rounding of a border may choose the other token.
+//! It does the same as [`crate::transformer::sampler`], with the same draws. Sums are f32 here and
+//! f64 there, so a draw within rounding of a border may choose the other token.
 
 use mlx_rs::ops::indexing::{argmax, argmax_axis};
 use mlx_rs::ops::{cumsum, select, sort};
@@ -20,8 +21,8 @@ type Tried<T> = std::result::Result<T, Exception>;
 pub struct Ids {
     /// Input of the next forward pass.
     pub input: Array,
-    /// The chosen token if these ids come from a choice; [`UNSOUND`] if its logit was not a number. `input` may be a forced
-    /// token instead.
+    /// The chosen token if these ids come from a choice; [`UNSOUND`] if its logit was not a number.
+    /// `input` may be a forced token instead.
     pub chosen: Option<Array>,
 }
 
@@ -33,7 +34,8 @@ pub const UNSOUND: u32 = u32::MAX;
 pub struct DeviceSampler {
     choice: SamplingPlan,
     uniforms: Uniforms,
-    /// The last tokens in no particular order, [the penalty's largest window]; `None` without a penalty.
+    /// The last tokens in no particular order, [the penalty's largest window]; `None` without a
+    /// penalty.
     recent: Option<Array>,
     /// Prompt and chosen tokens.
     history: usize,
@@ -100,7 +102,8 @@ impl TokenSampler for DeviceSampler {
         mlx(|| logits.eval())
     }
 
-    /// Computed on the host, so that there is only one implementation. It is used once per token and in untimed passes only.
+    /// Computed on the host, so that there is only one implementation. It is used once per token
+    /// and in untimed passes only.
     fn gap(&self) -> Result<f32> {
         let logits = self.logits.as_ref().expect("logits are penalized before their gap is asked for");
         let mut values = Vec::new();
@@ -125,16 +128,18 @@ impl TokenSampler for DeviceSampler {
     }
 }
 
-/// What the host reads for a choice [1] from logits [1, vocabulary]: the same token, or [`UNSOUND`].
+/// What the host reads for a choice [1] from logits [1, vocabulary]: the same token, or
+/// [`UNSOUND`].
 fn told(logits: &Array, chosen: &Array) -> Tried<Array> {
     let logit = logits.take_along_axis(chosen.expand_dims(0)?, -1)?;
-    // The difference is not a number if the logit is not finite. This takes three operations fewer than `isfinite`.
+    // The difference is not a number if the logit is not finite. This takes three operations fewer
+    // than `isfinite`.
     let sound = logit.subtract(&logit)?.eq(Array::from_int(0))?;
     select(sound, chosen, Array::from_slice(&[UNSOUND], &[1]))
 }
 
-/// Penalizes logits [1, vocabulary] of the first `window` recent tokens: positive ones are divided by the factor, others
-/// multiplied. A token that occurs twice gets the same value twice.
+/// Penalizes logits [1, vocabulary] of the first `window` recent tokens: positive ones are divided
+/// by the factor, others multiplied. A token that occurs twice gets the same value twice.
 fn penalized(logits: &Array, recent: &Array, window: i32, factor: f32) -> Tried<Array> {
     let ids = if window == recent.shape()[0] { recent.clone() } else { super::calls::slice(recent, &[0], &[window])? };
     let ids = ids.expand_dims(0)?;
@@ -164,7 +169,8 @@ fn drawn(logits: &Array, choice: &SamplingPlan, uniform: f64) -> Tried<Array> {
     }
     if sampling.top_p < 1.0 {
         let rising = sort(&weights)?;
-        // For each token, the sum of those that are more likely. The token is needed if that sum is less than the wanted one.
+        // For each token, the sum of those that are more likely. The token is needed if that sum is
+        // less than the wanted one.
         let before = rising.cumsum(0, true, false)?;
         // Never 0: the most likely token is always kept.
         let share = Array::from_f32((sampling.top_p as f32).max(f32::MIN_POSITIVE));

@@ -48,7 +48,8 @@ fn raw(bytes: &[u8], shape: &[usize], dtype: Dtype) -> Result<Array> {
     let dims = shape.iter().map(|n| size(*n)).collect::<Result<Vec<_>>>()?;
     let width = if matches!(dtype, Dtype::Float16 | Dtype::Bfloat16) { 2 } else { 4 };
     assert_eq!(bytes.len(), shape.iter().product::<usize>() * width, "the folder was checked against its shapes");
-    // SAFETY: the number of bytes fits shape and dtype, and MLX copies them before the call returns.
+    // SAFETY: the number of bytes fits shape and dtype, and MLX copies them before the call
+    // returns.
     Ok(unsafe { Array::from_raw_data(bytes.as_ptr().cast(), &dims, dtype) })
 }
 

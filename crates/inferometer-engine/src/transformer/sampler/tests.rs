@@ -14,7 +14,8 @@ fn counts(sampling: &Sampling, logits: &[f32], draws: usize) -> Vec<usize> {
     counts
 }
 
-/// Pearson's statistic of counts against probabilities; a count where the probability is 0 fails at once.
+/// Pearson's statistic of counts against probabilities; a count where the probability is 0 fails at
+/// once.
 fn chi_square(counts: &[usize], probabilities: &[f64]) -> f64 {
     let draws: usize = counts.iter().sum();
     let terms = counts.iter().zip(probabilities).map(|(count, p)| {
@@ -43,7 +44,8 @@ const LIMIT: f64 = 20.515;
 #[test]
 fn draws_follow_the_closed_form() {
     let none = |_: usize| true;
-    // At temperature 1 the probabilities are .0836 .2271 .0307 .6174(3) .2271 .0006 in these logits' order.
+    // At temperature 1 the probabilities are .0836 .2271 .0307 .6174(3) .2271 .0006 in these
+    // logits' order.
     let cases: [(Sampling, Vec<f64>); 7] = [
         (sampling(1.0), softmax(&LOGITS, 1.0, none)),
         (sampling(0.5), softmax(&LOGITS, 0.5, none)),

@@ -349,7 +349,8 @@ fn a_rotating_cache_holds_its_window_and_is_full_below_it() {
         let chunked = with_toggle(again.clone(), "prefill_chunk_size", chunk);
         assert_eq!(run(&mut *narrow, &chunked).unwrap().0, other, "chunks of {chunk}");
     }
-    // Dropped positions cannot be reused: a branch before the window starts again, a continuation does not.
+    // Dropped positions cannot be reused: a branch before the window starts again, a continuation
+    // does not.
     let mut longer = prompt(400);
     longer.extend(&other);
     let (_, completion) = run(&mut *narrow, &request(longer.clone(), 5)).unwrap();

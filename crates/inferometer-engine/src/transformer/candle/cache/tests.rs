@@ -4,7 +4,8 @@ use proptest::prelude::*;
 const HEADS: usize = 2;
 const DIM: usize = 4;
 
-/// Keys [HEADS, count, DIM] with numbers that encode position and head; the values are their negatives.
+/// Keys [HEADS, count, DIM] with numbers that encode position and head; the values are their
+/// negatives.
 fn entries(from: usize, count: usize) -> (Tensor, Tensor) {
     let mut data = Vec::new();
     for head in 0..HEADS {
@@ -22,7 +23,8 @@ fn content(cache: &Cache) -> (Vec<f32>, Vec<f32>) {
 }
 
 proptest! {
-    /// After any order of appends and truncations, the cache holds the same positions as a plain list.
+    /// After any order of appends and truncations, the cache holds the same positions as a plain
+    /// list.
     #[test]
     fn holds_what_a_list_would(steps in prop::collection::vec((1usize..300, 0usize..700, any::<bool>()), 1..8)) {
         let mut cache = Cache::new(HEADS, DIM, None);
@@ -67,7 +69,8 @@ fn room_grows_in_steps_and_an_append_inside_it_moves_nothing() {
     assert_eq!((cache.room(), cache.len()), (2 * STEP, 0));
 }
 
-/// After any appends, and truncations that the cache allows, attention sees the last positions of a plain list.
+/// After any appends, and truncations that the cache allows, attention sees the last positions of a
+/// plain list.
 #[test]
 fn a_window_keeps_the_last_of_a_list() {
     let window = 7;

@@ -34,7 +34,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A pseudo-random number for each value: `what` distinguishes queries, keys and values, `salt` the appends.
+/// A pseudo-random number for each value: `what` distinguishes queries, keys and values, `salt` the
+/// appends.
 fn value(what: usize, salt: usize, at: usize, head: usize, i: usize) -> f32 {
     ((what * 7919 + salt * 104_729 + at * 1299 + head * 31 + i * 7) as f32 * 0.137).sin()
 }
@@ -47,7 +48,8 @@ fn array(what: usize, salt: usize, from: usize, count: usize, heads: usize) -> A
     Array::from_slice(&values, &[1, heads as i32, count as i32, D as i32])
 }
 
-/// Attention of the query at `at` over `list`, whose entries are salt and position of a key and a value.
+/// Attention of the query at `at` over `list`, whose entries are salt and position of a key and a
+/// value.
 fn attention(list: &[(usize, usize)], salt: usize, at: usize, window: usize) -> Vec<f64> {
     let seen = &list[(at + 1).saturating_sub(window)..=at];
     let heads = (0..HEADS).flat_map(|head| {

@@ -103,7 +103,8 @@ fn differing(settings: &[Sampling], device: impl Fn(&Sampling) -> Sampling) -> (
     (draws, differ)
 }
 
-/// Sums are f32 on the device and f64 on the host: draws so close to a border that this matters are rare.
+/// Sums are f32 on the device and f64 on the host: draws so close to a border that this matters are
+/// rare.
 #[test]
 fn draws_are_the_hosts_but_for_rounding_at_a_border() {
     let sampling = |seed, temperature| Sampling { seed, temperature, ..Sampling::default() };

@@ -1,4 +1,5 @@
-//! Folders in MLX's quantized format: the loaded weights, and the errors for folders that do not fit their configuration.
+//! Folders in MLX's quantized format: the loaded weights, and the errors for folders that do not
+//! fit their configuration.
 
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
@@ -10,7 +11,8 @@ use inferometer_protocol::ErrorKind;
 
 const VALUES: &str = "model.layers.1.self_attn.v_proj";
 
-/// Hidden size 64, so that groups of 64 fill all rows except those of `down_proj` (96), which is not quantized.
+/// Hidden size 64, so that groups of 64 fill all rows except those of `down_proj` (96), which is
+/// not quantized.
 fn described(arch: &str, bits: u32, group_size: usize) -> Json {
     let mut config = config(arch);
     config["quantization"] = json!({"group_size": group_size, "bits": bits});

@@ -1,4 +1,5 @@
-//! Compares the choices that a session reports with a plain loop over the model that sorts all logits.
+//! Compares the choices that a session reports with a plain loop over the model that sorts all
+//! logits.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -73,7 +74,8 @@ fn assert_alike(said: &[Choice], plain: &[Choice]) {
     assert!(plain.iter().any(|choice| choice.gap > 0.01), "nothing to compare");
 }
 
-/// `backend` makes the session's backend; `alone` keeps the plain loop from running beside other sessions.
+/// `backend` makes the session's backend; `alone` keeps the plain loop from running beside other
+/// sessions.
 fn session_says_what_a_bare_loop_finds<B: Backend>(
     session: &mut dyn Session,
     folder: &Path,
@@ -89,7 +91,8 @@ fn session_says_what_a_bare_loop_finds<B: Backend>(
         let (free, said) = ask(session, &with(penalized(None)));
         assert_eq!(said.iter().map(|choice| choice.token).collect::<Vec<_>>(), free, "unforced, a choice is the token");
         assert_alike(&said, &alone(&|| plain(backend(), folder, &free)));
-        // With other forced tokens the choices differ, and the penalty applies to the forced tokens.
+        // With other forced tokens the choices differ, and the penalty applies to the forced
+        // tokens.
         let forced: Vec<u32> = free.iter().map(|id| (id + 1) % VOCABULARY).collect();
         let (tokens, said) = ask(session, &with(penalized(Some(forced.clone()))));
         assert_eq!(tokens, forced);

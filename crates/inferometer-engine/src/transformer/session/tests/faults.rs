@@ -1,5 +1,5 @@
-//! Breaks the engine on purpose, in one place at a time, and checks that the tokens change. Otherwise the tests of equal
-//! tokens would prove nothing.
+//! Breaks the engine on purpose, in one place at a time, and checks that the tokens change.
+//! Otherwise the tests of equal tokens would prove nothing.
 
 use candle_core::Tensor;
 
@@ -61,7 +61,8 @@ impl Backend for Broken {
     }
 
     fn append(&self, cache: &mut Cache, keys: &Tensor, values: &Tensor) -> Result<()> {
-        // Only if there is something to overwrite, and so that queries still have their own positions.
+        // Only if there is something to overwrite, and so that queries still have their own
+        // positions.
         if self.fault == Fault::CacheOffset && cache.len() > 1 {
             cache.truncate(cache.seen() - 1);
         }
