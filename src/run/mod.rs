@@ -3,6 +3,7 @@
 pub mod ab;
 pub mod attempt;
 pub mod build;
+mod capped;
 pub mod conformance;
 pub mod driver;
 pub mod energy;
@@ -25,6 +26,7 @@ pub mod segment;
 pub mod selftest;
 pub mod start;
 pub mod stretches;
+mod tree;
 mod turns;
 pub mod validity;
 pub mod worker;

@@ -514,6 +514,50 @@ fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
     assert!(!runs(record.manifest.hosts[0].pid));
 }
 
+/// The second Ctrl-C ends the program soon after, and nothing that the host started runs on.
+#[test]
+fn a_second_ctrl_c_stops_at_once_whatever_the_host_is_asked() {
+    for asked in ["hello", "ping", "open", "reset", "generate", "profile_start", "profile_stop", "close"] {
+        let lab = Lab::new();
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/faulty.py");
+        let file = lab.path("children");
+        let command = ["python3", script.to_str().unwrap(), &format!("hang-in-{asked}"), file.to_str().unwrap()];
+        let profile = if asked.starts_with("profile") { "[profile]\nprofiler = \"auto\"\n" } else { "" };
+        let scenario = lab.write(
+            "scenario.toml",
+            format!(
+                "name = \"lab\"\n[model]\npath = {:?}\n[[engine]]\nname = \"exec\"\noptions = {{ command = {command:?} }}\n\
+                 [workload]\nkind = \"prompt\"\ntext = \"one\"\nmax_tokens = 3\nignore_eos = true\n\
+                 [run]\niterations = 1\nwarmup = 0\n{profile}",
+                lab.path("")
+            ),
+        );
+        let mut child = lab.program(&["run", "--no-report", scenario.to_str().unwrap()]).spawn().unwrap();
+        let children = until("the host hangs", || {
+            assert!(child.try_wait().unwrap().is_none(), "{asked}: the run has ended");
+            let text = fs_err::read_to_string(&file).ok()?;
+            let pids: Vec<u32> = text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            (pids.len() == 2).then_some(pids)
+        });
+        signal(child.id(), Signal::INT);
+        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut heard = String::new();
+        while !heard.contains("stopping after the current iteration") {
+            assert_ne!(std::io::BufRead::read_line(&mut stderr, &mut heard).unwrap(), 0, "{asked}: {heard}");
+        }
+        let second = std::time::Instant::now();
+        signal(child.id(), Signal::INT);
+        std::io::Read::read_to_string(&mut stderr, &mut heard).unwrap();
+        let code = lab.wait(child).code;
+        // Well below a second on an idle machine.
+        assert!(second.elapsed().as_secs() < 5, "{asked}: stopped after {:?}", second.elapsed());
+        // At `close` everything is measured and recorded.
+        assert_eq!(code, Some(if asked == "close" { 0 } else { 130 }), "{asked}: {heard}");
+        let own = if cfg!(target_os = "linux") { &children[..] } else { &children[..1] };
+        own.iter().for_each(|pid| assert!(!runs(*pid), "{asked}: a child of the host runs on"));
+    }
+}
+
 #[test]
 fn two_measurements_wait_for_each_other() {
     let lab = Lab::new();
