@@ -89,6 +89,8 @@ def generate(message, accepted):
         forever(json.dumps({"id": id, "type": "progress", "generated_tokens": 1}) + "\n")
     elif FAULT == "garbage":
         sys.stdout.write("Loading weights\x1b[31m 50%\n")
+    elif FAULT == "endless-type":
+        send(id, type="\x1b[31m" + "x" * (10 << 20))
     elif FAULT == "not-utf8":
         sys.stdout.buffer.write(b"\xff\xfe\x00\n")
     elif FAULT == "half-line":

@@ -230,6 +230,8 @@ fn a_host_that_floods_is_cut_off() {
 fn what_is_no_message_is_quoted() {
     let error = error_of("garbage", PATIENCE);
     assert!(error.to_string().contains(r"`Loading weights\u{1b}[31m 50%` is no message"), "{error}");
+    let error = error_of("endless-type", PATIENCE).summary();
+    assert!(error.len() < 1000 && error.contains("unknown variant") && !error.contains('\u{1b}'), "{}", error.len());
     assert!(error_of("not-utf8", PATIENCE).to_string().contains("is no message"));
     let error = error_of("half-line", PATIENCE);
     assert!(matches!(error, HostError::Protocol { .. }), "{error}");

@@ -12,7 +12,7 @@ use super::error::HostError;
 use super::process::{Process, spawn};
 use super::wire::{Incoming, Line, NoLine, Outgoing, Sent, connect};
 use crate::run::interrupt::Interrupt;
-use inferometer_protocol::bounded::{LineError, quote};
+use inferometer_protocol::bounded::{LineError, brief, quote};
 use inferometer_protocol::messages::{Envelope, FromHost, ToHost, VERSION, Version};
 
 /// Time for a host that closed its stdout to end by itself, so that its own exit status is seen.
@@ -161,7 +161,7 @@ impl Talk {
         if let Some(version) = foreign_version(&line.bytes) {
             return Err(self.wrong_version(version));
         }
-        let told = format!("{} is no message of the protocol ({error})", quote(&line.bytes));
+        let told = format!("{} is no message of the protocol ({})", quote(&line.bytes), brief(&error.to_string()));
         Err(self.broken(during, told))
     }
 
