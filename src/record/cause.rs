@@ -90,6 +90,8 @@ causes! {
     LateStamps "late_stamps" Invalid;
     /// Token counts that contradict each other or the request.
     Counts "counts" Invalid;
+    /// A count or rate that no tokenizer, memory or processor can reach.
+    Impossible "impossible" Invalid;
     /// The engine's own choices are missing, not permitted or impossible.
     Choices "choices" Invalid;
     /// Tokens were reused from a cache that had been reset, or although the toggle forbids it.

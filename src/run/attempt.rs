@@ -1,6 +1,7 @@
 //! One generation in one host, from the cache reset before it to its results. An iteration is one
 //! generation, or one per turn.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::host::{Exchange, HostError, check_stamps};
@@ -43,6 +44,8 @@ pub struct Ask<'a> {
     pub verified_only: bool,
     /// Effective settings that may differ from the requested ones.
     pub allowed: &'a [String],
+    /// Tokens that the model's own tokenizer makes of a text, if that is known.
+    pub counted: Option<RangeInclusive<u32>>,
     /// Interval at which the host was asked to sample the engine's memory.
     pub memory_interval_ms: Option<u32>,
 }
@@ -254,6 +257,7 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
         choices: ask.instrumentation.choices,
         turn: ask.place.turn,
         allowed: ask.allowed,
+        counted: ask.counted.clone(),
     };
     attempt.fault = validity::judge(&asked, &generated, receipt, resident.built_in, stamps)
         .or_else(|| shape.err().map(|reason| Fault::new(Cause::Stamps, reason)))

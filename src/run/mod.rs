@@ -2,6 +2,7 @@
 
 pub mod ab;
 pub mod attempt;
+mod bounds;
 pub mod build;
 mod capped;
 pub mod conformance;

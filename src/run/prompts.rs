@@ -1,6 +1,7 @@
 //! The prompt of each cell, made once before the measurement.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -18,6 +19,8 @@ pub struct Prompts(BTreeMap<Option<u32>, Made>);
 #[derive(Debug, Clone, PartialEq)]
 struct Made {
     prompt: Prompt,
+    /// Tokens of a text by the model's tokenizer, one special token more or less.
+    counted: Option<RangeInclusive<u32>>,
     sha256: String,
 }
 
@@ -32,7 +35,8 @@ impl Prompts {
         match workload {
             Workload::Prompt(workload) => Self::of_text(workload, cells, model),
             Workload::Conversation(workload) => {
-                let made = Made { prompt: first_prompt(workload), sha256: sha256_of_conversation(workload) };
+                let made =
+                    Made { prompt: first_prompt(workload), counted: None, sha256: sha256_of_conversation(workload) };
                 Ok(Self(BTreeMap::from([(None, made)])))
             }
         }
@@ -58,7 +62,8 @@ impl Prompts {
                 }
                 None => Prompt::Text(workload.text.clone()),
             };
-            prompts.insert(cell.length, Made { sha256: sha256(&prompt), prompt });
+            let counted = counted(&prompt, model);
+            prompts.insert(cell.length, Made { sha256: sha256(&prompt), counted, prompt });
         }
         Ok(Self(prompts))
     }
@@ -70,11 +75,27 @@ impl Prompts {
         cells.iter().filter_map(of).collect()
     }
 
+    /// How many tokens an engine may count in the prompt of a cell, if that is known.
+    #[must_use]
+    pub fn counted(&self, cell: &Cell) -> Option<RangeInclusive<u32>> {
+        self.0.get(&cell.length)?.counted.clone()
+    }
+
     /// The prompt of a cell of the plan; for a conversation, that of its first turn.
     #[must_use]
     pub fn of(&self, cell: &Cell) -> &Prompt {
         &self.0.get(&cell.length).expect("a prompt was made for every cell of the plan").prompt
     }
+}
+
+/// The range from one token less than the tokenizer makes of a text to one more than it makes with
+/// special tokens: engines differ in the one that begins a text. `None` without a usable tokenizer.
+fn counted(prompt: &Prompt, model: &Path) -> Option<RangeInclusive<u32>> {
+    let Prompt::Text(text) = prompt else { return None };
+    let tokenizer = Tokenizer::from_folder(model).ok()?;
+    let count = |special| u32::try_from(tokenizer.encode(text, special).ok()?.len()).ok();
+    let (bare, special) = (count(false)?, count(true)?);
+    Some(bare.min(special).saturating_sub(1)..=bare.max(special).saturating_add(1))
 }
 
 /// Over ids as little-endian 32-bit numbers, text in UTF-8, or messages as JSON.

@@ -3,6 +3,7 @@
 //!
 //! Runs and A/B sessions start and resume their records here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::schedule::Done;
 use crate::engines;
 use crate::origin::Origin;
 use crate::record;
-use crate::record::{FinishState, GaugeInfo, Manifest, Record, Store};
+use crate::record::{FinishState, GaugeInfo, Manifest, Record, Status, Store};
 use crate::spec::{Plan, Scenario};
 use crate::telemetry;
 use crate::telemetry::Sampler;
@@ -40,6 +41,8 @@ pub struct Past {
     /// Steps of the profiled pass that are done.
     pub profiled: Done,
     pub outputs: Outputs,
+    /// Prompt tokens as the engine first counted them, by cell and turn.
+    pub prompt_tokens: BTreeMap<(u32, u32), u32>,
     pub next_request: u64,
     pub next_host: u32,
 }
@@ -51,10 +54,20 @@ impl Past {
             done: Done::of(&record.requests),
             profiled: Done::of(&record.profile.requests),
             outputs: Outputs::of(record),
+            prompt_tokens: prompt_tokens(record),
             next_request: next_request(record),
             next_host: next_host(record),
         }
     }
+}
+
+fn prompt_tokens(record: &Record) -> BTreeMap<(u32, u32), u32> {
+    let measured = record.requests.iter().filter(|row| !row.warmup && row.status == Status::Ok);
+    let mut first = BTreeMap::new();
+    for (at, tokens) in measured.filter_map(|row| Some(((row.cell, row.turn), row.prompt_tokens?))) {
+        first.entry(at).or_insert(tokens);
+    }
+    first
 }
 
 impl Log {

@@ -4,6 +4,9 @@
 //! Figures that contradict the request, or effective settings that differ from the requested ones,
 //! make the measurement `invalid` (METHOD sections 1 and 2).
 
+use std::ops::RangeInclusive;
+
+use super::bounds;
 use crate::record::{Cause, Fault};
 use crate::spec::Cell;
 use inferometer_protocol::effective;
@@ -75,7 +78,7 @@ pub fn effective(generated: &Generated, receipt: &Receipt) -> Settings {
 }
 
 /// What a reply is checked against.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Asked<'a> {
     pub cell: &'a Cell,
     pub request: &'a Request,
@@ -85,6 +88,9 @@ pub struct Asked<'a> {
     pub turn: u32,
     /// Effective settings that may differ from the requested ones.
     pub allowed: &'a [String],
+    /// Tokens of a text by the model's own tokenizer, one special token more or less; `None` if it
+    /// has none.
+    pub counted: Option<RangeInclusive<u32>>,
 }
 
 /// The fault of a request that was answered; `None` if it is valid.
@@ -103,7 +109,8 @@ pub fn judge(
     outcome(asked.request, generated)
         .map(fault(Cause::Outcome))
         .or_else(|| stamps.err())
-        .or_else(|| counts(asked.request, generated).map(fault(Cause::Counts)))
+        .or_else(|| counts(asked, generated).map(fault(Cause::Counts)))
+        .or_else(|| bounds::impossible(&asked.request.prompt, generated, receipt))
         .or_else(|| choices(asked.choices, generated).err().map(fault(Cause::Choices)))
         .or_else(|| reuse(asked, generated, receipt).map(fault(Cause::Reuse)))
         .or_else(|| cache(asked.request, generated, receipt, built_in).map(fault(Cause::CacheLength)))
@@ -129,7 +136,8 @@ fn outcome(request: &Request, generated: &Generated) -> Option<String> {
 }
 
 /// Why the reply's token counts are impossible.
-fn counts(request: &Request, generated: &Generated) -> Option<String> {
+fn counts(asked: &Asked<'_>, generated: &Generated) -> Option<String> {
+    let request = asked.request;
     let done = &generated.completion;
     let sum = u64::from(done.reused_tokens) + u64::from(done.prefill_tokens);
     if sum != u64::from(done.prompt_tokens) {
@@ -151,6 +159,14 @@ fn counts(request: &Request, generated: &Generated) -> Option<String> {
     match &request.prompt {
         Prompt::Tokens(ids) if ids.len() != done.prompt_tokens as usize => {
             Some(format!("{} prompt tokens were sent, but the engine counts {}", ids.len(), done.prompt_tokens))
+        }
+        Prompt::Text(_) if asked.counted.as_ref().is_some_and(|known| !known.contains(&done.prompt_tokens)) => {
+            let known = asked.counted.clone().unwrap_or(0..=0);
+            Some(format!(
+                "the model's tokenizer makes {} tokens of the prompt, but the engine counts {}",
+                known.start() + 1,
+                done.prompt_tokens
+            ))
         }
         _ => None,
     }

@@ -508,6 +508,35 @@ fn a_clock_that_jumps_costs_one_iteration() {
     }
 }
 
+#[test]
+fn prompt_counts_that_cannot_be_are_invalid() {
+    let text = "[workload]\ntext = \"one two three four five\"\nmax_tokens = 4\n[run]\niterations = 2\n";
+    let causes = |arguments: &[&str]| {
+        let lab = Lab::new();
+        let scenario = lab.exec(&[&["--no-stream"], arguments].concat(), text);
+        lab.measure(&scenario, &[]);
+        causes(&lab.record())
+    };
+    assert_eq!(causes(&["--prompt-tokens", "5"]), [None, None]);
+    assert_eq!(causes(&["--prompt-tokens", "1000000000"]), [Some(Cause::Impossible); 2]);
+    let warmup_and_two = ["--prompt-tokens", "5", "--prompt-tokens", "5", "--prompt-tokens", "6"];
+    assert_eq!(causes(&warmup_and_two), [None, Some(Cause::Counts)], "the same prompt, another count");
+}
+
+#[test]
+fn prompt_counts_agree_with_the_models_tokenizer() {
+    let lab = Lab::new();
+    let model = lab.path("model");
+    lab.run(&["-q", "model", "new", "--preset", "tiny", model.to_str().unwrap()]).expect(0);
+    // Its tokenizer makes more tokens of these words than the host, which counts words.
+    let text = "[workload]\ntext = \"unquestionably incomprehensible\"\nmax_tokens = 4\n[run]\niterations = 1\n";
+    let scenario = lab.exec(&["--no-stream"], text);
+    lab.measure(&scenario, &[]).expect(4);
+    let record = lab.record();
+    assert_eq!(causes(&record), [Some(Cause::Counts)]);
+    insta::assert_snapshot!(measured(&record)[0].reason, @r#"the model's tokenizer makes 15 tokens of the prompt, but the engine counts 2"#);
+}
+
 /// A scenario of the transformer engine with this model.
 fn transformer(lab: &Lab, model: &str) -> std::path::PathBuf {
     lab.write(

@@ -41,7 +41,7 @@ fn receipt(toggles: &[&str]) -> Receipt {
 
 fn request(max_tokens: u32) -> Request {
     Request {
-        prompt: Prompt::Text("x".to_owned()),
+        prompt: Prompt::Text("x".repeat(100)),
         sampling: Sampling::default(),
         toggles: Settings::new(),
         max_tokens,
@@ -61,7 +61,13 @@ fn judge(
     stamps: Result<(), Fault>,
     allowed: &[String],
 ) -> Option<Fault> {
-    super::judge(&Asked { cell, request, choices: false, turn: 0, allowed }, generated, receipt, built_in, stamps)
+    super::judge(
+        &Asked { cell, request, choices: false, turn: 0, allowed, counted: None },
+        generated,
+        receipt,
+        built_in,
+        stamps,
+    )
 }
 
 fn judged(cell: &Cell, generated: &Generated, receipt: &Receipt, allowed: &[String]) -> Option<Fault> {
@@ -176,7 +182,7 @@ fn a_turn_may_reuse_what_came_before_it_unless_told_not_to() {
     let of = |cell: &Cell, turn, reuse: &str| {
         let mut generated = reply(&[13, 15], true);
         generated.completion.effective.insert(KV_REUSE.to_owned(), reuse.into());
-        let asked = Asked { cell, request: &request(2), choices: false, turn, allowed: &[] };
+        let asked = Asked { cell, request: &request(2), choices: false, turn, allowed: &[], counted: None };
         super::judge(&asked, &generated, &resets, true, Ok(())).map(|found| found.reason)
     };
     assert_eq!(of(&prefix, 1, "prefix"), None);

@@ -59,6 +59,8 @@ pub struct Worker<'a> {
     said: BTreeSet<String>,
     /// Token ids that turns of cells are forced along, by cell and turn.
     forced: BTreeMap<(u32, u32), Vec<u32>>,
+    /// Prompt tokens as the engine first counted them, by cell and turn.
+    prompt_tokens: BTreeMap<(u32, u32), u32>,
     /// The record of the profiled pass, once it has started.
     profiled: Option<ProfileStore>,
 }
@@ -139,6 +141,7 @@ impl<'a> Worker<'a> {
             opened: false,
             said: BTreeSet::new(),
             forced: BTreeMap::new(),
+            prompt_tokens: past.prompt_tokens,
             profiled: None,
             work,
             log,
@@ -277,8 +280,8 @@ impl<'a> Worker<'a> {
         if resident.warm.contains(&cell.id) {
             return Ok(Ready::Warm(Box::new(resident)));
         }
-        let mut done = 0;
-        while let Some(pass) = warming::next(&resident, cell.id, self.work.scenario.run.warmup, done) {
+        let (mut done, began, wanted) = (0, Instant::now(), self.work.scenario.run.warmup);
+        while let Some(pass) = warming::next(&resident, cell.id, wanted, done, began.elapsed()) {
             if self.work.options.interrupt.requested() {
                 self.pool.put_back(resident);
                 return Ok(Ready::Stopped);

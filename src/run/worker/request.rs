@@ -9,7 +9,8 @@ use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
 use crate::run::turns::Turns;
 use crate::run::validity;
-use crate::spec::{Cell, Workload};
+use crate::spec::{Cell, Replies, Workload};
+use inferometer_host::simulated;
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Prompt, Request};
 
@@ -41,6 +42,9 @@ impl<'a> Worker<'a> {
             {
                 attempt.fault = Some(Fault::new(Cause::NoText, reason));
             }
+            if pass.counts() && attempt.fault.is_none() {
+                attempt.fault = self.other_count(&attempt);
+            }
             // After an invalid turn the engine can continue: the whole conversation is recorded.
             let goes_on = attempt.status() != Status::Failed && !self.work.options.interrupt.at_once();
             done.push(attempt);
@@ -70,12 +74,28 @@ impl<'a> Worker<'a> {
             request,
             instrumentation: pass.instrumentation(observer.wants_tokens()),
             verified_only: self.work.verified_only,
+            // The simulated engine has no tokenizer.
+            counted: self.work.prompts.counted(cell).filter(|_| self.engine(cell.engine).name != simulated::NAME),
             allowed: &self.work.scenario.run.allow_mismatch,
             memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
         };
         self.log.sampler.watch(Some((resident.number, resident.host.pid())));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
+    }
+
+    /// The fault of a request whose prompt was sent in an earlier iteration too, and had another
+    /// number of tokens there.
+    fn other_count(&mut self, attempt: &Attempt) -> Option<Fault> {
+        let generated_history =
+            matches!(&self.work.scenario.workload, Workload::Conversation(work) if work.replies == Replies::Generated);
+        let counted = attempt.reply.as_ref()?.generated.completion.prompt_tokens;
+        let place = attempt.place;
+        let first = *self.prompt_tokens.entry((place.cell, place.turn)).or_insert(counted);
+        (counted != first && !generated_history).then(|| {
+            let told = format!("the engine counts {counted} prompt tokens, but {first} in an earlier iteration");
+            Fault::new(Cause::Counts, told)
+        })
     }
 
     /// The place of the next request.

@@ -1,5 +1,7 @@
 //! Warm-ups of a cell in a host. They also show whether the host's stamps can be trusted.
 
+use std::time::Duration;
+
 use super::{Pass, Worker, name};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
@@ -9,13 +11,15 @@ use crate::run::timing::Sight;
 use crate::spec::Cell;
 use inferometer_protocol::TokenTiming;
 
-/// Most warm-ups before the stamps count as not verified: on a busy machine tokens arrive late, or
-/// together.
+/// Warm-ups before the stamps count as not verified: on a busy machine tokens arrive late, or
+/// together. More where they are short.
 const TRIES: u32 = 4;
+const SHORT_TRIES: u32 = 40;
+const SHORT: Duration = Duration::from_secs(1);
 
-/// The next warm-up of a cell after `done`; `None` if it is warm. `wanted`: what the scenario asks
-/// for.
-pub(super) fn next(resident: &Resident, cell: u32, wanted: u32, done: u32) -> Option<Pass> {
+/// The next warm-up of a cell after `done`, which together took `took`; `None` if it is warm.
+/// `wanted`: what the scenario asks for.
+pub(super) fn next(resident: &Resident, cell: u32, wanted: u32, done: u32, took: Duration) -> Option<Pass> {
     let receipt = &resident.receipt;
     let stream = receipt.capabilities.stream && receipt.token_timing == TokenTiming::Exact;
     let again = Some(Pass::Warmup { stream });
@@ -27,7 +31,8 @@ pub(super) fn next(resident: &Resident, cell: u32, wanted: u32, done: u32) -> Op
         return Some(Pass::FirstToken);
     }
     let unsure = stream && sights().any(|sight| !matches!(sight, Sight::Verified(_)));
-    again.filter(|_| unsure && done > 0 && done < wanted.max(TRIES))
+    let tries = if took < SHORT { SHORT_TRIES } else { wanted.max(TRIES) };
+    again.filter(|_| unsure && done > 0 && done < tries)
 }
 
 /// Stores what the turns of a warm-up showed about the host's stamps.

@@ -86,7 +86,12 @@ fn fill(file: &Path, rows: &[Vec<(&str, String)>]) {
 
 /// Any cell of a column, as a writer writes it.
 fn any_cell(column: &Cells) -> BoxedStrategy<String> {
-    let text = || any::<String>().prop_map(|text| text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"));
+    let text = || {
+        any::<String>().prop_map(|text| {
+            let text = inferometer::spreadsheet::guarded(&text);
+            text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r")
+        })
+    };
     let full = match column.kind {
         Kind::Flag => any::<bool>().prop_map(|flag| flag.to_string()).boxed(),
         Kind::Whole32 => any::<u32>().prop_map(|number| number.to_string()).boxed(),
