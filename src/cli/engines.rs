@@ -10,6 +10,7 @@ use anyhow::Context;
 use super::printer::{Layout, Printer};
 use crate::engines::{self, Known};
 use crate::run::conformance::{Check, Outcome, Target, check, names};
+use crate::run::interrupt::Interrupt;
 use inferometer_protocol::{EngineSpec, Honours, Offer, OptionSpec, Settings, Value, Variant};
 
 #[derive(Debug, clap::Args)]
@@ -89,7 +90,9 @@ fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
         model: args.model.clone(),
         log: args.log.clone().unwrap_or_else(|| folder.path().join("host.log")),
         timeout: Duration::from_secs(args.timeout_s),
+        interrupt: Interrupt::new(|_| {}),
     };
+    target.interrupt.end_at_first()?;
     let wanted = |name: &str| name.contains(args.only.as_str());
     if !names().into_iter().any(wanted) {
         anyhow::bail!("no check is named like {:?}; the checks are: {}", args.only, names().join(", "));

@@ -155,7 +155,7 @@ mod tests {
     fn a_process_that_keeps_the_pipe_does_not_keep_the_reader() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let (capped, mut pipe) = Capped::start(File::create(&path).unwrap()).unwrap();
+        let (capped, mut pipe) = Capped::start(fs_err::File::create(&path).unwrap().into_file()).unwrap();
         pipe.write_all(b"said before\n").unwrap();
         while fs_err::read(&path).unwrap().is_empty() {
             std::thread::sleep(Duration::from_millis(1));

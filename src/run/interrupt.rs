@@ -72,6 +72,19 @@ impl Interrupt {
         })
     }
 
+    /// From now on the first SIGINT, SIGTERM or SIGHUP kills the hosts and ends the process: for
+    /// work of which nothing is kept.
+    ///
+    /// # Errors
+    /// As [`Interrupt::arm`].
+    pub fn end_at_first(&self) -> Result<(), ctrlc::Error> {
+        let own = self.clone();
+        ctrlc::set_handler(move || {
+            own.state().kill_hosts();
+            std::process::exit(EXIT_INTERRUPTED);
+        })
+    }
+
     /// Counts one request to stop. The second asks the current work to stop by the function given
     /// to [`Interrupt::at_second`], and kills the hosts if that takes too long. Without such a
     /// function, and at the third, it kills the hosts at once.
@@ -145,6 +158,12 @@ impl Interrupt {
     }
 }
 
+impl std::fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Interrupt").field("signals", &self.state().signals).finish_non_exhaustive()
+    }
+}
+
 impl State {
     fn kill_hosts(&self) {
         self.hosts.iter().for_each(|(_, host)| host.kill());
@@ -205,6 +224,35 @@ mod tests {
         interrupt.signal();
         assert_eq!(stopped.load(Ordering::Relaxed), 1, "no work is in flight any more");
         assert_eq!(*heard.lock().unwrap(), [1, 2, 3]);
+    }
+
+    fn sleeper() -> (std::process::Child, Tree) {
+        use std::os::unix::process::CommandExt;
+        let child = std::process::Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let tree = Tree::new(rustix::process::Pid::from_child(&child), None);
+        (child, tree)
+    }
+
+    #[test]
+    fn the_second_signal_kills_hosts_soon_even_if_the_work_does_not_stop() {
+        let interrupt = Interrupt::new(|_| {});
+        let (mut host, tree) = sleeper();
+        let kept = interrupt.keep(tree);
+        let (mut other, tree) = sleeper();
+        drop(interrupt.keep(tree));
+        let _armed = interrupt.at_second(|| {});
+        interrupt.signal();
+        assert_eq!(host.try_wait().unwrap(), None);
+        interrupt.signal();
+        assert!(!host.wait().unwrap().success());
+        drop(kept);
+        assert_eq!(other.try_wait().unwrap(), None, "it is not the run's any more");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        // A host that starts afterwards.
+        let (mut late, tree) = sleeper();
+        let _kept = interrupt.keep(tree);
+        assert!(!late.wait().unwrap().success());
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What the program writes: it says so when it cannot, and nothing foreign in it is a formula or moves the cursor.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -46,12 +45,16 @@ fn to(lab: &Lab, arguments: &[&str], stdout: impl Into<Stdio>) -> Done {
 }
 
 #[cfg(target_os = "linux")]
+fn full_disk() -> Stdio {
+    fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap().into_file().into()
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_below_stdout_is_an_error() {
     let (lab, a, b) = with_runs();
     for verb in verbs(&a, &b) {
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let done = to(&lab, &verb, full);
+        let done = to(&lab, &verb, full_disk());
         assert_eq!(done.code, Some(2), "{verb:?}: {}", done.stderr);
         if !verb[0].starts_with('-') {
             assert!(
@@ -63,10 +66,9 @@ fn a_full_disk_below_stdout_is_an_error() {
     }
     // What was measured is kept; a verdict's own code stays.
     let scenario = lab.exec(&[], "[run]\niterations = 1\n");
-    let full = || File::options().write(true).open("/dev/full").unwrap();
     let own = |results| ["run", scenario.to_str().unwrap(), "--results", results, "--format", "csv"].map(str::to_owned);
     let arguments = own("own");
-    let done = to(&lab, &arguments.each_ref().map(String::as_str), full());
+    let done = to(&lab, &arguments.each_ref().map(String::as_str), full_disk());
     assert!(matches!(done.code, Some(2 | 4)) && done.stderr.contains("standard output"), "{}", done.stderr);
     assert!(done.stderr.contains("index.html"), "the report is written all the same: {}", done.stderr);
 }

@@ -43,7 +43,7 @@ fn head(column: &Column) -> Markup {
         } @else {
             th class=[class(&[(column.number, "number")])] scope="col" title=[meaning] {
                 (title)
-                @if !column.unit.is_empty() { br; span.unit { (column.unit) } }
+                @if !column.unit.is_empty() { br; span.unit { (text::label(&column.unit)) } }
             }
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::host::{Host, HostError, Launch, Talk};
+use super::interrupt::Interrupt;
 use inferometer_protocol::messages::{Generate, Open, Ready};
 use inferometer_protocol::{EngineSpec, Instrumentation, Message, Prompt, Request, Sampling};
 
@@ -29,6 +30,8 @@ pub struct Target {
     pub log: PathBuf,
     /// Longest wait for one answer.
     pub timeout: Duration,
+    /// Ends the program and everything it started.
+    pub interrupt: Interrupt,
 }
 
 /// A check and its outcome.
@@ -125,12 +128,12 @@ impl Bench<'_> {
 
     /// A fresh host that was not greeted.
     fn stranger(&self) -> Result<Talk, HostError> {
-        Talk::start(&self.launch(), None)
+        Talk::start(&self.launch(), Some(&self.target.interrupt))
     }
 
     /// A fresh, greeted host.
     fn greeted(&self) -> Result<Host, HostError> {
-        Host::start(&self.launch())
+        Host::start_under(&self.launch(), &self.target.interrupt)
     }
 
     fn open_message(&self) -> Open {

@@ -6,6 +6,7 @@ use inferometer::record::Status;
 use serde_json::Value;
 
 use super::repository;
+use crate::lab::Lab;
 
 #[test]
 fn the_engines_are_listed_with_what_they_take() {
@@ -194,4 +195,22 @@ fn a_spoilt_adapter_fails_the_check_that_is_about_it() {
             |line: &str| line.strip_prefix("FAIL  ").is_some_and(|rest| rest.starts_with(&format!("{check}: ")));
         assert!(printed.lines().any(failed), "{check}:\n{printed}");
     }
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_of_the_program_behind() {
+    let lab = Lab::new();
+    let file = lab.path("children");
+    let script = repository("tests/hosts/faulty.py");
+    let program = ["python3", script.to_str().unwrap(), "hang-in-open", file.to_str().unwrap()];
+    let child = lab.program(&[&["engines", "check", "--"][..], &program].concat()).spawn().unwrap();
+    let children = crate::lab::until("the program hangs", || {
+        let text = fs_err::read_to_string(&file).ok()?;
+        let pids: Vec<u32> = text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        (pids.len() == 2).then_some(pids)
+    });
+    crate::lab::signal(child.id(), rustix::process::Signal::INT);
+    lab.wait(child).expect(130);
+    let own = if cfg!(target_os = "linux") { &children[..] } else { &children[..1] };
+    own.iter().for_each(|pid| crate::lab::until("a child ends", || (!crate::lab::runs(*pid)).then_some(())));
 }

@@ -77,7 +77,7 @@ impl Process {
         self.signal(rustix::process::Signal::INT);
     }
 
-    /// Waits until it ends; `file` must not grow beyond `most` bytes.
+    /// Waits until it ends; neither `file` nor its messages may grow beyond `most` bytes.
     ///
     /// # Errors
     /// When it does not end in time, its output is too large, or the user asked to stop; it is then
@@ -96,7 +96,7 @@ impl Process {
             }
             let why = if interrupt.at_once() {
                 "the run was stopped".to_owned()
-            } else if file.metadata().is_ok_and(|file| file.len() > most) {
+            } else if [file, &self.said].iter().any(|file| file.metadata().is_ok_and(|file| file.len() > most)) {
                 format!(
                     "the output of `{}` exceeds {} MiB: lower `frequency_hz` or generate fewer tokens",
                     self.name,
@@ -191,6 +191,9 @@ mod tests {
         assert!(hanging.status().is_some(), "it was killed and reaped");
         let mut flooding = start(dir.path(), &["yes"]).unwrap();
         let why = flooding.end(patience, &dir.path().join("out"), 1 << 20, &interrupt).unwrap_err();
+        assert!(why.contains("exceeds 1 MiB"), "{why}");
+        let mut complaining = start(dir.path(), &["sh", "-c", "yes >&2"]).unwrap();
+        let why = complaining.end(patience, &dir.path().join("out"), 1 << 20, &interrupt).unwrap_err();
         assert!(why.contains("exceeds 1 MiB"), "{why}");
     }
 }
