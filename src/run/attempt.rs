@@ -185,8 +185,8 @@ pub fn attempt(
         return attempt.failed(&error, origin);
     }
     let meter = UsageMeter::start(resident.host.pid());
-    // The second Ctrl-C cancels the generation if that is possible; the host is killed otherwise, or
-    // if that does not help.
+    // The second Ctrl-C cancels the generation if that is possible; the host is killed otherwise,
+    // or if that does not help.
     let canceller = resident.host.canceller();
     let armed = resident.receipt.capabilities.cancel.then(|| interrupt.at_second(move || _ = canceller.cancel()));
     attempt.start_ns = origin.t_ns(now_ns());

@@ -283,8 +283,8 @@ pub fn without_hashes(text: &str) -> String {
     shown + rest
 }
 
-/// The text with every number as `#`, and without the unit of a time, for a snapshot of a sentence whose figures are
-/// measured: what is 900 µs today is 1 ms tomorrow.
+/// The text with every number as `#`, and without the unit of a time, for a snapshot of a sentence
+/// whose figures are measured: what is 900 µs today is 1 ms tomorrow.
 pub fn without_figures(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {

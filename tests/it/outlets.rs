@@ -1,4 +1,5 @@
-//! What the program writes: it says so when it cannot, and nothing foreign in it is a formula or moves the cursor.
+//! What the program writes: it says so when it cannot, and nothing foreign in it is a formula or
+//! moves the cursor.
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! Tables as CSV for programs: every column, texts that no spreadsheet takes for a formula, an empty
-//! field for a value that was not measured.
+//! Tables as CSV for programs: every column, texts that no spreadsheet takes for a formula, an
+//! empty field for a value that was not measured.
 
 use std::borrow::Cow;
 

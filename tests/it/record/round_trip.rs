@@ -11,7 +11,8 @@ use proptest::sample::select;
 
 use super::{iteration, record, stored};
 
-/// What the cells of a column hold, found out by what a reader accepts there. So a new column needs no line here.
+/// What the cells of a column hold, found out by what a reader accepts there. So a new column needs
+/// no line here.
 #[derive(Clone, Copy)]
 enum Kind {
     Flag,
