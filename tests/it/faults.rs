@@ -163,7 +163,8 @@ fn an_engine_that_knows_no_cap_is_not_expected_to_have_one() {
     lab.measure(&scenario, &[]).expect(0);
     let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 2], "{}", measured(&record)[0].reason);
-    // Windows of 1024 and of 1503 tokens differ, so nothing is said of cells that did the same work.
+    // Windows of 1024 and of 1503 tokens differ, so nothing is said of cells that did the same
+    // work.
     assert_eq!(remarks(&record), Vec::<String>::new());
 }
 
