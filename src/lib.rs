@@ -2,7 +2,7 @@
 //!
 //! Modules have floors; a file imports only from lower ones, and sibling folders of a floor do not
 //! import each other (`tests/it/floors.rs` checks it): `cli` 5, `report` 4, `run` 3, `compare` and
-//! `engines` 2, `scenario`, `record`, `telemetry` and `profile` 1, `spec`, `origin` and `fs` 0.
+//! `engines` 2, `scenario`, `record`, `telemetry` and `profile` 1, `spec`, `origin`, `fs` and `spreadsheet` 0.
 
 pub mod cli;
 pub mod compare;
@@ -15,4 +15,5 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod spec;
+pub mod spreadsheet;
 pub mod telemetry;

@@ -39,7 +39,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             });
             printer.line(serde_json::to_string_pretty(&data)?);
         }
-        Layout::Table => printer.data(table(&machine, &findings)),
+        Layout::Table => printer.styled(table(&machine, &findings)),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -82,7 +82,7 @@ fn sample(args: &Args, groups: &[String], length: Duration, printer: &Printer) -
     printer.line(format!("t_ns,{}", names.join(",")));
     let begun = Instant::now();
     let mut ended = false;
-    while !ended && begun.elapsed() < length {
+    while !ended && !printer.is_lost() && begun.elapsed() < length {
         std::thread::sleep(PRINT_EVERY.min(length.saturating_sub(begun.elapsed())));
         ended = args.pid.is_some_and(|pid| telemetry::cpu_time(pid).is_none());
         sampler.drain().iter().for_each(|row| printer.line(csv(row)));

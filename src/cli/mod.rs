@@ -142,8 +142,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
-            let _ = error.print();
+            let printed = error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+            let code = if error.use_stderr() || printed.is_err() { EXIT_USAGE } else { 0 };
             return ExitCode::from(code);
         }
     };
@@ -170,10 +170,11 @@ pub fn main() -> ExitCode {
         Verb::Man(args) => man::run(args, &printer),
         Verb::Host(args) => host::run(args, &printer),
     };
-    outcome.unwrap_or_else(|error| {
+    let code = outcome.unwrap_or_else(|error| {
         printer.error(&error);
         ExitCode::from(EXIT_USAGE)
-    })
+    });
+    printer.settle(code)
 }
 
 /// The whole command tree, for completions and the manual page.

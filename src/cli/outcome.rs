@@ -1,5 +1,6 @@
 //! Shared by `run` and `bench`: how they measure, and how they end.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
@@ -73,10 +74,7 @@ impl Execution {
             Ok(outcome) => self.conclude(&outcome, printer),
             Err(RunError::Stopped { dir, source }) => {
                 printer.error(&anyhow::Error::new(*source));
-                printer.note(format_args!(
-                    "all measurements so far are kept; resume with `inferometer run --resume {}`",
-                    dir.display()
-                ));
+                printer.note(how_to_resume("run", &dir));
                 Ok(ExitCode::from(EXIT_USAGE))
             }
             Err(error) => Err(error.into()),
@@ -104,6 +102,18 @@ impl Execution {
             printer.note(format_args!("report: {}", page.display()));
         }
         Ok(ExitCode::from(verdict(&summary)))
+    }
+}
+
+/// What is left of a measurement by `verb` that had to stop.
+pub fn how_to_resume(verb: &str, dir: &Path) -> String {
+    let shown = dir.display();
+    if dir.is_dir() {
+        format!("all measurements so far are kept; resume with `inferometer {verb} --resume {shown}`")
+    } else {
+        format!(
+            "{shown} is not there any more; if it was moved, resume with `inferometer {verb} --resume` and its new path"
+        )
     }
 }
 

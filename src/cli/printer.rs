@@ -1,6 +1,14 @@
-//! The only module that prints. Data goes to stdout, everything else to stderr.
+//! The only module that prints. Data goes to stdout, everything else to stderr, where no control
+//! character of a record or an engine arrives.
 
 use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use crate::report::text::visible;
+
+/// The first error of stdout.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
 
 /// Prints for all verbs, as verbosely as the user asked.
 #[derive(Debug, Clone, Copy)]
@@ -30,27 +38,57 @@ impl Printer {
         Self { quiet }
     }
 
-    /// Prints data, the verb's result, to stdout. A closed pipe ends the program quietly.
+    /// Prints data, the verb's result, to stdout. On a terminal control characters are made
+    /// visible. An error is remembered for [`Printer::settle`].
     pub fn data(&self, text: impl std::fmt::Display) {
+        let text = text.to_string();
+        self.styled(if std::io::stdout().is_terminal() { visible(&text) } else { text });
+    }
+
+    /// [`Printer::data`] with colours of its own and no foreign text.
+    pub fn styled(&self, text: impl std::fmt::Display) {
+        if self.is_lost() {
+            return;
+        }
         let mut out = anstream::stdout();
-        let result = write!(out, "{text}").and_then(|()| out.flush());
-        if let Err(error) = result
-            && error.kind() == std::io::ErrorKind::BrokenPipe
-        {
-            std::process::exit(0);
+        if let Err(error) = write!(out, "{text}").and_then(|()| out.flush()) {
+            let _ = LOST.set(error);
         }
     }
 
-    /// Streams data that is too long to build in memory. A closed pipe ends the program quietly.
-    ///
-    /// # Errors
-    /// Those of `write`, and when stdout cannot be written.
-    pub fn stream(&self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        match write(&mut out).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-            done => done,
+    /// Streams data that is too long to build in memory. Errors of `write` are taken for those of
+    /// stdout.
+    pub fn stream(&self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+        if std::io::stdout().is_terminal() {
+            let mut text = Vec::new();
+            if write(&mut text).is_ok() {
+                self.data(String::from_utf8_lossy(&text));
+            }
+            return;
         }
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if let Err(error) = write(&mut out).and_then(|()| out.flush()) {
+            let _ = LOST.set(error);
+            // Not what is still in the buffer, once more.
+            let _ = out.into_parts();
+        }
+    }
+
+    /// Whether stdout takes no more data.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        LOST.get().is_some()
+    }
+
+    /// The exit code in place of `code`: lost data is an error, unless `code` is one already. A
+    /// closed pipe needs no message, for example below `head`.
+    #[must_use]
+    pub fn settle(&self, code: ExitCode) -> ExitCode {
+        let Some(error) = LOST.get() else { return code };
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            self.error(&anyhow::anyhow!("cannot write to standard output: {error}"));
+        }
+        if code == ExitCode::SUCCESS { ExitCode::from(super::EXIT_USAGE) } else { code }
     }
 
     /// [`Printer::data`] with a newline.
@@ -61,13 +99,13 @@ impl Printer {
     /// Prints a note to stderr; silent with `-q`.
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr(), "{text}");
+            let _ = writeln!(anstream::stderr(), "{}", visible(&text.to_string()));
         }
     }
 
     /// Prints a warning to stderr, also with `-q`.
     pub fn warning(&self, text: impl std::fmt::Display) {
-        let _ = writeln!(anstream::stderr(), "\x1b[33mwarning\x1b[0m: {text}");
+        let _ = writeln!(anstream::stderr(), "\x1b[33mwarning\x1b[0m: {}", visible(&text.to_string()));
     }
 
     /// Prints an error to stderr, with its causes.
@@ -75,7 +113,7 @@ impl Printer {
         // A scenario's diagnostic has its own colours, and its caret must stay under its column.
         let text = match error.downcast_ref::<crate::scenario::ScenarioError>() {
             Some(scenario) => scenario.styled(),
-            None => with_causes(error),
+            None => visible(&with_causes(error)),
         };
         let _ = writeln!(anstream::stderr(), "\x1b[31merror\x1b[0m: {text}");
     }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::printer::Printer;
 use crate::record::{RequestRow, Status};
+use crate::report::text::visible;
 use crate::run::progress::{Event, Observer};
 use crate::spec::Side;
 use inferometer_protocol::units::{duration_ns, significant};
@@ -43,7 +44,7 @@ impl Display {
 
     fn show(&self, message: String) {
         if let Some(bar) = &self.bar {
-            bar.set_message(message);
+            bar.set_message(visible(&message));
             bar.tick();
         }
     }
@@ -91,7 +92,7 @@ impl Observer for Display {
                 let result = result(rows);
                 self.last = format!("; last: {result}{}", time_left(left));
                 if let Some(bar) = &self.bar {
-                    bar.set_message(format!("{cell}: {result}{}", time_left(left)));
+                    bar.set_message(visible(&format!("{cell}: {result}{}", time_left(left))));
                     bar.set_position(done);
                 }
             }

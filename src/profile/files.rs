@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::flamegraph::Look;
 use super::rate::achieved_hz_of;
-use super::{callgraph_dot, flamegraph_svg, folded, functions, names, protobuf};
+use super::{callgraph_dot, flamegraph_svg, folded, functions, protobuf};
 use crate::fs::write_atomic;
 use crate::spec::Threads;
+use crate::spreadsheet::guarded;
 use inferometer_protocol::{Phase, Profile, SampleClock};
 
 pub const FUNCTIONS: &str = "functions.csv";
@@ -116,7 +117,7 @@ fn functions_csv(profiles: &[&Profile], tokens: Tokens) -> io::Result<Vec<u8>> {
         for share in functions(profiles, phase) {
             table.write_record([
                 name,
-                &names::field(&share.name),
+                &guarded(&share.name),
                 &format!("{:.3}", share.self_ns / 1e6),
                 &format!("{:.3}", share.total_ns / 1e6),
                 &format!("{:.3}", share.self_share * 100.0),

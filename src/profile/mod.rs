@@ -20,7 +20,6 @@ pub use files::{Tokens, write_all};
 pub use flamegraph::flamegraph_svg;
 pub use folded::folded;
 pub use functions::{FunctionShare, functions};
-pub use names::field;
 pub use protobuf::protobuf;
 pub use rate::achieved_hz;
 

@@ -23,12 +23,6 @@ pub fn line(stack: &str) -> String {
     }
 }
 
-/// A field of a table: an apostrophe keeps a spreadsheet from reading it as a formula.
-#[must_use]
-pub fn field(name: &str) -> Cow<'_, str> {
-    if name.starts_with(['=', '+', '-', '@']) { Cow::Owned(format!("'{name}")) } else { Cow::Borrowed(name) }
-}
-
 /// The thread as the outermost frame.
 pub fn thread(name: &str) -> Cow<'_, str> {
     if name.trim().is_empty() { Cow::Borrowed("[thread without a name]") } else { frame(name) }
@@ -58,12 +52,5 @@ mod tests {
         assert_eq!(line(&line("main;operator 7 3")), line("main;operator 7 3"), "guarded once");
         assert_eq!(line("# x;y"), "#\u{a0}x;y");
         assert_eq!(line("main;a b"), "main;a b");
-    }
-
-    #[test]
-    fn a_field_is_no_formula() {
-        for (name, want) in [("=1+1", "'=1+1"), ("+a", "'+a"), ("-[A b]", "'-[A b]"), ("@x", "'@x"), ("a=b", "a=b")] {
-            assert_eq!(field(name), want);
-        }
     }
 }

@@ -32,6 +32,8 @@ pub enum RecordError {
     Row { path: PathBuf, line: u64, message: String },
     #[error("{path} is being written by another inferometer: wait for it to end, or stop it")]
     Busy { path: PathBuf },
+    #[error("{path} was deleted, moved or replaced while it was being written")]
+    Gone { path: PathBuf },
     /// A caller passed rows that do not belong together: a defect of the program, not of the data.
     #[error("cannot commit to {path}: {message}")]
     Commit { path: PathBuf, message: String },

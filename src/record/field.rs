@@ -1,9 +1,11 @@
-//! One field of a CSV row as text. A row is one line: line breaks in texts are escaped.
+//! One field of a CSV row as text. A row is one line: line breaks in texts are escaped. Texts are
+//! never formulas.
 
 use inferometer_protocol::{FinishReason, Phase, Value};
 
 use super::cause::{Cause, Status};
 use super::timing::Timing;
+use crate::spreadsheet::{guarded, unguarded};
 
 /// A type of a column. Empty text means "not measured".
 pub(super) trait Field: Sized {
@@ -56,7 +58,7 @@ impl Field for bool {
 
 impl Field for String {
     fn write(&self, out: &mut String) {
-        for c in self.chars() {
+        for c in guarded(self).chars() {
             match c {
                 '\n' => out.push_str("\\n"),
                 '\r' => out.push_str("\\r"),
@@ -80,6 +82,8 @@ impl Field for String {
                 c => plain.push(c),
             }
         }
+        let text = unguarded(&plain).len();
+        plain.drain(..plain.len() - text);
         Ok(plain)
     }
 }
@@ -147,7 +151,7 @@ impl Field for Value {
     fn write(&self, out: &mut String) {
         match self {
             Value::Float(n) if !n.is_finite() => {}
-            Value::Text(text) if reads_as_itself(text) => out.push_str(text),
+            Value::Text(text) if reads_as_itself(text) => out.push_str(&guarded(text)),
             other => out.push_str(&serde_json::to_string(other).expect("a setting is plain data")),
         }
     }
@@ -158,7 +162,7 @@ impl Field for Value {
             return Ok(Value::Int(n));
         }
         match serde_json::from_str::<serde_json::Value>(text) {
-            Err(_) => Ok(Value::Text(text.to_owned())),
+            Err(_) => Ok(Value::Text(unguarded(text).to_owned())),
             Ok(serde_json::Value::Number(_)) => f64::read(text).map(Value::Float),
             Ok(json) => serde_json::from_value(json).map_err(|_| format!("{text:?} is not a setting")),
         }
@@ -189,9 +193,14 @@ mod tests {
 
     use super::*;
 
-    fn round<T: Field>(value: &T) -> T {
+    fn written(value: &impl Field) -> String {
         let mut text = String::new();
         value.write(&mut text);
+        text
+    }
+
+    fn round<T: Field>(value: &T) -> T {
+        let text = written(value);
         assert!(!text.contains(['\n', '\r']), "{text:?} is more than one line");
         T::read(&text).unwrap()
     }
@@ -202,6 +211,7 @@ mod tests {
             any::<i64>().prop_map(Value::Int),
             prop::num::f64::NORMAL.prop_map(Value::Float),
             any::<String>().prop_map(Value::Text),
+            formula().prop_map(Value::Text),
             prop_oneof![
                 Just("5"),
                 Just("-0"),
@@ -218,7 +228,19 @@ mod tests {
         ]
     }
 
+    fn formula() -> impl Strategy<Value = String> {
+        "['=+@\t\r-]{1,3}[ -~\r\n]{0,5}"
+    }
+
     proptest! {
+        #[test]
+        fn no_text_is_a_formula(text in formula()) {
+            for written in [written(&text), written(&Value::Text(text.clone()))] {
+                prop_assert!(!written.starts_with(['=', '+', '-', '@', '\t', '\r']), "{:?}", written);
+            }
+            prop_assert_eq!(round(&text), text);
+        }
+
         #[test]
         fn what_is_written_is_read(text: String, n: u64, x in prop::num::f64::ANY, value in any_value()) {
             prop_assert_eq!(round(&text), text);
@@ -230,15 +252,13 @@ mod tests {
 
     #[test]
     fn settings_look_as_people_write_them() {
-        let text = |value: Value| {
-            let mut out = String::new();
-            value.write(&mut out);
-            out
-        };
+        let text = |value: Value| written(&value);
         assert_eq!(text("rotating:512".into()), "rotating:512");
         assert_eq!(text(1.0.into()), "1.0");
         assert_eq!(text(768_u64.into()), "768");
         assert_eq!(text("768".into()), "\"768\"");
+        assert_eq!([text((-5_i64).into()), text((-0.5).into())], ["-5", "-0.5"]);
+        assert_eq!([text("=2+3".into()), text("-5".into())], ["'=2+3", "\"-5\""]);
         assert_eq!(text(false.into()), "false");
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs::TryLockError;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::csv::{self, Encoder};
@@ -258,8 +259,10 @@ impl Appender {
         Ok(Self { path, file, committed: 0 })
     }
 
-    /// Appends in one write and syncs; returns the new length of the file.
+    /// Appends in one write and syncs; returns the new length of the file. Refuses a file that is
+    /// no longer at its path: whoever reads the record would not find the rows.
     fn append(&mut self, bytes: &[u8]) -> Result<u64, RecordError> {
+        self.in_its_place()?;
         if !bytes.is_empty() {
             self.file.write_all(bytes)?;
             self.file.sync_data()?;
@@ -279,6 +282,15 @@ impl Appender {
             }
         }
         Ok(())
+    }
+
+    fn in_its_place(&self) -> Result<(), RecordError> {
+        let own = self.file.metadata()?;
+        match fs_err::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => Ok(()),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Err(RecordError::Gone { path: self.path.clone() }),
+        }
     }
 
     /// Length of the committed part.

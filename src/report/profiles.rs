@@ -8,7 +8,6 @@ use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
 use super::text::{self, paragraph, plural};
 use crate::compare::profile::{CellProfiles, Flamegraph, phase_name};
 use crate::profile::difference::{Difference, FunctionChange, SHOWN, SideFacts, TimeChange};
-use crate::profile::field;
 use inferometer_protocol::units::significant;
 
 /// Functions shown for each phase in a terminal if there are several tables.
@@ -242,7 +241,7 @@ pub fn csv(cells: &[CellProfiles]) -> String {
         .text("phase", |(_, phase, ..)| phase_name(phase.phase).replace(' ', "_"))
         .text("by", |(_, _, by, ..)| *by)
         .number("rank", |(_, _, _, rank, ..)| *rank)
-        .text("function", |(.., function, _)| field(&function.name).into_owned())
+        .text("function", |(.., function, _)| &function.name)
         .number("a_ms_per_token", |(.., time)| time.a_ms_per_token)
         .number("b_ms_per_token", |(.., time)| time.b_ms_per_token)
         .number("change_ms_per_token", |(.., time)| time.change_ms_per_token)
@@ -252,7 +251,7 @@ pub fn csv(cells: &[CellProfiles]) -> String {
         .number("p_value", |(.., time)| time.p_value)
         .number("p_adjusted", |(.., time)| time.p_adjusted)
         .text("clear", |(.., time)| time.is_clear())
-        .text("called_by", |(.., function, _)| field(&function.callers.join(" < ")).into_owned())
+        .text("called_by", |(.., function, _)| function.callers.join(" < "))
         .csv()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::host::{Exchange, HostError, check_stamps};
 use super::interrupt::Interrupt;
 use super::memory::{EngineSample, engine_samples};
-use super::pool::{self, Resident};
+use super::pool::Resident;
 use super::timing::{self, Sight};
 use super::validity::{self, Asked};
 use crate::origin::Origin;
@@ -182,7 +182,10 @@ pub fn attempt(
         return attempt.failed(&error, origin);
     }
     let meter = UsageMeter::start(resident.host.pid());
-    let armed = interrupt.at_second(stopper(resident));
+    // The second Ctrl-C cancels the generation if that is possible; the host is killed otherwise, or
+    // if that does not help.
+    let canceller = resident.host.canceller();
+    let armed = resident.receipt.capabilities.cancel.then(|| interrupt.at_second(move || _ = canceller.cancel()));
     attempt.start_ns = origin.t_ns(now_ns());
     let generate = Generate { request: ask.request.clone(), instrumentation: ask.instrumentation };
     let answer = resident.host.generate(generate, on_progress);
@@ -227,19 +230,6 @@ impl UsageMeter {
             helpers_cpu: used(self.helpers_before, helpers_after).unwrap_or_default(),
             counts,
             peak_rss_bytes: self.peak.and_then(|peak| peak.read()),
-        }
-    }
-}
-
-/// The effect of the second Ctrl-C: cancels the generation; kills the host if it cannot cancel, or
-/// if that was not enough.
-fn stopper(resident: &Resident) -> impl FnMut(u32) + Send + 'static {
-    let canceller = resident.host.canceller();
-    let can_cancel = resident.receipt.capabilities.cancel;
-    let pid = resident.host.pid();
-    move |signals| {
-        if signals > 2 || !can_cancel || !canceller.cancel() {
-            pool::kill(pid);
         }
     }
 }

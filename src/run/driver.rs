@@ -104,7 +104,12 @@ impl<'a> Driver<'a> {
                 return Ok(());
             }
             let key = Key::of(step, self.cell(step), Isolation::Run);
-            self.worker.keep_open(&key, self.observer)?;
+            let opened = self.worker.keep_open(&key, self.observer);
+            // The second Ctrl-C kills a host that is being opened.
+            if self.worker.work.options.interrupt.at_once() {
+                return Ok(());
+            }
+            opened?;
         }
         Ok(())
     }

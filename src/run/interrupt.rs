@@ -4,18 +4,26 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::tree::Tree;
+
 /// After this many signals the process ends unconditionally.
 const ENOUGH: u32 = 4;
 /// Exit code of a program ended by SIGINT, by shell convention.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Called at the second and every later signal, with the number of signals; stops the current work.
-type Stop = Box<dyn FnMut(u32) + Send>;
+/// Time for an engine to cancel its generation after the second signal, before its host is killed.
+const CANCELLING: Duration = Duration::from_millis(300);
+
+/// Called at the second and every later signal; asks the current work to stop.
+type Stop = Box<dyn FnMut() + Send>;
 
 #[derive(Default)]
 struct State {
     signals: u32,
     stop: Option<Stop>,
+    /// The running hosts, by number.
+    hosts: Vec<(u64, Tree)>,
+    next_host: u64,
     /// Whether the signal handler is installed.
     armed: bool,
 }
@@ -29,6 +37,9 @@ struct Inner {
 
 /// Whether the user asked to stop the run; shared between the driver and the signal handler's
 /// thread.
+///
+/// The second signal kills every host that is [kept](Interrupt::keep): whatever the driver waits
+/// for, it then sees that the host has died.
 #[derive(Clone)]
 pub struct Interrupt(Arc<Inner>);
 
@@ -55,13 +66,15 @@ impl Interrupt {
         ctrlc::set_handler(move || {
             own.signal();
             if own.state().signals >= ENOUGH {
+                own.state().kill_hosts();
                 std::process::exit(EXIT_INTERRUPTED);
             }
         })
     }
 
-    /// Counts one request to stop. From the second on it calls the function given to
-    /// [`Interrupt::at_second`].
+    /// Counts one request to stop. The second asks the current work to stop by the function given
+    /// to [`Interrupt::at_second`], and kills the hosts if that takes too long. Without such a
+    /// function, and at the third, it kills the hosts at once.
     pub fn signal(&self) {
         let signals = {
             let mut state = self.state();
@@ -69,12 +82,35 @@ impl Interrupt {
             state.signals
         };
         (self.0.said)(signals);
-        if signals >= 2
-            && let Some(stop) = self.state().stop.as_mut()
-        {
-            stop(signals);
-        }
         self.0.signalled.notify_all();
+        if signals < 2 {
+            return;
+        }
+        let mut state = self.state();
+        let asked = state.stop.as_mut().map(|stop| stop()).is_some();
+        let later = self.clone();
+        let kill_later = move || {
+            std::thread::sleep(CANCELLING);
+            later.state().kill_hosts();
+        };
+        let wait = asked && signals == 2 && std::thread::Builder::new().spawn(kill_later).is_ok();
+        if !wait {
+            state.kill_hosts();
+        }
+    }
+
+    /// From now on the second signal kills this host, until the returned guard is dropped. If the
+    /// second signal has come, it is killed now.
+    #[must_use]
+    pub(super) fn keep(&self, host: Tree) -> Kept {
+        let mut state = self.state();
+        if state.signals >= 2 {
+            host.kill();
+        }
+        let number = state.next_host;
+        state.next_host += 1;
+        state.hosts.push((number, host));
+        Kept { interrupt: self.clone(), number }
     }
 
     /// Whether the run must stop after the current iteration.
@@ -89,10 +125,10 @@ impl Interrupt {
         self.state().signals >= 2
     }
 
-    /// Sets the function that the second and later signals call to stop the current work, until the
-    /// returned guard is dropped.
+    /// Sets the function that the second and later signals call to ask the current work to stop,
+    /// until the returned guard is dropped.
     #[must_use]
-    pub fn at_second(&self, stop: impl FnMut(u32) + Send + 'static) -> Armed<'_> {
+    pub fn at_second(&self, stop: impl FnMut() + Send + 'static) -> Armed<'_> {
         self.state().stop = Some(Box::new(stop));
         Armed(self)
     }
@@ -109,7 +145,31 @@ impl Interrupt {
     }
 }
 
-/// While it exists, the second signal stops the current work.
+impl State {
+    fn kill_hosts(&self) {
+        self.hosts.iter().for_each(|(_, host)| host.kill());
+    }
+}
+
+/// While it exists, the second signal kills the host. Must be dropped before the host is reaped.
+pub(super) struct Kept {
+    interrupt: Interrupt,
+    number: u64,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.interrupt.state().hosts.retain(|(number, _)| *number != self.number);
+    }
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Kept").field(&self.number).finish()
+    }
+}
+
+/// While it exists, the second signal asks the current work to stop.
 pub struct Armed<'a>(&'a Interrupt);
 
 impl Drop for Armed<'_> {
@@ -132,7 +192,7 @@ mod tests {
         let interrupt = Interrupt::new(move |n| hears.lock().unwrap().push(n));
         let stopped = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&stopped);
-        let armed = interrupt.at_second(move |_| {
+        let armed = interrupt.at_second(move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
         interrupt.signal();

@@ -3,6 +3,7 @@
 pub mod ab;
 pub mod attempt;
 pub mod build;
+mod capped;
 pub mod conformance;
 pub mod driver;
 pub mod energy;
@@ -26,6 +27,7 @@ pub mod selftest;
 pub mod start;
 pub mod stretches;
 pub mod timing;
+mod tree;
 mod turns;
 pub mod validity;
 pub mod worker;

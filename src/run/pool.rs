@@ -191,16 +191,13 @@ impl Pool {
             log: self.log(number),
             timeout: Duration::from_secs_f64(scenario.run.timeout_s),
         };
-        let mut host = Host::start(&launch)?;
-        let pid = host.pid();
-        let armed = interrupt.at_second(move |_| kill(pid));
+        let mut host = Host::start_under(&launch, interrupt)?;
         let ready = host.open(Open {
             engine: spec.clone(),
             model: Some(model),
             toggles: key.load.clone(),
             memory_interval_ms: memory_interval_ms(scenario),
         })?;
-        drop(armed);
         let clock = host.clock().clone();
         let info = HostInfo {
             host: number,
@@ -284,15 +281,6 @@ pub fn memory_interval_ms(scenario: &Scenario) -> Option<u32> {
     let telemetry = &scenario.telemetry;
     let wanted = telemetry.interval_ms > 0 && telemetry.gauges.iter().any(|group| group == "memory");
     wanted.then_some(telemetry.interval_ms)
-}
-
-/// Kills a host and all processes it started, from any thread; the host's owner then sees that it
-/// died.
-pub fn kill(pid: u32) {
-    if let Some(group) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        // An error means that it has already ended.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
 }
 
 fn close(resident: Resident) {

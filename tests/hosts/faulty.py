@@ -11,7 +11,9 @@ import time
 
 FAULT = sys.argv[1]
 FILE = sys.argv[2] if len(sys.argv) > 2 else None
-RECEIPT = {"engine": "faulty", "version": "1", "capabilities": {"tokens": True, "cancel": True}}
+HANGS = FAULT.startswith("hang-in-")
+RECEIPT = {"engine": "faulty", "version": "1",
+           "capabilities": {"tokens": True, "cancel": True, "text": HANGS, "reset": HANGS, "profile": HANGS}}
 
 
 def now():
@@ -27,6 +29,13 @@ def send(id, **message):
 def forever(text):
     while True:
         sys.stdout.write(text)
+
+
+def leave_children():
+    """Two children that hold its stdout, one of them in a session of its own."""
+    children = [subprocess.Popen(["sleep", "1000"], start_new_session=own) for own in (False, True)]
+    with open(FILE, "w") as file:
+        file.write(" ".join(str(child.pid) for child in children))
 
 
 def result(id, accepted, count):
@@ -80,6 +89,8 @@ def generate(message, accepted):
         forever(json.dumps({"id": id, "type": "progress", "generated_tokens": 1}) + "\n")
     elif FAULT == "garbage":
         sys.stdout.write("Loading weights\x1b[31m 50%\n")
+    elif FAULT == "endless-type":
+        send(id, type="\x1b[31m" + "x" * (10 << 20))
     elif FAULT == "not-utf8":
         sys.stdout.buffer.write(b"\xff\xfe\x00\n")
     elif FAULT == "half-line":
@@ -104,6 +115,21 @@ def generate(message, accepted):
         for _ in range(200):
             sys.stderr.write("noise " * 10000 + "\n")
         result(id, accepted, message["max_tokens"])
+    elif FAULT in ("die-leaving-children", "exit-leaving-children", "answer-and-die-leaving-children"):
+        leave_children()
+        if FAULT == "exit-leaving-children":
+            os._exit(5)
+        if FAULT == "answer-and-die-leaving-children":
+            result(id, accepted, message["max_tokens"])
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif FAULT == "leaves-its-group":  # a signal to its own group does not reach it any more
+        leave_children()
+        os.setpgid(0, os.getpgid(os.getppid()))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        time.sleep(1000)
+    elif FAULT == "stderr-without-end":
+        while True:
+            os.write(2, b"noise " * 10000 + b"\n")
     elif FAULT == "grandchild":
         child = subprocess.Popen(["sleep", "1000"])
         with open(FILE, "w") as file:
@@ -122,6 +148,10 @@ def generate(message, accepted):
 
 def answer(message, accepted):
     id, kind = message["id"], message["type"]
+    if FAULT == f"hang-in-{kind}":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        leave_children()
+        time.sleep(1000)
     if kind == "hello" and FAULT == "version-2":
         send(id, type="hello", protocol={"major": 2, "minor": 1}, greeting="other words than version 1's")
     elif kind == "hello":

@@ -288,6 +288,46 @@ fn a_build_that_takes_too_long_is_ended_with_all_it_started() {
     crate::lab::until("the second sleeper is gone", || (!crate::lab::runs(sleeper)).then_some(()));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_build_is_ended_with_what_left_its_group() {
+    let toy = Toy::new();
+    let begin = "python3 -c 'import subprocess, sys, time; \
+                 open(sys.argv[1], \"w\").write(str(subprocess.Popen([\"sleep\", \"600\"], start_new_session=True).pid)); \
+                 time.sleep(600)' \"$1\"\n";
+    toy.commit("build.sh", begin, "leaves its group");
+    let pid = toy.home.join("pid");
+    let command = words(&["sh", "build.sh", pid.to_str().unwrap()]);
+    let error = toy.build("HEAD", &BuildSettings { command, timeout_s: 3.0, ..recipe("out") }).unwrap_err().to_string();
+    assert!(error.contains("was killed"), "{error}");
+    let sleeper = fs_err::read_to_string(&pid).unwrap().parse().unwrap();
+    crate::lab::until("the sleeper is gone", || (!crate::lab::runs(sleeper)).then_some(()));
+}
+
+#[test]
+fn output_of_a_build_without_end_does_not_fill_the_disk() {
+    let toy = Toy::new();
+    toy.commit(
+        "build.sh",
+        "echo first words; yes 'noise noise noise noise' | head -n 200000; echo last words >&2; exit 1\n",
+        "noise",
+    );
+    let error = toy.build("HEAD", &recipe("out")).unwrap_err().to_string();
+    assert!(error.contains("| last words"), "{error}");
+    let log = error.split("its log ").nth(1).unwrap().split(" ends with").next().unwrap();
+    let log = fs_err::read_to_string(log).unwrap();
+    assert!(
+        log.len() < 2 << 20 && log.contains("first words") && log.contains("[inferometer left out 3"),
+        "{}",
+        log.len()
+    );
+    toy.commit("build.sh", "yes\n", "says yes");
+    let error = toy.build("HEAD", &BuildSettings { timeout_s: 2.0, ..recipe("out") }).unwrap_err().to_string();
+    assert!(error.contains("took longer than 2 s"), "{error}");
+    let log = error.split("its log ").nth(1).unwrap().split(" ends with").next().unwrap();
+    assert!(fs_err::metadata(log).unwrap().len() < 2 << 20);
+}
+
 #[test]
 fn a_commit_against_itself_is_allowed_and_said() {
     let toy = Toy::new();

@@ -419,6 +419,96 @@ fn a_results_folder_that_cannot_be_written_is_named() {
     lab.measure(&scenario, &["--results", sealed.to_str().unwrap()]).expect(2).says(sealed.to_str().unwrap());
 }
 
+/// Starts a run of many iterations, and does something to its folder when two are done.
+fn disturbed(lab: &Lab, arguments: &[&str], disturb: impl FnOnce(&std::path::Path)) -> crate::lab::Done {
+    let scenario = lab.exec(&["--token-ms", "5"], "[run]\niterations = 25\n");
+    let mut command = lab.program(&[]);
+    let run = ["run", "--no-report", scenario.to_str().unwrap()];
+    if let [program, rest @ ..] = arguments {
+        let mut other = std::process::Command::new(program);
+        other
+            .args(rest)
+            .arg(command.get_program())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        other.current_dir(lab.path("")).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command = other;
+    }
+    let mut child = command.args(run).spawn().unwrap();
+    let dir = until("two iterations are done", || {
+        assert!(child.try_wait().unwrap().is_none(), "the run has ended");
+        let dir = lab.run_folder()?;
+        (measured(&inferometer::record::read(&dir).unwrap()).len() >= 2).then_some(dir)
+    });
+    disturb(&dir);
+    lab.wait(child)
+}
+
+#[test]
+fn a_results_folder_that_is_deleted_ends_the_run() {
+    let lab = Lab::new();
+    let done = disturbed(&lab, &[], |_| {
+        // The run may be writing there.
+        until("the folder is gone", || fs_err::remove_dir_all(lab.path("results")).ok());
+    });
+    let done = done.expect(2).says("was deleted, moved or replaced").says("is not there any more");
+    assert!(!done.stderr.contains("are kept") && !done.stderr.contains("panicked"), "{}", done.stderr);
+    assert!(done.stderr.lines().count() < 12, "{}", done.stderr);
+}
+
+#[test]
+fn a_results_folder_that_is_moved_ends_the_run_and_keeps_what_was_measured() {
+    let lab = Lab::new();
+    let elsewhere = lab.path("elsewhere");
+    let mut before = 0;
+    let done = disturbed(&lab, &[], |dir| {
+        fs_err::rename(dir, &elsewhere).unwrap();
+        before = measured(&inferometer::record::read(&elsewhere).unwrap()).len();
+    });
+    done.expect(2).says("was deleted, moved or replaced").says("its new path");
+    let kept = measured(&inferometer::record::read(&elsewhere).unwrap()).len();
+    assert!(kept >= before && kept < 25, "{kept}");
+    let done = lab.once(&["run", "--no-report", "--resume", elsewhere.to_str().unwrap()]);
+    let record = inferometer::record::read(&elsewhere).unwrap();
+    done.expect(code_but_for_busy(&record));
+    assert_eq!((measured(&record).len(), record.manifest.state), (25, FinishState::Finished));
+}
+
+#[test]
+fn a_results_folder_that_becomes_read_only_is_named_and_loses_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let set = |dir: &std::path::Path, mode| {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let lab = Lab::new();
+    let root = rustix::process::geteuid().is_root();
+    // Permissions bind root only without its capabilities.
+    let bound: &[&str] = if root { &["setpriv", "--bounding-set=-all", "--inh-caps=-all"] } else { &[] };
+    let done = disturbed(&lab, bound, |dir| set(dir, 0o555));
+    let dir = lab.run_folder().unwrap();
+    set(&dir, 0o755);
+    done.expect(2).says("run.json").says("Permission denied").says("are kept");
+    let record = lab.record();
+    assert_eq!(measured(&record).len(), 25, "every iteration is in files that were open already");
+    let done = lab.resume(&[]);
+    done.expect(code_but_for_busy(&lab.record()));
+    assert_eq!(lab.record().manifest.state, FinishState::Finished);
+}
+
+#[test]
+fn a_clock_that_jumps_costs_one_iteration() {
+    for seconds in ["3600", "-3600"] {
+        let lab = Lab::new();
+        // The first generation warms up.
+        let scenario = lab.exec(&["--token-ms", "2", "--clock-jump", &format!("3:{seconds}")], FOUR);
+        lab.measure(&scenario, &[]).expect(4);
+        let record = lab.record();
+        assert_eq!(causes(&record), [None, Some(Cause::Stamps), None, None], "{seconds}");
+        let row = measured(&record)[1];
+        assert_eq!((row.decode_tps, row.ttft_ms), (None, None), "no figures are made of them");
+    }
+}
+
 /// A scenario of the transformer engine with this model.
 fn transformer(lab: &Lab, model: &str) -> std::path::PathBuf {
     lab.write(
@@ -538,6 +628,50 @@ fn a_second_ctrl_c_stops_at_once_without_the_iteration_in_flight() {
     assert!(measured(&record).is_empty());
     assert_eq!(record.manifest.state, FinishState::Interrupted);
     assert!(!runs(record.manifest.hosts[0].pid));
+}
+
+/// The second Ctrl-C ends the program soon after, and nothing that the host started runs on.
+#[test]
+fn a_second_ctrl_c_stops_at_once_whatever_the_host_is_asked() {
+    for asked in ["hello", "ping", "open", "reset", "generate", "profile_start", "profile_stop", "close"] {
+        let lab = Lab::new();
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/faulty.py");
+        let file = lab.path("children");
+        let command = ["python3", script.to_str().unwrap(), &format!("hang-in-{asked}"), file.to_str().unwrap()];
+        let profile = if asked.starts_with("profile") { "[profile]\nprofiler = \"auto\"\n" } else { "" };
+        let scenario = lab.write(
+            "scenario.toml",
+            format!(
+                "name = \"lab\"\n[model]\npath = {:?}\n[[engine]]\nname = \"exec\"\noptions = {{ command = {command:?} }}\n\
+                 [workload]\nkind = \"prompt\"\ntext = \"one\"\nmax_tokens = 3\nignore_eos = true\n\
+                 [run]\niterations = 1\nwarmup = 0\n{profile}",
+                lab.path("")
+            ),
+        );
+        let mut child = lab.program(&["run", "--no-report", scenario.to_str().unwrap()]).spawn().unwrap();
+        let children = until("the host hangs", || {
+            assert!(child.try_wait().unwrap().is_none(), "{asked}: the run has ended");
+            let text = fs_err::read_to_string(&file).ok()?;
+            let pids: Vec<u32> = text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            (pids.len() == 2).then_some(pids)
+        });
+        signal(child.id(), Signal::INT);
+        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut heard = String::new();
+        while !heard.contains("stopping after the current iteration") {
+            assert_ne!(std::io::BufRead::read_line(&mut stderr, &mut heard).unwrap(), 0, "{asked}: {heard}");
+        }
+        let second = std::time::Instant::now();
+        signal(child.id(), Signal::INT);
+        std::io::Read::read_to_string(&mut stderr, &mut heard).unwrap();
+        let code = lab.wait(child).code;
+        // Well below a second on an idle machine.
+        assert!(second.elapsed().as_secs() < 5, "{asked}: stopped after {:?}", second.elapsed());
+        // At `close` everything is measured and recorded.
+        assert_eq!(code, Some(if asked == "close" { 0 } else { 130 }), "{asked}: {heard}");
+        let own = if cfg!(target_os = "linux") { &children[..] } else { &children[..1] };
+        own.iter().for_each(|pid| assert!(!runs(*pid), "{asked}: a child of the host runs on"));
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod lab;
 #[cfg(target_os = "linux")]
 mod memory;
 mod models;
+mod outlets;
 mod planted;
 mod profile;
 mod protocol;

@@ -165,6 +165,51 @@ fn a_host_that_dies_shows_its_status_and_the_end_of_its_log() {
     "#);
 }
 
+/// The children of a host that [`Faulty`] ran, from its file.
+fn children_of(faulty: &Faulty) -> Vec<u32> {
+    let text = fs_err::read_to_string(faulty.folder.path().join("file")).unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_host_that_dies_is_noticed_at_once_even_if_its_children_hold_its_stdout() {
+    for (fault, status) in
+        [("die-leaving-children", "signal: 11 (SIGSEGV)"), ("exit-leaving-children", "exit status: 5")]
+    {
+        let mut faulty = Faulty::start(fault, PATIENCE).unwrap();
+        let began = Instant::now();
+        let error = faulty.generate().unwrap_err();
+        assert!(began.elapsed() < PATIENCE / 4, "{fault}: noticed after {:?}", began.elapsed());
+        let HostError::Died { status: found, .. } = &error else { panic!("{fault}: {error}") };
+        assert!(found.starts_with(status), "{fault}: {found}");
+        let children = children_of(&faulty);
+        assert_eq!(children.len(), 2);
+        // Who left the group is found elsewhere only by the group.
+        let gone = if cfg!(target_os = "linux") { &children[..] } else { &children[..1] };
+        gone.iter().for_each(|pid| assert!(!is_running(*pid), "{fault}: a child runs on"));
+    }
+}
+
+#[test]
+fn what_a_host_answered_before_it_died_counts() {
+    let mut faulty = Faulty::start("answer-and-die-leaving-children", PATIENCE).unwrap();
+    assert_eq!(faulty.generate().unwrap().generated.tokens, [0, 1, 2]);
+    let error = faulty.host.reset().unwrap_err();
+    assert!(matches!(&error, HostError::Died { status, .. } if status.contains("SIGSEGV")), "{error}");
+}
+
+#[test]
+fn a_host_that_left_its_group_is_killed_all_the_same() {
+    let mut faulty = Faulty::start("leaves-its-group", SHORT).unwrap();
+    let (pid, began) = (faulty.host.pid(), Instant::now());
+    let error = faulty.generate().unwrap_err();
+    assert!(matches!(error, HostError::TimedOut { .. }), "{error}");
+    assert!(!is_running(pid) && began.elapsed() < PATIENCE / 4);
+    if cfg!(target_os = "linux") {
+        children_of(&faulty).iter().for_each(|pid| assert!(!is_running(*pid)));
+    }
+}
+
 #[test]
 fn a_host_that_falls_silent_is_killed() {
     for fault in ["hang", "half-line-then-silence"] {
@@ -213,6 +258,8 @@ fn what_is_no_message_is_quoted() {
     wrong-id: the engine host broke the protocol during a generation: expected an answer to message 11, got `{"id": 1011, "type": "result", "tokens": [0, 1, 2], 
     wrong-type: the engine host broke the protocol during a generation: expected `result`, got `{"type":"done"}`
     "#);
+    let error = error_of("endless-type", PATIENCE).summary();
+    assert!(error.len() < 1000 && error.contains("unknown variant") && !error.contains('\u{1b}'), "{}", error.len());
 }
 
 #[test]
@@ -248,8 +295,25 @@ fn stamps_that_cannot_be_are_found() {
 fn a_flood_of_stderr_goes_to_the_log_and_blocks_nothing() {
     let mut faulty = Faulty::start("stderr-flood", PATIENCE).unwrap();
     assert_eq!(faulty.generate().unwrap().generated.tokens, [0, 1, 2]);
-    let log = fs_err::metadata(faulty.folder.path().join("host.log")).unwrap();
-    assert_eq!(log.len(), 200 * 60_001);
+    // Twelve megabytes, of which the first and the last part are kept.
+    faulty.host.kill();
+    let log = fs_err::read_to_string(faulty.folder.path().join("host.log")).unwrap();
+    assert!((1 << 20..(1 << 20) + (257 << 10)).contains(&log.len()), "{}", log.len());
+    assert!(log.starts_with("noise noise") && log.ends_with("noise \n") && log.contains("\n[inferometer left out 1"));
+}
+
+#[test]
+fn a_flood_of_stderr_without_end_does_not_fill_the_disk() {
+    let error = error_and_log("stderr-without-end");
+    assert!(matches!(error.0, HostError::TimedOut { .. }), "{}", error.0);
+    assert!(error.1 < 2 << 20, "the log has {} bytes", error.1);
+}
+
+/// The error of a generation that takes too long, and the size of the host's log.
+fn error_and_log(fault: &str) -> (HostError, u64) {
+    let mut faulty = Faulty::start(fault, SHORT).unwrap();
+    let error = faulty.generate().unwrap_err();
+    (error, fs_err::metadata(faulty.folder.path().join("host.log")).unwrap().len())
 }
 
 #[test]

@@ -70,6 +70,17 @@ pub fn quote(bytes: &[u8]) -> String {
     format!("`{}`{more}", text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))
 }
 
+/// The start of a parser's complaint, on one line. It may repeat what could not be read, however
+/// long that is.
+#[must_use]
+pub fn brief(text: &str) -> String {
+    let mut start: String = text.chars().take(2 * KEPT).collect();
+    if start.len() < text.len() {
+        start.push_str("...");
+    }
+    start.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
+}
+
 /// Makes another program's `text` safe to print: escapes control characters other than newlines and
 /// cuts it at 4,000 characters.
 #[must_use]
@@ -146,6 +157,8 @@ mod tests {
         assert_eq!(quote(b"{\"a\"\x1b[31m\r"), "`{\"a\"\\u{1b}[31m\\r`");
         assert!(quote(&[b'y'; 1000]).ends_with("... (840 more bytes)"));
         assert_eq!(clean("a\nb\x1b[2J"), "a\nb\\u{1b}[2J");
+        assert_eq!(brief("unknown \"a\nb\x1b[2J\", so 'no'"), "unknown \"a\\nb\\u{1b}[2J\", so 'no'");
+        assert_eq!(brief(&"é".repeat(1 << 20)).chars().count(), 2 * KEPT + 3);
         assert_eq!(clean(&"é".repeat(5000)).chars().count(), 4003);
     }
 

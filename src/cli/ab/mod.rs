@@ -9,7 +9,7 @@ use anyhow::bail;
 
 pub use sides::SideArgs;
 
-use super::outcome::{EXIT_INTERRUPTED, Execution};
+use super::outcome::{EXIT_INTERRUPTED, Execution, how_to_resume};
 use super::printer::{Format, Printer};
 use crate::record;
 use crate::record::FinishState;
@@ -165,8 +165,7 @@ fn settled(result: Result<Outcome, RunError>, printer: &Printer) -> anyhow::Resu
         Ok(outcome) => Ok(Some(outcome)),
         Err(RunError::Stopped { dir, source }) => {
             printer.error(&anyhow::Error::new(*source));
-            let resume = format_args!("resume with `inferometer ab --resume {}`", dir.display());
-            printer.note(format_args!("all measurements so far are kept; {resume}"));
+            printer.note(how_to_resume("ab", &dir));
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -35,7 +35,7 @@ pub fn write(shape: &Shape) -> Markup {
 }
 
 fn head(column: &Column) -> Markup {
-    let title = capital(&column.title.replace('\n', " "));
+    let title = capital(&text::label(&column.title));
     let meaning = Some(column.meaning).filter(|meaning| !meaning.is_empty());
     html! {
         @if title.is_empty() {

@@ -403,4 +403,20 @@ mod tests {
         let csv = table().csv();
         assert_eq!(csv.lines().nth(2), Some("cell 0,<i>,,,by <i>"));
     }
+
+    #[test]
+    fn csv_has_numbers_as_numbers_and_no_formula() {
+        assert_eq!(table().csv().lines().nth(3), Some("cell 1,'=x,-2,bad,by =x"));
+        let table = Table::of("", ["-2.5", "-x", "@a", "\t=1", "-inf"]).text("=t", |text| *text);
+        assert_eq!(table.csv(), "'=t\n-2.5\n'-x\n'@a\n'\t=1\n'-inf\n");
+    }
+
+    #[test]
+    fn escape_sequences_in_titles_are_shown() {
+        let evil = "a\u{1b}]0;pwned\u{7}\nb\u{9b}31m";
+        let table = Table::of(evil, ["x"]).text(evil, |text| *text).unit(evil);
+        for shown in [table.terminal(), table.markdown(), table.html().into_string()] {
+            assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, TableStyle};
 
 use super::{Cell, Column, Role, Shape, TERMINAL, Width};
-use crate::report::text::{TERMINAL_WIDTH, paragraph};
+use crate::report::text::{TERMINAL_WIDTH, label, paragraph};
 
 /// Marks a line to be replaced by a note. No cell contains it: control characters are made visible.
 const NOTE: char = '\u{1}';
@@ -19,9 +19,10 @@ pub fn write(shape: &Shape) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(TERMINAL_WIDTH as u16);
     if columns.iter().any(|column| !column.title.is_empty()) {
-        table.set_header(
-            columns.iter().map(|column| format!("{}\n{}", column.title, column.unit).trim_end().to_owned()),
-        );
+        table.set_header(columns.iter().map(|column| {
+            let lines = column.title.split('\n').chain([column.unit.as_str()]);
+            lines.map(label).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+        }));
     }
     for row in 0..shape.rows {
         table.add_row(columns.iter().map(|column| match column.role {

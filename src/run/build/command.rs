@@ -1,5 +1,5 @@
-//! Runs the build command. Its output goes to a log, and its process group is killed when it takes
-//! too long.
+//! Runs the build command. The first and the last part of its output go to a log, and it is killed
+//! with everything it started when it takes too long.
 
 use std::ffi::OsStr;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -9,15 +9,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Pid;
 use sha2::{Digest, Sha256};
 
 use super::error::BuildError;
+use crate::run::capped::Capped;
 use crate::run::host::LogTail;
+use crate::run::tree::Tree;
 use crate::spec::build::{SHARED, TREE};
 
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 20;
+/// Time for the last output of a command that has ended; its processes may still hold the pipe.
+const LAST_OUTPUT: Duration = Duration::from_millis(300);
 /// Interval of the messages that a long build still runs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// This command only prints a version.
@@ -62,22 +66,31 @@ pub(super) enum Fault {
 pub(super) fn run(words: &[String], folder: &Path, log: &Path, watch: Watch) -> Result<Result<(), Fault>, BuildError> {
     let mut file = fs_err::File::create(log)?;
     writeln!(file, "$ {}", shown(words))?;
-    let (out, err) = (file.file().try_clone()?, file.into_file());
+    let (output, pipe) = Capped::start(file.into_file())?;
     let mut command = ready(words, folder);
-    let child = match command.stdout(out).stderr(err).spawn() {
-        Ok(child) => child,
-        Err(error) => return Ok(Err(Fault::How(format!("could not start ({error})")))),
+    command.stdout(pipe.try_clone()?).stderr(pipe);
+    let started = command.spawn();
+    // It holds the harness's ends of the pipe.
+    drop(command);
+    let outcome = match started {
+        Ok(child) => Group(child).wait(watch),
+        Err(error) => Err(Fault::How(format!("could not start ({error})"))),
     };
-    Ok(Group(child).wait(watch))
+    output.finish(LAST_OUTPUT);
+    Ok(outcome)
 }
 
 /// The output of `words`, run in `folder`, trimmed.
 pub(super) fn ask(words: &[String], folder: &Path, stop: &dyn Fn() -> bool) -> Result<String, Fault> {
     let how = |error: std::io::Error| Fault::How(error.to_string());
     let mut output = tempfile::tempfile().map_err(how)?;
+    let (capped, pipe) = Capped::start(output.try_clone().map_err(how)?).map_err(how)?;
     let mut command = ready(words, folder);
-    command.stdout(output.try_clone().map_err(how)?).stderr(Stdio::null());
-    Group(command.spawn().map_err(how)?).wait(Watch { limit: TOOLCHAIN_LIMIT, stop, note: &mut |_| {} })?;
+    command.stdout(pipe).stderr(Stdio::null());
+    let started = command.spawn().map_err(how);
+    drop(command);
+    Group(started?).wait(Watch { limit: TOOLCHAIN_LIMIT, stop, note: &mut |_| {} })?;
+    capped.finish(LAST_OUTPUT);
     output.seek(SeekFrom::Start(0)).map_err(how)?;
     let mut bytes = Vec::new();
     output.take(TOOLCHAIN_BYTES).read_to_end(&mut bytes).map_err(how)?;
@@ -186,7 +199,7 @@ impl Drop for Group {
         // Once the leader is reaped, its process id may belong to others: processes left by a
         // finished build are not killed.
         if let Ok(None) = self.0.try_wait() {
-            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+            Tree::new(Pid::from_child(&self.0), None).kill();
             let _ = self.0.wait();
         }
     }

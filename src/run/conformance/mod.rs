@@ -125,7 +125,7 @@ impl Bench<'_> {
 
     /// A fresh host that was not greeted.
     fn stranger(&self) -> Result<Talk, HostError> {
-        Talk::start(&self.launch())
+        Talk::start(&self.launch(), None)
     }
 
     /// A fresh, greeted host.

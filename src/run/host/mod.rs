@@ -1,8 +1,8 @@
 //! The harness's side of the engine protocol: starts a host and sends requests, with a limit on
 //! every wait.
 //!
-//! After every error except [`HostError::Engine`] the host's whole process group has been killed
-//! and reaped.
+//! After every error except [`HostError::Engine`] the host and everything it started have been
+//! killed.
 
 mod border;
 mod error;
@@ -22,6 +22,7 @@ pub use talk::Arrival;
 pub(crate) use talk::{Heard, Talk};
 use wire::Outgoing;
 
+use super::interrupt::Interrupt;
 use crate::engines::{Hosting, Known};
 use inferometer_protocol::messages::{FromHost, Generate, Generated, Open, Ready, ToHost, VERSION};
 use inferometer_protocol::{EngineError, EngineMemory, EngineSpec, Profile, Prompt};
@@ -38,7 +39,7 @@ pub struct Launch {
     pub command: Vec<String>,
     /// Environment variables in addition to the inherited ones.
     pub env: Vec<(&'static str, String)>,
-    /// The host's stderr is appended to this file.
+    /// The first and the last part of the host's stderr are appended to this file.
     pub log: PathBuf,
     /// Longest wait for one answer.
     pub timeout: Duration,
@@ -117,8 +118,20 @@ impl Host {
     /// # Errors
     /// Any [`HostError`]; the host has then been killed.
     pub fn start(launch: &Launch) -> Result<Host, HostError> {
+        Self::start_with(launch, None)
+    }
+
+    /// As [`Host::start`]; the second Ctrl-C kills the host.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn start_under(launch: &Launch, interrupt: &Interrupt) -> Result<Host, HostError> {
+        Self::start_with(launch, Some(interrupt))
+    }
+
+    fn start_with(launch: &Launch, interrupt: Option<&Interrupt>) -> Result<Host, HostError> {
         let clock = ClockSync { clock: String::new(), offset_ns: 0, round_trip_ns: u64::MAX };
-        let mut host = Host { talk: Talk::start(launch)?, program: String::new(), clock };
+        let mut host = Host { talk: Talk::start(launch, interrupt)?, program: String::new(), clock };
         host.greet()?;
         host.resync()?;
         Ok(host)

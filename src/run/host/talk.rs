@@ -11,11 +11,14 @@ use super::border;
 use super::error::HostError;
 use super::process::{Process, spawn};
 use super::wire::{Incoming, Line, NoLine, Outgoing, Sent, connect};
-use inferometer_protocol::bounded::{LineError, quote};
+use crate::run::interrupt::Interrupt;
+use inferometer_protocol::bounded::{LineError, brief, quote};
 use inferometer_protocol::messages::{Envelope, FromHost, MAX_TOKENS, ToHost, VERSION, Version};
 
 /// Time for a host that closed its stdout to end by itself, so that its own exit status is seen.
 const LAST_BREATH: Duration = Duration::from_secs(2);
+/// Time to read what a host wrote before it ended, if its stdout stays open.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// `progress` may come ten times a second; a host that sends more than this many in total and more
 /// than thirty a second is cut off.
 const PROGRESS_AT_LEAST: u64 = 100;
@@ -27,6 +30,8 @@ pub(crate) struct Talk {
     pub process: Process,
     pub timeout: Duration,
     incoming: Incoming,
+    /// Set when the host has ended: until then lines that it wrote before are read.
+    last_words: Option<Instant>,
 }
 
 /// What a host says before its answer.
@@ -53,11 +58,13 @@ pub(crate) struct Answer {
 }
 
 impl Talk {
-    /// Starts the program without sending anything.
-    pub(crate) fn start(launch: &Launch) -> Result<Self, HostError> {
-        let (process, stdin, stdout) = spawn(launch)?;
-        let (outgoing, incoming) = connect(stdin, stdout)?;
-        Ok(Self { outgoing, process, timeout: launch.timeout, incoming })
+    /// Starts the program without sending anything. The second Ctrl-C kills it if `interrupt` is
+    /// given.
+    pub(crate) fn start(launch: &Launch, interrupt: Option<&Interrupt>) -> Result<Self, HostError> {
+        let (process, stdin, stdout) = spawn(launch, interrupt)?;
+        let (outgoing, incoming, knell) = connect(stdin, stdout)?;
+        process.watch(|| knell.ring())?;
+        Ok(Self { outgoing, process, timeout: launch.timeout, incoming, last_words: None })
     }
 
     pub(crate) fn ask_done(&mut self, body: ToHost, during: &str) -> Result<(), HostError> {
@@ -136,11 +143,20 @@ impl Talk {
     }
 
     fn read(&mut self, during: &str, deadline: Instant) -> Result<Line, HostError> {
-        let no_line = match self.incoming.next(deadline) {
+        let no_line = match self.incoming.next(self.last_words.map_or(deadline, |until| until.min(deadline))) {
             Ok(line) => return Ok(line),
             Err(no_line) => no_line,
         };
         match no_line {
+            NoLine::HostEnded => {
+                // Whatever holds its stdout open must not keep the harness waiting.
+                self.process.end_helpers();
+                self.last_words = Some(Instant::now() + LAST_WORDS);
+                self.read(during, deadline)
+            }
+            NoLine::Late if self.last_words.is_some() => {
+                Err(self.died(during, "it ended without an answer".to_owned(), false))
+            }
             NoLine::Late => Err(self.timed_out(during)),
             NoLine::End => Err(self.died(during, "it closed its stdout but did not end".to_owned(), false)),
             NoLine::Bad(error @ LineError::Half { .. }) => Err(self.died(during, error.to_string(), true)),
@@ -167,7 +183,7 @@ impl Talk {
         if let Some(version) = foreign_version(&line.bytes) {
             return Err(self.wrong_version(version));
         }
-        let told = format!("{} is no message of the protocol ({error})", quote(&line.bytes));
+        let told = format!("{} is no message of the protocol ({})", quote(&line.bytes), brief(&error.to_string()));
         Err(self.broken(during, told))
     }
 

@@ -30,6 +30,9 @@ pub(crate) enum NoLine {
     Late,
     /// The host closed its stdout.
     End,
+    /// The host has ended, but its stdout is still open: a process that it started holds it. Said
+    /// once.
+    HostEnded,
     Bad(LineError),
 }
 
@@ -164,39 +167,60 @@ fn write_all(mut stdin: impl Write, queue: &Receiver<Job>) {
     }
 }
 
+/// What the receiving side hears.
+#[derive(Debug)]
+enum Event {
+    Line(Result<Line, LineError>),
+    /// Its stdout is closed.
+    End,
+    HostEnded,
+}
+
+/// Tells the receiving side that the host has ended.
+pub(crate) struct Knell(SyncSender<Event>);
+
+impl Knell {
+    pub(crate) fn ring(self) {
+        // An error means that nobody waits for the host any more.
+        let _ = self.0.send(Event::HostEnded);
+    }
+}
+
 /// The receiving side.
 #[derive(Debug)]
-pub(crate) struct Incoming(Receiver<Result<Line, LineError>>);
+pub(crate) struct Incoming(Receiver<Event>);
 
 impl Incoming {
-    fn new(stdout: impl Read + Send + 'static) -> io::Result<Self> {
-        let (lines, incoming) = sync_channel(AHEAD);
-        std::thread::Builder::new().name("host-reader".into()).spawn(move || read_all(stdout, &lines))?;
-        Ok(Self(incoming))
+    fn new(stdout: impl Read + Send + 'static) -> io::Result<(Self, Knell)> {
+        let (events, incoming) = sync_channel(AHEAD);
+        let knell = Knell(events.clone());
+        std::thread::Builder::new().name("host-reader".into()).spawn(move || read_all(stdout, &events))?;
+        Ok((Self(incoming), knell))
     }
 
     /// The next line; waits until `deadline`.
     pub(crate) fn next(&self, deadline: Instant) -> Result<Line, NoLine> {
         match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(line)) => Ok(line),
-            Ok(Err(error)) => Err(NoLine::Bad(error)),
+            Ok(Event::Line(Ok(line))) => Ok(line),
+            Ok(Event::Line(Err(error))) => Err(NoLine::Bad(error)),
+            Ok(Event::HostEnded) => Err(NoLine::HostEnded),
+            Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => Err(NoLine::End),
             Err(RecvTimeoutError::Timeout) => Err(NoLine::Late),
-            Err(RecvTimeoutError::Disconnected) => Err(NoLine::End),
         }
     }
 }
 
-fn read_all(stdout: impl Read, lines: &SyncSender<Result<Line, LineError>>) {
+fn read_all(stdout: impl Read, events: &SyncSender<Event>) {
     let mut reader = Lines::new(stdout, MAX_LINE_BYTES);
     loop {
         let line = reader.next_line();
         let received_ns = now_ns();
-        let (item, last) = match line {
-            Ok(Some(bytes)) => (Ok(Line { bytes, received_ns }), false),
-            Ok(None) => return,
-            Err(error) => (Err(error), true),
+        let (event, last) = match line {
+            Ok(Some(bytes)) => (Event::Line(Ok(Line { bytes, received_ns })), false),
+            Ok(None) => (Event::End, true),
+            Err(error) => (Event::Line(Err(error)), true),
         };
-        if lines.send(item).is_err() || last {
+        if events.send(event).is_err() || last {
             return;
         }
     }
@@ -206,6 +230,7 @@ fn read_all(stdout: impl Read, lines: &SyncSender<Result<Line, LineError>>) {
 pub(crate) fn connect(
     stdin: impl Write + Send + 'static,
     stdout: impl Read + Send + 'static,
-) -> io::Result<(Outgoing, Incoming)> {
-    Ok((Outgoing::new(stdin)?, Incoming::new(stdout)?))
+) -> io::Result<(Outgoing, Incoming, Knell)> {
+    let (incoming, knell) = Incoming::new(stdout)?;
+    Ok((Outgoing::new(stdin)?, incoming, knell))
 }

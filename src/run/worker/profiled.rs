@@ -80,6 +80,7 @@ impl<'a> Worker<'a> {
         let pass = Pass::Profiled(detail);
         let profiler = match Profiler::start(&mut resident, settings, &interrupt) {
             Ok(profiler) => profiler,
+            Err(_) if interrupt.at_once() => return None,
             Err(error) => {
                 let fault = Fault::new(error.cause(), error.summary());
                 let failed = self.not_made(step, cell, resident.number, fault);
@@ -95,7 +96,11 @@ impl<'a> Worker<'a> {
         }
         let origin = self.log.origin;
         let spans = turns.iter().flat_map(|turn| row::spans(turn, &origin)).collect::<Vec<_>>();
-        match profiler.stop(&mut resident, &spans, &self.log.origin, &interrupt) {
+        let seen = profiler.stop(&mut resident, &spans, &self.log.origin, &interrupt);
+        if interrupt.at_once() {
+            return None;
+        }
+        match seen {
             Ok(seen) => {
                 self.pool.put_back(resident);
                 Some((turns, seen))

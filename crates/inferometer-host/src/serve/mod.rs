@@ -25,7 +25,7 @@ use crate::sampling;
 use crate::slow_down;
 use crate::slow_down::{SLOW_DOWN, Slowed};
 use crate::{Detail, Engine, Load, Session, TokenSink};
-use inferometer_protocol::bounded::{LineError, Lines, quote};
+use inferometer_protocol::bounded::{LineError, Lines, brief, quote};
 use inferometer_protocol::clock::{CLOCK_ID, now_ns};
 use inferometer_protocol::messages::{
     Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, MAX_TOKENS, Open, Ready, ToHost, VERSION,
@@ -197,11 +197,12 @@ fn parse(line: &[u8]) -> (u64, Result<ToHost, EngineError>) {
         Err(error) => error,
     };
     let Ok(Head { id, kind }) = serde_json::from_slice(line) else {
-        let told = format!("{} is not a message: it needs an `id` and a `type` ({error})", quote(line));
+        let told =
+            format!("{} is not a message: it needs an `id` and a `type` ({})", quote(line), brief(&error.to_string()));
         return (0, Err(EngineError::new(ErrorKind::Protocol, told)));
     };
     if ToHost::TYPES.contains(&kind.as_str()) {
-        return (id, Err(EngineError::bad_request(format!("invalid `{kind}` message: {error}"))));
+        return (id, Err(EngineError::bad_request(format!("invalid `{kind}` message: {}", brief(&error.to_string())))));
     }
     let told = format!("unknown message type {}; this host speaks version {VERSION}", quote(kind.as_bytes()));
     (id, Err(EngineError::new(ErrorKind::Protocol, told)))
