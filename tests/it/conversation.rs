@@ -184,7 +184,8 @@ fn a_conversation_that_fails_three_times_is_given_up() {
     let lab = Lab::new();
     let rest = "[run]\niterations = 9\nwarmup = 0\n";
     let scenario = exec(&lab, &["--reuse", "--no-text"], &format!("replies = \"generated\"\n{rest}"));
-    measure(&lab, &scenario, 1).says("given up after 3 failures");
+    let done = measure(&lab, &scenario, 1);
+    insta::assert_snapshot!(line(&done.stderr, "warning: cell `exec` is given up"), @r#"warning: cell `exec` is given up after 3 failures in a row; last failure: turn 0: the engine returns no text of its output, which the history of the next turn needs: use `replies = "fixed"`"#);
     let record = lab.record();
     assert_eq!(iterations(&record, 0).values().map(Vec::len).collect::<Vec<_>>(), [1; 3], "and not within one");
     assert_eq!(measured(&record)[0].cause, Some(Cause::NoText));
@@ -220,7 +221,8 @@ fn reuse_that_was_not_asked_for_is_invalid_and_a_lost_cache_is_told() {
 fn a_turn_whose_tokens_differ_is_named() {
     let lab = Lab::new();
     let scenario = exec(&lab, &["--reuse", "--nondeterministic"], "replies = \"fixed\"\n[run]\niterations = 2\n");
-    let done = measure(&lab, &scenario, 4).says("differs from the first from token 0 of turn 0 on");
+    let done = measure(&lab, &scenario, 4);
+    insta::assert_snapshot!(line(&done.stderr, "warning: cell `exec` is nondeterministic"), @r#"warning: cell `exec` is nondeterministic: iteration 2 differs from the first from token 0 of turn 0 on"#);
     insta::assert_snapshot!(line(&done.stdout, "exec: nondeterministic"), @r#"exec: nondeterministic: different tokens in iteration 2 from token index 0 of turn 0 on"#);
     let group = &Summary::of(&lab.record()).cells[0].hashes[1];
     assert_eq!((group.first_differing_turn, group.first_differing_index), (Some(0), Some(0)));

@@ -8,7 +8,9 @@ use inferometer::report::summary::Summary;
 use inferometer::report::terminal;
 use rustix::process::Signal;
 
-use crate::lab::{Lab, code_but_for_busy, line, measured, runs, signal, statuses, until, without_hashes};
+use crate::lab::{
+    Lab, code_but_for_busy, line, measured, runs, signal, statuses, until, without_figures, without_hashes,
+};
 
 const FOUR: &str = "[run]\niterations = 4\n";
 
@@ -317,7 +319,8 @@ fn resuming_a_finished_run_tells_what_the_run_told() {
     let lab = Lab::new();
     let scenario = lab.exec(&["--fault", "error:prefill:3"], FOUR);
     let first = lab.measure(&scenario, &[]).expect(1);
-    let again = lab.resume(&[]).expect(1).says("nothing left to do");
+    let again = lab.resume(&[]).expect(1);
+    insta::assert_snapshot!(lab.shown(&line(&again.stderr, "the run in ")), @r#"the run in [LAB]/results/[RUN] is finished; there is nothing left to do"#);
     assert_eq!(again.stdout, first.stdout);
     let dir = lab.run_folder().unwrap();
     let report = lab.path("reports").join(dir.file_name().unwrap()).join("index.html");
@@ -349,8 +352,10 @@ fn an_adapter_that_changed_is_not_resumed_silently() {
     let hashed = lab.record().manifest.hosts[0].command_sha256.clone();
     assert_eq!(hashed.keys().collect::<Vec<_>>(), [own.to_str().unwrap()]);
     fs_err::write(&own, format!("{}\n# changed\n", fs_err::read_to_string(&own).unwrap())).unwrap();
-    lab.resume(&[]).expect(2).says("adapter.py was").says("--allow-changed");
-    let done = lab.resume(&["--allow-changed"]).says("changed during the run");
+    let refused = lab.resume(&[]).expect(2);
+    insta::assert_snapshot!(without_hashes(&lab.shown(&line(&refused.stderr, "error: "))), @r#"error: engine `exec` changed since this run started: [LAB]/adapter.py was [HASH], is [HASH]; start a new run, or resume with `--allow-changed`"#);
+    let done = lab.resume(&["--allow-changed"]);
+    insta::assert_snapshot!(without_hashes(&lab.shown(&line(&done.stderr, "warning: engine"))), @r#"warning: engine `exec` changed during the run: [LAB]/adapter.py was [HASH], is [HASH]"#);
     done.expect(code_but_for_busy(&lab.record()));
     assert_eq!(measured(&lab.record()).len(), 8);
 }
@@ -394,7 +399,9 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_measured() {
     // error.
     let limited = "trap '' XFSZ; ulimit -f 64";
     let done = lab.behind_shell(limited, &["run", scenario.to_str().unwrap()]).output().unwrap();
-    let done = lab.done(done).expect(2).says("the disk is full").says("tokens.csv").says("--resume");
+    let done = lab.done(done).expect(2);
+    insta::assert_snapshot!(lab.shown(&line(&done.stderr, "error: ")), @r#"error: the disk is full: failed to write to file `results/[RUN]/tokens.csv`: File too large (os error 27)"#);
+    insta::assert_snapshot!(lab.shown(&line(&done.stderr, "all measurements")), @r#"all measurements so far are kept; resume with `inferometer run --resume results/[RUN]`"#);
     assert!(!done.stderr.contains("panicked"));
     let before = measured(&lab.record()).len();
     assert!((1..20).contains(&before), "{before} iterations fit");
@@ -604,7 +611,9 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     let rows = || lab.run_folder().map_or(0, |dir| measured(&inferometer::record::read(&dir).unwrap()).len());
     until("two iterations are done", || (rows() >= 2).then_some(()));
     signal(child.id(), Signal::INT);
-    let done = lab.wait(child).expect(130).says("--resume").says("stopping after the current iteration");
+    let done = lab.wait(child).expect(130);
+    insta::assert_snapshot!(line(&done.stderr, "stopping after"), @r#"stopping after the current iteration; press Ctrl-C again to stop at once"#);
+    insta::assert_snapshot!(lab.shown(&line(&done.stderr, "interrupted")), @r#"interrupted; resume with `inferometer run --resume results/[RUN]`"#);
     let record = lab.record();
     // What there is, is shown.
     assert_eq!(done.stdout, terminal::render(&Summary::of(&record)));
@@ -617,7 +626,8 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     done.expect(code);
     assert_eq!(measured(&record).len(), 25);
     assert_eq!((record.manifest.state, record.manifest.segments), (FinishState::Finished, 2));
-    lab.resume(&[]).expect(code).says("nothing left to do");
+    let again = lab.resume(&[]).expect(code);
+    insta::assert_snapshot!(lab.shown(&line(&again.stderr, "the run in ")), @r#"the run in [LAB]/results/[RUN] is finished; there is nothing left to do"#);
 }
 
 #[test]
@@ -709,9 +719,13 @@ fn two_measurements_wait_for_each_other() {
     let scenario = lab.exec(&["--token-ms", "20"], "[run]\niterations = 5\n");
     let first = lab.program(&["run", scenario.to_str().unwrap(), "--results", "first"]).spawn().unwrap();
     until("the first has begun", || lab.path("first").is_dir().then_some(()));
-    lab.measure(&scenario, &["--no-wait"]).expect(2).says("another measurement is running");
+    let refused = lab.measure(&scenario, &["--no-wait"]).expect(2);
+    let shown =
+        |told: String| without_figures(&lab.shown(&told.replace(env!("CARGO_BIN_EXE_inferometer"), "[PROGRAM]")));
+    insta::assert_snapshot!(shown(line(&refused.stderr, "error: ")), @r#"error: another measurement is running on this machine (process #, `[PROGRAM] run [LAB]/scenario.toml --results first`, since #-#-#T#:#:#Z); wait for it, or run without `--no-wait`"#);
     assert!(lab.run_folder().is_none(), "nothing was begun");
-    lab.measure(&scenario, &[]).expect(0).says("waiting for another measurement");
+    let done = lab.measure(&scenario, &[]).expect(0);
+    insta::assert_snapshot!(shown(line(&done.stderr, "waiting for ")), @r#"waiting for another measurement to end (process #, `[PROGRAM] run [LAB]/scenario.toml --results first`, since #-#-#T#:#:#Z)"#);
     lab.wait(first);
     let folder = fs_err::read_dir(lab.path("first")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(inferometer::record::read(&folder).unwrap().manifest.state, FinishState::Finished);

@@ -6,7 +6,7 @@ use inferometer::record::RequestRow;
 use inferometer::record::ab::AbRecord;
 use serde_json::{Value, json};
 
-use crate::lab::{Done, Lab};
+use crate::lab::{Done, Lab, line};
 use crate::simulated_ab::{save, session};
 
 /// A session on disk, and its folder.
@@ -32,10 +32,31 @@ fn a_session_that_has_begun_takes_nothing_that_says_what_it_is() {
         &["--b-model", "."],
         &["--same"],
     ];
+    let mut told = Vec::new();
     for flag in flags {
-        judge(&lab, &lab.path("none"), flag).expect(2).says("cannot be used with").says(flag[0]);
-        lab.run(&[&["ab", "--resume", "none"], flag].concat()).expect(2).says("cannot be used with").says(flag[0]);
+        told.push(line(&judge(&lab, &lab.path("none"), flag).expect(2).stderr, "error: "));
+        told.push(line(&lab.run(&[&["ab", "--resume", "none"], flag].concat()).expect(2).stderr, "error: "));
     }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    error: the argument '--session <DIR>' cannot be used with: --base <REV> --head <REV>
+    error: the argument '--resume <DIR>' cannot be used with: --base <REV> --head <REV>
+    error: the argument '--session <DIR>' cannot be used with '--repo <PATH>'
+    error: the argument '--resume <DIR>' cannot be used with '--repo <PATH>'
+    error: the argument '--session <DIR>' cannot be used with '--a <KEY=VALUE>'
+    error: the argument '--resume <DIR>' cannot be used with '--a <KEY=VALUE>'
+    error: the argument '--session <DIR>' cannot be used with '--b <KEY=VALUE>'
+    error: the argument '--resume <DIR>' cannot be used with '--b <KEY=VALUE>'
+    error: the argument '--session <DIR>' cannot be used with '--a-engine <ENGINE>'
+    error: the argument '--resume <DIR>' cannot be used with '--a-engine <ENGINE>'
+    error: the argument '--session <DIR>' cannot be used with '--b-engine <ENGINE>'
+    error: the argument '--resume <DIR>' cannot be used with '--b-engine <ENGINE>'
+    error: the argument '--session <DIR>' cannot be used with '--a-model <DIR>'
+    error: the argument '--resume <DIR>' cannot be used with '--a-model <DIR>'
+    error: the argument '--session <DIR>' cannot be used with '--b-model <DIR>'
+    error: the argument '--resume <DIR>' cannot be used with '--b-model <DIR>'
+    error: the argument '--session <DIR>' cannot be used with '--same'
+    error: the argument '--resume <DIR>' cannot be used with '--same'
+    "#);
 }
 
 #[test]
@@ -195,5 +216,9 @@ fn a_session_of_another_machine_is_not_gone_on_with_here() {
     let dir = save(&record, &lab.path("results"));
     let done = lab.run(&["ab", "--resume", dir.to_str().unwrap()]).expect(2);
     // The other differences come from this machine.
-    done.says("the CPU was Another CPU").says("--allow-changed");
+    let told = line(&done.stderr, "error: ");
+    // What else differs is this machine's.
+    let parts: Vec<&str> = told.split([':', ';']).map(str::trim).collect();
+    assert!(parts.iter().any(|part| part.starts_with("the CPU was Another CPU, is ")), "{told}");
+    insta::assert_snapshot!(parts.last().unwrap(), @r#"start a new run, or resume with `--allow-changed`"#);
 }

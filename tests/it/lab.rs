@@ -258,9 +258,11 @@ pub fn line(text: &str, begins: &str) -> String {
     found.unwrap_or_else(|| panic!("no line begins with {begins:?}:\n{text}")).to_owned()
 }
 
-/// What stands in the page's elements of this tag, with a blank for each tag inside.
+/// What stands in the page's elements of this tag (with or without attributes), with a blank for
+/// each tag inside.
 pub fn elements(page: &str, tag: &str) -> Vec<String> {
-    let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
+    let name = tag.split(' ').next().unwrap();
+    let (open, close) = (format!("<{tag}"), format!("</{name}>"));
     let parts = page.split(&open).skip(1).filter(|part| part.starts_with(['>', ' ']));
     let inner = parts.map(|part| part.split_once('>').unwrap().1.split(&close).next().unwrap());
     let words = |inner: &str| -> Vec<String> {
@@ -268,6 +270,14 @@ pub fn elements(page: &str, tag: &str) -> Vec<String> {
         texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
     };
     inner.map(|inner| words(inner).join(" ")).collect()
+}
+
+/// The section of a page with this id.
+#[track_caller]
+pub fn section<'a>(page: &'a str, id: &str) -> &'a str {
+    let start = format!("id=\"{id}\"");
+    let found = page.split("<section ").find(|part| part.starts_with(&start));
+    found.unwrap_or_else(|| panic!("the page has no section {id}")).split("</section>").next().unwrap()
 }
 
 /// The text with hashes (eight or more hexadecimal digits) as `[HASH]`, for a snapshot.

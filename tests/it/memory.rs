@@ -8,7 +8,7 @@ use inferometer::record::Record;
 use inferometer::report::summary::oscillation::{FallCause, Part};
 use inferometer::report::summary::{GaugeOscillation, Summary};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, elements, section};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -65,11 +65,14 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
         let page = inferometer::report::write(&record, &reports).unwrap();
         fs_err::read_to_string(page).unwrap()
     };
-    for words in
-        ["Memory oscillation", "the memory gauge of this run", "cache clear", "fall of memory", "no idle samples"]
-    {
-        assert!(page.contains(words), "{words}");
-    }
+    let shown = section(&page, "oscillation");
+    insta::assert_snapshot!(elements(shown, "h3").join("\n"), @r#"rss_bytes – the memory gauge of this run"#);
+    insta::assert_snapshot!(elements(shown, "thead").join("\n"), @r#"
+    Stretch Cycles a minute p95 Largest Reclaimed Churn Highest Plateau Slope a minute At 1, 2, 5 % h
+    While memory fell Falls Bytes Share of bytes Share of time
+    "#);
+    let causes = elements(shown, "tr");
+    assert!(causes.iter().any(|row| row.starts_with("cache clear ")), "{causes:#?}");
 }
 
 /// Memory that is freed without a report is attributed to the phase.

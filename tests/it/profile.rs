@@ -58,7 +58,8 @@ fn sound(record: &Record, iterations: usize) {
 fn the_transformer_is_profiled_after_it_was_timed() {
     let lab = Lab::new();
     let scenario = transformer(&lab, &pass(""));
-    measure(&lab, &scenario, &[]).says("the profiled pass follows");
+    let done = measure(&lab, &scenario, &[]);
+    insta::assert_snapshot!(line(&done.stderr, "the timed iterations"), @r#"the timed iterations are done; the profiled pass follows"#);
     let record = lab.record();
     sound(&record, 2);
     assert_eq!(record.manifest.hosts.len(), 1, "the warm host goes on");
@@ -155,7 +156,8 @@ fn a_host_that_dies_in_the_pass_costs_one_profiled_iteration() {
     let lab = Lab::new();
     // After a warm-up and two timed generations.
     let scenario = lab.exec(&["--profile", "good", "--fault", "die:decode:4"], &pass(""));
-    measure(&lab, &scenario, &[]).says("iteration 1 of the profiled pass failed");
+    let done = measure(&lab, &scenario, &[]);
+    insta::assert_snapshot!(line(&done.stderr, "warning: cell `exec`: iteration 1 of the profiled pass"), @r#"warning: cell `exec`: iteration 1 of the profiled pass failed: the engine host ended during a generation (signal: 9 (SIGKILL)); it was killed, often because the system ran out of memory"#);
     let record = lab.record();
     sound(&record, 2);
     assert_eq!(statuses(&record), [Status::Ok; 2]);
@@ -205,7 +207,8 @@ fn a_pass_that_was_killed_is_resumed() {
     assert_eq!(record.profile.iterations.iter().map(|one| one.iteration).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(record.profile.requests[1].start_ns > record.profile.requests[0].end_ns, "time goes on");
     assert_ne!(record.profile.iterations[1].host, record.profile.iterations[0].host);
-    lab.resume(&[]).expect(code).says("nothing left to do");
+    let again = lab.resume(&[]).expect(code);
+    insta::assert_snapshot!(lab.shown(&line(&again.stderr, "the run in ")), @r#"the run in [LAB]/results/[RUN] is finished; there is nothing left to do"#);
 }
 
 #[test]
@@ -215,7 +218,8 @@ fn the_turns_of_a_conversation_are_one_profile() {
                  turn = [{ user = \"a b\", reply = \"c\" }, { user = \"d\" }]\n";
     let scenario =
         lab.exec(&["--profile", "good"], &format!("{turns}[run]\niterations = 1\n[profile]\niterations = 1\n"));
-    measure(&lab, &scenario, &[]).says("the profiled pass follows");
+    let done = measure(&lab, &scenario, &[]);
+    insta::assert_snapshot!(line(&done.stderr, "the timed iterations"), @r#"the timed iterations are done; the profiled pass follows"#);
     let pass = lab.record().profile;
     assert_eq!((pass.iterations.len(), pass.requests.len()), (1, 2));
     assert_eq!(pass.iterations[0].generated_tokens, 8);

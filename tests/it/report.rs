@@ -1,5 +1,8 @@
 //! Reports, from simulated records.
 
+use std::collections::BTreeSet;
+
+use crate::lab::{elements, section};
 use crate::simulated_run::{HOSTILE, Simulation, as_conversation, eventful, poison, save, spoil};
 use inferometer::record::{Cause, Record, RequestRow};
 use inferometer::report::charts::Charts;
@@ -114,13 +117,24 @@ fn five_lengths_give_the_growth_laws() {
     near(values(3)[1], 1.0);
     near(values(3)[2], 1.0 / 12_000.0);
     let markdown = markdown::render(&summary);
-    let line = markdown.lines().find(|line| line.contains("decode t(n) = a + b n")).unwrap();
-    assert!(line.starts_with("- repetition\\_window\\_cap=0: decode"), "{line}");
-    assert!(line.contains("a = ") && line.contains("µs/token ["), "{line}");
+    let told: Vec<&str> = markdown.lines().filter(|line| line.starts_with("- repetition\\_window\\_cap=")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    - repetition\_window\_cap=0: decode t(n) = a + b n: a = 9.07 ms [9.00, 9.15], b = 1.78 µs/token [1.77, 1.80]; n from 544 to 8224 tokens of context; residuals 0.924 %
+    - repetition\_window\_cap=0: prefill p(n) = c + d n + e n²: c not identifiable (-8.17 to 10.9 ms), d = 0.996 ms/token [0.979, 1.01], e = 84.0 ns/token² [80.7, 87.4]; n from 512 to 8192 tokens of prompt; residuals 0.779 %
+    - repetition\_window\_cap=768: decode t(n) = a + b n: a = 9.12 ms [9.06, 9.16], b = 1.11 µs/token [1.09, 1.13]; n from 544 to 8224 tokens of context; residuals 0.819 %
+    - repetition\_window\_cap=768: prefill p(n) = c + d n + e n²: c not identifiable (-4.82 to 7.39 ms), d = 1.00 ms/token [0.989, 1.01], e = 83.2 ns/token² [81.6, 85.2]; n from 512 to 8192 tokens of prompt; residuals 0.766 %
+    "#);
     let drawn = Charts::of(&record, &summary);
     let page = html::page(&record, &summary, &drawn);
-    assert!(page.contains("Growth laws") && page.contains("p(n) = c + d n + e n²"));
-    assert!(page.contains("The dashed line is the fitted growth law."));
+    let length = section(&page, "length");
+    insta::assert_snapshot!(elements(length, "h3").join("\n"), @r#"Growth laws"#);
+    insta::assert_snapshot!(elements(length, "p")[1], @r#"The dashed line is the fitted growth law."#);
+    insta::assert_snapshot!(elements(length, "li").join("\n"), @r#"
+    repetition_window_cap=0 : decode t(n) = a + b n: a = 9.07 ms [9.00, 9.15], b = 1.78 µs/token [1.77, 1.80]; n from 544 to 8224 tokens of context; residuals 0.924 %
+    repetition_window_cap=0 : prefill p(n) = c + d n + e n²: c not identifiable (-8.17 to 10.9 ms), d = 0.996 ms/token [0.979, 1.01], e = 84.0 ns/token² [80.7, 87.4]; n from 512 to 8192 tokens of prompt; residuals 0.779 %
+    repetition_window_cap=768 : decode t(n) = a + b n: a = 9.12 ms [9.06, 9.16], b = 1.11 µs/token [1.09, 1.13]; n from 544 to 8224 tokens of context; residuals 0.819 %
+    repetition_window_cap=768 : prefill p(n) = c + d n + e n²: c not identifiable (-4.82 to 7.39 ms), d = 1.00 ms/token [0.989, 1.01], e = 83.2 ns/token² [81.6, 85.2]; n from 512 to 8192 tokens of prompt; residuals 0.766 %
+    "#);
 
     let nine = Simulation { lengths, caps: vec![0], iterations: 9, ..Simulation::default() }.record();
     for law in Summary::of(&nine).growth {
@@ -189,8 +203,12 @@ fn a_conversation_that_differs_is_told_with_its_turn() {
         (&[2][..], Some(1), Some(17))
     );
     let (_, shown) = page(&record);
-    assert!(shown.contains("turn 1, token index 17"));
-    assert!(summary.validity.remarks.iter().any(|r| r.contains("iteration 2 from token index 17 of turn 1 on")));
+    insta::assert_snapshot!(elements(section(&shown, "outputs"), "tr").join("\n"), @r#"
+    Cell Token hash Iterations First difference Text
+    transformer 7298e397f49d4381 1 – 3 turns 910a2dec89025cc1 The lamp turned once more over the water, and nobody counted. not the same in all iterations 910a2dec89025cc1 The lamp turned once more over the water, and nobody counted.
+    77945d336ca7b3e5 2 turn 1, token index 17
+    "#);
+    insta::assert_snapshot!(summary.validity.remarks.join("\n"), @r#"transformer: nondeterministic: different tokens in iteration 2 from token index 17 of turn 1 on."#);
 }
 
 #[test]
@@ -226,9 +244,27 @@ fn charts_of_a_conversation_go_by_turn_and_by_length() {
     for chart in charts.turns.charts.iter().chain(&charts.rates.charts) {
         assert_eq!(dots(&chart.svg), 6, "{}: a dot for each turn of each iteration", chart.name);
     }
-    assert!(charts.turns.charts[1].description.contains("512 at turn 0, 100 at turn 1"));
+    insta::assert_snapshot!(charts.turns.charts[1].description, @r#"Prompt tokens computed, turn by turn, medians in tokens. transformer: 512 at turn 0, 100 at turn 1, 100 at turn 2."#);
     assert_eq!(dots(&charts.iterations.charts[0].svg), 2, "but one for each iteration here");
-    assert!(page.contains("Turn by turn") && page.contains("From <code>prompts/talk.toml</code>"));
+    insta::assert_snapshot!(elements(&page, "h2").join("\n"), @r#"
+    Figures
+    Turn by turn
+    Rate against prompt length
+    Every iteration
+    Time between tokens
+    Memory and CPU over time
+    Memory oscillation
+    Settings requested and effective
+    Outputs
+    Provenance
+    "#);
+    insta::assert_snapshot!(elements(section(&page, "outputs"), "p").join("\n"), @r#"
+    The model's weights are random, so its text is noise; equal hashes still mean equal tokens.
+    From prompts/talk.toml .
+    Fixed reply:
+    Fixed reply:
+    Fixed reply:
+    "#);
 }
 
 #[test]
@@ -246,9 +282,22 @@ fn an_empty_run_is_not_valid_and_has_no_figures() {
     record.tokens.clear();
     let summary = Summary::of(&record);
     assert_eq!(summary.validity.standing, Standing::NotValid);
-    let table = table::render(&summary);
-    assert!(table.contains("not valid: 0 of 12 iterations ok, 12 missing"), "{table}");
-    assert!(table.contains('–'));
+    insta::assert_snapshot!(table::render(&summary), @r#"
+    cell                n  prefill  decode  TTFT   ITL ms    peak    same
+                             tok/s   tok/s    ms  p50/p99  memory  tokens
+    ──────────────────────────────────────────────────────────────────────
+    cap=0 len=512     0/2        –       –     –        –       –       –
+    cap=0 len=2048    0/2        –       –     –        –       –       –
+    cap=0 len=8192    0/2        –       –     –        –       –       –
+    cap=768 len=512   0/2        –       –     –        –       –       –
+    cap=768 len=2048  0/2        –       –     –        –       –       –
+    cap=768 len=8192  0/2        –       –     –        –       –       –
+
+    not valid: 0 of 12 iterations ok, 12 missing
+    synthetic model: random weights, so speed and memory are meaningful, but the
+      text is not
+    The run is finished; 0 of 12 planned iterations are in the record
+    "#);
     let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
     assert!(json["cells"][0]["metrics"]["decode_tps"].is_null());
 }
@@ -279,8 +328,23 @@ fn requested_and_effective_stand_side_by_side() {
     let summary = Summary::of(&record);
     assert_eq!(agreement(&summary, "repetition_window"), Some(Agreement::Mismatch));
     assert_eq!(agreement(&summary, "threads"), Some(Agreement::Mismatch));
-    let remarks = summary.validity.remarks.join("\n");
-    assert!(remarks.contains("threads should have been 2, the engine used 1"), "{remarks}");
+    insta::assert_snapshot!(summary.validity.remarks.join("\n"), @r#"
+    cap=0 len=512: repetition_window should have been 575, the engine used 64.
+    cap=0 len=512: threads should have been 2, the engine used 1.
+    cap=0 len=2048: repetition_window should have been 2111, the engine used 64.
+    cap=0 len=2048: threads should have been 2, the engine used 1.
+    cap=0 len=8192: repetition_window should have been 4096, the engine used 64.
+    cap=0 len=8192: threads should have been 2, the engine used 1.
+    cap=768 len=512: repetition_window should have been 575, the engine used 64.
+    cap=768 len=512: threads should have been 2, the engine used 1.
+    cap=768 len=2048: repetition_window should have been 768, the engine used 64.
+    cap=768 len=2048: threads should have been 2, the engine used 1.
+    cap=768 len=8192: repetition_window should have been 768, the engine used 64.
+    cap=768 len=8192: threads should have been 2, the engine used 1.
+    cap=0 len=512 and cap=768 len=512 did the same work: their effective settings are equal.
+    cap=0 len=2048 and cap=768 len=2048 did the same work: their effective settings are equal.
+    cap=0 len=8192 and cap=768 len=8192 did the same work: their effective settings are equal.
+    "#);
     record.manifest.scenario.run.allow_mismatch = vec!["threads".to_owned()];
     assert_eq!(agreement(&Summary::of(&record), "threads"), Some(Agreement::MismatchAllowed));
 }
@@ -347,11 +411,17 @@ fn the_verb_reports_the_newest_run() {
 fn the_verb_says_what_to_do_without_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let missing = inferometer(folder.path()).arg("report").assert().code(2);
-    assert!(String::from_utf8_lossy(&missing.get_output().stderr).contains("inferometer run SCENARIO"));
     fs_err::create_dir(folder.path().join("results")).unwrap();
-    inferometer(folder.path()).arg("report").assert().code(2);
+    let empty = inferometer(folder.path()).arg("report").assert().code(2);
     let named = inferometer(folder.path()).args(["report", "nowhere"]).assert().code(2);
-    assert!(String::from_utf8_lossy(&named.get_output().stderr).contains("no run nowhere"));
+    let told = [missing, empty, named].map(|done| String::from_utf8(done.get_output().stderr.clone()).unwrap());
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    error: record one with `inferometer run SCENARIO`, or name the folder with --results: failed to read directory `results`: No such file or directory (os error 2)
+
+    error: no runs in results; record one with `inferometer run SCENARIO`, or name the folder with --results
+
+    error: no run nowhere (also looked in results)
+    "#);
 }
 
 fn page(record: &Record) -> (Charts, String) {
@@ -397,15 +467,30 @@ fn empty_and_one_iteration_runs_have_a_page_that_says_why() {
     record.manifest.hosts.clear();
     let (charts, shown) = page(&record);
     assert_eq!(charts.all().count(), 0);
-    for words in ["Not valid", "no valid iteration has this rate", "no gauge has a value", "No host started"] {
-        assert!(shown.contains(words), "{words}");
-    }
+    let absent =
+        elements(&shown, "p").into_iter().filter(|text| text.starts_with("No") || text.contains(": not drawn"));
+    insta::assert_snapshot!(absent.collect::<Vec<_>>().join("\n"), @r#"
+    Not valid. 0 of 12 iterations are valid; 12 missing.
+    Not measured in this run: Prefill, Decode, TTFT, TPOT, ITL p50, ITL p95, ITL p99, ITL max, End to end, Tokenize, Peak memory, Engine peak, KV cache, CPU time a token, Instructions a token, Cycles a token, Prefill energy, Decode energy, Memory cycles, Largest memory cycle, Memory reclaimed and Load.
+    Decode rate against prompt length: not drawn because no valid iteration has this rate.
+    Prefill rate against prompt length: not drawn because no valid iteration has this rate.
+    Not drawn: no valid iteration has a decode rate.
+    Not drawn: no valid iteration has two or more tokens with time stamps.
+    Not drawn: no gauge has a value.
+    No valid iteration has a token hash.
+    No host started.
+    "#);
     assert!(!shown.contains("NaN") && !shown.contains("inf "));
 
     let one = Simulation { lengths: vec![512], caps: vec![0], iterations: 1, ..Simulation::default() }.record();
     let (charts, shown) = page(&one);
     assert!(charts.rates.charts.is_empty());
-    assert!(shown.contains("only one prompt length was measured (512 tokens)"));
+    insta::assert_snapshot!(charts.rates.notes.join("\n"), @r#"
+    Decode rate against prompt length: not drawn because only one prompt length was measured (512 tokens).
+    Prefill rate against prompt length: not drawn because only one prompt length was measured (512 tokens).
+    "#);
+    let shown_notes = elements(section(&shown, "length"), "p");
+    assert!(charts.rates.notes.iter().all(|note| shown_notes.contains(note)), "{shown_notes:?}");
     assert_eq!(dots(&shown), 1);
 }
 
@@ -446,7 +531,11 @@ fn a_flood_of_text_is_shortened_and_said() {
     let mut record = small().record();
     poison(&mut record, &"flood ".repeat(200_000));
     let (_, shown) = page(&record);
-    assert!(shown.contains("more characters"));
+    let cut: BTreeSet<String> = elements(&shown, "span class=\"cut\"").into_iter().collect();
+    insta::assert_snapshot!(cut.into_iter().collect::<Vec<_>>().join("\n"), @r#"
+    not in the record
+    … 1199400 more characters
+    "#);
     assert!(shown.len() < 2 << 20, "{} bytes", shown.len());
 }
 
@@ -477,7 +566,11 @@ fn energy_is_a_figure_a_token_and_says_what_it_is_of() {
         gauge("gpu_watts", Some("no GPU")),
         gauge("ane_watts", None),
     ];
-    assert!(!Summary::of(&record).validity.remarks.iter().any(|told| told.contains("Energy")));
+    let energy = |record: &Record| -> Vec<String> {
+        let remarks = Summary::of(record).validity.remarks.into_iter();
+        remarks.filter(|remark| remark.starts_with("Energy ")).collect()
+    };
+    assert_eq!(energy(&record), Vec::<String>::new());
     for row in record.requests.iter_mut().filter(|row| !row.warmup) {
         row.prefill_energy_j = row.prefill_tokens.map(|n| f64::from(n) * 0.5);
         row.decode_energy_j = row.generated_tokens.map(|n| f64::from(n - 1) * 2.0);
@@ -486,6 +579,5 @@ fn energy_is_a_figure_a_token_and_says_what_it_is_of() {
     for (key, median) in [("prefill_j_per_token", 0.5), ("decode_j_per_token", 2.0)] {
         assert!((summary.cells[0].metric(key).unwrap().median - median).abs() < 1e-12, "{key}");
     }
-    let told = summary.validity.remarks.join(" ");
-    assert!(told.contains("Energy is the sum of cpu_watts and ane_watts."), "{told}");
+    insta::assert_snapshot!(energy(&record).join("\n"), @r#"Energy is the sum of cpu_watts and ane_watts. It includes other processes and the machine's idle power."#);
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use inferometer::record::Cause;
 
 use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, told};
-use crate::lab::{Done, Lab, without_hashes};
+use crate::lab::{Done, Lab, line, without_hashes};
 
 /// A repository whose program is `engine.py` of the fixtures, and a scenario for it.
 struct Toy {
@@ -116,10 +116,17 @@ fn a_commit_that_fakes_its_stamps_is_invalid() {
 fn what_cannot_be_built_or_found_is_an_error_with_its_cause() {
     let toy = Toy::new(MEMORY, "command = [\"sh\", \"build.sh\"]\nprogram = [\"engine.sh\"]");
     toy.commit(&[("build.sh", "echo the compiler is unhappy >&2\nexit 3\n")]);
-    toy.compare("HEAD~1", "HEAD").expect(2).says("exit status: 3").says("the compiler is unhappy");
-    toy.compare("HEAD~1", "no-such-branch").expect(2).says("no commit `no-such-branch`").says("git fetch");
+    let mut told = vec![
+        line(&toy.compare("HEAD~1", "HEAD").expect(2).stderr, "error: "),
+        line(&toy.compare("HEAD~1", "no-such-branch").expect(2).stderr, "error: "),
+    ];
     fs_err::write(toy.repo().join("build.sh"), "echo changed\n").unwrap();
-    toy.compare("HEAD~1", "HEAD").expect(2).says("build.sh").says("--allow-dirty");
+    told.push(line(&toy.compare("HEAD~1", "HEAD").expect(2).stderr, "error: "));
+    insta::assert_snapshot!(without_hashes(&toy.lab.shown(&told.join("\n"))), @r#"
+    error: the build of commit [HASH] failed (exit status: 3): sh build.sh
+    error: the repository [LAB]/a place/my repo has no commit `no-such-branch`: check the spelling, or fetch it first with `git fetch`
+    error: uncommitted changes would not be measured: build.sh; commit or stash them, or pass `--allow-dirty`
+    "#);
     let nowhere = toy.lab.path("nowhere at all");
     let scenario = toy.scenario.to_str().unwrap();
     let arguments = ["ab", scenario, "--base", "HEAD", "--head", "HEAD", "--repo", nowhere.to_str().unwrap()];
@@ -132,5 +139,6 @@ fn a_foreign_engine_must_say_how_it_is_built() {
     let toy = Toy::new(MEMORY, AS_IT_IS);
     let text = fs_err::read_to_string(&toy.scenario).unwrap();
     fs_err::write(&toy.scenario, text.replace(&format!("[build]\n{AS_IT_IS}\n"), "")).unwrap();
-    toy.compare("HEAD", "HEAD").expect(2).says("[build]").says("--program");
+    let refused = toy.compare("HEAD", "HEAD").expect(2);
+    insta::assert_snapshot!(toy.lab.shown(&line(&refused.stderr, "error: ")), @r#"error: no build command for this engine: set `command` and `program` in the scenario's [build], or give --build and --program"#);
 }

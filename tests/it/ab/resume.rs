@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use super::sides::{EQUAL, transformer};
 use super::{MEMORY, NO_PILOT, TRIES, check, folder, judged, pairs, record, simulated, spoiled};
-use crate::lab::{Done, Lab, signal, until};
+use crate::lab::{Done, Lab, line, signal, until, without_hashes};
 
 /// A scenario with two cells per turn and a pilot.
 fn scenario(lab: &Lab) -> PathBuf {
@@ -262,7 +262,8 @@ fn control_c_stops_after_the_turn_and_resume_goes_on() {
     let path = folder(&lab).join("pairs.csv");
     until("a pair is there", || (lines(&path) > 1).then_some(()));
     signal(child.id(), Signal::INT);
-    lab.wait(child).expect(130).says("resume with `inferometer ab --resume");
+    let done = lab.wait(child).expect(130);
+    insta::assert_snapshot!(lab.shown(&line(&done.stderr, "interrupted")), @r#"interrupted; resume with `inferometer ab --resume results/[RUN]`"#);
     let stopped = record(&lab);
     assert_eq!(stopped.manifest.state, FinishState::Interrupted);
     let snapshot = snapshot(&stopped);
@@ -288,7 +289,8 @@ fn a_session_does_not_go_on_with_another_engine_or_program() {
 
     let mut file = fs_err::OpenOptions::new().append(true).open(&copy).unwrap();
     file.write_all(b"# not what it was\n").unwrap();
-    resume(&lab, &[]).expect(2).says("changed since this run started").says("engine.py");
+    let done = resume(&lab, &[]).expect(2);
+    insta::assert_snapshot!(without_hashes(&lab.shown(&line(&done.stderr, "error: "))), @r#"error: engine `exec` changed since this run started: [LAB]/engine.py was [HASH], is [HASH]; start a new run, or resume with `--allow-changed`"#);
     let refused = record(&lab);
     assert_eq!((refused.pairs.len(), refused.manifest.state), (before.pairs.len(), FinishState::Interrupted));
     fs_err::copy(&fixture, &copy).unwrap();
@@ -298,7 +300,8 @@ fn a_session_does_not_go_on_with_another_engine_or_program() {
     let own = format!("\"inferometer_version\": \"{}\"", env!("CARGO_PKG_VERSION"));
     assert!(text.contains(&own));
     fs_err::write(&manifest, text.replace(&own, "\"inferometer_version\": \"0.0.1\"")).unwrap();
-    resume(&lab, &[]).expect(2).says("the version was 0.0.1");
+    let done = resume(&lab, &[]).expect(2);
+    insta::assert_snapshot!(line(&done.stderr, "error: ").replace(env!("CARGO_PKG_VERSION"), "[OWN]"), @r#"error: this program changed since this run started: the version was 0.0.1, is [OWN]; start a new run, or resume with `--allow-changed`"#);
 
     let done = resume(&lab, &["--allow-changed"]);
     let finished = record(&lab);

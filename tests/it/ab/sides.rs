@@ -92,7 +92,8 @@ fn margin_of_another_model_finds_where_it_would_have_gone() {
 fn margin_needs_an_engine_that_says_what_it_would_have_chosen() {
     let lab = Lab::new();
     let scenario = simulated(&lab, &[("quick", "a_ms = 1")], MEMORY);
-    once(&lab, &scenario, &["--same", "--outputs", "margin"]).expect(2).says("capability `choices`").says("simulated");
+    let refused = once(&lab, &scenario, &["--same", "--outputs", "margin"]).expect(2);
+    insta::assert_snapshot!(lab.shown(&line(&refused.stderr, "error: ")), @r#"error: `outputs = "margin"` needs an engine that can report its own choices (capability `choices`); `simulated` cannot"#);
 }
 
 /// The minimal adapter, and a copy that declares inexact token timing.
@@ -148,7 +149,8 @@ fn a_side_b_that_cannot_even_load_is_failed_and_a_side_a_an_error() {
     assert_eq!(said["verdict"], "failed");
     insta::assert_snapshot!(lab.shown(said["reasons"][0].as_str().unwrap()), @r#"side B fails: no host: the engine host ended during loading (exit status: 3)"#);
     fs_err::remove_dir_all(lab.path("results")).unwrap();
-    once(&lab, &scenario, &["--a-engine", "broken", "--b-engine", "quick"]).expect(2).says("cannot be opened");
+    let refused = once(&lab, &scenario, &["--a-engine", "broken", "--b-engine", "quick"]).expect(2);
+    insta::assert_snapshot!(lab.shown(&line(&refused.stderr, "error: ")), @r#"error: engine `broken` cannot be opened: the engine host ended during loading (exit status: 3)"#);
 }
 
 #[test]

@@ -23,7 +23,8 @@ fn the_same_twice_is_unchanged_and_its_sides_are_records_like_any() {
     assert!(judgement.counts.pilot_ok >= 6 && judgement.pilot[0].x.len() >= 6, "{:?}", judgement.pilot);
     assert_eq!(record.manifest.state, FinishState::Finished);
     assert_eq!(record.manifest.outputs.as_ref().map(|found| found.tokens), Some(4));
-    let again = lab.run(&["ab", "--resume", folder(&lab).to_str().unwrap()]).expect(0).says("nothing left to do");
+    let again = lab.run(&["ab", "--resume", folder(&lab).to_str().unwrap()]).expect(0);
+    insta::assert_snapshot!(lab.shown(&line(&again.stderr, "the session in ")), @r#"the session in [LAB]/results/[RUN] is finished; there is nothing left to do"#);
     let summary = AbSummary::of(&record, Telling::default());
     assert_eq!(again.stdout, terminal::render(&summary));
     assert_eq!(super::record(&lab), record, "a finished session is left alone");
@@ -164,5 +165,6 @@ fn a_hopeless_pilot_refuses_and_neutral_ok_says_what_it_does() {
 
     let dir = folder(&lab).to_str().unwrap().to_owned();
     lab.run(&["ab", "--resume", &dir]).expect(3);
-    lab.run(&["ab", "--resume", &dir, "--neutral-ok"]).expect(0).says("because of `--neutral-ok`");
+    let passed = lab.run(&["ab", "--resume", &dir, "--neutral-ok"]).expect(0);
+    insta::assert_snapshot!(line(&passed.stderr, "exit code 0"), @r#"exit code 0 because of `--neutral-ok`; the verdict is inconclusive"#);
 }

@@ -6,7 +6,7 @@ use inferometer::report::{flamegraphs, html, markdown};
 use inferometer_protocol::{Phase, Profile, ProfilePart, ProfileStack, SampleClock};
 
 use super::profiled;
-use crate::lab::elements;
+use crate::lab::{elements, section};
 
 /// In decode, 300 of 400 ms in a function whose name tries to break pages.
 fn profile() -> Profile {
@@ -54,7 +54,7 @@ fn summary_page_and_markdown_say_which_functions_take_the_time() {
     assert!(page.contains(data) && page.contains("href=\"charts/flamegraph-cell-0-decode.svg\""));
     assert!(!page.contains("<script") && !page.contains("<iframe"), "the page has no script");
     assert!(!page.contains('\u{202e}'));
-    let section = page.split("<section ").find(|part| part.starts_with("id=\"functions\"")).expect("a section");
+    let section = section(&page, "functions");
     insta::assert_snapshot!(elements(section, "tr").join("\n"), @r#"
     Function Self Total Self ms/token Total ms/token
     prefill 75.0 % 75.0 % 0.0366 0.0366
