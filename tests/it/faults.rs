@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use inferometer::record::{Cause, FinishState, Record, RequestRow, Status};
 use rustix::process::Signal;
 
-use crate::lab::{Lab, code_but_for_busy, measured, runs, signal, statuses, until};
+use crate::lab::{Lab, code_but_for_busy, make_nan, measured, runs, signal, statuses, until};
 
 const FOUR: &str = "[run]\niterations = 4\n";
 
@@ -444,6 +444,22 @@ fn weights_of_garbage_are_an_error_that_names_the_file() {
     let scenario = transformer(&lab, &format!("path = {model:?}"));
     let done = lab.measure(&scenario, &[]).expect(2).says("model.safetensors");
     assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+}
+
+#[test]
+fn a_model_that_computes_nan_fails_and_names_the_layer() {
+    let lab = Lab::new();
+    let model = lab.path("model");
+    lab.run(&["model", "new", "--arch", "llama", "--preset", "tiny", model.to_str().unwrap()]).expect(0);
+    make_nan(&model, "model.layers.2.mlp.up_proj.weight");
+    let scenario = transformer(&lab, &format!("path = {model:?}\n[toggles]\ndtype = \"f32\""));
+    lab.measure(&scenario, &[]).expect(1);
+    let record = lab.record();
+    assert_eq!(causes(&record), [Some(Cause::NotFinite); 2]);
+    assert!(measured(&record)[0].reason.contains("first in layer 2 "), "{}", measured(&record)[0].reason);
+    // 8 bits would turn NaN into a number, so such a model is not even opened.
+    let rounded = transformer(&lab, &format!("path = {model:?}\n[toggles]\ndtype = \"q8_0\""));
+    lab.measure(&rounded, &[]).expect(2).says("model.layers.2.mlp.up_proj.weight").says("not finite");
 }
 
 #[test]

@@ -14,6 +14,8 @@ use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling, Setti
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::lab::make_nan;
+
 fn inferometer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
     command.args(arguments);
@@ -312,6 +314,17 @@ fn verify_names_what_is_missing_or_misshapen() {
     insta::assert_snapshot!(shown(&["verify", "/no/such/model"], Path::new("[MODEL]")), @r#"
     exit 2
     error: /no/such/model is not a folder; a model is a folder with config.json and *.safetensors
+    "#);
+}
+
+#[test]
+fn verify_names_tensors_whose_values_are_not_finite() {
+    let folder = copied("qwen3");
+    make_nan(folder.path(), "model.layers.1.self_attn.q_norm.weight");
+    make_nan(folder.path(), "model.layers.3.mlp.up_proj.weight");
+    insta::assert_snapshot!(shown(&["verify", path(folder.path())], folder.path()), @r#"
+    exit 2
+    error: [MODEL]: tensors with values that are not finite (NaN or infinity): model.layers.1.self_attn.q_norm.weight (1 of 64), model.layers.3.mlp.up_proj.weight (1 of 49152); the model cannot generate: download or convert it again
     "#);
 }
 

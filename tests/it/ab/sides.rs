@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, simulated, told};
+use inferometer::record::Cause;
 use inferometer::spec::OutputsRule;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, make_nan};
 
 /// A scenario of the tiny model on one thread, and the model's folder.
 pub fn transformer(lab: &Lab, rest: &str) -> (PathBuf, PathBuf) {
@@ -140,6 +141,22 @@ fn a_side_b_that_cannot_even_load_is_failed_and_a_side_a_an_error() {
     assert!(said["reasons"][0].as_str().unwrap().contains("no host"), "{}", said["reasons"]);
     fs_err::remove_dir_all(lab.path("results")).unwrap();
     once(&lab, &scenario, &["--a-engine", "broken", "--b-engine", "quick"]).expect(2).says("cannot be opened");
+}
+
+/// Both sides give the same tokens, and none of them means anything.
+#[test]
+fn a_model_that_computes_nan_is_no_unchanged_session() {
+    let lab = Lab::new();
+    let (scenario, _) = transformer(&lab, "");
+    make_nan(&lab.path("model-1"), "model.layers.0.mlp.down_proj.weight");
+    let done = once(&lab, &scenario, &["--same"]).expect(4);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "invalid");
+    let reason = said["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("not all finite") && reason.contains("first in layer 0 "), "{reason}");
+    let record = record(&lab);
+    assert!(record.pairs.is_empty(), "nothing was timed");
+    assert_eq!(record.a.requests[0].cause, Some(Cause::NotFinite));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! read, so that the device never waits for the host. A step beyond the end is then forgotten again.
 
 use super::backend::{Backend, TokenSampler};
+use super::finite;
 use super::model::{KvCache, Model};
 use super::sampler::SamplingPlan;
 use inferometer_host::{Detail, Result, TokenSink};
@@ -64,7 +65,7 @@ pub fn generate<B: Backend>(
         finish: FinishReason::Length,
     };
     let sync = B::LAZY && sink.detail() == Detail::ForcedSync;
-    Generation { model, cache, sampler, sync, generated: 0, submitted: 0, wanted, progress }.run(sink)
+    Generation { model, cache, sampler, sync, generated: 0, last: 0, submitted: 0, wanted, progress }.run(sink)
 }
 
 /// Waits for the device, in a span of its own where there is something to wait for.
@@ -87,6 +88,8 @@ struct Generation<'a, B: Backend> {
     sync: bool,
     /// Tokens read.
     generated: usize,
+    /// The last of them.
+    last: u32,
     /// Tokens chosen, read or not.
     submitted: usize,
     wanted: Wanted,
@@ -106,6 +109,26 @@ struct Pending<B: Backend> {
 
 impl<B: Backend> Generation<'_, B> {
     fn run(mut self, sink: &mut dyn TokenSink) -> Result<Progress> {
+        match self.all(sink) {
+            Ok(()) => Ok(self.progress),
+            Err(error) => Err(finite::located(error, self.model, &self.tokens_in())),
+        }
+    }
+
+    /// The tokens that the next one to be read follows.
+    fn tokens_in(&self) -> Vec<u32> {
+        if self.generated == 0 {
+            return self.wanted.prompt.clone();
+        }
+        let mut tokens = self.cache.tokens().to_vec();
+        // Noted once its forward pass is submitted, which has just failed.
+        if tokens.len() < self.wanted.prompt.len() + self.generated {
+            tokens.push(self.last);
+        }
+        tokens
+    }
+
+    fn all(&mut self, sink: &mut dyn TokenSink) -> Result<()> {
         let prefill = sink.begin(Phase::Prefill);
         self.keep_prefix();
         self.cache.reserve(self.wanted.prompt.len() + self.wanted.limit - 1)?;
@@ -113,7 +136,7 @@ impl<B: Backend> Generation<'_, B> {
         let Some((first, next)) = first else {
             sink.end(prefill);
             self.progress.finish = FinishReason::Cancelled;
-            return Ok(self.progress);
+            return Ok(());
         };
         sink.end(prefill);
         let decode = sink.begin(Phase::Decode);
@@ -121,7 +144,7 @@ impl<B: Backend> Generation<'_, B> {
         sink.end(decode);
         self.progress.finish = finish?;
         self.cache.forget_unknown();
-        Ok(self.progress)
+        Ok(())
     }
 
     /// Keeps of the cache what the prompt begins with. The last prompt token is always computed: its logits are needed.
@@ -212,6 +235,7 @@ impl<B: Backend> Generation<'_, B> {
             sink.choice(spec::Choice { token: chosen, gap });
         }
         self.generated += 1;
+        self.last = token;
         self.progress.window = pending.window;
         Ok((token, next))
     }

@@ -14,6 +14,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Storage, Tensor};
 
 use super::backend::{Backend, HeadShape, Held};
+use super::finite::all_finite;
 use super::quantized::Weight;
 use super::sampler::SamplingPlan;
 use super::weights::HostTensor;
@@ -121,7 +122,16 @@ impl CandleBackend {
         self.held.converted.extend(stored.map(|quantization| quantization.to_string()));
         let mut values = Vec::with_capacity(rows * columns);
         for part in parts {
-            values.append(&mut part.to_f32());
+            let mut part_values = part.to_f32();
+            if quantize && !all_finite(&part_values) {
+                return Err(EngineError::not_finite(format!(
+                    "tensor {} holds values that are not finite (NaN or infinity), which {} would turn into numbers; \
+                     `inferometer model verify` names all such tensors",
+                    part.name(),
+                    Format::Q8_0.name()
+                )));
+            }
+            values.append(&mut part_values);
         }
         let plain = tensor(values, (rows, columns))?;
         self.held.formats.insert(if quantize { Format::Q8_0 } else { Format::F32 }.name());
@@ -265,6 +275,12 @@ impl Backend for CandleBackend {
     }
 
     fn apply(&self, x: &Tensor, matrix: &Matrix) -> Result<Tensor> {
+        // Rounded to 8 bits, NaN becomes a number like any other: nothing behind this product could tell.
+        if !matches!(matrix, Matrix::Plain(_)) && !with_values(x, all_finite)? {
+            return Err(EngineError::not_finite(
+                "the values that a product is given are not all finite (NaN or infinity)",
+            ));
+        }
         match matrix {
             Matrix::Plain(matrix) => {
                 let product = || x.matmul(&matrix.t()?);
