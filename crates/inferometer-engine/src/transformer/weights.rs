@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::config::read_json;
 use super::quantized::{QuantizedTensor, Weight};
 use inferometer_host::Result;
+use inferometer_host::guard::catch;
 use inferometer_protocol::{EngineError, Quantization};
 
 const SINGLE: &str = "model.safetensors";
@@ -353,8 +354,10 @@ impl WeightFile {
         }
         let mut text = vec![0; header as usize];
         file.read_exact(&mut text).map_err(io)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&text).map_err(|e| wrong(format!("its safetensors header is wrong: {e}")))?;
+        let header_wrong = |e: &dyn std::fmt::Display| wrong(format!("its safetensors header is wrong: {e}"));
+        let metadata: Metadata = catch(|| serde_json::from_slice(&text))
+            .map_err(|stopped| header_wrong(&stopped))?
+            .map_err(|e| header_wrong(&e))?;
         let data = length - 8 - header;
         let opened = Self { path: path.clone(), data_start: 8 + header, metadata };
         let beyond = opened.metadata.tensors().into_iter().filter(|(_, info)| info.data_offsets.1 as u64 > data);
