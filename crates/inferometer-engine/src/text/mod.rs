@@ -5,7 +5,7 @@ pub mod tokenizer;
 
 use std::path::PathBuf;
 
-pub use chat::ChatTemplate;
+pub use chat::{ChatTemplate, Limit};
 pub use tokenizer::{TextStream, Tokenizer};
 
 /// What went wrong with a tokenizer, a template or a text. The message names the file.
@@ -22,6 +22,9 @@ pub enum TextError {
     Decode { path: PathBuf, problem: String },
     #[error("the chat template of {} cannot be rendered: {problem}", path.display())]
     Render { path: PathBuf, problem: String },
+    /// The template goes beyond a limit; it is not rendered again.
+    #[error("the chat template of {} is stopped: {limit}; give the prompt as text or token ids instead of messages", path.display())]
+    Limit { path: PathBuf, limit: Limit },
     /// The text itself does not serve.
     #[error("{0}")]
     Text(String),
