@@ -427,11 +427,14 @@ fn a_model_that_is_none_is_an_error_that_names_it() {
     let lab = Lab::new();
     lab.write("empty", "");
     lab.write("garbage", garbage());
+    lab.write("model.gguf", "GGUF");
     fs_err::create_dir(lab.path("folder")).unwrap();
-    for name in ["missing", "empty", "garbage", "folder"] {
+    for name in ["missing", "empty", "garbage", "folder", "model.gguf"] {
         let scenario = transformer(&lab, &format!("path = {:?}", lab.path(name)));
         let done = lab.measure(&scenario, &[]).expect(2).says(name);
-        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+        assert!(!done.stderr.contains("panicked") && !done.stderr.contains("os error"), "{}", done.stderr);
+        let bench = lab.run(&["bench", name, "-p", "4", "-n", "4"]).expect(2).says(name);
+        assert!(!bench.stderr.contains("os error"), "{}", bench.stderr);
     }
 }
 

@@ -313,7 +313,7 @@ fn verify_names_what_is_missing_or_misshapen() {
     "#);
     insta::assert_snapshot!(shown(&["verify", "/no/such/model"], Path::new("[MODEL]")), @r#"
     exit 2
-    error: /no/such/model is not a folder; a model is a folder with config.json and *.safetensors
+    error: there is nothing at /no/such/model; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json
     "#);
 }
 

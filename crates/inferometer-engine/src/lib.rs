@@ -5,6 +5,7 @@
 
 pub mod auto;
 pub mod cache;
+pub mod folder;
 pub mod inspect;
 pub mod serial;
 pub mod synthetic;

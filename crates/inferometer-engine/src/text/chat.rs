@@ -16,6 +16,7 @@ use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::TextError;
+use crate::folder;
 use inferometer_host::guard::{Limits, Stopped, within};
 use inferometer_protocol::Message;
 use inferometer_protocol::bounded::read_limited;
@@ -82,13 +83,17 @@ impl ChatTemplate {
     /// # Errors
     /// When there is no template or it does not parse; the message names the file.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
+        let no_template = || {
+            let problem = "has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); \
+                           give it a prompt instead of messages";
+            let fault = folder::fault(folder).filter(|_| !folder.join(CONFIG).is_file());
+            TextError::Model(fault.unwrap_or_else(|| format!("{} {problem}", folder.display())))
+        };
+        if !folder.is_dir() {
+            return Err(no_template());
+        }
         let config = read_config(folder)?;
-        let (path, source) = find(folder, &config)?.ok_or_else(|| TextError::File {
-            path: folder.to_owned(),
-            problem: "the model has no chat template (chat_template.jinja, or `chat_template` in \
-                      tokenizer_config.json); give it a prompt instead of messages"
-                .to_owned(),
-        })?;
+        let (path, source) = find(folder, &config)?.ok_or_else(no_template)?;
         let program = Program {
             environment: environment(),
             source,

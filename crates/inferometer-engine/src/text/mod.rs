@@ -25,6 +25,9 @@ pub enum TextError {
     /// The template goes beyond a limit; it is not rendered again.
     #[error("the chat template of {} is stopped: {limit}; give the prompt as text or token ids instead of messages", path.display())]
     Limit { path: PathBuf, limit: Limit },
+    /// The path is no model's folder, or the folder lacks a file.
+    #[error("{0}")]
+    Model(String),
     /// The text itself does not serve.
     #[error("{0}")]
     Text(String),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::TextError;
+use crate::folder;
 use inferometer_host::guard::catch;
 use inferometer_protocol::bounded::read_limited;
 
@@ -23,7 +24,13 @@ impl Tokenizer {
     /// # Errors
     /// When the file is missing or is no tokenizer; the message names it.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
-        Self::from_file(&folder.join("tokenizer.json"))
+        let file = folder.join("tokenizer.json");
+        if !file.is_file() {
+            let missing = || format!("{} has no tokenizer.json", folder.display());
+            let fault = folder::fault(folder).unwrap_or_else(missing);
+            return Err(TextError::Model(format!("{fault}; text and prompts of a given length need tokenizer.json")));
+        }
+        Self::from_file(&file)
     }
 
     /// Reads one tokenizer file.
