@@ -207,7 +207,7 @@ pub struct Held {
     pub copies: u64,
     /// Formats that matrices are held in.
     pub formats: BTreeSet<&'static str>,
-    /// How the folder stores those matrices that the backend had to convert from a quantized form.
+    /// How the folder stores those matrices that the backend converted: from a quantized form, or from f16 or bf16.
     pub converted: BTreeSet<String>,
     /// Tensors that the chosen format could not hold and that stayed in f32, norms not counted.
     pub unquantized: Vec<String>,

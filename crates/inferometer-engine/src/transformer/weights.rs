@@ -132,6 +132,12 @@ impl HostTensor {
     }
 }
 
+/// Name of a dtype, such as `bf16`.
+#[must_use]
+pub fn form(dtype: Dtype) -> String {
+    format!("{dtype:?}").to_lowercase()
+}
+
 /// The weight files of a folder, all checked.
 #[derive(Debug)]
 pub struct WeightFolder {
@@ -283,9 +289,15 @@ impl WeightFolder {
     pub fn formats(&self, weights: &[Expected]) -> BTreeSet<String> {
         let format = |matrix: &Expected| match matrix.quantized {
             Some(quantization) => Some(quantization.to_string()),
-            None => self.info(&matrix.name).map(|(_, info)| format!("{:?}", info.dtype).to_lowercase()),
+            None => self.info(&matrix.name).map(|(_, info)| form(info.dtype)),
         };
         weights.iter().filter(|weight| weight.shape.len() == 2).filter_map(format).collect()
+    }
+
+    /// Whether that matrix is stored quantized.
+    #[must_use]
+    pub fn is_quantized(&self, name: &str) -> bool {
+        self.quantized.contains_key(name)
     }
 
     /// Whether there is a tensor of that name.
