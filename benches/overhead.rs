@@ -120,7 +120,7 @@ fn measure() -> Result<()> {
     };
 
     let transformer = inferometer_engine::transformer::Transformer;
-    let mut toggles = Settings::new();
+    let mut toggles = Settings::from([("dtype".to_owned(), "q8_0".into())]);
     if let threads @ 1.. = setting("THREADS", 0)? {
         toggles.insert("threads".to_owned(), threads.into());
     }

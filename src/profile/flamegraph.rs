@@ -5,6 +5,7 @@ use std::io;
 use inferno::flamegraph::{self, Options};
 
 use super::names::line;
+use inferometer_host::guard::catch;
 
 /// Captions and appearance of a flamegraph.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,7 +46,8 @@ fn drawn(options: &mut Options<'_>, lines: &[String], svg: &mut Vec<u8>) -> io::
     if lines.is_empty() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    flamegraph::from_lines(options, lines.iter().map(String::as_str), svg)
+    catch(|| flamegraph::from_lines(options, lines.iter().map(String::as_str), svg))
+        .unwrap_or_else(|stopped| Err(io::Error::other(stopped.to_string())))
 }
 
 /// The text without the first part from `begin` to `end`. Removes the document type, which names a

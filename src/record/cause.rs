@@ -74,6 +74,8 @@ causes! {
     Protocol "protocol" Failed;
     /// The engine answered with an error.
     EngineError "engine_error" Failed;
+    /// The model computed values that are not finite: NaN or infinity.
+    NotFinite "not_finite" Failed;
     /// The harness's side failed, such as its log file.
     Harness "harness" Failed;
     /// No tokens, or a wrong finish reason.

@@ -9,7 +9,7 @@ use inferometer::report::terminal;
 use rustix::process::Signal;
 
 use crate::lab::{
-    Lab, code_but_for_busy, line, measured, runs, signal, statuses, until, without_figures, without_hashes,
+    Lab, code_but_for_busy, line, make_nan, measured, runs, signal, statuses, until, without_figures, without_hashes,
 };
 
 const FOUR: &str = "[run]\niterations = 4\n";
@@ -571,11 +571,14 @@ fn a_model_that_is_none_is_an_error_that_names_it() {
     let lab = Lab::new();
     lab.write("empty", "");
     lab.write("garbage", garbage());
+    lab.write("model.gguf", "GGUF");
     fs_err::create_dir(lab.path("folder")).unwrap();
-    for name in ["missing", "empty", "garbage", "folder"] {
+    for name in ["missing", "empty", "garbage", "folder", "model.gguf"] {
         let scenario = transformer(&lab, &format!("path = {:?}", lab.path(name)));
         let done = lab.measure(&scenario, &[]).expect(2).says(name);
-        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+        assert!(!done.stderr.contains("panicked") && !done.stderr.contains("os error"), "{}", done.stderr);
+        let bench = lab.run(&["bench", name, "-p", "4", "-n", "4"]).expect(2).says(name);
+        assert!(!bench.stderr.contains("os error"), "{}", bench.stderr);
     }
 }
 
@@ -588,6 +591,22 @@ fn weights_of_garbage_are_an_error_that_names_the_file() {
     let scenario = transformer(&lab, &format!("path = {model:?}"));
     let done = lab.measure(&scenario, &[]).expect(2).says("model.safetensors");
     assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+}
+
+#[test]
+fn a_model_that_computes_nan_fails_and_names_the_layer() {
+    let lab = Lab::new();
+    let model = lab.path("model");
+    lab.run(&["model", "new", "--arch", "llama", "--preset", "tiny", model.to_str().unwrap()]).expect(0);
+    make_nan(&model, "model.layers.2.mlp.up_proj.weight");
+    let scenario = transformer(&lab, &format!("path = {model:?}\n[toggles]\ndtype = \"f32\""));
+    lab.measure(&scenario, &[]).expect(1);
+    let record = lab.record();
+    assert_eq!(causes(&record), [Some(Cause::NotFinite); 2]);
+    assert!(measured(&record)[0].reason.contains("first in layer 2 "), "{}", measured(&record)[0].reason);
+    // 8 bits would turn NaN into a number, so such a model is not even opened.
+    let rounded = transformer(&lab, &format!("path = {model:?}\n[toggles]\ndtype = \"q8_0\""));
+    lab.measure(&rounded, &[]).expect(2).says("model.layers.2.mlp.up_proj.weight").says("not finite");
 }
 
 #[test]

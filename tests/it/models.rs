@@ -15,6 +15,8 @@ use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling, Setti
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::lab::make_nan;
+
 fn inferometer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
     command.args(arguments);
@@ -337,7 +339,18 @@ fn verify_names_what_is_missing_or_misshapen() {
     "#);
     insta::assert_snapshot!(shown(&["verify", "/no/such/model"], Path::new("[MODEL]")), @r#"
     exit 2
-    error: /no/such/model is not a folder; a model is a folder with config.json and *.safetensors
+    error: there is nothing at /no/such/model; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json
+    "#);
+}
+
+#[test]
+fn verify_names_tensors_whose_values_are_not_finite() {
+    let folder = copied("qwen3");
+    make_nan(folder.path(), "model.layers.1.self_attn.q_norm.weight");
+    make_nan(folder.path(), "model.layers.3.mlp.up_proj.weight");
+    insta::assert_snapshot!(shown(&["verify", path(folder.path())], folder.path()), @r#"
+    exit 2
+    error: [MODEL]: tensors with values that are not finite (NaN or infinity): model.layers.1.self_attn.q_norm.weight (1 of 64), model.layers.3.mlp.up_proj.weight (1 of 49152); the model cannot generate: download or convert it again
     "#);
 }
 
@@ -464,6 +477,47 @@ fn render_shows_what_the_chat_template_makes() {
     exit 2
     error: [MODEL]/messages.json is not a JSON array of messages: invalid type: map, expected a sequence at line 1 column 0
     "#);
+}
+
+/// Peak memory in MiB of a command, and what it wrote to stderr. The kernel's figure for ended
+/// children.
+fn peak_mib(arguments: &[&str]) -> (u64, String) {
+    let script = "import resource, subprocess, sys\n\
+                  done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)\n\
+                  peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n\
+                  print(peak // (1 << 20 if sys.platform == 'darwin' else 1 << 10))\n\
+                  sys.stderr.buffer.write(done.stderr)";
+    let mut command = Command::new("python3");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_inferometer")]).args(arguments);
+    let (code, stdout, stderr) = ran(command);
+    assert_eq!(code, 0, "{stderr}");
+    (stdout.trim().parse().unwrap(), stderr)
+}
+
+#[test]
+fn a_hostile_chat_template_costs_little_memory_and_is_named_with_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let messages = folder.path().join("messages.json");
+    fs_err::write(&messages, r#"[{"role": "user", "content": "hi"}]"#).unwrap();
+    let template = folder.path().join("chat_template.jinja");
+    let arguments = ["model", "render", path(folder.path()), "--messages-file", path(&messages)];
+    fs_err::write(&template, "{{ messages[0].content }}").unwrap();
+    let (plain, stderr) = peak_mib(&arguments);
+    assert_eq!(stderr, "");
+    let hungry = [
+        "{% set ns = namespace(s='a') %}{% for i in range(32) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{{ s.replace('a', s) }}",
+        "{{ ([1] * 9999999999)|list }}",
+    ];
+    for hostile in hungry {
+        fs_err::write(&template, hostile).unwrap();
+        let (peak, stderr) = peak_mib(&arguments);
+        assert!(peak < plain + 80, "{peak} MiB, and {plain} without: {hostile}");
+        assert!(stderr.contains("chat_template.jinja is stopped: it needs more than 64 MiB of memory"), "{stderr}");
+    }
+    fs_err::write(&template, "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}").unwrap();
+    let (_, stderr) = peak_mib(&arguments);
+    assert!(stderr.contains("chat_template.jinja is stopped: it takes more than 5000000 steps"), "{stderr}");
 }
 
 #[test]

@@ -9,9 +9,10 @@ use crate::synthetic::{self, Recipe, weights::Tensor};
 use crate::text::tokenizer::LONGEST_TOKENIZER;
 use crate::text::{ChatTemplate, TextError, Tokenizer};
 use crate::transformer::config::{Config, LONGEST, read_json};
+use crate::transformer::finite::all_finite;
 use crate::transformer::identity::fingerprint;
 use crate::transformer::model::{expected, optional};
-use crate::transformer::weights::{Expected, WeightFolder};
+use crate::transformer::weights::{Content, Expected, Part, WeightFolder};
 use inferometer_host::Result;
 use inferometer_protocol::bounded::read_limited;
 use inferometer_protocol::{Architecture, EngineError};
@@ -146,15 +147,17 @@ pub struct Verified {
     pub recipe: Option<Recipe>,
 }
 
-/// Checks that the folder has every tensor with the shape given by the configuration and no other
-/// tensor, and that tokenizer and chat template can be read. A synthetic model is made again and
-/// compared byte by byte.
+/// Checks that every tensor is there with the shape that the configuration says and no other, that
+/// every weight is a finite number, and that tokenizer and chat template can be read. A synthetic
+/// model is made again and compared byte by byte.
 ///
 /// # Errors
-/// For the first fault, naming file or tensor.
+/// For the first fault, naming file or tensor; `not_finite` names every tensor with such values, up
+/// to eight.
 pub fn verify(folder: &Path) -> Result<Verified> {
     let opened = Opened::open(folder)?;
     let tensors = tensors(&opened.needed);
+    check_finite(folder, &opened)?;
     let recipe = synthetic::recipe_of(&opened.json)
         .map_err(|e| EngineError::model(format!("{}: {}", folder.join("config.json").display(), e.message)))?;
     if let Some(recipe) = recipe {
@@ -177,6 +180,31 @@ pub fn verify(folder: &Path) -> Result<Verified> {
         }
     }
     Ok(Verified { tensors, recipe })
+}
+
+/// That every weight is a finite number. Of a quantized matrix its scales and biases may not be.
+fn check_finite(folder: &Path, opened: &Opened) -> Result<()> {
+    const MOST: usize = 8;
+    let mut found = Vec::new();
+    let floats = |part: &Part| part.content != Content::Packed;
+    for part in opened.needed.iter().flat_map(Expected::parts).filter(floats) {
+        let values = opened.weights.read(&part.name)?.to_f32();
+        if !all_finite(&values) {
+            let count = values.iter().filter(|value| !value.is_finite()).count();
+            found.push(format!("{} ({count} of {})", part.name, values.len()));
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let more = found.len().saturating_sub(MOST);
+    let also = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(EngineError::not_finite(format!(
+        "{}: tensors with values that are not finite (NaN or infinity): {}{also}; the model cannot generate: download or \
+         convert it again",
+        folder.display(),
+        found[..found.len() - more].join(", ")
+    )))
 }
 
 /// Whether the folder's tensor has exactly the bytes that the recipe makes.

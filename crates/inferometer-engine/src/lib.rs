@@ -6,6 +6,7 @@
 
 pub mod auto;
 pub mod cache;
+pub mod folder;
 pub mod inspect;
 pub mod serial;
 pub mod synthetic;
@@ -13,6 +14,11 @@ pub mod text;
 pub mod transformer;
 
 use inferometer_host::Engine;
+
+/// The program's allocator, which enforces the limits of chat templates.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: inferometer_host::alloc::Counting = inferometer_host::alloc::Counting;
 
 /// The engines of this crate, in the order that `inferometer engines` lists them.
 pub const ENGINES: [&dyn Engine; 2] = [&transformer::Transformer, &auto::Auto];

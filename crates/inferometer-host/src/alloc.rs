@@ -1,14 +1,23 @@
 //! A counting allocator: how many allocations Rust code of this process makes, and of how many
-//! bytes.
+//! bytes; and a limit to what a single thread may hold.
 //!
 //! A program opts in by making [`Counting`] its global allocator; without that, [`Count::begin`]
-//! returns `None`. While nothing counts, an allocation costs one relaxed load and one branch on top
-//! of the system allocator (`cargo bench --bench micro -- alloc`).
+//! returns `None` and limits are not enforced. While nothing counts and no thread is limited, an
+//! allocation costs one relaxed load and one branch on top of the system allocator
+//! (`cargo bench --bench micro -- alloc`).
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
 
-static COUNTING: AtomicBool = AtomicBool::new(false);
+/// What is watched: [`COUNTING`], plus [`LIMITED`] for each limited thread.
+static WATCHED: AtomicU32 = AtomicU32::new(0);
+const COUNTING: u32 = 1;
+const LIMITED: u32 = 2;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
@@ -17,11 +26,19 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 pub struct Counting;
 
 impl Counting {
+    /// Before `size` bytes are taken, in place of `given_back` bytes.
     #[inline]
-    fn note(size: usize) {
-        if COUNTING.load(Ordering::Relaxed) {
+    fn note(size: usize, given_back: usize) {
+        let watched = WATCHED.load(Ordering::Relaxed);
+        if watched == 0 {
+            return;
+        }
+        if watched & COUNTING != 0 {
             ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
             BYTES.fetch_add(size as u64, Ordering::Relaxed);
+        }
+        if watched >= LIMITED {
+            take(size as i64 - given_back as i64);
         }
     }
 }
@@ -30,7 +47,7 @@ impl Counting {
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::note(layout.size());
+        Self::note(layout.size(), 0);
         // SAFETY: the caller upholds `alloc`'s contract.
         unsafe { System.alloc(layout) }
     }
@@ -38,20 +55,23 @@ unsafe impl GlobalAlloc for Counting {
     // `GlobalAlloc`'s default would write zeros over memory that the system returns zeroed.
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        Self::note(layout.size());
+        Self::note(layout.size(), 0);
         // SAFETY: the caller upholds `alloc_zeroed`'s contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if WATCHED.load(Ordering::Relaxed) >= LIMITED {
+            take(-(layout.size() as i64));
+        }
         // SAFETY: the caller upholds `dealloc`'s contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        Self::note(size);
+        Self::note(size, layout.size());
         // SAFETY: the caller upholds `realloc`'s contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -91,7 +111,7 @@ impl Count {
     /// Switches counting on; `None` where [`Counting`] is not the program's allocator.
     #[must_use]
     pub fn begin() -> Option<Self> {
-        COUNTING.store(true, Ordering::Relaxed);
+        WATCHED.fetch_or(COUNTING, Ordering::Relaxed);
         let count = Self(());
         let before = count.now();
         // The only reliable test: an allocation must be counted.
@@ -109,7 +129,79 @@ impl Count {
 
 impl Drop for Count {
     fn drop(&mut self) {
-        COUNTING.store(false, Ordering::Relaxed);
+        WATCHED.fetch_and(!COUNTING, Ordering::Relaxed);
+    }
+}
+
+/// What one thread may still take, and whom to tell when that is not enough.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    left: AtomicI64,
+    used_up: AtomicBool,
+    waiting: Thread,
+}
+
+thread_local! {
+    /// Budget of this thread; null = no limit.
+    static BUDGET: Cell<*const Budget> = const { Cell::new(ptr::null()) };
+}
+
+impl Budget {
+    /// So many bytes; the calling thread is the one to be told.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let left = AtomicI64::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+        Self { left, used_up: AtomicBool::new(false), waiting: std::thread::current() }
+    }
+
+    /// Whether its thread asked for more and was stopped for ever.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.used_up.load(Ordering::Acquire)
+    }
+
+    /// Whatever its thread asks for next is too much.
+    pub(crate) fn revoke(&self) {
+        self.left.store(i64::MIN / 2, Ordering::Relaxed);
+    }
+
+    /// Limits this thread while the value returned lives.
+    pub(crate) fn begin(self: Arc<Self>) -> Limited {
+        BUDGET.set(Arc::as_ptr(&self));
+        WATCHED.fetch_add(LIMITED, Ordering::Relaxed);
+        Limited(self)
+    }
+}
+
+/// This thread is limited while the value lives.
+pub(crate) struct Limited(Arc<Budget>);
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        WATCHED.fetch_sub(LIMITED, Ordering::Relaxed);
+        BUDGET.set(ptr::null());
+        self.0.waiting.unpark();
+    }
+}
+
+/// Takes from this thread's budget, where it has one.
+fn take(bytes: i64) {
+    // SAFETY: `Limited` keeps the budget alive until it has taken the pointer back.
+    if let Some(budget) = unsafe { BUDGET.get().as_ref() }
+        && budget.left.fetch_sub(bytes, Ordering::Relaxed) < bytes
+        && bytes > 0
+    {
+        stop(budget);
+    }
+}
+
+/// Ends this thread's work without returning. An allocator must not unwind, and one that returns
+/// null ends the process; what the thread holds stays taken.
+#[cold]
+fn stop(budget: &Budget) -> ! {
+    WATCHED.fetch_sub(LIMITED, Ordering::Relaxed);
+    budget.used_up.store(true, Ordering::Release);
+    budget.waiting.unpark();
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
     }
 }
 
@@ -121,6 +213,6 @@ mod tests {
     #[test]
     fn without_the_allocator_nothing_is_counted() {
         assert!(Count::begin().is_none());
-        assert!(!COUNTING.load(Ordering::Relaxed));
+        assert_eq!(WATCHED.load(Ordering::Relaxed) & COUNTING, 0);
     }
 }

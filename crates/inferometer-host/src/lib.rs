@@ -24,6 +24,7 @@
 
 pub mod alloc;
 mod engine;
+pub mod guard;
 pub mod heap;
 pub mod placement;
 mod process;

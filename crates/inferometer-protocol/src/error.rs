@@ -13,6 +13,8 @@ pub enum ErrorKind {
     /// The model cannot be loaded: missing file, wrong tensor, unknown architecture.
     Model,
     OutOfMemory,
+    /// The model computed values that are not finite: NaN or infinity.
+    NotFinite,
     /// A protocol version or message that the other side does not understand.
     Protocol,
     /// Anything else that went wrong inside the engine.
@@ -43,6 +45,9 @@ impl EngineError {
     }
     pub fn model(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Model, message)
+    }
+    pub fn not_finite(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFinite, message)
     }
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)

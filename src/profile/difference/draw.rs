@@ -7,6 +7,7 @@ use inferno::flamegraph::{self, Options};
 use super::Sides;
 use super::side::{Function, Sampled, Side};
 use crate::profile::names::{frame, line};
+use inferometer_host::guard::catch;
 use inferometer_protocol::Phase;
 use inferometer_protocol::units::significant;
 
@@ -26,7 +27,7 @@ pub fn difference_svg(a: &[Sampled<'_>], b: &[Sampled<'_>], phase: Option<Phase>
     options.hash = true;
     let mut svg = Vec::new();
     // Fails only if nothing is wide enough to draw.
-    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg).ok()?;
+    catch(|| flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)).ok()?.ok()?;
     String::from_utf8(svg).ok()
 }
 

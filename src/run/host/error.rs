@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::record::Cause;
-use inferometer_protocol::EngineError;
 use inferometer_protocol::bounded::clean;
 use inferometer_protocol::messages::{VERSION, Version};
+use inferometer_protocol::{EngineError, ErrorKind};
 
 /// The last lines of a host's log, shown below an error; empty if the host wrote nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,6 +72,7 @@ impl HostError {
     pub fn cause(&self) -> Cause {
         match self {
             HostError::Spawn { .. } | HostError::Version { .. } => Cause::NoHost,
+            HostError::Engine(error) if error.kind == ErrorKind::NotFinite => Cause::NotFinite,
             HostError::Engine(_) => Cause::EngineError,
             HostError::Died { .. } => Cause::Died,
             HostError::TimedOut { .. } => Cause::TimedOut,

@@ -300,7 +300,9 @@ impl<'a> Worker<'a> {
                 if !lost {
                     self.pool.put_back(resident);
                 }
-                let fault = Fault::new(Cause::WarmUp, format!("warm-up failed: {}", row.reason));
+                // A fault of the model itself keeps its name.
+                let cause = row.cause.filter(|cause| *cause == Cause::NotFinite).unwrap_or(Cause::WarmUp);
+                let fault = Fault::new(cause, format!("warm-up failed: {}", row.reason));
                 return Ok(Ready::Failed { host, fault });
             }
             done += 1;

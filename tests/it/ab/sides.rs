@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, simulated, told};
+use inferometer::record::Cause;
 use inferometer::spec::OutputsRule;
 
-use crate::lab::{Lab, line, without_figures};
+use crate::lab::{Lab, line, make_nan, without_figures};
 
 /// How a session says that its sides do the same work.
 pub const EQUAL: &str = "the sides request different settings";
@@ -151,6 +152,22 @@ fn a_side_b_that_cannot_even_load_is_failed_and_a_side_a_an_error() {
     fs_err::remove_dir_all(lab.path("results")).unwrap();
     let refused = once(&lab, &scenario, &["--a-engine", "broken", "--b-engine", "quick"]).expect(2);
     insta::assert_snapshot!(lab.shown(&line(&refused.stderr, "error: ")), @r#"error: engine `broken` cannot be opened: the engine host ended during loading (exit status: 3)"#);
+}
+
+/// Both sides give the same tokens, and none of them means anything.
+#[test]
+fn a_model_that_computes_nan_is_no_unchanged_session() {
+    let lab = Lab::new();
+    let (scenario, _) = transformer(&lab, "");
+    make_nan(&lab.path("model-1"), "model.layers.0.mlp.down_proj.weight");
+    let done = once(&lab, &scenario, &["--same"]).expect(4);
+    let said = told(&done);
+    assert_eq!(said["verdict"], "invalid");
+    let reason = said["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("not all finite") && reason.contains("first in layer 0 "), "{reason}");
+    let record = record(&lab);
+    assert!(record.pairs.is_empty(), "nothing was timed");
+    assert_eq!(record.a.requests[0].cause, Some(Cause::NotFinite));
 }
 
 #[test]

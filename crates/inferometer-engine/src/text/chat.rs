@@ -2,10 +2,13 @@
 //!
 //! Templates are Jinja programs that come with a model. They are rendered as the Python library
 //! `transformers` does: blocks trimmed, Python's methods on strings, lists and maps,
-//! `raise_exception`, `strftime_now`, `tojson` in Python's layout. A template is not trusted: its
-//! number of steps is bounded and an error is an error, never a panic.
+//! `raise_exception`, `strftime_now`, `tojson` in Python's layout. A template is not trusted:
+//! steps, memory and time have limits, and a panic of the library is an error.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value as Jinja, context};
@@ -14,6 +17,8 @@ use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::TextError;
+use crate::folder;
+use inferometer_host::guard::{Limits, Stopped, within};
 use inferometer_protocol::Message;
 use inferometer_protocol::bounded::read_limited;
 
@@ -31,9 +36,42 @@ const FUEL: u64 = 5_000_000;
 /// January 2026.
 const TODAY: jiff::civil::DateTime = jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0);
 
+/// Bytes that rendering may hold: a few megabytes are usual.
+const MEMORY: u64 = 64 << 20;
+/// As many times the messages' own bytes may be held in addition.
+const COPIES: u64 = 16;
+/// Single steps may take long, such as a sum over a list that is repeated without being stored.
+const TIME: Duration = Duration::from_secs(10);
+
+/// A limit that a template went beyond.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limit {
+    Steps(u64),
+    /// Memory or time; or the library panicked.
+    Stopped(Stopped),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Steps(steps) => write!(f, "it takes more than {steps} steps"),
+            Limit::Stopped(stopped) => stopped.fmt(f),
+        }
+    }
+}
+
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
+    program: Arc<Program>,
+    /// The limit that it went beyond. It is then not rendered again, because what it holds may be
+    /// lost.
+    beyond: OnceLock<Limit>,
+}
+
+/// The template itself and what it is given.
+#[derive(Debug)]
+struct Program {
     environment: Environment<'static>,
     source: String,
     path: PathBuf,
@@ -49,24 +87,26 @@ impl ChatTemplate {
     /// # Errors
     /// When there is no template or it does not parse; the message names the file.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
+        let no_template = || {
+            let problem = "has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); \
+                           give it a prompt instead of messages";
+            let fault = folder::fault(folder).filter(|_| !folder.join(CONFIG).is_file());
+            TextError::Model(fault.unwrap_or_else(|| format!("{} {problem}", folder.display())))
+        };
+        if !folder.is_dir() {
+            return Err(no_template());
+        }
         let config = read_config(folder)?;
-        let (path, source) = find(folder, &config)?.ok_or_else(|| TextError::File {
-            path: folder.to_owned(),
-            problem: "the model has no chat template (chat_template.jinja, or `chat_template` in \
-                      tokenizer_config.json); give it a prompt instead of messages"
-                .to_owned(),
-        })?;
-        let template = Self {
+        let (path, source) = find(folder, &config)?.ok_or_else(no_template)?;
+        let program = Program {
             environment: environment(),
             source,
             path,
             begin: special_token(&config, "bos_token"),
             end: special_token(&config, "eos_token"),
         };
-        template.environment.template_from_str(&template.source).map_err(|e| TextError::File {
-            path: template.path.clone(),
-            problem: format!("the chat template does not parse: {}", described(&e)),
-        })?;
+        let template = Self { program: Arc::new(program), beyond: OnceLock::new() };
+        template.guarded(0, Program::check)?;
         Ok(template)
     }
 
@@ -86,6 +126,39 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses the messages or fails.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
+        let bytes = messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
+        let messages = messages.to_vec();
+        self.guarded(bytes as u64, move |program| program.render(&messages, add_generation_prompt))
+    }
+
+    /// Runs the library within limits; `given` bytes go in.
+    fn guarded<R: Send + 'static>(
+        &self,
+        given: u64,
+        run: impl FnOnce(&Program) -> Result<R, TextError> + Send + 'static,
+    ) -> Result<R, TextError> {
+        let stopped = |limit| TextError::Limit { path: self.program.path.clone(), limit };
+        if let Some(limit) = self.beyond.get() {
+            return Err(stopped(limit.clone()));
+        }
+        let limits = Limits { memory: MEMORY + COPIES * given, time: TIME };
+        let program = self.program.clone();
+        within(limits, move || run(&program))
+            .unwrap_or_else(|reason| Err(stopped(self.beyond.get_or_init(|| Limit::Stopped(reason)).clone())))
+    }
+}
+
+impl Program {
+    /// Whether the template parses.
+    fn check(&self) -> Result<(), TextError> {
+        let parsed = self.environment.template_from_str(&self.source);
+        parsed.map(drop).map_err(|e| TextError::File {
+            path: self.path.clone(),
+            problem: format!("the chat template does not parse: {}", described(&e)),
+        })
+    }
+
+    fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
         let values = context! {
             messages => messages,
             add_generation_prompt => add_generation_prompt,
@@ -94,10 +167,12 @@ impl ChatTemplate {
             tools => (),
             documents => (),
         };
-        self.environment
-            .template_from_str(&self.source)
-            .and_then(|template| template.render(values))
-            .map_err(|e| TextError::Render { path: self.path.clone(), problem: described(&e) })
+        self.environment.template_from_str(&self.source).and_then(|template| template.render(values)).map_err(|e| {
+            match e.kind() {
+                ErrorKind::OutOfFuel => TextError::Limit { path: self.path.clone(), limit: Limit::Steps(FUEL) },
+                _ => TextError::Render { path: self.path.clone(), problem: described(&e) },
+            }
+        })
     }
 }
 
@@ -278,6 +353,49 @@ mod tests {
         for template in [endless, long] {
             assert!(render(template, &[]).is_err(), "{template}");
         }
+        assert!(matches!(render(long, &[]), Err(TextError::Limit { limit: Limit::Steps(FUEL), .. })));
+    }
+
+    /// Each would take gigabytes, most of them in one step.
+    #[test]
+    fn a_template_that_wants_too_much_memory_is_stopped() {
+        let unrolled = format!("{{% set s = 'a' * 1000 %}}{}", "{% set s = s ~ s %}".repeat(40));
+        let raw =
+            format!("{{% set s %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}", "x".repeat(99_999));
+        for template in [
+            "{% set ns = namespace(s='a') %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+            "{% set ns = namespace(s=[1]) %}{% for i in range(40) %}{% set ns.s = (ns.s + ns.s)|list %}{% endfor %}",
+            "{{ 'a' * 99999999 }}",
+            "{{ ([1] * 9999999999)|list }}",
+            "{% set s = 'a' * 1000000 %}{{ s.replace('a', s) }}",
+            "{% set s = 'a' * 1000000 %}{{ ([s] * 100000)|join }}",
+            "{{ '%999999999d'|format(1) }}{{ ([[1] * 100000] * 100000)|string }}",
+            "{% for i in range(100000) %}{{ 'a' * 1000000 }}{% endfor %}",
+            "{% macro f(s) %}{{ f(s ~ s) }}{% endmacro %}{{ f('a') }}",
+            "{{ ([[1] * 100000] * 100000)|tojson }}",
+            &unrolled,
+            &raw,
+        ] {
+            let shown = &template[..template.len().min(100)];
+            match render(template, &[]) {
+                Err(error @ TextError::Limit { limit: Limit::Stopped(Stopped::Memory(MEMORY)), .. }) => {
+                    let text = error.to_string();
+                    assert!(text.contains("tokenizer_config.json") && text.contains("64 MiB"), "{text}");
+                }
+                other => panic!("{shown}: {:?}", other.map(|text| text.len())),
+            }
+        }
+    }
+
+    #[test]
+    fn a_template_that_was_stopped_is_not_rendered_again() {
+        let hungry = "{% if messages[0].content == 'eat' %}{{ messages[0].role * 9999999 }}{% endif %}";
+        let config = json!({"chat_template": hungry});
+        let template = ChatTemplate::from_folder(folder(&config, None).path()).unwrap();
+        let render = |content: &str| template.render(&[Message { role: "user".into(), content: content.into() }], true);
+        assert_eq!(render("no").unwrap(), "");
+        let first = render("eat").unwrap_err().to_string();
+        assert_eq!(render("no").unwrap_err().to_string(), first);
     }
 
     #[test]

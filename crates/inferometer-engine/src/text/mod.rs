@@ -5,7 +5,7 @@ pub mod tokenizer;
 
 use std::path::PathBuf;
 
-pub use chat::ChatTemplate;
+pub use chat::{ChatTemplate, Limit};
 pub use tokenizer::{TextStream, Tokenizer};
 
 /// An error of a tokenizer, a template or a text. The message names the file.
@@ -22,7 +22,13 @@ pub enum TextError {
     Decode { path: PathBuf, problem: String },
     #[error("the chat template of {} cannot be rendered: {problem}", path.display())]
     Render { path: PathBuf, problem: String },
-    /// The text itself cannot be used.
+    /// The template goes beyond a limit; it is not rendered again.
+    #[error("the chat template of {} is stopped: {limit}; give the prompt as text or token ids instead of messages", path.display())]
+    Limit { path: PathBuf, limit: Limit },
+    /// The path is no model's folder, or the folder lacks a file.
+    #[error("{0}")]
+    Model(String),
+    /// The text itself does not serve.
     #[error("{0}")]
     Text(String),
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::TextError;
+use crate::folder;
+use inferometer_host::guard::catch;
 use inferometer_protocol::bounded::read_limited;
 
 /// Longest `tokenizer.json` that is read: real ones have up to some thirty megabytes.
@@ -22,7 +24,13 @@ impl Tokenizer {
     /// # Errors
     /// When the file is missing or is no tokenizer; the message names it.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
-        Self::from_file(&folder.join("tokenizer.json"))
+        let file = folder.join("tokenizer.json");
+        if !file.is_file() {
+            let missing = || format!("{} has no tokenizer.json", folder.display());
+            let fault = folder::fault(folder).unwrap_or_else(missing);
+            return Err(TextError::Model(format!("{fault}; text and prompts of a given length need tokenizer.json")));
+        }
+        Self::from_file(&file)
     }
 
     /// Reads one tokenizer file.
@@ -31,9 +39,9 @@ impl Tokenizer {
     /// As [`Tokenizer::from_folder`].
     pub fn from_file(path: &Path) -> Result<Self, TextError> {
         let bytes = read_limited(path, LONGEST_TOKENIZER)?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| TextError::File {
+        let inner = called(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(|problem| TextError::File {
             path: path.to_owned(),
-            problem: format!("not a tokenizer file of the Hugging Face tokenizers library: {}", shortened(&e)),
+            problem: format!("not a tokenizer file of the Hugging Face tokenizers library: {problem}"),
         })?;
         Ok(Self::new(inner, path))
     }
@@ -65,7 +73,7 @@ impl Tokenizer {
         if let Some(id) = ids.iter().find(|id| self.inner.id_to_token(**id).is_none()) {
             return Err(fault(format!("there is no token with id {id}")));
         }
-        self.inner.decode(ids, false).map_err(|e| fault(shortened(&e)))
+        called(|| self.inner.decode(ids, false)).map_err(fault)
     }
 
     /// Decodes token by token, as they come.
@@ -150,9 +158,8 @@ impl Tokenizer {
     }
 
     fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<tokenizers::Encoding, TextError> {
-        self.inner
-            .encode_fast(text, add_special_tokens)
-            .map_err(|e| TextError::Encode { path: self.path.clone(), problem: shortened(&e) })
+        called(|| self.inner.encode_fast(text, add_special_tokens))
+            .map_err(|problem| TextError::Encode { path: self.path.clone(), problem })
     }
 }
 
@@ -182,7 +189,7 @@ impl TextStream<'_> {
         if self.tokenizer.inner.id_to_token(id).is_none() {
             return Err(fault(format!("there is no token with id {id}")));
         }
-        self.inner.step(id).map_err(|e| fault(shortened(&e)))
+        called(|| self.inner.step(id)).map_err(fault)
     }
 }
 
@@ -190,6 +197,11 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// What a call of the library gives. It panics on some files that are no tokenizers.
+fn called<R>(call: impl FnOnce() -> tokenizers::Result<R>) -> Result<R, String> {
+    catch(call).map_err(|stopped| shortened(&stopped))?.map_err(|e| shortened(&e))
 }
 
 /// The library's error messages may quote the whole offending input.

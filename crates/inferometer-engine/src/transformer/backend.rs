@@ -219,7 +219,8 @@ pub struct Held {
     pub copies: u64,
     /// Formats of the matrices in memory.
     pub formats: BTreeSet<&'static str>,
-    /// How the folder stores matrices that the backend converted from a quantized format.
+    /// How the folder stores those matrices that the backend converted: from a quantized form, or
+    /// from f16 or bf16.
     pub converted: BTreeSet<String>,
     /// Tensors that stayed in f32 because the chosen format does not fit them, without norms.
     pub unquantized: Vec<String>,

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use super::rope::RopeScaling;
 use super::stored::Stored;
+use crate::folder;
 use inferometer_host::Result;
 use inferometer_protocol::bounded::read_limited;
 use inferometer_protocol::{Architecture, EngineError};
@@ -101,11 +102,8 @@ impl Config {
     /// When a file cannot be read or is not JSON, or this engine does not support the model; the
     /// message names file and field.
     pub fn from_folder(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(EngineError::model(format!(
-                "{} is not a folder; a model is a folder with config.json and *.safetensors",
-                folder.display()
-            )));
+        if let Some(fault) = folder::fault(folder) {
+            return Err(EngineError::model(fault));
         }
         let path = folder.join("config.json");
         let raw: Raw = read_json(&path, LONGEST)?;

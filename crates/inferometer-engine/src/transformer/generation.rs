@@ -5,6 +5,7 @@
 //! then discarded.
 
 use super::backend::{Backend, TokenSampler};
+use super::finite;
 use super::model::{KvCache, Model};
 use super::sampler::SamplingPlan;
 use inferometer_host::{Detail, Result, TokenSink};
@@ -65,7 +66,7 @@ pub fn generate<B: Backend>(
         finish: FinishReason::Length,
     };
     let sync = B::LAZY && sink.detail() == Detail::ForcedSync;
-    Generation { model, cache, sampler, sync, generated: 0, submitted: 0, wanted, progress }.run(sink)
+    Generation { model, cache, sampler, sync, generated: 0, last: 0, submitted: 0, wanted, progress }.run(sink)
 }
 
 /// Waits for the device, in a separate span if the backend is lazy.
@@ -88,7 +89,9 @@ struct Generation<'a, B: Backend> {
     sync: bool,
     /// Number of tokens read.
     generated: usize,
-    /// Number of tokens chosen, read or not.
+    /// The last of them.
+    last: u32,
+    /// Tokens chosen, read or not.
     submitted: usize,
     wanted: Wanted,
     progress: Progress,
@@ -107,6 +110,26 @@ struct Pending<B: Backend> {
 
 impl<B: Backend> Generation<'_, B> {
     fn run(mut self, sink: &mut dyn TokenSink) -> Result<Progress> {
+        match self.all(sink) {
+            Ok(()) => Ok(self.progress),
+            Err(error) => Err(finite::located(error, self.model, &self.tokens_in())),
+        }
+    }
+
+    /// The tokens that the next one to be read follows.
+    fn tokens_in(&self) -> Vec<u32> {
+        if self.generated == 0 {
+            return self.wanted.prompt.clone();
+        }
+        let mut tokens = self.cache.tokens().to_vec();
+        // Noted once its forward pass is submitted, which has just failed.
+        if tokens.len() < self.wanted.prompt.len() + self.generated {
+            tokens.push(self.last);
+        }
+        tokens
+    }
+
+    fn all(&mut self, sink: &mut dyn TokenSink) -> Result<()> {
         let prefill = sink.begin(Phase::Prefill);
         self.keep_prefix();
         self.cache.reserve(self.wanted.prompt.len() + self.wanted.limit - 1)?;
@@ -114,7 +137,7 @@ impl<B: Backend> Generation<'_, B> {
         let Some((first, next)) = first else {
             sink.end(prefill);
             self.progress.finish = FinishReason::Cancelled;
-            return Ok(self.progress);
+            return Ok(());
         };
         sink.end(prefill);
         let decode = sink.begin(Phase::Decode);
@@ -122,7 +145,7 @@ impl<B: Backend> Generation<'_, B> {
         sink.end(decode);
         self.progress.finish = finish?;
         self.cache.forget_unknown();
-        Ok(self.progress)
+        Ok(())
     }
 
     /// Keeps the part of the cache that matches the start of the prompt. The last prompt token is
@@ -215,6 +238,7 @@ impl<B: Backend> Generation<'_, B> {
             sink.choice(spec::Choice { token: chosen, gap });
         }
         self.generated += 1;
+        self.last = token;
         self.progress.window = pending.window;
         Ok((token, next))
     }

@@ -6,6 +6,7 @@ pub mod candle;
 pub mod config;
 mod detokenizing;
 pub mod extent;
+pub mod finite;
 pub mod generation;
 pub mod identity;
 #[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]

@@ -6,6 +6,7 @@
 
 use super::backend::{Backend, HeadShape, Held, LayerCache};
 use super::config::Config;
+use super::finite::Place;
 use super::quantized::Weight;
 use super::rope::frequencies;
 use super::weights::{Expected, WeightFolder};
@@ -167,7 +168,33 @@ impl<B: Backend> Model<B> {
         Ok(x)
     }
 
-    /// The backend's facts about the weights.
+    /// Runs ids as [`Model::forward`] does and shows `look` what each part makes of all positions;
+    /// `false` as soon as `look` wants no more.
+    ///
+    /// # Errors
+    /// When the backend or `look` fails.
+    pub fn layer_by_layer(
+        &self,
+        ids: &[u32],
+        cache: &mut KvCache<B>,
+        look: &mut dyn FnMut(Place, &B::Tensor) -> Result<bool>,
+    ) -> Result<bool> {
+        let on = &self.backend;
+        let positions = on.positions(&self.rotation, cache.seen(), ids.len())?;
+        let mut x = on.embed(&self.embedding, &on.ids(ids)?)?;
+        if !look(Place::Embedding, &x)? {
+            return Ok(false);
+        }
+        for (at, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
+            x = layer.forward(self, x, &positions, cache, false)?;
+            if !look(Place::Layer(at, self.layers.len()), &x)? {
+                return Ok(false);
+            }
+        }
+        look(Place::Head, &on.apply(&on.rms_norm(&on.last(&x)?, &self.norm)?, &self.head)?)
+    }
+
+    /// What the backend says of the weights.
     pub fn held(&self) -> &Held {
         self.backend.held()
     }

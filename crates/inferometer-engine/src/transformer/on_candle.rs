@@ -45,10 +45,10 @@ pub fn environment(settings: &LoadSettings, cpus: Option<usize>) -> Vec<(&'stati
 
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
     let named = |format: &Format| settings.text(DTYPE) == Some(format.name());
-    let format = Format::ALL.into_iter().find(named).unwrap_or(Format::Q8_0);
     let config = Config::from_folder(folder)?;
     let needed = model::expected(&config);
     let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
+    let format = Format::ALL.into_iter().find(named).unwrap_or_else(|| Format::nearest(&weights, &needed));
     let text = text(folder)?;
     let threads = threads::set(settings.count(THREADS))?;
     let model = Model::load(CandleBackend::new(format, threads), config, &weights, settings.window())?;

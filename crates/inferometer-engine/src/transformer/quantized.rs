@@ -6,7 +6,7 @@
 //! `NAME.weight`, u32 [out, in * bits / 32], and `NAME.scales` and `NAME.biases`, [out, in /
 //! group_size] each. Source: the documentation of `mlx.core.quantize` and `dequantize`.
 
-use super::weights::HostTensor;
+use super::weights::{HostTensor, form};
 use inferometer_protocol::Quantization;
 
 /// One matrix: the content of its three tensors.
@@ -132,6 +132,16 @@ impl Weight {
         match self {
             Weight::Plain(_) => None,
             Weight::Quantized(tensor) => Quantization::new(tensor.bits, tensor.group_size),
+        }
+    }
+
+    /// Name of the form: a dtype, such as `bf16`, or how it is quantized.
+    #[must_use]
+    pub fn form(&self) -> String {
+        match (self, self.quantization()) {
+            (_, Some(quantization)) => quantization.to_string(),
+            (Weight::Plain(tensor), None) => form(tensor.dtype),
+            (Weight::Quantized(_), None) => "quantized".to_owned(),
         }
     }
 

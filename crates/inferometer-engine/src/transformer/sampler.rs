@@ -8,6 +8,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::finite::all_finite;
 use inferometer_host::rng::seeded;
 use inferometer_protocol::effective::window;
 use inferometer_protocol::{EngineError, Sampling};
@@ -157,10 +158,10 @@ impl Sampler {
         }
     }
 
-    /// The next token. Logits that are not a number are never chosen.
+    /// The next token.
     ///
     /// # Errors
-    /// When no logit is a finite number.
+    /// `not_finite` when a logit is not finite, or there is none.
     pub fn choose(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
         let best = greedy(logits).ok_or_else(unsound)?;
         if self.temperature == 0.0 {
@@ -175,8 +176,7 @@ impl Sampler {
 
     fn fill(&mut self, logits: &[f32], highest: f32) {
         self.candidates.clear();
-        let numbers = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());
-        self.candidates.extend(numbers.map(|(logit, id)| Candidate {
+        self.candidates.extend(logits.iter().zip(0..).map(|(logit, id)| Candidate {
             id,
             logit: *logit,
             weight: ((f64::from(*logit) - f64::from(highest)) / self.temperature).exp(),
@@ -243,39 +243,46 @@ impl Sampler {
     }
 }
 
-/// Highest logit minus the second highest: 0 if they are equal, the largest f32 if there is no
-/// second. Ignores logits that are not finite.
+/// Highest logit minus the second highest: 0 where two are equal, the largest f32 where there is no
+/// second.
 ///
 /// # Errors
-/// When no logit is a finite number.
+/// `not_finite` when a logit is not finite, or there is none.
 pub fn gap(logits: &[f32]) -> Result<f32, EngineError> {
     let (mut best, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-    for logit in logits.iter().copied().filter(|logit| logit.is_finite()) {
+    if logits.is_empty() || !all_finite(logits) {
+        return Err(unsound());
+    }
+    for logit in logits.iter().copied() {
         if logit > best {
             (best, second) = (logit, best);
         } else if logit > second {
             second = logit;
         }
     }
-    // The difference of two finite logits may also be infinite.
-    if best.is_finite() { Ok((best - second).min(f32::MAX)) } else { Err(unsound()) }
+    // Of two far apart the difference may be infinite, too.
+    Ok((best - second).min(f32::MAX))
 }
 
-/// The error if no logit is a finite number.
+/// What is said when a logit is not finite. A token chosen among the others would look like an
+/// answer.
 #[must_use]
 pub fn unsound() -> EngineError {
-    EngineError::internal("the model gave no finite logit; are its weights damaged?")
+    EngineError::not_finite("the model's logits are not all finite (NaN or infinity)")
 }
 
-/// The highest logit; of equal ones, the lowest id.
+/// The highest logit, the lowest id among equals; `None` where one is not finite or there is none.
 fn greedy(logits: &[f32]) -> Option<u32> {
-    let mut best: Option<(u32, f32)> = None;
+    if !all_finite(logits) {
+        return None;
+    }
+    let mut best = (0, *logits.first()?);
     for (id, logit) in (0..).zip(logits) {
-        if logit.is_finite() && best.is_none_or(|(_, highest)| *logit > highest) {
-            best = Some((id, *logit));
+        if *logit > best.1 {
+            best = (id, *logit);
         }
     }
-    best.map(|(id, _)| id)
+    Some(best.0)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::backend::Backend;
 use super::detokenizing::Detokenizing;
+use super::finite;
 use super::generation::{Wanted, generate};
 use super::model::{KvCache, Model};
 use super::sampler::{self, SamplingPlan};
@@ -82,7 +83,8 @@ impl<B: Backend> TransformerSession<B> {
     /// When the backend fails.
     pub fn warm_up(&self) -> Result<()> {
         let backend = &self.model.backend;
-        let logits = self.model.forward(&backend.ids(&[0])?, 1, &mut self.model.cache()?)?;
+        let logits = self.model.forward(&backend.ids(&[0])?, 1, &mut self.model.cache()?);
+        let logits = logits.map_err(|error| finite::located(error, &self.model, &[0]))?;
         backend.read(&logits, &mut Vec::new())
     }
 

@@ -104,7 +104,7 @@ fn garbage_is_refused_at_once() {
 #[test]
 fn folders_that_are_none_are_said_to_be() {
     let dir = tempfile::tempdir().unwrap();
-    names(&message(&dir.path().join("nowhere")), &["nowhere", "not a folder"]);
+    names(&message(&dir.path().join("nowhere")), &["nowhere", "there is nothing at"]);
     names(&message(dir.path()), &["config.json"]);
     fs_err::write(dir.path().join("config.json"), config("llama").to_string()).unwrap();
     names(&message(dir.path()), &[FILE, "model.safetensors.index.json"]);
@@ -228,7 +228,7 @@ fn what_is_loaded_is_said_in_the_receipt() {
         odd[key] = json!(value);
     }
     let odd = folder(&odd);
-    let mut session = super::Transformer.open(&load(odd.path(), &[])).unwrap();
+    let mut session = super::Transformer.open(&load(odd.path(), &[("dtype", "q8_0".into())])).unwrap();
     let kept = session.receipt().details["not_quantized"].clone();
     assert!(kept.contains("q_proj") && kept.contains("o_proj") && !kept.contains("down_proj"), "{kept}");
     let receipt = session.receipt();
@@ -243,6 +243,47 @@ fn what_is_loaded_is_said_in_the_receipt() {
     let none = folder(&none);
     let receipt = super::Transformer.open(&load(none.path(), &[("dtype", "q8_0".into())])).unwrap().receipt();
     assert_eq!((&receipt.settings["dtype"], receipt.model.weight_format.as_deref()), (&"f32".into(), Some("f32")));
+}
+
+/// Whatever the folder stores, nothing of it is lost unless that is asked for; quantized folders
+/// stay quantized.
+#[test]
+fn without_a_dtype_the_weights_are_as_the_folder_stores_them() {
+    let receipt = |dir: &tempfile::TempDir| super::Transformer.open(&load(dir.path(), &[])).unwrap().receipt();
+    let plain = receipt(&folder(&config("llama")));
+    assert_eq!((&plain.settings["dtype"], plain.model.weight_format.as_deref()), (&"f32".into(), Some("f32")));
+    assert!(!plain.details.contains_key("source_format"));
+    // Norms stay in f32, and so does one matrix: the computation is in f32, and the receipt says
+    // from what.
+    let json = config("llama");
+    let mut halved = tensors(&json, 1);
+    for (name, dtype, shape, bytes) in &mut halved {
+        if shape.len() == 2 && !name.contains("v_proj") {
+            *dtype = Dtype::BF16;
+            *bytes = bytes.as_chunks::<4>().0.iter().flat_map(|value| [value[2], value[3]]).collect();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), &json, &halved);
+    let halved = receipt(&dir);
+    assert_eq!((&halved.settings["dtype"], halved.details["source_format"].as_str()), (&"f32".into(), "bf16"));
+    // Of 4 bits and f32 the larger share decides: `embed_tokens` alone is a third of this model.
+    for (kept, dtype) in [(&["model.embed_tokens"][..], "q8_0"), (&["model.embed_tokens", "up", "gate"], "f32")] {
+        let mut json = config("llama");
+        json["quantization"] = json!({"group_size": 32, "bits": 4});
+        for name in kept {
+            let names = match *name {
+                "up" | "gate" => (0..2).map(|layer| format!("model.layers.{layer}.mlp.{name}_proj")).collect(),
+                name => vec![name.to_owned()],
+            };
+            names.into_iter().for_each(|name| json["quantization"][name] = json!(false));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        write_model(dir.path(), &json, &super::testing::quantized(&json, tensors(&json, 1)));
+        let receipt = receipt(&dir);
+        assert_eq!(receipt.settings["dtype"], dtype.into(), "{kept:?}");
+        assert_eq!(receipt.details["source_format"], "MLX affine, 4 bits, groups of 32");
+    }
 }
 
 #[test]

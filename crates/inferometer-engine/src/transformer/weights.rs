@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::config::read_json;
 use super::quantized::{QuantizedTensor, Weight};
 use inferometer_host::Result;
+use inferometer_host::guard::catch;
 use inferometer_protocol::{EngineError, Quantization};
 
 const SINGLE: &str = "model.safetensors";
@@ -133,7 +134,13 @@ impl HostTensor {
     }
 }
 
-/// The checked weight files of a folder.
+/// Name of a dtype, such as `bf16`.
+#[must_use]
+pub fn form(dtype: Dtype) -> String {
+    format!("{dtype:?}").to_lowercase()
+}
+
+/// The weight files of a folder, all checked.
 #[derive(Debug)]
 pub struct WeightFolder {
     files: Vec<WeightFile>,
@@ -288,9 +295,15 @@ impl WeightFolder {
     pub fn formats(&self, weights: &[Expected]) -> BTreeSet<String> {
         let format = |matrix: &Expected| match matrix.quantized {
             Some(quantization) => Some(quantization.to_string()),
-            None => self.info(&matrix.name).map(|(_, info)| format!("{:?}", info.dtype).to_lowercase()),
+            None => self.info(&matrix.name).map(|(_, info)| form(info.dtype)),
         };
         weights.iter().filter(|weight| weight.shape.len() == 2).filter_map(format).collect()
+    }
+
+    /// Whether that matrix is stored quantized.
+    #[must_use]
+    pub fn is_quantized(&self, name: &str) -> bool {
+        self.quantized.contains_key(name)
     }
 
     /// Whether there is a tensor of that name.
@@ -359,8 +372,10 @@ impl WeightFile {
         }
         let mut text = vec![0; header as usize];
         file.read_exact(&mut text).map_err(io)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&text).map_err(|e| wrong(format!("its safetensors header is wrong: {e}")))?;
+        let header_wrong = |e: &dyn std::fmt::Display| wrong(format!("its safetensors header is wrong: {e}"));
+        let metadata: Metadata = catch(|| serde_json::from_slice(&text))
+            .map_err(|stopped| header_wrong(&stopped))?
+            .map_err(|e| header_wrong(&e))?;
         let data = length - 8 - header;
         let opened = Self { path: path.clone(), data_start: 8 + header, metadata };
         let beyond = opened.metadata.tensors().into_iter().filter(|(_, info)| info.data_offsets.1 as u64 > data);

@@ -6,6 +6,7 @@
 //! pointers. Samples have times on `CLOCK_MONOTONIC`, the clock of the harness, so that spans
 //! determine their phases.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use inferno::collapse::perf::Folder;
 
 use super::stacks::{Stacks, unfold};
 use crate::telemetry::group;
+use inferometer_host::guard::catch;
 use inferometer_protocol::Phase;
 
 /// Time from opening the counters to counting.
@@ -76,8 +78,9 @@ pub fn stacks(printed: &[u8], phase: impl Fn(u64) -> Option<Phase>) -> Result<St
     let mut stacks = Stacks::default();
     for (phase, text) in by_phase {
         let mut folded = Vec::new();
-        Folder::default()
-            .collapse(text.as_slice(), &mut folded)
+        let parsed = catch(|| Folder::default().collapse(text.as_slice(), &mut folded));
+        parsed
+            .unwrap_or_else(|stopped| Err(io::Error::other(stopped.to_string())))
             .map_err(|e| format!("cannot parse the output of `perf script`: {e}"))?;
         for line in String::from_utf8_lossy(&folded).lines() {
             // The first entry is the name of the thread.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::synthetic::preset::find;
+use inferometer_protocol::Architecture;
 use serde_json::json;
 
 /// A byte-level tokenizer without merges; with `bos` it puts token 256 in front and 257 at the end.
@@ -107,6 +109,21 @@ fn text_that_gives_too_few_tokens_is_refused_before_it_fills_the_memory() {
 fn an_id_outside_the_vocabulary_is_named() {
     let error = tokenizer(false).decode(&[3, 999]).unwrap_err().to_string();
     assert!(error.contains("999") && error.contains("tokenizer.json"), "{error}");
+}
+
+/// The library panics on many of these, most of those cut inside `decoder`.
+#[test]
+fn a_file_cut_anywhere_is_an_error_that_names_it() {
+    let preset = find(Architecture::Llama, "tiny").unwrap();
+    let whole = crate::synthetic::vocabulary::tokenizer(preset).unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokenizer.json");
+    let decoder = whole.find("\"decoder\"").unwrap();
+    for length in (0..whole.len()).step_by(50).chain(decoder..decoder + 150) {
+        fs_err::write(&file, &whole.as_bytes()[..length]).unwrap();
+        let error = Tokenizer::from_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: not a tokenizer file") && error.len() < 700, "{length}: {error}");
+    }
 }
 
 #[test]

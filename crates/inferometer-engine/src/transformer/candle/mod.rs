@@ -14,9 +14,10 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Storage, Tensor};
 
 use super::backend::{Backend, HeadShape, Held};
+use super::finite::all_finite;
 use super::quantized::Weight;
 use super::sampler::SamplingPlan;
-use super::weights::HostTensor;
+use super::weights::{Expected, HostTensor, WeightFolder};
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 pub use sampling::Ids;
@@ -39,6 +40,18 @@ pub enum Format {
 
 impl Format {
     pub const ALL: [Format; 2] = [Format::F32, Format::Q8_0];
+
+    /// The one that loses nothing of what the folder stores, or for matrices that are mostly
+    /// quantized the one that stays near in memory: candle has products of neither f16 and bf16 on
+    /// the CPU nor of MLX's quantized form.
+    #[must_use]
+    pub fn nearest(weights: &WeightFolder, needed: &[Expected]) -> Self {
+        let matrices = needed.iter().filter(|weight| weight.shape.len() == 2);
+        let (quantized, plain): (Vec<_>, Vec<_>) = matrices.partition(|weight| weights.is_quantized(&weight.name));
+        let count =
+            |matrices: Vec<&Expected>| matrices.iter().map(|m| m.shape.iter().product::<usize>()).sum::<usize>();
+        if count(quantized) > count(plain) { Format::Q8_0 } else { Format::F32 }
+    }
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -117,11 +130,19 @@ impl CandleBackend {
         if self.format == Format::Q8_0 && !quantize {
             self.held.unquantized.extend(parts.iter().map(|part| part.name().to_owned()));
         }
-        let stored = parts.iter().filter_map(Weight::quantization);
-        self.held.converted.extend(stored.map(|quantization| quantization.to_string()));
+        self.held.converted.extend(parts.iter().map(Weight::form).filter(|form| form != Format::F32.name()));
         let mut values = Vec::with_capacity(rows * columns);
         for part in parts {
-            values.append(&mut part.to_f32());
+            let mut part_values = part.to_f32();
+            if quantize && !all_finite(&part_values) {
+                return Err(EngineError::not_finite(format!(
+                    "tensor {} holds values that are not finite (NaN or infinity), which {} would turn into numbers; \
+                     `inferometer model verify` names all such tensors",
+                    part.name(),
+                    Format::Q8_0.name()
+                )));
+            }
+            values.append(&mut part_values);
         }
         let plain = tensor(values, (rows, columns))?;
         self.held.formats.insert(if quantize { Format::Q8_0 } else { Format::F32 }.name());
@@ -266,6 +287,13 @@ impl Backend for CandleBackend {
     }
 
     fn apply(&self, x: &Tensor, matrix: &Matrix) -> Result<Tensor> {
+        // Rounded to 8 bits, NaN becomes a number like any other: nothing behind this product could
+        // tell.
+        if !matches!(matrix, Matrix::Plain(_)) && !with_values(x, all_finite)? {
+            return Err(EngineError::not_finite(
+                "the values that a product is given are not all finite (NaN or infinity)",
+            ));
+        }
         match matrix {
             Matrix::Plain(matrix) => {
                 let product = || x.matmul(&matrix.t()?);

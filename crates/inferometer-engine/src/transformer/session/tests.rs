@@ -2,6 +2,7 @@
 
 mod choices;
 mod faults;
+mod not_finite;
 
 use std::sync::Arc;
 
