@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::printer::Printer;
 use super::run_folder;
@@ -54,8 +54,8 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         None => printer.stream(|out| write(&record, args.format, out)),
         Some(path) => {
             let mut out = BufWriter::new(fs_err::File::create(path)?);
-            let written = write(&record, args.format, &mut out).and_then(|()| out.flush());
-            written.with_context(|| format!("cannot write {}", path.display()))?;
+            write(&record, args.format, &mut out)?;
+            out.flush()?;
             if args.format == Format::Trace {
                 printer.note(format_args!("{}: open it at https://ui.perfetto.dev", path.display()));
             }

@@ -18,7 +18,7 @@ use inferometer_protocol::messages::{Envelope, FromHost, MAX_TOKENS, ToHost, VER
 /// Time for a host that closed its stdout to end by itself, so that its own exit status is seen.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 /// Time to read what a host wrote before it ended, if its stdout stays open.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+const LAST_LINES: Duration = Duration::from_millis(300);
 /// `progress` may come ten times a second; a host that sends more than this many in total and more
 /// than thirty a second is cut off.
 const PROGRESS_AT_LEAST: u64 = 100;
@@ -31,7 +31,7 @@ pub(crate) struct Talk {
     pub timeout: Duration,
     incoming: Incoming,
     /// Set when the host has ended: until then lines that it wrote before are read.
-    last_words: Option<Instant>,
+    last_lines: Option<Instant>,
 }
 
 /// What a host says before its answer.
@@ -62,9 +62,9 @@ impl Talk {
     /// given.
     pub(crate) fn start(launch: &Launch, interrupt: Option<&Interrupt>) -> Result<Self, HostError> {
         let (process, stdin, stdout) = spawn(launch, interrupt)?;
-        let (outgoing, incoming, knell) = connect(stdin, stdout)?;
-        process.watch(|| knell.ring())?;
-        Ok(Self { outgoing, process, timeout: launch.timeout, incoming, last_words: None })
+        let (outgoing, incoming, notice) = connect(stdin, stdout)?;
+        process.watch(|| notice.send())?;
+        Ok(Self { outgoing, process, timeout: launch.timeout, incoming, last_lines: None })
     }
 
     pub(crate) fn ask_done(&mut self, body: ToHost, during: &str) -> Result<(), HostError> {
@@ -143,7 +143,7 @@ impl Talk {
     }
 
     fn read(&mut self, during: &str, deadline: Instant) -> Result<Line, HostError> {
-        let no_line = match self.incoming.next(self.last_words.map_or(deadline, |until| until.min(deadline))) {
+        let no_line = match self.incoming.next(self.last_lines.map_or(deadline, |until| until.min(deadline))) {
             Ok(line) => return Ok(line),
             Err(no_line) => no_line,
         };
@@ -151,10 +151,10 @@ impl Talk {
             NoLine::HostEnded => {
                 // Whatever holds its stdout open must not keep the harness waiting.
                 self.process.end_helpers();
-                self.last_words = Some(Instant::now() + LAST_WORDS);
+                self.last_lines = Some(Instant::now() + LAST_LINES);
                 self.read(during, deadline)
             }
-            NoLine::Late if self.last_words.is_some() => {
+            NoLine::Late if self.last_lines.is_some() => {
                 Err(self.died(during, "it ended without an answer".to_owned(), false))
             }
             NoLine::Late => Err(self.timed_out(during)),

@@ -177,10 +177,10 @@ enum Event {
 }
 
 /// Tells the receiving side that the host has ended.
-pub(crate) struct Knell(SyncSender<Event>);
+pub(crate) struct EndNotice(SyncSender<Event>);
 
-impl Knell {
-    pub(crate) fn ring(self) {
+impl EndNotice {
+    pub(crate) fn send(self) {
         // An error means that nobody waits for the host any more.
         let _ = self.0.send(Event::HostEnded);
     }
@@ -191,11 +191,11 @@ impl Knell {
 pub(crate) struct Incoming(Receiver<Event>);
 
 impl Incoming {
-    fn new(stdout: impl Read + Send + 'static) -> io::Result<(Self, Knell)> {
+    fn new(stdout: impl Read + Send + 'static) -> io::Result<(Self, EndNotice)> {
         let (events, incoming) = sync_channel(AHEAD);
-        let knell = Knell(events.clone());
+        let notice = EndNotice(events.clone());
         std::thread::Builder::new().name("host-reader".into()).spawn(move || read_all(stdout, &events))?;
-        Ok((Self(incoming), knell))
+        Ok((Self(incoming), notice))
     }
 
     /// The next line; waits until `deadline`.
@@ -230,7 +230,7 @@ fn read_all(stdout: impl Read, events: &SyncSender<Event>) {
 pub(crate) fn connect(
     stdin: impl Write + Send + 'static,
     stdout: impl Read + Send + 'static,
-) -> io::Result<(Outgoing, Incoming, Knell)> {
-    let (incoming, knell) = Incoming::new(stdout)?;
-    Ok((Outgoing::new(stdin)?, incoming, knell))
+) -> io::Result<(Outgoing, Incoming, EndNotice)> {
+    let (incoming, notice) = Incoming::new(stdout)?;
+    Ok((Outgoing::new(stdin)?, incoming, notice))
 }
