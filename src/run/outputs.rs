@@ -31,9 +31,29 @@ impl Outputs {
     }
 }
 
+/// Fewest tokens of which one may be repeated throughout before that says something.
+const FEWEST: usize = 16;
+
+/// The only token of a generation of 16 or more: the output is degenerate.
+#[must_use]
+pub fn repeated(ids: &[u32]) -> Option<u32> {
+    let first = *ids.first()?;
+    (ids.len() >= FEWEST && ids.iter().all(|id| *id == first)).then_some(first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_token_repeated_throughout_is_degenerate() {
+        assert_eq!(repeated(&[7; 16]), Some(7));
+        assert_eq!(repeated(&[7; 15]), None, "too few");
+        let mut ids = [7; 40];
+        ids[39] = 8;
+        assert_eq!(repeated(&ids), None);
+        assert_eq!(repeated(&[]), None);
+    }
 
     #[test]
     fn the_first_difference_is_found() {

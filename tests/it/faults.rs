@@ -778,3 +778,16 @@ fn a_run_is_not_resumed_with_another_engine_unless_that_is_allowed() {
     assert_eq!(measured(&record).len(), 25);
     assert!(record.manifest.warnings.contains(&told["warning: ".len()..].to_owned()));
 }
+
+/// The engine's fixture says of no model that it is synthetic.
+#[test]
+fn one_token_throughout_is_a_warning() {
+    let lab = Lab::new();
+    let workload = "[workload]\ntext = \"one two three\"\nmax_tokens = 16\nignore_eos = true\n[run]\niterations = 2\n";
+    let scenario = lab.exec(&["--repeat", "5"], workload);
+    let done = lab.measure(&scenario, &[]).expect(0).says("token 5 16 times and nothing else");
+    assert!(done.stdout.contains("valid with warnings") && done.stdout.contains("degenerate"), "{}", done.stdout);
+    let warnings = lab.record().manifest.warnings;
+    let told = warnings.iter().filter(|warning| warning.contains("the output is degenerate"));
+    assert_eq!(told.count(), 1, "once for both iterations: {warnings:?}");
+}

@@ -7,9 +7,11 @@ use crate::record::Status;
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
 use crate::run::measure::token_hash;
+use crate::run::outputs::repeated;
 use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
 use crate::spec::Cell;
+use inferometer_protocol::ModelSpec;
 
 /// Most different generated texts kept in `run.json`.
 const MOST_TEXTS: usize = 64;
@@ -30,6 +32,7 @@ impl Worker<'_> {
             self.warn(told, observer)?;
         }
         self.keep_texts(turns, observer)?;
+        self.warn_degenerate(turns, resident, cell, observer)?;
         let must_agree = cell.sampling.temperature == 0.0 || resident.receipt.deterministic;
         if !must_agree || turns.iter().any(|attempt| attempt.status() != Status::Ok) {
             return Ok(());
@@ -43,6 +46,30 @@ impl Worker<'_> {
             )));
         }
         Ok(())
+    }
+
+    /// Random weights may repeat a token for ever; a real model does not unless something is wrong.
+    fn warn_degenerate(
+        &mut self,
+        turns: &[Attempt],
+        resident: &Resident,
+        cell: &Cell,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let synthetic =
+            resident.receipt.model.synthetic || matches!(self.work.scenario.model, ModelSpec::Synthetic { .. });
+        if synthetic || !self.forced.is_empty() {
+            return Ok(());
+        }
+        let Some((token, count)) = turns.iter().find_map(|turn| Some((repeated(turn.ids())?, turn.ids().len()))) else {
+            return Ok(());
+        };
+        let told = format!(
+            "cell `{}`: the output is degenerate: token {token} {count} times and nothing else; check the model's \
+             files (`inferometer model verify`), and that prompt and chat template suit it",
+            name(cell)
+        );
+        self.warn(told, observer)
     }
 
     /// Where an iteration first differs from the cell's first one, for example `token 7 of turn 2`.

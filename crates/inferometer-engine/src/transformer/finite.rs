@@ -20,9 +20,16 @@ const CHUNK: usize = 512;
 /// vector code.
 #[must_use]
 pub fn all_finite(values: &[f32]) -> bool {
-    // The exponent of NaN and infinity; without the sign, bits are ordered as magnitudes are.
-    const NONE: i32 = 0x7f80_0000;
-    values.iter().fold(0, |most, x| (x.to_bits() as i32 & i32::MAX).max(most)) < NONE
+    values.iter().fold(0, |largest, x| magnitude(*x).max(largest)) < NOT_FINITE
+}
+
+/// Magnitude from which on a value is infinite or NaN.
+pub const NOT_FINITE: i32 = 0x7f80_0000;
+
+/// The bits without the sign: ordered as the values' magnitudes are.
+#[must_use]
+pub fn magnitude(value: f32) -> i32 {
+    value.to_bits() as i32 & i32::MAX
 }
 
 /// A part of the model whose output holds a value that is not finite.

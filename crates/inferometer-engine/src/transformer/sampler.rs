@@ -8,7 +8,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::finite::all_finite;
+use super::finite::{NOT_FINITE, all_finite, magnitude};
 use inferometer_host::rng::seeded;
 use inferometer_protocol::effective::window;
 use inferometer_protocol::{EngineError, Sampling};
@@ -273,16 +273,21 @@ pub fn unsound() -> EngineError {
 
 /// The highest logit, the lowest id among equals; `None` where one is not finite or there is none.
 fn greedy(logits: &[f32]) -> Option<u32> {
-    if !all_finite(logits) {
-        return None;
-    }
-    let mut best = (0, *logits.first()?);
-    for (id, logit) in (0..).zip(logits) {
-        if *logit > best.1 {
-            best = (id, *logit);
+    // Independent lanes without branches, so that the loop becomes vector code.
+    const LANES: usize = 16;
+    let (blocks, rest) = logits.as_chunks::<LANES>();
+    let (mut largest, mut best) = ([0; LANES], [f32::NEG_INFINITY; LANES]);
+    for block in blocks {
+        for i in 0..LANES {
+            largest[i] = magnitude(block[i]).max(largest[i]);
+            best[i] = if block[i] > best[i] { block[i] } else { best[i] };
         }
     }
-    Some(best.0)
+    if largest.iter().any(|bits| *bits >= NOT_FINITE) || !all_finite(rest) {
+        return None;
+    }
+    let highest = best.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+    logits.iter().position(|logit| *logit == highest).map(|at| at as u32)
 }
 
 #[cfg(test)]

@@ -103,6 +103,14 @@ fn greedy_takes_the_lowest_id_among_equals() {
     let mut sampler = Sampler::new(&sampling(0.0));
     assert_eq!(sampler.choose(&[1.0, 3.0, 3.0]).unwrap(), 1);
     assert_eq!(sampler.choose(&[-3.0, f32::MIN]).unwrap(), 0);
+    // Whole blocks and a rest, the best anywhere.
+    for length in [1, 15, 16, 17, 40, 64] {
+        for at in 0..length {
+            let mut logits = vec![-2.0; length];
+            logits[at..].fill(-1.0);
+            assert_eq!(sampler.choose(&logits).unwrap(), at as u32, "{length}");
+        }
+    }
     assert!(sampler.choose(&[]).is_err());
 }
 
