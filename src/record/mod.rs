@@ -24,7 +24,7 @@ pub use error::RecordError;
 pub use profile::{ProfileStore, Profiled, ProfiledIteration};
 pub use read::read;
 pub use rows::{RequestRow, SpanRow, TokenRow};
-pub use schema::{FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, TelemetryRow};
+pub use schema::{FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, Redacted, Removed, TelemetryRow};
 pub use store::{Iteration, Store};
 pub use timing::Timing;
 pub use tokens::{TokenIndex, first_difference};
