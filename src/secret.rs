@@ -254,6 +254,8 @@ struct Before {
     awaits: bool,
     /// The last word is a bare name, such as `password` before `: x`.
     named: bool,
+    /// The value may also be a token id or a count: of `--token`, but not of `--password`.
+    or_number: bool,
     /// The last word names a hash.
     hash: bool,
 }
@@ -273,12 +275,13 @@ impl Before {
             return Vec::new();
         }
         if before.awaits && !word.starts_with("--") && !word.chars().all(|c| c.is_ascii_punctuation()) {
-            return if is_plain_number(word) && !before.named { Vec::new() } else { vec![place(0..word.len())] };
+            return if is_plain_number(word) && before.or_number { Vec::new() } else { vec![place(0..word.len())] };
         }
         let name = word.trim_end_matches([':', '=']);
         let names = names_secret(name);
         self.awaits = names && (word.starts_with('-') || name.len() < word.len());
         self.named = names;
+        self.or_number = parts(name).last().is_some_and(|part| matches!(part.as_str(), "key" | "token"));
         self.hash = names_hash(name);
         if before.hash {
             return Vec::new();

@@ -113,21 +113,25 @@ impl AbStore {
     /// # Errors
     /// When the file cannot be written.
     pub fn commit(&mut self, pair: &PairRow) -> Result<(), RecordError> {
-        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-        writer.serialize(pair).expect("a pair is plain data");
-        let line = writer.into_inner().expect("a vector takes everything");
-        self.pairs.commit(&line)
+        self.pairs.commit(&line(pair))
     }
+}
+
+/// A row of `pairs.csv`.
+pub(super) fn line(pair: &PairRow) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    writer.serialize(pair).expect("a pair is plain data");
+    writer.into_inner().expect("a vector takes everything")
 }
 
 /// The columns of `pairs.csv`.
 const COLUMNS: [&str; 6] = ["pair", "kind", "first", "first_iteration", "second", "second_iteration"];
 
-fn header() -> Vec<u8> {
+pub(super) fn header() -> Vec<u8> {
     format!("{}\n", COLUMNS.join(",")).into_bytes()
 }
 
-fn write_manifest(dir: &Path, manifest: &AbManifest) -> Result<(), RecordError> {
+pub(super) fn write_manifest(dir: &Path, manifest: &AbManifest) -> Result<(), RecordError> {
     let mut text = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
     text.push(b'\n');
     crate::fs::write_atomic(&dir.join(MANIFEST), &text)?;
