@@ -90,13 +90,6 @@ fn list(args: &List, printer: &Printer) -> anyhow::Result<()> {
         Format::Csv => results::csv(&entries),
         Format::Md => results::table(&entries).markdown(),
     });
-    if args.format == Format::Table {
-        for entry in &entries {
-            if let Some(error) = &entry.error {
-                printer.warning(format_args!("{} is broken: {error}", entry.name));
-            }
-        }
-    }
     Ok(())
 }
 

@@ -236,7 +236,7 @@ fn without_paths(text: &str) -> String {
             let length = upto(|c| ends(c) || c == ':');
             let path = &rest[..length];
             let inside = |folder: &&str| path.strip_prefix(*folder).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-            shown.push_str(&if SYSTEM.iter().any(|folder| inside(&folder)) { path.to_owned() } else { short(path) });
+            shown.push_str(&if SYSTEM.iter().any(inside) { path.to_owned() } else { short(path) });
             length
         } else {
             shown.push(c);

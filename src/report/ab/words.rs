@@ -137,9 +137,7 @@ pub fn outputs(summary: &AbSummary) -> String {
 
 /// The id of a side at a divergence. A redacted record has neither side's.
 pub fn token(of: &Divergence, id: Option<u32>) -> Option<String> {
-    if of.a.or(of.b).is_none() {
-        return None;
-    }
+    of.a.or(of.b)?;
     Some(id.map_or_else(|| "end".to_owned(), |id| id.to_string()))
 }
 

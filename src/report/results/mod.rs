@@ -8,6 +8,7 @@ use serde::Serialize;
 
 pub use facts::facts;
 
+use super::html::when;
 use super::table::{Cell, Table};
 use crate::record;
 use crate::record::ab::AbRecord;
@@ -177,7 +178,18 @@ pub fn csv(entries: &[Entry]) -> String {
 /// The list as a table for people.
 #[must_use]
 pub fn table(entries: &[Entry]) -> Table<&Entry> {
-    described(entries).number("size", |entry| entry.bytes.map(units::bytes))
+    let about = |entry: &&Entry| match (&entry.error, &entry.scenario, &entry.started_utc) {
+        (Some(error), ..) => error.clone(),
+        (None, Some(scenario), Some(started)) => {
+            format!("{scenario}, {}{}", when(started), if entry.redacted { ", redacted" } else { "" })
+        }
+        _ => String::new(),
+    };
+    described(entries)
+        .number("size", |entry| entry.bytes.map(units::bytes))
+        .said("", about)
+        .beneath()
+        .only(super::table::TERMINAL)
 }
 
 fn described(entries: &[Entry]) -> Table<&Entry> {
@@ -185,7 +197,7 @@ fn described(entries: &[Entry]) -> Table<&Entry> {
     Table::of("Records", entries)
         .gap(2)
         .head("name", |entry| &entry.name)
-        .at_most(44)
+        .at_most(48)
         .text("scenario", |entry| entry.scenario.as_ref())
         .only(super::table::MARKDOWN)
         .text("kind", |entry| match entry.kind {
