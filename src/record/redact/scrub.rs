@@ -218,10 +218,10 @@ fn without_paths(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
-        let begins = shown
-            .chars()
-            .next_back()
-            .is_none_or(|before| ends(before) || matches!(before, '(' | '[' | '{' | '=' | ':'));
+        let begins = shown.chars().next_back().is_none_or(|before| {
+            // `</s>` is no path.
+            (ends(before) && before != '<') || matches!(before, '(' | '[' | '{' | '=' | ':')
+        });
         let scheme = rest.find("://").filter(|at| *at > 0 && rest[..*at].bytes().all(|b| b.is_ascii_alphanumeric()));
         let upto = |stops: fn(char) -> bool| rest.find(stops).unwrap_or(rest.len());
         let taken = if shown.ends_with(PATH) && c == '/' {
