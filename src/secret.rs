@@ -148,6 +148,9 @@ impl Secrets {
     /// Fewest characters of a secret that is searched for; a shorter one would be found in every
     /// figure.
     const LEAST: usize = 5;
+    /// Fewest characters of a secret made of small letters alone: a plain word such as `finished`
+    /// also stands where it is no secret.
+    const LEAST_WORD: usize = 16;
 
     /// The secrets in the engines' options and the build's commands.
     #[must_use]
@@ -175,6 +178,11 @@ impl Secrets {
         words.iter().zip(masked(words)).for_each(|(word, shown)| self.add(word, &shown));
     }
 
+    fn can_be_found(secret: &str) -> bool {
+        let word = secret.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        secret.len() >= if word { Self::LEAST_WORD } else { Self::LEAST }
+    }
+
     /// Adds what `shown` masks in `word`: the part between what both have at their ends.
     fn add(&mut self, word: &str, shown: &str) {
         let mut parts = shown.split(MASK);
@@ -182,7 +190,7 @@ impl Secrets {
         for part in parts {
             let end = if part.is_empty() { Some(rest.len()) } else { rest.find(part) };
             let Some(end) = end else { return };
-            if end >= Self::LEAST {
+            if Self::can_be_found(&rest[..end]) {
                 self.0.insert(rest[..end].to_owned());
             }
             rest = &rest[(end + part.len()).min(rest.len())..];
@@ -509,6 +517,8 @@ mod tests {
         let mut secrets = Secrets::default();
         secrets.add_words(&command);
         assert_eq!(secrets.hidden("hunter22 is refused"), "[secret] is refused");
+        secrets.add_words(&["--password", "finished"].map(str::to_owned));
+        assert_eq!(secrets.hidden("finished"), "finished", "a word of the record itself");
         let mut recorded = masked(&command);
         assert!(!fill(&mut recorded.clone(), &[]) && fill(&mut recorded, &command));
         assert_eq!(recorded, command);
