@@ -30,6 +30,7 @@ fn receipt(toggles: &[&str]) -> Receipt {
         model: ModelIdentity::default(),
         capabilities: Capabilities::default(),
         toggles: toggles.iter().map(|t| (*t).to_owned()).collect(),
+        sampling: Vec::new(),
         not_honoured: std::collections::BTreeMap::new(),
         token_timing: TokenTiming::Exact,
         deterministic: true,
