@@ -29,7 +29,7 @@ const SPARSE: f64 = 64.0;
 /// The first figure of a reply that is impossible.
 #[must_use]
 pub fn impossible(prompt: &Prompt, g: &Generated, receipt: &Receipt) -> Option<Fault> {
-    let reason = too_many_tokens(prompt, g).or_else(|| too_fast(g, receipt))?;
+    let reason = too_many_tokens(prompt, g).or_else(|| outside(g, receipt)).or_else(|| too_fast(g, receipt))?;
     Some(Fault::new(Cause::Impossible, reason))
 }
 
@@ -50,6 +50,13 @@ fn too_many_tokens(prompt: &Prompt, g: &Generated) -> Option<String> {
             bytes + more
         )
     })
+}
+
+/// A token is an id of the vocabulary.
+fn outside(g: &Generated, receipt: &Receipt) -> Option<String> {
+    let vocabulary = receipt.model.vocabulary?;
+    let id = g.tokens.iter().find(|id| **id >= vocabulary)?;
+    Some(format!("the engine generated token {id}, which is outside its vocabulary of {vocabulary}"))
 }
 
 fn too_fast(g: &Generated, receipt: &Receipt) -> Option<String> {

@@ -12,6 +12,7 @@ use crate::spec::Cell;
 use inferometer_protocol::effective;
 use inferometer_protocol::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, is_effective, same};
 use inferometer_protocol::messages::Generated;
+use inferometer_protocol::sampling::SEED;
 use inferometer_protocol::toggle;
 use inferometer_protocol::toggle::{
     KV_CACHE, KV_REUSE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
@@ -51,8 +52,12 @@ fn undeclared_sampling(cell: &Cell, receipt: &Receipt) -> Vec<String> {
     let missing = cell.sampling.undeclared(|field| receipt.samples_with(field));
     // A toggle that is set was looked at as such.
     let missing = missing.into_iter().filter(|(name, _)| !cell.toggles.contains_key(*name));
-    let undeclared = "its receipt's `sampling` does not list it";
-    missing.map(|(name, value)| refusal(name, &value, receipt, Some(undeclared))).collect()
+    let undeclared = |name| match name {
+        SEED => "a temperature above 0 needs it, and its receipt's `sampling` does not list it",
+        REPETITION_CONTEXT_SIZE => "a penalty needs it, and its receipt's `sampling` does not list it",
+        _ => "its receipt's `sampling` does not list it",
+    };
+    missing.map(|(name, value)| refusal(name, &value, receipt, Some(undeclared(name)))).collect()
 }
 
 /// A setting that is not honoured, with the engine's own reason if it gives one.

@@ -112,6 +112,8 @@ pub fn check(target: &Target, wanted: impl Fn(&str) -> bool, seen: &mut dyn FnMu
 struct Opened {
     host: Host,
     ready: Ready,
+    /// The model's folder, whose tokenizer counts too.
+    model: Option<PathBuf>,
 }
 
 /// State shared by the checks.
@@ -150,7 +152,8 @@ impl Bench<'_> {
         }
         if self.opened.is_none() {
             let open = self.open_message();
-            let opened = self.greeted().and_then(|mut host| Ok(Opened { ready: host.open(open)?, host }));
+            let model = self.target.model.clone();
+            let opened = self.greeted().and_then(|mut host| Ok(Opened { ready: host.open(open)?, host, model }));
             match opened {
                 Ok(opened) => self.opened = Some(opened),
                 Err(error) => {

@@ -2,6 +2,7 @@
 
 use super::{Fault, Opened};
 use crate::run::host::Exchange;
+use crate::run::prompts::counted;
 use crate::run::validity::{Asked, judge};
 use crate::spec::Cell;
 use inferometer_protocol::messages::Generate;
@@ -24,9 +25,10 @@ impl Opened {
         }
         let (request, choices) = (asked.request.clone(), asked.instrumentation.choices);
         let exchange = self.host.generate(asked, &mut |_| {})?;
+        let counted = self.model.as_ref().and_then(|model| counted(&request.prompt, model));
         let cell = cell(&request);
         let turn = u32::from(before == Before::Request);
-        let asked = Asked { cell: &cell, request: &request, choices, turn, allowed: &[], counted: None };
+        let asked = Asked { cell: &cell, request: &request, choices, turn, allowed: &[], counted };
         // The stamps have a check of their own.
         match judge(&asked, &exchange.generated, &self.ready.receipt, false, Ok(())) {
             None => Ok(exchange),

@@ -101,7 +101,7 @@ fn leaves_the_best(bench: &mut Bench, field: &str, value: &str, set: fn(&mut Sam
     let opened = drawing(bench, field)?;
     let (greedy, plain) = opened.greedy_and_drawn()?;
     let Some((seed, plain)) = plain else {
-        let told = "at temperature 1 it generates the greedy tokens with and without it";
+        let told = "at temperature 1 it generates the greedy tokens without it already";
         return Err(Fault::Fail(format!("`{field}` changes nothing: {told}, {greedy:?}; {MEND}")));
     };
     let mut sampling = drawn(seed);
