@@ -128,6 +128,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_in_the_vocabulary() {
+        let g = reply(&[13, 15], true);
+        let beyond = g.tokens.iter().max().unwrap() + 1;
+        let found = |vocabulary: Option<u32>| {
+            let mut receipt = receipt(0, 0);
+            receipt.model.vocabulary = vocabulary;
+            impossible(&Prompt::Tokens(vec![1]), &g, &receipt).map(|fault| (fault.cause, fault.reason))
+        };
+        assert_eq!(found(None), None);
+        assert_eq!(found(Some(beyond)), None);
+        let (cause, reason) = found(Some(beyond - 1)).unwrap();
+        assert_eq!(cause, Cause::Impossible);
+        assert!(reason.contains(&format!("outside its vocabulary of {}", beyond - 1)), "{reason}");
+    }
+
+    #[test]
     fn no_rate_exceeds_memory_and_processor() {
         let tokens = Prompt::Tokens(vec![1]);
         let found = |g: &Generated, receipt: &Receipt| impossible(&tokens, g, receipt).is_some();

@@ -89,7 +89,8 @@ mod tests {
         let fields = serde_json::to_value(Sampling::default()).unwrap();
         let mut known: Vec<&str> = fields.as_object().unwrap().keys().map(String::as_str).collect();
         let mut listed = FIELDS.to_vec();
-        (known.sort_unstable(), listed.sort_unstable());
+        known.sort_unstable();
+        listed.sort_unstable();
         assert_eq!(known, listed);
     }
 

@@ -16,6 +16,12 @@ const PENALTY: f64 = 3.0;
 /// What to do about a field without effect.
 const MEND: &str = "obey it, or take it off the receipt's `sampling`";
 
+/// A generation at temperature 1.
+struct Draw {
+    seed: u64,
+    tokens: Vec<u32>,
+}
+
 fn drawn(seed: u64) -> Sampling {
     Sampling { seed, temperature: 1.0, ..Sampling::default() }
 }
@@ -50,13 +56,13 @@ impl Opened {
         Ok(self.judged(asked, Before::Reset)?.generated.tokens)
     }
 
-    /// The greedy tokens, and a seed with its different tokens at temperature 1, if one is found.
-    fn greedy_and_drawn(&mut self) -> Result<(Vec<u32>, Option<(u64, Vec<u32>)>), Fault> {
+    /// The greedy tokens, and a draw that differs from them, if one is found.
+    fn greedy_and_drawn(&mut self) -> Result<(Vec<u32>, Option<Draw>), Fault> {
         let greedy = self.sampled(Sampling::default())?;
         for seed in SEEDS {
             let tokens = self.sampled(drawn(seed))?;
             if tokens != greedy {
-                return Ok((greedy, Some((seed, tokens))));
+                return Ok((greedy, Some(Draw { seed, tokens })));
             }
         }
         Ok((greedy, None))
@@ -100,7 +106,7 @@ pub(super) fn min_p(bench: &mut Bench) -> Verdict {
 fn leaves_the_best(bench: &mut Bench, field: &str, value: &str, set: fn(&mut Sampling)) -> Verdict {
     let opened = drawing(bench, field)?;
     let (greedy, plain) = opened.greedy_and_drawn()?;
-    let Some((seed, plain)) = plain else {
+    let Some(Draw { seed, tokens: plain }) = plain else {
         let told = "at temperature 1 it generates the greedy tokens without it already";
         return Err(Fault::Fail(format!("`{field}` changes nothing: {told}, {greedy:?}; {MEND}")));
     };
