@@ -55,8 +55,8 @@ impl Sampling {
     /// The fields that matter for this request and that the engine does not declare, with their
     /// values.
     ///
-    /// Seed, top-k, top-p and min-p matter above temperature 0 only; the context size matters with a
-    /// repetition penalty only. Greedy decoding without a penalty needs nothing declared.
+    /// Seed, top-k, top-p and min-p matter above temperature 0 only; the context size matters with
+    /// a repetition penalty only. Greedy decoding without a penalty needs nothing declared.
     #[must_use]
     pub fn undeclared(&self, declares: impl Fn(&str) -> bool) -> Vec<(&'static str, Value)> {
         let drawn = self.temperature != 0.0;
