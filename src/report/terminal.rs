@@ -36,6 +36,12 @@ fn turns_note(summary: &Summary) -> Option<String> {
 #[must_use]
 pub fn remarks(summary: &Summary) -> Vec<String> {
     let mut lines = vec![standing(summary)];
+    let engines = summary.run.engines.iter().map(|engine| (engine, engine.identity()));
+    lines.extend(
+        engines
+            .filter(|(_, what)| !what.is_empty())
+            .map(|(engine, what)| format!("{}: {}", text::label(&engine.label), text::sentence(&what))),
+    );
     lines.extend(interval_note(summary));
     lines.extend(turns_note(summary));
     if summary.run.synthetic {

@@ -260,7 +260,7 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
         counted: ask.counted.clone(),
     };
     attempt.fault = validity::judge(&asked, &generated, receipt, resident.built_in, stamps)
-        .or_else(|| shape.err().map(|reason| Fault::new(Cause::Stamps, reason)))
+        .or_else(|| shape.err().map(|reason| Fault::new(Cause::LateStamps, reason)))
         .or_else(|| if ask.verified_only && !ask.place.warmup { seen.and_then(unverified) } else { None });
     let memory = match believed {
         true => engine_samples(&generated, ask.place.host, ask.memory_interval_ms, clock.offset_ns, origin),
@@ -279,10 +279,9 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
     attempt
 }
 
-/// Why token times that were compared with arrivals are not verified in this process.
+/// Why token times, which were verified in an earlier process, are not verified in this one.
 fn unverified(seen: &Sight) -> Option<Fault> {
-    let Sight::Differs(why) = seen else { return None };
-    Some(Fault::new(Cause::LateStamps, format!("token times are not verified: {why}")))
+    Some(Fault::new(Cause::LateStamps, format!("token times are not verified: {}", seen.doubt()?)))
 }
 
 /// Gives all turns the outcome of the iteration: if one fails or is invalid, the others do not

@@ -735,7 +735,7 @@ fn a_second_ctrl_c_stops_at_once_whatever_the_host_is_asked() {
 #[test]
 fn two_measurements_wait_for_each_other() {
     let lab = Lab::new();
-    let scenario = lab.exec(&["--token-ms", "20"], "[run]\niterations = 5\n");
+    let scenario = lab.exec(&["--token-ms", "20"], "[run]\niterations = 15\n");
     let first = lab.program(&["run", scenario.to_str().unwrap(), "--results", "first"]).spawn().unwrap();
     until("the first has begun", || lab.path("first").is_dir().then_some(()));
     let refused = lab.measure(&scenario, &["--no-wait"]).expect(2);

@@ -229,6 +229,7 @@ fn the_table_of_a_conversation_fits_the_terminal() {
                     2     712     612      100     775   534      961    99.4
 
     valid: 2 of 2 iterations ok
+    transformer: synthetic-qwen3-small-1, candle 0.11.1, cpu, q8_0, 2 threads
     an iteration is a whole conversation: rates are over all its turns, TTFT is the
       mean of its turns
     synthetic model: random weights, so speed and memory are meaningful, but the
@@ -294,6 +295,7 @@ fn an_empty_run_is_not_valid_and_has_no_figures() {
     cap=768 len=8192  0/2        –       –     –        –       –       –
 
     not valid: 0 of 12 iterations ok, 12 missing
+    transformer: synthetic-qwen3-small-1, candle 0.11.1, cpu, q8_0, 2 threads
     synthetic model: random weights, so speed and memory are meaningful, but the
       text is not
     The run is finished; 0 of 12 planned iterations are in the record

@@ -65,7 +65,7 @@ fn a_host_that_cannot_send_its_tokens_only_claims_their_times() {
 fn a_host_that_is_honest_only_while_it_is_watched_is_invalid() {
     let (record, summary) = measured(&Lab::new(), &["--late-first"], 4);
     let rows: Vec<_> = record.requests.iter().filter(|row| !row.warmup).collect();
-    assert!(rows.iter().all(|row| row.status == Status::Invalid && row.cause == Some(Cause::Stamps)), "{rows:?}");
+    assert!(rows.iter().all(|row| row.status == Status::Invalid && row.cause == Some(Cause::LateStamps)), "{rows:?}");
     assert_eq!(decode(&summary), None);
 }
 

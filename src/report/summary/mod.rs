@@ -5,6 +5,7 @@
 //! never a number.
 
 pub mod determinism;
+mod engines;
 pub mod functions;
 pub mod growth;
 pub mod oscillation;
@@ -30,6 +31,7 @@ use crate::record::{
     Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, Timing, TokenIndex, metric,
 };
 use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
+use inferometer_protocol::toggle::{DTYPE, THREADS};
 use inferometer_protocol::{ModelIdentity, ModelSpec, Settings, TokenTiming};
 use inferometer_stats::robust;
 
@@ -103,6 +105,9 @@ pub struct EngineSummary {
     pub declares_deterministic: Option<bool>,
     /// What its times include besides the model.
     pub includes: Vec<String>,
+    /// Load-time settings in force, such as `dtype` and `threads`.
+    #[serde(default)]
+    pub settings: Settings,
 }
 
 /// One cell: an engine with its toggles at one prompt length.
@@ -133,6 +138,25 @@ pub struct CellSummary {
     /// A conversation's turns in their order, over the valid iterations; empty for prompts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<TurnSummary>,
+}
+
+impl EngineSummary {
+    /// What it runs, on what and how: model, backend, device, dtype and threads, as far as its
+    /// receipt says.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let model = self.model.as_ref().map(|model| model.name.clone()).filter(|name| !name.is_empty());
+        let setting = |name: &str| self.settings.get(name).map(ToString::to_string);
+        let parts = [
+            model,
+            self.backend.clone(),
+            self.device.clone(),
+            setting(DTYPE),
+            setting(THREADS)
+                .map(|threads| if threads == "1" { "1 thread".to_owned() } else { format!("{threads} threads") }),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl CellSummary {
@@ -278,6 +302,7 @@ fn engine(record: &Record, index: usize) -> EngineSummary {
         token_timing: receipt.map(|r| r.token_timing),
         declares_deterministic: receipt.map(|r| r.deterministic),
         includes: receipt.map(|r| r.includes.clone()).unwrap_or_default(),
+        settings: receipt.map(|r| r.settings.clone()).unwrap_or_default(),
     }
 }
 

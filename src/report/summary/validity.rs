@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Agreement, CellSummary, Determinism, settings};
+use super::{Agreement, CellSummary, Determinism, engines, settings};
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS, is_power};
 use crate::record::{Counts, FinishState, Record, Status};
 use crate::report::text;
@@ -70,7 +70,7 @@ pub struct Validity {
 pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     let counts = cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts));
     let problems = problems(record, cells);
-    let mut remarks = Vec::new();
+    let mut remarks = engines::differences(record, cells);
     if record.manifest.state != FinishState::Finished || counts.missing() > 0 {
         remarks.push(unfinished(record, counts));
     }

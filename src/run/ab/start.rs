@@ -273,6 +273,7 @@ fn segment_of(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
+    let timed = store.manifest().gates.iter().any(|info| info.gate.metric.is_token_time());
     let mut workers = Vec::new();
     let mut profiled = Vec::new();
     for (at, (log, mut past)) in logs.into_iter().zip(before.past).enumerate() {
@@ -288,7 +289,7 @@ fn segment_of(
             program: setup.info.commit.as_ref().map(|commit| commit.program.as_slice()),
             // If B does not start, that is an outcome of B.
             must_open: at == 0,
-            verified_only: true,
+            verified_only: timed,
         };
         workers.push(Worker::new(work, log, past)?);
     }
