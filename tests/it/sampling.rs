@@ -114,7 +114,8 @@ fn probes(arguments: &[&str]) -> (Option<i32>, String) {
     command.args(["engines", "check", "--", "python3"]).arg(script).args(arguments);
     let output = command.output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    let about = ["opens", "temperature", "seed", "top_k", "top_p", "min_p", "repetition ", "prefill chunk"];
+    let about =
+        ["opens", "deterministic", "temperature", "seed", "top_k", "top_p", "min_p", "repetition ", "prefill chunk"];
     let lines = printed.lines().filter(|line| about.iter().any(|name| line[6..].starts_with(name)));
     (output.status.code(), lines.collect::<Vec<_>>().join("\n"))
 }
@@ -124,6 +125,7 @@ fn declared_sampling_is_probed() {
     let (_, lines) = probes(&["--sampling", ALL, "--penalty", "--toggles", "prefill_chunk_size"]);
     insta::assert_snapshot!(lines, @r#"
     pass  opens
+    pass  deterministic
     pass  temperature
     pass  seed
     pass  top_k
@@ -136,6 +138,7 @@ fn declared_sampling_is_probed() {
     let (_, lines) = probes(&[]);
     insta::assert_snapshot!(lines, @r#"
     pass  opens
+    pass  deterministic
     skip  temperature: it does not declare `temperature`
     skip  seed: it does not declare `seed`
     skip  top_k: it does not declare `top_k`
@@ -154,6 +157,7 @@ fn an_engine_that_ignores_what_it_declares_fails_the_probes() {
     let ids = without_ids(&lines);
     insta::assert_snapshot!(ids, @r#"
     pass  opens
+    pass  deterministic
     FAIL  temperature: `temperature` changes nothing: at temperature 1 with seeds 1 to 4 it generated the same tokens as at temperature 0, [IDS]; obey it, or take it off the receipt's `sampling`
     FAIL  seed: `seed` changes nothing: at temperature 1, seeds 1 and 2 both gave [IDS]; obey it, or take it off the receipt's `sampling`
     FAIL  top_k: `top_k` changes nothing: at temperature 1 it generates the greedy tokens without it already, [IDS]; obey it, or take it off the receipt's `sampling`
@@ -171,12 +175,21 @@ fn a_chunk_of_another_size_fails_the_probe() {
     insta::assert_snapshot!(lines.lines().last().unwrap(), @r#"FAIL  prefill chunk: effective settings differ: prefill_chunk_size is 4, expected 8"#);
 }
 
+/// As in a run, where greedy tokens that differ end with exit code 4.
+#[test]
+fn greedy_tokens_that_differ_fail_even_if_nothing_is_declared() {
+    let (_, lines) = probes(&["--nondeterministic"]);
+    let said = lines.lines().find(|line| line[6..].starts_with("deterministic")).unwrap();
+    insta::assert_snapshot!(without_ids(said), @"FAIL  deterministic: equal requests at temperature 0 gave [IDS] and [IDS]");
+}
+
 #[test]
 fn fields_that_cannot_act_or_do_not_exist_fail() {
     let (code, lines) = probes(&["--sampling", "seed,top_k,repetition_context_size,temprature"]);
     assert_eq!(code, Some(1));
     insta::assert_snapshot!(lines, @r#"
     FAIL  opens: its receipt's `sampling` lists `temprature`, which is no field of it; the fields are seed, temperature, top_k, top_p, min_p, repetition_penalty, repetition_context_size
+    pass  deterministic
     skip  temperature: it does not declare `temperature`
     FAIL  seed: it declares `seed` without `temperature`: at temperature 0, `seed` has no effect
     FAIL  top_k: it declares `top_k` without `temperature`: at temperature 0, `top_k` has no effect
