@@ -28,6 +28,7 @@ mod protocol;
 mod record;
 mod report;
 mod report_ab;
+mod sampling;
 mod scenario;
 mod simulated_ab;
 mod simulated_engine;
