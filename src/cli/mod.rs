@@ -20,6 +20,7 @@ mod model;
 mod outcome;
 mod progress;
 mod report;
+mod results;
 mod run;
 mod schema;
 mod selftest;
@@ -111,6 +112,8 @@ enum Verb {
     Compare(compare::Args),
     /// Show recorded runs over time, with change points; shows trends, not a verdict
     History(history::Args),
+    /// List, show, redact or remove the records of runs and A/B sessions
+    Results(results::Args),
     /// Export a run's timeline or figures for other programs
     Export(export::Args),
     /// Check a scenario and print its plan without running it
@@ -157,6 +160,7 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => report::run(args, &printer),
         Verb::Compare(args) => compare::run(args, &printer),
         Verb::History(args) => history::run(args, &printer),
+        Verb::Results(args) => results::run(args, &printer),
         Verb::Export(args) => export::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),

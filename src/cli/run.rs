@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use super::outcome::Execution;
 use super::printer::Printer;
+use super::progress::Display;
+use crate::run::options::Options;
 use crate::run::start;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenario file
-    #[arg(value_name = "SCENARIO", required_unless_present = "resume", conflicts_with = "resume")]
+    /// The scenario file; with `--resume` only to read the secrets that the record masks
+    #[arg(value_name = "SCENARIO", required_unless_present = "resume")]
     scenario: Option<PathBuf>,
     /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
@@ -30,8 +32,11 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match (&args.resume, &args.scenario) {
-        (Some(dir), _) => {
-            args.execution.conduct(printer, args.allow_changed, |options, display| start::resume(dir, options, display))
+        (Some(dir), given) => {
+            let given = given.as_ref().map(|path| super::load_scenario(path, &[], false)).transpose()?;
+            let resume =
+                |options: &Options, display: &mut Display| start::resume(dir, given.as_ref(), options, display);
+            args.execution.conduct(printer, args.allow_changed, resume)
         }
         (None, Some(path)) => {
             let scenario = super::load_scenario(path, &args.set, args.profile)?;

@@ -69,6 +69,9 @@ pub struct RunSide {
     pub commit: Option<String>,
     pub counts: Counts,
     pub synthetic: bool,
+    /// Outputs can be compared by their hashes only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
 }
 
 /// A cell that both runs have.
@@ -225,6 +228,7 @@ pub(super) fn side(record: &Record, cells: &[Measured]) -> RunSide {
         segments: manifest.segments,
         commit: difference::commit(manifest),
         counts: cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts)),
+        redacted: manifest.redacted.is_some(),
         synthetic: manifest.hosts.iter().any(|host| host.receipt.model.synthetic),
     }
 }

@@ -32,6 +32,10 @@ pub enum RecordError {
     Row { path: PathBuf, line: u64, message: String },
     #[error("{path} is being written by another inferometer: wait for it to end, or stop it")]
     Busy { path: PathBuf },
+    #[error(
+        "{path} also holds {name:?}, which is no part of a record: move it elsewhere, or remove the folder by hand"
+    )]
+    Foreign { path: PathBuf, name: String },
     #[error("{path} was deleted, moved or replaced while it was being written")]
     Gone { path: PathBuf },
     /// A caller passed rows that do not belong together: a defect of the program, not of the data.

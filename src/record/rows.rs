@@ -133,7 +133,7 @@ row! {
     pub struct TokenRow, TOKEN_COLUMNS:
     request: u64, "", "number of the request";
     index: u32, "", "position in the generation, from 0";
-    id: u32, "", "token id in the model's vocabulary";
+    id: Option<u32>, "", "token id in the model's vocabulary; empty in a redacted record";
     t_ns: u64, "ns", "when the token was readable on the host, from the run's origin, on the harness clock";
 }
 

@@ -93,4 +93,57 @@ pub struct Manifest {
     /// Generated text by token hash, if the engine returns text.
     #[serde(default)]
     pub texts: BTreeMap<String, String>,
+    /// What was removed from the record so that it can be shared; absent from an original record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redacted: Option<Redacted>,
+}
+
+/// A record that `inferometer results redact` made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Redacted {
+    /// Version of the program that redacted it.
+    pub inferometer_version: String,
+    pub removed: Vec<Removed>,
+}
+
+/// A kind of content that a redacted record lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Removed {
+    Prompts,
+    GeneratedTexts,
+    /// Only hashes say whether outputs are equal.
+    TokenIds,
+    /// Of folders only; the names of files and models stay.
+    Paths,
+    Names,
+    Secrets,
+    CommitMessages,
+    Logs,
+}
+
+impl Redacted {
+    /// As this version redacts.
+    #[must_use]
+    pub fn now() -> Self {
+        Self {
+            inferometer_version: env!("CARGO_PKG_VERSION").to_owned(),
+            removed: vec![
+                Removed::Prompts,
+                Removed::GeneratedTexts,
+                Removed::TokenIds,
+                Removed::Paths,
+                Removed::Names,
+                Removed::Secrets,
+                Removed::CommitMessages,
+                Removed::Logs,
+            ],
+        }
+    }
+
+    /// In a sentence, for reports.
+    #[must_use]
+    pub fn sentence(&self) -> &'static str {
+        "The record is redacted: prompts, texts and token ids were removed, so outputs can be compared by their hashes only."
+    }
 }

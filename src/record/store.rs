@@ -1,16 +1,22 @@
 //! Writes a record during the run. An iteration is either complete or absent, however the program
 //! ends.
 
+use std::borrow::Cow;
 use std::fs::TryLockError;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::csv::{self, Encoder};
 use super::error::{RecordError, file_error};
 use super::read::{self, Lengths};
 use super::rows::Commit;
 use super::{Manifest, Record, RequestRow, SpanRow, TelemetryRow, TokenRow, manifest};
+use crate::secret::Secrets;
+use inferometer_protocol::Value;
 
 /// All rows of one iteration, committed together.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,6 +42,7 @@ pub struct Store {
     /// Written last: its rows commit the others. Holds the lock.
     requests: Appender,
     last_request: Option<u64>,
+    secrets: Secrets,
 }
 
 impl Store {
@@ -79,7 +86,16 @@ impl Store {
         requests.lock(dir)?;
         // The manifest last: a folder with a manifest is a complete record.
         manifest::write(dir, &manifest)?;
-        Ok(Self { dir: dir.to_owned(), manifest, tokens, spans, telemetry, requests, last_request: None })
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            tokens,
+            spans,
+            telemetry,
+            requests,
+            last_request: None,
+            secrets: Secrets::default(),
+        })
     }
 
     /// Opens the record in `dir` to continue it: returns the committed rows and truncates every
@@ -105,10 +121,16 @@ impl Store {
             telemetry: open(csv::TELEMETRY)?,
             requests,
             last_request: record.requests.last().map(|row| row.request),
+            secrets: Secrets::default(),
         };
         store.set_committed(lengths);
         store.roll_back()?;
         Ok((store, record))
+    }
+
+    /// From now on none of these is written, whoever quotes it.
+    pub fn hide(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
     }
 
     #[must_use]
@@ -129,6 +151,7 @@ impl Store {
     pub fn update(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), RecordError> {
         let mut manifest = self.manifest.clone();
         change(&mut manifest);
+        let manifest = hidden(&self.secrets, &manifest, &self.dir.join(manifest::FILE))?;
         let columns = |manifest: &Manifest| manifest.gauges.iter().map(|g| g.name.clone()).collect::<Vec<_>>();
         if columns(&manifest) != columns(&self.manifest) {
             return Err(self.misuse("the gauges are fixed when the record is created".to_owned()));
@@ -173,7 +196,11 @@ impl Store {
         let telemetry =
             self.telemetry.append(&encoded(&|e| iteration.telemetry.iter().for_each(|row| e.telemetry(row))))?;
         let requests = self.requests.append(&encoded(&|e| {
-            iteration.requests.iter().zip(commits).for_each(|(row, commit)| e.request(row, commit));
+            iteration
+                .requests
+                .iter()
+                .zip(commits)
+                .for_each(|(row, commit)| e.request(&without(&self.secrets, row), commit));
         }))?;
         Ok(Lengths { tokens, spans, telemetry, requests })
     }
@@ -206,6 +233,31 @@ impl Store {
     fn misuse(&self, message: String) -> RecordError {
         RecordError::Commit { path: self.dir.clone(), message }
     }
+}
+
+/// `value`, of the file at `path`, without secrets.
+pub(super) fn hidden<T: Serialize + DeserializeOwned + Clone>(
+    secrets: &Secrets,
+    value: &T,
+    path: &Path,
+) -> Result<T, RecordError> {
+    let invalid = |e: serde_json::Error| RecordError::Manifest { path: path.to_owned(), message: e.to_string() };
+    secrets.hidden_in(value).map_err(invalid)
+}
+
+/// A row without secrets in its texts.
+pub(super) fn without<'a>(secrets: &Secrets, row: &'a RequestRow) -> Cow<'a, RequestRow> {
+    if secrets.is_empty() {
+        return Cow::Borrowed(row);
+    }
+    let mut row = row.clone();
+    row.reason = secrets.hidden(&row.reason);
+    for value in row.effective.values_mut() {
+        if let Value::Text(text) = value {
+            *text = secrets.hidden(text);
+        }
+    }
+    Cow::Owned(row)
 }
 
 /// Checks that an iteration's rows belong together and come after request `last`; returns for each

@@ -41,10 +41,12 @@ impl<'a> TokenIndex<'a> {
 }
 
 /// First index at which the ids of two requests differ (the shorter length if one is a prefix of
-/// the other). `None` if they are equal or one of them has no tokens in its record.
+/// the other). `None` if they are equal, or if one of them has no tokens in its record or is
+/// redacted.
 #[must_use]
 pub fn first_difference(a: &[TokenRow], b: &[TokenRow]) -> Option<u32> {
-    if a.is_empty() || b.is_empty() {
+    let unknown = |rows: &[TokenRow]| rows.is_empty() || rows.iter().any(|row| row.id.is_none());
+    if unknown(a) || unknown(b) {
         return None;
     }
     let common = a.iter().zip(b).take_while(|(x, y)| x.id == y.id).count();
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     fn rows(request: u64, ids: &[u32]) -> Vec<TokenRow> {
-        let row = |(index, id): (usize, &u32)| TokenRow { request, index: index as u32, id: *id, t_ns: 0 };
+        let row = |(index, id): (usize, &u32)| TokenRow { request, index: index as u32, id: Some(*id), t_ns: 0 };
         ids.iter().enumerate().map(row).collect()
     }
 

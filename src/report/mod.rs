@@ -13,6 +13,7 @@ pub mod html;
 pub mod markdown;
 pub mod memory;
 pub mod profiles;
+pub mod results;
 pub mod spans;
 pub mod summary;
 pub mod svg;

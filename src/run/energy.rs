@@ -129,7 +129,7 @@ mod tests {
     fn phases_are_those_of_the_request() {
         let span = |phase, start, end| SpanRow { request: 0, phase, index: 0, start_ns: start * MS, end_ns: end * MS };
         let spans = [span(Phase::Tokenize, 100, 200), span(Phase::Prefill, 200, 1000)];
-        let token = |index, ms| TokenRow { request: 0, index, id: 1, t_ns: ms * MS };
+        let token = |index, ms| TokenRow { request: 0, index, id: Some(1), t_ns: ms * MS };
         let tokens = [token(0, 1000), token(1, 1500), token(2, 2000)];
         let energy = meter().phases(&spans, &tokens, &samples(2000));
         assert!((energy.prefill_j.unwrap() - 9.6).abs() < 1e-9 && (energy.decode_j.unwrap() - 32.0).abs() < 1e-9);

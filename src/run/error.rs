@@ -43,6 +43,18 @@ pub enum RunError {
     /// The run ended early. Its record has iterations, and it can be resumed.
     #[error("{source} (the measured iterations are in {})", dir.display())]
     Stopped { dir: PathBuf, source: Box<RunError> },
+    #[error("the record was redacted, so it lacks what is needed to go on: resume the original")]
+    Redacted,
+    #[error(
+        "the record masks secrets, which are needed to start the engine again ({}): name the scenario file that has \
+         them, before `--resume`",
+        missing.join(", ")
+    )]
+    Secrets { missing: Vec<String> },
+    #[error(
+        "the record holds everything that is needed to resume it, and no setting can change: omit the scenario file"
+    )]
+    NoSecrets,
     /// The requested A/B session is not possible.
     #[error("{0}")]
     Ab(String),

@@ -97,7 +97,12 @@ fn at_host(host_ns: u64, offset_ns: i64, origin: &Origin) -> u64 {
 pub fn token_rows(request: u64, generated: &Generated, offset_ns: i64, origin: &Origin) -> Vec<TokenRow> {
     let stamped = generated.tokens.iter().zip(&generated.token_ns).enumerate();
     stamped
-        .map(|(index, (&id, &ns))| TokenRow { request, index: count(index), id, t_ns: at_host(ns, offset_ns, origin) })
+        .map(|(index, (&id, &ns))| TokenRow {
+            request,
+            index: count(index),
+            id: Some(id),
+            t_ns: at_host(ns, offset_ns, origin),
+        })
         .collect()
 }
 
@@ -233,6 +238,6 @@ pub(super) mod tests {
         let mut generated = reply(&[13, 15], true);
         generated.token_ns = vec![harness, harness + 5];
         let rows = token_rows(3, &generated, 0, &origin);
-        assert_eq!(rows[1], TokenRow { request: 3, index: 1, id: 101, t_ns: since + 5 });
+        assert_eq!(rows[1], TokenRow { request: 3, index: 1, id: Some(101), t_ns: since + 5 });
     }
 }

@@ -16,7 +16,8 @@ impl Outputs {
         for row in record.requests.iter().filter(|row| !row.warmup && row.status == Status::Ok) {
             firsts.entry((row.cell, row.turn)).or_insert(row.request);
         }
-        let tokens_of = |request| record.tokens.iter().filter(move |t| t.request == request).map(|t| t.id).collect();
+        let tokens_of =
+            |request| record.tokens.iter().filter(move |t| t.request == request).filter_map(|t| t.id).collect();
         Self(firsts.into_iter().map(|(place, request)| (place, tokens_of(request))).collect())
     }
 

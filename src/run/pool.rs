@@ -12,6 +12,7 @@ use super::timing::Sight;
 use crate::engines;
 use crate::origin::Origin;
 use crate::record::HostInfo;
+use crate::secret;
 use crate::spec::{Cell, Isolation, Scenario};
 use crate::telemetry::machine::file_sha256;
 use inferometer_protocol::clock::now_ns;
@@ -205,7 +206,7 @@ impl Pool {
             load: key.load.clone(),
             pid: host.pid(),
             started_ns,
-            command,
+            command: secret::masked(&command),
             executable_sha256,
             command_sha256,
             receipt: ready.receipt.clone(),
@@ -222,7 +223,7 @@ impl Pool {
             built_in,
             load_s: Some(info.load_s),
             longest: None,
-            command: info.command.clone(),
+            command,
             warm: BTreeSet::new(),
             sights: BTreeMap::new(),
             key: key.clone(),
@@ -242,7 +243,8 @@ impl Pool {
     fn arguments(&mut self, command: &[String]) -> BTreeMap<String, String> {
         let small = |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.len() <= MOST_HASHED);
         let mut found = BTreeMap::new();
-        for argument in command.iter().skip(1) {
+        let shown = secret::masked(command);
+        for (argument, _) in command.iter().zip(&shown).skip(1).filter(|(argument, shown)| argument == shown) {
             let read = |path: &PathBuf| if small(path) { file_sha256(path) } else { None };
             if let Some(hash) = self.files.entry(PathBuf::from(argument)).or_insert_with_key(read) {
                 found.insert(argument.clone(), hash.clone());

@@ -20,9 +20,12 @@ use crate::engines;
 use crate::origin::Origin;
 use crate::record;
 use crate::record::{FinishState, GaugeInfo, Manifest, Record, Status, Store};
+use crate::secret;
+use crate::secret::masked_scenario;
 use crate::spec::{Plan, Scenario};
 use crate::telemetry;
 use crate::telemetry::Sampler;
+use inferometer_protocol::Value;
 
 /// Most changed prompts that an error lists.
 const CHANGES_SHOWN: usize = 3;
@@ -135,7 +138,7 @@ pub fn manifest(
         finished_utc: None,
         state: FinishState::Running,
         segments: 1,
-        scenario: scenario.clone(),
+        scenario: masked_scenario(scenario),
         scenario_sha256: sha256_of(scenario),
         plan: plan.clone(),
         prompts: prompts.hashes(&plan.cells),
@@ -146,13 +149,59 @@ pub fn manifest(
         hosts: Vec::new(),
         warnings: Vec::new(),
         texts: Default::default(),
+        redacted: None,
     }
 }
 
-/// SHA-256 in hex of the resolved scenario as JSON, whose keys have a fixed order.
+/// SHA-256 in hex of the resolved scenario, without secrets, as JSON, whose keys have a fixed
+/// order.
 pub fn sha256_of(scenario: &Scenario) -> String {
-    let json = serde_json::to_vec(scenario).expect("a scenario is plain data");
+    let json = serde_json::to_vec(&masked_scenario(scenario)).expect("a scenario is plain data");
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The scenario of a record to continue, with the secrets that the record masks taken from `given`,
+/// the scenario of the file it was made from.
+///
+/// # Errors
+/// When the record was redacted, a secret is missing, or `given` is not needed.
+pub fn with_secrets(begun: &Manifest, given: Option<&Scenario>) -> Result<Scenario, RunError> {
+    if begun.redacted.is_some() {
+        return Err(RunError::Redacted);
+    }
+    let mut scenario = begun.scenario.clone();
+    let mut missing = Vec::new();
+    for engine in &mut scenario.engines {
+        let fresh = given.and_then(|given| given.engines.iter().find(|fresh| fresh.label == engine.label));
+        for (name, value) in &mut engine.options {
+            if !put_back(value, fresh.and_then(|fresh| fresh.options.get(name))) {
+                missing.push(format!("`{name}` of engine `{}`", engine.label));
+            }
+        }
+    }
+    if missing.is_empty() { Ok(scenario) } else { Err(RunError::Secrets { missing }) }
+}
+
+/// Puts the secrets of `fresh` into a recorded option; `false` if one is missing.
+fn put_back(value: &mut Value, fresh: Option<&Value>) -> bool {
+    let texts = |value: &Value| match value {
+        Value::Text(text) => Some(vec![text.clone()]),
+        value => value.as_texts(),
+    };
+    let Some(mut words) = texts(value) else { return true };
+    // A single text is masked because of its option's name, and is taken as it is.
+    let complete = match (&*value, fresh) {
+        (Value::Text(text), Some(Value::Text(fresh))) if text == secret::MASK => {
+            fresh.clone_into(&mut words[0]);
+            true
+        }
+        _ => secret::fill(&mut words, &fresh.and_then(texts).unwrap_or_default()),
+    };
+    *value = match value {
+        Value::Text(_) => words.swap_remove(0).into(),
+        _ => Value::List(words.into_iter().map(Value::from).collect()),
+    };
+    complete
 }
 
 /// Refuses a record that another version of this program started; returns a warning for the record

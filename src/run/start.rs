@@ -60,19 +60,27 @@ pub fn run(
     finish(Driver::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
 }
 
-/// Continues the run recorded in `dir`, with its original plan and scenario. Does nothing if the
-/// run is finished.
+/// Continues the run recorded in `dir`, with its original plan and scenario; only secrets, which
+/// the record masks, come from the scenario `given`. Does nothing if the run is finished.
 ///
 /// # Errors
 /// As [`run`]; and when this program's version, a prompt, the engine or the model differs from the
 /// start of the record, unless [`Options::allow_changed`] is set.
-pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
+pub fn resume(
+    dir: &Path,
+    given: Option<&Scenario>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RunError> {
     let begun = record::manifest::read(dir)?;
     if begun.state == FinishState::Finished {
         return Ok(Outcome { dir: dir.to_owned(), state: FinishState::Finished, worked: false });
     }
     let mut warnings = segment::same_version(&begun, options)?;
-    let (scenario, plan) = (&begun.scenario, &begun.plan);
+    let (scenario, plan) = (&segment::with_secrets(&begun, given)?, &begun.plan);
+    if given.is_some() && *scenario == begun.scenario {
+        return Err(RunError::NoSecrets);
+    }
     let (model, prompts) = segment::prepare(scenario, plan, observer)?;
     warnings.extend(segment::same_prompts(&begun, &prompts, options)?);
     for warning in &warnings {

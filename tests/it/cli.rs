@@ -279,15 +279,6 @@ fn run_wants_a_scenario_or_a_folder_to_resume() {
     --- stderr
     error: failed to open file `nowhere/run.json`: No such file or directory (os error 2)
     "#);
-    insta::assert_snapshot!(run(&["x.toml", "--resume", "nowhere"]), @r#"
-    exit 2
-    --- stderr
-    error: the argument '[SCENARIO]' cannot be used with '--resume <DIR>'
-
-    Usage: inferometer run <SCENARIO>
-
-    For more information, try '--help'.
-    "#);
     insta::assert_snapshot!(run(&["--resume", "empty"]), @r#"
     exit 2
     --- stderr

@@ -58,7 +58,7 @@ fn good(record: &Record, cell: u32) -> Vec<&RequestRow> {
 }
 
 fn ids(record: &Record, row: &RequestRow) -> Vec<u32> {
-    record.tokens.iter().filter(|token| token.request == row.request).map(|token| token.id).collect()
+    record.tokens.iter().filter(|token| token.request == row.request).filter_map(|token| token.id).collect()
 }
 
 /// Runs [`TURNS`] on a tiny model with one thread, with and without reuse. Returns the record and

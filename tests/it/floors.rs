@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("spec", 0),
     ("origin", 0),
     ("fs", 0),
+    ("secret", 0),
     ("spreadsheet", 0),
 ];
 

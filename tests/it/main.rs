@@ -28,6 +28,7 @@ mod protocol;
 mod record;
 mod report;
 mod report_ab;
+mod results;
 mod sampling;
 mod scenario;
 mod simulated_ab;

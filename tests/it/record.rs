@@ -72,6 +72,7 @@ fn manifest() -> Manifest {
         hosts: vec![],
         warnings: vec![],
         texts: [("cafe".to_owned(), "a\ntext".to_owned())].into(),
+        redacted: None,
     }
 }
 
@@ -109,7 +110,7 @@ fn iteration(first: u64, requests: u64) -> Iteration {
         (0..3).map(move |index| TokenRow {
             request,
             index,
-            id: 7 * index,
+            id: Some(7 * index),
             t_ns: request * 1_000_000 + u64::from(index),
         })
     });

@@ -83,6 +83,7 @@ impl Session {
             refused: None,
             gates_checked: true,
             warnings: Vec::new(),
+            redacted: None,
         };
         AbRecord { manifest, pairs: self.rows(), a, b }
     }

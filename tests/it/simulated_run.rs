@@ -167,7 +167,7 @@ impl Simulation {
         let mut ids = Noise(u64::from(cell.id) + 1);
         for (index, t_ns) in stamps.iter().enumerate() {
             let id = (ids.next() % 32_000) as u32;
-            record.tokens.push(TokenRow { request, index: index as u32, id, t_ns: *t_ns });
+            record.tokens.push(TokenRow { request, index: index as u32, id: Some(id), t_ns: *t_ns });
         }
         let end = last + MS;
         record.requests.push(self.row(cell, request, iteration, start, end, prefill, &stamps));
@@ -299,6 +299,7 @@ impl Simulation {
                 format!("{:016x}", Noise(1).next()),
                 "The lamp turned once more over the water, and nobody counted.".to_owned(),
             )]),
+            redacted: None,
         }
     }
 
@@ -440,7 +441,7 @@ pub fn diverge(record: &mut Record, cell: u32, iteration: u32, index: u32) {
     row.token_hash = Some("feedfacecafebeef".to_owned());
     let request = row.request;
     for token in record.tokens.iter_mut().filter(|t| t.request == request && t.index >= index) {
-        token.id ^= 1;
+        token.id = token.id.map(|id| id ^ 1);
     }
 }
 

@@ -44,7 +44,7 @@ fn ten_iterations_give_equal_tokens_twice() {
 
     let mut ids: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
     for token in &first.record.tokens {
-        ids.entry(token.request).or_default().push(token.id);
+        ids.entry(token.request).or_default().extend(token.id);
     }
     for row in first.measured() {
         let ids = &ids[&row.request];

@@ -23,8 +23,8 @@ use crate::spec::{AbSettings, OutputsRule, Scenario};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenario file
-    #[arg(value_name = "SCENARIO", required_unless_present = "resume", conflicts_with = "resume")]
+    /// The scenario file; with `--resume` only to read the secrets that the record masks
+    #[arg(value_name = "SCENARIO", required_unless_present = "resume")]
     scenario: Option<PathBuf>,
     #[command(flatten)]
     pub sides: SideArgs,
@@ -109,9 +109,10 @@ const USUAL_MARGIN: f64 = 0.05;
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     no_csv(&args.execution)?;
     let outcome = match (&args.resume, &args.scenario) {
-        (Some(dir), _) => {
+        (Some(dir), given) => {
+            let given = given.as_ref().map(|path| super::load_scenario(path, &[], false)).transpose()?;
             let (options, mut display) = args.execution.begin(printer, args.allow_changed);
-            let result = ab::resume(dir, &options, &mut display);
+            let result = ab::resume(dir, given.as_ref(), &options, &mut display);
             drop(display);
             settled(result, printer)?
         }

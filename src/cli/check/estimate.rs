@@ -8,6 +8,7 @@ use crate::record;
 use crate::record::metric;
 use crate::record::{Record, RequestRow, Status};
 use crate::scenario::Outline;
+use crate::secret::masked_scenario;
 use crate::spec::{Cell, Plan, Scenario};
 use inferometer_stats::robust;
 
@@ -25,10 +26,12 @@ pub fn estimate(results: &Path, scenario: &Scenario, plan: &Plan, outline: &Outl
     let mut runs: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.is_dir()).collect();
     // Names begin with the time, so the last one is the newest.
     runs.sort_unstable();
+    // As records store them.
+    let engines = masked_scenario(scenario).engines;
     runs.into_iter().rev().find_map(|run| {
         let manifest = record::manifest::read(&run).ok()?;
         let same = manifest.scenario.model == scenario.model
-            && manifest.scenario.engines == scenario.engines
+            && manifest.scenario.engines == engines
             && manifest.scenario.workload == scenario.workload;
         let covered = plan.cells.iter().all(|cell| manifest.plan.cells.iter().any(|c| same_work(c, cell)));
         if !same || !covered {

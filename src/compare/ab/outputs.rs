@@ -108,6 +108,11 @@ impl OutputsJudgement {
         let (a, b) = (id(first.a), id(first.b));
         let place = format!("at position {} (cell {}, turn {})", first.index, first.cell, first.turn);
         let label = &sides[1].label;
+        if first.a.or(first.b).is_none() {
+            return format!(
+                "B ({label}) generates different tokens, first {place}; a redacted record does not name them"
+            );
+        }
         match (self.rule, first.gap) {
             (OutputsRule::Margin { logits }, Some(gap)) => format!(
                 "given A's tokens, B ({label}) prefers a different token in {count} places by more than {logits} logits, first {place}: \

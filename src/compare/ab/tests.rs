@@ -124,6 +124,7 @@ impl Made {
             refused: None,
             gates_checked: true,
             warnings: Vec::new(),
+            redacted: None,
         };
         Self { manifest, cells, pairs: Vec::new(), rows: [Vec::new(), Vec::new()] }
     }

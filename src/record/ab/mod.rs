@@ -54,6 +54,20 @@ pub fn manifest(dir: &Path) -> Result<AbManifest, RecordError> {
     store::read_manifest(dir)
 }
 
+/// Replaces the manifest of the session in `dir` atomically.
+///
+/// # Errors
+/// When the file cannot be written; the old one stays unchanged.
+pub(super) fn write(dir: &Path, manifest: &AbManifest) -> Result<(), RecordError> {
+    store::write_manifest(dir, manifest)
+}
+
+/// `pairs.csv` with these rows.
+pub(super) fn pair_lines(pairs: &[PairRow]) -> Vec<u8> {
+    let lines = pairs.iter().map(store::line);
+    std::iter::once(store::header()).chain(lines).flatten().collect()
+}
+
 /// Whether `dir` holds an A/B session.
 #[must_use]
 pub fn is_session(dir: &Path) -> bool {

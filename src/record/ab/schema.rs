@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::record::FinishState;
+use crate::record::{FinishState, Redacted};
 use crate::spec::{AbSettings, Gate, GitState, Machine, OutputsRule, Side};
 
 /// Major version of `ab.json` and `pairs.csv`; a reader refuses a newer one.
@@ -45,6 +45,9 @@ pub struct AbManifest {
     pub refused: Option<String>,
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What was removed from the record so that it can be shared; absent from an original record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redacted: Option<Redacted>,
 }
 
 impl AbManifest {

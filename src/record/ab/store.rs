@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::schema::{AbManifest, PairRow, SCHEMA_VERSION};
 use super::{MANIFEST, PAIRS, sound};
 use crate::record::error::RecordError;
-use crate::record::store::{Appender, new_folder};
+use crate::record::store::{Appender, hidden, new_folder};
 use crate::record::{Manifest, Record, Store};
+use crate::secret::Secrets;
 
 /// An A/B session being written. Holds a lock on it until dropped.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct AbStore {
     dir: PathBuf,
     manifest: AbManifest,
     pairs: Appender,
+    secrets: Secrets,
 }
 
 /// A session to continue.
@@ -58,7 +60,7 @@ impl AbStore {
             let _ = fs_err::remove_dir_all(&dir);
         })?;
         crate::fs::sync_folder(results)?;
-        Ok((Self { dir, manifest, pairs }, stores))
+        Ok((Self { dir, manifest, pairs, secrets: Secrets::default() }, stores))
     }
 
     /// Opens the session in `dir` to continue it: returns its committed pairs and the sides'
@@ -74,7 +76,13 @@ impl AbStore {
         pairs.cut_to(bytes)?;
         let sides = [Store::resume(&dir.join("a"))?, Store::resume(&dir.join("b"))?];
         check_sides(dir, &manifest, [&sides[0].1, &sides[1].1])?;
-        Ok(Resumed { store: Self { dir: dir.to_owned(), manifest, pairs }, pairs: rows, sides })
+        let store = Self { dir: dir.to_owned(), manifest, pairs, secrets: Secrets::default() };
+        Ok(Resumed { store, pairs: rows, sides })
+    }
+
+    /// From now on none of these is written, whoever quotes it.
+    pub fn hide(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
     }
 
     #[must_use]
@@ -94,6 +102,7 @@ impl AbStore {
     pub fn update(&mut self, change: impl FnOnce(&mut AbManifest)) -> Result<(), RecordError> {
         let mut manifest = self.manifest.clone();
         change(&mut manifest);
+        let manifest = hidden(&self.secrets, &manifest, &self.dir.join(MANIFEST))?;
         write_manifest(&self.dir, &manifest)?;
         self.manifest = manifest;
         Ok(())
@@ -104,21 +113,25 @@ impl AbStore {
     /// # Errors
     /// When the file cannot be written.
     pub fn commit(&mut self, pair: &PairRow) -> Result<(), RecordError> {
-        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-        writer.serialize(pair).expect("a pair is plain data");
-        let line = writer.into_inner().expect("a vector takes everything");
-        self.pairs.commit(&line)
+        self.pairs.commit(&line(pair))
     }
+}
+
+/// A row of `pairs.csv`.
+pub(super) fn line(pair: &PairRow) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    writer.serialize(pair).expect("a pair is plain data");
+    writer.into_inner().expect("a vector takes everything")
 }
 
 /// The columns of `pairs.csv`.
 const COLUMNS: [&str; 6] = ["pair", "kind", "first", "first_iteration", "second", "second_iteration"];
 
-fn header() -> Vec<u8> {
+pub(super) fn header() -> Vec<u8> {
     format!("{}\n", COLUMNS.join(",")).into_bytes()
 }
 
-fn write_manifest(dir: &Path, manifest: &AbManifest) -> Result<(), RecordError> {
+pub(super) fn write_manifest(dir: &Path, manifest: &AbManifest) -> Result<(), RecordError> {
     let mut text = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
     text.push(b'\n');
     crate::fs::write_atomic(&dir.join(MANIFEST), &text)?;

@@ -9,7 +9,8 @@ use crate::record::Iteration;
 use crate::record::csv;
 use crate::record::csv::Encoder;
 use crate::record::error::RecordError;
-use crate::record::store::{Appender, commits, same_header};
+use crate::record::store::{Appender, commits, hidden, same_header, without};
+use crate::secret::Secrets;
 
 /// `profile/` of a record being written.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct ProfileStore {
     requests: Appender,
     iterations: Appender,
     last_request: Option<u64>,
+    secrets: Secrets,
 }
 
 impl ProfileStore {
@@ -45,10 +47,16 @@ impl ProfileStore {
             requests: open(csv::REQUESTS)?,
             iterations: open(ITERATIONS)?,
             last_request: profiled.requests.last().map(|row| row.request),
+            secrets: Secrets::default(),
             dir,
         };
         store.roll_back(lengths)?;
         Ok(store)
+    }
+
+    /// From now on none of these is written, whoever quotes it.
+    pub fn hide(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
     }
 
     /// Appends an iteration, its rows first. It is on disk when this returns.
@@ -64,14 +72,18 @@ impl ProfileStore {
             fill(&mut encoder);
             encoder.bytes()
         };
-        let mut line = serde_json::to_vec(iteration).expect("an iteration is plain data");
+        let iteration = hidden(&self.secrets, iteration, &self.dir.join(ITERATIONS))?;
+        let mut line = serde_json::to_vec(&iteration).expect("an iteration is plain data");
         line.push(b'\n');
         let before = self.lengths();
         let written = (|| {
             self.tokens.commit(&encoded(&|e| rows.tokens.iter().for_each(|row| e.token(row))))?;
             self.spans.commit(&encoded(&|e| rows.spans.iter().for_each(|row| e.span(row))))?;
             self.requests.commit(&encoded(&|e| {
-                rows.requests.iter().zip(&commits).for_each(|(row, commit)| e.request(row, commit));
+                rows.requests
+                    .iter()
+                    .zip(&commits)
+                    .for_each(|(row, commit)| e.request(&without(&self.secrets, row), commit));
             }))?;
             self.iterations.commit(&line)
         })();

@@ -215,7 +215,8 @@ fn warnings(record: &AbRecord) -> Vec<String> {
         warnings.iter().map(|warning| format!("side {}: {warning}", side.name())).collect()
     };
     let sides = [of(Side::A, &record.a.manifest.warnings), of(Side::B, &record.b.manifest.warnings)];
-    record.manifest.warnings.iter().cloned().chain(sides.concat()).collect()
+    let redacted = record.manifest.redacted.as_ref().map(|redacted| redacted.sentence().to_owned());
+    redacted.into_iter().chain(record.manifest.warnings.iter().cloned()).chain(sides.concat()).collect()
 }
 
 fn cell(cell: &CellSummary) -> CellName {

@@ -124,8 +124,8 @@ pub fn divergences(summary: &AbSummary, most: usize) -> Table<&Divergence> {
         .head("cell", |of| summary.cell(of.cell))
         .number("turn", |of| of.turn)
         .number("position", |of| of.index)
-        .number("token of A", |of| words::token(of.a))
-        .number("token of B", |of| words::token(of.b))
+        .number("token of A", |of| words::token(of, of.a))
+        .number("token of B", |of| words::token(of, of.b))
         .number("gap of B's logits", |of| of.gap.map(|gap| gap.to_string()))
         .number("allowed", |of| {
             Cell::from(if of.allowed { "yes" } else { "no" }).alarm(!of.allowed).strong(!of.allowed)

@@ -3,7 +3,7 @@
 use super::summary::{AbSummary, GateSummary};
 use crate::compare::ab::{Effect, LawChange};
 use crate::compare::ab::{PairJudgement, PairOutcome};
-use crate::record::ab::PairKind;
+use crate::record::ab::{Divergence, PairKind};
 use crate::record::metric;
 use crate::report::text;
 use crate::report::text::plural;
@@ -137,9 +137,10 @@ pub fn outputs(summary: &AbSummary) -> String {
     format!("tokens {rule}; {compared}{until}")
 }
 
-/// The id at a divergence.
-pub fn token(id: Option<u32>) -> String {
-    id.map_or_else(|| "end".to_owned(), |id| id.to_string())
+/// The id of a side at a divergence. A redacted record has neither side's.
+pub fn token(of: &Divergence, id: Option<u32>) -> Option<String> {
+    of.a.or(of.b)?;
+    Some(id.map_or_else(|| "end".to_owned(), |id| id.to_string()))
 }
 
 /// The order in which a pair ran: `AB`, `BA`, or `AA` of the pilot.

@@ -60,6 +60,7 @@ fn before(comparison: &Comparison) -> Vec<String> {
     lines.extend(comparison.set_aside.iter().map(set_aside));
     for (name, side) in [("A", &comparison.a), ("B", &comparison.b)] {
         lines.extend(unfinished(name, side));
+        lines.extend(redacted(name, side));
     }
     if comparison.cells.is_empty() {
         lines.push("nothing to compare: no cell of A does the same work as a cell of B".to_owned());
@@ -136,6 +137,11 @@ fn unfinished(name: &str, side: &RunSide) -> Option<String> {
         }
         FinishState::Finished => None,
     }
+}
+
+fn redacted(name: &str, side: &RunSide) -> Option<String> {
+    let told = "is redacted: its outputs can be compared by their hashes only";
+    side.redacted.then(|| format!("{name} {told}"))
 }
 
 /// Notes that explain the figures.

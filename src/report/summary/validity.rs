@@ -92,6 +92,7 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
         Standing::ValidWithWarnings
     };
     // The remarks below do not change the standing.
+    remarks.extend(record.manifest.redacted.as_ref().map(|redacted| redacted.sentence().to_owned()));
     remarks.extend(same_work(record, cells));
     remarks.extend(energy(record));
     Validity { standing, counts, problems, remarks }

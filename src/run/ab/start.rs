@@ -16,6 +16,8 @@ use crate::run::prompts::Prompts;
 use crate::run::schedule::Done;
 use crate::run::segment::{self, Log, Past};
 use crate::run::worker::{Work, Worker};
+use crate::secret;
+use crate::secret::Secrets;
 use crate::spec::{Machine, Plan, Scenario, Side};
 use crate::telemetry;
 use inferometer_protocol::units::bytes;
@@ -98,7 +100,7 @@ pub fn run_held(
         finished_utc: None,
         state: FinishState::Running,
         segments: 1,
-        sides: setups.each_ref().map(|setup| setup.info.clone()),
+        sides: setups.each_ref().map(shown),
         gates,
         settings: setups[0].scenario.ab.clone(),
         machine,
@@ -107,6 +109,7 @@ pub fn run_held(
         gates_checked: false,
         refused: None,
         warnings: Vec::new(),
+        redacted: None,
     };
     let sides = [0, 1].map(|at| {
         let (setup, (_, prompts)) = (&setups[at], &ready[at]);
@@ -126,23 +129,34 @@ pub fn run_held(
     segment_of(&setups, &ready, store, logs, before, options, observer)
 }
 
-/// Continues the session recorded in `dir`. Does nothing if the session is finished.
+/// Continues the session recorded in `dir`; only secrets, which the record masks, come from the
+/// scenario `given`. Does nothing if the session is finished.
 ///
 /// # Errors
 /// As [`run`]; and when the machine, this program's version, a prompt, an engine or a model differs
 /// from the start of the session, unless [`Options::allow_changed`] is set.
-pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Result<Outcome, RunError> {
+pub fn resume(
+    dir: &Path,
+    given: Option<&Scenario>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RunError> {
     let begun = crate::record::ab::read(dir)?;
     if begun.manifest.state == FinishState::Finished {
         let judgement = judge(&Evidence::of(&begun));
         return Ok(Outcome { dir: dir.to_owned(), state: FinishState::Finished, worked: false, judgement });
     }
-    let setups = [&begun.a, &begun.b].map(|side| side.manifest.clone());
-    let setups: [Setup; 2] = std::array::from_fn(|at| Setup {
-        info: begun.manifest.sides[at].clone(),
-        scenario: setups[at].scenario.clone(),
-        plan: setups[at].plan.clone(),
+    let [a, b] = [(&begun.a, Side::A), (&begun.b, Side::B)].map(|(record, side)| {
+        let info = with_program(begun.manifest.side(side), given)?;
+        let scenario = segment::with_secrets(&record.manifest, given)?;
+        Ok::<_, RunError>(Setup { info, scenario, plan: record.manifest.plan.clone() })
     });
+    let setups = [a?, b?];
+    let masked = |setup: &Setup, side: &Record| setup.scenario != side.manifest.scenario;
+    let program = setups.iter().zip(&begun.manifest.sides).any(|(setup, side)| setup.info != *side);
+    if given.is_some() && !program && !masked(&setups[0], &begun.a) && !masked(&setups[1], &begun.b) {
+        return Err(RunError::NoSecrets);
+    }
     for setup in &setups {
         program_is_there(setup)?;
     }
@@ -177,6 +191,33 @@ pub fn resume(dir: &Path, options: &Options, observer: &mut dyn Observer) -> Res
     options.interrupt.arm()?;
     let before = Before { pairs, rows, past: two(pasts) };
     segment_of(&setups, &ready, store, two(logs), before, options, observer)
+}
+
+/// A side as the record stores it: without secrets.
+fn shown(setup: &Setup) -> SideInfo {
+    let mut info = setup.info.clone();
+    let mut secrets = Secrets::of(&setup.scenario);
+    if let Some(commit) = &mut info.commit {
+        secrets.add_words(&commit.program);
+        commit.program = secret::masked(&commit.program);
+    }
+    for text in info.settings.iter_mut().chain([&mut info.label]) {
+        *text = secrets.hidden(&secret::masked_text(text));
+    }
+    info
+}
+
+/// A recorded side with the secrets of its program's arguments, from the build settings of the
+/// scenario `given`.
+fn with_program(side: &SideInfo, given: Option<&Scenario>) -> Result<SideInfo, RunError> {
+    let mut info = side.clone();
+    if let Some(commit) = &mut info.commit {
+        let fresh = given.and_then(|given| given.build.as_ref()).map(|build| build.program.as_slice());
+        if !secret::fill(&mut commit.program, fresh.unwrap_or_default()) {
+            return Err(RunError::Secrets { missing: vec![format!("the program of {}", side.label)] });
+        }
+    }
+    Ok(info)
 }
 
 /// Refuses a machine other than the one that the session started on; returns warnings for the
@@ -267,7 +308,7 @@ struct Before {
 fn segment_of(
     setups: &[Setup; 2],
     ready: &[(PathBuf, Prompts); 2],
-    store: AbStore,
+    mut store: AbStore,
     logs: [Log; 2],
     before: Before,
     options: &Options,
@@ -276,6 +317,7 @@ fn segment_of(
     let timed = store.manifest().gates.iter().any(|info| info.gate.metric.is_token_time());
     let mut workers = Vec::new();
     let mut profiled = Vec::new();
+    let mut secrets = Secrets::default();
     for (at, (log, mut past)) in logs.into_iter().zip(before.past).enumerate() {
         profiled.push(std::mem::take(&mut past.profiled));
         log.sampler.rest(true);
@@ -291,8 +333,10 @@ fn segment_of(
             must_open: at == 0,
             verified_only: timed,
         };
+        secrets.extend(work.secrets());
         workers.push(Worker::new(work, log, past)?);
     }
+    store.hide(secrets);
     let session = Session {
         iterations: Side::BOTH.map(|side| last_iteration(side, &before.rows[side as usize], &before.pairs)),
         store,

@@ -18,6 +18,7 @@ use super::error::{HostError, LogTail};
 use crate::run::capped::Capped;
 use crate::run::interrupt::{Interrupt, Kept};
 use crate::run::tree::Tree;
+use crate::secret;
 use inferometer_protocol::PARENT_VARIABLE;
 
 /// Marks the processes of one host, wherever they go. All values have the same length, because the
@@ -104,6 +105,7 @@ fn die_with_parent(command: &mut Command) {
 }
 
 fn shown(command: &[String]) -> String {
+    let command = secret::masked(command);
     shlex::try_join(command.iter().map(String::as_str)).unwrap_or_else(|_| command.join(" "))
 }
 

@@ -25,6 +25,7 @@ use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
 use crate::run::schedule::Step;
 use crate::run::segment::{Log, Past};
+use crate::secret::Secrets;
 use crate::spec::{Cell, Plan, Scenario};
 use inferometer_protocol::{Choice, Detail, EngineSpec, Instrumentation};
 
@@ -42,6 +43,16 @@ pub struct Work<'a> {
     /// Whether an iteration counts as disturbed if its host sends tokens as they become readable,
     /// and they did not arrive when they were stamped.
     pub verified_only: bool,
+}
+
+impl Work<'_> {
+    /// The secrets in the command lines of its hosts.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        let mut secrets = Secrets::of(self.scenario);
+        secrets.add_words(self.program.unwrap_or_default());
+        secrets
+    }
 }
 
 pub struct Worker<'a> {
@@ -124,7 +135,8 @@ enum Ready {
 impl<'a> Worker<'a> {
     /// # Errors
     /// When the record's folder for logs cannot be created.
-    pub fn new(work: Work<'a>, log: Log, past: Past) -> Result<Self, RunError> {
+    pub fn new(work: Work<'a>, mut log: Log, past: Past) -> Result<Self, RunError> {
+        log.store.hide(work.secrets());
         let manifest = log.store.manifest();
         let effect = work.scenario.run.external_causes;
         let external = Watch::new(&manifest.gauges, manifest.machine.logical_cores, effect);

@@ -159,7 +159,11 @@ impl<'a> Worker<'a> {
         };
         let store = match &mut self.profiled {
             Some(store) => store,
-            None => self.profiled.insert(ProfileStore::open(self.log.store.dir())?),
+            None => {
+                let mut store = ProfileStore::open(self.log.store.dir())?;
+                store.hide(self.work.secrets());
+                self.profiled.insert(store)
+            }
         };
         store.commit(&rows, &iteration)?;
         Ok((iteration, status))

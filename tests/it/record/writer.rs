@@ -108,7 +108,7 @@ fn shaped(kind: &str, number: u64) -> Iteration {
     let mut iteration = iteration(number, 1);
     match kind {
         "tokens" => {
-            let more = (3..200).map(|index| TokenRow { request: number, index, id: index, t_ns: 1_000_000 });
+            let more = (3..200).map(|index| TokenRow { request: number, index, id: Some(index), t_ns: 1_000_000 });
             iteration.tokens.extend(more);
         }
         "spans" => iteration.spans = iteration.spans.iter().copied().cycle().take(200).collect(),

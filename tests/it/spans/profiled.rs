@@ -70,7 +70,7 @@ fn request(record: &mut Record, request: u64, start: u64, uncapped: bool) -> u64
         span(Phase::Forward, chunk, from + 100 * US, from + 9_000 * US);
     }
     let mut token =
-        |index: u64, t_ns| tokens.push(TokenRow { request, index: index as u32, id: 7 + index as u32, t_ns });
+        |index: u64, t_ns| tokens.push(TokenRow { request, index: index as u32, id: Some(7 + index as u32), t_ns });
     token(0, prefill_end - 50 * US);
     let decode_start = prefill_end + 10 * US;
     let mut now = decode_start;
