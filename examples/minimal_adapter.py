@@ -50,6 +50,7 @@ class ToyEngine:
             "model": {"name": self.name, "vocabulary": self.vocabulary, "synthetic": True},
             "capabilities": {"tokens": True, "forced_tokens": True, "reset": True, "stream": True},
             "toggles": [],
+            "sampling": [],  # the fields of the request's `sampling` that the engine obeys; this one ignores it
             "token_timing": "exact",
             "deterministic": True,
             "includes": [],
@@ -57,7 +58,7 @@ class ToyEngine:
         }
 
     def generate(self, prompt, max_tokens, forced):
-        """Yields the generated ids one by one. A real engine obeys the request's `sampling`, or refuses it."""
+        """Yields the generated ids one by one. A real engine obeys the fields of `sampling` that its receipt lists."""
         last = prompt[-1]
         for step in range(max_tokens):
             if forced is not None and step == len(forced):

@@ -31,7 +31,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_p
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from mlx_lm.utils import load_model
 
-PROTOCOL = {"major": 1, "minor": 2}
+PROTOCOL = {"major": 1, "minor": 4}
 DEFAULT_WINDOW_CAP = 768
 
 
@@ -86,6 +86,15 @@ class Engine:
                 "repetition_context_size",
                 "repetition_window_cap",
                 "lazy_pipeline",
+            ],
+            "sampling": [
+                "seed",
+                "temperature",
+                "top_k",
+                "top_p",
+                "min_p",
+                "repetition_penalty",
+                "repetition_context_size",
             ],
             "token_timing": "exact",
             "deterministic": True,

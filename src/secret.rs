@@ -240,7 +240,8 @@ pub fn texts(value: &mut Json, change: &dyn Fn(&str) -> String) {
     }
 }
 
-/// Puts the secrets of `fresh` into `recorded` where it masks them. `false` if one is still missing.
+/// Puts the secrets of `fresh` into `recorded` where it masks them. `false` if one is still
+/// missing.
 pub fn fill(recorded: &mut [String], fresh: &[String]) -> bool {
     if recorded.iter().all(|word| !word.contains(MASK)) {
         return true;

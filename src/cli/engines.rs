@@ -148,6 +148,14 @@ fn toggles(honours: &Honours) -> String {
     }
 }
 
+fn sampling(honours: &Honours) -> String {
+    match honours.sampling {
+        Some([]) => "none: one fixed way".to_owned(),
+        Some(fields) => fields.join(", "),
+        None => "listed in its receipt when it runs".to_owned(),
+    }
+}
+
 fn table(engines: &[Listed]) -> String {
     let mut text = String::new();
     for Listed { offer, missing, notes } in engines {
@@ -168,10 +176,11 @@ fn table(engines: &[Listed]) -> String {
     text
 }
 
-/// Which toggles are honoured: once, or for each available variant.
+/// Which toggles and sampling fields are honoured: once, or for each available variant.
 fn honoured(offer: &Offer) -> String {
     let lines = |when: &str, honours: &Honours| {
         let mut text = format!("  toggles{when}: {}\n", toggles(honours));
+        text += &format!("  sampling{when}: {}\n", sampling(honours));
         for (toggle, reason) in &honours.refused {
             text += &format!("  not{when}: {toggle} ({reason})\n");
         }
@@ -206,6 +215,7 @@ fn json(engines: &[Listed]) -> serde_json::Value {
             "value": v.value,
             "missing": v.missing,
             "toggles": v.honours.toggles,
+            "sampling": v.honours.sampling,
             "refused": refused(&v.honours),
         })
     };
@@ -216,6 +226,7 @@ fn json(engines: &[Listed]) -> serde_json::Value {
             "built_in": offer.built_in,
             "options": offer.options.iter().map(|o| option(offer, o)).collect::<Vec<_>>(),
             "toggles": offer.honours.toggles,
+            "sampling": offer.honours.sampling,
             "refused": refused(&offer.honours),
             "variants": offer.variants.iter().map(variant).collect::<Vec<_>>(),
             "runs_here": missing.is_none(),

@@ -29,7 +29,7 @@ const SPARSE: f64 = 64.0;
 /// The first figure of a reply that is impossible.
 #[must_use]
 pub fn impossible(prompt: &Prompt, g: &Generated, receipt: &Receipt) -> Option<Fault> {
-    let reason = too_many_tokens(prompt, g).or_else(|| too_fast(g, receipt))?;
+    let reason = too_many_tokens(prompt, g).or_else(|| outside(g, receipt)).or_else(|| too_fast(g, receipt))?;
     Some(Fault::new(Cause::Impossible, reason))
 }
 
@@ -50,6 +50,13 @@ fn too_many_tokens(prompt: &Prompt, g: &Generated) -> Option<String> {
             bytes + more
         )
     })
+}
+
+/// A token is an id of the vocabulary.
+fn outside(g: &Generated, receipt: &Receipt) -> Option<String> {
+    let vocabulary = receipt.model.vocabulary?;
+    let id = g.tokens.iter().find(|id| **id >= vocabulary)?;
+    Some(format!("the engine generated token {id}, which is outside its vocabulary of {vocabulary}"))
 }
 
 fn too_fast(g: &Generated, receipt: &Receipt) -> Option<String> {
@@ -118,6 +125,22 @@ mod tests {
         assert_eq!(found(&chat, &g), None, "the template has a system prompt");
         g.completion.prompt_tokens = 1_000_000_000;
         assert_eq!(found(&chat, &g), Some(Cause::Impossible));
+    }
+
+    #[test]
+    fn a_token_is_in_the_vocabulary() {
+        let g = reply(&[13, 15], true);
+        let beyond = g.tokens.iter().max().unwrap() + 1;
+        let found = |vocabulary: Option<u32>| {
+            let mut receipt = receipt(0, 0);
+            receipt.model.vocabulary = vocabulary;
+            impossible(&Prompt::Tokens(vec![1]), &g, &receipt).map(|fault| (fault.cause, fault.reason))
+        };
+        assert_eq!(found(None), None);
+        assert_eq!(found(Some(beyond)), None);
+        let (cause, reason) = found(Some(beyond - 1)).unwrap();
+        assert_eq!(cause, Cause::Impossible);
+        assert!(reason.contains(&format!("outside its vocabulary of {}", beyond - 1)), "{reason}");
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Prompts {
 
 /// The range from one token less than the tokenizer makes of a text to one more than it makes with
 /// special tokens: engines differ in the one that begins a text. `None` without a usable tokenizer.
-fn counted(prompt: &Prompt, model: &Path) -> Option<RangeInclusive<u32>> {
+pub(super) fn counted(prompt: &Prompt, model: &Path) -> Option<RangeInclusive<u32>> {
     let Prompt::Text(text) = prompt else { return None };
     let tokenizer = Tokenizer::from_folder(model).ok()?;
     let count = |special| u32::try_from(tokenizer.encode(text, special).ok()?.len()).ok();

@@ -153,7 +153,8 @@ pub fn manifest(
     }
 }
 
-/// SHA-256 in hex of the resolved scenario, without secrets, as JSON, whose keys have a fixed order.
+/// SHA-256 in hex of the resolved scenario, without secrets, as JSON, whose keys have a fixed
+/// order.
 pub fn sha256_of(scenario: &Scenario) -> String {
     let json = serde_json::to_vec(&masked_scenario(scenario)).expect("a scenario is plain data");
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()

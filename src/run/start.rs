@@ -60,8 +60,8 @@ pub fn run(
     finish(Driver::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
 }
 
-/// Continues the run recorded in `dir`, with its original plan and scenario; only secrets, which the
-/// record masks, come from the scenario `given`. Does nothing if the run is finished.
+/// Continues the run recorded in `dir`, with its original plan and scenario; only secrets, which
+/// the record masks, come from the scenario `given`. Does nothing if the run is finished.
 ///
 /// # Errors
 /// As [`run`]; and when this program's version, a prompt, the engine or the model differs from the

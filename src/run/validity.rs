@@ -12,6 +12,7 @@ use crate::spec::Cell;
 use inferometer_protocol::effective;
 use inferometer_protocol::effective::{EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, is_effective, same};
 use inferometer_protocol::messages::Generated;
+use inferometer_protocol::sampling::SEED;
 use inferometer_protocol::toggle;
 use inferometer_protocol::toggle::{
     KV_CACHE, KV_REUSE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope,
@@ -21,7 +22,8 @@ use inferometer_protocol::{FinishReason, Prompt, Receipt, Request, Settings, Sha
 /// What the cell requests and the engine does not support, as phrases; empty if it supports
 /// everything.
 ///
-/// Every toggle that is set counts as requested; a repetition penalty of 1 does not.
+/// Every toggle that is set counts as requested, except a repetition penalty of 1. A sampling field
+/// counts where it matters (see [`inferometer_protocol::Sampling::undeclared`]).
 #[must_use]
 pub fn not_honoured(cell: &Cell, prompt: &Prompt, receipt: &Receipt) -> Vec<String> {
     let can = receipt.capabilities;
@@ -31,6 +33,7 @@ pub fn not_honoured(cell: &Cell, prompt: &Prompt, receipt: &Receipt) -> Vec<Stri
         Prompt::Messages(_) => (can.messages, "prompts as chat messages"),
     };
     let mut asked = unhonoured_toggles(cell, receipt);
+    asked.extend(undeclared_sampling(cell, receipt));
     if !takes {
         asked.push(form.to_owned());
     }
@@ -38,26 +41,31 @@ pub fn not_honoured(cell: &Cell, prompt: &Prompt, receipt: &Receipt) -> Vec<Stri
 }
 
 fn unhonoured_toggles(cell: &Cell, receipt: &Receipt) -> Vec<String> {
-    let mut used: Vec<(&str, String)> = cell
-        .toggles
-        .iter()
-        .filter(|(name, value)| !(*name == REPETITION_PENALTY && value.as_float() == Some(1.0)))
-        .map(|(name, value)| (name.as_str(), value.to_string()))
-        .collect();
-    if penalty(cell) != 1.0 && !cell.toggles.contains_key(REPETITION_PENALTY) {
-        used.push((REPETITION_PENALTY, cell.sampling.repetition_penalty.to_string()));
-    }
-    used.into_iter()
-        .filter(|(name, _)| !honours(receipt, name))
-        .map(|(name, value)| match receipt.not_honoured.get(name) {
-            Some(reason) => format!("{name} = {value} ({reason})"),
-            None => format!("{name} = {value}"),
-        })
-        .collect()
+    let off = |name: &str, value: &Value| name == REPETITION_PENALTY && value.as_float() == Some(1.0);
+    let honours = |toggle: &str| receipt.toggles.iter().any(|name| name == toggle);
+    let used = cell.toggles.iter().filter(|(name, value)| !off(name, value) && !honours(name));
+    used.map(|(name, value)| refusal(name, value, receipt, None)).collect()
 }
 
-fn honours(receipt: &Receipt, toggle: &str) -> bool {
-    receipt.toggles.iter().any(|name| name == toggle)
+/// The sampling fields that matter in this cell and that the engine does not declare.
+fn undeclared_sampling(cell: &Cell, receipt: &Receipt) -> Vec<String> {
+    let missing = cell.sampling.undeclared(|field| receipt.samples_with(field));
+    // A toggle that is set was looked at as such.
+    let missing = missing.into_iter().filter(|(name, _)| !cell.toggles.contains_key(*name));
+    let undeclared = |name| match name {
+        SEED => "a temperature above 0 needs it, and its receipt's `sampling` does not list it",
+        REPETITION_CONTEXT_SIZE => "a penalty needs it, and its receipt's `sampling` does not list it",
+        _ => "its receipt's `sampling` does not list it",
+    };
+    missing.map(|(name, value)| refusal(name, &value, receipt, Some(undeclared(name)))).collect()
+}
+
+/// A setting that is not honoured, with the engine's own reason if it gives one.
+fn refusal(name: &str, value: &Value, receipt: &Receipt, otherwise: Option<&str>) -> String {
+    match receipt.not_honoured.get(name).map(String::as_str).or(otherwise) {
+        Some(reason) => format!("{name} = {value} ({reason})"),
+        None => format!("{name} = {value}"),
+    }
 }
 
 fn penalty(cell: &Cell) -> f64 {
@@ -262,7 +270,8 @@ fn expected(cell: &Cell, generated: &Generated, receipt: &Receipt) -> Settings {
         reused_tokens: done.reused_tokens,
         generated_tokens: u32::try_from(generated.tokens.len()).unwrap_or(u32::MAX),
     };
-    effective::expected(&cell.sampling, &cell.toggles, shape, &receipt.toggles)
+    let honoured: Vec<&str> = receipt.honoured().collect();
+    effective::expected(&cell.sampling, &cell.toggles, shape, &honoured)
 }
 
 /// Whether the scenario requested what this effective setting shows, so that it must be reported.

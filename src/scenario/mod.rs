@@ -16,6 +16,7 @@ mod parse;
 mod plan;
 mod profile;
 mod read;
+mod sampling;
 mod schema;
 mod toggles;
 mod tree;

@@ -8,9 +8,9 @@ use super::diagnose::{Problem, ScenarioError, Source, echo, list};
 use super::keys::SCENARIO;
 use super::tree::{Data, Entry, Node};
 use super::workload::workload;
-use super::{ab, engines, gates, overrides, profile, toggles, tree};
+use super::{ab, engines, gates, overrides, profile, sampling, toggles, tree};
 use crate::spec::{ExternalCauses, Isolation, RunSettings, Scenario, TelemetrySettings};
-use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Precision, Quantization, Sampling};
+use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Precision, Quantization};
 
 /// Longer names make unwieldy folder names.
 const MOST_NAME: usize = 64;
@@ -65,6 +65,8 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
     let engines = engines::engines(table, offers);
     let sampling_table = table.table("sampling");
     let toggles_table = table.table("toggles");
+    let sampling = sampling::read(&sampling_table);
+    sampling::honoured(&sampling_table, &sampling, &engines, offers);
     let toggles = toggles::axes(&toggles_table, &sampling_table, &engines, offers);
     let workload = workload(table, base);
     let gates = gates::gates(table, &engines, workload.lengths(), &toggles);
@@ -73,7 +75,7 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
         description: table.text("description").map(str::to_owned),
         model: model(&table.table("model"), base, &engines, offers),
         workload,
-        sampling: sampling(&sampling_table),
+        sampling,
         run: run(&table.table("run")),
         vary: toggles::vary(&toggles_table),
         toggles,
@@ -200,18 +202,6 @@ pub fn one_of(table: &Table<'_>) -> Option<&'static str> {
             table.problem(problem.label("remove one of the two"));
             None
         }
-    }
-}
-
-fn sampling(table: &Table<'_>) -> Sampling {
-    Sampling {
-        seed: table.count("seed"),
-        temperature: table.number("temperature"),
-        top_k: table.count32("top_k"),
-        top_p: table.number("top_p"),
-        min_p: table.number("min_p"),
-        repetition_penalty: table.number("repetition_penalty"),
-        repetition_context_size: table.count("repetition_context_size"),
     }
 }
 

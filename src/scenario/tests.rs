@@ -16,7 +16,7 @@ use crate::spec::{
 };
 use inferometer_protocol::{
     Architecture, Honours, Kind, ModelSpec, Offer, OptionSpec, Precision, Quantization, Sampling, Settings, Value,
-    Variant,
+    Variant, sampling,
 };
 
 pub(super) fn offers() -> Offers {
@@ -43,7 +43,12 @@ pub(super) fn offers() -> Offers {
         option: "backend",
         value,
         missing: missing.map(str::to_owned),
-        honours: Honours { toggles: Some(toggles), choices: &[("kv_cache", &["rotating:"])], refused: refused.into() },
+        honours: Honours {
+            toggles: Some(toggles),
+            choices: &[("kv_cache", &["rotating:"])],
+            sampling: Some(sampling::FIELDS),
+            refused: refused.into(),
+        },
     };
     let variants = vec![
         variant("candle", None, honoured.clone(), &[("memory_limit", "candle sets no limits")]),

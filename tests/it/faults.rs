@@ -219,7 +219,7 @@ fn a_setting_that_the_engine_does_not_honour_is_refused_before_anything_is_measu
     exit 2
     --- stderr
     run [RUN]
-    error: engine `exec` does not honour what the scenario requests: prefill_chunk_size = 2 (one pass is all it has), prefill_chunk_size = 4 (one pass is all it has), repetition_penalty = 1.1; remove it from the scenario, or use another engine
+    error: engine `exec` does not honour what the scenario requests: prefill_chunk_size = 2 (one pass is all it has), prefill_chunk_size = 4 (one pass is all it has), repetition_penalty = 1.1 (its receipt's `sampling` does not list it); remove it from the scenario, or use another engine
     "#);
     assert!(lab.record().requests.is_empty());
 }

@@ -29,6 +29,7 @@ mod record;
 mod report;
 mod report_ab;
 mod results;
+mod sampling;
 mod scenario;
 mod simulated_ab;
 mod simulated_engine;

@@ -21,7 +21,7 @@ use crate::lab::{Lab, statuses, without_figures};
 const PATIENCE: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_secs(2);
 
-fn repository(path: &str) -> PathBuf {
+pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 

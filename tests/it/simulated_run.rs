@@ -401,6 +401,7 @@ fn host() -> HostInfo {
             },
             capabilities: Capabilities { tokens: true, cancel: true, reset: true, ..Capabilities::default() },
             toggles: ["prefill_chunk_size", "repetition_penalty", "repetition_window_cap"].map(str::to_owned).to_vec(),
+            sampling: Vec::new(),
             not_honoured: BTreeMap::new(),
             token_timing: TokenTiming::Exact,
             deterministic: true,

@@ -45,7 +45,7 @@ pub struct Offer {
     pub built_in: bool,
 }
 
-/// Which toggles an engine honours.
+/// Which toggles and sampling fields an engine honours.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Honours {
     /// Names of the honoured toggles, possibly none; `None` if only the running engine knows (its
@@ -53,6 +53,9 @@ pub struct Honours {
     pub toggles: Option<Vec<&'static str>>,
     /// Values accepted for a toggle, if the engine accepts only some of the toggle's choices.
     pub choices: &'static [(&'static str, &'static [&'static str])],
+    /// Names of the honoured sampling fields (see [`crate::sampling::FIELDS`]); `None` if only the
+    /// running engine knows. A toggle of the same name counts too.
+    pub sampling: Option<&'static [&'static str]>,
     /// Toggles that are not honoured, with the reason if known.
     pub refused: Vec<(&'static str, &'static str)>,
 }
@@ -87,6 +90,12 @@ impl Honours {
     #[must_use]
     pub fn honours(&self, toggle: &str) -> Option<bool> {
         self.toggles.as_ref().map(|names| names.contains(&toggle))
+    }
+
+    /// Whether the engine honours this sampling field; `None` if only the running engine knows.
+    #[must_use]
+    pub fn samples_with(&self, field: &str) -> Option<bool> {
+        self.sampling.map(|names| names.contains(&field) || self.honours(field) == Some(true))
     }
 
     /// Why the engine does not honour `toggle`, if a reason is known.

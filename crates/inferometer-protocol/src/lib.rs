@@ -13,6 +13,7 @@ pub mod model;
 pub mod profile;
 pub mod receipt;
 pub mod request;
+pub mod sampling;
 pub mod toggle;
 pub mod units;
 pub mod value;
@@ -25,8 +26,9 @@ pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization}
 pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
 pub use request::{
-    Choice, Completion, EngineMemory, FinishReason, MemorySample, Message, Phase, Prompt, Request, Sampling, Span,
+    Choice, Completion, EngineMemory, FinishReason, MemorySample, Message, Phase, Prompt, Request, Span,
 };
+pub use sampling::Sampling;
 pub use toggle::{Scope, ToggleSpec};
 pub use value::{Kind, Settings, Value};
 

@@ -63,8 +63,12 @@ pub struct Receipt {
     /// Names of the honoured toggles.
     #[serde(default)]
     pub toggles: Vec<String>,
-    /// Toggles that are not honoured, with the reason. A toggle in neither list is not honoured
-    /// either.
+    /// Names of the fields of `sampling` that the engine obeys. A request whose sampling needs
+    /// another one is never sent. A toggle of the same name counts too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sampling: Vec<String>,
+    /// Toggles and sampling fields that are not honoured, with the reason. What is in no list is
+    /// not honoured either.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_honoured: BTreeMap<String, String>,
     #[serde(default)]
@@ -82,4 +86,18 @@ pub struct Receipt {
     /// Further facts: CPU features, build type, library versions.
     #[serde(default)]
     pub details: BTreeMap<String, String>,
+}
+
+impl Receipt {
+    /// Names of everything that a request may set and the engine declares: toggles and sampling
+    /// fields.
+    pub fn honoured(&self) -> impl Iterator<Item = &str> {
+        self.toggles.iter().chain(&self.sampling).map(String::as_str)
+    }
+
+    /// Whether the engine declares this sampling field.
+    #[must_use]
+    pub fn samples_with(&self, field: &str) -> bool {
+        self.honoured().any(|name| name == field)
+    }
 }

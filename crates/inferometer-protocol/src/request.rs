@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{Sampling, Settings};
 
 /// The input that the engine continues.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,41 +25,6 @@ pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
     pub content: String,
-}
-
-/// How the next token is chosen. Temperature 0 is greedy: the highest logit, or among equal ones
-/// the lowest id.
-///
-/// Order of operations: repetition penalty, then (unless greedy) temperature, top-k, top-p, min-p,
-/// draw.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Sampling {
-    pub seed: u64,
-    pub temperature: f64,
-    /// Keep the K most likely tokens; 0 = all.
-    pub top_k: u32,
-    /// Keep the smallest set of most likely tokens whose probabilities sum to at least P; 1 = all.
-    pub top_p: f64,
-    /// Drop tokens less likely than P times the most likely one; 0 = none.
-    pub min_p: f64,
-    pub repetition_penalty: f64,
-    /// The penalty covers the last N tokens; 0 = the whole history.
-    pub repetition_context_size: u64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            repetition_context_size: 20,
-        }
-    }
 }
 
 /// One generation to run.

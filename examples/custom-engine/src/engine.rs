@@ -21,7 +21,7 @@ impl Engine for Custom {
             name: self.name(),
             label: self.name(),
             meaning: "a toy that computes token ids by a formula",
-            honours: Honours { toggles: Some(Vec::new()), ..Honours::default() },
+            honours: Honours { toggles: Some(Vec::new()), sampling: Some(&[]), ..Honours::default() },
             ..Offer::default()
         }
     }
@@ -51,6 +51,7 @@ impl Session for CustomSession {
             },
             capabilities: Capabilities { tokens: true, cancel: true, reset: true, ..Capabilities::default() },
             toggles: Vec::new(),
+            sampling: Vec::new(), // the toy ignores `request.sampling`, so it declares none of its fields
             not_honoured: Default::default(),
             token_timing: TokenTiming::Exact,
             deterministic: true,

@@ -120,6 +120,7 @@ pub fn outputs(summary: &AbSummary) -> String {
     };
     let compared = match outputs.tokens {
         None => "they were not compared".to_owned(),
+        Some(0) => "none were compared".to_owned(),
         Some(tokens) if outputs.divergences.is_empty() => {
             format!("{} compared, all the same", plural(tokens as usize, "token"))
         }
@@ -132,7 +133,8 @@ pub fn outputs(summary: &AbSummary) -> String {
             )
         }
     };
-    format!("tokens {rule}; {compared}")
+    let until = outputs.failed.as_ref().map_or(String::new(), |failed| format!("; side {} failed", failed.side.name()));
+    format!("tokens {rule}; {compared}{until}")
 }
 
 /// The id of a side at a divergence. A redacted record has neither side's.

@@ -59,7 +59,8 @@ pub fn rows(cell: &Cell, valid: &[&RequestRow], hosts: &[&HostInfo], allowed: &[
             generated_tokens: row.generated_tokens?,
         };
         let receipt = &hosts.iter().find(|host| host.host == row.host)?.receipt;
-        Some(expected(&cell.sampling, &cell.toggles, shape, &receipt.toggles))
+        let honoured: Vec<&str> = receipt.honoured().collect();
+        Some(expected(&cell.sampling, &cell.toggles, shape, &honoured))
     }));
     let names: BTreeSet<&String> = requested.keys().chain(effective.keys()).collect();
     names

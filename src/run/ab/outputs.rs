@@ -12,6 +12,12 @@ pub fn divergences(cell: &Cell, a: &[Output], b: &[Output], rule: OutputsRule) -
     a.iter().zip(b).flat_map(|(a, b)| of_turn(cell.id, a, b, rule)).collect()
 }
 
+/// Number of tokens that both sides generated.
+#[must_use]
+pub fn compared(a: &[Output], b: &[Output]) -> u64 {
+    std::iter::zip(a, b).map(|(a, b)| a.ids.len().min(b.ids.len()) as u64).sum()
+}
+
 /// A warning if the sides' settings differ but in some cells the effective settings are equal.
 #[must_use]
 pub fn equal_settings(cells: [&[Cell]; 2], a: &[Vec<Output>], b: &[Vec<Output>]) -> Option<String> {

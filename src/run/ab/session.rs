@@ -141,6 +141,9 @@ impl Session<'_> {
     fn compare_outputs(&mut self) -> Result<bool, RunError> {
         let rule = self.rule();
         let margin = matches!(rule, OutputsRule::Margin { .. });
+        if margin {
+            self.can_follow()?;
+        }
         let Some(a) = self.generate(Side::A, false)? else { return Ok(false) };
         let failed = failure(Side::A, &a);
         let mut finding = OutputsFinding { rule, tokens: 0, divergences: Vec::new(), unstable: false, failed };
@@ -159,7 +162,7 @@ impl Session<'_> {
             self.tell_equal_settings(&a, &b)?;
             self.tell_short_requests(&a)?;
             for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
-                finding.tokens += a.iter().map(|output| output.ids.len() as u64).sum::<u64>();
+                finding.tokens += outputs::compared(a, b);
                 finding.divergences.extend(outputs::divergences(cell, a, b, rule));
             }
         }
@@ -251,6 +254,19 @@ impl Session<'_> {
                 manifest.gates = kept;
                 manifest.warnings.push(told);
             })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses, before anything is generated, sides whose engines cannot do what `margin` needs.
+    fn can_follow(&mut self) -> Result<(), RunError> {
+        for side in Side::BOTH {
+            self.begin(side);
+            let key = self.cells().first().map(key);
+            let (worker, observer) = (&mut self.workers[side as usize], &mut *self.observer);
+            let able = key.map_or(Ok(()), |key| worker.can_follow(&key, observer));
+            self.end(side);
+            able?;
         }
         Ok(())
     }

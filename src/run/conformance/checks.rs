@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{Bench, FEW, Fault, Verdict, ensure};
+use super::rules::Before;
+use super::{Bench, FEW, Fault, Verdict, ensure, sampling};
 use crate::run::host::{Exchange, HostError, check_stamps};
 use crate::run::timing::Sight;
-use crate::run::validity;
 use inferometer_protocol::messages::{FromHost, Generate, MAX_TOKENS, ToHost};
+use inferometer_protocol::sampling::{FIELDS, SEED, TEMPERATURE};
 use inferometer_protocol::{Detail, ErrorKind, FinishReason, Instrumentation, Phase, Prompt, TokenTiming};
 
 pub(super) type Run = fn(&mut Bench) -> Verdict;
@@ -33,6 +34,14 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("progress is slow, rises and ends", progress),
     ("deterministic", deterministic),
     ("reset", reset),
+    ("temperature", sampling::temperature),
+    ("seed", sampling::seed),
+    ("top_k", sampling::top_k),
+    ("top_p", sampling::top_p),
+    ("min_p", sampling::min_p),
+    ("repetition penalty", sampling::penalty),
+    ("repetition context", sampling::context_size),
+    ("prefill chunk", sampling::prefill_chunk),
     ("forced tokens", forced_tokens),
     ("choices", choices),
     ("clear_cache", clear_cache),
@@ -119,42 +128,31 @@ fn opens(bench: &mut Bench) -> Verdict {
     ensure(!receipt.engine.is_empty() && !receipt.version.is_empty(), || {
         "its receipt does not name the engine and its version".to_owned()
     })?;
+    let stray = receipt.sampling.iter().find(|name| !FIELDS.contains(&name.as_str()));
+    ensure(stray.is_none(), || {
+        format!(
+            "its receipt's `sampling` lists `{}`, which is no field of it; the fields are {}",
+            stray.map_or("", |name| name.as_str()),
+            FIELDS.join(", ")
+        )
+    })?;
     opened.request(FEW).map(drop)
 }
 
-/// Generates and checks the shape of the answer.
+/// Generates and checks the answer, by the rules of a run and for what was asked.
 fn generate_exactly(bench: &mut Bench, max_tokens: u32) -> Result<Exchange, Fault> {
     let opened = bench.opened()?;
     let request = opened.request(max_tokens)?;
-    let prompt = match &request.request.prompt {
-        Prompt::Tokens(tokens) => Some(tokens.len() as u32),
-        _ => None,
-    };
-    let exchange = opened.host.generate(request, &mut |_| {})?;
-    let (tokens, completion) = (exchange.generated.tokens.len(), &exchange.generated.completion);
-    ensure(tokens == max_tokens as usize, || {
-        format!("it generated {tokens} tokens, but `max_tokens` is {max_tokens} and `ignore_eos` is set")
-    })?;
-    let finish = completion.finish_reason;
+    let exchange = opened.judged(request, Before::Request)?;
+    let finish = exchange.generated.completion.finish_reason;
     ensure(finish == FinishReason::Length, || format!("finish reason is `{}`, not `length`", finish.name()))?;
-    let (whole, reused, computed) = (completion.prompt_tokens, completion.reused_tokens, completion.prefill_tokens);
-    ensure(prompt.is_none_or(|sent| sent == whole), || {
-        format!("the prompt has {} tokens, but it counts {whole}", prompt.unwrap_or_default())
-    })?;
-    ensure(u64::from(reused) + u64::from(computed) == u64::from(whole), || {
-        format!("prompt_tokens {whole} is not reused_tokens {reused} + prefill_tokens {computed}")
-    })?;
-    if let Some(vocabulary) = opened.ready.receipt.model.vocabulary {
-        let stray = exchange.generated.tokens.iter().find(|id| **id >= vocabulary);
-        if let Some(id) = stray {
-            return Err(Fault::Fail(format!("token {id} is outside its vocabulary of {vocabulary}")));
-        }
-    }
     Ok(exchange)
 }
 
 fn generates(bench: &mut Bench) -> Verdict {
-    generate_exactly(bench, FEW).map(drop)
+    let first = generate_exactly(bench, FEW)?.generated.completion.prompt_tokens;
+    let second = generate_exactly(bench, FEW)?.generated.completion.prompt_tokens;
+    ensure(first == second, || format!("it counts {first} prompt tokens, then {second} for the same prompt"))
 }
 
 fn stamps(bench: &mut Bench) -> Verdict {
@@ -265,19 +263,17 @@ fn progress(bench: &mut Bench) -> Verdict {
 
 fn deterministic(bench: &mut Bench) -> Verdict {
     let opened = bench.opened()?;
-    if !opened.ready.receipt.deterministic {
-        return Err(Fault::Skip("it does not declare itself deterministic".to_owned()));
-    }
-    for temperature in [0.0, 0.8] {
+    let receipt = &opened.ready.receipt;
+    // As in a run: greedy tokens must agree even if the engine does not declare itself
+    // deterministic.
+    let draws = receipt.deterministic && receipt.samples_with(TEMPERATURE) && receipt.samples_with(SEED);
+    for temperature in [0.0, 0.8].into_iter().take(1 + usize::from(draws)) {
         let mut request = opened.request(2 * FEW)?;
         request.request.sampling.temperature = temperature;
         request.request.sampling.seed = 7;
         let mut outputs = Vec::new();
         for _ in 0..2 {
-            if opened.ready.receipt.capabilities.reset {
-                opened.host.reset()?;
-            }
-            outputs.push(opened.host.generate(request.clone(), &mut |_| {})?.generated.tokens);
+            outputs.push(opened.judged(request.clone(), Before::Reset)?.generated.tokens);
         }
         ensure(outputs[0] == outputs[1], || {
             format!("equal requests at temperature {temperature} gave {:?} and {:?}", outputs[0], outputs[1])
@@ -289,9 +285,9 @@ fn deterministic(bench: &mut Bench) -> Verdict {
 fn reset(bench: &mut Bench) -> Verdict {
     bench.with("reset", |ready| ready.receipt.capabilities.reset)?;
     generate_exactly(bench, FEW)?;
-    bench.opened()?.host.reset()?;
-    let reused = generate_exactly(bench, FEW)?.generated.completion.reused_tokens;
-    ensure(reused == 0, || format!("{reused} tokens were reused after a reset"))
+    let opened = bench.opened()?;
+    let request = opened.request(FEW)?;
+    opened.judged(request, Before::Reset).map(drop)
 }
 
 fn forced_tokens(bench: &mut Bench) -> Verdict {
@@ -301,7 +297,7 @@ fn forced_tokens(bench: &mut Bench) -> Verdict {
     for (max_tokens, expected) in [(FEW, &forced[..]), (2, &forced[..2])] {
         let mut request = opened.request(max_tokens)?;
         request.request.forced_tokens = Some(forced.clone());
-        let generated = opened.host.generate(request, &mut |_| {})?.generated;
+        let generated = opened.judged(request, Before::Request)?.generated;
         ensure(generated.tokens == expected, || format!("forced {expected:?}, got {:?}", generated.tokens))?;
         let finish = generated.completion.finish_reason;
         ensure(finish == FinishReason::Length, || format!("finish reason is `{}`, not `length`", finish.name()))?;
@@ -314,19 +310,14 @@ fn choices(bench: &mut Bench) -> Verdict {
     let opened = bench.with("choices", |ready| ready.receipt.capabilities.choices)?;
     let can = opened.ready.receipt.capabilities;
     let free = opened.request(FEW)?;
-    let unasked = opened.host.generate(free.clone(), &mut |_| {})?.generated;
-    validity::choices(false, &unasked)?;
+    let unasked = opened.judged(free.clone(), Before::Reset)?.generated;
     let forced = can.forced_tokens.then(|| unasked.tokens.iter().rev().copied().collect());
     let mut asked =
         Generate { instrumentation: Instrumentation { choices: true, ..Instrumentation::default() }, ..free };
     for forced_tokens in std::iter::once(None).chain(forced.map(Some)) {
         let free = forced_tokens.is_none();
         asked.request.forced_tokens = forced_tokens;
-        if can.reset {
-            opened.host.reset()?;
-        }
-        let generated = opened.host.generate(asked.clone(), &mut |_| {})?.generated;
-        validity::choices(true, &generated)?;
+        let generated = opened.judged(asked.clone(), Before::Reset)?.generated;
         let said: Vec<u32> = generated.choices.iter().flatten().map(|choice| choice.token).collect();
         ensure(!free || said == generated.tokens, || {
             format!("without forced tokens it generated {:?}, but its own choices are {said:?}", generated.tokens)

@@ -4,6 +4,8 @@
 //! Checks of capabilities that the receipt does not declare are skipped.
 
 mod checks;
+mod rules;
+mod sampling;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -110,6 +112,8 @@ pub fn check(target: &Target, wanted: impl Fn(&str) -> bool, seen: &mut dyn FnMu
 struct Opened {
     host: Host,
     ready: Ready,
+    /// The model's folder, whose tokenizer counts too.
+    model: Option<PathBuf>,
 }
 
 /// State shared by the checks.
@@ -148,7 +152,8 @@ impl Bench<'_> {
         }
         if self.opened.is_none() {
             let open = self.open_message();
-            let opened = self.greeted().and_then(|mut host| Ok(Opened { ready: host.open(open)?, host }));
+            let model = self.target.model.clone();
+            let opened = self.greeted().and_then(|mut host| Ok(Opened { ready: host.open(open)?, host, model }));
             match opened {
                 Ok(opened) => self.opened = Some(opened),
                 Err(error) => {
@@ -161,7 +166,7 @@ impl Bench<'_> {
     }
 
     /// The shared host, if it declares a capability.
-    fn with(&mut self, name: &str, declared: fn(&Ready) -> bool) -> Result<&mut Opened, Fault> {
+    fn with(&mut self, name: &str, declared: impl Fn(&Ready) -> bool) -> Result<&mut Opened, Fault> {
         let opened = self.opened()?;
         if declared(&opened.ready) { Ok(opened) } else { Err(Fault::Skip(format!("it does not declare `{name}`"))) }
     }
@@ -174,11 +179,16 @@ impl Opened {
     }
 
     fn request(&self, max_tokens: u32) -> Result<Generate, Fault> {
-        let capabilities = self.ready.receipt.capabilities;
         let text = "The quick brown fox jumps over the lazy dog.".to_owned();
+        self.prompted((1..=FEW).collect(), text, max_tokens)
+    }
+
+    /// A request of `ids` or `text`, whichever the engine takes.
+    fn prompted(&self, ids: Vec<u32>, text: String, max_tokens: u32) -> Result<Generate, Fault> {
+        let capabilities = self.ready.receipt.capabilities;
         let prompt = if capabilities.tokens {
             let vocabulary = self.ready.receipt.model.vocabulary.unwrap_or(16).max(1);
-            Prompt::Tokens((1..=FEW).map(|id| id % vocabulary).collect())
+            Prompt::Tokens(ids.into_iter().map(|id| id % vocabulary).collect())
         } else if capabilities.text {
             Prompt::Text(text)
         } else if capabilities.messages {

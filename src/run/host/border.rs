@@ -44,6 +44,7 @@ fn receipt(Ready { receipt, .. }: &mut Ready) {
         model,
         capabilities: _,
         toggles,
+        sampling,
         not_honoured,
         token_timing: _,
         deterministic: _,
@@ -65,7 +66,7 @@ fn receipt(Ready { receipt, .. }: &mut Ready) {
     } = model;
     [engine, version, name, path].into_iter().for_each(line);
     [commit, backend, device, architecture, weight_format, fingerprint].into_iter().flatten().for_each(line);
-    for list in [toggles, includes] {
+    for list in [toggles, sampling, includes] {
         list.truncate(ENTRIES);
         list.iter_mut().for_each(line);
     }
@@ -150,7 +151,7 @@ mod tests {
         let ready = tidied(json!({
             "type": "ready", "engine": evil, "version": evil, "commit": evil, "backend": evil, "device": evil,
             "model": {"name": evil, "path": evil, "architecture": evil, "weight_format": evil, "fingerprint": evil},
-            "toggles": [evil], "includes": [evil], "settings": {evil: evil, "list": [evil, [evil]]},
+            "toggles": [evil], "sampling": [evil], "includes": [evil], "settings": {evil: evil, "list": [evil, [evil]]},
             "details": {evil: evil}, "load_ns": 1,
         }));
         let FromHost::Ready(ready) = ready else { panic!("{ready:?}") };
@@ -158,7 +159,7 @@ mod tests {
         // JSON escapes control characters; clean texts have none to escape.
         let whole = serde_json::to_string(&ready).unwrap();
         assert!(
-            !whole.contains("\\u00") && !whole.contains('\u{9b}') && whole.matches("pwned").count() >= 17,
+            !whole.contains("\\u00") && !whole.contains('\u{9b}') && whole.matches("pwned").count() >= 18,
             "{whole}"
         );
     }

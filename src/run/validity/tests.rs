@@ -30,6 +30,7 @@ fn receipt(toggles: &[&str]) -> Receipt {
         model: ModelIdentity::default(),
         capabilities: Capabilities::default(),
         toggles: toggles.iter().map(|t| (*t).to_owned()).collect(),
+        sampling: Vec::new(),
         not_honoured: std::collections::BTreeMap::new(),
         token_timing: TokenTiming::Exact,
         deterministic: true,
@@ -232,11 +233,13 @@ fn settings_an_engine_does_not_honour_are_named() {
         receipt
     };
     let asked = not_honoured(&penalized, &text, &able(&[]));
-    assert_eq!(asked, ["prefill_chunk_size = 32", "repetition_penalty = 1.1"]);
+    let penalty = "repetition_penalty = 1.1 (its receipt's `sampling` does not list it)";
+    assert_eq!(asked, ["prefill_chunk_size = 32", penalty]);
     let mut telling = able(&[REPETITION_PENALTY]);
+    telling.sampling.push(REPETITION_CONTEXT_SIZE.to_owned());
     telling.not_honoured.insert(PREFILL_CHUNK_SIZE.to_owned(), "one pass is all it has".to_owned());
     assert_eq!(not_honoured(&penalized, &text, &telling), ["prefill_chunk_size = 32 (one pass is all it has)"]);
-    let honours_both = able(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY]);
+    let honours_both = able(&[PREFILL_CHUNK_SIZE, REPETITION_PENALTY, REPETITION_CONTEXT_SIZE]);
     assert!(not_honoured(&penalized, &text, &honours_both).is_empty());
     let off = cell(&[(REPETITION_PENALTY, Value::Float(1.0))]);
     assert!(not_honoured(&off, &text, &able(&[])).is_empty(), "a penalty of 1 is no request");

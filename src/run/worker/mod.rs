@@ -196,7 +196,6 @@ impl<'a> Worker<'a> {
         let step = Step { cell: cell.id, iteration: 0 };
         let turns = match self.ready(key, cell, observer)? {
             Ready::Warm(mut resident) => {
-                self.can_force(&resident, choices)?;
                 observer.event(Event::Comparing { cell: name(cell) });
                 let turns = self.iteration(&mut resident, step, cell, Pass::Outputs { choices }, observer);
                 if self.work.options.interrupt.at_once() {
@@ -215,6 +214,25 @@ impl<'a> Worker<'a> {
         let rows = self.commit(turns)?;
         let whole = rows.into_iter().zip(outputs);
         Ok(Some(whole.map(|(row, (ids, choices))| Output { row, ids, choices }).collect()))
+    }
+
+    /// Opens a host for `key`, if it can be opened, to see whether the engine can follow forced
+    /// tokens and report its own choices.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn can_follow(&mut self, key: &Key, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let resident = match self.pool.take(key) {
+            Some(resident) => resident,
+            // Why it cannot be opened is told when it is needed.
+            None => match self.open(key, observer)? {
+                Ok(resident) => resident,
+                Err(_) => return Ok(()),
+            },
+        };
+        let able = opening::can_follow(&resident.receipt);
+        self.pool.put_back(resident);
+        able
     }
 
     /// From now on a turn of a cell is forced along these ids.

@@ -11,22 +11,26 @@ use crate::run::pool;
 use crate::run::pool::{Key, OpenError, Resident};
 use crate::run::progress::{Event, Observer};
 use crate::run::validity;
+use inferometer_protocol::Receipt;
 use inferometer_protocol::clock::now_ns;
 
-impl Worker<'_> {
-    /// Refuses an engine that cannot follow forced tokens or report its own choices, if the session
-    /// needs that.
-    pub(super) fn can_force(&self, resident: &Resident, choices: bool) -> Result<(), RunError> {
-        let can = resident.receipt.capabilities;
-        let missing = match (choices && !can.choices, !self.forced.is_empty() && !can.forced_tokens) {
-            (true, _) => "report its own choices (capability `choices`)",
-            (_, true) => "follow forced tokens (capability `forced_tokens`)",
-            _ => return Ok(()),
-        };
-        let engine = &resident.receipt.engine;
-        Err(RunError::Ab(format!("`outputs = \"margin\"` needs an engine that can {missing}; `{engine}` cannot")))
-    }
+/// Refuses an engine that cannot follow forced tokens and report its own choices.
+pub(super) fn can_follow(receipt: &Receipt) -> Result<(), RunError> {
+    let can = receipt.capabilities;
+    let missing = match (can.choices, can.forced_tokens) {
+        (true, true) => return Ok(()),
+        (false, true) => "report its own choices (capability `choices`)",
+        (true, false) => "follow forced tokens (capability `forced_tokens`)",
+        (false, false) => {
+            "report its own choices and follow forced tokens (capabilities `choices` and `forced_tokens`)"
+        }
+    };
+    let engine = &receipt.engine;
+    let told = format!("`outputs = \"margin\"` needs an engine that can {missing}; `{engine}` cannot");
+    Err(RunError::Ab(format!("{told}: use `outputs = \"identical\"` or `\"any\"`")))
+}
 
+impl Worker<'_> {
     /// Starts a host. The outer error ends the run; the inner one has the number of the host that
     /// could not be opened, and why.
     pub(super) fn open(

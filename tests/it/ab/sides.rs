@@ -94,7 +94,23 @@ fn margin_needs_an_engine_that_says_what_it_would_have_chosen() {
     let lab = Lab::new();
     let scenario = simulated(&lab, &[("quick", "a_ms = 1")], MEMORY);
     let refused = once(&lab, &scenario, &["--same", "--outputs", "margin"]).expect(2);
-    insta::assert_snapshot!(lab.shown(&line(&refused.stderr, "error: ")), @r#"error: `outputs = "margin"` needs an engine that can report its own choices (capability `choices`); `simulated` cannot"#);
+    insta::assert_snapshot!(lab.shown(&line(&refused.stderr, "error: ")), @r#"error: `outputs = "margin"` needs an engine that can report its own choices (capability `choices`); `simulated` cannot: use `outputs = "identical"` or `"any"`"#);
+}
+
+#[test]
+fn margin_without_the_abilities_is_refused_before_anything_is_generated() {
+    let lab = Lab::new();
+    let started = lab.path("started");
+    let scenario = lab.exec(&["--started", started.to_str().unwrap()], &format!("{NO_PILOT}{MEMORY}"));
+    let refused = once(&lab, &scenario, &["--same", "--outputs", "margin"]);
+    insta::assert_snapshot!(refused.shown(&lab), @r#"
+    exit 2
+    --- stderr
+    run [RUN]
+    error: `outputs = "margin"` needs an engine that can report its own choices and follow forced tokens (capabilities `choices` and `forced_tokens`); `engine.py` cannot: use `outputs = "identical"` or `"any"`
+    "#);
+    assert!(!started.exists(), "a request was sent");
+    assert!(record(&lab).manifest.outputs.is_none());
 }
 
 /// The minimal adapter, and a copy that declares inexact token timing.
@@ -149,6 +165,10 @@ fn a_side_b_that_cannot_even_load_is_failed_and_a_side_a_an_error() {
     let said = told(&done);
     assert_eq!(said["verdict"], "failed");
     insta::assert_snapshot!(lab.shown(said["reasons"][0].as_str().unwrap()), @r#"side B fails: no host: the engine host ended during loading (exit status: 3)"#);
+    assert_eq!(record(&lab).manifest.outputs.unwrap().tokens, 0, "B generated none");
+    let table = ["ab", scenario.to_str().unwrap(), "--no-report", "--a-engine", "quick", "--b-engine", "broken"];
+    fs_err::remove_dir_all(lab.path("results")).unwrap();
+    insta::assert_snapshot!(line(&lab.run(&table).expect(1).stdout, "tokens "), @r#"tokens must be identical; none were compared; side B failed"#);
     fs_err::remove_dir_all(lab.path("results")).unwrap();
     let refused = once(&lab, &scenario, &["--a-engine", "broken", "--b-engine", "quick"]).expect(2);
     insta::assert_snapshot!(lab.shown(&line(&refused.stderr, "error: ")), @r#"error: engine `broken` cannot be opened: the engine host ended during loading (exit status: 3)"#);

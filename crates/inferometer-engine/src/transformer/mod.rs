@@ -232,6 +232,7 @@ fn receipt(backend: &str, device: &str, text: &Text, honours: &Honours) -> Recei
         model: ModelIdentity::default(),
         capabilities: capabilities(text),
         toggles: honours.toggles.iter().flatten().map(|name| (*name).to_owned()).collect(),
+        sampling: honours.sampling.into_iter().flatten().map(|name| (*name).to_owned()).collect(),
         not_honoured: honours.refused.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect(),
         token_timing: TokenTiming::Exact,
         deterministic: true,

@@ -10,6 +10,7 @@ use super::session::{REQUEST_TOGGLES, TransformerSession};
 use super::weights::WeightFolder;
 use super::{LoadSettings, details, identity, kv_cache, receipt, text};
 use inferometer_host::{Result, Session};
+use inferometer_protocol::sampling::FIELDS;
 use inferometer_protocol::toggle::{
     CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, LAZY_PIPELINE, MEMORY_LIMIT,
     THREADS, WIRED_LIMIT,
@@ -34,6 +35,7 @@ pub fn honours() -> Honours {
     Honours {
         toggles: Some(REQUEST_TOGGLES.into_iter().chain(LOAD_TOGGLES).collect()),
         choices: &[(DTYPE, &["f32", "q8_0"])],
+        sampling: Some(FIELDS),
         refused: REFUSED.into(),
     }
 }

@@ -14,6 +14,7 @@ use super::weights::WeightFolder;
 use super::{LoadSettings, details, identity, kv_cache, receipt, text};
 use crate::serial::Serial;
 use inferometer_host::{Result, Session};
+use inferometer_protocol::sampling::FIELDS;
 use inferometer_protocol::toggle::{CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, MEMORY_LIMIT, THREADS, WIRED_LIMIT};
 use inferometer_protocol::{Capabilities, EngineError, Honours, Receipt, Settings, Value};
 
@@ -41,7 +42,7 @@ pub fn honours() -> Honours {
     } else {
         refused.push((WIRED_LIMIT, "wired memory needs Metal, and this is MLX on the CPU"));
     }
-    Honours { toggles: Some(toggles), choices: &[(DTYPE, &["f32", "f16", "bf16"])], refused }
+    Honours { toggles: Some(toggles), choices: &[(DTYPE, &["f32", "f16", "bf16"])], sampling: Some(FIELDS), refused }
 }
 
 /// MLX's memory and its limits belong to the process, so sessions take turns, opening included.

@@ -322,6 +322,15 @@ fn an_unhonoured_toggle_has_its_reason_in_offer_and_receipt() {
     }
 }
 
+#[test]
+fn the_offer_and_the_receipt_declare_the_same_sampling() {
+    let dir = folder(&config("llama"));
+    let receipt = open(dir.path()).unwrap().receipt();
+    let offer = super::Transformer.offer();
+    assert_eq!(offer.honours(&Settings::new()).sampling.unwrap(), receipt.sampling);
+    assert_eq!(receipt.sampling, inferometer_protocol::sampling::FIELDS);
+}
+
 /// Asking for a library gives an engine, or a message that says what to do.
 #[test]
 fn a_backend_that_this_build_lacks_is_refused_with_the_way_to_get_it() {

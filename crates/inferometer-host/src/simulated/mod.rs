@@ -40,7 +40,7 @@ impl Engine for Simulated {
             meaning: "no model: spends time, reports memory and fails as its options say; for testing the harness",
             options: OPTIONS.into(),
             required: &[],
-            honours: Honours { toggles: Some(Vec::new()), ..Honours::default() },
+            honours: Honours { toggles: Some(Vec::new()), sampling: Some(&[]), ..Honours::default() },
             variants: Vec::new(),
             built_in: true,
         }
@@ -84,6 +84,7 @@ fn receipt(options: &Options, given: Settings, model: Option<&Path>) -> Receipt 
             ..Capabilities::default()
         },
         toggles: Vec::new(),
+        sampling: Vec::new(),
         not_honoured: BTreeMap::new(),
         token_timing: TokenTiming::Exact,
         deterministic: true,
