@@ -81,6 +81,9 @@ pub fn masked(words: &[String]) -> Vec<String> {
             // An argument of several words is one value, or a text of its own, such as a header.
             if spans.len() > 1 {
                 let awaited = std::mem::take(&mut before).awaits;
+                if let Some((name, _)) = word.split_once('=').filter(|(name, _)| names_secret(name)) {
+                    return format!("{name}={MASK}");
+                }
                 return if awaited { MASK.to_owned() } else { masked_text(word) };
             }
             let found = spans.into_iter().flat_map(|span| before.word(word, span)).collect();

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use crate::record::{Record, RequestRow, SpanRow, TokenRow};
+use crate::record::{Record, RequestRow, SpanRow, Timing, TokenRow};
 
 /// The process of the gauges; hosts come after it. Some viewers take 0 as the kernel's idle
 /// process.
@@ -248,6 +248,7 @@ impl<'a> Timeline<'a> {
             "reused_tokens": row.reused_tokens,
             "prefill_tokens": row.prefill_tokens,
             "generated_tokens": row.generated_tokens,
+            "token_times": row.timing.map(Timing::name),
             "ttft_ms": row.ttft_ms,
             "prefill_tps": row.prefill_tps,
             "decode_tps": row.decode_tps,

@@ -248,8 +248,8 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
     let sight = (believed && ask.instrumentation.stream).then(|| Sight::of(&exchange, clock));
     let seen = sight.as_ref().or_else(|| resident.seen(ask.place.cell, ask.place.turn));
     // A later turn of a warm-up computes more of its prompt than the same turn of an iteration.
-    let shaped = believed && !ask.place.warmup && ask.place.turn == 0;
-    let (timing, shape) = timing::grade(receipt, seen, shaped.then_some(&exchange.generated));
+    let measured = believed && !ask.place.warmup;
+    let (timing, shape) = timing::grade(receipt, seen, measured.then_some((&exchange.generated, ask.place.turn == 0)));
     let generated = exchange.generated;
     let asked = Asked {
         cell: ask.cell,

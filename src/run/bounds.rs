@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::record::{Cause, Fault};
 use inferometer_protocol::messages::Generated;
-use inferometer_protocol::{Phase, Prompt, Receipt};
+use inferometer_protocol::{Phase, Prompt, Receipt, TokenTiming};
 
 /// A chat template may add this many tokens to a conversation, and to each of its messages: default
 /// system prompts of models have up to a few hundred.
@@ -55,14 +55,16 @@ fn too_many_tokens(prompt: &Prompt, g: &Generated) -> Option<String> {
 /// A token is an id of the vocabulary.
 fn outside(g: &Generated, receipt: &Receipt) -> Option<String> {
     let vocabulary = receipt.model.vocabulary?;
-    let id = g.tokens.iter().find(|id| **id >= vocabulary)?;
-    Some(format!("the engine generated token {id}, which is outside its vocabulary of {vocabulary}"))
+    let at = g.tokens.iter().position(|id| *id >= vocabulary)?;
+    Some(format!("token {at} of the output is outside the engine's vocabulary of {vocabulary}"))
 }
 
 fn too_fast(g: &Generated, receipt: &Receipt) -> Option<String> {
     let model = &receipt.model;
     let decode = g.token_ns.last()?.checked_sub(*g.token_ns.first()?)?;
-    let decoded = rate(g.token_ns.len() as u64 - 1, decode);
+    // Tokens that come together have no rate.
+    let exact = receipt.token_timing == TokenTiming::Exact;
+    let decoded = rate(g.token_ns.len() as u64 - 1, decode).filter(|_| exact);
     if let (Some(rate), Some(bytes)) = (decoded, model.weight_bytes) {
         let bytes = bytes as f64;
         let bandwidth = if bytes > CACHED_BYTES { MEMORY_BYTES_PER_S } else { CACHE_BYTES_PER_S };
@@ -76,8 +78,9 @@ fn too_fast(g: &Generated, receipt: &Receipt) -> Option<String> {
         }
     }
     let spans = || g.spans.iter().filter(|span| span.phase == Phase::Prefill);
-    let prefill = spans().map(|span| span.end_ns.saturating_sub(span.start_ns)).sum();
-    let prefilled = rate(u64::from(g.completion.prefill_tokens), prefill);
+    let prefill = spans().fold(0, |sum: u64, span| sum.saturating_add(span.end_ns.saturating_sub(span.start_ns)));
+    // A host need not report spans.
+    let prefilled = spans().next().and_then(|_| rate(u64::from(g.completion.prefill_tokens), prefill));
     if let (Some(rate), Some(parameters)) = (prefilled, model.parameters) {
         // A multiplication and an addition for each weight.
         let most = OPERATIONS_PER_S * SPARSE / (2.0 * parameters as f64);
@@ -106,7 +109,10 @@ mod tests {
     fn receipt(weight_bytes: u64, parameters: u64) -> Receipt {
         let model =
             ModelIdentity { weight_bytes: Some(weight_bytes), parameters: Some(parameters), ..Default::default() };
-        Receipt { model, ..serde_json::from_str(r#"{"engine": "x", "version": "1"}"#).unwrap() }
+        Receipt {
+            model,
+            ..serde_json::from_str(r#"{"engine": "x", "version": "1", "token_timing": "exact"}"#).unwrap()
+        }
     }
 
     #[test]
@@ -140,7 +146,7 @@ mod tests {
         assert_eq!(found(Some(beyond)), None);
         let (cause, reason) = found(Some(beyond - 1)).unwrap();
         assert_eq!(cause, Cause::Impossible);
-        assert!(reason.contains(&format!("outside its vocabulary of {}", beyond - 1)), "{reason}");
+        assert!(reason.contains(&format!("outside the engine's vocabulary of {}", beyond - 1)), "{reason}");
     }
 
     #[test]
@@ -155,6 +161,9 @@ mod tests {
         quick.token_ns = vec![13_000_000, 13_001_000, 13_002_000];
         assert!(found(&quick, &receipt(4_000_000_000, 2_000_000_000)), "a million tokens a second of a 4 GB model");
         assert!(!found(&quick, &receipt(2_000_000, 1_000_000)), "a tiny model in a cache");
+        let chunk = Receipt { token_timing: TokenTiming::Inexact, ..receipt(4_000_000_000, 2_000_000_000) };
+        assert!(!found(&reply(&[13, 13, 13], true), &chunk), "tokens that come together have no rate");
+        assert!(!found(&reply(&[13, 14, 15], false), &receipt(4_000_000, 2_000_000)), "spans are optional");
         let mut prefill = reply(&[13, 14, 15], true);
         prefill.completion.prefill_tokens = 1_000_000_000;
         assert!(found(&prefill, &receipt(2_000_000_000, 1_000_000_000)));

@@ -17,20 +17,21 @@ const SHORT: u64 = 8;
 /// tokens per read of the weights, decode one. Shorter gaps mean that finished tokens were handed
 /// over together.
 const CHEAPER_THAN_PREFILL: u64 = 8;
-/// Two requests of the same work may differ by this much.
+/// Shorter gaps are doubted in any case: handing over a finished token takes about so long.
+const QUICK_NS: u64 = 100_000;
+/// Two requests of the same work may differ by this much, and by one part in [`LATE_SHARE`].
 const NOISE_NS: u64 = 2_000_000;
-/// Above this number of prompt tokens, fixed costs per request cannot explain such gaps.
-const SHORT_PROMPT: u64 = 64;
 
 /// The grade of a generation's token times, and whether its stamps have the shape that was seen.
-/// `seen`: what a streamed generation of the same host and cell showed; `g`: the reply, if it is
-/// comparable with that generation.
-pub fn grade(receipt: &Receipt, seen: Option<&Sight>, g: Option<&Generated>) -> (Timing, Result<(), String>) {
+/// `seen`: what a streamed generation of the same host and cell showed; `g`: the reply, if its
+/// stamps are sound, and whether its prompt is the one of that generation.
+pub fn grade(receipt: &Receipt, seen: Option<&Sight>, g: Option<(&Generated, bool)>) -> (Timing, Result<(), String>) {
     match (receipt.token_timing, seen, g) {
         (TokenTiming::Inexact, ..) => (Timing::Inexact, Ok(())),
-        (_, Some(Sight::Verified(shape)), Some(g)) => match shape.fits(g) {
-            Ok(()) => (Timing::Verified, Ok(())),
+        (_, Some(Sight::Verified(shape)), Some((g, same_prompt))) => match shape.fits(g, same_prompt) {
             Err(reason) => (Timing::Claimed, Err(reason)),
+            Ok(()) if chunks(&g.token_ns, shape.least_ns()).is_some() => (Timing::Inexact, Ok(())),
+            Ok(()) => (Timing::Verified, Ok(())),
         },
         (_, Some(sight), _) => (sight.timing(), Ok(())),
         (_, None, _) => (Timing::Claimed, Ok(())),
@@ -42,8 +43,8 @@ pub fn grade(receipt: &Receipt, seen: Option<&Sight>, g: Option<&Generated>) -> 
 pub enum Sight {
     /// The tokens arrived when they were stamped.
     Verified(Shape),
-    /// The tokens came together at the end, as far as one generation can show. A generation of one
-    /// token decides: see [`Sight::alone`].
+    /// The tokens came together at the end, as far as one generation can show. A generation of
+    /// another length decides: see [`Sight::probed`].
     Together(Shape),
     /// Several tokens come at a time; the reason.
     Chunked(String),
@@ -60,6 +61,8 @@ pub struct Shape {
     pub decode_ns: u64,
     pub tokens: u64,
     pub prefill_tokens: u64,
+    /// From sending the request to its reply.
+    pub e2e_ns: u64,
 }
 
 impl Sight {
@@ -99,32 +102,38 @@ impl Sight {
             decode_ns: arrivals[arrivals.len() - 1].received_ns.saturating_sub(arrivals[0].received_ns),
             tokens: arrivals.len() as u64,
             prefill_tokens: u64::from(g.completion.prefill_tokens).max(1),
+            e2e_ns: e2e,
         };
-        let least = shape.first_ns / shape.prefill_tokens / CHEAPER_THAN_PREFILL;
-        if let Some(why) = chunks(&g.token_ns, least) {
+        if let Some(why) = chunks(&g.token_ns, shape.least_ns()) {
             return Self::Chunked(why);
         }
-        let stamped = g.token_ns[g.token_ns.len() - 1] - g.token_ns[0];
-        if shape.tokens > 1 && stamped / (shape.tokens - 1) < least {
+        if shape.tokens > 1 && shape.gap_ns() < shape.least_ns().max(QUICK_NS) {
             Self::Together(shape)
         } else {
             Self::Verified(shape)
         }
     }
 
-    /// Decides [`Sight::Together`] by a generation of one token, which took `one_ns` from sending
-    /// to its reply: if the others were really so quick, it takes as long as the first token did.
+    /// Decides [`Sight::Together`] by a generation of the same prompt with another number of
+    /// tokens, which took `took_ns` from sending to its reply. Between the two lies the time that
+    /// the tokens really take; the host cannot choose it.
     #[must_use]
-    pub fn alone(self, one_ns: u64) -> Self {
+    pub fn probed(self, tokens: u64, took_ns: u64) -> Self {
         let Self::Together(shape) = self else { return self };
-        if shape.prefill_tokens <= SHORT_PROMPT && one_ns + NOISE_NS >= shape.first_ns / 10 * 9 {
+        let more = tokens.abs_diff(shape.tokens);
+        let really = match tokens > shape.tokens {
+            true => took_ns.saturating_sub(shape.e2e_ns),
+            false => shape.e2e_ns.saturating_sub(took_ns),
+        };
+        let noise = NOISE_NS + took_ns.max(shape.e2e_ns) / LATE_SHARE;
+        if really <= shape.gap_ns().saturating_mul(3 * more).saturating_add(noise) {
             return Self::Verified(shape);
         }
         Self::Chunked(format!(
-            "{} tokens arrived together after {}, but one token alone takes {}",
+            "{} tokens arrived within {}, but {more} tokens more take {} longer",
             shape.tokens,
-            duration_ns(shape.first_ns),
-            duration_ns(one_ns)
+            duration_ns(shape.decode_ns),
+            duration_ns(really)
         ))
     }
 
@@ -150,26 +159,40 @@ impl Sight {
 }
 
 impl Shape {
-    /// Whether a measured generation of the same prompt has this shape. Its end-to-end time is
-    /// checked elsewhere: a host can only move time between prefill and decode, so one of them must
-    /// be much longer and the other much shorter than was seen.
+    /// Mean gap between tokens.
+    fn gap_ns(&self) -> u64 {
+        self.decode_ns.checked_div(self.tokens.saturating_sub(1)).unwrap_or(0)
+    }
+
+    /// The least that a decoded token can cost, from the cost of a prompt token.
+    fn least_ns(&self) -> u64 {
+        self.first_ns / self.prefill_tokens / CHEAPER_THAN_PREFILL
+    }
+
+    /// Whether a measured generation has this shape. The harness checks the time of the whole
+    /// request elsewhere, so a host can only move time between prefill and decode: one of them is
+    /// then too short, and the other longer by at least half of what is missing there. Of another
+    /// prompt than was seen, only decode can be compared.
     ///
     /// # Errors
     /// A sentence with both times.
-    pub fn fits(&self, g: &Generated) -> Result<(), String> {
+    pub fn fits(&self, g: &Generated, same_prompt: bool) -> Result<(), String> {
         let (Some(&first), Some(&last)) = (g.token_ns.first(), g.token_ns.last()) else { return Ok(()) };
         let (prefill, seen_prefill) = (first.saturating_sub(g.accepted_ns), self.first_ns);
+        let decode = last.saturating_sub(first);
         let noise = allowance_ns(last.saturating_sub(g.accepted_ns));
-        // The first warm-up is often slower, and a busy machine disturbs either.
-        let longer = |ns: u64, seen: u64| ns > 2 * seen + noise;
-        let shorter = |ns: u64, seen: u64| ns + noise < seen / 2;
-        // Compared over as many tokens as were seen: later ones have more context to attend to.
-        let same = g.token_ns[g.token_ns.len().min(self.tokens as usize) - 1] - first;
+        let short = |ns: u64, seen: u64| ns.saturating_add(noise) < seen / 3 * 2;
+        let took = |ns: u64, seen: u64, missing: u64| ns > seen.saturating_add(missing / 2).saturating_add(noise);
         let gaps = (g.token_ns.len() as u64).saturating_sub(1);
         // As if the whole generation had the pace that was seen.
-        let seen_whole = self.decode_ns.checked_div(self.tokens.saturating_sub(1)).unwrap_or(0) * gaps;
-        let to_prefill = longer(prefill, seen_prefill) && shorter(last - first, seen_whole);
-        let to_decode = shorter(prefill, seen_prefill) && longer(same, self.decode_ns);
+        let seen_decode = self.gap_ns().saturating_mul(gaps);
+        let to_prefill = short(decode, seen_decode)
+            && (!same_prompt || took(prefill, seen_prefill, seen_decode.saturating_sub(decode)));
+        // Over as many tokens as were seen: later ones have more context to attend to.
+        let same = g.token_ns[g.token_ns.len().min(self.tokens as usize).max(1) - 1].saturating_sub(first);
+        let to_decode = same_prompt
+            && short(prefill, seen_prefill)
+            && took(same, self.decode_ns, seen_prefill.saturating_sub(prefill));
         if !to_prefill && !to_decode {
             return Ok(());
         }
@@ -177,9 +200,9 @@ impl Shape {
             "the host reports {} to the first token and {} per token after it; in the warm-up, where tokens were sent \
              as they became readable, it took {} and {}",
             duration_ns(prefill),
-            duration_ns((last - first).checked_div(gaps).unwrap_or(0)),
+            duration_ns(decode.checked_div(gaps).unwrap_or(0)),
             duration_ns(seen_prefill),
-            duration_ns(self.decode_ns.checked_div(self.tokens.saturating_sub(1)).unwrap_or(0)),
+            duration_ns(self.gap_ns()),
         ))
     }
 }
@@ -187,12 +210,12 @@ impl Shape {
 /// Why these stamps show chunks of tokens: most gaps are far shorter than the mean gap, and shorter
 /// than a token can take at `least`.
 fn chunks(token_ns: &[u64], least: u64) -> Option<String> {
-    let gaps: Vec<u64> = token_ns.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let gaps: Vec<u64> = token_ns.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
     if gaps.len() < 3 {
         return None;
     }
-    let mean = gaps.iter().sum::<u64>() / gaps.len() as u64;
-    let short = gaps.iter().filter(|gap| **gap * SHORT < mean && **gap < least).count();
+    let mean = gaps.iter().fold(0, |sum: u64, gap| sum.saturating_add(*gap)) / gaps.len() as u64;
+    let short = gaps.iter().filter(|gap| gap.saturating_mul(SHORT) < mean && **gap < least).count();
     (2 * short >= gaps.len()).then(|| {
         format!(
             "{short} of {} gaps between tokens are shorter than an eighth of the mean gap, {}",
@@ -240,7 +263,7 @@ mod tests {
     #[test]
     fn tokens_that_arrive_when_stamped_are_verified() {
         let sight = seen(&[101, 121, 141, 161, 181], &[101, 122, 141, 161, 182]);
-        let shape = Shape { first_ns: 100 * MS, decode_ns: 81 * MS, tokens: 5, prefill_tokens: 100 };
+        let shape = Shape { first_ns: 100 * MS, decode_ns: 81 * MS, tokens: 5, prefill_tokens: 100, e2e_ns: 182 * MS };
         assert_eq!(sight, Sight::Verified(shape));
     }
 
@@ -264,29 +287,61 @@ mod tests {
     }
 
     #[test]
-    fn one_token_alone_decides_about_tokens_that_come_together() {
+    fn a_generation_of_another_length_decides_about_tokens_that_come_together() {
         let together = [401; 6];
-        let sight = seen(&together, &together);
-        assert!(matches!(sight, Sight::Together(_)), "{sight:?}");
-        assert!(matches!(sight.clone().alone(390 * MS), Sight::Chunked(_)), "100 prompt tokens hide six decoded ones");
-        let Sight::Together(shape) = sight else { panic!() };
-        let short = || Sight::Together(Shape { prefill_tokens: 8, ..shape });
-        assert!(matches!(short().alone(390 * MS), Sight::Verified(_)));
-        assert!(matches!(short().alone(100 * MS), Sight::Chunked(_)));
+        let sight = || seen(&together, &together);
+        assert!(matches!(sight(), Sight::Together(_)), "{:?}", sight());
+        assert!(matches!(sight().probed(64, 1200 * MS), Sight::Chunked(_)), "58 tokens more cost 0.8 s");
+        assert!(matches!(sight().probed(1, 100 * MS), Sight::Chunked(_)), "five tokens less save 0.3 s");
+        assert!(matches!(sight().probed(64, 405 * MS), Sight::Verified(_)), "it is really so quick");
+        // A loop over a finished reply, which stamps and sends a token in 20 microseconds.
+        let mut late = exchange(&together, &together);
+        for (at, ns) in late.generated.token_ns.iter_mut().enumerate() {
+            *ns += 20_000 * at as u64;
+            late.arrivals[at].received_ns = *ns;
+        }
+        late.generated.completion.prefill_tokens = 4096;
+        assert!(matches!(Sight::of(&late, &CLOCK), Sight::Together(_)));
     }
 
     #[test]
     fn time_that_moved_between_prefill_and_decode_does_not_fit() {
-        let fits = |first, decode, stamps: &[u64]| {
-            let shape = Shape { first_ns: first * MS, decode_ns: decode * MS, tokens: 5, prefill_tokens: 100 };
-            shape.fits(&reply(stamps, true)).is_ok()
+        let shape = |first, decode| Shape {
+            first_ns: first * MS,
+            decode_ns: decode * MS,
+            tokens: 5,
+            prefill_tokens: 100,
+            e2e_ns: (first + decode) * MS,
         };
+        let fits = |first, decode, stamps: &[u64]| shape(first, decode).fits(&reply(stamps, true), true).is_ok();
         assert!(fits(100, 80, &[101, 121, 141, 161, 181]));
         assert!(fits(100, 80, &[31, 41, 51, 61, 71]), "a cold warm-up is slower in both");
+        assert!(fits(100, 80, &[31, 51, 71, 91, 111]), "a cold warm-up has a slower prefill");
         assert!(!fits(50, 130, &[178, 179, 180, 181, 181]), "decode took from prefill");
+        assert!(!fits(100, 80, &[181, 181, 181, 181, 181]), "all of decode is in the prefill");
         assert!(!fits(100, 50, &[11, 151, 152, 153, 154]), "prefill took from decode");
+        assert!(!fits(50, 130, &[1, 46, 91, 136, 181]), "all of the prefill is in decode");
         // Eight times as many tokens, ever slower with the context: still the pace that was seen.
         let long: Vec<u64> = (0..40).map(|n| 101 + 20 * n + n * n / 4).collect();
         assert!(fits(100, 80, &long));
+        // A later turn of a conversation has another prompt; its decode can be compared.
+        let later = |stamps: &[u64]| shape(100, 80).fits(&reply(stamps, true), false).is_ok();
+        assert!(later(&[11, 31, 51, 71, 91]) && !later(&[88, 89, 90, 91, 91]));
+    }
+
+    #[test]
+    fn a_measured_generation_in_chunks_is_inexact() {
+        let seen = Sight::Verified(Shape {
+            first_ns: 100 * MS,
+            decode_ns: 80 * MS,
+            tokens: 5,
+            prefill_tokens: 100,
+            e2e_ns: 181 * MS,
+        });
+        let receipt: Receipt =
+            serde_json::from_str(r#"{"engine": "x", "version": "1", "token_timing": "exact"}"#).unwrap();
+        let timing = |stamps: &[u64]| grade(&receipt, Some(&seen), Some((&reply(stamps, true), true))).0;
+        assert_eq!(timing(&[101, 121, 141, 161, 181, 201]), Timing::Verified);
+        assert_eq!(timing(&[101, 101, 101, 161, 161, 161]), Timing::Inexact);
     }
 }

@@ -133,8 +133,11 @@ fn reuse_computes_only_what_is_new_and_changes_no_token() {
 #[test]
 fn an_iteration_is_a_row_a_turn_in_one_conversation() {
     let lab = Lab::new();
-    let scenario =
-        exec(&lab, &["--reuse", "--toggles", "kv_reuse"], "replies = \"generated\"\n[run]\niterations = 3\n");
+    let scenario = exec(
+        &lab,
+        &["--reuse", "--toggles", "kv_reuse", "--no-stream"],
+        "replies = \"generated\"\n[run]\niterations = 3\n",
+    );
     let done = measure(&lab, &scenario, 0);
     let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 15]);

@@ -785,7 +785,7 @@ fn one_token_throughout_is_a_warning() {
     let lab = Lab::new();
     let workload = "[workload]\ntext = \"one two three\"\nmax_tokens = 16\nignore_eos = true\n[run]\niterations = 2\n";
     let scenario = lab.exec(&["--repeat", "5"], workload);
-    let done = lab.measure(&scenario, &[]).expect(0).says("token 5 16 times and nothing else");
+    let done = lab.measure(&scenario, &[]).expect(0).says("one token, 16 times, and nothing else");
     assert!(done.stdout.contains("valid with warnings") && done.stdout.contains("degenerate"), "{}", done.stdout);
     let warnings = lab.record().manifest.warnings;
     let told = warnings.iter().filter(|warning| warning.contains("the output is degenerate"));

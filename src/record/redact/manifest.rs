@@ -21,7 +21,7 @@ pub(super) fn run(mut manifest: Manifest, name: &str, scrub: &Scrub) -> Manifest
         each(&mut gauge.absent, scrub);
     }
     manifest.hosts.iter_mut().for_each(|one| host(one, scrub));
-    manifest.warnings.iter_mut().for_each(|warning| *warning = finding(warning, scrub));
+    manifest.warnings.iter_mut().for_each(|warning| *warning = scrub.text(warning));
     manifest.texts.clear();
     manifest.redacted = Some(Redacted::now());
     manifest
@@ -45,7 +45,7 @@ pub(super) fn session(mut manifest: AbManifest, name: &str, scrub: &Scrub) -> Ab
         }
     }
     each(&mut manifest.refused, scrub);
-    manifest.warnings.iter_mut().for_each(|warning| *warning = finding(warning, scrub));
+    manifest.warnings.iter_mut().for_each(|warning| *warning = scrub.text(warning));
     manifest.redacted = Some(Redacted::now());
     manifest
 }
@@ -53,18 +53,6 @@ pub(super) fn session(mut manifest: AbManifest, name: &str, scrub: &Scrub) -> Ab
 fn each(text: &mut Option<String>, scrub: &Scrub) {
     if let Some(text) = text {
         *text = scrub.text(text);
-    }
-}
-
-/// A warning; the one about a repeated token names its id.
-fn finding(warning: &str, scrub: &Scrub) -> String {
-    let text = scrub.text(warning);
-    match text.split_once("degenerate: token ") {
-        Some((before, after)) => {
-            let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{before}degenerate: one token{after}")
-        }
-        None => text,
     }
 }
 

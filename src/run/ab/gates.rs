@@ -131,8 +131,8 @@ pub fn verified(gates: &[GateInfo], side: Side, rows: &[RequestRow]) -> Result<(
     let why = match timing {
         Timing::Inexact => "several tokens come at a time",
         Timing::Claimed | Timing::Verified => {
-            "nobody saw the tokens arrive when they were stamped: its host should send each token as it becomes readable \
-             (capability `stream` of the engine protocol)"
+            "its host does not send tokens as they become readable (capability `stream` of the engine protocol), or they \
+             arrived at other times than they were stamped, which a busy machine can cause too: see the warnings"
         }
     };
     Err(RunError::Ab(format!(

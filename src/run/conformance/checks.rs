@@ -194,11 +194,15 @@ fn streams(bench: &mut Bench) -> Verdict {
         opened.host.resync()?;
         let request = opened.instrumented(2 * FEW, stream)?;
         let exchange = opened.host.generate(request, &mut |_| {})?;
-        sight = Sight::of(&exchange, opened.host.clock());
+        sight = match check_stamps(&exchange, opened.host.clock(), 2 * FEW) {
+            Ok(()) => Sight::of(&exchange, opened.host.clock()),
+            Err(fault) => Sight::Differs(fault.reason),
+        };
         if matches!(sight, Sight::Together(_)) {
-            let request = opened.instrumented(1, quiet)?;
-            let one = opened.host.generate(request, &mut |_| {})?;
-            sight = sight.alone(one.received_ns.saturating_sub(one.sent_ns));
+            let request = opened.instrumented(8 * FEW, quiet)?;
+            let longer = opened.host.generate(request, &mut |_| {})?;
+            let took = longer.received_ns.saturating_sub(longer.sent_ns);
+            sight = sight.probed(longer.generated.tokens.len() as u64, took);
         }
         if matches!(sight, Sight::Verified(_)) {
             break;

@@ -1,5 +1,7 @@
 //! The rules of a run, applied to the replies of the checks: what passes here passes there.
 
+use std::path::{Path, PathBuf};
+
 use super::{Fault, Opened};
 use crate::run::host::Exchange;
 use crate::run::prompts::counted;
@@ -25,7 +27,8 @@ impl Opened {
         }
         let (request, choices) = (asked.request.clone(), asked.instrumentation.choices);
         let exchange = self.host.generate(asked, &mut |_| {})?;
-        let counted = self.model.as_ref().and_then(|model| counted(&request.prompt, model));
+        let own = |model: &&PathBuf| Path::new(&self.ready.receipt.model.path) == model.as_path();
+        let counted = self.model.as_ref().filter(own).and_then(|model| counted(&request.prompt, model));
         let cell = cell(&request);
         let turn = u32::from(before == Before::Request);
         let asked = Asked { cell: &cell, request: &request, choices, turn, allowed: &[], counted };

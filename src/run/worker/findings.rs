@@ -61,11 +61,11 @@ impl Worker<'_> {
         if synthetic || !self.forced.is_empty() {
             return Ok(());
         }
-        let Some((token, count)) = turns.iter().find_map(|turn| Some((repeated(turn.ids())?, turn.ids().len()))) else {
+        let Some(count) = turns.iter().find_map(|turn| repeated(turn.ids()).map(|_| turn.ids().len())) else {
             return Ok(());
         };
         let told = format!(
-            "cell `{}`: the output is degenerate: token {token} {count} times and nothing else; check the model's \
+            "cell `{}`: the output is degenerate: one token, {count} times, and nothing else; check the model's \
              files (`inferometer model verify`), and that prompt and chat template suit it",
             name(cell)
         );

@@ -81,8 +81,8 @@ pub struct Worker<'a> {
 enum Pass {
     /// The whole prompt and a few tokens; `stream`: each is sent as soon as it is readable.
     Warmup { stream: bool },
-    /// The whole prompt and one token.
-    FirstToken,
+    /// The whole prompt and another number of tokens, to see how long they really take.
+    OtherLength,
     /// A whole iteration, to compare outputs.
     Outputs { choices: bool },
     /// The timed pass.
@@ -99,7 +99,7 @@ impl Pass {
 
     /// Whether it runs only the first and the last turn of a conversation.
     fn warms_up(self) -> bool {
-        matches!(self, Pass::Warmup { .. } | Pass::FirstToken)
+        matches!(self, Pass::Warmup { .. } | Pass::OtherLength)
     }
 
     /// Instrumentation requested from the host; `progress` if the display needs it and nothing is
@@ -108,7 +108,7 @@ impl Pass {
         let quiet = Instrumentation::default();
         match self {
             Pass::Warmup { stream } => Instrumentation { progress: watched, stream, ..quiet },
-            Pass::FirstToken => quiet,
+            Pass::OtherLength => quiet,
             Pass::Outputs { choices } => Instrumentation { choices, progress: watched, ..quiet },
             Pass::Measured => quiet,
             Pass::Profiled(detail) => Instrumentation { detail, ..quiet },

@@ -1,5 +1,7 @@
 //! The requests of one iteration.
 
+use std::path::Path;
+
 use super::{Pass, Worker, number};
 use crate::record::{Cause, Fault, Status};
 use crate::run::attempt::{Ask, Attempt, Place, agree, attempt};
@@ -74,14 +76,20 @@ impl<'a> Worker<'a> {
             request,
             instrumentation: pass.instrumentation(observer.wants_tokens()),
             verified_only: self.work.verified_only,
-            // The simulated engine has no tokenizer.
-            counted: self.work.prompts.counted(cell).filter(|_| self.engine(cell.engine).name != simulated::NAME),
+            counted: self.work.prompts.counted(cell).filter(|_| self.runs_the_model(cell, resident)),
             allowed: &self.work.scenario.run.allow_mismatch,
             memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
         };
         self.log.sampler.watch(Some((resident.number, resident.host.pid())));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
+    }
+
+    /// Whether a host says that it runs the model in the scenario's folder, so that it counts with
+    /// that model's tokenizer. The simulated engine has none.
+    fn runs_the_model(&self, cell: &Cell, resident: &Resident) -> bool {
+        let named = Path::new(&resident.receipt.model.path) == self.work.model;
+        self.engine(cell.engine).name != simulated::NAME && (resident.built_in || named)
     }
 
     /// The fault of a request whose prompt was sent in an earlier iteration too, and had another
@@ -110,7 +118,8 @@ impl<'a> Worker<'a> {
         let workload = &self.work.scenario.workload;
         let most = match pass {
             Pass::Warmup { .. } => WARMUP_TOKENS,
-            Pass::FirstToken => 1,
+            Pass::OtherLength if workload.max_tokens() >= 2 * WARMUP_TOKENS => 4 * WARMUP_TOKENS,
+            Pass::OtherLength => 1,
             Pass::Outputs { .. } | Pass::Measured | Pass::Profiled(_) => u32::MAX,
         };
         Request {

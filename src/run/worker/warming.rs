@@ -28,7 +28,7 @@ pub(super) fn next(resident: &Resident, cell: u32, wanted: u32, done: u32, took:
     }
     let sights = || resident.sights.range((cell, 0)..=(cell, u32::MAX)).map(|(_, sight)| sight);
     if done > 0 && sights().any(|sight| matches!(sight, Sight::Together(_))) {
-        return Some(Pass::FirstToken);
+        return Some(Pass::OtherLength);
     }
     let unsure = stream && sights().any(|sight| !matches!(sight, Sight::Verified(_)));
     let tries = if took < SHORT { SHORT_TRIES } else { wanted.max(TRIES) };
@@ -39,10 +39,10 @@ pub(super) fn next(resident: &Resident, cell: u32, wanted: u32, done: u32, took:
 pub(super) fn note(resident: &mut Resident, pass: Pass, turns: &[Attempt]) {
     for attempt in turns {
         let at = (attempt.place.cell, attempt.place.turn);
-        if pass == Pass::FirstToken {
+        if pass == Pass::OtherLength {
             let took = attempt.end_ns.saturating_sub(attempt.start_ns);
             if let Some(sight) = resident.sights.remove(&at) {
-                resident.sights.insert(at, sight.alone(took));
+                resident.sights.insert(at, sight.probed(attempt.ids().len() as u64, took));
             }
         } else if let Some(sight) = attempt.reply.as_ref().and_then(|reply| reply.sight.clone()) {
             resident.sights.insert(at, sight);

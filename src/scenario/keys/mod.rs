@@ -169,7 +169,7 @@ pub static RUN: Section = Section {
             "warmup",
             count(0, 1_000),
             "1",
-            "unmeasured iterations of each cell in each fresh host before the measured ones",
+            "unmeasured iterations of each cell in each fresh host before the measured ones; more follow while token times are not verified",
         ),
         key(
             "isolation",
