@@ -316,3 +316,34 @@ fn the_self_test_prints_what_it_measured() {
         assert!(table.lines().any(|line| line.trim_start().starts_with(what)), "{what}:\n{table}");
     }
 }
+
+#[test]
+fn engines_that_generate_different_tokens_are_said_first() {
+    let lab = Lab::new();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engine.py");
+    let engine = |label: &str, more: &str| {
+        format!(
+            "[[engine]]\nname = \"exec\"\nlabel = {label:?}\noptions = {{ command = [\"python3\", {script:?}{more}] }}\n"
+        )
+    };
+    let remarks = |second: &str| {
+        let scenario = lab.write(
+            "scenario.toml",
+            format!(
+                "name = \"lab\"\n[model]\npath = \".\"\n{}{}[workload]\ntext = \"one two\"\nmax_tokens = 4\n\
+                 [run]\niterations = 2\nexternal_causes = \"warn\"\n",
+                engine("one", ""),
+                engine("other", second)
+            ),
+        );
+        let done = lab.run(&["run", scenario.to_str().unwrap(), "--format", "json"]);
+        fs_err::remove_dir_all(lab.path("results")).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        summary["validity"]["remarks"][0].as_str().unwrap_or_default().to_owned()
+    };
+    insta::assert_snapshot!(
+        remarks(", \"--repeat\", \"5\""),
+        @"Engines generate different tokens for the same work in 1 of 1 comparison: one and other. Do not rank their rates."
+    );
+    assert!(!remarks("").starts_with("Engines generate"));
+}
