@@ -434,10 +434,12 @@ fn is_random(text: &str) -> bool {
     // A slash makes a path more likely than a key, unless something else says base64.
     let base64 = !text.contains('/') || text.contains('+') || text.ends_with('=');
     let digits = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=_-".contains(byte);
-    let mixed = any(u8::is_ascii_digit) && any(u8::is_ascii_lowercase) && any(u8::is_ascii_uppercase);
-    // Names made of words, such as `Qwen3-30B-A3B-Instruct-2507-MLX-4bit`, are no keys.
-    let longest = text.split(['-', '_']).map(str::len).max().unwrap_or(0);
-    base64 && mixed && longest >= LEAST_RANDOM / 2 && bytes.iter().all(digits)
+    // Names made of words, such as `Qwen3-30B-A3B-Instruct-2507-MLX-4bit`, and names of runs, which
+    // begin with a time, are no keys.
+    let longest = text.split(['-', '_']).max_by_key(|part| part.len()).unwrap_or_default().as_bytes();
+    let any_of = |is: fn(&u8) -> bool| longest.iter().any(is);
+    let mixed = any_of(u8::is_ascii_digit) && any_of(u8::is_ascii_lowercase) && any_of(u8::is_ascii_uppercase);
+    base64 && mixed && longest.len() >= LEAST_RANDOM / 2 && bytes.iter().all(digits)
 }
 
 fn replaced(text: &str, mut found: Vec<Range<usize>>) -> String {
@@ -489,6 +491,7 @@ mod tests {
         for line in [
             "python3 adapter.py --state /tmp/.tmpAbC123/state --token-ms 1.5 --tokens 12 --eos-token </s>",
             "host --model mlx-community/Qwen3-30B-A3B-Instruct-2507-MLX-4bit",
+            "report 20261121T202232Z-quickstart-edb6456c",
             "host --revision 0123456789abcdef0123456789abcdef01234567",
             "/home/x/builds/0123456789abcdef0123456789abcdef01234567-program/host --key-file /x/key.pem",
             "host --token 5 --sort-key name --cache-key x --sk-learn sk-learning",
