@@ -10,12 +10,13 @@ use super::driver::Driver;
 use super::error::RunError;
 use super::options::Options;
 use super::progress::{Event, Observer};
+use super::prompts::Prompts;
 use super::segment::{self, Log, Past};
 use super::worker::Work;
 use crate::origin::{Origin, utc_now};
 use crate::record;
 use crate::record::{FinishState, Store};
-use crate::spec::Scenario;
+use crate::spec::{Plan, Scenario};
 use crate::{engines, scenario};
 
 /// The outcome of a run.
@@ -47,16 +48,7 @@ pub fn run(
     let sampler = segment::sampler(scenario, origin);
     let store = Store::create(results, segment::manifest(scenario, &plan, &prompts, &origin, sampler.gauges()))?;
     options.interrupt.arm()?;
-    let work = Work {
-        scenario,
-        plan: &plan,
-        prompts: &prompts,
-        model: &model,
-        options,
-        program: None,
-        must_open: true,
-        verified_only: false,
-    };
+    let work = work(scenario, &plan, &prompts, &model, options);
     finish(Driver::new(work, Log { store, sampler, origin }, Past::default(), observer)?)
 }
 
@@ -90,17 +82,19 @@ pub fn resume(
     let (store, record) = Store::resume(dir)?;
     let log = Log::resume(store, &record, |manifest| manifest.warnings.append(&mut warnings))?;
     options.interrupt.arm()?;
-    let work = Work {
-        scenario,
-        plan,
-        prompts: &prompts,
-        model: &model,
-        options,
-        program: None,
-        must_open: true,
-        verified_only: false,
-    };
+    let work = work(scenario, plan, &prompts, &model, options);
     finish(Driver::new(work, log, Past::of(&record), observer)?)
+}
+
+/// The work of a run, as opposed to that of an A/B side.
+fn work<'a>(
+    scenario: &'a Scenario,
+    plan: &'a Plan,
+    prompts: &'a Prompts,
+    model: &'a Path,
+    options: &'a Options,
+) -> Work<'a> {
+    Work { scenario, plan, prompts, model, options, program: None, must_open: true, verified_only: false }
 }
 
 /// Runs the driver and closes the record, also if the run could not continue.

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::section as titled;
-use crate::record::metric;
 use crate::record::metric::{DECODE_TPS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use crate::record::{Timing, metric};
 use crate::report::figures::{all, headlines, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
 use crate::report::{terminal, text, turns};
@@ -115,7 +115,7 @@ fn widest<'a>(cells: &[(&'a CellSummary, f64)], metric: &Metric) -> Option<(&'a 
     (share > WIDE).then(|| (cell, metric.unit.number(interval.lo), metric.unit.number(interval.hi)))
 }
 
-/// What the times of each engine include, and whether tokens are stamped one by one.
+/// What the times of each engine include, and how far its token times can be trusted.
 fn includes(summary: &Summary) -> String {
     let words: Vec<String> = summary
         .run
@@ -130,9 +130,12 @@ fn includes(summary: &Summary) -> String {
                     text::list(&all, 8)
                 }
             };
-            let timing = match engine.token_timing {
-                Some(TokenTiming::Exact) => "every token has its own time stamp",
-                _ => "several tokens may share a time stamp",
+            let grades = summary.cells.iter().filter(|cell| cell.engine == engine.label).filter_map(|cell| cell.timing);
+            let timing = match (grades.max(), engine.token_timing) {
+                (Some(Timing::Verified), _) => "the harness verified its token times",
+                (Some(Timing::Claimed), _) => "its token times are not verified",
+                (None, Some(TokenTiming::Exact)) => "every token has its own time stamp",
+                (Some(Timing::Inexact) | None, _) => "several tokens may share a time stamp",
             };
             format!("Times of {} include {what}; {timing}.", text::label(&engine.label))
         })
