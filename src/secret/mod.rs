@@ -3,12 +3,11 @@
 //! A value is a secret if its name says so (`--api-key X`, `token=X`, `"password": "X"`), if it has
 //! the shape of a known kind of key (`sk-…`, `hf_…`), or if it is a long random text.
 
-use std::collections::BTreeSet;
+mod known;
+
 use std::ops::Range;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
+pub use known::{Secrets, fill, texts};
 
 use crate::spec::Scenario;
 use inferometer_protocol::{Settings, Value};
@@ -141,122 +140,6 @@ pub fn masked_scenario(scenario: &Scenario) -> Scenario {
     let secrets = Secrets::of(scenario);
     shown.overrides = scenario.overrides.iter().map(|setting| secrets.hidden(&masked_text(setting))).collect();
     shown
-}
-
-/// Secrets that are known, to be found in any text.
-#[derive(Debug, Clone, Default)]
-pub struct Secrets(BTreeSet<String>);
-
-impl Secrets {
-    /// Fewest characters of a secret that is searched for; a shorter one would be found in every
-    /// figure.
-    const LEAST: usize = 5;
-    /// Fewest characters of a secret made of small letters alone: a plain word such as `finished`
-    /// also stands where it is no secret.
-    const LEAST_WORD: usize = 16;
-
-    /// The secrets in the engines' options and the build's commands.
-    #[must_use]
-    pub fn of(scenario: &Scenario) -> Self {
-        let mut secrets = Self::default();
-        for options in scenario.engines.iter().map(|engine| &engine.options) {
-            for ((_, value), shown) in options.iter().zip(masked_settings(options).values()) {
-                match (value, shown) {
-                    (Value::Text(text), Value::Text(shown)) => secrets.add(text, shown),
-                    (Value::List(items), Value::List(shown)) => {
-                        let text = |item: &Value| item.as_text().unwrap_or_default().to_owned();
-                        items.iter().zip(shown).for_each(|(item, shown)| secrets.add(&text(item), &text(shown)));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let build = scenario.build.iter().flat_map(|build| [&build.command, &build.program, &build.toolchain]);
-        build.for_each(|words| secrets.add_words(words));
-        secrets
-    }
-
-    /// Adds the secrets of a command line.
-    pub fn add_words(&mut self, words: &[String]) {
-        words.iter().zip(masked(words)).for_each(|(word, shown)| self.add(word, &shown));
-    }
-
-    fn can_be_found(secret: &str) -> bool {
-        let word = secret.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        secret.len() >= if word { Self::LEAST_WORD } else { Self::LEAST }
-    }
-
-    /// Adds what `shown` masks in `word`: the part between what both have at their ends.
-    fn add(&mut self, word: &str, shown: &str) {
-        let mut parts = shown.split(MASK);
-        let Some(mut rest) = parts.next().and_then(|first| word.strip_prefix(first)) else { return };
-        for part in parts {
-            let end = if part.is_empty() { Some(rest.len()) } else { rest.find(part) };
-            let Some(end) = end else { return };
-            if Self::can_be_found(&rest[..end]) {
-                self.0.insert(rest[..end].to_owned());
-            }
-            rest = &rest[(end + part.len()).min(rest.len())..];
-        }
-    }
-
-    /// Adds the secrets of another scenario or command line.
-    pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// `value` without these secrets in its texts.
-    ///
-    /// # Errors
-    /// When JSON cannot express it.
-    pub fn hidden_in<T: Serialize + DeserializeOwned + Clone>(&self, value: &T) -> Result<T, serde_json::Error> {
-        if self.is_empty() {
-            return Ok(value.clone());
-        }
-        let mut json = serde_json::to_value(value)?;
-        texts(&mut json, &|text| self.hidden(text));
-        serde_json::from_value(json)
-    }
-
-    /// `text` without these secrets.
-    #[must_use]
-    pub fn hidden(&self, text: &str) -> String {
-        // The longest first: one may be a part of another.
-        let mut values: Vec<&String> = self.0.iter().collect();
-        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        values.into_iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), MASK))
-    }
-}
-
-/// Changes every text of a JSON value, but not the names of its fields.
-pub fn texts(value: &mut Json, change: &dyn Fn(&str) -> String) {
-    match value {
-        Json::String(text) => *text = change(text),
-        Json::Array(items) => items.iter_mut().for_each(|item| texts(item, change)),
-        Json::Object(fields) => fields.values_mut().for_each(|field| texts(field, change)),
-        _ => {}
-    }
-}
-
-/// Puts the secrets of `fresh` into `recorded` where it masks them. `false` if one is still
-/// missing.
-pub fn fill(recorded: &mut [String], fresh: &[String]) -> bool {
-    if recorded.iter().all(|word| !word.contains(MASK)) {
-        return true;
-    }
-    if recorded.len() == fresh.len() {
-        for ((word, fresh), shown) in recorded.iter_mut().zip(fresh).zip(masked(fresh)) {
-            if word.contains(MASK) && *word == shown {
-                fresh.clone_into(word);
-            }
-        }
-    }
-    recorded.iter().all(|word| !word.contains(MASK))
 }
 
 /// What the words before say about the next one.
@@ -457,79 +340,4 @@ fn replaced(text: &str, mut found: Vec<Range<usize>>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(line: &str) -> String {
-        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        masked(&words).join(" ")
-    }
-
-    #[test]
-    fn secrets_in_command_lines_are_masked() {
-        for (line, shown) in [
-            ("host --api-key sk-test-123456 --port 80", "host --api-key [secret] --port 80"),
-            ("host --api-key=hunter2", "host --api-key=[secret]"),
-            ("env OPENAI_API_KEY=abc host", "env OPENAI_API_KEY=[secret] host"),
-            ("host --password 123", "host --password [secret]"),
-            ("host token=abc", "host token=[secret]"),
-            ("host --hf-token hf_abcdefgh1234", "host --hf-token [secret]"),
-            ("host https://u:pw@h/x?token=abc&n=1", "host https://u:[secret]@h/x?token=[secret]&n=1"),
-            ("host hf_AbCdEfGh12345", "host [secret]"),
-            ("host --x=sk-proj-abc_def-123456", "host --x=[secret]"),
-            ("host 0123456789abcdef0123456789abcdef", "host [secret]"),
-            ("host Q2hhcmxpZTEyMzQ1Njc4OTBBQkNERUZHSElK", "host [secret]"),
-        ] {
-            assert_eq!(words(line), shown, "{line}");
-        }
-        let header: Vec<String> = ["-H", "Authorization: Bearer abc", "--apiKey", "a b"].map(str::to_owned).into();
-        assert_eq!(masked(&header), ["-H", "Authorization: Bearer [secret]", "--apiKey", MASK]);
-    }
-
-    #[test]
-    fn what_is_no_secret_stays() {
-        for line in [
-            "python3 adapter.py --state /tmp/.tmpAbC123/state --token-ms 1.5 --tokens 12 --eos-token </s>",
-            "host --model mlx-community/Qwen3-30B-A3B-Instruct-2507-MLX-4bit",
-            "report 20261121T202232Z-quickstart-edb6456c",
-            "host --revision 0123456789abcdef0123456789abcdef01234567",
-            "/home/x/builds/0123456789abcdef0123456789abcdef01234567-program/host --key-file /x/key.pem",
-            "host --token 5 --sort-key name --cache-key x --sk-learn sk-learning",
-            "cargo build --release --locked --bin inferometer --target-dir {shared}",
-        ] {
-            assert_eq!(words(line), line);
-        }
-    }
-
-    #[test]
-    fn secrets_in_texts_are_masked() {
-        for (text, shown) in [
-            ("--api-key [secret]", "--api-key [secret]"),
-            (
-                "engine.0.options.command=[\"x\", \"--api-key\", \"abc\"]",
-                "engine.0.options.command=[\"x\", \"--api-key\", \"[secret]\"]",
-            ),
-            ("engine.0.options.api_key=\"abc\"", "engine.0.options.api_key=\"[secret]\""),
-            ("{\"password\": \"abc\", \"n\": 1}", "{\"password\": \"[secret]\", \"n\": 1}"),
-            ("401: bad key sk-test-123456.", "401: bad key [secret]"),
-            ("token 7 of turn 2", "token 7 of turn 2"),
-        ] {
-            assert_eq!(masked_text(text), shown);
-        }
-    }
-
-    #[test]
-    fn known_secrets_are_found_again_and_put_back() {
-        let command: Vec<String> = ["host", "--api-key", "hunter22", "--x=1"].map(str::to_owned).into();
-        let mut secrets = Secrets::default();
-        secrets.add_words(&command);
-        assert_eq!(secrets.hidden("hunter22 is refused"), "[secret] is refused");
-        secrets.add_words(&["--password", "finished"].map(str::to_owned));
-        assert_eq!(secrets.hidden("finished"), "finished", "a word of the record itself");
-        let mut recorded = masked(&command);
-        assert!(!fill(&mut recorded.clone(), &[]) && fill(&mut recorded, &command));
-        assert_eq!(recorded, command);
-        let other: Vec<String> = ["host", "--api-key", "hunter22", "--x=2"].map(str::to_owned).into();
-        assert!(fill(&mut masked(&command), &other), "only the secrets are taken");
-    }
-}
+mod tests;
