@@ -373,7 +373,7 @@ mod tests {
     fn a_host_that_declares_something_else_has_changed() {
         let host = |receipt: serde_json::Value| -> HostInfo {
             serde_json::from_value(serde_json::json!({"host": 0, "engine": 0, "load": {}, "pid": 1, "command": ["e"],
-                "receipt": receipt, "load_s": 0.1, "clock_offset_ns": 0, "clock_round_trip_ns": 0, "clock": "monotonic"}))
+                "receipt": receipt, "load_s": 0.1, "clock_offset_ns": 0, "clock_round_trip_ns": 0, "clock": "monotonic", "verified": []}))
             .unwrap()
         };
         let of = |more: serde_json::Value| {

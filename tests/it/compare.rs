@@ -286,7 +286,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
     insta::assert_snapshot!(lab.run(&["compare", name, "nowhere"]).shown(&lab), @r#"
     exit 2
     --- stderr
-    error: no run nowhere (also looked in results)
+    error: no run nowhere (also looked in results); `inferometer results list` shows the recorded runs
     "#);
     insta::assert_snapshot!(lab.run(&["compare", name]).shown(&lab), @r#"
     exit 2

@@ -9,6 +9,7 @@ use crate::origin::{Origin, utc_now};
 use crate::record::ab::{AbManifest, AbStore, PairRow, Resumed, SCHEMA_VERSION, SideInfo};
 use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
 use crate::run::error::RunError;
+use crate::run::foresee;
 use crate::run::options::Options;
 use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
@@ -67,6 +68,9 @@ pub fn run(
     let _measuring = segment::acquire(options, observer)?;
     options.interrupt.arm()?;
     cells_match(&setups[0], &setups[1])?;
+    for setup in setups.iter().filter(|setup| setup.info.commit.is_none()) {
+        foresee::programs(&setup.scenario)?;
+    }
     for setup in &mut setups {
         setup.plan.order.clear();
     }

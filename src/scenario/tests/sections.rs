@@ -51,6 +51,7 @@ fn the_parser_reads_every_key_of_the_table() {
                 "[[workload.turn]]" => {
                     format!("[workload]\nkind = \"conversation\"\n[[workload.turn]]\n{} = {date}\n", key.name)
                 }
+                "[[engine]] toggles" => format!("[[engine]]\ntoggles = {{ {} = {date} }}\n", key.name),
                 "[[gate]]" => format!("[[gate]]\n{} = {date}\n", key.name),
                 "[[gate]] cells" => format!("[[gate]]\nmetric = \"ttft\"\ncells = {{ {} = {date} }}\n", key.name),
                 "[model] synthetic" => format!("[model]\nsynthetic = {{ {} = {date} }}\n", key.name),
