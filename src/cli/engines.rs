@@ -118,7 +118,8 @@ fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
     if failed == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if args.log.is_none() {
+    let log = folder.path().join(LOG);
+    if args.log.is_none() && log.metadata().is_ok_and(|about| about.len() > 0) {
         // Reasons name it.
         printer.note(format_args!("the program's stderr: {}", folder.keep().join(LOG).display()));
     }
@@ -277,4 +278,33 @@ fn json(engines: &[Listed]) -> serde_json::Value {
         })
     };
     engines.iter().map(engine).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_in_a_row_that_are_skipped_for_one_reason_are_one_line() {
+        let mut lines = Lines::default();
+        let check = |name, outcome, reason: &str| Check { name, outcome, reason: reason.to_owned() };
+        let skipped = |name, reason| check(name, Outcome::Skipped, reason);
+        let checks = [
+            check("greets", Outcome::Passed, ""),
+            skipped("resets", "no model could be opened"),
+            skipped("cancels", "no model could be opened"),
+            skipped("counts", "no model could be opened"),
+            skipped("streams", "it does not declare `stream`"),
+            check("ends", Outcome::Failed, "it hangs"),
+            skipped("last", "no time"),
+        ];
+        let text: String = checks.iter().map(|check| lines.of(check)).collect();
+        insta::assert_snapshot!(text + &lines.flush(), @r#"
+        pass  greets
+        skip  3 checks (resets to counts): no model could be opened
+        skip  streams: it does not declare `stream`
+        FAIL  ends: it hangs
+        skip  last: no time
+        "#);
+    }
 }

@@ -192,48 +192,27 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     insta::assert_snapshot!(bench(&["synthetic:llama/huge"]), @r#"
     exit 2
     --- stderr
-    error: unknown preset `huge` of llama models
-     --> bench:8:10
-      |
-    8 | preset = "huge"
-      |          ^^^^^^
-      |
-      = help: llama has `tiny`, `small`, `1b` and `3b`
+    error: MODEL: unknown preset `huge` of llama models
+     |
+     = help: llama has `tiny`, `small`, `1b` and `3b`
     "#);
     insta::assert_snapshot!(bench(&["no/such/folder"]), @r#"
     exit 2
     --- stderr
-    error: no model at [LAB]/no/such/folder
-     --> bench:7:8
-      |
-    7 | path = "no/such/folder"
-      |        ^^^^^^^^^^^^^^^^ no such folder
-      |
-      = help: give a folder with config.json, safetensors and tokenizer.json, or
-              a synthetic model:
-      = help: `synthetic = { arch = "qwen3", preset = "small", seed = 1 }`
+    error: no model at no/such/folder: give the folder of a model (config.json, safetensors, tokenizer.json), or a synthetic model such as synthetic:qwen3/small
     "#);
     insta::assert_snapshot!(bench(&["synthetic:llama/tiny", "--toggle", "prefill_chunk_sise=4"]), @r#"
     exit 2
     --- stderr
-    error: unknown key `prefill_chunk_sise` in [toggles]
-      --> bench:15:1
-       |
-    15 | prefill_chunk_sise = ["4"]
-       | ^^^^^^^^^^^^^^^^^^ did you mean `prefill_chunk_size`?
-       |
-       = help: docs/reference/scenarios.md lists the toggles
+    error: unknown toggle `prefill_chunk_sise`; did you mean `prefill_chunk_size`? (`inferometer engines` lists those of each engine)
     "#);
     insta::assert_snapshot!(bench(&["synthetic:llama/tiny", "--engine", "transformers"]), @r#"
     exit 2
     --- stderr
-    error: unknown engine `transformers`
-     --> bench:4:8
-      |
-    4 | name = "transformers"
-      |        ^^^^^^^^^^^^^^ did you mean `transformer`?
-      |
-      = help: this build has `transformer`, `auto`, `exec` and `simulated`
+    error: --engine: unknown engine `transformers`
+     |
+     = help: did you mean `transformer`?
+     = help: this build has `transformer`, `auto`, `exec` and `simulated`
     "#);
     assert!(!lab.path("results").exists());
 }

@@ -198,7 +198,6 @@ fn what_sets_the_runs_apart_is_said() {
       is about these two runs, not about the builds. Worse, better: 12 tests
       (Mann-Whitney); 5 % or less of these results are false positives on average
       (Benjamini-Hochberg). "Not shown" does not mean unchanged
-    not tested: too few valid iterations, or a value of 0
     synthetic model: random weights, so speed and memory are meaningful, but the
       text is not
     "#);

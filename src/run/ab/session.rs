@@ -296,6 +296,7 @@ impl Session<'_> {
             let (worker, observer) = (&mut self.workers[side as usize], &mut *self.observer);
             worker.close_others(&key(cell));
             let Some(outputs) = worker.outputs(cell.id, &key(cell), choices, observer)? else { return Ok(None) };
+            self.rows[side as usize].extend(worker.take_loads());
             self.rows[side as usize].extend(outputs.iter().map(|output| output.row.clone()));
             let failed = outputs.iter().any(|output| output.row.status == Status::Failed);
             all.push(outputs);
@@ -404,6 +405,7 @@ impl Session<'_> {
             };
             ran.push(id);
             let failed = rows[0].status == Status::Failed;
+            self.rows[at].extend(self.workers[at].take_loads());
             self.rows[at].extend(rows);
             if failed {
                 break;

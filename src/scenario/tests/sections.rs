@@ -110,7 +110,7 @@ fn overrides_reach_every_kind_of_key() {
         "engine.0.options.command=['b', 'c d']",
         "engine.0.label=other one",
         "\"sampling\".seed = 7",
-        "model.path=some/where",
+        "model.path=src/scenario",
     ];
     let scenario = good(&text, &set);
     assert_eq!(scenario.run.iterations, 4);
@@ -120,7 +120,11 @@ fn overrides_reach_every_kind_of_key() {
     assert_eq!(scenario.engines[0].options["command"].as_texts().unwrap(), ["b", "c d"]);
     assert_eq!(scenario.toggles[1].values, [Value::from("rotating:512")]);
     assert_eq!(scenario.workload.lengths(), [64, 128]);
-    assert!(matches!(&scenario.model, ModelSpec::Path(p) if p == Path::new("some/where")), "{:?}", scenario.model);
+    assert!(
+        matches!(&scenario.model, ModelSpec::Path(p) if *p == std::path::absolute("src/scenario").unwrap()),
+        "{:?}",
+        scenario.model
+    );
     let plain = good(&least(""), &["engine.0.options.backend=candle"]);
     assert_eq!(plain.engines[0].options["backend"], Value::from("candle"));
 }

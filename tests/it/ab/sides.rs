@@ -129,6 +129,22 @@ fn margin_without_the_abilities_is_refused_before_anything_is_generated() {
     assert!(record(&lab).manifest.outputs.is_none());
 }
 
+#[test]
+fn margin_asks_every_host_for_its_abilities_first() {
+    let lab = Lab::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine.py");
+    let able = "[[engine]]\nlabel = \"able\"\noptions = { backend = \"candle\" }\ntoggles = { threads = 1, dtype = \"f32\" }\n";
+    let unable = format!(
+        "[[engine]]\nname = \"exec\"\nlabel = \"unable\"\noptions = {{ command = [\"python3\", {script:?}] }}\n"
+    );
+    let model = "[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\", seed = 1 }\n";
+    let workload = "[workload]\ntext = \"one two three\"\nmax_tokens = 4\nignore_eos = true\n";
+    let scenario =
+        lab.write("scenario.toml", format!("name = \"lab\"\n{model}{able}{unable}{workload}{NO_PILOT}{MEMORY}"));
+    once(&lab, &scenario, &["--same", "--outputs", "margin"]).expect(2).says("`engine.py` cannot");
+    assert!(record(&lab).a.requests.is_empty(), "the first engine has generated");
+}
+
 /// The minimal adapter, and a copy that declares inexact token timing.
 fn adapters(lab: &Lab, gate: &str) -> PathBuf {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/minimal_adapter.py");
@@ -175,7 +191,7 @@ fn default_gates_of_inexact_token_times_give_way_to_the_whole_request() {
     let sides = ["--a-engine", "exact", "--b-engine", "inexact", "--resident", "--delta", "90%"];
     let done = once(&lab, &scenario, &sides);
     let warning = line(&done.stderr, "warning: the token times of side B");
-    insta::assert_snapshot!(warning);
+    insta::assert_snapshot!(warning, @"");
     let found = record(&lab);
     let gates: Vec<&str> = found.manifest.gates.iter().map(|info| info.gate.metric.name()).collect();
     assert_eq!(gates, ["e2e", "peak_memory"], "{}", done.stderr);
