@@ -76,7 +76,8 @@ pub fn is_busy(dir: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    // Shared, so that two who look do not take each other for a writer. The lock ends with the file.
+    // Shared, so that two who look do not take each other for a writer. The lock ends with the
+    // file.
     Ok(matches!(file.file().try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 

@@ -411,8 +411,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Whether it is a table in which a key may have been misplaced. Conditions of a gate and an engine's
-/// own toggles are not: they are named after other tables' keys.
+/// Whether it is a table in which a key may have been misplaced. Conditions of a gate and an
+/// engine's own toggles are not: they are named after other tables' keys.
 fn is_table(section: &Section) -> bool {
     let others = [&CELLS, &ENGINE_TOGGLES];
     !section.title.is_empty() && !others.into_iter().any(|other| std::ptr::eq(section, other))

@@ -13,8 +13,8 @@ const MOST_ENGINES: usize = 100;
 /// Longest label, since labels appear in tables and charts.
 const MOST_LABEL: usize = 32;
 
-/// The scenario's engines, each with the table of its own toggles; at least one unless a problem was
-/// reported.
+/// The scenario's engines, each with the table of its own toggles; at least one unless a problem
+/// was reported.
 pub fn engines<'a>(table: &Table<'a>, base: &Path, offers: &Offers) -> Vec<(EngineSpec, Table<'a>)> {
     let tables = table.tables("engine").unwrap_or_default();
     if let (true, Some(entry)) = (tables.is_empty(), table.entry("engine")) {
@@ -101,9 +101,9 @@ fn options(table: &Table<'_>, base: &Path, offer: &Offer) -> Settings {
     settings
 }
 
-/// A path, or the paths in a command, as absolute ones. In a command these are the program, if it has
-/// a slash, and every argument with a slash that names something below the scenario's folder; other
-/// arguments may be anything.
+/// A path, or the paths in a command, as absolute ones. In a command these are the program, if it
+/// has a slash, and every argument with a slash that names something below the scenario's folder;
+/// other arguments may be anything.
 fn placed(value: Value, entry: &Entry, base: &Path) -> Value {
     let absolute = |text: &str| resolve_path(text, entry, base).into_os_string().into_string();
     let word = |(at, value): (usize, &Value)| {

@@ -326,3 +326,35 @@ fn engines_that_generate_different_tokens_are_said_first() {
     );
     assert!(!remarks("").starts_with("Engines generate"));
 }
+
+/// Two formats of the weights in one run, as each engine's own toggle.
+#[test]
+fn engines_that_differ_are_told_before_the_figures() {
+    let lab = Lab::new();
+    let engine = |label: &str, dtype: &str| {
+        format!(
+            "[[engine]]\nlabel = {label:?}\noptions = {{ backend = \"candle\" }}\ntoggles = {{ dtype = {dtype:?} }}\n"
+        )
+    };
+    let scenario = lab.write(
+        "scenario.toml",
+        format!(
+            "name = \"lab\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n{}{}[workload]\n\
+             text = \"one two three\"\nlengths = [24]\nmax_tokens = 16\nignore_eos = true\n[toggles]\nthreads = 1\n\
+             [run]\niterations = 2\nexternal_causes = \"warn\"\n",
+            engine("full", "f32"),
+            engine("small", "q8_0")
+        ),
+    );
+    let shown = lab.run(&["run", scenario.to_str().unwrap(), "--no-report"]).stdout;
+    let before: Vec<&str> = shown.lines().take_while(|line| !line.starts_with("cell ")).collect();
+    insta::assert_snapshot!(before.join("\n"), @"");
+    let record = lab.record();
+    let asked = record.manifest.plan.cells.iter().map(|cell| cell.load.get("dtype").unwrap().to_string());
+    assert_eq!(asked.collect::<Vec<_>>(), ["f32", "q8_0"]);
+    let effective = |cell| record.requests.iter().rfind(|row| row.cell == cell).unwrap().effective["dtype"].to_string();
+    assert_eq!([effective(0), effective(1)], ["f32", "q8_0"]);
+    let markdown = lab.run(&["report", lab.run_folder().unwrap().to_str().unwrap(), "--format", "md"]).expect(0).stdout;
+    let at = |text: &str| markdown.find(text).unwrap_or_else(|| panic!("no {text} in {markdown}"));
+    assert!(at("Engines run with different dtype") < at("| cell |"), "{markdown}");
+}

@@ -906,7 +906,13 @@ fn check_refuses_what_run_refuses() {
         assert_eq!(check, run);
         told.push(check);
     }
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    error: engine `exec` cannot be started: there is no program `no-such-engine` in PATH; correct its option `command`
+    error: engine `exec` cannot be started: there is no program at [LAB]/gone; correct its option `command`
+    error: engine `exec` cannot be started: [LAB]/no-model is a folder, not a program; correct its option `command`
+    error: [LAB]/no-model has no config.json; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json
+    error: a prompt of 40960 tokens and 2 to generate need a context of 40961, but the model's is 40960 (max_position_embeddings in config.json): lower `workload.lengths` or `workload.max_tokens`
+    "#);
     assert!(!lab.path("results").exists());
 }
 
@@ -916,5 +922,29 @@ fn an_engine_s_own_toggles_are_shown_with_the_plan() {
         "name = \"t\"\n{MODEL}[[engine]]\nlabel = \"full\"\ntoggles = {{ dtype = \"f32\" }}\n[[engine]]\nlabel = \"small\"\n\
          toggles = {{ dtype = \"q8_0\", threads = [1, 2] }}\n[workload]\ntext = \"x\"\nlengths = [64]\n"
     );
-    insta::assert_snapshot!(check(&text, &[]), @"");
+    insta::assert_snapshot!(check(&text, &[]), @r#"
+    exit 0
+    --- stdout
+    t
+
+    model       synthetic qwen3 tiny, seed 1
+    engine      full (transformer); its own toggles: dtype f32
+    engine      small (transformer); its own toggles: dtype q8_0, threads 1 or 2
+    prompt      text of the scenario, 64 tokens; then up to 128 generated
+    sampling    greedy
+    telemetry   cpu, memory, gpu, power every 50 ms
+
+    #   cell              dtype   threads      chunk
+                          asked     asked   in force
+    ──────────────────────────────────────────────────
+    0   full                f32                   64
+    1   small threads=1    q8_0         1         64
+    2   small threads=2    q8_0         2         64
+
+    order       cells take turns, shuffled by seed 0: 0 2 1; 1 0 2; 1 0 2; ...
+    hosts       3 engine processes, one for each engine and its load-time settings
+    requests    30 measured (10 iterations of 3 cells), 3 warm-ups before them
+    tokens      1 920 to prefill, at most 3 840 to generate, warm-ups apart
+    time        not known before a first run
+    "#);
 }

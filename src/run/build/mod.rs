@@ -9,7 +9,7 @@
 //! <cache>/builds/<repository>/<recipe>/<commit>/           {tree}: the worktree
 //! <cache>/builds/<repository>/<recipe>/<commit>.log        output of the build
 //! <cache>/builds/<repository>/<recipe>/<commit>.json       the stamp: inputs and program
-//! <cache>/builds/<repository>/<recipe>/<commit>.files      every file of the worktree after the build
+//! <cache>/builds/<repository>/<recipe>/<commit>.files      the worktree's files after the build
 //! <cache>/builds/<repository>/<recipe>/<commit>-program/   copy of a program from {shared}
 //! ```
 

@@ -191,7 +191,7 @@ fn default_gates_of_inexact_token_times_give_way_to_the_whole_request() {
     let sides = ["--a-engine", "exact", "--b-engine", "inexact", "--resident", "--delta", "90%"];
     let done = once(&lab, &scenario, &sides);
     let warning = line(&done.stderr, "warning: the token times of side B");
-    insta::assert_snapshot!(warning, @"");
+    insta::assert_snapshot!(warning, @r#"warning: the token times of side B are inexact, so e2e is gated instead of decode_tps; several tokens come at a time"#);
     let found = record(&lab);
     let gates: Vec<&str> = found.manifest.gates.iter().map(|info| info.gate.metric.name()).collect();
     assert_eq!(gates, ["e2e", "peak_memory"], "{}", done.stderr);
