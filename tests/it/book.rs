@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::lab::{excused, is_busy};
+use crate::lab;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -289,16 +289,6 @@ impl Scratch {
         self.0.path().join(name)
     }
 
-    /// Whether the newest run has rows that are invalid only because the machine was too busy.
-    fn was_busy(&self) -> bool {
-        let runs = fs_err::read_dir(self.path("results")).unwrap().map(|entry| entry.unwrap().path());
-        let newest = runs
-            .filter(|path| path.join("run.json").is_file())
-            .max_by_key(|path| path.metadata().unwrap().modified().unwrap());
-        let rows = newest.map(|path| inferometer::record::read(&path).unwrap().requests).unwrap_or_default();
-        rows.iter().any(is_busy) && excused(&rows)
-    }
-
     /// Whether the machine may have caused every invalid row of the runs and sessions here.
     fn was_disturbed(&self) -> bool {
         let mut rows = Vec::new();
@@ -329,15 +319,14 @@ impl Scratch {
                 .env("PATH", path)
                 .env("INFEROMETER_LOCK", self.path("lock"))
                 .env("INFEROMETER_CACHE", self.path("cache"))
+                .env(lab::PATIENCE.0, lab::PATIENCE.1)
                 .stdin(Stdio::null())
                 .output()
                 .unwrap();
             tries -= 1;
             let code = output.status.code();
-            if code == Some(4) && wanted == 0 && self.was_busy() {
-                return;
-            }
-            if code == Some(4) && wanted != 4 && tries > 0 && self.was_disturbed() {
+            let undecided = code == Some(3) && wanted == 1;
+            if tries > 0 && (undecided || code == Some(4) && wanted != 4 && self.was_disturbed()) {
                 continue;
             }
             let said = |bytes| String::from_utf8_lossy(bytes).into_owned();

