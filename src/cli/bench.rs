@@ -45,7 +45,7 @@ pub struct Args {
     /// Format of the weights in memory, such as `q8_0` or `f32`
     #[arg(long)]
     dtype: Option<String>,
-    /// Add a profiling pass, for flamegraphs and the time of single operations
+    /// Add a profiling pass, for flamegraphs and the time of individual operations
     #[arg(long)]
     profile: bool,
     /// Override a key of the generated scenario; may be repeated

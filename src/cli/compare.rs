@@ -14,10 +14,10 @@ use crate::report::compare;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run A, by folder or by name in the results folder
+    /// Folder of run A, or its name in the results folder
     #[arg(value_name = "RUN_A")]
     a: PathBuf,
-    /// The run B
+    /// Folder or name of run B
     #[arg(value_name = "RUN_B")]
     b: PathBuf,
     /// Write differential flamegraphs and function tables (CSV) of the profiling passes to this

@@ -6,7 +6,7 @@ use super::printer::Printer;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Verb to print the page of; default: the program's own page
+    /// Command to print the page for; default: the program itself
     verb: Option<String>,
 }
 

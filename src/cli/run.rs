@@ -11,7 +11,7 @@ use crate::run::start;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenario file; with `--resume` only to read the secrets that the record masks
+    /// The scenario file; with `--resume`, needed only if the record masks secrets
     #[arg(value_name = "SCENARIO", required_unless_present = "resume")]
     scenario: Option<PathBuf>,
     /// Override a key of the scenario, such as `run.iterations=3`; may be repeated

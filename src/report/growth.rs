@@ -76,7 +76,7 @@ pub fn curve(summary: &Summary, series: &rate::Series, law: Law) -> Vec<(f64, f6
 /// What the intervals mean.
 pub const NOTE: &str = "Growth laws are fitted by Huber regression on relative error. Intervals are at 95 % for all coefficients \
                         of a law together, from resampling the iterations within each length. A coefficient is not \
-                        identifiable if its interval reaches further than a fifth of it.";
+                        identifiable if its interval extends further than a fifth of its value to either side.";
 
 #[cfg(test)]
 mod tests {

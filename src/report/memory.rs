@@ -94,5 +94,5 @@ pub fn notes(gauge: &GaugeOscillation) -> Vec<String> {
 /// The note below the causes.
 pub const CAUSES_NOTE: &str = "A step down between two samples that overlaps a cache clear or a reset is attributed to it alone. \
                                Any other step is attributed by time to the phases it lies in. \"Share of time\" is what a \
-                               cause would get whatever memory did: a cause means something only if its share of bytes is \
-                               well above its share of time.";
+                               cause would get if memory fell at random times: a cause is meaningful only if its share of \
+                               bytes is well above its share of time.";

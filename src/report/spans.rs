@@ -36,7 +36,7 @@ pub fn timing(timing: Option<SpanTiming>) -> &'static str {
         }
         Some(SpanTiming::ForcedSync) => {
             "The backend is lazy and was forced to finish each operation within its span. Host and device then do not \
-             overlap: shares are of the work, and the total is slower than in timed iterations."
+             overlap: shares are shares of the work, and the total time is longer than in timed iterations."
         }
         None => "The engine records no spans of single operations.",
     }

@@ -2,7 +2,7 @@
 //! host sends each token as it becomes readable, and the harness compares the arrivals with the
 //! stamps. Measured iterations do not stream; their stamps must have the shape that was seen.
 
-use super::host::{ClockSync, Exchange, allowance_ns};
+use super::host::{ClockSync, Exchange, allowance_ns, patience_ns};
 use crate::record::Timing;
 use inferometer_protocol::messages::Generated;
 use inferometer_protocol::units::duration_ns;
@@ -125,7 +125,7 @@ impl Sight {
             true => took_ns.saturating_sub(shape.e2e_ns),
             false => shape.e2e_ns.saturating_sub(took_ns),
         };
-        let noise = NOISE_NS + took_ns.max(shape.e2e_ns) / LATE_SHARE;
+        let noise = NOISE_NS + took_ns.max(shape.e2e_ns) / LATE_SHARE + patience_ns();
         if really <= shape.gap_ns().saturating_mul(3 * more).saturating_add(noise) {
             return Self::Verified(shape);
         }

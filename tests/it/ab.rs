@@ -2,8 +2,7 @@
 //! after a kill.
 //!
 //! These tests must pass on a busy machine. If speed decides, one side is many times slower. If the
-//! sides must not differ, the gate is memory with a wide delta. A session that is `invalid` only
-//! because of the machine is repeated.
+//! sides must not differ, the gate is memory with a wide delta.
 
 mod commits;
 mod profile;
@@ -16,12 +15,8 @@ use std::path::{Path, PathBuf};
 use inferometer::compare::ab::{Evidence, Judgement, PairOutcome, judge};
 use inferometer::record::ab;
 use inferometer::record::ab::{AbRecord, PairKind};
-use inferometer::record::{RequestRow, Status};
 
-use crate::lab::{Done, Lab, is_busy};
-
-/// How often a session is repeated on a busy machine.
-const TRIES: usize = 4;
+use crate::lab::{Done, Lab};
 
 /// A gate that does not depend on load: both sides are the same program.
 const MEMORY: &str = "[[gate]]\nmetric = \"peak_memory\"\ndelta = \"50%\"\n";
@@ -70,31 +65,14 @@ fn told(done: &Done) -> serde_json::Value {
     serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e} in {}", done.stdout))
 }
 
-/// Runs a session, and repeats it if it failed only because the machine was busy. Returns its JSON
-/// and its record.
+/// Runs a session. Returns its JSON and its record.
 #[track_caller]
 fn session(lab: &Lab, scenario: &Path, arguments: &[&str], code: i32) -> (Done, AbRecord) {
-    for _ in 1..TRIES {
-        let done = once(lab, scenario, arguments);
-        let done = if done.code == Some(2) { done.expect(code) } else { done };
-        let record = record(lab);
-        if done.code == Some(code) || !spoiled(&record) {
-            return (done.expect(code), record);
-        }
-        fs_err::remove_dir_all(lab.path("results")).unwrap();
-    }
     (once(lab, scenario, arguments).expect(code), record(lab))
 }
 
 fn once(lab: &Lab, scenario: &Path, arguments: &[&str]) -> Done {
     lab.run(&[&["ab", scenario.to_str().unwrap(), "--format", "json", "--no-report"], arguments].concat())
-}
-
-/// Whether pairs were dropped, all of them because the machine was busy.
-fn spoiled(record: &AbRecord) -> bool {
-    let rows = || record.a.requests.iter().chain(&record.b.requests);
-    let invalid = |row: &&RequestRow| !row.warmup && row.status == Status::Invalid;
-    rows().any(|row| invalid(&row)) && rows().filter(invalid).all(is_busy)
 }
 
 /// Checks every record of a session: no iteration belongs to two pairs, the iterations of valid

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::lab::{excused, is_busy};
+use crate::lab;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -289,16 +289,6 @@ impl Scratch {
         self.0.path().join(name)
     }
 
-    /// Whether the newest run has rows that are invalid only because the machine was too busy.
-    fn was_busy(&self) -> bool {
-        let runs = fs_err::read_dir(self.path("results")).unwrap().map(|entry| entry.unwrap().path());
-        let newest = runs
-            .filter(|path| path.join("run.json").is_file())
-            .max_by_key(|path| path.metadata().unwrap().modified().unwrap());
-        let rows = newest.map(|path| inferometer::record::read(&path).unwrap().requests).unwrap_or_default();
-        rows.iter().any(is_busy) && excused(&rows)
-    }
-
     /// Whether the machine may have caused every invalid row of the runs and sessions here.
     fn was_disturbed(&self) -> bool {
         let mut rows = Vec::new();
@@ -315,36 +305,28 @@ impl Scratch {
         invalid().next().is_some() && invalid().all(by_machine)
     }
 
-    /// Runs a line as a user would type it. A measurement is repeated if the machine was too busy.
+    /// Runs a line as a user would type it, and checks its exit code.
     #[track_caller]
     fn expect(&self, whence: &str, line: &str) {
         let wanted = line.rsplit_once("# exit ").map_or(0, |(_, code)| code.trim().parse().unwrap());
-        let mut tries = 3;
-        loop {
-            let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-            let output = Command::new("sh")
-                .args(["-c", line])
-                .current_dir(self.0.path())
-                .env("HOME", self.0.path())
-                .env("PATH", path)
-                .env("INFEROMETER_LOCK", self.path("lock"))
-                .env("INFEROMETER_CACHE", self.path("cache"))
-                .stdin(Stdio::null())
-                .output()
-                .unwrap();
-            tries -= 1;
-            let code = output.status.code();
-            if code == Some(4) && wanted == 0 && self.was_busy() {
-                return;
-            }
-            if code == Some(4) && wanted != 4 && tries > 0 && self.was_disturbed() {
-                continue;
-            }
-            let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            let (stdout, stderr) = (said(&output.stdout), said(&output.stderr));
-            assert_eq!(code, Some(wanted), "{whence}: {line}\nstdout:\n{stdout}\nstderr:\n{stderr}");
-            return;
-        }
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let output = Command::new("sh")
+            .args(["-c", line])
+            .current_dir(self.0.path())
+            .env("HOME", self.0.path())
+            .env("PATH", path)
+            .env("INFEROMETER_LOCK", self.path("lock"))
+            .env("INFEROMETER_CACHE", self.path("cache"))
+            .env(lab::PATIENCE.0, lab::PATIENCE.1)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let code = output.status.code();
+        // On a busy machine a session cannot decide, or iterations are rejected.
+        let busy = code == Some(3) && wanted == 1 || code == Some(4) && self.was_disturbed();
+        let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (said(&output.stdout), said(&output.stderr));
+        assert!(busy || code == Some(wanted), "{whence}: {line}: {code:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
     }
 }
 

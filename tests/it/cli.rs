@@ -8,7 +8,7 @@ use inferometer::report::summary::Summary;
 use inferometer::report::terminal;
 use inferometer_protocol::FinishReason;
 
-use crate::lab::{Lab, is_busy, line, measured, statuses};
+use crate::lab::{Lab, line, measured, statuses};
 
 /// A scenario of the transformer engine on the tiny model with two prompt lengths.
 fn tiny(lab: &Lab, rest: &str) -> std::path::PathBuf {
@@ -56,7 +56,9 @@ fn a_run_measures_records_and_reports() {
     let hashes: BTreeSet<_> = measured(&record).iter().map(|r| (by_length(r.cell), r.token_hash.clone())).collect();
     assert_eq!(hashes.len(), 2, "equal tokens at each length, whatever the chunk size");
     assert!(record.telemetry.iter().any(|row| row.host == Some(0)));
-    assert_eq!(record.requests.iter().filter(|row| row.warmup).count(), 4, "each cell was warmed up once");
+    // Once, but on a busy machine until its token times are verified.
+    let warmed: BTreeSet<_> = record.requests.iter().filter(|row| row.warmup).map(|row| row.cell).collect();
+    assert_eq!(warmed.len(), 4, "each cell was warmed up");
     assert_eq!(record.requests.iter().filter(|row| row.load_s.is_some()).count(), 1);
     let report = lab.path("reports").join(&record.manifest.run).join("index.html");
     let page = fs_err::read_to_string(&report).unwrap();
@@ -117,7 +119,7 @@ fn a_host_killed_from_outside_costs_one_iteration() {
     crate::lab::signal(pid, rustix::process::Signal::KILL);
     let done = lab.wait(child);
     let record = lab.record();
-    done.expect(if measured(&record).into_iter().any(is_busy) { 4 } else { 1 });
+    done.expect(1);
     let failed: Vec<_> = measured(&record).into_iter().filter(|row| row.status == Status::Failed).collect();
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].cause, Some(Cause::Died));

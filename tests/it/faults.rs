@@ -8,9 +8,7 @@ use inferometer::report::summary::Summary;
 use inferometer::report::terminal;
 use rustix::process::Signal;
 
-use crate::lab::{
-    Lab, code_but_for_busy, line, make_nan, measured, runs, signal, statuses, until, without_figures, without_hashes,
-};
+use crate::lab::{Lab, line, make_nan, measured, runs, signal, statuses, until, without_figures, without_hashes};
 
 const FOUR: &str = "[run]\niterations = 4\n";
 
@@ -300,7 +298,7 @@ fn a_harness_killed_twenty_times_loses_nothing_that_was_committed() {
     assert!(lab.record().manifest.segments > 1, "the record was resumed");
     let done = lab.resume(&[]);
     let record = lab.record();
-    done.expect(code_but_for_busy(&record));
+    done.expect(0);
     let rows = committed(&lab);
     assert!(known.iter().all(|(step, row)| rows.get(step) == Some(row)));
     assert_eq!(rows.len(), 180, "and the run is whole");
@@ -356,7 +354,7 @@ fn an_adapter_that_changed_is_not_resumed_silently() {
     insta::assert_snapshot!(without_hashes(&lab.shown(&line(&refused.stderr, "error: "))), @r#"error: engine `exec` changed since this run started: [LAB]/adapter.py was [HASH], is [HASH]; start a new run, or resume with `--allow-changed`"#);
     let done = lab.resume(&["--allow-changed"]);
     insta::assert_snapshot!(without_hashes(&lab.shown(&line(&done.stderr, "warning: engine"))), @r#"warning: engine `exec` changed during the run: [LAB]/adapter.py was [HASH], is [HASH]"#);
-    done.expect(code_but_for_busy(&lab.record()));
+    done.expect(0);
     assert_eq!(measured(&lab.record()).len(), 8);
 }
 
@@ -407,7 +405,7 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_measured() {
     assert!((1..20).contains(&before), "{before} iterations fit");
     assert_eq!(lab.record().manifest.state, FinishState::Interrupted);
     let done = lab.resume(&[]);
-    done.expect(code_but_for_busy(&lab.record()));
+    done.expect(0);
     assert_eq!(measured(&lab.record()).len(), 20);
 }
 
@@ -475,9 +473,9 @@ fn a_results_folder_that_is_moved_ends_the_run_and_keeps_what_was_measured() {
     done.expect(2).says("was deleted, moved or replaced").says("its new path");
     let kept = measured(&inferometer::record::read(&elsewhere).unwrap()).len();
     assert!(kept >= before && kept < 25, "{kept}");
-    let done = lab.once(&["run", "--no-report", "--resume", elsewhere.to_str().unwrap()]);
+    let done = lab.run(&["run", "--no-report", "--resume", elsewhere.to_str().unwrap()]);
     let record = inferometer::record::read(&elsewhere).unwrap();
-    done.expect(code_but_for_busy(&record));
+    done.expect(0);
     assert_eq!((measured(&record).len(), record.manifest.state), (25, FinishState::Finished));
 }
 
@@ -498,7 +496,7 @@ fn a_results_folder_that_becomes_read_only_is_named_and_loses_nothing() {
     let record = lab.record();
     assert_eq!(measured(&record).len(), 25, "every iteration is in files that were open already");
     let done = lab.resume(&[]);
-    done.expect(code_but_for_busy(&lab.record()));
+    done.expect(0);
     assert_eq!(lab.record().manifest.state, FinishState::Finished);
 }
 
@@ -641,11 +639,10 @@ fn ctrl_c_finishes_the_iteration_and_says_how_to_go_on() {
     assert!((2..25).contains(&before), "{before}");
     let done = lab.resume(&[]);
     let record = lab.record();
-    let code = code_but_for_busy(&record);
-    done.expect(code);
+    done.expect(0);
     assert_eq!(measured(&record).len(), 25);
     assert_eq!((record.manifest.state, record.manifest.segments), (FinishState::Finished, 2));
-    let again = lab.resume(&[]).expect(code);
+    let again = lab.resume(&[]).expect(0);
     insta::assert_snapshot!(lab.shown(&line(&again.stderr, "the run in ")), @r#"the run in [LAB]/results/[RUN] is finished; there is nothing left to do"#);
 }
 
@@ -735,7 +732,7 @@ fn a_second_ctrl_c_stops_at_once_whatever_the_host_is_asked() {
 #[test]
 fn two_measurements_wait_for_each_other() {
     let lab = Lab::new();
-    let scenario = lab.exec(&["--token-ms", "20"], "[run]\niterations = 15\n");
+    let scenario = lab.exec(&["--token-ms", "20"], "[run]\niterations = 40\n");
     let first = lab.program(&["run", scenario.to_str().unwrap(), "--results", "first"]).spawn().unwrap();
     until("the first has begun", || lab.path("first").is_dir().then_some(()));
     let refused = lab.measure(&scenario, &["--no-wait"]).expect(2);
@@ -774,7 +771,7 @@ fn a_run_is_not_resumed_with_another_engine_unless_that_is_allowed() {
     let told = line(&done.stderr, "warning: engine");
     insta::assert_snapshot!(told, @r#"warning: engine `exec` changed during the run: version was 1.0.0, is 2.0.0"#);
     let record = lab.record();
-    done.expect(code_but_for_busy(&record));
+    done.expect(0);
     assert_eq!(measured(&record).len(), 25);
     assert!(record.manifest.warnings.contains(&told["warning: ".len()..].to_owned()));
 }

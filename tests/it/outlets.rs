@@ -128,7 +128,7 @@ fn foreign_text_is_no_formula_and_moves_no_cursor() {
     let a = dir.to_str().unwrap();
     let mut csvs = vec![fs_err::read_to_string(dir.join("requests.csv")).unwrap()];
     for verb in verbs(a, a) {
-        let done = lab.once(&verb).expect(0);
+        let done = lab.run(&verb).expect(0);
         let plain = |text: &str| !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
         assert!(plain(&done.stderr), "{verb:?}: {:?}", done.stderr);
         // Data for programs keeps its texts; on a terminal they are made visible.

@@ -5,8 +5,8 @@
 //! it with the engine's report.
 
 use super::toggle::{
-    CACHE_LIMIT, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, MEMORY_LIMIT, PREFILL_CHUNK_SIZE,
-    REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, THREADS, WIRED_LIMIT,
+    self, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
+    REPETITION_PENALTY, REPETITION_WINDOW_CAP, THREADS,
 };
 use super::{Sampling, Settings, Value};
 
@@ -33,13 +33,14 @@ pub const EFFECTIVE: &[&str] = &[
     KV_REUSE,
 ];
 
-/// Further effective settings, without a column; they are in `effective_other`.
-const FURTHER: &[&str] = &[MEMORY_LIMIT, CACHE_LIMIT, WIRED_LIMIT];
+/// Toggles that are no effective settings themselves: together they give [`EFFECTIVE_WINDOW`].
+const OF_WINDOW: [&str; 2] = [REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP];
 
-/// Whether `name` is an effective setting, which engines report.
+/// Whether `name` is an effective setting, which engines report. Those without a column of their
+/// own are in `effective_other`.
 #[must_use]
 pub fn is_effective(name: &str) -> bool {
-    EFFECTIVE.contains(&name) || FURTHER.contains(&name)
+    EFFECTIVE.contains(&name) || toggle::find(name).is_some() && !OF_WINDOW.contains(&name)
 }
 
 /// The sizes of a request that effective settings depend on.
@@ -141,6 +142,13 @@ mod tests {
 
     fn shape(prompt: u32, generated: u32) -> Shape {
         Shape { prompt_tokens: prompt, reused_tokens: 0, generated_tokens: generated }
+    }
+
+    #[test]
+    fn every_toggle_is_an_effective_setting_but_the_two_that_give_the_window() {
+        let others = toggle::TOGGLES.iter().map(|t| t.name).filter(|name| !is_effective(name));
+        assert_eq!(others.collect::<Vec<_>>(), ["repetition_context_size", "repetition_window_cap"]);
+        assert!(is_effective(EFFECTIVE_WINDOW) && !is_effective("temperature"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::spec::{AbSettings, OutputsRule, Scenario};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenario file; with `--resume` only to read the secrets that the record masks
+    /// The scenario file; with `--resume`, needed only if the record masks secrets
     #[arg(value_name = "SCENARIO", required_unless_present = "resume")]
     scenario: Option<PathBuf>,
     #[command(flatten)]

@@ -59,7 +59,7 @@ pub struct SideArgs {
     /// Folder for builds of commits
     #[arg(long, value_name = "DIR", requires = "base", help_heading = "Sides")]
     cache: Option<PathBuf>,
-    /// Compare the scenario with itself (A/A), to see how often this machine gives a wrong verdict
+    /// Compare the scenario with itself (A/A), to see how noisy this machine is
     #[arg(long, help_heading = "Sides", conflicts_with_all = ["base", "a", "b", "a_engine", "b_engine", "a_model", "b_model"])]
     same: bool,
 }

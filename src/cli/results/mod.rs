@@ -25,7 +25,7 @@ pub struct Args {
 enum Verb {
     /// List the runs and A/B sessions in the results folder
     List(List),
-    /// Show what one record is of: engines, model, machine, commit, validity, files
+    /// Show what one record contains: engines, model, machine, commit, validity, files
     Show(Show),
     /// Write a copy of a record without prompts, texts, paths, names and secrets, to share it
     Redact(redact::Args),

@@ -21,7 +21,7 @@ pub struct Real {
     /// Run real sessions on the transformer engine instead of simulated ones
     #[arg(long)]
     pub real: bool,
-    /// How much to slow down B in the slowed sessions, which are half as many, such as `10%`
+    /// How much to slow down B, such as `10%`, in additional sessions, half as many as the others
     #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = super::super::ab::percent, requires = "real")]
     injected: f64,
     /// Load one core intermittently with another process during the sessions

@@ -27,8 +27,8 @@ pub fn section(summary: &Summary) -> Markup {
                     @if let Some(note) = terminal::interval_note(summary) { " " (note) "." }
                     @if turns::cells(summary).next().is_some() {
                         " An iteration is a whole conversation. Rates are over all turns together. TTFT and other times of a \
-                          request are means over the turns, times between tokens are medians over them, and memory is the \
-                          highest of them."
+                          request are means over the turns. Times between tokens are medians over the turns. Memory is the \
+                          highest value of any turn."
                     }
                     " " (includes(summary)) " " b { (NOT_MEASURED) } " means not measured."
                 }

@@ -79,7 +79,7 @@ fn counts(summary: &Summary) -> String {
             + &(if lost.is_empty() { ".".to_owned() } else { format!("; {}.", lost.join(", ")) })
     };
     if same == summary.cells.len() && same > 0 {
-        words.push_str(" In every cell all iterations gave the same tokens.");
+        words.push_str(" In every cell, all iterations generated the same tokens.");
     }
     words
 }

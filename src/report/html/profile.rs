@@ -23,8 +23,8 @@ pub fn section(record: &Record, summary: &Summary) -> Markup {
             p.note {
                 "From the profiled pass, which ran after the timed iterations and is not part of their figures. Self is time in \
                  the function itself; total includes everything that it called. Times are estimated from samples and the \
-                 achieved sampling rate. In a flamegraph, wide frames took much time; the order from left to right has no \
-                 meaning."
+                 achieved sampling rate. In a flamegraph, the wider a frame, the more time it took; the order from left \
+                 to right has no meaning."
             }
             @for (cell, seen) in cells(summary) { (one(cell, seen, &drawn)) }
         },

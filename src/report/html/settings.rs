@@ -88,11 +88,11 @@ fn merged(summary: &Summary) -> Markup {
     let merged: Vec<_> = summary.cells.iter().filter(|cell| !cell.merged.is_empty()).collect();
     html! {
         @if !merged.is_empty() {
-            p.note { "Combinations that mean the same work were not run again:" }
+            p.note { "Combinations that do the same work were run only once:" }
             ul.note {
                 @for cell in merged {
                     li {
-                        (text::label(cell.name())) " also stands for "
+                        (text::label(cell.name())) " also covers "
                         (text::list(&cell.merged.iter().map(combination).collect::<Vec<_>>(), 8))
                     }
                 }

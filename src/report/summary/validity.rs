@@ -267,6 +267,6 @@ fn wide_spread(record: &Record, cells: &[CellSummary]) -> Option<String> {
 fn mixed_timing(record: &Record) -> Option<String> {
     let has = |timing| record.manifest.hosts.iter().any(|host| host.receipt.token_timing == timing);
     (has(TokenTiming::Exact) && has(TokenTiming::Inexact)).then(|| {
-        "Some engines stamp every token and some do not; do not rank their rates against each other.".to_owned()
+        "Some engines stamp every token and some do not. Do not rank their rates against each other.".to_owned()
     })
 }

@@ -16,7 +16,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 pub use error::{HostError, LogTail};
-pub use stamps::{allowance_ns, check_stamps};
+pub use stamps::{allowance_ns, check_stamps, patience_ns};
 
 pub use talk::Arrival;
 pub(crate) use talk::{Heard, Talk};

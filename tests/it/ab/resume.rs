@@ -15,7 +15,7 @@ use inferometer_stats::sequential::Verdict;
 use rustix::process::Signal;
 
 use super::sides::{EQUAL, transformer};
-use super::{MEMORY, NO_PILOT, TRIES, check, folder, judged, pairs, record, simulated, spoiled};
+use super::{MEMORY, NO_PILOT, check, folder, judged, pairs, record, simulated};
 use crate::lab::{Done, Lab, line, signal, until, without_hashes};
 
 /// A scenario with two cells per turn and a pilot.
@@ -49,16 +49,11 @@ fn go_on(lab: &Lab, arguments: &[&str]) -> Child {
     lab.program(&[&["ab", "--resume", folder(lab).to_str().unwrap()], arguments].concat()).spawn().unwrap()
 }
 
-/// Checks that the session finished with the verdict unchanged, or that the machine was too busy
-/// for enough pairs.
+/// Checks that the session finished with the verdict unchanged.
 #[track_caller]
 fn ended(done: Done, finished: &AbRecord) {
-    let code = match judged(finished).verdict {
-        Verdict::Unchanged => 0,
-        Verdict::Invalid if spoiled(finished) => 4,
-        other => panic!("{other:?}: {:?}", judged(finished).reasons),
-    };
-    done.expect(code);
+    assert_eq!(judged(finished).verdict, Verdict::Unchanged, "{:?}", judged(finished).reasons);
+    done.expect(0);
     assert_eq!(finished.manifest.state, FinishState::Finished);
 }
 
@@ -182,26 +177,21 @@ fn killed_often(lab: &Lab) -> (AbRecord, Vec<Snapshot>) {
 
 #[test]
 fn a_session_killed_at_any_write_goes_on_without_half_pairs() {
-    for attempt in 1..=TRIES {
-        let lab = Lab::new();
-        let (finished, snapshots) = killed_often(&lab);
-        for snapshot in &snapshots {
-            snapshot.check(&finished);
-        }
-        check(&finished);
-        assert!(snapshots.len() >= 6, "it was killed {} times only", snapshots.len());
-        assert!(snapshots.iter().any(|snapshot| !snapshot.half.is_empty()), "no kill broke a pair off");
-        assert_eq!(finished.manifest.state, FinishState::Finished);
-        assert_eq!(finished.manifest.segments as usize, snapshots.len() + 1);
-        let judgement: Judgement = judged(&finished);
-        if judgement.verdict == Verdict::Unchanged {
-            assert_eq!(judgement.counts.ok, 10);
-            assert!(judgement.counts.pilot_ok >= 5);
-            resume(&lab, &[]).expect(0).says("nothing left to do");
-            return;
-        }
-        assert!(spoiled(&finished) && attempt < TRIES, "{:?}", judgement.reasons);
+    let lab = Lab::new();
+    let (finished, snapshots) = killed_often(&lab);
+    for snapshot in &snapshots {
+        snapshot.check(&finished);
     }
+    check(&finished);
+    assert!(snapshots.len() >= 6, "it was killed {} times only", snapshots.len());
+    assert!(snapshots.iter().any(|snapshot| !snapshot.half.is_empty()), "no kill broke a pair off");
+    assert_eq!(finished.manifest.state, FinishState::Finished);
+    assert_eq!(finished.manifest.segments as usize, snapshots.len() + 1);
+    let judgement: Judgement = judged(&finished);
+    assert_eq!(judgement.verdict, Verdict::Unchanged, "{:?}", judgement.reasons);
+    assert_eq!(judgement.counts.ok, 10);
+    assert!(judgement.counts.pilot_ok >= 5);
+    resume(&lab, &[]).expect(0).says("nothing left to do");
 }
 
 #[test]

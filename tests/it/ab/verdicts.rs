@@ -135,7 +135,7 @@ fn a_side_a_that_fails_makes_the_session_invalid() {
 
 #[test]
 fn a_side_b_that_fakes_its_stamps_is_invalid() {
-    let lab = Lab::new();
+    let lab = Lab::strict();
     // Tokens are stamped when submitted: each 50 ms too early, as if the engine were a hundred
     // times as fast.
     let options = "a_ms = 50, fault = \"early-stamps\", fault_percent = 100";
