@@ -97,7 +97,7 @@ fn option_at(text: &str, at: usize) -> Option<&'static str> {
     let before = text.get(..at)?;
     let line = text.get(before.rfind('\n').map_or(0, |end| end + 1)..)?.lines().next()?;
     let key = line.split('=').next().unwrap_or_default().trim();
-    let table = before.lines().chain([line]).filter(|line| TABLES.contains(&line.trim())).last()?;
+    let table = before.lines().chain([line]).rfind(|line| TABLES.contains(&line.trim()))?;
     match (table.trim(), key) {
         ("[model]" | "[model.synthetic]", _) => Some("MODEL"),
         ("[[engine]]", _) => Some("--engine"),
