@@ -3,19 +3,17 @@
 use std::time::{Duration, Instant};
 
 use super::start::Setup;
-use super::{gates, order, outputs};
+use super::{gates, order, outputs, short};
 use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge};
 use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
 use crate::record::{RequestRow, Status, Store};
 use crate::run::error::RunError;
-use crate::run::host::allowance_ns;
 use crate::run::interrupt::Interrupt;
 use crate::run::pool::Key;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::{Done, Step};
 use crate::run::worker::{Output, Worker};
 use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side};
-use inferometer_protocol::units::duration_ns;
 use inferometer_stats::sequential::{LOOKS, Verdict};
 
 pub struct Session<'a> {
@@ -194,7 +192,7 @@ impl Session<'_> {
         let least = gates.map(|gate| gate.least).fold(f64::INFINITY, f64::min);
         let took = a.iter().flatten().map(|output| output.row.end_ns.saturating_sub(output.row.start_ns));
         let Some(shortest) = took.min() else { return Ok(()) };
-        match short_request(shortest, least) {
+        match short::request(shortest, least) {
             Some(told) => self.warn_once(told),
             None => Ok(()),
         }
@@ -262,6 +260,10 @@ impl Session<'_> {
         }
         for told in &left {
             self.observer.event(Event::Warning(told));
+        }
+        let timed = kept.iter().any(|info| info.gate.metric.is_token_time());
+        for worker in &mut self.workers {
+            worker.work.verified_only &= timed;
         }
         Ok(self.store.update(|manifest| {
             manifest.gates = kept;
@@ -472,39 +474,6 @@ impl Session<'_> {
     }
 }
 
-/// A warning about a request so short that its host could conceal a change of `least`; `None` if
-/// it takes long enough.
-fn short_request(took_ns: u64, least: f64) -> Option<String> {
-    let hidden = |ns: u64| allowance_ns(ns) as f64 / ns.max(1) as f64;
-    if hidden(took_ns) <= least {
-        return None;
-    }
-    let told = format!(
-        "the shortest request takes {}, so the engine's times can only be verified to {}, but delta is {}",
-        duration_ns(took_ns),
-        Scale::Ratio.size(hidden(took_ns).ln_1p()),
-        Scale::Ratio.size(least.ln_1p()),
-    );
-    // A tolerance of 1 % of the time remains however long a request is.
-    let wanted = LONG_REQUESTS_NS.into_iter().find(|ns| hidden(*ns) <= least.max(SURE));
-    Some(match wanted.filter(|wanted| *wanted > took_ns) {
-        Some(wanted) => format!(
-            "{told}: raise `workload.max_tokens` about {} times, so that each request takes {} or longer, unless you trust \
-             the engine",
-            wanted.div_ceil(took_ns.max(1)),
-            duration_ns(wanted),
-        ),
-        None => {
-            format!("{told}: set a delta of {} or more, unless you trust the engine", Scale::Ratio.size(SURE.ln_1p()))
-        }
-    })
-}
-
-/// Durations that are suggested for requests: with each the host could conceal less.
-const LONG_REQUESTS_NS: [u64; 4] = [100_000_000, 250_000_000, 500_000_000, 1_000_000_000];
-/// What a host could conceal, as a share, of a request of the longest suggested duration.
-const SURE: f64 = 0.015;
-
 /// A side's hosts live for a turn, or for the whole session.
 pub(super) fn key(cell: &Cell) -> Key {
     Key::of(Step { cell: cell.id, iteration: 0 }, cell, Isolation::Run)
@@ -537,20 +506,4 @@ pub fn cells_match(a: &Setup, b: &Setup) -> Result<(), RunError> {
         )));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_request_is_told_how_long_it_should_be() {
-        let told = |ms: u64, least: f64| short_request(ms * 1_000_000, least).unwrap_or_default();
-        assert!(
-            told(15, 0.03).contains("raise `workload.max_tokens` about 17 times, so that each request takes 250 ms")
-        );
-        assert!(told(15, 0.01).contains("about 67 times, so that each request takes 1.00 s"), "{}", told(15, 0.01));
-        assert!(told(2_000, 0.01).contains("set a delta of 1.5 % or more"), "{}", told(2_000, 0.01));
-        assert_eq!((told(250, 0.03).as_str(), told(1_000, 0.02).as_str()), ("", ""));
-    }
 }
