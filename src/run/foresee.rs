@@ -86,7 +86,8 @@ pub fn context(scenario: &Scenario, plan: &Plan, prompts: Option<&Prompts>) -> R
         if needed > context {
             return Err(RunError::Engine(EngineError::bad_request(format!(
                 "a prompt of {prompt} tokens and {generated} to generate need a context of {needed}, but the model's is \
-                 {context} (max_position_embeddings in config.json): lower `workload.lengths` or `workload.max_tokens`"
+                 {context} (max_position_embeddings in config.json): shorten the prompt (`workload.lengths`, `-p` of `bench`) or \
+                 generate fewer tokens (`workload.max_tokens`, `-n`)"
             ))));
         }
     }

@@ -912,7 +912,7 @@ fn check_refuses_what_run_refuses() {
     error: engine `exec` cannot be started: there is no program at [LAB]/gone; correct its option `command`
     error: engine `exec` cannot be started: [LAB]/no-model is a folder, not a program; correct its option `command`
     error: [LAB]/no-model has no config.json; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json
-    error: a prompt of 40960 tokens and 2 to generate need a context of 40961, but the model's is 40960 (max_position_embeddings in config.json): lower `workload.lengths` or `workload.max_tokens`
+    error: a prompt of 40960 tokens and 2 to generate need a context of 40961, but the model's is 40960 (max_position_embeddings in config.json): shorten the prompt (`workload.lengths`, `-p` of `bench`) or generate fewer tokens (`workload.max_tokens`, `-n`)
     "#);
     assert!(!lab.path("results").exists());
 }

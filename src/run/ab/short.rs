@@ -16,10 +16,13 @@ pub fn request(took_ns: u64, least: f64) -> Option<String> {
     if hidden(took_ns) <= least {
         return None;
     }
+    let verified = match hidden(took_ns) {
+        share if share < 1.0 => format!("can only be verified to {}", Scale::Ratio.size(share.ln_1p())),
+        _ => "cannot be verified".to_owned(),
+    };
     let told = format!(
-        "the shortest request takes {}, so the engine's times can only be verified to {}, but delta is {}",
+        "the shortest request takes {}, so the engine's times {verified}, but delta is {}",
         duration_ns(took_ns),
-        Scale::Ratio.size(hidden(took_ns).ln_1p()),
         Scale::Ratio.size(least.ln_1p()),
     );
     // A tolerance of 1 % of the time remains however long a request is.
@@ -48,6 +51,9 @@ mod tests {
             told(15, 0.03).contains("raise `workload.max_tokens` about 17 times, so that each request takes 250 ms")
         );
         assert!(told(15, 0.01).contains("about 67 times, so that each request takes 1.00 s"), "{}", told(15, 0.01));
+        assert!(
+            told(1, 0.03).starts_with("the shortest request takes 1.00 ms, so the engine's times cannot be verified")
+        );
         assert!(told(2_000, 0.01).contains("set a delta of 1.5 % or more"), "{}", told(2_000, 0.01));
         assert_eq!((told(250, 0.03).as_str(), told(1_000, 0.02).as_str()), ("", ""));
     }
