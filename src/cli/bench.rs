@@ -21,7 +21,11 @@ const PROMPT: &str = include_str!("../../scenarios/prompts/essay.txt");
 pub struct Args {
     /// Model folder, or a synthetic model such as `synthetic:qwen3/small` or
     /// `synthetic:llama/tiny:7` (seed 7)
-    model: String,
+    #[arg(value_name = "MODEL", required_unless_present = "by_option")]
+    model: Option<String>,
+    /// The model, as an option
+    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "model")]
+    by_option: Option<String>,
     /// Prompt lengths in tokens
     #[arg(short = 'p', long = "prompt", value_name = "N", value_delimiter = ',', default_value = "512")]
     lengths: Vec<u32>,
@@ -32,7 +36,7 @@ pub struct Args {
     #[arg(long, default_value = "auto")]
     engine: String,
     /// Measured iterations per prompt length
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(short = 'r', long, visible_alias = "repetitions", value_name = "N", default_value_t = 10)]
     iterations: u32,
     /// Set a toggle, such as `prefill_chunk_size=512`; several values of one toggle give several
     /// cells
@@ -53,7 +57,9 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let text = toml::to_string(&scenario_table(args)?).context("cannot generate the scenario")?;
-    let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engines::offers())?;
+    // The user did not write this text: a problem in it is one of the command line.
+    let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engines::offers())
+        .map_err(|error| error.without_file(|at| option_at(&text, at)))?;
     let results = &args.execution.folders.results;
     args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
 }
@@ -63,7 +69,8 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     let whole = |n: u32| Value::Integer(i64::from(n));
     let mut scenario = Table::new();
     scenario.insert("name".into(), "bench".into());
-    scenario.insert("model".into(), model(&args.model)?.into());
+    let named = args.model.as_ref().or(args.by_option.as_ref()).context("give a model")?;
+    scenario.insert("model".into(), model(named)?.into());
     let engine = Table::from_iter([("name".to_owned(), Value::from(args.engine.as_str()))]);
     scenario.insert("engine".into(), Value::Array(vec![engine.into()]));
     let workload = Table::from_iter([
@@ -83,9 +90,36 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     Ok(scenario)
 }
 
+/// The part of the command line that this place of the generated scenario is from.
+fn option_at(text: &str, at: usize) -> Option<&'static str> {
+    const TABLES: [&str; 7] =
+        ["[model]", "[model.synthetic]", "[[engine]]", "[workload]", "[run]", "[toggles]", "[profile]"];
+    let before = text.get(..at)?;
+    let line = text.get(before.rfind('\n').map_or(0, |end| end + 1)..)?.lines().next()?;
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let table = before.lines().chain([line]).rfind(|line| TABLES.contains(&line.trim()))?;
+    match (table.trim(), key) {
+        ("[model]" | "[model.synthetic]", _) => Some("MODEL"),
+        ("[[engine]]", _) => Some("--engine"),
+        ("[workload]", "lengths") => Some("--prompt"),
+        ("[workload]", "max_tokens") => Some("--tokens"),
+        ("[run]", "iterations") => Some("--iterations"),
+        ("[toggles]", DTYPE) => Some("--dtype"),
+        ("[toggles]", _) => Some("--toggle"),
+        ("[profile]", _) => Some("--profile"),
+        _ => None,
+    }
+}
+
 /// Parses a folder, or `synthetic:ARCH/PRESET[:SEED]`.
 fn model(text: &str) -> anyhow::Result<Table> {
     let Some(synthetic) = text.strip_prefix("synthetic:") else {
+        if !Path::new(text).exists() && !text.starts_with('~') {
+            bail!(
+                "no model at {text}: give the folder of a model (config.json, safetensors, tokenizer.json), or a synthetic \
+                 model such as synthetic:qwen3/small"
+            );
+        }
         return Ok(Table::from_iter([("path".to_owned(), Value::from(text))]));
     };
     let form = || format!("`{text}` must have the form synthetic:ARCH/PRESET or synthetic:ARCH/PRESET:SEED");
@@ -111,6 +145,11 @@ fn toggles(args: &Args) -> anyhow::Result<Table> {
     for setting in args.toggles.iter().cloned().chain(dtype) {
         let (name, value) =
             setting.split_once('=').with_context(|| format!("`{setting}` must have the form NAME=VALUE"))?;
+        if toggle::find(name.trim()).is_none() {
+            let near = scenario::nearest(name.trim(), toggle::TOGGLES.iter().map(|spec| spec.name));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            bail!("unknown toggle `{}`{near} (`inferometer engines` lists those of each engine)", name.trim());
+        }
         let values = table.entry(name.trim()).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(values) = values {
             values.push(toggle_value(name.trim(), value.trim()));
@@ -173,7 +212,12 @@ mod tests {
 
     #[test]
     fn a_model_is_a_folder_or_a_recipe() {
-        assert_eq!(model("some/folder").unwrap()["path"].as_str(), Some("some/folder"));
+        assert_eq!(model("src/cli").unwrap()["path"].as_str(), Some("src/cli"));
+        let missing = model("some/folder").unwrap_err().to_string();
+        assert!(
+            missing.starts_with("no model at some/folder") && missing.contains("synthetic:qwen3/small"),
+            "{missing}"
+        );
         let recipe = model("synthetic:llama/tiny").unwrap();
         assert_eq!(recipe["synthetic"]["seed"].as_integer(), Some(1));
         assert!(model("synthetic:gpt/tiny").unwrap_err().to_string().contains("llama, qwen3"));
@@ -181,13 +225,43 @@ mod tests {
         assert!(model("synthetic:llama/tiny:x").unwrap_err().to_string().contains("ARCH/PRESET"));
     }
 
+    /// The habits of llama-bench.
+    #[test]
+    fn the_model_and_the_iterations_have_short_options() {
+        let table = table(&["-m", "synthetic:qwen3/tiny", "-p", "8", "-n", "2", "-r", "3"]).unwrap();
+        assert_eq!(table["run"]["iterations"].as_integer(), Some(3));
+        assert_eq!(table["model"]["synthetic"]["preset"].as_str(), Some("tiny"));
+        assert!(Line::try_parse_from(["bench", "-p", "8"]).is_err(), "a model is needed");
+        assert!(Line::try_parse_from(["bench", "a", "-m", "b"]).is_err(), "but only one");
+    }
+
+    #[test]
+    fn every_option_is_found_in_the_generated_scenario() {
+        let line = ["synthetic:qwen3/tiny", "--dtype", "f32", "--toggle", "threads=2", "--profile"];
+        let text = toml::to_string(&table(&line).unwrap()).unwrap();
+        for (key, option) in [
+            ("preset =", "MODEL"),
+            ("name = \"auto\"", "--engine"),
+            ("lengths =", "--prompt"),
+            ("max_tokens =", "--tokens"),
+            ("iterations =", "--iterations"),
+            ("dtype =", "--dtype"),
+            ("threads =", "--toggle"),
+        ] {
+            let at = text.find(key).unwrap_or_else(|| panic!("no {key} in {text}"));
+            assert_eq!(option_at(&text, at + key.len()), Some(option), "{key}");
+        }
+    }
+
     #[test]
     fn a_profiled_pass_is_one_word() {
-        assert!(table(&["m", "--profile"]).unwrap()["profile"].as_table().unwrap().is_empty());
+        assert!(table(&["synthetic:qwen3/tiny", "--profile"]).unwrap()["profile"].as_table().unwrap().is_empty());
     }
 
     #[test]
     fn a_toggle_needs_a_value() {
-        assert!(table(&["m", "--toggle", "compile"]).unwrap_err().to_string().contains("NAME=VALUE"));
+        assert!(
+            table(&["synthetic:qwen3/tiny", "--toggle", "compile"]).unwrap_err().to_string().contains("NAME=VALUE")
+        );
     }
 }

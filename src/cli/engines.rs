@@ -46,7 +46,7 @@ struct CheckArgs {
     /// Run only the checks whose names contain this text
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     only: String,
-    /// File to append the program's stderr to; discarded by default
+    /// File to append the program's stderr to; by default it is kept only if a check fails
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Format of the results
@@ -57,6 +57,8 @@ struct CheckArgs {
     command: Vec<String>,
 }
 
+/// Name of the file with the program's stderr, unless the user names one.
+const LOG: &str = "host.log";
 /// A check failed.
 const EXIT_FAILED: u8 = 1;
 
@@ -88,7 +90,7 @@ fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
             options: args.options.iter().cloned().collect(),
         },
         model: args.model.clone(),
-        log: args.log.clone().unwrap_or_else(|| folder.path().join("host.log")),
+        log: args.log.clone().unwrap_or_else(|| folder.path().join(LOG)),
         timeout: Duration::from_secs(args.timeout_s),
         interrupt: Interrupt::new(|_| {}),
     };
@@ -97,11 +99,13 @@ fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
     if !names().into_iter().any(wanted) {
         anyhow::bail!("no check is named like {:?}; the checks are: {}", args.only, names().join(", "));
     }
+    let mut lines = Lines::default();
     let checks = check(&target, wanted, &mut |check| {
         if args.format == Layout::Table {
-            printer.data(check_line(check));
+            printer.data(lines.of(check));
         }
     });
+    printer.data(lines.flush());
     let count = |outcome| checks.iter().filter(|check| check.outcome == outcome).count();
     let failed = count(Outcome::Failed);
     match args.format {
@@ -111,7 +115,46 @@ fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
         }
         Layout::Json => printer.line(serde_json::to_string_pretty(&checks)?),
     }
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+    if failed == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let log = folder.path().join(LOG);
+    if args.log.is_none() && log.metadata().is_ok_and(|about| about.len() > 0) {
+        // Reasons name it.
+        printer.note(format_args!("the program's stderr: {}", folder.keep().join(LOG).display()));
+    }
+    Ok(ExitCode::from(EXIT_FAILED))
+}
+
+/// The lines of the checks. Checks in a row that are skipped for one reason are one line.
+#[derive(Default)]
+struct Lines {
+    skipped: Vec<Check>,
+}
+
+impl Lines {
+    /// What can be printed after this check.
+    fn of(&mut self, check: &Check) -> String {
+        let same = self.skipped.last().is_none_or(|last| last.reason == check.reason);
+        let mut text = if check.outcome == Outcome::Skipped && same { String::new() } else { self.flush() };
+        match check.outcome {
+            Outcome::Skipped => self.skipped.push(check.clone()),
+            _ => text += &check_line(check),
+        }
+        text
+    }
+
+    /// The line of the checks that were skipped last.
+    fn flush(&mut self) -> String {
+        match std::mem::take(&mut self.skipped).as_slice() {
+            [] => String::new(),
+            [one] => check_line(one),
+            all => {
+                let (first, last) = (all[0].name, all[all.len() - 1].name);
+                format!("skip  {} checks ({first} to {last}): {}\n", all.len(), all[0].reason)
+            }
+        }
+    }
 }
 
 fn check_line(check: &Check) -> String {
@@ -235,4 +278,33 @@ fn json(engines: &[Listed]) -> serde_json::Value {
         })
     };
     engines.iter().map(engine).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_in_a_row_that_are_skipped_for_one_reason_are_one_line() {
+        let mut lines = Lines::default();
+        let check = |name, outcome, reason: &str| Check { name, outcome, reason: reason.to_owned() };
+        let skipped = |name, reason| check(name, Outcome::Skipped, reason);
+        let checks = [
+            check("greets", Outcome::Passed, ""),
+            skipped("resets", "no model could be opened"),
+            skipped("cancels", "no model could be opened"),
+            skipped("counts", "no model could be opened"),
+            skipped("streams", "it does not declare `stream`"),
+            check("ends", Outcome::Failed, "it hangs"),
+            skipped("last", "no time"),
+        ];
+        let text: String = checks.iter().map(|check| lines.of(check)).collect();
+        insta::assert_snapshot!(text + &lines.flush(), @r#"
+        pass  greets
+        skip  3 checks (resets to counts): no model could be opened
+        skip  streams: it does not declare `stream`
+        FAIL  ends: it hangs
+        skip  last: no time
+        "#);
+    }
 }

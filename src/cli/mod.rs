@@ -92,7 +92,11 @@ fn run_folder(named: &Path, results: &Path) -> anyhow::Result<PathBuf> {
     match (named.is_dir(), inside.is_dir()) {
         (true, _) => Ok(named.to_owned()),
         (false, true) => Ok(inside),
-        _ => anyhow::bail!("no run {} (also looked in {})", named.display(), results.display()),
+        _ => anyhow::bail!(
+            "no run {} (also looked in {}); `inferometer results list` shows the recorded runs",
+            named.display(),
+            results.display()
+        ),
     }
 }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::align::SetAside;
 use crate::record::{HostInfo, Manifest};
-use crate::spec::Machine;
+use crate::spec::{Axis, Machine};
 use inferometer_protocol::TokenTiming;
 
 /// A longer value is replaced by its length and hash.
@@ -205,14 +205,17 @@ fn engine_facts(hosts: &[&HostInfo]) -> BTreeMap<String, String> {
 fn scenario(manifest: &Manifest) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     if let Ok(Json::Object(mut scenario)) = serde_json::to_value(&manifest.scenario) {
-        for left_out in ["description", "overrides", "engines", "toggles"] {
+        for left_out in ["description", "overrides", "engines", "toggles", "engine_toggles"] {
             scenario.remove(left_out);
         }
         flatten("", &Json::Object(scenario), &mut keys);
     }
+    let values = |axis: &Axis| axis.values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     for axis in &manifest.scenario.toggles {
-        let values: Vec<String> = axis.values.iter().map(ToString::to_string).collect();
-        keys.insert(format!("{TOGGLES}{}", axis.toggle), values.join(", "));
+        keys.insert(format!("{TOGGLES}{}", axis.toggle), values(axis));
+    }
+    for (engine, axes) in &manifest.scenario.engine_toggles {
+        keys.extend(axes.iter().map(|axis| (format!("{engine}: {TOGGLES}{}", axis.toggle), values(axis))));
     }
     keys
 }

@@ -19,6 +19,7 @@ pub fn offer() -> Offer {
             name: COMMAND,
             kind: Kind::Texts,
             choices: &[],
+            paths: true,
             meaning: "the program and its arguments, started without a shell",
         }],
         required: &[COMMAND],

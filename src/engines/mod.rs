@@ -14,7 +14,7 @@ use inferometer_host::Engine;
 use inferometer_host::simulated::Simulated;
 use inferometer_protocol::{EngineError, EngineSpec, Offer, Settings};
 
-pub use own::{TextError, Tokenizer, folder_fingerprint, is_synthetic};
+pub use own::{TextError, Tokenizer, context_length, folder_fingerprint, is_synthetic, model_fault};
 
 use crate::scenario::Offers;
 
@@ -132,6 +132,12 @@ pub fn find(name: &str) -> Option<Known> {
 #[must_use]
 pub fn is_built_in(name: &str) -> bool {
     find(name).is_some_and(Known::is_built_in)
+}
+
+/// Whether it is an engine of the project's own engine crate, which opens model folders itself.
+#[must_use]
+pub fn is_own(name: &str) -> bool {
+    own::ENGINES.iter().any(|engine| engine.name() == name)
 }
 
 /// What this build offers to scenarios.

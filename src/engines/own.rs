@@ -12,6 +12,24 @@ pub use inferometer_engine::ENGINES;
 pub use inferometer_engine::inspect::{folder_fingerprint, is_synthetic};
 pub use inferometer_engine::text::{TextError, Tokenizer};
 
+/// Why no engine of this crate can open this path as a model; `None` if it may.
+#[must_use]
+pub fn model_fault(path: &Path) -> Option<String> {
+    inferometer_engine::folder::fault(path)
+}
+
+/// The longest context of a model, in tokens, if it is known without making it.
+#[must_use]
+pub fn context_length(model: &ModelSpec) -> Option<usize> {
+    match model {
+        ModelSpec::Path(path) => inferometer_engine::inspect::context_length(path),
+        ModelSpec::Synthetic { arch, preset, .. } => {
+            let preset = PRESETS.iter().find(|known| known.arch == *arch && known.name == preset)?;
+            usize::try_from(preset.context).ok()
+        }
+    }
+}
+
 /// Architecture and name of every preset for synthetic models.
 pub fn presets() -> Vec<(Architecture, &'static str)> {
     PRESETS.iter().map(|preset| (preset.arch, preset.name)).collect()

@@ -18,6 +18,16 @@ pub fn synthetic(_: &ModelSpec, _: &Path, _: &mut dyn FnMut(&str)) -> Result<Pat
 }
 
 #[must_use]
+pub fn model_fault(_: &Path) -> Option<String> {
+    None
+}
+
+#[must_use]
+pub fn context_length(_: &ModelSpec) -> Option<usize> {
+    None
+}
+
+#[must_use]
 pub fn is_synthetic(_: &Path) -> Option<bool> {
     None
 }

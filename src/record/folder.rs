@@ -76,8 +76,9 @@ pub fn is_busy(dir: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    // The lock ends with the file.
-    Ok(matches!(file.file().try_lock(), Err(TryLockError::WouldBlock)))
+    // Shared, so that two who look do not take each other for a writer. The lock ends with the
+    // file.
+    Ok(matches!(file.file().try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Removes the record in `dir`. Links in it are removed, never what they lead to.
@@ -92,6 +93,12 @@ pub fn remove(dir: &Path) -> Result<(), RecordError> {
         return Err(RecordError::NoRecord { path: dir.to_owned() });
     };
     let hidden = results.join(format!(".removed-{}", name.to_string_lossy()));
+    // Left over from a removal that was killed.
+    match fs_err::symlink_metadata(&hidden) {
+        Ok(about) if about.is_dir() => fs_err::remove_dir_all(&hidden)?,
+        Ok(_) => fs_err::remove_file(&hidden)?,
+        Err(_) => {}
+    }
     fs_err::rename(dir, &hidden)?;
     fs_err::remove_dir_all(&hidden)?;
     Ok(())
@@ -159,6 +166,26 @@ mod tests {
         assert!(bytes(&run).unwrap() < 1000);
         remove(&run).unwrap();
         assert!(!run.exists() && other.join("precious").exists());
+    }
+
+    #[test]
+    fn who_looks_is_not_taken_for_a_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = record(dir.path());
+        fs_err::write(run.join("requests.csv"), "").unwrap();
+        let looks = fs_err::File::open(run.join("requests.csv")).unwrap();
+        looks.file().lock_shared().unwrap();
+        assert!(!is_busy(&run).unwrap());
+    }
+
+    #[test]
+    fn what_an_earlier_removal_left_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = record(dir.path());
+        fs_err::create_dir_all(dir.path().join(".removed-run/logs")).unwrap();
+        fs_err::write(dir.path().join(".removed-run/logs/host-0.log"), "old").unwrap();
+        remove(&run).unwrap();
+        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fs::TryLockError;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -366,6 +367,13 @@ impl Appender {
 
     /// Refuses a second writer. The system releases the lock when this process ends in any way.
     pub(super) fn lock(&self, dir: &Path) -> Result<(), RecordError> {
+        // `results list` holds it for a moment, to see whether there is a writer.
+        for _ in 0..20 {
+            if !matches!(self.file.file().try_lock(), Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         match self.file.file().try_lock() {
             Ok(()) => Ok(()),
             // A file system without locks: run without the protection.

@@ -18,6 +18,9 @@ pub fn render(summary: &Summary) -> String {
     if let Some(standing) = lines.next() {
         out.push_str(&format!("**{}**\n\n", escape(&standing)));
     }
+    for line in terminal::before(summary) {
+        out.push_str(&format!("**{}**\n\n", escape(&line)));
+    }
     out.push_str(&figures::headlines(summary).markdown());
     for (title, body) in [
         ("Turn by turn: medians over the iterations", turns::all(summary).markdown()),

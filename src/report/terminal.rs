@@ -9,6 +9,9 @@ use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
 #[must_use]
 pub fn render(summary: &Summary) -> String {
     let mut out = String::new();
+    for line in before(summary) {
+        text::paragraph(&mut out, &line, "  ");
+    }
     if !summary.cells.is_empty() {
         out.extend([&figures::headlines(summary).terminal(), "\n"]);
     }
@@ -52,8 +55,18 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     for problem in &summary.validity.problems {
         lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));
     }
-    lines.extend(summary.validity.remarks.iter().map(|remark| text::sentence(remark).trim_end_matches('.').to_owned()));
+    lines.extend(summary.validity.remarks.iter().skip(summary.validity.first).map(|remark| line(remark)));
     lines
+}
+
+/// The lines above the tables: that the figures below are not of the same work.
+#[must_use]
+pub fn before(summary: &Summary) -> Vec<String> {
+    summary.validity.remarks.iter().take(summary.validity.first).map(|remark| line(remark)).collect()
+}
+
+fn line(remark: &str) -> String {
+    text::sentence(remark).trim_end_matches('.').to_owned()
 }
 
 fn standing(summary: &Summary) -> String {

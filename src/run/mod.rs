@@ -10,6 +10,7 @@ pub mod driver;
 pub mod energy;
 pub mod error;
 pub mod external;
+pub mod foresee;
 pub mod host;
 pub mod interrupt;
 pub mod lock;

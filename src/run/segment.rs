@@ -10,6 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::error::RunError;
+use super::foresee;
 use super::lock::Measuring;
 use super::options::Options;
 use super::outputs::Outputs;
@@ -107,7 +108,9 @@ pub fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
 /// When the model cannot be found or created, or a prompt cannot be made.
 pub fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) -> Result<(PathBuf, Prompts), RunError> {
     let model = engines::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
+    foresee::model(scenario, &model)?;
     let prompts = Prompts::make(&scenario.workload, &plan.cells, &model)?;
+    foresee::context(scenario, plan, Some(&prompts))?;
     Ok((model, prompts))
 }
 
@@ -116,7 +119,7 @@ pub fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) ->
 /// # Errors
 /// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
 pub fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
-    Ok(Measuring::acquire(options.wait, |holder| {
+    Ok(Measuring::acquire(options.wait, &|| options.interrupt.requested(), |holder| {
         observer.event(Event::Note(&format!("waiting for another measurement to end ({holder})")));
     })?)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::driver::Driver;
 use super::error::RunError;
+use super::foresee;
 use super::options::Options;
 use super::progress::{Event, Observer};
 use super::prompts::Prompts;
@@ -42,6 +43,7 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
     let plan = scenario::plan(scenario, &engines::offers())?;
+    foresee::programs(scenario)?;
     let (model, prompts) = segment::prepare(scenario, &plan, observer)?;
     let _measuring = segment::acquire(options, observer)?;
     let origin = Origin::start();

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use super::diagnose::{Problem, Source, Span, echo, list, nearest};
-use super::keys::{CELLS, KIND, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
+use super::keys::{CELLS, ENGINE_TOGGLES, KIND, SCENARIO, SECTIONS, Section, Shape, WORKLOAD_KINDS};
 use super::tree::{Data, Entry, Node};
 use inferometer_protocol::toggle;
 
@@ -403,17 +403,19 @@ impl<'a> Table<'a> {
             (Some(near), None) => problem.label(format!("did you mean `{near}`?")),
             (None, None) => problem,
         };
-        if std::ptr::eq(section, &raw const super::keys::TOGGLES) {
+        let toggles = [&super::keys::TOGGLES, &ENGINE_TOGGLES];
+        if toggles.into_iter().any(|of| std::ptr::eq(section, of)) {
             return problem.help("docs/reference/scenarios.md lists the toggles");
         }
         problem.help(format!("valid keys in {}: {}", section.words(), list(names())))
     }
 }
 
-/// Whether it is a table in which a key may have been misplaced. Conditions of a gate are not: they
-/// are named after other tables' keys.
+/// Whether it is a table in which a key may have been misplaced. Conditions of a gate and an
+/// engine's own toggles are not: they are named after other tables' keys.
 fn is_table(section: &Section) -> bool {
-    !section.title.is_empty() && !std::ptr::eq(section, &raw const CELLS)
+    let others = [&CELLS, &ENGINE_TOGGLES];
+    !section.title.is_empty() && !others.into_iter().any(|other| std::ptr::eq(section, other))
 }
 
 /// The section of a key with exactly this name, if there is only one.

@@ -102,6 +102,26 @@ impl ScenarioError {
         Self { sources: Vec::new(), problems: vec![problem] }
     }
 
+    /// The same problems for a user who did not write the file: instead of its text each has a name
+    /// for the place, such as an option, by the byte it is at.
+    #[must_use]
+    pub fn without_file(mut self, name: impl Fn(usize) -> Option<&'static str>) -> Self {
+        for problem in &mut self.problems {
+            let Some(at) = problem.at.filter(|at| !at.is_override()) else { continue };
+            problem.at = None;
+            if let Some(name) = name(at.start) {
+                problem.title = format!("{name}: {}", problem.title);
+            }
+            if !problem.label.is_empty() {
+                problem.help.insert(0, std::mem::take(&mut problem.label));
+            }
+        }
+        if let Some(file) = self.sources.first_mut() {
+            *file = Source { name: String::new(), text: String::new() };
+        }
+        self
+    }
+
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -139,7 +159,7 @@ impl ScenarioError {
             let caret = if problem.label.is_empty() { caret } else { caret.label(problem.label.as_str()) };
             let snippet = Snippet::source(line.text).line_start(line.number).path(source.name.as_str());
             group = group.element(snippet.annotation(caret));
-        } else if let Some(file) = self.sources.first() {
+        } else if let Some(file) = self.sources.first().filter(|file| !file.name.is_empty()) {
             group = group.element(Origin::path(file.name.as_str()));
         }
         for help in &problem.help {

@@ -1,8 +1,11 @@
 //! `[[engine]]`: names, labels and options, checked against what the engines of this build offer.
 
+use std::path::Path;
+
 use super::Offers;
 use super::cursor::Table;
 use super::diagnose::{Problem, echo, list, nearest};
+use super::parse::resolve_path;
 use super::tree::{Data, Entry};
 use inferometer_protocol::{EngineSpec, Kind, Offer, OptionSpec, Settings, Value, toggle};
 
@@ -10,8 +13,9 @@ const MOST_ENGINES: usize = 100;
 /// Longest label, since labels appear in tables and charts.
 const MOST_LABEL: usize = 32;
 
-/// The scenario's engines; at least one unless a problem was reported.
-pub fn engines(table: &Table<'_>, offers: &Offers) -> Vec<EngineSpec> {
+/// The scenario's engines, each with the table of its own toggles; at least one unless a problem
+/// was reported.
+pub fn engines<'a>(table: &Table<'a>, base: &Path, offers: &Offers) -> Vec<(EngineSpec, Table<'a>)> {
     let tables = table.tables("engine").unwrap_or_default();
     if let (true, Some(entry)) = (tables.is_empty(), table.entry("engine")) {
         let problem = Problem::new("empty list of engines").at(entry.key_span);
@@ -22,21 +26,21 @@ pub fn engines(table: &Table<'_>, offers: &Offers) -> Vec<EngineSpec> {
         table.problem(problem.at(entry.key_span));
         return Vec::new();
     }
-    let mut found: Vec<EngineSpec> = Vec::new();
+    let mut found: Vec<(EngineSpec, Table<'a>)> = Vec::new();
     for table in &tables {
-        let Some(spec) = engine(table, offers) else { continue };
-        if found.iter().any(|other| other.label == spec.label) {
+        let Some(spec) = engine(table, base, offers) else { continue };
+        if found.iter().any(|(other, _)| other.label == spec.label) {
             let place = table.entry("label").or_else(|| table.entry("name")).map(|e| e.value.span).or(table.span);
             let problem = Problem::new(format!("two engines have the name {}", echo(&spec.label)));
             let problem = problem.help("give each a distinct `label`; tables and charts show it");
             table.problem(place.map_or(problem.clone(), |span| problem.at(span)));
         }
-        found.push(spec);
+        found.push((spec, table.table("toggles")));
     }
     found
 }
 
-fn engine(table: &Table<'_>, offers: &Offers) -> Option<EngineSpec> {
+fn engine(table: &Table<'_>, base: &Path, offers: &Offers) -> Option<EngineSpec> {
     let name = table.text("name").unwrap_or("transformer");
     let entry = table.entry("name");
     let Some(offer) = offers.engines.iter().find(|o| o.name == name) else {
@@ -58,11 +62,11 @@ fn engine(table: &Table<'_>, offers: &Offers) -> Option<EngineSpec> {
     {
         table.wrong("label", &entry.value, &format!("must be one line of at most {MOST_LABEL} characters"));
     }
-    let options = options(table, offer);
+    let options = options(table, base, offer);
     Some(EngineSpec { name: name.to_owned(), label: label.to_owned(), options })
 }
 
-fn options(table: &Table<'_>, offer: &Offer) -> Settings {
+fn options(table: &Table<'_>, base: &Path, offer: &Offer) -> Settings {
     let entry = table.entry("options");
     let given: &[Entry] = match entry.map(|e| &e.value.data) {
         None => &[],
@@ -80,6 +84,7 @@ fn options(table: &Table<'_>, offer: &Offer) -> Settings {
             Some(spec) => match checked(entry, spec) {
                 Ok(value) => {
                     at_hand(table, entry, &value, offer);
+                    let value = if spec.paths { placed(value, entry, base) } else { value };
                     settings.insert(entry.key.clone(), value);
                 }
                 Err(problem) => table.problem(problem.help(format!("`{}`: {}", spec.name, spec.meaning))),
@@ -94,6 +99,27 @@ fn options(table: &Table<'_>, offer: &Offer) -> Settings {
         table.problem(place.map_or(problem.clone(), |span| problem.at(span)));
     }
     settings
+}
+
+/// A path, or the paths in a command, as absolute ones. In a command these are the program, if it
+/// has a slash, and every argument with a slash that names something below the scenario's folder;
+/// other arguments may be anything.
+fn placed(value: Value, entry: &Entry, base: &Path) -> Value {
+    let absolute = |text: &str| resolve_path(text, entry, base).into_os_string().into_string();
+    let word = |(at, value): (usize, &Value)| {
+        let Some(text) = value.as_text().filter(|text| text.contains('/') && !text.starts_with('-')) else {
+            return value.clone();
+        };
+        match absolute(text) {
+            Ok(path) if at == 0 || Path::new(&path).exists() => Value::Text(path),
+            _ => value.clone(),
+        }
+    };
+    match &value {
+        Value::Text(text) => absolute(text).map_or_else(|_| value.clone(), Value::Text),
+        Value::List(words) => Value::List(words.iter().enumerate().map(word).collect()),
+        _ => value,
+    }
 }
 
 fn checked(entry: &Entry, spec: &OptionSpec) -> Result<Value, Problem> {
@@ -135,7 +161,7 @@ fn unknown(entry: &Entry, offer: &Offer) -> Problem {
         Problem::new(format!("engine `{}` has no option {}", offer.name, echo(&entry.key))).at(entry.key_span);
     let near = nearest(&entry.key, offer.options.iter().map(|o| o.name));
     let problem = match (toggle::find(&entry.key), near) {
-        (Some(_), _) => problem.label("this is a toggle: put it under [toggles]"),
+        (Some(_), _) => problem.label("this is a toggle: put it under [toggles], or under `toggles` of this engine"),
         (None, Some(near)) => problem.label(format!("did you mean `{near}`?")),
         (None, None) => problem,
     };

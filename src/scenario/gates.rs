@@ -6,7 +6,7 @@ use super::diagnose::{Problem, echo, list, nearest};
 use super::keys::{CELLS, Shape};
 use super::toggles;
 use super::tree::{Data, Entry, Node};
-use crate::spec::{Axis, CellSelector, Gate, GateMetric, Scale};
+use crate::spec::{Axis, CellSelector, Gate, GateMetric, Scale, Scenario};
 use inferometer_protocol::{EngineSpec, Value};
 
 /// With more gates, each one's share of the permitted error is too small to decide anything.
@@ -16,12 +16,13 @@ const MOST_GATES: usize = 3;
 struct Known<'a> {
     engines: &'a [EngineSpec],
     lengths: &'a [u32],
-    toggles: &'a [Axis],
+    toggles: Vec<Axis>,
 }
 
-/// The scenario's gates, in its order.
-pub fn gates(table: &Table<'_>, engines: &[EngineSpec], lengths: &[u32], toggles: &[Axis]) -> Vec<Gate> {
-    let known = Known { engines, lengths, toggles };
+/// The gates of a scenario that is read except for them, in its order.
+pub fn gates(table: &Table<'_>, scenario: &Scenario) -> Vec<Gate> {
+    let toggles = scenario.all_toggles();
+    let known = Known { engines: &scenario.engines, lengths: scenario.workload.lengths(), toggles };
     let tables = table.tables("gate").unwrap_or_default();
     if let Some(fourth) = tables.get(MOST_GATES) {
         let problem = Problem::new(format!("there are {} gates; the limit is {MOST_GATES}", tables.len()));
@@ -174,7 +175,7 @@ fn varied(table: &Table<'_>, entry: &Entry, value: &Value, known: &Known<'_>) {
         Some(axis) if axis.values.contains(value) => return,
         Some(axis) => {
             let values: Vec<String> = axis.values.iter().map(Value::to_string).collect();
-            format!("[toggles] has `{}` as {}", entry.key, values.join(" or "))
+            format!("the scenario has `{}` as {}", entry.key, values.join(" or "))
         }
         None => format!("cells differ only in [toggles], and `{}` is not there", entry.key),
     };

@@ -29,7 +29,7 @@ mod tests;
 
 use std::path::Path;
 
-pub use diagnose::{Problem, ScenarioError};
+pub use diagnose::{Problem, ScenarioError, nearest};
 pub use keys::{BITS, DTYPES, GROUP_SIZES};
 pub use outline::{Merge, Outline, outline};
 pub use plan::{PlanError, plan, plan_unmerged, short};

@@ -75,11 +75,13 @@ pub fn outline(scenario: &Scenario, plan: &Plan) -> Outline {
 }
 
 fn not_merged(scenario: &Scenario, plan: &Plan) -> Vec<String> {
-    if !scenario.toggles.iter().any(|axis| axis.values.len() > 1 && FORESEEABLE.contains(&axis.toggle.as_str())) {
-        return Vec::new();
-    }
+    let varied = |index: usize| {
+        let axes = scenario.toggles_of(&scenario.engines[index]);
+        axes.iter().any(|axis| axis.values.len() > 1 && FORESEEABLE.contains(&axis.toggle.as_str()))
+    };
     let unknown = |index: usize| {
-        plan.cells.iter().any(|c| c.engine as usize == index && c.length.is_some() && c.predicted.is_empty())
+        varied(index)
+            && plan.cells.iter().any(|c| c.engine as usize == index && c.length.is_some() && c.predicted.is_empty())
     };
     let engines = scenario.engines.iter().enumerate();
     engines.filter(|(index, _)| unknown(*index)).map(|(_, engine)| engine.label.clone()).collect()

@@ -1,5 +1,6 @@
 //! From the tree to the resolved scenario, section by section.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Offers;
@@ -62,31 +63,40 @@ fn default_engine(root: &mut Node) {
 }
 
 fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
-    let engines = engines::engines(table, offers);
+    let (engines, own): (Vec<EngineSpec>, Vec<Table<'_>>) = engines::engines(table, base, offers).into_iter().unzip();
     let sampling_table = table.table("sampling");
     let toggles_table = table.table("toggles");
     let sampling = sampling::read(&sampling_table);
     sampling::honoured(&sampling_table, &sampling, &engines, offers);
-    let toggles = toggles::axes(&toggles_table, &sampling_table, &engines, offers);
-    let workload = workload(table, base);
-    let gates = gates::gates(table, &engines, workload.lengths(), &toggles);
-    Scenario {
+    let toggles = toggles::axes(&toggles_table, &sampling_table, &engines.iter().collect::<Vec<_>>(), offers);
+    let mut engine_toggles = BTreeMap::new();
+    for (at, (engine, own)) in engines.iter().zip(&own).enumerate() {
+        toggles::overridden(&toggles_table, own, at, engine);
+        let axes = toggles::axes(own, &sampling_table, &[engine], offers);
+        if !axes.is_empty() {
+            engine_toggles.insert(engine.label.clone(), axes);
+        }
+    }
+    let mut scenario = Scenario {
         name: name(table),
         description: table.text("description").map(str::to_owned),
-        model: model(&table.table("model"), base, &engines, offers),
-        workload,
+        model: model(&table.table("model"), base, offers),
+        workload: workload(table, base),
         sampling,
         run: run(&table.table("run")),
         vary: toggles::vary(&toggles_table),
         toggles,
+        engine_toggles,
         telemetry: telemetry(&table.table("telemetry")),
-        gates,
+        gates: Vec::new(),
         ab: ab::settings(&table.table("ab")),
         profile: profile::settings(&table.table("profile")),
         build: ab::build(&table.table("build")),
         engines,
         overrides: Vec::new(),
-    }
+    };
+    scenario.gates = gates::gates(table, &scenario);
+    scenario
 }
 
 fn name(table: &Table<'_>) -> String {
@@ -99,9 +109,9 @@ fn name(table: &Table<'_>) -> String {
     name.to_owned()
 }
 
-fn model(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &Offers) -> ModelSpec {
+fn model(table: &Table<'_>, base: &Path, offers: &Offers) -> ModelSpec {
     match one_of(table) {
-        Some("path") => ModelSpec::Path(model_path(table, base, engines, offers)),
+        Some("path") => ModelSpec::Path(model_path(table, base)),
         Some(_) => synthetic(&table.table("synthetic"), offers),
         None => ModelSpec::Path(PathBuf::new()),
     }
@@ -140,17 +150,12 @@ fn quantization(table: &Table<'_>) -> Option<Quantization> {
     Quantization::new(u32::try_from(bits?).ok()?, group_size)
 }
 
-/// The model's folder. It must exist for built-in engines; other engines may interpret the name
-/// themselves.
-fn model_path(table: &Table<'_>, base: &Path, engines: &[EngineSpec], offers: &Offers) -> PathBuf {
+/// The model's folder, or for other engines file, which must exist.
+fn model_path(table: &Table<'_>, base: &Path) -> PathBuf {
     let (Some(text), Some(entry)) = (table.text("path"), table.entry("path")) else { return PathBuf::new() };
     let path = resolve_path(text, entry, base);
     if path.exists() {
         return path;
-    }
-    let built_in = |e: &&EngineSpec| offers.engines.iter().any(|o| o.name == e.name && o.built_in);
-    if engines.iter().find(built_in).is_none() {
-        return PathBuf::from(text);
     }
     let problem = Problem::new(format!("no model at {}", path.display())).at(entry.value.span);
     table.problem(

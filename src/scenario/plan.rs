@@ -76,26 +76,29 @@ fn lay_out(
     offers: &Offers,
     group: impl Fn(&[Settings], &Foresight<'_>) -> Vec<Vec<Settings>>,
 ) -> Result<Plan, PlanError> {
-    let combinations = combinations(&scenario.toggles, scenario.vary)?;
+    let toggles: Vec<Vec<Axis>> = scenario.engines.iter().map(|engine| scenario.toggles_of(engine)).collect();
+    let combined = toggles.iter().map(|axes| combinations(axes, scenario.vary));
+    let combined = combined.collect::<Result<Vec<_>, _>>()?;
     let workload = &scenario.workload;
     let lengths: Vec<Option<u32>> = match workload.lengths() {
         [] => vec![None],
         lengths => lengths.iter().copied().map(Some).collect(),
     };
-    let total = combinations.len().saturating_mul(lengths.len()).saturating_mul(scenario.engines.len());
+    let total = combined.iter().map(Vec::len).sum::<usize>().saturating_mul(lengths.len());
     if total > MOST_CELLS {
         return Err(PlanError::TooManyCells);
     }
     let mut cells: Vec<Cell> = Vec::new();
     for (engine, spec) in scenario.engines.iter().enumerate() {
+        let (combinations, axes) = (&combined[engine], &toggles[engine]);
         let engine = engine as u32;
         let offer = offers.engines.iter().find(|offer| offer.name == spec.name);
         let honoured = offer.and_then(|offer| offer.honours(&spec.options).toggles.as_deref());
         for &length in &lengths {
             let foresight =
                 Foresight { sampling: &scenario.sampling, max_tokens: workload.max_tokens(), length, honoured };
-            for members in group(&combinations, &foresight) {
-                let label = label(scenario, &combinations, &members, engine, length);
+            for members in group(combinations, &foresight) {
+                let label = label(scenario, axes, combinations, &members, engine, length);
                 let id = cells.len() as u32;
                 cells.push(cell(id, label, engine, members, &foresight));
             }
@@ -239,6 +242,7 @@ fn merged(combinations: &[Settings], foresight: &Foresight<'_>) -> Vec<Vec<Setti
 /// Omits a toggle if changing it alone does not lead out of the cell, so labels are unique.
 fn label(
     scenario: &Scenario,
+    axes: &[Axis],
     combinations: &[Settings],
     members: &[Settings],
     engine: u32,
@@ -249,7 +253,7 @@ fn label(
     if scenario.engines.len() > 1 {
         parts.push(name.clone());
     }
-    for axis in scenario.toggles.iter().filter(|a| a.values.len() > 1) {
+    for axis in axes.iter().filter(|a| a.values.len() > 1) {
         if matters(&axis.toggle, combinations, members)
             && let Some(value) = members[0].get(&axis.toggle)
         {

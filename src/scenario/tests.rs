@@ -24,9 +24,11 @@ pub(super) fn offers() -> Offers {
         name: "backend",
         kind: Kind::Text,
         choices: &["candle", "mlx", "cuda"],
+        paths: false,
         meaning: "what computes the tensors",
     };
-    let command = OptionSpec { name: "command", kind: Kind::Texts, choices: &[], meaning: "program and arguments" };
+    let command =
+        OptionSpec { name: "command", kind: Kind::Texts, choices: &[], paths: true, meaning: "program and arguments" };
     let honoured = vec![
         "repetition_penalty",
         "repetition_context_size",

@@ -16,8 +16,8 @@ pub fn vary(table: &Table<'_>) -> Vary {
     }
 }
 
-/// The toggles that are set or varied, in the order of the file.
-pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], offers: &Offers) -> Vec<Axis> {
+/// The toggles that are set or varied, in the order of the file. `table`: those of these engines.
+pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[&EngineSpec], offers: &Offers) -> Vec<Axis> {
     let mut axes = Vec::new();
     for entry in table.entries() {
         let Some(Shape::Toggle(spec)) = table.section.key(&entry.key).map(|k| k.shape) else { continue };
@@ -25,7 +25,7 @@ pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], off
         honoured(table, entry, engines, offers);
         taken(table, entry, &values, engines, offers);
         if sampling.section.key(spec.name).is_some() && sampling.entry(spec.name).is_some() {
-            let problem = Problem::new(format!("`{}` is set in [sampling] and in [toggles]", spec.name));
+            let problem = Problem::new(format!("`{}` is set in [sampling] and in {}", spec.name, table.section.title));
             table.problem(problem.at(entry.key_span).label("remove one of the two"));
         }
         if !values.is_empty() {
@@ -33,6 +33,20 @@ pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[EngineSpec], off
         }
     }
     axes
+}
+
+/// Reports a toggle that an override sets for all engines, and one engine for itself: the override
+/// would have no effect on this engine.
+pub fn overridden(all: &Table<'_>, own: &Table<'_>, at: usize, engine: &EngineSpec) {
+    for entry in all.entries().filter(|entry| entry.key != VARY && entry.key_span.is_override()) {
+        if own.entries().any(|other| other.key == entry.key && !other.key_span.is_override()) {
+            let problem = Problem::new(format!(
+                "engine `{}` has its own `{}`, so this has no effect on it",
+                engine.label, entry.key
+            ));
+            own.problem(problem.at(entry.key_span).help(format!("set `engine.{at}.toggles.{}` instead", entry.key)));
+        }
+    }
 }
 
 fn values(table: &Table<'_>, entry: &Entry, spec: &'static ToggleSpec) -> Vec<Value> {
@@ -74,7 +88,7 @@ pub fn value(table: &Table<'_>, node: &Node, spec: &'static ToggleSpec) -> Optio
 
 /// Every engine of the scenario must honour a toggle that is set: otherwise the comparison would be
 /// of a setting without effect.
-fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &Offers) {
+fn honoured(table: &Table<'_>, entry: &Entry, engines: &[&EngineSpec], offers: &Offers) {
     for engine in engines {
         let Some(offer) = offers.engines.iter().find(|o| o.name == engine.name) else { continue };
         let honours = offer.honours(&engine.options);
@@ -90,6 +104,10 @@ fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &O
             .at(entry.key_span)
             .label(honours.reason(&entry.key).unwrap_or("it would have no effect"))
             .help(format!("remove it; `{}` honours {known}", engine.label));
+        let problem = match engines.len() {
+            1 => problem,
+            _ => problem.help("or set it under `toggles` of the `[[engine]]`s that honour it"),
+        };
         let other = offer.variants.iter().find(|v| v.missing.is_none() && v.honours.honours(&entry.key) == Some(true));
         table.problem(match other {
             Some(v) => problem.help(format!("it is honoured with `options = {{ {} = \"{}\" }}`", v.option, v.value)),
@@ -99,7 +117,7 @@ fn honoured(table: &Table<'_>, entry: &Entry, engines: &[EngineSpec], offers: &O
 }
 
 /// Reports a value that the toggle allows but an engine of the scenario does not accept.
-fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[EngineSpec], offers: &Offers) {
+fn taken(table: &Table<'_>, entry: &Entry, values: &[Value], engines: &[&EngineSpec], offers: &Offers) {
     for engine in engines {
         let offer = offers.engines.iter().find(|offer| offer.name == engine.name);
         let choices = offer.and_then(|offer| offer.honours(&engine.options).choices_of(&entry.key));

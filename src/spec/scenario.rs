@@ -1,5 +1,7 @@
 //! A parsed scenario: defaults filled in, values checked, files read.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,9 @@ pub struct Scenario {
     /// A toggle that is the same in every cell has one value; the others are varied.
     pub toggles: Vec<Axis>,
     pub vary: Vary,
+    /// By label: toggles of one engine only, which replace the scenario's of the same name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub engine_toggles: BTreeMap<String, Vec<Axis>>,
     pub telemetry: TelemetrySettings,
     /// Decisions of an A/B session; if empty, the three default gates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -37,6 +42,42 @@ pub struct Scenario {
     /// `--set` overrides as given, in order.
     #[serde(default)]
     pub overrides: Vec<String>,
+}
+
+impl Scenario {
+    /// The toggles of an engine: the scenario's, with its own in their place or behind them.
+    #[must_use]
+    pub fn toggles_of(&self, engine: &EngineSpec) -> Vec<Axis> {
+        let own = self.own_toggles(engine);
+        let instead = |axis: &Axis| own.iter().find(|own| own.toggle == axis.toggle).unwrap_or(axis).clone();
+        let mut axes: Vec<Axis> = self.toggles.iter().map(instead).collect();
+        axes.extend(own.iter().filter(|own| self.toggles.iter().all(|axis| axis.toggle != own.toggle)).cloned());
+        axes
+    }
+
+    /// The toggles that only this engine has.
+    #[must_use]
+    pub fn own_toggles(&self, engine: &EngineSpec) -> &[Axis] {
+        self.engine_toggles.get(&engine.label).map_or(&[], Vec::as_slice)
+    }
+
+    /// The toggles of all engines: each with every value that some engine takes, in the order of
+    /// the file.
+    #[must_use]
+    pub fn all_toggles(&self) -> Vec<Axis> {
+        let mut all: Vec<Axis> = Vec::new();
+        for axis in self.engines.iter().flat_map(|engine| self.toggles_of(engine)) {
+            match all.iter_mut().find(|known| known.toggle == axis.toggle) {
+                None => all.push(axis),
+                Some(known) => {
+                    let new: Vec<Value> =
+                        axis.values.into_iter().filter(|value| !known.values.contains(value)).collect();
+                    known.values.extend(new);
+                }
+            }
+        }
+        all
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

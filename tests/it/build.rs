@@ -166,6 +166,17 @@ fn what_no_longer_holds_is_built_anew() {
     anew("the program was deleted");
     fs_err::write(built.tree.join("engine.sh"), "edited").unwrap();
     anew("the worktree was edited");
+    let marked = |mark: &str| {
+        let output = Command::new("git").current_dir(&built.tree).args(["update-index", mark, "engine.sh"]).output();
+        assert!(output.unwrap().status.success(), "{mark}");
+        fs_err::write(built.tree.join("engine.sh"), "edited unseen").unwrap();
+    };
+    marked("--assume-unchanged");
+    anew("a file that git shall not look at was edited");
+    marked("--skip-worktree");
+    anew("a file that git skips was edited");
+    fs_err::write(built.tree.join("config.toml"), "fast = false").unwrap();
+    anew("an untracked file was added");
     let stamp = built.tree.with_extension("json");
     fs_err::write(&stamp, "{ half a stamp").unwrap();
     anew("the stamp was cut");
@@ -174,7 +185,10 @@ fn what_no_longer_holds_is_built_anew() {
     insta::assert_snapshot!(told.join("\n"), @r#"
     the program was overwritten: [but its program has been changed: building it again]
     the program was deleted: [but its program has been changed: building it again]
-    the worktree was edited: [but its worktree has been changed: building it again]
+    the worktree was edited: [but its worktree has been changed (`engine.sh` has been changed): building it again]
+    a file that git shall not look at was edited: [but its worktree has been changed (`engine.sh` has been changed): building it again]
+    a file that git skips was edited: [but its worktree has been changed (`engine.sh` has been changed): building it again]
+    an untracked file was added: [but its worktree has been changed (`config.toml` has been added): building it again]
     the stamp was cut: []
     the worktree was deleted: []
     "#);
@@ -184,6 +198,23 @@ fn what_no_longer_holds_is_built_anew() {
     let (elsewhere, _) = toy.build("HEAD", &other).unwrap();
     assert_ne!(elsewhere.command[0], built.command[0]);
     assert!(toy.build("HEAD", &settings).unwrap().0.cached);
+}
+
+/// The program is a script that starts another file of the build.
+#[test]
+fn everything_that_the_build_made_is_verified() {
+    let toy = Toy::new();
+    let parts = "set -e\nmkdir -p out\nprintf 'echo inner\\n' > out/inner\n\
+                 printf '#!/bin/sh\\n. \"$(dirname \"$0\")/inner\"\\n' > out/engine\nchmod +x out/engine\n";
+    toy.commit("build.sh", parts, "in two parts");
+    toy.commit(".gitignore", "out\n", "ignores what it makes");
+    let (built, _) = toy.build("HEAD", &recipe("out")).unwrap();
+    assert_eq!(says(&built), "inner");
+    assert!(toy.build("HEAD", &recipe("out")).unwrap().0.cached);
+    fs_err::write(built.tree.join("out/inner"), "echo planted\n").unwrap();
+    let (again, notes) = toy.build("HEAD", &recipe("out")).unwrap();
+    assert!(!again.cached && notes[0].contains("`out/inner` has been changed"), "{notes:?}");
+    assert_eq!(says(&again), "inner");
 }
 
 #[test]

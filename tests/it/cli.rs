@@ -194,48 +194,27 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     insta::assert_snapshot!(bench(&["synthetic:llama/huge"]), @r#"
     exit 2
     --- stderr
-    error: unknown preset `huge` of llama models
-     --> bench:8:10
-      |
-    8 | preset = "huge"
-      |          ^^^^^^
-      |
-      = help: llama has `tiny`, `small`, `1b` and `3b`
+    error: MODEL: unknown preset `huge` of llama models
+     |
+     = help: llama has `tiny`, `small`, `1b` and `3b`
     "#);
     insta::assert_snapshot!(bench(&["no/such/folder"]), @r#"
     exit 2
     --- stderr
-    error: no model at [LAB]/no/such/folder
-     --> bench:7:8
-      |
-    7 | path = "no/such/folder"
-      |        ^^^^^^^^^^^^^^^^ no such folder
-      |
-      = help: give a folder with config.json, safetensors and tokenizer.json, or
-              a synthetic model:
-      = help: `synthetic = { arch = "qwen3", preset = "small", seed = 1 }`
+    error: no model at no/such/folder: give the folder of a model (config.json, safetensors, tokenizer.json), or a synthetic model such as synthetic:qwen3/small
     "#);
     insta::assert_snapshot!(bench(&["synthetic:llama/tiny", "--toggle", "prefill_chunk_sise=4"]), @r#"
     exit 2
     --- stderr
-    error: unknown key `prefill_chunk_sise` in [toggles]
-      --> bench:15:1
-       |
-    15 | prefill_chunk_sise = ["4"]
-       | ^^^^^^^^^^^^^^^^^^ did you mean `prefill_chunk_size`?
-       |
-       = help: docs/reference/scenarios.md lists the toggles
+    error: unknown toggle `prefill_chunk_sise`; did you mean `prefill_chunk_size`? (`inferometer engines` lists those of each engine)
     "#);
     insta::assert_snapshot!(bench(&["synthetic:llama/tiny", "--engine", "transformers"]), @r#"
     exit 2
     --- stderr
-    error: unknown engine `transformers`
-     --> bench:4:8
-      |
-    4 | name = "transformers"
-      |        ^^^^^^^^^^^^^^ did you mean `transformer`?
-      |
-      = help: this build has `transformer`, `auto`, `exec` and `simulated`
+    error: --engine: unknown engine `transformers`
+     |
+     = help: did you mean `transformer`?
+     = help: this build has `transformer`, `auto`, `exec` and `simulated`
     "#);
     assert!(!lab.path("results").exists());
 }
@@ -348,4 +327,36 @@ fn engines_that_generate_different_tokens_are_said_first() {
         @"Engines generate different tokens for the same work in 1 of 1 comparison: one and other. Do not rank their rates."
     );
     assert!(!remarks("").starts_with("Engines generate"));
+}
+
+/// Two formats of the weights in one run, as each engine's own toggle.
+#[test]
+fn engines_that_differ_are_told_before_the_figures() {
+    let lab = Lab::new();
+    let engine = |label: &str, dtype: &str| {
+        format!(
+            "[[engine]]\nlabel = {label:?}\noptions = {{ backend = \"candle\" }}\ntoggles = {{ dtype = {dtype:?} }}\n"
+        )
+    };
+    let scenario = lab.write(
+        "scenario.toml",
+        format!(
+            "name = \"lab\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n{}{}[workload]\n\
+             text = \"one two three\"\nlengths = [24]\nmax_tokens = 16\nignore_eos = true\n[toggles]\nthreads = 1\n\
+             [run]\niterations = 2\nexternal_causes = \"warn\"\n",
+            engine("full", "f32"),
+            engine("small", "q8_0")
+        ),
+    );
+    let shown = lab.run(&["run", scenario.to_str().unwrap(), "--no-report"]).stdout;
+    let before: Vec<&str> = shown.lines().take_while(|line| !line.starts_with("cell ")).collect();
+    insta::assert_snapshot!(before.join("\n"), @"");
+    let record = lab.record();
+    let asked = record.manifest.plan.cells.iter().map(|cell| cell.load.get("dtype").unwrap().to_string());
+    assert_eq!(asked.collect::<Vec<_>>(), ["f32", "q8_0"]);
+    let effective = |cell| record.requests.iter().rfind(|row| row.cell == cell).unwrap().effective["dtype"].to_string();
+    assert_eq!([effective(0), effective(1)], ["f32", "q8_0"]);
+    let markdown = lab.run(&["report", lab.run_folder().unwrap().to_str().unwrap(), "--format", "md"]).expect(0).stdout;
+    let at = |text: &str| markdown.find(text).unwrap_or_else(|| panic!("no {text} in {markdown}"));
+    assert!(at("Engines run with different dtype") < at("| cell |"), "{markdown}");
 }

@@ -198,7 +198,6 @@ fn what_sets_the_runs_apart_is_said() {
       is about these two runs, not about the builds. Worse, better: 12 tests
       (Mann-Whitney); 5 % or less of these results are false positives on average
       (Benjamini-Hochberg). "Not shown" does not mean unchanged
-    not tested: too few valid iterations, or a value of 0
     synthetic model: random weights, so speed and memory are meaningful, but the
       text is not
     "#);
@@ -286,7 +285,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
     insta::assert_snapshot!(lab.run(&["compare", name, "nowhere"]).shown(&lab), @r#"
     exit 2
     --- stderr
-    error: no run nowhere (also looked in results)
+    error: no run nowhere (also looked in results); `inferometer results list` shows the recorded runs
     "#);
     insta::assert_snapshot!(lab.run(&["compare", name]).shown(&lab), @r#"
     exit 2

@@ -46,6 +46,7 @@ fn manifest() -> Manifest {
         },
         toggles: vec![],
         vary: Vary::All,
+        engine_toggles: std::collections::BTreeMap::new(),
         telemetry: TelemetrySettings { interval_ms: 50, gauges: vec!["memory".to_owned()] },
         gates: vec![],
         ab: inferometer::spec::AbSettings::default(),

@@ -422,7 +422,7 @@ fn the_verb_says_what_to_do_without_a_run() {
 
     error: no runs in results; record one with `inferometer run SCENARIO`, or name the folder with --results
 
-    error: no run nowhere (also looked in results)
+    error: no run nowhere (also looked in results); `inferometer results list` shows the recorded runs
     "#);
 }
 

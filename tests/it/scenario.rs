@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, line, without_figures};
 
 const MODEL: &str = "[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\" }\n";
-const ENGINE: &str = "[[engine]]\nname = \"exec\"\noptions = { command = [\"my-engine\"] }\n";
+const ENGINE: &str = "[[engine]]\nname = \"exec\"\noptions = { command = [\"python3\"] }\n";
 
 /// Runs `check` on `text` in a separate folder. Returns exit code, stdout and stderr as one text.
 fn check(text: impl AsRef<[u8]>, arguments: &[&str]) -> String {
@@ -290,7 +290,7 @@ fn engines_and_options_are_checked_against_what_this_build_offers() {
      --> s.toml:6:13
       |
     6 | options = { threads = 2, comand = ["x"] }
-      |             ^^^^^^^ this is a toggle: put it under [toggles]
+      |             ^^^^^^^ this is a toggle: put it under [toggles], or under `toggles` of this engine
       |
       = help: valid options: `command`
 
@@ -414,7 +414,7 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
     t
 
     model       synthetic qwen3 tiny, seed 1
-    engine      exec, command [my-engine]
+    engine      exec, command [python3]
     prompt      text of the scenario, 4096 tokens; then up to 128 generated
     sampling    greedy; repetition penalty 1.1 over the last 20 tokens
     telemetry   cpu, memory, gpu, power every 50 ms
@@ -427,6 +427,9 @@ fn cells_of_an_engine_that_is_not_known_yet_are_not_merged() {
 
     Cells of exec are not merged: what this engine honours is known only when it
     runs
+
+    Not checked: exec tells only when it runs whether the model opens, and which
+    toggles and sampling fields have an effect
 
     order       cells take turns, shuffled by seed 0: 0 1; 0 1; 0 1; ...
     hosts       1 engine process for the whole run
@@ -876,5 +879,73 @@ fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
       |                     ^^^^
       |
       = help: `transformer` accepts `f32` and `q8_0`
+    "#);
+}
+
+/// What can be known without starting an engine is known to `check`, in the words of `run`.
+#[test]
+fn check_refuses_what_run_refuses() {
+    let lab = Lab::new();
+    fs_err::create_dir_all(lab.path("no-model")).unwrap();
+    let exec = |command: &str| format!("{MODEL}[[engine]]\nname = \"exec\"\noptions = {{ command = [{command}] }}\n");
+    let long = "lengths = [40_960]\nmax_tokens = 2\n";
+    let mut told = Vec::new();
+    for (engine, workload) in [
+        (exec("\"no-such-engine\""), ""),
+        (exec("\"./gone\""), ""),
+        (exec("\"./no-model\""), ""),
+        ("[model]\npath = \"no-model\"\n".to_owned(), ""),
+        (format!("{MODEL}[[engine]]\n"), long),
+    ] {
+        let scenario =
+            lab.write("s.toml", format!("name = \"t\"\n{engine}[workload]\ntext = \"one two three\"\n{workload}"));
+        let error = |verb: &str| {
+            let done = lab.run(&[verb, scenario.to_str().unwrap()]).expect(2);
+            lab.shown(&line(&done.stderr, "error: "))
+        };
+        let (check, run) = (error("check"), error("run"));
+        assert_eq!(check, run);
+        told.push(check);
+    }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    error: engine `exec` cannot be started: there is no program `no-such-engine` in PATH; correct its option `command`
+    error: engine `exec` cannot be started: there is no program at [LAB]/gone; correct its option `command`
+    error: engine `exec` cannot be started: [LAB]/no-model is a folder, not a program; correct its option `command`
+    error: [LAB]/no-model has no config.json; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json
+    error: a prompt of 40960 tokens and 2 to generate need a context of 40961, but the model's is 40960 (max_position_embeddings in config.json): shorten the prompt (`workload.lengths`, `-p` of `bench`) or generate fewer tokens (`workload.max_tokens`, `-n`)
+    "#);
+    assert!(!lab.path("results").exists());
+}
+
+#[test]
+fn an_engine_s_own_toggles_are_shown_with_the_plan() {
+    let text = format!(
+        "name = \"t\"\n{MODEL}[[engine]]\nlabel = \"full\"\ntoggles = {{ dtype = \"f32\" }}\n[[engine]]\nlabel = \"small\"\n\
+         toggles = {{ dtype = \"q8_0\", threads = [1, 2] }}\n[workload]\ntext = \"x\"\nlengths = [64]\n"
+    );
+    insta::assert_snapshot!(check(&text, &[]), @r#"
+    exit 0
+    --- stdout
+    t
+
+    model       synthetic qwen3 tiny, seed 1
+    engine      full (transformer); its own toggles: dtype f32
+    engine      small (transformer); its own toggles: dtype q8_0, threads 1 or 2
+    prompt      text of the scenario, 64 tokens; then up to 128 generated
+    sampling    greedy
+    telemetry   cpu, memory, gpu, power every 50 ms
+
+    #   cell              dtype   threads      chunk
+                          asked     asked   in force
+    ──────────────────────────────────────────────────
+    0   full                f32                   64
+    1   small threads=1    q8_0         1         64
+    2   small threads=2    q8_0         2         64
+
+    order       cells take turns, shuffled by seed 0: 0 2 1; 1 0 2; 1 0 2; ...
+    hosts       3 engine processes, one for each engine and its load-time settings
+    requests    30 measured (10 iterations of 3 cells), 3 warm-ups before them
+    tokens      1 920 to prefill, at most 3 840 to generate, warm-ups apart
+    time        not known before a first run
     "#);
 }

@@ -337,6 +337,7 @@ impl Simulation {
                 values: self.caps.iter().map(|cap| Value::Int(*cap)).collect(),
             }],
             vary: Vary::All,
+            engine_toggles: BTreeMap::new(),
             telemetry: TelemetrySettings {
                 interval_ms: self.interval_ms as u32,
                 gauges: vec!["cpu".to_owned(), "memory".to_owned()],

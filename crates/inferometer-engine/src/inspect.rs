@@ -55,6 +55,12 @@ pub fn is_synthetic(folder: &Path) -> Option<bool> {
     Config::from_folder(folder).ok().map(|config| config.synthetic)
 }
 
+/// The longest context of a model, in tokens; `None` without a readable configuration.
+#[must_use]
+pub fn context_length(folder: &Path) -> Option<usize> {
+    Config::from_folder(folder).ok().map(|config| config.context)
+}
+
 /// The fingerprint of a model's folder; `None` if its weight files do not fit its configuration.
 #[must_use]
 pub fn folder_fingerprint(folder: &Path) -> Option<String> {

@@ -16,6 +16,7 @@ pub const OPTION: OptionSpec = OptionSpec {
     name: AFFINITY,
     kind: Kind::Text,
     choices: &[],
+    paths: false,
     meaning: "CPUs that the engine's threads may use, such as \"0,1\" or \"0-3,8\" (Linux; default: the system's)",
 };
 

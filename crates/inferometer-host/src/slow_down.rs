@@ -16,6 +16,7 @@ pub const OPTION: OptionSpec = OptionSpec {
     name: SLOW_DOWN,
     kind: Kind::Float,
     choices: &[],
+    paths: false,
     meaning: "artificial slow-down of prefill and decode by a busy loop, to test the harness (default 0)",
 };
 

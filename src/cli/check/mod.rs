@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
+use crate::run::foresee;
 use crate::{engines, scenario};
 
 #[derive(Debug, clap::Args)]
@@ -30,9 +31,12 @@ pub struct Args {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let scenario = scenario::load(&args.scenario, &args.set, &engines::offers())?;
     let plan = scenario::plan(&scenario, &engines::offers())?;
+    foresee::check(&scenario, &plan)?;
     let outline = scenario::outline(&scenario, &plan);
     let estimate = estimate::estimate(&args.results, &scenario, &plan, &outline);
-    let view = show::View { scenario: &scenario, plan: &plan, outline: &outline, estimate: estimate.as_ref() };
+    let not_known = foresee::unknown(&scenario);
+    let view =
+        show::View { scenario: &scenario, plan: &plan, outline: &outline, estimate: estimate.as_ref(), not_known };
     match args.format {
         Format::Table => printer.data(view.text()),
         Format::Md => printer.data(view.markdown()),

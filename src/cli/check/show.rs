@@ -8,7 +8,7 @@ use super::estimate::Estimate;
 use crate::report::table::{Table, escape, escape_sentence};
 use crate::report::text::{label, list, paragraph, plural, sentence};
 use crate::scenario::{Outline, short};
-use crate::spec::{Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, Scenario, Workload};
+use crate::spec::{Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, Scenario, Workload};
 use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
 use inferometer_protocol::units::duration_ns;
 use inferometer_protocol::{EngineSpec, ModelSpec, Sampling, Value};
@@ -25,6 +25,8 @@ pub struct View<'a> {
     pub plan: &'a Plan,
     pub outline: &'a Outline,
     pub estimate: Option<&'a Estimate>,
+    /// Labels of the engines that say only when they run which toggles and sampling they honour.
+    pub not_known: Vec<&'a str>,
 }
 
 impl View<'_> {
@@ -46,7 +48,7 @@ impl View<'_> {
                 paragraph(&mut out, &format!("  {line}"), "    ");
             }
         }
-        if let Some(line) = self.not_merged() {
+        for line in self.not_merged().into_iter().chain(self.not_known()) {
             out.push('\n');
             paragraph(&mut out, &line, "");
         }
@@ -74,7 +76,7 @@ impl View<'_> {
                 let _ = writeln!(out, "- {}", escape(&line));
             }
         }
-        if let Some(line) = self.not_merged() {
+        for line in self.not_merged().into_iter().chain(self.not_known()) {
             let _ = writeln!(out, "\n{}", escape(&line));
         }
         out
@@ -88,7 +90,8 @@ impl View<'_> {
             .text("label", |cell| &cell.label)
             .text("engine", |cell| &self.scenario.engines[cell.engine as usize].label)
             .number("length", |cell| cell.length);
-        for axis in &self.scenario.toggles {
+        let toggles = self.scenario.all_toggles();
+        for axis in &toggles {
             table = table.text(&axis.toggle, |cell| text(cell.toggles.get(&axis.toggle)));
         }
         for name in [EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, EFFECTIVE_CHUNK] {
@@ -101,7 +104,7 @@ impl View<'_> {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let scenario = self.scenario;
         let mut facts = vec![("model", model(&scenario.model))];
-        facts.extend(scenario.engines.iter().map(|e| ("engine", engine(e))));
+        facts.extend(scenario.engines.iter().map(|e| ("engine", engine(e, scenario.own_toggles(e)))));
         facts.extend(match &scenario.workload {
             Workload::Prompt(workload) => vec![("prompt", prompt(workload))],
             Workload::Conversation(workload) => conversation(workload),
@@ -221,6 +224,26 @@ impl View<'_> {
         })
     }
 
+    /// What this check cannot tell.
+    fn not_known(&self) -> Option<String> {
+        let names: Vec<String> = self.not_known.iter().map(|name| label(name)).collect();
+        let runs = if names.len() == 1 { "it runs" } else { "they run" };
+        (!names.is_empty()).then(|| {
+            format!(
+                "Not checked: {} tell only when {runs} whether the model opens, and which toggles and sampling fields have an effect",
+                list(&names, 6)
+            )
+            .replace(" tell only when it runs", " tells only when it runs")
+        })
+    }
+
+    /// Whether a toggle was requested with several values.
+    fn differs_in(&self, toggle: &str) -> bool {
+        let mut asked = self.plan.cells.iter().flat_map(|cell| std::iter::once(&cell.toggles).chain(&cell.merged));
+        let first = asked.next().and_then(|settings| settings.get(toggle));
+        asked.any(|settings| settings.get(toggle) != first)
+    }
+
     /// A row a cell, with what differs between them.
     fn cells(&self) -> Table<&Cell> {
         // A value that is the same in every cell says nothing here; only the chunk, which every
@@ -229,7 +252,8 @@ impl View<'_> {
             self.plan.cells.iter().any(|c| c.predicted.get(name) != self.plan.cells[0].predicted.get(name))
         };
         let known = self.plan.cells.iter().any(|c| !c.predicted.is_empty());
-        let varied = self.scenario.toggles.iter().filter(|a| a.values.len() > 1).map(|a| a.toggle.as_str());
+        let varied = self.scenario.all_toggles();
+        let varied = varied.iter().filter(|a| self.differs_in(&a.toggle)).map(|a| a.toggle.as_str());
         let predicted = [(EFFECTIVE_PENALTY, "penalty"), (EFFECTIVE_WINDOW, "window"), (EFFECTIVE_CHUNK, "chunk")]
             .into_iter()
             .filter(|(name, _)| differs(name) || known && *name == EFFECTIVE_CHUNK);
@@ -276,13 +300,18 @@ fn model(model: &ModelSpec) -> String {
     }
 }
 
-fn engine(engine: &EngineSpec) -> String {
+fn engine(engine: &EngineSpec, own: &[Axis]) -> String {
     let mut text = label(&engine.label);
     if engine.label != engine.name {
         let _ = write!(text, " ({})", engine.name);
     }
     for (name, value) in &engine.options {
         let _ = write!(text, ", {name} {}", label(&value.to_string()));
+    }
+    if !own.is_empty() {
+        let values = |axis: &Axis| axis.values.iter().map(|v| label(&v.to_string())).collect::<Vec<_>>().join(" or ");
+        let own: Vec<String> = own.iter().map(|axis| format!("{} {}", axis.toggle, values(axis))).collect();
+        let _ = write!(text, "; its own toggles: {}", own.join(", "));
     }
     text
 }

@@ -68,8 +68,11 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<()> {
             continue;
         }
         let size = folder::bytes(dir)?;
-        if !args.dry_run {
-            folder::remove(dir)?;
+        if !args.dry_run
+            && let Err(error) = folder::remove(dir)
+        {
+            printer.warning(format_args!("{} stays: {error}", dir.display()));
+            continue;
         }
         let verb = if args.dry_run { "would remove" } else { "removed" };
         printer.line(format_args!("{verb} {} ({})", dir.display(), units::bytes(size)));

@@ -20,7 +20,7 @@ pub fn render(comparison: &Comparison) -> String {
     lines.for_each(|line| out.push_str(&format!("- {}\n", escape(&line))));
     out.push('\n');
     out.push_str(&metrics(comparison, &comparison.cells, false).markdown());
-    after(comparison).iter().for_each(|line| out.push_str(&format!("- {}\n", escape(line))));
+    after(comparison, false).iter().for_each(|line| out.push_str(&format!("- {}\n", escape(line))));
     let titles = unmeasured(comparison);
     if !titles.is_empty() {
         out.push_str(&format!("- not measured: {}\n", text::list(&titles, titles.len())));

@@ -144,8 +144,11 @@ fn redacted(name: &str, side: &RunSide) -> Option<String> {
     side.redacted.then(|| format!("{name} {told}"))
 }
 
-/// Notes that explain the figures.
-fn after(comparison: &Comparison) -> Vec<String> {
+/// Notes that explain the figures; none without a figure.
+fn after(comparison: &Comparison, all: bool) -> Vec<String> {
+    if comparison.cells.is_empty() {
+        return Vec::new();
+    }
     let mut lines = vec![format!(
         "B/A: shift of the values of all iterations, with its {:.0} % interval. The interval is about these two runs, \
          not about the builds. Worse, better: {} (Mann-Whitney); {:.0} % or less of these results are false positives \
@@ -154,11 +157,14 @@ fn after(comparison: &Comparison) -> Vec<String> {
         plural(comparison.tests, "test"),
         FALSE_DISCOVERIES * 100.0,
     )];
-    let any = |change| comparison.cells.iter().flat_map(|cell| &cell.metrics).any(|m| m.change == change);
-    if any(Change::NotTested) {
+    let is_shown = |change| {
+        let shown = comparison.cells.iter().flat_map(|cell| shown(comparison, cell, all));
+        shown.into_iter().any(|(_, figures)| figures.change == change)
+    };
+    if is_shown(Change::NotTested) {
         lines.push("not tested: too few valid iterations, or a value of 0".to_owned());
     }
-    if any(Change::NotRanked) {
+    if is_shown(Change::NotRanked) {
         lines.push(
             "not ranked: one side stamps every token and the other does not, so their times cannot be ranked"
                 .to_owned(),

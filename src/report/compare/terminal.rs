@@ -28,7 +28,7 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
         let titles = unmeasured(comparison);
         text::paragraph(&mut out, &format!("not measured: {}", text::list(&titles, titles.len())), "  ");
     }
-    for line in after(comparison) {
+    for line in after(comparison, all) {
         text::paragraph(&mut out, &line, "  ");
     }
     if !comparison.profiles.is_empty() {

@@ -6,6 +6,7 @@ use super::CellSummary;
 use crate::record::Record;
 use crate::report::text;
 use crate::spec::Cell;
+use inferometer_protocol::Settings;
 use inferometer_protocol::toggle::{DTYPE, KV_CACHE};
 
 /// Settings that change what is computed.
@@ -19,8 +20,20 @@ pub fn differences(record: &Record, cells: &[CellSummary]) -> Vec<String> {
 /// Cells of several engines with the same work, at temperature 0, whose tokens differ.
 fn other_outputs(record: &Record, cells: &[CellSummary]) -> Option<String> {
     let plan = &record.manifest.plan.cells;
+    // Settings that an engine has for itself are part of the engine.
+    let scenario = &record.manifest.scenario;
+    let shared = |cell: &Cell, other: &Cell| -> Settings {
+        let engines = [cell.engine, other.engine].map(|engine| scenario.engines.get(engine as usize));
+        let own: Vec<_> = engines.into_iter().flatten().flat_map(|engine| scenario.own_toggles(engine)).collect();
+        let is_own = |name: &String| own.iter().any(|axis| axis.toggle == *name);
+        cell.toggles
+            .iter()
+            .filter(|(name, _)| !is_own(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
     let same_work = |a: &Cell, b: &Cell| {
-        a.engine != b.engine && a.length == b.length && a.toggles == b.toggles && a.sampling == b.sampling
+        a.engine != b.engine && a.length == b.length && shared(a, b) == shared(b, a) && a.sampling == b.sampling
     };
     let hash = |cell: &Cell| Some(&cells.iter().find(|summary| summary.cell == cell.id)?.hashes.first()?.hash);
     let (mut compared, mut differing) = (0, Vec::new());
@@ -52,16 +65,17 @@ fn other_settings(record: &Record) -> Vec<String> {
     let differing = |name: &&str| {
         let mut by_value: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for host in &record.manifest.hosts {
-            // A toggle of the scenario makes hosts of one engine differ, which its cells say.
-            if host.load.contains_key(*name) {
-                return None;
-            }
             let Some(value) = host.receipt.settings.get(*name) else { continue };
             let engines = by_value.entry(value.to_string()).or_default();
             let engine = label(host.engine);
             if !engines.contains(&engine) {
                 engines.push(engine);
             }
+        }
+        // Varied by the scenario: the cells say it.
+        let of_one = |engine: &String| by_value.values().filter(|engines| engines.contains(engine)).count() > 1;
+        if by_value.values().flatten().any(of_one) {
+            return None;
         }
         let told = by_value.iter().map(|(value, engines)| format!("{value} ({})", text::list(engines, 4)));
         (by_value.len() > 1).then(|| {

@@ -63,6 +63,14 @@ pub struct Validity {
     pub problems: Vec<Problem>,
     /// Everything else that a reader should know, in sentences.
     pub remarks: Vec<String>,
+    /// How many of the first remarks are about engines that do other work than each other: they are
+    /// shown before any figure.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// Judges a run by its cells.
@@ -71,6 +79,7 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     let counts = cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts));
     let problems = problems(record, cells);
     let mut remarks = engines::differences(record, cells);
+    let first = remarks.len();
     if record.manifest.state != FinishState::Finished || counts.missing() > 0 {
         remarks.push(unfinished(record, counts));
     }
@@ -95,7 +104,7 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     remarks.extend(record.manifest.redacted.as_ref().map(|redacted| redacted.sentence().to_owned()));
     remarks.extend(same_work(record, cells));
     remarks.extend(energy(record));
-    Validity { standing, counts, problems, remarks }
+    Validity { standing, counts, problems, remarks, first }
 }
 
 /// Failed and invalid iterations, grouped by cell and reason.

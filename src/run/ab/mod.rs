@@ -10,6 +10,7 @@ pub mod order;
 mod outputs;
 mod profile;
 mod session;
+mod short;
 mod start;
 
-pub use start::{Outcome, Setup, hold, resume, run, run_held};
+pub use start::{Outcome, Setup, before_builds, resume, run};

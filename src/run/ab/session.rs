@@ -3,19 +3,17 @@
 use std::time::{Duration, Instant};
 
 use super::start::Setup;
-use super::{gates, order, outputs};
+use super::{gates, order, outputs, short};
 use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge};
 use crate::record::ab::{AbStore, OutputsFinding, PairKind, PairRow, SideFailure};
 use crate::record::{RequestRow, Status, Store};
 use crate::run::error::RunError;
-use crate::run::host::allowance_ns;
 use crate::run::interrupt::Interrupt;
 use crate::run::pool::Key;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::{Done, Step};
 use crate::run::worker::{Output, Worker};
 use crate::spec::{Cell, Isolation, OutputsRule, Scale, Side};
-use inferometer_protocol::units::duration_ns;
 use inferometer_stats::sequential::{LOOKS, Verdict};
 
 pub struct Session<'a> {
@@ -28,8 +26,6 @@ pub struct Session<'a> {
     pub iterations: [u32; 2],
     /// Steps of each side's profiled pass that are done.
     pub profiled: [Done; 2],
-    /// Whether the gates are from the scenario, not the default ones.
-    pub gates_asked_for: bool,
     pub interrupt: Interrupt,
     pub observer: &'a mut dyn Observer,
     pub pace: Pace,
@@ -158,7 +154,8 @@ impl Session<'_> {
             }
             let Some(b) = self.generate(Side::B, margin)? else { return Ok(false) };
             finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&a, &b) } else { None });
-            gates::verified(&self.store.manifest().gates, Side::B, &self.rows[1])?;
+            self.verify_gates(Side::B)?;
+            self.check_gauges()?;
             self.tell_equal_settings(&a, &b)?;
             self.tell_short_requests(&a)?;
             for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
@@ -195,28 +192,28 @@ impl Session<'_> {
         let least = gates.map(|gate| gate.least).fold(f64::INFINITY, f64::min);
         let took = a.iter().flatten().map(|output| output.row.end_ns.saturating_sub(output.row.start_ns));
         let Some(shortest) = took.min() else { return Ok(()) };
-        let unseen = allowance_ns(shortest) as f64 / shortest.max(1) as f64;
-        if unseen <= least {
-            return Ok(());
+        match short::request(shortest, least) {
+            Some(told) => self.warn_once(told),
+            None => Ok(()),
         }
-        let told = format!(
-            "the shortest request takes {}, so the engine's times can only be verified to {}, but delta is {}: \
-             generate more tokens, unless you trust the engine",
-            duration_ns(shortest),
-            Scale::Ratio.size(unseen.ln_1p()),
-            Scale::Ratio.size(least.ln_1p()),
-        );
-        self.warn_once(told)
     }
 
-    /// Memory cycles of a GPU and of a process cannot be compared.
+    /// Refuses gates of memory that the sides read from different gauges.
+    fn check_gauges(&mut self) -> Result<(), RunError> {
+        let all = self.store.manifest().gates.clone();
+        let gauges = self.workers.each_ref().map(Worker::memory_gauge);
+        let sorted = gates::same_gauges(all, gauges, self.rows.each_ref().map(Vec::as_slice))?;
+        self.keep_gates(sorted)
+    }
+
+    /// Memory cycles of a GPU and of a process cannot be compared; no gate does.
     fn same_memory_gauge(&mut self) -> Result<(), RunError> {
         let [a, b] = &self.workers;
         match (a.memory_gauge(), b.memory_gauge()) {
             (Some(a), Some(b)) if a != b => {
                 let told = format!(
                     "the memory gauge is `{a}` on side A and `{b}` on side B: memory cycles, their size and reclaimed bytes \
-                     cannot be compared; ignore their gates"
+                     cannot be compared"
                 );
                 self.warn_once(told)
             }
@@ -239,32 +236,52 @@ impl Session<'_> {
         if self.store.manifest().gates_checked || self.judge().counts.ok as usize >= LOOKS[0] {
             return Ok(());
         }
+        self.verify_gates(Side::A)?;
         let all = self.store.manifest().gates.clone();
-        gates::verified(&all, Side::A, &self.rows[0])?;
-        let Some(gates::Measured { kept, left }) =
-            gates::measured(all, self.gates_asked_for, self.cells(), &self.rows[0])?
-        else {
-            return Ok(());
-        };
+        let Some(sorted) = gates::measured(all, self.cells(), &self.rows[0])? else { return Ok(()) };
         self.store.update(|manifest| manifest.gates_checked = true)?;
-        if !left.is_empty() {
-            let told = format!("not measured on this machine, so not gated: {}", left.join(", "));
-            self.observer.event(Event::Warning(&told));
-            self.store.update(|manifest| {
-                manifest.gates = kept;
-                manifest.warnings.push(told);
-            })?;
+        self.keep_gates(sorted)
+    }
+
+    /// Removes default gates of a side's token times that nobody verified; fails if the scenario
+    /// requests them.
+    fn verify_gates(&mut self, side: Side) -> Result<(), RunError> {
+        if self.judge().counts.ok as usize >= LOOKS[0] {
+            return Ok(());
         }
-        Ok(())
+        let all = self.store.manifest().gates.clone();
+        self.keep_gates(gates::verified(all, side, &self.rows[side as usize])?)
+    }
+
+    fn keep_gates(&mut self, sorted: gates::Sorted) -> Result<(), RunError> {
+        let gates::Sorted { kept, left } = sorted;
+        if left.is_empty() {
+            return Ok(());
+        }
+        for told in &left {
+            self.observer.event(Event::Warning(told));
+        }
+        let timed = kept.iter().any(|info| info.gate.metric.is_token_time());
+        for worker in &mut self.workers {
+            worker.work.verified_only &= timed;
+        }
+        Ok(self.store.update(|manifest| {
+            manifest.gates = kept;
+            manifest.warnings.extend(left);
+        })?)
     }
 
     /// Refuses, before anything is generated, sides whose engines cannot do what `margin` needs.
     fn can_follow(&mut self) -> Result<(), RunError> {
         for side in Side::BOTH {
             self.begin(side);
-            let key = self.cells().first().map(key);
             let (worker, observer) = (&mut self.workers[side as usize], &mut *self.observer);
-            let able = key.map_or(Ok(()), |key| worker.can_follow(&key, observer));
+            let mut hosts: Vec<Key> = worker.work.plan.cells.iter().map(key).collect();
+            hosts.dedup();
+            let able = hosts.iter().try_for_each(|key| {
+                worker.close_others(key);
+                worker.can_follow(key, &mut *observer)
+            });
             self.end(side);
             able?;
         }
@@ -274,12 +291,14 @@ impl Session<'_> {
     /// A side's outputs in each cell, in the order of the plan; fewer cells if one failed.
     fn generate(&mut self, side: Side, choices: bool) -> Result<Option<Vec<Vec<Output>>>, RunError> {
         self.begin(side);
-        let cells = self.cells().to_vec();
+        // Load-time settings are a side's own.
+        let plan = self.workers[side as usize].work.plan;
         let mut all = Vec::new();
-        for cell in &cells {
+        for cell in &plan.cells {
             let (worker, observer) = (&mut self.workers[side as usize], &mut *self.observer);
             worker.close_others(&key(cell));
             let Some(outputs) = worker.outputs(cell.id, &key(cell), choices, observer)? else { return Ok(None) };
+            self.rows[side as usize].extend(worker.take_loads());
             self.rows[side as usize].extend(outputs.iter().map(|output| output.row.clone()));
             let failed = outputs.iter().any(|output| output.row.status == Status::Failed);
             all.push(outputs);
@@ -360,6 +379,7 @@ impl Session<'_> {
         self.pairs.push(row);
         self.tell_outcome();
         self.check_gates()?;
+        self.check_gauges()?;
         self.pace.note(began.elapsed());
         Ok(true)
     }
@@ -387,6 +407,7 @@ impl Session<'_> {
             };
             ran.push(id);
             let failed = rows[0].status == Status::Failed;
+            self.rows[at].extend(self.workers[at].take_loads());
             self.rows[at].extend(rows);
             if failed {
                 break;

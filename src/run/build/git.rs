@@ -144,20 +144,14 @@ impl Repository {
     }
 }
 
-/// A digest of the differences between the tracked files of `tree` and `commit`; `None` if it is
-/// not a worktree at that commit.
-pub(super) fn changes(tree: &Path, commit: &Commit) -> Result<Option<String>, BuildError> {
+/// Whether `tree` is a worktree at `commit`.
+pub(super) fn is_at(tree: &Path, commit: &Commit) -> Result<bool, BuildError> {
     // Without `.git` in the folder, git would use a repository above it.
     if !tree.join(".git").is_file() {
-        return Ok(None);
+        return Ok(false);
     }
     let head = git(tree, ["rev-parse", "--verify", "--quiet", "HEAD"])?;
-    if String::from_utf8_lossy(&head.stdout).trim() != commit.hash {
-        return Ok(None);
-    }
-    let words = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "--ignore-submodules", "HEAD"];
-    let output = git(tree, words)?;
-    Ok(output.status.success().then(|| super::hex(&Sha256::digest(&output.stdout))))
+    Ok(String::from_utf8_lossy(&head.stdout).trim() == commit.hash)
 }
 
 fn answer<S: AsRef<OsStr>>(folder: &Path, words: impl IntoIterator<Item = S>) -> Result<String, BuildError> {

@@ -9,11 +9,13 @@
 //! <cache>/builds/<repository>/<recipe>/<commit>/           {tree}: the worktree
 //! <cache>/builds/<repository>/<recipe>/<commit>.log        output of the build
 //! <cache>/builds/<repository>/<recipe>/<commit>.json       the stamp: inputs and program
+//! <cache>/builds/<repository>/<recipe>/<commit>.files      the worktree's files after the build
 //! <cache>/builds/<repository>/<recipe>/<commit>-program/   copy of a program from {shared}
 //! ```
 
 mod command;
 mod error;
+mod files;
 mod git;
 mod stamp;
 
@@ -26,7 +28,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use self::command::{Fault, Places, Watch, shown};
+use self::files::Files;
 use self::stamp::{Key, Stamp};
+use crate::fs::write_atomic;
 use crate::spec::BuildSettings;
 
 pub use error::BuildError;
@@ -144,18 +148,16 @@ impl<'a> Workshop<'a> {
 
     /// The kept program, if nothing it depends on has changed.
     fn kept(&mut self, commit: &Commit, at: &CommitFiles) -> Result<Option<Built>, BuildError> {
-        let (Some(stamp), Some(tree)) = (Stamp::read(&at.stamp), git::changes(&at.places.tree, commit)?) else {
-            return Ok(None);
-        };
+        let Some(stamp) = Stamp::read(&at.stamp).filter(|_| at.places.tree.is_dir()) else { return Ok(None) };
         let name = format!("{} ({})", commit.short(), commit.subject);
         let key = self.key(commit, at)?;
         let command = self.command(at, stamp.copied)?;
         let stale = if stamp.key != key {
-            "the toolchain or the environment has changed"
-        } else if stamp.tree_sha256 != tree {
-            "its worktree has been changed"
+            "the toolchain or the environment has changed".to_owned()
         } else if hash_of(Path::new(&command[0])).ok().as_ref() != Some(&stamp.program_sha256) {
-            "its program has been changed"
+            "its program has been changed".to_owned()
+        } else if let Some(change) = changed_files(commit, at, &stamp)? {
+            change
         } else {
             (self.notes)(&format!("{name} was built before, {}", stamp.built_utc));
             let toolchain = key.toolchain;
@@ -189,14 +191,18 @@ impl<'a> Workshop<'a> {
         let seconds = begun.elapsed().as_secs_f64();
         let (command, copied) = self.placed(commit, at)?;
         let program_sha256 = hash_of(Path::new(&command[0]))?;
-        let tree = git::changes(&at.places.tree, commit)?.ok_or_else(|| BuildError::Failed {
-            commit: commit.short().to_owned(),
-            how: "moved its worktree to another commit, or removed it".to_owned(),
-            command: shown(&self.settings.command),
-            log_tail: command::log_tail(&at.log),
-        })?;
+        if !git::is_at(&at.places.tree, commit)? {
+            return Err(BuildError::Failed {
+                commit: commit.short().to_owned(),
+                how: "moved its worktree to another commit, or removed it".to_owned(),
+                command: shown(&self.settings.command),
+                log_tail: command::log_tail(&at.log),
+            });
+        }
+        let files = Files::of(&at.places.tree)?;
+        write_atomic(&at.files, files.text().as_bytes())?;
         let toolchain = key.toolchain.clone();
-        Stamp::new(key, program_sha256.clone(), copied, tree, seconds).write(&at.stamp)?;
+        Stamp::new(key, program_sha256.clone(), copied, files.sha256(), seconds).write(&at.stamp)?;
         Ok(Built {
             commit: commit.clone(),
             tree: at.places.tree.clone(),
@@ -289,6 +295,20 @@ impl<'a> Workshop<'a> {
     }
 }
 
+/// Why the worktree is not as the build left it, as a clause.
+fn changed_files(commit: &Commit, at: &CommitFiles, stamp: &Stamp) -> Result<Option<String>, BuildError> {
+    if !git::is_at(&at.places.tree, commit)? {
+        return Ok(Some("its worktree has been changed".to_owned()));
+    }
+    let files = Files::of(&at.places.tree)?;
+    if files.sha256() == stamp.files_sha256 {
+        return Ok(None);
+    }
+    let earlier = fs_err::read_to_string(&at.files).unwrap_or_default();
+    let which = files.difference(&earlier).map_or_else(String::new, |which| format!(" ({which})"));
+    Ok(Some(format!("its worktree has been changed{which}")))
+}
+
 fn interrupted(commit: &str) -> BuildError {
     BuildError::Interrupted { what: format!("the build of commit {commit}") }
 }
@@ -298,6 +318,7 @@ struct CommitFiles {
     places: Places,
     log: PathBuf,
     stamp: PathBuf,
+    files: PathBuf,
     programs: PathBuf,
 }
 
@@ -308,6 +329,7 @@ impl CommitFiles {
             places: Places { tree: beside(""), shared: shared.to_owned() },
             log: beside(".log"),
             stamp: beside(".json"),
+            files: beside(".files"),
             programs: beside("-program"),
         }
     }

@@ -9,7 +9,7 @@ use crate::fs::write_atomic;
 use inferometer_protocol::bounded::read_limited;
 
 /// Stamps of other versions are ignored, and the commit is built again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const LONGEST: u64 = 1 << 20;
 
 /// All known inputs of a program. If the keys are equal, the program is not built again.
@@ -31,20 +31,20 @@ pub(super) struct Stamp {
     pub program_sha256: String,
     /// Whether the program is a copy of one in `{shared}`.
     pub copied: bool,
-    /// Digest of the build's changes to tracked files.
-    pub tree_sha256: String,
+    /// SHA-256 of the list of every file in the worktree after the build.
+    pub files_sha256: String,
     pub seconds: f64,
     pub built_utc: String,
 }
 
 impl Stamp {
-    pub fn new(key: Key, program_sha256: String, copied: bool, tree_sha256: String, seconds: f64) -> Self {
+    pub fn new(key: Key, program_sha256: String, copied: bool, files_sha256: String, seconds: f64) -> Self {
         Self {
             version: VERSION,
             key,
             program_sha256,
             copied,
-            tree_sha256,
+            files_sha256,
             seconds,
             built_utc: crate::origin::utc_now(),
         }

@@ -1,7 +1,10 @@
 //! Probes of the declared sampling fields and of the prefill chunk: each must change what it says.
 
+use rand_chacha::rand_core::Rng;
+
 use super::rules::Before;
 use super::{Bench, FEW, Fault, Opened, Verdict, ensure};
+use inferometer_host::rng::seeded;
 use inferometer_protocol::sampling::{
     MIN_P, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, SEED, TEMPERATURE, TOP_K, TOP_P,
 };
@@ -10,20 +13,23 @@ use inferometer_protocol::{Sampling, Value};
 
 /// Tokens of a probe: enough that two draws differ somewhere.
 const PROBE: u32 = 3 * FEW;
-/// Seeds tried until a draw differs from the greedy tokens, which a confident model may repeat.
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=4;
+/// Draws are hot and follow noise, where no model is sure of its next token.
+const HOT: f64 = 2.0;
+/// Seeds tried until a draw differs. An engine that obeys and repeats the greedy tokens with all of
+/// them would be sure of every token after noise, at twice the temperature.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
 const PENALTY: f64 = 3.0;
 /// What to do about a field without effect.
 const MEND: &str = "obey it, or take it off the receipt's `sampling`";
 
-/// A generation at temperature 1.
+/// A generation at temperature [`HOT`].
 struct Draw {
     seed: u64,
     tokens: Vec<u32>,
 }
 
 fn drawn(seed: u64) -> Sampling {
-    Sampling { seed, temperature: 1.0, ..Sampling::default() }
+    Sampling { seed, temperature: HOT, ..Sampling::default() }
 }
 
 /// The shared host, if its receipt declares the field.
@@ -41,9 +47,12 @@ fn drawing<'a>(bench: &'a mut Bench<'_>, field: &str) -> Result<&'a mut Opened, 
 }
 
 impl Opened {
-    /// Tokens that follow the usual prompt.
+    /// Tokens that follow noise.
     fn sampled(&mut self, sampling: Sampling) -> Result<Vec<u32>, Fault> {
-        let mut asked = self.request(PROBE)?;
+        let mut rng = seeded(1, "conformance");
+        let ids: Vec<u32> = (0..2 * FEW).map(|_| (rng.next_u64() >> 33) as u32).collect();
+        let text = ids.iter().map(|id| char::from(b'a' + (id % 26) as u8)).collect();
+        let mut asked = self.prompted(ids, text, PROBE)?;
         asked.request.sampling = sampling;
         Ok(self.judged(asked, Before::Reset)?.generated.tokens)
     }
@@ -73,7 +82,7 @@ pub(super) fn temperature(bench: &mut Bench) -> Verdict {
     let (greedy, drawn) = declaring(bench, TEMPERATURE)?.greedy_and_drawn()?;
     ensure(drawn.is_some(), || {
         format!(
-            "`temperature` changes nothing: at temperature 1 with seeds {} to {} it generated the same tokens as at \
+            "`temperature` changes nothing: at temperature {HOT} with seeds {} to {} it generated the same tokens as at \
              temperature 0, {greedy:?}; {MEND}",
             SEEDS.start(),
             SEEDS.end()
@@ -81,13 +90,35 @@ pub(super) fn temperature(bench: &mut Bench) -> Verdict {
     })
 }
 
+/// Why a probe of draws says nothing.
+fn nothing_drawn() -> Fault {
+    Fault::Skip(format!(
+        "seeds {} to {} at temperature {HOT} all gave the greedy tokens, so nothing can be told; see the check of \
+         `temperature`",
+        SEEDS.start(),
+        SEEDS.end()
+    ))
+}
+
 pub(super) fn seed(bench: &mut Bench) -> Verdict {
     let opened = drawing(bench, SEED)?;
     let one = opened.sampled(drawn(1))?;
     let again = opened.sampled(drawn(1))?;
-    ensure(one == again, || format!("seed 1 at temperature 1 gave {one:?}, then {again:?}"))?;
-    let two = opened.sampled(drawn(2))?;
-    ensure(one != two, || format!("`seed` changes nothing: at temperature 1, seeds 1 and 2 both gave {one:?}; {MEND}"))
+    ensure(one == again, || format!("seed 1 at temperature {HOT} gave {one:?}, then {again:?}"))?;
+    for seed in SEEDS.skip(1) {
+        if opened.sampled(drawn(seed))? != one {
+            return Ok(());
+        }
+    }
+    // Then either nothing is drawn, or every seed draws the same.
+    if opened.sampled(Sampling::default())? == one {
+        return Err(nothing_drawn());
+    }
+    Err(Fault::Fail(format!(
+        "`seed` changes nothing: at temperature {HOT}, seeds {} to {} all gave {one:?}; {MEND}",
+        SEEDS.start(),
+        SEEDS.end()
+    )))
 }
 
 pub(super) fn top_k(bench: &mut Bench) -> Verdict {
@@ -106,21 +137,18 @@ pub(super) fn min_p(bench: &mut Bench) -> Verdict {
 fn leaves_the_best(bench: &mut Bench, field: &str, value: &str, set: fn(&mut Sampling)) -> Verdict {
     let opened = drawing(bench, field)?;
     let (greedy, plain) = opened.greedy_and_drawn()?;
-    let Some(Draw { seed, tokens: plain }) = plain else {
-        let told = "at temperature 1 it generates the greedy tokens without it already";
-        return Err(Fault::Fail(format!("`{field}` changes nothing: {told}, {greedy:?}; {MEND}")));
-    };
+    let Some(Draw { seed, tokens: plain }) = plain else { return Err(nothing_drawn()) };
     let mut sampling = drawn(seed);
     set(&mut sampling);
     let filtered = opened.sampled(sampling)?;
     ensure(filtered != plain, || {
         format!(
-            "`{field}` changes nothing: at temperature 1 it generated {plain:?} with and without `{field} = {value}`; {MEND}"
+            "`{field}` changes nothing: at temperature {HOT} it generated {plain:?} with and without `{field} = {value}`; {MEND}"
         )
     })?;
     ensure(filtered == greedy, || {
         format!(
-            "`{field} = {value}` at temperature 1 leaves the most likely token alone, but it generated {filtered:?}, and greedily {greedy:?}"
+            "`{field} = {value}` at temperature {HOT} leaves the most likely token alone, but it generated {filtered:?}, and greedily {greedy:?}"
         )
     })
 }

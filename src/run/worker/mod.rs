@@ -72,6 +72,8 @@ pub struct Worker<'a> {
     forced: BTreeMap<(u32, u32), Vec<u32>>,
     /// Prompt tokens as the engine first counted them, by cell and turn.
     prompt_tokens: BTreeMap<(u32, u32), u32>,
+    /// Warm-up rows with the load time of their host, since they were last taken.
+    loads: Vec<RequestRow>,
     /// The record of the profiled pass, once it has started.
     profiled: Option<ProfileStore>,
 }
@@ -154,6 +156,7 @@ impl<'a> Worker<'a> {
             said: BTreeSet::new(),
             forced: BTreeMap::new(),
             prompt_tokens: past.prompt_tokens,
+            loads: Vec::new(),
             profiled: None,
             work,
             log,
@@ -256,6 +259,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// The warm-up rows with a load time since the last call: they are in the record, but no
+    /// iteration returns them.
+    pub fn take_loads(&mut self) -> Vec<RequestRow> {
+        std::mem::take(&mut self.loads)
+    }
+
     /// Ends the hosts that do not serve `key`.
     pub fn close_others(&mut self, key: &Key) {
         self.pool.close_others(key);
@@ -326,6 +335,7 @@ impl<'a> Worker<'a> {
             let (host, lost) = (resident.number, host_lost(&turns));
             let rows = self.commit(turns)?;
             let row = &rows[0];
+            self.loads.extend(rows.iter().filter(|row| row.load_s.is_some()).cloned());
             if row.status == Status::Failed {
                 if !lost {
                     self.pool.put_back(resident);

@@ -116,6 +116,7 @@ pub static ENGINE: Section = Section {
             "unique name in tables and charts; default: the engine's name (`auto` adds the selected engine)",
         ),
         key("options", Shape::Options, "", "options of the engine; `inferometer engines` lists them"),
+        key("toggles", Shape::Section(&ENGINE_TOGGLES), "", "settings of this engine only"),
     ],
 };
 
@@ -228,6 +229,26 @@ pub static TOGGLES: Section = Section {
     keys: &TOGGLE_KEYS,
 };
 
+/// One key per toggle of `spec::toggle`.
+pub static ENGINE_TOGGLES: Section = Section {
+    title: "[[engine]] toggles",
+    meaning: "Settings of this engine only, with the keys and values of [toggles]: they replace those of the same name there, or \
+              are added to them. A list of values gives several cells of this engine.",
+    one_of: None,
+    keys: &OWN_TOGGLE_KEYS,
+};
+
+static OWN_TOGGLE_KEYS: [Key; toggle::TOGGLES.len()] = {
+    let all = toggle_keys();
+    let mut keys = [all[0]; toggle::TOGGLES.len()];
+    let mut i = 0;
+    while i < keys.len() {
+        keys[i] = all[i];
+        i += 1;
+    }
+    keys
+};
+
 static TOGGLE_KEYS: [Key; toggle::TOGGLES.len() + 1] = toggle_keys();
 
 const fn toggle_keys() -> [Key; toggle::TOGGLES.len() + 1] {
@@ -270,6 +291,7 @@ pub static SECTIONS: &[&Section] = &[
     &SAMPLING,
     &RUN,
     &TOGGLES,
+    &ENGINE_TOGGLES,
     &TELEMETRY,
     &PROFILE,
     &GATE,

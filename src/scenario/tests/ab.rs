@@ -96,7 +96,7 @@ fn a_gate_that_cannot_be_decided_is_refused() {
         ("cells = { length = 0 }", "`length` must be a whole number from 1"),
         ("cells = { lenght = 64 }", "did you mean `length`?"),
         ("cells = { engine = \"transfomer\" }", "did you mean `transformer`?"),
-        ("cells = { repetition_window_cap = 1 }", "[toggles] has `repetition_window_cap` as 0 or 768"),
+        ("cells = { repetition_window_cap = 1 }", "the scenario has `repetition_window_cap` as 0 or 768"),
         ("cells = { repetition_window_cap = [0] }", "must be a whole number"),
         ("cells = { threads = 2 }", "`threads` is not there"),
         ("[[gate]]\nmetric = \"decode_tps\"", "two gates compare `decode_tps` in all cells"),

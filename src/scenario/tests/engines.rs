@@ -50,7 +50,7 @@ fn a_variant_that_is_not_here_is_refused_with_the_way_to_get_it() {
 }
 
 #[test]
-fn a_model_path_must_exist_for_a_built_in_engine() {
+fn a_model_path_must_exist() {
     let text = least("").replace("synthetic = { arch = \"qwen3\", preset = \"tiny\" }", "path = \"/no/such/model\"");
     let error = bad(&text, &[]);
     assert!(error.contains("no model at /no/such/model"), "{error}");
@@ -58,6 +58,11 @@ fn a_model_path_must_exist_for_a_built_in_engine() {
     let dir = tempfile::tempdir().unwrap();
     let there = text.replace("/no/such/model", &dir.path().display().to_string());
     assert_eq!(good(&there, &[]).model, ModelSpec::Path(dir.path().to_owned()));
+    let exec = "[[engine]]\nname = \"exec\"\noptions = { command = [\"x\"] }\n";
+    assert!(
+        bad(&format!("{text}{exec}"), &[]).contains("no model at /no/such/model"),
+        "as a run says for every engine"
+    );
     let preset = bad(&least(""), &["model.synthetic.preset=1b"]);
     assert!(preset.contains("unknown preset `1b` of qwen3 models"), "{preset}");
 }
@@ -90,4 +95,92 @@ fn a_synthetic_model_is_stored_as_the_scenario_says() {
         assert_eq!(json["synthetic"].get("quantization").is_some(), !set.is_empty(), "{json}");
         assert_eq!(serde_json::from_value::<ModelSpec>(json).unwrap(), model);
     }
+}
+
+/// Two engines; each has its own toggles instead of, or besides, the scenario's.
+const OWN: &str = "[[engine]]\nlabel = \"one\"\ntoggles = { threads = 2, prefill_chunk_size = [8, 16] }\n\
+                   [[engine]]\nlabel = \"two\"\n[toggles]\nthreads = 1\nrepetition_window_cap = [0, 768]\n";
+
+#[test]
+fn an_engine_may_have_toggles_of_its_own() {
+    let scenario = good(&least(OWN), &[]);
+    let plan = plan(&scenario, &offers()).unwrap();
+    let asked = |engine: u32, toggle: &str| -> Vec<String> {
+        let cells = plan.cells.iter().filter(|cell| cell.engine == engine);
+        let values = |cell: &crate::spec::Cell| {
+            let all = std::iter::once(&cell.toggles).chain(&cell.merged);
+            all.filter_map(|toggles| toggles.get(toggle).map(ToString::to_string)).collect::<Vec<_>>()
+        };
+        let mut found: Vec<String> = cells.flat_map(values).collect();
+        found.sort();
+        found.dedup();
+        found
+    };
+    assert_eq!((asked(0, "threads"), asked(1, "threads")), (vec!["2".to_owned()], vec!["1".to_owned()]));
+    assert_eq!((asked(0, "prefill_chunk_size").len(), asked(1, "prefill_chunk_size").len()), (2, 0));
+    assert_eq!(
+        (asked(0, "repetition_window_cap").len(), asked(1, "repetition_window_cap").len()),
+        (2, 2),
+        "the scenario's matrix holds for both"
+    );
+    assert_eq!(plan.cells[0].load.get("threads"), Some(&Value::Int(2)), "it reaches the host");
+    assert!(plan.cells.iter().any(|cell| cell.label.contains("one") && cell.label.contains("chunk=16")));
+
+    // Gates may select them.
+    let gate = "[[gate]]\nmetric = \"decode_tps\"\ncells = { threads = 2 }\n";
+    assert_eq!(good(&least(&format!("{OWN}{gate}")), &[]).gates.len(), 1);
+}
+
+#[test]
+fn an_engine_s_own_toggles_are_checked_like_the_scenario_s() {
+    let with = |toggles: &str| least(&format!("[[engine]]\ntoggles = {{ {toggles} }}\n"));
+    for (toggles, told) in [
+        ("treads = 2", "unknown key `treads` in [[engine]] toggles"),
+        ("vary = \"all\"", "unknown key `vary` in [[engine]] toggles"),
+        ("threads = -1", "`threads`"),
+        ("compile = true", "engine `transformer` does not honour `compile`"),
+        ("threads = [2, 2]", "`threads`"),
+    ] {
+        let text = with(toggles);
+        let error = bad(&text, &[]);
+        let line = text.lines().position(|line| line.starts_with("toggles")).unwrap() + 1;
+        assert!(error.contains(told) && error.contains(&format!("t.toml:{line}:")), "{toggles}: {error}");
+    }
+    // What only one engine honours is refused for all, with the way to set it for the one.
+    let both = "[[engine]]\nlabel = \"a\"\noptions = { backend = \"mlx\" }\n[[engine]]\nlabel = \"b\"\n";
+    let error = bad(&least(&format!("{both}[toggles]\nmemory_limit = 9\n")), &[]);
+    assert!(error.contains("or set it under `toggles` of the `[[engine]]`s that honour it"), "{error}");
+    let own = both.replace("\"mlx\" }\n", "\"mlx\" }\ntoggles = { memory_limit = 9 }\n");
+    assert_eq!(good(&least(&own), &[]).engine_toggles["a"].len(), 1);
+}
+
+#[test]
+fn an_override_that_an_engine_would_not_see_is_refused() {
+    let error = bad(&least(OWN), &["toggles.threads=3"]);
+    assert!(error.contains("engine `one` has its own `threads`, so this has no effect on it"), "{error}");
+    assert!(error.contains("set `engine.0.toggles.threads` instead"), "{error}");
+    let own = good(&least(OWN), &["engine.0.toggles.threads=3"]);
+    assert_eq!(own.engine_toggles["one"][0].values, [Value::Int(3)]);
+}
+
+#[test]
+fn paths_in_a_command_are_relative_to_the_scenario_s_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("adapter.py"), "").unwrap();
+    let command = |command: &str, set: &[&str]| {
+        let text = least(&format!("[[engine]]\nname = \"exec\"\noptions = {{ command = {command} }}\n"));
+        let set: Vec<String> = set.iter().map(|one| (*one).to_owned()).collect();
+        let scenario = from_text("t.toml", &text, dir.path(), &set, &offers()).unwrap();
+        let words = scenario.engines[0].options["command"].as_texts().unwrap();
+        words.iter().map(|word| word.replace(dir.path().to_str().unwrap(), "[HERE]")).collect::<Vec<_>>()
+    };
+    assert_eq!(command(r#"["./my-engine", "serve"]"#, &[]), ["[HERE]/my-engine", "serve"]);
+    assert_eq!(command(r#"["bin/my-engine"]"#, &[]), ["[HERE]/bin/my-engine"]);
+    assert_eq!(command(r#"["python3", "./adapter.py"]"#, &[]), ["python3", "[HERE]/adapter.py"]);
+    let others = r#"["python3", "adapter.py", "http://host/x", "not/there", "--in=./adapter.py", "/etc/hosts"]"#;
+    let expected: Vec<String> = serde_json::from_str(others).unwrap();
+    assert_eq!(command(others, &[]), expected, "nothing else is a path for certain");
+    let set = ["engine.0.options.command=[\"./my-engine\"]"];
+    let here = std::path::absolute("my-engine").unwrap();
+    assert_eq!(command(r#"["x"]"#, &set), [here.to_str().unwrap()], "an override is relative to the working folder");
 }

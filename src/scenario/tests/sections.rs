@@ -51,6 +51,7 @@ fn the_parser_reads_every_key_of_the_table() {
                 "[[workload.turn]]" => {
                     format!("[workload]\nkind = \"conversation\"\n[[workload.turn]]\n{} = {date}\n", key.name)
                 }
+                "[[engine]] toggles" => format!("[[engine]]\ntoggles = {{ {} = {date} }}\n", key.name),
                 "[[gate]]" => format!("[[gate]]\n{} = {date}\n", key.name),
                 "[[gate]] cells" => format!("[[gate]]\nmetric = \"ttft\"\ncells = {{ {} = {date} }}\n", key.name),
                 "[model] synthetic" => format!("[model]\nsynthetic = {{ {} = {date} }}\n", key.name),
@@ -109,7 +110,7 @@ fn overrides_reach_every_kind_of_key() {
         "engine.0.options.command=['b', 'c d']",
         "engine.0.label=other one",
         "\"sampling\".seed = 7",
-        "model.path=some/where",
+        "model.path=src/scenario",
     ];
     let scenario = good(&text, &set);
     assert_eq!(scenario.run.iterations, 4);
@@ -119,7 +120,11 @@ fn overrides_reach_every_kind_of_key() {
     assert_eq!(scenario.engines[0].options["command"].as_texts().unwrap(), ["b", "c d"]);
     assert_eq!(scenario.toggles[1].values, [Value::from("rotating:512")]);
     assert_eq!(scenario.workload.lengths(), [64, 128]);
-    assert!(matches!(&scenario.model, ModelSpec::Path(p) if p == Path::new("some/where")), "{:?}", scenario.model);
+    assert!(
+        matches!(&scenario.model, ModelSpec::Path(p) if *p == std::path::absolute("src/scenario").unwrap()),
+        "{:?}",
+        scenario.model
+    );
     let plain = good(&least(""), &["engine.0.options.backend=candle"]);
     assert_eq!(plain.engines[0].options["backend"], Value::from("candle"));
 }

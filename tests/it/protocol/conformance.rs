@@ -63,6 +63,18 @@ fn a_program_that_does_not_greet_is_told_once() {
     assert_eq!(code, Some(1));
     assert!(printed.starts_with("FAIL  greets: cannot start the engine host `/no/such/program`: "), "{printed}");
     assert!(printed.ends_with("\n0 passed, 1 failed, 34 skipped\n"), "{printed}");
+    assert_eq!(printed.matches("it does not answer the greeting").count(), 1, "{printed}");
+}
+
+/// Reasons name the file with the program's stderr, so it must be there afterwards.
+#[test]
+fn what_a_failing_program_wrote_is_kept() {
+    let lab = Lab::new();
+    let mut command = lab.program(&["engines", "check", "--", "sh", "-c", "echo no licence >&2; exit 3"]);
+    let done = lab.done(command.env("TMPDIR", lab.path("")).output().unwrap()).expect(1);
+    let told = done.stderr.lines().find_map(|line| line.strip_prefix("the program's stderr: "));
+    let log = told.unwrap_or_else(|| panic!("no log is named: {}", done.stderr));
+    assert!(fs_err::read_to_string(log).unwrap().contains("no licence"));
 }
 
 #[test]

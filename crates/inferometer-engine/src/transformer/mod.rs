@@ -139,6 +139,7 @@ impl Engine for Transformer {
                 name: BACKEND,
                 kind: Kind::Text,
                 choices: &Library::NAMES,
+                paths: false,
                 meaning: "tensor library that computes (default: candle)",
             }],
             required: &[],

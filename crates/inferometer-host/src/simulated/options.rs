@@ -27,15 +27,15 @@ pub struct Options {
 }
 
 const fn number(name: &'static str, meaning: &'static str) -> OptionSpec {
-    OptionSpec { name, kind: Kind::Float, choices: &[], meaning }
+    OptionSpec { name, kind: Kind::Float, choices: &[], paths: false, meaning }
 }
 
 const fn count(name: &'static str, meaning: &'static str) -> OptionSpec {
-    OptionSpec { name, kind: Kind::Count, choices: &[], meaning }
+    OptionSpec { name, kind: Kind::Count, choices: &[], paths: false, meaning }
 }
 
 const fn choice(name: &'static str, choices: &'static [&'static str], meaning: &'static str) -> OptionSpec {
-    OptionSpec { name, kind: Kind::Text, choices, meaning }
+    OptionSpec { name, kind: Kind::Text, choices, paths: false, meaning }
 }
 
 /// Names and meanings of the options.
@@ -63,6 +63,7 @@ pub const OPTIONS: [OptionSpec; 20] = [
         name: "state",
         kind: Kind::Text,
         choices: &[],
+        paths: true,
         meaning: "a file that counts requests over all processes; without it each process counts its own requests",
     },
 ];
