@@ -125,3 +125,22 @@ fn verdict(standing: Standing) -> u8 {
         Standing::OutputsDiffer | Standing::NotValid => EXIT_INVALID,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The summary's first word never contradicts the exit code.
+    #[test]
+    fn valid_never_stands_beside_another_code_than_zero() {
+        for standing in [
+            Standing::Valid,
+            Standing::ValidWithWarnings,
+            Standing::Failed,
+            Standing::OutputsDiffer,
+            Standing::NotValid,
+        ] {
+            assert_eq!(standing.words().starts_with("valid"), verdict(standing) == 0, "{standing:?}");
+        }
+    }
+}
