@@ -78,7 +78,8 @@ fn a_run_is_called_valid_only_if_its_figures_can_be_used() {
 #[test]
 fn rejected_values_are_greyed_named_and_count_for_nothing() {
     let record = spoiled(&[Cause::ForeignLoad, Cause::Stamps]);
-    let (summary, whole) = (Summary::of(&record), Summary::of(&spoiled(&[])));
+    let clean = spoiled(&[]);
+    let (summary, whole) = (Summary::of(&record), Summary::of(&clean));
     let row = record.requests.iter().find(|row| !row.warmup).unwrap();
     let rejected = &summary.cells[0].rejected;
     assert_eq!((rejected.len(), rejected[0].iteration, rejected[0].decode_tps), (2, 1, row.decode_tps));
@@ -89,10 +90,10 @@ fn rejected_values_are_greyed_named_and_count_for_nothing() {
     let page = html::page(&record, &summary, &Charts::of(&record, &summary));
     assert!(page.contains("<p class=\"rejected\">") && markdown::render(&summary).contains("rejected, not counted"));
     let chart = |record: &Record, summary: &Summary| Charts::of(record, summary).iterations.charts[0].svg.clone();
-    let (spoiled, clean) = (chart(&record, &summary), chart(&self::spoiled(&[]), &whole));
-    assert!(spoiled.contains("8 valid iterations") && spoiled.contains("2 rejected, 0 lost"), "{spoiled}");
+    let (drawn, without) = (chart(&record, &summary), chart(&clean, &whole));
+    assert!(drawn.contains("8 valid iterations") && drawn.contains("2 rejected, 0 lost"), "{drawn}");
     let grey = |svg: &str| svg.matches("stroke=\"#9AA3AD\"").count();
-    assert_eq!(grey(&spoiled), grey(&clean) + 4, "two crosses of two lines");
+    assert_eq!(grey(&drawn), grey(&without) + 4, "two crosses of two lines");
 }
 
 #[test]
@@ -290,6 +291,8 @@ fn the_table_of_a_conversation_fits_the_terminal() {
 
     valid: 2 of 2 iterations ok
     transformer: synthetic-qwen3-small-1, candle 0.11.1, cpu, q8_0, 2 threads
+    no confidence interval: 2 valid iterations are too few, 6 are needed
+      (`run.iterations = 6` or more)
     an iteration is a whole conversation: rates are over all its turns, TTFT is the
       mean of its turns
     synthetic model: random weights, so speed and memory are meaningful, but the

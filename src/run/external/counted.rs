@@ -142,7 +142,7 @@ mod tests {
         };
         assert_eq!(long(800), Some(vec![]));
         assert_eq!(long(900), Some(vec![ExternalCause::Waiting]));
-        // Three threads, of which two can run: the third waits for 195 ms of its own engine at most.
+        // Of three threads two can run: the third waits for its own engine at most 195 ms.
         let three =
             |waiting: u64| with(move |_, waits| (waits.threads, waits.waiting, waits.busy) = (3, ms(waiting), None));
         assert_eq!((three(190), three(260)), (None, Some(vec![ExternalCause::Waiting])));
