@@ -95,8 +95,8 @@ fn contradiction(row: &RequestRow, tokens: &[TokenRow], spans: &[&SpanRow]) -> O
         figures.into_iter().find_map(|(column, recorded, computed, from)| {
             let (recorded, computed) = (recorded?, computed?);
             let rounding = LEAST + ROUNDING * recorded.abs().max(computed.abs());
-            let differs = !((recorded - computed).abs() <= rounding);
-            differs.then(|| format!("{column} is {recorded}, but {from} gives {computed}"))
+            let agrees = recorded.is_finite() && (recorded - computed).abs() <= rounding;
+            (!agrees).then(|| format!("{column} is {recorded}, but {from} gives {computed}"))
         })
     })
 }
