@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
-use super::run_folder;
+use super::{open, run_folder};
 use crate::compare::profile::flamegraphs;
 use crate::compare::runs;
 use crate::compare::runs::Comparison;
-use crate::record;
 use crate::report;
 use crate::report::compare;
 
@@ -37,7 +36,7 @@ pub struct Args {
 
 /// A slower run is not an error: comparing two runs gives a trend, not a verdict.
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let read = |run: &PathBuf| anyhow::Ok(record::read(&run_folder(run, &args.results)?)?);
+    let read = |run: &PathBuf| open(&run_folder(run, &args.results)?, printer);
     let (a, b) = (read(&args.a)?, read(&args.b)?);
     let comparison = runs::compare(&a, &b);
     args.show(&comparison, printer);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::printer::Printer;
-use super::run_folder;
+use super::{open, run_folder};
 use crate::record;
 use crate::record::Record;
 use crate::report::summary::Summary;
@@ -49,7 +49,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             folder.join("b").display()
         );
     }
-    let record = record::read(&folder)?;
+    let record = open(&folder, printer)?;
     match &args.output {
         None => printer.stream(|out| write(&record, args.format, out)),
         Some(path) => {

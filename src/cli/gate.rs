@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::ab::{self, How, SideArgs};
+use super::open_session;
 use super::outcome::Execution;
 use super::printer::Printer;
 use crate::compare::ab::{Evidence, judge};
@@ -46,7 +47,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         writable(path)?;
     }
     let outcome = match (&args.session, &args.scenario) {
-        (Some(dir), _) => recorded(dir)?,
+        (Some(dir), _) => recorded(dir, printer)?,
         (None, Some(path)) => {
             let check = |setups: &[Setup; 2]| {
                 let engines =
@@ -65,7 +66,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         }
         (None, None) => bail!("give a scenario file, or a recorded session (`--session DIR`)"),
     };
-    let record = record::ab::read(&outcome.dir)?;
+    let record = record::ab::open(&outcome.dir)?;
     let receipts = [&record.a, &record.b].into_iter().flat_map(|side| &side.manifest.hosts);
     refuse_simulated(receipts.map(|host| host.receipt.engine.as_str()), record.manifest.settings.self_test)?;
     let mut code = ab::conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer)?;
@@ -93,8 +94,8 @@ fn writable(path: &Path) -> anyhow::Result<()> {
 }
 
 /// A recorded session.
-fn recorded(dir: &Path) -> anyhow::Result<Outcome> {
-    let record = record::ab::read(dir)?;
+fn recorded(dir: &Path, printer: &Printer) -> anyhow::Result<Outcome> {
+    let record = open_session(dir, printer)?;
     let judgement = judge(&Evidence::of(&record));
     let state = record.manifest.state;
     if state != FinishState::Finished {

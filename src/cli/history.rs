@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::open;
 use super::printer::{Format, Printer};
 use crate::compare::history;
 use crate::compare::history::{Entry, Filter};
-use crate::record;
 use crate::record::manifest;
 use crate::record::metric;
 use crate::record::metric::{DECODE_TPS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
@@ -89,7 +89,8 @@ fn read_all(results: &Path, printer: &Printer) -> anyhow::Result<Vec<Entry>> {
     folders.sort();
     let mut runs = Vec::new();
     for folder in folders {
-        let entry = record::read(&folder).map_err(|e| e.to_string()).and_then(|record| Entry::of(&record));
+        let opened = open(&folder, printer).map_err(|e| e.to_string());
+        let entry = opened.and_then(|record| Entry::of(&record));
         match entry {
             Ok(entry) => runs.push(entry),
             Err(problem) => printer.warning(format_args!("skipped {}: {problem}", folder.display())),

@@ -31,6 +31,9 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use printer::Printer;
 
+use crate::record;
+use crate::record::Record;
+use crate::record::ab::AbRecord;
 use crate::scenario;
 use crate::scenario::ScenarioError;
 use crate::spec::Scenario;
@@ -188,6 +191,32 @@ pub fn main() -> ExitCode {
 /// The whole command tree, for completions and the manual page.
 fn command() -> clap::Command {
     Cli::command()
+}
+
+/// Opens the record of a run to use its figures; warns of iterations that contradict themselves.
+fn open(dir: &Path, printer: &Printer) -> anyhow::Result<Record> {
+    let record = record::open(dir)?;
+    warn_of_contradictions(dir, &record, printer);
+    Ok(record)
+}
+
+/// [`open`] for an A/B session.
+fn open_session(dir: &Path, printer: &Printer) -> anyhow::Result<AbRecord> {
+    let record = record::ab::open(dir)?;
+    for (side, of) in [("a", &record.a), ("b", &record.b)] {
+        warn_of_contradictions(&dir.join(side), of, printer);
+    }
+    Ok(record)
+}
+
+fn warn_of_contradictions(dir: &Path, record: &Record, printer: &Printer) {
+    let mut found = record.contradictions();
+    let Some(first) = found.next() else { return };
+    let more = match found.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    printer.warning(format_args!("{}: {first}{more}; such iterations are left out", dir.display()));
 }
 
 fn log_to_stderr(verbose: u8) {

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use super::printer::{Format, Printer};
 use super::progress::Display;
-use super::report::render;
+use super::report::show;
 use super::{EXIT_USAGE, Folders};
 use crate::record;
 use crate::record::FinishState;
 use crate::report;
-use crate::report::summary::{CellSummary, Determinism, Summary};
+use crate::report::summary::{Standing, Summary};
 use crate::run::error::RunError;
 use crate::run::interrupt::Interrupt;
 use crate::run::options::Options;
@@ -88,7 +88,7 @@ impl Execution {
         }
         let record = record::read(&outcome.dir)?;
         let summary = Summary::of(&record);
-        printer.data(render(&summary, self.format));
+        show(&summary, self.format, printer);
         printer.note(format_args!("record: {dir}"));
         if summary.validity.counts.failed > 0 {
             printer.note(format_args!("the engines' stderr is in {dir}/logs/"));
@@ -101,7 +101,7 @@ impl Execution {
             let page = report::write(&record, &self.folders.reports)?;
             printer.note(format_args!("report: {}", page.display()));
         }
-        Ok(ExitCode::from(verdict(&summary)))
+        Ok(ExitCode::from(verdict(summary.validity.standing)))
     }
 }
 
@@ -118,21 +118,29 @@ pub fn how_to_resume(verb: &str, dir: &Path) -> String {
 }
 
 /// The exit code of a finished run (METHOD section 3).
-fn verdict(summary: &Summary) -> u8 {
-    let differs = |determinism| summary.cells.iter().any(|cell| cell.determinism == determinism);
-    if summary.cells.iter().any(is_invalid) || differs(Determinism::Nondeterministic) {
-        EXIT_INVALID
-    } else if summary.validity.counts.failed > 0 {
-        EXIT_FAILED
-    } else {
-        0
+fn verdict(standing: Standing) -> u8 {
+    match standing {
+        Standing::Valid | Standing::ValidWithWarnings => 0,
+        Standing::Failed => EXIT_FAILED,
+        Standing::OutputsDiffer | Standing::NotValid => EXIT_INVALID,
     }
 }
 
-/// Whether a cell's figures are invalid: because its measurements cannot be trusted, or because
-/// external causes disturbed at least half of its iterations. If fewer were disturbed, those are
-/// excluded and the rest is valid.
-fn is_invalid(cell: &CellSummary) -> bool {
-    let counts = cell.counts;
-    counts.invalid > counts.disturbed || counts.disturbed > 0 && 2 * counts.disturbed >= counts.planned
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The summary's first word never contradicts the exit code.
+    #[test]
+    fn valid_never_stands_beside_another_code_than_zero() {
+        for standing in [
+            Standing::Valid,
+            Standing::ValidWithWarnings,
+            Standing::Failed,
+            Standing::OutputsDiffer,
+            Standing::NotValid,
+        ] {
+            assert_eq!(standing.words().starts_with("valid"), verdict(standing) == 0, "{standing:?}");
+        }
+    }
 }

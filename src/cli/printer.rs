@@ -56,6 +56,13 @@ impl Printer {
         }
     }
 
+    /// [`Printer::data`] of less importance, greyed.
+    pub fn dimmed(&self, text: &str) {
+        if !text.is_empty() {
+            self.styled(format_args!("\x1b[2m{}\x1b[0m", visible(text)));
+        }
+    }
+
     /// Streams data that is too long to build in memory. Errors of `write` are taken for those of
     /// stdout.
     pub fn stream(&self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::printer::{Format, Printer};
-use super::{Folders, run_folder};
+use super::{Folders, open, open_session, run_folder};
 use crate::record;
 use crate::record::Record;
 use crate::report;
@@ -31,31 +31,27 @@ pub struct Args {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let folder = find(args)?;
     let reports = &args.folders.reports;
-    let (page, told) = if record::ab::is_session(&folder) {
+    let page = if record::ab::is_session(&folder) {
         session(&folder, reports, args.format, printer)?
     } else {
-        let record = record::read(&folder)?;
+        let record = open(&folder, printer)?;
         make_profiles(&folder, &record, printer);
-        (report::write(&record, reports)?, args.format.map(|format| render(&Summary::of(&record), format)))
-    };
-    match told {
-        Some(told) => {
-            printer.data(told);
-            printer.note(format_args!("report: {}", page.display()));
+        let page = report::write(&record, reports)?;
+        if let Some(format) = args.format {
+            show(&Summary::of(&record), format, printer);
         }
+        page
+    };
+    match args.format {
+        Some(_) => printer.note(format_args!("report: {}", page.display())),
         None => printer.line(page.display()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the page of an A/B session, and returns its summary for stdout if a format was requested.
-fn session(
-    folder: &Path,
-    reports: &Path,
-    format: Option<Format>,
-    printer: &Printer,
-) -> anyhow::Result<(PathBuf, Option<String>)> {
-    let record = record::ab::read(folder)?;
+/// Writes the page of an A/B session, and prints its summary if a format was requested.
+fn session(folder: &Path, reports: &Path, format: Option<Format>, printer: &Printer) -> anyhow::Result<PathBuf> {
+    let record = open_session(folder, printer)?;
     for (side, of) in [("a", &record.a), ("b", &record.b)] {
         make_profiles(&folder.join(side), of, printer);
     }
@@ -70,7 +66,9 @@ fn session(
         Some(Format::Md) => Some(ab::markdown::render(&summary)),
         None => None,
     };
-    Ok((ab::write(&record, &summary, reports)?, told))
+    let page = ab::write(&record, &summary, reports)?;
+    told.into_iter().for_each(|told| printer.data(told));
+    Ok(page)
 }
 
 /// Regenerates the files of a record's profiles. A record that cannot be written to still gets a
@@ -81,13 +79,16 @@ fn make_profiles(folder: &Path, record: &Record, printer: &Printer) {
     }
 }
 
-/// A summary in a format for stdout, ending with a newline.
-pub fn render(summary: &Summary, format: Format) -> String {
+/// Prints a summary in a format.
+pub fn show(summary: &Summary, format: Format, printer: &Printer) {
     match format {
-        Format::Table => terminal::render(summary),
-        Format::Json => summary.to_json(),
-        Format::Csv => export::csv(summary),
-        Format::Md => markdown::render(summary),
+        Format::Table => {
+            printer.data(terminal::render(summary));
+            printer.dimmed(&terminal::rejected(summary));
+        }
+        Format::Json => printer.data(summary.to_json()),
+        Format::Csv => printer.data(export::csv(summary)),
+        Format::Md => printer.data(markdown::render(summary)),
     }
 }
 

@@ -92,6 +92,8 @@ causes! {
     LateStamps "late_stamps" Invalid;
     /// Token counts that contradict each other or the request.
     Counts "counts" Invalid;
+    /// Figures that do not follow from the record's tokens and spans; found when it is opened.
+    Contradiction "contradiction" Invalid;
     /// A count or rate that no tokenizer, memory or processor can reach.
     Impossible "impossible" Invalid;
     /// The engine's own choices are missing, not permitted or impossible.

@@ -4,6 +4,7 @@
 use inferometer_protocol::{FinishReason, Phase, Value};
 
 use super::cause::{Cause, Status};
+use super::load::LoadCheck;
 use super::timing::Timing;
 use crate::spreadsheet::{guarded, unguarded};
 
@@ -118,6 +119,17 @@ impl Field for Timing {
     /// A grade that this version does not know proves nothing to it.
     fn read(text: &str) -> Result<Self, String> {
         Ok(Timing::from_name(text).unwrap_or(Timing::Claimed))
+    }
+}
+
+impl Field for LoadCheck {
+    fn write(&self, out: &mut String) {
+        out.push_str(self.name());
+    }
+
+    /// A check that this version does not know proves nothing to it.
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(LoadCheck::from_name(text).unwrap_or(LoadCheck::Unjudged))
     }
 }
 

@@ -2,11 +2,14 @@
 
 pub mod ab;
 mod cause;
+mod consistency;
 mod counts;
 pub mod csv;
 mod error;
 mod field;
+pub mod figures;
 pub mod folder;
+mod load;
 pub mod manifest;
 pub mod memory;
 pub mod metric;
@@ -21,15 +24,17 @@ mod timing;
 mod tokens;
 
 pub use cause::{Cause, Fault, Status};
+pub use consistency::open;
 pub use counts::Counts;
 pub use error::RecordError;
+pub use load::LoadCheck;
 pub use profile::{ProfileStore, Profiled, ProfiledIteration};
 pub use read::read;
 pub use rows::{RequestRow, SpanRow, TokenRow};
 pub use schema::{FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, Redacted, Removed, TelemetryRow};
 pub use store::{Iteration, Store};
 pub use timing::Timing;
-pub use tokens::{TokenIndex, first_difference};
+pub use tokens::{TokenIndex, first_difference, token_hash};
 
 /// A whole run, read from disk: committed iterations only.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use sha2::{Digest, Sha256};
+
 use super::TokenRow;
 
 /// The position of each request's rows in a record's tokens.
@@ -53,6 +55,16 @@ pub fn first_difference(a: &[TokenRow], b: &[TokenRow]) -> Option<u32> {
     (common < a.len().max(b.len())).then_some(common as u32)
 }
 
+/// First 16 hex digits of SHA-256 over the ids, each as four little-endian bytes.
+#[must_use]
+pub fn token_hash(ids: &[u32]) -> String {
+    let mut hash = Sha256::new();
+    for id in ids {
+        hash.update(id.to_le_bytes());
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +84,12 @@ mod tests {
         assert_eq!(index.first_difference(0, 2), Some(2));
         assert_eq!(index.first_difference(0, 5), None);
         assert_eq!(index.first_difference(0, 3), None);
+    }
+
+    /// `hashlib.sha256(struct.pack('<3I', 1, 2, 70000)).hexdigest()[:16]`
+    #[test]
+    fn the_token_hash_is_of_little_endian_ids() {
+        assert_eq!(token_hash(&[1, 2, 70000]), "313a9de55e88265f");
+        assert_ne!(token_hash(&[1, 2]), token_hash(&[2, 1]));
     }
 }

@@ -200,7 +200,8 @@ fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group 
         .fold((0.0, 0.0), |all: (f64, f64), one| (all.0.min(one.0), all.1.max(one.1)));
     group.notes.push(
         "Decode rate of each iteration as its distance from the cell's median. All cells share one scale. The shaded \
-         band is the interval of the median. A cross marks an iteration that failed or is invalid."
+         band is the interval of the median. A grey cross is a rejected (invalid) iteration, at the edge if it lies \
+         beyond the scale. A coloured cross at the bottom is an iteration without a rate."
             .to_owned(),
     );
     group.notes.extend(not_shown(panels.len(), summary.cells.len()));
@@ -210,17 +211,22 @@ fn every_iteration(record: &Record, summary: &Summary, valid: &ByCell) -> Group 
 
 fn iterations_panel(record: &Record, cell: &CellSummary, rows: &[&RequestRow]) -> Option<iterations::Panel> {
     let (figures, decode) = (cell.metric(DECODE_TPS)?, metric::find(DECODE_TPS)?);
+    let rejected: Vec<(u32, f64)> =
+        cell.rejected.iter().filter_map(|rejected| Some((rejected.iteration, rejected.decode_tps?))).collect();
+    let shown = |row: &&RequestRow| rejected.iter().any(|(iteration, _)| *iteration == row.iteration);
     let lost = record.requests.iter().filter(|r| r.cell == cell.cell && !r.warmup && r.status != Status::Ok);
+    let lost = lost.filter(|row| !shown(row)).map(|row| row.iteration).collect::<BTreeSet<_>>();
     let number = inferometer_protocol::units::significant;
     let interval = figures.interval.map(|i| format!("  [{}, {}]", number(i.lo), number(i.hi))).unwrap_or_default();
     Some(iterations::Panel {
         name: format!("iterations-{}", cell.cell),
+        rejected,
         title: text::label(cell.name()),
         subtitle: format!("median {} tok/s{interval}", number(figures.median)),
         dots: metric::iterations(rows)
             .filter_map(|turns| Some((turns[0].iteration, decode.of_iteration(turns)?)))
             .collect(),
-        lost: lost.map(|row| row.iteration).collect::<BTreeSet<_>>().into_iter().collect(),
+        lost: lost.into_iter().collect(),
         planned: cell.counts.planned as u32,
         summary: *figures,
     })

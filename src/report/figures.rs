@@ -1,8 +1,8 @@
 //! The tables of a run's figures: the headline metrics of each cell, and every metric.
 
-use super::summary::{CellSummary, Determinism, NOT_MEASURED, Summary};
+use super::summary::{CellSummary, Determinism, NOT_MEASURED, Rejected, Summary};
 use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
-use super::text::{lower, valid};
+use super::text::{label, lower, valid};
 use crate::record::metric;
 use crate::record::metric::{DECODE_TPS, E2E_MS, ITL_P50_MS, ITL_P99_MS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
 use inferometer_protocol::units::significant;
@@ -71,9 +71,48 @@ pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
     // The harness checks the time of the whole request in any case.
     let unverified = summary.cells.iter().any(|cell| cell.unverified().is_some());
     let table = if unverified { figure(table, E2E_MS) } else { table };
+    let unjudged = |cell: &CellSummary| match (cell.unjudged, cell.counts.ok) {
+        (0, _) => None,
+        (n, ok) if n == ok => Some("unjudged".to_owned()),
+        (n, ok) => Some(format!("{n} of {ok} unjudged")),
+    };
+    let table = if summary.cells.iter().any(|cell| cell.unjudged > 0) {
+        let note = move |cell: &&CellSummary| unjudged(cell).map(|told| format!("load by other programs: {told}"));
+        let table = table.text("load", note).beneath().only(TERMINAL);
+        table
+            .text("load", move |cell| unjudged(cell).unwrap_or_else(|| "judged".to_owned()))
+            .only(MARKDOWN | HTML)
+            .meaning("whether it is known that other programs did not slow the iterations down")
+    } else {
+        table
+    };
     figure(table, PEAK_RSS_BYTES).narrow().number("same\ntokens", |cell| {
         Cell::from(cell.deterministic()).alarm(cell.determinism == Determinism::Nondeterministic)
     })
+}
+
+/// Rejected iterations shown for each cell.
+const REJECTED: usize = 4;
+
+/// A line for each cell with rejected iterations, and their values.
+#[must_use]
+pub fn rejected(summary: &Summary) -> Vec<String> {
+    let value = |rejected: &Rejected| {
+        let rates = [("prefill", rejected.prefill_tps), ("decode", rejected.decode_tps)];
+        let rates = rates.into_iter().filter_map(|(name, rate)| Some(format!("{name} {} tok/s", significant(rate?))));
+        format!("iteration {}: {}", rejected.iteration, rates.collect::<Vec<_>>().join(", "))
+    };
+    let cells = summary.cells.iter().filter(|cell| !cell.rejected.is_empty());
+    cells
+        .map(|cell| {
+            let values: Vec<String> = cell.rejected.iter().take(REJECTED).map(value).collect();
+            let more = match cell.rejected.len().saturating_sub(REJECTED) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            format!("{}: rejected, not counted: {}{more}", label(cell.name()), values.join("; "))
+        })
+        .collect()
 }
 
 /// These metrics in every cell.

@@ -36,6 +36,9 @@ pub fn render(summary: &Summary) -> String {
     for line in lines {
         out.push_str(&format!("- {}\n", escape(&line)));
     }
+    for line in figures::rejected(summary) {
+        out.push_str(&format!("- {}\n", escape(&line)));
+    }
     out.push_str(&format!("- {}\n", escape(&provenance(summary))));
     out
 }

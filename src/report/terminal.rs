@@ -1,9 +1,10 @@
 //! A run for the terminal: a table with one row for each cell, then a line for each problem or
 //! remark.
 
-use super::summary::{Standing, Summary};
+use super::summary::Summary;
 use super::{figures, text, turns};
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
+use inferometer_stats::robust;
 
 /// The table and its remarks, each line ended by a newline.
 #[must_use]
@@ -46,6 +47,7 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
             .map(|(engine, what)| format!("{}: {}", text::label(&engine.label), text::sentence(&what))),
     );
     lines.extend(interval_note(summary));
+    lines.extend(no_interval_note(summary));
     lines.extend(turns_note(summary));
     if summary.run.synthetic {
         lines.push(
@@ -70,13 +72,16 @@ fn line(remark: &str) -> String {
 }
 
 fn standing(summary: &Summary) -> String {
-    let word = match summary.validity.standing {
-        Standing::Valid => "valid",
-        Standing::ValidWithWarnings => "valid with warnings",
-        Standing::OutputsDiffer => "OUTPUTS DIFFER",
-        Standing::NotValid => "not valid",
-    };
-    format!("{word}: {}", text::tally(summary.validity.counts))
+    format!("{}: {}", summary.validity.standing.words(), text::tally(summary.validity.counts))
+}
+
+/// The values of rejected iterations, to be shown greyed below everything else; each line ended by
+/// a newline.
+#[must_use]
+pub fn rejected(summary: &Summary) -> String {
+    let mut out = String::new();
+    figures::rejected(summary).iter().for_each(|line| text::paragraph(&mut out, line, "  "));
+    out
 }
 
 /// What the brackets mean, if there are any.
@@ -96,4 +101,22 @@ pub fn interval_note(summary: &Summary) -> Option<String> {
         (low, high) => format!("{low} to {high} %"),
     };
     Some(format!("[lo, hi]: {level} interval of the median, {}", summary.run.interval_scope))
+}
+
+/// Where iterations are too few for an interval: how many cells, and how many iterations it needs.
+#[must_use]
+pub fn no_interval_note(summary: &Summary) -> Option<String> {
+    let least = robust::least_for_interval();
+    let few: Vec<usize> =
+        summary.cells.iter().map(|cell| cell.counts.ok).filter(|ok| (1..least).contains(ok)).collect();
+    let most = few.iter().max()?;
+    let cells = match (few.len(), summary.cells.len()) {
+        (few, all) if few == all => String::new(),
+        (few, all) => format!(" in {few} of {all} cells"),
+    };
+    let iterations = text::plural(*most, "valid iteration");
+    let verb = if *most == 1 { "is" } else { "are" };
+    Some(format!(
+        "no confidence interval{cells}: {iterations} {verb} too few, {least} are needed (`run.iterations = {least}` or more)"
+    ))
 }

@@ -15,6 +15,7 @@ use crate::record::{Cause, Fault, SpanRow, Status, Timing};
 use crate::spec::Cell;
 use crate::telemetry;
 use crate::telemetry::counters::{Counters, Counts};
+use crate::telemetry::waits::{WaitMeter, Waits};
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::{Generate, Generated};
 use inferometer_protocol::{Choice, Instrumentation, Phase, Request, Settings};
@@ -81,6 +82,7 @@ pub struct Usage {
     pub helpers_cpu: Duration,
     pub counts: Option<Counts>,
     pub peak_rss_bytes: Option<u64>,
+    pub waits: Option<Waits>,
 }
 
 /// The host's reply.
@@ -210,6 +212,7 @@ struct UsageMeter {
     counters: Option<Counters>,
     helpers_before: Option<Duration>,
     cpu_before: Option<Duration>,
+    waits: Option<WaitMeter>,
 }
 
 impl UsageMeter {
@@ -220,10 +223,13 @@ impl UsageMeter {
             counters: Counters::start(pid).ok(),
             helpers_before: telemetry::group::helpers_cpu(pid),
             cpu_before: telemetry::cpu_time(pid),
+            // Last: the shorter the iteration, the more the time between counts.
+            waits: WaitMeter::start(pid),
         }
     }
 
     fn stop(self) -> Usage {
+        let waits = self.waits.and_then(WaitMeter::stop);
         let cpu_after = telemetry::cpu_time(self.pid);
         let counts = self.counters.and_then(Counters::stop);
         let helpers_after = telemetry::group::helpers_cpu(self.pid);
@@ -233,6 +239,7 @@ impl UsageMeter {
             helpers_cpu: used(self.helpers_before, helpers_after).unwrap_or_default(),
             counts,
             peak_rss_bytes: self.peak.and_then(|peak| peak.read()),
+            waits,
         }
     }
 }

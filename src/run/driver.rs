@@ -21,6 +21,7 @@ pub struct Driver<'a> {
     /// Steps of the profiled pass that are done.
     profiled: Done,
     pace: Pace,
+    told_busy: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -28,7 +29,14 @@ impl<'a> Driver<'a> {
     /// When the record's folder for logs cannot be created.
     pub fn new(work: Work<'a>, log: Log, mut past: Past, observer: &'a mut dyn Observer) -> Result<Self, RunError> {
         let (done, profiled) = (std::mem::take(&mut past.done), std::mem::take(&mut past.profiled));
-        Ok(Self { worker: Worker::new(work, log, past)?, observer, done, profiled, pace: Pace::default() })
+        Ok(Self {
+            worker: Worker::new(work, log, past)?,
+            observer,
+            done,
+            profiled,
+            pace: Pace::default(),
+            told_busy: false,
+        })
     }
 
     /// Runs the steps. Returns the store, whether any iteration is in the record, and whether all
@@ -54,6 +62,7 @@ impl<'a> Driver<'a> {
                 return Ok(false);
             }
             self.tell_round(step, &steps[at + 1..], &steps);
+            self.tell_busy();
         }
         self.profile()
     }
@@ -144,6 +153,18 @@ impl<'a> Driver<'a> {
             if by_cell { format!("cell {}", name(self.cell(step))) } else { format!("iteration {}", step.iteration) };
         let ((done, total), left) = (self.count(steps), self.left(steps));
         self.observer.event(Event::Round { name: &name, done, total, left });
+    }
+
+    /// Says once, as early as it is known, that something disturbs the run: nobody should have to
+    /// wait for the end to learn that the machine was busy.
+    fn tell_busy(&mut self) {
+        if self.told_busy {
+            return;
+        }
+        if let Some(told) = self.worker.busy() {
+            self.told_busy = true;
+            self.observer.event(Event::Warning(&told));
+        }
     }
 
     /// Whether the step is done or its cell was given up.

@@ -1,12 +1,10 @@
 //! Computes the record's figures from a host's reply, by the definitions of METHOD section 1.
 
-use sha2::{Digest, Sha256};
-
 use crate::origin::Origin;
-use crate::record::{RequestRow, SpanRow, Timing, TokenRow};
+use crate::record::figures::{TokenFigures, ms, rate};
+use crate::record::{RequestRow, SpanRow, Timing, TokenRow, token_hash};
 use inferometer_protocol::messages::Generated;
 use inferometer_protocol::{Phase, Span};
-use inferometer_stats::robust;
 
 /// Fills the columns that follow from the reply.
 ///
@@ -38,18 +36,13 @@ fn times(row: &mut RequestRow, generated: &Generated, timing: Timing) {
     let (Some(&first), Some(&last)) = (generated.token_ns.first(), generated.token_ns.last()) else { return };
     row.ttft_ms = first.checked_sub(generated.accepted_ns).map(ms);
     row.e2e_ms = last.checked_sub(generated.accepted_ns).map(ms);
-    let gaps = generated.token_ns.len() as u64 - 1;
-    let Some(decode) = last.checked_sub(first).filter(|_| gaps > 0) else { return };
-    row.decode_ms = Some(ms(decode));
-    row.decode_tps = rate(gaps, decode);
-    row.tpot_ms = Some(ms(decode) / gaps as f64);
+    let figures = TokenFigures::of(&generated.token_ns);
+    (row.decode_ms, row.decode_tps, row.tpot_ms) = (figures.decode_ms, figures.decode_tps, figures.tpot_ms);
     if timing != Timing::Inexact {
-        let gaps: Vec<f64> = generated.token_ns.windows(2).map(|pair| ms(pair[1].saturating_sub(pair[0]))).collect();
-        let gaps = robust::sorted(&gaps);
-        row.itl_p50_ms = robust::quantile(&gaps, 0.50);
-        row.itl_p95_ms = robust::quantile(&gaps, 0.95);
-        row.itl_p99_ms = robust::quantile(&gaps, 0.99);
-        row.itl_max_ms = gaps.last().copied();
+        row.itl_p50_ms = figures.itl_p50_ms;
+        row.itl_p95_ms = figures.itl_p95_ms;
+        row.itl_p99_ms = figures.itl_p99_ms;
+        row.itl_max_ms = figures.itl_max_ms;
     }
 }
 
@@ -62,27 +55,8 @@ fn time_in(spans: &[Span], phase: Phase) -> Option<u64> {
     total
 }
 
-/// Units per second; `None` if nothing was done or no time passed.
-fn rate(units: u64, ns: u64) -> Option<f64> {
-    (units > 0 && ns > 0).then(|| units as f64 / (ns as f64 / 1e9))
-}
-
-fn ms(ns: u64) -> f64 {
-    ns as f64 / 1e6
-}
-
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// First 16 hex digits of SHA-256 over the ids, each as four little-endian bytes.
-#[must_use]
-pub fn token_hash(tokens: &[u32]) -> String {
-    let mut hash = Sha256::new();
-    for id in tokens {
-        hash.update(id.to_le_bytes());
-    }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Converts a reading of a host's clock to time since the run's origin; `offset_ns` is host minus
@@ -218,13 +192,6 @@ pub(super) mod tests {
         assert!(row.token_hash.is_some());
         let backwards = filled(&reply(&[23, 13], true), Timing::Verified);
         assert_eq!(backwards.decode_tps, None, "and never a panic");
-    }
-
-    /// `hashlib.sha256(struct.pack('<3I', 1, 2, 70000)).hexdigest()[:16]`
-    #[test]
-    fn the_token_hash_is_of_little_endian_ids() {
-        assert_eq!(token_hash(&[1, 2, 70000]), "313a9de55e88265f");
-        assert_ne!(token_hash(&[1, 2]), token_hash(&[2, 1]));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use super::attempt::{Attempt, Reply};
 use super::energy::PhaseEnergy;
+use super::external::Judged;
 use super::measure;
 use super::memory::Swings;
 use crate::origin::Origin;
-use crate::record::{Fault, Iteration, RequestRow, SpanRow, TokenRow};
+use crate::record::{Fault, Iteration, RequestRow, SpanRow, Status, TokenRow};
 
 /// What the gauges measured during an iteration.
 #[derive(Debug, Default)]
@@ -13,8 +14,8 @@ pub struct Gauged {
     /// One per request.
     pub energy: Vec<PhaseEnergy>,
     pub swings: Option<Swings>,
-    /// An external cause. A fault of the engine takes precedence.
-    pub disturbed: Option<Fault>,
+    /// Whether an external cause disturbed it. A fault of the engine takes precedence.
+    pub judged: Judged,
 }
 
 /// The rows of an iteration.
@@ -24,8 +25,10 @@ pub fn iteration(attempts: &[Attempt], gauged: &Gauged, origin: &Origin) -> Iter
     for (at, attempt) in attempts.iter().enumerate() {
         let energy = gauged.energy.get(at).copied().unwrap_or_default();
         let swings = gauged.swings.filter(|_| at + 1 == attempts.len());
-        let fault = attempt.fault.as_ref().or(gauged.disturbed.as_ref());
-        rows.requests.push(request(attempt, energy, swings, fault));
+        let fault = attempt.fault.as_ref().or(gauged.judged.fault.as_ref());
+        let mut row = request(attempt, energy, swings, fault);
+        row.load_check = gauged.judged.check.filter(|_| row.status != Status::Failed);
+        rows.requests.push(row);
         rows.tokens.extend(tokens(attempt, origin));
         rows.spans.extend(spans(attempt, origin));
     }
@@ -50,6 +53,8 @@ fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault
         cpu_instructions: usage.counts.map(|counts| counts.instructions),
         cpu_cycles: usage.counts.map(|counts| counts.cycles),
         peak_rss_bytes: usage.peak_rss_bytes,
+        run_queue_ms: usage.waits.map(|waits| waits.waiting.as_secs_f64() * 1e3),
+        involuntary_switches: usage.waits.map(|waits| waits.preempted),
         memory_cycles: swings.map(|swings| swings.cycles),
         memory_swing_bytes: swings.map(|swings| swings.largest_bytes),
         memory_reclaimed_bytes: swings.map(|swings| swings.reclaimed_bytes),
@@ -87,7 +92,7 @@ mod tests {
     use super::super::attempt::Place;
     use super::super::measure::tests::reply;
     use super::*;
-    use crate::record::{Cause, Status, Timing};
+    use crate::record::{Cause, LoadCheck, Timing};
     use inferometer_protocol::Settings;
 
     fn answered(turn: u32, believed: bool) -> Attempt {
@@ -127,10 +132,12 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_engine_takes_precedence_over_an_external_cause() {
-        let disturbed = Some(Fault::new(Cause::ForeignLoad, "others"));
+        let fault = Some(Fault::new(Cause::ForeignLoad, "others"));
+        let judged = Judged { fault, check: Some(LoadCheck::Counters) };
         let died = Attempt { fault: Some(Fault::new(Cause::Died, "SIGSEGV")), ..answered(1, true) };
-        let rows = rows(&[answered(0, true), died], &Gauged { disturbed, ..Gauged::default() });
+        let rows = rows(&[answered(0, true), died], &Gauged { judged, ..Gauged::default() });
         assert_eq!((rows[0].status, rows[0].cause), (Status::Invalid, Some(Cause::ForeignLoad)));
         assert_eq!((rows[1].status, rows[1].cause), (Status::Failed, Some(Cause::Died)));
+        assert_eq!((rows[0].load_check, rows[1].load_check), (Some(LoadCheck::Counters), None));
     }
 }

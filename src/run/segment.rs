@@ -120,7 +120,8 @@ pub fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) ->
 /// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
 pub fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
     Ok(Measuring::acquire(options.wait, &|| options.interrupt.requested(), |holder| {
-        observer.event(Event::Note(&format!("waiting for another measurement to end ({holder})")));
+        let what = "Ctrl-C stops waiting, `--no-wait` fails instead of waiting";
+        observer.event(Event::Note(&format!("waiting for another measurement to end ({holder}); {what}")));
     })?)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Unit of CPU time in `/proc/<pid>/stat`: USER_HZ, always 100 for programs, whatever the kernel's
 /// tick (proc_pid_stat(5)).
-const TICKS_PER_SECOND: u64 = 100;
+pub(super) const TICKS_PER_SECOND: u64 = 100;
 
 /// One process of a group.
 struct Member {

@@ -27,6 +27,7 @@ pub mod peak;
 mod portable;
 mod sampler;
 mod table;
+pub mod waits;
 
 use std::time::Duration;
 

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use inferometer::record::{Cause, Status};
+use inferometer::record::{Cause, LoadCheck, RequestRow, Status};
+use inferometer::telemetry::waits::OFF_VARIABLE;
 
-use crate::lab::{Lab, line, measured, statuses, without_figures};
+use crate::lab::{Lab, line, measured, section, statuses, without_figures};
 
-/// Keeps half of the cores, at least one, busy until dropped.
+/// Keeps cores busy until dropped.
 struct Busy {
     stop: Arc<AtomicBool>,
 }
 
 impl Busy {
+    /// Half of the cores, at least one.
     fn start() -> Self {
+        Self::with(cores().div_ceil(2))
+    }
+
+    fn with(threads: usize) -> Self {
         let stop = Arc::<AtomicBool>::default();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..cores.div_ceil(2) {
+        for _ in 0..threads {
             let stop = Arc::clone(&stop);
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -26,6 +31,10 @@ impl Busy {
         }
         Self { stop }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Drop for Busy {
@@ -68,9 +77,57 @@ fn foreign_load_can_be_a_warning() {
     assert!(record.manifest.warnings.contains(&told["warning: ".len()..].to_owned()));
 }
 
+/// Generations of a few milliseconds: no gauge is sampled within them.
+fn short(lab: &Lab, run: &str) -> std::path::PathBuf {
+    let text = "[model]\nsynthetic = { arch = \"llama\", preset = \"tiny\" }\n[[engine]]\nname = \"transformer\"\n\
+                [workload]\nkind = \"prompt\"\ntext = \"one two three four five\"\nmax_tokens = 16\nignore_eos = true\n";
+    lab.write("short.toml", format!("name = \"short\"\n{text}[run]\nwarmup = 1\n{run}"))
+}
+
+/// The kernel counts how long each thread waited, however short the iteration is.
+#[cfg(target_os = "linux")]
 #[test]
-fn iterations_too_short_to_be_judged_are_counted() {
+fn short_iterations_are_judged_and_the_first_round_says_that_the_machine_is_busy() {
     let lab = Lab::new();
-    lab.measure(&lab.exec(&[], "[run]\niterations = 2\n[telemetry]\ninterval_ms = 10000\n"), &[]).expect(0);
-    insta::assert_snapshot!(lab.record().manifest.warnings.join("\n"), @r#"2 of 2 iterations were too short to be judged for foreign load, stolen time and swapping (fewer than 3 samples each): generate more tokens"#);
+    let scenario = short(&lab, "iterations = 6\nexternal_causes = \"invalidate\"\n[telemetry]\ninterval_ms = 10000\n");
+    let done = {
+        let _busy = Busy::with(2 * cores());
+        let mut program = lab.program(&["run", scenario.to_str().unwrap(), "--no-report"]);
+        lab.done(program.env_remove(OFF_VARIABLE).output().unwrap()).expect(4)
+    };
+    let record = lab.record();
+    let rows = measured(&record);
+    let waited = |row: &&&RequestRow| row.run_queue_ms.unwrap() > 0.1 * (row.end_ns - row.start_ns) as f64 / 1e6;
+    assert!(2 * rows.iter().filter(waited).count() >= rows.len(), "{rows:?}");
+    assert!(rows.iter().all(|row| row.load_check != Some(LoadCheck::Gauges)), "nothing is sampled");
+    for row in rows.iter().filter(|row| row.cause == Some(Cause::ForeignLoad)) {
+        assert_eq!(row.load_check, Some(LoadCheck::Counters));
+        assert!(row.reason.starts_with("the engine waited for a CPU"), "{}", row.reason);
+    }
+    let told = done.stderr.find("warning: the run is being disturbed: the engine waited").expect(&done.stderr);
+    let last = done.stderr.find("iteration 6 done").unwrap();
+    assert!(told < last, "{}", done.stderr);
+    insta::assert_snapshot!(without_figures(&line(&done.stderr, "warning: the run is being")), @r#"warning: the run is being disturbed: the engine waited for a CPU during more than # % of the time in # of # iterations (up to # %): end other programs or wait for them; `inferometer doctor` lists the busiest; such iterations are rejected; stop with Ctrl-C and run again later, or keep them with `--set run.external_causes=warn`"#);
+    assert!(line(&done.stdout, "not valid: ").contains("invalid"), "{}", done.stdout);
+}
+
+/// A machine that shows neither gauges nor counters.
+#[test]
+fn figures_of_iterations_that_nothing_can_judge_say_so() {
+    let lab = Lab::new();
+    let nothing = lab.path("nothing");
+    fs_err::create_dir_all(&nothing).unwrap();
+    let scenario = short(&lab, "iterations = 2\n[telemetry]\ninterval_ms = 10000\n");
+    let mut program = lab.program(&["run", scenario.to_str().unwrap()]);
+    let done = lab.done(program.env("INFEROMETER_SYSTEM_ROOT", nothing).output().unwrap());
+    let record = lab.record();
+    let judged: Vec<_> = record.requests.iter().map(|row| (row.warmup, row.load_check)).collect();
+    assert!(judged.iter().all(|(warmup, check)| *check == (!warmup).then_some(LoadCheck::Unjudged)), "{judged:?}");
+    insta::assert_snapshot!(record.manifest.warnings.join("\n"), @r#"2 of 2 iterations are unjudged: they are too short for 3 samples of the gauges, and the kernel's counters do not tell whether other programs slowed them down; raise `workload.max_tokens`"#);
+    assert!(done.stdout.contains("    load by other programs: unjudged\n"), "{}", done.stdout);
+    let dir = lab.run_folder().unwrap();
+    let markdown = lab.run(&["report", dir.to_str().unwrap(), "--format", "md"]).stdout;
+    assert!(markdown.contains("| unjudged |"), "{markdown}");
+    let page = fs_err::read_to_string(lab.path("reports").join(dir.file_name().unwrap()).join("index.html")).unwrap();
+    assert!(section(&page, "figures").contains("<td>unjudged</td>"), "{page}");
 }

@@ -228,7 +228,7 @@ fn a_nondeterministic_engine_is_found_out() {
     let scenario = lab.exec(&["--nondeterministic"], FOUR);
     let done = lab.measure(&scenario, &[]).expect(4);
     insta::assert_snapshot!(line(&done.stderr, "warning: cell"), @r#"warning: cell `exec` is nondeterministic: iteration 2 differs from the first from token 0 on"#);
-    let row = line(&done.stdout, "exec  ");
+    let row = done.stdout.lines().find(|line| line.starts_with("exec  ")).unwrap();
     assert_eq!(row.split_whitespace().last(), Some("NO"), "{row}");
     assert_eq!(statuses(&lab.record()), [Status::Ok; 4], "each iteration by itself is well");
 }
@@ -741,7 +741,7 @@ fn two_measurements_wait_for_each_other() {
     insta::assert_snapshot!(shown(line(&refused.stderr, "error: ")), @r#"error: another measurement is running on this machine (process #, `[PROGRAM] run [LAB]/scenario.toml --results first`, since #-#-#T#:#:#Z); wait for it, or run without `--no-wait`"#);
     assert!(lab.run_folder().is_none(), "nothing was begun");
     let done = lab.measure(&scenario, &[]).expect(0);
-    insta::assert_snapshot!(shown(line(&done.stderr, "waiting for ")), @r#"waiting for another measurement to end (process #, `[PROGRAM] run [LAB]/scenario.toml --results first`, since #-#-#T#:#:#Z)"#);
+    insta::assert_snapshot!(shown(line(&done.stderr, "waiting for ")), @r#"waiting for another measurement to end (process #, `[PROGRAM] run [LAB]/scenario.toml --results first`, since #-#-#T#:#:#Z); Ctrl-C stops waiting, `--no-wait` fails instead of waiting"#);
     lab.wait(first);
     let folder = fs_err::read_dir(lab.path("first")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(inferometer::record::read(&folder).unwrap().manifest.state, FinishState::Finished);

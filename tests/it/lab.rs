@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use inferometer::record;
 use inferometer::record::{Record, RequestRow, Status};
+use inferometer::telemetry::waits::OFF_VARIABLE;
 
 /// Longest wait; only a failing test waits that long.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -137,6 +138,7 @@ impl Lab {
             .args(arguments)
             .current_dir(self.dir.path())
             .env("INFEROMETER_LOCK", self.path("lock"))
+            .env(OFF_VARIABLE, "1")
             .env("INFEROMETER_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::lab::{elements, section};
 use crate::simulated_run::{HOSTILE, Simulation, as_conversation, eventful, poison, save, spoil};
-use inferometer::record::{Cause, Record, RequestRow};
+use inferometer::record::{Cause, Fault, Record, RequestRow};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::{Agreement, Determinism, Standing, Summary};
 use inferometer::report::terminal as table;
@@ -44,6 +44,67 @@ fn rates_that_are_not_known_well_are_said() {
           the machine was busy when the run began (load average 12.4 on 4 cores)."
         ]
     );
+}
+
+/// A run of one cell of which the first iterations, as many as there are causes, went wrong.
+fn spoiled(causes: &[Cause]) -> Record {
+    let mut record = Simulation { lengths: vec![512], caps: vec![0], ..Simulation::default() }.record();
+    let measured = record.requests.iter_mut().filter(|row| !row.warmup);
+    measured.zip(causes).for_each(|(row, cause)| row.mark(&Fault::new(*cause, "a reason")));
+    record
+}
+
+/// The exit code of `run` is that of the standing.
+#[test]
+fn a_run_is_called_valid_only_if_its_figures_can_be_used() {
+    for (causes, standing, words) in [
+        (
+            vec![Cause::ForeignLoad; 4],
+            Standing::ValidWithWarnings,
+            "valid with warnings: 6 of 10 iterations ok, 4 invalid",
+        ),
+        (vec![Cause::ForeignLoad; 5], Standing::NotValid, "not valid: 5 of 10 iterations ok, 5 invalid"),
+        (vec![Cause::Stamps], Standing::NotValid, "not valid: 9 of 10 iterations ok, 1 invalid"),
+        (vec![Cause::Died, Cause::Stamps], Standing::NotValid, "not valid: 8 of 10 iterations ok, 1 failed, 1 invalid"),
+        (vec![Cause::Died], Standing::Failed, "failed: 9 of 10 iterations ok, 1 failed"),
+        (vec![Cause::Died; 10], Standing::Failed, "failed: 0 of 10 iterations ok, 10 failed"),
+    ] {
+        let summary = Summary::of(&spoiled(&causes));
+        assert_eq!(summary.validity.standing, standing, "{words}");
+        assert_eq!(table::remarks(&summary)[0], words);
+    }
+}
+
+#[test]
+fn rejected_values_are_greyed_named_and_count_for_nothing() {
+    let record = spoiled(&[Cause::ForeignLoad, Cause::Stamps]);
+    let clean = spoiled(&[]);
+    let (summary, whole) = (Summary::of(&record), Summary::of(&clean));
+    let row = record.requests.iter().find(|row| !row.warmup).unwrap();
+    let rejected = &summary.cells[0].rejected;
+    assert_eq!((rejected.len(), rejected[0].iteration, rejected[0].decode_tps), (2, 1, row.decode_tps));
+    assert_eq!(summary.cells[0].metric("decode_tps").unwrap().n, 8);
+    let line = table::rejected(&summary);
+    assert!(line.contains("rejected, not counted: iteration 1: prefill "), "{line}");
+    assert_eq!(table::rejected(&whole), "");
+    let page = html::page(&record, &summary, &Charts::of(&record, &summary));
+    assert!(page.contains("<p class=\"rejected\">") && markdown::render(&summary).contains("rejected, not counted"));
+    let chart = |record: &Record, summary: &Summary| Charts::of(record, summary).iterations.charts[0].svg.clone();
+    let (drawn, without) = (chart(&record, &summary), chart(&clean, &whole));
+    assert!(drawn.contains("8 valid iterations") && drawn.contains("2 rejected, 0 lost"), "{drawn}");
+    let grey = |svg: &str| svg.matches("stroke=\"#9AA3AD\"").count();
+    assert_eq!(grey(&drawn), grey(&without) + 4, "two crosses of two lines");
+}
+
+#[test]
+fn too_few_iterations_for_an_interval_are_named_with_the_number_that_it_needs() {
+    let few = |n: usize| {
+        let mut record = spoiled(&[]);
+        record.requests.retain(|row| row.iteration as usize <= n);
+        table::remarks(&Summary::of(&record)).into_iter().find(|line| line.starts_with("no confidence interval"))
+    };
+    let told = "no confidence interval: 3 valid iterations are too few, 6 are needed (`run.iterations = 6` or more)";
+    assert_eq!((few(3).as_deref(), few(6)), (Some(told), None));
 }
 
 /// Decode rates 1 to 10 tok/s: median 5.5, 2nd to 9th order statistics, all by hand.
@@ -230,6 +291,8 @@ fn the_table_of_a_conversation_fits_the_terminal() {
 
     valid: 2 of 2 iterations ok
     transformer: synthetic-qwen3-small-1, candle 0.11.1, cpu, q8_0, 2 threads
+    no confidence interval: 2 valid iterations are too few, 6 are needed
+      (`run.iterations = 6` or more)
     an iteration is a whole conversation: rates are over all its turns, TTFT is the
       mean of its turns
     synthetic model: random weights, so speed and memory are meaningful, but the

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use inferometer::record::figures::TokenFigures;
 use inferometer::record::schema::SCHEMA_VERSION;
 use inferometer::record::{
     Cause, Fault, FinishState, GaugeInfo, GitState, HostInfo, Iteration, Machine, Manifest, Record, RequestRow,
-    SpanRow, Status, Store, TelemetryRow, TokenRow,
+    SpanRow, Status, Store, TelemetryRow, TokenRow, token_hash,
 };
 use inferometer::spec::{
     Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, RunSettings, Scenario,
@@ -517,14 +518,59 @@ pub fn fill(store: &mut Store, record: &Record) {
         head.to_vec()
     }
     for row in &record.requests {
-        let iteration = Iteration {
+        let mut iteration = Iteration {
             tokens: take(&mut tokens, |t| t.request == row.request),
             spans: take(&mut spans, |s| s.request == row.request),
             telemetry: take(&mut telemetry, |t| t.t_ns <= row.end_ns),
             requests: vec![row.clone()],
         };
+        settle(&mut iteration);
         store.commit(&iteration).expect("a simulated iteration is whole");
     }
+}
+
+/// Makes tokens and spans agree with the figures that a test gave a valid row, as they do in a
+/// record that was measured.
+fn settle(iteration: &mut Iteration) {
+    let Iteration { requests, tokens, spans, .. } = iteration;
+    let row = &mut requests[0];
+    if row.status != Status::Ok || tokens.is_empty() {
+        return;
+    }
+    let differ = |a: Option<f64>, b: Option<f64>| a.zip(b).is_some_and(|(a, b)| (a / b - 1.0).abs() > 1e-9);
+    let figures = |tokens: &[TokenRow]| TokenFigures::of(&tokens.iter().map(|token| token.t_ns).collect::<Vec<_>>());
+    if differ(row.decode_tps, figures(tokens).decode_tps) {
+        let (first, rate) = (tokens[0].t_ns, row.decode_tps.unwrap_or(1.0));
+        tokens.iter_mut().for_each(|token| token.t_ns = first + (f64::from(token.index) * 1e9 / rate) as u64);
+    }
+    let of = figures(tokens);
+    for (recorded, computed) in [
+        (&mut row.decode_ms, of.decode_ms),
+        (&mut row.decode_tps, of.decode_tps),
+        (&mut row.tpot_ms, of.tpot_ms),
+        (&mut row.itl_p50_ms, of.itl_p50_ms),
+        (&mut row.itl_p95_ms, of.itl_p95_ms),
+        (&mut row.itl_p99_ms, of.itl_p99_ms),
+        (&mut row.itl_max_ms, of.itl_max_ms),
+    ] {
+        *recorded = recorded.and(computed);
+    }
+    let count = f64::from(row.prefill_tokens.unwrap_or(0));
+    let mut prefill = spans.iter_mut().filter(|span| span.phase == Phase::Prefill);
+    if let (Some(rate), Some(span)) = (row.prefill_tps, prefill.next())
+        && differ(Some(count * 1e9 / rate), Some((span.end_ns - span.start_ns) as f64))
+    {
+        let ns = (count * 1e9 / rate) as u64;
+        span.end_ns = span.start_ns + ns;
+        row.prefill_ms = Some(ns as f64 / MS as f64);
+        row.prefill_tps = Some(count / (ns as f64 / 1e9));
+    }
+    let both = row.ttft_ms.zip(row.decode_ms).map(|(first, decode)| first + decode);
+    if differ(row.e2e_ms, both) {
+        row.e2e_ms = both;
+    }
+    let ids: Option<Vec<u32>> = tokens.iter().map(|token| token.id).collect();
+    row.token_hash = row.token_hash.take().map(|hash| ids.map_or(hash, |ids| token_hash(&ids)));
 }
 
 /// Text that tries to be markup in HTML, XML, Markdown and on a terminal.
@@ -569,6 +615,8 @@ pub fn poison(record: &mut Record, text: &str) {
     manifest.hosts[0].receipt.version = text.to_owned();
     manifest.hosts[0].receipt.model.name = text.to_owned();
     manifest.hosts[0].receipt.details.insert(text.to_owned(), text.to_owned());
+    // Of ids that are not in the record, any hash is possible.
+    record.tokens.iter_mut().for_each(|token| token.id = None);
     for row in &mut record.requests {
         row.effective.insert(text.to_owned(), text.into());
         row.token_hash = row.token_hash.as_ref().map(|_| text.to_owned());

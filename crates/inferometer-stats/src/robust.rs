@@ -75,6 +75,12 @@ pub fn median_rank(n: usize) -> Option<(usize, f64)> {
     best
 }
 
+/// The fewest values whose median has an interval of at least 95 %.
+#[must_use]
+pub fn least_for_interval() -> usize {
+    (1..).find(|n| median_rank(*n).is_some()).unwrap_or(usize::MAX)
+}
+
 /// Quantile of sorted values by linear interpolation (type 7 of Hyndman and Fan 1996; NumPy's
 /// default).
 ///
@@ -141,6 +147,7 @@ mod tests {
     fn nothing_is_made_of_nothing() {
         assert_eq!(summarize(&[]), None);
         assert_eq!(summarize(&[1.0, f64::NAN]), None);
+        assert_eq!(least_for_interval(), 6, "1 - 2 / 2^6 is 96.9 %, 1 - 2 / 2^5 only 93.8 %");
         assert!(summarize(&[3.0]).unwrap().interval.is_none());
     }
 }

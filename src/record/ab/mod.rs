@@ -46,6 +46,17 @@ pub fn read(dir: &Path) -> Result<AbRecord, RecordError> {
     Ok(AbRecord { manifest, pairs, a, b })
 }
 
+/// Reads the session in `dir` to use its figures; see [`crate::record::open`].
+///
+/// # Errors
+/// As [`read`].
+pub fn open(dir: &Path) -> Result<AbRecord, RecordError> {
+    let mut record = read(dir)?;
+    super::consistency::check(&mut record.a);
+    super::consistency::check(&mut record.b);
+    Ok(record)
+}
+
 /// Reads only the manifest of the session in `dir`.
 ///
 /// # Errors

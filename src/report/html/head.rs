@@ -38,12 +38,12 @@ pub fn head(record: &Record, summary: &Summary) -> Markup {
 
 fn banner(summary: &Summary) -> Markup {
     let validity = &summary.validity;
-    let (sign, word) = match validity.standing {
-        Standing::Valid => (("valid", "✓"), "Valid"),
-        Standing::ValidWithWarnings => (("warned", "!"), "Valid with warnings"),
-        Standing::OutputsDiffer => (("broken", "✕"), "Outputs differ"),
-        Standing::NotValid => (("broken", "✕"), "Not valid"),
+    let sign = match validity.standing {
+        Standing::Valid => ("valid", "✓"),
+        Standing::ValidWithWarnings => ("warned", "!"),
+        Standing::Failed | Standing::OutputsDiffer | Standing::NotValid => ("broken", "✕"),
     };
+    let word = text::capital(&validity.standing.words().to_lowercase());
     let lines: Vec<String> = validity
         .problems
         .iter()

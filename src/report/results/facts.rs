@@ -10,6 +10,9 @@ use crate::report::text;
 use inferometer_protocol::ModelSpec;
 use inferometer_protocol::units;
 
+/// Most contradictions shown.
+const MOST: usize = 6;
+
 /// Names and values about the record in `dir`.
 #[must_use]
 pub fn facts(dir: &Path, known: &Known) -> Vec<(&'static str, String)> {
@@ -39,6 +42,12 @@ pub fn facts(dir: &Path, known: &Known) -> Vec<(&'static str, String)> {
         Known::Ab(record) => (record.manifest.warnings.len(), &record.manifest.redacted),
     };
     facts.push(("warnings", warnings.to_string()));
+    let sides = match known {
+        Known::Run(record) => vec![&**record],
+        Known::Ab(record) => vec![&record.a, &record.b],
+    };
+    let contradictions = sides.into_iter().flat_map(|record| record.contradictions());
+    facts.extend(contradictions.take(MOST).map(|found| ("contradiction", found.to_owned())));
     if let Some(redacted) = redacted {
         facts.push(("redacted", redacted.sentence().to_owned()));
     }

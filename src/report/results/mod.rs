@@ -77,12 +77,12 @@ impl Known {
     /// Reads the record in `dir`.
     ///
     /// # Errors
-    /// As [`record::read`] and [`record::ab::read`].
+    /// As [`record::open`] and [`record::ab::open`].
     pub fn read(dir: &Path) -> Result<Self, record::RecordError> {
         if record::ab::is_session(dir) {
-            record::ab::read(dir).map(|record| Self::Ab(Box::new(record)))
+            record::ab::open(dir).map(|record| Self::Ab(Box::new(record)))
         } else {
-            record::read(dir).map(|record| Self::Run(Box::new(record)))
+            record::open(dir).map(|record| Self::Run(Box::new(record)))
         }
     }
 

@@ -28,7 +28,7 @@ pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
 use crate::record::{
-    Counts, FinishState, GitState, HostInfo, Machine, Record, RequestRow, Status, Timing, TokenIndex, metric,
+    Counts, FinishState, GitState, HostInfo, LoadCheck, Machine, Record, RequestRow, Status, Timing, TokenIndex, metric,
 };
 use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
 use inferometer_protocol::toggle::{DTYPE, THREADS};
@@ -127,6 +127,12 @@ pub struct CellSummary {
     /// versions. Token times that are not verified are left out of `metrics`.
     #[serde(default)]
     pub timing: Option<Timing>,
+    /// Valid iterations of which nothing tells whether other programs slowed them down.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unjudged: usize,
+    /// The values of invalid iterations, which count for nothing; empty without such iterations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected>,
     /// By metric key; null if not measured. `n` is the number of valid iterations that have the
     /// metric.
     pub metrics: BTreeMap<String, Option<robust::Summary>>,
@@ -138,6 +144,18 @@ pub struct CellSummary {
     /// A conversation's turns in their order, over the valid iterations; empty for prompts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<TurnSummary>,
+}
+
+/// What an invalid iteration measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rejected {
+    pub iteration: u32,
+    pub prefill_tps: Option<f64>,
+    pub decode_tps: Option<f64>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl EngineSummary {
@@ -338,6 +356,8 @@ fn summarize_cell(
         prompt_tokens: if lengths.len() == 1 { lengths.into_iter().flatten().next() } else { None },
         counts: Counts::of(planned, rows),
         timing: valid.iter().filter_map(|row| row.timing).max(),
+        unjudged: metric::iterations(&valid).filter(|turns| turns[0].load_check == Some(LoadCheck::Unjudged)).count(),
+        rejected: rejected(rows),
         metrics,
         determinism: determinism::judge(&hashes, cell, declared),
         hashes,
@@ -348,6 +368,20 @@ fn summarize_cell(
             Workload::Prompt(_) => Vec::new(),
         },
     }
+}
+
+/// The values of the invalid iterations that have any.
+fn rejected(rows: &[&RequestRow]) -> Vec<Rejected> {
+    let value = |key, turns: &[&RequestRow]| metric::find(key)?.of_iteration(turns);
+    metric::iterations(rows)
+        .filter(|turns| turns[0].status == Status::Invalid)
+        .map(|turns| Rejected {
+            iteration: turns[0].iteration,
+            prefill_tps: value(metric::PREFILL_TPS, turns),
+            decode_tps: value(metric::DECODE_TPS, turns),
+        })
+        .filter(|rejected| rejected.prefill_tps.or(rejected.decode_tps).is_some())
+        .collect()
 }
 
 /// The hosts that ran these rows.

@@ -23,12 +23,29 @@ pub const WIDE: f64 = 0.2;
 pub enum Standing {
     /// Every planned iteration is valid, and there are no remarks.
     Valid,
-    /// Every cell has valid iterations, but there are problems or remarks.
+    /// Every cell has valid iterations and none failed, but there are problems or remarks.
     ValidWithWarnings,
+    /// Iterations failed: an outcome of the engine. The others are valid.
+    Failed,
     /// Equal requests gave different tokens although they must not. Speeds are then secondary.
     OutputsDiffer,
-    /// At least one cell has no valid iteration.
+    /// The figures of at least one cell cannot be used: none of its iterations is valid, a
+    /// measurement cannot be trusted, or external causes disturbed half of its iterations or more.
     NotValid,
+}
+
+impl Standing {
+    /// The run in words. The exit code follows from the same value, so both always agree.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Standing::Valid => "valid",
+            Standing::ValidWithWarnings => "valid with warnings",
+            Standing::Failed => "failed",
+            Standing::OutputsDiffer => "OUTPUTS DIFFER",
+            Standing::NotValid => "not valid",
+        }
+    }
 }
 
 /// Iterations of a cell that went wrong in the same way.
@@ -91,10 +108,14 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     remarks.extend(wide_spread(record, cells));
     remarks.extend(mixed_timing(record));
     remarks.extend(record.manifest.warnings.iter().cloned());
-    let standing = if cells.is_empty() || cells.iter().any(|cell| cell.counts.ok == 0) {
+    let standing = if cells.is_empty() || cells.iter().any(is_invalid) {
         Standing::NotValid
     } else if cells.iter().any(|cell| cell.determinism == Determinism::Nondeterministic) {
         Standing::OutputsDiffer
+    } else if counts.failed > 0 {
+        Standing::Failed
+    } else if cells.iter().any(|cell| cell.counts.ok == 0) {
+        Standing::NotValid
     } else if problems.is_empty() && remarks.is_empty() {
         Standing::Valid
     } else {
@@ -105,6 +126,14 @@ pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
     remarks.extend(same_work(record, cells));
     remarks.extend(energy(record));
     Validity { standing, counts, problems, remarks, first }
+}
+
+/// Whether a cell's figures are invalid: because its measurements cannot be trusted, or because
+/// external causes disturbed at least half of its iterations. If fewer were disturbed, those are
+/// excluded and the rest is valid.
+fn is_invalid(cell: &CellSummary) -> bool {
+    let counts = cell.counts;
+    counts.invalid > counts.disturbed || counts.disturbed > 0 && 2 * counts.disturbed >= counts.planned
 }
 
 /// Failed and invalid iterations, grouped by cell and reason.

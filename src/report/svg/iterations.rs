@@ -17,7 +17,9 @@ pub struct Panel {
     pub subtitle: String,
     /// Iteration number and value; valid ones only.
     pub dots: Vec<(u32, f64)>,
-    /// Iterations that failed or are invalid.
+    /// Invalid iterations and their values.
+    pub rejected: Vec<(u32, f64)>,
+    /// Iterations without a value: failed, or invalid.
     pub lost: Vec<u32>,
     pub planned: u32,
     pub summary: robust::Summary,
@@ -54,12 +56,13 @@ pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
     let frame = Frame { left: 62.0, top: 58.0, right: SIZE.0 - 14.0, bottom: SIZE.1 - 48.0, x, y };
     let median = panel.summary.median;
     let description = format!(
-        "{}: {}; {} valid iterations, from {:+.1} % to {:+.1} % of the median; {} lost.",
+        "{}: {}; {} valid iterations, from {:+.1} % to {:+.1} % of the median; {} rejected, {} lost.",
         panel.title,
         panel.subtitle,
         panel.dots.len(),
         percent(panel.summary.min, median),
         percent(panel.summary.max, median),
+        panel.rejected.len(),
         panel.lost.len()
     );
     chart(SIZE, [&panel.name, &panel.title, &panel.subtitle], description, |pen| {
@@ -72,6 +75,10 @@ pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
         frame.draw_x(pen, "iteration");
         for iteration in &panel.lost {
             pen.cross((frame.x_at(f64::from(*iteration)), frame.bottom - 7.0), 4.0, pen::PALETTE[1]);
+        }
+        for (iteration, value) in &panel.rejected {
+            let (x, y) = frame.at(f64::from(*iteration), percent(*value, median));
+            pen.cross((x, y.clamp(frame.top, frame.bottom)), 3.4, AXIS);
         }
         for (iteration, value) in &panel.dots {
             pen.dot(frame.at(f64::from(*iteration), percent(*value, median)), 3.4, pen::PALETTE[0], 0.9);

@@ -17,7 +17,7 @@ const FOREIGN_SHARE: f64 = 1.0 / 8.0;
 /// Mean share of all cores' time that other guests may take, in percent: the smallest slow-down
 /// that a gate detects on a shared machine (METHOD section 3.9). Single ticks of 10 ms stay below
 /// it.
-const STOLEN_PERCENT: f64 = 3.0;
+pub const STOLEN_PERCENT: f64 = 3.0;
 /// Mean rate at which the machine may swap in and out, in bytes per second. At 4 KiB and 100 µs per
 /// page this takes a fortieth of the time.
 const SWAPPED_BYTES_PER_S: f64 = 1_048_576.0;
@@ -41,6 +41,8 @@ pub enum ExternalCause {
     Power,
     Steal,
     ForeignLoad,
+    /// Foreign load too, seen by what it cost the engine.
+    Waiting,
 }
 
 /// A cause found in an iteration.
@@ -54,8 +56,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(cause: ExternalCause, words: impl Into<String>, amount: Option<f64>) -> Self {
+    pub fn new(cause: ExternalCause, words: impl Into<String>, amount: Option<f64>) -> Self {
         Self { cause, words: words.into(), amount }
+    }
+
+    pub fn steal(percent: f64) -> Self {
+        let words = format!("other guests took more than {STOLEN_PERCENT} % of the CPU time");
+        Self::new(ExternalCause::Steal, words, Some(percent))
     }
 }
 
@@ -69,7 +76,7 @@ impl ExternalCause {
             ExternalCause::Throttling => record::Cause::Throttling,
             ExternalCause::Power => record::Cause::Power,
             ExternalCause::Steal => record::Cause::Steal,
-            ExternalCause::ForeignLoad => record::Cause::ForeignLoad,
+            ExternalCause::ForeignLoad | ExternalCause::Waiting => record::Cause::ForeignLoad,
         }
     }
 
@@ -78,7 +85,7 @@ impl ExternalCause {
     pub fn amount(self, amount: f64) -> String {
         match self {
             ExternalCause::OwnSwap | ExternalCause::Swap => format!("{}/s", bytes(amount.max(0.0) as u64)),
-            ExternalCause::Steal => format!("{} %", significant(amount)),
+            ExternalCause::Steal | ExternalCause::Waiting => format!("{} %", significant(amount)),
             ExternalCause::ForeignLoad => format!("{} cores", significant(amount)),
             ExternalCause::Throttling | ExternalCause::Power => significant(amount),
         }
@@ -93,7 +100,9 @@ impl ExternalCause {
             ExternalCause::Throttling => "let the machine cool down, or increase `run.cooldown_s`",
             ExternalCause::Power => "keep the power source and the power mode unchanged",
             ExternalCause::Steal => "use a dedicated machine, or a larger guest",
-            ExternalCause::ForeignLoad => "end other programs or wait for them; `inferometer doctor` lists the busiest",
+            ExternalCause::ForeignLoad | ExternalCause::Waiting => {
+                "end other programs or wait for them; `inferometer doctor` lists the busiest"
+            }
         }
     }
 }
@@ -178,8 +187,7 @@ fn power(look: &Look<'_>, supply: &Supply) -> Option<Finding> {
 
 fn steal(look: &Look<'_>) -> Option<Finding> {
     let percent = look.mean("steal_percent").filter(|percent| *percent > STOLEN_PERCENT)?;
-    let words = format!("other guests took more than {STOLEN_PERCENT} % of the CPU time");
-    Some(Finding::new(ExternalCause::Steal, words, Some(percent)))
+    Some(Finding::steal(percent))
 }
 
 /// Mean number of cores used by others than the engine and its children. Each gauge is averaged

@@ -23,11 +23,6 @@ impl Columns {
     pub fn value(&self, row: &TelemetryRow, gauge: &str) -> Option<f64> {
         row.values.get(*self.0.get(gauge)?).copied().flatten()
     }
-
-    #[must_use]
-    pub fn has(&self, gauge: &str) -> bool {
-        self.0.contains_key(gauge)
-    }
 }
 
 /// The time from the first request of an iteration to the end of its last, in one host.

@@ -1,20 +1,21 @@
-//! Detects whether something outside the engine disturbed an iteration, from the gauges (METHOD
-//! section 2).
+//! Detects whether something outside the engine disturbed an iteration (METHOD section 2): from the
+//! gauges, or from counters where the iteration is too short for them.
 
 mod causes;
+mod counted;
 mod look;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use causes::{ExternalCause, Finding, Supply};
 use look::{Columns, Look, SAMPLES_AT_LEAST};
 
+pub use counted::OwnUse;
 pub use look::Window;
 
-use crate::record::{Fault, GaugeInfo, TelemetryRow};
+use crate::record::{Fault, GaugeInfo, LoadCheck, TelemetryRow};
 use crate::spec::ExternalCauses;
 
 /// How long samples before an iteration are kept: the first stretch of a rate in the iteration
@@ -30,9 +31,19 @@ pub struct Watch {
     /// The latest samples, including some of earlier iterations.
     recent: Vec<TelemetryRow>,
     supply: Supply,
+    /// Iterations of which it is known whether other programs slowed them down.
     judged: u32,
-    too_short: u32,
+    unjudged: u32,
     seen: BTreeMap<ExternalCause, Seen>,
+}
+
+/// The judgement of an iteration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// `None` if nothing disturbed it.
+    pub fault: Option<Fault>,
+    /// `None` if it took no time.
+    pub check: Option<LoadCheck>,
 }
 
 /// A cause over all iterations of a run segment.
@@ -54,7 +65,7 @@ impl Watch {
             recent: Vec::new(),
             supply: Supply::default(),
             judged: 0,
-            too_short: 0,
+            unjudged: 0,
             seen: BTreeMap::new(),
         }
     }
@@ -78,25 +89,31 @@ impl Watch {
         &self.recent
     }
 
-    /// Judges a measured iteration after its samples were added; `None` if nothing disturbed it.
-    /// `helpers` is the CPU time of the host's child processes during the iteration.
-    pub fn judge(&mut self, iteration: Window, helpers: Duration) -> Option<Fault> {
+    /// Judges a measured iteration after its samples were added.
+    pub fn judge(&mut self, iteration: Window, own: &OwnUse) -> Judged {
         if iteration.end_ns <= iteration.start_ns {
-            return None;
+            return Judged::default();
         }
         let look = Look { columns: &self.columns, rows: &self.recent, window: iteration };
-        if self.columns.has("system_cpu_percent") {
-            match look.mean("system_cpu_percent") {
-                Some(_) => self.judged += 1,
-                None => self.too_short += 1,
+        let mut found = causes::all(&look, self.cores, own.helpers, &self.supply);
+        let check = match (look.mean("system_cpu_percent"), counted::findings(own, self.cores)) {
+            (Some(_), _) => LoadCheck::Gauges,
+            (None, Some(counted)) => {
+                found.extend(counted);
+                found.sort_by_key(|finding| finding.cause);
+                LoadCheck::Counters
             }
+            (None, None) => LoadCheck::Unjudged,
+        };
+        match check {
+            LoadCheck::Unjudged => self.unjudged += 1,
+            LoadCheck::Gauges | LoadCheck::Counters => self.judged += 1,
         }
-        let found = causes::all(&look, self.cores, helpers, &self.supply);
         let fault = fault(&found).filter(|_| self.effect == ExternalCauses::Invalidate);
         for finding in found {
             self.note(finding);
         }
-        fault
+        Judged { fault, check: Some(check) }
     }
 
     fn note(&mut self, Finding { cause, words, amount }: Finding) {
@@ -116,14 +133,32 @@ impl Watch {
     /// A sentence about iterations that could not be judged, if any.
     #[must_use]
     pub fn not_judged(&self) -> Option<String> {
-        let all = self.judged + self.too_short;
-        (self.too_short > 0).then(|| {
+        let all = self.judged + self.unjudged;
+        (self.unjudged > 0).then(|| {
             format!(
-                "{} of {all} iterations were too short to be judged for foreign load, stolen time and swapping (fewer than \
-                 {SAMPLES_AT_LEAST} samples each): generate more tokens",
-                self.too_short
+                "{} of {all} iterations are unjudged: they are too short for {SAMPLES_AT_LEAST} samples of the gauges, and \
+                 the kernel's counters do not tell whether other programs slowed them down; raise `workload.max_tokens`",
+                self.unjudged
             )
         })
+    }
+
+    /// A sentence about the cause that disturbed most iterations so far, if any did.
+    #[must_use]
+    pub fn busy(&self) -> Option<String> {
+        let (cause, seen) = self.seen.iter().max_by_key(|(_, seen)| seen.iterations)?;
+        let most = seen.most.map(|most| format!(" (up to {})", cause.amount(most))).unwrap_or_default();
+        let then = match (self.effect, cause) {
+            (ExternalCauses::Warn, _) => "the figures may be too slow",
+            (ExternalCauses::Invalidate, ExternalCause::OwnSwap) => "such iterations fail",
+            (ExternalCauses::Invalidate, _) => {
+                "such iterations are rejected; stop with Ctrl-C and run again later, or keep them with \
+                 `--set run.external_causes=warn`"
+            }
+        };
+        let (words, iterations, all) = (&seen.words, seen.iterations, self.judged + self.unjudged);
+        let advice = cause.advice();
+        Some(format!("the run is being disturbed: {words} in {iterations} of {all} iterations{most}: {advice}; {then}"))
     }
 
     fn sentence(&self, cause: ExternalCause, seen: &Seen) -> String {
@@ -133,7 +168,7 @@ impl Watch {
             (ExternalCauses::Invalidate, ExternalCause::OwnSwap) => "they failed",
             (ExternalCauses::Invalidate, _) => "they are invalid",
         };
-        let all = self.judged + self.too_short;
+        let all = self.judged + self.unjudged;
         format!("{} in {} of {all} iterations{most}: {effect}; {}", seen.words, seen.iterations, cause.advice())
     }
 }

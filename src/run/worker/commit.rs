@@ -5,7 +5,7 @@ use crate::record::memory::ENGINE;
 use crate::record::{GaugeInfo, Iteration, RequestRow, TelemetryRow};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
-use crate::run::external::Window;
+use crate::run::external::{Judged, OwnUse, Window};
 use crate::run::row::{self, Gauged};
 
 impl Worker<'_> {
@@ -29,11 +29,13 @@ impl Worker<'_> {
         let samples = self.external.recent();
         let energy = |turn| self.meter.phases(&row::spans(turn, origin), &row::tokens(turn, origin), samples);
         let energy = turns.iter().map(energy).collect();
-        let helpers = turns.iter().map(|turn| turn.usage.helpers_cpu).sum();
-        let disturbed = if first.place.warmup { None } else { self.external.judge(window, helpers) };
+        let judged = match first.place.warmup {
+            true => Judged::default(),
+            false => self.external.judge(window, &own_use(turns)),
+        };
         let of_engine = |turn: &Attempt| turn.reply.as_ref().and_then(|reply| reply.memory.clone().ok());
         let engine: Vec<_> = turns.iter().filter_map(of_engine).flatten().collect();
-        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), disturbed }
+        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), judged }
     }
 
     /// Sets the reason for the engine's gauges that stayed empty.
@@ -59,5 +61,15 @@ impl Worker<'_> {
             })?;
         }
         Ok(())
+    }
+}
+
+/// The engine's use of the machine over all turns.
+fn own_use(turns: &[Attempt]) -> OwnUse {
+    let usages = || turns.iter().map(|turn| &turn.usage);
+    OwnUse {
+        cpu: usages().map(|usage| usage.cpu).sum(),
+        helpers: usages().map(|usage| usage.helpers_cpu).sum(),
+        waits: usages().map(|usage| usage.waits).reduce(|a, b| Some(a?.plus(b?))).flatten(),
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Worker, name};
-use crate::record::Status;
+use crate::record::{Status, token_hash};
 use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
-use crate::run::measure::token_hash;
 use crate::run::outputs::repeated;
 use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};

@@ -276,6 +276,12 @@ impl<'a> Worker<'a> {
         self.memory.gauge()
     }
 
+    /// What disturbed iterations of this run segment so far, in a sentence.
+    #[must_use]
+    pub fn busy(&self) -> Option<String> {
+        self.external.busy()
+    }
+
     /// Ends every host.
     pub fn close_hosts(&mut self) {
         self.log.sampler.watch(None);

@@ -12,12 +12,14 @@ mod pressure;
 mod process;
 mod system;
 mod thermal;
+mod waiting;
 
 use super::Source;
 
 pub(super) use counters::Counters;
 pub(super) use file::number_after;
 pub(super) use process::CpuClock;
+pub(super) use waiting::Waiting;
 
 pub(super) fn sources() -> Vec<Box<dyn Source>> {
     sources_below(&file::Root::of_system())

@@ -22,7 +22,7 @@ pub(super) struct SystemCpu {
 
 /// Ticks of all cores since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct CpuTicks {
+pub(super) struct CpuTicks {
     pub busy: u64,
     pub all: u64,
     /// Included in busy: another guest ran while this machine had work.

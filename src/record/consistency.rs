@@ -1,0 +1,122 @@
+//! Finds records that contradict themselves: the figures of `requests.csv` are computed again from
+//! the rows of the other files. An iteration that does not agree with them is not believed.
+//!
+//! A record that was edited by hand still opens, because [`super::read`] reads what is written;
+//! whoever uses a record's figures opens it with [`open`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use inferometer_protocol::Phase;
+
+use super::cause::{Cause, Fault, Status};
+use super::figures::{TokenFigures, ms};
+use super::tokens::{TokenIndex, token_hash};
+use super::{Record, RecordError, RequestRow, SpanRow, TokenRow, csv};
+
+/// Differences that rounding can explain: relative, and in the column's unit.
+const ROUNDING: f64 = 1e-6;
+const LEAST: f64 = 1e-9;
+
+/// Reads the record in `dir` to use its figures: iterations that contradict themselves are invalid
+/// ([`Cause::Contradiction`]). What cannot be computed again is left as it is.
+///
+/// # Errors
+/// As [`super::read`].
+pub fn open(dir: &Path) -> Result<Record, RecordError> {
+    let mut record = super::read(dir)?;
+    check(&mut record);
+    Ok(record)
+}
+
+impl Record {
+    /// What contradicts itself in an opened record: for each such iteration, file, row, column and
+    /// both values.
+    pub fn contradictions(&self) -> impl Iterator<Item = &str> {
+        let found = self.requests.iter().filter(|row| row.cause == Some(Cause::Contradiction));
+        let mut last = None;
+        found.filter(move |row| last.replace(iteration(row)) != Some(iteration(row))).map(|row| row.reason.as_str())
+    }
+}
+
+/// The iteration of a row. Each warm-up has its own.
+fn iteration(row: &RequestRow) -> (u32, u32, Option<u64>) {
+    (row.cell, row.iteration, row.warmup.then_some(row.request))
+}
+
+/// Marks every valid iteration that contradicts itself, with all its turns.
+pub(super) fn check(record: &mut Record) {
+    let (tokens, spans) = (TokenIndex::new(&record.tokens), spans(&record.spans));
+    let mut found = BTreeMap::new();
+    for row in record.requests.iter().filter(|row| row.status == Status::Ok) {
+        let spans = spans.get(&row.request).map_or(&[][..], Vec::as_slice);
+        if let Some(what) = contradiction(row, tokens.of(row.request), spans) {
+            let reason = format!("the record contradicts itself: {}, request {}: {what}", csv::REQUESTS, row.request);
+            found.entry(iteration(row)).or_insert(reason);
+        }
+    }
+    for row in record.requests.iter_mut().filter(|row| row.status == Status::Ok) {
+        if let Some(reason) = found.get(&iteration(row)) {
+            row.mark(&Fault::new(Cause::Contradiction, reason.clone()));
+        }
+    }
+}
+
+fn spans(rows: &[SpanRow]) -> BTreeMap<u64, Vec<&SpanRow>> {
+    let mut of: BTreeMap<u64, Vec<&SpanRow>> = BTreeMap::new();
+    for row in rows {
+        of.entry(row.request).or_default().push(row);
+    }
+    of
+}
+
+/// The first column of a row that does not follow from the request's tokens and spans, or from the
+/// row's other columns.
+fn contradiction(row: &RequestRow, tokens: &[TokenRow], spans: &[&SpanRow]) -> Option<String> {
+    in_words(row, tokens).or_else(|| {
+        let times: Vec<u64> = tokens.iter().map(|token| token.t_ns).collect();
+        let given = TokenFigures::of(&times);
+        let first = row.e2e_ms.zip(given.decode_ms).map(|(e2e, decode)| e2e - decode);
+        let prefilled = row.prefill_tokens.filter(|n| *n > 0).map(f64::from);
+        let rate = prefilled.zip(row.prefill_ms.filter(|ms| *ms > 0.0)).map(|(n, ms)| n / (ms / 1e3));
+        let figures = [
+            ("decode_ms", row.decode_ms, given.decode_ms, csv::TOKENS),
+            ("decode_tps", row.decode_tps, given.decode_tps, csv::TOKENS),
+            ("tpot_ms", row.tpot_ms, given.tpot_ms, csv::TOKENS),
+            ("itl_p50_ms", row.itl_p50_ms, given.itl_p50_ms, csv::TOKENS),
+            ("itl_p95_ms", row.itl_p95_ms, given.itl_p95_ms, csv::TOKENS),
+            ("itl_p99_ms", row.itl_p99_ms, given.itl_p99_ms, csv::TOKENS),
+            ("itl_max_ms", row.itl_max_ms, given.itl_max_ms, csv::TOKENS),
+            ("ttft_ms", row.ttft_ms, first, "e2e_ms less the time from first to last token"),
+            ("tokenize_ms", row.tokenize_ms, time_in(spans, Phase::Tokenize), csv::SPANS),
+            ("prefill_ms", row.prefill_ms, time_in(spans, Phase::Prefill), csv::SPANS),
+            ("prefill_tps", row.prefill_tps, rate, "prefill_tokens over prefill_ms"),
+        ];
+        figures.into_iter().find_map(|(column, recorded, computed, from)| {
+            let (recorded, computed) = (recorded?, computed?);
+            let rounding = LEAST + ROUNDING * recorded.abs().max(computed.abs());
+            let agrees = recorded.is_finite() && (recorded - computed).abs() <= rounding;
+            (!agrees).then(|| format!("{column} is {recorded}, but {from} gives {computed}"))
+        })
+    })
+}
+
+/// Contradictions in the number of tokens and in their ids.
+fn in_words(row: &RequestRow, tokens: &[TokenRow]) -> Option<String> {
+    if tokens.is_empty() {
+        return None;
+    }
+    if let Some(told) = row.generated_tokens.filter(|told| *told as usize != tokens.len()) {
+        return Some(format!("generated_tokens is {told}, but {} has {}", csv::TOKENS, tokens.len()));
+    }
+    // A redacted record has no ids.
+    let ids: Option<Vec<u32>> = tokens.iter().map(|token| token.id).collect();
+    let (told, hash) = (row.token_hash.as_ref()?, token_hash(&ids?));
+    (*told != hash).then(|| format!("token_hash is {told}, but {} gives {hash}", csv::TOKENS))
+}
+
+/// Total time in the spans of a phase; `None` if there is none.
+fn time_in(spans: &[&SpanRow], phase: Phase) -> Option<f64> {
+    let of = spans.iter().filter(|span| span.phase == phase);
+    of.map(|span| span.end_ns.saturating_sub(span.start_ns)).reduce(u64::saturating_add).map(ms)
+}
