@@ -99,6 +99,8 @@ row! {
     decode_energy_j: Option<f64>, "J", "energy used from first to last token, where power is measured";
     cause: Option<Cause>, "", "why it is failed or invalid, as a name; empty otherwise and in records of older versions";
     timing: Option<Timing>, "", "grade of the token times: `verified`: the harness saw the tokens of a warm-up arrive as stamped, and these stamps have the same shape; `claimed`: it could not; `inexact`: several tokens come at a time; empty in records of older versions";
+    peak_footprint_bytes: Option<u64>, "bytes", "highest memory that the system charged to the host process: the kernel's high-water mark, reset before the request; macOS only";
+    peak_sampled_bytes: Option<u64>, "bytes", "highest sample of the host process's memory during the request (footprint where there is one, else resident), only where the kernel's mark cannot be reset; misses peaks between samples";
 }
 
 impl RequestRow {

@@ -29,6 +29,7 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let scenario = scenario::load(&args.scenario, &args.set, &engines::offers())?;
+    ab::able(&scenario)?;
     let plan = scenario::plan(&scenario, &engines::offers())?;
     let outline = scenario::outline(&scenario, &plan);
     let estimate = estimate::estimate(&args.results, &scenario, &plan, &outline);

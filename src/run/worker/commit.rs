@@ -33,7 +33,9 @@ impl Worker<'_> {
         let disturbed = if first.place.warmup { None } else { self.external.judge(window, helpers) };
         let of_engine = |turn: &Attempt| turn.reply.as_ref().and_then(|reply| reply.memory.clone().ok());
         let engine: Vec<_> = turns.iter().filter_map(of_engine).flatten().collect();
-        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), disturbed }
+        let each = |turn: &Attempt| Window { host: turn.place.host, start_ns: turn.start_ns, end_ns: turn.end_ns };
+        let sampled = turns.iter().map(|turn| self.memory.highest(each(turn), telemetry)).collect();
+        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), sampled, disturbed }
     }
 
     /// Sets the reason for the engine's gauges that stayed empty.
