@@ -46,7 +46,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
 
 fn other_measurement() -> Finding {
     const TOPIC: &str = "other measurement";
-    match Measuring::acquire(false, |_| {}) {
+    match Measuring::acquire(false, &|| false, |_| {}) {
         Ok(_) => Finding::ok(TOPIC, "none is running"),
         Err(LockError::Busy { holder }) => {
             let seen = format!("one is running on this machine ({holder})");

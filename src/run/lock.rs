@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -20,6 +21,8 @@ const HOLDER_BYTES: usize = 400;
 pub enum LockError {
     #[error("another measurement is running on this machine ({holder}); wait for it, or run without `--no-wait`")]
     Busy { holder: String },
+    #[error("interrupted while another measurement was running on this machine ({holder})")]
+    Interrupted { holder: String },
     #[error("cannot take the machine-wide lock {}: {source}; set {LOCK_VARIABLE} to another path if it is not usable", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -32,18 +35,22 @@ pub struct Measuring {
 
 impl Measuring {
     /// Takes the lock. If another process holds it, calls `note` with a description of the holder
-    /// and waits, unless `wait` is off. The wait can only be interrupted by ending the process:
-    /// take the lock before handling Ctrl-C.
+    /// and waits until `stop` is true, unless `wait` is off.
     ///
     /// # Errors
-    /// `Busy` when another process holds it and `wait` is off; `Io` when the lock file cannot be
-    /// used.
-    pub fn acquire(wait: bool, note: impl FnOnce(&str)) -> Result<Self, LockError> {
+    /// `Busy` when another process holds it and `wait` is off; `Interrupted` when `stop` ended the
+    /// wait; `Io` when the lock file cannot be used.
+    pub fn acquire(wait: bool, stop: &dyn Fn() -> bool, note: impl FnOnce(&str)) -> Result<Self, LockError> {
         let path = std::env::var_os(LOCK_VARIABLE).map_or_else(|| PathBuf::from(PLACE), PathBuf::from);
-        Self::acquire_at(&path, wait, note)
+        Self::acquire_at(&path, wait, stop, note)
     }
 
-    fn acquire_at(path: &Path, wait: bool, note: impl FnOnce(&str)) -> Result<Self, LockError> {
+    fn acquire_at(
+        path: &Path,
+        wait: bool,
+        stop: &dyn Fn() -> bool,
+        note: impl FnOnce(&str),
+    ) -> Result<Self, LockError> {
         let named = |source| LockError::Io { path: path.to_owned(), source };
         let mut file = open(path).map_err(named)?;
         match file.try_lock() {
@@ -55,7 +62,7 @@ impl Measuring {
                     return Err(LockError::Busy { holder });
                 }
                 note(&holder);
-                file.lock().map_err(named)?;
+                wait_for(&file, path, holder, stop)?;
             }
         }
         // The description only informs others; the lock works without it.
@@ -67,6 +74,18 @@ impl Measuring {
 impl Drop for Measuring {
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
+    }
+}
+
+/// Waits until the lock is free, or `stop` is true.
+fn wait_for(file: &File, path: &Path, holder: String, stop: &dyn Fn() -> bool) -> Result<(), LockError> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(source)) => return Err(LockError::Io { path: path.to_owned(), source }),
+            Err(TryLockError::WouldBlock) if stop() => return Err(LockError::Interrupted { holder }),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+        }
     }
 }
 
@@ -122,21 +141,23 @@ mod tests {
     fn one_holder_at_a_time_and_the_other_learns_who() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = Measuring::acquire_at(&path, false, never).unwrap();
-        let refused = Measuring::acquire_at(&path, false, never).unwrap_err().to_string();
+        let held = Measuring::acquire_at(&path, false, &|| false, never).unwrap();
+        let refused = Measuring::acquire_at(&path, false, &|| false, never).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
 
         let (told, waiting) = std::sync::mpsc::channel();
         let waiter = {
             let path = path.clone();
             std::thread::spawn(move || {
-                Measuring::acquire_at(&path, true, |holder| told.send(holder.to_owned()).unwrap()).map(drop)
+                Measuring::acquire_at(&path, true, &|| false, |holder| told.send(holder.to_owned()).unwrap()).map(drop)
             })
         };
         assert!(waiting.recv().unwrap().contains("process"));
+        let stopped = Measuring::acquire_at(&path, true, &|| true, |_| {}).unwrap_err();
+        assert!(matches!(stopped, LockError::Interrupted { .. }), "{stopped}");
         drop(held);
         waiter.join().unwrap().unwrap();
-        Measuring::acquire_at(&path, false, never).unwrap();
+        Measuring::acquire_at(&path, false, &|| false, never).unwrap();
     }
 
     #[test]
@@ -145,7 +166,7 @@ mod tests {
         let (path, precious) = (dir.path().join("lock"), dir.path().join("precious"));
         fs_err::write(&precious, "kept").unwrap();
         std::os::unix::fs::symlink(&precious, &path).unwrap();
-        let error = Measuring::acquire_at(&path, true, never).unwrap_err().to_string();
+        let error = Measuring::acquire_at(&path, true, &|| false, never).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()), "{error}");
         assert_eq!(fs_err::read(&precious).unwrap(), b"kept");
     }

@@ -304,6 +304,13 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// Names in any order, for comparison.
+fn sorted(names: &[String]) -> String {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
 /// The differences between two hosts of the same engine: name and both values, as sentences.
 #[must_use]
 pub fn changes(before: &HostInfo, after: &HostInfo) -> Vec<String> {
@@ -322,6 +329,12 @@ pub fn changes(before: &HostInfo, after: &HostInfo) -> Vec<String> {
     compare("device", said(&old.device), said(&new.device));
     compare("model fingerprint", said(&old.model.fingerprint), said(&new.model.fingerprint));
     compare("settings", format!("{:?}", old.settings), format!("{:?}", new.settings));
+    // What an engine declares decides which requests it gets and how its answers are judged.
+    compare("the list of toggles", sorted(&old.toggles), sorted(&new.toggles));
+    compare("the list of sampling fields", sorted(&old.sampling), sorted(&new.sampling));
+    compare("the set of capabilities", format!("{:?}", old.capabilities), format!("{:?}", new.capabilities));
+    compare("the token timing", format!("{:?}", old.token_timing), format!("{:?}", new.token_timing));
+    compare("determinism", old.deterministic.to_string(), new.deterministic.to_string());
     compare("executable", said(&before.executable_sha256), said(&after.executable_sha256));
     for (file, old) in &before.command_sha256 {
         // A file that did not exist yet, or no longer exists, cannot be compared.
@@ -354,6 +367,31 @@ mod tests {
         assert_eq!(key(0, 1, Isolation::Cell), key(0, 2, Isolation::Cell));
         assert_ne!(key(0, 1, Isolation::Cell), key(1, 1, Isolation::Cell));
         assert_ne!(key(0, 1, Isolation::Iteration), key(0, 2, Isolation::Iteration));
+    }
+
+    #[test]
+    fn a_host_that_declares_something_else_has_changed() {
+        let host = |receipt: serde_json::Value| -> HostInfo {
+            serde_json::from_value(serde_json::json!({"host": 0, "engine": 0, "load": {}, "pid": 1, "command": ["e"],
+                "receipt": receipt, "load_s": 0.1, "clock_offset_ns": 0, "clock_round_trip_ns": 0, "clock": "monotonic"}))
+            .unwrap()
+        };
+        let of = |more: serde_json::Value| {
+            let mut receipt = serde_json::json!({"engine": "e", "version": "1", "toggles": ["dtype", "threads"],
+                "sampling": ["temperature"], "capabilities": {"reset": true}, "deterministic": true});
+            receipt.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            host(receipt)
+        };
+        let before = of(serde_json::json!({}));
+        let told = |more| changes(&before, &of(more)).join("; ");
+        assert_eq!(told(serde_json::json!({"toggles": ["threads", "dtype"]})), "");
+        assert_eq!(
+            told(serde_json::json!({"toggles": ["threads"]})),
+            "the list of toggles was dtype, threads, is threads"
+        );
+        assert!(told(serde_json::json!({"sampling": []})).starts_with("the list of sampling fields was temperature"));
+        assert!(told(serde_json::json!({"capabilities": {"reset": false}})).starts_with("the set of capabilities was"));
+        assert_eq!(told(serde_json::json!({"deterministic": false})), "determinism was true, is false");
     }
 
     #[cfg(feature = "engine")]

@@ -116,7 +116,7 @@ pub fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) ->
 /// # Errors
 /// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
 pub fn acquire(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
-    Ok(Measuring::acquire(options.wait, |holder| {
+    Ok(Measuring::acquire(options.wait, &|| options.interrupt.requested(), |holder| {
         observer.event(Event::Note(&format!("waiting for another measurement to end ({holder})")));
     })?)
 }

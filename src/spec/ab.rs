@@ -17,6 +17,18 @@ pub struct Gate {
     pub delta: Option<f64>,
 }
 
+/// Who asked for a gate. What cannot be gated on an engine or machine is an error if the user asked
+/// for it, and left out with a reason if nobody did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GateOrigin {
+    /// The user: it stands in the scenario.
+    #[default]
+    Scenario,
+    /// Nobody: the scenario has no gates.
+    Default,
+}
+
 /// The metric that a gate compares. Its cost is a time or bytes: less is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -7,7 +7,7 @@ pub mod plan;
 pub mod scenario;
 pub mod telemetry;
 
-pub use ab::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Scale, Side};
+pub use ab::{AbSettings, CellSelector, Gate, GateMetric, GateOrigin, OutputsRule, Scale, Side};
 pub use build::BuildSettings;
 pub use machine::{GitState, Machine};
 pub use plan::{Cell, Plan};

@@ -27,6 +27,8 @@ const TRIES: usize = 4;
 const MEMORY: &str = "[[gate]]\nmetric = \"peak_memory\"\ndelta = \"50%\"\n";
 /// A gate for two sides, one of which is many times slower.
 const DECODE: &str = "[[gate]]\nmetric = \"decode_tps\"\ndelta = \"50%\"\n";
+/// A gate of a load time that the engine pretends.
+const LOAD: &str = "[[gate]]\nmetric = \"load\"\ndelta = \"50%\"\n";
 const NO_PILOT: &str = "[ab]\npilot = 0\n";
 
 /// A scenario of simulated engines, each a label with options; `rest` is further TOML.

@@ -5,7 +5,7 @@ use inferometer::record::ab::{
     SideInfo,
 };
 use inferometer::record::{Cause, FinishState, Record, RequestRow};
-use inferometer::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Side};
+use inferometer::spec::{AbSettings, CellSelector, Gate, GateMetric, GateOrigin, OutputsRule, Side};
 
 use crate::simulated_run::{Simulation, fill, poison, spoil};
 
@@ -55,6 +55,7 @@ impl Session {
         let cells: Vec<u32> = a.manifest.plan.cells.iter().map(|cell| cell.id).collect();
         let gate = |metric| GateInfo {
             gate: Gate { metric, cells: CellSelector::default(), delta: Some(self.delta) },
+            origin: GateOrigin::Scenario,
             least: self.delta,
             because: "the scenario".to_owned(),
             cell_ids: cells.clone(),

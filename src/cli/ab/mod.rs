@@ -143,9 +143,11 @@ pub fn begin(
     let (options, mut display) = execution.begin(printer, false);
     let mut setups = sides::setups(sides, load)?;
     check(&setups)?;
-    let measuring = ab::hold(&options, &mut display)?;
-    sides::build_commits(sides, &mut setups, &options.interrupt, &mut |note| printer.note(note))?;
-    let result = ab::run_held(setups, how.delta, &execution.folders.results, &options, &measuring, &mut display);
+    if sides.are_commits() {
+        ab::before_builds(&options, &mut display)?;
+        sides::build_commits(sides, &mut setups, &options.interrupt, &mut |note| printer.note(note))?;
+    }
+    let result = ab::run(setups, how.delta, &execution.folders.results, &options, &mut display);
     drop(display);
     settled(result, printer)
 }

@@ -64,6 +64,13 @@ pub struct SideArgs {
     same: bool,
 }
 
+impl SideArgs {
+    /// Whether the sides are commits, which must be built.
+    pub fn are_commits(&self) -> bool {
+        self.base.is_some()
+    }
+}
+
 /// A command line, split as a shell would.
 #[derive(Debug, Clone)]
 struct Words(Vec<String>);

@@ -9,7 +9,7 @@ mod pairs;
 use super::*;
 use crate::record::ab::{Divergence, GateInfo, OutputsFinding, PairKind, SCHEMA_VERSION, SideFailure, SideInfo};
 use crate::record::{Cause, Fault, FinishState, Machine, Status};
-use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, OutputsRule, Scale};
+use crate::spec::{AbSettings, CellSelector, Gate, GateMetric, GateOrigin, OutputsRule, Scale};
 use inferometer_protocol::{Sampling, Settings};
 use inferometer_stats::sequential::PILOT_PAIRS;
 
@@ -31,7 +31,7 @@ fn side(settings: &[&str]) -> SideInfo {
 fn gate(metric: GateMetric, cell_ids: &[u32]) -> GateInfo {
     let gate = Gate { metric, cells: CellSelector::default(), delta: None };
     let least = if metric.scale() == Scale::Ratio { 0.03 } else { 2.0 };
-    GateInfo { gate, least, because: "a test".to_owned(), cell_ids: cell_ids.to_vec() }
+    GateInfo { gate, origin: GateOrigin::Scenario, least, because: "a test".to_owned(), cell_ids: cell_ids.to_vec() }
 }
 
 fn cell(id: u32, length: u32) -> Cell {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{FinishState, Redacted};
-use crate::spec::{AbSettings, Gate, GitState, Machine, OutputsRule, Side};
+use crate::spec::{AbSettings, Gate, GateOrigin, GitState, Machine, OutputsRule, Side};
 
 /// Major version of `ab.json` and `pairs.csv`; a reader refuses a newer one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -89,6 +89,9 @@ pub struct CommitInfo {
 pub struct GateInfo {
     #[serde(flatten)]
     pub gate: Gate,
+    /// Who asked for it; records from before this field do not tell.
+    #[serde(default)]
+    pub origin: GateOrigin,
     /// Smallest change that matters (delta): for ratios as a share, for counts and bytes in their
     /// unit.
     pub least: f64,

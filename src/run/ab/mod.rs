@@ -13,4 +13,4 @@ mod profile;
 mod session;
 mod start;
 
-pub use start::{Outcome, Setup, hold, resume, run, run_held};
+pub use start::{Outcome, Setup, before_builds, resume, run};

@@ -28,8 +28,6 @@ pub struct Session<'a> {
     pub iterations: [u32; 2],
     /// Steps of each side's profiled pass that are done.
     pub profiled: [Done; 2],
-    /// Whether the gates are from the scenario, not the default ones.
-    pub gates_asked_for: bool,
     pub interrupt: Interrupt,
     pub observer: &'a mut dyn Observer,
     pub pace: Pace,
@@ -158,7 +156,8 @@ impl Session<'_> {
             }
             let Some(b) = self.generate(Side::B, margin)? else { return Ok(false) };
             finding.failed = failure(Side::B, &b).or_else(|| if margin { silent(&a, &b) } else { None });
-            gates::verified(&self.store.manifest().gates, Side::B, &self.rows[1])?;
+            self.verify_gates(Side::B)?;
+            self.check_gauges()?;
             self.tell_equal_settings(&a, &b)?;
             self.tell_short_requests(&a)?;
             for (cell, (a, b)) in self.workers[0].work.plan.cells.iter().zip(a.iter().zip(&b)) {
@@ -195,28 +194,28 @@ impl Session<'_> {
         let least = gates.map(|gate| gate.least).fold(f64::INFINITY, f64::min);
         let took = a.iter().flatten().map(|output| output.row.end_ns.saturating_sub(output.row.start_ns));
         let Some(shortest) = took.min() else { return Ok(()) };
-        let unseen = allowance_ns(shortest) as f64 / shortest.max(1) as f64;
-        if unseen <= least {
-            return Ok(());
+        match short_request(shortest, least) {
+            Some(told) => self.warn_once(told),
+            None => Ok(()),
         }
-        let told = format!(
-            "the shortest request takes {}, so the engine's times can only be verified to {}, but delta is {}: \
-             generate more tokens, unless you trust the engine",
-            duration_ns(shortest),
-            Scale::Ratio.size(unseen.ln_1p()),
-            Scale::Ratio.size(least.ln_1p()),
-        );
-        self.warn_once(told)
     }
 
-    /// Memory cycles of a GPU and of a process cannot be compared.
+    /// Refuses gates of memory that the sides read from different gauges.
+    fn check_gauges(&mut self) -> Result<(), RunError> {
+        let all = self.store.manifest().gates.clone();
+        let gauges = self.workers.each_ref().map(Worker::memory_gauge);
+        let sorted = gates::same_gauges(all, gauges, self.rows.each_ref().map(Vec::as_slice))?;
+        self.keep_gates(sorted)
+    }
+
+    /// Memory cycles of a GPU and of a process cannot be compared; no gate does.
     fn same_memory_gauge(&mut self) -> Result<(), RunError> {
         let [a, b] = &self.workers;
         match (a.memory_gauge(), b.memory_gauge()) {
             (Some(a), Some(b)) if a != b => {
                 let told = format!(
                     "the memory gauge is `{a}` on side A and `{b}` on side B: memory cycles, their size and reclaimed bytes \
-                     cannot be compared; ignore their gates"
+                     cannot be compared"
                 );
                 self.warn_once(told)
             }
@@ -239,32 +238,48 @@ impl Session<'_> {
         if self.store.manifest().gates_checked || self.judge().counts.ok as usize >= LOOKS[0] {
             return Ok(());
         }
+        self.verify_gates(Side::A)?;
         let all = self.store.manifest().gates.clone();
-        gates::verified(&all, Side::A, &self.rows[0])?;
-        let Some(gates::Measured { kept, left }) =
-            gates::measured(all, self.gates_asked_for, self.cells(), &self.rows[0])?
-        else {
-            return Ok(());
-        };
+        let Some(sorted) = gates::measured(all, self.cells(), &self.rows[0])? else { return Ok(()) };
         self.store.update(|manifest| manifest.gates_checked = true)?;
-        if !left.is_empty() {
-            let told = format!("not measured on this machine, so not gated: {}", left.join(", "));
-            self.observer.event(Event::Warning(&told));
-            self.store.update(|manifest| {
-                manifest.gates = kept;
-                manifest.warnings.push(told);
-            })?;
+        self.keep_gates(sorted)
+    }
+
+    /// Removes default gates of a side's token times that nobody verified; fails if the scenario
+    /// requests them.
+    fn verify_gates(&mut self, side: Side) -> Result<(), RunError> {
+        if self.judge().counts.ok as usize >= LOOKS[0] {
+            return Ok(());
         }
-        Ok(())
+        let all = self.store.manifest().gates.clone();
+        self.keep_gates(gates::verified(all, side, &self.rows[side as usize])?)
+    }
+
+    fn keep_gates(&mut self, sorted: gates::Sorted) -> Result<(), RunError> {
+        let gates::Sorted { kept, left } = sorted;
+        if left.is_empty() {
+            return Ok(());
+        }
+        for told in &left {
+            self.observer.event(Event::Warning(told));
+        }
+        Ok(self.store.update(|manifest| {
+            manifest.gates = kept;
+            manifest.warnings.extend(left);
+        })?)
     }
 
     /// Refuses, before anything is generated, sides whose engines cannot do what `margin` needs.
     fn can_follow(&mut self) -> Result<(), RunError> {
         for side in Side::BOTH {
             self.begin(side);
-            let key = self.cells().first().map(key);
             let (worker, observer) = (&mut self.workers[side as usize], &mut *self.observer);
-            let able = key.map_or(Ok(()), |key| worker.can_follow(&key, observer));
+            let mut hosts: Vec<Key> = worker.work.plan.cells.iter().map(key).collect();
+            hosts.dedup();
+            let able = hosts.iter().try_for_each(|key| {
+                worker.close_others(key);
+                worker.can_follow(key, &mut *observer)
+            });
             self.end(side);
             able?;
         }
@@ -274,9 +289,10 @@ impl Session<'_> {
     /// A side's outputs in each cell, in the order of the plan; fewer cells if one failed.
     fn generate(&mut self, side: Side, choices: bool) -> Result<Option<Vec<Vec<Output>>>, RunError> {
         self.begin(side);
-        let cells = self.cells().to_vec();
+        // Load-time settings are a side's own.
+        let plan = self.workers[side as usize].work.plan;
         let mut all = Vec::new();
-        for cell in &cells {
+        for cell in &plan.cells {
             let (worker, observer) = (&mut self.workers[side as usize], &mut *self.observer);
             worker.close_others(&key(cell));
             let Some(outputs) = worker.outputs(cell.id, &key(cell), choices, observer)? else { return Ok(None) };
@@ -360,6 +376,7 @@ impl Session<'_> {
         self.pairs.push(row);
         self.tell_outcome();
         self.check_gates()?;
+        self.check_gauges()?;
         self.pace.note(began.elapsed());
         Ok(true)
     }
@@ -453,6 +470,39 @@ impl Session<'_> {
     }
 }
 
+/// A warning about a request so short that its host could conceal a change of `least`; `None` if
+/// it takes long enough.
+fn short_request(took_ns: u64, least: f64) -> Option<String> {
+    let hidden = |ns: u64| allowance_ns(ns) as f64 / ns.max(1) as f64;
+    if hidden(took_ns) <= least {
+        return None;
+    }
+    let told = format!(
+        "the shortest request takes {}, so the engine's times can only be verified to {}, but delta is {}",
+        duration_ns(took_ns),
+        Scale::Ratio.size(hidden(took_ns).ln_1p()),
+        Scale::Ratio.size(least.ln_1p()),
+    );
+    // A tolerance of 1 % of the time remains however long a request is.
+    let wanted = LONG_REQUESTS_NS.into_iter().find(|ns| hidden(*ns) <= least.max(SURE));
+    Some(match wanted.filter(|wanted| *wanted > took_ns) {
+        Some(wanted) => format!(
+            "{told}: raise `workload.max_tokens` about {} times, so that each request takes {} or longer, unless you trust \
+             the engine",
+            wanted.div_ceil(took_ns.max(1)),
+            duration_ns(wanted),
+        ),
+        None => {
+            format!("{told}: set a delta of {} or more, unless you trust the engine", Scale::Ratio.size(SURE.ln_1p()))
+        }
+    })
+}
+
+/// Durations that are suggested for requests: with each the host could conceal less.
+const LONG_REQUESTS_NS: [u64; 4] = [100_000_000, 250_000_000, 500_000_000, 1_000_000_000];
+/// What a host could conceal, as a share, of a request of the longest suggested duration.
+const SURE: f64 = 0.015;
+
 /// A side's hosts live for a turn, or for the whole session.
 pub(super) fn key(cell: &Cell) -> Key {
     Key::of(Step { cell: cell.id, iteration: 0 }, cell, Isolation::Run)
@@ -485,4 +535,20 @@ pub fn cells_match(a: &Setup, b: &Setup) -> Result<(), RunError> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_request_is_told_how_long_it_should_be() {
+        let told = |ms: u64, least: f64| short_request(ms * 1_000_000, least).unwrap_or_default();
+        assert!(
+            told(15, 0.03).contains("raise `workload.max_tokens` about 17 times, so that each request takes 250 ms")
+        );
+        assert!(told(15, 0.01).contains("about 67 times, so that each request takes 1.00 s"), "{}", told(15, 0.01));
+        assert!(told(2_000, 0.01).contains("set a delta of 1.5 % or more"), "{}", told(2_000, 0.01));
+        assert_eq!((told(250, 0.03).as_str(), told(1_000, 0.02).as_str()), ("", ""));
+    }
 }

@@ -9,7 +9,6 @@ use crate::origin::{Origin, utc_now};
 use crate::record::ab::{AbManifest, AbStore, PairRow, Resumed, SCHEMA_VERSION, SideInfo};
 use crate::record::{FinishState, Manifest, Record, RequestRow, Store};
 use crate::run::error::RunError;
-use crate::run::lock::Measuring;
 use crate::run::options::Options;
 use crate::run::progress::{Event, Observer};
 use crate::run::prompts::Prompts;
@@ -42,6 +41,16 @@ pub struct Outcome {
     pub judgement: Judgement,
 }
 
+/// Waits for, or refuses, a measurement in progress, which a build would disturb. The lock is free
+/// during the build, which may take minutes. Ctrl-C is handled from here on.
+///
+/// # Errors
+/// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
+pub fn before_builds(options: &Options, observer: &mut dyn Observer) -> Result<(), RunError> {
+    drop(segment::acquire(options, observer)?);
+    Ok(options.interrupt.arm()?)
+}
+
 /// Compares two sides in a new folder in `results`. `delta` applies to gates without one.
 ///
 /// # Errors
@@ -49,39 +58,14 @@ pub struct Outcome {
 /// A's first host) or its record cannot be written. Later failures of an engine are outcomes, not
 /// errors.
 pub fn run(
-    setups: [Setup; 2],
-    delta: Option<f64>,
-    results: &Path,
-    options: &Options,
-    observer: &mut dyn Observer,
-) -> Result<Outcome, RunError> {
-    let measuring = hold(options, observer)?;
-    run_held(setups, delta, results, options, &measuring, observer)
-}
-
-/// Takes the machine-wide lock for builds and measurement: builds would disturb another
-/// measurement. Ctrl-C is handled from here on.
-///
-/// # Errors
-/// When another process measures and [`Options::wait`] is off, or the lock cannot be used.
-pub fn hold(options: &Options, observer: &mut dyn Observer) -> Result<Measuring, RunError> {
-    let measuring = segment::acquire(options, observer)?;
-    options.interrupt.arm()?;
-    Ok(measuring)
-}
-
-/// [`run`] for a caller that holds the lock.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_held(
     mut setups: [Setup; 2],
     delta: Option<f64>,
     results: &Path,
     options: &Options,
-    _measuring: &Measuring,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
+    let _measuring = segment::acquire(options, observer)?;
+    options.interrupt.arm()?;
     cells_match(&setups[0], &setups[1])?;
     for setup in &mut setups {
         setup.plan.order.clear();
@@ -344,7 +328,6 @@ fn segment_of(
         pairs: before.pairs,
         rows: before.rows,
         profiled: two(profiled),
-        gates_asked_for: !setups[0].scenario.gates.is_empty(),
         interrupt: options.interrupt.clone(),
         observer,
         pace: Pace::default(),

@@ -134,6 +134,24 @@ fn what_cannot_be_built_or_found_is_an_error_with_its_cause() {
     assert!(!toy.lab.path("results").exists(), "nothing was begun");
 }
 
+/// A build may take minutes, in which others may measure.
+#[test]
+fn another_run_can_measure_while_commits_are_built() {
+    let toy = Toy::new(MEMORY, "command = [\"sh\", \"build.sh\"]\nprogram = [\"engine.sh\"]\ntoolchain = []");
+    let command = toy.lab.program(&[]);
+    let program = command.get_program().to_str().unwrap().to_owned();
+    let other = toy.scenario.to_str().unwrap();
+    let measure = format!(
+        "cd {:?}\n{program:?} run {other:?} --no-wait --no-report --results other --set run.iterations=1 2> told\necho $? > code\n",
+        toy.lab.path("")
+    );
+    toy.commit(&[("build.sh", &measure)]);
+    toy.compare("HEAD", "HEAD");
+    let read = |name: &str| fs_err::read_to_string(toy.lab.path(name)).unwrap_or_default();
+    assert!(!read("told").contains("another measurement"), "{}", read("told"));
+    assert!(toy.lab.path("other").is_dir(), "{} {}", read("code"), read("told"));
+}
+
 #[test]
 fn a_foreign_engine_must_say_how_it_is_built() {
     let toy = Toy::new(MEMORY, AS_IT_IS);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DECODE, MEMORY, NO_PILOT, check, once, record, session, simulated, told};
+use super::{DECODE, LOAD, MEMORY, NO_PILOT, check, once, record, session, simulated, told};
 use inferometer::record::Cause;
 use inferometer::spec::OutputsRule;
 
@@ -53,6 +53,22 @@ fn settings_that_change_the_work_are_not_said_to_be_equal() {
     let sides = ["--a", "repetition_window_cap=0", "--b", "repetition_window_cap=8", "--resident", "--outputs", "any"];
     let (_, found) = session(&lab, &scenario, &sides, 0);
     assert!(!found.manifest.warnings.iter().any(|warning| warning.starts_with(EQUAL)));
+}
+
+/// The outputs of side B are compared with B's own load-time settings.
+#[test]
+fn sides_that_load_in_other_formats_do_different_work() {
+    let lab = Lab::new();
+    let (scenario, _) = transformer(&lab, "");
+    let sides = ["--a", "dtype=q8_0", "--b", "dtype=f32", "--resident", "--outputs", "any"];
+    let (_, found) = session(&lab, &scenario, &sides, 0);
+    assert!(!found.manifest.warnings.iter().any(|warning| warning.starts_with(EQUAL)), "{:?}", found.manifest.warnings);
+    let hosts = |record: &inferometer::record::Record| {
+        let dtype = |host: &inferometer::record::HostInfo| host.receipt.settings.get("dtype").cloned();
+        record.manifest.hosts.iter().map(dtype).collect::<Vec<_>>()
+    };
+    let of = |dtype: &str| Some(inferometer_protocol::Value::Text(dtype.to_owned()));
+    assert_eq!((hosts(&found.a), hosts(&found.b)), (vec![of("q8_0")], vec![of("f32")]));
 }
 
 #[test]
@@ -150,6 +166,33 @@ fn inexact_token_times_are_never_gated() {
     let lab = Lab::new();
     let scenario = adapters(&lab, MEMORY);
     session(&lab, &scenario, &[&sides[..], &["--resident"]].concat(), 0);
+}
+
+#[test]
+fn default_gates_of_inexact_token_times_give_way_to_the_whole_request() {
+    let lab = Lab::new();
+    let scenario = adapters(&lab, "");
+    let sides = ["--a-engine", "exact", "--b-engine", "inexact", "--resident", "--delta", "90%"];
+    let done = once(&lab, &scenario, &sides);
+    let warning = line(&done.stderr, "warning: the token times of side B");
+    insta::assert_snapshot!(warning);
+    let found = record(&lab);
+    let gates: Vec<&str> = found.manifest.gates.iter().map(|info| info.gate.metric.name()).collect();
+    assert_eq!(gates, ["e2e", "peak_memory"], "{}", done.stderr);
+    assert!(found.manifest.warnings.contains(&warning["warning: ".len()..].to_owned()));
+    assert!(told(&done)["gates"][0]["compared_by"] == "e2e_ms", "{}", done.stdout);
+}
+
+#[test]
+fn loading_can_be_gated() {
+    let lab = Lab::new();
+    let scenario = simulated(&lab, &[("quick", "a_ms = 1, load_ms = 300")], &format!("{NO_PILOT}{LOAD}"));
+    let (done, found) = session(&lab, &scenario, &["--same"], 0);
+    check(&found);
+    assert_eq!(
+        (&told(&done)["verdict"], &told(&done)["gates"][0]["compared_by"]),
+        (&"unchanged".into(), &"load_s".into())
+    );
 }
 
 #[test]
