@@ -29,7 +29,7 @@ fn gauges_of_linux_alone_are_absent_with_the_reason() {
         assert_eq!(of(name).absent, None, "{name}");
     }
     let doctor = run(&lab, &["doctor", "--format", "json"]).expect(0).stdout;
-    assert!(doctor.contains("peak_rss_bytes (macOS does not have it"), "{doctor}");
+    assert!(doctor.contains("a high-water mark of memory (macOS does not have it"), "{doctor}");
 }
 
 #[test]
@@ -80,6 +80,61 @@ fn the_shipped_gate_reaches_a_verdict() {
     let memory = judgement.gates.iter().find(|gate| gate.metric() == GateMetric::PeakMemory).expect("its third gate");
     assert_eq!(memory.compared_by, Some("peak_sampled_bytes"));
     assert_eq!(memory.not_measured, None);
+}
+
+/// A stand-in for macOS's `sample`: it takes the real one's arguments and writes a report.
+const SAMPLE: &str = r#"#!/bin/sh
+[ "$4 $5" = "-mayDie -file" ] || exit 1
+kill -0 "$1" || exit 1
+echo "Sampling process $1 for $2 seconds with $3 millisecond of run time between samples"
+sleep 0.3
+cat > "$6" <<REPORT
+Analysis of sampling engine (pid $1) every $3 millisecond
+----
+
+Call graph:
+    42 Thread_1   DispatchQueue_1: com.apple.main-thread  (serial)
+    + 42 start  (in dyld) + 6992  [0x1890aab98]
+    +   40 engine::decode  (in engine) + 28  [0x1029a1f80]
+
+Total number in stack (recursive counted multiple, when >=5):
+
+REPORT
+echo "Sampling completed, processing symbols..."
+"#;
+
+/// The host has a profiler of its own, which on a Mac runs only on request.
+#[test]
+fn the_host_is_profiled_from_outside_by_sample() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    let sample = lab.write("tools/sample", SAMPLE);
+    fs_err::set_permissions(&sample, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", lab.path("tools").display(), std::env::var("PATH").unwrap());
+    let text = "name = \"lab\"\n[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\", seed = 1 }\n[[engine]]\n\
+                name = \"transformer\"\n[workload]\ntext = \"one two three four five\"\nmax_tokens = 8\n\
+                ignore_eos = true\n[run]\niterations = 1\n[profile]\niterations = 1\n";
+    let scenario = lab.write("scenario.toml", text);
+    let profilers = |more: &[&str]| -> Vec<Option<String>> {
+        _ = fs_err::remove_dir_all(lab.path("results"));
+        let arguments = [&["run", scenario.to_str().unwrap(), "--no-report"], more].concat();
+        let mut program = lab.program(&arguments);
+        let done = lab.done(program.env("INFEROMETER_LACKING", "macos").env("PATH", &path).output().unwrap());
+        assert!(matches!(done.code, Some(0 | 4)), "{}", done.stderr);
+        let record = lab.record();
+        let told = |one: &inferometer::record::ProfiledIteration| match &one.profile {
+            Some(profile) => {
+                let samples: u64 = profile.parts.iter().flat_map(|part| &part.stacks).map(|stack| stack.count).sum();
+                assert!(profile.profiler != "sample" || samples == 42, "{profile:?}");
+                Some(profile.profiler.clone())
+            }
+            None => one.missing.clone(),
+        };
+        record.profile.iterations.iter().map(told).collect()
+    };
+    assert_eq!(profilers(&[]), [Some("sample".to_owned())]);
+    let own = profilers(&["--set", "profile.profiler=pprof"]);
+    assert!(matches!(&own[..], [Some(name)] if name.contains("pprof")), "{own:?}");
 }
 
 /// What the user asked for is refused before anything runs, by every command alike.

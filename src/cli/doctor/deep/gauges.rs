@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::{Item, State};
 use crate::origin::Origin;
+use crate::report::text::plural;
 use crate::spec::{GaugeInfo, TelemetryRow};
 use crate::telemetry::{GROUPS, Sampler};
+use inferometer_protocol::units;
 use inferometer_protocol::units::significant;
 
 const PART: &str = "Gauges";
@@ -56,9 +58,9 @@ fn judged(gauges: &[GaugeInfo], rows: &[TelemetryRow]) -> Vec<Item> {
             None => working.push(gauge.name.as_str()),
         }
     }
-    items.push(Item::new(PART, format!("{} others", working.len()), State::Works, working.join(", ")));
+    items.push(Item::new(PART, format!("{} more", plural(working.len(), "gauge")), State::Works, working.join(", ")));
     items.extend(absent.iter().map(|(why, names)| {
-        Item::new(PART, format!("{} without", names.len()), State::Absent, format!("{}: {why}", names.join(", ")))
+        Item::new(PART, plural(names.len(), "gauge"), State::Absent, format!("{}: {why}", names.join(", ")))
     }));
     items
 }
@@ -67,13 +69,12 @@ fn judged(gauges: &[GaugeInfo], rows: &[TelemetryRow]) -> Vec<Item> {
 fn series(gauge: &GaugeInfo, values: &[f64], samples: usize) -> Item {
     let changes = values.windows(2).filter(|pair| pair[0] != pair[1]).count();
     let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(lo, hi), value| (lo.min(*value), hi.max(*value)));
-    let seen = format!(
-        "{} values in {samples} samples, {changes} changes, {} to {} {}",
-        values.len(),
-        significant(least),
-        significant(most),
-        gauge.unit
-    );
+    let amount = |value: f64| match gauge.unit.as_str() {
+        "bytes" => units::bytes(value as u64),
+        unit => format!("{} {unit}", significant(value)),
+    };
+    let (count, least, most) = (values.len(), amount(least), amount(most));
+    let seen = format!("{count} values in {samples} samples, {changes} changes, {least} to {most}");
     Item::new(PART, gauge.name.clone(), State::Works, seen)
 }
 

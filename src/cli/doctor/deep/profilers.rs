@@ -10,15 +10,15 @@ const PART: &str = "Profilers";
 pub fn items(program: &Program) -> Vec<Item> {
     let native = if System::here() == System::Macos { Tool::Sample } else { Tool::Perf };
     // The default first. The host's own one may end it on macOS, which costs this try only.
-    let own = ("pprof", "the host's own");
-    let outside = (native.name(), "attached from outside");
+    let own = ("pprof", "in the host");
+    let outside = (native.name(), "from outside");
     let order = if System::here() == System::Macos { [outside, own] } else { [own, outside] };
     order.into_iter().map(|(name, how)| tried(program, name, how)).collect()
 }
 
 /// One profiled iteration. A profile that is missing has its reason in the record.
 fn tried(program: &Program, name: &str, how: &str) -> Item {
-    let item = |state, seen: String| Item::new(PART, format!("{name} ({how})"), state, seen);
+    let item = |state, seen: String| Item::new(PART, format!("{name}, {how}"), state, seen);
     let text = format!(
         "name = \"deep\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\", seed = 1 }}\n[[engine]]\n\
          name = \"{}\"\n[workload]\ntext = \"Light goes down two paths and comes back.\"\nlengths = [64]\n\
