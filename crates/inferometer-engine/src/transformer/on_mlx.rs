@@ -73,7 +73,7 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
             "dtype = {asked:?}: this model's matrices are quantized ({form}) and stay so; leave dtype out"
         )));
     }
-    if let (Some(why), true) = (&device.no_bf16, model.held().formats.iter().any(|form| form == "bf16")) {
+    if let (Some(why), true) = (&device.no_bf16, model.held().formats.iter().any(|form| *form == "bf16")) {
         return Err(EngineError::unsupported(format!(
             "bf16 does not work on {} ({why}): load the model with dtype f32 or f16, or use another machine",
             device.name
