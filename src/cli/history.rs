@@ -11,11 +11,11 @@ use crate::compare::history;
 use crate::compare::history::{Entry, Filter};
 use crate::record::manifest;
 use crate::record::metric;
-use crate::record::metric::{DECODE_TPS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use crate::record::metric::{DECODE_TPS, ITL_P99_MS, METRICS, Metric, PEAK_MEMORY, PREFILL_TPS, TTFT_MS};
 use crate::report::history as shown;
 
 /// Metrics shown by default.
-const USUAL: [&str; 5] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P99_MS, PEAK_RSS_BYTES];
+const USUAL: [&str; 4] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P99_MS];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -64,7 +64,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
 fn metrics(names: &[String]) -> anyhow::Result<Vec<&'static Metric>> {
     let known = || METRICS.iter().chain([&metric::LOAD]);
     match names {
-        [] => Ok(known().filter(|m| USUAL.contains(&m.key)).collect()),
+        [] => Ok(known().filter(|m| USUAL.contains(&m.key) || PEAK_MEMORY.contains(&m.key)).collect()),
         [all] if all == "all" => Ok(known().collect()),
         names => names
             .iter()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::record::RequestRow;
 use crate::record::metric;
-use crate::record::metric::{LOAD_S, PEAK_RSS_BYTES, Unit};
+use crate::record::metric::{LOAD_S, PEAK_MEMORY, Unit};
 use crate::spec::{GateMetric, Scale};
 
 /// The measured iterations of a side, by cell and number.
@@ -84,7 +84,7 @@ pub fn candidates(gate: GateMetric) -> Vec<&'static metric::Metric> {
         GateMetric::E2e => &["e2e_ms"],
         GateMetric::ItlP95 => &["itl_p95_ms"],
         GateMetric::Cpu => &["cpu_ms_per_token"],
-        GateMetric::PeakMemory => &[PEAK_RSS_BYTES, "engine_peak_bytes"],
+        GateMetric::PeakMemory => &PEAK_MEMORY,
         GateMetric::Load => &[LOAD_S],
         GateMetric::MemoryCycles => &["memory_cycles"],
         GateMetric::MemorySwing => &["memory_swing_bytes"],

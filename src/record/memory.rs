@@ -15,58 +15,45 @@ const GPU_OF_ALL: &str = "gpu_memory_bytes";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryGauge {
     pub name: &'static str,
-    /// Columns that are summed; the first must have a value.
-    columns: &'static [&'static str],
     /// Whether it measures one host's process, so that two hosts have two series.
     pub of_process: bool,
     pub meaning: &'static str,
 }
 
 /// In order of preference: the first gauge that has values is the memory gauge of a run.
-pub const GAUGES: [MemoryGauge; 6] = [
+pub const GAUGES: [MemoryGauge; 8] = [
     MemoryGauge {
-        name: "wired_bytes",
-        columns: &["wired_bytes"],
-        of_process: false,
-        meaning: "wired memory of the whole system, including the memory that Metal wired for the engine",
-    },
-    MemoryGauge {
-        name: "process_wired_bytes",
-        columns: &["process_wired_bytes"],
+        name: "footprint_bytes",
         of_process: true,
-        meaning: "wired memory of the engine's process",
+        meaning: "memory that the system charges to the engine's process, Metal's buffers included",
     },
-    MemoryGauge {
-        name: GPU_OF_PROCESS,
-        columns: &[GPU_OF_PROCESS],
-        of_process: true,
-        meaning: "GPU memory of the engine's process",
-    },
+    MemoryGauge { name: GPU_OF_PROCESS, of_process: true, meaning: "GPU memory of the engine's process" },
     MemoryGauge {
         name: GPU_OF_ALL,
-        columns: &[GPU_OF_ALL],
         of_process: false,
         meaning: "GPU memory of all processes, because that of one process cannot be read here",
     },
+    MemoryGauge { name: "rss_bytes", of_process: true, meaning: "resident memory of the engine's process" },
+    MemoryGauge { name: "engine_active_bytes", of_process: true, meaning: "memory in use, as the engine reports it" },
     MemoryGauge {
-        name: "rss_bytes",
-        columns: &["rss_bytes"],
+        name: "engine_cache_bytes",
         of_process: true,
-        meaning: "resident memory of the engine's process",
+        meaning: "freed memory that the engine's allocator keeps for reuse, as the engine reports it",
     },
     MemoryGauge {
-        name: "engine_bytes",
-        columns: &["engine_active_bytes", "engine_cache_bytes"],
-        of_process: true,
-        meaning: "memory that the engine reports as in use and as kept for reuse (engine_active_bytes + engine_cache_bytes)",
+        name: "wired_bytes",
+        of_process: false,
+        meaning: "wired memory of the whole system, including what Metal wired for the engine and what other programs wire; \
+                  the kernel answers afresh a few times a second",
     },
+    MemoryGauge { name: "process_wired_bytes", of_process: true, meaning: "wired memory of the engine's process" },
 ];
 
 /// A memory gauge with its columns in a record's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
     pub gauge: &'static MemoryGauge,
-    columns: Vec<usize>,
+    column: usize,
 }
 
 impl Reader {
@@ -78,20 +65,13 @@ impl Reader {
         // not its memory.
         let told_apart = place(GPU_OF_PROCESS).is_some_and(|at| gauges[at].absent.is_none());
         let wanted = GAUGES.iter().filter(|gauge| !(told_apart && gauge.name == GPU_OF_ALL));
-        wanted
-            .filter_map(|gauge| {
-                let columns: Option<Vec<usize>> = gauge.columns.iter().map(|name| place(name)).collect();
-                Some(Self { gauge, columns: columns? })
-            })
-            .collect()
+        wanted.filter_map(|gauge| Some(Self { gauge, column: place(gauge.name)? })).collect()
     }
 
     /// The value in bytes; `None` if this row has none.
     #[must_use]
     pub fn value(&self, row: &TelemetryRow) -> Option<f64> {
-        let at = |column: &usize| row.values.get(*column).copied().flatten().filter(|v| v.is_finite());
-        let (first, others) = self.columns.split_first()?;
-        Some(at(first)? + others.iter().filter_map(at).sum::<f64>())
+        row.values.get(self.column).copied().flatten().filter(|bytes| bytes.is_finite())
     }
 }
 
@@ -120,14 +100,22 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_s_series_is_what_it_uses_and_keeps() {
+    fn each_series_of_the_engine_stands_alone() {
         let gauges = [info("rss_bytes", None), info(ENGINE[1], None), info(ENGINE[0], None), info(ENGINE[2], None)];
         let readers = Reader::all(&gauges);
+        assert_eq!(names(&gauges), ["rss_bytes", ENGINE[0], ENGINE[1]], "its peak is no series of levels");
         let row = |values: [Option<f64>; 4]| TelemetryRow { t_ns: 0, host: None, values: values.to_vec() };
-        let engine = &readers[1];
-        assert_eq!(engine.value(&row([Some(1.0), Some(4.0), Some(2.0), Some(9.0)])), Some(6.0));
-        assert_eq!(engine.value(&row([Some(1.0), None, Some(2.0), None])), Some(2.0), "no cache reported");
-        assert_eq!(engine.value(&row([Some(1.0), Some(4.0), None, None])), None);
-        assert_eq!(readers[0].value(&row([Some(1.0), None, None, None])), Some(1.0));
+        let values = |row: &TelemetryRow| readers.iter().map(|reader| reader.value(row)).collect::<Vec<_>>();
+        assert_eq!(values(&row([Some(1.0), Some(4.0), Some(2.0), Some(9.0)])), [Some(1.0), Some(2.0), Some(4.0)]);
+        assert_eq!(values(&row([None, Some(f64::NAN), None, Some(9.0)])), [None, None, None]);
+    }
+
+    /// The whole system's wired memory is read twice a second, too coarse for an iteration.
+    #[test]
+    fn on_a_mac_the_footprint_comes_first_and_wired_memory_after_the_engine_s_figures() {
+        let mac = ["wired_bytes", "process_wired_bytes", "rss_bytes", ENGINE[1], ENGINE[0], "footprint_bytes"];
+        let found = names(&mac.map(|name| info(name, None)));
+        let expected = ["footprint_bytes", "rss_bytes", ENGINE[0], ENGINE[1], "wired_bytes", "process_wired_bytes"];
+        assert_eq!(found, expected);
     }
 }

@@ -222,6 +222,8 @@ pub const TTFT_MS: &str = "ttft_ms";
 pub const ITL_P50_MS: &str = "itl_p50_ms";
 pub const ITL_P99_MS: &str = "itl_p99_ms";
 pub const PEAK_RSS_BYTES: &str = "peak_rss_bytes";
+/// The metrics of peak memory, the best first. A system measures one of them.
+pub const PEAK_MEMORY: [&str; 3] = [PEAK_RSS_BYTES, "peak_footprint_bytes", "peak_sampled_bytes"];
 /// A metric of a host, not of an iteration: summarized over the hosts that ran the cell.
 pub const LOAD_S: &str = "load_s";
 
@@ -255,9 +257,30 @@ pub const METRICS: &[Metric] = &[
     metric!("peak_rss_bytes", "Peak memory", Bytes, Highest, "the kernel's high-water mark of resident memory", |r| {
         count(r.peak_rss_bytes)
     }),
-    metric!("engine_peak_bytes", "Engine peak", Bytes, Highest, "the engine's own peak counter", |r| {
-        count(r.engine_peak_bytes)
-    }),
+    metric!(
+        "peak_footprint_bytes",
+        "Peak footprint",
+        Bytes,
+        Highest,
+        "the kernel's high-water mark of the footprint",
+        |r| { count(r.peak_footprint_bytes) }
+    ),
+    metric!(
+        "peak_sampled_bytes",
+        "Peak sampled",
+        Bytes,
+        Highest,
+        "highest sample of the process's memory; misses peaks between samples",
+        |r| { count(r.peak_sampled_bytes) }
+    ),
+    metric!(
+        "engine_peak_bytes",
+        "Engine peak",
+        Bytes,
+        Highest,
+        "the engine's own peak counter; MLX's leaves out its buffer cache",
+        |r| { count(r.engine_peak_bytes) }
+    ),
     metric!("kv_cache_bytes", "KV cache", Bytes, Highest, "bytes held by KV caches after the request", |r| {
         count(r.kv_cache_bytes)
     }),
@@ -344,6 +367,12 @@ pub fn is_power(gauge: &GaugeInfo) -> bool {
 #[must_use]
 pub fn find(key: &str) -> Option<&'static Metric> {
     METRICS.iter().chain(std::iter::once(&LOAD)).find(|m| m.key == key)
+}
+
+/// The metric of peak memory that was measured, by key; the usual one if none was.
+#[must_use]
+pub fn peak_memory(measured: impl Fn(&str) -> bool) -> &'static str {
+    PEAK_MEMORY.into_iter().find(|key| measured(key)).unwrap_or(PEAK_RSS_BYTES)
 }
 
 #[cfg(test)]

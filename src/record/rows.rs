@@ -103,6 +103,8 @@ row! {
     run_queue_ms: Option<f64>, "ms", "run-queue delay: time in which threads of the host process were ready to run and waited for a CPU, summed over threads; Linux only";
     involuntary_switches: Option<u64>, "count", "times that a thread of the host process was taken off its CPU although it could have gone on; Linux only";
     load_check: Option<LoadCheck>, "", "how it was checked that other programs did not slow the iteration down: `gauges`: by samples taken within it; `counters`: it is too short for that, by what the kernel counted before and after it; `unjudged`: neither can tell; empty in warm-ups, failed iterations, and records of older versions";
+    peak_footprint_bytes: Option<u64>, "bytes", "highest memory that the system charged to the host process: the kernel's high-water mark, reset before the request; macOS only";
+    peak_sampled_bytes: Option<u64>, "bytes", "highest sample of the host process's memory during the request (footprint where there is one, else resident), only where the kernel's mark cannot be reset; misses peaks between samples";
 }
 
 impl RequestRow {

@@ -358,7 +358,7 @@ fn over_time(record: &Record, summary: &Summary) -> Group {
     let interval = record.manifest.scenario.telemetry.interval_ms;
     group.notes.push(format!(
         "Sampled every {interval} ms; each pixel column shows its lowest and highest sample. Samples miss peaks, so peak \
-         memory in the table is the kernel's high-water mark. Axes start at 0, except those of memory that never falls \
+         memory in the table is the kernel's high-water mark, unless it is called sampled. Axes start at 0, except those of memory that never falls \
          below half of its highest value."
     ));
     group

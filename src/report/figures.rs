@@ -4,7 +4,7 @@ use super::summary::{CellSummary, Determinism, NOT_MEASURED, Rejected, Summary};
 use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
 use super::text::{label, lower, valid};
 use crate::record::metric;
-use crate::record::metric::{DECODE_TPS, E2E_MS, ITL_P50_MS, ITL_P99_MS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use crate::record::metric::{DECODE_TPS, E2E_MS, ITL_P50_MS, ITL_P99_MS, Metric, PREFILL_TPS, TTFT_MS};
 use inferometer_protocol::units::significant;
 use inferometer_stats::robust;
 
@@ -86,7 +86,8 @@ pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
     } else {
         table
     };
-    figure(table, PEAK_RSS_BYTES).narrow().number("same\ntokens", |cell| {
+    let peak = metric::peak_memory(|key| summary.cells.iter().any(|cell| cell.metric(key).is_some()));
+    figure(table, peak).narrow().number("same\ntokens", |cell| {
         Cell::from(cell.deterministic()).alarm(cell.determinism == Determinism::Nondeterministic)
     })
 }

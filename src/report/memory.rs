@@ -32,6 +32,8 @@ pub fn table<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Table<(Strin
         .meaning("median slope after the warm-up (Theil-Sen); above 0: a leak, or a cache that still grows")
         .number("at 1, 2, 5 %", |(_, o)| o.by_share.map(|count| count.cycles.to_string()).join(", "))
         .meaning("cycles at h = 1, 2 and 5 % of the highest sample")
+        .number("resolution", |(_, o)| format!("{} ms", significant(o.sampling.interval_s * 1e3)))
+        .meaning("median time between two samples; a swing within it is not seen")
         .number("h", |(_, o)| bytes(Some(o.counted.h_bytes)))
         .meaning("the smallest swing that counts")
 }
@@ -87,6 +89,12 @@ pub fn notes(gauge: &GaugeOscillation) -> Vec<String> {
          which limits how precisely a fall can be located.",
         gauge.gauge, gauge.meaning
     )];
+    if gauge.phases.is_empty() {
+        notes.push(format!(
+            "{}: a request has fewer than two samples, so nothing is said about cells with such requests, phases and causes.",
+            gauge.gauge
+        ));
+    }
     notes.extend(gauge.run.sampling.warning().map(|warning| format!("{}: {warning}.", gauge.gauge)));
     notes
 }

@@ -81,8 +81,11 @@ pub struct Usage {
     /// CPU time of the other processes of the host's group.
     pub helpers_cpu: Duration,
     pub counts: Option<Counts>,
-    pub peak_rss_bytes: Option<u64>,
     pub waits: Option<Waits>,
+    /// From the kernel's high-water mark.
+    pub peak: Option<telemetry::peak::High>,
+    /// Without such a mark, the memory right after the request, which stands among the samples.
+    pub memory_after: Option<u64>,
 }
 
 /// The host's reply.
@@ -233,13 +236,15 @@ impl UsageMeter {
         let cpu_after = telemetry::cpu_time(self.pid);
         let counts = self.counters.and_then(Counters::stop);
         let helpers_after = telemetry::group::helpers_cpu(self.pid);
+        let peak = self.peak.and_then(|peak| peak.read());
         let used = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
         Usage {
             cpu: used(self.cpu_before, cpu_after),
             helpers_cpu: used(self.helpers_before, helpers_after).unwrap_or_default(),
             counts,
-            peak_rss_bytes: self.peak.and_then(|peak| peak.read()),
             waits,
+            memory_after: if peak.is_none() { telemetry::peak::current(self.pid) } else { None },
+            peak,
         }
     }
 }

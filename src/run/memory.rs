@@ -5,6 +5,7 @@ use crate::origin::Origin;
 use crate::record::memory::{ENGINE, Reader};
 use crate::record::{GaugeInfo, TelemetryRow};
 use crate::run::external::Window;
+use crate::telemetry::peak;
 use inferometer_protocol::messages::Generated;
 use inferometer_protocol::{EngineMemory, MemorySample};
 use inferometer_stats::oscillation::{Known, SAMPLES_PER_CYCLE, Sample, jitter, oscillation};
@@ -67,6 +68,8 @@ pub struct Memory {
     engine: [Option<usize>; 3],
     /// Whether the engine reported each value.
     said: [bool; 3],
+    /// The gauge whose samples stand for a missing high-water mark.
+    sampled: Option<usize>,
     readers: Vec<Reader>,
     /// The first reader, in order of preference, that has given a value.
     chosen: Option<usize>,
@@ -84,6 +87,9 @@ impl Memory {
             width: gauges.len(),
             engine: ENGINE.map(|name| gauges.iter().position(|gauge| gauge.name == name)),
             said: [false; 3],
+            sampled: peak::SAMPLED
+                .iter()
+                .find_map(|name| gauges.iter().position(|gauge| gauge.name == *name && gauge.absent.is_none())),
             chosen: None,
             idle: vec![Vec::new(); readers.len()],
             readers,
@@ -111,6 +117,14 @@ impl Memory {
         self.chosen =
             self.readers[..self.chosen.unwrap_or(self.readers.len())].iter().position(has_value).or(self.chosen);
         self.swings(iteration, telemetry)
+    }
+
+    /// The highest sample of the process's memory in a stretch of time, in bytes.
+    #[must_use]
+    pub fn highest(&self, Window { host, start_ns, end_ns }: Window, telemetry: &[TelemetryRow]) -> Option<u64> {
+        let column = self.sampled?;
+        let within = telemetry.iter().filter(|row| row.host == Some(host) && (start_ns..=end_ns).contains(&row.t_ns));
+        within.filter_map(|row| *row.values.get(column)?).max_by(f64::total_cmp).map(|bytes| bytes as u64)
     }
 
     /// Name of the gauge that fills the memory columns.

@@ -7,6 +7,7 @@ use super::measure;
 use super::memory::Swings;
 use crate::origin::Origin;
 use crate::record::{Fault, Iteration, RequestRow, SpanRow, Status, TokenRow};
+use crate::telemetry::peak::Of;
 
 /// What the gauges measured during an iteration.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Gauged {
     /// One per request.
     pub energy: Vec<PhaseEnergy>,
     pub swings: Option<Swings>,
+    /// One per request: the highest sample of the process's memory within it.
+    pub sampled: Vec<Option<u64>>,
     /// Whether an external cause disturbed it. A fault of the engine takes precedence.
     pub judged: Judged,
 }
@@ -28,11 +31,19 @@ pub fn iteration(attempts: &[Attempt], gauged: &Gauged, origin: &Origin) -> Iter
         let fault = attempt.fault.as_ref().or(gauged.judged.fault.as_ref());
         let mut row = request(attempt, energy, swings, fault);
         row.load_check = gauged.judged.check.filter(|_| row.status != Status::Failed);
+        row.peak_sampled_bytes = sampled_peak(attempt, gauged.sampled.get(at).copied().flatten());
         rows.requests.push(row);
         rows.tokens.extend(tokens(attempt, origin));
         rows.spans.extend(spans(attempt, origin));
     }
     rows
+}
+
+/// Where the kernel has no high-water mark: the highest of the samples within the request and the
+/// reading right after it.
+fn sampled_peak(attempt: &Attempt, within: Option<u64>) -> Option<u64> {
+    let usage = &attempt.usage;
+    if usage.peak.is_some() { None } else { within.into_iter().chain(usage.memory_after).max() }
 }
 
 /// The row of `requests.csv`; `swings` in an iteration's last row only.
@@ -52,9 +63,10 @@ fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault
         cpu_ms: usage.cpu.map(|cpu| cpu.as_secs_f64() * 1e3),
         cpu_instructions: usage.counts.map(|counts| counts.instructions),
         cpu_cycles: usage.counts.map(|counts| counts.cycles),
-        peak_rss_bytes: usage.peak_rss_bytes,
         run_queue_ms: usage.waits.map(|waits| waits.waiting.as_secs_f64() * 1e3),
         involuntary_switches: usage.waits.map(|waits| waits.preempted),
+        peak_rss_bytes: usage.peak.filter(|peak| peak.of == Of::Resident).map(|peak| peak.bytes),
+        peak_footprint_bytes: usage.peak.filter(|peak| peak.of == Of::Footprint).map(|peak| peak.bytes),
         memory_cycles: swings.map(|swings| swings.cycles),
         memory_swing_bytes: swings.map(|swings| swings.largest_bytes),
         memory_reclaimed_bytes: swings.map(|swings| swings.reclaimed_bytes),
@@ -93,6 +105,7 @@ mod tests {
     use super::super::measure::tests::reply;
     use super::*;
     use crate::record::{Cause, LoadCheck, Timing};
+    use crate::telemetry::peak::High;
     use inferometer_protocol::Settings;
 
     fn answered(turn: u32, believed: bool) -> Attempt {
@@ -128,6 +141,21 @@ mod tests {
             (rows[1].memory_cycles, rows[1].memory_swing_bytes, rows[1].memory_reclaimed_bytes),
             (Some(4), Some(64), Some(256))
         );
+    }
+
+    #[test]
+    fn peak_memory_stands_in_the_column_that_says_what_it_is() {
+        let row = |peak, memory_after| {
+            let mut attempt = answered(0, true);
+            (attempt.usage.peak, attempt.usage.memory_after) = (peak, memory_after);
+            let gauged = Gauged { sampled: vec![Some(50)], ..Gauged::default() };
+            let row = rows(&[attempt], &gauged).remove(0);
+            (row.peak_rss_bytes, row.peak_footprint_bytes, row.peak_sampled_bytes)
+        };
+        assert_eq!(row(Some(High { of: Of::Resident, bytes: 90 }), None), (Some(90), None, None));
+        assert_eq!(row(Some(High { of: Of::Footprint, bytes: 90 }), None), (None, Some(90), None));
+        assert_eq!(row(None, Some(40)), (None, None, Some(50)), "the highest sample");
+        assert_eq!(row(None, Some(60)), (None, None, Some(60)), "the reading after it");
     }
 
     #[test]

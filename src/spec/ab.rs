@@ -45,7 +45,7 @@ pub enum GateMetric {
     ItlP95,
     /// CPU time of the host process per request.
     Cpu,
-    /// Peak memory of the iteration: the kernel's high-water mark, else the engine's own peak.
+    /// Peak memory of the iteration: the kernel's high-water mark, else the highest sample.
     PeakMemory,
     /// From opening the model to the first possible request.
     Load,

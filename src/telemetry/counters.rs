@@ -26,6 +26,9 @@ impl Counters {
     /// # Errors
     /// Why counting is impossible: no counters on this machine, no permission, no such process.
     pub fn start(pid: u32) -> Result<Self, String> {
+        if super::lacking::macos() {
+            return Err(super::lacking::WHY.to_owned());
+        }
         #[cfg(target_os = "linux")]
         return Ok(Self { counters: super::linux::Counters::start(pid)? });
         #[cfg(target_os = "macos")]

@@ -16,6 +16,7 @@ pub mod counters;
 pub mod fitness;
 mod git;
 pub mod group;
+pub mod lacking;
 mod lateness;
 #[cfg(target_os = "linux")]
 mod linux;

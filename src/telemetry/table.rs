@@ -30,7 +30,7 @@ const fn power(name: &'static str, unit: &'static str, meaning: &'static str, el
 }
 
 const UNREAD: &str = "not read on this system";
-const LINUX: &str = "Linux only";
+pub(super) const LINUX: &str = "Linux only";
 const MAC: &str = "macOS only";
 const CLUSTERS: &str = "Apple Silicon only: elsewhere figures are not split by kind of core";
 

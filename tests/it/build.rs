@@ -575,3 +575,39 @@ fn a_user_s_worktree_that_is_away_stays_registered() {
     let output = Command::new("git").current_dir(&here).args(["status", "--short"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
+
+/// This project's own build script, as Cargo runs it on a Mac with and without Xcode's Metal compiler.
+#[test]
+fn a_build_without_the_metal_compiler_stops_at_once_and_names_a_way_that_works() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (script, tools) = (dir.path().join("script"), dir.path().join("tools"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("build.rs");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let compiled = Command::new(rustc).args(["--edition", "2024", "-o"]).arg(&script).arg(&source).output().unwrap();
+    assert!(compiled.status.success(), "{compiled:?}");
+    fs_err::create_dir(&tools).unwrap();
+    let told = |host: &str, metal: bool, xcrun: Option<&str>| {
+        let _ = fs_err::remove_file(tools.join("xcrun"));
+        if let Some(text) = xcrun {
+            fs_err::write(tools.join("xcrun"), format!("#!/bin/sh\n{text}\n")).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o755);
+            fs_err::set_permissions(tools.join("xcrun"), mode).unwrap();
+        }
+        let mut run = Command::new(&script);
+        run.env_clear().env("PATH", &tools).env("HOST", host);
+        run.env("CARGO_CFG_TARGET_OS", "macos").env("CARGO_CFG_TARGET_ARCH", "aarch64");
+        if metal {
+            run.env("CARGO_FEATURE_METAL", "1");
+        }
+        let output = String::from_utf8(run.output().unwrap().stdout).unwrap();
+        output.lines().filter_map(|line| line.strip_prefix("cargo::error=")).collect::<Vec<_>>().join("\n")
+    };
+    let mac = "aarch64-apple-darwin";
+    let missing = "echo 'error: cannot execute tool metal due to missing Metal Toolchain' >&2; exit 1";
+    insta::assert_snapshot!(told(mac, true, Some(missing)), @"");
+    assert!(told(mac, true, None).contains("No such file"), "only the command line tools");
+    assert_eq!(told(mac, true, Some("exit 0")), "");
+    assert_eq!(told(mac, false, None), "", "the build without MLX");
+    assert_eq!(told("x86_64-unknown-linux-gnu", true, None), "", "a lint on Linux compiles no kernels");
+}

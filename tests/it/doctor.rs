@@ -65,3 +65,33 @@ fn doctor_prints_a_table_without_colour_off_a_terminal() {
     assert_eq!(text.lines().find(long), None);
     doctor(&dir.path().join("lock")).args(["--format", "csv"]).assert().code(2);
 }
+
+/// What was tried has a line and a state, the gate that is shipped reaches a verdict, and the report
+/// can be pasted.
+#[test]
+fn doctor_deep_tries_everything_and_writes_one_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = dir.path().join("lock");
+    let output = doctor(&lock).arg("--deep").assert().success().get_output().stdout.clone();
+    let text = String::from_utf8(output).unwrap();
+    let report = &text[text.find("\ninferometer ").expect("the version heads it")..];
+    let lines: Vec<&str> = report.lines().collect();
+    for part in ["Gauges", "Peak memory and counters", "Engines", "Profilers", "Gate"] {
+        assert!(lines.contains(&part), "{part}:\n{report}");
+    }
+    let states = ["works", "absent", "DIFFERS", "FAILS"];
+    let items: Vec<&&str> = lines.iter().filter(|line| states.iter().any(|state| line.starts_with(state))).collect();
+    let begins = |start: &str| items.iter().any(|line| line.starts_with(start));
+    assert!(
+        begins("works    rss_bytes") && begins("works    candle llama") && begins("works    candle dtypes"),
+        "{report}"
+    );
+    assert!(!items.iter().any(|line| line.starts_with("FAILS")), "{report}");
+    assert!(begins("works    scenarios/gate.toml") || begins("DIFFERS  scenarios/gate.toml"), "{report}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 80 || !line.trim().contains(' ')), "{report}");
+    assert!(
+        lines.last().unwrap().ends_with("fail.") && report.contains(&format!("{} things tried", items.len())),
+        "{report}"
+    );
+    assert!(!report.contains(&dir.path().display().to_string()));
+}

@@ -17,6 +17,8 @@ mod gate;
 mod gauges;
 mod history;
 mod lab;
+#[cfg(target_os = "linux")]
+mod lacking;
 // Only Linux reports a process's memory immediately and exactly.
 #[cfg(target_os = "linux")]
 mod memory;

@@ -66,9 +66,9 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
         fs_err::read_to_string(page).unwrap()
     };
     let shown = section(&page, "oscillation");
-    insta::assert_snapshot!(elements(shown, "h3").join("\n"), @r#"rss_bytes – the memory gauge of this run"#);
+    insta::assert_snapshot!(elements(shown, "h3").join("\n"), @r#"rss_bytes – the memory gauge of this run: it carries the figures of iterations"#);
     insta::assert_snapshot!(elements(shown, "thead").join("\n"), @r#"
-    Stretch Cycles a minute p95 Largest Reclaimed Churn Highest Plateau Slope a minute At 1, 2, 5 % h
+    Stretch Cycles a minute p95 Largest Reclaimed Churn Highest Plateau Slope a minute At 1, 2, 5 % Resolution h
     While memory fell Falls Bytes Share of bytes Share of time
     "#);
     let causes = elements(shown, "tr");
@@ -94,7 +94,7 @@ fn a_leak_has_its_slope_and_no_cycle() {
     let lab = Lab::new();
     let record = run(&lab, &["--leak-mib-per-s", "32", "--say"], 50, r#"["memory"]"#);
     let summary = Summary::of(&record);
-    for name in ["rss_bytes", "engine_bytes"] {
+    for name in ["rss_bytes", "engine_active_bytes"] {
         let found = gauge(&summary, name);
         let cell = &found.cells[&0];
         let slope = found.run.plateau.unwrap().slope_bytes_per_s / MIB;

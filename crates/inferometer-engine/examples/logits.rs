@@ -28,6 +28,9 @@
 //!
 //! `scripts/check-mlx-lm` compares them with an independent implementation.
 
+#[cfg(all(feature = "metal", not(feature = "mlx"), target_os = "macos", target_arch = "aarch64"))]
+extern crate inferometer_metal as mlx_rs;
+
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -143,7 +146,7 @@ fn on_candle(input: &Input, session: &mut dyn Session) -> anyhow::Result<Vec<Ran
     all(CandleBackend::new(format, threads::set(None)?), input, session)
 }
 
-#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+#[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 fn on_mlx(input: &Input, session: &mut dyn Session) -> anyhow::Result<Vec<Ran>> {
     use inferometer_engine::transformer::mlx::MlxBackend;
     use mlx_rs::Dtype;
@@ -157,7 +160,7 @@ fn on_mlx(input: &Input, session: &mut dyn Session) -> anyhow::Result<Vec<Ran>> 
     all(MlxBackend::new(dtype, input.compile), input, session)
 }
 
-#[cfg(not(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64"))))]
+#[cfg(not(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64"))))]
 fn on_mlx(_: &Input, _: &mut dyn Session) -> anyhow::Result<Vec<Ran>> {
     anyhow::bail!("this build has no MLX")
 }

@@ -23,10 +23,11 @@ struct Selected {
 }
 
 fn choice() -> Selected {
-    chosen(Library::Mlx.missing(), &Library::Mlx.place().unwrap_or_default())
+    let mlx = Library::Mlx;
+    chosen(mlx.missing().or_else(|| mlx.doubt()), &mlx.place().unwrap_or_default())
 }
 
-/// `missing` is why MLX is not available, `place` is where it computes.
+/// `missing` is why MLX is not available or not fit, `place` is where it computes.
 fn chosen(missing: Option<String>, place: &str) -> Selected {
     match missing {
         None => {
@@ -109,6 +110,6 @@ mod tests {
         assert_eq!(&offer.honours, Transformer.offer().honours(&options));
         assert!(offer.label.ends_with(library.name()), "{}", offer.label);
         assert!(Auto.notes()[NAME].starts_with(library.name()));
-        assert_eq!(library == Library::Mlx, Library::Mlx.missing().is_none());
+        assert_eq!(library == Library::Mlx, Library::Mlx.missing().is_none() && Library::Mlx.doubt().is_none());
     }
 }

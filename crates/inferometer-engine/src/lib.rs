@@ -4,6 +4,9 @@
 //! It is an engine like any other: the harness uses it only through `inferometer-host`, except to
 //! look into model folders.
 
+#[cfg(all(feature = "metal", not(feature = "mlx"), target_os = "macos", target_arch = "aarch64"))]
+extern crate inferometer_metal as mlx_rs;
+
 pub mod auto;
 pub mod cache;
 pub mod folder;

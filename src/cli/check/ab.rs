@@ -1,7 +1,14 @@
 //! A scenario's A/B settings as lines of the plan.
 
 use crate::report::text::{label, plural};
+use crate::run;
 use crate::spec::{AbSettings, BuildSettings, Gate, OutputsRule, Plan, Scale, Scenario};
+
+/// # Errors
+/// When this machine cannot measure a gate of the scenario.
+pub fn able(scenario: &Scenario) -> anyhow::Result<()> {
+    Ok(run::ab::able::check(scenario)?)
+}
 
 /// A line per gate, one for `[ab]` and one for `[build]`; empty if the scenario has none of these.
 pub fn facts(scenario: &Scenario, plan: &Plan) -> Vec<(&'static str, String)> {

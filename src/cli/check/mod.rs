@@ -30,6 +30,7 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let scenario = scenario::load(&args.scenario, &args.set, &engines::offers())?;
+    ab::able(&scenario)?;
     let plan = scenario::plan(&scenario, &engines::offers())?;
     foresee::check(&scenario, &plan)?;
     let outline = scenario::outline(&scenario, &plan);

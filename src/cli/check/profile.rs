@@ -1,6 +1,7 @@
 //! A scenario's profiling pass as a line of the plan.
 
 use crate::report::text::plural;
+use crate::run::profile::System;
 use crate::spec::{ProfileSettings, ProfilerChoice, RunSettings, SpanSync, Threads};
 
 /// What the pass records, and how much it adds to the run.
@@ -8,6 +9,7 @@ pub fn fact(pass: &ProfileSettings, run: &RunSettings) -> String {
     let mut done = Vec::new();
     if pass.flamegraph {
         let by = match pass.profiler {
+            ProfilerChoice::Auto if System::here() == System::Macos => "an external one",
             ProfilerChoice::Auto => "the host's own profiler, or an external one",
             ProfilerChoice::Pprof => "the host's own profiler",
             ProfilerChoice::Perf => "perf",

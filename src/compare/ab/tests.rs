@@ -68,7 +68,7 @@ fn row(cell: u32, iteration: u32, length: u32) -> RequestRow {
         decode_tps: Some(100.0),
         tpot_ms: Some(10.0),
         peak_rss_bytes: Some(1 << 30),
-        engine_peak_bytes: Some(1 << 20),
+        peak_sampled_bytes: Some(1 << 20),
         token_hash: Some("beef".to_owned()),
         ..RequestRow::default()
     }

@@ -20,13 +20,12 @@ use crate::compare::runs::{
 };
 use crate::record::FinishState;
 use crate::record::metric;
-use crate::record::metric::{
-    DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS,
-};
+use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_MEMORY, PREFILL_TPS, TTFT_MS};
 use inferometer_protocol::Value;
 
 /// Metrics that are always shown. Others are shown if they changed, or with `all`.
-const HEADLINES: [&str; 6] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_RSS_BYTES];
+const HEADLINES: [&str; 8] =
+    [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_MEMORY[0], PEAK_MEMORY[1], PEAK_MEMORY[2]];
 /// Widest value of a difference in the terminal that leaves room for the other side's.
 const VALUE_WIDTH: u16 = 24;
 /// Width of a metric's name in the terminal, the same in all cells.

@@ -3,14 +3,14 @@
 use maud::{Markup, html};
 
 use super::section as titled;
-use crate::record::metric::{DECODE_TPS, METRICS, Metric, PEAK_RSS_BYTES, PREFILL_TPS, TTFT_MS};
+use crate::record::metric::{DECODE_TPS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
 use crate::record::{Timing, metric};
 use crate::report::figures::{all, headlines, rejected, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
 use crate::report::{terminal, text, turns};
 use inferometer_protocol::TokenTiming;
 
-const HEADLINES: [&str; 4] = [DECODE_TPS, PREFILL_TPS, TTFT_MS, PEAK_RSS_BYTES];
+const HEADLINES: [&str; 3] = [DECODE_TPS, PREFILL_TPS, TTFT_MS];
 
 pub fn section(summary: &Summary) -> Markup {
     titled(
@@ -50,9 +50,10 @@ fn tiles(summary: &Summary) -> Markup {
     if timings.windows(2).any(|pair| pair[0] != pair[1]) {
         return html! {};
     }
+    let peak = metric::peak_memory(|key| summary.cells.iter().any(|cell| cell.metric(key).is_some()));
     html! {
         div.tiles {
-            @for metric in HEADLINES.iter().filter_map(|key| metric::find(key)) {
+            @for metric in HEADLINES.into_iter().chain([peak]).filter_map(metric::find) {
                 (tile(summary, metric))
             }
         }

@@ -12,7 +12,7 @@ pub fn of_run(summary: &Summary) -> Markup {
         @if !summary.memory.is_empty() {
             (section("oscillation", "Memory oscillation", html! {
                 @for (i, gauge) in summary.memory.iter().enumerate() {
-                    h3 { code { (gauge.gauge) } @if i == 0 { " – the memory gauge of this run" } }
+                    h3 { code { (gauge.gauge) } @if i == 0 { " – the memory gauge of this run: it carries the figures of iterations" } }
                     (table(summary, gauge).html())
                     @for note in notes(gauge) { p.note { (note) } }
                     @if !gauge.falls.is_empty() { (causes(gauge).html()) }

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::memory::{MemoryGauge, Reader};
+use crate::record::memory::{ENGINE, MemoryGauge, Reader};
 use crate::record::{Record, RequestRow, Status};
 use inferometer_protocol::Phase;
 use inferometer_stats::oscillation;
 use inferometer_stats::oscillation::{Known, Oscillation, Sample, falls};
 
 /// Gauges shown beside the memory gauge, if they have values.
-const BESIDE: [&str; 2] = ["rss_bytes", "engine_bytes"];
+const BESIDE: [&str; 4] = ["rss_bytes", ENGINE[0], ENGINE[1], "wired_bytes"];
+/// Samples that a request needs before it is judged apart from the others, and its phases apart from
+/// one another: with fewer, such a figure would be finer than the samples.
+const SAMPLES_A_REQUEST: f64 = 2.0;
 
 /// The oscillation of one gauge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,9 +28,11 @@ pub struct GaugeOscillation {
     pub jitter_bytes: Option<f64>,
     pub run: Oscillation,
     /// By cell: its iterations, each with the time since the request before it, so that the reset
-    /// before an iteration belongs to it.
+    /// before an iteration belongs to it. Not those whose shortest request has fewer than two
+    /// samples.
     pub cells: BTreeMap<u32, Oscillation>,
-    /// Each step between two samples belongs to the phase that the second lies in.
+    /// Each step between two samples belongs to the phase that the second lies in. Empty, like
+    /// `causes`, where the shortest request has fewer than two samples.
     pub phases: BTreeMap<Part, Oscillation>,
     /// Every fall of h or more of the run, in time order.
     pub falls: Vec<Fall>,
@@ -127,8 +132,8 @@ pub struct CauseShare {
     pub time_share: f64,
 }
 
-/// The memory gauge of the run first, then resident memory and the engine's own figure, if they are
-/// other gauges and have values.
+/// The memory gauge of the run first, then resident memory, the engine's own figures and wired memory,
+/// if they are other gauges and have values. Each apart: a sum would hide what moved.
 #[must_use]
 pub fn oscillations(record: &Record) -> Vec<GaugeOscillation> {
     let doings = Doings::of(record);
@@ -169,16 +174,24 @@ fn one(record: &Record, doings: &Doings, reader: &Reader) -> Option<GaugeOscilla
     let shortest_cycle_s = doings.shortest_s.values().copied().min_by(f64::total_cmp);
     let run = look(&whole, &Known { warm_from_s: doings.warm_s, shortest_cycle_s, ..known })?;
     let cells = grouped(split(&seen, |t| doings.cell(t)));
+    let resolved = |request_s: Option<f64>| request_s.is_none_or(|s| s >= SAMPLES_A_REQUEST * run.sampling.interval_s);
     let shortest = |cell: &u32| Known { shortest_cycle_s: doings.shortest_s.get(cell).copied(), ..known };
     let phases = grouped(split(&seen, |t| Some(doings.part(t))));
-    let (falls, causes) = attribute(&whole, run.counted.h_bytes, doings, reader.gauge);
+    let (falls, mut causes) = attribute(&whole, run.counted.h_bytes, doings, reader.gauge);
+    let fine = resolved(shortest_cycle_s);
+    causes.retain(|_| fine);
+    let cells = cells.into_iter().filter(|(cell, _)| resolved(doings.shortest_s.get(cell).copied()));
     Some(GaugeOscillation {
         gauge: reader.gauge.name.to_owned(),
         meaning: reader.gauge.meaning.to_owned(),
         idle_samples: idle.len(),
         jitter_bytes,
-        cells: cells.into_iter().filter_map(|(cell, parts)| Some((cell, look(&parts, &shortest(&cell))?))).collect(),
-        phases: phases.into_iter().filter_map(|(part, parts)| Some((part, look(&parts, &known)?))).collect(),
+        cells: cells.filter_map(|(cell, parts)| Some((cell, look(&parts, &shortest(&cell))?))).collect(),
+        phases: phases
+            .into_iter()
+            .filter(|_| fine)
+            .filter_map(|(part, parts)| Some((part, look(&parts, &known)?)))
+            .collect(),
         run,
         falls,
         causes,
@@ -429,8 +442,7 @@ mod tests {
     }
 
     fn causes(from: f64, to: f64) -> Vec<(FallCause, f64)> {
-        let gauge = &GAUGES[0];
-        assert!(!gauge.of_process);
+        let gauge = GAUGES.iter().find(|gauge| !gauge.of_process).unwrap();
         doings().causes(from, to, gauge).into_iter().filter(|(_, share)| *share > 1e-9).collect()
     }
 

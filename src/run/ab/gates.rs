@@ -1,5 +1,6 @@
 //! The gates of a session, with all defaults filled in.
 
+use super::able::Able;
 use crate::compare::cost::{Iterations, candidates};
 use crate::record::ab::GateInfo;
 use crate::record::metric::Metric;
@@ -19,13 +20,14 @@ const LEAST_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 /// command line, as a share; it applies to gates without a delta that are compared by ratios.
 ///
 /// # Errors
-/// When no cell matches a gate.
+/// When no cell matches a gate, or this machine cannot measure one that the scenario states.
 pub fn resolve(
     scenario: &Scenario,
     cells: &[Cell],
     machine: &Machine,
     delta: Option<f64>,
 ) -> Result<Vec<GateInfo>, RunError> {
+    super::able::check(scenario)?;
     let usual = || USUAL.map(|metric| Gate { metric, cells: CellSelector::default(), delta: None }).to_vec();
     if scenario.ab.resident && scenario.gates.iter().any(|gate| gate.metric == GateMetric::Load) {
         let told = "loading cannot be gated with resident hosts, because each loads only once; remove `resident`";
@@ -94,7 +96,12 @@ pub struct Sorted {
 ///
 /// # Errors
 /// When the scenario requests a gate that is not measured, or none is.
-pub fn measured(gates: Vec<GateInfo>, cells: &[Cell], rows: &[RequestRow]) -> Result<Option<Sorted>, RunError> {
+pub fn measured(
+    gates: Vec<GateInfo>,
+    able: &Able,
+    cells: &[Cell],
+    rows: &[RequestRow],
+) -> Result<Option<Sorted>, RunError> {
     // Requests for the output comparison and warm-ups fill the same columns as measured ones.
     let last = |cell: &Cell| rows.iter().rfind(|row| row.cell == cell.id && row.status == Status::Ok);
     let as_measured = |row: &RequestRow| RequestRow { warmup: false, iteration: 1, ..row.clone() };
@@ -118,8 +125,11 @@ pub fn measured(gates: Vec<GateInfo>, cells: &[Cell], rows: &[RequestRow]) -> Re
             "this engine, workload or machine does not measure {names}: use other metrics for the gates"
         )));
     }
-    let told = (!left.is_empty()).then(|| format!("not measured on this machine, so not gated: {names}"));
-    Ok(Some(Sorted { kept, left: told.into_iter().collect() }))
+    let told = |info: &GateInfo| {
+        let why = able.why_not(info.gate.metric).unwrap_or("this engine, workload or machine does not measure it");
+        format!("{} is not gated: {why}", info.gate.metric.name())
+    };
+    Ok(Some(Sorted { kept, left: left.iter().map(told).collect() }))
 }
 
 /// Leaves out the default gates of token times that nobody verified, and gates `e2e` in their
@@ -276,37 +286,32 @@ mod tests {
 
     #[test]
     fn memory_of_different_gauges_is_not_gated() {
-        let row = |cell, rss: Option<u64>, engine: Option<u64>| RequestRow {
+        let row = |cell, rss: Option<u64>, sampled: Option<u64>| RequestRow {
             cell,
             peak_rss_bytes: rss,
-            engine_peak_bytes: engine,
+            peak_sampled_bytes: sampled,
             ..RequestRow::default()
         };
-        let side = |rss, engine| [row(0, rss, engine), row(1, rss, engine)];
-        let (resident, allocator, both) = (side(Some(9), None), side(None, Some(9)), side(Some(9), Some(9)));
+        let side = |rss, sampled| [row(0, rss, sampled), row(1, rss, sampled)];
+        let (resident, seen, both) = (side(Some(9), None), side(None, Some(9)), side(Some(9), Some(9)));
         let sorted = |origin, a: &[RequestRow], b: &[RequestRow]| {
             let gates = [GateMetric::DecodeTps, GateMetric::PeakMemory].map(|metric| info(metric, origin)).to_vec();
             same_gauges(gates, [None; 2], [a, b])
         };
-        let error = sorted(GateOrigin::Scenario, &resident, &allocator).unwrap_err().to_string();
-        assert!(error.contains("`peak_rss_bytes` and side B's from `engine_peak_bytes`"), "{error}");
-        let left = sorted(GateOrigin::Default, &resident, &allocator).unwrap();
+        let error = sorted(GateOrigin::Scenario, &resident, &seen).unwrap_err().to_string();
+        assert!(error.contains("`peak_rss_bytes` and side B's from `peak_sampled_bytes`"), "{error}");
+        let left = sorted(GateOrigin::Default, &resident, &seen).unwrap();
         assert!(left.kept.len() == 1 && left.left[0].ends_with("not gated: peak_memory"), "{:?}", left.left);
-        assert_eq!(
-            sorted(GateOrigin::Scenario, &both, &allocator).unwrap().kept.len(),
-            2,
-            "one gauge is on both sides"
-        );
-        assert_eq!(sorted(GateOrigin::Scenario, &resident, &allocator[..1]).unwrap().kept.len(), 2, "not known yet");
+        assert_eq!(sorted(GateOrigin::Scenario, &both, &seen).unwrap().kept.len(), 2, "one gauge is on both sides");
+        assert_eq!(sorted(GateOrigin::Scenario, &resident, &seen[..1]).unwrap().kept.len(), 2, "not known yet");
 
         let cycles = || vec![info(GateMetric::MemoryCycles, GateOrigin::Scenario)];
         assert!(same_gauges(cycles(), [Some("rss_bytes"), Some("engine_active_bytes")], [&[], &[]]).is_err());
         assert!(same_gauges(cycles(), [Some("rss_bytes"); 2], [&[], &[]]).is_ok());
     }
 
-    #[test]
-    fn a_load_time_in_the_first_row_of_a_host_is_measured() {
-        let cell = Cell {
+    fn one_cell() -> Cell {
+        Cell {
             id: 0,
             engine: 0,
             label: String::new(),
@@ -316,12 +321,34 @@ mod tests {
             sampling: inferometer_protocol::Sampling::default(),
             predicted: inferometer_protocol::Settings::new(),
             merged: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_gate_that_is_not_measured_is_left_out_with_its_reason_only_if_nobody_wrote_it() {
+        let able = Able::without_peak("the kernel keeps no mark");
+        let gates = |origin| {
+            let of = |metric| GateInfo { cell_ids: vec![0], ..info(metric, origin) };
+            [GateMetric::E2e, GateMetric::PeakMemory].map(of).to_vec()
         };
+        let rows = [RequestRow { e2e_ms: Some(5.0), ..RequestRow::default() }];
+        let sorted = |origin| measured(gates(origin), &able, &[one_cell()], &rows);
+        let left = sorted(GateOrigin::Default).unwrap().unwrap();
+        assert_eq!(
+            (left.kept.len(), left.left),
+            (1, vec!["peak_memory is not gated: the kernel keeps no mark".to_owned()])
+        );
+        assert!(sorted(GateOrigin::Scenario).unwrap_err().to_string().contains("does not measure peak_memory"));
+    }
+
+    #[test]
+    fn a_load_time_in_the_first_row_of_a_host_is_measured() {
+        let cell = one_cell();
         let gate = || vec![GateInfo { cell_ids: vec![0], ..info(GateMetric::Load, GateOrigin::Scenario) }];
         let row = |warmup, load_s| RequestRow { host: 7, warmup, load_s, ..RequestRow::default() };
         let rows = [row(true, Some(0.5)), row(true, None), row(false, None)];
-        let sorted = measured(gate(), std::slice::from_ref(&cell), &rows).unwrap().unwrap();
+        let sorted = measured(gate(), &Able::all(), std::slice::from_ref(&cell), &rows).unwrap().unwrap();
         assert!(sorted.kept.len() == 1 && sorted.left.is_empty());
-        assert!(measured(gate(), &[cell], &rows[1..]).is_err(), "no host has a load time");
+        assert!(measured(gate(), &Able::all(), &[cell], &rows[1..]).is_err(), "no host has a load time");
     }
 }

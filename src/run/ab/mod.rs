@@ -5,6 +5,7 @@
 //! Each pair is on disk before the next starts. A profiled pass follows if the scenario requests
 //! one; it does not affect the verdict.
 
+pub mod able;
 pub mod gates;
 pub mod order;
 mod outputs;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::able::Able;
 use super::start::Setup;
 use super::{gates, order, outputs, short};
 use crate::compare::ab::{Evidence, Judgement, PairOutcome, judge};
@@ -238,7 +239,8 @@ impl Session<'_> {
         }
         self.verify_gates(Side::A)?;
         let all = self.store.manifest().gates.clone();
-        let Some(sorted) = gates::measured(all, self.cells(), &self.rows[0])? else { return Ok(()) };
+        let able = Able::here(self.workers[0].work.scenario);
+        let Some(sorted) = gates::measured(all, &able, self.cells(), &self.rows[0])? else { return Ok(()) };
         self.store.update(|manifest| manifest.gates_checked = true)?;
         self.keep_gates(sorted)
     }

@@ -14,7 +14,7 @@ use crate::spec::ProfileSettings;
 use inferometer_protocol::Profile;
 
 use external::Outside;
-pub use source::{Source, Tool, choose};
+pub use source::{Source, System, Tool, choose};
 
 /// A profiler during one iteration.
 pub enum Profiler {
@@ -72,7 +72,7 @@ impl Profiler {
         }
         let pid = resident.host.pid();
         let own = resident.receipt.capabilities.profile;
-        let tool = match choose(settings.profiler, own, || source::is_python(pid, &resident.command)) {
+        let tool = match choose(System::here(), settings.profiler, own, || source::is_python(pid, &resident.command)) {
             Source::Own => {
                 return match resident.host.profile_start(settings.frequency_hz) {
                     Ok(()) => Ok(Self::Own),

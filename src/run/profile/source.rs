@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::spec::ProfilerChoice;
+use crate::telemetry;
 
 /// A profiler that attaches to a process from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +47,36 @@ pub enum Source {
     None(String),
 }
 
+/// The systems that profilers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    Linux,
+    Macos,
+    Other,
+}
+
+impl System {
+    /// This one.
+    #[must_use]
+    pub fn here() -> Self {
+        match () {
+            () if cfg!(target_os = "macos") || telemetry::lacking::macos() => Self::Macos,
+            () if cfg!(target_os = "linux") => Self::Linux,
+            () => Self::Other,
+        }
+    }
+}
+
 /// Selects the profiler of a host. `own`: whether the host has one; `is_python`: whether it is a
 /// Python program.
-pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool) -> Source {
-    let native = if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf };
+///
+/// On macOS the host's own one runs only on request: it unwinds the stack in a signal handler, which
+/// has ended programs on Apple Silicon (<https://github.com/tikv/pprof-rs/issues/187>).
+pub fn choose(system: System, asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool) -> Source {
+    let native = if system == System::Macos { Tool::Sample } else { Tool::Perf };
     let tool = match asked {
-        ProfilerChoice::Auto | ProfilerChoice::Pprof if own => return Source::Own,
+        ProfilerChoice::Pprof if own => return Source::Own,
+        ProfilerChoice::Auto if own && system != System::Macos => return Source::Own,
         ProfilerChoice::Pprof => {
             let told =
                 "its host has no profiler (capability `profile`); `profiler = \"auto\"` attaches one from outside";
@@ -65,8 +90,8 @@ pub fn choose(asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool
         ProfilerChoice::Auto => native,
     };
     let elsewhere = match tool {
-        Tool::Perf => !cfg!(target_os = "linux"),
-        Tool::Sample => !cfg!(target_os = "macos"),
+        Tool::Perf => system != System::Linux,
+        Tool::Sample => system != System::Macos,
         Tool::PySpy => false,
     };
     if elsewhere {
@@ -96,16 +121,28 @@ mod tests {
 
     #[test]
     fn the_host_s_own_profiler_comes_first_and_python_s_for_python() {
-        let native = Source::Outside(if cfg!(target_os = "macos") { Tool::Sample } else { Tool::Perf });
-        assert_eq!(choose(ProfilerChoice::Auto, true, || true), Source::Own);
-        assert_eq!(choose(ProfilerChoice::Auto, false, || true), Source::Outside(Tool::PySpy));
-        assert_eq!(choose(ProfilerChoice::Auto, false, || false), native);
-        assert_eq!(choose(ProfilerChoice::PySpy, true, || false), Source::Outside(Tool::PySpy));
-        let foreign = if cfg!(target_os = "macos") { ProfilerChoice::Perf } else { ProfilerChoice::Sample };
-        for (asked, told) in [(foreign, "on this system"), (ProfilerChoice::Pprof, "capability `profile`")] {
-            let Source::None(why) = choose(asked, false, || false) else { panic!("{asked:?}") };
-            assert!(why.contains(told), "{why}");
+        let auto = |own, python| choose(System::Linux, ProfilerChoice::Auto, own, || python);
+        assert_eq!(auto(true, true), Source::Own);
+        assert_eq!(auto(false, true), Source::Outside(Tool::PySpy));
+        assert_eq!(auto(false, false), Source::Outside(Tool::Perf));
+        for system in [System::Linux, System::Macos] {
+            let asked = |asked, own| choose(system, asked, own, || false);
+            assert_eq!(asked(ProfilerChoice::PySpy, true), Source::Outside(Tool::PySpy));
+            let foreign = if system == System::Macos { ProfilerChoice::Perf } else { ProfilerChoice::Sample };
+            for (choice, told) in [(foreign, "on this system"), (ProfilerChoice::Pprof, "capability `profile`")] {
+                let Source::None(why) = asked(choice, false) else { panic!("{choice:?}") };
+                assert!(why.contains(told), "{why}");
+            }
         }
+    }
+
+    #[test]
+    fn on_macos_the_host_is_sampled_from_outside_unless_its_own_profiler_is_asked_for() {
+        let on_macos = |asked, own, python| choose(System::Macos, asked, own, || python);
+        assert_eq!(on_macos(ProfilerChoice::Auto, true, false), Source::Outside(Tool::Sample));
+        assert_eq!(on_macos(ProfilerChoice::Auto, false, false), Source::Outside(Tool::Sample));
+        assert_eq!(on_macos(ProfilerChoice::Auto, true, true), Source::Outside(Tool::PySpy));
+        assert_eq!(on_macos(ProfilerChoice::Pprof, true, false), Source::Own);
     }
 
     #[test]

@@ -35,7 +35,9 @@ impl Worker<'_> {
         };
         let of_engine = |turn: &Attempt| turn.reply.as_ref().and_then(|reply| reply.memory.clone().ok());
         let engine: Vec<_> = turns.iter().filter_map(of_engine).flatten().collect();
-        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), judged }
+        let each = |turn: &Attempt| Window { host: turn.place.host, start_ns: turn.start_ns, end_ns: turn.end_ns };
+        let sampled = turns.iter().map(|turn| self.memory.highest(each(turn), telemetry)).collect();
+        Gauged { energy, swings: self.memory.note(window, telemetry, &engine), sampled, judged }
     }
 
     /// Sets the reason for the engine's gauges that stayed empty.

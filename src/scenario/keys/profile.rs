@@ -31,7 +31,7 @@ pub static PROFILE: Section = Section {
             Shape::Choice(&["auto", "pprof", "perf", "sample", "py-spy"]),
             "\"auto\"",
             "the profiler: `auto` is the engine host's own (`pprof`) if it has one, else py-spy for Python, \
-             `perf` on Linux and `sample` on macOS, if installed",
+             else `perf`, if installed; on macOS `sample`, and `pprof` only if it is named",
         ),
         key(
             "threads",

@@ -75,7 +75,7 @@ const FIGURES: [Figure; 14] = [
     ("efficiency_cpu_mhz", "IOReport, clock while active", |reading| reading.efficiency().1),
     ("gpu_percent", "IOReport", Reading::gpu_percent),
     ("gpu_mhz", "IOReport, clock while active", |reading| reading.gpu_mhz),
-    ("cpu_watts", "IOReport", |reading| reading.watts.map(|watts| watts.cpu)),
+    ("cpu_watts", "IOReport", |reading| reading.watts?.cpu),
     ("dram_watts", "IOReport", |reading| reading.watts?.dram),
     ("gpu_watts", "IOReport", |reading| reading.watts.map(|watts| watts.gpu)),
     ("ane_watts", "IOReport", |reading| reading.watts.map(|watts| watts.ane)),

@@ -10,8 +10,9 @@ use std::mem::{MaybeUninit, size_of};
 /// # Errors
 /// When the kernel refuses.
 pub(super) fn vm_statistics() -> Result<Vec<u8>, String> {
-    // Room for fields that later kernels append; the call is given the size.
-    let mut words = [0_i32; 128];
+    // The structure with the compressor's fields (HOST_VM_INFO64_REV1_COUNT), which every kernel
+    // since OS X 10.9 knows. With a larger count than it knows, the kernel logs a complaint.
+    let mut words = [0_i32; super::layout::vm_statistics64::WORDS];
     let mut count = words.len() as libc::mach_msg_type_number_t;
     // SAFETY: `words` has room for `count` integers, and the kernel writes no more than that.
     let status = unsafe { libc::host_statistics64(host(), libc::HOST_VM_INFO64, words.as_mut_ptr(), &mut count) };
@@ -83,6 +84,29 @@ pub(super) fn task(pid: u32) -> Result<Vec<u8>, String> {
         return Err(format!("proc_pidinfo: {}", Error::last_os_error()));
     }
     Ok(bytes)
+}
+
+/// Sets the high-water mark of a process's footprint over an interval to the current footprint
+/// (XNU's libproc, without a public header: an older or later system may lack it).
+///
+/// # Errors
+/// When the system has no such function, or refuses.
+pub(super) fn reset_footprint_interval(pid: u32) -> Result<(), String> {
+    type Reset = unsafe extern "C" fn(c_int) -> c_int;
+    static FOUND: std::sync::OnceLock<Option<Reset>> = std::sync::OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        // SAFETY: the name ends in NUL; the call only looks up a symbol.
+        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"proc_reset_footprint_interval".as_ptr()) };
+        // SAFETY: libproc declares it as `int proc_reset_footprint_interval(pid_t pid)`.
+        (!symbol.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, Reset>(symbol) })
+    });
+    let reset = found.ok_or("this macOS has no function `proc_reset_footprint_interval`")?;
+    let pid = c_int::try_from(pid).map_err(|e| e.to_string())?;
+    // SAFETY: takes and returns a number.
+    match unsafe { reset(pid) } {
+        0 => Ok(()),
+        _ => Err(format!("proc_reset_footprint_interval: {}", Error::last_os_error())),
+    }
 }
 
 /// Duration of a tick of the kernel's clock in nanoseconds, as a fraction: 125/3 on Apple Silicon.

@@ -18,6 +18,12 @@ pub(super) fn long(bytes: &[u8], offset: usize) -> Option<u64> {
 /// `struct vm_statistics64`: page counts of four bytes, and counts of events since boot of eight
 /// bytes.
 pub(super) mod vm_statistics64 {
+    /// Length in integers up to the compressor's fields: HOST_VM_INFO64_REV1_COUNT. A kernel fills in
+    /// as much of the structure as the caller's count allows, and complains of a count above its own.
+    #[cfg(any(test, target_os = "macos"))]
+    pub const WORDS: usize = 38;
+    pub const FREE_COUNT: usize = 0;
+    pub const INACTIVE_COUNT: usize = 8;
     pub const WIRE_COUNT: usize = 12;
     #[cfg(test)]
     pub const FAULTS: usize = 48;
@@ -37,6 +43,7 @@ pub(super) mod rusage_info_v4 {
     pub const PHYS_FOOTPRINT: usize = 72;
     pub const INSTRUCTIONS: usize = 248;
     pub const CYCLES: usize = 256;
+    pub const INTERVAL_MAX_PHYS_FOOTPRINT: usize = 280;
 }
 
 /// `struct proc_taskinfo`: six eight-byte numbers, then twelve four-byte ones.
@@ -56,9 +63,11 @@ const _: () = {
             $(assert!(offset_of!(libc::$structure, $field) == $structure::$offset);)*
         };
     }
-    stands_at!(vm_statistics64: wire_count WIRE_COUNT purgeable_count PURGEABLE_COUNT swapins SWAPINS swapouts SWAPOUTS
+    assert!(vm_statistics64::WORDS <= libc::HOST_VM_INFO64_COUNT as usize);
+    stands_at!(vm_statistics64: free_count FREE_COUNT inactive_count INACTIVE_COUNT wire_count WIRE_COUNT purgeable_count PURGEABLE_COUNT swapins SWAPINS swapouts SWAPOUTS
         compressor_page_count COMPRESSOR_PAGE_COUNT);
     stands_at!(rusage_info_v4: ri_user_time USER_TIME ri_system_time SYSTEM_TIME ri_wired_size WIRED_SIZE
-        ri_resident_size RESIDENT_SIZE ri_phys_footprint PHYS_FOOTPRINT ri_instructions INSTRUCTIONS ri_cycles CYCLES);
+        ri_resident_size RESIDENT_SIZE ri_phys_footprint PHYS_FOOTPRINT ri_instructions INSTRUCTIONS ri_cycles CYCLES
+        ri_interval_max_phys_footprint INTERVAL_MAX_PHYS_FOOTPRINT);
     stands_at!(proc_taskinfo: pti_faults FAULTS pti_pageins PAGEINS pti_csw SWITCHES pti_threadnum THREADNUM);
 };

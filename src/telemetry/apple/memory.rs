@@ -5,6 +5,8 @@ use super::layout::{long, vm_statistics64 as at, word};
 /// Current pages, and pages swapped since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pages {
+    /// Free pages, read ahead or not, and pages that nobody used of late.
+    pub available: u64,
     /// Pages that cannot be paged out: the kernel's, and those held by a GPU or a `wired_limit`.
     pub wired: u64,
     /// Pages that hold compressed memory; the memory compressed in them is larger.
@@ -20,6 +22,7 @@ impl Pages {
     /// compressor's field (before OS X 10.9).
     pub fn of(bytes: &[u8]) -> Option<Self> {
         Some(Self {
+            available: u64::from(word(bytes, at::FREE_COUNT)?) + u64::from(word(bytes, at::INACTIVE_COUNT)?),
             wired: word(bytes, at::WIRE_COUNT)?.into(),
             compressor: word(bytes, at::COMPRESSOR_PAGE_COUNT)?.into(),
             purgeable: word(bytes, at::PURGEABLE_COUNT)?.into(),
@@ -57,16 +60,30 @@ pub(super) mod tests {
         bytes
     }
 
+    /// The same after a number of page faults.
+    pub fn recorded_after(wired: u32, faults: u64) -> Vec<u8> {
+        let mut bytes = recorded(wired);
+        bytes[at::FAULTS..at::FAULTS + 8].copy_from_slice(&faults.to_ne_bytes());
+        bytes
+    }
+
     #[test]
     fn each_figure_comes_from_its_own_field() {
-        let pages =
-            Pages { wired: 12_345, compressor: 40_001, purgeable: 20_001, swapped_in: 640_001, swapped_out: 650_001 };
+        let pages = Pages {
+            available: 101_001 + 1_403_003,
+            wired: 12_345,
+            compressor: 40_001,
+            purgeable: 20_001,
+            swapped_in: 640_001,
+            swapped_out: 650_001,
+        };
         assert_eq!(Pages::of(&recorded(12_345)), Some(pages));
     }
 
     #[test]
     fn a_kernel_that_fills_in_less_gives_nothing() {
         let bytes = recorded(1);
+        assert!(at::WORDS * size_of::<i32>() >= at::COMPRESSOR_PAGE_COUNT + 4, "what the kernel is asked for");
         assert!(Pages::of(&bytes[..at::COMPRESSOR_PAGE_COUNT + 4]).is_some());
         assert_eq!(Pages::of(&bytes[..at::COMPRESSOR_PAGE_COUNT]), None);
         assert_eq!(Pages::of(&[]), None);

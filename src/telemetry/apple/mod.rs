@@ -7,6 +7,7 @@
 mod background;
 #[cfg(target_os = "macos")]
 mod chip;
+mod footprint;
 #[cfg(target_os = "macos")]
 mod kernel;
 mod layout;
@@ -39,6 +40,27 @@ pub(super) fn on_battery() -> Option<bool> {
 pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
     let usage = process::Usage::of(&kernel::usage(pid).ok()?)?;
     usage.cpu_ns(kernel::tick()).map(std::time::Duration::from_nanos)
+}
+
+/// Resets the high-water mark of a process's footprint.
+///
+/// # Errors
+/// Why there is no mark.
+#[cfg(target_os = "macos")]
+pub(super) fn reset_peak(pid: u32) -> Result<(), String> {
+    footprint::reset(pid, kernel::reset_footprint_interval, kernel::usage)
+}
+
+/// Highest footprint of a process since the reset, in bytes.
+#[cfg(target_os = "macos")]
+pub(super) fn peak(pid: u32) -> Option<u64> {
+    process::Usage::of(&kernel::usage(pid).ok()?)?.interval_peak_bytes
+}
+
+/// Footprint of a process, in bytes.
+#[cfg(target_os = "macos")]
+pub(super) fn footprint(pid: u32) -> Option<u64> {
+    Some(process::Usage::of(&kernel::usage(pid).ok()?)?.footprint_bytes)
 }
 
 /// Instructions and cycles of a process since it began; `None` if the processor does not count

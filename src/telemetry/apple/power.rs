@@ -26,7 +26,8 @@ pub(super) struct Tier {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Watts {
-    pub cpu: f64,
+    /// A running CPU draws some power: a figure of zero was not counted.
+    pub cpu: Option<f64>,
     pub gpu: f64,
     /// Of the neural engine.
     pub ane: f64,
@@ -35,11 +36,13 @@ pub(super) struct Watts {
 }
 
 impl Watts {
-    /// `None` if the machine has no energy counters, as in a virtual machine. The running CPU draws
-    /// some power, so a CPU figure of zero means that nothing was counted; GPU and neural engine
-    /// may be at zero.
+    /// `None` if the machine has no energy counters, as in a virtual machine: then all figures are
+    /// zero. GPU and neural engine alone may be at zero, and on some chips the CPU's counter has
+    /// another name than macmon looks for, which says nothing about the GPU's.
     pub fn counted(cpu: f64, gpu: f64, ane: f64, dram: f64) -> Option<Self> {
-        (cpu > 0.0).then_some(Self { cpu, gpu, ane, dram: counted(dram) })
+        let all = [cpu, gpu, ane, dram];
+        let any = all.iter().all(|watts| watts.is_finite()) && all.iter().any(|watts| *watts > 0.0);
+        any.then_some(Self { cpu: counted(cpu), gpu, ane, dram: counted(dram) })
     }
 }
 

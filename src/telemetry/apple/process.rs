@@ -12,6 +12,8 @@ pub(super) struct Usage {
     /// Memory charged to the process: anonymous memory, including compressed and swapped memory,
     /// and its GPU memory.
     pub footprint_bytes: u64,
+    /// Highest footprint since it was last reset; `None` if the kernel keeps none.
+    pub interval_peak_bytes: Option<u64>,
     /// `None` if the machine does not count: a virtual machine reports zero for every process.
     pub instructions: Option<u64>,
     pub cycles: Option<u64>,
@@ -24,6 +26,7 @@ impl Usage {
             wired_bytes: long(bytes, at::WIRED_SIZE)?,
             resident_bytes: long(bytes, at::RESIDENT_SIZE)?,
             footprint_bytes: long(bytes, at::PHYS_FOOTPRINT)?,
+            interval_peak_bytes: long(bytes, at::INTERVAL_MAX_PHYS_FOOTPRINT).filter(|bytes| *bytes > 0),
             instructions: long(bytes, at::INSTRUCTIONS).filter(|count| *count > 0),
             cycles: long(bytes, at::CYCLES).filter(|count| *count > 0),
         })
@@ -87,6 +90,14 @@ pub(super) mod tests {
         bytes
     }
 
+    /// The same with these footprints, the second since the last reset.
+    pub fn usage_of(footprint: u64, interval_peak: u64) -> Vec<u8> {
+        let mut bytes = usage(1, 1, 1);
+        bytes[at::PHYS_FOOTPRINT..][..8].copy_from_slice(&footprint.to_ne_bytes());
+        bytes[at::INTERVAL_MAX_PHYS_FOOTPRINT..][..8].copy_from_slice(&interval_peak.to_ne_bytes());
+        bytes
+    }
+
     /// `struct proc_taskinfo` in the header's order.
     pub fn task(faults: i32, page_ins: i32, switches: i32, threads: i32) -> Vec<u8> {
         let mut bytes: Vec<u8> = (1..=6_u64).flat_map(|n| (n << 40).to_ne_bytes()).collect();
@@ -107,6 +118,7 @@ pub(super) mod tests {
             wired_bytes: 16384,
             resident_bytes: 1 << 30,
             footprint_bytes: (1 << 30) + 7,
+            interval_peak_bytes: Some(26),
             instructions: Some(900),
             cycles: Some(450),
         };

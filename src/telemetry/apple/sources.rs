@@ -53,6 +53,12 @@ impl<R: FnMut(u32) -> Result<Vec<u8>, String>> ProcessUsage<R> {
     }
 }
 
+/// Time between two calls of `host_statistics64`: the kernel's smallest number of fresh answers a
+/// second is two.
+const STATISTICS_EVERY_NS: u64 = 500_000_000;
+/// A call is due this long before its time, since samples lie on a grid with jitter.
+const SLACK_NS: u64 = 2_000_000;
+
 const SHORT: &str = "this kernel does not fill in these fields";
 
 impl<R: FnMut(u32) -> Result<Vec<u8>, String> + Send> Source for ProcessUsage<R> {
@@ -147,10 +153,18 @@ impl<R: FnMut(u32) -> Result<Vec<u8>, String> + Send> Source for ProcessTask<R> 
 }
 
 /// Memory of the whole machine, from one `host_statistics64`.
+///
+/// The kernel limits how often it answers: programs that are not Apple's get two to ten fresh answers
+/// a second, all of them together, and else the last one again (XNU, `osfmk/kern/host.c`,
+/// `rate_limit_host_statistics`). So it is asked rarely, and an answer that repeats the last one is no
+/// value: each value has the time at which it was new. A fresh answer never equals the last one,
+/// because it contains counts of the whole system's page faults.
 pub(super) struct MachineMemory<R> {
     read: R,
     /// Page size, or why there is nothing to read.
     page: Result<u64, String>,
+    last: Vec<u8>,
+    next_ns: u64,
     swapped_in: Rate,
     swapped_out: Rate,
 }
@@ -161,34 +175,54 @@ impl<R: FnMut() -> Result<Vec<u8>, String>> MachineMemory<R> {
             Pages::of(&bytes).ok_or_else(|| SHORT.to_owned())?;
             page_bytes.ok_or_else(|| "the system does not report its page size".to_owned())
         });
-        Self { read, page, swapped_in: Rate::default(), swapped_out: Rate::default() }
+        let (swapped_in, swapped_out) = Default::default();
+        Self { read, page, last: Vec::new(), next_ns: 0, swapped_in, swapped_out }
+    }
+
+    /// The answer at that time, if it is due and new.
+    fn fresh(&mut self, now: u64) -> Option<Pages> {
+        if now.saturating_add(SLACK_NS) < self.next_ns {
+            return None;
+        }
+        self.next_ns = now + STATISTICS_EVERY_NS;
+        let answer = (self.read)().ok().filter(|answer| *answer != self.last)?;
+        let pages = Pages::of(&answer);
+        self.last = answer;
+        pages
+    }
+
+    fn sample_at(&mut self, now: u64, values: &mut [Option<f64>]) {
+        let Ok(page) = self.page else { return };
+        let Some(pages) = self.fresh(now) else { return };
+        let bytes = |pages: u64| Some(pages as f64 * page as f64);
+        let rates = [
+            self.swapped_in.per_s(now, bytes(pages.swapped_in)),
+            self.swapped_out.per_s(now, bytes(pages.swapped_out)),
+        ];
+        let sizes = [pages.wired, pages.compressor, pages.purgeable, pages.available].map(bytes);
+        fill(values, [sizes[0], sizes[1], sizes[2], sizes[3], rates[0], rates[1]]);
     }
 }
 
 impl<R: FnMut() -> Result<Vec<u8>, String> + Send> Source for MachineMemory<R> {
     fn gauges(&self) -> Vec<GaugeInfo> {
         let absent = self.page.as_ref().err();
-        let of = |name, field: &str| gauge(name, &format!("{field} of host_statistics64"), absent.cloned());
+        let of = |name, field: &str| {
+            gauge(name, &format!("{field} of host_statistics64, twice a second at most"), absent.cloned())
+        };
         vec![
             of("wired_bytes", "wire_count"),
             of("compressed_bytes", "compressor_page_count"),
             of("purgeable_bytes", "purgeable_count"),
+            // Not through sysinfo, whose call at every sample would use up the kernel's fresh answers.
+            of("available_memory_bytes", "free_count and inactive_count"),
             of("swap_in_bytes_per_s", "swapins"),
             of("swap_out_bytes_per_s", "swapouts"),
         ]
     }
 
     fn sample(&mut self, _target: Option<u32>, values: &mut [Option<f64>]) {
-        let Ok(page) = self.page else { return };
-        let pages = (self.read)().ok().and_then(|bytes| Pages::of(&bytes));
-        let bytes = |count: fn(&Pages) -> u64| pages.as_ref().map(|pages| count(pages) as f64 * page as f64);
-        let now = now_ns();
-        let rates = [
-            self.swapped_in.per_s(now, bytes(|pages| pages.swapped_in)),
-            self.swapped_out.per_s(now, bytes(|pages| pages.swapped_out)),
-        ];
-        let now = [bytes(|pages| pages.wired), bytes(|pages| pages.compressor), bytes(|pages| pages.purgeable)];
-        fill(values, [now[0], now[1], now[2], rates[0], rates[1]]);
+        self.sample_at(now_ns(), values);
     }
 }
 
@@ -335,20 +369,125 @@ mod tests {
 
     #[test]
     fn the_machines_memory_is_in_bytes_of_its_pages() {
-        let mut source = MachineMemory::new(|| Ok(memory::tests::recorded(12_345)), Some(16384));
+        let mut faults = 0_u64;
+        let mut source = MachineMemory::new(
+            move || {
+                faults += 1;
+                Ok(memory::tests::recorded_after(12_345, faults))
+            },
+            Some(16384),
+        );
         let first = row(&mut source, None);
         assert_eq!(value(&first, "wired_bytes"), Some(12_345.0 * 16384.0));
         assert_eq!(value(&first, "compressed_bytes"), Some(40_001.0 * 16384.0));
         assert_eq!(value(&first, "purgeable_bytes"), Some(20_001.0 * 16384.0));
+        assert_eq!(value(&first, "available_memory_bytes"), Some(1_504_004.0 * 16384.0));
         assert_eq!(value(&first, "swap_in_bytes_per_s"), None);
-        std::thread::sleep(std::time::Duration::from_millis(1));
-        assert_eq!(value(&row(&mut source, None), "swap_in_bytes_per_s"), Some(0.0));
+        assert_eq!(value(&row(&mut source, None), "wired_bytes"), None, "not due yet");
+        let mut later = [None; 6];
+        source.sample_at(now_ns() + STATISTICS_EVERY_NS, &mut later);
+        assert_eq!(later[4], Some(0.0), "pages read back from swap");
         let short = |page_bytes| MachineMemory::new(|| Ok(memory::tests::recorded(1)[..64].to_vec()), page_bytes);
         let pageless = MachineMemory::new(|| Ok(memory::tests::recorded(1)), None);
         assert!(short(Some(16384)).gauges().iter().chain(&pageless.gauges()).all(|gauge| gauge.absent.is_some()));
         let mut swap = SwapUsed::new(|| Ok(1 << 20));
         assert_eq!(row(&mut swap, None), [("swap_used_bytes".to_owned(), Some(f64::from(1 << 20)))]);
         assert!(SwapUsed::new(|| Err("refused".to_owned())).gauges()[0].absent.is_some());
+    }
+
+    /// XNU's rule (`rate_limit_host_statistics`): in a window of one second, some calls of all programs
+    /// are answered, further ones get the last answer.
+    struct Kernel {
+        now_ns: u64,
+        window_from_ns: u64,
+        answered: u32,
+        most: u32,
+        cached: Vec<u8>,
+        calls: u32,
+    }
+
+    impl Kernel {
+        fn wired(now_ns: u64) -> u32 {
+            // A sawtooth of three a minute.
+            (now_ns / 1_000_000 % 20_000) as u32 + 1
+        }
+
+        fn ask(&mut self) -> Vec<u8> {
+            self.calls += 1;
+            let in_window = self.calls > 1 && self.now_ns - self.window_from_ns < 1_000_000_000;
+            if in_window && self.answered >= self.most {
+                return self.cached.clone();
+            }
+            if in_window {
+                self.answered += 1;
+            } else {
+                // The kernel draws it from 2 to 10.
+                (self.window_from_ns, self.answered, self.most) = (self.now_ns, 1, 2 + (self.now_ns / 7) as u32 % 9);
+            }
+            self.cached = memory::tests::recorded_after(Self::wired(self.now_ns), self.now_ns);
+            self.cached.clone()
+        }
+    }
+
+    /// Samples for a minute at 20 Hz while another program asks `others` times between two samples:
+    /// the values with their times, and the calls of this program.
+    fn watched(others: u32) -> (Vec<(u64, f64)>, u32) {
+        use std::sync::{Arc, Mutex};
+        let (now_ns, window_from_ns, answered, most, calls) = (1, 0, 0, 2, 0);
+        let kernel = Arc::new(Mutex::new(Kernel { now_ns, window_from_ns, answered, most, cached: Vec::new(), calls }));
+        let own = Arc::new(Mutex::new(0));
+        let read = {
+            let (kernel, own) = (Arc::clone(&kernel), Arc::clone(&own));
+            move || {
+                *own.lock().unwrap() += 1;
+                Ok(kernel.lock().unwrap().ask())
+            }
+        };
+        let mut source = MachineMemory::new(read, Some(1));
+        let mut seen = Vec::new();
+        for at_ms in (50..60_000).step_by(50) {
+            let now = at_ms * 1_000_000;
+            kernel.lock().unwrap().now_ns = now;
+            (0..others).for_each(|_| drop(kernel.lock().unwrap().ask()));
+            let mut values = [None; 6];
+            source.sample_at(now, &mut values);
+            seen.extend(values[0].map(|wired| (now, wired)));
+        }
+        let own = *own.lock().unwrap();
+        (seen, own)
+    }
+
+    #[test]
+    fn wired_memory_is_asked_for_twice_a_second_and_a_repeated_answer_is_no_value() {
+        let (seen, calls) = watched(0);
+        assert!((115..=122).contains(&calls), "{calls} calls in a minute");
+        assert!(seen.len() >= 115, "alone, each answer is fresh: {}", seen.len());
+        // Another program that asks 20 times a second leaves few fresh answers, or old ones.
+        let (shared, calls) = watched(1);
+        assert!(shared.len() < calls as usize, "some answers were repeated");
+        for (now, wired) in seen {
+            assert_eq!(wired, f64::from(Kernel::wired(now)), "a value of another time");
+        }
+        assert!(shared.windows(2).all(|pair| pair[0].1 != pair[1].1), "no value twice");
+    }
+
+    #[test]
+    fn the_figures_of_a_staircase_have_its_resolution() {
+        use inferometer_stats::oscillation::{Known, Sample, oscillation};
+        let (seen, _) = watched(0);
+        let series: Vec<Sample> =
+            seen.iter().map(|(t, pages)| Sample { t_s: *t as f64 / 1e9, bytes: pages * 1e6 }).collect();
+        let known = Known { shortest_cycle_s: Some(2.0), ..Known::default() };
+        let found = oscillation(&[&series], &known).unwrap();
+        let true_series: Vec<Sample> = (50..60_000)
+            .step_by(50)
+            .map(|ms| Sample { t_s: ms as f64 / 1e3, bytes: f64::from(Kernel::wired(ms * 1_000_000)) * 1e6 })
+            .collect();
+        let truth = oscillation(&[&true_series], &known).unwrap();
+        assert_eq!((found.counted.cycles, truth.sampling.warning()), (truth.counted.cycles, None));
+        assert!(found.counted.cycles > 1, "three teeth a minute");
+        assert!((found.sampling.interval_s - 0.5).abs() < 1e-9, "{:?}", found.sampling);
+        assert!(found.sampling.warning().unwrap().contains("0.500 s"), "{:?}", found.sampling);
     }
 
     #[test]

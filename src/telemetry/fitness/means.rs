@@ -87,7 +87,7 @@ fn all(gauges: &[GaugeInfo], peak: Result<(), String>) -> Finding {
     let absent = gauges.iter().filter_map(|gauge| Some((gauge.name.as_str(), gauge.absent.as_deref()?)));
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     let peak = peak.err();
-    let peak = peak.as_deref().map(|why| ("peak_rss_bytes", why));
+    let peak = peak.as_deref().map(|why| ("a high-water mark of memory", why));
     for (name, why) in absent.filter(|(name, why)| !elsewhere(name, why) && !TOLD.contains(name)).chain(peak) {
         match reasons.iter_mut().find(|(known, _)| *known == why) {
             Some((_, names)) => names.push(name),
@@ -162,7 +162,7 @@ mod tests {
         assert!(TOLD.iter().all(|name| table::find(name).is_some()));
         assert_eq!(
             finding.seen,
-            "1 of 5 available; missing: gpu_percent, gpu_mhz (no GPU); missing: peak_rss_bytes (no mark)"
+            "1 of 5 available; missing: gpu_percent, gpu_mhz (no GPU); missing: a high-water mark of memory (no mark)"
         );
         assert_eq!((finding.level, finding.at_best), (Level::Note, Grade::A));
         assert_eq!(all(&gauges[..2], Ok(())).level, Level::Ok);

@@ -7,6 +7,7 @@ mod counters;
 mod file;
 mod gpu_amd;
 mod gpu_nvidia;
+mod lacking;
 mod power;
 mod pressure;
 mod process;
@@ -18,11 +19,13 @@ use super::Source;
 
 pub(super) use counters::Counters;
 pub(super) use file::number_after;
+pub(super) use lacking::footprint;
 pub(super) use process::CpuClock;
 pub(super) use waiting::Waiting;
 
 pub(super) fn sources() -> Vec<Box<dyn Source>> {
-    sources_below(&file::Root::of_system())
+    let root = file::Root::of_system();
+    if super::lacking::macos() { lacking::sources(&root) } else { sources_below(&root) }
 }
 
 /// The sources of a machine without any files.

@@ -6,11 +6,14 @@
 //!
 //! See `docs/explanation/benchmarks.md` for how to run them and read the results.
 
+#[cfg(all(feature = "metal", not(feature = "mlx"), target_os = "macos", target_arch = "aarch64"))]
+extern crate inferometer_metal as mlx_rs;
+
 mod activations;
 mod alloc;
 mod matrices;
 mod model;
-#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+#[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 mod on_mlx;
 mod sampling;
 mod subject;
@@ -53,7 +56,7 @@ fn candle(c: &mut Criterion) {
 }
 
 fn mlx(c: &mut Criterion) {
-    #[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+    #[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
     on_mlx::all(c);
     let _ = c;
 }

@@ -9,14 +9,14 @@ pub mod extent;
 pub mod finite;
 pub mod generation;
 pub mod identity;
-#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+#[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 pub mod mlx;
 pub mod model;
 mod on_candle;
-#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+#[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 mod on_mlx;
 // The same functions for builds without MLX, so that other code need not check.
-#[cfg(not(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64"))))]
+#[cfg(not(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64"))))]
 #[path = "without_mlx.rs"]
 mod on_mlx;
 pub mod quantized;
@@ -79,6 +79,15 @@ impl Library {
         match self {
             Library::Candle => None,
             Library::Mlx => on_mlx::missing(),
+        }
+    }
+
+    /// Why its speed on this machine says little, though it works.
+    #[must_use]
+    pub fn doubt(self) -> Option<String> {
+        match self {
+            Library::Candle => None,
+            Library::Mlx => on_mlx::doubt(),
         }
     }
 

@@ -28,6 +28,11 @@ pub fn missing() -> Option<String> {
     device().err()
 }
 
+/// Why `auto` should not take MLX on this machine, though it works.
+pub fn doubt() -> Option<String> {
+    device().ok().and_then(Found::doubt)
+}
+
 /// MLX's device.
 pub fn place() -> Option<String> {
     device().ok().map(|found| found.name.clone())
@@ -66,6 +71,12 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
     {
         return Err(EngineError::unsupported(format!(
             "dtype = {asked:?}: this model's matrices are quantized ({form}) and stay so; leave dtype out"
+        )));
+    }
+    if let (Some(why), true) = (&device.no_bf16, model.held().formats.iter().any(|form| *form == "bf16")) {
+        return Err(EngineError::unsupported(format!(
+            "bf16 does not work on {} ({why}): load the model with dtype f32 or f16, or use another machine",
+            device.name
         )));
     }
     let mut in_force = limits;

@@ -9,12 +9,19 @@ use inferometer_protocol::{EngineError, Honours};
 /// How to get MLX.
 const MISSING: &str = if cfg!(target_os = "linux") {
     "this build has no MLX: run scripts/mlx-linux, then the command it prints"
+} else if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
+    "this build has no MLX: build with the default features, which need Xcode's Metal toolchain \
+     (`xcodebuild -downloadComponent MetalToolchain`)"
 } else {
     "this build has no MLX: it needs Apple Silicon, or Linux and scripts/mlx-linux"
 };
 
 pub fn missing() -> Option<String> {
     Some(MISSING.to_owned())
+}
+
+pub fn doubt() -> Option<String> {
+    None
 }
 
 pub fn place() -> Option<String> {

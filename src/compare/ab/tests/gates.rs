@@ -82,7 +82,7 @@ fn peak_memory_is_the_kernels_mark_or_else_the_engines() {
         row.peak_rss_bytes = row.peak_rss_bytes.filter(|_| pair != 3);
     });
     engine.expect(Verdict::Unchanged, 0, &[]);
-    assert_eq!(by(&engine), "engine_peak_bytes");
+    assert_eq!(by(&engine), "peak_sampled_bytes");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use mlx_rs::error::Exception;
+#[cfg(not(feature = "mlx"))]
+use mlx_rs::mlx_sys;
 use mlx_rs::{Array, Stream};
 
 use inferometer_host::Result;

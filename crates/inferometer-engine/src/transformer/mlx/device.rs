@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-use mlx_rs::{Array, Device, DeviceType};
+#[cfg(not(feature = "mlx"))]
+use mlx_rs::mlx_sys;
+use mlx_rs::{Array, Device, DeviceType, Dtype};
 
 use crate::serial::alone;
 
@@ -16,6 +18,28 @@ pub struct Found {
     pub name: String,
     /// Facts for the receipt: the chip and its memory limits in bytes, if MLX reports them.
     pub details: BTreeMap<String, String>,
+    /// Why it does not compute in bf16.
+    pub no_bf16: Option<String>,
+}
+
+impl Found {
+    /// Why speed measured here says little about the chip: then `auto` takes candle.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        doubt(&self.name, self.no_bf16.as_deref())
+    }
+}
+
+/// Hosted runners' GPUs are virtual: an older GPU family than any Apple Silicon, without bf16.
+fn doubt(name: &str, no_bf16: Option<&str>) -> Option<String> {
+    let family = no_bf16.map(|why| format!("bf16 does not work on it ({why})"));
+    match name.contains("Paravirtual") {
+        true => {
+            let family = family.unwrap_or_else(|| "its GPU family is not the chip's".to_owned());
+            Some(format!("MLX's GPU is that of a virtual machine ({name}), as on hosted runners: {family}"))
+        }
+        false => family.map(|family| format!("MLX's device is {name}, but {family}")),
+    }
 }
 
 /// MLX's keys for facts about a device, with their names in a receipt.
@@ -41,7 +65,8 @@ fn find() -> Result<Found, String> {
     let kind = device.get_type().map_err(|e| format!("MLX does not know its device: {e}"))?;
     let gpu = matches!(kind, DeviceType::Gpu);
     let info = if gpu { Some(Info::of_gpu().ok_or("MLX finds no Metal device here")?) } else { None };
-    adds_up()?;
+    adds_up(Dtype::Float32)?;
+    let no_bf16 = adds_up(Dtype::Bfloat16).err();
     let chip = info.as_ref().and_then(|info| info.text(c"device_name"));
     let mut details = BTreeMap::new();
     for (name, value) in [
@@ -55,20 +80,22 @@ fn find() -> Result<Found, String> {
         let size = info.as_ref().and_then(|info| info.size(key));
         details.extend(size.map(|bytes| (name.to_owned(), bytes.to_string())));
     }
+    details.extend(no_bf16.iter().map(|why| ("no_bf16".to_owned(), why.clone())));
     let name = match (gpu, chip) {
         (false, _) => "cpu".to_owned(),
         (true, None) => "metal".to_owned(),
         (true, Some(chip)) => format!("metal: {chip}"),
     };
-    Ok(Found { gpu, name, details })
+    Ok(Found { gpu, name, details, no_bf16 })
 }
 
-/// A small computation with a known result: a device may exist and compute nothing, or wrong
-/// results.
-fn adds_up() -> Result<(), String> {
+/// A small computation with a known result, exact in every dtype: a device may exist and compute
+/// nothing, or wrong results.
+fn adds_up(dtype: Dtype) -> Result<(), String> {
     let failed = |e: mlx_rs::error::Exception| format!("MLX's device does not work: {e}");
-    let count = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    let square = count.matmul(&count).and_then(|square| square.add(&count)).map_err(failed)?;
+    let count = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]).as_dtype(dtype).map_err(failed)?;
+    let sum = count.matmul(&count).and_then(|square| square.add(&count));
+    let square = sum.and_then(|sum| sum.as_dtype(Dtype::Float32)).map_err(failed)?;
     square.eval().map_err(failed)?;
     match square.try_as_slice::<f32>() {
         Ok([8.0, 12.0, 18.0, 26.0]) => Ok(()),
@@ -152,5 +179,16 @@ mod tests {
         assert_eq!(found.gpu, found.name.starts_with("metal"));
         assert_eq!(found.details["mlx"], super::super::NAME.strip_prefix("mlx ").unwrap());
         assert_eq!(found.gpu, found.details.contains_key("device_memory_bytes"), "{found:?}");
+        assert_eq!(found.no_bf16.is_some(), found.details.contains_key("no_bf16"));
+    }
+
+    #[test]
+    fn a_virtual_gpu_and_one_without_bf16_are_doubted() {
+        assert_eq!(doubt("metal: Apple M2 Max", None), None);
+        assert_eq!(doubt("cpu", None), None);
+        let runner = doubt("metal: Apple Paravirtual device", Some("no such kernel")).unwrap();
+        assert!(runner.contains("virtual machine") && runner.contains("no such kernel"), "{runner}");
+        assert!(doubt("metal: Apple Paravirtual device", None).unwrap().contains("GPU family"));
+        assert!(doubt("metal: Apple A10", Some("error")).unwrap().contains("bf16 does not work"));
     }
 }

@@ -123,7 +123,7 @@ fn candle_says_what_it_would_have_chosen() {
     }
 }
 
-#[cfg(any(feature = "mlx", all(target_os = "macos", target_arch = "aarch64")))]
+#[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 #[test]
 fn mlx_says_what_it_would_have_chosen() {
     use crate::serial;

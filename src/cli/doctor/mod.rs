@@ -1,5 +1,7 @@
 //! `inferometer doctor`
 
+mod deep;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +19,10 @@ pub struct Args {
     /// Folder for records; checked for free space
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
+    /// Try every gauge, profiler, tensor library and gate here, for about a minute, and report what
+    /// works, what does not, and what is not as promised
+    #[arg(long)]
+    deep: bool,
     /// Format of the findings
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
@@ -28,6 +34,10 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let mut findings = fitness::look(&args.results);
     findings.push(other_measurement());
     let grade = Grade::of(&findings);
+    let deep = match args.deep {
+        true => Some(deep::look(&mut |what| printer.note(format_args!("trying {what}")))?),
+        false => None,
+    };
     match args.format {
         Layout::Json => {
             let data = serde_json::json!({
@@ -36,12 +46,23 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
                 "grade": grade,
                 "smallest_delta_percent": grade.delta_percent(),
                 "findings": findings,
+                "deep": deep,
             });
             printer.line(serde_json::to_string_pretty(&data)?);
         }
-        Layout::Table => printer.styled(table(&machine, &findings)),
+        Layout::Table => {
+            let deep = deep.map_or_else(String::new, |report| headed(&report));
+            printer.styled(table(&machine, &findings) + &deep);
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The report of what was tried, with what a reader elsewhere must know.
+fn headed(report: &deep::Report) -> String {
+    let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
+    let mlx = if cfg!(feature = "mlx") { ", MLX on the CPU" } else { "" };
+    format!("\ninferometer {} ({build}{mlx})\n{}", env!("CARGO_PKG_VERSION"), report.text())
 }
 
 fn other_measurement() -> Finding {
