@@ -1,6 +1,8 @@
 //! SIGKILL at random moments; then the run is resumed to its end.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use inferometer::record::ab;
@@ -15,14 +17,14 @@ const ENGINE: &str = "[[engine]]\nname = \"simulated\"\noptions = { a_ms = 1.0, 
 pub const ENGINES: &str = "[[engine]]\nname = \"simulated\"\nlabel = \"one\"\noptions = { a_ms = 1.0, c_ms = 2.0 }\n\
                            [[engine]]\nname = \"simulated\"\nlabel = \"two\"\noptions = { a_ms = 2.0 }\n";
 pub const PROMPT: &str = "[workload]\ntext = \"one two three four five\"\nmax_tokens = 8\nignore_eos = true\n";
-pub const MEASURED: &str = "[run]\niterations = 8\nwarmup = 1\nexternal_causes = \"warn\"\ntimeout_s = 30.0\n\
-                            [telemetry]\ninterval_ms = 10\n";
+pub const MEASURED: &str = "[run]\niterations = 5\nwarmup = 1\nexternal_causes = \"warn\"\ntimeout_s = 30.0\n\
+                            [telemetry]\ninterval_ms = 50\n";
 const TURNS: &str = "[workload]\nkind = \"conversation\"\nsystem = \"be brief\"\nmax_tokens = 4\nignore_eos = true\n\
                      turn = [{ user = \"one\", reply = \"two\" }, { user = \"three\", reply = \"four\" }, { user = \"five\" }]\n";
 /// Measured iterations of [`MEASURED`] with [`ENGINES`].
-pub const ITERATIONS: usize = 16;
+pub const ITERATIONS: usize = 10;
 /// Longest wait before a kill.
-const SOON: Duration = Duration::from_millis(1800);
+const SOON: Duration = Duration::from_millis(1500);
 
 pub fn run(lab: &Lab, random: &mut Random) -> Result<(), Fault> {
     killed_runs(lab, random, PROMPT, &[])
@@ -34,6 +36,21 @@ pub fn profile(lab: &Lab, random: &mut Random) -> Result<(), Fault> {
 
 pub fn conversation(lab: &Lab, random: &mut Random) -> Result<(), Fault> {
     killed_runs(lab, random, TURNS, &[])
+}
+
+/// The tokens of a run that nobody disturbs; one is made for each workload.
+fn undisturbed(lab: &Lab, scenario: &str, workload: &str) -> Result<Tokens, Fault> {
+    static MADE: Mutex<BTreeMap<String, Tokens>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(tokens) = made.get(workload) {
+        return Ok(tokens.clone());
+    }
+    let apart = ["--no-report", "--results", "undisturbed", "--set", "run.iterations=1"];
+    code(lab, &[&["run", scenario], apart.as_slice()].concat(), &[0, 4])?;
+    let Some(dir) = lab.folders("undisturbed").pop() else { return lost("an undisturbed run has no record") };
+    let tokens = tokens(&read(&dir)?)?;
+    made.insert(workload.to_owned(), tokens.clone());
+    Ok(tokens)
 }
 
 /// What a record held at some moment.
@@ -53,14 +70,7 @@ fn killed_runs(lab: &Lab, random: &mut Random, workload: &str, more: &[&str]) ->
     let scenario = lab.write("scenario.toml", &format!("{HEAD}{ENGINES}{workload}{MEASURED}"))?;
     let scenario = scenario.display().to_string();
     let begin: Vec<&str> = [&["run", &scenario, "--no-report"], more].concat();
-    // What nobody disturbed, beside it.
-    let undisturbed: Vec<&str> =
-        ["run", &scenario, "--no-report", "--results", "undisturbed", "--set", "run.iterations=1"].to_vec();
-    code(lab, &undisturbed, &[0, 4])?;
-    let expected = match lab.folders("undisturbed").pop() {
-        Some(dir) => tokens(&read(&dir)?)?,
-        None => return lost("an undisturbed run has no record"),
-    };
+    let expected = undisturbed(lab, &scenario, workload)?;
     let mut known = Known::default();
     for _ in 0..1 + random.below(3) {
         let folder = lab.folder().map(|dir| dir.display().to_string());
@@ -251,8 +261,11 @@ pub fn host(lab: &Lab, random: &mut Random) -> Result<(), Fault> {
         return lost(format!("{} of {ITERATIONS} iterations, {bad} failed, {killed} hosts killed", iterations(&all)));
     }
     tokens(&record)?;
+    // An invalid iteration, which a busy machine can cause, comes before a failed one.
+    let invalid = all.values().any(|row| row.status == Status::Invalid);
     match (bad, done.code) {
         (0, Some(0 | 4)) | (1.., Some(1)) => Ok(()),
+        (1.., Some(4)) if invalid => Ok(()),
         (_, code) => lost(format!("{bad} iterations failed, but the exit code is {code:?}")),
     }
 }
