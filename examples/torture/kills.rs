@@ -181,7 +181,7 @@ pub fn ab(lab: &Lab, random: &mut Random) -> Result<(), Fault> {
         if !after.starts_with(&before) || !after.starts_with(&pairs) {
             return lost("a committed pair is gone or changed");
         }
-        let told = said.lines().filter_map(|line| line.strip_prefix("pilot ").or(line.strip_prefix("pair "))).count();
+        let told = reported_pairs(&said);
         if after.len() < told {
             return lost(format!("{told} pairs were reported, but {} are in the session", after.len()));
         }
@@ -201,6 +201,15 @@ pub fn ab(lab: &Lab, random: &mut Random) -> Result<(), Fault> {
         Ok(FinishState::Finished) => lab.must(&["report", &dir.display().to_string()]),
         other => lost(format!("the session is not finished: {other:?}")),
     }
+}
+
+/// The largest N of the lines `pilot N/M` or `pair N/M`.
+fn reported_pairs(said: &str) -> usize {
+    let counts = said.lines().filter_map(|line| {
+        let rest = line.strip_prefix("pilot ").or(line.strip_prefix("pair "))?;
+        rest.split_once('/')?.0.parse().ok()
+    });
+    counts.max().unwrap_or(0)
 }
 
 /// The pairs of a session, each with its rows on both sides, which must be there.

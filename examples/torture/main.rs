@@ -126,6 +126,11 @@ fn round<'a>(args: &Args, kinds: &[&'a Kind], seed: u64, counts: &mut BTreeMap<&
         }
     }
     count.seconds += begun.elapsed().as_secs_f64();
+    let sum = |of: fn(&Count) -> u64| counts.values().map(of).sum::<u64>();
+    let (tried, lost) = (sum(|count| count.tried), sum(|count| count.lost));
+    if tried % 50 == 0 {
+        eprintln!("{tried} rounds, {lost} lost");
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "a program for people")]

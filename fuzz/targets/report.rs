@@ -1,5 +1,6 @@
 //! A record that opens becomes a summary, a table and Markdown, whatever it says. The input is a
-//! `run.json` and a `requests.csv` with a byte 0x1f between them; the other files are sound.
+//! `run.json` and a `requests.csv` with a byte 0x1f between them, or a `requests.csv` alone; the other
+//! files are sound.
 #![no_main]
 
 use inferometer::record::{bytes, csv};
@@ -7,10 +8,13 @@ use inferometer::report::summary::Summary;
 use inferometer::report::{markdown, terminal};
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let Some(at) = input.iter().position(|byte| *byte == 0x1f) else { return };
-    let Ok(manifest) = bytes::run_manifest(&input[..at]) else { return };
+    let (manifest, requests) = match input.iter().position(|byte| *byte == 0x1f) {
+        Some(at) => (&input[..at], &input[at + 1..]),
+        None => (include_bytes!("../../tests/fixtures/record-v1/run.json").as_slice(), input),
+    };
+    let Ok(manifest) = bytes::run_manifest(manifest) else { return };
     let file = |name: &str| match name {
-        csv::REQUESTS => input[at + 1..].to_vec(),
+        csv::REQUESTS => requests.to_vec(),
         csv::TOKENS => include_bytes!("../../tests/fixtures/record-v1/tokens.csv").to_vec(),
         csv::SPANS => include_bytes!("../../tests/fixtures/record-v1/spans.csv").to_vec(),
         _ => include_bytes!("../../tests/fixtures/record-v1/telemetry.csv").to_vec(),
