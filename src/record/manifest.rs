@@ -21,12 +21,17 @@ pub fn read(dir: &Path) -> Result<Manifest, RecordError> {
         }
         Err(e) => return Err(e.into()),
     };
-    let invalid = |message: String| RecordError::Manifest { path: path.clone(), message };
-    let version = version(&text).map_err(invalid)?;
+    parse(&path, &text)
+}
+
+/// [`read`] of a text; `path` is what its errors name.
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Manifest, RecordError> {
+    let invalid = |message: String| RecordError::Manifest { path: path.to_owned(), message };
+    let version = version(text).map_err(invalid)?;
     if version > u64::from(SCHEMA_VERSION) {
-        return Err(RecordError::Newer { path, found: version });
+        return Err(RecordError::Newer { path: path.to_owned(), found: version });
     }
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
+    let manifest: Manifest = serde_json::from_slice(text).map_err(|e| invalid(e.to_string()))?;
     sound(&manifest).map_err(invalid)?;
     Ok(manifest)
 }

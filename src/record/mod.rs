@@ -1,6 +1,7 @@
 //! The files of a run. Everything after them is a pure function of these files.
 
 pub mod ab;
+pub mod bytes;
 mod cause;
 mod consistency;
 mod counts;

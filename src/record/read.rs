@@ -32,22 +32,27 @@ pub fn read(dir: &Path) -> Result<Record, RecordError> {
 }
 
 pub(super) fn load(dir: &Path) -> Result<(Record, Lengths), RecordError> {
-    let manifest = manifest::read(dir)?;
-    let requests = Requests::read(dir)?;
-    let tokens = tokens(dir, &requests)?;
-    let spans = spans(dir, &requests)?;
-    let mut table = Table::open(dir.join(csv::TELEMETRY))?;
-    let reader = TelemetryReader::new(table.columns(), &manifest.gauges);
-    let telemetry = Side::read(&mut table, &requests, |c| c.telemetry_rows, |line| Ok((None, reader.row(line)?)))?;
-
-    let (mut record, lengths) = assemble(manifest, requests, tokens, spans, telemetry);
+    let (mut record, lengths) = rows(manifest::read(dir)?, &|name| Table::open(dir.join(name)))?;
     record.profile = profile::read(&dir.join(profile::FOLDER))?.0;
     Ok((record, lengths))
 }
 
+/// The record of a manifest and the tables that `open` gives by name; without its profiled pass.
+pub(super) fn rows(
+    manifest: Manifest,
+    open: &dyn Fn(&str) -> Result<Table, RecordError>,
+) -> Result<(Record, Lengths), RecordError> {
+    let requests = Requests::of(open(csv::REQUESTS)?)?;
+    let tokens = tokens(open(csv::TOKENS)?, &requests)?;
+    let spans = spans(open(csv::SPANS)?, &requests)?;
+    let mut table = open(csv::TELEMETRY)?;
+    let reader = TelemetryReader::new(table.columns(), &manifest.gauges);
+    let telemetry = Side::read(&mut table, &requests, |c| c.telemetry_rows, |line| Ok((None, reader.row(line)?)))?;
+    Ok(assemble(manifest, requests, tokens, spans, telemetry))
+}
+
 /// Rows of `tokens.csv`.
-pub(super) fn tokens(dir: &Path, requests: &Requests) -> Result<Side<super::TokenRow>, RecordError> {
-    let mut table = Table::open(dir.join(csv::TOKENS))?;
+pub(super) fn tokens(mut table: Table, requests: &Requests) -> Result<Side<super::TokenRow>, RecordError> {
     let reader = TokenReader::new(table.columns());
     let row = |line: &Line<'_>| {
         let row = reader.row(line)?;
@@ -57,8 +62,7 @@ pub(super) fn tokens(dir: &Path, requests: &Requests) -> Result<Side<super::Toke
 }
 
 /// Rows of `spans.csv`.
-pub(super) fn spans(dir: &Path, requests: &Requests) -> Result<Side<super::SpanRow>, RecordError> {
-    let mut table = Table::open(dir.join(csv::SPANS))?;
+pub(super) fn spans(mut table: Table, requests: &Requests) -> Result<Side<super::SpanRow>, RecordError> {
     let reader = SpanReader::new(table.columns());
     let row = |line: &Line<'_>| {
         let row = reader.row(line)?;
@@ -119,7 +123,10 @@ pub(super) struct Requests {
 
 impl Requests {
     pub fn read(dir: &Path) -> Result<Self, RecordError> {
-        let mut table = Table::open(dir.join(csv::REQUESTS))?;
+        Self::of(Table::open(dir.join(csv::REQUESTS))?)
+    }
+
+    fn of(mut table: Table) -> Result<Self, RecordError> {
         let reader = RequestReader::new(table.columns());
         let mut requests = Self { rows: Vec::new(), header_bytes: table.read_bytes(), commits: Vec::new() };
         while let Some(line) = table.next()? {

@@ -1,6 +1,6 @@
 //! One CSV file, read line by line up to its last complete line.
 
-use std::io::{Read, Seek, SeekFrom, Take};
+use std::io::{Cursor, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
 use super::csv::Column;
@@ -11,11 +11,16 @@ use super::field::Field;
 /// ignored.
 pub(super) struct Table {
     path: PathBuf,
-    reader: csv::Reader<Take<fs_err::File>>,
+    reader: csv::Reader<Take<Box<dyn Source>>>,
     columns: Columns,
     record: csv::ByteRecord,
     whole_bytes: u64,
 }
+
+/// Where the file's bytes come from.
+trait Source: Read + Seek {}
+
+impl<T: Read + Seek> Source for T {}
 
 /// The names in a file's header.
 pub(super) struct Columns(Vec<String>);
@@ -29,7 +34,16 @@ pub(super) struct Line<'a> {
 
 impl Table {
     pub fn open(path: PathBuf) -> Result<Self, RecordError> {
-        let mut file = fs_err::File::open(&path)?;
+        let file = fs_err::File::open(&path)?;
+        Self::new(path, Box::new(file))
+    }
+
+    /// A file in memory; `name` is what its errors name.
+    pub fn of_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, RecordError> {
+        Self::new(name.into(), Box::new(Cursor::new(bytes)))
+    }
+
+    fn new(path: PathBuf, mut file: Box<dyn Source>) -> Result<Self, RecordError> {
         let whole_bytes = whole_lines(&mut file).map_err(file_error("read", &path))?;
         let reader =
             csv::ReaderBuilder::new().has_headers(false).buffer_capacity(1 << 16).from_reader(file.take(whole_bytes));
@@ -123,7 +137,7 @@ impl<'a> Line<'a> {
 }
 
 /// Length of `file` up to and including its last line end; rewinds the file.
-fn whole_lines(file: &mut fs_err::File) -> std::io::Result<u64> {
+fn whole_lines(file: &mut Box<dyn Source>) -> std::io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
     let mut block = [0_u8; 4096];
     while end > 0 {

@@ -181,13 +181,11 @@ impl Before {
         self.named = names;
         self.or_number = parts(name).last().is_some_and(|part| matches!(part.as_str(), "key" | "token"));
         self.hash = names_hash(name);
-        if before.hash {
-            return Vec::new();
-        }
         let mut found = assigned(word);
         found.extend(user_password(word));
         found.extend(prefixed(word));
-        if !found.is_empty() {
+        // After the name of a hash, only what is random is no key.
+        if before.hash || !found.is_empty() {
             return found.into_iter().map(place).collect();
         }
         let value = match word.split_once('=') {

@@ -53,6 +53,9 @@ fn secrets_in_texts_are_masked() {
         ("{\"password\": \"abc\", \"n\": 1}", "{\"password\": \"[secret]\", \"n\": 1}"),
         ("401: bad key sk-test-123456.", "401: bad key [secret]"),
         ("token 7 of turn 2", "token 7 of turn 2"),
+        // Found by fuzzing: the name of a hash hid the key after it.
+        ("commit sk-test-123456", "commit [secret]"),
+        ("commit 0123456789abcdef0123456789abcdef01234567", "commit 0123456789abcdef0123456789abcdef01234567"),
     ] {
         assert_eq!(masked_text(text), shown);
     }

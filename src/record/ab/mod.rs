@@ -13,6 +13,7 @@ pub use schema::{
     SideInfo,
 };
 pub use store::{AbStore, Resumed};
+pub(super) use store::{parse_manifest, parse_pairs};
 
 use std::path::Path;
 

@@ -139,10 +139,6 @@ pub(super) fn write_manifest(dir: &Path, manifest: &AbManifest) -> Result<(), Re
 }
 
 pub(super) fn read_manifest(dir: &Path) -> Result<AbManifest, RecordError> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        schema_version: u64,
-    }
     let path = dir.join(MANIFEST);
     let text = match fs_err::read(&path) {
         Ok(text) => text,
@@ -151,13 +147,23 @@ pub(super) fn read_manifest(dir: &Path) -> Result<AbManifest, RecordError> {
         }
         Err(e) => return Err(e.into()),
     };
-    let invalid = |e: serde_json::Error| RecordError::AbManifest { path: path.clone(), message: e.to_string() };
-    let version = serde_json::from_slice::<Head>(&text).map_err(invalid)?.schema_version;
-    if version > u64::from(SCHEMA_VERSION) {
-        return Err(RecordError::Newer { path, found: version });
+    parse_manifest(&path, &text)
+}
+
+/// The manifest in a text; `path` is what its errors name.
+pub(in crate::record) fn parse_manifest(path: &Path, text: &[u8]) -> Result<AbManifest, RecordError> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        schema_version: u64,
     }
-    let manifest = serde_json::from_slice(&text).map_err(invalid)?;
-    sound::manifest(&manifest).map_err(|message| RecordError::AbManifest { path, message })?;
+    let invalid = |message: String| RecordError::AbManifest { path: path.to_owned(), message };
+    let refused = |e: serde_json::Error| invalid(e.to_string());
+    let version = serde_json::from_slice::<Head>(text).map_err(refused)?.schema_version;
+    if version > u64::from(SCHEMA_VERSION) {
+        return Err(RecordError::Newer { path: path.to_owned(), found: version });
+    }
+    let manifest = serde_json::from_slice(text).map_err(refused)?;
+    sound::manifest(&manifest).map_err(invalid)?;
     Ok(manifest)
 }
 
@@ -171,10 +177,14 @@ pub(super) fn check_sides(dir: &Path, manifest: &AbManifest, sides: [&Record; 2]
 /// interrupted write.
 pub(super) fn read_pairs(dir: &Path) -> Result<(Vec<PairRow>, u64), RecordError> {
     let path = dir.join(PAIRS);
-    let mut text = fs_err::read(&path)?;
-    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
-    let mut reader = csv::Reader::from_reader(text.as_slice());
-    let bad = |line, message| RecordError::Row { path: path.clone(), line, message };
+    parse_pairs(&path, &fs_err::read(&path)?)
+}
+
+/// [`read_pairs`] of a text; `path` is what its errors name.
+pub(in crate::record) fn parse_pairs(path: &Path, text: &[u8]) -> Result<(Vec<PairRow>, u64), RecordError> {
+    let text = &text[..text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)];
+    let mut reader = csv::Reader::from_reader(text);
+    let bad = |line, message| RecordError::Row { path: path.to_owned(), line, message };
     let mut rows: Vec<PairRow> = Vec::new();
     let mut used = BTreeSet::new();
     for (line, row) in (2_u64..).zip(reader.deserialize()) {

@@ -5,7 +5,7 @@ mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use read::read;
+pub(super) use read::{lines, read};
 pub use store::ProfileStore;
 
 use super::{RequestRow, SpanRow, Status, TokenRow};

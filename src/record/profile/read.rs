@@ -6,6 +6,7 @@ use super::{ITERATIONS, Profiled, ProfiledIteration};
 use crate::record::csv;
 use crate::record::error::RecordError;
 use crate::record::read::{Requests, Side, spans, tokens};
+use crate::record::table::Table;
 
 /// Lengths in bytes of the committed part of the files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,9 +24,10 @@ pub(in crate::record) fn read(dir: &Path) -> Result<(Profiled, Lengths), RecordE
     if !path.exists() {
         return Ok(Default::default());
     }
-    let (mut iterations, mut ends) = lines(&path)?;
+    let (mut iterations, mut ends) = lines(&path, &fs_err::read(&path)?)?;
     let mut requests = Requests::read(dir)?;
-    let (mut tokens, mut spans) = (tokens(dir, &requests)?, spans(dir, &requests)?);
+    let mut tokens = tokens(Table::open(dir.join(csv::TOKENS))?, &requests)?;
+    let mut spans = spans(Table::open(dir.join(csv::SPANS))?, &requests)?;
     let whole = [requests.commits.len(), whole(&tokens), whole(&spans), iterations.len()]
         .into_iter()
         .fold(usize::MAX, usize::min);
@@ -71,8 +73,7 @@ fn whole<T>(side: &Side<T>) -> usize {
 
 /// The complete lines of a file, and where each ends. Data after them was left by an interrupted
 /// write.
-fn lines(path: &Path) -> Result<(Vec<ProfiledIteration>, Vec<u64>), RecordError> {
-    let text = fs_err::read(path)?;
+pub(in crate::record) fn lines(path: &Path, text: &[u8]) -> Result<(Vec<ProfiledIteration>, Vec<u64>), RecordError> {
     let (mut iterations, mut ends) = (Vec::new(), Vec::new());
     let mut end = 0;
     for (number, line) in (1_u64..).zip(text.split_inclusive(|byte| *byte == b'\n')) {

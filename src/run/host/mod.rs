@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use error::{HostError, LogTail};
 pub use stamps::{allowance_ns, check_stamps, patience_ns};
 
-pub use talk::Arrival;
+pub use talk::{Arrival, message};
 pub(crate) use talk::{Heard, Talk};
 use wire::Outgoing;
 

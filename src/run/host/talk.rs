@@ -172,11 +172,8 @@ impl Talk {
     }
 
     fn parse(&mut self, during: &str, line: &Line) -> Result<Envelope<FromHost>, HostError> {
-        let error = match serde_json::from_slice::<Envelope<FromHost>>(&line.bytes) {
-            Ok(mut envelope) => {
-                border::tidy(&mut envelope.body);
-                return Ok(envelope);
-            }
+        let error = match message(&line.bytes) {
+            Ok(envelope) => return Ok(envelope),
             Err(error) => error,
         };
         // Another major version may have a different greeting.
@@ -227,6 +224,16 @@ impl Drop for Talk {
         // Cancellers may still exist; the writer thread must end.
         self.outgoing.close();
     }
+}
+
+/// A line of a host as a message, with its texts cleaned and bounded.
+///
+/// # Errors
+/// When it is no message of the protocol.
+pub fn message(line: &[u8]) -> serde_json::Result<Envelope<FromHost>> {
+    let mut envelope: Envelope<FromHost> = serde_json::from_slice(line)?;
+    border::tidy(&mut envelope.body);
+    Ok(envelope)
 }
 
 /// The version in a greeting of another major version; other fields are ignored.

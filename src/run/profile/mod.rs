@@ -14,6 +14,7 @@ use crate::spec::ProfileSettings;
 use inferometer_protocol::Profile;
 
 use external::Outside;
+pub use external::parse;
 pub use source::{Source, System, Tool, choose};
 
 /// A profiler during one iteration.

@@ -32,6 +32,31 @@ const MOST_BYTES: u64 = 256 << 20;
 /// Assumed duration of an iteration before one was measured.
 const USUAL: Duration = Duration::from_secs(10);
 
+/// The profile in what `tool` printed, with one part for each of `durations`.
+///
+/// `phase` gives the phase of a sample's time, in nanoseconds of the machine's monotonic clock. Only
+/// perf has times; other tools' samples belong to no phase.
+///
+/// # Errors
+/// When it is not the tool's format, or a profile that cannot be: a record with one would not open.
+pub fn parse(
+    tool: Tool,
+    frequency_hz: u32,
+    printed: &[u8],
+    phase: impl Fn(u64) -> Option<Phase>,
+    durations: &[(Option<Phase>, u64)],
+) -> Result<Profile, String> {
+    let (stacks, clock) = match tool {
+        Tool::Perf => (perf::stacks(printed, phase)?, SampleClock::Cpu),
+        Tool::Sample => (sample::stacks(printed)?, SampleClock::Wall),
+        Tool::PySpy => (py_spy::stacks(printed), SampleClock::Cpu),
+    };
+    let (functions, parts) = stacks.parts(durations);
+    let profile = Profile { profiler: tool.name().to_owned(), clock, frequency_hz, functions, parts };
+    profile.check().map_err(|why| format!("the profile that `{}` gave cannot be: {why}", tool.name()))?;
+    Ok(profile)
+}
+
 /// A tool attached to an engine's process.
 pub struct Outside {
     tool: Tool,
@@ -112,21 +137,18 @@ impl Outside {
         }
         let read =
             |path: &PathBuf| inferometer_protocol::bounded::read_limited(path, MOST_BYTES).map_err(|e| e.to_string());
-        let (stacks, phases, clock) = match self.tool {
-            Tool::Perf => {
-                let text = self.print(&perf::script(&data), interrupt)?;
-                let phases = Phases::of(spans);
-                let stacks = perf::stacks(&read(&text)?, |ns| phases.at(origin.t_ns(ns)))?;
-                (stacks, phases.durations(whole_ns), SampleClock::Cpu)
-            }
-            Tool::Sample => (sample::stacks(&read(&data)?)?, vec![(None, self.told_ns())], SampleClock::Wall),
-            Tool::PySpy => (py_spy::stacks(&read(&data)?), vec![(None, whole_ns)], SampleClock::Cpu),
+        let phases = Phases::of(spans);
+        let (printed, durations) = match self.tool {
+            Tool::Perf => (read(&self.print(&perf::script(&data), interrupt)?)?, phases.durations(whole_ns)),
+            Tool::Sample => (read(&data)?, vec![(None, self.told_ns())]),
+            Tool::PySpy => (read(&data)?, vec![(None, whole_ns)]),
         };
-        let (functions, parts) = stacks.parts(&phases);
-        if parts.iter().all(|part| part.stacks.is_empty()) {
+        let phase = |ns| phases.at(origin.t_ns(ns));
+        let profile = parse(self.tool, self.frequency_hz, &printed, phase, &durations)?;
+        if profile.parts.iter().all(|part| part.stacks.is_empty()) {
             return Err(format!("`{name}` took no sample: the generation was too short, or used no CPU time"));
         }
-        Ok(Profile { profiler: name.to_owned(), clock, frequency_hz: self.frequency_hz, functions, parts })
+        Ok(profile)
     }
 
     /// Runs a program that prints the recorded samples; returns the output file.
@@ -178,6 +200,17 @@ impl Phases {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by fuzzing: such a profile was recorded, and the record did not open again.
+    #[test]
+    fn an_impossible_number_of_samples_is_refused() {
+        let parsed = |printed: &str| parse(Tool::PySpy, 97, printed.as_bytes(), |_| None, &[(None, 5)]);
+        assert_eq!(parsed("main;work 7\n").unwrap().parts[0].stacks[0].count, 7);
+        assert_eq!(
+            parsed("main;work 17405300000000\n").unwrap_err(),
+            "the profile that `py-spy` gave cannot be: it has an impossible number of samples"
+        );
+    }
 
     #[test]
     fn a_sample_falls_into_the_phase_of_its_time() {
