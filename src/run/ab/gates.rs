@@ -166,7 +166,8 @@ pub fn verified(gates: Vec<GateInfo>, side: Side, rows: &[RequestRow]) -> Result
 }
 
 /// Leaves out gates of memory that the sides read from different gauges: the difference would be
-/// one of gauges. `memory`: each side's gauge of memory cycles, once known; `rows`: each side's so far.
+/// one of gauges. `memory`: each side's gauge of memory cycles, once known; `rows`: each side's so
+/// far.
 ///
 /// # Errors
 /// When the scenario requests such a gate.
