@@ -194,7 +194,7 @@ fn a_side_that_contradicts_itself_makes_the_session_invalid() {
     assert!(!judge(&lab, &dir, &[]).expect(0).stderr.contains("contradicts"));
     edit(&dir.join("b/requests.csv"), "decode_tps", ten_times);
     let done = judge(&lab, &dir, &[]).expect(4).says("b: the record contradicts itself: requests.csv, request ");
-    assert!(done.stdout.contains("invalid"), "{}", done.stdout);
+    assert!(done.stdout.contains("INVALID") && done.stdout.contains("contradicts itself"), "{}", done.stdout);
     let named = dir.to_str().unwrap();
     lab.run(&["report", named]).expect(0).says(", but tokens.csv gives ");
     let shown = lab.run(&["results", "show", named]).expect(0).stdout;
