@@ -7,6 +7,7 @@ use inferometer::record::ab::AbRecord;
 use serde_json::{Value, json};
 
 use crate::lab::{Done, Lab, line};
+use crate::record::contradictions::{edit, ten_times};
 use crate::simulated_ab::{save, session};
 
 /// A session on disk, and its folder.
@@ -183,6 +184,21 @@ fn sides_with_other_cells_are_no_session() {
     --- stderr
     error: [LAB]/results/[RUN] is not a valid A/B session: a/run.json has 2 cells in its plan and b/run.json has 1: both must have the same cells
     "#);
+}
+
+/// B looks ten times as fast in one iteration, but its tokens do not.
+#[test]
+fn a_side_that_contradicts_itself_makes_the_session_invalid() {
+    let lab = Lab::new();
+    let dir = made(&lab, "unchanged");
+    assert!(!judge(&lab, &dir, &[]).expect(0).stderr.contains("contradicts"));
+    edit(&dir.join("b/requests.csv"), "decode_tps", ten_times);
+    let done = judge(&lab, &dir, &[]).expect(4).says("b: the record contradicts itself: requests.csv, request ");
+    assert!(done.stdout.contains("INVALID") && done.stdout.contains("contradicts itself"), "{}", done.stdout);
+    let named = dir.to_str().unwrap();
+    lab.run(&["report", named]).expect(0).says(", but tokens.csv gives ");
+    let shown = lab.run(&["results", "show", named]).expect(0).stdout;
+    assert!(shown.contains("contradiction"), "{shown}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The record on disk: committed data is read back, whatever happened to the writer.
 
-mod contradictions;
+pub mod contradictions;
 mod damage;
 mod profile;
 mod round_trip;

@@ -7,7 +7,7 @@ use inferometer::record::{Cause, Record, Status, open, read};
 use crate::lab::Lab;
 
 /// Replaces a value in the last row of a CSV file; the other rows stay as they are.
-fn edit(file: &Path, column: &str, change: impl Fn(&str) -> String) {
+pub fn edit(file: &Path, column: &str, change: impl Fn(&str) -> String) {
     let mut reader = csv::Reader::from_path(file).unwrap();
     let head = reader.headers().unwrap().clone();
     let at = head.iter().position(|name| name == column).unwrap();
@@ -21,7 +21,7 @@ fn edit(file: &Path, column: &str, change: impl Fn(&str) -> String) {
     writer.flush().unwrap();
 }
 
-fn ten_times(figure: &str) -> String {
+pub fn ten_times(figure: &str) -> String {
     (figure.parse::<f64>().unwrap() * 10.0).to_string()
 }
 
