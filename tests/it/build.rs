@@ -605,7 +605,11 @@ fn a_build_without_the_metal_compiler_stops_at_once_and_names_a_way_that_works()
     };
     let mac = "aarch64-apple-darwin";
     let missing = "echo 'error: cannot execute tool metal due to missing Metal Toolchain' >&2; exit 1";
-    insta::assert_snapshot!(told(mac, true, Some(missing)), @"");
+    insta::assert_snapshot!(told(mac, true, Some(missing)), @r#"
+    the Metal compiler is missing, which MLX needs: `xcrun metal --version`: error: cannot execute tool metal due to missing Metal Toolchain
+    either install it (a whole Xcode): xcodebuild -downloadComponent MetalToolchain
+    or build without MLX (candle on the CPU, and mlx_lm through its adapter): cargo build --release -p inferometer --no-default-features --features engine
+    "#);
     assert!(told(mac, true, None).contains("No such file"), "only the command line tools");
     assert_eq!(told(mac, true, Some("exit 0")), "");
     assert_eq!(told(mac, false, None), "", "the build without MLX");

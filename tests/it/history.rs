@@ -207,7 +207,7 @@ fn the_verb_leaves_out_what_it_cannot_read_and_says_so() {
     let refused: [&[&str]; 4] = [&["--metric", "speed"], &["--cell", "len=7"], &["nowhere"], &["results/session"]];
     let told = refused.map(|arguments| lab.run(&[&["history", "-q"], arguments].concat()).expect(2).stderr);
     insta::assert_snapshot!(told.join("\n").replace(name, "[BROKEN]"), @r#"
-    error: unknown metric `speed`: use one of prefill_tps, decode_tps, ttft_ms, tpot_ms, itl_p50_ms, itl_p95_ms, itl_p99_ms, itl_max_ms, e2e_ms, tokenize_ms, peak_rss_bytes, engine_peak_bytes, kv_cache_bytes, cpu_ms_per_token, cpu_instructions_per_token, cpu_cycles_per_token, prefill_j_per_token, decode_j_per_token, memory_cycles, memory_swing_bytes, memory_reclaimed_bytes, load_s, or all
+    error: unknown metric `speed`: use one of prefill_tps, decode_tps, ttft_ms, tpot_ms, itl_p50_ms, itl_p95_ms, itl_p99_ms, itl_max_ms, e2e_ms, tokenize_ms, peak_rss_bytes, peak_footprint_bytes, peak_sampled_bytes, engine_peak_bytes, kv_cache_bytes, cpu_ms_per_token, cpu_instructions_per_token, cpu_cycles_per_token, prefill_j_per_token, decode_j_per_token, memory_cycles, memory_swing_bytes, memory_reclaimed_bytes, load_s, or all
 
     warning: skipped results/[BROKEN]: results/[BROKEN]/requests.csv, line 1: the header is missing
     warning: skipped results/run-json: results/run-json/run.json: not a valid run.json: EOF while parsing an object at line 1 column 1

@@ -146,7 +146,7 @@ fn a_gate_that_cannot_be_measured_is_refused_by_check_and_gate() {
     let scenario = lab.write("scenario.toml", text);
     let scenario = scenario.to_str().unwrap();
     let check = run(&lab, &["check", scenario]).expect(2).stderr;
-    insta::assert_snapshot!(check, @"error: the gate on `memory_cycles` cannot be measured here: telemetry is off (`telemetry.interval_ms = 0`). Remove this [[gate]] or use another metric");
+    insta::assert_snapshot!(check, @r#"error: the gate on `memory_cycles` cannot be measured here: telemetry is off (`telemetry.interval_ms = 0`). Remove this [[gate]] or use another metric"#);
     let gate = run(&lab, &["gate", scenario, "--same"]).expect(2).says("memory_cycles").stderr;
     assert!(gate.contains(check.trim_start_matches("error: ").trim()), "{gate}");
     assert!(!lab.path("results").exists(), "nothing was recorded");

@@ -119,8 +119,21 @@ mod tests {
             values: vec![Some(rss), Some(999.0), None, Some(1.0), None, None],
         };
         let items = judged(&gauges, &[row(0, 1e9), row(1, 1e9), row(2, 2e9)]);
-        let told: Vec<String> =
-            items.iter().map(|item| format!("{:?} {}: {}", item.state, item.what, item.seen)).collect();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        let told: Vec<(State, &str)> = items.iter().map(|item| (item.state, item.what.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                (State::Works, "rss_bytes"),
+                (State::Differs, "cpu_celsius"),
+                (State::Differs, "wired_bytes"),
+                (State::Works, "1 gauge more"),
+                (State::Absent, "2 gauges")
+            ]
+        );
+        let seen = |at: usize| items[at].seen.as_str();
+        assert!(seen(0).starts_with("3 values in 3 samples, 1 changes, "), "{}", seen(0));
+        assert_eq!(seen(1), "999 °C from a test");
+        assert_eq!(seen(2), "promised by a test, but gave no value in 3 samples");
+        assert_eq!((seen(3), seen(4)), ("load_1m", "gpu_watts, ane_watts: no GPU"));
     }
 }
