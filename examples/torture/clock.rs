@@ -1,4 +1,5 @@
-//! Jumps of the wall clock, with libfaketime (Debian's package `libfaketime`) where it is installed.
+//! Jumps of the wall clock, with libfaketime (Debian's package `libfaketime`) where it is
+//! installed.
 
 use std::path::Path;
 

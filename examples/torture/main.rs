@@ -3,8 +3,8 @@
 //!
 //! Each round draws a kind of mistreatment and everything about it from its own seed, which is the
 //! first seed plus the number of the round. A round that lost something prints its seed; `--seed
-//! THAT --rounds 1` draws the same round again. When a process is killed depends on the machine too,
-//! so it may take more than one try.
+//! THAT --rounds 1` draws the same round again. When a process is killed depends on the machine
+//! too, so it may take more than one try.
 
 mod clock;
 mod hostile;
@@ -26,7 +26,8 @@ use lab::{Fault, Lab, Random};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Kills, full disks, hostile engines, clock jumps and deleted folders, at random; is anything lost?
+/// Kills, full disks, hostile engines, clock jumps and deleted folders, at random; is anything
+/// lost?
 #[derive(Debug, Parser)]
 #[command(name = "torture")]
 struct Args {

@@ -1,4 +1,5 @@
-//! A profile as a host sends it: folded stacks, call graph, profile.proto and, of some, flamegraphs.
+//! A profile as a host sends it: folded stacks, call graph, profile.proto and, of some,
+//! flamegraphs.
 #![no_main]
 
 use inferometer::profile::flamegraph::{Look, flamegraph_svg};

@@ -1,6 +1,6 @@
 //! A record that opens becomes a summary, a table and Markdown, whatever it says. The input is a
-//! `run.json` and a `requests.csv` with a byte 0x1f between them, or a `requests.csv` alone; the other
-//! files are sound.
+//! `run.json` and a `requests.csv` with a byte 0x1f between them, or a `requests.csv` alone; the
+//! other files are sound.
 #![no_main]
 
 use inferometer::record::{bytes, csv};

@@ -285,8 +285,8 @@ pub struct ProfileSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProfilerChoice {
-    /// The host's own if it has one (not on macOS, where it could end the host), else an installed one
-    /// that suits the engine's process.
+    /// The host's own if it has one (not on macOS, where it could end the host), else an installed
+    /// one that suits the engine's process.
     #[default]
     Auto,
     Pprof,

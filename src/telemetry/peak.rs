@@ -2,8 +2,8 @@
 //!
 //! Both systems can reset a process's mark, so that it covers one request. Linux keeps resident
 //! memory (`clear_refs`, proc_pid_clear_refs(5)). macOS keeps the footprint (XNU's
-//! `proc_reset_footprint_interval`, a function of libSystem without a public header, so it is looked
-//! up at run time). Where there is no such mark, samples and [`current`] are what is left.
+//! `proc_reset_footprint_interval`, a function of libSystem without a public header, so it is
+//! looked up at run time). Where there is no such mark, samples and [`current`] are what is left.
 
 /// What a high-water mark is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

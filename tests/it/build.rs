@@ -576,7 +576,8 @@ fn a_user_s_worktree_that_is_away_stays_registered() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// This project's own build script, as Cargo runs it on a Mac with and without Xcode's Metal compiler.
+/// This project's own build script, as Cargo runs it on a Mac with and without Xcode's Metal
+/// compiler.
 #[test]
 fn a_build_without_the_metal_compiler_stops_at_once_and_names_a_way_that_works() {
     use std::os::unix::fs::PermissionsExt;

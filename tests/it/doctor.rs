@@ -66,8 +66,8 @@ fn doctor_prints_a_table_without_colour_off_a_terminal() {
     doctor(&dir.path().join("lock")).args(["--format", "csv"]).assert().code(2);
 }
 
-/// What was tried has a line and a state, the gate that is shipped reaches a verdict, and the report
-/// can be pasted.
+/// What was tried has a line and a state, the gate that is shipped reaches a verdict, and the
+/// report can be pasted.
 #[test]
 fn doctor_deep_tries_everything_and_writes_one_report() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! The program with no more than what macOS shows (`INFEROMETER_LACKING=macos`): no high-water mark, no
-//! gauge that only `/proc` has, no counters. What a Mac would do, as far as Linux can show it.
+//! The program with no more than what macOS shows (`INFEROMETER_LACKING=macos`): no high-water
+//! mark, no gauge that only `/proc` has, no counters. What a Mac would do, as far as Linux can show
+//! it.
 
 use std::path::Path;
 
@@ -56,7 +57,8 @@ fn peak_memory_is_the_sampled_footprint_and_called_so() {
     assert!(record.telemetry.iter().all(|row| row.values[column("rss_anon_bytes")].is_none()));
 }
 
-/// The gate that this project ships, on less work: it demands peak memory, and must reach a verdict.
+/// The gate that this project ships, on less work: it demands peak memory, and must reach a
+/// verdict.
 #[test]
 fn the_shipped_gate_reaches_a_verdict() {
     let lab = Lab::new();

@@ -13,8 +13,8 @@ use inferometer_stats::oscillation::{Known, Oscillation, Sample, falls};
 
 /// Gauges shown beside the memory gauge, if they have values.
 const BESIDE: [&str; 4] = ["rss_bytes", ENGINE[0], ENGINE[1], "wired_bytes"];
-/// Samples that a request needs before it is judged apart from the others, and its phases apart from
-/// one another: with fewer, such a figure would be finer than the samples.
+/// Samples that a request needs before it is judged apart from the others, and its phases apart
+/// from one another: with fewer, such a figure would be finer than the samples.
 const SAMPLES_A_REQUEST: f64 = 2.0;
 
 /// The oscillation of one gauge.
@@ -132,8 +132,8 @@ pub struct CauseShare {
     pub time_share: f64,
 }
 
-/// The memory gauge of the run first, then resident memory, the engine's own figures and wired memory,
-/// if they are other gauges and have values. Each apart: a sum would hide what moved.
+/// The memory gauge of the run first, then resident memory, the engine's own figures and wired
+/// memory, if they are other gauges and have values. Each apart: a sum would hide what moved.
 #[must_use]
 pub fn oscillations(record: &Record) -> Vec<GaugeOscillation> {
     let doings = Doings::of(record);

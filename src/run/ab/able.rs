@@ -60,8 +60,8 @@ impl Able {
     }
 }
 
-/// Refuses gates of the scenario that cannot be measured on this machine. A default gate is left out
-/// instead, with the reason, once the session knows what its engine reports.
+/// Refuses gates of the scenario that cannot be measured on this machine. A default gate is left
+/// out instead, with the reason, once the session knows what its engine reports.
 ///
 /// # Errors
 /// When there is such a gate.

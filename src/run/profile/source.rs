@@ -70,8 +70,8 @@ impl System {
 /// Selects the profiler of a host. `own`: whether the host has one; `is_python`: whether it is a
 /// Python program.
 ///
-/// On macOS the host's own one runs only on request: it unwinds the stack in a signal handler, which
-/// has ended programs on Apple Silicon (<https://github.com/tikv/pprof-rs/issues/187>).
+/// On macOS the host's own one runs only on request: it unwinds the stack in a signal handler,
+/// which has ended programs on Apple Silicon (<https://github.com/tikv/pprof-rs/issues/187>).
 pub fn choose(system: System, asked: ProfilerChoice, own: bool, is_python: impl FnOnce() -> bool) -> Source {
     let native = if system == System::Macos { Tool::Sample } else { Tool::Perf };
     let tool = match asked {

@@ -18,8 +18,9 @@ pub(super) fn long(bytes: &[u8], offset: usize) -> Option<u64> {
 /// `struct vm_statistics64`: page counts of four bytes, and counts of events since boot of eight
 /// bytes.
 pub(super) mod vm_statistics64 {
-    /// Length in integers up to the compressor's fields: HOST_VM_INFO64_REV1_COUNT. A kernel fills in
-    /// as much of the structure as the caller's count allows, and complains of a count above its own.
+    /// Length in integers up to the compressor's fields: HOST_VM_INFO64_REV1_COUNT. A kernel fills
+    /// in as much of the structure as the caller's count allows, and complains of a count above its
+    /// own.
     #[cfg(any(test, target_os = "macos"))]
     pub const WORDS: usize = 38;
     pub const FREE_COUNT: usize = 0;

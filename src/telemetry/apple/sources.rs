@@ -154,10 +154,10 @@ impl<R: FnMut(u32) -> Result<Vec<u8>, String> + Send> Source for ProcessTask<R> 
 
 /// Memory of the whole machine, from one `host_statistics64`.
 ///
-/// The kernel limits how often it answers: programs that are not Apple's get two to ten fresh answers
-/// a second, all of them together, and else the last one again (XNU, `osfmk/kern/host.c`,
-/// `rate_limit_host_statistics`). So it is asked rarely, and an answer that repeats the last one is no
-/// value: each value has the time at which it was new. A fresh answer never equals the last one,
+/// The kernel limits how often it answers: programs that are not Apple's get two to ten fresh
+/// answers a second, all of them together, and else the last one again (XNU, `osfmk/kern/host.c`,
+/// `rate_limit_host_statistics`). So it is asked rarely, and an answer that repeats the last one is
+/// no value: each value has the time at which it was new. A fresh answer never equals the last one,
 /// because it contains counts of the whole system's page faults.
 pub(super) struct MachineMemory<R> {
     read: R,
@@ -214,7 +214,8 @@ impl<R: FnMut() -> Result<Vec<u8>, String> + Send> Source for MachineMemory<R> {
             of("wired_bytes", "wire_count"),
             of("compressed_bytes", "compressor_page_count"),
             of("purgeable_bytes", "purgeable_count"),
-            // Not through sysinfo, whose call at every sample would use up the kernel's fresh answers.
+            // Not through sysinfo, whose call at every sample would use up the kernel's fresh
+            // answers.
             of("available_memory_bytes", "free_count and inactive_count"),
             of("swap_in_bytes_per_s", "swapins"),
             of("swap_out_bytes_per_s", "swapouts"),
@@ -395,8 +396,8 @@ mod tests {
         assert!(SwapUsed::new(|| Err("refused".to_owned())).gauges()[0].absent.is_some());
     }
 
-    /// XNU's rule (`rate_limit_host_statistics`): in a window of one second, some calls of all programs
-    /// are answered, further ones get the last answer.
+    /// XNU's rule (`rate_limit_host_statistics`): in a window of one second, some calls of all
+    /// programs are answered, further ones get the last answer.
     struct Kernel {
         now_ns: u64,
         window_from_ns: u64,

@@ -1,5 +1,5 @@
-//! Sources on Linux with no more than what macOS has, see [`lacking`]. Memory that a Mac charges to a
-//! process stands in as anonymous memory plus swap.
+//! Sources on Linux with no more than what macOS has, see [`lacking`]. Memory that a Mac charges to
+//! a process stands in as anonymous memory plus swap.
 
 use super::super::table::{self, Gauge};
 use super::super::{Source, gauge, lacking};

@@ -126,8 +126,8 @@ pub fn only_run(results: &Path) -> anyhow::Result<Record> {
     Ok(record::read(&found.ok_or_else(|| anyhow::anyhow!("nothing was recorded"))?)?)
 }
 
-/// Why rows of an engine are not ok. A stamp that came late says something about the machine's load,
-/// not about the library.
+/// Why rows of an engine are not ok. A stamp that came late says something about the machine's
+/// load, not about the library.
 fn faults(record: &Record, label: &str) -> Option<String> {
     let mut own = record.requests.iter().filter(|row| row.engine == label).peekable();
     if own.peek().is_none() {

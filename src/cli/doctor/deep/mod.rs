@@ -1,5 +1,5 @@
-//! `inferometer doctor --deep`: tries every gauge, profiler, tensor library and gate on this machine,
-//! and reports what works, what does not, and what is not as its source promises.
+//! `inferometer doctor --deep`: tries every gauge, profiler, tensor library and gate on this
+//! machine, and reports what works, what does not, and what is not as its source promises.
 
 mod engines;
 mod gate;

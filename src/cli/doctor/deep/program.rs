@@ -1,5 +1,5 @@
-//! This program, run as a child in a folder of its own with a time limit: what crashes or hangs there
-//! is a line of the report.
+//! This program, run as a child in a folder of its own with a time limit: what crashes or hangs
+//! there is a line of the report.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -34,8 +34,8 @@ const USUAL: Duration = Duration::from_secs(10);
 
 /// The profile in what `tool` printed, with one part for each of `durations`.
 ///
-/// `phase` gives the phase of a sample's time, in nanoseconds of the machine's monotonic clock. Only
-/// perf has times; other tools' samples belong to no phase.
+/// `phase` gives the phase of a sample's time, in nanoseconds of the machine's monotonic clock.
+/// Only perf has times; other tools' samples belong to no phase.
 ///
 /// # Errors
 /// When it is not the tool's format, or a profile that cannot be: a record with one would not open.

@@ -138,9 +138,9 @@ Sort by top of stack, same collapsed (when >= 5):
         assert!(parts[0].stacks.iter().all(|stack| stack.thread.starts_with("Thread_90")), "{parts:?}");
     }
 
-    /// What reports of macOS 12 to 15 contain beyond the manual page: a heading with footprints, the
-    /// tree's further characters, a call at several places, a function without a name, threads that
-    /// share a queue, source lines.
+    /// What reports of macOS 12 to 15 contain beyond the manual page: a heading with footprints,
+    /// the tree's further characters, a call at several places, a function without a name, threads
+    /// that share a queue, source lines.
     const FULL: &str = "\
 Analysis of sampling engine (pid 93822) every 1 millisecond
 Process:         engine [93822]
