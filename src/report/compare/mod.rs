@@ -179,9 +179,12 @@ fn shown<'a>(
 ) -> Vec<(&'static Metric, &'a MetricComparison)> {
     let unmeasured = unmeasured(comparison);
     let peak = metric::peak_memory(|key| cell.metric(key).is_some_and(|m| m.a.is_some() || m.b.is_some()));
+    let missing = |metric: &Metric| {
+        unmeasured.contains(&metric.title) || metric::is_other_peak(metric.key, |key| is_measured(comparison, key))
+    };
     let is_shown = |metric: &Metric, change| {
         let changed = matches!(change, Change::Worse | Change::Better);
-        changed || HEADLINES.contains(&metric.key) || metric.key == peak || all && !unmeasured.contains(&metric.title)
+        changed || HEADLINES.contains(&metric.key) || metric.key == peak || all && !missing(metric)
     };
     METRICS
         .iter()
@@ -250,8 +253,12 @@ fn differences(comparison: &Comparison) -> Table<&Difference> {
 
 /// Titles of the metrics that neither run measured in any cell that is compared.
 fn unmeasured(comparison: &Comparison) -> Vec<&'static str> {
-    let measured =
-        |key: &str| comparison.cells.iter().filter_map(|cell| cell.metric(key)).any(|m| m.a.is_some() || m.b.is_some());
+    let measured = |key: &str| is_measured(comparison, key);
     let is_missing = |m: &&Metric| !measured(m.key) && !metric::is_other_peak(m.key, measured);
     METRICS.iter().chain([&metric::LOAD]).filter(is_missing).map(|m| m.title).collect()
+}
+
+/// Whether some cell has a metric on a side.
+fn is_measured(comparison: &Comparison, key: &str) -> bool {
+    comparison.cells.iter().filter_map(|cell| cell.metric(key)).any(|m| m.a.is_some() || m.b.is_some())
 }
