@@ -375,6 +375,13 @@ pub fn peak_memory(measured: impl Fn(&str) -> bool) -> &'static str {
     PEAK_MEMORY.into_iter().find(|key| measured(key)).unwrap_or(PEAK_RSS_BYTES)
 }
 
+/// Whether a metric of peak memory is one that this system replaces by another: its absence says
+/// nothing.
+#[must_use]
+pub fn is_other_peak(key: &str, measured: impl Fn(&str) -> bool) -> bool {
+    PEAK_MEMORY.contains(&key) && !measured(key) && peak_memory(&measured) != key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

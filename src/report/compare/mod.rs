@@ -20,12 +20,11 @@ use crate::compare::runs::{
 };
 use crate::record::FinishState;
 use crate::record::metric;
-use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PEAK_MEMORY, PREFILL_TPS, TTFT_MS};
+use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
 use inferometer_protocol::Value;
 
 /// Metrics that are always shown. Others are shown if they changed, or with `all`.
-const HEADLINES: [&str; 8] =
-    [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS, PEAK_MEMORY[0], PEAK_MEMORY[1], PEAK_MEMORY[2]];
+const HEADLINES: [&str; 5] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS];
 /// Widest value of a difference in the terminal that leaves room for the other side's.
 const VALUE_WIDTH: u16 = 24;
 /// Width of a metric's name in the terminal, the same in all cells.
@@ -185,9 +184,13 @@ fn shown<'a>(
     all: bool,
 ) -> Vec<(&'static Metric, &'a MetricComparison)> {
     let unmeasured = unmeasured(comparison);
+    let peak = metric::peak_memory(|key| cell.metric(key).is_some_and(|m| m.a.is_some() || m.b.is_some()));
+    let missing = |metric: &Metric| {
+        unmeasured.contains(&metric.title) || metric::is_other_peak(metric.key, |key| is_measured(comparison, key))
+    };
     let is_shown = |metric: &Metric, change| {
         let changed = matches!(change, Change::Worse | Change::Better);
-        changed || HEADLINES.contains(&metric.key) || all && !unmeasured.contains(&metric.title)
+        changed || HEADLINES.contains(&metric.key) || metric.key == peak || all && !missing(metric)
     };
     METRICS
         .iter()
@@ -256,7 +259,12 @@ fn differences(comparison: &Comparison) -> Table<&Difference> {
 
 /// Titles of the metrics that neither run measured in any cell that is compared.
 fn unmeasured(comparison: &Comparison) -> Vec<&'static str> {
-    let measured =
-        |key: &str| comparison.cells.iter().filter_map(|cell| cell.metric(key)).any(|m| m.a.is_some() || m.b.is_some());
-    METRICS.iter().chain([&metric::LOAD]).filter(|m| !measured(m.key)).map(|m| m.title).collect()
+    let measured = |key: &str| is_measured(comparison, key);
+    let is_missing = |m: &&Metric| !measured(m.key) && !metric::is_other_peak(m.key, measured);
+    METRICS.iter().chain([&metric::LOAD]).filter(is_missing).map(|m| m.title).collect()
+}
+
+/// Whether some cell has a metric on a side.
+fn is_measured(comparison: &Comparison, key: &str) -> bool {
+    comparison.cells.iter().filter_map(|cell| cell.metric(key)).any(|m| m.a.is_some() || m.b.is_some())
 }

@@ -147,10 +147,12 @@ fn includes(summary: &Summary) -> String {
 }
 
 fn all_metrics(summary: &Summary) -> Markup {
+    let is_measured = |key: &str| summary.cells.iter().any(|cell| cell.metric(key).is_some());
     let (measured, unmeasured): (Vec<&Metric>, Vec<&Metric>) = METRICS
         .iter()
         .chain([&metric::LOAD])
-        .partition(|metric| summary.cells.iter().any(|cell| cell.metric(metric.key).is_some()));
+        .filter(|metric| !metric::is_other_peak(metric.key, is_measured))
+        .partition(|metric| is_measured(metric.key));
     let unmeasured: Vec<&str> = unmeasured.iter().map(|metric| metric.title).collect();
     html! {
         @if !measured.is_empty() { (all(summary, &measured).html()) }
