@@ -117,7 +117,7 @@ pub fn how_to_resume(verb: &str, dir: &Path) -> String {
     }
 }
 
-/// The exit code of a finished run (METHOD section 3).
+/// The exit code of a finished run (docs/explanation/method.md#verdicts).
 fn verdict(standing: Standing) -> u8 {
     match standing {
         Standing::Valid | Standing::ValidWithWarnings => 0,

@@ -1,4 +1,5 @@
-//! The figures that follow from the times of a request's tokens (METHOD section 1).
+//! The figures that follow from the times of a request's tokens
+//! (docs/explanation/method.md#metrics).
 
 use inferometer_stats::robust;
 

@@ -1,4 +1,4 @@
-//! How far token times can be trusted (METHOD section 1).
+//! How far token times can be trusted (docs/explanation/method.md#metrics).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! Computes the record's figures from a host's reply, by the definitions of METHOD section 1.
+//! Computes the record's figures from a host's reply, by the definitions of
+//! docs/explanation/method.md#metrics.
 
 use crate::origin::Origin;
 use crate::record::figures::{TokenFigures, ms, rate};

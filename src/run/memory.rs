@@ -50,7 +50,7 @@ pub fn engine_samples(
     Ok(samples.iter().map(|s| EngineSample { t_ns: origin.t_ns(at(s.t_ns)), host, memory: s.memory }).collect())
 }
 
-/// The rise and fall of memory during an iteration (METHOD section 5).
+/// The rise and fall of memory during an iteration (docs/explanation/method.md#memory-oscillation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swings {
     pub cycles: u32,

@@ -2,7 +2,7 @@
 //!
 //! A crash, time-out, no tokens or a wrong finish reason are outcomes of the engine (`failed`).
 //! Figures that contradict the request, or effective settings that differ from the requested ones,
-//! make the measurement `invalid` (METHOD sections 1 and 2).
+//! make the measurement `invalid` (docs/explanation/method.md#metrics).
 
 use std::ops::RangeInclusive;
 

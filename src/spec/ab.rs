@@ -70,7 +70,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// The bound for a smallest change: D of METHOD section 3.
+    /// The bound for a smallest change: D of docs/explanation/method.md#looks.
     #[must_use]
     pub fn bound(self, least: f64) -> f64 {
         if self == Self::Ratio { least.ln_1p() } else { least }

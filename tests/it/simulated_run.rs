@@ -1,8 +1,8 @@
 //! Makes records that look like real runs, from a seed: for the report's tests and its benchmark.
 //!
 //! Rates fall with prompt length, memory is a sawtooth, tokens depend on the cell alone. Times are
-//! derived as the run driver derives them (METHOD.md section 1), so that the parts agree with each
-//! other.
+//! derived as the run driver derives them (docs/explanation/method.md#metrics), so that the parts
+//! agree with each other.
 
 use std::collections::BTreeMap;
 

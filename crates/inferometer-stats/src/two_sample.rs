@@ -1,5 +1,5 @@
 //! Two independent samples: for runs that were not measured in pairs (`compare`) and for the
-//! simulator's calibration (METHOD section 7). A shift is always b minus a.
+//! simulator's calibration (docs/explanation/selftest.md). A shift is always b minus a.
 
 use serde::{Deserialize, Serialize};
 

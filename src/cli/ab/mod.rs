@@ -216,7 +216,8 @@ impl How {
     }
 }
 
-/// Shows the result of a session and writes its report; returns the exit code (METHOD section 3).
+/// Shows the result of a session and writes its report; returns the exit code
+/// (docs/explanation/method.md#verdicts).
 pub fn conclude(
     outcome: &Outcome,
     record: &AbRecord,

@@ -42,7 +42,7 @@ impl GateJudgement {
         self.info.gate.metric
     }
 
-    /// D of METHOD section 3.
+    /// D of docs/explanation/method.md#looks.
     #[must_use]
     pub fn bound(&self) -> f64 {
         self.scale.bound(self.info.least)

@@ -1,4 +1,5 @@
-//! Judgement of an A/B session: a pure function of its record (METHOD section 3).
+//! Judgement of an A/B session: a pure function of its record
+//! (docs/explanation/method.md#verdicts).
 //!
 //! Outputs are judged first, then failures, then dropped pairs, then speed and memory.
 

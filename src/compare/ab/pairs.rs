@@ -124,7 +124,7 @@ impl Counts {
     }
 
     /// Why the session cannot favour B: one side was invalid more often than chance explains
-    /// (METHOD section 3.8).
+    /// (docs/explanation/method.md#a-sessions-verdict).
     pub(super) fn one_sided(&self) -> Option<String> {
         let (a, b) = (self.dropped_a, self.dropped_b);
         (2.0 * at_least(a.max(b), a + b) < SUSPECT).then(|| {

@@ -102,7 +102,7 @@ pub struct GateInfo {
 }
 
 impl GateInfo {
-    /// D of METHOD section 3, in the unit of the compared values.
+    /// D of docs/explanation/method.md#looks, in the unit of the compared values.
     #[must_use]
     pub fn bound(&self) -> f64 {
         self.gate.metric.scale().bound(self.least)

@@ -13,7 +13,7 @@ const USUAL: [GateMetric; 3] = [GateMetric::DecodeTps, GateMetric::PrefillTps, G
 
 /// The smallest change of a count.
 const ONE: f64 = 1.0;
-/// A smaller swing is not a memory cycle (METHOD section 5).
+/// A smaller swing is not a memory cycle (docs/explanation/method.md#memory-oscillation).
 const LEAST_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 
 /// The scenario's gates, or the default ones, each with its delta and cells. `delta` is from the
@@ -72,7 +72,7 @@ fn usual_least(metric: GateMetric, delta: Option<f64>, machine: &Machine) -> (f6
     }
 }
 
-/// METHOD section 3.9.
+/// docs/explanation/method.md#figures-of-a-gate.
 fn usual_delta(machine: &Machine) -> (f64, String) {
     let (least, what) = match (machine.virtual_machine, machine.os.to_lowercase()) {
         (Some(true), os) if os.contains("mac") || os.contains("darwin") => (0.05, "a virtual machine with macOS"),

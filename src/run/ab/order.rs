@@ -9,7 +9,7 @@ use inferometer_host::rng::seeded;
 pub const BLOCK: usize = 4;
 
 /// The side that runs first in each of `pairs` pairs: blocks of four with two of each, shuffled
-/// (METHOD section 3.2).
+/// (docs/explanation/method.md#verdicts).
 #[must_use]
 pub fn orders(seed: u64, pairs: usize) -> Vec<Side> {
     let mut rng = seeded(seed, "ab order");

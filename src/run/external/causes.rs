@@ -15,8 +15,8 @@ const FOREIGN_CORES: f64 = 0.5;
 /// The same as a share of all cores, because caches and memory are shared in proportion.
 const FOREIGN_SHARE: f64 = 1.0 / 8.0;
 /// Mean share of all cores' time that other guests may take, in percent: the smallest slow-down
-/// that a gate detects on a shared machine (METHOD section 3.9). Single ticks of 10 ms stay below
-/// it.
+/// that a gate detects on a shared machine (docs/explanation/method.md#figures-of-a-gate). Single
+/// ticks of 10 ms stay below it.
 pub const STOLEN_PERCENT: f64 = 3.0;
 /// Mean rate at which the machine may swap in and out, in bytes per second. At 4 KiB and 100 µs per
 /// page this takes a fortieth of the time.

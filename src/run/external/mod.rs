@@ -1,5 +1,6 @@
-//! Detects whether something outside the engine disturbed an iteration (METHOD section 2): from the
-//! gauges, or from counters where the iteration is too short for them.
+//! Detects whether something outside the engine disturbed an iteration
+//! (docs/explanation/method.md#external-causes): from the gauges, or from counters where the
+//! iteration is too short for them.
 
 mod causes;
 mod counted;

@@ -1,5 +1,5 @@
 //! Checks that the simulated noise is as harmful as real noise, with three designs on identical
-//! builds (METHOD section 7).
+//! builds (docs/explanation/selftest.md).
 //!
 //! Ten runs per side on a shared VM, no smallest effect, two-sided test at 5 %. If the simulator
 //! flagged identical builds far less often in the bad designs, the good one would look better than
@@ -24,7 +24,7 @@ const ALPHA: f64 = 0.05;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Design {
     /// Against a baseline from another session, by Mann-Whitney. Each session has a level, which
-    /// the noise of METHOD section 7 does not include.
+    /// the noise of docs/explanation/selftest.md does not include.
     Stored,
     /// The same without the level: only drift separates the sessions.
     StoredSameLevel,

@@ -1,5 +1,5 @@
-//! The self-test of the harness (METHOD section 6): how often a verdict is wrong when the truth is
-//! known.
+//! The self-test of the harness (docs/explanation/selftest.md): how often a verdict is wrong when
+//! the truth is known.
 //!
 //! It runs in virtual time, on simulated noise: thousands of sessions in seconds, decided by the
 //! same function as real ones. Pilots, dropped pairs and outputs are not simulated. First the noise
@@ -87,9 +87,9 @@ pub fn virtual_time(sessions: u64, seed: u64) -> Report {
     }
 }
 
-/// The designs of METHOD section 7. The share for a stored baseline needs a level per session,
-/// which the noise does not include; without it (the second line, only shown) the simulator gives a
-/// smaller share.
+/// The designs of docs/explanation/selftest.md. The share for a stored baseline needs a level per
+/// session, which the noise does not include; without it (the second line, only shown) the
+/// simulator gives a smaller share.
 fn designs() -> [(Design, &'static str, Option<f64>); 4] {
     [
         (Design::Stored, "stored baseline, level added", Some(0.60)),

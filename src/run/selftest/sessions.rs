@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    /// The end of a session with several gates follows METHOD.
+    /// The end of a session with several gates follows docs/explanation/method.md#verdicts.
     #[test]
     fn a_session_ends_at_the_first_regressed_gate_or_when_all_are_decided() {
         let decided = |x: &[f64]| decide(x, &Rule { gates: 3, bound: 0.03 });

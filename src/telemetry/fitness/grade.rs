@@ -25,8 +25,8 @@ impl Level {
 }
 
 /// The differences that a machine in its current state can be expected to distinguish from noise
-/// (METHOD 3, the defaults of delta). An A/B session measures this: its pilot refuses a delta that
-/// is hopeless given the spread of its A/A pairs.
+/// (docs/explanation/method.md#figures-of-a-gate: the defaults of delta). An A/B session measures
+/// this: its pilot refuses a delta that is hopeless given the spread of its A/A pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Grade {
     /// A quiet machine.
@@ -124,7 +124,8 @@ mod tests {
         assert_eq!(with(&[]), Grade::A);
         assert_eq!(with(&[Grade::A, Grade::C, Grade::B]), Grade::C);
         assert_eq!(with(&[Grade::D, Grade::A]), Grade::D);
-        // METHOD 3.9: quiet machine, shared virtual machine, hosted runner.
+        // docs/explanation/method.md#figures-of-a-gate: quiet machine, shared virtual machine,
+        // hosted runner.
         assert_eq!([Grade::A, Grade::B, Grade::C].map(|grade| grade.delta_percent().unwrap()), [1.0, 3.0, 5.0]);
         assert_eq!(Grade::D.delta_percent(), None);
     }

@@ -1,4 +1,5 @@
-//! Cost of a generation: the growth laws of METHOD section 4, with coefficients from the options.
+//! Cost of a generation: the growth laws (docs/explanation/method.md#growth-laws) with coefficients
+//! from the options.
 
 /// The law's coefficients. A negative total counts as zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -1,4 +1,4 @@
-//! Noise of consecutive runs as defined in METHOD section 7: white noise, slow drift and bursts,
+//! Noise of consecutive runs (docs/explanation/selftest.md): white noise, slow drift and bursts,
 //! all in log time.
 //!
 //! Pure: the engine draws one value per generation and really takes that much longer; the self-test

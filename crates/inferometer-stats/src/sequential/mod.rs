@@ -1,5 +1,5 @@
-//! A gate's decision over interim looks (METHOD sections 3.5 and 3.6): regressed, improved, proven
-//! unchanged, or not decided yet.
+//! A gate's decision over interim looks (docs/explanation/method.md#looks): regressed, improved,
+//! proven unchanged, or not decided yet.
 //!
 //! A group-sequential plan: all pairs so far are tested at three looks, each at an alpha so small
 //! that the three together spend 5 % (Pocock 1977, in the spending form of Lan and DeMets 1983).

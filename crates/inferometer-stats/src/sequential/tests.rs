@@ -18,7 +18,7 @@ fn moved(x: &[f64], shift: f64) -> Vec<f64> {
     x.iter().map(|v| v + shift).collect()
 }
 
-/// The whole table of METHOD section 3.5.
+/// The whole table of docs/explanation/method.md#looks.
 #[test]
 fn depths_are_the_methods_table() {
     for (gates, ks) in [(1, [6, 45, 122]), (2, [4, 38, 110]), (3, [3, 35, 103])] {
