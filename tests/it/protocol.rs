@@ -251,8 +251,8 @@ fn what_is_no_message_is_quoted() {
         format!("{fault}: {stable}")
     });
     insta::assert_snapshot!(told.join("\n"), @r#"
-    garbage: the engine host broke the protocol during a generation: `Loading weights\u{1b}[31m 50%` is no message of the protocol (expected value at line 1 column 1)
-    not-utf8: the engine host broke the protocol during a generation: `��\0` is no message of the protocol (expected value at line 1 column 1)
+    garbage: the engine host broke the protocol during a generation: `Loading weights\u{1b}[31m 50%` is not a message of the protocol (expected value at line 1 column 1)
+    not-utf8: the engine host broke the protocol during a generation: `��\0` is not a message of the protocol (expected value at line 1 column 1)
     half-line: the engine host broke the protocol during a generation: the stream ended in the middle of a line: `{"id": 11, "type": "resu`
     closed-stdout: the engine host broke the protocol during a generation: it closed its stdout but did not end
     wrong-id: the engine host broke the protocol during a generation: expected an answer to message 11, got `{"id": 1011, "type": "result", "tokens": [0, 1, 2], 

@@ -180,7 +180,7 @@ impl Talk {
         if let Some(version) = foreign_version(&line.bytes) {
             return Err(self.wrong_version(version));
         }
-        let told = format!("{} is no message of the protocol ({})", quote(&line.bytes), brief(&error.to_string()));
+        let told = format!("{} is not a message of the protocol ({})", quote(&line.bytes), brief(&error.to_string()));
         Err(self.broken(during, told))
     }
 
@@ -229,7 +229,7 @@ impl Drop for Talk {
 /// A line of a host as a message, with its texts cleaned and bounded.
 ///
 /// # Errors
-/// When it is no message of the protocol.
+/// When it is not a message of the protocol.
 pub fn message(line: &[u8]) -> serde_json::Result<Envelope<FromHost>> {
     let mut envelope: Envelope<FromHost> = serde_json::from_slice(line)?;
     border::tidy(&mut envelope.body);
