@@ -6,7 +6,6 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=PATH");
     let is = |name: &str, value: &str| var(name).is_ok_and(|found| found == value);
     let apple_silicon = is("CARGO_CFG_TARGET_OS", "macos") && is("CARGO_CFG_TARGET_ARCH", "aarch64");
     // A lint on another system compiles no kernels.
@@ -14,6 +13,7 @@ fn main() {
     if var("CARGO_FEATURE_METAL").is_err() || !apple_silicon || !here {
         return;
     }
+    println!("cargo::rerun-if-env-changed=PATH");
     let compiler = Command::new("xcrun").args(["-sdk", "macosx", "metal", "--version"]).output();
     let why = match compiler {
         Ok(output) if output.status.success() => return,

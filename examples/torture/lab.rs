@@ -238,7 +238,9 @@ pub fn tail(text: &str) -> String {
 
 /// Opens a record, which must always be possible.
 pub fn read(dir: &Path) -> Result<Record, Fault> {
-    record::read(dir).or_else(|error| lost(format!("the record does not open: {error}")))
+    let record = record::open(dir).or_else(|error| lost(format!("the record does not open: {error}")))?;
+    let contradiction = record.contradictions().next().map(str::to_owned);
+    contradiction.map_or(Ok(record), lost)
 }
 
 /// The measured rows; none may be there twice.

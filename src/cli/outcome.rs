@@ -86,7 +86,7 @@ impl Execution {
         if !outcome.worked {
             printer.note(format_args!("the run in {dir} is finished; there is nothing left to do"));
         }
-        let record = record::read(&outcome.dir)?;
+        let record = record::open(&outcome.dir)?;
         let summary = Summary::of(&record);
         show(&summary, self.format, printer);
         printer.note(format_args!("record: {dir}"));

@@ -104,7 +104,8 @@ fn contradiction(row: &RequestRow, tokens: &[TokenRow], spans: &[&SpanRow]) -> O
 /// Contradictions in the number of tokens and in their ids.
 fn in_words(row: &RequestRow, tokens: &[TokenRow]) -> Option<String> {
     if tokens.is_empty() {
-        return None;
+        let claims = row.token_hash.is_some() || row.generated_tokens.is_some_and(|told| told > 0);
+        return claims.then(|| format!("it has tokens, but {} has none of them", csv::TOKENS));
     }
     if let Some(told) = row.generated_tokens.filter(|told| *told as usize != tokens.len()) {
         return Some(format!("generated_tokens is {told}, but {} has {}", csv::TOKENS, tokens.len()));

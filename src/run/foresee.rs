@@ -1,6 +1,7 @@
 //! What prevents a run, as far as it is known before a host is started: `check` and `run` ask the
 //! same, so that the one predicts the other.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::error::RunError;
@@ -49,12 +50,17 @@ fn program(spec: &EngineSpec, name: &str) -> Result<(), RunError> {
         None => format!("there is no program `{name}` in PATH"),
         Some(path) if !path.exists() => format!("there is no program at {}", path.display()),
         Some(path) if path.is_dir() => format!("{} is a folder, not a program", path.display()),
+        Some(path) if !is_executable(&path) => format!("{} is not executable", path.display()),
         Some(_) => return Ok(()),
     };
     Err(RunError::Engine(EngineError::bad_request(format!(
         "engine `{}` cannot be started: {fault}; correct its option `command`",
         spec.label
     ))))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.permissions().mode() & 0o111 != 0)
 }
 
 /// Refuses a path that an engine of this program cannot open as a model.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use inferometer::compare::ab::{Evidence, judge};
-use inferometer::record::{Status, ab};
+use inferometer::record::{LoadCheck, Status, ab};
 use inferometer::spec::{GateMetric, GaugeInfo};
 
 use crate::lab::{Done, Lab, measured};
@@ -42,6 +42,7 @@ fn peak_memory_is_the_sampled_footprint_and_called_so() {
         assert!(row.peak_sampled_bytes.unwrap() > 1 << 20, "{row:?}");
         assert_eq!((row.cpu_instructions, row.cpu_cycles), (None, None));
         assert!(row.cpu_ms.is_some());
+        assert_eq!((row.run_queue_ms, row.load_check), (None, Some(LoadCheck::Unjudged)));
     }
     let column = |name: &str| record.manifest.gauges.iter().position(|gauge| gauge.name == name).unwrap();
     assert!(record.telemetry.iter().any(|row| row.values[column("footprint_bytes")].is_some()));

@@ -120,7 +120,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         (None, None) => bail!("give a scenario file, or a session to resume (`--resume DIR`)"),
     };
     let Some(outcome) = outcome else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
-    let record = record::ab::read(&outcome.dir)?;
+    let record = record::ab::open(&outcome.dir)?;
     conclude(&outcome, &record, &args.execution, args.how.neutral_ok, printer).map(ExitCode::from)
 }
 

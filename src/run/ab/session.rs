@@ -201,6 +201,9 @@ impl Session<'_> {
 
     /// Refuses gates of memory that the sides read from different gauges.
     fn check_gauges(&mut self) -> Result<(), RunError> {
+        if self.judge().counts.ok as usize >= LOOKS[0] {
+            return Ok(());
+        }
         let all = self.store.manifest().gates.clone();
         let gauges = self.workers.each_ref().map(Worker::memory_gauge);
         let sorted = gates::same_gauges(all, gauges, self.rows.each_ref().map(Vec::as_slice))?;
@@ -241,8 +244,8 @@ impl Session<'_> {
         let all = self.store.manifest().gates.clone();
         let able = Able::here(self.workers[0].work.scenario);
         let Some(sorted) = gates::measured(all, &able, self.cells(), &self.rows[0])? else { return Ok(()) };
-        self.store.update(|manifest| manifest.gates_checked = true)?;
-        self.keep_gates(sorted)
+        self.keep_gates(sorted)?;
+        Ok(self.store.update(|manifest| manifest.gates_checked = true)?)
     }
 
     /// Removes default gates of a side's token times that nobody verified; fails if the scenario

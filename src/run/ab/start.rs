@@ -131,7 +131,7 @@ pub fn resume(
 ) -> Result<Outcome, RunError> {
     let begun = crate::record::ab::read(dir)?;
     if begun.manifest.state == FinishState::Finished {
-        let judgement = judge(&Evidence::of(&begun));
+        let judgement = judge(&Evidence::of(&crate::record::ab::open(dir)?));
         return Ok(Outcome { dir: dir.to_owned(), state: FinishState::Finished, worked: false, judgement });
     }
     let [a, b] = [(&begun.a, Side::A), (&begun.b, Side::B)].map(|(record, side)| {
@@ -348,7 +348,7 @@ fn finish(session: Session<'_>) -> Result<Outcome, RunError> {
     drop((store, stores));
     match result.and(closed) {
         Ok(()) => {
-            let judgement = judge(&Evidence::of(&crate::record::ab::read(&dir)?));
+            let judgement = judge(&Evidence::of(&crate::record::ab::open(&dir)?));
             Ok(Outcome { dir, state, worked: true, judgement })
         }
         Err(source @ (RunError::Ab(_) | RunError::NotHonoured { .. } | RunError::Open { .. })) => Err(source),

@@ -12,7 +12,8 @@ use inferometer_protocol::clock::now_ns;
 
 /// Most threads to read: each costs about 20 µs before and after a request.
 const THREADS_AT_MOST: usize = 256;
-/// A thread took part if it ran or waited for one part in this many of the time.
+/// A thread took part in the work if it ran for one part in this many of the process's time.
+/// Others, such as a reader of standard input, delay nothing when they wait.
 const TOOK_PART: u64 = 20;
 
 /// Counters of a process at one moment.
@@ -34,6 +35,17 @@ struct Counts {
     preempted: u64,
 }
 
+impl Counts {
+    fn since(self, before: Self) -> Self {
+        Self {
+            running_ns: self.running_ns.saturating_sub(before.running_ns),
+            waiting_ns: self.waiting_ns.saturating_sub(before.waiting_ns),
+            slices: self.slices.saturating_sub(before.slices),
+            preempted: self.preempted.saturating_sub(before.preempted),
+        }
+    }
+}
+
 impl Waiting {
     /// `None` if the process has ended, the kernel does not count, or there are too many threads.
     pub fn of(pid: u32) -> Option<Self> {
@@ -52,17 +64,18 @@ impl Waiting {
         let now = Self::below(self.root, self.pid)?;
         let over_ns = now.at_ns.saturating_sub(self.at_ns);
         let mut waits = Waits { over: Duration::from_nanos(over_ns), cpus, ..Waits::default() };
-        for (thread, counts) in &now.threads {
-            // All of a new thread is new. What a thread did that has ended is lost.
-            let before = self.threads.iter().find(|(other, _)| other == thread);
-            let before = before.map_or_else(Counts::default, |(_, counts)| *counts);
-            let running = counts.running_ns.saturating_sub(before.running_ns);
-            let waiting = counts.waiting_ns.saturating_sub(before.waiting_ns);
-            waits.running += Duration::from_nanos(running);
-            waits.waiting += Duration::from_nanos(waiting);
-            waits.slices += counts.slices.saturating_sub(before.slices);
-            waits.preempted += counts.preempted.saturating_sub(before.preempted);
-            waits.threads += u32::from((running + waiting) * TOOK_PART >= over_ns);
+        // All of a new thread is new. What a thread did that has ended is lost.
+        let before = |thread: &u32| self.threads.iter().find(|(other, _)| other == thread).map(|(_, counts)| *counts);
+        let threads: Vec<Counts> =
+            now.threads.iter().map(|(thread, counts)| counts.since(before(thread).unwrap_or_default())).collect();
+        let running: u64 = threads.iter().map(|thread| thread.running_ns).sum();
+        waits.running = Duration::from_nanos(running);
+        waits.preempted = threads.iter().map(|thread| thread.preempted).sum();
+        let took_part = |thread: &&Counts| thread.running_ns > 0 && thread.running_ns * TOOK_PART >= running;
+        for thread in threads.iter().filter(took_part) {
+            waits.waiting += Duration::from_nanos(thread.waiting_ns);
+            waits.slices += thread.slices;
+            waits.threads += 1;
         }
         if let (Some(before), Some(now)) = (self.machine, now.machine) {
             let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
@@ -131,8 +144,8 @@ mod tests {
         fs_err::remove_dir_all(dir.path().join(format!("proc/{own}/task/2"))).unwrap();
         put(dir.path(), "proc/stat", "cpu  110 0 60 1300 0 0 0 8 0 0\ncpu0 1\n");
         let waits = begun.since().unwrap();
-        assert_eq!((waits.running.as_nanos(), waits.waiting.as_nanos()), (60_000_000_040, 230));
-        assert_eq!((waits.slices, waits.preempted, waits.threads), (6, 4, 1));
+        assert_eq!((waits.running.as_nanos(), waits.waiting.as_nanos()), (60_000_000_040, 200));
+        assert_eq!((waits.slices, waits.preempted, waits.threads), (5, 4, 1));
         let ms = Duration::from_millis;
         assert_eq!((waits.busy, waits.stolen), (Some(ms(200)), Some(ms(30))));
         assert!(waits.cpus >= 1 && waits.over > Duration::ZERO);

@@ -139,7 +139,11 @@ fn a_side_b_that_fakes_its_stamps_is_invalid() {
     // Tokens are stamped when submitted: each 50 ms too early, as if the engine were a hundred
     // times as fast.
     let options = "a_ms = 50, fault = \"early-stamps\", fault_percent = 100";
-    let scenario = simulated(&lab, &[QUICK, ("faking", options)], &format!("{NO_PILOT}{DECODE}"));
+    let scenario = simulated(
+        &lab,
+        &[QUICK, ("faking", options)],
+        &format!("{NO_PILOT}[[gate]]\nmetric = \"e2e\"\ndelta = \"50%\"\n"),
+    );
     let done = once(&lab, &scenario, &["--a-engine", "quick", "--b-engine", "faking", "--resident"]).expect(4);
     let said = told(&done);
     assert_eq!(said["verdict"], "invalid");

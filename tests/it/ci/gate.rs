@@ -108,13 +108,13 @@ fn the_rules_are_the_base_s() {
     insta::assert_snapshot!(place.read("out/comment.md"), @r#"
     **this machine**
 
-    > This change alters a b.toml. It is judged by the base's; its own was not used.
+    > This change alters a b.toml. It was judged by the scenario of the base, not by its own.
 
     > This change alters other files in the folder of the scenario. Where the scenario reads them, as prompts, the change's are used.
 
     No verdict (exit code 0). The end of the log:
 
-        note: This change alters a b.toml. It is judged by the base's; its own was not used.
+        note: This change alters a b.toml. It was judged by the scenario of the base, not by its own.
         note: This change alters other files in the folder of the scenario. Where the scenario reads them, as prompts, the change's are used.
     "#);
     assert!(!place.path("a b.base.toml").exists(), "nothing is left behind");

@@ -74,6 +74,19 @@ fn figures_that_do_not_follow_from_tokens_and_spans_are_not_believed() {
 }
 
 #[test]
+fn a_row_without_its_tokens_is_not_believed() {
+    let (_lab, dir) = run();
+    let tokens = dir.join("tokens.csv");
+    let request = read(&dir).unwrap().requests.last().unwrap().request.to_string();
+    let rest = fs_err::read_to_string(&tokens).unwrap();
+    let rest: Vec<&str> = rest.lines().filter(|line| line.split(',').next() != Some(&request)).collect();
+    fs_err::write(&tokens, rest.join("\n") + "\n").unwrap();
+    edit(&dir.join("requests.csv"), "token_rows", |_| "0".to_owned());
+    let (status, cause, reason) = last(&open(&dir).unwrap());
+    assert_eq!((status, cause), (Status::Invalid, Some(Cause::Contradiction)), "{reason}");
+}
+
+#[test]
 fn every_verb_that_shows_figures_names_file_row_column_and_both_values() {
     let (lab, dir) = run();
     let named = dir.to_str().unwrap();
@@ -91,6 +104,9 @@ fn every_verb_that_shows_figures_names_file_row_column_and_both_values() {
     ] {
         lab.run(words).expect(0).says(&told);
     }
+    // Nothing is left to do, but what is shown is checked too.
+    let resumed = lab.run(&["run", "--resume", named, "--no-report", "--format", "json"]).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&resumed).unwrap()["validity"]["counts"]["ok"], 2);
     let shown = lab.run(&["results", "show", named]).expect(0).stdout;
     assert!(shown.contains("contradiction") && shown.contains("2 of 3"), "{shown}");
     let after = lab.run(&["report", named, "--format", "json"]).expect(0).stdout;

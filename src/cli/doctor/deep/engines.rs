@@ -8,7 +8,7 @@ use super::program::Program;
 use super::{Item, State};
 use crate::engines;
 use crate::record;
-use crate::record::{Record, Status};
+use crate::record::{Cause, Record, Status};
 use inferometer_protocol::Variant;
 use inferometer_protocol::toggle::DTYPE;
 
@@ -126,14 +126,14 @@ pub fn only_run(results: &Path) -> anyhow::Result<Record> {
     Ok(record::read(&found.ok_or_else(|| anyhow::anyhow!("nothing was recorded"))?)?)
 }
 
-/// Why rows of an engine are not ok. A stamp that came late says something about the machine's
-/// load, not about the library.
+/// Why rows of an engine are not ok. What a busy machine can cause says nothing about the library.
 fn faults(record: &Record, label: &str) -> Option<String> {
     let mut own = record.requests.iter().filter(|row| row.engine == label).peekable();
     if own.peek().is_none() {
         return Some("no request was made".to_owned());
     }
-    own.find(|row| row.status == Status::Failed).map(|row| row.reason.clone())
+    let by_machine = |cause: Option<Cause>| cause.is_some_and(Cause::may_be_the_machine);
+    own.find(|row| row.status != Status::Ok && !by_machine(row.cause)).map(|row| row.reason.clone())
 }
 
 /// The hash of an engine's tokens if all its iterations of a cell gave the same ones.

@@ -69,7 +69,7 @@ fn a_gate_without_its_metric_is_invalid() {
 }
 
 #[test]
-fn peak_memory_is_the_kernels_mark_or_else_the_engines() {
+fn peak_memory_is_the_kernels_mark_or_else_the_highest_sample() {
     let by = |made: &Made| made.judge().gates[0].compared_by.unwrap();
     let more = |row: &mut RequestRow| row.peak_rss_bytes = Some(2 << 30);
     let kernel = Made::new(&[PeakMemory]).pairs(10, |_, row| more(row));
