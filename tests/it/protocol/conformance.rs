@@ -1,5 +1,6 @@
 //! `inferometer engines`, the conformance check, and the guide for authors of adapters.
 
+use crate::lab::PATIENCE;
 use std::process::Command;
 
 use inferometer::record::Status;
@@ -137,8 +138,9 @@ fn the_guide_s_adapter_is_measured_by_the_guide_s_scenario() {
     fs_err::write(folder.path().join("my_engine.toml"), scenario).unwrap();
     fs_err::copy(repository("examples/minimal_adapter.py"), folder.path().join("my_adapter.py")).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_inferometer"))
-        .args(["run", "my_engine.toml", "--format", "json"])
+        .args(["run", "my_engine.toml", "--format", "json", "--set", "run.external_causes=warn"])
         .current_dir(folder.path())
+        .env(PATIENCE.0, PATIENCE.1)
         .env("INFEROMETER_CACHE", folder.path().join("cache"))
         .env("INFEROMETER_LOCK", folder.path().join("lock"))
         .output()
