@@ -91,6 +91,9 @@ pub struct Metric {
     pub better: Better,
     /// A count that is often 0: two values are compared by their difference, never by their ratio.
     pub by_difference: bool,
+    /// It depends on when single tokens became readable, which is known only as far as the grade of
+    /// the row's token times says. The whole request is checked in any case.
+    pub is_token_time: bool,
 }
 
 /// Combines the turns of a conversation into the number of its iteration. Turns without a value are
@@ -118,30 +121,11 @@ impl Metric {
         }
     }
 
-    /// Whether it depends on when single tokens became readable, which is known only as far as the
-    /// grade of the row's token times says. The whole request is checked in any case.
-    #[must_use]
-    pub fn is_token_time(&self) -> bool {
-        const TOKEN_TIMES: [&str; 10] = [
-            PREFILL_TPS,
-            DECODE_TPS,
-            TTFT_MS,
-            "tpot_ms",
-            ITL_P50_MS,
-            "itl_p95_ms",
-            ITL_P99_MS,
-            "itl_max_ms",
-            "prefill_j_per_token",
-            "decode_j_per_token",
-        ];
-        TOKEN_TIMES.contains(&self.key)
-    }
-
     /// The number of an iteration, without token times that are not verified; from its rows: one
     /// row, or one per turn.
     #[must_use]
     pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
-        let trusted = |row: &RequestRow| !self.is_token_time() || row.has_token_times();
+        let trusted = |row: &RequestRow| !self.is_token_time || row.has_token_times();
         let value = |row: &RequestRow| (self.of)(row).filter(|v| v.is_finite() && trusted(row));
         if let [row] = rows {
             return value(row);
@@ -206,6 +190,7 @@ macro_rules! metric {
             over_turns: $over,
             better: Better::$better,
             by_difference: false,
+            is_token_time: false,
         }
     };
 }
@@ -213,6 +198,11 @@ macro_rules! metric {
 /// The same metric, compared by differences.
 const fn by_difference(metric: Metric) -> Metric {
     Metric { by_difference: true, ..metric }
+}
+
+/// The same metric, of when single tokens became readable.
+const fn token_time(metric: Metric) -> Metric {
+    Metric { is_token_time: true, ..metric }
 }
 
 pub const PREFILL_TPS: &str = "prefill_tps";
@@ -229,29 +219,42 @@ pub const LOAD_S: &str = "load_s";
 
 /// Every metric of an iteration, in the order of the tables.
 pub const METRICS: &[Metric] = &[
-    metric!(
+    token_time(metric!(
         "prefill_tps",
         "Prefill",
         TokensPerSecond,
         Total(|r| r.prefill_ms),
         "prompt tokens computed / time in prefill",
         |r| { r.prefill_tps }
-    ),
-    metric!(
+    )),
+    token_time(metric!(
         "decode_tps",
         "Decode",
         TokensPerSecond,
         Total(|r| r.decode_ms),
         "(N-1) / time from first to last token",
         |r| { r.decode_tps }
+    )),
+    token_time(
+        metric!("ttft_ms", "TTFT", Milliseconds, Mean, "request accepted to first token readable", |r| r.ttft_ms)
     ),
-    metric!("ttft_ms", "TTFT", Milliseconds, Mean, "request accepted to first token readable", |r| r.ttft_ms),
-    metric!("tpot_ms", "TPOT", Milliseconds, Total(gaps), "mean gap between tokens, first token excluded", |r| r
-        .tpot_ms),
-    metric!("itl_p50_ms", "ITL p50", Milliseconds, Median, "median gap between tokens of a request", |r| r.itl_p50_ms),
-    metric!("itl_p95_ms", "ITL p95", Milliseconds, Median, "95th percentile of a request's gaps", |r| r.itl_p95_ms),
-    metric!("itl_p99_ms", "ITL p99", Milliseconds, Median, "99th percentile of a request's gaps", |r| r.itl_p99_ms),
-    metric!("itl_max_ms", "ITL max", Milliseconds, Highest, "longest gap of an iteration", |r| r.itl_max_ms),
+    token_time(metric!(
+        "tpot_ms",
+        "TPOT",
+        Milliseconds,
+        Total(gaps),
+        "mean gap between tokens, first token excluded",
+        |r| r.tpot_ms
+    )),
+    token_time(metric!("itl_p50_ms", "ITL p50", Milliseconds, Median, "median gap between tokens of a request", |r| r
+        .itl_p50_ms)),
+    token_time(
+        metric!("itl_p95_ms", "ITL p95", Milliseconds, Median, "95th percentile of a request's gaps", |r| r.itl_p95_ms)
+    ),
+    token_time(
+        metric!("itl_p99_ms", "ITL p99", Milliseconds, Median, "99th percentile of a request's gaps", |r| r.itl_p99_ms)
+    ),
+    token_time(metric!("itl_max_ms", "ITL max", Milliseconds, Highest, "longest gap of an iteration", |r| r.itl_max_ms)),
     metric!("e2e_ms", "End to end", Milliseconds, Mean, "request accepted to last token", |r| r.e2e_ms),
     metric!("tokenize_ms", "Tokenize", Milliseconds, Mean, "time in the tokenizer", |r| r.tokenize_ms),
     metric!("peak_rss_bytes", "Peak memory", Bytes, Highest, "the kernel's high-water mark of resident memory", |r| {
@@ -308,22 +311,22 @@ pub const METRICS: &[Metric] = &[
         "cycles of the whole request / generated tokens",
         |r| per_token(count(r.cpu_cycles), r)
     ),
-    metric!(
+    token_time(metric!(
         "prefill_j_per_token",
         "Prefill energy",
         Joules,
         Total(prefilled),
         "energy of the prefill phase / prompt tokens computed",
         |r| Some(r.prefill_energy_j? / prefilled(r).filter(|n| *n > 0.0)?)
-    ),
-    metric!(
+    )),
+    token_time(metric!(
         "decode_j_per_token",
         "Decode energy",
         Joules,
         Total(gaps),
         "energy from first to last token / (N-1)",
         |r| Some(r.decode_energy_j? / gaps(r).filter(|n| *n > 0.0)?)
-    ),
+    )),
     // Only the last row of an iteration has these values.
     by_difference(metric!(
         "memory_cycles",

@@ -44,7 +44,7 @@ pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
     let figure = |table, key| {
         let metric = metric::find(key).expect("headlines are metrics");
         let of = |cell: &&CellSummary| cell.metric(key).copied();
-        column(table, metric, |cell: &&CellSummary| match cell.unverified().filter(|_| metric.is_token_time()) {
+        column(table, metric, |cell: &&CellSummary| match cell.unverified().filter(|_| metric.is_token_time) {
             Some(timing) => Cell::from(timing.name()),
             None => median(metric, of(cell).as_ref()).range(range(metric, of(cell).as_ref())),
         })

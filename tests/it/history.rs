@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use inferometer::compare::history::{Entry, Filter, History, history};
 use inferometer::compare::runs::Change;
 use inferometer::record::metric;
-use inferometer::record::metric::Metric;
+use inferometer::record::metric::{METRICS, Metric};
 use inferometer::record::{Cause, GitState, Record};
 use inferometer::report::history as shown;
 use inferometer_stats::robust;
@@ -206,8 +206,10 @@ fn the_verb_leaves_out_what_it_cannot_read_and_says_so() {
     }
     let refused: [&[&str]; 4] = [&["--metric", "speed"], &["--cell", "len=7"], &["nowhere"], &["results/session"]];
     let told = refused.map(|arguments| lab.run(&[&["history", "-q"], arguments].concat()).expect(2).stderr);
-    insta::assert_snapshot!(told.join("\n").replace(name, "[BROKEN]"), @r#"
-    error: unknown metric `speed`: use one of prefill_tps, decode_tps, ttft_ms, tpot_ms, itl_p50_ms, itl_p95_ms, itl_p99_ms, itl_max_ms, e2e_ms, tokenize_ms, peak_rss_bytes, peak_footprint_bytes, peak_sampled_bytes, engine_peak_bytes, kv_cache_bytes, cpu_ms_per_token, cpu_instructions_per_token, cpu_cycles_per_token, prefill_j_per_token, decode_j_per_token, memory_cycles, memory_swing_bytes, memory_reclaimed_bytes, load_s, or all
+    let metrics: Vec<&str> = METRICS.iter().map(|metric| metric.key).collect();
+    let told = told.join("\n").replace(name, "[BROKEN]").replace(&metrics.join(", "), "[METRICS]");
+    insta::assert_snapshot!(told, @r#"
+    error: unknown metric `speed`: use one of [METRICS], load_s, or all
 
     warning: skipped results/[BROKEN]: results/[BROKEN]/requests.csv, line 1: the header is missing
     warning: skipped results/run-json: results/run-json/run.json: not a valid run.json: EOF while parsing an object at line 1 column 1

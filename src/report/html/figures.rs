@@ -77,7 +77,7 @@ fn tile(summary: &Summary, metric: &Metric) -> Markup {
                     p.value { (NOT_MEASURED) }
                     p.where {
                         @if same.len() < summary.cells.len() { "outputs differ: no headline" }
-                        @else if metric.is_token_time() && summary.cells.iter().any(|cell| cell.unverified().is_some()) {
+                        @else if metric.is_token_time && summary.cells.iter().any(|cell| cell.unverified().is_some()) {
                             "not verified: no headline"
                         }
                         @else { "not measured in this run" }

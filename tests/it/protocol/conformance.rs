@@ -1,13 +1,12 @@
 //! `inferometer engines`, the conformance check, and the guide for authors of adapters.
 
-use crate::lab::PATIENCE;
 use std::process::Command;
 
 use inferometer::record::Status;
 use serde_json::Value;
 
 use super::repository;
-use crate::lab::Lab;
+use crate::lab::{Lab, PATIENCE};
 
 #[test]
 fn the_engines_are_listed_with_what_they_take() {
