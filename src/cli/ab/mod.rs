@@ -81,8 +81,8 @@ pub struct How {
     /// How far the outputs of the sides must agree
     #[arg(long, value_name = "RULE", value_parser = ["identical", "margin", "any"])]
     outputs: Option<String>,
-    /// With `--outputs margin`: accept a different token of B if its two best logits differ by less
-    /// than this
+    /// With `--outputs margin`: accept a different token from B if B's two best logits differ by
+    /// less than this
     #[arg(long, value_name = "LOGITS")]
     margin: Option<f64>,
     /// Number of A/A pairs before the first pair; 0 = no pilot

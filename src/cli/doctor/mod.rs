@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
     /// Try every gauge, profiler, tensor library and gate here, for about a minute, and report what
-    /// works, what does not, and what is not as promised
+    /// works, what does not, and what differs from what was promised
     #[arg(long)]
     deep: bool,
     /// Format of the findings
