@@ -310,7 +310,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
 #[test]
 fn two_real_runs_are_compared() {
     let lab = Lab::new();
-    let scenario = lab.exec(&[], "[run]\niterations = 4\n");
+    let scenario = lab.exec(&["--token-ms", "1"], "[run]\niterations = 4\n");
     let mut runs = Vec::new();
     for results in ["first", "second"] {
         lab.measure(&scenario, &["--results", results]).expect(0);

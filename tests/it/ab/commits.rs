@@ -14,7 +14,7 @@ struct Toy {
     scenario: PathBuf,
 }
 
-const ENGINE: &str = "#!/bin/sh\nexec python3 \"$(dirname \"$0\")/engine.py\"";
+const ENGINE: &str = "#!/bin/sh\nexec python3 \"$(dirname \"$0\")/engine.py\" --token-ms 1";
 
 impl Toy {
     /// The first commit's engine is fast; `build` is the scenario's `[build]`.
