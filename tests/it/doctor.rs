@@ -2,6 +2,8 @@
 
 use assert_cmd::Command;
 
+use crate::lab::PATIENCE;
+
 fn doctor(lock: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
     command.arg("doctor").env("INFEROMETER_LOCK", lock);
@@ -72,7 +74,7 @@ fn doctor_prints_a_table_without_colour_off_a_terminal() {
 fn doctor_deep_tries_everything_and_writes_one_report() {
     let dir = tempfile::tempdir().unwrap();
     let lock = dir.path().join("lock");
-    let output = doctor(&lock).arg("--deep").assert().success().get_output().stdout.clone();
+    let output = doctor(&lock).arg("--deep").env(PATIENCE.0, PATIENCE.1).assert().success().get_output().stdout.clone();
     let text = String::from_utf8(output).unwrap();
     let report = &text[text.find("\ninferometer ").expect("the version heads it")..];
     let lines: Vec<&str> = report.lines().collect();
