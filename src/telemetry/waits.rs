@@ -14,16 +14,17 @@ use super::lacking;
 pub struct Waits {
     /// The time from the first reading to the second.
     pub over: Duration,
-    /// Time in which threads were ready to run and had no CPU (run-queue delay), summed over
-    /// threads.
+    /// Time in which the threads that do the work were ready to run and had no CPU (run-queue
+    /// delay), summed over them.
     pub waiting: Duration,
-    /// Time of the same threads on a CPU. Threads that ended in between are missing.
+    /// Time of all threads on a CPU. Threads that ended in between are missing.
     pub running: Duration,
-    /// How often a thread was given a CPU.
+    /// How often a thread that does the work was given a CPU.
     pub slices: u64,
     /// How often a thread that could have gone on was taken off its CPU (involuntary switches).
     pub preempted: u64,
-    /// Threads that ran or waited for a twentieth of the time or more; of several turns the most.
+    /// Threads that do the work: each ran for a twentieth of `running` or more. Of several turns the
+    /// most.
     pub threads: u32,
     /// CPUs that the process may use.
     pub cpus: u32,
