@@ -23,8 +23,8 @@ pub struct Waits {
     pub slices: u64,
     /// How often a thread that could have gone on was taken off its CPU (involuntary switches).
     pub preempted: u64,
-    /// Threads that do the work: each ran for a twentieth of `running` or more. Of several turns the
-    /// most.
+    /// Threads that do the work: each ran for a twentieth of `running` or more. Of several turns
+    /// the most.
     pub threads: u32,
     /// CPUs that the process may use.
     pub cpus: u32,

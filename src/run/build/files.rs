@@ -1,5 +1,6 @@
 //! The files of a worktree after a build: what a later session must find again to use the build.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -47,9 +48,8 @@ impl Files {
 
     /// The first file in which an earlier list, as text, differs, and how.
     pub fn difference(&self, earlier: &str) -> Option<String> {
-        let (now, then): (Vec<&str>, Vec<&str>) = (self.0.lines().collect(), earlier.lines().collect());
-        let changed = now.iter().find(|line| !then.contains(line));
-        let gone = then.iter().find(|line| !now.contains(line));
+        let (now, then): (BTreeSet<&str>, BTreeSet<&str>) = (self.0.lines().collect(), earlier.lines().collect());
+        let (changed, gone) = (now.difference(&then).next(), then.difference(&now).next());
         let name = |line: &str| line.rsplit_once(' ').map_or(line, |(name, _)| name).trim_matches('"').to_owned();
         let is_known = |line: &str| then.iter().any(|other| name(other) == name(line));
         match (changed, gone) {
