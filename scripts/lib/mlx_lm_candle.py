@@ -1,8 +1,9 @@
 """Compares greedy tokens, logits and token ids of two implementations. Called by `check-mlx-lm candle`.
 
-usage: mlx_lm_candle.py LOGITS_TOOL FOLDER
+usage: mlx_lm_candle.py LOGITS_TOOL FOLDER [--seeds]
 
-FOLDER holds the models `llama` and `qwen3`; variants of them (tied or untied head, rope scaling) are made beside them.
+FOLDER holds a tiny model of each architecture; variants of them (tied or untied head, rope scaling, layer types) are made
+beside them. With --seeds it prints for each model the seeds that SEEDS needs, and compares nothing.
 A comparison that cannot fail proves nothing, so at the end our side gets a wrong configuration, which must be detected.
 """
 
@@ -31,6 +32,7 @@ SEEDS = {
     "llama, tied, plain rope": [1, 2, 0, 1, 1, 1],
     "llama, llama3 rope": [3, 2, 0, 1, 0, 0],
     "qwen3, untied": [0, 2, 0, 0, 2, 2],
+    # NEW
 }
 TEXTS = [
     "An interferometer sends light down two paths.",
@@ -142,9 +144,21 @@ def compare(tool, name, folder, seeds, theirs_folder=None, lengths=PROMPTS):
     return problems
 
 
-def main():
-    tool, root = sys.argv[1], Path(sys.argv[2])
+def seeds(folder):
+    """For each prompt, the first seed with which the two best logits are at least 1e-3 apart at every step."""
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    model, _ = load_model(folder)
+    model.set_dtype(mx.float32)
+    fits = lambda length, chunk, seed: all(
+        gap(logits) >= 1e-3 for logits in reference(model, prompt(length, vocabulary, seed), chunk)[1]
+    )
+    return [next((seed for seed in range(40) if fits(length, chunk, seed)), None) for length, chunk in PROMPTS]
+
+
+def variants(root):
     plain = {"rope_scaling": None, "rope_parameters": None, "rope_theta": 10000.0}
+    layers = ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    yarn = json.loads((root / "gpt_oss/config.json").read_text())["rope_scaling"]
     models = {
         "llama as made": root / "llama",
         "qwen3 as made": root / "qwen3",
@@ -153,7 +167,27 @@ def main():
             root / "llama", root / "b", tie_word_embeddings=False, rope_theta=500000.0, rope_scaling=LLAMA3
         ),
         "qwen3, untied": variant(root / "qwen3", root / "c", tie_word_embeddings=False),
+        "llama, two windows": variant(root / "llama", root / "d", layer_types=layers, sliding_window=48),
+        # mlx_lm takes Mistral for Llama and looks for windows only under layer_types.
+        "mistral, by layer types": variant(root / "mistral", root / "e", layer_types=layers),
+        "smollm3, linear rope": variant(
+            root / "smollm3", root / "f", rope_scaling={"rope_type": "linear", "factor": 4.0}
+        ),
+        # mlx_lm always rounds the ends of YaRN's interpolation.
+        "gpt_oss, rounded yarn": variant(root / "gpt_oss", root / "g", rope_scaling={**yarn, "truncate": True}),
     }
+    for name in ["qwen2", "qwen3_moe", "smollm3", "phi3", "gemma3"]:
+        models[f"{name} as made"] = root / name
+    return models
+
+
+def main():
+    tool, root = sys.argv[1], Path(sys.argv[2])
+    models = variants(root)
+    if "--seeds" in sys.argv:
+        for name, folder in models.items():
+            print(f'    "{name}": {seeds(folder)},', flush=True)
+        return 0
     problems = [problem for name, folder in models.items() for problem in compare(tool, name, folder, SEEDS[name])]
     for line in problems:
         print("DIFFERENT:", line)

@@ -41,7 +41,7 @@ use inferometer_engine::transformer::Transformer;
 use inferometer_engine::transformer::backend::Backend;
 use inferometer_engine::transformer::candle::{CandleBackend, Format, threads};
 use inferometer_engine::transformer::config::Config;
-use inferometer_engine::transformer::model::{Model, expected, optional};
+use inferometer_engine::transformer::model::Model;
 use inferometer_engine::transformer::weights::WeightFolder;
 use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
@@ -167,7 +167,7 @@ fn on_mlx(_: &Input, _: &mut dyn Session) -> anyhow::Result<Vec<Ran>> {
 
 fn all<B: Backend>(backend: B, input: &Input, session: &mut dyn Session) -> anyhow::Result<Vec<Ran>> {
     let config = Config::from_folder(&input.model)?;
-    let weights = WeightFolder::open(&input.model, &expected(&config), &optional(&config))?;
+    let weights = WeightFolder::open(&input.model, &config)?;
     let model = Model::load(backend, config, &weights, input.window)?;
     input.runs.iter().map(|run| both(&model, session, run)).collect()
 }

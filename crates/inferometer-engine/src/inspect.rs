@@ -11,7 +11,7 @@ use crate::text::{ChatTemplate, TextError, Tokenizer};
 use crate::transformer::config::{Config, LONGEST, read_json};
 use crate::transformer::finite::all_finite;
 use crate::transformer::identity::fingerprint;
-use crate::transformer::model::{expected, optional};
+use crate::transformer::expected::parameters;
 use crate::transformer::weights::{Content, Expected, Part, WeightFolder};
 use inferometer_host::Result;
 use inferometer_protocol::bounded::read_limited;
@@ -58,14 +58,14 @@ pub fn is_synthetic(folder: &Path) -> Option<bool> {
 /// The longest context of a model, in tokens; `None` without a readable configuration.
 #[must_use]
 pub fn context_length(folder: &Path) -> Option<usize> {
-    Config::from_folder(folder).ok().map(|config| config.context)
+    Config::from_folder(folder).ok().map(|config| config.shape.context)
 }
 
 /// The fingerprint of a model's folder; `None` if its weight files do not fit its configuration.
 #[must_use]
 pub fn folder_fingerprint(folder: &Path) -> Option<String> {
     let config = Config::from_folder(folder).ok()?;
-    let weights = WeightFolder::open(folder, &expected(&config), &optional(&config)).ok()?;
+    let weights = WeightFolder::open(folder, &config).ok()?;
     fingerprint(folder, &weights).ok()
 }
 
@@ -73,7 +73,6 @@ pub fn folder_fingerprint(folder: &Path) -> Option<String> {
 struct Opened {
     config: Config,
     json: Value,
-    needed: Vec<Expected>,
     weights: WeightFolder,
     tokenizer: Option<Tokenizer>,
     template: Option<ChatTemplate>,
@@ -83,27 +82,26 @@ impl Opened {
     fn open(folder: &Path) -> Result<Self> {
         let config = Config::from_folder(folder)?;
         let json = read_json(&folder.join("config.json"), LONGEST)?;
-        let needed = expected(&config);
-        let weights = WeightFolder::open(folder, &needed, &optional(&config))?;
+        let weights = WeightFolder::open(folder, &config)?;
         let text_fault = |e: TextError| EngineError::model(e.to_string());
         let tokenizer = match folder.join("tokenizer.json").exists() {
             true => Some(Tokenizer::from_folder(folder).map_err(text_fault)?),
             false => None,
         };
         if let Some(tokens) = tokenizer.as_ref().map(Tokenizer::vocabulary_size)
-            && tokens > config.vocabulary
+            && tokens > config.shape.vocabulary
         {
             return Err(EngineError::model(format!(
                 "{}: {tokens} tokens, but vocab_size in config.json is {}",
                 folder.join("tokenizer.json").display(),
-                config.vocabulary
+                config.shape.vocabulary
             )));
         }
         let template = match ChatTemplate::exists(folder).map_err(text_fault)? {
             true => Some(ChatTemplate::from_folder(folder).map_err(text_fault)?),
             false => None,
         };
-        Ok(Self { config, json, needed, weights, tokenizer, template })
+        Ok(Self { config, json, weights, tokenizer, template })
     }
 }
 
@@ -112,27 +110,27 @@ impl Opened {
 /// # Errors
 /// When it is not a model of a known architecture, or its files do not fit its configuration.
 pub fn inspect(folder: &Path) -> Result<Facts> {
-    let Opened { config, json, needed, weights, tokenizer, template } = Opened::open(folder)?;
+    let Opened { config, json, weights, tokenizer, template } = Opened::open(folder)?;
     let sizes = weights.paths().map(|path| fs_err::metadata(path).map(|m| m.len()));
     let sizes: Vec<u64> = sizes.collect::<std::io::Result<_>>().map_err(|e| EngineError::model(e.to_string()))?;
     Ok(Facts {
         path: folder.display().to_string(),
         architecture: config.architecture,
-        parameters: needed.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum(),
-        weight_formats: weights.formats(&needed).into_iter().collect(),
-        tensors: tensors(&needed),
+        parameters: parameters(&config),
+        weight_formats: weights.formats().into_iter().collect(),
+        tensors: tensors(&weights),
         weight_files: sizes.len(),
         disk_bytes: sizes.iter().sum(),
         fingerprint: fingerprint(folder, &weights)?,
-        hidden: config.hidden,
-        layers: config.layers,
-        heads: config.heads,
-        kv_heads: config.kv_heads,
-        head_dim: config.head_dim,
-        intermediate: config.intermediate,
-        vocabulary: config.vocabulary,
-        context_length: config.context,
-        tied: config.tied,
+        hidden: config.shape.hidden,
+        layers: config.shape.layers,
+        heads: config.shape.heads,
+        kv_heads: config.shape.kv_heads,
+        head_dim: config.shape.head_dim,
+        intermediate: config.shape.intermediate,
+        vocabulary: config.shape.vocabulary,
+        context_length: config.shape.context,
+        tied: config.shape.tied,
         end_tokens: config.eos,
         tokenizer_tokens: tokenizer.map(|t| t.vocabulary_size()),
         chat_template: template.is_some(),
@@ -141,8 +139,8 @@ pub fn inspect(folder: &Path) -> Result<Facts> {
 }
 
 /// How many tensors the weights are stored in.
-fn tensors(needed: &[Expected]) -> usize {
-    needed.iter().map(|weight| weight.parts().len()).sum()
+fn tensors(weights: &WeightFolder) -> usize {
+    weights.weights().map(|weight| weight.parts().len()).sum()
 }
 
 /// The result of [`verify`] for a folder without faults.
@@ -162,7 +160,7 @@ pub struct Verified {
 /// to eight.
 pub fn verify(folder: &Path) -> Result<Verified> {
     let opened = Opened::open(folder)?;
-    let tensors = tensors(&opened.needed);
+    let tensors = tensors(&opened.weights);
     check_finite(folder, &opened)?;
     let recipe = synthetic::recipe_of(&opened.json)
         .map_err(|e| EngineError::model(format!("{}: {}", folder.join("config.json").display(), e.message)))?;
@@ -192,8 +190,8 @@ pub fn verify(folder: &Path) -> Result<Verified> {
 fn check_finite(folder: &Path, opened: &Opened) -> Result<()> {
     const MOST: usize = 8;
     let mut found = Vec::new();
-    let floats = |part: &Part| part.content != Content::Packed;
-    for part in opened.needed.iter().flat_map(Expected::parts).filter(floats) {
+    let floats = |part: &Part| !matches!(part.content, Content::Packed | Content::Bytes);
+    for part in opened.weights.weights().flat_map(Expected::parts).filter(floats) {
         let values = opened.weights.read(&part.name)?.to_f32();
         if !all_finite(&values) {
             let count = values.iter().filter(|value| !value.is_finite()).count();

@@ -8,20 +8,45 @@ use serde::{Deserialize, Serialize};
 
 /// Model families that the project's transformer engine and the synthetic models support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Architecture {
     Llama,
+    Mistral,
+    Qwen2,
     Qwen3,
+    Qwen3Moe,
+    #[serde(rename = "smollm3")]
+    SmolLm3,
+    Phi3,
+    Gemma3,
+    GptOss,
 }
 
 impl Architecture {
-    pub const ALL: [Architecture; 2] = [Architecture::Llama, Architecture::Qwen3];
+    pub const ALL: [Architecture; 9] = [
+        Architecture::Llama,
+        Architecture::Mistral,
+        Architecture::Qwen2,
+        Architecture::Qwen3,
+        Architecture::Qwen3Moe,
+        Architecture::SmolLm3,
+        Architecture::Phi3,
+        Architecture::Gemma3,
+        Architecture::GptOss,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Architecture::Llama => "llama",
+            Architecture::Mistral => "mistral",
+            Architecture::Qwen2 => "qwen2",
             Architecture::Qwen3 => "qwen3",
+            Architecture::Qwen3Moe => "qwen3_moe",
+            Architecture::SmolLm3 => "smollm3",
+            Architecture::Phi3 => "phi3",
+            Architecture::Gemma3 => "gemma3",
+            Architecture::GptOss => "gpt_oss",
         }
     }
 
@@ -104,7 +129,7 @@ impl TryFrom<Sizes> for Quantization {
 }
 
 impl Quantization {
-    pub const BITS: [u32; 2] = [4, 8];
+    pub const BITS: [u32; 6] = [2, 3, 4, 5, 6, 8];
     pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];
     /// MLX's default group size.
     pub const USUAL_GROUP: usize = 64;
@@ -115,7 +140,7 @@ impl Quantization {
         (Self::BITS.contains(&bits) && Self::GROUP_SIZES.contains(&group_size)).then_some(Self { bits, group_size })
     }
 
-    /// Bits per value: 4 or 8.
+    /// Bits per value.
     #[must_use]
     pub fn bits(self) -> u32 {
         self.bits

@@ -25,11 +25,14 @@ pub const MOST_TOKENS: u64 = 1 << 20;
 pub const MOST_SCENARIO_BYTES: u64 = 1 << 20;
 pub const MOST_PROMPT_BYTES: u64 = 64 << 20;
 
-pub const ARCHITECTURES: &[&str] = &["llama", "qwen3"];
+/// Architectures of synthetic models; a test compares them with
+/// [`inferometer_protocol::Architecture`].
+pub const ARCHITECTURES: &[&str] =
+    &["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "smollm3", "phi3", "gemma3", "gpt_oss"];
 /// Storage formats of synthetic models' weights; tests compare these with
 /// [`inferometer_protocol::Precision`] and [`inferometer_protocol::Quantization`].
 pub const DTYPES: &[&str] = &["f32", "f16", "bf16"];
-pub const BITS: &[u64] = &[4, 8];
+pub const BITS: &[u64] = &[2, 3, 4, 5, 6, 8];
 pub const GROUP_SIZES: &[u64] = &[32, 64, 128];
 pub const GAUGES: &[&str] = &["cpu", "memory", "gpu", "power"];
 pub const VARY: &str = "vary";

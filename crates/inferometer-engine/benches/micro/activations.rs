@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use inferometer_engine::transformer::backend::{Backend, HeadShape, LayerCache};
-use inferometer_engine::transformer::rope::frequencies;
+use inferometer_engine::transformer::rope::{Rotation, Scaling};
 
 use crate::subject::Subject;
 
@@ -21,7 +21,7 @@ pub fn rms_norm<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     for count in COUNTS {
         let case = LazyCell::new(|| {
             let mut backend = (on.backend)();
-            let norm = backend.norm(on.scale(HIDDEN), 1e-6).expect("a scale");
+            let norm = backend.norm(on.scale(HIDDEN), 1e-6, false).expect("a scale");
             let x = on.activations(&mut backend, count, HIDDEN);
             (backend, norm, x)
         });
@@ -50,8 +50,8 @@ pub fn rope<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
         let case = LazyCell::new(|| {
             let mut backend = (on.backend)();
             let [queries, ..] = heads(on, &mut backend, count);
-            let frequencies = frequencies(SHAPE.head_dim, THETA, None);
-            let rotation = backend.rotation(&frequencies, Some(THETA)).expect("a rotation");
+            let rotation = Rotation::new(SHAPE.head_dim, THETA, &Scaling::None);
+            let rotation = backend.rotation(&rotation).expect("a rotation");
             let positions = backend.positions(&rotation, 1000, count).expect("positions");
             (backend, queries, rotation, positions)
         });
@@ -68,6 +68,7 @@ pub fn rope<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
 /// 512 queries of n positions (an element is a query).
 pub fn attention<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
     let entry = 2 * (SHAPE.kv_heads * SHAPE.head_dim) as u64 * on.activation_bytes;
+    let scale = (SHAPE.head_dim as f64).powf(-0.5);
     let one = [128, 512, 2048, 8192].map(|n| (1, n, Throughput::Bytes(n as u64 * entry)));
     let chunk = [512, 2048].map(|n| (512, n, Throughput::Elements(512)));
     for (name, cases) in [("attention, one query", &one[..]), ("attention, chunk of 512", &chunk[..])] {
@@ -89,7 +90,7 @@ pub fn attention<B: Backend>(c: &mut Criterion, on: &Subject<B>) {
             group.throughput(throughput.clone());
             group.bench_function(BenchmarkId::new(on.name, context), |b| {
                 let (backend, queries, cache) = &*case;
-                b.iter(|| (on.compute)(&backend.attend(queries, cache).expect("attention")));
+                b.iter(|| (on.compute)(&backend.attend(queries, cache, scale, None).expect("attention")));
             });
         }
         group.finish();
@@ -111,7 +112,7 @@ pub fn softmax_on_candle(c: &mut Criterion) {
         let mut row = row(n);
         group.throughput(Throughput::Elements(n as u64));
         group.bench_function(BenchmarkId::new("candle f32", n), |b| {
-            b.iter(|| inferometer_engine::transformer::candle::softmax_row(&mut row, n, 1.0));
+            b.iter(|| inferometer_engine::transformer::candle::softmax_row(&mut row, n, 1.0, f32::NEG_INFINITY));
         });
     }
     group.finish();

@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use inferometer_engine::transformer::Transformer;
 use inferometer_engine::transformer::backend::Backend;
 use inferometer_engine::transformer::config::Config;
-use inferometer_engine::transformer::model::{KvCache, Model, expected, optional};
+use inferometer_engine::transformer::model::{KvCache, Model};
 use inferometer_engine::transformer::weights::WeightFolder;
 use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
@@ -32,7 +32,7 @@ fn prompt(length: usize) -> Vec<u32> {
 fn load<B: Backend>(on: &Subject<B>) -> Model<B> {
     let folder = on.folder();
     let config = Config::from_folder(&folder).expect("a configuration");
-    let weights = WeightFolder::open(&folder, &expected(&config), &optional(&config)).expect("its weights");
+    let weights = WeightFolder::open(&folder, &config).expect("its weights");
     Model::load((on.backend)(), config, &weights, None).expect("a model")
 }
 

@@ -3,6 +3,7 @@
 //! They serve to measure speed and memory without a download. Their text is noise. The same recipe
 //! gives the same bytes on every machine.
 
+mod configuration;
 pub mod preset;
 pub mod vocabulary;
 pub mod weights;
@@ -120,7 +121,7 @@ impl Recipe {
     /// # Errors
     /// When the engine refuses the preset's configuration, which would be a defect.
     pub fn tensors(&self) -> Result<Vec<Tensor>> {
-        weights::tensors(self.preset, self.precision, self.config(), self.seed)
+        weights::tensors(self.preset, self.precision, &self.config(), self.seed)
     }
 
     /// Every file but the weights.

@@ -1,11 +1,13 @@
-//! The shapes of synthetic models, and their `config.json`.
+//! The shapes of synthetic models.
 
 use serde_json::{Value, json};
 
 use inferometer_host::Result;
 use inferometer_protocol::Architecture;
-use inferometer_protocol::Architecture::{Llama, Qwen3};
+use inferometer_protocol::Architecture::{Gemma3, GptOss, Llama, Mistral, Phi3, Qwen2, Qwen3, Qwen3Moe, SmolLm3};
 use inferometer_protocol::Precision;
+
+use super::configuration;
 
 /// One shape. The larger ones are those of published models, so that speed and memory are
 /// realistic.
@@ -20,6 +22,7 @@ pub struct Preset {
     pub heads: u32,
     pub kv_heads: u32,
     pub head_dim: u32,
+    /// Inner width of a feed-forward block; of one expert, if there are experts.
     pub intermediate: u32,
     pub vocabulary: u32,
     /// Whether the output projection is the embedding.
@@ -28,145 +31,85 @@ pub struct Preset {
     pub context: u32,
     /// The default format of the weights on disk.
     pub precision: Precision,
+    /// Experts of a layer, and how many of them compute a position.
+    pub experts: Option<(u32, u32)>,
+}
+
+/// Hidden size, layers, query heads, key/value heads, width of a head, inner width, vocabulary.
+type Sizes = [u32; 7];
+
+const TIED: bool = true;
+const UNTIED: bool = false;
+
+/// A preset in bf16, as models are published.
+const fn preset(
+    arch: Architecture,
+    name: &'static str,
+    meaning: &'static str,
+    sizes: Sizes,
+    tied: bool,
+    context: u32,
+) -> Preset {
+    let [hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary] = sizes;
+    Preset {
+        arch,
+        name,
+        meaning,
+        hidden,
+        layers,
+        heads,
+        kv_heads,
+        head_dim,
+        intermediate,
+        vocabulary,
+        tied,
+        context,
+        precision: Precision::Bf16,
+        experts: None,
+    }
+}
+
+impl Preset {
+    /// For tests: small, in f32.
+    const fn tiny(arch: Architecture, sizes: Sizes, tied: bool, context: u32) -> Self {
+        Self { precision: Precision::F32, ..preset(arch, "tiny", "tests", sizes, tied, context) }
+    }
+
+    const fn with_experts(self, count: u32, per_token: u32) -> Self {
+        Self { experts: Some((count, per_token)), ..self }
+    }
 }
 
 /// Every preset, by architecture and then by size.
 pub const PRESETS: &[Preset] = &[
-    Preset {
-        arch: Llama,
-        name: "tiny",
-        meaning: "tests",
-        hidden: 128,
-        layers: 4,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 32,
-        intermediate: 384,
-        vocabulary: 2048,
-        tied: false,
-        context: 131_072,
-        precision: Precision::F32,
-    },
-    Preset {
-        arch: Llama,
-        name: "small",
-        meaning: "quick start",
-        hidden: 512,
-        layers: 16,
-        heads: 8,
-        kv_heads: 4,
-        head_dim: 64,
-        intermediate: 1536,
-        vocabulary: 32_768,
-        tied: true,
-        context: 131_072,
-        precision: Precision::Bf16,
-    },
-    Preset {
-        arch: Llama,
-        name: "1b",
-        meaning: "shape of Llama 3.2 1B",
-        hidden: 2048,
-        layers: 16,
-        heads: 32,
-        kv_heads: 8,
-        head_dim: 64,
-        intermediate: 8192,
-        vocabulary: 128_256,
-        tied: true,
-        context: 131_072,
-        precision: Precision::Bf16,
-    },
-    Preset {
-        arch: Llama,
-        name: "3b",
-        meaning: "shape of Llama 3.2 3B",
-        hidden: 3072,
-        layers: 28,
-        heads: 24,
-        kv_heads: 8,
-        head_dim: 128,
-        intermediate: 8192,
-        vocabulary: 128_256,
-        tied: true,
-        context: 131_072,
-        precision: Precision::Bf16,
-    },
-    Preset {
-        arch: Qwen3,
-        name: "tiny",
-        meaning: "tests",
-        hidden: 128,
-        layers: 4,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 64,
-        intermediate: 384,
-        vocabulary: 2048,
-        tied: true,
-        context: 40_960,
-        precision: Precision::F32,
-    },
-    Preset {
-        arch: Qwen3,
-        name: "small",
-        meaning: "quick start",
-        hidden: 512,
-        layers: 16,
-        heads: 8,
-        kv_heads: 4,
-        head_dim: 64,
-        intermediate: 1536,
-        vocabulary: 32_768,
-        tied: true,
-        context: 40_960,
-        precision: Precision::Bf16,
-    },
-    Preset {
-        arch: Qwen3,
-        name: "0.6b",
-        meaning: "shape of Qwen3 0.6B",
-        hidden: 1024,
-        layers: 28,
-        heads: 16,
-        kv_heads: 8,
-        head_dim: 128,
-        intermediate: 3072,
-        vocabulary: 151_936,
-        tied: true,
-        context: 40_960,
-        precision: Precision::Bf16,
-    },
-    Preset {
-        arch: Qwen3,
-        name: "1.7b",
-        meaning: "shape of Qwen3 1.7B",
-        hidden: 2048,
-        layers: 28,
-        heads: 16,
-        kv_heads: 8,
-        head_dim: 128,
-        intermediate: 6144,
-        vocabulary: 151_936,
-        tied: true,
-        context: 40_960,
-        precision: Precision::Bf16,
-    },
-    Preset {
-        arch: Qwen3,
-        name: "4b",
-        meaning: "shape of Qwen3 4B",
-        hidden: 2560,
-        layers: 36,
-        heads: 32,
-        kv_heads: 8,
-        head_dim: 128,
-        intermediate: 9728,
-        vocabulary: 151_936,
-        tied: true,
-        context: 40_960,
-        precision: Precision::Bf16,
-    },
+    Preset::tiny(Llama, [128, 4, 4, 2, 32, 384, 2048], UNTIED, 131_072),
+    preset(Llama, "small", "quick start", [512, 16, 8, 4, 64, 1536, 32_768], TIED, 131_072),
+    preset(Llama, "135m", "shape of SmolLM2 135M", [576, 30, 9, 3, 64, 1536, 49_152], TIED, 8192),
+    preset(Llama, "1b", "shape of Llama 3.2 1B", [2048, 16, 32, 8, 64, 8192, 128_256], TIED, 131_072),
+    preset(Llama, "3b", "shape of Llama 3.2 3B", [3072, 28, 24, 8, 128, 8192, 128_256], TIED, 131_072),
+    Preset::tiny(Mistral, [128, 4, 4, 2, 32, 384, 2048], UNTIED, 32_768),
+    preset(Mistral, "7b", "shape of Mistral 7B v0.1", [4096, 32, 32, 8, 128, 14_336, 32_000], UNTIED, 32_768),
+    Preset::tiny(Qwen2, [128, 4, 4, 2, 32, 384, 2048], TIED, 32_768),
+    preset(Qwen2, "0.5b", "shape of Qwen2.5 0.5B", [896, 24, 14, 2, 64, 4864, 151_936], TIED, 32_768),
+    preset(Qwen2, "1.5b", "shape of Qwen2.5 1.5B", [1536, 28, 12, 2, 128, 8960, 151_936], TIED, 131_072),
+    Preset::tiny(Qwen3, [128, 4, 4, 2, 64, 384, 2048], TIED, 40_960),
+    preset(Qwen3, "small", "quick start", [512, 16, 8, 4, 64, 1536, 32_768], TIED, 40_960),
+    preset(Qwen3, "0.6b", "shape of Qwen3 0.6B", [1024, 28, 16, 8, 128, 3072, 151_936], TIED, 40_960),
+    preset(Qwen3, "1.7b", "shape of Qwen3 1.7B", [2048, 28, 16, 8, 128, 6144, 151_936], TIED, 40_960),
+    preset(Qwen3, "4b", "shape of Qwen3 4B", [2560, 36, 32, 8, 128, 9728, 151_936], TIED, 40_960),
+    Preset::tiny(Qwen3Moe, [128, 4, 4, 2, 64, 128, 2048], UNTIED, 40_960).with_experts(8, 2),
+    preset(Qwen3Moe, "30b-a3b", "shape of Qwen3 30B A3B", [2048, 48, 32, 4, 128, 768, 151_936], UNTIED, 40_960)
+        .with_experts(128, 8),
+    Preset::tiny(SmolLm3, [128, 4, 4, 2, 32, 384, 2048], TIED, 65_536),
+    preset(SmolLm3, "3b", "shape of SmolLM3 3B", [2048, 36, 16, 4, 128, 11_008, 128_256], TIED, 65_536),
+    Preset::tiny(Phi3, [128, 4, 4, 2, 32, 384, 2048], TIED, 131_072),
+    preset(Phi3, "mini", "shape of Phi-4-mini", [3072, 32, 24, 8, 128, 8192, 200_064], TIED, 131_072),
+    Preset::tiny(Gemma3, [256, 6, 4, 1, 64, 384, 2048], TIED, 32_768),
+    preset(Gemma3, "270m", "shape of Gemma 3 270M", [640, 18, 4, 1, 256, 2048, 262_144], TIED, 32_768),
+    preset(Gemma3, "1b", "shape of Gemma 3 1B", [1152, 26, 4, 1, 256, 6912, 262_144], TIED, 32_768),
+    Preset::tiny(GptOss, [128, 4, 4, 2, 32, 128, 2048], UNTIED, 131_072).with_experts(8, 2),
+    preset(GptOss, "20b", "shape of gpt-oss 20B", [2880, 24, 64, 8, 64, 2880, 201_088], UNTIED, 131_072)
+        .with_experts(32, 4),
 ];
 
 /// Its name in PyTorch.
@@ -194,7 +137,7 @@ pub fn names(arch: Architecture) -> Vec<&'static str> {
 /// Ids of the special tokens: the last ones of the vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Special {
-    /// Begins a text (Llama only).
+    /// Begins a text, in families whose tokenizer adds it.
     pub begin: Option<u32>,
     pub end_of_text: u32,
     pub message_start: u32,
@@ -226,7 +169,7 @@ impl Preset {
     pub fn special(&self) -> Special {
         let last = self.vocabulary - 1;
         Special {
-            begin: (self.arch == Llama).then_some(last - 3),
+            begin: matches!(self.arch, Llama | Mistral | Gemma3).then_some(last - 3),
             end_of_text: last - 2,
             message_start: last - 1,
             message_end: last,
@@ -238,7 +181,7 @@ impl Preset {
     /// # Errors
     /// When the engine refuses the preset's configuration, which would be a defect.
     pub fn weight(&self) -> Result<Weight> {
-        let tensors = super::weights::tensors(self, self.precision, self.config(0), 0)?;
+        let tensors = super::weights::tensors(self, self.precision, &self.config(0), 0)?;
         let elements = |one_dimensional: bool| {
             tensors.iter().filter(|t| (t.shape.len() == 1) == one_dimensional).map(|t| t.elements() as u64).sum::<u64>()
         };
@@ -254,49 +197,8 @@ impl Preset {
     /// own format.
     #[must_use]
     pub fn config(&self, seed: u64) -> Value {
-        let special = self.special();
-        let mut config = json!({
-            "architectures": [match self.arch { Llama => "LlamaForCausalLM", Qwen3 => "Qwen3ForCausalLM" }],
-            "model_type": self.arch.name(),
-            "vocab_size": self.vocabulary,
-            "hidden_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "intermediate_size": self.intermediate,
-            "hidden_act": "silu",
-            "rms_norm_eps": match self.arch { Llama => 1e-5, Qwen3 => 1e-6 },
-            "rope_theta": match self.arch { Llama => 500_000.0, Qwen3 => 1_000_000.0 },
-            "rope_scaling": match self.arch {
-                // The scaling that extends Llama 3.1 and 3.2 from 8k to 128k tokens of context.
-                Llama => json!({
-                    "rope_type": "llama3",
-                    "factor": 32.0,
-                    "low_freq_factor": 1.0,
-                    "high_freq_factor": 4.0,
-                    "original_max_position_embeddings": 8192,
-                }),
-                Qwen3 => Value::Null,
-            },
-            "max_position_embeddings": self.context,
-            "attention_bias": false,
-            "attention_dropout": 0.0,
-            "tie_word_embeddings": self.tied,
-            "bos_token_id": special.begin.unwrap_or(special.end_of_text),
-            "eos_token_id": special.message_end,
-            "initializer_range": 0.02,
-            "torch_dtype": torch_name(self.precision),
-            "use_cache": true,
-        });
-        match self.arch {
-            Llama => config["mlp_bias"] = json!(false),
-            Qwen3 => {
-                config["use_sliding_window"] = json!(false);
-                config["sliding_window"] = Value::Null;
-                config["max_window_layers"] = json!(self.layers);
-            }
-        }
+        let mut config = configuration::of(self);
+        config["torch_dtype"] = json!(torch_name(self.precision));
         config[super::MARKER] = json!({
             "arch": self.arch.name(),
             "preset": self.name,

@@ -32,9 +32,9 @@ use serde_json::Value;
 
 use super::preset::Preset;
 use crate::transformer::config::Config;
-use crate::transformer::model::expected;
+use crate::transformer::expected::{Source, expected};
 use crate::transformer::quantized::Affine;
-use crate::transformer::weights::{Content, Expected, Part};
+use crate::transformer::weights::{Content, Expected, Format, Part};
 use inferometer_host::Result;
 use inferometer_host::rng::seeded;
 use inferometer_protocol::{Architecture, EngineError, Precision};
@@ -54,6 +54,10 @@ const SPECIAL: f32 = 1.0 / 16.0;
 /// Norm weights vary by this much around their mean, so that no two norms can be mistaken for each
 /// other.
 const NORM_SPREAD: f32 = 0.1;
+/// Standard deviation of biases.
+const BIAS: f32 = 0.1;
+/// Standard deviation of router logits: most of the weight is on a few experts.
+const ROUTER: f32 = 2.0;
 /// Root mean square of silu(x) * y for independent standard normal x and y.
 const GATED: f32 = 0.596;
 
@@ -68,8 +72,8 @@ enum Spread {
     Centred { deviation: f32 },
     /// The same, but the last `special` rows smaller by [`SPECIAL`].
     Rows { deviation: f32, special: usize },
-    /// Around `mean`, with [`NORM_SPREAD`] relative standard deviation.
-    Norm { mean: f32 },
+    /// Around `mean`, with [`NORM_SPREAD`] relative standard deviation; then less by `offset`.
+    Norm { mean: f32, offset: f32 },
 }
 
 /// A tensor that is generated on demand.
@@ -90,10 +94,10 @@ pub struct Tensor {
 ///
 /// # Errors
 /// When the engine refuses the configuration, which would be a defect.
-pub fn tensors(preset: &Preset, precision: Precision, config: Value, seed: u64) -> Result<Vec<Tensor>> {
+pub fn tensors(preset: &Preset, precision: Precision, config: &Value, seed: u64) -> Result<Vec<Tensor>> {
     let config = Config::from_json(config, Path::new("config.json"))?;
     let mut tensors = Vec::new();
-    for weight in expected(&config) {
+    for weight in expected(&config, &Source::Described) {
         let spread = spread(preset, &weight.name)?;
         let tensor = |Part { name, shape, content }| Tensor {
             name,
@@ -111,22 +115,40 @@ pub fn tensors(preset: &Preset, precision: Precision, config: Value, seed: u64) 
 
 /// The spread of the tensor of that name.
 fn spread(preset: &Preset, name: &str) -> Result<Spread> {
-    let Preset { hidden, heads, head_dim, intermediate, .. } = *preset;
+    let Preset { hidden, heads, head_dim, intermediate, arch, .. } = *preset;
     let fan = |inputs: u32| 1.0 / (inputs as f32).sqrt();
     // Queries and keys each carry half of the scores' scale: in their norms if the architecture has
     // these.
     let sharp = SCORE.sqrt();
-    let in_norms = preset.arch == Architecture::Qwen3;
-    let part = name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next()).unwrap_or(name);
+    let in_norms = matches!(arch, Architecture::Qwen3 | Architecture::Qwen3Moe | Architecture::Gemma3);
+    // Gemma multiplies embeddings by this, and adds one to the scales of its norms.
+    let gemma = arch == Architecture::Gemma3;
+    let embedding = if gemma { EMBEDDING * fan(hidden) } else { EMBEDDING };
+    let norm = |mean: f32| Spread::Norm { mean, offset: if gemma { 1.0 } else { 0.0 } };
+    let added = |rms: f32| norm(if gemma { rms } else { 1.0 });
+    if name.ends_with("bias") {
+        return Ok(Spread::Centred { deviation: BIAS });
+    }
+    let part = name.strip_suffix(".weight").unwrap_or(name).rsplit('.').next().unwrap_or(name);
     Ok(match part {
-        "embed_tokens" | "lm_head" => Spread::Rows { deviation: EMBEDDING, special: preset.special().count() },
-        "input_layernorm" | "post_attention_layernorm" => Spread::Norm { mean: 1.0 },
-        "norm" => Spread::Norm { mean: LOGIT * fan(hidden) / EMBEDDING },
-        "q_norm" | "k_norm" => Spread::Norm { mean: sharp },
+        "embed_tokens" | "lm_head" => Spread::Rows { deviation: embedding, special: preset.special().count() },
+        "input_layernorm" | "pre_feedforward_layernorm" => norm(1.0),
+        // In Gemma it normalizes what attention adds.
+        "post_attention_layernorm" => added(ATTENTION),
+        "post_feedforward_layernorm" => added(FEED_FORWARD),
+        "norm" => norm(LOGIT * fan(hidden) / embedding),
+        "q_norm" | "k_norm" => norm(sharp),
         "q_proj" | "k_proj" => Spread::Centred { deviation: fan(hidden) * if in_norms { 1.0 } else { sharp } },
-        "v_proj" | "gate_proj" | "up_proj" => Spread::Centred { deviation: fan(hidden) },
-        "o_proj" => Spread::Centred { deviation: ATTENTION * fan(heads * head_dim) },
+        // Values are larger with them, and the output projection smaller.
+        "qkv_proj" => Spread::Centred { deviation: fan(hidden) * sharp },
+        "v_proj" | "gate_proj" | "up_proj" | "gate_up_proj" => Spread::Centred { deviation: fan(hidden) },
+        "o_proj" => {
+            let values = if arch == Architecture::Phi3 { sharp } else { 1.0 };
+            Spread::Centred { deviation: ATTENTION / values * fan(heads * head_dim) }
+        }
         "down_proj" => Spread::Centred { deviation: FEED_FORWARD / GATED * fan(intermediate) },
+        "gate" | "router" => Spread::Centred { deviation: ROUTER * fan(hidden) },
+        "sinks" => Spread::Centred { deviation: 1.0 },
         _ => return Err(EngineError::internal(format!("no scale is known for the synthetic tensor {name}"))),
     })
 }
@@ -176,7 +198,7 @@ impl Tensor {
 
     /// Writes the tensor's part of these values, which fill whole groups.
     fn store(&self, values: &[f32], out: &mut [u8]) {
-        let Some(quantization) = self.weight.quantized else {
+        let Format::Affine(quantization) = self.weight.format else {
             return self.write(values.iter().copied(), out);
         };
         let bits = quantization.bits();
@@ -188,7 +210,7 @@ impl Tensor {
                 groups.zip(packed).for_each(|(group, out)| Affine::of(group, bits).pack(group, bits, out));
             }
             Content::Biases => self.write(groups.map(|group| Affine::of(group, bits).bias), out),
-            Content::Scales | Content::Values => self.write(groups.map(|group| Affine::of(group, bits).scale), out),
+            Content::Scales | Content::Values | Content::Bytes => self.write(groups.map(|group| Affine::of(group, bits).scale), out),
         }
     }
 
@@ -214,7 +236,7 @@ impl Tensor {
     /// The value at `index`, made from the standard normal `draw`.
     fn value(&self, index: usize, draw: f32) -> f32 {
         match self.spread {
-            Spread::Norm { mean } => mean * (1.0 + NORM_SPREAD * draw),
+            Spread::Norm { mean, offset } => mean * (1.0 + NORM_SPREAD * draw) - offset,
             Spread::Centred { deviation } => draw * deviation,
             Spread::Rows { deviation, special } => {
                 let [rows, columns] = [self.weight.shape[0], self.weight.shape[1]];
@@ -261,7 +283,7 @@ mod tests {
 
     fn values(preset: &Preset, name: &str) -> Vec<f32> {
         let tensor =
-            tensors(preset, Precision::F32, preset.config(1), 1).unwrap().into_iter().find(|t| t.name == name).unwrap();
+            tensors(preset, Precision::F32, &preset.config(1), 1).unwrap().into_iter().find(|t| t.name == name).unwrap();
         assert_eq!(tensor.precision, Precision::F32);
         tensor.bytes().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }

@@ -10,8 +10,11 @@
 
 use std::collections::BTreeSet;
 
+use super::experts::ExpertWeights;
 use super::extent::Extent;
+use super::plan::Activation;
 use super::quantized::Weight;
+use super::rope::Rotation;
 use super::sampler::SamplingPlan;
 use super::weights::HostTensor;
 use inferometer_host::{MemoryProbe, Result};
@@ -27,6 +30,10 @@ pub trait Backend {
     type Embedding;
     /// Scale of an RMS normalization.
     type Norm;
+    /// A bias, or attention sinks.
+    type Vector;
+    /// The feed-forward blocks of a layer that routes positions to some of them.
+    type Experts;
     /// Frequencies of the rotary embedding; made once for each model.
     type Rotation;
     /// Input of the rotation for T consecutive positions; made once for each forward pass, used by
@@ -57,11 +64,13 @@ pub trait Backend {
     fn embedding(&mut self, table: Weight) -> Result<Self::Embedding>;
     /// The embedding as output projection, sharing its memory.
     fn tied(&self, table: &Self::Embedding) -> Result<Self::Linear>;
-    /// Scale `[n]` of a normalization that adds `eps` under the root.
-    fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Self::Norm>;
-    /// `frequencies` in radians per position, one for each pair of a head; `theta` if they are its
-    /// plain powers.
-    fn rotation(&self, frequencies: &[f64], theta: Option<f64>) -> Result<Self::Rotation>;
+    /// Scale `[n]` of a normalization that adds `eps` under the root; with `plus_one`, the scale is
+    /// one plus that.
+    fn norm(&mut self, scale: HostTensor, eps: f64, plus_one: bool) -> Result<Self::Norm>;
+    /// Vectors, one after the other.
+    fn vector(&mut self, parts: Vec<HostTensor>) -> Result<Self::Vector>;
+    fn experts(&mut self, weights: ExpertWeights) -> Result<Self::Experts>;
+    fn rotation(&self, rotation: &Rotation) -> Result<Self::Rotation>;
     /// An empty cache for keys and values of `kv_heads` heads of `head_dim`; with a window,
     /// attention sees only the last `window` positions.
     fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<Self::Cache>;
@@ -80,17 +89,35 @@ pub trait Backend {
     fn split_heads(&self, x: &Self::Tensor, shape: HeadShape) -> Result<[Self::Tensor; 3]>;
     /// The input of the rotation for positions `start .. start + count`.
     fn positions(&self, rotation: &Self::Rotation, start: usize, count: usize) -> Result<Self::Positions>;
-    /// Rotary embedding of queries or keys; a pair is (i, i + head_dim / 2).
+    /// Rotary embedding of queries or keys.
     fn rotate(&self, x: &Self::Tensor, rotation: &Self::Rotation, positions: &Self::Positions) -> Result<Self::Tensor>;
     /// Appends keys and values of T positions to the cache.
     fn append(&self, cache: &mut Self::Cache, keys: &Self::Tensor, values: &Self::Tensor) -> Result<()>;
     /// Causal attention of queries over the cache, whose last T entries are the queries' own
-    /// positions. Each query sees at most the cache's window. Scores are scaled by `head_dim^-1/2`,
-    /// the softmax is in f32. Returns [T, heads * head_dim].
-    fn attend(&self, queries: &Self::Tensor, cache: &Self::Cache) -> Result<Self::Tensor>;
-    /// silu(gate) * up of x [T, 2 * n], gate in the first n columns: [T, n].
-    fn gate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// positions. Each query sees at most the cache's window. Scores are multiplied by `scale`, the
+    /// softmax is in f32 and includes the head's sink if there are any. Returns [T, heads *
+    /// head_dim].
+    fn attend(
+        &self,
+        queries: &Self::Tensor,
+        cache: &Self::Cache,
+        scale: f64,
+        sinks: Option<&Self::Vector>,
+    ) -> Result<Self::Tensor>;
+    /// The activation of x [T, 2 * n], gate in the first n columns and up in the others: [T, n].
+    fn gate(&self, x: &Self::Tensor, activation: Activation) -> Result<Self::Tensor>;
+    /// The weighted sum of each position's experts: x [T, hidden], router logits [T, experts].
+    fn mix(
+        &self,
+        x: &Self::Tensor,
+        logits: &Self::Tensor,
+        experts: &Self::Experts,
+        routing: Routing,
+    ) -> Result<Self::Tensor>;
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
+    /// Adds a vector [n] to each row of x [T, n].
+    fn add_vector(&self, x: &Self::Tensor, vector: &Self::Vector) -> Result<Self::Tensor>;
+    fn scale(&self, x: &Self::Tensor, factor: f64) -> Result<Self::Tensor>;
     /// The last position of x [T, n]: [1, n].
     fn last(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
 
@@ -145,6 +172,16 @@ pub struct HeadShape {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+}
+
+/// How positions choose their experts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Routing {
+    /// Experts of a position: those with the largest router logits.
+    pub per_token: usize,
+    /// Their weights are a softmax over their logits alone; else over all.
+    pub normalized: bool,
+    pub activation: Activation,
 }
 
 /// Chooses the tokens of one request, one after another. Each choice is appended to the history of

@@ -6,8 +6,9 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::backend::Held;
+use super::checkpoint::Checkpoint;
 use super::config::{Config, LONGEST};
-use super::weights::{Expected, WeightFolder};
+use super::expected::parameters;
 use crate::text::chat::{LONGEST_CONFIG, LONGEST_TEMPLATE};
 use crate::text::tokenizer::LONGEST_TOKENIZER;
 use inferometer_host::Result;
@@ -36,8 +37,7 @@ const SAMPLE: u64 = 64 << 10;
 pub fn identity(
     folder: &Path,
     config: &Config,
-    weights: &WeightFolder,
-    needed: &[Expected],
+    weights: &dyn Checkpoint,
     held: &Held,
 ) -> Result<ModelIdentity> {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
@@ -45,12 +45,12 @@ pub fn identity(
         name: whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned(),
         path: folder.display().to_string(),
         architecture: Some(config.architecture.name().to_owned()),
-        parameters: Some(needed.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum()),
+        parameters: Some(parameters(config)),
         weight_bytes: Some(held.bytes),
         weight_format: Some(held.format().to_owned()),
         fingerprint: Some(fingerprint(folder, weights)?),
-        vocabulary: u32::try_from(config.vocabulary).ok(),
-        context_length: u32::try_from(config.context).ok(),
+        vocabulary: u32::try_from(config.shape.vocabulary).ok(),
+        context_length: u32::try_from(config.shape.context).ok(),
         synthetic: config.synthetic,
     })
 }
@@ -66,7 +66,7 @@ pub fn identity(
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn fingerprint(folder: &Path, weights: &WeightFolder) -> Result<String> {
+pub fn fingerprint(folder: &Path, weights: &dyn Checkpoint) -> Result<String> {
     // These errors already name the path.
     let io = |e: std::io::Error| EngineError::model(e.to_string());
     let mut hash = Sha256::new();

@@ -1,17 +1,22 @@
-//! The project's own generation engine: Llama and Qwen3 from Hugging Face folders, generic over a
-//! tensor backend.
+//! The project's own generation engine: decoder-only transformers, generic over a tensor backend.
 
+pub mod arch;
 pub mod backend;
 pub mod candle;
+pub mod checkpoint;
 pub mod config;
 mod detokenizing;
+pub mod expected;
+pub mod experts;
 pub mod extent;
 pub mod finite;
 pub mod generation;
+pub mod gguf;
 pub mod identity;
 #[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 pub mod mlx;
 pub mod model;
+pub mod mxfp4;
 mod on_candle;
 #[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 mod on_mlx;
@@ -19,6 +24,7 @@ mod on_mlx;
 #[cfg(not(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64"))))]
 #[path = "without_mlx.rs"]
 mod on_mlx;
+pub mod plan;
 pub mod quantized;
 pub mod rope;
 pub mod sampler;
@@ -32,11 +38,9 @@ mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use session::Text;
 
-use crate::text::{ChatTemplate, Tokenizer};
 use inferometer_host::{Engine, Load, Result, Session};
 use inferometer_protocol::toggle::{KV_CACHE, Scope, find, fits, written};
 use inferometer_protocol::{
@@ -143,7 +147,7 @@ impl Engine for Transformer {
         Offer {
             name: NAME,
             label: NAME,
-            meaning: "built-in engine: Llama and Qwen3 models from a Hugging Face folder",
+            meaning: "built-in engine: Llama, Qwen, Gemma, gpt-oss and other models",
             options: vec![OptionSpec {
                 name: BACKEND,
                 kind: Kind::Text,
@@ -169,7 +173,7 @@ impl Engine for Transformer {
         let library = Library::of(&load.engine)?;
         let settings = LoadSettings::of(&load.toggles, &library.honours())?;
         let Some(folder) = &load.model else {
-            return Err(EngineError::model("no model was named; this engine needs a Hugging Face model folder"));
+            return Err(EngineError::model("no model was named; this engine needs a Hugging Face folder or a GGUF file"));
         };
         match library {
             Library::Candle => on_candle::open(folder, &settings),
@@ -220,15 +224,6 @@ impl LoadSettings {
 /// The effective `kv_cache`.
 fn kv_cache(window: Option<usize>) -> (String, Value) {
     (KV_CACHE.to_owned(), window.map_or_else(|| "full".to_owned(), |n| format!("{ROTATING}{n}")).into())
-}
-
-fn text(folder: &Path) -> Result<Text> {
-    let tokenizer = if folder.join("tokenizer.json").is_file() {
-        Some(Tokenizer::from_folder(folder).map_err(|e| EngineError::model(e.to_string()))?)
-    } else {
-        None
-    };
-    Ok(Text { tokenizer, template: ChatTemplate::from_folder(folder).map_err(|e| e.to_string()) })
 }
 
 /// The part of a receipt that is the same for every model on a tensor library.

@@ -1,117 +1,88 @@
-//! The forward pass of Llama and Qwen3, written once for every backend.
+//! The forward pass: runs a [`Plan`] on any backend.
 //!
-//! Sources: Touvron et al., "LLaMA" (2023); Qwen team, "Qwen3 Technical Report" (2025):
-//! pre-normalized blocks, rotary positions, grouped-query attention, SwiGLU feed-forward; Qwen3
-//! also normalizes each query and key head.
+//! Source: Touvron et al., "LLaMA" (2023): pre-normalized blocks, rotary positions, grouped-query
+//! attention, gated feed-forward. [`super::arch`] has the sources of what others vary.
 
-use super::backend::{Backend, HeadShape, Held, LayerCache};
+use super::backend::{Backend, HeadShape, Held, LayerCache, Routing};
+use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::finite::Place;
+use super::plan::{self, Activation, FeedForward, Plan};
 use super::quantized::Weight;
-use super::rope::frequencies;
-use super::weights::{Expected, WeightFolder};
 use inferometer_host::Result;
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const FINAL_NORM: &str = "model.norm.weight";
-const HEAD: &str = "lm_head.weight";
-
-/// Every tensor that a model of this shape has.
-#[must_use]
-pub fn expected(config: &Config) -> Vec<Expected> {
-    let mut list = vec![
-        tensor(config, EMBEDDING, &[config.vocabulary, config.hidden]),
-        tensor(config, FINAL_NORM, &[config.hidden]),
-    ];
-    if !config.tied {
-        list.push(tensor(config, HEAD, &[config.vocabulary, config.hidden]));
-    }
-    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    for layer in 0..config.layers {
-        let mut add = |part: &str, shape: &[usize]| list.push(tensor(config, &in_layer(layer, part), shape));
-        add("input_layernorm", &[config.hidden]);
-        add("self_attn.q_proj", &[queries, config.hidden]);
-        add("self_attn.k_proj", &[keys, config.hidden]);
-        add("self_attn.v_proj", &[keys, config.hidden]);
-        add("self_attn.o_proj", &[config.hidden, queries]);
-        if config.normalizes_heads() {
-            add("self_attn.q_norm", &[config.head_dim]);
-            add("self_attn.k_norm", &[config.head_dim]);
-        }
-        add("post_attention_layernorm", &[config.hidden]);
-        add("mlp.gate_proj", &[config.intermediate, config.hidden]);
-        add("mlp.up_proj", &[config.intermediate, config.hidden]);
-        add("mlp.down_proj", &[config.hidden, config.intermediate]);
-    }
-    list
-}
-
-/// The output projection, which a tied model's file may contain too; it must then equal the
-/// embedding.
-#[must_use]
-pub fn optional(config: &Config) -> Vec<Expected> {
-    if config.tied { vec![tensor(config, HEAD, &[config.vocabulary, config.hidden])] } else { Vec::new() }
-}
-
-fn tensor(config: &Config, name: &str, shape: &[usize]) -> Expected {
-    let quantized = match (&config.stored, shape) {
-        (Some(stored), [_, columns]) => stored.of(name.trim_end_matches(".weight"), *columns),
-        _ => None,
-    };
-    Expected { name: name.to_owned(), shape: shape.to_vec(), quantized }
-}
-
-fn in_layer(layer: usize, part: &str) -> String {
-    format!("model.layers.{layer}.{part}.weight")
-}
+use inferometer_protocol::EngineError;
 
 /// A loaded model.
 pub struct Model<B: Backend> {
     pub backend: B,
     pub config: Config,
     embedding: B::Embedding,
+    embedding_scale: Option<f64>,
     layers: Vec<Layer<B>>,
     norm: B::Norm,
     head: B::Linear,
-    rotation: B::Rotation,
-    /// Most positions that attention sees; `None` = all.
+    rotations: Vec<B::Rotation>,
+    /// Most positions that attention sees, whatever the plan; `None` = as planned.
     window: Option<usize>,
 }
 
+/// What the positions of a forward pass need for each rotary embedding.
+type Positions<B> = Vec<<B as Backend>::Positions>;
+
 struct Layer<B: Backend> {
     input_norm: B::Norm,
-    /// Queries, keys and values, stacked.
-    qkv: B::Linear,
+    attention: Attention<B>,
+    attention_norm: Option<B::Norm>,
+    feed_forward_norm: B::Norm,
+    feed_forward: Block<B>,
+    added_norm: Option<B::Norm>,
+}
+
+struct Attention<B: Backend> {
+    qkv: Linear<B>,
+    shape: HeadShape,
     q_norm: Option<B::Norm>,
     k_norm: Option<B::Norm>,
-    output: B::Linear,
-    post_norm: B::Norm,
-    /// Gate and up, stacked.
-    gate_up: B::Linear,
-    down: B::Linear,
+    /// Index into the model's rotary embeddings.
+    rotation: Option<usize>,
+    scale: f64,
+    sinks: Option<B::Vector>,
+    output: Linear<B>,
+}
+
+/// A matrix and its bias.
+struct Linear<B: Backend> {
+    matrix: B::Linear,
+    bias: Option<B::Vector>,
+}
+
+enum Block<B: Backend> {
+    Dense { gate_up: Linear<B>, activation: Activation, down: Linear<B> },
+    Experts { router: Linear<B>, routing: Routing, experts: B::Experts },
 }
 
 impl<B: Backend> Model<B> {
-    /// Gives every tensor to the backend. `weights` has been checked against [`expected`]. With a
-    /// window, caches are rotating: they hold only the last `window` positions, and attention sees
-    /// only these.
+    /// Gives every tensor to the backend. With a window, caches are rotating: they hold only the
+    /// last `window` positions, and attention sees only these.
     ///
     /// # Errors
     /// When a file cannot be read, a tied head differs from the embedding, or the backend cannot
     /// hold a tensor.
-    pub fn load(mut backend: B, config: Config, weights: &WeightFolder, window: Option<usize>) -> Result<Self> {
-        let table = weights.matrix(EMBEDDING)?;
-        if config.tied && weights.has(HEAD) {
-            check_tied(&table, &weights.matrix(HEAD)?)?;
+    pub fn load(mut backend: B, config: Config, weights: &dyn Checkpoint, window: Option<usize>) -> Result<Self> {
+        let Plan { embedding: table, head, norm, tied, .. } = &config.plan;
+        let values = weights.matrix(table)?;
+        if *tied && weights.has_matrix(head) {
+            check_tied(&values, &weights.matrix(head)?)?;
         }
-        let embedding = backend.embedding(table)?;
-        let head = if config.tied { backend.tied(&embedding)? } else { backend.linear(vec![weights.matrix(HEAD)?])? };
-        let layers =
-            (0..config.layers).map(|at| Layer::load(&mut backend, &config, weights, at)).collect::<Result<_>>()?;
-        let norm = backend.norm(weights.read(FINAL_NORM)?, config.norm_eps)?;
-        let frequencies = frequencies(config.head_dim, config.rope_theta, config.rope_scaling.as_ref());
-        let rotation = backend.rotation(&frequencies, config.rope_scaling.is_none().then_some(config.rope_theta))?;
-        Ok(Self { backend, config, embedding, layers, norm, head, rotation, window })
+        let embedding_scale = config.plan.embedding_scale.map(|scale| values.rounded(scale));
+        let embedding = backend.embedding(values)?;
+        let head = if *tied { backend.tied(&embedding)? } else { backend.linear(vec![weights.matrix(head)?])? };
+        let layers = config.plan.layers.iter().map(|layer| Layer::load(&mut backend, layer, weights));
+        let layers = layers.collect::<Result<_>>()?;
+        let norm = load_norm(&mut backend, norm, weights)?;
+        let rotations = config.plan.rotations.iter().map(|rotation| backend.rotation(rotation));
+        let rotations = rotations.collect::<Result<_>>()?;
+        Ok(Self { backend, config, embedding, embedding_scale, layers, norm, head, rotations, window })
     }
 
     /// An empty cache for this model.
@@ -119,10 +90,11 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// When the backend has no memory for it.
     pub fn cache(&self) -> Result<KvCache<B>> {
-        let layers = (0..self.config.layers)
-            .map(|_| self.backend.cache(self.config.kv_heads, self.config.head_dim, self.window))
-            .collect::<Result<_>>()?;
-        Ok(KvCache { layers, tokens: Vec::new() })
+        let layers = self.config.plan.layers.iter().map(|plan::Layer { attention, .. }| {
+            let window = [self.window, attention.window].into_iter().flatten().min();
+            self.backend.cache(attention.kv_heads, attention.head_dim, window)
+        });
+        Ok(KvCache { layers: layers.collect::<Result<_>>()?, tokens: Vec::new() })
     }
 
     /// Runs `count` ids after the cached positions and appends their keys and values. Returns the
@@ -155,10 +127,23 @@ impl<B: Backend> Model<B> {
         self.backend.settle(cache.layers.iter())
     }
 
+    fn positions(&self, start: usize, count: usize) -> Result<Positions<B>> {
+        self.rotations.iter().map(|rotation| self.backend.positions(rotation, start, count)).collect()
+    }
+
+    /// [T, hidden]
+    fn embed(&self, ids: &B::Ids) -> Result<B::Tensor> {
+        let x = self.backend.embed(&self.embedding, ids)?;
+        match self.embedding_scale {
+            Some(scale) => self.backend.scale(&x, scale),
+            None => Ok(x),
+        }
+    }
+
     /// Runs the layers on the ids: [T, hidden], or [1, hidden] with `only_last`.
     fn layers(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>, only_last: bool) -> Result<B::Tensor> {
-        let positions = self.backend.positions(&self.rotation, cache.seen(), count)?;
-        let mut x = self.backend.embed(&self.embedding, ids)?;
+        let positions = self.positions(cache.seen(), count)?;
+        let mut x = self.embed(ids)?;
         let last = self.layers.len() - 1;
         for (at, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
             // After the last attention, no position needs another one.
@@ -180,8 +165,8 @@ impl<B: Backend> Model<B> {
         look: &mut dyn FnMut(Place, &B::Tensor) -> Result<bool>,
     ) -> Result<bool> {
         let on = &self.backend;
-        let positions = on.positions(&self.rotation, cache.seen(), ids.len())?;
-        let mut x = on.embed(&self.embedding, &on.ids(ids)?)?;
+        let positions = self.positions(cache.seen(), ids.len())?;
+        let mut x = self.embed(&on.ids(ids)?)?;
         if !look(Place::Embedding, &x)? {
             return Ok(false);
         }
@@ -201,23 +186,15 @@ impl<B: Backend> Model<B> {
 }
 
 impl<B: Backend> Layer<B> {
-    fn load(backend: &mut B, config: &Config, weights: &WeightFolder, at: usize) -> Result<Self> {
-        let read = |part: &str| weights.read(&in_layer(at, part));
-        let all =
-            |parts: &[&str]| parts.iter().map(|part| weights.matrix(&in_layer(at, part))).collect::<Result<Vec<_>>>();
-        let eps = config.norm_eps;
-        let mut head_norm = |part: &str| {
-            if config.normalizes_heads() { Ok(Some(backend.norm(read(part)?, eps)?)) } else { Ok(None) }
-        };
+    fn load(backend: &mut B, plan: &plan::Layer, weights: &dyn Checkpoint) -> Result<Self> {
+        let mut norm = |norm: &plan::Norm| load_norm(backend, norm, weights);
         Ok(Self {
-            q_norm: head_norm("self_attn.q_norm")?,
-            k_norm: head_norm("self_attn.k_norm")?,
-            input_norm: backend.norm(read("input_layernorm")?, eps)?,
-            qkv: backend.linear(all(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?)?,
-            output: backend.linear(all(&["self_attn.o_proj"])?)?,
-            post_norm: backend.norm(read("post_attention_layernorm")?, eps)?,
-            gate_up: backend.linear(all(&["mlp.gate_proj", "mlp.up_proj"])?)?,
-            down: backend.linear(all(&["mlp.down_proj"])?)?,
+            input_norm: norm(&plan.input_norm)?,
+            attention_norm: plan.attention_norm.as_ref().map(&mut norm).transpose()?,
+            feed_forward_norm: norm(&plan.feed_forward_norm)?,
+            added_norm: plan.added_norm.as_ref().map(&mut norm).transpose()?,
+            attention: Attention::load(backend, &plan.attention, weights)?,
+            feed_forward: Block::load(backend, &plan.feed_forward, weights)?,
         })
     }
 
@@ -225,42 +202,122 @@ impl<B: Backend> Layer<B> {
         &self,
         of: &Model<B>,
         x: B::Tensor,
-        positions: &B::Positions,
+        positions: &Positions<B>,
         cache: &mut B::Cache,
         only_last: bool,
     ) -> Result<B::Tensor> {
         let on = &of.backend;
-        let mut attended = self.attention(of, &on.rms_norm(&x, &self.input_norm)?, positions, cache)?;
+        let mut attended = self.attention.forward(of, &on.rms_norm(&x, &self.input_norm)?, positions, cache)?;
         let mut x = x;
         if only_last {
             attended = on.last(&attended)?;
             x = on.last(&x)?;
         }
-        let x = on.add(&x, &on.apply(&attended, &self.output)?)?;
-        let inside = on.gate(&on.apply(&on.rms_norm(&x, &self.post_norm)?, &self.gate_up)?)?;
-        on.add(&x, &on.apply(&inside, &self.down)?)
+        let added = normalized(on, self.attention.output.apply(on, &attended)?, self.attention_norm.as_ref())?;
+        let x = on.add(&x, &added)?;
+        let added = self.feed_forward.forward(on, &on.rms_norm(&x, &self.feed_forward_norm)?)?;
+        on.add(&x, &normalized(on, added, self.added_norm.as_ref())?)
+    }
+}
+
+impl<B: Backend> Attention<B> {
+    fn load(backend: &mut B, plan: &plan::Attention, weights: &dyn Checkpoint) -> Result<Self> {
+        let &plan::Attention { heads, kv_heads, head_dim, rotation, scale, .. } = plan;
+        let mut norm = |norm: &plan::Norm| load_norm(backend, norm, weights);
+        let q_norm = plan.q_norm.as_ref().map(&mut norm).transpose()?;
+        let k_norm = plan.k_norm.as_ref().map(&mut norm).transpose()?;
+        let sinks = plan.sinks.as_ref().map(|name| backend.vector(vec![weights.read(name)?])).transpose()?;
+        Ok(Self {
+            qkv: Linear::load(backend, &plan.qkv, weights)?,
+            shape: HeadShape { heads, kv_heads, head_dim },
+            q_norm,
+            k_norm,
+            rotation,
+            scale,
+            sinks,
+            output: Linear::load(backend, &plan.output, weights)?,
+        })
     }
 
-    /// Attention of one layer before its output projection: [T, heads * head_dim].
-    fn attention(
+    /// Attention before its output projection: [T, heads * head_dim].
+    fn forward(
         &self,
         of: &Model<B>,
         x: &B::Tensor,
-        positions: &B::Positions,
+        positions: &Positions<B>,
         cache: &mut B::Cache,
     ) -> Result<B::Tensor> {
         let on = &of.backend;
-        let &Config { heads, kv_heads, head_dim, .. } = &of.config;
-        let qkv = on.apply(x, &self.qkv)?;
-        let [mut queries, mut keys, values] = on.split_heads(&qkv, HeadShape { heads, kv_heads, head_dim })?;
-        if let Some(norm) = &self.q_norm {
-            queries = on.rms_norm(&queries, norm)?;
+        let [queries, keys, values] = on.split_heads(&self.qkv.apply(on, x)?, self.shape)?;
+        let mut queries = normalized(on, queries, self.q_norm.as_ref())?;
+        let mut keys = normalized(on, keys, self.k_norm.as_ref())?;
+        if let Some(at) = self.rotation {
+            keys = on.rotate(&keys, &of.rotations[at], &positions[at])?;
+            queries = on.rotate(&queries, &of.rotations[at], &positions[at])?;
         }
-        if let Some(norm) = &self.k_norm {
-            keys = on.rms_norm(&keys, norm)?;
+        on.append(cache, &keys, &values)?;
+        on.attend(&queries, cache, self.scale, self.sinks.as_ref())
+    }
+}
+
+impl<B: Backend> Block<B> {
+    fn load(backend: &mut B, plan: &FeedForward, weights: &dyn Checkpoint) -> Result<Self> {
+        Ok(match plan {
+            FeedForward::Dense(dense) => Self::Dense {
+                gate_up: Linear::load(backend, &dense.gate_up, weights)?,
+                activation: dense.activation,
+                down: Linear::load(backend, &dense.down, weights)?,
+            },
+            FeedForward::Experts(experts) => {
+                let &plan::Experts { per_token, normalized, activation, .. } = experts;
+                Self::Experts {
+                    router: Linear::load(backend, &experts.router, weights)?,
+                    routing: Routing { per_token, normalized, activation },
+                    experts: backend.experts(weights.experts(experts)?)?,
+                }
+            }
+        })
+    }
+
+    fn forward(&self, on: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        match self {
+            Self::Dense { gate_up, activation, down } => {
+                down.apply(on, &on.gate(&gate_up.apply(on, x)?, *activation)?)
+            }
+            Self::Experts { router, routing, experts } => on.mix(x, &router.apply(on, x)?, experts, *routing),
         }
-        on.append(cache, &on.rotate(&keys, &of.rotation, positions)?, &values)?;
-        on.attend(&on.rotate(&queries, &of.rotation, positions)?, cache)
+    }
+}
+
+impl<B: Backend> Linear<B> {
+    fn load(backend: &mut B, plan: &plan::Matrix, weights: &dyn Checkpoint) -> Result<Self> {
+        let parts = plan.parts.iter().map(|part| weights.matrix(&part.name)).collect::<Result<_>>()?;
+        let matrix = backend.linear(parts)?;
+        let bias = |part: &plan::Part| weights.read(&format!("{}.bias", part.name));
+        let bias = match plan.bias {
+            true => Some(backend.vector(plan.parts.iter().map(bias).collect::<Result<_>>()?)?),
+            false => None,
+        };
+        Ok(Self { matrix, bias })
+    }
+
+    fn apply(&self, on: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        let product = on.apply(x, &self.matrix)?;
+        match &self.bias {
+            Some(bias) => on.add_vector(&product, bias),
+            None => Ok(product),
+        }
+    }
+}
+
+fn load_norm<B: Backend>(backend: &mut B, plan: &plan::Norm, weights: &dyn Checkpoint) -> Result<B::Norm> {
+    backend.norm(weights.read(&format!("{}.weight", plan.name))?, plan.eps, plan.plus_one)
+}
+
+fn normalized<B: Backend>(on: &B, x: B::Tensor, norm: Option<&B::Norm>) -> Result<B::Tensor> {
+    match norm {
+        Some(norm) => on.rms_norm(&x, norm),
+        None => Ok(x),
     }
 }
 
@@ -268,8 +325,10 @@ fn check_tied(table: &Weight, head: &Weight) -> Result<()> {
     if table.same_values(head) {
         return Ok(());
     }
-    Err(inferometer_protocol::EngineError::model(format!(
-        "tensor {HEAD} differs from {EMBEDDING}, but config.json says tie_word_embeddings = true; set it to false"
+    Err(EngineError::model(format!(
+        "tensor {} differs from {}, but config.json says tie_word_embeddings = true; set it to false",
+        head.name(),
+        table.name()
     )))
 }
 
@@ -280,10 +339,10 @@ pub struct KvCache<B: Backend> {
 }
 
 impl<B: Backend> KvCache<B> {
-    /// Positions that attention sees, measured on the layers themselves.
+    /// Positions that the attention of some layer sees, measured on the layers themselves.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.layers.iter().map(LayerCache::len).min().unwrap_or(0)
+        self.layers.iter().map(LayerCache::len).max().unwrap_or(0)
     }
 
     #[must_use]

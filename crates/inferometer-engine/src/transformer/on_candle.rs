@@ -4,11 +4,10 @@ use std::path::Path;
 
 use super::candle::threads::{self, Threads};
 use super::candle::{self, CandleBackend, Format};
-use super::config::Config;
-use super::model::{self, Model};
+use super::checkpoint::Opened;
+use super::model::Model;
 use super::session::{REQUEST_TOGGLES, TransformerSession};
-use super::weights::WeightFolder;
-use super::{LoadSettings, details, identity, kv_cache, receipt, text};
+use super::{LoadSettings, details, identity, kv_cache, receipt};
 use inferometer_host::{Result, Session};
 use inferometer_protocol::sampling::FIELDS;
 use inferometer_protocol::toggle::{
@@ -47,17 +46,16 @@ pub fn environment(settings: &LoadSettings, cpus: Option<usize>) -> Vec<(&'stati
 
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
     let named = |format: &Format| settings.text(DTYPE) == Some(format.name());
-    let config = Config::from_folder(folder)?;
-    let needed = model::expected(&config);
-    let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
-    let format = Format::ALL.into_iter().find(named).unwrap_or_else(|| Format::nearest(&weights, &needed));
-    let text = text(folder)?;
+    let opened = Opened::open(folder)?;
+    let text = opened.text(folder)?;
+    let Opened { config, weights, .. } = opened;
+    let format = Format::ALL.into_iter().find(named).unwrap_or_else(|| Format::nearest(weights.mostly()));
     let threads = threads::set(settings.count(THREADS))?;
-    let model = Model::load(CandleBackend::new(format, threads), config, &weights, settings.window())?;
+    let model = Model::load(CandleBackend::new(format, threads), config, &*weights, settings.window())?;
     let mut facts = details(model.held());
     facts.extend(cpu_facts(threads));
     let receipt = Receipt {
-        model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
+        model: identity::identity(folder, &model.config, &*weights, model.held())?,
         details: facts,
         settings: Settings::from([
             (THREADS.to_owned(), threads.rayon.max(threads.quantized).into()),

@@ -5,13 +5,12 @@ use std::path::Path;
 use mlx_rs::error::Exception;
 use mlx_rs::{Dtype, memory};
 
-use super::config::Config;
+use super::checkpoint::Opened;
 use super::mlx::device::{Found, device};
 use super::mlx::{self, MlxBackend};
-use super::model::{self, Model};
+use super::model::Model;
 use super::session::{LAZY_TOGGLES, REQUEST_TOGGLES, TransformerSession};
-use super::weights::WeightFolder;
-use super::{LoadSettings, details, identity, kv_cache, receipt, text};
+use super::{LoadSettings, details, identity, kv_cache, receipt};
 use crate::serial::Serial;
 use inferometer_host::{Result, Session};
 use inferometer_protocol::sampling::FIELDS;
@@ -57,16 +56,15 @@ pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> 
 }
 
 fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<TransformerSession<MlxBackend>> {
-    let config = Config::from_folder(folder)?;
-    let needed = model::expected(&config);
-    let weights = WeightFolder::open(folder, &needed, &model::optional(&config))?;
-    let text = text(folder)?;
+    let opened = Opened::open(folder)?;
+    let text = opened.text(folder)?;
+    let Opened { config, weights, .. } = opened;
     let limits = limits(settings)?;
     let named = |(name, _): &&(&str, Dtype)| settings.text(DTYPE) == Some(name);
     let dtype = DTYPES.iter().find(named).map(|(_, dtype)| *dtype);
     // On the CPU, MLX runs a C++ compiler for this, which may be missing.
     let compiled = settings.flag(COMPILE).unwrap_or_else(MlxBackend::on_gpu);
-    let model = Model::load(MlxBackend::new(dtype, compiled), config, &weights, settings.window())?;
+    let model = Model::load(MlxBackend::new(dtype, compiled), config, &*weights, settings.window())?;
     if let (Some(asked), Some(form)) = (settings.text(DTYPE), model.held().formats.iter().find(|f| f.starts_with('q')))
     {
         return Err(EngineError::unsupported(format!(
@@ -90,7 +88,7 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
     facts.extend(device.details.clone());
     let receipt = Receipt {
         capabilities: Capabilities { clear_cache: true, ..common.capabilities },
-        model: identity::identity(folder, &model.config, &weights, &needed, model.held())?,
+        model: identity::identity(folder, &model.config, &*weights, model.held())?,
         details: facts,
         settings: in_force,
         ..common

@@ -1,4 +1,4 @@
-//! Matrices in MLX's affine quantized format.
+//! Matrices in the formats of a model's folder, above all MLX's affine quantized one.
 //!
 //! Every `group_size` consecutive values of a row share a scale and a bias: `w = scale * q + bias`,
 //! with q a whole number of `bits` bits. The numbers q lie in 32-bit words, the first of them in
@@ -6,7 +6,11 @@
 //! `NAME.weight`, u32 [out, in * bits / 32], and `NAME.scales` and `NAME.biases`, [out, in /
 //! group_size] each. Source: the documentation of `mlx.core.quantize` and `dequantize`.
 
-use super::weights::{HostTensor, form};
+use safetensors::Dtype;
+
+use super::gguf::GgmlTensor;
+use super::mxfp4::Mxfp4Tensor;
+use super::weights::{Format, HostTensor, form};
 use inferometer_protocol::Quantization;
 
 /// One matrix: the content of its three tensors.
@@ -34,15 +38,25 @@ impl QuantizedTensor {
         let mut values = vec![0.0; self.shape[0] * self.shape[1]];
         let groups = self.packed.chunks_exact(group_bytes).zip(scales).zip(biases);
         for (out, ((group, scale), bias)) in values.chunks_exact_mut(self.group_size).zip(groups) {
-            let value = |q: u8| scale * f32::from(q) + bias;
-            if self.bits == 4 {
-                let pairs = out.as_chunks_mut::<2>().0;
-                pairs.iter_mut().zip(group).for_each(|(pair, byte)| *pair = [value(byte & 0xf), value(byte >> 4)]);
-            } else {
-                out.iter_mut().zip(group).for_each(|(x, byte)| *x = value(*byte));
-            }
+            unpack(group, self.bits, |at, number| out[at] = scale * f32::from(number) + bias);
         }
         values
+    }
+}
+
+/// Calls `f` with the index and the value of each number of `bits` bits (1 to 8); the first number
+/// is in the lowest bits of the first byte.
+pub fn unpack(packed: &[u8], bits: u32, mut f: impl FnMut(usize, u8)) {
+    let (mut held, mut have, mut at) = (0u32, 0, 0);
+    for byte in packed {
+        held |= u32::from(*byte) << have;
+        have += 8;
+        while have >= bits {
+            f(at, (held & ((1 << bits) - 1)) as u8);
+            held >>= bits;
+            have -= bits;
+            at += 1;
+        }
     }
 }
 
@@ -74,12 +88,18 @@ impl Affine {
     pub fn pack(self, group: &[f32], bits: u32, packed: &mut [u8]) {
         let top = top(bits);
         let number = |x: &f32| ((x - self.bias) / self.scale).round_ties_even().clamp(0.0, top) as u8;
-        let values = group.chunks_exact(8 / bits as usize);
-        for (byte, values) in packed.iter_mut().zip(values) {
-            *byte = match values {
-                [low, high] => number(high) << 4 | number(low),
-                only => only.first().map_or(0, number),
-            };
+        let (mut held, mut have) = (0u32, 0);
+        let mut bytes = packed.iter_mut();
+        for value in group {
+            held |= u32::from(number(value)) << have;
+            have += bits;
+            while have >= 8 {
+                if let Some(byte) = bytes.next() {
+                    *byte = held as u8;
+                }
+                held >>= 8;
+                have -= 8;
+            }
         }
     }
 }
@@ -94,6 +114,8 @@ fn top(bits: u32) -> f32 {
 pub enum Weight {
     Plain(HostTensor),
     Quantized(QuantizedTensor),
+    Mxfp4(Mxfp4Tensor),
+    Ggml(GgmlTensor),
 }
 
 impl Weight {
@@ -102,6 +124,8 @@ impl Weight {
         match self {
             Weight::Plain(tensor) => &tensor.name,
             Weight::Quantized(tensor) => &tensor.name,
+            Weight::Mxfp4(tensor) => &tensor.name,
+            Weight::Ggml(tensor) => &tensor.name,
         }
     }
 
@@ -111,6 +135,8 @@ impl Weight {
         match self {
             Weight::Plain(tensor) => &tensor.shape,
             Weight::Quantized(tensor) => &tensor.shape,
+            Weight::Mxfp4(tensor) => &tensor.shape,
+            Weight::Ggml(tensor) => &tensor.shape,
         }
     }
 
@@ -130,7 +156,7 @@ impl Weight {
     #[must_use]
     pub fn quantization(&self) -> Option<Quantization> {
         match self {
-            Weight::Plain(_) => None,
+            Weight::Plain(_) | Weight::Mxfp4(_) | Weight::Ggml(_) => None,
             Weight::Quantized(tensor) => Quantization::new(tensor.bits, tensor.group_size),
         }
     }
@@ -142,6 +168,8 @@ impl Weight {
             (_, Some(quantization)) => quantization.to_string(),
             (Weight::Plain(tensor), None) => form(tensor.dtype),
             (Weight::Quantized(_), None) => "quantized".to_owned(),
+            (Weight::Mxfp4(_), None) => Format::Mxfp4.to_string(),
+            (Weight::Ggml(tensor), None) => tensor.form().to_owned(),
         }
     }
 
@@ -151,6 +179,19 @@ impl Weight {
         match self {
             Weight::Plain(tensor) => tensor.to_f32(),
             Weight::Quantized(tensor) => tensor.to_f32(),
+            Weight::Mxfp4(tensor) => tensor.to_f32(),
+            Weight::Ggml(tensor) => tensor.to_f32(),
+        }
+    }
+
+    /// A factor of these values, rounded as `transformers` does: to the values' own format if that
+    /// is f16 or bf16.
+    #[must_use]
+    pub fn rounded(&self, factor: f64) -> f64 {
+        match self.plain().map(|tensor| tensor.dtype) {
+            Some(Dtype::BF16) => half::bf16::from_f64(factor).to_f64(),
+            Some(Dtype::F16) => half::f16::from_f64(factor).to_f64(),
+            _ => factor,
         }
     }
 
@@ -166,6 +207,8 @@ impl Weight {
                     && same(&a.scales, &b.scales)
                     && same(&a.biases, &b.biases)
             }
+            (Weight::Ggml(a), Weight::Ggml(b)) => a == b,
+            (Weight::Mxfp4(a), Weight::Mxfp4(b)) => (a.shape, &a.packed, &a.scales) == (b.shape, &b.packed, &b.scales),
             _ => false,
         }
     }

@@ -164,7 +164,7 @@ impl<B: Backend> TransformerSession<B> {
     }
 
     fn check_ids(&self, what: &str, ids: &[u32]) -> Result<()> {
-        let vocabulary = self.model.config.vocabulary;
+        let vocabulary = self.model.config.shape.vocabulary;
         match ids.iter().position(|id| *id as usize >= vocabulary) {
             None => Ok(()),
             Some(at) => Err(EngineError::bad_request(format!(
@@ -177,7 +177,7 @@ impl<B: Backend> TransformerSession<B> {
     /// Checks that a request fits the context. The last generated token is not run through the
     /// model, so it needs no position.
     fn check_context(&self, prompt: usize, limit: usize) -> Result<()> {
-        let (needed, context) = (prompt + limit - 1, self.model.config.context);
+        let (needed, context) = (prompt + limit - 1, self.model.config.shape.context);
         if needed <= context {
             return Ok(());
         }

@@ -9,9 +9,9 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value as Json, json};
 
 use super::config::Config;
-use super::model::expected;
+use super::expected::{Source, expected};
 use super::quantized::Affine;
-use super::weights::Expected;
+use super::weights::{Expected, Format};
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::rng::seeded;
 use inferometer_host::{Detail, Instrumentation};
@@ -39,7 +39,7 @@ pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
     let config = Config::from_folder(dir.path()).unwrap();
     let mut rng = seeded(seed, "tiny model");
     let mut uniform = || (rng.next_u32() as f32 / u32::MAX as f32) * 2.0 - 1.0;
-    let needed = expected(&config);
+    let needed = expected(&config, &Source::Described);
     let store = |tensor: Expected| {
         let count: usize = tensor.shape.iter().product();
         let norm = tensor.shape.len() == 1;
@@ -54,14 +54,14 @@ pub fn tensors(config: &Json, seed: u64) -> Vec<Stored> {
 /// The same tensors in the format of a folder with that configuration: quantized matrices in three
 /// parts.
 pub fn quantized(config: &Json, tensors: Vec<Stored>) -> Vec<Stored> {
-    let config = Config::from_json(config.clone(), Path::new("config.json")).unwrap();
-    let needed = expected(&config);
+    let config = Config::from_json(config, Path::new("config.json")).unwrap();
+    let needed = expected(&config, &Source::Described);
     let weight = |name: &str| needed.iter().find(|weight| weight.name == name).unwrap();
     tensors.into_iter().flat_map(|tensor| parts(weight(&tensor.0), tensor)).collect()
 }
 
 fn parts(weight: &Expected, (name, dtype, shape, bytes): Stored) -> Vec<Stored> {
-    let Some(quantization) = weight.quantized else { return vec![(name, dtype, shape, bytes)] };
+    let Format::Affine(quantization) = weight.format else { return vec![(name, dtype, shape, bytes)] };
     let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let (bits, group_size) = (quantization.bits(), quantization.group_size());
     let (mut packed, mut scales, mut biases) = (Vec::new(), Vec::new(), Vec::new());

@@ -7,6 +7,7 @@
 //! length, JSON header, tensor bytes).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,12 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
-use super::config::read_json;
+use super::checkpoint::{Checkpoint, Mostly};
+use super::config::{Config, read_json};
+use super::expected::{Source, expected};
+use super::experts::ExpertWeights;
+use super::mxfp4::{self, Mxfp4Tensor};
+use super::plan::Experts;
 use super::quantized::{QuantizedTensor, Weight};
 use inferometer_host::Result;
 use inferometer_host::guard::catch;
@@ -30,14 +36,27 @@ const LONGEST_INDEX: u64 = 16 << 20;
 /// Longest header that the format allows.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// A tensor that the model needs.
+/// A weight that the model needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
+    /// The tensor's name if it is stored in one, with `.weight` for a matrix.
     pub name: String,
-    /// The shape that the model computes with.
+    /// The shape that the model computes with; stacked matrices [count, rows, columns].
     pub shape: Vec<usize>,
-    /// For a matrix that is stored in three tensors; `None`: one tensor of floating-point numbers.
-    pub quantized: Option<Quantization>,
+    pub format: Format,
+}
+
+/// The tensors that store a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One tensor of floating-point numbers.
+    Plain,
+    /// MLX's affine format: `NAME.weight`, `NAME.scales` and `NAME.biases`.
+    Affine(Quantization),
+    /// MLX's MXFP4: `NAME.weight` and `NAME.scales`.
+    Mxfp4,
+    /// MXFP4 as gpt-oss publishes it: `NAME_blocks` and `NAME_scales`.
+    Mxfp4Blocks,
 }
 
 /// One tensor of a file.
@@ -59,53 +78,93 @@ pub enum Content {
     Scales,
     /// F32, F16 or BF16.
     Biases,
+    /// U8: packed numbers of 4 bits, or exponents.
+    Bytes,
 }
 
 impl Expected {
+    #[must_use]
+    pub fn plain(name: String, shape: Vec<usize>) -> Self {
+        Self { name, shape, format: Format::Plain }
+    }
+
     /// The name without `.weight`, used by the tensors of a quantized matrix and by `config.json`.
-    fn module(&self) -> &str {
+    #[must_use]
+    pub fn module(&self) -> &str {
         self.name.strip_suffix(WEIGHT).unwrap_or(&self.name)
+    }
+
+    /// Whether it is a matrix or a stack of them.
+    #[must_use]
+    pub fn is_matrix(&self) -> bool {
+        self.shape.len() > 1
     }
 
     /// The tensors that store it.
     #[must_use]
     pub fn parts(&self) -> Vec<Part> {
-        let (Some(quantization), [rows, columns]) = (self.quantized, self.shape.as_slice()) else {
-            return vec![Part { name: self.name.clone(), shape: self.shape.clone(), content: Content::Values }];
-        };
-        let part = |suffix, columns, content| Part {
+        let (columns, rows) = self.shape.split_last().map_or((0, &[][..]), |(columns, rows)| (*columns, rows));
+        let part = |suffix: &str, inner: &[usize], content| Part {
             name: format!("{}{suffix}", self.module()),
-            shape: vec![*rows, columns],
+            shape: [rows, inner].concat(),
             content,
         };
-        let groups = quantization.groups(*columns);
-        vec![
-            part(WEIGHT, quantization.words(*columns), Content::Packed),
-            part(SCALES, groups, Content::Scales),
-            part(BIASES, groups, Content::Biases),
-        ]
+        match self.format {
+            Format::Plain => {
+                vec![Part { name: self.name.clone(), shape: self.shape.clone(), content: Content::Values }]
+            }
+            Format::Affine(quantization) => {
+                let groups = quantization.groups(columns);
+                vec![
+                    part(WEIGHT, &[quantization.words(columns)], Content::Packed),
+                    part(SCALES, &[groups], Content::Scales),
+                    part(BIASES, &[groups], Content::Biases),
+                ]
+            }
+            Format::Mxfp4 => vec![
+                part(WEIGHT, &[columns / mxfp4::PER_WORD], Content::Packed),
+                part(SCALES, &[columns / mxfp4::BLOCK], Content::Bytes),
+            ],
+            Format::Mxfp4Blocks => vec![
+                part("_blocks", &[columns / mxfp4::BLOCK, mxfp4::BLOCK_BYTES], Content::Bytes),
+                part("_scales", &[columns / mxfp4::BLOCK], Content::Bytes),
+            ],
+        }
     }
 
     /// Checks that groups fill the rows, which can fail only for a matrix that `config.json` names
     /// itself.
     fn check_groups(&self, folder: &Path) -> Result<()> {
-        match (self.quantized, self.shape.last()) {
-            (Some(quantization), Some(columns)) if !columns.is_multiple_of(quantization.group_size()) => {
-                Err(EngineError::model(format!(
-                    "{}: {}, but its rows of {columns} values are no multiple of that",
-                    folder.join("config.json").display(),
-                    self.said()
-                )))
-            }
+        let group = match self.format {
+            Format::Plain => 1,
+            Format::Affine(quantization) => quantization.group_size(),
+            Format::Mxfp4 | Format::Mxfp4Blocks => mxfp4::BLOCK,
+        };
+        match self.shape.last() {
+            Some(columns) if !columns.is_multiple_of(group) => Err(EngineError::model(format!(
+                "{}: {}, but its rows of {columns} values are no multiple of that",
+                folder.join("config.json").display(),
+                self.said()
+            ))),
             _ => Ok(()),
         }
     }
 
     /// Its format according to `config.json`, in words.
     fn said(&self) -> String {
-        match self.quantized {
-            Some(quantization) => format!("config.json says that {} is quantized ({quantization})", self.module()),
-            None => format!("config.json does not say that {} is quantized", self.module()),
+        match self.format {
+            Format::Plain => format!("config.json does not say that {} is quantized", self.module()),
+            format => format!("config.json says that {} is quantized ({format})", self.module()),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Format::Plain => f.write_str("floating-point numbers"),
+            Format::Affine(quantization) => quantization.fmt(f),
+            Format::Mxfp4 | Format::Mxfp4Blocks => f.write_str("MXFP4, groups of 32"),
         }
     }
 }
@@ -122,6 +181,18 @@ pub struct HostTensor {
 }
 
 impl HostTensor {
+    /// One of the tensors stacked along the first dimension.
+    #[must_use]
+    pub fn slice(&self, at: usize) -> Self {
+        let size = self.bytes.len() / self.shape[0].max(1);
+        Self {
+            name: self.name.clone(),
+            shape: self.shape[1..].to_vec(),
+            dtype: self.dtype,
+            bytes: self.bytes[at * size..][..size].to_vec(),
+        }
+    }
+
     /// The values, widened to f32.
     #[must_use]
     pub fn to_f32(&self) -> Vec<f32> {
@@ -146,9 +217,8 @@ pub struct WeightFolder {
     files: Vec<WeightFile>,
     /// Tensor name to index into `files`.
     places: BTreeMap<String, usize>,
-    /// Matrices that are stored in three tensors, by the name of the first: their format and
-    /// unpacked shape.
-    quantized: BTreeMap<String, (Quantization, [usize; 2])>,
+    /// What the model needs, as it is stored here; by name.
+    weights: BTreeMap<String, Expected>,
 }
 
 #[derive(Debug)]
@@ -167,13 +237,13 @@ struct Index {
 impl WeightFolder {
     /// Opens and checks the weight files of `folder`.
     ///
-    /// `optional` tensors may be missing, but must have the given shape. Rotary frequency buffers
-    /// are always allowed.
+    /// The head of a model with a tied one may be there, but must have the given shape. Rotary
+    /// frequency buffers are always allowed.
     ///
     /// # Errors
     /// For the first missing, extra, wrong-shape, wrong-dtype or truncated tensor, by name and
     /// file.
-    pub fn open(folder: &Path, expected: &[Expected], optional: &[Expected]) -> Result<Self> {
+    pub fn open(folder: &Path, config: &Config) -> Result<Self> {
         let (index, names) = Self::file_names(folder)?;
         let files = names.iter().map(|name| WeightFile::open(folder.join(name))).collect::<Result<Vec<_>>>()?;
         let mut places = BTreeMap::new();
@@ -185,15 +255,14 @@ impl WeightFolder {
                 }
             }
         }
-        let mut opened = Self { files, places, quantized: BTreeMap::new() };
+        let mut opened = Self { files, places, weights: BTreeMap::new() };
         if let Some(index) = index {
             opened.check_index(&folder.join(INDEX), &index, &names)?;
         }
-        let optional = optional.iter().filter(|tensor| tensor.parts().iter().any(|part| opened.has(&part.name)));
-        let wanted: Vec<&Expected> = expected.iter().chain(optional).collect();
+        let dtype = |name: &str| opened.info(name).map(|(_, info)| info.dtype);
+        let wanted = expected(config, &Source::Tensors(&dtype));
         opened.check(folder, &wanted)?;
-        let form = |tensor: &Expected| Some((tensor.quantized?, <[usize; 2]>::try_from(tensor.shape.as_slice()).ok()?));
-        opened.quantized = wanted.iter().filter_map(|tensor| Some((tensor.name.clone(), form(tensor)?))).collect();
+        opened.weights = wanted.into_iter().map(|weight| (weight.name.clone(), weight)).collect();
         Ok(opened)
     }
 
@@ -232,7 +301,7 @@ impl WeightFolder {
         Ok(())
     }
 
-    fn check(&self, folder: &Path, wanted: &[&Expected]) -> Result<()> {
+    fn check(&self, folder: &Path, wanted: &[Expected]) -> Result<()> {
         let mut known = BTreeMap::new();
         for tensor in wanted {
             tensor.check_groups(folder)?;
@@ -240,7 +309,7 @@ impl WeightFolder {
                 if !self.has(&part.name) {
                     return Err(self.missing(folder, tensor, &part));
                 }
-                known.insert(part.name.clone(), (*tensor, part));
+                known.insert(part.name.clone(), (tensor, part));
             }
         }
         for (name, at) in &self.places {
@@ -252,7 +321,7 @@ impl WeightFolder {
             }
         }
         // Single tensors were checked above; now compare the dtypes of the parts.
-        for tensor in wanted.iter().filter(|tensor| tensor.quantized.is_some()) {
+        for tensor in wanted.iter().filter(|tensor| matches!(tensor.format, Format::Affine(_))) {
             let dtype = |suffix: &str| self.info(&format!("{}{suffix}", tensor.module())).map(|(_, info)| info.dtype);
             let (scales, biases) = (dtype(SCALES), dtype(BIASES));
             if scales != biases {
@@ -274,8 +343,8 @@ impl WeightFolder {
         let missing = format!("tensor {} is missing in {file}", part.name);
         // If the weight exists but not its scales or biases, the matrix may not be quantized at
         // all.
-        match tensor.quantized {
-            Some(_) if self.has(&tensor.name) => EngineError::model(format!(
+        match tensor.format {
+            Format::Affine(_) if self.has(&tensor.name) => EngineError::model(format!(
                 "{missing}: {}; if it is not, `quantization` there should have {:?}: false",
                 tensor.said(),
                 tensor.module()
@@ -290,20 +359,15 @@ impl WeightFolder {
         Some((file, file.metadata.info(name)?))
     }
 
-    /// Formats of the matrices among `weights`.
+    /// The weight of that name.
     #[must_use]
-    pub fn formats(&self, weights: &[Expected]) -> BTreeSet<String> {
-        let format = |matrix: &Expected| match matrix.quantized {
-            Some(quantization) => Some(quantization.to_string()),
-            None => self.info(&matrix.name).map(|(_, info)| form(info.dtype)),
-        };
-        weights.iter().filter(|weight| weight.shape.len() == 2).filter_map(format).collect()
+    pub fn weight(&self, name: &str) -> Option<&Expected> {
+        self.weights.get(name)
     }
 
-    /// Whether that matrix is stored quantized.
-    #[must_use]
-    pub fn is_quantized(&self, name: &str) -> bool {
-        self.quantized.contains_key(name)
+    /// The weights of the model, as they are stored.
+    pub fn weights(&self) -> impl Iterator<Item = &Expected> {
+        self.weights.values()
     }
 
     /// Whether there is a tensor of that name.
@@ -312,33 +376,9 @@ impl WeightFolder {
         self.places.contains_key(name)
     }
 
-    /// Reads a matrix in its stored format.
-    ///
-    /// # Errors
-    /// As [`WeightFolder::read`].
-    pub fn matrix(&self, name: &str) -> Result<Weight> {
-        let Some((quantization, shape)) = self.quantized.get(name) else {
-            return Ok(Weight::Plain(self.read(name)?));
-        };
-        let module = name.strip_suffix(WEIGHT).unwrap_or(name);
-        Ok(Weight::Quantized(QuantizedTensor {
-            name: name.to_owned(),
-            shape: *shape,
-            bits: quantization.bits(),
-            group_size: quantization.group_size(),
-            packed: self.read(name)?.bytes,
-            scales: self.read(&format!("{module}{SCALES}"))?,
-            biases: self.read(&format!("{module}{BIASES}"))?,
-        }))
-    }
-
     /// Reads one tensor unchanged from its file.
-    ///
-    /// # Errors
-    /// When it does not exist or its bytes cannot be read; the message names tensor and file.
-    pub fn read(&self, name: &str) -> Result<HostTensor> {
-        let unchecked = || EngineError::internal(format!("tensor {name} was not among those checked at opening"));
-        let (file, info) = self.info(name).ok_or_else(unchecked)?;
+    fn tensor(&self, name: &str) -> Result<HostTensor> {
+        let (file, info) = self.info(name).ok_or_else(|| unchecked(name))?;
         let (start, end) = info.data_offsets;
         let mut bytes = vec![0; end - start];
         let mut source = fs_err::File::open(&file.path).map_err(|e| EngineError::model(e.to_string()))?;
@@ -348,11 +388,79 @@ impl WeightFolder {
             .map_err(|e| file.wrong(format!("tensor {name} cannot be read: {e}")))?;
         Ok(HostTensor { name: name.to_owned(), shape: info.shape.clone(), dtype: info.dtype, bytes })
     }
+}
 
-    /// Paths of the weight files, in order of their names.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| file.path.as_path())
+impl Checkpoint for WeightFolder {
+    fn has_matrix(&self, module: &str) -> bool {
+        self.weights.contains_key(&format!("{module}{WEIGHT}"))
     }
+
+    fn matrix(&self, module: &str) -> Result<Weight> {
+        let name = format!("{module}{WEIGHT}");
+        let weight = self.weights.get(&name).ok_or_else(|| unchecked(&name))?;
+        let values = self.read(&name)?;
+        let shape = weight.shape.as_slice().try_into().map_err(|_| unchecked(&name))?;
+        let part = |suffix: &str| self.read(&format!("{module}{suffix}"));
+        Ok(match weight.format {
+            Format::Plain => Weight::Plain(values),
+            Format::Affine(quantization) => Weight::Quantized(QuantizedTensor {
+                name,
+                shape,
+                bits: quantization.bits(),
+                group_size: quantization.group_size(),
+                packed: values.bytes,
+                scales: part(SCALES)?,
+                biases: part(BIASES)?,
+            }),
+            Format::Mxfp4 | Format::Mxfp4Blocks => {
+                Weight::Mxfp4(Mxfp4Tensor { name, shape, packed: values.bytes, scales: part(SCALES)?.bytes })
+            }
+        })
+    }
+
+    fn read(&self, name: &str) -> Result<HostTensor> {
+        self.tensor(name)
+    }
+
+    fn experts(&self, experts: &Experts) -> Result<ExpertWeights> {
+        self.experts_of(experts)
+    }
+
+    fn paths(&self) -> Vec<&Path> {
+        self.files.iter().map(|file| file.path.as_path()).collect()
+    }
+
+    fn formats(&self) -> BTreeSet<String> {
+        let format = |matrix: &Expected| match matrix.format {
+            Format::Plain => self.info(&matrix.name).map(|(_, info)| form(info.dtype)),
+            format => Some(format.to_string()),
+        };
+        self.weights().filter(|weight| weight.is_matrix()).filter_map(format).collect()
+    }
+
+    fn tensors(&self) -> usize {
+        self.weights().map(|weight| weight.parts().len()).sum()
+    }
+
+    fn mostly(&self) -> Mostly {
+        let (floats, others): (Vec<_>, Vec<_>) =
+            self.weights().filter(|weight| weight.is_matrix()).partition(|weight| weight.format == Format::Plain);
+        let count = |weights: Vec<&Expected>| weights.iter().map(|w| w.shape.iter().product::<usize>()).sum::<usize>();
+        if count(others) > count(floats) { Mostly::Quantized } else { Mostly::Floats }
+    }
+
+    fn values(&self, look: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+        // Of quantized matrices scales and biases decide.
+        let floats = |part: &Part| !matches!(part.content, Content::Packed | Content::Bytes);
+        for part in self.weights().flat_map(Expected::parts).filter(floats) {
+            look(&part.name, self.read(&part.name)?.to_f32())?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn unchecked(name: &str) -> EngineError {
+    EngineError::internal(format!("tensor {name} was not among those checked at opening"))
 }
 
 impl WeightFile {
@@ -372,7 +480,7 @@ impl WeightFile {
         }
         let mut text = vec![0; header as usize];
         file.read_exact(&mut text).map_err(io)?;
-        let header_wrong = |e: &dyn std::fmt::Display| wrong(format!("its safetensors header is wrong: {e}"));
+        let header_wrong = |e: &dyn fmt::Display| wrong(format!("its safetensors header is wrong: {e}"));
         let metadata: Metadata = catch(|| serde_json::from_slice(&text))
             .map_err(|stopped| header_wrong(&stopped))?
             .map_err(|e| header_wrong(&e))?;
@@ -395,24 +503,27 @@ impl WeightFile {
     fn check(&self, name: &str, tensor: &Expected, part: &Part) -> Result<()> {
         let info = self.metadata.info(name).expect("the name came from this file's header");
         let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
-        match (part.content == Content::Packed, info.dtype) {
-            (true, Dtype::U32) => {}
-            (true, found) => {
+        match (part.content, info.dtype) {
+            (Content::Packed, Dtype::U32) | (Content::Bytes, Dtype::U8) => {}
+            (Content::Packed, found) => {
                 return Err(self.wrong(format!("tensor {name} is {found:?}, but {}, so it must be U32", tensor.said())));
             }
-            (false, Dtype::U32) if tensor.shape.len() == 2 && tensor.quantized.is_none() => {
+            (Content::Bytes, found) => {
+                return Err(self.wrong(format!("tensor {name} is {found:?}, but {}, so it must be U8", tensor.said())));
+            }
+            (_, Dtype::U32) if tensor.is_matrix() && tensor.format == Format::Plain => {
                 return Err(self.wrong(format!(
                     "tensor {name} is U32, as in a quantized model, but {}: group_size and bits must stand under `quantization`",
                     tensor.said()
                 )));
             }
-            (false, found) if !float => {
+            (_, found) if !float => {
                 return Err(self.wrong(format!("tensor {name} is {found:?}; this engine reads F32, F16 and BF16")));
             }
-            (false, _) => {}
+            _ => {}
         }
         if info.shape != part.shape {
-            let form = tensor.quantized.map(|quantization| format!(" ({quantization})")).unwrap_or_default();
+            let form = if tensor.format == Format::Plain { String::new() } else { format!(" ({})", tensor.format) };
             return Err(self.wrong(format!(
                 "tensor {name} has shape {:?}, but the configuration says {:?}{form}",
                 info.shape, part.shape
@@ -422,9 +533,9 @@ impl WeightFile {
     }
 
     /// The error for a tensor that should not exist.
-    fn extra(&self, name: &str, wanted: &[&Expected]) -> EngineError {
+    fn extra(&self, name: &str, wanted: &[Expected]) -> EngineError {
         let module = name.strip_suffix(SCALES).or_else(|| name.strip_suffix(BIASES));
-        let matrix = module.and_then(|module| wanted.iter().find(|t| t.module() == module && t.shape.len() == 2));
+        let matrix = module.and_then(|module| wanted.iter().find(|t| t.module() == module && t.is_matrix()));
         match matrix {
             Some(matrix) => self.wrong(format!(
                 "tensor {name} is extra: it belongs to a quantized matrix, but {}: group_size and bits must stand under \
@@ -435,7 +546,7 @@ impl WeightFile {
         }
     }
 
-    fn wrong(&self, problem: impl std::fmt::Display) -> EngineError {
+    fn wrong(&self, problem: impl fmt::Display) -> EngineError {
         EngineError::model(format!("{}: {problem}", self.path.display()))
     }
 }

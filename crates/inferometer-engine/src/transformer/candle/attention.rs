@@ -24,22 +24,37 @@ struct Held<'a> {
     window: usize,
 }
 
+/// What becomes of the scores.
+#[derive(Debug, Clone, Copy)]
+pub struct Scores<'a> {
+    /// They are multiplied by this.
+    pub scale: f32,
+    /// A further score for each head, which has no value.
+    pub sinks: Option<&'a [f32]>,
+}
+
+impl Scores<'_> {
+    fn sink(&self, head: usize) -> f32 {
+        self.sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head])
+    }
+}
+
 /// Attention of queries [T, heads, d], the last T positions of the cache: [T, heads * d].
-pub fn attend(queries: &Tensor, cache: &Cache) -> Result<Tensor> {
+pub fn attend(queries: &Tensor, cache: &Cache, scores: &Scores<'_>) -> Result<Tensor> {
     let count = queries.dim(0).map_err(failed)?;
     let Some((keys, values)) = cache.tensors().filter(|_| cache.held() >= count) else {
         return Err(EngineError::internal("attention needs the queries' own positions in the cache"));
     };
     let over = Held { keys, values, held: cache.held(), window: cache.window() };
     if count == 1 {
-        return one(queries, &over);
+        return one(queries, &over, scores);
     }
-    threads::install(|| several(queries, &over))
+    threads::install(|| several(queries, &over, scores))
 }
 
 /// Several positions, one block of queries at a time. The scores of all would take much memory, and
 /// a block needs neither keys after its last position nor keys before the window of its first one.
-fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
+fn several(queries: &Tensor, over: &Held<'_>, scores: &Scores<'_>) -> Result<Tensor> {
     let (count, heads, d) = queries.dims3().map_err(failed)?;
     let start = over.held - count;
     let per_block = (SCORES / (heads * over.held)).clamp(FEWEST_QUERIES, MOST_QUERIES);
@@ -51,7 +66,7 @@ fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
         let part = |x: &Tensor| x.narrow(1, begin, end - begin);
         let block = queries
             .narrow(0, first, here)
-            .and_then(|queries| block(&queries, &part(over.keys)?, &part(over.values)?, over.window))
+            .and_then(|queries| block(&queries, &part(over.keys)?, &part(over.values)?, over.window, scores))
             .and_then(|out| out.reshape((here, heads * d)))
             .map_err(failed)?;
         blocks.push(block);
@@ -61,26 +76,32 @@ fn several(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
 
 /// Several positions: queries [T, heads, d] over keys and values [kv_heads, n, d], of which the
 /// last T are the queries' own: [T, heads, d].
-fn block(queries: &Tensor, keys: &Tensor, values: &Tensor, window: usize) -> candle_core::Result<Tensor> {
+fn block(
+    queries: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    window: usize,
+    how: &Scores<'_>,
+) -> candle_core::Result<Tensor> {
     let (count, heads, d) = queries.dims3()?;
     let (kv_heads, seen, _) = keys.dims3()?;
     // Query heads that share a key/value head are adjacent: their rows become one matrix.
     let queries = queries.transpose(0, 1)?.contiguous()?.reshape((kv_heads, heads / kv_heads * count, d))?;
     let scores = queries.matmul(&keys.t()?)?;
-    scores.inplace_op1(&CausalSoftmax { count, seen, window, scale: 1.0 / (d as f32).sqrt() })?;
+    scores.inplace_op1(&CausalSoftmax { count, seen, window, how: *how })?;
     scores.matmul(values)?.reshape((heads, count, d))?.transpose(0, 1)?.contiguous()
 }
 
-/// Softmax over rows of `seen` scores; row r belongs to the query `r % count` of the last `count`
-/// positions.
-struct CausalSoftmax {
+/// Softmax over rows of `seen` scores; row r belongs to the head `r / count` and the query `r %
+/// count` of the last `count` positions.
+struct CausalSoftmax<'a> {
     count: usize,
     seen: usize,
     window: usize,
-    scale: f32,
+    how: Scores<'a>,
 }
 
-impl InplaceOp1 for CausalSoftmax {
+impl InplaceOp1 for CausalSoftmax<'_> {
     fn name(&self) -> &'static str {
         "causal-softmax"
     }
@@ -89,19 +110,19 @@ impl InplaceOp1 for CausalSoftmax {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
             candle_core::bail!("scores should be f32 and lie in one piece");
         };
-        let Self { count, seen, window, scale } = *self;
+        let Self { count, seen, window, how } = *self;
         kernels::rows(&mut values[start..end], seen, |at, row| {
             let valid = seen - count + at % count + 1;
             let (before, row) = row.split_at_mut(valid.saturating_sub(window));
             before.fill(0.0);
-            kernels::softmax_row(row, valid - before.len(), scale);
+            kernels::softmax_row(row, valid - before.len(), how.scale, how.sink(at / count));
         });
         Ok(())
     }
 }
 
 /// One position: queries [1, heads, d] over the positions it sees: [1, heads * d].
-fn one(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
+fn one(queries: &Tensor, over: &Held<'_>, how: &Scores<'_>) -> Result<Tensor> {
     let (_, heads, d) = queries.dims3().map_err(failed)?;
     let (kv_heads, room, _) = over.keys.dims3().map_err(failed)?;
     let group = heads / kv_heads;
@@ -115,7 +136,16 @@ fn one(queries: &Tensor, over: &Held<'_>) -> Result<Tensor> {
                     let held = (at * room + begin) * d..(at * room + over.held) * d;
                     let queries = &queries[at * group * d..][..group * d];
                     let mut scores = vec![0.0; group * len];
-                    kernels::attend_one(queries, &keys[held.clone()], &values[held], d, &mut scores, out);
+                    let sinks: Vec<f32> = (at * group..(at + 1) * group).map(|head| how.sink(head)).collect();
+                    kernels::attend_one(
+                        queries,
+                        &keys[held.clone()],
+                        &values[held],
+                        how.scale,
+                        &sinks,
+                        &mut scores,
+                        out,
+                    );
                 };
                 let once = if kv_heads * len * d < PARALLEL_FROM { kv_heads } else { 1 };
                 threads::share(&mut out, once * group * d, |at, out| {
@@ -137,6 +167,12 @@ mod tests {
         (0..count).map(|i| (i as f32 * f).sin()).collect()
     }
 
+    const SINKS: [f32; 4] = [0.5, -3.0, 2.0, 0.0];
+
+    fn scores(sinks: bool) -> Scores<'static> {
+        Scores { scale: 0.3, sinks: sinks.then_some(&SINKS) }
+    }
+
     /// A block of positions gives the same as each position alone with the cache up to itself.
     #[test]
     fn many_positions_attend_as_each_alone() {
@@ -151,7 +187,7 @@ mod tests {
         for at in 0..total {
             let here = |x: &Tensor| by_head(x.narrow(0, at, 1).unwrap());
             cache.append(&here(&k), &here(&v)).unwrap();
-            let out = attend(&q.narrow(0, at, 1).unwrap(), &cache).unwrap();
+            let out = attend(&q.narrow(0, at, 1).unwrap(), &cache, &scores(true)).unwrap();
             one_by_one.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         }
         for parts in [vec![total], vec![1, 3, 2, total - 6], vec![33, 37]] {
@@ -161,7 +197,7 @@ mod tests {
             for count in parts {
                 let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());
                 cache.append(&here(&k), &here(&v)).unwrap();
-                let out = attend(&q.narrow(0, at, count).unwrap(), &cache).unwrap();
+                let out = attend(&q.narrow(0, at, count).unwrap(), &cache, &scores(true)).unwrap();
                 together.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
                 at += count;
             }
@@ -188,7 +224,7 @@ mod tests {
             let here = |x: &Tensor| by_head(x.narrow(0, first, at + 1 - first).unwrap());
             let mut cache = Cache::new(kv_heads, d, None);
             cache.append(&here(&k), &here(&v)).unwrap();
-            want.extend(values(attend(&q.narrow(0, at, 1).unwrap(), &cache).unwrap()));
+            want.extend(values(attend(&q.narrow(0, at, 1).unwrap(), &cache, &scores(false)).unwrap()));
         }
         for parts in [vec![1; total], vec![total], vec![300, 1, 1, 200, 118], vec![5, 3, 300, 312]] {
             let mut cache = Cache::new(kv_heads, d, Some(window));
@@ -196,7 +232,7 @@ mod tests {
             for count in parts {
                 let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());
                 cache.append(&here(&k), &here(&v)).unwrap();
-                got.extend(values(attend(&q.narrow(0, at, count).unwrap(), &cache).unwrap()));
+                got.extend(values(attend(&q.narrow(0, at, count).unwrap(), &cache, &scores(false)).unwrap()));
                 at += count;
                 assert_eq!((cache.seen(), cache.len()), (at, at.min(window)));
             }

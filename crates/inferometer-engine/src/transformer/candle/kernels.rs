@@ -131,7 +131,7 @@ for_this_cpu! {
 
 for_this_cpu! {
     /// out = silu(gate) * up, a row of [gate, up].
-    pub fn gate_row(x: &[f32], out: &mut [f32]) {
+    pub fn silu_row(x: &[f32], out: &mut [f32]) {
         let (gate, up) = x.split_at(out.len());
         for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
             *out = gate / (1.0 + exp(-gate)) * up;
@@ -140,8 +140,38 @@ for_this_cpu! {
 }
 
 for_this_cpu! {
-    /// Softmax of `scale` times the first `valid` values, in place; the others become 0.
-    pub fn softmax_row(row: &mut [f32], valid: usize, scale: f32) {
+    /// out = gelu(gate) * up, a row of [gate, up], with the approximation by tanh: Hendrycks and
+    /// Gimpel, "Gaussian Error Linear Units" (2016).
+    pub fn gelu_row(x: &[f32], out: &mut [f32]) {
+        const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
+        let (gate, up) = x.split_at(out.len());
+        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            let inner = ROOT * (gate + 0.044_715 * gate * gate * gate);
+            // (1 + tanh(z)) / 2 is the logistic function of 2 z.
+            *out = gate / (1.0 + exp(-2.0 * inner)) * up;
+        }
+    }
+}
+
+for_this_cpu! {
+    /// out = gate * sigmoid(1.702 gate) * (up + 1), a row of [gate, up], with gate at most 7 and up
+    /// from -7 to 7: the activation of gpt-oss.
+    pub fn clamped_row(x: &[f32], out: &mut [f32]) {
+        const LIMIT: f32 = 7.0;
+        let (gate, up) = x.split_at(out.len());
+        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            let gate = if *gate > LIMIT { LIMIT } else { *gate };
+            let up = if *up > LIMIT { LIMIT } else { *up };
+            let up = if up < -LIMIT { -LIMIT } else { up };
+            *out = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
+        }
+    }
+}
+
+for_this_cpu! {
+    /// Softmax of `scale` times the first `valid` values, in place; the others become 0. `sink` is
+    /// one more score that takes part in the sum alone; minus infinity: none.
+    pub fn softmax_row(row: &mut [f32], valid: usize, scale: f32, sink: f32) {
         let (seen, hidden) = row.split_at_mut(valid);
         // Maximum and sum in lanes: without lanes, each would be one long dependency chain.
         let (blocks, rest) = seen.as_chunks::<LANES>();
@@ -151,7 +181,7 @@ for_this_cpu! {
                 lanes[i] = if block[i] > lanes[i] { block[i] } else { lanes[i] };
             }
         }
-        let mut highest = f32::NEG_INFINITY;
+        let mut highest = sink / scale;
         for x in lanes.iter().chain(rest) {
             highest = if *x > highest { *x } else { highest };
         }
@@ -165,7 +195,8 @@ for_this_cpu! {
                 lanes[i] += block[i];
             }
         }
-        let sum = total(lanes) + rest.iter().sum::<f32>();
+        let sinks = if sink > f32::NEG_INFINITY { exp(sink - highest * scale) } else { 0.0 };
+        let sum = total(lanes) + rest.iter().sum::<f32>() + sinks;
         let factor = 1.0 / sum;
         for x in seen.iter_mut() {
             *x *= factor;
@@ -176,18 +207,20 @@ for_this_cpu! {
 
 for_this_cpu! {
     /// Attention of one position: the query heads `queries` [group, d] that share one key/value
-    /// head, over its keys and values [n, d] each. `scores` is room for [group, n]. `out` is
-    /// [group, d].
-    pub fn attend_one(queries: &[f32], keys: &[f32], values: &[f32], d: usize, scores: &mut [f32], out: &mut [f32]) {
+    /// head, over its keys and values [n, d] each. `scores` is room for [group, n], `sinks` [group]
+    /// as for [`softmax_row`]. `out` is [group, d].
+    pub fn attend_one(
+        queries: &[f32], keys: &[f32], values: &[f32], scale: f32, sinks: &[f32], scores: &mut [f32], out: &mut [f32]
+    ) {
+        let d = queries.len() / sinks.len();
         let n = keys.len() / d;
-        let scale = 1.0 / (d as f32).sqrt();
         for (at, key) in keys.chunks_exact(d).enumerate() {
             for (head, query) in queries.chunks_exact(d).enumerate() {
                 scores[head * n + at] = sum_of_products(query, key);
             }
         }
-        for row in scores.chunks_exact_mut(n) {
-            softmax_row(row, n, scale);
+        for (row, sink) in scores.chunks_exact_mut(n).zip(sinks) {
+            softmax_row(row, n, scale, *sink);
         }
         out.fill(0.0);
         // In memory order, so that the processor prefetches them.
@@ -265,12 +298,36 @@ mod tests {
     }
 
     #[test]
+    fn activations_are_those_of_the_formulas() {
+        let gate: Vec<f32> = (-40..40).map(|i| i as f32 * 0.31).collect();
+        let up: Vec<f32> = (0..80).map(|i| (i as f32 * 1.7).sin() * 9.0).collect();
+        let row = [gate.as_slice(), &up].concat();
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let formulas: [(fn(&[f32], &mut [f32]), &dyn Fn(f64, f64) -> f64); 3] = [
+            (silu_row, &|g, u| g * sigmoid(g) * u),
+            (gelu_row, &|g, u| {
+                let z = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g * g * g);
+                0.5 * g * (1.0 + z.tanh()) * u
+            }),
+            (clamped_row, &|g, u| g.min(7.0) * sigmoid(1.702 * g.min(7.0)) * (u.clamp(-7.0, 7.0) + 1.0)),
+        ];
+        for (at, (row_of, want)) in formulas.iter().enumerate() {
+            let mut out = vec![0.0; 80];
+            row_of(&row, &mut out);
+            for ((got, gate), up) in out.iter().zip(&gate).zip(&up) {
+                let want = want(f64::from(*gate), f64::from(*up));
+                assert!((f64::from(*got) - want).abs() < 2e-6 * want.abs().max(1.0), "{at}: {gate} {up}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
     fn softmax_sums_to_one_and_hides_the_rest() {
         for n in [1, 3, 16, 17, 100] {
             let mut row: Vec<f32> = (0..n + 5).map(|i| (i as f32 * 1.7).sin() * 30.0).collect();
             let want: Vec<f64> = row[..n].iter().map(|x| (f64::from(*x) * 0.5).exp()).collect();
             let total: f64 = want.iter().sum();
-            softmax_row(&mut row, n, 0.5);
+            softmax_row(&mut row, n, 0.5, f32::NEG_INFINITY);
             for (got, want) in row.iter().zip(&want) {
                 assert!((f64::from(*got) - want / total).abs() < 1e-6);
             }
@@ -293,11 +350,12 @@ mod tests {
         let wave = |count: usize, f: f32| (0..count).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
         let (q, k, v) = (wave(group * d, 0.3), wave(n * d, 0.7), wave(n * d, 1.1));
         let mut out = vec![0.0; group * d];
-        attend_one(&q, &k, &v, d, &mut vec![0.0; group * n], &mut out);
+        let sinks = [f32::NEG_INFINITY, 0.3, -1.0];
+        attend_one(&q, &k, &v, (d as f32).powf(-0.5), &sinks, &mut vec![0.0; group * n], &mut out);
         for head in 0..group {
             let dot = |at: usize| (0..d).map(|i| f64::from(q[head * d + i]) * f64::from(k[at * d + i])).sum::<f64>();
             let weights: Vec<f64> = (0..n).map(|at| (dot(at) / (d as f64).sqrt()).exp()).collect();
-            let total: f64 = weights.iter().sum();
+            let total: f64 = weights.iter().sum::<f64>() + f64::from(sinks[head]).exp();
             for i in 0..d {
                 let want: f64 = (0..n).map(|at| weights[at] / total * f64::from(v[at * d + i])).sum();
                 assert!((f64::from(out[head * d + i]) - want).abs() < 1e-5);

@@ -2,6 +2,7 @@
 
 mod attention;
 mod cache;
+mod experts;
 mod kernels;
 pub mod packed;
 mod sampling;
@@ -13,11 +14,15 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Storage, Tensor};
 
-use super::backend::{Backend, HeadShape, Held};
+use super::backend::{Backend, HeadShape, Held, Routing};
+use super::checkpoint::Mostly;
+use super::experts::ExpertWeights;
 use super::finite::all_finite;
+use super::plan::Activation;
 use super::quantized::Weight;
+use super::rope::Rotation;
 use super::sampler::SamplingPlan;
-use super::weights::{Expected, HostTensor, WeightFolder};
+use super::weights::HostTensor;
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 pub use sampling::Ids;
@@ -36,21 +41,24 @@ pub enum Format {
     F32,
     /// Blocks of 32 weights, 8 bits each, with an f16 scale (GGML's Q8_0).
     Q8_0,
+    /// As they are stored, in blocks of GGML.
+    Stored,
 }
 
 impl Format {
+    /// Those that a scenario can name.
     pub const ALL: [Format; 2] = [Format::F32, Format::Q8_0];
 
-    /// The one that loses nothing of what the folder stores, or for matrices that are mostly
-    /// quantized the one that stays near in memory: candle has products of neither f16 and bf16 on
-    /// the CPU nor of MLX's quantized form.
+    /// The one that loses nothing of what the files store, or for matrices that are mostly
+    /// quantized in another way the one that stays near in memory: candle has products of neither
+    /// f16 and bf16 on the CPU nor of MLX's quantized form.
     #[must_use]
-    pub fn nearest(weights: &WeightFolder, needed: &[Expected]) -> Self {
-        let matrices = needed.iter().filter(|weight| weight.shape.len() == 2);
-        let (quantized, plain): (Vec<_>, Vec<_>) = matrices.partition(|weight| weights.is_quantized(&weight.name));
-        let count =
-            |matrices: Vec<&Expected>| matrices.iter().map(|m| m.shape.iter().product::<usize>()).sum::<usize>();
-        if count(quantized) > count(plain) { Format::Q8_0 } else { Format::F32 }
+    pub fn nearest(mostly: Mostly) -> Self {
+        match mostly {
+            Mostly::Floats => Format::F32,
+            Mostly::Quantized => Format::Q8_0,
+            Mostly::Ggml => Format::Stored,
+        }
     }
 
     #[must_use]
@@ -58,6 +66,7 @@ impl Format {
         match self {
             Format::F32 => "f32",
             Format::Q8_0 => "q8_0",
+            Format::Stored => "stored",
         }
     }
 }
@@ -76,6 +85,8 @@ pub enum Matrix {
     Plain(Tensor),
     Quantized(Arc<QTensor>, QMatMul),
     Packed(Arc<packed::Packed>),
+    /// Rows of several matrices, stored differently.
+    Parts(Vec<Matrix>),
 }
 
 #[derive(Debug)]
@@ -222,7 +233,9 @@ impl Backend for CandleBackend {
     type Linear = Matrix;
     type Embedding = Matrix;
     type Norm = Norm;
-    type Rotation = Vec<f64>;
+    type Vector = Vec<f32>;
+    type Experts = experts::Experts;
+    type Rotation = Rotation;
     type Positions = Positions;
     type Cache = cache::Cache;
     type Ids = Ids;
@@ -246,14 +259,27 @@ impl Backend for CandleBackend {
         })
     }
 
-    fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Norm> {
-        let scale = scale.to_f32();
+    fn norm(&mut self, scale: HostTensor, eps: f64, plus_one: bool) -> Result<Norm> {
+        let mut scale = scale.to_f32();
+        if plus_one {
+            scale.iter_mut().for_each(|x| *x += 1.0);
+        }
         self.held.bytes += size_of_val(scale.as_slice()) as u64;
         Ok(Norm { scale, eps: eps as f32 })
     }
 
-    fn rotation(&self, frequencies: &[f64], _: Option<f64>) -> Result<Vec<f64>> {
-        Ok(frequencies.to_vec())
+    fn vector(&mut self, parts: Vec<HostTensor>) -> Result<Vec<f32>> {
+        let values: Vec<f32> = parts.iter().flat_map(HostTensor::to_f32).collect();
+        self.held.bytes += size_of_val(values.as_slice()) as u64;
+        Ok(values)
+    }
+
+    fn experts(&mut self, weights: ExpertWeights) -> Result<experts::Experts> {
+        experts::Experts::load(self, weights)
+    }
+
+    fn rotation(&self, rotation: &Rotation) -> Result<Rotation> {
+        Ok(rotation.clone())
     }
 
     fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<cache::Cache> {
@@ -320,19 +346,23 @@ impl Backend for CandleBackend {
         Ok([part(0, heads)?, part(heads, kv_heads)?, part(heads + kv_heads, kv_heads)?])
     }
 
-    fn positions(&self, frequencies: &Vec<f64>, start: usize, count: usize) -> Result<Positions> {
+    fn positions(&self, rotation: &Rotation, start: usize, count: usize) -> Result<Positions> {
+        let Rotation { frequencies, magnitude, .. } = rotation;
         let angles = (start..start + count).flat_map(|at| frequencies.iter().map(move |f| at as f64 * f));
         // The angle in f64: at position 100,000 an f32 would be off by a hundredth of a radian.
-        let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
+        let scaled = |x: f64| (magnitude * x) as f32;
+        let (sin, cos) = angles.map(|angle| (scaled(angle.sin()), scaled(angle.cos()))).unzip();
         Ok(Positions { cos, sin, pairs: frequencies.len() })
     }
 
-    fn rotate(&self, x: &Tensor, _: &Vec<f64>, positions: &Positions) -> Result<Tensor> {
+    fn rotate(&self, x: &Tensor, _: &Rotation, positions: &Positions) -> Result<Tensor> {
         let (_, heads, head_dim) = x.dims3().map_err(failed)?;
         let pairs = positions.pairs;
         Self::map_rows(x, head_dim, head_dim, x.shape(), |at, x, out| {
             let angles = at / heads * pairs..(at / heads + 1) * pairs;
-            kernels::rotate_head(x, &positions.cos[angles.clone()], &positions.sin[angles], out);
+            let (out, rest) = out.split_at_mut(2 * pairs);
+            kernels::rotate_head(&x[..2 * pairs], &positions.cos[angles.clone()], &positions.sin[angles], out);
+            rest.copy_from_slice(&x[2 * pairs..]);
         })
     }
 
@@ -341,17 +371,43 @@ impl Backend for CandleBackend {
         cache.append(&by_head(keys)?, &by_head(values)?)
     }
 
-    fn attend(&self, queries: &Tensor, cache: &cache::Cache) -> Result<Tensor> {
-        attention::attend(queries, cache)
+    fn attend(
+        &self,
+        queries: &Tensor,
+        cache: &cache::Cache,
+        scale: f64,
+        sinks: Option<&Vec<f32>>,
+    ) -> Result<Tensor> {
+        attention::attend(queries, cache, &attention::Scores { scale: scale as f32, sinks: sinks.map(Vec::as_slice) })
     }
 
-    fn gate(&self, x: &Tensor) -> Result<Tensor> {
+    fn gate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let (rows, width) = x.dims2().map_err(failed)?;
-        Self::map_rows(x, width, width / 2, (rows, width / 2), |_, x, out| kernels::gate_row(x, out))
+        let row = match activation {
+            Activation::Silu => kernels::silu_row,
+            Activation::GeluTanh => kernels::gelu_row,
+            Activation::ClampedSwiglu => kernels::clamped_row,
+        };
+        Self::map_rows(x, width, width / 2, (rows, width / 2), |_, x, out| row(x, out))
+    }
+
+    fn mix(&self, x: &Tensor, logits: &Tensor, experts: &experts::Experts, routing: Routing) -> Result<Tensor> {
+        experts.mix(self, x, logits, routing)
     }
 
     fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         a.add(b).map_err(failed)
+    }
+
+    fn add_vector(&self, x: &Tensor, vector: &Vec<f32>) -> Result<Tensor> {
+        let width = vector.len();
+        Self::map_rows(x, width, width, x.shape(), |_, x, out| {
+            out.iter_mut().zip(x).zip(vector).for_each(|((out, x), y)| *out = x + y);
+        })
+    }
+
+    fn scale(&self, x: &Tensor, factor: f64) -> Result<Tensor> {
+        x.affine(factor, 0.0).map_err(failed)
     }
 
     fn last(&self, x: &Tensor) -> Result<Tensor> {

@@ -8,6 +8,7 @@
 mod cache;
 pub mod calls;
 pub mod device;
+mod experts;
 mod sampling;
 mod weights;
 
@@ -16,13 +17,16 @@ use std::sync::Arc;
 
 use mlx_rs::error::Exception;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, rms_norm, rope, scaled_dot_product_attention};
-use mlx_rs::ops::sigmoid;
+use mlx_rs::ops::{maximum, minimum, sigmoid, tanh};
 use mlx_rs::transforms::compile::compile;
 use mlx_rs::transforms::{async_eval, eval};
 use mlx_rs::{Array, Device, DeviceType, Dtype, memory};
 
-use super::backend::{Backend, HeadShape, Held};
+use super::backend::{Backend, HeadShape, Held, Routing};
+use super::experts::ExpertWeights;
+use super::plan::Activation;
 use super::quantized::Weight;
+use super::rope::Rotation as Frequencies;
 use super::sampler::{SamplingPlan, unsound};
 use super::weights::HostTensor;
 use cache::Cache;
@@ -68,6 +72,10 @@ pub struct Norm {
 /// MLX makes the angles itself.
 #[derive(Debug)]
 pub struct Rotation {
+    /// Components of a head that are rotated.
+    dims: i32,
+    /// They are multiplied by this.
+    magnitude: f32,
     theta: Option<f32>,
     /// Positions per radian of each pair, if these are not plain powers of theta.
     per_radian: Option<Array>,
@@ -95,6 +103,15 @@ impl MlxBackend {
         matrix
     }
 
+    fn activated(&self, gate: &Array, up: &Array, activation: Activation) -> Result<Array> {
+        match (activation, &self.swiglu) {
+            (Activation::Silu, Some(swiglu)) => mlx(|| (swiglu.borrow_mut())((gate, up))),
+            (Activation::Silu, None) => mlx(|| gated((gate, up))),
+            (Activation::GeluTanh, _) => mlx(|| gelu((gate, up))),
+            (Activation::ClampedSwiglu, _) => mlx(|| clamped((gate, up))),
+        }
+    }
+
     fn window_mask(&self, of: WindowMask) -> Result<Array> {
         if let Some((known, mask)) = &*self.mask.borrow()
             && *known == of
@@ -116,6 +133,41 @@ fn gated((gate, up): (&Array, &Array)) -> std::result::Result<Array, Exception> 
     gate.multiply(sigmoid(gate)?)?.multiply(up)
 }
 
+/// A number in the dtype of `like`.
+fn number(x: f32, like: &Array) -> std::result::Result<Array, Exception> {
+    Array::from_f32(x).as_dtype(like.dtype())
+}
+
+/// gelu(gate) * up, with the approximation by tanh.
+fn gelu((gate, up): (&Array, &Array)) -> std::result::Result<Array, Exception> {
+    const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
+    let cube = gate.multiply(gate)?.multiply(gate)?;
+    let inner = gate.add(cube.multiply(number(0.044_715, gate)?)?)?.multiply(number(ROOT, gate)?)?;
+    let factor = tanh(inner)?.add(number(1.0, gate)?)?;
+    number(0.5, gate)?.multiply(gate)?.multiply(factor)?.multiply(up)
+}
+
+/// gate * sigmoid(1.702 gate) * (up + 1), gate at most 7, up from -7 to 7.
+fn clamped((gate, up): (&Array, &Array)) -> std::result::Result<Array, Exception> {
+    let limit = number(7.0, gate)?;
+    let gate = minimum(gate, &limit)?;
+    let up = maximum(minimum(up, &limit)?, number(-7.0, up)?)?;
+    let gate = gate.multiply(sigmoid(gate.multiply(number(1.702, &gate)?)?)?)?;
+    gate.multiply(up.add(number(1.0, &up)?)?)
+}
+
+/// The first `dims` components of each head [.., head_dim] times `magnitude`.
+fn magnified(x: &Array, dims: i32, magnitude: f32) -> Result<Array> {
+    let whole = x.shape()[3];
+    mlx(|| {
+        if whole == dims {
+            return x.multiply(number(magnitude, x)?);
+        }
+        let factors: Vec<f32> = (0..whole).map(|at| if at < dims { magnitude } else { 1.0 }).collect();
+        x.multiply(Array::from_slice(&factors, &[whole]).as_dtype(x.dtype())?)
+    })
+}
+
 /// Waits for values and copies them to the host.
 fn read(x: &Array, into: &mut Vec<f32>) -> Result<()> {
     waited();
@@ -132,6 +184,8 @@ impl Backend for MlxBackend {
     type Linear = Matrix;
     type Embedding = Matrix;
     type Norm = Norm;
+    type Vector = Array;
+    type Experts = experts::Experts;
     type Rotation = Rotation;
     /// The first position.
     type Positions = i32;
@@ -160,19 +214,38 @@ impl Backend for MlxBackend {
         Ok(table.clone())
     }
 
-    fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Norm> {
-        let scale = weights::array(&scale, self.dtype)?;
+    fn norm(&mut self, scale: HostTensor, eps: f64, plus_one: bool) -> Result<Norm> {
+        let mut scale = weights::array(&scale, self.dtype)?;
+        if plus_one {
+            let one = mlx(|| Array::from_f32(1.0).as_dtype(scale.dtype()))?;
+            scale = mlx(|| scale.add(&one))?;
+        }
         mlx(|| scale.eval())?;
         self.held.bytes += scale.nbytes() as u64;
         Ok(Norm { scale, eps: eps as f32 })
     }
 
-    fn rotation(&self, frequencies: &[f64], theta: Option<f64>) -> Result<Rotation> {
-        let per_radian: Vec<f32> = frequencies.iter().map(|f| (1.0 / f) as f32).collect();
+    fn vector(&mut self, parts: Vec<HostTensor>) -> Result<Array> {
+        let parts = parts.iter().map(|part| weights::array(part, self.dtype)).collect::<Result<Vec<_>>>()?;
+        let vector = weights::joined(parts)?;
+        mlx(|| vector.eval())?;
+        self.held.bytes += vector.nbytes() as u64;
+        Ok(vector)
+    }
+
+    fn experts(&mut self, weights: ExpertWeights) -> Result<experts::Experts> {
+        let experts = experts::Experts::load(weights, self.dtype, &mut self.held)?;
+        Ok(experts)
+    }
+
+    fn rotation(&self, rotation: &Frequencies) -> Result<Rotation> {
+        let per_radian: Vec<f32> = rotation.frequencies.iter().map(|f| (1.0 / f) as f32).collect();
         let count = size(per_radian.len())?;
         Ok(Rotation {
-            theta: theta.map(|theta| theta as f32),
-            per_radian: theta.is_none().then(|| Array::from_slice(&per_radian, &[count])),
+            dims: 2 * count,
+            magnitude: rotation.magnitude as f32,
+            theta: rotation.theta.map(|theta| theta as f32),
+            per_radian: rotation.theta.is_none().then(|| Array::from_slice(&per_radian, &[count])),
         })
     }
 
@@ -217,15 +290,16 @@ impl Backend for MlxBackend {
     }
 
     fn rotate(&self, x: &Array, rotation: &Rotation, start: &i32) -> Result<Array> {
-        let head_dim = x.shape()[3];
-        mlx(|| rope(x, head_dim, false, rotation.theta, 1.0, *start, rotation.per_radian.as_ref()))
+        let &Rotation { dims, magnitude, theta, .. } = rotation;
+        let x = if magnitude == 1.0 { x.clone() } else { magnified(x, dims, magnitude)? };
+        mlx(|| rope(&x, dims, false, theta, 1.0, *start, rotation.per_radian.as_ref()))
     }
 
     fn append(&self, cache: &mut Cache, keys: &Array, values: &Array) -> Result<()> {
         cache.append(keys, values)
     }
 
-    fn attend(&self, queries: &Array, cache: &Cache) -> Result<Array> {
+    fn attend(&self, queries: &Array, cache: &Cache, scale: f64, sinks: Option<&Array>) -> Result<Array> {
         let [_, heads, count, head_dim] = *queries.shape() else {
             return Err(failed("queries should be [1, heads, T, head_dim]"));
         };
@@ -238,27 +312,35 @@ impl Backend for MlxBackend {
             Some(mask) => Some(ScaledDotProductAttentionMask::Array(mask)),
             None => (count > 1).then_some(ScaledDotProductAttentionMask::Causal),
         };
-        let scale = 1.0 / (head_dim as f32).sqrt();
         mlx(|| {
-            scaled_dot_product_attention(queries, &seen.keys, &seen.values, scale, mask, None)?
+            scaled_dot_product_attention(queries, &seen.keys, &seen.values, scale as f32, mask, sinks)?
                 .transpose_axes(&[0, 2, 1, 3])?
                 .reshape(&[count, heads * head_dim])
         })
     }
 
-    fn gate(&self, x: &Array) -> Result<Array> {
+    fn gate(&self, x: &Array, activation: Activation) -> Result<Array> {
         let halves = mlx(|| x.split_equal(2, -1))?;
         let [gate, up] = halves.as_slice() else {
             return Err(failed("a split in two gave another number of parts"));
         };
-        match &self.swiglu {
-            Some(swiglu) => mlx(|| (swiglu.borrow_mut())((gate, up))),
-            None => mlx(|| gated((gate, up))),
-        }
+        self.activated(gate, up, activation)
+    }
+
+    fn mix(&self, x: &Array, logits: &Array, experts: &experts::Experts, routing: Routing) -> Result<Array> {
+        experts.mix(self, x, logits, routing)
     }
 
     fn add(&self, a: &Array, b: &Array) -> Result<Array> {
         mlx(|| a.add(b))
+    }
+
+    fn add_vector(&self, x: &Array, vector: &Array) -> Result<Array> {
+        mlx(|| x.add(vector))
+    }
+
+    fn scale(&self, x: &Array, factor: f64) -> Result<Array> {
+        mlx(|| x.multiply(Array::from_f32(factor as f32).as_dtype(x.dtype())?))
     }
 
     fn last(&self, x: &Array) -> Result<Array> {

@@ -1,5 +1,8 @@
 //! Matrices for MLX's products: plain ones in their own dtype, quantized ones as stored.
 
+use std::borrow::Cow;
+
+use half::bf16;
 use mlx_rs::ops::{concatenate, dequantize, quantized_matmul};
 use mlx_rs::{Array, Dtype};
 use safetensors::Dtype as Stored;
@@ -25,11 +28,11 @@ pub enum Matrix {
 
 #[derive(Debug, Clone)]
 pub struct Quantized {
-    packed: Array,
-    scales: Array,
-    biases: Array,
-    group_size: i32,
-    bits: i32,
+    pub packed: Array,
+    pub scales: Array,
+    pub biases: Array,
+    pub group_size: i32,
+    pub bits: i32,
 }
 
 /// A stored tensor as an array, in `dtype` if one is given.
@@ -61,11 +64,11 @@ impl Matrix {
             let each = parts.iter().map(|part| Self::new(std::slice::from_ref(part), dtype));
             return Ok(Matrix::Parts(each.collect::<Result<_>>()?));
         }
-        let plain: Vec<&HostTensor> = parts.iter().filter_map(Weight::plain).collect();
-        if plain.is_empty() {
+        let plain = parts.iter().map(plain).collect::<Option<Vec<_>>>();
+        let Some(plain) = plain else {
             return Quantized::new(parts.iter().filter_map(Weight::quantized), dtype).map(Matrix::Quantized);
-        }
-        let rows = joined(plain.into_iter().map(|part| array(part, dtype)).collect::<Result<_>>()?)?;
+        };
+        let rows = joined(plain.iter().map(|part| array(part, dtype)).collect::<Result<_>>()?)?;
         let transposed = mlx(|| rows.transpose())?;
         mlx(|| mlx_rs::transforms::eval([&rows, &transposed]))?;
         Ok(Matrix::Plain { rows, transposed })
@@ -110,14 +113,25 @@ impl Matrix {
     pub fn formats(&self) -> Vec<&'static str> {
         match self {
             Matrix::Plain { rows, .. } => vec![name(rows.dtype())],
-            Matrix::Quantized(Quantized { bits: 4, .. }) => vec!["q4"],
-            Matrix::Quantized(_) => vec!["q8"],
+            Matrix::Quantized(quantized) => vec![quantized.name()],
             Matrix::Parts(parts) => parts.iter().flat_map(Matrix::formats).collect(),
         }
     }
 }
 
 impl Quantized {
+    /// The name of its form.
+    pub fn name(&self) -> &'static str {
+        match self.bits {
+            2 => "q2",
+            3 => "q3",
+            4 => "q4",
+            5 => "q5",
+            6 => "q6",
+            _ => "q8",
+        }
+    }
+
     fn new<'a>(parts: impl Iterator<Item = &'a QuantizedTensor> + Clone, dtype: Option<Dtype>) -> Result<Self> {
         let first = parts.clone().next().expect("a matrix has at least one part");
         let (bits, group_size) = (size(first.bits as usize)?, size(first.group_size)?);
@@ -133,7 +147,22 @@ impl Quantized {
     }
 }
 
-fn joined(mut parts: Vec<Array>) -> Result<Array> {
+/// A weight as floating-point numbers: as it is stored, or dequantized if MLX's operations do not
+/// take its form; `None` for one that stays quantized.
+pub fn plain(weight: &Weight) -> Option<Cow<'_, HostTensor>> {
+    match weight {
+        Weight::Plain(tensor) => Some(Cow::Borrowed(tensor)),
+        Weight::Quantized(_) => None,
+        Weight::Mxfp4(tensor) => {
+            // Each number has few bits, so that bf16 holds it exactly.
+            let bytes = tensor.to_f32().into_iter().flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect();
+            let (name, shape) = (tensor.name.clone(), tensor.shape.to_vec());
+            Some(Cow::Owned(HostTensor { name, shape, dtype: Stored::BF16, bytes }))
+        }
+    }
+}
+
+pub fn joined(mut parts: Vec<Array>) -> Result<Array> {
     if parts.len() == 1 { Ok(parts.remove(0)) } else { mlx(|| concatenate(&parts, 0)) }
 }
 

@@ -36,13 +36,16 @@ fn tokens(dir: &tempfile::TempDir) -> Vec<u32> {
 /// The model in f32 with the dequantized weights of the quantized folder.
 fn dequantized(dir: &tempfile::TempDir, plain: &Json) -> tempfile::TempDir {
     let config = crate::transformer::config::Config::from_folder(dir.path()).unwrap();
-    let needed = crate::transformer::model::expected(&config);
-    let weights = WeightFolder::open(dir.path(), &needed, &[]).unwrap();
-    let values = |Expected { name, shape, .. }: &Expected| {
-        let bytes = weights.matrix(name).unwrap().to_f32().into_iter().flat_map(f32::to_le_bytes).collect();
-        (name.clone(), Dtype::F32, shape.clone(), bytes)
+    let weights = WeightFolder::open(dir.path(), &config).unwrap();
+    let values = |weight: &Expected| {
+        let values = match weight.is_matrix() {
+            true => weights.matrix(weight.module()).unwrap().to_f32(),
+            false => weights.read(&weight.name).unwrap().to_f32(),
+        };
+        let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        (weight.name.clone(), Dtype::F32, weight.shape.clone(), bytes)
     };
-    written(plain, &needed.iter().map(values).collect::<Vec<_>>())
+    written(plain, &weights.weights().map(values).collect::<Vec<_>>())
 }
 
 #[test]
@@ -142,9 +145,22 @@ fn a_quantized_folder_whose_configuration_does_not_say_so_is_refused() {
     names(&message, &["model.embed_tokens.weight", "U32", "group_size and bits", "`quantization`"]);
     let one = refused(|c, _| c["quantization"][VALUES] = json!(false));
     names(&one, &[&format!("{VALUES}.biases"), "extra", "does not say"]);
-    // The reverse case.
-    let plain = refused(|_, s| *s = tensors(&config("llama"), 1));
-    names(&plain, &["model.embed_tokens.scales", "missing", "false"]);
+}
+
+/// As in `mlx_lm`: `mlx_lm.convert` may leave any matrix out, and does not say so.
+#[test]
+fn what_has_no_scales_is_not_quantized() {
+    let config = described("llama", 4, 32);
+    let plain = tensors(&crate::transformer::testing::config("llama"), 1);
+    let mixed: Vec<Stored> = stored(&config)
+        .into_iter()
+        .filter(|tensor| !tensor.0.starts_with(VALUES))
+        .chain(plain.iter().filter(|tensor| tensor.0.starts_with(VALUES)).cloned())
+        .collect();
+    let dir = written(&config, &mixed);
+    assert_eq!(tokens(&dir), tokens(&dequantized(&dir, &crate::transformer::testing::config("llama"))));
+    let all = tokens(&written(&config, &plain));
+    assert_eq!(all, tokens(&written(&crate::transformer::testing::config("llama"), &plain)));
 }
 
 #[test]
@@ -169,15 +185,16 @@ fn a_stored_head_of_a_tied_model_must_be_the_embedding() {
 #[test]
 fn quantizations_that_this_engine_lacks_are_refused_by_key() {
     for (quantization, words) in [
-        (json!({"bits": 3, "group_size": 64}), ["quantization.bits = 3", "4, 8"]),
-        (json!({"bits": "4", "group_size": 64}), ["quantization.bits = \"4\"", "4, 8"]),
+        (json!({"bits": 7, "group_size": 64}), ["quantization.bits = 7", "2, 3, 4, 5, 6, 8"]),
+        (json!({"bits": "4", "group_size": 64}), ["quantization.bits = \"4\"", "2, 3, 4, 5, 6, 8"]),
         (json!({"group_size": 64}), ["quantization.bits", "absent"]),
         (json!({"bits": 4, "group_size": 16}), ["quantization.group_size = 16", "32, 64, 128"]),
-        (json!({"bits": 4, "group_size": 32, "mode": "mxfp4"}), ["quantization.mode = \"mxfp4\"", "\"affine\""]),
+        (json!({"bits": 4, "group_size": 32, "mode": "nvfp4"}), ["quantization.mode = \"nvfp4\"", "\"affine\""]),
+        (json!({"bits": 4, "group_size": 64, "mode": "mxfp4"}), ["quantization.group_size", "mxfp4"]),
         (json!({"bits": 4, "group_size": 32, "mode": 1}), ["quantization.mode = 1", "\"affine\""]),
         (json!(4), ["quantization", "no object"]),
         (json!({"bits": 4, "group_size": 32, "quant_method": "awq"}), ["quant_method = \"awq\"", "mlx_lm.convert"]),
-        (json!({"bits": 4, "group_size": 32, VALUES: {"bits": 6, "group_size": 32}}), [VALUES, "bits = 6"]),
+        (json!({"bits": 4, "group_size": 32, VALUES: {"bits": 7, "group_size": 32}}), [VALUES, "bits = 7"]),
         (json!({"bits": 4, "group_size": 32, VALUES: "no"}), [VALUES, "true, false"]),
         (json!({"bits": 4, "group_size": 32, "model.layers.2.mlp.up_proj": false}), ["layers.2", "neither"]),
         (json!({"bits": 4, "group_size": 32, "model.norm": false}), ["model.norm", "neither"]),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::transformer::backend::Backend;
 use crate::transformer::config::Config;
-use crate::transformer::model::{Model, expected, optional};
+use crate::transformer::model::Model;
 use crate::transformer::testing::{VOCABULARY, config, folder, prompt, request};
 use crate::transformer::weights::WeightFolder;
 use inferometer_host::Instrumentation;
@@ -43,7 +43,7 @@ fn ask(session: &mut dyn Session, request: &Request) -> (Vec<u32>, Vec<Choice>) 
 /// Choices along `tokens`: best token, and best minus second best of the penalized logits.
 fn plain<B: Backend>(backend: B, folder: &Path, tokens: &[u32]) -> Vec<Choice> {
     let config = Config::from_folder(folder).unwrap();
-    let weights = WeightFolder::open(folder, &expected(&config), &optional(&config)).unwrap();
+    let weights = WeightFolder::open(folder, &config).unwrap();
     let model = Model::load(backend, config, &weights, None).unwrap();
     let mut cache = model.cache().unwrap();
     let (mut history, mut run) = (prompt(PROMPT), 0);

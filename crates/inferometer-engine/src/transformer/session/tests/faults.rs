@@ -3,10 +3,13 @@
 
 use candle_core::Tensor;
 
-use crate::transformer::backend::{Backend, HeadShape, Held, LayerCache};
+use crate::transformer::backend::{Backend, HeadShape, Held, Routing, LayerCache};
 use crate::transformer::candle::{CandleBackend, Format, Ids, threads};
 use crate::transformer::config::Config;
-use crate::transformer::model::{Model, expected, optional};
+use crate::transformer::experts::ExpertWeights;
+use crate::transformer::model::Model;
+use crate::transformer::plan::Activation;
+use crate::transformer::rope::Rotation;
 use crate::transformer::quantized::Weight;
 use crate::transformer::sampler::SamplingPlan;
 use crate::transformer::session::{Text, TransformerSession};
@@ -43,7 +46,9 @@ impl Backend for Broken {
     type Linear = Linear;
     type Embedding = Linear;
     type Norm = Norm;
-    type Rotation = Vec<f64>;
+    type Vector = Vec<f32>;
+    type Experts = <CandleBackend as Backend>::Experts;
+    type Rotation = Rotation;
     type Positions = Positions;
     type Cache = Cache;
     type Ids = Ids;
@@ -51,8 +56,8 @@ impl Backend for Broken {
 
     const LAZY: bool = false;
 
-    fn positions(&self, frequencies: &Vec<f64>, start: usize, count: usize) -> Result<Positions> {
-        let still = vec![0.0; frequencies.len()];
+    fn positions(&self, frequencies: &Rotation, start: usize, count: usize) -> Result<Positions> {
+        let still = Rotation { frequencies: vec![0.0; frequencies.frequencies.len()], ..frequencies.clone() };
         match self.fault {
             Fault::NoRope => self.inner.positions(&still, start, count),
             Fault::RopeOffset if count == 1 => self.inner.positions(frequencies, start + 1, count),
@@ -69,12 +74,13 @@ impl Backend for Broken {
         self.inner.append(cache, keys, values)
     }
 
-    fn attend(&self, queries: &Tensor, cache: &Cache) -> Result<Tensor> {
+    fn attend(&self, queries: &Tensor, cache: &Cache, scale: f64, sinks: Option<&Vec<f32>>) -> Result<Tensor> {
         if self.fault != Fault::NoMask {
-            return self.inner.attend(queries, cache);
+            return self.inner.attend(queries, cache, scale, sinks);
         }
         // A single query sees the whole cache.
-        let alone = (0..queries.dim(0).unwrap()).map(|at| self.inner.attend(&queries.narrow(0, at, 1).unwrap(), cache));
+        let one = |at| self.inner.attend(&queries.narrow(0, at, 1).unwrap(), cache, scale, sinks);
+        let alone = (0..queries.dim(0).unwrap()).map(one);
         Ok(Tensor::cat(&alone.collect::<Result<Vec<_>>>()?, 0).unwrap())
     }
 
@@ -87,11 +93,17 @@ impl Backend for Broken {
     fn tied(&self, table: &Linear) -> Result<Linear> {
         self.inner.tied(table)
     }
-    fn norm(&mut self, scale: HostTensor, eps: f64) -> Result<Norm> {
-        self.inner.norm(scale, eps)
+    fn norm(&mut self, scale: HostTensor, eps: f64, plus_one: bool) -> Result<Norm> {
+        self.inner.norm(scale, eps, plus_one)
     }
-    fn rotation(&self, frequencies: &[f64], theta: Option<f64>) -> Result<Vec<f64>> {
-        self.inner.rotation(frequencies, theta)
+    fn vector(&mut self, parts: Vec<HostTensor>) -> Result<Vec<f32>> {
+        self.inner.vector(parts)
+    }
+    fn experts(&mut self, weights: ExpertWeights) -> Result<Self::Experts> {
+        self.inner.experts(weights)
+    }
+    fn rotation(&self, rotation: &Rotation) -> Result<Rotation> {
+        self.inner.rotation(rotation)
     }
     fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<Cache> {
         self.inner.cache(kv_heads, head_dim, window)
@@ -114,11 +126,20 @@ impl Backend for Broken {
     fn split_heads(&self, x: &Tensor, shape: HeadShape) -> Result<[Tensor; 3]> {
         self.inner.split_heads(x, shape)
     }
-    fn rotate(&self, x: &Tensor, frequencies: &Vec<f64>, positions: &Positions) -> Result<Tensor> {
+    fn rotate(&self, x: &Tensor, frequencies: &Rotation, positions: &Positions) -> Result<Tensor> {
         self.inner.rotate(x, frequencies, positions)
     }
-    fn gate(&self, x: &Tensor) -> Result<Tensor> {
-        self.inner.gate(x)
+    fn gate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.inner.gate(x, activation)
+    }
+    fn mix(&self, x: &Tensor, logits: &Tensor, experts: &Self::Experts, routing: Routing) -> Result<Tensor> {
+        self.inner.mix(x, logits, experts, routing)
+    }
+    fn add_vector(&self, x: &Tensor, vector: &Vec<f32>) -> Result<Tensor> {
+        self.inner.add_vector(x, vector)
+    }
+    fn scale(&self, x: &Tensor, factor: f64) -> Result<Tensor> {
+        self.inner.scale(x, factor)
     }
     fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         self.inner.add(a, b)
@@ -146,7 +167,7 @@ impl Backend for Broken {
 fn tokens(arch: &str, fault: Fault) -> Vec<u32> {
     let dir = folder(&config(arch));
     let config = Config::from_folder(dir.path()).unwrap();
-    let weights = WeightFolder::open(dir.path(), &expected(&config), &optional(&config)).unwrap();
+    let weights = WeightFolder::open(dir.path(), &config).unwrap();
     let backend = Broken { inner: CandleBackend::new(Format::F32, threads::set(None).unwrap()), fault };
     let model = Model::load(backend, config, &weights, None).unwrap();
     let text = Text { tokenizer: None, template: Err(String::new()) };
