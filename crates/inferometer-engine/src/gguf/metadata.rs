@@ -79,6 +79,16 @@ impl Metadata {
         self.values.contains_key(key)
     }
 
+    /// Number of values of an array; `None` for any other value.
+    #[must_use]
+    pub fn length(&self, key: &str) -> Option<usize> {
+        match self.values.get(key)? {
+            Value::Texts(texts) => Some(texts.len()),
+            Value::Numbers(numbers) => Some(numbers.len()),
+            _ => None,
+        }
+    }
+
     /// # Errors
     /// When the value is no text.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
@@ -95,6 +105,17 @@ impl Metadata {
     pub fn count(&self, key: &str) -> Result<Option<u64>> {
         self.get(key, "an integer from 0 to 2^64-1", |value| match value {
             Value::Integer(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+    }
+
+    /// An integer of any width and sign.
+    ///
+    /// # Errors
+    /// When the value is no integer.
+    pub fn integer(&self, key: &str) -> Result<Option<i128>> {
+        self.get(key, "an integer", |value| match value {
+            Value::Integer(number) => Some(*number),
             _ => None,
         })
     }
