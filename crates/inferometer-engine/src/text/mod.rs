@@ -1,6 +1,7 @@
 //! Text in and out of tokens: tokenizer and chat template.
 
 pub mod chat;
+pub mod gguf;
 pub mod tokenizer;
 
 use std::path::PathBuf;

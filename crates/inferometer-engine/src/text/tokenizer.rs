@@ -1,9 +1,11 @@
-//! A model's tokenizer, from Hugging Face's `tokenizer.json`.
+//! A model's tokenizer, from Hugging Face's `tokenizer.json` or from a GGUF file.
 
 use std::path::{Path, PathBuf};
 
 use super::TextError;
+use super::gguf::{self, SpecialTokens, Vocabulary};
 use crate::folder;
+use crate::gguf::Metadata;
 use inferometer_host::guard::catch;
 use inferometer_protocol::bounded::read_limited;
 
@@ -14,8 +16,16 @@ const LONGEST_REPEATED: usize = 64 << 20;
 
 /// Turns text into token ids and back. Can be shared between threads.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Kind,
     path: PathBuf,
+}
+
+/// What does the work.
+enum Kind {
+    /// The library, with a `tokenizer.json`.
+    Library(Box<tokenizers::Tokenizer>),
+    /// The vocabulary of a GGUF file.
+    Gguf(Box<Vocabulary>),
 }
 
 impl Tokenizer {
@@ -46,13 +56,32 @@ impl Tokenizer {
         Ok(Self::new(inner, path))
     }
 
+    /// Makes the tokenizer inside a GGUF file.
+    ///
+    /// # Errors
+    /// When the file has none, or one of a kind that is not supported; the message names file and
+    /// key.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, TextError> {
+        let vocabulary = Vocabulary::new(metadata).map_err(|error| TextError::Model(error.message))?;
+        Ok(Self { inner: Kind::Gguf(Box::new(vocabulary)), path: metadata.path().to_owned() })
+    }
+
+    /// The tokens with a role of their own, if this is the tokenizer of a GGUF file.
+    #[must_use]
+    pub fn special_tokens(&self) -> Option<&SpecialTokens> {
+        match &self.inner {
+            Kind::Library(_) => None,
+            Kind::Gguf(vocabulary) => Some(vocabulary.special()),
+        }
+    }
+
     /// Wraps a tokenizer; `path` is what its error messages name.
     fn new(mut inner: tokenizers::Tokenizer, path: &Path) -> Self {
         // A file may ask for truncation or padding, which serve training batches and would change
         // prompt lengths.
         inner.with_truncation(None).expect("removing truncation cannot fail");
         inner.with_padding(None);
-        Self { inner, path: path.to_owned() }
+        Self { inner: Kind::Library(Box::new(inner)), path: path.to_owned() }
     }
 
     /// The token ids of `text`. With `add_special_tokens` the tokenizer adds its own (such as a BOS
@@ -61,7 +90,12 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
-        Ok(self.encoding(text, add_special_tokens)?.get_ids().to_vec())
+        match &self.inner {
+            Kind::Library(library) => Ok(self.encoding(library, text, add_special_tokens)?.get_ids().to_vec()),
+            Kind::Gguf(vocabulary) => {
+                vocabulary.encode(text, add_special_tokens).map_err(|problem| self.encode_fault(problem))
+            }
+        }
     }
 
     /// The text of `ids`, special tokens written out. Bytes that are not UTF-8 become U+FFFD.
@@ -69,17 +103,39 @@ impl Tokenizer {
     /// # Errors
     /// When an id is outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        let fault = |problem| TextError::Decode { path: self.path.clone(), problem };
-        if let Some(id) = ids.iter().find(|id| self.inner.id_to_token(**id).is_none()) {
-            return Err(fault(format!("there is no token with id {id}")));
+        ids.iter().try_for_each(|id| self.check(*id))?;
+        match &self.inner {
+            Kind::Library(library) => {
+                called(|| library.decode(ids, false)).map_err(|problem| self.decode_fault(problem))
+            }
+            Kind::Gguf(vocabulary) => Ok(vocabulary.decode(ids)),
         }
-        called(|| self.inner.decode(ids, false)).map_err(fault)
+    }
+
+    /// That there is a token with this id.
+    fn check(&self, id: u32) -> Result<(), TextError> {
+        match self.token(id) {
+            Some(_) => Ok(()),
+            None => Err(self.decode_fault(format!("there is no token with id {id}"))),
+        }
+    }
+
+    fn encode_fault(&self, problem: String) -> TextError {
+        TextError::Encode { path: self.path.clone(), problem }
+    }
+
+    fn decode_fault(&self, problem: String) -> TextError {
+        TextError::Decode { path: self.path.clone(), problem }
     }
 
     /// Decodes token by token, as they come.
     #[must_use]
     pub fn stream(&self) -> TextStream<'_> {
-        TextStream { inner: self.inner.decode_stream(false), tokenizer: self }
+        let inner = match &self.inner {
+            Kind::Library(library) => Inner::Library(Box::new(library.decode_stream(false))),
+            Kind::Gguf(vocabulary) => Inner::Gguf(vocabulary, gguf::Stream::default()),
+        };
+        TextStream { inner, tokenizer: self }
     }
 
     /// Exactly `length` ids: `text` repeated with a blank line between, cut to length.
@@ -140,7 +196,14 @@ impl Tokenizer {
 
     /// The special tokens that the tokenizer puts in front of any text.
     fn front(&self) -> Result<Vec<u32>, TextError> {
-        let encoding = self.encoding("a", true)?;
+        let library = match &self.inner {
+            Kind::Library(library) => library,
+            Kind::Gguf(vocabulary) => {
+                let special = vocabulary.special();
+                return Ok(special.begin.filter(|_| special.adds_begin).into_iter().collect());
+            }
+        };
+        let encoding = self.encoding(library, "a", true)?;
         let mask = encoding.get_special_tokens_mask();
         Ok(encoding.get_ids().iter().zip(mask).take_while(|(_, special)| **special == 1).map(|(id, _)| *id).collect())
     }
@@ -148,22 +211,41 @@ impl Tokenizer {
     /// Number of tokens, including special and added ones.
     #[must_use]
     pub fn vocabulary_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        match &self.inner {
+            Kind::Library(library) => library.get_vocab_size(true),
+            Kind::Gguf(vocabulary) => vocabulary.len(),
+        }
     }
 
     /// The id of a token by its name in the vocabulary.
     #[must_use]
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        match &self.inner {
+            Kind::Library(library) => library.token_to_id(token),
+            Kind::Gguf(vocabulary) => vocabulary.id(token),
+        }
     }
 
-    fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<tokenizers::Encoding, TextError> {
-        called(|| self.inner.encode_fast(text, add_special_tokens))
-            .map_err(|problem| TextError::Encode { path: self.path.clone(), problem })
+    /// The name of a token in the vocabulary.
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        match &self.inner {
+            Kind::Library(library) => library.id_to_token(id),
+            Kind::Gguf(vocabulary) => vocabulary.token(id).map(str::to_owned),
+        }
+    }
+
+    fn encoding(
+        &self,
+        library: &tokenizers::Tokenizer,
+        text: &str,
+        add_special_tokens: bool,
+    ) -> Result<tokenizers::Encoding, TextError> {
+        called(|| library.encode_fast(text, add_special_tokens)).map_err(|problem| self.encode_fault(problem))
     }
 }
 
-type Inner<'a> = tokenizers::DecodeStream<
+type Library<'a> = tokenizers::DecodeStream<
     'a,
     tokenizers::ModelWrapper,
     tokenizers::NormalizerWrapper,
@@ -171,6 +253,11 @@ type Inner<'a> = tokenizers::DecodeStream<
     tokenizers::PostProcessorWrapper,
     tokenizers::DecoderWrapper,
 >;
+
+enum Inner<'a> {
+    Library(Box<Library<'a>>),
+    Gguf(&'a Vocabulary, gguf::Stream),
+}
 
 /// Text of tokens that come one by one.
 pub struct TextStream<'a> {
@@ -185,11 +272,13 @@ impl TextStream<'_> {
     /// When the id is outside the vocabulary, or the tokenizer changes text that it returned
     /// before.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, TextError> {
-        let fault = |problem| TextError::Decode { path: self.tokenizer.path.clone(), problem };
-        if self.tokenizer.inner.id_to_token(id).is_none() {
-            return Err(fault(format!("there is no token with id {id}")));
+        self.tokenizer.check(id)?;
+        match &mut self.inner {
+            Inner::Library(library) => {
+                called(|| library.step(id)).map_err(|problem| self.tokenizer.decode_fault(problem))
+            }
+            Inner::Gguf(vocabulary, stream) => Ok(stream.push(id, vocabulary)),
         }
-        called(|| self.inner.step(id)).map_err(fault)
     }
 }
 
