@@ -2,6 +2,7 @@
 
 mod attention;
 mod cache;
+mod half16;
 mod kernels;
 pub mod packed;
 mod sampling;
@@ -152,7 +153,7 @@ impl CandleBackend {
         }
         let quantized = Arc::new(QTensor::quantize(&plain, GgmlDType::Q8_0).map_err(failed)?);
         self.held.bytes += quantized.storage_size_in_bytes() as u64;
-        if packed::fits(rows, columns) {
+        if packed::fits(GgmlDType::Q8_0, rows, columns) {
             return Ok(Matrix::Packed(Arc::new(packed::Packed::new(&quantized)?)));
         }
         if repacks(rows, columns) {
@@ -197,8 +198,11 @@ fn repacks(rows: usize, columns: usize) -> bool {
 
 /// Which implementation of Q8_0 products is used on this machine.
 #[must_use]
-pub fn quantized_products() -> &'static str {
-    if packed::found() { "own, AVX-512 VNNI; candle's for matrices that it does not fit" } else { "candle's" }
+pub fn quantized_products() -> String {
+    packed::instructions(GgmlDType::Q8_0).map_or_else(
+        || "candle's".to_owned(),
+        |with| format!("own, {}; candle's for matrices that it does not fit", with.name()),
+    )
 }
 
 /// Features of this processor that the library's or our own arithmetic uses.
