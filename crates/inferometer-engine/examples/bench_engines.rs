@@ -119,7 +119,7 @@ impl Products {
             let plain = Tensor::rand(-1f32, 1.0, shape, &Device::Cpu)?;
             let quantized = QTensor::quantize(&plain, GgmlDType::Q8_0)?;
             let (columns, inputs) = shape;
-            Ok(if own && packed::fits(columns, inputs) {
+            Ok(if own && packed::fits(GgmlDType::Q8_0, columns, inputs) {
                 Product::Own(Packed::new(&quantized).map_err(|e| anyhow!(e.message))?)
             } else {
                 Product::Candle(QMatMul::from_qtensor(quantized)?)

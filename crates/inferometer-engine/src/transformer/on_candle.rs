@@ -74,7 +74,7 @@ fn cpu_facts(threads: Threads) -> [(String, String); 4] {
     [
         ("cpu_features".to_owned(), candle::cpu_features().join(" ")),
         ("rayon_threads".to_owned(), threads.rayon.to_string()),
-        ("quantized_products".to_owned(), candle::quantized_products().to_owned()),
+        ("quantized_products".to_owned(), candle::quantized_products()),
         ("quantized_product_threads".to_owned(), threads.quantized.to_string()),
     ]
 }

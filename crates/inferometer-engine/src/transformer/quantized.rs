@@ -152,6 +152,12 @@ impl Weight {
         if let Weight::Quantized(tensor) = self { Some(tensor) } else { None }
     }
 
+    /// The tensor, if it is stored in blocks of GGML.
+    #[must_use]
+    pub fn ggml(&self) -> Option<&GgmlTensor> {
+        if let Weight::Ggml(tensor) = self { Some(tensor) } else { None }
+    }
+
     /// `None`: stored as floating-point numbers.
     #[must_use]
     pub fn quantization(&self) -> Option<Quantization> {

@@ -240,11 +240,11 @@ const QUANTIZED: usize = 32;
 
 for_this_cpu! {
     /// Rounds each block of 32 values to 8 bits (two's complement) with the scale that its largest
-    /// value needs. `starts` becomes -128 times the sum of the block.
-    pub fn quantize(x: &[f32], out: &mut [u8], scales: &mut [f32], starts: &mut [i32]) {
+    /// value needs. `sums` becomes the sums of the block's two halves.
+    pub fn quantize(x: &[f32], out: &mut [u8], scales: &mut [f32], sums: &mut [[i32; 2]]) {
         const ROUND: f32 = 12_582_912.0; // as in `exp`
         let blocks = x.as_chunks::<QUANTIZED>().0.iter().zip(out.as_chunks_mut::<QUANTIZED>().0);
-        for (((x, out), scale), start) in blocks.zip(scales).zip(starts) {
+        for (((x, out), scale), sums) in blocks.zip(scales).zip(sums) {
             let mut most = [0f32; LANES];
             for half in x.as_chunks::<LANES>().0 {
                 for i in 0..LANES {
@@ -254,13 +254,15 @@ for_this_cpu! {
             let most = most.iter().fold(0f32, |a, b| if *b > a { *b } else { a });
             *scale = most / 127.0;
             let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
-            let mut sum = 0;
-            for i in 0..QUANTIZED {
-                let value = (x[i] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
-                out[i] = value as u8;
-                sum += value;
+            for half in 0..2 {
+                let mut sum = 0;
+                for i in half * LANES..(half + 1) * LANES {
+                    let value = (x[i] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+                    out[i] = value as u8;
+                    sum += value;
+                }
+                sums[half] = sum;
             }
-            *start = -128 * sum;
         }
     }
 }
@@ -272,14 +274,15 @@ mod tests {
     #[test]
     fn eight_bits_hold_a_block_to_half_a_step() {
         let x: Vec<f32> = (0..96).map(|i| (i as f32 * 0.7).sin() * if i < 32 { 3.0 } else { 1e-3 }).collect();
-        let (mut out, mut scales, mut starts) = ([0; 96], [0.0; 3], [0; 3]);
-        quantize(&x, &mut out, &mut scales, &mut starts);
+        let (mut out, mut scales, mut sums) = ([0; 96], [0.0; 3], [[0; 2]; 3]);
+        quantize(&x, &mut out, &mut scales, &mut sums);
         let out = out.map(|byte: u8| byte as i8);
         for (at, (x, q)) in x.iter().zip(out).enumerate() {
             assert!((x - f32::from(q) * scales[at / 32]).abs() <= 0.501 * scales[at / 32]);
         }
-        for (block, start) in out.chunks(32).zip(starts) {
-            assert_eq!(block.iter().map(|q| i32::from(*q)).sum::<i32>() * -128, start);
+        for (block, sums) in out.chunks(32).zip(sums) {
+            let sum = |half: &[i8]| half.iter().map(|q| i32::from(*q)).sum::<i32>();
+            assert_eq!([sum(&block[..16]), sum(&block[16..])], sums);
             assert!(block.contains(&127) || block.contains(&-127));
         }
     }

@@ -3,6 +3,7 @@
 mod attention;
 mod cache;
 mod experts;
+mod half16;
 mod kernels;
 pub mod packed;
 mod sampling;
@@ -11,13 +12,14 @@ pub mod threads;
 
 use std::sync::Arc;
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Storage, Tensor};
 
 use super::backend::{Backend, HeadShape, Held, Routing};
 use super::checkpoint::Mostly;
 use super::experts::ExpertWeights;
 use super::finite::all_finite;
+use super::gguf::{GgmlTensor, form};
 use super::plan::Activation;
 use super::quantized::Weight;
 use super::rope::Rotation;
@@ -134,6 +136,9 @@ impl CandleBackend {
     }
 
     fn matrix(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
+        if self.format == Format::Stored && parts.iter().any(|part| part.ggml().is_some()) {
+            return self.stored(parts);
+        }
         let columns = parts.first().and_then(|part| part.shape().get(1)).copied().unwrap_or(0);
         let rows: usize = parts.iter().map(|part| part.shape()[0]).sum();
         let block = GgmlDType::Q8_0.block_size();
@@ -141,7 +146,8 @@ impl CandleBackend {
         if self.format == Format::Q8_0 && !quantize {
             self.held.unquantized.extend(parts.iter().map(|part| part.name().to_owned()));
         }
-        self.held.converted.extend(parts.iter().map(Weight::form).filter(|form| form != Format::F32.name()));
+        let held = if quantize { Format::Q8_0 } else { Format::F32 }.name();
+        self.held.converted.extend(parts.iter().map(Weight::form).filter(|form| form != held && form != "f32"));
         let mut values = Vec::with_capacity(rows * columns);
         for part in parts {
             let mut part_values = part.to_f32();
@@ -156,21 +162,62 @@ impl CandleBackend {
             values.append(&mut part_values);
         }
         let plain = tensor(values, (rows, columns))?;
-        self.held.formats.insert(if quantize { Format::Q8_0 } else { Format::F32 }.name());
+        self.held.formats.insert(held);
         if !quantize {
             self.held.bytes += (rows * columns * size_of::<f32>()) as u64;
             return Ok(Matrix::Plain(plain));
         }
-        let quantized = Arc::new(QTensor::quantize(&plain, GgmlDType::Q8_0).map_err(failed)?);
-        self.held.bytes += quantized.storage_size_in_bytes() as u64;
-        if packed::fits(rows, columns) {
-            return Ok(Matrix::Packed(Arc::new(packed::Packed::new(&quantized)?)));
+        let quantized = QTensor::quantize(&plain, GgmlDType::Q8_0).map_err(failed)?;
+        self.quantized(quantized)
+    }
+
+    /// Matrices in blocks of GGML, kept so: one product for neighbours of the same type, and one for
+    /// each other.
+    fn stored(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
+        let mut made = Vec::new();
+        let mut rest = parts.into_iter().peekable();
+        while let Some(part) = rest.next() {
+            let Some(first) = part.ggml().cloned() else {
+                made.push(self.matrix(vec![part])?);
+                continue;
+            };
+            let mut alike = vec![first];
+            while let Some(next) = rest.next_if(|next| next.ggml().is_some_and(|next| next.kind == alike[0].kind)) {
+                alike.extend(next.ggml().cloned());
+            }
+            made.push(self.alike(&alike)?);
         }
-        if repacks(rows, columns) {
-            self.held.copies += quantized.storage_size_in_bytes() as u64;
+        Ok(if made.len() == 1 { made.remove(0) } else { Matrix::Parts(made) })
+    }
+
+    /// Matrices of one type of GGML, stacked.
+    fn alike(&mut self, parts: &[GgmlTensor]) -> Result<Matrix> {
+        let (kind, [_, columns]) = (parts[0].kind, parts[0].shape);
+        let rows = parts.iter().map(|part| part.shape[0]).sum();
+        self.held.formats.insert(parts[0].form());
+        if packed::fits(kind, rows, columns) {
+            let bytes: Vec<&[u8]> = parts.iter().map(|part| &*part.bytes).collect();
+            let packed = packed::Packed::stacked(kind, columns, &bytes)?;
+            self.held.bytes += packed.bytes();
+            return Ok(Matrix::Packed(Arc::new(packed)));
         }
-        let product = QMatMul::from_arc(quantized.clone()).map_err(failed)?;
-        Ok(Matrix::Quantized(quantized, product))
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
+        let storage = QStorage::from_data(bytes.into(), &Device::Cpu, kind).map_err(failed)?;
+        self.quantized(QTensor::new(storage, (rows, columns)).map_err(failed)?)
+    }
+
+    fn quantized(&mut self, matrix: QTensor) -> Result<Matrix> {
+        let (rows, columns) = matrix.shape().dims2().map_err(failed)?;
+        self.held.formats.insert(form(matrix.dtype()));
+        self.held.bytes += matrix.storage_size_in_bytes() as u64;
+        if packed::fits(matrix.dtype(), rows, columns) {
+            return Ok(Matrix::Packed(Arc::new(packed::Packed::new(&matrix)?)));
+        }
+        if matrix.dtype() == GgmlDType::Q8_0 && repacks(rows, columns) {
+            self.held.copies += matrix.storage_size_in_bytes() as u64;
+        }
+        let matrix = Arc::new(matrix);
+        Ok(Matrix::Quantized(matrix.clone(), QMatMul::from_arc(matrix).map_err(failed)?))
     }
 
     /// Applies `f` to every row of `width_in` values; each result is a row of `width_out`.
@@ -208,8 +255,11 @@ fn repacks(rows: usize, columns: usize) -> bool {
 
 /// Which implementation of Q8_0 products is used on this machine.
 #[must_use]
-pub fn quantized_products() -> &'static str {
-    if packed::found() { "own, AVX-512 VNNI; candle's for matrices that it does not fit" } else { "candle's" }
+pub fn quantized_products() -> String {
+    packed::instructions(GgmlDType::Q8_0).map_or_else(
+        || "candle's".to_owned(),
+        |with| format!("own, {}; candle's for matrices that it does not fit", with.name()),
+    )
 }
 
 /// Features of this processor that the library's or our own arithmetic uses.
@@ -256,6 +306,7 @@ impl Backend for CandleBackend {
             Matrix::Plain(table) => Matrix::Plain(table.clone()),
             Matrix::Quantized(table, product) => Matrix::Quantized(table.clone(), product.clone()),
             Matrix::Packed(table) => Matrix::Packed(table.clone()),
+            Matrix::Parts(_) => return Err(EngineError::internal("an embedding is one matrix")),
         })
     }
 
@@ -302,7 +353,7 @@ impl Backend for CandleBackend {
         match table {
             Matrix::Plain(table) => table.index_select(&ids, 0),
             Matrix::Quantized(table, _) => table.embedding(&ids),
-            Matrix::Packed(_) => unreachable!("read above"),
+            Matrix::Packed(_) | Matrix::Parts(_) => unreachable!("read above, or never made"),
         }
         .map_err(failed)
     }
@@ -330,6 +381,10 @@ impl Backend for CandleBackend {
             Matrix::Packed(matrix) => {
                 let out = with_values(x, |x| matrix.product(x))?;
                 return tensor(out, ((), matrix.columns()));
+            }
+            Matrix::Parts(parts) => {
+                let parts = parts.iter().map(|part| self.apply(x, part)).collect::<Result<Vec<_>>>()?;
+                Tensor::cat(&parts, 1)
             }
         }
         .map_err(failed)

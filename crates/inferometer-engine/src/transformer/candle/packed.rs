@@ -1,124 +1,158 @@
-//! Products with Q8_0 matrices on processors with AVX-512 VNNI, in place of candle's.
+//! Products with matrices in GGML's quantized types, in place of candle's.
 //!
 //! In candle's pool each product spins until all threads have run. On a busy machine each of the
-//! hundred products of a token may then wait for a time slice of the scheduler. candle also keeps
-//! each matrix twice. Here no product waits for a thread that is not scheduled, and the matrix is
-//! stored once, in the order in which it is read.
+//! hundred products of a token may then wait for a time slice of the scheduler. candle also has no
+//! fast product for several types (Q4_1, Q5_0, Q5_1), and keeps two copies of a Q8_0 matrix. Here no
+//! product waits for a thread that is not scheduled, and the matrix is stored once, in as many bits
+//! as in the file and in the order in which it is read.
 //!
 //! Layout: columns of the product in tiles of 16, each tile in blocks of 32 inputs, so that one
-//! instruction multiplies four inputs with the weights of 16 columns. That instruction (`vpdpbusd`)
-//! multiplies unsigned by signed bytes: weights are stored plus 128, and 128 times the sum of the
-//! inputs is subtracted from the result.
+//! instruction multiplies four inputs with the weights of several columns (`kinds`). Inputs are
+//! rounded to 8 bits (`inputs`). A tile's weights are unpacked to 8 bits on the way to the product,
+//! once for many rows (`multiply`).
+
+mod inputs;
+mod kinds;
+mod multiply;
 
 use candle_core::quantized::{GgmlDType, QTensor};
-use half::f16;
 use rayon::prelude::*;
 
-use super::{failed, kernels, threads};
+use super::{failed, threads};
 use inferometer_host::Result;
+use inferometer_protocol::EngineError;
+use inputs::Inputs;
+use kinds::{Kind, Line, PerColumn};
+pub use multiply::Instructions;
+use multiply::Job;
 
 /// Columns of the product in a tile.
 const TILE: usize = 16;
-/// Values that share a scale, in weights and inputs.
+/// Values that share a scale, in most types of weights and in inputs.
 const BLOCK: usize = 32;
-/// Bytes of a block of GGML's Q8_0: an f16 scale and the values.
-const STORED: usize = 2 + BLOCK;
 /// Inputs multiplied by one instruction.
 const QUAD: usize = 4;
-/// Rows of inputs that are multiplied in one pass over the weights.
-const ROWS: usize = 8;
+/// Quads of a block.
+const QUADS: usize = BLOCK / QUAD;
 /// With up to this many rows of inputs, threads share the columns; with more, the rows.
-const FEW: usize = ROWS;
+const FEW: usize = 8;
+/// Most rows of inputs that one thread multiplies with a tile before it takes the next tile.
+const MOST: usize = 64;
 /// Products with fewer weights stay on the calling thread.
 const PARALLEL_FROM: usize = 1 << 16;
 
-/// The weights of a block of 16 columns: quads of each column, plus 128.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Weights([[u8; TILE * QUAD]; BLOCK / QUAD]);
-
 /// A matrix [columns, inputs] laid out for products.
 pub struct Packed {
+    kind: GgmlDType,
+    instructions: Instructions,
     columns: usize,
     inputs: usize,
-    /// [columns / 16, inputs / 32]
-    weights: Vec<Weights>,
-    scales: Vec<[f16; TILE]>,
+    /// [tiles, inputs / 32, bits of a number]
+    lines: Vec<Line>,
+    /// [tiles, inputs / values of a stored block, bytes]
+    scales: Vec<u8>,
 }
 
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Packed({}, {})", self.columns, self.inputs)
+        write!(f, "Packed({:?}, {}, {})", self.kind, self.columns, self.inputs)
     }
 }
 
-/// Rows of inputs in 8 bits, with one scale for each block.
-struct Inputs {
-    /// Two's complement.
-    quads: Vec<[u8; QUAD]>,
-    scales: Vec<f32>,
-    /// Initial value of a block's integer sum, which cancels the 128 added to the weights.
-    starts: Vec<i32>,
-    /// Blocks per row.
-    blocks: usize,
+/// Evaluates an expression with `K` as the layout of a type, or the other expression if it has none.
+macro_rules! with_kind {
+    ($kind:expr, $K:ident => $do:expr, else $none:expr) => {
+        match $kind {
+            GgmlDType::Q4_0 => with_kind!(@ $K, Q4_0, $do),
+            GgmlDType::Q4_1 => with_kind!(@ $K, Q4_1, $do),
+            GgmlDType::Q5_0 => with_kind!(@ $K, Q5_0, $do),
+            GgmlDType::Q5_1 => with_kind!(@ $K, Q5_1, $do),
+            GgmlDType::Q8_0 => with_kind!(@ $K, Q8_0, $do),
+            GgmlDType::Q4K => with_kind!(@ $K, Q4K, $do),
+            GgmlDType::Q5K => with_kind!(@ $K, Q5K, $do),
+            GgmlDType::Q6K => with_kind!(@ $K, Q6K, $do),
+            _ => $none,
+        }
+    };
+    (@ $K:ident, $name:ident, $do:expr) => {{
+        type $K = kinds::$name;
+        $do
+    }};
 }
 
-/// Whether this processor has the required features.
+/// The fastest instructions of this processor for a type; `None`: candle's product is used.
 #[must_use]
-pub fn found() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+pub fn instructions(kind: GgmlDType) -> Option<Instructions> {
+    let bits = with_kind!(kind, K => K::BITS, else return None);
+    Instructions::found().into_iter().find(|with| with.multiply(bits))
 }
 
-/// Whether this matrix can be packed on this machine.
+/// Whether a matrix can be packed on this machine.
 #[must_use]
-pub fn fits(columns: usize, inputs: usize) -> bool {
-    found() && columns.is_multiple_of(TILE) && inputs.is_multiple_of(BLOCK) && columns * inputs > 0
+pub fn fits(kind: GgmlDType, columns: usize, inputs: usize) -> bool {
+    instructions(kind).is_some() && inputs.is_multiple_of(kind.block_size()) && columns * inputs > 0
 }
 
 impl Packed {
     /// Packs a matrix that [`fits`].
     ///
     /// # Errors
-    /// When its bytes cannot be read.
+    /// When its bytes cannot be read, or its scales are not finite.
     pub fn new(matrix: &QTensor) -> Result<Self> {
         let (columns, inputs) = matrix.shape().dims2().map_err(failed)?;
-        assert!(matrix.dtype() == GgmlDType::Q8_0 && fits(columns, inputs), "asked before");
-        let bytes = matrix.data().map_err(failed)?;
-        let blocks = inputs / BLOCK;
-        let stored = |column: usize, block: usize| &bytes[(column * blocks + block) * STORED..][..STORED];
-        let tiles = |at: usize| (at / blocks * TILE, at % blocks);
-        let count = columns / TILE * blocks;
-        let weights = (0..count).into_par_iter().map(|at| {
-            let (first, block) = tiles(at);
-            let mut made = Weights([[0; TILE * QUAD]; BLOCK / QUAD]);
-            for column in 0..TILE {
-                let values = stored(first + column, block)[2..].chunks_exact(QUAD);
-                for (line, quad) in made.0.iter_mut().zip(values) {
-                    let to = &mut line[column * QUAD..][..QUAD];
-                    // Two's complement: adding 128 flips the highest bit.
-                    to.iter_mut().zip(quad).for_each(|(to, value)| *to = value ^ 0x80);
-                }
-            }
-            made
-        });
-        let scales = (0..count).into_par_iter().map(|at| {
-            let (first, block) = tiles(at);
-            std::array::from_fn(|column| {
-                let stored = stored(first + column, block);
-                f16::from_le_bytes([stored[0], stored[1]])
-            })
-        });
-        let (weights, scales) = threads::install(|| (weights.collect(), scales.collect()));
-        Ok(Self { columns, inputs, weights, scales })
+        Self::from_bytes(matrix.dtype(), columns, inputs, &matrix.data().map_err(failed)?)
+    }
+
+    /// Packs a matrix that [`fits`] from its bytes in a GGUF file.
+    ///
+    /// # Errors
+    /// When the number of bytes is not that of the shape, or scales are not finite.
+    pub fn from_bytes(kind: GgmlDType, columns: usize, inputs: usize, bytes: &[u8]) -> Result<Self> {
+        let packed = Self::stacked(kind, inputs, &[bytes])?;
+        if packed.columns != columns {
+            return Err(EngineError::internal(format!(
+                "{} bytes are {} rows of {inputs} values in {kind:?}, not {columns}",
+                bytes.len(),
+                packed.columns
+            )));
+        }
+        Ok(packed)
+    }
+
+    /// Packs matrices of one type and number of inputs, one below the other.
+    ///
+    /// # Errors
+    /// When a part's bytes are not whole rows, or scales are not finite.
+    pub fn stacked(kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
+        let with = instructions(kind).ok_or_else(|| {
+            EngineError::unsupported(format!("matrices of type {kind:?} cannot be packed on this machine"))
+        })?;
+        Self::with(with, kind, inputs, parts)
+    }
+
+    fn with(instructions: Instructions, kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
+        let row = inputs / kind.block_size() * kind.type_size();
+        let whole = |part: &&[u8]| part.len().is_multiple_of(row.max(1));
+        if row == 0 || !inputs.is_multiple_of(kind.block_size()) || !parts.iter().all(whole) {
+            return Err(EngineError::internal(format!("the bytes are not whole rows of {inputs} values in {kind:?}")));
+        }
+        let rows: Vec<&[u8]> = parts.iter().flat_map(|part| part.chunks_exact(row)).collect();
+        let packed = with_kind!(kind, K => threads::install(|| pack::<K>(inputs, &rows)), else None);
+        let (lines, scales) = packed
+            .ok_or_else(|| EngineError::not_finite("a matrix has scales that are not finite (NaN or infinity)"))?;
+        Ok(Self { kind, instructions, columns: rows.len(), inputs, lines, scales })
     }
 
     /// Bytes in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (size_of_val(self.weights.as_slice()) + size_of_val(self.scales.as_slice())) as u64
+        (size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())) as u64
+    }
+
+    /// The type of the stored weights.
+    #[must_use]
+    pub fn kind(&self) -> GgmlDType {
+        self.kind
     }
 
     /// Columns of a result's row.
@@ -133,19 +167,25 @@ impl Packed {
         self.inputs
     }
 
+    fn tiles(&self) -> usize {
+        self.columns.div_ceil(TILE)
+    }
+
     /// Rows of the matrix itself: [ids, inputs].
+    ///
+    /// # Panics
+    /// When an id is not below [`Self::columns`].
     #[must_use]
     pub fn rows_at(&self, ids: &[u32]) -> Vec<f32> {
-        let blocks = self.inputs / BLOCK;
-        let mut out = Vec::with_capacity(ids.len() * self.inputs);
-        for id in ids {
-            let (tile, column) = (*id as usize / TILE, *id as usize % TILE);
-            for block in tile * blocks..(tile + 1) * blocks {
-                let scale = self.scales[block][column].to_f32();
-                let quads = self.weights[block].0.iter().flat_map(|line| &line[column * QUAD..][..QUAD]);
-                out.extend(quads.map(|value| f32::from((value ^ 0x80) as i8) * scale));
+        let mut out = vec![0.0; ids.len() * self.inputs];
+        with_kind!(self.kind, K => {
+            for (id, out) in ids.iter().zip(out.chunks_exact_mut(self.inputs)) {
+                let id = *id as usize;
+                assert!(id < self.columns, "row {id} of {}", self.columns);
+                let (lines, scales) = self.tile(id / TILE);
+                unpack_column::<K>(lines, scales, id % TILE, out);
             }
-        }
+        }, else unreachable!("never packed"));
         out
     }
 
@@ -156,218 +196,115 @@ impl Packed {
         let rows = x.len() / self.inputs;
         assert_eq!(x.len(), rows * self.inputs, "shapes were checked before");
         let mut out = vec![0.0; rows * self.columns];
-        self.product_into(x, rows, &mut out);
+        with_kind!(self.kind, K => self.product_into::<K>(x, rows, &mut out), else unreachable!("never packed"));
         out
     }
 
-    fn product_into(&self, x: &[f32], rows: usize, out: &mut [f32]) {
-        let inputs = Inputs::new(x, self.inputs);
+    fn product_into<K: Kind>(&self, x: &[f32], rows: usize, out: &mut [f32]) {
+        let inputs = Inputs::new::<K>(x, self.inputs);
         if rows > FEW {
-            let each = rows.div_ceil(4 * threads::count()).next_multiple_of(ROWS).min(64);
+            let each = rows.div_ceil(4 * threads::count()).next_multiple_of(FEW).min(MOST);
             let parts = out.par_chunks_mut(each * self.columns).enumerate();
-            threads::install(|| parts.for_each(|(at, out)| self.rows(&inputs, at * each, out)));
-            return;
+            return threads::install(|| parts.for_each(|(at, out)| self.some_rows::<K>(&inputs, at * each, out)));
         }
-        let at_once = if self.columns * self.inputs < PARALLEL_FROM {
-            self.columns / TILE
-        } else {
-            (self.columns / TILE).div_ceil(8 * threads::count())
-        };
-        if rows == 1 {
-            return threads::share(out, at_once * TILE, |at, out| self.tiles(&inputs, at * at_once, out));
+        let tiles = self.tiles();
+        let at_once =
+            if self.columns * self.inputs < PARALLEL_FROM { tiles } else { tiles.div_ceil(8 * threads::count()) };
+        let each = at_once * TILE * rows;
+        if rows == 1 && self.columns.is_multiple_of(TILE) {
+            return threads::share(out, each, |at, out| self.some_tiles::<K>(&inputs, at * at_once, out));
         }
         // First tile by tile, each with all rows; then put in row order.
-        let mut tiled = vec![0.0; out.len()];
-        threads::share(&mut tiled, at_once * TILE * rows, |at, out| self.tiles(&inputs, at * at_once, out));
+        let mut tiled = vec![0.0; tiles * TILE * rows];
+        threads::share(&mut tiled, each, |at, out| self.some_tiles::<K>(&inputs, at * at_once, out));
         for (tile, values) in tiled.chunks_exact(TILE * rows).enumerate() {
             for (row, values) in values.chunks_exact(TILE).enumerate() {
-                out[row * self.columns + tile * TILE..][..TILE].copy_from_slice(values);
+                self.put(&mut out[row * self.columns..][..self.columns], tile, values);
             }
         }
     }
 
-    /// All rows of the tiles from `first` on: `out` [tiles, rows, 16].
-    fn tiles(&self, inputs: &Inputs, first: usize, out: &mut [f32]) {
+    /// Puts the results of a tile, of which the last may have fewer columns, into a row.
+    fn put(&self, row: &mut [f32], tile: usize, values: &[f32]) {
+        let to = &mut row[tile * TILE..self.columns.min((tile + 1) * TILE)];
+        to.copy_from_slice(&values[..to.len()]);
+    }
+
+    /// All rows of the tiles from `first` on: `out` [tiles, rows, 16], of zeros.
+    fn some_tiles<K: Kind>(&self, inputs: &Inputs, first: usize, out: &mut [f32]) {
         let rows = inputs.scales.len() / inputs.blocks;
         for (at, out) in out.chunks_exact_mut(rows * TILE).enumerate() {
-            self.tile(first + at, inputs, 0, out.as_chunks_mut().0);
+            self.multiply::<K>(first + at, inputs, 0, out.as_chunks_mut().0);
         }
     }
 
     /// The rows from `first` on: `out` [rows, columns].
-    fn rows(&self, inputs: &Inputs, first: usize, out: &mut [f32]) {
+    fn some_rows<K: Kind>(&self, inputs: &Inputs, first: usize, out: &mut [f32]) {
         let count = out.len() / self.columns;
-        let mut values = [[0.0; TILE]; 64];
-        let values = &mut values[..count];
-        for tile in 0..self.columns / TILE {
-            self.tile(tile, inputs, first, values);
-            for (row, values) in values.iter().enumerate() {
-                out[row * self.columns + tile * TILE..][..TILE].copy_from_slice(values);
+        for tile in 0..self.tiles() {
+            let mut values = [[0.0; TILE]; MOST];
+            self.multiply::<K>(tile, inputs, first, &mut values[..count]);
+            for (row, values) in out.chunks_exact_mut(self.columns).zip(&values) {
+                self.put(row, tile, values);
             }
         }
     }
 
-    /// Some rows of one tile, from `first` on.
-    fn tile(&self, tile: usize, inputs: &Inputs, first: usize, out: &mut [[f32; TILE]]) {
-        let blocks = tile * inputs.blocks..(tile + 1) * inputs.blocks;
-        let (weights, scales) = (&self.weights[blocks.clone()], &self.scales[blocks]);
-        let (many, few) = out.as_chunks_mut::<ROWS>();
-        for (at, out) in many.iter_mut().enumerate() {
-            some_rows(weights, scales, inputs, first + at * ROWS, out);
-        }
-        let first = first + many.len() * ROWS;
-        for (at, out) in few.iter_mut().enumerate() {
-            some_rows::<1>(weights, scales, inputs, first + at, std::array::from_mut(out));
-        }
+    fn multiply<K: Kind>(&self, tile: usize, inputs: &Inputs, first: usize, out: &mut [PerColumn]) {
+        let (lines, scales) = self.tile(tile);
+        multiply::multiply::<K>(self.instructions, &Job { lines, scales, inputs, first }, out);
+    }
+
+    /// Lines and scales of a tile.
+    fn tile(&self, tile: usize) -> (&[Line], &[u8]) {
+        let (lines, scales) = (self.lines.len() / self.tiles(), self.scales.len() / self.tiles());
+        (&self.lines[tile * lines..][..lines], &self.scales[tile * scales..][..scales])
     }
 }
 
-/// `N` rows of inputs, from `first` on, times one tile.
-fn some_rows<const N: usize>(
-    weights: &[Weights],
-    scales: &[[f16; TILE]],
-    inputs: &Inputs,
-    first: usize,
-    out: &mut [[f32; TILE]; N],
-) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a `Packed` exists only if `fits` found these features.
-    return unsafe { vnni(weights, scales, inputs, first, out) };
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = (weights, scales, inputs, first, out);
-        unreachable!("no matrix is packed on this processor");
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn vnni<const N: usize>(
-    weights: &[Weights],
-    scales: &[[f16; TILE]],
-    inputs: &Inputs,
-    first: usize,
-    out: &mut [[f32; TILE]; N],
-) {
-    use std::arch::x86_64::*;
-    let n = weights.len();
-    // Cut to length once, so that the loop needs no bounds checks.
-    let mut quads = [[].as_slice(); N];
-    let mut factors = [[].as_slice(); N];
-    let mut starts = [[].as_slice(); N];
-    for row in 0..N {
-        let blocks = (first + row) * n..(first + row + 1) * n;
-        quads[row] = inputs.quads[blocks.start * (BLOCK / QUAD)..].as_chunks::<{ BLOCK / QUAD }>().0;
-        factors[row] = &inputs.scales[blocks.clone()];
-        starts[row] = &inputs.starts[blocks];
-    }
-    let mut sums = [_mm512_setzero_ps(); N];
-    for (block, (weights, scales)) in weights.iter().zip(scales).enumerate() {
-        let mut whole = [_mm512_setzero_si512(); N];
-        for row in 0..N {
-            whole[row] = _mm512_set1_epi32(starts[row][block]);
-        }
-        for (at, line) in weights.0.iter().enumerate() {
-            // SAFETY: a line is 64 bytes.
-            let line = unsafe { _mm512_loadu_si512(line.as_ptr().cast()) };
-            for row in 0..N {
-                let quad = _mm512_set1_epi32(i32::from_ne_bytes(quads[row][block][at]));
-                whole[row] = _mm512_dpbusd_epi32(whole[row], line, quad);
+/// Stored rows in tiles: lines and scales. `None` if scales are not finite.
+fn pack<K: Kind>(inputs: usize, rows: &[&[u8]]) -> Option<(Vec<Line>, Vec<u8>)> {
+    let (stored, parts) = (inputs / K::VALUES, K::VALUES / BLOCK);
+    let tiles = rows.len().div_ceil(TILE);
+    let mut lines = vec![Line([0; TILE * QUAD]); tiles * stored * parts * K::BITS];
+    let mut scales = vec![0; tiles * stored * K::SCALES];
+    let each = (lines.par_chunks_mut(stored * parts * K::BITS), scales.par_chunks_mut(stored * K::SCALES));
+    let finite = each.0.zip(each.1).zip(rows.par_chunks(TILE)).all(|((lines, scales), rows)| {
+        let mut finite = true;
+        for (column, row) in rows.iter().enumerate() {
+            let scales = scales.chunks_exact_mut(K::SCALES);
+            let lines = lines.chunks_exact_mut(parts * K::BITS);
+            for ((block, scales), lines) in row.chunks_exact(K::BYTES).zip(scales).zip(lines) {
+                finite &= K::floats(block).iter().all(|float| half::f16::from_le_bytes(*float).is_finite());
+                K::pack_scales(block, column, scales);
+                for (part, lines) in lines.chunks_exact_mut(K::BITS).enumerate() {
+                    kinds::pack::<K>(&K::numbers(block, part), column, lines);
+                }
             }
         }
-        // SAFETY: 16 values of 16 bits.
-        let scale = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(scales.as_ptr().cast()) });
-        for row in 0..N {
-            let factor = _mm512_mul_ps(scale, _mm512_set1_ps(factors[row][block]));
-            sums[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[row]), factor, sums[row]);
-        }
-    }
-    for (out, sum) in out.iter_mut().zip(sums) {
-        // SAFETY: 16 values of 32 bits.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
-    }
+        finite
+    });
+    finite.then_some((lines, scales))
 }
 
-impl Inputs {
-    fn new(x: &[f32], width: usize) -> Self {
-        let count = x.len() / BLOCK;
-        let mut made = Self {
-            quads: vec![[0; QUAD]; x.len() / QUAD],
-            scales: vec![0.0; count],
-            starts: vec![0; count],
-            blocks: width / BLOCK,
-        };
-        if x.len() < PARALLEL_FROM {
-            kernels::quantize(x, made.quads.as_flattened_mut(), &mut made.scales, &mut made.starts);
-            return made;
+/// The weights of one column of a tile.
+fn unpack_column<K: Kind>(lines: &[Line], scales: &[u8], column: usize, out: &mut [f32]) {
+    let mut quads = [Line([0; TILE * QUAD]); QUADS];
+    let blocks = scales.chunks_exact(K::SCALES).zip(lines.chunks_exact(K::VALUES / BLOCK * K::BITS));
+    for ((scales, lines), out) in blocks.zip(out.chunks_exact_mut(K::VALUES)) {
+        let (mut factors, mut minimums) = ([[0.0; TILE]; 16], [[0.0; TILE]; 8]);
+        K::scales(scales, &mut factors, &mut minimums);
+        for (part, (lines, out)) in lines.chunks_exact(K::BITS).zip(out.chunks_exact_mut(BLOCK)).enumerate() {
+            kinds::unpack::<K>(lines, &mut quads);
+            let numbers = quads.iter().flat_map(|line| &line.0[column * QUAD..][..QUAD]);
+            for (at, (out, number)) in out.iter_mut().zip(numbers).enumerate() {
+                let factor = factors[(part * BLOCK + at) / K::GROUP][column];
+                let minimum = if K::MINIMUM { minimums[part][column] } else { 0.0 };
+                *out = (i32::from(*number) - K::OFFSET) as f32 * factor + minimum;
+            }
         }
-        let each = FEW * made.blocks;
-        let parts = made.quads.par_chunks_mut(each * (BLOCK / QUAD)).zip(made.scales.par_chunks_mut(each));
-        let parts = parts.zip(made.starts.par_chunks_mut(each)).zip(x.par_chunks(each * BLOCK));
-        threads::install(|| {
-            parts.for_each(|(((quads, scales), starts), x)| {
-                kernels::quantize(x, quads.as_flattened_mut(), scales, starts);
-            });
-        });
-        made
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::{Device, Tensor};
-
-    fn wave(count: usize, f: f32) -> Vec<f32> {
-        (0..count).map(|i| (i as f32 * f).sin() * (1.0 + (i % 7) as f32)).collect()
-    }
-
-    /// Compared with the same 8-bit weights and inputs multiplied in f64.
-    #[test]
-    fn a_product_is_that_of_the_rounded_values() {
-        // Few and many rows, whole and partial groups of rows, one and several threads.
-        for (columns, inputs, rows) in
-            [(16, 32, 1), (48, 96, 3), (64, 1024, 1), (128, 512, 8), (32, 64, 21), (16, 64, 150)]
-        {
-            if !fits(columns, inputs) {
-                return;
-            }
-            let plain = Tensor::from_vec(wave(columns * inputs, 0.37), (columns, inputs), &Device::Cpu).unwrap();
-            let stored = QTensor::quantize(&plain, GgmlDType::Q8_0).unwrap();
-            let weights = stored.dequantize(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
-            let packed = Packed::new(&stored).unwrap();
-            assert_eq!(packed.bytes(), stored.storage_size_in_bytes() as u64);
-            let x = wave(rows * inputs, 0.73);
-            let out = packed.product(&x);
-            assert_eq!(packed.rows_at(&[3, 0]), [weights[3].as_slice(), &weights[0]].concat());
-            for (row, (x, out)) in x.chunks(inputs).zip(out.chunks(columns)).enumerate() {
-                let x: Vec<f64> = x.chunks(BLOCK).flat_map(rounded).collect();
-                for (column, (weights, got)) in weights.iter().zip(out).enumerate() {
-                    let want: f64 = x.iter().zip(weights).map(|(x, w)| x * f64::from(*w)).sum();
-                    let size: f64 = x.iter().zip(weights).map(|(x, w)| (x * f64::from(*w)).abs()).sum();
-                    assert!(
-                        (f64::from(*got) - want).abs() < 1e-5 * size,
-                        "{rows} rows: {row}, {column}: {got} for {want}"
-                    );
-                }
-                // A row alone gives the same as among others.
-                assert_eq!(packed.product(&wave(rows * inputs, 0.73)[row * inputs..][..inputs]), out);
-            }
-        }
-    }
-
-    fn rounded(block: &[f32]) -> Vec<f64> {
-        let scale = block.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0;
-        block.iter().map(|x| f64::from((x / scale).round() * scale)).collect()
-    }
-
-    #[test]
-    fn inputs_of_zero_give_zero() {
-        if !fits(16, 32) {
-            return;
-        }
-        let plain = Tensor::ones((16, 32), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let packed = Packed::new(&QTensor::quantize(&plain, GgmlDType::Q8_0).unwrap()).unwrap();
-        assert_eq!(packed.product(&[0.0; 32]), [0.0; 16]);
-    }
-}
+mod tests;

@@ -8,4 +8,4 @@ mod names;
 mod weights;
 
 pub use metadata::config;
-pub use weights::{GgmlTensor, GgufWeights};
+pub use weights::{GgmlTensor, GgufWeights, form};

@@ -105,7 +105,9 @@ impl GgmlTensor {
     }
 }
 
-fn form(kind: GgmlDType) -> &'static str {
+/// The name of a type in lower case.
+#[must_use]
+pub fn form(kind: GgmlDType) -> &'static str {
     match kind {
         GgmlDType::F32 => "f32",
         GgmlDType::F16 => "f16",
