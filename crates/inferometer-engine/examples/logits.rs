@@ -32,17 +32,17 @@
 extern crate inferometer_metal as mlx_rs;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use inferometer_engine::gguf::Gguf;
 use inferometer_engine::text::Tokenizer;
 use inferometer_engine::transformer::Transformer;
 use inferometer_engine::transformer::backend::Backend;
 use inferometer_engine::transformer::candle::{CandleBackend, Format, threads};
-use inferometer_engine::transformer::config::Config;
+use inferometer_engine::transformer::checkpoint::Opened;
 use inferometer_engine::transformer::model::Model;
-use inferometer_engine::transformer::weights::WeightFolder;
 use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Engine as _, Load, Session};
@@ -109,7 +109,8 @@ fn main() -> anyhow::Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
     let mut input: Input = serde_json::from_str(&text).context("stdin is not the JSON this tool reads")?;
-    if input.backend == Library::Candle {
+    // A GGUF file stays as it is stored.
+    if input.backend == Library::Candle && input.model.is_dir() {
         input.dtype.get_or_insert_with(|| "f32".to_owned());
     }
     let mut session = session(&input)?;
@@ -117,9 +118,16 @@ fn main() -> anyhow::Result<()> {
         Library::Candle => on_candle(&input, &mut *session)?,
         Library::Mlx => on_mlx(&input, &mut *session)?,
     };
-    let tokenizer = Tokenizer::from_folder(&input.model)?;
+    let tokenizer = tokenizer(&input.model)?;
     let texts = input.texts.iter().map(|text| Ok(tokenizer.encode(text, true)?)).collect::<anyhow::Result<_>>()?;
     Ok(serde_json::to_writer(std::io::stdout().lock(), &Output { runs, texts })?)
+}
+
+fn tokenizer(model: &Path) -> anyhow::Result<Tokenizer> {
+    if model.is_dir() {
+        return Ok(Tokenizer::from_folder(model)?);
+    }
+    Ok(Tokenizer::from_gguf(Gguf::open(model)?.metadata())?)
 }
 
 fn session(input: &Input) -> anyhow::Result<Box<dyn Session>> {
@@ -142,7 +150,7 @@ fn session(input: &Input) -> anyhow::Result<Box<dyn Session>> {
 
 fn on_candle(input: &Input, session: &mut dyn Session) -> anyhow::Result<Vec<Ran>> {
     let named = |format: &Format| input.dtype.as_deref() == Some(format.name());
-    let format = Format::ALL.into_iter().find(named).context("the session has taken another dtype")?;
+    let format = Format::ALL.into_iter().find(named).unwrap_or(Format::Stored);
     all(CandleBackend::new(format, threads::set(None)?), input, session)
 }
 
@@ -166,9 +174,8 @@ fn on_mlx(_: &Input, _: &mut dyn Session) -> anyhow::Result<Vec<Ran>> {
 }
 
 fn all<B: Backend>(backend: B, input: &Input, session: &mut dyn Session) -> anyhow::Result<Vec<Ran>> {
-    let config = Config::from_folder(&input.model)?;
-    let weights = WeightFolder::open(&input.model, &config)?;
-    let model = Model::load(backend, config, &weights, input.window)?;
+    let Opened { config, weights, .. } = Opened::open(&input.model)?;
+    let model = Model::load(backend, config, &*weights, input.window)?;
     input.runs.iter().map(|run| both(&model, session, run)).collect()
 }
 

@@ -12,7 +12,7 @@ use super::quantized::Weight;
 use super::session::Text;
 use super::weights::{HostTensor, WeightFolder};
 use crate::gguf::Gguf;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, TextError, Tokenizer};
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 
@@ -65,7 +65,13 @@ pub enum Mostly {
 pub struct Opened {
     pub config: Config,
     pub weights: Box<dyn Checkpoint>,
-    gguf: Option<Arc<Gguf>>,
+    text: Source,
+}
+
+/// Where tokenizer and chat template are.
+enum Source {
+    Folder,
+    Gguf(Arc<Gguf>, Tokenizer),
 }
 
 impl Opened {
@@ -76,32 +82,39 @@ impl Opened {
     pub fn open(path: &Path) -> Result<Self> {
         if Gguf::recognises(path) {
             let gguf = Arc::new(Gguf::open(path)?);
-            let config = super::gguf::config(&gguf)?;
+            let mut config = super::gguf::config(&gguf)?;
             let weights = Box::new(GgufWeights::new(gguf.clone(), &config)?);
-            return Ok(Self { config, weights, gguf: Some(gguf) });
+            let tokenizer = Tokenizer::from_gguf(gguf.metadata()).map_err(fault)?;
+            let stops = tokenizer.special_tokens().map(|special| special.stop.iter().copied().collect());
+            config.eos = stops.unwrap_or_default();
+            return Ok(Self { config, weights, text: Source::Gguf(gguf, tokenizer) });
         }
         let config = Config::from_folder(path)?;
         let weights = Box::new(WeightFolder::open(path, &config)?);
-        Ok(Self { config, weights, gguf: None })
+        Ok(Self { config, weights, text: Source::Folder })
     }
 
-    /// Its tokenizer, if it has one, and its chat template.
+    /// Configuration and weights, and the tokenizer, if there is one, and chat template.
     ///
     /// # Errors
     /// When there is a tokenizer that cannot be read.
-    pub fn text(&self, path: &Path) -> Result<Text> {
-        let fault = |e: crate::text::TextError| EngineError::model(e.to_string());
-        Ok(match &self.gguf {
-            Some(gguf) => {
-                let tokenizer = Tokenizer::from_gguf(gguf.metadata()).map_err(fault)?;
+    pub fn parts(self, path: &Path) -> Result<(Config, Box<dyn Checkpoint>, Text)> {
+        let text = match self.text {
+            Source::Gguf(gguf, tokenizer) => {
                 let template = ChatTemplate::from_gguf(gguf.metadata(), &tokenizer).map_err(|e| e.to_string());
                 Text { tokenizer: Some(tokenizer), template }
             }
-            None => {
+            Source::Folder => {
                 let exists = path.join("tokenizer.json").is_file();
                 let tokenizer = exists.then(|| Tokenizer::from_folder(path)).transpose().map_err(fault)?;
                 Text { tokenizer, template: ChatTemplate::from_folder(path).map_err(|e| e.to_string()) }
             }
-        })
+        };
+        Ok((self.config, self.weights, text))
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as `map_err(fault)`")]
+fn fault(error: TextError) -> EngineError {
+    EngineError::model(error.to_string())
 }

@@ -191,7 +191,7 @@ mod tests {
             (json!({"rope_scaling": {"rope_type": "yarn"}}), "factor of the yarn rope scaling"),
             (json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "mscale": 1.0}}), "mscale of the yarn"),
             (json!({"model_type": "phi3", "rope_scaling": {"type": "longrope"}}), "long_factor of the longrope"),
-            (json!({"model_type": "phi3", "partial_rotary_factor": 0.3}), "partial_rotary_factor"),
+            (json!({"model_type": "phi3", "partial_rotary_factor": 0.2}), "partial_rotary_factor"),
             (json!({"model_type": "gemma3_text", "final_logit_softcapping": 30.0}), "final_logit_softcapping"),
             (json!({"model_type": "smollm3", "no_rope_layers": [1]}), "no_rope_layers"),
             (json!({"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 5}), "num_experts_per_tok"),

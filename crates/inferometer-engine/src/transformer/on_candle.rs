@@ -46,9 +46,7 @@ pub fn environment(settings: &LoadSettings, cpus: Option<usize>) -> Vec<(&'stati
 
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
     let named = |format: &Format| settings.text(DTYPE) == Some(format.name());
-    let opened = Opened::open(folder)?;
-    let text = opened.text(folder)?;
-    let Opened { config, weights, .. } = opened;
+    let (config, weights, text) = Opened::open(folder)?.parts(folder)?;
     let format = Format::ALL.into_iter().find(named).unwrap_or_else(|| Format::nearest(weights.mostly()));
     let threads = threads::set(settings.count(THREADS))?;
     let model = Model::load(CandleBackend::new(format, threads), config, &*weights, settings.window())?;

@@ -56,9 +56,7 @@ pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> 
 }
 
 fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<TransformerSession<MlxBackend>> {
-    let opened = Opened::open(folder)?;
-    let text = opened.text(folder)?;
-    let Opened { config, weights, .. } = opened;
+    let (config, weights, text) = Opened::open(folder)?.parts(folder)?;
     let limits = limits(settings)?;
     let named = |(name, _): &&(&str, Dtype)| settings.text(DTYPE) == Some(name);
     let dtype = DTYPES.iter().find(named).map(|(_, dtype)| *dtype);

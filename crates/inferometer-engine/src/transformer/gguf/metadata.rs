@@ -3,7 +3,6 @@
 use serde_json::{Value as Json, json};
 
 use crate::gguf::{Gguf, Metadata};
-use crate::text::gguf::SpecialTokens;
 use crate::transformer::config::Config;
 use crate::transformer::plan::{Norm, Plan};
 use inferometer_host::Result;
@@ -50,7 +49,6 @@ pub fn config(gguf: &Gguf) -> Result<Config> {
     let reader = Reader { gguf, metadata, prefix };
     let json = reader.json(model_type)?;
     let mut config = Config::from_json(&json, gguf.path())?;
-    config.eos = SpecialTokens::new(metadata)?.end_of_generation;
     if config.architecture == Architecture::Gemma3 {
         // The file's norms have the one added.
         norms(&mut config.plan).for_each(|norm| norm.plus_one = false);
