@@ -98,13 +98,27 @@ impl ChatTemplate {
         }
         let config = read_config(folder)?;
         let (path, source) = find(folder, &config)?.ok_or_else(no_template)?;
-        let program = Program {
-            environment: environment(),
-            source,
-            path,
-            begin: special_token(&config, "bos_token"),
-            end: special_token(&config, "eos_token"),
-        };
+        let (begin, end) = (special_token(&config, "bos_token"), special_token(&config, "eos_token"));
+        Self::from_source(source, &path, begin, end)
+    }
+
+    /// A template that stands in another file, such as a GGUF file; `path` is what error messages
+    /// name. `begin` and `end` are the texts of the model's begin and end tokens, if it has any.
+    ///
+    /// # Errors
+    /// When `source` is longer than [`LONGEST_TEMPLATE`] or does not parse; the message names
+    /// `path`.
+    pub fn from_source(
+        source: String,
+        path: &Path,
+        begin: Option<String>,
+        end: Option<String>,
+    ) -> Result<Self, TextError> {
+        if source.len() as u64 > LONGEST_TEMPLATE {
+            let problem = format!("the chat template has {} bytes, more than {LONGEST_TEMPLATE}", source.len());
+            return Err(TextError::File { path: path.to_owned(), problem });
+        }
+        let program = Program { environment: environment(), source, path: path.to_owned(), begin, end };
         let template = Self { program: Arc::new(program), beyond: OnceLock::new() };
         template.guarded(0, Program::check)?;
         Ok(template)
@@ -396,6 +410,18 @@ mod tests {
         assert_eq!(render("no").unwrap(), "");
         let first = render("eat").unwrap_err().to_string();
         assert_eq!(render("no").unwrap_err().to_string(), first);
+    }
+
+    #[test]
+    fn a_template_of_another_file_is_named_by_that_file() {
+        let of = |source: String| {
+            ChatTemplate::from_source(source, Path::new("a.gguf"), Some("<s>".into()), None)?.render(&[], true)
+        };
+        assert_eq!(of("{{ bos_token }}{{ eos_token }}{{ add_generation_prompt }}".into()).unwrap(), "<s>true");
+        for source in ["{% if %}".to_owned(), "x".repeat(LONGEST_TEMPLATE as usize + 1)] {
+            let error = of(source).unwrap_err().to_string();
+            assert!(error.starts_with("a.gguf: the chat template"), "{error}");
+        }
     }
 
     #[test]
