@@ -112,7 +112,8 @@ impl Product {
 
 impl Products {
     fn new(config: &Config, own: bool) -> Result<Self> {
-        let (queries, keys) = (config.shape.heads * config.shape.head_dim, config.shape.kv_heads * config.shape.head_dim);
+        let (queries, keys) =
+            (config.shape.heads * config.shape.head_dim, config.shape.kv_heads * config.shape.head_dim);
         let (hidden, inside) = (config.shape.hidden, config.shape.intermediate);
         let shapes = [(queries + 2 * keys, hidden), (hidden, queries), (2 * inside, hidden), (hidden, inside)];
         let matrix = |shape| {
@@ -131,7 +132,8 @@ impl Products {
 
     fn run(&self, positions: usize, config: &Config) -> Result<Times> {
         let input = |rows: usize, width: usize| Tensor::rand(-1f32, 1.0, (rows, width), &Device::Cpu);
-        let (x, attended) = (input(positions, config.shape.hidden)?, input(positions, config.shape.heads * config.shape.head_dim)?);
+        let (x, attended) =
+            (input(positions, config.shape.hidden)?, input(positions, config.shape.heads * config.shape.head_dim)?);
         let (inside, last) = (input(positions, config.shape.intermediate)?, input(1, config.shape.hidden)?);
         let start = Times::now();
         for (product, x) in self.layers.iter().zip([&x, &attended, &x, &inside].into_iter().cycle()) {

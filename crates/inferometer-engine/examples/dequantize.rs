@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use inferometer_engine::transformer::checkpoint::Checkpoint as _;
 use inferometer_engine::transformer::config::Config;
-use inferometer_engine::transformer::model::{expected, optional};
 use inferometer_engine::transformer::weights::WeightFolder;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -20,13 +20,15 @@ fn main() -> anyhow::Result<()> {
 
 fn dequantize(folder: &Path, file: &Path) -> anyhow::Result<()> {
     let config = Config::from_folder(folder)?;
-    let needed = expected(&config);
-    let weights = WeightFolder::open(folder, &needed, &optional(&config))?;
+    let weights = WeightFolder::open(folder, &config)?;
     let mut tensors = Vec::new();
-    for weight in needed {
-        let values = weights.matrix(&weight.name)?.to_f32();
+    for weight in weights.weights() {
+        let values = match weight.is_matrix() {
+            true => weights.matrix(weight.module())?.to_f32(),
+            false => weights.read(&weight.name)?.to_f32(),
+        };
         let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
-        tensors.push((weight.name, weight.shape, bytes));
+        tensors.push((weight.name.clone(), weight.shape.clone(), bytes));
     }
     let views = tensors
         .iter()

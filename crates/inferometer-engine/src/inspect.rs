@@ -5,14 +5,17 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::gguf::Gguf;
 use crate::synthetic::{self, Recipe, weights::Tensor};
 use crate::text::tokenizer::LONGEST_TOKENIZER;
-use crate::text::{ChatTemplate, TextError, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer};
+use crate::transformer::checkpoint::{Checkpoint, Opened};
 use crate::transformer::config::{Config, LONGEST, read_json};
-use crate::transformer::finite::all_finite;
-use crate::transformer::identity::fingerprint;
 use crate::transformer::expected::parameters;
-use crate::transformer::weights::{Content, Expected, Part, WeightFolder};
+use crate::transformer::finite::all_finite;
+use crate::transformer::gguf;
+use crate::transformer::identity::fingerprint;
+use crate::transformer::session::Text;
 use inferometer_host::Result;
 use inferometer_protocol::bounded::read_limited;
 use inferometer_protocol::{Architecture, EngineError};
@@ -48,60 +51,60 @@ pub struct Facts {
     pub synthetic: Option<Value>,
 }
 
-/// Whether a model folder's configuration marks it as synthetic; `None` without a readable
+/// Whether a model's configuration marks it as synthetic; `None` without a readable
 /// configuration.
 #[must_use]
 pub fn is_synthetic(folder: &Path) -> Option<bool> {
-    Config::from_folder(folder).ok().map(|config| config.synthetic)
+    config_of(folder).map(|config| config.synthetic)
 }
 
 /// The longest context of a model, in tokens; `None` without a readable configuration.
 #[must_use]
 pub fn context_length(folder: &Path) -> Option<usize> {
-    Config::from_folder(folder).ok().map(|config| config.shape.context)
+    config_of(folder).map(|config| config.shape.context)
+}
+
+fn config_of(path: &Path) -> Option<Config> {
+    if Gguf::recognises(path) { gguf::config(&Gguf::open(path).ok()?).ok() } else { Config::from_folder(path).ok() }
 }
 
 /// The fingerprint of a model's folder; `None` if its weight files do not fit its configuration.
 #[must_use]
 pub fn folder_fingerprint(folder: &Path) -> Option<String> {
-    let config = Config::from_folder(folder).ok()?;
-    let weights = WeightFolder::open(folder, &config).ok()?;
-    fingerprint(folder, &weights).ok()
+    let Opened { weights, .. } = Opened::open(folder).ok()?;
+    fingerprint(folder, &*weights).ok()
 }
 
-/// A folder whose configuration and weight files fit together.
-struct Opened {
+/// A model whose files fit together.
+struct Whole {
     config: Config,
+    weights: Box<dyn Checkpoint>,
+    /// `config.json`; null for a GGUF file.
     json: Value,
-    weights: WeightFolder,
-    tokenizer: Option<Tokenizer>,
-    template: Option<ChatTemplate>,
+    text: Text,
 }
 
-impl Opened {
-    fn open(folder: &Path) -> Result<Self> {
-        let config = Config::from_folder(folder)?;
-        let json = read_json(&folder.join("config.json"), LONGEST)?;
-        let weights = WeightFolder::open(folder, &config)?;
-        let text_fault = |e: TextError| EngineError::model(e.to_string());
-        let tokenizer = match folder.join("tokenizer.json").exists() {
-            true => Some(Tokenizer::from_folder(folder).map_err(text_fault)?),
-            false => None,
-        };
-        if let Some(tokens) = tokenizer.as_ref().map(Tokenizer::vocabulary_size)
+impl Whole {
+    fn open(path: &Path) -> Result<Self> {
+        let (config, weights, text) = Opened::open(path)?.parts(path)?;
+        let tokens = text.tokenizer.as_ref().map(Tokenizer::vocabulary_size);
+        if let Some(tokens) = tokens
             && tokens > config.shape.vocabulary
         {
             return Err(EngineError::model(format!(
-                "{}: {tokens} tokens, but vocab_size in config.json is {}",
-                folder.join("tokenizer.json").display(),
+                "{}: {tokens} tokens in its tokenizer, but the embedding has {} rows",
+                path.display(),
                 config.shape.vocabulary
             )));
         }
-        let template = match ChatTemplate::exists(folder).map_err(text_fault)? {
-            true => Some(ChatTemplate::from_folder(folder).map_err(text_fault)?),
-            false => None,
-        };
-        Ok(Self { config, json, weights, tokenizer, template })
+        let json = if path.is_dir() { read_json(&path.join("config.json"), LONGEST)? } else { Value::Null };
+        if path.is_dir()
+            && let Err(problem) = &text.template
+            && ChatTemplate::exists(path).map_err(|e| EngineError::model(e.to_string()))?
+        {
+            return Err(EngineError::model(problem.clone()));
+        }
+        Ok(Self { config, weights, json, text })
     }
 }
 
@@ -110,18 +113,18 @@ impl Opened {
 /// # Errors
 /// When it is not a model of a known architecture, or its files do not fit its configuration.
 pub fn inspect(folder: &Path) -> Result<Facts> {
-    let Opened { config, json, weights, tokenizer, template } = Opened::open(folder)?;
-    let sizes = weights.paths().map(|path| fs_err::metadata(path).map(|m| m.len()));
+    let Whole { config, json, weights, text } = Whole::open(folder)?;
+    let sizes = weights.paths().into_iter().map(|path| fs_err::metadata(path).map(|m| m.len()));
     let sizes: Vec<u64> = sizes.collect::<std::io::Result<_>>().map_err(|e| EngineError::model(e.to_string()))?;
     Ok(Facts {
         path: folder.display().to_string(),
         architecture: config.architecture,
         parameters: parameters(&config),
         weight_formats: weights.formats().into_iter().collect(),
-        tensors: tensors(&weights),
+        tensors: weights.tensors(),
         weight_files: sizes.len(),
         disk_bytes: sizes.iter().sum(),
-        fingerprint: fingerprint(folder, &weights)?,
+        fingerprint: fingerprint(folder, &*weights)?,
         hidden: config.shape.hidden,
         layers: config.shape.layers,
         heads: config.shape.heads,
@@ -132,15 +135,10 @@ pub fn inspect(folder: &Path) -> Result<Facts> {
         context_length: config.shape.context,
         tied: config.shape.tied,
         end_tokens: config.eos,
-        tokenizer_tokens: tokenizer.map(|t| t.vocabulary_size()),
-        chat_template: template.is_some(),
+        tokenizer_tokens: text.tokenizer.map(|t| t.vocabulary_size()),
+        chat_template: text.template.is_ok(),
         synthetic: json.get(synthetic::MARKER).cloned(),
     })
-}
-
-/// How many tensors the weights are stored in.
-fn tensors(weights: &WeightFolder) -> usize {
-    weights.weights().map(|weight| weight.parts().len()).sum()
 }
 
 /// The result of [`verify`] for a folder without faults.
@@ -159,9 +157,9 @@ pub struct Verified {
 /// For the first fault, naming file or tensor; `not_finite` names every tensor with such values, up
 /// to eight.
 pub fn verify(folder: &Path) -> Result<Verified> {
-    let opened = Opened::open(folder)?;
-    let tensors = tensors(&opened.weights);
-    check_finite(folder, &opened)?;
+    let opened = Whole::open(folder)?;
+    let tensors = opened.weights.tensors();
+    check_finite(folder, &*opened.weights)?;
     let recipe = synthetic::recipe_of(&opened.json)
         .map_err(|e| EngineError::model(format!("{}: {}", folder.join("config.json").display(), e.message)))?;
     if let Some(recipe) = recipe {
@@ -180,24 +178,23 @@ pub fn verify(folder: &Path) -> Result<Verified> {
             }
         }
         for tensor in recipe.tensors()? {
-            same(&tensor, &opened.weights).and_then(|same| if same { Ok(()) } else { Err(differs(&tensor.name)) })?;
+            same(&tensor, &*opened.weights).and_then(|same| if same { Ok(()) } else { Err(differs(&tensor.name)) })?;
         }
     }
     Ok(Verified { tensors, recipe })
 }
 
 /// That every weight is a finite number. Of a quantized matrix its scales and biases may not be.
-fn check_finite(folder: &Path, opened: &Opened) -> Result<()> {
+fn check_finite(folder: &Path, weights: &dyn Checkpoint) -> Result<()> {
     const MOST: usize = 8;
     let mut found = Vec::new();
-    let floats = |part: &Part| !matches!(part.content, Content::Packed | Content::Bytes);
-    for part in opened.weights.weights().flat_map(Expected::parts).filter(floats) {
-        let values = opened.weights.read(&part.name)?.to_f32();
+    weights.values(&mut |name, values| {
         if !all_finite(&values) {
             let count = values.iter().filter(|value| !value.is_finite()).count();
-            found.push(format!("{} ({count} of {})", part.name, values.len()));
+            found.push(format!("{name} ({count} of {})", values.len()));
         }
-    }
+        Ok(())
+    })?;
     if found.is_empty() {
         return Ok(());
     }
@@ -212,7 +209,7 @@ fn check_finite(folder: &Path, opened: &Opened) -> Result<()> {
 }
 
 /// Whether the folder's tensor has exactly the bytes that the recipe makes.
-fn same(tensor: &Tensor, weights: &WeightFolder) -> Result<bool> {
+fn same(tensor: &Tensor, weights: &dyn Checkpoint) -> Result<bool> {
     let found = weights.read(&tensor.name)?;
     Ok(found.dtype == tensor.dtype() && found.bytes == tensor.bytes())
 }

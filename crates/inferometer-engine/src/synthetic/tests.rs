@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::transformer::checkpoint::Checkpoint as _;
 use crate::transformer::config::Config;
 use crate::transformer::expected::{Source, expected};
 use crate::transformer::weights::{Expected, WeightFolder};
@@ -14,7 +15,8 @@ fn shards_hold_the_same_tensors_as_one_file() {
     fs_err::write(folder.path().join("config.json"), recipe.preset.config(3).to_string()).unwrap();
     let config = Config::from_folder(folder.path()).unwrap();
     let weights = WeightFolder::open(folder.path(), &config).unwrap();
-    let paths: Vec<_> = weights.paths().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let paths: Vec<_> =
+        weights.paths().into_iter().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(paths.len(), 4, "{paths:?}");
     assert_eq!(paths[1], "model-00002-of-00004.safetensors");
     for tensor in &tensors {

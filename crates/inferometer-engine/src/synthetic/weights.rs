@@ -210,7 +210,9 @@ impl Tensor {
                 groups.zip(packed).for_each(|(group, out)| Affine::of(group, bits).pack(group, bits, out));
             }
             Content::Biases => self.write(groups.map(|group| Affine::of(group, bits).bias), out),
-            Content::Scales | Content::Values | Content::Bytes => self.write(groups.map(|group| Affine::of(group, bits).scale), out),
+            Content::Scales | Content::Values | Content::Bytes => {
+                self.write(groups.map(|group| Affine::of(group, bits).scale), out)
+            }
         }
     }
 
@@ -282,8 +284,11 @@ mod tests {
     use crate::synthetic::preset::{PRESETS, find};
 
     fn values(preset: &Preset, name: &str) -> Vec<f32> {
-        let tensor =
-            tensors(preset, Precision::F32, &preset.config(1), 1).unwrap().into_iter().find(|t| t.name == name).unwrap();
+        let tensor = tensors(preset, Precision::F32, &preset.config(1), 1)
+            .unwrap()
+            .into_iter()
+            .find(|t| t.name == name)
+            .unwrap();
         assert_eq!(tensor.precision, Precision::F32);
         tensor.bytes().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }

@@ -17,7 +17,10 @@ use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::TextError;
+use super::gguf::chat_template;
+use super::tokenizer::Tokenizer;
 use crate::folder;
+use crate::gguf::Metadata;
 use inferometer_host::guard::{Limits, Stopped, within};
 use inferometer_protocol::Message;
 use inferometer_protocol::bounded::read_limited;
@@ -122,6 +125,21 @@ impl ChatTemplate {
         let template = Self { program: Arc::new(program), beyond: OnceLock::new() };
         template.guarded(0, Program::check)?;
         Ok(template)
+    }
+
+    /// Reads the template in a GGUF file; `tokenizer` is that of the same file.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::from_folder`].
+    pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Self, TextError> {
+        let source = chat_template(metadata, None).map_err(|e| TextError::Model(e.message))?.ok_or_else(|| {
+            let path = metadata.path().display();
+            TextError::Model(format!("{path} has no chat template; give it a prompt instead of messages"))
+        })?;
+        let special = tokenizer.special_tokens();
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
+        let [begin, end] = [special.and_then(|s| s.begin), special.and_then(|s| s.end)].map(text);
+        Self::from_source(source.to_owned(), metadata.path(), begin, end)
     }
 
     /// Whether the model in `folder` has a template, valid or not.

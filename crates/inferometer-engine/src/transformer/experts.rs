@@ -1,10 +1,10 @@
 //! The matrices of a layer's experts, read from a folder whatever their layout there.
 
+use super::checkpoint::Checkpoint as _;
 use super::expected::Layout;
 use super::mxfp4::{self, Mxfp4Tensor};
 use super::plan::Experts;
 use super::quantized::{QuantizedTensor, Weight};
-use super::checkpoint::Checkpoint as _;
 use super::weights::{Expected, Format, HostTensor, WeightFolder, unchecked};
 use inferometer_host::Result;
 

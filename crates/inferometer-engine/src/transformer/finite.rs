@@ -87,7 +87,9 @@ fn first<B: Backend>(model: &Model<B>, tokens: &[u32], until: Instant) -> Result
             Ok(false) => return Ok(place),
             // A product that refuses such values: they came out of the part before, or of what lies
             // within this one.
-            Err(error) if error.kind == ErrorKind::NotFinite => return Ok(place.map(|at| at.next(model.config.shape.layers))),
+            Err(error) if error.kind == ErrorKind::NotFinite => {
+                return Ok(place.map(|at| at.next(model.config.shape.layers)));
+            }
             Err(error) => return Err(error),
         }
     }

@@ -34,12 +34,7 @@ const SAMPLE: u64 = 64 << 10;
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn identity(
-    folder: &Path,
-    config: &Config,
-    weights: &dyn Checkpoint,
-    held: &Held,
-) -> Result<ModelIdentity> {
+pub fn identity(folder: &Path, config: &Config, weights: &dyn Checkpoint, held: &Held) -> Result<ModelIdentity> {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     Ok(ModelIdentity {
         name: whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned(),
@@ -71,7 +66,7 @@ pub fn fingerprint(folder: &Path, weights: &dyn Checkpoint) -> Result<String> {
     let io = |e: std::io::Error| EngineError::model(e.to_string());
     let mut hash = Sha256::new();
     hash.update(MARK);
-    for (name, longest) in SMALL {
+    for (name, longest) in SMALL.into_iter().filter(|_| folder.is_dir()) {
         let bytes = match read_limited(&folder.join(name), longest) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,

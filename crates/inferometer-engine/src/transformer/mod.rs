@@ -173,7 +173,9 @@ impl Engine for Transformer {
         let library = Library::of(&load.engine)?;
         let settings = LoadSettings::of(&load.toggles, &library.honours())?;
         let Some(folder) = &load.model else {
-            return Err(EngineError::model("no model was named; this engine needs a Hugging Face folder or a GGUF file"));
+            return Err(EngineError::model(
+                "no model was named; this engine needs a Hugging Face folder or a GGUF file",
+            ));
         };
         match library {
             Library::Candle => on_candle::open(folder, &settings),

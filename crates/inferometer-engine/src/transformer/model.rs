@@ -281,9 +281,7 @@ impl<B: Backend> Block<B> {
 
     fn forward(&self, on: &B, x: &B::Tensor) -> Result<B::Tensor> {
         match self {
-            Self::Dense { gate_up, activation, down } => {
-                down.apply(on, &on.gate(&gate_up.apply(on, x)?, *activation)?)
-            }
+            Self::Dense { gate_up, activation, down } => down.apply(on, &on.gate(&gate_up.apply(on, x)?, *activation)?),
             Self::Experts { router, routing, experts } => on.mix(x, &router.apply(on, x)?, experts, *routing),
         }
     }

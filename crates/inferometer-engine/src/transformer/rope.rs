@@ -26,7 +26,10 @@ pub enum Scaling {
     Llama3(Llama3),
     Yarn(Yarn),
     /// Each is divided by its factor; `magnitude` multiplies the rotated components.
-    Each { factors: Vec<f64>, magnitude: f64 },
+    Each {
+        factors: Vec<f64>,
+        magnitude: f64,
+    },
 }
 
 /// Low frequencies are divided by `factor`, high ones stay, and those between are interpolated.
@@ -92,8 +95,7 @@ impl Yarn {
     fn apply(&self, plain: &[f64], theta: f64) -> Vec<f64> {
         let dims = 2.0 * plain.len() as f64;
         // The index of the pair that turns this often in the original context.
-        let turning =
-            |turns: f64| dims * (self.original_context / (turns * TAU)).ln() / (2.0 * theta.ln());
+        let turning = |turns: f64| dims * (self.original_context / (turns * TAU)).ln() / (2.0 * theta.ln());
         let (mut low, mut high) = (turning(self.beta_fast), turning(self.beta_slow));
         if self.truncate {
             (low, high) = (low.floor(), high.ceil());

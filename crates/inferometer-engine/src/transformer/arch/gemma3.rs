@@ -10,12 +10,8 @@ use crate::transformer::rope::{Rotation, Scaling};
 use inferometer_host::Result;
 use inferometer_protocol::Architecture;
 
-pub const FAMILY: Family = Family {
-    architecture: Architecture::Gemma3,
-    model_types: &["gemma3_text"],
-    class: "Gemma3ForCausalLM",
-    plan,
-};
+pub const FAMILY: Family =
+    Family { architecture: Architecture::Gemma3, model_types: &["gemma3_text"], class: "Gemma3ForCausalLM", plan };
 
 /// Indices of the two rotary embeddings.
 const GLOBAL: usize = 0;

@@ -85,8 +85,9 @@ impl Shape {
             }
         };
         if !heads.is_multiple_of(kv_heads) {
-            return Err(fields
-                .wrong(format!("num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")));
+            return Err(
+                fields.wrong(format!("num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"))
+            );
         }
         if heads * head_dim > most::HEADS_WIDTH {
             return Err(fields.wrong(format!(

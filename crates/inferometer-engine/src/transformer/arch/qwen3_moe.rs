@@ -8,12 +8,8 @@ use crate::transformer::plan::{Activation, Experts, FeedForward, Matrix, Plan, S
 use inferometer_host::Result;
 use inferometer_protocol::Architecture;
 
-pub const FAMILY: Family = Family {
-    architecture: Architecture::Qwen3Moe,
-    model_types: &["qwen3_moe"],
-    class: "Qwen3MoeForCausalLM",
-    plan,
-};
+pub const FAMILY: Family =
+    Family { architecture: Architecture::Qwen3Moe, model_types: &["qwen3_moe"], class: "Qwen3MoeForCausalLM", plan };
 
 fn plan(fields: &Fields<'_>) -> Result<(Shape, Plan)> {
     let mut shape = qwen3::shape(fields)?;

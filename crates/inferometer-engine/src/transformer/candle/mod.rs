@@ -426,13 +426,7 @@ impl Backend for CandleBackend {
         cache.append(&by_head(keys)?, &by_head(values)?)
     }
 
-    fn attend(
-        &self,
-        queries: &Tensor,
-        cache: &cache::Cache,
-        scale: f64,
-        sinks: Option<&Vec<f32>>,
-    ) -> Result<Tensor> {
+    fn attend(&self, queries: &Tensor, cache: &cache::Cache, scale: f64, sinks: Option<&Vec<f32>>) -> Result<Tensor> {
         attention::attend(queries, cache, &attention::Scores { scale: scale as f32, sinks: sinks.map(Vec::as_slice) })
     }
 

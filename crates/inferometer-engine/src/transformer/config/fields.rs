@@ -172,7 +172,8 @@ impl<'a> Fields<'a> {
             None => of.text("type")?,
         };
         let said = |name: &str| format!("{name} of the {} rope scaling", kind.unwrap_or_default());
-        let number = |name: &str| of.positive(name).map_err(|_| self.wrong(format!("{} must be above zero", said(name))));
+        let number =
+            |name: &str| of.positive(name).map_err(|_| self.wrong(format!("{} must be above zero", said(name))));
         let original = || number("original_max_position_embeddings");
         match kind {
             None | Some("default") => Ok(Scaling::None),

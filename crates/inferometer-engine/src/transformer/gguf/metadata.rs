@@ -127,12 +127,15 @@ impl Reader<'_> {
             _ => {}
         }
         if self.prefix == "phi3"
-            && let (Some(rotated), Some(width)) = (self.count("rope.dimension_count")?, json["head_dim"].as_u64().or(self.head_dim(&json)))
+            && let (Some(rotated), Some(width)) =
+                (self.count("rope.dimension_count")?, json["head_dim"].as_u64().or(self.head_dim(&json)))
         {
             json["partial_rotary_factor"] = (rotated as f64 / width as f64).into();
         }
         if self.prefix == "llama" && self.count("expert_count")?.is_some_and(|count| count > 0) {
-            return Err(self.metadata.wrong(&self.key("expert_count"), "Llama with experts is not supported by this engine"));
+            return Err(self
+                .metadata
+                .wrong(&self.key("expert_count"), "Llama with experts is not supported by this engine"));
         }
         Ok(json)
     }
@@ -160,9 +163,9 @@ impl Reader<'_> {
         let factors = ["rope_freqs.weight", "rope_factors_long.weight"].into_iter().find(|name| self.gguf.has(name));
         if let Some(name) = factors {
             let stored = self.gguf.tensor(name)?;
-            let factors = stored.floats().ok_or_else(|| {
-                EngineError::model(format!("{}: tensor {name} must be F32", stored.path.display()))
-            })?;
+            let factors = stored
+                .floats()
+                .ok_or_else(|| EngineError::model(format!("{}: tensor {name} must be F32", stored.path.display())))?;
             let magnitude = match name {
                 "rope_freqs.weight" => Some(1.0),
                 _ => self.float("rope.scaling.attn_factor")?,

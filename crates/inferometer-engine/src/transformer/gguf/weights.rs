@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Shape};
 use safetensors::Dtype;
 
 use super::names;
@@ -93,7 +93,7 @@ impl GgmlTensor {
     /// # Errors
     /// When candle cannot hold it.
     pub fn tensor(&self) -> candle_core::Result<QTensor> {
-        QTensor::new(QStorage::from_data((&*self.bytes).into(), &Device::Cpu, self.kind)?, Shape::from(self.shape))
+        QTensor::new(QStorage::from_data((&*self.bytes).into(), &Device::Cpu, self.kind)?, self.shape.as_slice())
     }
 
     /// The values, dequantized.

@@ -4,6 +4,7 @@
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
 
+use crate::transformer::checkpoint::Checkpoint as _;
 use crate::transformer::testing::{Stored, config, load, open, prompt, quantized, request, run, tensors, write_model};
 use crate::transformer::weights::{Expected, WeightFolder};
 use inferometer_host::Engine;

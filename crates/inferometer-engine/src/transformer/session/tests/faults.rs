@@ -3,14 +3,14 @@
 
 use candle_core::Tensor;
 
-use crate::transformer::backend::{Backend, HeadShape, Held, Routing, LayerCache};
+use crate::transformer::backend::{Backend, HeadShape, Held, LayerCache, Routing};
 use crate::transformer::candle::{CandleBackend, Format, Ids, threads};
 use crate::transformer::config::Config;
 use crate::transformer::experts::ExpertWeights;
 use crate::transformer::model::Model;
 use crate::transformer::plan::Activation;
-use crate::transformer::rope::Rotation;
 use crate::transformer::quantized::Weight;
+use crate::transformer::rope::Rotation;
 use crate::transformer::sampler::SamplingPlan;
 use crate::transformer::session::{Text, TransformerSession};
 use crate::transformer::testing::{config, folder, prompt, request, run, with_toggle};
