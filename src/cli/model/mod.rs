@@ -1,5 +1,7 @@
 //! `inferometer model`
 
+mod get;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,7 +9,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::Value as Json;
 
-use super::printer::{Layout, Printer};
+use crate::cli::printer::{Layout, Printer};
 use crate::engines::models;
 use crate::report::table::Table;
 use inferometer_engine::synthetic;
@@ -28,6 +30,8 @@ pub struct Args {
 enum Verb {
     /// Create a synthetic model: real shape, seeded random weights, its own tokenizer
     New(New),
+    /// Fetch a small trained model with pip or hf
+    Get(get::Args),
     /// List the presets of synthetic models, and the models already created
     List(List),
     /// Show the contents of a model's folder
@@ -130,6 +134,7 @@ fn precision(name: &str) -> Result<Precision, String> {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::New(args) => new(args, printer)?,
+        Verb::Get(args) => get::run(args, printer)?,
         Verb::List(args) => list(args, printer)?,
         Verb::Show(args) => show(args, printer)?,
         Verb::Verify(args) => verify(args, printer)?,
