@@ -10,6 +10,7 @@ extern crate inferometer_metal as mlx_rs;
 pub mod auto;
 pub mod cache;
 pub mod folder;
+pub mod gguf;
 pub mod inspect;
 pub mod serial;
 pub mod synthetic;
