@@ -22,7 +22,7 @@ pub fn resolve(model: &ModelSpec, note: &mut dyn FnMut(&str)) -> Result<PathBuf,
 fn existing(path: &Path) -> Result<PathBuf, EngineError> {
     let path = places::expand(path).map_err(|error| EngineError::model(error.to_string()))?;
     match fs_err::metadata(&path) {
-        Ok(_) => Ok(path),
+        Ok(_) => Ok(crate::models::opened(path)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(EngineError::model(format!(
             "no model at {}: give the path of a model's folder, or a synthetic model such as {}",
             path.display(),

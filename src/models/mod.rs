@@ -11,7 +11,7 @@ pub mod places;
 mod programs;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use discover::{Found, Place, Survey, survey};
 pub use name::{NameError, find, resolve};
@@ -38,4 +38,11 @@ pub fn is_gguf(file: &Path) -> bool {
     // A pipe would block.
     let regular = fs_err::metadata(file).is_ok_and(|data| data.is_file());
     regular && fs_err::File::open(file).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
+}
+
+/// The file that a path stands for: the blob with the weights where the path is a manifest of
+/// Ollama's, otherwise the path itself.
+#[must_use]
+pub fn opened(path: PathBuf) -> PathBuf {
+    ollama::store_of(&path).and_then(|store| ollama::blob(store, &path).ok()).unwrap_or(path)
 }

@@ -47,6 +47,13 @@ pub fn blob(store: &Path, manifest: &Path) -> Result<PathBuf, String> {
     if blob.is_file() { Ok(blob) } else { Err(format!("{at} names a blob that is not there ({})", blob.display())) }
 }
 
+/// The store that a manifest is in: `STORE/manifests/...` beside `STORE/blobs`.
+#[must_use]
+pub fn store_of(manifest: &Path) -> Option<&Path> {
+    let manifests = manifest.ancestors().skip(1).find(|folder| folder.ends_with("manifests"))?;
+    manifests.parent().filter(|store| store.join("blobs").is_dir() && manifest.is_file())
+}
+
 fn is_hex(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
