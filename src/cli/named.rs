@@ -8,6 +8,10 @@ use toml::{Table, Value};
 use crate::models::{self, NameError, places};
 use inferometer_protocol::Architecture;
 
+/// What can be given as a model.
+const GIVE: &str = "give the folder of a model (config.json, safetensors, tokenizer.json), a GGUF file, or a synthetic \
+                    model such as synthetic:qwen3/small";
+
 /// The path of a model: as it is if something is there or it can be nothing else, else that of the
 /// model with this name.
 ///
@@ -19,12 +23,11 @@ pub fn path(text: &str) -> anyhow::Result<PathBuf> {
     if must_be_path || places::expand(given)?.exists() {
         return Ok(given.to_owned());
     }
-    models::resolve(text).map_err(|error| match &error {
+    models::resolve(text).map_err(|error| match error {
         NameError::Ambiguous { .. } => error.into(),
-        NameError::Unknown { .. } => anyhow::anyhow!(
-            "no model at {text}, and {error}; or give the folder of a model (config.json, safetensors, tokenizer.json), \
-             a GGUF file, or a synthetic model such as synthetic:qwen3/small"
-        ),
+        NameError::Unknown { .. } => {
+            anyhow::anyhow!("no model at {text}, and none has this name; {}; or {GIVE}", error.help().join("; "))
+        }
     })
 }
 
@@ -45,10 +48,7 @@ pub fn table(text: &str) -> anyhow::Result<Table> {
     let Some(synthetic) = text.strip_prefix("synthetic:") else {
         let path = path(text)?;
         if !places::expand(&path)?.exists() {
-            bail!(
-                "no model at {text}: give the folder of a model (config.json, safetensors, tokenizer.json), a GGUF file, a \
-                 name that `inferometer model list` shows, or a synthetic model such as synthetic:qwen3/small"
-            );
+            bail!("no model at {text}: {GIVE}");
         }
         let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
         return Ok(Table::from_iter([("path".to_owned(), Value::from(path))]));

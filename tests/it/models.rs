@@ -315,7 +315,7 @@ fn verify_names_what_is_missing_or_misshapen() {
     "#);
     insta::assert_snapshot!(shown(&["verify", "/no/such/model"], Path::new("[MODEL]")), @r#"
     exit 2
-    error: there is nothing at /no/such/model; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json
+    error: there is nothing at /no/such/model; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json, or a GGUF file
     "#);
 }
 

@@ -82,9 +82,9 @@ fn print(place: Place, folder: &str, rows: Vec<&Row>, printer: &Printer) {
     printer.line(format_args!("{place}, {folder}:"));
     let or_dash = |text: &Option<String>| text.clone().map_or_else(Cell::nothing, Cell::from);
     let table = Table::of(place.name(), rows)
-        .head("name", |row| row.found.name.as_str())
-        .at_most(NAME)
-        .text("architecture", |row| or_dash(&row.glance.architecture))
+        .head("name", |row| broken(&row.found.name))
+        .at_most(NAME as u16)
+        .text("arch", |row| or_dash(&row.glance.architecture))
         .at_most(12)
         .text("format", |row| or_dash(&row.glance.format))
         .at_most(16)
@@ -94,14 +94,29 @@ fn print(place: Place, folder: &str, rows: Vec<&Row>, printer: &Printer) {
             row.glance.context_length.map_or_else(Cell::nothing, |tokens| tokens.to_string().into())
         })
         .text("runs", |row| if row.glance.refused.is_none() { "yes" } else { "no" })
-        .text("", |row| row.glance.refused.clone().unwrap_or_default())
+        .text("", |row| or_dash(&row.glance.refused))
         .beneath();
     printer.data(table.terminal());
     printer.line("");
 }
 
-/// Width of the names; the other columns need 57 of 80.
-const NAME: u16 = 23;
+/// Width of the names; the other columns need the rest of 80.
+const NAME: usize = 22;
+
+/// A long name with a line break behind the last separator that fits.
+fn broken(name: &str) -> String {
+    let (mut lines, mut width) = (String::new(), 0);
+    for piece in name.split_inclusive(['/', '-', '_', '.', ':', '@']) {
+        let long = piece.chars().count();
+        if width > 0 && width + long > NAME {
+            lines.push('\n');
+            width = 0;
+        }
+        lines.push_str(piece);
+        width += long;
+    }
+    lines
+}
 
 fn presets() -> anyhow::Result<Vec<Listed>> {
     let listed = |preset: &Preset| {
