@@ -228,7 +228,7 @@ fn broken_and_hostile_caches_are_survived() {
     symlink(machine.0.path("hub"), machine.0.path("hub/models--org--Loop")).unwrap();
     let locked = machine.0.path("home/.lmstudio/models/locked");
     fs_err::create_dir(&locked).unwrap();
-    fs_err::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+    fs_err::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
     let after = machine.names();
     let list = machine.json();
     let remarks = list["remarks"].to_string();

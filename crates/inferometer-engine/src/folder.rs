@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::gguf::Gguf;
 use crate::transformer::config::{LONGEST, read_json};
 
 /// What can be given as a model.
@@ -164,8 +165,9 @@ fn holder(file: &Path) -> Option<&Path> {
     file.parent().filter(|folder| folder.join("config.json").is_file())
 }
 
+/// Of a regular file: a pipe would block.
 fn is_gguf(file: &Path) -> bool {
-    start(file, 4).is_some_and(|bytes| bytes == b"GGUF")
+    file.is_file() && Gguf::recognises(file)
 }
 
 /// Whether a file begins with the length of a header and a JSON object, as the format says.
@@ -177,7 +179,7 @@ fn is_safetensors(file: &Path) -> bool {
     first == b"{" && length <= LONGEST_HEADER && length <= size.saturating_sub(8)
 }
 
-/// The first bytes of a regular file; a pipe would block.
+/// The first bytes of a regular file.
 fn start(file: &Path, count: usize) -> Option<Vec<u8>> {
     if !fs_err::metadata(file).ok()?.is_file() {
         return None;

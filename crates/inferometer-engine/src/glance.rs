@@ -59,7 +59,7 @@ fn of_folder(folder: &Path) -> Glance {
     // Models that also see or hear keep their language model's configuration inside.
     let own = |key: &str| json.get(key).or_else(|| json.get("text_config")?.get(key));
     Glance {
-        architecture: own("model_type").and_then(Value::as_str).map(|name| brief(name)),
+        architecture: own("model_type").and_then(Value::as_str).map(brief),
         format,
         bits,
         disk_bytes: files.iter().filter_map(|file| Some(fs_err::metadata(file).ok()?.len())).sum(),
@@ -128,7 +128,7 @@ fn of_gguf(path: &Path) -> Glance {
         }
     };
     let metadata = gguf.metadata();
-    let architecture = metadata.text("general.architecture").ok().flatten().map(|name| brief(name));
+    let architecture = metadata.text("general.architecture").ok().flatten().map(brief);
     let context = |name: &String| metadata.count(&format!("{name}.context_length")).ok().flatten();
     let (mut bytes, mut values) = (0.0, 0.0);
     for tensor in gguf.tensors() {
