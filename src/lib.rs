@@ -2,13 +2,14 @@
 //!
 //! Modules have floors; a file imports only from lower ones, and sibling folders of a floor do not
 //! import each other (`tests/it/floors.rs` checks it): `cli` 5, `report` 4, `run` 3, `compare` and
-//! `engines` 2, `scenario`, `record`, `telemetry` and `profile` 1, `spec`, `origin`, `fs`,
+//! `engines` 2, `scenario`, `record`, `telemetry`, `profile` and `models` 1, `spec`, `origin`, `fs`,
 //! `secret` and `spreadsheet` 0.
 
 pub mod cli;
 pub mod compare;
 pub mod engines;
 pub mod fs;
+pub mod models;
 pub mod origin;
 pub mod profile;
 pub mod record;

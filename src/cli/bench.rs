@@ -6,20 +6,22 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use toml::{Table, Value};
 
+use super::named;
 use super::outcome::Execution;
 use super::printer::Printer;
 use crate::run::start;
 use crate::{engines, scenario};
+use inferometer_protocol::Kind;
 use inferometer_protocol::toggle;
 use inferometer_protocol::toggle::DTYPE;
-use inferometer_protocol::{Architecture, Kind};
 
 /// The text that prompts are cut from.
 const PROMPT: &str = include_str!("../../scenarios/prompts/essay.txt");
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model folder, or a synthetic model such as `synthetic:qwen3/small` or
+    /// Model: a folder, a GGUF file, a name that `inferometer model list` shows, or a synthetic
+    /// model such as `synthetic:qwen3/small` or
     /// `synthetic:llama/tiny:7` (seed 7)
     #[arg(value_name = "MODEL", required_unless_present = "by_option")]
     model: Option<String>,
@@ -69,8 +71,8 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     let whole = |n: u32| Value::Integer(i64::from(n));
     let mut scenario = Table::new();
     scenario.insert("name".into(), "bench".into());
-    let named = args.model.as_ref().or(args.by_option.as_ref()).context("give a model")?;
-    scenario.insert("model".into(), model(named)?.into());
+    let model = args.model.as_ref().or(args.by_option.as_ref()).context("give a model")?;
+    scenario.insert("model".into(), named::table(model)?.into());
     let engine = Table::from_iter([("name".to_owned(), Value::from(args.engine.as_str()))]);
     scenario.insert("engine".into(), Value::Array(vec![engine.into()]));
     let workload = Table::from_iter([
@@ -109,33 +111,6 @@ fn option_at(text: &str, at: usize) -> Option<&'static str> {
         ("[profile]", _) => Some("--profile"),
         _ => None,
     }
-}
-
-/// Parses a folder, or `synthetic:ARCH/PRESET[:SEED]`.
-fn model(text: &str) -> anyhow::Result<Table> {
-    let Some(synthetic) = text.strip_prefix("synthetic:") else {
-        if !Path::new(text).exists() && !text.starts_with('~') {
-            bail!(
-                "no model at {text}: give the folder of a model (config.json, safetensors, tokenizer.json), or a synthetic \
-                 model such as synthetic:qwen3/small"
-            );
-        }
-        return Ok(Table::from_iter([("path".to_owned(), Value::from(text))]));
-    };
-    let form = || format!("`{text}` must have the form synthetic:ARCH/PRESET or synthetic:ARCH/PRESET:SEED");
-    let (arch, rest) = synthetic.split_once('/').with_context(form)?;
-    let (preset, seed) = rest.split_once(':').unwrap_or((rest, "1"));
-    if Architecture::from_name(arch).is_none() {
-        let known: Vec<&str> = Architecture::ALL.iter().map(|a| a.name()).collect();
-        bail!("unknown synthetic architecture `{arch}`: use one of {}", known.join(", "));
-    }
-    let seed: i64 = seed.parse().ok().filter(|seed| *seed >= 0).with_context(form)?;
-    let recipe = Table::from_iter([
-        ("arch".to_owned(), Value::from(arch)),
-        ("preset".to_owned(), Value::from(preset)),
-        ("seed".to_owned(), Value::Integer(seed)),
-    ]);
-    Ok(Table::from_iter([("synthetic".to_owned(), recipe.into())]))
 }
 
 /// Toggles by name, with their values in the given order.
@@ -208,21 +183,6 @@ mod tests {
         assert_eq!(table["toggles"]["dtype"][0].as_str(), Some("f32"));
         assert_eq!(table["engine"][0]["name"].as_str(), Some("auto"));
         assert!(!table.contains_key("profile"));
-    }
-
-    #[test]
-    fn a_model_is_a_folder_or_a_recipe() {
-        assert_eq!(model("src/cli").unwrap()["path"].as_str(), Some("src/cli"));
-        let missing = model("some/folder").unwrap_err().to_string();
-        assert!(
-            missing.starts_with("no model at some/folder") && missing.contains("synthetic:qwen3/small"),
-            "{missing}"
-        );
-        let recipe = model("synthetic:llama/tiny").unwrap();
-        assert_eq!(recipe["synthetic"]["seed"].as_integer(), Some(1));
-        assert!(model("synthetic:gpt/tiny").unwrap_err().to_string().contains("llama, qwen3"));
-        assert!(model("synthetic:tiny").unwrap_err().to_string().contains("ARCH/PRESET"));
-        assert!(model("synthetic:llama/tiny:x").unwrap_err().to_string().contains("ARCH/PRESET"));
     }
 
     /// The habits of llama-bench.

@@ -17,6 +17,7 @@ mod host;
 mod man;
 #[cfg(feature = "engine")]
 mod model;
+mod named;
 mod outcome;
 mod progress;
 mod report;
@@ -128,7 +129,7 @@ enum Verb {
     /// List the engines, or check that a program implements the engine protocol
     Engines(engines::Args),
     #[cfg(feature = "engine")]
-    /// Create, list, show or verify models
+    /// Fetch, create, list, show or verify models
     Model(model::Args),
     /// Check whether this machine is fit for measurements
     Doctor(doctor::Args),

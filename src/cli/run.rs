@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::named;
 use super::outcome::Execution;
 use super::printer::Printer;
 use super::progress::Display;
@@ -17,6 +18,10 @@ pub struct Args {
     /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
+    /// Replace the scenario's model: a path, a name that `inferometer model list` shows, or
+    /// synthetic:ARCH/PRESET
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    model: Option<String>,
     /// Add a profiling pass, with the defaults of `[profile]` if the scenario has none
     #[arg(long, conflicts_with = "resume")]
     profile: bool,
@@ -39,7 +44,8 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             args.execution.conduct(printer, args.allow_changed, resume)
         }
         (None, Some(path)) => {
-            let scenario = super::load_scenario(path, &args.set, args.profile)?;
+            let set = named::with_model(&args.set, args.model.as_deref())?;
+            let scenario = super::load_scenario(path, &set, args.profile)?;
             let results = &args.execution.folders.results;
             args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
         }

@@ -9,6 +9,7 @@ mod own;
 mod own;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use inferometer_host::Engine;
 use inferometer_host::simulated::Simulated;
@@ -16,7 +17,7 @@ use inferometer_protocol::{EngineError, EngineSpec, Offer, Settings};
 
 pub use own::{TextError, Tokenizer, context_length, folder_fingerprint, is_synthetic, model_fault};
 
-use crate::scenario::Offers;
+use crate::scenario::{Offers, Unnamed};
 
 /// An engine that scenarios can name.
 #[derive(Clone, Copy)]
@@ -143,5 +144,9 @@ pub fn is_own(name: &str) -> bool {
 /// What this build offers to scenarios.
 #[must_use]
 pub fn offers() -> Offers {
-    Offers { engines: all().into_iter().map(Known::offer).collect(), presets: own::presets() }
+    Offers { engines: all().into_iter().map(Known::offer).collect(), presets: own::presets(), model: named }
+}
+
+fn named(name: &str) -> Result<PathBuf, Unnamed> {
+    crate::models::resolve(name).map_err(|error| Unnamed { problem: error.problem(), help: error.help() })
 }

@@ -1,8 +1,8 @@
 //! Resolves the model that a scenario names to a folder on disk.
 
-use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::models::places;
 use inferometer_protocol::{EngineError, ModelSpec};
 
 /// The folder (or file) of `model`. A synthetic model is created in the cache folder on first use,
@@ -20,9 +20,9 @@ pub fn resolve(model: &ModelSpec, note: &mut dyn FnMut(&str)) -> Result<PathBuf,
 }
 
 fn existing(path: &Path) -> Result<PathBuf, EngineError> {
-    let path = expand(path)?;
+    let path = places::expand(path).map_err(|error| EngineError::model(error.to_string()))?;
     match fs_err::metadata(&path) {
-        Ok(_) => Ok(path),
+        Ok(_) => Ok(crate::models::opened(path)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(EngineError::model(format!(
             "no model at {}: give the path of a model's folder, or a synthetic model such as {}",
             path.display(),
@@ -32,47 +32,17 @@ fn existing(path: &Path) -> Result<PathBuf, EngineError> {
     }
 }
 
-/// Replaces a leading `~` with the home folder, as a shell does.
-fn expand(path: &Path) -> Result<PathBuf, EngineError> {
-    match path.strip_prefix("~") {
-        Ok(rest) => Ok(home()?.join(rest)),
-        Err(_) => Ok(path.to_owned()),
-    }
-}
-
-fn home() -> Result<PathBuf, EngineError> {
-    env::home_dir()
-        .filter(|home| !home.as_os_str().is_empty())
-        .ok_or_else(|| EngineError::model("the home folder is unknown: set HOME, or write the path in full"))
-}
-
-/// `$INFEROMETER_CACHE`, or this program's folder in the platform's cache location.
+/// The folder of what this program makes on first use: see [`places::cache_folder`].
 ///
 /// # Errors
-/// When neither that variable nor the home folder is known.
+/// When neither its variable nor the home folder is known.
 pub fn cache_folder() -> Result<PathBuf, EngineError> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = set("INFEROMETER_CACHE") {
-        return expand(&folder);
-    }
-    if cfg!(target_os = "macos") {
-        return Ok(home()?.join("Library/Caches/inferometer"));
-    }
-    let platform = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    Ok(platform.map_or_else(|| home().map(|home| home.join(".cache")), Ok)?.join("inferometer"))
+    places::cache_folder().map_err(|error| EngineError::model(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_taken_as_a_shell_takes_them() {
-        let home = env::home_dir().unwrap();
-        assert_eq!(expand(Path::new("~/models/x")).unwrap(), home.join("models/x"));
-        assert_eq!(expand(Path::new("~")).unwrap(), home);
-        assert_eq!(expand(Path::new("a/~/b")).unwrap(), Path::new("a/~/b"));
-    }
 
     #[test]
     fn a_path_where_nothing_is_is_named() {

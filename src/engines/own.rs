@@ -3,19 +3,22 @@
 
 use std::path::{Path, PathBuf};
 
-use inferometer_engine::cache;
+use inferometer_engine::gguf::Gguf;
 use inferometer_engine::synthetic::Recipe;
 use inferometer_engine::synthetic::preset::PRESETS;
+use inferometer_engine::{cache, folder};
 use inferometer_protocol::{Architecture, EngineError, ModelSpec};
 
 pub use inferometer_engine::ENGINES;
 pub use inferometer_engine::inspect::{folder_fingerprint, is_synthetic};
 pub use inferometer_engine::text::{TextError, Tokenizer};
 
-/// Why no engine of this crate can open this path as a model; `None` if it may.
+/// Why no engine of this crate can open this path as a model; `None` if it may. The header of a
+/// GGUF file is read.
 #[must_use]
 pub fn model_fault(path: &Path) -> Option<String> {
-    inferometer_engine::folder::fault(path)
+    let broken = || Gguf::open(&folder::gguf(path)?).err().map(|error| error.message);
+    folder::fault(path).or_else(broken)
 }
 
 /// The longest context of a model, in tokens, if it is known without making it.

@@ -27,7 +27,7 @@ mod proptests;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use diagnose::{Problem, ScenarioError, nearest};
 pub use keys::{BITS, DTYPES, GROUP_SIZES};
@@ -39,11 +39,20 @@ use crate::spec::Scenario;
 use inferometer_protocol::{Architecture, Offer};
 
 /// What this build offers to scenarios.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Offers {
     pub engines: Vec<Offer>,
     /// Synthetic models that it can create: architecture and name of the preset.
     pub presets: Vec<(Architecture, &'static str)>,
+    /// Finds a model on this machine by its name.
+    pub model: fn(&str) -> Result<PathBuf, Unnamed>,
+}
+
+/// Why a name is not that of one model, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unnamed {
+    pub problem: String,
+    pub help: Vec<String>,
 }
 
 /// Reads the scenario file `path`, applies overrides and defaults, and checks it.

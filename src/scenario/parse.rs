@@ -112,6 +112,7 @@ fn name(table: &Table<'_>) -> String {
 fn model(table: &Table<'_>, base: &Path, offers: &Offers) -> ModelSpec {
     match one_of(table) {
         Some("path") => ModelSpec::Path(model_path(table, base)),
+        Some("name") => ModelSpec::Path(model_of_name(table, offers)),
         Some(_) => synthetic(&table.table("synthetic"), offers),
         None => ModelSpec::Path(PathBuf::new()),
     }
@@ -161,10 +162,23 @@ fn model_path(table: &Table<'_>, base: &Path) -> PathBuf {
     table.problem(
         problem
             .label("no such folder")
-            .help("give a folder with config.json, safetensors and tokenizer.json, or a synthetic model:")
+            .help("give a folder with config.json, safetensors and tokenizer.json, a GGUF file, or a synthetic model:")
             .help("`synthetic = { arch = \"qwen3\", preset = \"small\", seed = 1 }`"),
     );
     path
+}
+
+/// The path of the model that has the name on this machine.
+fn model_of_name(table: &Table<'_>, offers: &Offers) -> PathBuf {
+    let (Some(name), Some(entry)) = (table.text("name"), table.entry("name")) else { return PathBuf::new() };
+    match (offers.model)(name) {
+        Ok(path) => path,
+        Err(unnamed) => {
+            let problem = Problem::new(unnamed.problem).at(entry.value.span);
+            table.problem(unnamed.help.into_iter().fold(problem, Problem::help));
+            PathBuf::new()
+        }
+    }
 }
 
 /// Absolute form of a path from the scenario (relative to `base`) or an override (relative to the
@@ -179,35 +193,36 @@ pub fn resolve_path(text: &str, entry: &Entry, base: &Path) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Which of the section's two alternative keys is present. Exactly one must be; an override
-/// replaces the file's other key.
+/// Which of the section's alternative keys is present. Exactly one must be; an override replaces
+/// the file's other key.
 pub fn one_of(table: &Table<'_>) -> Option<&'static str> {
-    let (a, b) = table.section.one_of?;
-    let pair = (table.entry(a), table.entry(b));
-    let (first, second) = match pair {
-        (Some(_), None) => return Some(a),
-        (None, Some(_)) => return Some(b),
-        (None, None) => {
-            if let Some(span) = table.span {
-                let title = table.section.title;
-                let problem = Problem::new(format!("{title} needs either `{a}` or `{b}`")).at(span);
-                let help = |key: &str| format!("`{key}`: {}", table.section.key(key).map_or("", |k| k.meaning));
-                table.problem(problem.help(help(a)).help(help(b)));
-            }
+    let keys = table.section.one_of;
+    let given: Vec<(&'static str, &Entry)> = keys.iter().filter_map(|key| Some((*key, table.entry(key)?))).collect();
+    let overrides: Vec<_> = given.iter().filter(|(_, entry)| entry.value.span.is_override()).collect();
+    let (one, other) = match (given.as_slice(), overrides.as_slice()) {
+        ([(key, _)], _) | (_, [(key, _)]) => return Some(key),
+        ([], _) => {
+            needs_one(table);
             return None;
         }
-        (Some(first), Some(second)) => (first, second),
+        (_, [one, other, ..]) => (*one, *other),
+        ([one, other, ..], []) => (one, other),
     };
-    match (first.value.span.is_override(), second.value.span.is_override()) {
-        (true, false) => Some(a),
-        (false, true) => Some(b),
-        _ => {
-            let later = if first.key_span.start > second.key_span.start { first } else { second };
-            let problem = Problem::new(format!("`{a}` and `{b}` cannot be used together")).at(later.key_span);
-            table.problem(problem.label("remove one of the two"));
-            None
-        }
+    let later = if one.1.key_span.start > other.1.key_span.start { one.1 } else { other.1 };
+    let problem = Problem::new(format!("`{}` and `{}` cannot be used together", one.0, other.0)).at(later.key_span);
+    table.problem(problem.label("remove one of the two"));
+    None
+}
+
+fn needs_one(table: &Table<'_>) {
+    let (Some(span), Some((last, first))) = (table.span, table.section.one_of.split_last()) else { return };
+    let either = if first.len() == 1 { "either " } else { "" };
+    let first = first.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let mut problem = Problem::new(format!("{} needs {either}{first} or `{last}`", table.section.title)).at(span);
+    for key in table.section.one_of {
+        problem = problem.help(format!("`{key}`: {}", table.section.key(key).map_or("", |k| k.meaning)));
     }
+    table.problem(problem);
 }
 
 fn run(table: &Table<'_>) -> RunSettings {

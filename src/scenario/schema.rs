@@ -30,8 +30,9 @@ fn section(section: &Section) -> Map<String, Value> {
     if !required.is_empty() {
         schema.insert("required".to_owned(), json!(required));
     }
-    if let Some((a, b)) = section.one_of {
-        schema.insert("oneOf".to_owned(), json!([{ "required": [a] }, { "required": [b] }]));
+    if !section.one_of.is_empty() {
+        let one: Vec<Value> = section.one_of.iter().map(|key| json!({ "required": [key] })).collect();
+        schema.insert("oneOf".to_owned(), one.into());
     }
     let properties: Map<String, Value> = section.keys.iter().map(|k| (k.name.to_owned(), key(k))).collect();
     schema.insert("properties".to_owned(), Value::Object(properties));

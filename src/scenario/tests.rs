@@ -8,9 +8,8 @@ mod workload;
 
 use std::path::Path;
 
-use super::Offers;
 use super::keys::{self, SECTIONS, Shape};
-use super::{ScenarioError, from_text, load, plan};
+use super::{Offers, ScenarioError, Unnamed, from_text, load, plan};
 use crate::spec::{
     AbSettings, BuildSettings, Isolation, Plan, ProfilerChoice, Replies, Scenario, SpanSync, Threads, Vary, Workload,
 };
@@ -81,7 +80,14 @@ pub(super) fn offers() -> Offers {
         built_in: false,
     };
     let presets = ["tiny", "small"].map(|name| (Architecture::Qwen3, name));
-    Offers { engines: vec![transformer, exec], presets: [&presets[..], &[(Architecture::Llama, "tiny")]].concat() }
+    Offers {
+        engines: vec![transformer, exec],
+        presets: [&presets[..], &[(Architecture::Llama, "tiny")]].concat(),
+        model: |name| match name {
+            "smollm2" => Ok("/models/smollm2.gguf".into()),
+            _ => Err(Unnamed { problem: format!("no model is named `{name}`"), help: vec!["look".to_owned()] }),
+        },
+    }
 }
 
 /// A minimal scenario, followed by `rest`.

@@ -201,7 +201,7 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     insta::assert_snapshot!(bench(&["no/such/folder"]), @r#"
     exit 2
     --- stderr
-    error: no model at no/such/folder: give the folder of a model (config.json, safetensors, tokenizer.json), or a synthetic model such as synthetic:qwen3/small
+    error: no model at no/such/folder, and none has this name; `inferometer model list` shows the names; or give the folder of a model (config.json, safetensors, tokenizer.json), a GGUF file, or a synthetic model such as synthetic:qwen3/small
     "#);
     insta::assert_snapshot!(bench(&["synthetic:llama/tiny", "--toggle", "prefill_chunk_sise=4"]), @r#"
     exit 2

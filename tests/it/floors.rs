@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("record", 1),
     ("telemetry", 1),
     ("profile", 1),
+    ("models", 1),
     ("spec", 0),
     ("origin", 0),
     ("fs", 0),

@@ -215,30 +215,6 @@ fn unknown_names_are_answered_with_those_there_are() {
 }
 
 #[test]
-fn list_names_presets_sizes_and_what_is_in_the_cache() {
-    let cache = tempfile::tempdir().unwrap();
-    let mut list = inferometer(&["model", "list"]);
-    list.env("INFEROMETER_CACHE", cache.path());
-    let (code, stdout, _) = ran(list);
-    assert_eq!(code, 0);
-    insta::assert_snapshot!(stdout.replace(path(cache.path()), "[CACHE]"), @r#"
-    architecture  preset  parameters   on disk   as q8_0
-    ────────────────────────────────────────────────────────────────────────────
-    llama         tiny         1.3 M  5.00 MiB  1.33 MiB  tests
-    llama         small       67.1 M   128 MiB  68.1 MiB  quick start
-    llama         1b        1235.8 M  2.30 GiB  1.22 GiB  shape of Llama 3.2 1B
-    llama         3b        3212.7 M  5.98 GiB  3.18 GiB  shape of Llama 3.2 3B
-    qwen3         tiny         1.2 M  4.76 MiB  1.27 MiB  tests
-    qwen3         small       67.1 M   128 MiB  68.1 MiB  quick start
-    qwen3         0.6b       596.0 M  1.11 GiB   604 MiB  shape of Qwen3 0.6B
-    qwen3         1.7b      1720.6 M  3.20 GiB  1.70 GiB  shape of Qwen3 1.7B
-    qwen3         4b        4022.5 M  7.49 GiB  3.98 GiB  shape of Qwen3 4B
-
-    None made yet in [CACHE]/models.
-    "#);
-}
-
-#[test]
 fn show_tells_shape_and_recipe() {
     let (code, stdout, _) = ran(inferometer(&["model", "show", "--format", "json", path(&tiny("llama"))]));
     assert_eq!(code, 0);
@@ -339,7 +315,7 @@ fn verify_names_what_is_missing_or_misshapen() {
     "#);
     insta::assert_snapshot!(shown(&["verify", "/no/such/model"], Path::new("[MODEL]")), @r#"
     exit 2
-    error: there is nothing at /no/such/model; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json
+    error: there is nothing at /no/such/model; a model is a Hugging Face folder with config.json, *.safetensors and tokenizer.json, or a GGUF file
     "#);
 }
 

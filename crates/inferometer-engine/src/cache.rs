@@ -15,25 +15,6 @@ pub fn cached(cache: &Path, recipe: &Recipe) -> PathBuf {
     cache.join("models").join(recipe.folder_name())
 }
 
-/// The folder of the cached synthetic models, and their names.
-///
-/// # Errors
-/// When the folder cannot be read.
-pub fn kept(cache: &Path) -> Result<(PathBuf, Vec<String>)> {
-    let models = cache.join("models");
-    let io = |e: std::io::Error| EngineError::model(e.to_string());
-    let entries = match fs_err::read_dir(&models) {
-        Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>().map_err(io)?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(io(e)),
-    };
-    let whole = entries.iter().filter(|entry| entry.path().join("config.json").is_file());
-    let mut names: Vec<String> = whole.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.retain(|name| !name.ends_with(synthetic::PARTIAL));
-    names.sort_unstable();
-    Ok((models, names))
-}
-
 /// The folder of the cached model, which is made now if it is missing; `note` is called before
 /// that. Processes that want the same model wait for the one that makes it.
 ///

@@ -11,6 +11,7 @@ pub mod auto;
 pub mod cache;
 pub mod folder;
 pub mod gguf;
+pub mod glance;
 pub mod inspect;
 pub mod serial;
 pub mod synthetic;

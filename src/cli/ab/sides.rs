@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use crate::cli::named;
 use crate::engines;
 use crate::record::ab::{CommitInfo, SideInfo};
 use crate::run::ab::Setup;
@@ -176,7 +177,7 @@ fn recipe(args: &SideArgs, scenario: &Scenario) -> anyhow::Result<BuildSettings>
 /// cells of the sides must match one by one.
 fn side(own: &Own<'_>, load: &impl Fn(&[String]) -> anyhow::Result<Scenario>, differ: bool) -> anyhow::Result<Setup> {
     let mut overrides: Vec<String> = own.settings.iter().map(|setting| full_key(setting)).collect::<Result<_, _>>()?;
-    overrides.extend(own.model.map(|model| format!("model.path={model}")));
+    overrides.extend(own.model.map(named::setting).transpose()?);
     let mut scenario = load(&overrides)?;
     if let Some(name) = own.engine {
         scenario.engines = vec![engine_of(&scenario, name)?];

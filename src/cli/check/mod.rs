@@ -8,6 +8,7 @@ mod show;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::named;
 use super::printer::{Format, Printer};
 use crate::run::foresee;
 use crate::{engines, scenario};
@@ -20,6 +21,10 @@ pub struct Args {
     /// Override a key of the scenario, such as `run.iterations=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Replace the scenario's model: a path, a name that `inferometer model list` shows, or
+    /// synthetic:ARCH/PRESET
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     /// Format of the plan
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -29,7 +34,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let scenario = scenario::load(&args.scenario, &args.set, &engines::offers())?;
+    let set = named::with_model(&args.set, args.model.as_deref())?;
+    let scenario = scenario::load(&args.scenario, &set, &engines::offers())?;
     ab::able(&scenario)?;
     let plan = scenario::plan(&scenario, &engines::offers())?;
     foresee::check(&scenario, &plan)?;

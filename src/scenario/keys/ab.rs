@@ -20,7 +20,7 @@ const fn metrics() -> [&'static str; GateMetric::ALL.len()] {
 pub static GATE: Section = Section {
     title: "[[gate]]",
     meaning: "A decision of an A/B session: is side B worse than side A in this metric by `delta` or more?",
-    one_of: None,
+    one_of: &[],
     keys: &[
         required("metric", Shape::Choice(&METRICS), "metric to compare"),
         key(
@@ -43,7 +43,7 @@ pub static GATE: Section = Section {
 pub static CELLS: Section = Section {
     title: "[[gate]] cells",
     meaning: "The cells that a gate compares: those for which every condition holds.",
-    one_of: None,
+    one_of: &[],
     keys: &CELL_KEYS,
 };
 
@@ -73,7 +73,7 @@ const fn cell_keys() -> [Key; OWN_CELL_KEYS.len() + toggle::TOGGLES.len()] {
 pub static AB: Section = Section {
     title: "[ab]",
     meaning: "Parameters of an A/B session.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         key(
             "outputs",
@@ -114,7 +114,7 @@ pub static BUILD: Section = Section {
     title: "[build]",
     meaning: "How a commit becomes a program that hosts an engine. Programs are started directly, never by a shell; in every \
               word `{tree}` is the commit's worktree and `{shared}` a folder that all builds of the repository share.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         key(
             "command",

@@ -40,7 +40,7 @@ pub const VARY: &str = "vary";
 pub static SCENARIO: Section = Section {
     title: "",
     meaning: "The scenario itself.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         required(
             "name",
@@ -69,14 +69,20 @@ pub static SCENARIO: Section = Section {
 
 pub static MODEL: Section = Section {
     title: "[model]",
-    meaning: "The model. Exactly one of the two keys.",
-    one_of: Some(("path", "synthetic")),
+    meaning: "The model. Exactly one of the three keys.",
+    one_of: &["path", "name", "synthetic"],
     keys: &[
         key(
             "path",
             Shape::Text,
             "",
-            "folder of the model (config.json, safetensors, tokenizer.json); relative to the scenario's folder, `~` is the home folder",
+            "folder of the model (config.json, safetensors, tokenizer.json) or GGUF file; relative to the scenario's folder, `~` is the home folder",
+        ),
+        key(
+            "name",
+            Shape::Text,
+            "",
+            "name of a model on this machine, as `inferometer model list` shows it, or a part that only one name begins or ends with",
         ),
         key("synthetic", Shape::Section(&SYNTHETIC), "", "a model with seeded random weights, created on first use"),
     ],
@@ -85,7 +91,7 @@ pub static MODEL: Section = Section {
 pub static SYNTHETIC: Section = Section {
     title: "[model] synthetic",
     meaning: "A model with seeded random weights: real shapes, meaningless text.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         required("arch", Shape::Choice(ARCHITECTURES), "architecture"),
         required("preset", Shape::Text, "size; `inferometer model list` shows the sizes of each architecture"),
@@ -109,7 +115,7 @@ pub static SYNTHETIC: Section = Section {
 pub static ENGINE: Section = Section {
     title: "[[engine]]",
     meaning: "An engine. With several, the run compares them.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         key("name", Shape::Text, "\"transformer\"", "the engine's name; `inferometer engines` lists them"),
         key(
@@ -126,7 +132,7 @@ pub static ENGINE: Section = Section {
 pub static SAMPLING: Section = Section {
     title: "[sampling]",
     meaning: "How the next token is chosen.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         key("seed", SEED, "0", "seed of the draws"),
         key(
@@ -166,7 +172,7 @@ pub static SAMPLING: Section = Section {
 pub static RUN: Section = Section {
     title: "[run]",
     meaning: "Iterations, isolation and time limits.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         key("iterations", count(1, 10_000), "10", "measured iterations of each cell"),
         key(
@@ -212,7 +218,7 @@ pub static RUN: Section = Section {
 pub static TELEMETRY: Section = Section {
     title: "[telemetry]",
     meaning: "What is sampled while the engine works.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         key(
             "interval_ms",
@@ -228,7 +234,7 @@ pub static TELEMETRY: Section = Section {
 pub static TOGGLES: Section = Section {
     title: "[toggles]",
     meaning: "Engine settings. A single value applies to every cell; a list of values gives several cells.",
-    one_of: None,
+    one_of: &[],
     keys: &TOGGLE_KEYS,
 };
 
@@ -237,7 +243,7 @@ pub static ENGINE_TOGGLES: Section = Section {
     title: "[[engine]] toggles",
     meaning: "Settings of this engine only, with the keys and values of [toggles]: they replace those of the same name there, or \
               are added to them. A list of values gives several cells of this engine.",
-    one_of: None,
+    one_of: &[],
     keys: &OWN_TOGGLE_KEYS,
 };
 

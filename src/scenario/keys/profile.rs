@@ -5,7 +5,7 @@ use super::shape::{Section, Shape, count, key};
 pub static PROFILE: Section = Section {
     title: "[profile]",
     meaning: "A separate pass after the timed iterations that shows where the time goes. Without this table there is none.",
-    one_of: None,
+    one_of: &[],
     keys: &[
         key(
             "flamegraph",

@@ -71,8 +71,8 @@ pub struct Section {
     /// As written in the file: `[run]`, `[[engine]]`, `[model] synthetic`; empty for the top level.
     pub title: &'static str,
     pub meaning: &'static str,
-    /// Two keys of which exactly one is required.
-    pub one_of: Option<(&'static str, &'static str)>,
+    /// Keys of which exactly one is required.
+    pub one_of: &'static [&'static str],
     pub keys: &'static [Key],
 }
 

@@ -20,7 +20,7 @@ const KIND_KEY: Key = key(
 pub static PROMPT: Section = Section {
     title: "[workload]",
     meaning: "One generation from one text. Exactly one of `text` and `text_file`.",
-    one_of: Some(("text", "text_file")),
+    one_of: &["text", "text_file"],
     keys: &[
         KIND_KEY,
         key("text", Shape::Text, "", "the prompt's text"),
@@ -58,7 +58,7 @@ pub static CONVERSATION: Section = Section {
     title: "[workload]",
     meaning: "A conversation: each turn is a request with all earlier messages, rendered with the model's chat template. \
               Exactly one of `turn` and `turns_file`.",
-    one_of: Some(("turn", "turns_file")),
+    one_of: &["turn", "turns_file"],
     keys: &[
         KIND_KEY,
         key("system", Shape::Text, "", "the system message, first in every prompt; default: none"),
@@ -101,15 +101,15 @@ const TURN_KEYS: &[Key] = &[
 ];
 
 pub static TURN: Section =
-    Section { title: "[[workload.turn]]", meaning: "A turn of the conversation.", one_of: None, keys: TURN_KEYS };
+    Section { title: "[[workload.turn]]", meaning: "A turn of the conversation.", one_of: &[], keys: TURN_KEYS };
 
 /// The content of a `turns_file`: the same tables at its top level.
 pub static TURNS_FILE: Section = Section {
     title: "a file of turns",
     meaning: "The turns of a conversation.",
-    one_of: None,
+    one_of: &[],
     keys: &[required("turn", Shape::Sections(&FILE_TURN), "the turns, in order")],
 };
 
 static FILE_TURN: Section =
-    Section { title: "[[turn]]", meaning: "A turn of the conversation.", one_of: None, keys: TURN_KEYS };
+    Section { title: "[[turn]]", meaning: "A turn of the conversation.", one_of: &[], keys: TURN_KEYS };

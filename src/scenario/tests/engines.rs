@@ -68,6 +68,26 @@ fn a_model_path_must_exist() {
 }
 
 #[test]
+fn a_model_has_a_path_a_name_or_a_recipe() {
+    let synthetic = "synthetic = { arch = \"qwen3\", preset = \"tiny\" }";
+    let named = least("").replace(synthetic, "name = \"smollm2\"");
+    assert_eq!(good(&named, &[]).model, ModelSpec::Path("/models/smollm2.gguf".into()));
+    assert_eq!(good(&least(""), &["model.name=smollm2"]).model, ModelSpec::Path("/models/smollm2.gguf".into()));
+    let dir = tempfile::tempdir().unwrap();
+    let path = format!("model.path={}", dir.path().display());
+    assert_eq!(good(&named, &[&path]).model, ModelSpec::Path(dir.path().to_owned()));
+    let unknown = bad(&named.replace("smollm2", "smollm3"), &[]);
+    assert!(unknown.contains("no model is named `smollm3`") && unknown.contains("t.toml:3:8"), "{unknown}");
+    assert!(unknown.contains("help: look"), "{unknown}");
+    let both = bad(&least("").replace(synthetic, &format!("name = \"smollm2\"\n{synthetic}")), &[]);
+    assert!(both.contains("`name` and `synthetic` cannot be used together"), "{both}");
+    let twice = bad(&least(""), &["model.name=smollm2", &path]);
+    assert!(twice.contains("`path` and `name` cannot be used together"), "{twice}");
+    let none = bad(&least("").replace(synthetic, ""), &[]);
+    assert!(none.contains("[model] needs `path`, `name` or `synthetic`"), "{none}");
+}
+
+#[test]
 fn a_synthetic_model_is_stored_as_the_scenario_says() {
     let stored = |set: &[&str]| match good(&least(""), set).model {
         ModelSpec::Synthetic { dtype, quantization, .. } => (dtype, quantization),

