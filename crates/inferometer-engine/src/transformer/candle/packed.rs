@@ -293,7 +293,7 @@ fn unpack_column<K: Kind>(lines: &[Line], scales: &[u8], column: usize, out: &mu
     let blocks = scales.chunks_exact(K::SCALES).zip(lines.chunks_exact(K::VALUES / BLOCK * K::BITS));
     for ((scales, lines), out) in blocks.zip(out.chunks_exact_mut(K::VALUES)) {
         let (mut factors, mut minimums) = ([[0.0; TILE]; 16], [[0.0; TILE]; 8]);
-        K::scales(scales, &mut factors, &mut minimums);
+        K::scales(scales, kinds::widen, &mut factors, &mut minimums);
         for (part, (lines, out)) in lines.chunks_exact(K::BITS).zip(out.chunks_exact_mut(BLOCK)).enumerate() {
             kinds::unpack::<K>(lines, &mut quads);
             let numbers = quads.iter().flat_map(|line| &line.0[column * QUAD..][..QUAD]);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::inputs::Inputs;
-use super::kinds::{Kind, Line, PerColumn, Quads, unpack};
+use super::kinds::{Halves, Kind, Line, PerColumn, Quads, unpack};
 use super::{BLOCK, QUAD, QUADS, TILE};
 
 /// Blocks of 32 inputs that are unpacked at once. Unpacked they fit the first-level cache, and many
@@ -31,7 +31,8 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         {
             let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 =
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             found.extend((avx512 && is_x86_feature_detected!("avx512vnni")).then_some(Self::Avx512Vnni));
             found.extend((avx2 && is_x86_feature_detected!("avxvnni")).then_some(Self::AvxVnni));
             found.extend(avx2.then_some(Self::Avx2));
@@ -125,6 +126,8 @@ trait Set {
     unsafe fn store(sums: Self::Sums, to: &mut PerColumn);
     /// sums + whole * scale * factor
     unsafe fn add_scaled(sums: Self::Sums, whole: Self::Whole, scale: &PerColumn, factor: f32) -> Self::Sums;
+    /// The values of f16 numbers.
+    unsafe fn widen(halves: &Halves) -> PerColumn;
     /// sums + values * factor
     unsafe fn add(sums: Self::Sums, values: &PerColumn, factor: f32) -> Self::Sums;
 }
@@ -135,10 +138,11 @@ unsafe fn tile<K: Kind, S: Set, const N: usize>(job: &Job<'_>, scratch: &mut Scr
     let blocks = job.inputs.blocks;
     for first in (0..blocks).step_by(BLOCKS) {
         let count = BLOCKS.min(blocks - first);
-        let some = fill::<K>(job, first, count, scratch);
+        // SAFETY: the caller guarantees that the processor has the instructions of `S`.
+        let some = unsafe { fill::<K, S>(job, first, count, scratch) };
         let (many, few) = out.as_chunks_mut::<N>();
         for (at, out) in many.iter_mut().enumerate() {
-            // SAFETY: the caller guarantees it.
+            // SAFETY: as above.
             unsafe { rows::<K, S, N>(&some, job.inputs, job.first + at * N, first, out) };
         }
         let done = many.len() * N;
@@ -156,18 +160,28 @@ struct Some<'a> {
     minimums: &'a [PerColumn],
 }
 
+/// Unpacks `count` blocks from `first` on.
 #[inline(always)]
-fn fill<'a, K: Kind>(job: &Job<'_>, first: usize, count: usize, scratch: &'a mut Scratch) -> Some<'a> {
-    let quads = &mut scratch.quads[..count];
-    let lines = job.lines[first * K::BITS..][..count * K::BITS].chunks_exact(K::BITS);
-    quads.iter_mut().zip(lines).for_each(|(quads, lines)| unpack::<K>(lines, quads));
+unsafe fn fill<'a, K: Kind, S: Set>(job: &Job<'a>, first: usize, count: usize, scratch: &'a mut Scratch) -> Some<'a> {
+    let lines = &job.lines[first * K::BITS..][..count * K::BITS];
+    let quads = if K::BITS == 8 {
+        lines.as_chunks().0
+    } else {
+        let quads = &mut scratch.quads[..count];
+        // Not `for_each`: its closure may become a function without the caller's instructions.
+        for (quads, lines) in quads.iter_mut().zip(lines.chunks_exact(K::BITS)) {
+            unpack::<K>(lines, quads);
+        }
+        quads
+    };
     let scales = &mut scratch.scales[..count * BLOCK / K::GROUP];
     let minimums = &mut scratch.minimums[..if K::MINIMUM { count } else { 0 }];
     let (stored, groups) = (K::VALUES / BLOCK, K::VALUES / K::GROUP);
     let packed = job.scales[first / stored * K::SCALES..].chunks_exact(K::SCALES);
     for (at, (packed, scales)) in packed.zip(scales.chunks_exact_mut(groups)).enumerate() {
         let minimums = if K::MINIMUM { &mut minimums[at * stored..][..stored] } else { &mut [] };
-        K::scales(packed, scales, minimums);
+        // SAFETY: the caller guarantees that the processor has the instructions of `S`.
+        K::scales(packed, |halves| unsafe { S::widen(halves) }, scales, minimums);
     }
     Some { quads, scales, minimums }
 }
@@ -240,13 +254,13 @@ mod x86 {
         unsafe { tile::<K, Avx512Vnni, 8>(job, scratch, out) }
     }
 
-    #[target_feature(enable = "avx2,fma,avxvnni")]
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
     pub unsafe fn avx_vnni<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
         // SAFETY: as above.
         unsafe { tile::<K, Avx2<true>, 4>(job, scratch, out) }
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub unsafe fn avx2<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
         // SAFETY: as above.
         unsafe { tile::<K, Avx2<false>, 4>(job, scratch, out) }
@@ -288,6 +302,13 @@ mod x86 {
                 let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), Self::load(scale));
                 _mm512_fmadd_ps(scaled, _mm512_set1_ps(factor), sums)
             }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(halves: &Halves) -> PerColumn {
+            let mut out = [0.0; TILE];
+            unsafe { Self::store(_mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast())), &mut out) };
+            out
         }
 
         #[inline(always)]
@@ -351,6 +372,16 @@ mod x86 {
                 }
             }
             sums
+        }
+
+        #[inline(always)]
+        unsafe fn widen(halves: &Halves) -> PerColumn {
+            let mut out = [0.0; TILE];
+            unsafe {
+                let half = |at: usize| _mm256_cvtph_ps(_mm_loadu_si128(halves.as_ptr().cast::<__m128i>().add(at)));
+                Self::store([half(0), half(1)], &mut out);
+            }
+            out
         }
 
         #[inline(always)]
@@ -422,6 +453,11 @@ mod aarch64 {
                 let scale = Self::load(scale);
                 std::array::from_fn(|at| vfmaq_n_f32(sums[at], vmulq_f32(vcvtq_f32_s32(whole[at]), scale[at]), factor))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(halves: &Halves) -> PerColumn {
+            super::super::kinds::widen(halves)
         }
 
         #[inline(always)]
