@@ -2,9 +2,10 @@
 
 mod attention;
 mod cache;
-mod half16;
 mod kernels;
+mod numbers;
 pub mod packed;
+pub mod plain;
 mod sampling;
 mod share;
 pub mod threads;
@@ -12,7 +13,7 @@ pub mod threads;
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
-use candle_core::{DType, Device, Module, Storage, Tensor};
+use candle_core::{DType, Device, Module, Storage, Tensor, WithDType};
 
 use super::backend::{Backend, HeadShape, Held};
 use super::finite::all_finite;
@@ -100,11 +101,16 @@ fn failed(error: candle_core::Error) -> EngineError {
 
 /// Calls `f` with the values of a contiguous f32 tensor.
 fn with_values<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    with_numbers(x, f)
+}
+
+/// Calls `f` with the numbers of a contiguous tensor of that type.
+fn with_numbers<N: WithDType, R>(x: &Tensor, f: impl FnOnce(&[N]) -> R) -> Result<R> {
     let (storage, layout) = x.storage_and_layout();
     let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
         return Err(EngineError::internal("a tensor that should lie in one piece on the CPU does not"));
     };
-    Ok(f(&storage.as_slice::<f32>().map_err(failed)?[start..end]))
+    Ok(f(&storage.as_slice().map_err(failed)?[start..end]))
 }
 
 fn tensor(values: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) -> Result<Tensor> {
@@ -261,7 +267,7 @@ impl Backend for CandleBackend {
     }
 
     fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<cache::Cache> {
-        Ok(cache::Cache::new(kv_heads, head_dim, window))
+        Ok(cache::Cache::new(kv_heads, head_dim, window, cache::Element::F32))
     }
 
     fn held(&self) -> &Held {
@@ -299,11 +305,8 @@ impl Backend for CandleBackend {
             ));
         }
         match matrix {
-            Matrix::Plain(matrix) => {
-                let product = || x.matmul(&matrix.t()?);
-                // One row is multiplied on one thread in any case.
-                if x.dims()[0] == 1 { product() } else { threads::install(product) }
-            }
+            Matrix::Plain(matrix) if x.dims()[0] == 1 => return plain::one_row(x, matrix),
+            Matrix::Plain(matrix) => threads::install(|| x.matmul(&matrix.t()?)),
             Matrix::Quantized(_, product) => product.forward(x),
             Matrix::Packed(matrix) => {
                 let out = with_values(x, |x| matrix.product(x))?;

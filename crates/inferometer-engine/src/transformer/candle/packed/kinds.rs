@@ -7,7 +7,7 @@
 //!
 //! Source of the stored formats: ggml's `ggml-common.h` and `ggml-quants.c`.
 
-use super::super::half16::f16_to_f32;
+use super::super::numbers::finite_f16;
 use super::{BLOCK, QUAD, QUADS, TILE};
 
 /// A quad of inputs of each of 16 columns.
@@ -102,7 +102,7 @@ const HALVES: usize = 2 * TILE;
 #[inline(always)]
 pub fn widen(halves: &Halves) -> PerColumn {
     let halves = halves.as_chunks::<2>().0;
-    std::array::from_fn(|i| f16_to_f32(u16::from_le_bytes(halves[i])))
+    std::array::from_fn(|i| finite_f16(u16::from_le_bytes(halves[i])))
 }
 
 /// The halves `at` in packed scales.

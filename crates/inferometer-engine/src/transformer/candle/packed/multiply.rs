@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use candle_core::quantized::GgmlDType;
+
 use super::inputs::Inputs;
 use super::kinds::{Halves, Kind, Line, PerColumn, Quads, unpack};
 use super::{BLOCK, QUAD, QUADS, TILE};
@@ -20,7 +22,7 @@ pub enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "aarch64")]
-    NeonDot,
+    Neon,
 }
 
 impl Instructions {
@@ -38,7 +40,7 @@ impl Instructions {
             found.extend(avx2.then_some(Self::Avx2));
         }
         #[cfg(target_arch = "aarch64")]
-        found.extend(std::arch::is_aarch64_feature_detected!("dotprod").then_some(Self::NeonDot));
+        found.push(Self::Neon);
         found
     }
 
@@ -52,17 +54,35 @@ impl Instructions {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "AVX2",
             #[cfg(target_arch = "aarch64")]
-            Self::NeonDot => "NEON dot products",
+            Self::Neon => "NEON",
         }
     }
 
-    /// Whether products of numbers of this many bits are exact. AVX2 adds two products in 16 bits.
+    /// Whether products of numbers of this many bits are exact. AVX2 adds two products in 16 bits,
+    /// and NEON takes the numbers as signed.
     #[must_use]
-    pub fn multiply(self, bits: usize) -> bool {
+    pub fn exact(self, bits: usize) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => bits < 8,
+            #[cfg(target_arch = "x86_64")]
             _ => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => bits < 8,
+        }
+    }
+
+    /// Whether the product is faster than candle's, which has none with vector instructions for some
+    /// types.
+    #[must_use]
+    pub fn pays(self, kind: GgmlDType) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => true,
+            #[cfg(target_arch = "x86_64")]
+            _ => matches!(kind, GgmlDType::Q4_0 | GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => matches!(kind, GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1),
         }
     }
 }
@@ -104,7 +124,7 @@ pub fn multiply<K: Kind>(with: Instructions, job: &Job<'_>, out: &mut [PerColumn
                 #[cfg(target_arch = "x86_64")]
                 Instructions::Avx2 => x86::avx2::<K>(job, scratch, out),
                 #[cfg(target_arch = "aarch64")]
-                Instructions::NeonDot => aarch64::neon_dot::<K>(job, scratch, out),
+                Instructions::Neon => aarch64::neon::<K>(job, scratch, out),
             }
         }
     });
@@ -403,33 +423,35 @@ mod aarch64 {
     use super::*;
     use std::arch::aarch64::*;
 
-    #[target_feature(enable = "neon,dotprod")]
-    pub unsafe fn neon_dot<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
+    #[target_feature(enable = "neon")]
+    pub unsafe fn neon<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
         // SAFETY: this function is called only where the processor has these instructions.
-        unsafe { tile::<K, NeonDot, 4>(job, scratch, out) }
+        unsafe { tile::<K, Neon, 2>(job, scratch, out) }
     }
 
-    struct NeonDot;
+    // Not the instruction for dot products, whose intrinsics are not stable.
+    struct Neon;
     const PARTS: usize = 4;
     const LANES: usize = TILE / PARTS;
 
-    impl Set for NeonDot {
-        type Whole = [int32x4_t; PARTS];
+    impl Set for Neon {
+        /// Two sums for each column.
+        type Whole = [int32x4_t; 2 * PARTS];
         type Sums = [float32x4_t; PARTS];
 
         #[inline(always)]
         unsafe fn start(from: i32) -> Self::Whole {
-            unsafe { [vdupq_n_s32(from); PARTS] }
+            unsafe { [vsetq_lane_s32::<2>(from, vsetq_lane_s32::<0>(from, vdupq_n_s32(0))); 2 * PARTS] }
         }
 
         #[inline(always)]
         unsafe fn dot(whole: Self::Whole, line: &Line, quad: [u8; QUAD]) -> Self::Whole {
             let mut whole = whole;
             unsafe {
-                let quad = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(quad)));
-                for at in 0..PARTS {
-                    let numbers = vld1q_s8(line.0.as_ptr().cast::<i8>().add(at * LANES * QUAD));
-                    whole[at] = vdotq_s32(whole[at], numbers, quad);
+                let quad = vreinterpret_s8_s32(vdup_n_s32(i32::from_ne_bytes(quad)));
+                for (at, whole) in whole.iter_mut().enumerate() {
+                    let numbers = vld1_s8(line.0.as_ptr().cast::<i8>().add(at * 2 * QUAD));
+                    *whole = vpadalq_s16(*whole, vmull_s8(numbers, quad));
                 }
             }
             whole
@@ -451,7 +473,13 @@ mod aarch64 {
         unsafe fn add_scaled(sums: Self::Sums, whole: Self::Whole, scale: &PerColumn, factor: f32) -> Self::Sums {
             unsafe {
                 let scale = Self::load(scale);
-                std::array::from_fn(|at| vfmaq_n_f32(sums[at], vmulq_f32(vcvtq_f32_s32(whole[at]), scale[at]), factor))
+                std::array::from_fn(|at| {
+                    vfmaq_n_f32(
+                        sums[at],
+                        vmulq_f32(vcvtq_f32_s32(vpaddq_s32(whole[2 * at], whole[2 * at + 1])), scale[at]),
+                        factor,
+                    )
+                })
             }
         }
 
