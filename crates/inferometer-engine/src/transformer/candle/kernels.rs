@@ -175,28 +175,17 @@ for_this_cpu! {
     }
 }
 
-/// Positions whose keys or values are read from memory once for all query heads that share them.
-const POSITIONS: usize = 128;
-
 /// Attention of one position: the query heads `queries` [group, d] that share one key/value head,
 /// over its keys and values [n, d] each. `scores` is room for [group, n]. `out` is [group, d].
 pub fn attend_one<N: Number>(queries: &[f32], keys: &[N], values: &[N], d: usize, scores: &mut [f32], out: &mut [f32]) {
     let n = keys.len() / d;
     let scale = 1.0 / (d as f32).sqrt();
-    for (at, keys) in keys.chunks(POSITIONS * d).enumerate() {
-        for (query, scores) in queries.chunks_exact(d).zip(scores.chunks_exact_mut(n)) {
-            numbers::products(keys, query, &mut scores[at * POSITIONS..][..keys.len() / d]);
-        }
-    }
+    numbers::products(keys, queries, d, scores);
     for row in scores.chunks_exact_mut(n) {
         softmax_row(row, n, scale);
     }
     out.fill(0.0);
-    for (at, values) in values.chunks(POSITIONS * d).enumerate() {
-        for (out, weights) in out.chunks_exact_mut(d).zip(scores.chunks_exact(n)) {
-            numbers::add_weighted(values, &weights[at * POSITIONS..][..values.len() / d], out);
-        }
-    }
+    numbers::add_weighted(values, scores, d, out);
 }
 
 /// Values that share a scale when rounded to 8 bits.

@@ -4,8 +4,7 @@ use half::{bf16, f16};
 
 /// Values that are widened and multiplied together.
 const LANES: usize = 16;
-/// Rows of a matrix that are multiplied together with one input, and blocks of columns that are
-/// summed together.
+/// Rows of a matrix that are multiplied or added together.
 const TOGETHER: usize = 4;
 
 /// A number as it is stored in a matrix or a cache.
@@ -84,156 +83,236 @@ impl Number for f32 {
     }
 }
 
-/// Defines a function over numbers `N`, compiled for the baseline and for AVX2 with FMA and F16C.
-/// `$read` is the fastest way to read numbers.
+/// How a processor computes.
+///
+/// # Safety
+/// Every function needs a processor that has the instructions.
+trait Set: Copy {
+    unsafe fn read<N: Number>(x: &[N; LANES]) -> [f32; LANES];
+    /// a * b + c
+    unsafe fn multiply_add(a: f32, b: f32, c: f32) -> f32;
+    /// The sum of each.
+    unsafe fn totals(sums: &[[f32; LANES]; TOGETHER]) -> [f32; TOGETHER];
+}
+
+#[derive(Clone, Copy)]
+struct Portable;
+
+impl Set for Portable {
+    #[inline(always)]
+    unsafe fn read<N: Number>(x: &[N; LANES]) -> [f32; LANES] {
+        N::portable(x)
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+        // Elsewhere it may be a call of a function.
+        if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    #[inline(always)]
+    unsafe fn totals(sums: &[[f32; LANES]; TOGETHER]) -> [f32; TOGETHER] {
+        sums.map(|mut lanes| {
+            let mut count = LANES / 2;
+            while count > 0 {
+                for i in 0..count {
+                    lanes[i] += lanes[i + count];
+                }
+                count /= 2;
+            }
+            lanes[0]
+        })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+impl Set for Avx2 {
+    #[inline(always)]
+    unsafe fn read<N: Number>(x: &[N; LANES]) -> [f32; LANES] {
+        // SAFETY: the caller guarantees the instructions.
+        unsafe { N::avx2(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    unsafe fn totals(sums: &[[f32; LANES]; TOGETHER]) -> [f32; TOGETHER] {
+        use std::arch::x86_64::*;
+        let mut out = [0.0; TOGETHER];
+        // SAFETY: the caller guarantees the instructions; loads are of 8 values, the store is of 4.
+        unsafe {
+            let [a, b, c, d] = std::array::from_fn(|row| {
+                let from = sums[row].as_ptr();
+                _mm256_add_ps(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(LANES / 2)))
+            });
+            let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            let both = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+            _mm_storeu_ps(out.as_mut_ptr(), both);
+        }
+        out
+    }
+}
+
+/// Defines a function over numbers `N`, compiled for the baseline and for AVX2 with FMA and F16C;
+/// `$S` is the set of instructions.
 macro_rules! for_numbers {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*), $read:ident => $body:block) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*), $S:ident => $body:block) => {
         $(#[$doc])*
         $vis fn $name<N: Number>($($arg: $ty),*) {
             #[inline(always)]
-            fn body<N: Number>($($arg: $ty,)* $read: impl Fn(&[N; LANES]) -> [f32; LANES] + Copy) $body
+            unsafe fn body<N: Number, $S: Set>($($arg: $ty),*) $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]
                 fn avx2<N: Number>($($arg: $ty),*) {
-                    // SAFETY: this function is called only where the processor has the instructions.
-                    body($($arg,)* |x: &[N; LANES]| unsafe { N::avx2(x) })
+                    // SAFETY: this function has the instructions.
+                    unsafe { body::<N, Avx2>($($arg),*) }
                 }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
                     // SAFETY: the processor has the features, as checked above.
                     return unsafe { avx2::<N>($($arg),*) };
                 }
             }
-            body($($arg,)* N::portable)
+            // SAFETY: it needs no instructions.
+            unsafe { body::<N, Portable>($($arg),*) }
         }
     };
 }
 
 /// The last values of a row, fewer than `LANES`, followed by zeros.
 #[inline(always)]
-fn rest<N: Number>(x: &[N], read: impl Fn(&[N; LANES]) -> [f32; LANES]) -> [f32; LANES] {
+unsafe fn rest<N: Number, S: Set>(x: &[N]) -> [f32; LANES] {
     let mut out = [0.0; LANES];
     if let Some(first) = x.first() {
         let mut padded = [*first; LANES];
         padded[..x.len()].copy_from_slice(x);
-        out[..x.len()].copy_from_slice(&read(&padded)[..x.len()]);
+        // SAFETY: the caller guarantees the instructions.
+        out[..x.len()].copy_from_slice(&unsafe { S::read(&padded) }[..x.len()]);
     }
     out
 }
 
 for_numbers! {
     /// Values of numbers.
-    pub fn widen(x: &[N], out: &mut [f32]), read => {
+    pub fn widen(x: &[N], out: &mut [f32]), S => {
         let (blocks, end) = x.as_chunks::<LANES>();
         let (out, out_end) = out.as_chunks_mut::<LANES>();
-        for (x, out) in blocks.iter().zip(out) {
-            *out = read(x);
-        }
-        out_end.copy_from_slice(&rest(end, read)[..end.len()]);
-    }
-}
-
-for_numbers! {
-    /// The products of `x` with each row of a matrix [out, x].
-    pub fn products(matrix: &[N], x: &[f32], out: &mut [f32]), read => {
-        let width = x.len();
-        let (blocks, end) = x.as_chunks::<LANES>();
-        let end = rest(end, |x: &[f32; LANES]| *x);
-        let (many, few) = out.as_chunks_mut::<TOGETHER>();
-        let done = many.len() * TOGETHER;
-        for (out, rows) in many.iter_mut().zip(matrix.chunks_exact(TOGETHER * width)) {
-            let rows: [&[N]; TOGETHER] = std::array::from_fn(|at| &rows[at * width..][..width]);
-            *out = together(rows, blocks, &end, read);
-        }
-        for (out, row) in few.iter_mut().zip(matrix[done * width..].chunks_exact(width)) {
-            *out = together([row], blocks, &end, read)[0];
+        // SAFETY: the caller guarantees the instructions.
+        unsafe {
+            for (x, out) in blocks.iter().zip(out) {
+                *out = S::read(x);
+            }
+            out_end.copy_from_slice(&rest::<N, S>(end)[..end.len()]);
         }
     }
 }
 
 for_numbers! {
-    /// Adds the rows of a matrix [weights, out], each times its weight, to `out`.
-    pub fn add_weighted(matrix: &[N], weights: &[f32], out: &mut [f32]), read => {
-        let width = out.len();
-        let mut first = 0;
-        while first + TOGETHER * LANES <= width {
-            weighted::<N, TOGETHER>(&matrix[first..], weights, width, &mut out[first..][..TOGETHER * LANES], read);
-            first += TOGETHER * LANES;
+    /// The products of each row of `x` [m, width] with each row of a matrix [n, width]: `out` is
+    /// [m, n]. The matrix is read once.
+    pub fn products(matrix: &[N], x: &[f32], width: usize, out: &mut [f32]), S => {
+        let n = matrix.len() / width;
+        for (at, rows) in matrix.chunks(TOGETHER * width).enumerate() {
+            let count = rows.len() / width;
+            // Of fewer rows than are multiplied together, the last stands for those that lack.
+            let rows: [&[N]; TOGETHER] = std::array::from_fn(|row| &rows[row.min(count - 1) * width..][..width]);
+            for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(n)) {
+                // SAFETY: the caller guarantees the instructions.
+                let products = unsafe { together::<N, S>(rows, x) };
+                out[at * TOGETHER..][..count].copy_from_slice(&products[..count]);
+            }
         }
-        while first + LANES <= width {
-            weighted::<N, 1>(&matrix[first..], weights, width, &mut out[first..][..LANES], read);
-            first += LANES;
+    }
+}
+
+/// The products of rows with an input.
+#[inline(always)]
+unsafe fn together<N: Number, S: Set>(rows: [&[N]; TOGETHER], x: &[f32]) -> [f32; TOGETHER] {
+    let (blocks, end) = x.as_chunks::<LANES>();
+    let mut sums = [[0f32; LANES]; TOGETHER];
+    let parts: [&[[N; LANES]]; TOGETHER] = std::array::from_fn(|row| &rows[row].as_chunks().0[..blocks.len()]);
+    // SAFETY: the caller guarantees the instructions.
+    unsafe {
+        for (at, x) in blocks.iter().enumerate() {
+            for row in 0..TOGETHER {
+                let values = S::read(&parts[row][at]);
+                for i in 0..LANES {
+                    sums[row][i] = S::multiply_add(values[i], x[i], sums[row][i]);
+                }
+            }
         }
-        if first < width {
-            for (row, weight) in matrix.chunks_exact(width).zip(weights) {
-                let values = rest(&row[first..], read);
-                for (out, value) in out[first..].iter_mut().zip(values) {
-                    *out += weight * value;
+        if !end.is_empty() {
+            let end = rest::<f32, S>(end);
+            for row in 0..TOGETHER {
+                let values = rest::<N, S>(&rows[row][blocks.len() * LANES..]);
+                for i in 0..LANES {
+                    sums[row][i] = S::multiply_add(values[i], end[i], sums[row][i]);
+                }
+            }
+        }
+        S::totals(&sums)
+    }
+}
+
+for_numbers! {
+    /// Adds the rows of a matrix [n, width], each times its weight in a row of `weights` [m, n], to
+    /// a row of `out` [m, width]. The matrix is read once, in the order in which it lies in memory.
+    pub fn add_weighted(matrix: &[N], weights: &[f32], width: usize, out: &mut [f32]), S => {
+        let n = matrix.len() / width;
+        for (at, rows) in matrix.chunks(TOGETHER * width).enumerate() {
+            for (weights, out) in weights.chunks_exact(n).zip(out.chunks_exact_mut(width)) {
+                let weights = &weights[at * TOGETHER..];
+                // SAFETY: the caller guarantees the instructions.
+                unsafe {
+                    if let Some(weights) = weights.first_chunk() {
+                        weighted::<N, S, TOGETHER>(rows, weights, out);
+                    } else {
+                        for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+                            weighted::<N, S, 1>(row, &[*weight], out);
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-/// [`add_weighted`] for `B` blocks of columns of rows that are `width` apart.
+/// `R` rows of [`add_weighted`].
 #[inline(always)]
-fn weighted<N: Number, const B: usize>(
-    matrix: &[N],
-    weights: &[f32],
-    width: usize,
-    out: &mut [f32],
-    read: impl Fn(&[N; LANES]) -> [f32; LANES],
-) {
-    let out: &mut [[f32; LANES]; B] = (&mut out.as_chunks_mut().0[..B]).try_into().expect("B blocks");
-    let mut sums = *out;
-    for (row, weight) in matrix.chunks(width).zip(weights) {
-        let row = &row.as_chunks::<LANES>().0[..B];
-        for block in 0..B {
-            let values = read(&row[block]);
-            for i in 0..LANES {
-                sums[block][i] += weight * values[i];
-            }
-        }
-    }
-    *out = sums;
-}
-
-/// The products of rows with an input, given as blocks and what follows them.
-#[inline(always)]
-fn together<N: Number, const R: usize>(
-    rows: [&[N]; R],
-    blocks: &[[f32; LANES]],
-    end: &[f32; LANES],
-    read: impl Fn(&[N; LANES]) -> [f32; LANES],
-) -> [f32; R] {
-    let mut sums = [[0f32; LANES]; R];
+unsafe fn weighted<N: Number, S: Set, const R: usize>(matrix: &[N], weights: &[f32; R], out: &mut [f32]) {
+    let width = out.len();
+    let rows: [&[N]; R] = std::array::from_fn(|row| &matrix[row * width..][..width]);
+    let (blocks, end) = out.as_chunks_mut::<LANES>();
     let parts: [&[[N; LANES]]; R] = std::array::from_fn(|row| &rows[row].as_chunks().0[..blocks.len()]);
-    for (at, x) in blocks.iter().enumerate() {
-        for row in 0..R {
-            let values = read(&parts[row][at]);
-            for i in 0..LANES {
-                sums[row][i] += values[i] * x[i];
+    let done = blocks.len() * LANES;
+    // SAFETY: the caller guarantees the instructions.
+    unsafe {
+        for (block, out) in blocks.iter_mut().enumerate() {
+            let mut sums = *out;
+            for row in 0..R {
+                let values = S::read(&parts[row][block]);
+                for i in 0..LANES {
+                    sums[i] = S::multiply_add(weights[row], values[i], sums[i]);
+                }
+            }
+            *out = sums;
+        }
+        if !end.is_empty() {
+            for row in 0..R {
+                let values = rest::<N, S>(&rows[row][done..]);
+                for (out, value) in end.iter_mut().zip(values) {
+                    *out = S::multiply_add(weights[row], value, *out);
+                }
             }
         }
     }
-    let mut out = [0.0; R];
-    for row in 0..R {
-        let values = rest(rows[row].as_chunks::<LANES>().1, &read);
-        for i in 0..LANES {
-            sums[row][i] += values[i] * end[i];
-        }
-        // In halves, so that the additions are of vectors.
-        let mut lanes = std::hint::black_box(sums[row]);
-        let mut count = LANES / 2;
-        while count > 0 {
-            for i in 0..count {
-                lanes[i] += lanes[i + count];
-            }
-            count /= 2;
-        }
-        out[row] = lanes[0];
-    }
-    out
 }
 
 #[cfg(test)]

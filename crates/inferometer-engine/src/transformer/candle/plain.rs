@@ -167,7 +167,7 @@ fn few_rows<N: Number>(matrix: &[N], inputs: usize, x: &[f32]) -> Vec<f32> {
     let once = if matrix.len() < PARALLEL_FROM { columns } else { columns.div_ceil(8 * threads::count()) };
     for (x, out) in x.chunks_exact(inputs).zip(out.chunks_exact_mut(columns)) {
         threads::share(out, once, |at, out| {
-            numbers::products(&matrix[at * once * inputs..][..out.len() * inputs], x, out);
+            numbers::products(&matrix[at * once * inputs..][..out.len() * inputs], x, inputs, out);
         });
     }
     out
