@@ -33,7 +33,7 @@ const REFUSED: [(&str, &str); 7] = [
 pub fn honours() -> Honours {
     Honours {
         toggles: Some(REQUEST_TOGGLES.into_iter().chain(LOAD_TOGGLES).collect()),
-        choices: &[(DTYPE, &["f32", "q8_0"])],
+        choices: &[(DTYPE, &["f32", "f16", "bf16", "q8_0"])],
         sampling: Some(FIELDS),
         refused: REFUSED.into(),
     }

@@ -1,10 +1,12 @@
 //! Causal attention over the cache, without copying keys and values or repeating them for query
 //! heads that share them.
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, WithDType};
+use half::f16;
 
-use super::cache::Cache;
-use super::{failed, kernels, tensor, threads, with_values};
+use super::cache::{Cache, Element};
+use super::numbers::Number;
+use super::{failed, kernels, numbers, tensor, threads, with_numbers, with_values};
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 
@@ -46,10 +48,32 @@ pub fn attend(queries: &Tensor, cache: &Cache, scores: &Scores<'_>) -> Result<Te
         return Err(EngineError::internal("attention needs the queries' own positions in the cache"));
     };
     let over = Held { keys, values, held: cache.held(), window: cache.window() };
-    if count == 1 {
-        return one(queries, &over, scores);
+    match cache.element() {
+        Element::F32 if count == 1 => one::<f32>(queries, &over, scores),
+        Element::F16 if count == 1 => one::<f16>(queries, &over, scores),
+        Element::F32 => threads::install(|| several(queries, &over, scores)),
+        Element::F16 => threads::install(|| {
+            // Positions that no query sees are left out.
+            let begin = (over.held - count + 1).saturating_sub(over.window);
+            let (keys, values) = (widened(keys, begin, over.held)?, widened(values, begin, over.held)?);
+            let over = Held { keys: &keys, values: &values, held: over.held - begin, window: over.window };
+            several(queries, &over, scores)
+        }),
     }
-    threads::install(|| several(queries, &over, scores))
+}
+
+/// Positions from `begin` to `end` of f16 keys or values [kv_heads, room, d] in f32.
+fn widened(x: &Tensor, begin: usize, end: usize) -> Result<Tensor> {
+    let (kv_heads, room, d) = x.dims3().map_err(failed)?;
+    let count = end - begin;
+    let mut out = vec![0.0; kv_heads * count * d];
+    with_numbers(x, |x: &[f16]| {
+        kernels::rows(&mut out, d, |at, row| {
+            let at = at / count * room + begin + at % count;
+            numbers::widen(&x[at * d..][..d], row);
+        });
+    })?;
+    tensor(out, (kv_heads, count, d))
 }
 
 /// Several positions, one block of queries at a time. The scores of all would take much memory, and
@@ -122,7 +146,7 @@ impl InplaceOp1 for CausalSoftmax<'_> {
 }
 
 /// One position: queries [1, heads, d] over the positions it sees: [1, heads * d].
-fn one(queries: &Tensor, over: &Held<'_>, how: &Scores<'_>) -> Result<Tensor> {
+fn one<N: Number + WithDType>(queries: &Tensor, over: &Held<'_>, how: &Scores<'_>) -> Result<Tensor> {
     let (_, heads, d) = queries.dims3().map_err(failed)?;
     let (kv_heads, room, _) = over.keys.dims3().map_err(failed)?;
     let group = heads / kv_heads;
@@ -130,8 +154,8 @@ fn one(queries: &Tensor, over: &Held<'_>, how: &Scores<'_>) -> Result<Tensor> {
     let begin = over.held - len;
     let mut out = vec![0.0; heads * d];
     with_values(queries, |queries| {
-        with_values(over.keys, |keys| {
-            with_values(over.values, |values| {
+        with_numbers(over.keys, |keys: &[N]| {
+            with_numbers(over.values, |values: &[N]| {
                 let head = |at: usize, out: &mut [f32]| {
                     let held = (at * room + begin) * d..(at * room + over.held) * d;
                     let queries = &queries[at * group * d..][..group * d];
@@ -176,6 +200,10 @@ mod tests {
     /// A block of positions gives the same as each position alone with the cache up to itself.
     #[test]
     fn many_positions_attend_as_each_alone() {
+        [Element::F32, Element::F16].into_iter().for_each(many_attend_as_each_alone);
+    }
+
+    fn many_attend_as_each_alone(element: Element) {
         let (heads, kv_heads, d, total) = (4, 2, 8, 70);
         let make = |heads: usize, f: f32| {
             Tensor::from_vec(wave(total * heads * d, f), (total, heads, d), &Device::Cpu).unwrap()
@@ -183,7 +211,7 @@ mod tests {
         let (q, k, v) = (make(heads, 0.37), make(kv_heads, 0.73), make(kv_heads, 1.3));
         let by_head = |x: Tensor| x.transpose(0, 1).unwrap().contiguous().unwrap();
         let mut one_by_one = Vec::new();
-        let mut cache = Cache::new(kv_heads, d, None);
+        let mut cache = Cache::new(kv_heads, d, None, element);
         for at in 0..total {
             let here = |x: &Tensor| by_head(x.narrow(0, at, 1).unwrap());
             cache.append(&here(&k), &here(&v)).unwrap();
@@ -191,7 +219,7 @@ mod tests {
             one_by_one.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         }
         for parts in [vec![total], vec![1, 3, 2, total - 6], vec![33, 37]] {
-            let mut cache = Cache::new(kv_heads, d, None);
+            let mut cache = Cache::new(kv_heads, d, None, element);
             let mut together = Vec::new();
             let mut at = 0;
             for count in parts {
@@ -210,6 +238,30 @@ mod tests {
     /// appended.
     #[test]
     fn a_window_hides_what_lies_before_it() {
+        [Element::F32, Element::F16].into_iter().for_each(window_hides_what_lies_before_it);
+    }
+
+    /// Keys and values in f16 give what they do in f32, to their rounding.
+    #[test]
+    fn f16_is_near_f32() {
+        let (heads, kv_heads, d, total) = (4, 2, 64, 300);
+        let make = |heads: usize, f: f32| {
+            Tensor::from_vec(wave(total * heads * d, f), (heads, total, d), &Device::Cpu).unwrap()
+        };
+        let (k, v) = (make(kv_heads, 0.73), make(kv_heads, 1.3));
+        for count in [1, 40] {
+            let q = Tensor::from_vec(wave(count * heads * d, 0.37), (count, heads, d), &Device::Cpu).unwrap();
+            let [exact, rounded] = [Element::F32, Element::F16].map(|element| {
+                let mut cache = Cache::new(kv_heads, d, None, element);
+                cache.append(&k, &v).unwrap();
+                attend(&q, &cache).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            });
+            let worst = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst > 0.0 && worst < 2e-3, "{worst}");
+        }
+    }
+
+    fn window_hides_what_lies_before_it(element: Element) {
         let (heads, kv_heads, d, total, window) = (4, 2, 8, 620, 9);
         let make = |heads: usize, f: f32| {
             Tensor::from_vec(wave(total * heads * d, f), (total, heads, d), &Device::Cpu).unwrap()
@@ -222,12 +274,12 @@ mod tests {
             // A fresh cache with the positions that this query sees.
             let first = (at + 1usize).saturating_sub(window);
             let here = |x: &Tensor| by_head(x.narrow(0, first, at + 1 - first).unwrap());
-            let mut cache = Cache::new(kv_heads, d, None);
+            let mut cache = Cache::new(kv_heads, d, None, element);
             cache.append(&here(&k), &here(&v)).unwrap();
             want.extend(values(attend(&q.narrow(0, at, 1).unwrap(), &cache, &scores(false)).unwrap()));
         }
         for parts in [vec![1; total], vec![total], vec![300, 1, 1, 200, 118], vec![5, 3, 300, 312]] {
-            let mut cache = Cache::new(kv_heads, d, Some(window));
+            let mut cache = Cache::new(kv_heads, d, Some(window), element);
             let (mut got, mut at) = (Vec::new(), 0);
             for count in parts {
                 let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());

@@ -12,8 +12,27 @@ use inferometer_host::Result;
 /// Room grows by multiples of this many positions.
 pub const STEP: usize = 256;
 
+/// Type of the keys and values in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    F32,
+    /// Half the memory, and half the bytes read for a token; values are rounded to 11 bits.
+    F16,
+}
+
+impl Element {
+    #[must_use]
+    pub fn dtype(self) -> DType {
+        match self {
+            Element::F32 => DType::F32,
+            Element::F16 => DType::F16,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Cache {
+    element: Element,
     /// Keys and values, each [kv_heads, room, head_dim]; positions from `held` on are unused.
     tensors: Option<(Tensor, Tensor)>,
     kv_heads: usize,
@@ -23,8 +42,8 @@ pub struct Cache {
 
 impl Cache {
     #[must_use]
-    pub fn new(kv_heads: usize, head_dim: usize, window: Option<usize>) -> Self {
-        Self { tensors: None, kv_heads, head_dim, extent: Extent::new(window) }
+    pub fn new(kv_heads: usize, head_dim: usize, window: Option<usize>, element: Element) -> Self {
+        Self { element, tensors: None, kv_heads, head_dim, extent: Extent::new(window) }
     }
 
     /// Positions that fit without growing.
@@ -32,7 +51,7 @@ impl Cache {
         self.tensors.as_ref().map_or(0, |(keys, _)| keys.dims()[1])
     }
 
-    /// Appends keys and values [kv_heads, T, head_dim]. Held positions move only if the room is
+    /// Appends f32 keys and values [kv_heads, T, head_dim]. Held positions move only if the room is
     /// used up; with a window, older positions are dropped then.
     ///
     /// # Errors
@@ -45,10 +64,19 @@ impl Cache {
         }
         self.grow(self.held() + count)?;
         let (held_keys, held_values) = self.tensors.as_ref().expect("room was just made");
-        held_keys.slice_set(keys, 1, self.held()).map_err(failed)?;
-        held_values.slice_set(values, 1, self.held()).map_err(failed)?;
+        for (held, new) in [(held_keys, keys), (held_values, values)] {
+            // Without a copy if it has the type already.
+            let new = new.to_dtype(self.element.dtype()).map_err(failed)?;
+            held.slice_set(&new, 1, self.held()).map_err(failed)?;
+        }
         self.extent.append(count);
         Ok(())
+    }
+
+    /// Type of the keys and values.
+    #[must_use]
+    pub fn element(&self) -> Element {
+        self.element
     }
 
     /// Keys and values including unused room: [kv_heads, room, head_dim]. `None` before the first
@@ -78,7 +106,8 @@ impl Cache {
     fn move_to(&mut self, drop: usize, len: usize) -> Result<()> {
         let room = self.extent.room(len, STEP);
         // Zeroed memory is mapped on the first write, so unused room costs only address space.
-        let empty = || Tensor::zeros((self.kv_heads, room, self.head_dim), DType::F32, &Device::Cpu).map_err(failed);
+        let shape = (self.kv_heads, room, self.head_dim);
+        let empty = || Tensor::zeros(shape, self.element.dtype(), &Device::Cpu).map_err(failed);
         let (keys, values) = (empty()?, empty()?);
         let kept = self.held() - drop;
         if let (Some((old_keys, old_values)), 1..) = (&self.tensors, kept) {
@@ -107,7 +136,7 @@ impl LayerCache for Cache {
     }
 
     fn bytes(&self) -> u64 {
-        2 * (self.kv_heads * self.room() * self.head_dim * size_of::<f32>()) as u64
+        2 * (self.kv_heads * self.room() * self.head_dim * self.element.dtype().size_in_bytes()) as u64
     }
 }
 

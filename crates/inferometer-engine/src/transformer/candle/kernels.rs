@@ -7,7 +7,8 @@ use std::hint::black_box;
 
 use rayon::prelude::*;
 
-use super::threads;
+use super::numbers::Number;
+use super::{numbers, threads};
 
 /// Work on fewer values stays on the calling thread: starting others would cost more.
 const PARALLEL_FROM: usize = 1 << 15;
@@ -205,34 +206,26 @@ for_this_cpu! {
     }
 }
 
-for_this_cpu! {
-    /// Attention of one position: the query heads `queries` [group, d] that share one key/value
-    /// head, over its keys and values [n, d] each. `scores` is room for [group, n], `sinks` [group]
-    /// as for [`softmax_row`]. `out` is [group, d].
-    pub fn attend_one(
-        queries: &[f32], keys: &[f32], values: &[f32], scale: f32, sinks: &[f32], scores: &mut [f32], out: &mut [f32]
-    ) {
-        let d = queries.len() / sinks.len();
-        let n = keys.len() / d;
-        for (at, key) in keys.chunks_exact(d).enumerate() {
-            for (head, query) in queries.chunks_exact(d).enumerate() {
-                scores[head * n + at] = sum_of_products(query, key);
-            }
-        }
-        for (row, sink) in scores.chunks_exact_mut(n).zip(sinks) {
-            softmax_row(row, n, scale, *sink);
-        }
-        out.fill(0.0);
-        // In memory order, so that the processor prefetches them.
-        for (at, value) in values.chunks_exact(d).enumerate() {
-            for (head, out) in out.chunks_exact_mut(d).enumerate() {
-                let weight = scores[head * n + at];
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += weight * value;
-                }
-            }
-        }
+/// Attention of one position: the query heads `queries` [group, d] that share one key/value head,
+/// over its keys and values [n, d] each. `scores` is room for [group, n], `sinks` [group] as for
+/// [`softmax_row`]. `out` is [group, d].
+pub fn attend_one<N: Number>(
+    queries: &[f32],
+    keys: &[N],
+    values: &[N],
+    scale: f32,
+    sinks: &[f32],
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let d = queries.len() / sinks.len();
+    let n = keys.len() / d;
+    numbers::products(keys, queries, d, scores);
+    for (row, sink) in scores.chunks_exact_mut(n).zip(sinks) {
+        softmax_row(row, n, scale, *sink);
     }
+    out.fill(0.0);
+    numbers::add_weighted(values, scores, d, out);
 }
 
 /// Values that share a scale when rounded to 8 bits.
@@ -347,14 +340,26 @@ mod tests {
         }
     }
 
+    /// Heads that do not fill registers, and more positions than are read at once.
     #[test]
     fn one_position_attends_like_the_formula() {
-        let (d, n, group) = (20, 7, 3);
-        let wave = |count: usize, f: f32| (0..count).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
-        let (q, k, v) = (wave(group * d, 0.3), wave(n * d, 0.7), wave(n * d, 1.1));
+        for (d, n, group) in [(20, 7, 3), (64, 300, 2), (112, 129, 1)] {
+            let wave = |count: usize, f: f32| (0..count).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
+            let (q, k, v) = (wave(group * d, 0.3), wave(n * d, 0.7), wave(n * d, 1.1));
+            attends_like_the_formula(&q, &k, &v, d, |x| x);
+            let halves = |x: Vec<f32>| x.into_iter().map(half::f16::from_f32).collect::<Vec<_>>();
+            attends_like_the_formula(&q, &halves(k), &halves(v), d, half::f16::to_f32);
+        }
+    }
+
+    fn attends_like_the_formula<N: Number>(q: &[f32], k: &[N], v: &[N], d: usize, value: impl Fn(N) -> f32) {
+        let (group, n) = (q.len() / d, k.len() / d);
         let mut out = vec![0.0; group * d];
         let sinks = [f32::NEG_INFINITY, 0.3, -1.0];
-        attend_one(&q, &k, &v, (d as f32).powf(-0.5), &sinks, &mut vec![0.0; group * n], &mut out);
+        let scale = (d as f32).powf(-0.5);
+        attend_one(q, k, v, scale, &sinks[..group], &mut vec![0.0; group * n], &mut out);
+        let (k, v) = (k.iter().map(|x| value(*x)), v.iter().map(|x| value(*x)));
+        let (k, v): (Vec<_>, Vec<_>) = (k.collect(), v.collect());
         for head in 0..group {
             let dot = |at: usize| (0..d).map(|i| f64::from(q[head * d + i]) * f64::from(k[at * d + i])).sum::<f64>();
             let weights: Vec<f64> = (0..n).map(|at| (dot(at) / (d as f64).sqrt()).exp()).collect();

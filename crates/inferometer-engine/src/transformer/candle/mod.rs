@@ -3,9 +3,10 @@
 mod attention;
 mod cache;
 mod experts;
-mod half16;
 mod kernels;
+mod numbers;
 pub mod packed;
+pub mod plain;
 mod sampling;
 mod share;
 pub mod threads;
@@ -13,7 +14,7 @@ pub mod threads;
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
-use candle_core::{DType, Device, Module, Storage, Tensor};
+use candle_core::{DType, Device, Module, Storage, Tensor, WithDType};
 
 use super::backend::{Backend, HeadShape, Held, Routing};
 use super::checkpoint::Mostly;
@@ -28,6 +29,7 @@ use super::weights::HostTensor;
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
 pub use sampling::Ids;
+use plain::Plain16;
 use threads::Threads;
 
 /// Public only for its benchmark.
@@ -41,19 +43,21 @@ pub const NAME: &str = "candle 0.11.1";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     F32,
+    F16,
+    Bf16,
     /// Blocks of 32 weights, 8 bits each, with an f16 scale (GGML's Q8_0).
     Q8_0,
-    /// As they are stored, in blocks of GGML.
+    /// As they are stored: in blocks of GGML, or in f32, f16 or bf16.
     Stored,
 }
 
 impl Format {
     /// Those that a scenario can name.
-    pub const ALL: [Format; 2] = [Format::F32, Format::Q8_0];
+    pub const ALL: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::Q8_0];
 
     /// The one that loses nothing of what the files store, or for matrices that are mostly
-    /// quantized in another way the one that stays near in memory: candle has products of neither
-    /// f16 and bf16 on the CPU nor of MLX's quantized form.
+    /// quantized in another way the one that stays near in memory: there are no products with MLX's
+    /// quantized form.
     #[must_use]
     pub fn nearest(mostly: Mostly) -> Self {
         match mostly {
@@ -67,6 +71,8 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Format::F32 => "f32",
+            Format::F16 => "f16",
+            Format::Bf16 => "bf16",
             Format::Q8_0 => "q8_0",
             Format::Stored => "stored",
         }
@@ -87,6 +93,7 @@ pub enum Matrix {
     Plain(Tensor),
     Quantized(Arc<QTensor>, QMatMul),
     Packed(Arc<packed::Packed>),
+    Half(Arc<Plain16>),
     /// Rows of several matrices, stored differently.
     Parts(Vec<Matrix>),
 }
@@ -112,11 +119,16 @@ fn failed(error: candle_core::Error) -> EngineError {
 
 /// Calls `f` with the values of a contiguous f32 tensor.
 fn with_values<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    with_numbers(x, f)
+}
+
+/// Calls `f` with the numbers of a contiguous tensor of that type.
+fn with_numbers<N: WithDType, R>(x: &Tensor, f: impl FnOnce(&[N]) -> R) -> Result<R> {
     let (storage, layout) = x.storage_and_layout();
     let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
         return Err(EngineError::internal("a tensor that should lie in one piece on the CPU does not"));
     };
-    Ok(f(&storage.as_slice::<f32>().map_err(failed)?[start..end]))
+    Ok(f(&storage.as_slice().map_err(failed)?[start..end]))
 }
 
 fn tensor(values: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) -> Result<Tensor> {
@@ -139,14 +151,20 @@ impl CandleBackend {
         if self.format == Format::Stored && parts.iter().any(|part| part.ggml().is_some()) {
             return self.stored(parts);
         }
+        let format = match (self.format, parts.first().map(Weight::form).as_deref()) {
+            (Format::Stored, Some("f16")) => Format::F16,
+            (Format::Stored, Some("bf16")) => Format::Bf16,
+            (Format::Stored, _) => Format::F32,
+            (format, _) => format,
+        };
         let columns = parts.first().and_then(|part| part.shape().get(1)).copied().unwrap_or(0);
         let rows: usize = parts.iter().map(|part| part.shape()[0]).sum();
         let block = GgmlDType::Q8_0.block_size();
-        let quantize = self.format == Format::Q8_0 && columns.is_multiple_of(block);
-        if self.format == Format::Q8_0 && !quantize {
+        let quantize = format == Format::Q8_0 && columns.is_multiple_of(block);
+        if format == Format::Q8_0 && !quantize {
             self.held.unquantized.extend(parts.iter().map(|part| part.name().to_owned()));
         }
-        let held = if quantize { Format::Q8_0 } else { Format::F32 }.name();
+        let held = if format == Format::Q8_0 && !quantize { Format::F32 } else { format }.name();
         self.held.converted.extend(parts.iter().map(Weight::form).filter(|form| form != held && form != "f32"));
         let mut values = Vec::with_capacity(rows * columns);
         for part in parts {
@@ -161,8 +179,16 @@ impl CandleBackend {
             }
             values.append(&mut part_values);
         }
-        let plain = tensor(values, (rows, columns))?;
         self.held.formats.insert(held);
+        if matches!(format, Format::F16 | Format::Bf16) {
+            self.held.bytes += (rows * columns * size_of::<half::f16>()) as u64;
+            let half = match format {
+                Format::F16 => Plain16::f16(columns, values.into_iter().map(half::f16::from_f32).collect()),
+                _ => Plain16::bf16(columns, values.into_iter().map(half::bf16::from_f32).collect()),
+            };
+            return Ok(Matrix::Half(Arc::new(half?)));
+        }
+        let plain = tensor(values, (rows, columns))?;
         if !quantize {
             self.held.bytes += (rows * columns * size_of::<f32>()) as u64;
             return Ok(Matrix::Plain(plain));
@@ -306,6 +332,7 @@ impl Backend for CandleBackend {
             Matrix::Plain(table) => Matrix::Plain(table.clone()),
             Matrix::Quantized(table, product) => Matrix::Quantized(table.clone(), product.clone()),
             Matrix::Packed(table) => Matrix::Packed(table.clone()),
+            Matrix::Half(table) => Matrix::Half(table.clone()),
             Matrix::Parts(_) => return Err(EngineError::internal("an embedding is one matrix")),
         })
     }
@@ -334,7 +361,7 @@ impl Backend for CandleBackend {
     }
 
     fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<cache::Cache> {
-        Ok(cache::Cache::new(kv_heads, head_dim, window))
+        Ok(cache::Cache::new(kv_heads, head_dim, window, cache::Element::F32))
     }
 
     fn held(&self) -> &Held {
@@ -349,10 +376,11 @@ impl Backend for CandleBackend {
         if let Matrix::Packed(table) = table {
             return tensor(table.rows_at(ids), (ids.len(), table.inputs()));
         }
-        let ids = Tensor::new(ids.as_slice(), &Device::Cpu).map_err(failed)?;
+        let rows = Tensor::new(ids.as_slice(), &Device::Cpu).map_err(failed)?;
         match table {
-            Matrix::Plain(table) => table.index_select(&ids, 0),
-            Matrix::Quantized(table, _) => table.embedding(&ids),
+            Matrix::Plain(table) => table.index_select(&rows, 0),
+            Matrix::Quantized(table, _) => table.embedding(&rows),
+            Matrix::Half(table) => return tensor(table.rows_at(ids), (ids.len(), table.inputs())),
             Matrix::Packed(_) | Matrix::Parts(_) => unreachable!("read above, or never made"),
         }
         .map_err(failed)
@@ -366,18 +394,16 @@ impl Backend for CandleBackend {
     fn apply(&self, x: &Tensor, matrix: &Matrix) -> Result<Tensor> {
         // Rounded to 8 bits, NaN becomes a number like any other: nothing behind this product could
         // tell.
-        if !matches!(matrix, Matrix::Plain(_)) && !with_values(x, all_finite)? {
+        if !matches!(matrix, Matrix::Plain(_) | Matrix::Half(_) | Matrix::Parts(_)) && !with_values(x, all_finite)? {
             return Err(EngineError::not_finite(
                 "the values that a product is given are not all finite (NaN or infinity)",
             ));
         }
         match matrix {
-            Matrix::Plain(matrix) => {
-                let product = || x.matmul(&matrix.t()?);
-                // One row is multiplied on one thread in any case.
-                if x.dims()[0] == 1 { product() } else { threads::install(product) }
-            }
+            Matrix::Plain(matrix) if x.dims()[0] == 1 => return plain::one_row(x, matrix),
+            Matrix::Plain(matrix) => threads::install(|| x.matmul(&matrix.t()?)),
             Matrix::Quantized(_, product) => product.forward(x),
+            Matrix::Half(matrix) => return matrix.product(x),
             Matrix::Packed(matrix) => {
                 let out = with_values(x, |x| matrix.product(x))?;
                 return tensor(out, ((), matrix.columns()));

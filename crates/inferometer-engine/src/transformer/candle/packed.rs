@@ -84,7 +84,7 @@ macro_rules! with_kind {
 #[must_use]
 pub fn instructions(kind: GgmlDType) -> Option<Instructions> {
     let bits = with_kind!(kind, K => K::BITS, else return None);
-    Instructions::found().into_iter().find(|with| with.multiply(bits))
+    Instructions::found().into_iter().find(|with| with.exact(bits) && with.pays(kind))
 }
 
 /// Whether a matrix can be packed on this machine.
@@ -130,7 +130,15 @@ impl Packed {
         Self::with(with, kind, inputs, parts)
     }
 
-    fn with(instructions: Instructions, kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
+    /// [`Self::stacked`] with chosen instructions, for tests and benchmarks.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// When this processor does not have them.
+    pub fn with(instructions: Instructions, kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
+        assert!(Instructions::found().contains(&instructions), "{} was not found", instructions.name());
         let row = inputs / kind.block_size() * kind.type_size();
         let whole = |part: &&[u8]| part.len().is_multiple_of(row.max(1));
         if row == 0 || !inputs.is_multiple_of(kind.block_size()) || !parts.iter().all(whole) {
@@ -293,7 +301,7 @@ fn unpack_column<K: Kind>(lines: &[Line], scales: &[u8], column: usize, out: &mu
     let blocks = scales.chunks_exact(K::SCALES).zip(lines.chunks_exact(K::VALUES / BLOCK * K::BITS));
     for ((scales, lines), out) in blocks.zip(out.chunks_exact_mut(K::VALUES)) {
         let (mut factors, mut minimums) = ([[0.0; TILE]; 16], [[0.0; TILE]; 8]);
-        K::scales(scales, &mut factors, &mut minimums);
+        K::scales(scales, kinds::widen, &mut factors, &mut minimums);
         for (part, (lines, out)) in lines.chunks_exact(K::BITS).zip(out.chunks_exact_mut(BLOCK)).enumerate() {
             kinds::unpack::<K>(lines, &mut quads);
             let numbers = quads.iter().flat_map(|line| &line.0[column * QUAD..][..QUAD]);

@@ -27,7 +27,7 @@ proptest! {
     /// list.
     #[test]
     fn holds_what_a_list_would(steps in prop::collection::vec((1usize..300, 0usize..700, any::<bool>()), 1..8)) {
-        let mut cache = Cache::new(HEADS, DIM, None);
+        let mut cache = Cache::new(HEADS, DIM, None, Element::F32);
         let mut list: Vec<usize> = Vec::new();
         let mut next = 0;
         for (count, keep, cut) in steps {
@@ -52,7 +52,7 @@ proptest! {
 
 #[test]
 fn room_grows_in_steps_and_an_append_inside_it_moves_nothing() {
-    let mut cache = Cache::new(HEADS, DIM, None);
+    let mut cache = Cache::new(HEADS, DIM, None, Element::F32);
     assert_eq!((cache.len(), cache.bytes()), (0, 0));
     let (keys, values) = entries(0, 3);
     cache.append(&keys, &values).unwrap();
@@ -74,7 +74,7 @@ fn room_grows_in_steps_and_an_append_inside_it_moves_nothing() {
 #[test]
 fn a_window_keeps_the_last_of_a_list() {
     let window = 7;
-    let mut cache = Cache::new(HEADS, DIM, Some(window));
+    let mut cache = Cache::new(HEADS, DIM, Some(window), Element::F32);
     let mut list: Vec<usize> = Vec::new();
     let mut next = 0;
     for (count, back) in [(3, 1), (300, 0), (1, 1), (600, 1), (250, 2), (1, 1), (5, 5), (700, 1), (3, 0), (2, 2)] {
@@ -98,4 +98,20 @@ fn a_window_keeps_the_last_of_a_list() {
     assert!(cache.bytes() <= (2 * HEADS * DIM * 4 * (window + 700 + 2 * STEP)) as u64, "it does not grow for ever");
     cache.truncate(0);
     assert_eq!((cache.seen(), cache.len()), (0, 0));
+}
+
+#[test]
+fn f16_takes_half_the_memory_and_keeps_what_it_can_hold() {
+    let mut cache = Cache::new(1, DIM, None, Element::F16);
+    let mut want = Vec::new();
+    for first in [0, 10, STEP] {
+        let data: Vec<f32> = (0..10 * DIM).map(|i| (first + i) as f32 * 0.25).collect();
+        let keys = Tensor::from_vec(data.clone(), (1, 10, DIM), &Device::Cpu).unwrap();
+        cache.append(&keys, &keys).unwrap();
+        want.extend(data);
+    }
+    let (held, _) = cache.tensors().unwrap();
+    let held = held.narrow(1, 0, cache.held()).and_then(|held| held.to_dtype(DType::F32)).unwrap();
+    assert_eq!(held.flatten_all().unwrap().to_vec1::<f32>().unwrap(), want);
+    assert_eq!(cache.bytes(), (2 * STEP * DIM * 2) as u64);
 }

@@ -7,7 +7,7 @@
 //!
 //! Source of the stored formats: ggml's `ggml-common.h` and `ggml-quants.c`.
 
-use super::super::half16::f16_to_f32;
+use super::super::numbers::finite_f16;
 use super::{BLOCK, QUAD, QUADS, TILE};
 
 /// A quad of inputs of each of 16 columns.
@@ -19,6 +19,8 @@ pub struct Line(pub [u8; TILE * QUAD]);
 pub type Quads = [Line; QUADS];
 /// A value for each column of a tile.
 pub type PerColumn = [f32; TILE];
+/// An f16 value for each column of a tile.
+pub type Halves = [u8; HALVES];
 
 pub trait Kind {
     /// Bits of a number, and lines of 32 inputs of a tile: 4, 5, 6 or 8.
@@ -46,8 +48,13 @@ pub trait Kind {
     fn pack_scales(stored: &[u8], column: usize, scales: &mut [u8]);
 
     /// From the scales of `VALUES` inputs of a tile: one scale for each group, one minimum for each
-    /// 32 inputs.
-    fn scales(packed: &[u8], scales: &mut [PerColumn], minimums: &mut [PerColumn]);
+    /// 32 inputs. `widen` reads 16 f16 values.
+    fn scales(
+        packed: &[u8],
+        widen: impl Fn(&Halves) -> PerColumn,
+        scales: &mut [PerColumn],
+        minimums: &mut [PerColumn],
+    );
 }
 
 /// Puts 32 numbers of one column into lines.
@@ -72,7 +79,8 @@ pub fn pack<K: Kind>(numbers: &[u8; BLOCK], column: usize, lines: &mut [Line]) {
 pub fn unpack<K: Kind>(lines: &[Line], out: &mut Quads) {
     let lines = &lines[..K::BITS];
     if K::BITS == 8 {
-        return out.copy_from_slice(lines);
+        out.copy_from_slice(lines);
+        return;
     }
     for line in 0..QUADS / 2 {
         for i in 0..TILE * QUAD {
@@ -90,11 +98,17 @@ pub fn unpack<K: Kind>(lines: &[Line], out: &mut Quads) {
 /// Bytes of 16 f16 values.
 const HALVES: usize = 2 * TILE;
 
-/// Finite f16 values, which [`Kind::floats`] were checked to be.
+/// The values of finite f16 numbers, which [`Kind::floats`] were checked to be.
 #[inline(always)]
-fn halves(bytes: &[u8]) -> PerColumn {
-    let bytes = &bytes.as_chunks::<2>().0[..TILE];
-    std::array::from_fn(|i| f16_to_f32(u16::from_le_bytes(bytes[i])))
+pub fn widen(halves: &Halves) -> PerColumn {
+    let halves = halves.as_chunks::<2>().0;
+    std::array::from_fn(|i| finite_f16(u16::from_le_bytes(halves[i])))
+}
+
+/// The halves `at` in packed scales.
+#[inline(always)]
+fn halves(packed: &[u8], at: usize) -> &Halves {
+    &packed.as_chunks().0[at]
 }
 
 #[inline(always)]
@@ -141,10 +155,15 @@ macro_rules! simple {
             }
 
             #[inline(always)]
-            fn scales(packed: &[u8], scales: &mut [PerColumn], minimums: &mut [PerColumn]) {
-                scales[0] = halves(packed);
+            fn scales(
+                packed: &[u8],
+                widen: impl Fn(&Halves) -> PerColumn,
+                scales: &mut [PerColumn],
+                minimums: &mut [PerColumn],
+            ) {
+                scales[0] = widen(halves(packed, 0));
                 if Self::MINIMUM {
-                    minimums[0] = halves(&packed[HALVES..]);
+                    minimums[0] = widen(halves(packed, 1));
                 }
             }
         }
@@ -215,9 +234,14 @@ macro_rules! with_six_bit_scales {
             }
 
             #[inline(always)]
-            fn scales(packed: &[u8], scales: &mut [PerColumn], minimums: &mut [PerColumn]) {
+            fn scales(
+                packed: &[u8],
+                widen: impl Fn(&Halves) -> PerColumn,
+                scales: &mut [PerColumn],
+                minimums: &mut [PerColumn],
+            ) {
                 let (floats, parts) = packed[..Self::SCALES].split_at(2 * HALVES);
-                let (scale, minimum) = (halves(floats), halves(&floats[HALVES..]));
+                let (scale, minimum) = (widen(halves(floats, 0)), widen(halves(floats, 1)));
                 let parts = parts.as_chunks::<{ 2 * TILE }>().0;
                 for ((part, scales), minimums) in parts.iter().zip(scales).zip(minimums) {
                     *scales = std::array::from_fn(|i| scale[i] * f32::from(part[i]));
@@ -269,9 +293,9 @@ impl Kind for Q6K {
     }
 
     #[inline(always)]
-    fn scales(packed: &[u8], scales: &mut [PerColumn], _: &mut [PerColumn]) {
+    fn scales(packed: &[u8], widen: impl Fn(&Halves) -> PerColumn, scales: &mut [PerColumn], _: &mut [PerColumn]) {
         let (floats, parts) = packed[..Self::SCALES].split_at(HALVES);
-        let scale = halves(floats);
+        let scale = widen(halves(floats, 0));
         for (part, scales) in parts.as_chunks::<TILE>().0.iter().zip(scales) {
             *scales = std::array::from_fn(|i| scale[i] * f32::from(part[i] as i8));
         }

@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 
+use candle_core::quantized::GgmlDType;
+
 use super::inputs::Inputs;
-use super::kinds::{Kind, Line, PerColumn, Quads, unpack};
+use super::kinds::{Halves, Kind, Line, PerColumn, Quads, unpack};
 use super::{BLOCK, QUAD, QUADS, TILE};
 
 /// Blocks of 32 inputs that are unpacked at once. Unpacked they fit the first-level cache, and many
@@ -20,7 +22,7 @@ pub enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "aarch64")]
-    NeonDot,
+    Neon,
 }
 
 impl Instructions {
@@ -31,13 +33,14 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         {
             let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 =
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             found.extend((avx512 && is_x86_feature_detected!("avx512vnni")).then_some(Self::Avx512Vnni));
             found.extend((avx2 && is_x86_feature_detected!("avxvnni")).then_some(Self::AvxVnni));
             found.extend(avx2.then_some(Self::Avx2));
         }
         #[cfg(target_arch = "aarch64")]
-        found.extend(std::arch::is_aarch64_feature_detected!("dotprod").then_some(Self::NeonDot));
+        found.push(Self::Neon);
         found
     }
 
@@ -51,17 +54,35 @@ impl Instructions {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "AVX2",
             #[cfg(target_arch = "aarch64")]
-            Self::NeonDot => "NEON dot products",
+            Self::Neon => "NEON",
         }
     }
 
-    /// Whether products of numbers of this many bits are exact. AVX2 adds two products in 16 bits.
+    /// Whether products of numbers of this many bits are exact. AVX2 adds two products in 16 bits,
+    /// and NEON takes the numbers as signed.
     #[must_use]
-    pub fn multiply(self, bits: usize) -> bool {
+    pub fn exact(self, bits: usize) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => bits < 8,
+            #[cfg(target_arch = "x86_64")]
             _ => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => bits < 8,
+        }
+    }
+
+    /// Whether the product is faster than candle's, which has none with vector instructions for some
+    /// types.
+    #[must_use]
+    pub fn pays(self, kind: GgmlDType) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => true,
+            #[cfg(target_arch = "x86_64")]
+            _ => matches!(kind, GgmlDType::Q4_0 | GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => matches!(kind, GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1),
         }
     }
 }
@@ -103,7 +124,7 @@ pub fn multiply<K: Kind>(with: Instructions, job: &Job<'_>, out: &mut [PerColumn
                 #[cfg(target_arch = "x86_64")]
                 Instructions::Avx2 => x86::avx2::<K>(job, scratch, out),
                 #[cfg(target_arch = "aarch64")]
-                Instructions::NeonDot => aarch64::neon_dot::<K>(job, scratch, out),
+                Instructions::Neon => aarch64::neon::<K>(job, scratch, out),
             }
         }
     });
@@ -125,6 +146,8 @@ trait Set {
     unsafe fn store(sums: Self::Sums, to: &mut PerColumn);
     /// sums + whole * scale * factor
     unsafe fn add_scaled(sums: Self::Sums, whole: Self::Whole, scale: &PerColumn, factor: f32) -> Self::Sums;
+    /// The values of f16 numbers.
+    unsafe fn widen(halves: &Halves) -> PerColumn;
     /// sums + values * factor
     unsafe fn add(sums: Self::Sums, values: &PerColumn, factor: f32) -> Self::Sums;
 }
@@ -135,10 +158,11 @@ unsafe fn tile<K: Kind, S: Set, const N: usize>(job: &Job<'_>, scratch: &mut Scr
     let blocks = job.inputs.blocks;
     for first in (0..blocks).step_by(BLOCKS) {
         let count = BLOCKS.min(blocks - first);
-        let some = fill::<K>(job, first, count, scratch);
+        // SAFETY: the caller guarantees that the processor has the instructions of `S`.
+        let some = unsafe { fill::<K, S>(job, first, count, scratch) };
         let (many, few) = out.as_chunks_mut::<N>();
         for (at, out) in many.iter_mut().enumerate() {
-            // SAFETY: the caller guarantees it.
+            // SAFETY: as above.
             unsafe { rows::<K, S, N>(&some, job.inputs, job.first + at * N, first, out) };
         }
         let done = many.len() * N;
@@ -156,18 +180,28 @@ struct Some<'a> {
     minimums: &'a [PerColumn],
 }
 
+/// Unpacks `count` blocks from `first` on.
 #[inline(always)]
-fn fill<'a, K: Kind>(job: &Job<'_>, first: usize, count: usize, scratch: &'a mut Scratch) -> Some<'a> {
-    let quads = &mut scratch.quads[..count];
-    let lines = job.lines[first * K::BITS..][..count * K::BITS].chunks_exact(K::BITS);
-    quads.iter_mut().zip(lines).for_each(|(quads, lines)| unpack::<K>(lines, quads));
+unsafe fn fill<'a, K: Kind, S: Set>(job: &Job<'a>, first: usize, count: usize, scratch: &'a mut Scratch) -> Some<'a> {
+    let lines = &job.lines[first * K::BITS..][..count * K::BITS];
+    let quads = if K::BITS == 8 {
+        lines.as_chunks().0
+    } else {
+        let quads = &mut scratch.quads[..count];
+        // Not `for_each`: its closure may become a function without the caller's instructions.
+        for (quads, lines) in quads.iter_mut().zip(lines.chunks_exact(K::BITS)) {
+            unpack::<K>(lines, quads);
+        }
+        quads
+    };
     let scales = &mut scratch.scales[..count * BLOCK / K::GROUP];
     let minimums = &mut scratch.minimums[..if K::MINIMUM { count } else { 0 }];
     let (stored, groups) = (K::VALUES / BLOCK, K::VALUES / K::GROUP);
     let packed = job.scales[first / stored * K::SCALES..].chunks_exact(K::SCALES);
     for (at, (packed, scales)) in packed.zip(scales.chunks_exact_mut(groups)).enumerate() {
         let minimums = if K::MINIMUM { &mut minimums[at * stored..][..stored] } else { &mut [] };
-        K::scales(packed, scales, minimums);
+        // SAFETY: the caller guarantees that the processor has the instructions of `S`.
+        K::scales(packed, |halves| unsafe { S::widen(halves) }, scales, minimums);
     }
     Some { quads, scales, minimums }
 }
@@ -240,13 +274,13 @@ mod x86 {
         unsafe { tile::<K, Avx512Vnni, 8>(job, scratch, out) }
     }
 
-    #[target_feature(enable = "avx2,fma,avxvnni")]
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
     pub unsafe fn avx_vnni<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
         // SAFETY: as above.
         unsafe { tile::<K, Avx2<true>, 4>(job, scratch, out) }
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub unsafe fn avx2<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
         // SAFETY: as above.
         unsafe { tile::<K, Avx2<false>, 4>(job, scratch, out) }
@@ -288,6 +322,13 @@ mod x86 {
                 let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), Self::load(scale));
                 _mm512_fmadd_ps(scaled, _mm512_set1_ps(factor), sums)
             }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(halves: &Halves) -> PerColumn {
+            let mut out = [0.0; TILE];
+            unsafe { Self::store(_mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast())), &mut out) };
+            out
         }
 
         #[inline(always)]
@@ -354,6 +395,16 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn widen(halves: &Halves) -> PerColumn {
+            let mut out = [0.0; TILE];
+            unsafe {
+                let half = |at: usize| _mm256_cvtph_ps(_mm_loadu_si128(halves.as_ptr().cast::<__m128i>().add(at)));
+                Self::store([half(0), half(1)], &mut out);
+            }
+            out
+        }
+
+        #[inline(always)]
         unsafe fn add(sums: [__m256; 2], values: &PerColumn, factor: f32) -> [__m256; 2] {
             let mut sums = sums;
             unsafe {
@@ -372,33 +423,35 @@ mod aarch64 {
     use super::*;
     use std::arch::aarch64::*;
 
-    #[target_feature(enable = "neon,dotprod")]
-    pub unsafe fn neon_dot<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
+    #[target_feature(enable = "neon")]
+    pub unsafe fn neon<K: Kind>(job: &Job<'_>, scratch: &mut Scratch, out: &mut [PerColumn]) {
         // SAFETY: this function is called only where the processor has these instructions.
-        unsafe { tile::<K, NeonDot, 4>(job, scratch, out) }
+        unsafe { tile::<K, Neon, 2>(job, scratch, out) }
     }
 
-    struct NeonDot;
+    // Not the instruction for dot products, whose intrinsics are not stable.
+    struct Neon;
     const PARTS: usize = 4;
     const LANES: usize = TILE / PARTS;
 
-    impl Set for NeonDot {
-        type Whole = [int32x4_t; PARTS];
+    impl Set for Neon {
+        /// Two sums for each column.
+        type Whole = [int32x4_t; 2 * PARTS];
         type Sums = [float32x4_t; PARTS];
 
         #[inline(always)]
         unsafe fn start(from: i32) -> Self::Whole {
-            unsafe { [vdupq_n_s32(from); PARTS] }
+            unsafe { [vsetq_lane_s32::<2>(from, vsetq_lane_s32::<0>(from, vdupq_n_s32(0))); 2 * PARTS] }
         }
 
         #[inline(always)]
         unsafe fn dot(whole: Self::Whole, line: &Line, quad: [u8; QUAD]) -> Self::Whole {
             let mut whole = whole;
             unsafe {
-                let quad = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(quad)));
-                for at in 0..PARTS {
-                    let numbers = vld1q_s8(line.0.as_ptr().cast::<i8>().add(at * LANES * QUAD));
-                    whole[at] = vdotq_s32(whole[at], numbers, quad);
+                let quad = vreinterpret_s8_s32(vdup_n_s32(i32::from_ne_bytes(quad)));
+                for (at, whole) in whole.iter_mut().enumerate() {
+                    let numbers = vld1_s8(line.0.as_ptr().cast::<i8>().add(at * 2 * QUAD));
+                    *whole = vpadalq_s16(*whole, vmull_s8(numbers, quad));
                 }
             }
             whole
@@ -420,8 +473,19 @@ mod aarch64 {
         unsafe fn add_scaled(sums: Self::Sums, whole: Self::Whole, scale: &PerColumn, factor: f32) -> Self::Sums {
             unsafe {
                 let scale = Self::load(scale);
-                std::array::from_fn(|at| vfmaq_n_f32(sums[at], vmulq_f32(vcvtq_f32_s32(whole[at]), scale[at]), factor))
+                std::array::from_fn(|at| {
+                    vfmaq_n_f32(
+                        sums[at],
+                        vmulq_f32(vcvtq_f32_s32(vpaddq_s32(whole[2 * at], whole[2 * at + 1])), scale[at]),
+                        factor,
+                    )
+                })
             }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(halves: &Halves) -> PerColumn {
+            super::super::kinds::widen(halves)
         }
 
         #[inline(always)]

@@ -25,7 +25,7 @@ fn quantized(kind: GgmlDType, columns: usize, inputs: usize) -> QTensor {
 fn cases() -> impl Iterator<Item = (GgmlDType, Instructions)> {
     let bits = |kind| with_kind!(kind, K => K::BITS, else unreachable!());
     KINDS.into_iter().flat_map(move |kind| {
-        Instructions::found().into_iter().filter(move |with| with.multiply(bits(kind))).map(move |with| (kind, with))
+        Instructions::found().into_iter().filter(move |with| with.exact(bits(kind))).map(move |with| (kind, with))
     })
 }
 
