@@ -254,7 +254,7 @@ mod tests {
             let [exact, rounded] = [Element::F32, Element::F16].map(|element| {
                 let mut cache = Cache::new(kv_heads, d, None, element);
                 cache.append(&k, &v).unwrap();
-                attend(&q, &cache).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                attend(&q, &cache, &scores(false)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
             });
             let worst = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst > 0.0 && worst < 2e-3, "{worst}");
