@@ -220,7 +220,7 @@ def check(program, path, texts):
         if differences <= 3:
             print(f"  {Path(path).name}: {what} of {text!r}\n    here      {ours}\n    llama.cpp {theirs}")
 
-    for text, line in zip(texts, result.stdout.splitlines(), strict=True):
+    for text, line in zip(texts, result.stdout.rstrip("\n").split("\n"), strict=True):
         ours, plain, decoded, streamed = json.loads(line)
         theirs, theirs_plain = reference.ids(text, True), reference.ids(text, False)
         count += len(theirs_plain)
