@@ -254,7 +254,7 @@ impl PreTokenizer {
             for piece in pieces {
                 let mut from = 0;
                 for found in pattern.find_iter(piece) {
-                    let found = found.map_err(|e| format!("the pre-tokenizer stops: {e}"))?;
+                    let found = found.map_err(|e| format!("the text cannot be cut into words: {e}"))?;
                     cut.extend([&piece[from..found.start()], found.as_str()]);
                     from = found.end();
                 }
