@@ -130,7 +130,9 @@ def scored(path, learnt, **more):
     kinds = [2, 3, 3] + [6] * 256
     scores = [0.0] * len(tokens)
     control = ["<|user|>", "<|end|>", "<start_of_turn>", "<end_of_turn>", "<|endoftext|>"]
-    defined = ["\n" * n for n in range(2, 12)] + ["\u2581" * n for n in range(2, 9)] + ["<table>"]
+    # Names of one length are looked for in an order that llama.cpp leaves open, which shows where white space is dropped.
+    lengths = {len(name) for name in special + control}
+    defined = ["\n" * n for n in range(2, 12) if n not in lengths] + ["\u2581" * n for n in range(2, 9)] + ["<table>"]
     for word in words:
         if word not in defined:
             tokens.append(word)
