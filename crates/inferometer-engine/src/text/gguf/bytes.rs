@@ -15,7 +15,8 @@ const MERGES: &str = "tokenizer.ggml.merges";
 #[derive(Debug)]
 pub(super) struct ByteLevel {
     pre: PreTokenizer,
-    /// Tokens of single bytes.
+    /// Tokens of single bytes. Real vocabularies lack some control characters, which are then
+    /// dropped from texts, as in llama.cpp.
     bytes: [Option<u32>; 256],
     merges: HashMap<(u32, u32), Merge>,
 }
@@ -57,21 +58,17 @@ impl ByteLevel {
             let whole = || tokens.id(&word.bytes().map(character).collect::<String>());
             match self.pre.whole_words.then(whole).flatten() {
                 Some(id) => ids.push(id),
-                None => self.encode_word(word, ids)?,
+                None => self.encode_word(word, ids),
             }
         }
         Ok(())
     }
 
-    fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), String> {
-        let symbol = |(at, byte): (usize, u8)| match self.bytes[usize::from(byte)] {
-            Some(id) => Ok(Symbol { start: at, end: at + 1, id: Some(id) }),
-            None => Err(format!("the vocabulary has no token for the byte {byte:#04x} in {:?}", brief(word))),
-        };
-        let symbols = word.bytes().enumerate().map(symbol).collect::<Result<Vec<_>, _>>()?;
+    fn encode_word(&self, word: &str, ids: &mut Vec<u32>) {
+        let symbol = |(at, byte): (usize, u8)| Symbol { start: at, end: at + 1, id: self.bytes[usize::from(byte)] };
+        let symbols = word.bytes().enumerate().map(symbol).collect();
         let merged = merge(symbols, |left, right| self.merges.get(&(left.id?, right.id?)).copied());
         ids.extend(merged.iter().filter_map(|symbol| symbol.id));
-        Ok(())
     }
 }
 

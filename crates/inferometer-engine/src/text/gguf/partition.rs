@@ -3,8 +3,6 @@
 //! Source: `tokenizer_st_partition` in llama.cpp: the longest name is looked for first, in the
 //! whole text, then the next one in what is left.
 
-use std::collections::BTreeSet;
-
 use aho_corasick::AhoCorasick;
 
 use super::{Kind, Tokens};
@@ -51,10 +49,12 @@ impl Partition {
         if text.is_empty() {
             return Vec::new();
         }
-        let found = self.present.find_overlapping_iter(text).map(|found| found.pattern().as_usize());
-        let found: BTreeSet<usize> = found.collect();
+        let mut present = vec![false; self.order.len()];
+        for found in self.present.find_overlapping_iter(text) {
+            present[found.pattern().as_usize()] = true;
+        }
         let mut fragments = vec![Fragment::Text(text)];
-        for id in found.into_iter().map(|at| self.order[at]) {
+        for (id, _) in self.order.iter().copied().zip(present).filter(|(_, present)| *present) {
             let name = tokens.text(id).unwrap_or_default();
             let drops_space = self.drops_space && !KEEP_SPACE.contains(&name);
             let cut = |fragment| match fragment {
