@@ -43,7 +43,7 @@ pub struct SideArgs {
     /// Engine of side B
     #[arg(long, value_name = "ENGINE", help_heading = "Sides")]
     b_engine: Option<String>,
-    /// Model of side A: its folder
+    /// Model of side A: a path, or a name that `inferometer model list` shows
     #[arg(long, value_name = "DIR", help_heading = "Sides")]
     a_model: Option<String>,
     /// Model of side B
