@@ -13,7 +13,7 @@ static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir(
 
 libfuzzer_sys::fuzz_target!(|source: &[u8]| {
     std::fs::write(FOLDER.path().join("chat_template.jinja"), source).expect("a file");
-    let Ok(template) = ChatTemplate::from_folder(FOLDER.path()) else { return };
+    let Ok(template) = ChatTemplate::from_model(FOLDER.path()) else { return };
     let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     let _ = template.render(&[message("system", "be brief"), message("user", "h\u{e9}")], true);
 });

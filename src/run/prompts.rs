@@ -53,7 +53,7 @@ impl Prompts {
                 Some(length) => {
                     let tokenizer = match &tokenizer {
                         Some(known) => known,
-                        None => tokenizer.insert(Tokenizer::from_folder(model)?),
+                        None => tokenizer.insert(Tokenizer::from_model(model)?),
                     };
                     Prompt::Tokens(tokenizer.exact(&workload.text, length)?)
                 }
@@ -92,7 +92,7 @@ impl Prompts {
 /// special tokens: engines differ in the one that begins a text. `None` without a usable tokenizer.
 pub(super) fn counted(prompt: &Prompt, model: &Path) -> Option<RangeInclusive<u32>> {
     let Prompt::Text(text) = prompt else { return None };
-    let tokenizer = Tokenizer::from_folder(model).ok()?;
+    let tokenizer = Tokenizer::from_model(model).ok()?;
     let count = |special| u32::try_from(tokenizer.encode(text, special).ok()?.len()).ok();
     let (bare, special) = (count(false)?, count(true)?);
     Some(bare.min(special).saturating_sub(1)..=bare.max(special).saturating_add(1))

@@ -84,8 +84,8 @@ fn prompt(folder: &Path, replies: &[String]) -> Vec<u32> {
         messages.push(message("user", user));
         messages.extend(replies.get(turn).map(|reply| message("assistant", reply)));
     }
-    let text = ChatTemplate::from_folder(folder).unwrap().render(&messages, true).unwrap();
-    Tokenizer::from_folder(folder).unwrap().encode(&text, false).unwrap()
+    let text = ChatTemplate::from_model(folder).unwrap().render(&messages, true).unwrap();
+    Tokenizer::from_model(folder).unwrap().encode(&text, false).unwrap()
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn reuse_computes_only_what_is_new_and_changes_no_token() {
     for kind in ["fixed", "generated"] {
         let lab = Lab::new();
         let (record, folder) = transformer(&lab, kind);
-        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        let tokenizer = Tokenizer::from_model(&folder).unwrap();
         let (prefix, none) = (good(&record, 0), good(&record, 1));
         assert_eq!((prefix.len(), none.len()), (TURNS.len(), TURNS.len()));
         let mut replies: Vec<String> = Vec::new();

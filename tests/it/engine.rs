@@ -72,8 +72,8 @@ fn synthetic_models_generate_varied_text_that_depends_on_the_prompt() {
             let said = Message { role: "user".to_owned(), content: TEXT.to_owned() };
             assert!(receipt.capabilities.messages);
             let (answer, chat) = fresh(&mut *session, &request(Prompt::Messages(vec![said.clone()]), 4));
-            let rendered = ChatTemplate::from_folder(&dir.path().join("model")).unwrap().render(&[said], true).unwrap();
-            let tokenizer = Tokenizer::from_folder(&dir.path().join("model")).unwrap();
+            let rendered = ChatTemplate::from_model(&dir.path().join("model")).unwrap().render(&[said], true).unwrap();
+            let tokenizer = Tokenizer::from_model(&dir.path().join("model")).unwrap();
             let ids = tokenizer.encode(&rendered, false).unwrap();
             assert_eq!(chat.prompt_tokens as usize, ids.len());
             assert_eq!(answer, fresh(&mut *session, &request(Prompt::Tokens(ids), 4)).0);

@@ -501,8 +501,8 @@ fn chat_markers_become_single_tokens() {
     for (arch, front) in [("llama", vec![2044]), ("qwen3", vec![])] {
         let folder = tiny(arch);
         let message = Message { role: "user".to_owned(), content: "hi".to_owned() };
-        let text = ChatTemplate::from_folder(&folder).unwrap().render(&[message], true).unwrap();
-        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        let text = ChatTemplate::from_model(&folder).unwrap().render(&[message], true).unwrap();
+        let tokenizer = Tokenizer::from_model(&folder).unwrap();
         let ids = tokenizer.encode(&text, false).unwrap();
         let markers: Vec<u32> = ids.into_iter().filter(|id| *id >= 2044).collect();
         assert_eq!(markers, [front, vec![2046, 2047, 2046]].concat());
@@ -514,7 +514,7 @@ proptest! {
 
     #[test]
     fn any_text_comes_back_from_its_tokens(text in any::<String>(), spaces in "[ \t\r\n\u{a0}a-z]{0,40}") {
-        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::from_folder(&tiny("qwen3")).unwrap());
+        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::from_model(&tiny("qwen3")).unwrap());
         TOKENIZER.with(|tokenizer| {
             let text = format!("{text}{spaces}");
             let ids = tokenizer.encode(&text, true).unwrap();
@@ -524,7 +524,7 @@ proptest! {
 
     #[test]
     fn any_text_fills_any_length(text in "[a-c \n]{0,3}\\PC{1,20}[\n ]{0,3}", length in 1u32..200) {
-        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::from_folder(&tiny("qwen3")).unwrap());
+        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::from_model(&tiny("qwen3")).unwrap());
         TOKENIZER.with(|tokenizer| assert_eq!(tokenizer.exact(&text, length).unwrap().len(), length as usize));
     }
 }
@@ -554,7 +554,7 @@ fn generations_do_not_loop_and_hear_the_first_token_of_the_prompt() {
     let arguments = ["model", "new", "--preset", "tiny", "--bits", "4", path(&four_bits)];
     inferometer(&arguments).assert().success();
     for (arch, folder) in [("llama", tiny("llama")), ("qwen3", tiny("qwen3")), ("qwen3 in 4 bits", four_bits)] {
-        let ids = Tokenizer::from_folder(&folder).unwrap().exact(&essay, 2000).unwrap();
+        let ids = Tokenizer::from_model(&folder).unwrap().exact(&essay, 2000).unwrap();
         let load = Load {
             engine: EngineSpec {
                 name: "transformer".to_owned(),

@@ -32,11 +32,10 @@
 extern crate inferometer_metal as mlx_rs;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use inferometer_engine::gguf::Gguf;
 use inferometer_engine::text::Tokenizer;
 use inferometer_engine::transformer::Transformer;
 use inferometer_engine::transformer::backend::Backend;
@@ -118,16 +117,9 @@ fn main() -> anyhow::Result<()> {
         Library::Candle => on_candle(&input, &mut *session)?,
         Library::Mlx => on_mlx(&input, &mut *session)?,
     };
-    let tokenizer = tokenizer(&input.model)?;
+    let tokenizer = Tokenizer::from_model(&input.model)?;
     let texts = input.texts.iter().map(|text| Ok(tokenizer.encode(text, true)?)).collect::<anyhow::Result<_>>()?;
     Ok(serde_json::to_writer(std::io::stdout().lock(), &Output { runs, texts })?)
-}
-
-fn tokenizer(model: &Path) -> anyhow::Result<Tokenizer> {
-    if model.is_dir() {
-        return Ok(Tokenizer::from_folder(model)?);
-    }
-    Ok(Tokenizer::from_gguf(Gguf::open(model)?.metadata())?)
 }
 
 fn session(input: &Input) -> anyhow::Result<Box<dyn Session>> {

@@ -248,14 +248,14 @@ mod tests {
             ("several", "several has 2 GGUF files; give one of them: "),
         ] {
             let config = Config::from_folder(&at(path)).unwrap_err().to_string();
-            let tokenizer = Tokenizer::from_folder(&at(path)).unwrap_err().to_string();
-            let template = ChatTemplate::from_folder(&at(path)).unwrap_err().to_string();
+            let tokenizer = Tokenizer::from_model(&at(path)).unwrap_err().to_string();
+            let template = ChatTemplate::from_model(&at(path)).unwrap_err().to_string();
             for told in [config, tokenizer, template] {
                 assert!(told.contains(words) && !told.contains("os error"), "{path}: {told}");
             }
         }
         assert_eq!(fault(&at("model")), None);
-        let without = Tokenizer::from_folder(&at("model")).unwrap_err().to_string();
+        let without = Tokenizer::from_model(&at("model")).unwrap_err().to_string();
         assert!(without.contains("model has no tokenizer.json"), "{without}");
     }
 

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::folder::{self, Kind};
-use crate::gguf::{GgmlType, Gguf};
+use crate::gguf::Gguf;
+use crate::transformer;
 use crate::transformer::config::{Config, LONGEST, read_json};
-use inferometer_protocol::Architecture;
 use inferometer_protocol::bounded::brief;
 
 /// The header of a safetensors file is not longer in a list.
@@ -118,7 +119,7 @@ fn usual_dtype(file: &Path) -> Option<String> {
 }
 
 fn of_gguf(path: &Path) -> Glance {
-    let gguf = match Gguf::open(path) {
+    let gguf = match Gguf::open(path).map(Arc::new) {
         Ok(gguf) => gguf,
         Err(error) => {
             let bytes = fs_err::metadata(path).map_or(0, |data| data.len());
@@ -142,20 +143,16 @@ fn of_gguf(path: &Path) -> Glance {
         bits: (values > 0.0).then(|| bytes * 8.0 / values),
         disk_bytes: gguf.length(),
         context_length: architecture.as_ref().and_then(context),
-        refused: refused(&gguf, architecture.as_deref()),
+        refused: refused(&gguf),
         architecture,
     }
 }
 
 /// Why the built-in engine cannot open a GGUF model.
-fn refused(gguf: &Gguf, architecture: Option<&str>) -> Option<String> {
-    let Some(architecture) = architecture else { return Some("general.architecture is missing".to_owned()) };
-    if Architecture::from_name(architecture).is_none() {
-        let known = Architecture::ALL.map(Architecture::name).join(", ");
-        return Some(format!("architecture `{architecture}` is not supported; supported are {known}"));
-    }
-    let lacking = gguf.tensors().find(|tensor| tensor.kind.candle().is_none())?;
-    Some(format!("tensors of type {} are not supported; supported are {}", lacking.kind, GgmlType::supported()))
+fn refused(gguf: &Arc<Gguf>) -> Option<String> {
+    let folder = gguf.path().parent().unwrap_or(Path::new(""));
+    let error = transformer::gguf::checked(gguf).err()?;
+    Some(without(folder, &error.message))
 }
 
 /// The type of most values.
@@ -211,42 +208,49 @@ fn file_type_name(number: u64) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gguf::writer::Writer;
+    use crate::gguf::GgmlType;
     use crate::synthetic::{self, Recipe};
-    use inferometer_protocol::Quantization;
-
-    fn gguf(folder: &Path, name: &str, architecture: &str, kind: GgmlType) -> Glance {
-        let mut writer = Writer::default();
-        writer.text("general.architecture", architecture).u32(&format!("{architecture}.context_length"), 2048);
-        writer.tensor("output.weight", &[4, 256], kind, vec![0; 4 * 256 / kind.block_values() * kind.block_bytes()]);
-        writer.tensor("output_norm.weight", &[4], GgmlType::F32, vec![0; 16]);
-        writer.write(&folder.join(name));
-        glance(&folder.join(name))
-    }
+    use crate::transformer::gguf::fixture;
+    use crate::transformer::testing::{config, tensors};
+    use inferometer_protocol::{Architecture, Quantization};
 
     #[test]
     fn a_gguf_file_is_told_by_its_header_whatever_its_name() {
         let folder = tempfile::tempdir().unwrap();
-        let seen = gguf(folder.path(), "sha256-00", "llama", GgmlType::Q4_1);
+        let path = folder.path().join("sha256-00");
+        let config = config("llama");
+        fixture::write(&path, &config, &tensors(&config, 1), GgmlType::Q4_1);
+        let seen = glance(&path);
         assert_eq!((seen.architecture.as_deref(), seen.format.as_deref()), (Some("llama"), Some("GGUF Q4_1")));
-        // 1024 values in blocks of 32 with 20 bytes, and 4 values of 4 bytes.
-        assert_eq!(seen.bits, Some((640.0 + 16.0) * 8.0 / 1028.0));
-        assert_eq!((seen.context_length, seen.refused), (Some(2048), None));
-        assert_eq!(seen.disk_bytes, fs_err::metadata(folder.path().join("sha256-00")).unwrap().len());
+        // Five norms of 64 in f32; blocks of 32 values with 20 bytes.
+        let (all, norms) = (512 * 64 + 64 + 2 * (2 * 64 + 64 * 64 * 2 + 2 * 32 * 64 + 3 * 96 * 64), 5 * 64);
+        assert_eq!(seen.bits, Some(f64::from((all - norms) / 32 * 20 + norms * 4) * 8.0 / f64::from(all)));
+        assert_eq!((seen.context_length, seen.refused), (Some(1024), None));
+        assert_eq!(seen.disk_bytes, fs_err::metadata(&path).unwrap().len());
     }
 
     #[test]
     fn a_refusal_names_what_is_there_and_what_is_supported() {
         let folder = tempfile::tempdir().unwrap();
-        let other = gguf(folder.path(), "a.gguf", "mamba", GgmlType::F16).refused.unwrap();
-        assert!(other.starts_with("architecture `mamba` is not supported; supported are llama, "), "{other}");
-        let kind = gguf(folder.path(), "b.gguf", "llama", GgmlType::IQ2_XXS).refused.unwrap();
-        assert!(kind.starts_with("tensors of type IQ2_XXS are not supported; supported are F32, "), "{kind}");
+        let refused = |name: &str| glance(&folder.path().join(name)).refused.unwrap();
+        let mut other = config("llama");
+        other["model_type"] = "mamba".into();
+        fixture::metadata(&other).write(&folder.path().join("a.gguf"));
+        let error = refused("a.gguf");
+        assert!(error.starts_with("a.gguf: ") && error.contains("\"mamba\" is not supported; this engine has llama, "));
+        let kind = GgmlType::IQ2_XXS;
+        let mut cut = config("llama");
+        cut["hidden_size"] = 256.into();
+        fixture::metadata(&cut)
+            .tensor("token_embd.weight", &[128, 256], kind, vec![0; 128 * kind.block_bytes()])
+            .write(&folder.path().join("b.gguf"));
+        let error = refused("b.gguf");
+        assert!(error.contains("token_embd.weight is IQ2_XXS") && error.contains("F32, "), "{error}");
         fs_err::write(folder.path().join("c.gguf"), b"GGUF\x03\0\0\0").unwrap();
         let cut = glance(&folder.path().join("c.gguf"));
         assert!(cut.format.as_deref() == Some("GGUF") && cut.refused.unwrap().starts_with("c.gguf: "));
         fs_err::write(folder.path().join("d.gguf"), b"nothing").unwrap();
-        assert!(glance(&folder.path().join("d.gguf")).refused.unwrap().contains("does not begin as one"));
+        assert!(refused("d.gguf").contains("does not begin as one"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::folder;
 use crate::gguf::Gguf;
 use crate::synthetic::{self, Recipe, weights::Tensor};
 use crate::text::tokenizer::LONGEST_TOKENIZER;
@@ -65,7 +66,10 @@ pub fn context_length(folder: &Path) -> Option<usize> {
 }
 
 fn config_of(path: &Path) -> Option<Config> {
-    if Gguf::recognises(path) { gguf::config(&Gguf::open(path).ok()?).ok() } else { Config::from_folder(path).ok() }
+    match folder::gguf(path) {
+        Some(file) => gguf::config(&Gguf::open(&file).ok()?).ok(),
+        None => Config::from_folder(path).ok(),
+    }
 }
 
 /// The fingerprint of a model's folder; `None` if its weight files do not fit its configuration.
@@ -97,7 +101,11 @@ impl Whole {
                 config.shape.vocabulary
             )));
         }
-        let json = if path.is_dir() { read_json(&path.join("config.json"), LONGEST)? } else { Value::Null };
+        let json = if path.join("config.json").is_file() {
+            read_json(&path.join("config.json"), LONGEST)?
+        } else {
+            Value::Null
+        };
         if path.is_dir()
             && let Err(problem) = &text.template
             && ChatTemplate::exists(path).map_err(|e| EngineError::model(e.to_string()))?

@@ -187,7 +187,7 @@ fn verify(args: &Folder, printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn render(args: &Render, printer: &Printer) -> anyhow::Result<()> {
-    let template = ChatTemplate::from_folder(&named::opened(&args.model)?)?;
+    let template = ChatTemplate::from_model(&named::opened(&args.model)?)?;
     let text = fs_err::read(&args.messages_file)?;
     let messages: Vec<Message> = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a JSON array of messages", args.messages_file.display()))?;
@@ -197,7 +197,7 @@ fn render(args: &Render, printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn encode(args: &Encode, printer: &Printer) -> anyhow::Result<()> {
-    let tokenizer = Tokenizer::from_folder(&named::opened(&args.model)?)?;
+    let tokenizer = Tokenizer::from_model(&named::opened(&args.model)?)?;
     let text = fs_err::read_to_string(&args.text_file).context("cannot read the text")?;
     let ids = match args.length {
         Some(length) => tokenizer.exact(&text, length)?,

@@ -17,7 +17,7 @@ pub fn tokenizer(c: &mut Criterion) {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let json = made(preset).expect("a tokenizer").to_string();
             fs_err::write(folder.path().join("tokenizer.json"), json).expect("a temporary file");
-            let tokenizer = Tokenizer::from_folder(folder.path()).expect("the tokenizer just made");
+            let tokenizer = Tokenizer::from_model(folder.path()).expect("the tokenizer just made");
             let ids = tokenizer.encode(&text, true).expect("ids");
             (tokenizer, ids)
         });

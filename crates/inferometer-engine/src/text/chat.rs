@@ -20,10 +20,10 @@ use super::TextError;
 use super::gguf::chat_template;
 use super::tokenizer::Tokenizer;
 use crate::folder;
-use crate::gguf::Metadata;
+use crate::gguf::{Gguf, Metadata};
 use inferometer_host::guard::{Limits, Stopped, within};
-use inferometer_protocol::Message;
 use inferometer_protocol::bounded::read_limited;
+use inferometer_protocol::{EngineError, Message};
 
 const CONFIG: &str = "tokenizer_config.json";
 
@@ -85,11 +85,18 @@ struct Program {
 impl ChatTemplate {
     /// Reads the template of a model's folder: `chat_template.jinja`, or else `chat_template` in
     /// `tokenizer_config.json` (of several named ones, `default`). Begin and end tokens come from
-    /// the latter.
+    /// the latter. Or reads the template in a GGUF file.
     ///
     /// # Errors
     /// When there is no template or it does not parse; the message names the file.
-    pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
+    pub fn from_model(path: &Path) -> Result<Self, TextError> {
+        let Some(file) = folder::gguf(path) else { return Self::from_folder(path) };
+        let fault = |error: EngineError| TextError::Model(error.message);
+        let gguf = Gguf::open(&file).map_err(fault)?;
+        Self::from_gguf(gguf.metadata(), &Tokenizer::from_gguf(gguf.metadata())?)
+    }
+
+    fn from_folder(folder: &Path) -> Result<Self, TextError> {
         let no_template = || {
             let problem = "has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); \
                            give it a prompt instead of messages";
@@ -130,7 +137,7 @@ impl ChatTemplate {
     /// Reads the template in a GGUF file; `tokenizer` is that of the same file.
     ///
     /// # Errors
-    /// As [`ChatTemplate::from_folder`].
+    /// As [`ChatTemplate::from_model`].
     pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let source = chat_template(metadata, None).map_err(|e| TextError::Model(e.message))?.ok_or_else(|| {
             let path = metadata.path().display();
@@ -344,7 +351,7 @@ mod tests {
         let config = json!({"chat_template": template, "bos_token": "<s>", "eos_token": {"content": "</s>"}});
         let messages: Vec<Message> =
             messages.iter().map(|(role, text)| Message { role: (*role).into(), content: (*text).into() }).collect();
-        ChatTemplate::from_folder(folder(&config, None).path())?.render(&messages, true)
+        ChatTemplate::from_model(folder(&config, None).path())?.render(&messages, true)
     }
 
     #[test]
@@ -423,7 +430,7 @@ mod tests {
     fn a_template_that_was_stopped_is_not_rendered_again() {
         let hungry = "{% if messages[0].content == 'eat' %}{{ messages[0].role * 9999999 }}{% endif %}";
         let config = json!({"chat_template": hungry});
-        let template = ChatTemplate::from_folder(folder(&config, None).path()).unwrap();
+        let template = ChatTemplate::from_model(folder(&config, None).path()).unwrap();
         let render = |content: &str| template.render(&[Message { role: "user".into(), content: content.into() }], true);
         assert_eq!(render("no").unwrap(), "");
         let first = render("eat").unwrap_err().to_string();
@@ -435,7 +442,7 @@ mod tests {
         let of = |source: String| {
             ChatTemplate::from_source(source, Path::new("a.gguf"), Some("<s>".into()), None)?.render(&[], true)
         };
-        assert_eq!(of("{{ bos_token }}{{ eos_token }}{{ add_generation_prompt }}".into()).unwrap(), "<s>true");
+        assert_eq!(of("{{ bos_token }}{{ eos_token }}{{ add_generation_prompt }}".into()).unwrap(), "<s>True");
         for source in ["{% if %}".to_owned(), "x".repeat(LONGEST_TEMPLATE as usize + 1)] {
             let error = of(source).unwrap_err().to_string();
             assert!(error.starts_with("a.gguf: the chat template"), "{error}");
@@ -446,7 +453,7 @@ mod tests {
     fn the_file_of_its_own_comes_first_and_of_named_ones_the_default() {
         let named = json!({"chat_template": [{"name": "tool_use", "template": "tools"},
                                              {"name": "default", "template": "plain"}]});
-        let of = |folder: &tempfile::TempDir| ChatTemplate::from_folder(folder.path())?.render(&[], false);
+        let of = |folder: &tempfile::TempDir| ChatTemplate::from_model(folder.path())?.render(&[], false);
         assert_eq!(of(&folder(&named, None)).unwrap(), "plain");
         assert_eq!(of(&folder(&named, Some("own"))).unwrap(), "own");
         let without = of(&folder(&json!({"chat_template": null}), None)).unwrap_err().to_string();

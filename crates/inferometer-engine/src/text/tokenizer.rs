@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::TextError;
 use super::gguf::{self, SpecialTokens, Vocabulary};
 use crate::folder;
-use crate::gguf::Metadata;
+use crate::gguf::{Gguf, Metadata};
 use inferometer_host::guard::catch;
 use inferometer_protocol::bounded::read_limited;
 
@@ -29,11 +29,21 @@ enum Kind {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` in a model's folder.
+    /// Reads `tokenizer.json` in a model's folder, or the tokenizer in a GGUF file.
     ///
     /// # Errors
     /// When the file is missing or is no tokenizer; the message names it.
-    pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
+    pub fn from_model(path: &Path) -> Result<Self, TextError> {
+        match folder::gguf(path) {
+            Some(file) => {
+                let gguf = Gguf::open(&file).map_err(|error| TextError::Model(error.message))?;
+                Self::from_gguf(gguf.metadata())
+            }
+            None => Self::from_folder(path),
+        }
+    }
+
+    fn from_folder(folder: &Path) -> Result<Self, TextError> {
         let file = folder.join("tokenizer.json");
         if !file.is_file() {
             let missing = || format!("{} has no tokenizer.json", folder.display());
@@ -46,7 +56,7 @@ impl Tokenizer {
     /// Reads one tokenizer file.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_folder`].
+    /// As [`Tokenizer::from_model`].
     pub fn from_file(path: &Path) -> Result<Self, TextError> {
         let bytes = read_limited(path, LONGEST_TOKENIZER)?;
         let inner = called(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(|problem| TextError::File {

@@ -11,6 +11,7 @@ use super::plan::Experts;
 use super::quantized::Weight;
 use super::session::Text;
 use super::weights::{HostTensor, WeightFolder};
+use crate::folder;
 use crate::gguf::Gguf;
 use crate::text::{ChatTemplate, TextError, Tokenizer};
 use inferometer_host::Result;
@@ -57,7 +58,7 @@ pub enum Mostly {
     Floats,
     /// In a quantized form of MLX, or in MXFP4.
     Quantized,
-    /// In blocks of GGML.
+    /// In one of GGML's types, which are computed with as they are.
     Ggml,
 }
 
@@ -80,8 +81,8 @@ impl Opened {
     /// # Errors
     /// When files are missing or do not fit together; the message names file and key or tensor.
     pub fn open(path: &Path) -> Result<Self> {
-        if Gguf::recognises(path) {
-            let gguf = Arc::new(Gguf::open(path)?);
+        if let Some(file) = folder::gguf(path) {
+            let gguf = Arc::new(Gguf::open(&file)?);
             let mut config = super::gguf::config(&gguf)?;
             let weights = Box::new(GgufWeights::new(gguf.clone(), &config)?);
             let tokenizer = Tokenizer::from_gguf(gguf.metadata()).map_err(fault)?;
@@ -106,8 +107,8 @@ impl Opened {
             }
             Source::Folder => {
                 let exists = path.join("tokenizer.json").is_file();
-                let tokenizer = exists.then(|| Tokenizer::from_folder(path)).transpose().map_err(fault)?;
-                Text { tokenizer, template: ChatTemplate::from_folder(path).map_err(|e| e.to_string()) }
+                let tokenizer = exists.then(|| Tokenizer::from_model(path)).transpose().map_err(fault)?;
+                Text { tokenizer, template: ChatTemplate::from_model(path).map_err(|e| e.to_string()) }
             }
         };
         Ok((self.config, self.weights, text))

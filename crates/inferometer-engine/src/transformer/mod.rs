@@ -33,7 +33,7 @@ pub mod stored;
 pub mod weights;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -218,7 +218,9 @@ fn what_is_loaded_is_said_in_the_receipt() {
     assert!(q8.settings["threads"].as_count() >= Some(1));
     assert!(!q8.model.synthetic && q8.details.contains_key("build"));
     assert_eq!(q8.model.fingerprint, f32.model.fingerprint);
-    assert!(open("bf16").is_err_and(|e| e.message.contains("q8_0")));
+    assert!(open("q4_0").is_err_and(|e| e.message.contains("q8_0")));
+    let bf16 = open("bf16").unwrap();
+    assert_eq!((&bf16.settings["dtype"], bf16.model.weight_bytes), (&"bf16".into(), Some(2 * parameters + 5 * 64 * 2)));
     let other = tempfile::tempdir().unwrap();
     write_model(other.path(), &config("llama"), &tensors(&config("llama"), 2));
     assert_ne!(super::testing::open(other.path()).unwrap().receipt().model.fingerprint, f32.model.fingerprint);

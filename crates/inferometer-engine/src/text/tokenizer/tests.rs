@@ -36,7 +36,7 @@ fn normalizing(bos: bool, normalizer: serde_json::Value) -> Tokenizer {
     });
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
-    Tokenizer::from_folder(folder.path()).unwrap()
+    Tokenizer::from_model(folder.path()).unwrap()
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_file_cut_anywhere_is_an_error_that_names_it() {
     let decoder = whole.find("\"decoder\"").unwrap();
     for length in (0..whole.len()).step_by(50).chain(decoder..decoder + 150) {
         fs_err::write(&file, &whole.as_bytes()[..length]).unwrap();
-        let error = Tokenizer::from_folder(folder.path()).unwrap_err().to_string();
+        let error = Tokenizer::from_model(folder.path()).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json: not a tokenizer file") && error.len() < 700, "{length}: {error}");
     }
 }
@@ -129,13 +129,13 @@ fn a_file_cut_anywhere_is_an_error_that_names_it() {
 #[test]
 fn a_missing_or_broken_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Tokenizer::from_folder(folder.path()).unwrap_err().to_string();
+    let error = Tokenizer::from_model(folder.path()).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json"), "{error}");
     for garbage in
         ["", "{", "[]", "{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[\"a b\"]}}"]
     {
         fs_err::write(folder.path().join("tokenizer.json"), garbage).unwrap();
-        let error = Tokenizer::from_folder(folder.path()).unwrap_err().to_string();
+        let error = Tokenizer::from_model(folder.path()).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json: not a tokenizer file"), "{garbage}: {error}");
     }
 }

@@ -11,7 +11,7 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use safetensors::Dtype;
 
 use super::names;
-use crate::gguf::{GgmlType, Gguf, Stored, TensorInfo};
+use crate::gguf::{GgmlType, Gguf, Stored};
 use crate::transformer::checkpoint::{Checkpoint, Mostly};
 use crate::transformer::config::Config;
 use crate::transformer::expected::{Source, expected};
@@ -302,12 +302,7 @@ impl Checkpoint for GgufWeights {
     }
 
     fn mostly(&self) -> Mostly {
-        let matrices = self.gguf.tensors().filter(|tensor| tensor.shape.len() > 1);
-        let size = |tensor: &TensorInfo| tensor.shape.iter().product::<usize>();
-        let is_float = |tensor: &&TensorInfo| tensor.kind.candle().and_then(float).is_some();
-        let (floats, others): (Vec<_>, Vec<_>) = matrices.partition(is_float);
-        let count = |tensors: Vec<&TensorInfo>| tensors.into_iter().map(size).sum::<usize>();
-        if count(floats) > count(others) { Mostly::Floats } else { Mostly::Ggml }
+        Mostly::Ggml
     }
 
     fn values(&self, look: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
