@@ -5,6 +5,7 @@ mod cache;
 mod kernels;
 mod numbers;
 pub mod packed;
+pub mod pages;
 pub mod plain;
 mod sampling;
 mod share;
