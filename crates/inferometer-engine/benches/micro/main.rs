@@ -15,6 +15,7 @@ mod matrices;
 mod model;
 #[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
 mod on_mlx;
+mod packed;
 mod sampling;
 mod subject;
 mod text;
@@ -50,6 +51,8 @@ fn chosen<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
 fn candle(c: &mut Criterion) {
     held(c, &subject::candle_f32());
     held(c, &subject::candle_q8_0());
+    packed::quantized(c);
+    packed::plain(c);
     activations::softmax_on_candle(c);
     activated(c, &subject::candle_f32());
     chosen(c, &subject::candle_f32());

@@ -247,14 +247,14 @@ for_this_cpu! {
             let most = most.iter().fold(0f32, |a, b| if *b > a { *b } else { a });
             *scale = most / 127.0;
             let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
-            for half in 0..2 {
+            for (half, total) in sums.iter_mut().enumerate() {
                 let mut sum = 0;
                 for i in half * LANES..(half + 1) * LANES {
                     let value = (x[i] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
                     out[i] = value as u8;
                     sum += value;
                 }
-                sums[half] = sum;
+                *total = sum;
             }
         }
     }

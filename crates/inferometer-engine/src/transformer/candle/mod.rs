@@ -6,6 +6,7 @@ mod experts;
 mod kernels;
 mod numbers;
 pub mod packed;
+pub mod pages;
 pub mod plain;
 mod sampling;
 mod share;

@@ -7,6 +7,9 @@ const LANES: usize = 16;
 /// Rows of a matrix that are multiplied or added together.
 const TOGETHER: usize = 4;
 
+/// Groups of rows between one that is computed with and one that is prefetched.
+const AHEAD: usize = 6;
+
 /// A number as it is stored in a matrix or a cache.
 pub trait Number: Copy + Send + Sync {
     /// The values in plain arithmetic, written so that the compiler vectorizes it.
@@ -91,6 +94,9 @@ trait Set: Copy {
     unsafe fn read<N: Number>(x: &[N; LANES]) -> [f32; LANES];
     /// a * b + c
     unsafe fn multiply_add(a: f32, b: f32, c: f32) -> f32;
+    /// Asks for the next `count` numbers from `first` on, if there are so many, to be read into the
+    /// cache: several rows that are read in turn are not prefetched well by the processor itself.
+    unsafe fn prefetch<N: Number>(x: &[N], first: usize, count: usize);
     /// The sum of each.
     unsafe fn totals(sums: &[[f32; LANES]; TOGETHER]) -> [f32; TOGETHER];
 }
@@ -109,6 +115,9 @@ impl Set for Portable {
         // Elsewhere it may be a call of a function.
         if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
     }
+
+    #[inline(always)]
+    unsafe fn prefetch<N: Number>(_: &[N], _: usize, _: usize) {}
 
     #[inline(always)]
     unsafe fn totals(sums: &[[f32; LANES]; TOGETHER]) -> [f32; TOGETHER] {
@@ -140,6 +149,16 @@ impl Set for Avx2 {
     #[inline(always)]
     unsafe fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch<N: Number>(x: &[N], first: usize, count: usize) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const LINE: usize = 64;
+        for at in (first..x.len().min(first + count)).step_by(LINE / size_of::<N>()) {
+            // SAFETY: `at` is in the slice.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().add(at).cast()) };
+        }
     }
 
     #[inline(always)]
@@ -220,11 +239,13 @@ for_numbers! {
     pub fn products(matrix: &[N], x: &[f32], width: usize, out: &mut [f32]), S => {
         let n = matrix.len() / width;
         for (at, rows) in matrix.chunks(TOGETHER * width).enumerate() {
+            // SAFETY: the caller guarantees the instructions.
+            unsafe { S::prefetch(matrix, (at + AHEAD) * TOGETHER * width, TOGETHER * width) };
             let count = rows.len() / width;
             // Of fewer rows than are multiplied together, the last stands for those that lack.
             let rows: [&[N]; TOGETHER] = std::array::from_fn(|row| &rows[row.min(count - 1) * width..][..width]);
             for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(n)) {
-                // SAFETY: the caller guarantees the instructions.
+                // SAFETY: as above.
                 let products = unsafe { together::<N, S>(rows, x) };
                 out[at * TOGETHER..][..count].copy_from_slice(&products[..count]);
             }
@@ -263,13 +284,15 @@ unsafe fn together<N: Number, S: Set>(rows: [&[N]; TOGETHER], x: &[f32]) -> [f32
 
 for_numbers! {
     /// Adds the rows of a matrix [n, width], each times its weight in a row of `weights` [m, n], to
-    /// a row of `out` [m, width]. The matrix is read once, in the order in which it lies in memory.
+    /// a row of `out` [m, width]. The matrix is read once.
     pub fn add_weighted(matrix: &[N], weights: &[f32], width: usize, out: &mut [f32]), S => {
         let n = matrix.len() / width;
         for (at, rows) in matrix.chunks(TOGETHER * width).enumerate() {
+            // SAFETY: the caller guarantees the instructions.
+            unsafe { S::prefetch(matrix, (at + AHEAD) * TOGETHER * width, TOGETHER * width) };
             for (weights, out) in weights.chunks_exact(n).zip(out.chunks_exact_mut(width)) {
                 let weights = &weights[at * TOGETHER..];
-                // SAFETY: the caller guarantees the instructions.
+                // SAFETY: as above.
                 unsafe {
                     if let Some(weights) = weights.first_chunk() {
                         weighted::<N, S, TOGETHER>(rows, weights, out);

@@ -18,6 +18,7 @@ mod multiply;
 use candle_core::quantized::{GgmlDType, QTensor};
 use rayon::prelude::*;
 
+use super::pages::{Pages, Plain};
 use super::{failed, threads};
 use inferometer_host::Result;
 use inferometer_protocol::EngineError;
@@ -48,9 +49,9 @@ pub struct Packed {
     columns: usize,
     inputs: usize,
     /// [tiles, inputs / 32, bits of a number]
-    lines: Vec<Line>,
+    lines: Pages<Line>,
     /// [tiles, inputs / values of a stored block, bytes]
-    scales: Vec<u8>,
+    scales: Pages<u8>,
 }
 
 impl std::fmt::Debug for Packed {
@@ -154,7 +155,7 @@ impl Packed {
     /// Bytes in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())) as u64
+        (size_of_val(&*self.lines) + size_of_val(&*self.scales)) as u64
     }
 
     /// The type of the stored weights.
@@ -270,12 +271,15 @@ impl Packed {
     }
 }
 
+// SAFETY: bytes, aligned to 64.
+unsafe impl Plain for Line {}
+
 /// Stored rows in tiles: lines and scales. `None` if scales are not finite.
-fn pack<K: Kind>(inputs: usize, rows: &[&[u8]]) -> Option<(Vec<Line>, Vec<u8>)> {
+fn pack<K: Kind>(inputs: usize, rows: &[&[u8]]) -> Option<(Pages<Line>, Pages<u8>)> {
     let (stored, parts) = (inputs / K::VALUES, K::VALUES / BLOCK);
     let tiles = rows.len().div_ceil(TILE);
-    let mut lines = vec![Line([0; TILE * QUAD]); tiles * stored * parts * K::BITS];
-    let mut scales = vec![0; tiles * stored * K::SCALES];
+    let mut lines = Pages::zeroed(tiles * stored * parts * K::BITS);
+    let mut scales = Pages::<u8>::zeroed(tiles * stored * K::SCALES);
     let each = (lines.par_chunks_mut(stored * parts * K::BITS), scales.par_chunks_mut(stored * K::SCALES));
     let finite = each.0.zip(each.1).zip(rows.par_chunks(TILE)).all(|((lines, scales), rows)| {
         let mut finite = true;

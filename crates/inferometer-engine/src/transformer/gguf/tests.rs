@@ -92,7 +92,7 @@ fn matrices_stay_in_the_stored_type_unless_another_is_asked_for() {
         let (kept, widened) = (logits(&path, Format::Stored), logits(&path, Format::F32));
         let size = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         let off = size(&mut kept.iter().zip(&widened).map(|(a, b)| a - b)) / size(&mut widened.iter().copied());
-        assert!(off < 0.03, "{name}: off by {off}");
+        assert!(off < 0.1, "{name}: off by {off}");
     }
 }
 

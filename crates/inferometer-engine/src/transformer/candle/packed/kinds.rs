@@ -76,6 +76,7 @@ pub fn pack<K: Kind>(numbers: &[u8; BLOCK], column: usize, lines: &mut [Line]) {
 
 /// The inverse of [`pack`] for all columns.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "loops over numbers are unrolled and vectorized")]
 pub fn unpack<K: Kind>(lines: &[Line], out: &mut Quads) {
     let lines = &lines[..K::BITS];
     if K::BITS == 8 {

@@ -250,10 +250,10 @@ unsafe fn rows<K: Kind, S: Set, const N: usize>(
             }
         }
         if K::MINIMUM {
-            for at in 0..N {
+            for (at, total) in sums.iter_mut().enumerate() {
                 let begin = (row + at) * inputs.blocks + first;
                 for (minimum, sum) in some.minimums.iter().zip(&inputs.sums[begin..]) {
-                    sums[at] = S::add(sums[at], minimum, *sum);
+                    *total = S::add(*total, minimum, *sum);
                 }
             }
         }
