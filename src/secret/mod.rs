@@ -165,9 +165,6 @@ impl Before {
             return Vec::new();
         }
         let before = std::mem::take(self);
-        if text[..span.end].ends_with(&MASK[..MASK.len() - 1]) && text[span.end..].starts_with(']') {
-            return Vec::new();
-        }
         if ["bearer", "basic"].contains(&word.to_lowercase().as_str()) {
             self.awaits = true;
             return Vec::new();
@@ -175,15 +172,18 @@ impl Before {
         if before.awaits && !word.starts_with("--") && !word.chars().all(|c| c.is_ascii_punctuation()) {
             return if is_plain_number(word) && before.or_number { Vec::new() } else { vec![place(0..word.len())] };
         }
-        let name = word.trim_end_matches([':', '=']);
-        let names = names_secret(name);
-        self.awaits = names && (word.starts_with('-') || name.len() < word.len());
-        self.named = names;
-        self.or_number = parts(name).last().is_some_and(|part| matches!(part.as_str(), "key" | "token"));
-        self.hash = names_hash(name);
         let mut found = assigned(word);
         found.extend(user_password(word));
         found.extend(prefixed(word));
+        // What follows is judged by the word as it will be shown, so that masking twice changes
+        // nothing.
+        let shown = replaced(word, found.clone());
+        let name = shown.trim_end_matches([':', '=']);
+        let names = names_secret(name);
+        self.awaits = names && (shown.starts_with('-') || name.len() < shown.len());
+        self.named = names;
+        self.or_number = parts(name).last().is_some_and(|part| matches!(part.as_str(), "key" | "token"));
+        self.hash = names_hash(name);
         // After the name of a hash, only what is random is no key.
         if before.hash || !found.is_empty() {
             return found.into_iter().map(place).collect();
@@ -197,14 +197,19 @@ impl Before {
     }
 }
 
-/// The words of a text, without quotes, commas and brackets.
+/// The words of a text, without quotes, commas and brackets. [`MASK`] belongs to a word as the
+/// secret in its place did.
 fn spans(text: &str) -> Vec<Range<usize>> {
     let separates =
         |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '[' | ']' | '{' | '}' | '(' | ')');
     let mut spans = Vec::new();
     let mut start = None;
+    let mut mask_ends = 0;
     for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
-        match (start, separates(c)) {
+        if at >= mask_ends && text[at..].starts_with(MASK) {
+            mask_ends = at + MASK.len();
+        }
+        match (start, at >= mask_ends && separates(c)) {
             (None, false) => start = Some(at),
             (Some(from), true) => {
                 spans.push(from..at);

@@ -7,8 +7,14 @@ use inferometer::record;
 use inferometer::record::Record;
 use inferometer::report::summary::oscillation::{FallCause, Part};
 use inferometer::report::summary::{GaugeOscillation, Summary};
+use inferometer::telemetry::lacking;
 
 use crate::lab::{Lab, elements, section};
+
+/// The memory gauge of a run where nothing is wired and no GPU is used.
+fn of_process() -> &'static str {
+    if lacking::macos() { "footprint_bytes" } else { "rss_bytes" }
+}
 
 const MIB: f64 = 1_048_576.0;
 
@@ -48,7 +54,7 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
     let summary = Summary::of(&record);
     let metric = |key: &str| summary.cells[0].metric(key).unwrap().median;
     assert_eq!(metric("memory_cycles"), 5.0);
-    let rss = gauge(&summary, "rss_bytes");
+    let rss = gauge(&summary, of_process());
     assert_eq!(summary.memory[0], *rss, "the memory gauge where nothing is wired and no GPU used");
     assert_eq!((rss.idle_samples, rss.jitter_bytes), (0, None), "a process has no memory before it begins");
     let cell = &rss.cells[&0];
@@ -66,7 +72,7 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
         fs_err::read_to_string(page).unwrap()
     };
     let shown = section(&page, "oscillation");
-    insta::assert_snapshot!(elements(shown, "h3").join("\n"), @r#"rss_bytes – the memory gauge of this run: it carries the figures of iterations"#);
+    insta::assert_snapshot!(elements(shown, "h3").join("\n").replace(of_process(), "rss_bytes"), @r#"rss_bytes – the memory gauge of this run: it carries the figures of iterations"#);
     insta::assert_snapshot!(elements(shown, "thead").join("\n"), @r#"
     Stretch Cycles a minute p95 Largest Reclaimed Churn Highest Plateau Slope a minute At 1, 2, 5 % Resolution h
     While memory fell Falls Bytes Share of bytes Share of time
