@@ -93,6 +93,8 @@ fn masking_twice_changes_nothing_more() {
         assert_eq!((words(&once).as_str(), masked_text(&once)), (once.as_str(), masked_text(&masked_text(&once))));
     }
     assert_eq!(words("host token=[secret]&r=1"), "host token=[secret]&r=1");
+    // Found by fuzzing: a key that follows its name, is more than a word and holds a name itself.
+    assert_eq!(masked(&["Bearer", "a \"b token=c"].map(str::to_owned)), ["Bearer", MASK]);
     assert_eq!(words("host [secret] sk-test-123456"), "host [secret] [secret]", "a mask hides nothing after it");
 }
 
@@ -115,13 +117,23 @@ fn pieces() -> impl Strategy<Value = String> {
         "\"",
         ",",
         "https://u:pw@h/",
-        "bearer",
+        "Bearer",
+        "basic",
         "7",
         "x",
         "-",
         "/",
         "0123456789abcdef0123456789abcdef",
         "secret",
+        "'",
+        ";",
+        "?",
+        "password",
+        "sha",
+        ".",
+        "zAKIA12345678",
+        "@",
+        "://",
     ]);
     proptest::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())
 }

@@ -141,7 +141,8 @@ pub(super) mod tests {
         assert_eq!(usage, expected);
         let bytes = task(5000, 300, 77, 9);
         assert_eq!(bytes.len(), 96, "the structure's size");
-        let task = Task { threads: 9, running: 2, minor_faults: Some(4700), major_faults: Some(300), switches: Some(77) };
+        let task =
+            Task { threads: 9, running: 2, minor_faults: Some(4700), major_faults: Some(300), switches: Some(77) };
         assert_eq!(Task::of(&bytes), Some(task));
     }
 

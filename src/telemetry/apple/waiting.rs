@@ -29,13 +29,7 @@ impl Reading {
             return None;
         }
         let runnable_ns = usage.runnable_ns(tick).filter(|ns| *ns > 0)?;
-        Some(Self {
-            at_ns,
-            cpu_ns: usage.cpu_ns(tick)?,
-            runnable_ns,
-            switches: task.switches?,
-            threads: task.threads,
-        })
+        Some(Self { at_ns, cpu_ns: usage.cpu_ns(tick)?, runnable_ns, switches: task.switches?, threads: task.threads })
     }
 
     /// What was counted since an earlier reading. `None` if the sums contradict each other.

@@ -28,7 +28,10 @@ type Values = (&'static str, &'static [&'static str]);
 const SETTINGS: [(&str, &[Values]); 3] = [
     ("kv_cache", &[(KV_CACHE, &["\"full\"", "\"rotating:16\""])]),
     ("compile, lazy", &[(COMPILE, &["false", "true"]), (LAZY_PIPELINE, &["false", "true"])]),
-    ("memory limits", &[(MEMORY_LIMIT, &["1073741824"]), (CACHE_LIMIT, &["0", "67108864"]), (WIRED_LIMIT, &["67108864"])]),
+    (
+        "memory limits",
+        &[(MEMORY_LIMIT, &["1073741824"]), (CACHE_LIMIT, &["0", "67108864"]), (WIRED_LIMIT, &["67108864"])],
+    ),
 ];
 
 pub fn items(program: &Program) -> Vec<Item> {
