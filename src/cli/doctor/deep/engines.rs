@@ -1,6 +1,6 @@
-//! Every tensor library of this build: all architectures, every dtype, sampling, the settings that
-//! act when a model is loaded, and a quantized folder, on the smallest synthetic models; and whether
-//! the libraries agree.
+//! Every tensor library of this build: all architectures, every dtype, sampling, the settings of
+//! memory and graph, and a quantized folder, on the smallest synthetic models; and whether the
+//! libraries agree.
 
 use std::collections::BTreeMap;
 use std::path::Path;
