@@ -242,13 +242,13 @@ fn the_guide_shows_the_example_as_it_is() {
 const PROGRAM: &str = env!("CARGO_BIN_EXE_inferometer");
 
 /// The wrapper script adds options: few iterations, so that the test is quick, and no invalid
-/// iterations because of the load of other tests.
+/// iterations and no pilot that finds the machine too noisy because of the load of other tests.
 const WRAPPER: &str = r#"case " $* " in
 *" --profile "*) set -- "$@" --set profile.iterations=1;;
 esac
 case "$1" in
 run|bench) set -- "$@" --set run.external_causes=warn --set run.iterations=2;;
-ab) set -- "$@" --set run.external_causes=warn;;
+ab) set -- "$@" --set run.external_causes=warn --pilot 0;;
 esac"#;
 
 /// A folder with everything that the pages' commands need.

@@ -66,13 +66,16 @@ fn memory_held_five_times_has_five_cycles_of_its_size_and_their_cause() {
     assert!(clear.falls >= 4 && clear.share.unwrap() > 0.75, "{:?}", rss.causes);
     assert!(clear.time_share < 0.4, "not because everything is a clear: {:?}", rss.causes);
     assert_eq!(rss.phases[&Part::Decode].counted.cycles, 6, "held and freed while it decoded, in the warm-up too");
+    if lacking::leaves_out("the page of a run whose only memory gauge is rss_bytes") {
+        return;
+    }
     let page = {
         let reports = lab.path("reports");
         let page = inferometer::report::write(&record, &reports).unwrap();
         fs_err::read_to_string(page).unwrap()
     };
     let shown = section(&page, "oscillation");
-    insta::assert_snapshot!(elements(shown, "h3").join("\n").replace(of_process(), "rss_bytes"), @r#"rss_bytes – the memory gauge of this run: it carries the figures of iterations"#);
+    insta::assert_snapshot!(elements(shown, "h3").join("\n"), @r#"rss_bytes – the memory gauge of this run: it carries the figures of iterations"#);
     insta::assert_snapshot!(elements(shown, "thead").join("\n"), @r#"
     Stretch Cycles a minute p95 Largest Reclaimed Churn Highest Plateau Slope a minute At 1, 2, 5 % Resolution h
     While memory fell Falls Bytes Share of bytes Share of time
