@@ -24,7 +24,7 @@ pub(in crate::telemetry) struct Reading {
 impl Reading {
     /// `tick`: duration of the kernel's tick as a fraction of nanoseconds. `None` while a thread
     /// can run, and where the kernel does not count.
-    pub fn of(usage: &Usage, task: &Task, tick: (u32, u32), at_ns: u64) -> Option<Self> {
+    pub(super) fn of(usage: &Usage, task: &Task, tick: (u32, u32), at_ns: u64) -> Option<Self> {
         if task.running != 0 {
             return None;
         }
