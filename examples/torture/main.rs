@@ -7,6 +7,7 @@
 //! too, so it may take more than one try.
 
 mod clock;
+mod counts;
 mod hostile;
 mod kills;
 mod lab;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use inferometer_host::alloc::Counting;
 
+use counts::{Count, table};
 use lab::{Fault, Lab, Random};
 
 /// As in the program, which this one can stand for.
@@ -71,14 +73,6 @@ const KINDS: [Kind; 11] = [
     Kind { name: "clock", round: clock::round },
 ];
 
-#[derive(Debug, Default)]
-struct Count {
-    tried: u64,
-    lost: u64,
-    seconds: f64,
-    not_tried: Option<String>,
-}
-
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.first().map(String::as_str) {
@@ -97,7 +91,7 @@ fn main() -> ExitCode {
         }
         round(&args, &kinds, seed, &mut counts);
     }
-    table(&counts, begun.elapsed());
+    print(&table(&counts, begun.elapsed()));
     if counts.values().any(|count| count.lost > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -114,7 +108,10 @@ fn round<'a>(args: &Args, kinds: &[&'a Kind], seed: u64, counts: &mut BTreeMap<&
     });
     match ended {
         Ok(()) => count.tried += 1,
-        Err(Fault::NotTried(why)) => count.not_tried = Some(why),
+        Err(Fault::NotTried(why)) => {
+            count.not_tried += 1;
+            count.why = why;
+        }
         Err(Fault::Lost(what)) => {
             count.tried += 1;
             count.lost += 1;
@@ -135,14 +132,6 @@ fn round<'a>(args: &Args, kinds: &[&'a Kind], seed: u64, counts: &mut BTreeMap<&
 }
 
 #[expect(clippy::print_stdout, reason = "a program for people")]
-fn table(counts: &BTreeMap<&str, Count>, took: Duration) {
-    println!("| kind | rounds | lost | seconds |\n|---|---:|---:|---:|");
-    for (name, count) in counts {
-        match &count.not_tried {
-            Some(why) if count.tried == 0 => println!("| {name} | not tried: {why} | | |"),
-            _ => println!("| {name} | {} | {} | {:.0} |", count.tried, count.lost, count.seconds),
-        }
-    }
-    let sum = |of: fn(&Count) -> u64| counts.values().map(of).sum::<u64>();
-    println!("| all | {} | {} | {:.0} |", sum(|count| count.tried), sum(|count| count.lost), took.as_secs_f64());
+fn print(table: &str) {
+    print!("{table}");
 }

@@ -26,4 +26,6 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     assert!(!leaks(&words.join(" ")), "{words:?}");
     let shown = masked_text(&format!("{text} {KEY}"));
     assert!(!leaks(&shown), "{shown:?}");
+    assert_eq!(masked(&words), words, "masking twice masks more");
+    assert_eq!(masked_text(&shown), shown, "masking twice masks more");
 });

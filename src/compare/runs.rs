@@ -15,6 +15,7 @@ use super::profile::{self, Aligned, CellProfiles};
 use crate::record::metric;
 use crate::record::metric::{Better, METRICS, Metric, Unit};
 use crate::record::{Counts, FinishState, Record, TokenIndex};
+use inferometer_host::simulated;
 use inferometer_stats::robust;
 use inferometer_stats::robust::Interval;
 use inferometer_stats::{multiple, two_sample};
@@ -229,7 +230,10 @@ pub(super) fn side(record: &Record, cells: &[Measured]) -> RunSide {
         commit: difference::commit(manifest),
         counts: cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts)),
         redacted: manifest.redacted.is_some(),
-        synthetic: manifest.hosts.iter().any(|host| host.receipt.model.synthetic),
+        synthetic: manifest
+            .hosts
+            .iter()
+            .any(|host| host.receipt.engine != simulated::NAME && host.receipt.model.synthetic),
     }
 }
 

@@ -100,7 +100,7 @@ row! {
     decode_energy_j: Option<f64>, "J", "energy used from first to last token, where power is measured";
     cause: Option<Cause>, "", "why it is failed or invalid, as a name; empty otherwise and in records of older versions";
     timing: Option<Timing>, "", "grade of the token times: `verified`: the harness saw the tokens of a warm-up arrive as stamped, and these stamps have the same shape; `claimed`: it could not; `inexact`: several tokens come at a time; empty in records of older versions";
-    run_queue_ms: Option<f64>, "ms", "run-queue delay: time in which threads of the host process were ready to run and waited for a CPU, summed over the threads that did a twentieth of its work or more; Linux only";
+    run_queue_ms: Option<f64>, "ms", "run-queue delay: time in which threads of the host process were ready to run and waited for a CPU, summed over the threads that did a twentieth of its work or more; on macOS over all threads";
     involuntary_switches: Option<u64>, "count", "times that a thread of the host process was taken off its CPU although it could have gone on; Linux only";
     load_check: Option<LoadCheck>, "", "how it was checked that other programs did not slow the iteration down: `gauges`: by samples taken within it; `counters`: it is too short for that, by what the kernel counted before and after it; `unjudged`: neither can tell; empty in warm-ups, failed iterations, and records of older versions";
     peak_footprint_bytes: Option<u64>, "bytes", "highest memory that the system charged to the host process: the kernel's high-water mark, reset before the request; macOS only";

@@ -49,11 +49,7 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     lines.extend(interval_note(summary));
     lines.extend(no_interval_note(summary));
     lines.extend(turns_note(summary));
-    if summary.run.synthetic {
-        lines.push(
-            "synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned(),
-        );
-    }
+    lines.extend(summary.run.marks().into_iter().map(|mark| format!("{mark}: {}", text::mark(mark))));
     for problem in &summary.validity.problems {
         lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));
     }

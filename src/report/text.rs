@@ -147,6 +147,16 @@ pub fn paragraph(out: &mut String, text: &str, indent: &str) {
     out.push('\n');
 }
 
+/// What a mark means that stands with every figure.
+#[must_use]
+pub fn mark(mark: &str) -> &'static str {
+    match mark {
+        "simulated engine" => "no engine ran; every figure comes from a simulation",
+        "synthetic model" => "random weights, so speed and memory are meaningful, but the text is not",
+        _ => "Inferometer measures itself, not an engine",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

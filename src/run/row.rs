@@ -64,7 +64,7 @@ fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault
         cpu_instructions: usage.counts.map(|counts| counts.instructions),
         cpu_cycles: usage.counts.map(|counts| counts.cycles),
         run_queue_ms: usage.waits.map(|waits| waits.waiting.as_secs_f64() * 1e3),
-        involuntary_switches: usage.waits.map(|waits| waits.preempted),
+        involuntary_switches: usage.waits.and_then(|waits| waits.preempted),
         peak_rss_bytes: usage.peak.filter(|peak| peak.of == Of::Resident).map(|peak| peak.bytes),
         peak_footprint_bytes: usage.peak.filter(|peak| peak.of == Of::Footprint).map(|peak| peak.bytes),
         memory_cycles: swings.map(|swings| swings.cycles),

@@ -102,18 +102,17 @@ fn options(table: &Table<'_>, base: &Path, offer: &Offer) -> Settings {
 }
 
 /// A path, or the paths in a command, as absolute ones. In a command these are the program, if it
-/// has a slash, and every argument with a slash that names something below the scenario's folder;
-/// other arguments may be anything.
+/// has a slash, and every argument that begins as only a path does. Another argument with a slash
+/// may be anything, such as a model's name, whatever lies in the scenario's folder.
 fn placed(value: Value, entry: &Entry, base: &Path) -> Value {
     let absolute = |text: &str| resolve_path(text, entry, base).into_os_string().into_string();
     let word = |(at, value): (usize, &Value)| {
-        let Some(text) = value.as_text().filter(|text| text.contains('/') && !text.starts_with('-')) else {
-            return value.clone();
+        let is_path = |text: &str| match at {
+            0 => text.contains('/'),
+            _ => ["./", "../", "~/"].iter().any(|begin| text.starts_with(begin)),
         };
-        match absolute(text) {
-            Ok(path) if at == 0 || Path::new(&path).exists() => Value::Text(path),
-            _ => value.clone(),
-        }
+        let path = value.as_text().filter(|text| is_path(text)).map(absolute);
+        path.and_then(Result::ok).map_or_else(|| value.clone(), Value::Text)
     };
     match &value {
         Value::Text(text) => absolute(text).map_or_else(|_| value.clone(), Value::Text),

@@ -93,10 +93,17 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
         profile: profile::settings(&table.table("profile")),
         build: ab::build(&table.table("build")),
         engines,
+        default_length: !states(table, "workload", "max_tokens"),
         overrides: Vec::new(),
     };
     scenario.gates = gates::gates(table, &scenario);
     scenario
+}
+
+/// Whether the table under `section` has `key`.
+fn states(table: &Table<'_>, section: &str, key: &str) -> bool {
+    let has = |data: &Data| matches!(data, Data::Table(entries) if entries.iter().any(|entry| entry.key == key));
+    table.entry(section).is_some_and(|entry| has(&entry.value.data))
 }
 
 fn name(table: &Table<'_>) -> String {

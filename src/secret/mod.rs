@@ -69,6 +69,9 @@ const LEAST_AFTER_PREFIX: usize = 8;
 /// Fewest characters of a random text that is taken for a key.
 const LEAST_RANDOM: usize = 32;
 
+/// Most rounds over a text: each masks at least one more part, and three are rare.
+const MOST_ROUNDS: u32 = 8;
+
 /// A command line in which every secret is [`MASK`].
 #[must_use]
 pub fn masked(words: &[String]) -> Vec<String> {
@@ -79,14 +82,15 @@ pub fn masked(words: &[String]) -> Vec<String> {
             let spans = spans(word);
             // An argument of several words is one value, or a text of its own, such as a header.
             if spans.len() > 1 {
-                let awaited = std::mem::take(&mut before).awaits;
-                if let Some((name, _)) = word.split_once('=').filter(|(name, _)| names_secret(name)) {
-                    return format!("{name}={MASK}");
+                if std::mem::take(&mut before).awaits {
+                    return MASK.to_owned();
                 }
-                return if awaited { MASK.to_owned() } else { masked_text(word) };
+                return settled(word, |word| match word.split_once('=').filter(|(name, _)| names_secret(name)) {
+                    Some((name, _)) => format!("{}={MASK}", masked_text(name)),
+                    None => masked_text(word),
+                });
             }
-            let found = spans.into_iter().flat_map(|span| before.word(word, span)).collect();
-            replaced(word, found)
+            before.shown(word, spans)
         })
         .collect()
 }
@@ -94,9 +98,7 @@ pub fn masked(words: &[String]) -> Vec<String> {
 /// A text in which every secret is [`MASK`].
 #[must_use]
 pub fn masked_text(text: &str) -> String {
-    let mut before = Before::default();
-    let found = spans(text).into_iter().flat_map(|span| before.word(text, span)).collect();
-    replaced(text, found)
+    settled(text, |text| Before::default().shown(text, spans(text)))
 }
 
 /// Settings in which every secret is [`MASK`].
@@ -156,55 +158,87 @@ struct Before {
 }
 
 impl Before {
-    /// The secret parts of the word at `span`.
-    fn word(&mut self, text: &str, span: Range<usize>) -> Vec<Range<usize>> {
-        let word = &text[span.clone()];
-        let place = |part: Range<usize>| span.start + part.start..span.start + part.end;
+    /// `text` with the words at `spans` masked.
+    fn shown(&mut self, text: &str, spans: Vec<Range<usize>>) -> String {
+        let mut shown = String::with_capacity(text.len());
+        let mut from = 0;
+        for span in spans {
+            shown.push_str(&text[from..span.start]);
+            shown.push_str(&self.word(&text[span.clone()]));
+            from = span.end;
+        }
+        shown + &text[from..]
+    }
+
+    /// The word, masked.
+    fn word(&mut self, word: &str) -> String {
         if matches!(word, ":" | "=") {
             self.awaits |= self.named;
-            return Vec::new();
+            return word.to_owned();
         }
         let before = std::mem::take(self);
-        if text[..span.end].ends_with(&MASK[..MASK.len() - 1]) && text[span.end..].starts_with(']') {
-            return Vec::new();
-        }
         if ["bearer", "basic"].contains(&word.to_lowercase().as_str()) {
             self.awaits = true;
-            return Vec::new();
+            return word.to_owned();
         }
         if before.awaits && !word.starts_with("--") && !word.chars().all(|c| c.is_ascii_punctuation()) {
-            return if is_plain_number(word) && before.or_number { Vec::new() } else { vec![place(0..word.len())] };
+            return if is_plain_number(word) && before.or_number { word } else { MASK }.to_owned();
         }
-        let name = word.trim_end_matches([':', '=']);
+        let shown = settled(word, |word| replaced(word, secrets(word, before.hash)));
+        let name = shown.trim_end_matches([':', '=']);
         let names = names_secret(name);
-        self.awaits = names && (word.starts_with('-') || name.len() < word.len());
+        self.awaits = names && (shown.starts_with('-') || name.len() < shown.len());
         self.named = names;
         self.or_number = parts(name).last().is_some_and(|part| matches!(part.as_str(), "key" | "token"));
         self.hash = names_hash(name);
-        let mut found = assigned(word);
-        found.extend(user_password(word));
-        found.extend(prefixed(word));
-        // After the name of a hash, only what is random is no key.
-        if before.hash || !found.is_empty() {
-            return found.into_iter().map(place).collect();
-        }
-        let value = match word.split_once('=') {
-            Some((name, _)) if names_hash(name) => return Vec::new(),
-            Some((name, value)) if !value.is_empty() && !value.starts_with('=') => name.len() + 1..word.len(),
-            _ => 0..word.len(),
-        };
-        if is_random(&word[value.clone()]) { vec![place(value)] } else { Vec::new() }
+        shown
     }
 }
 
-/// The words of a text, without quotes, commas and brackets.
+/// Masks until nothing changes: what is masked may show a name or a value that was not one before,
+/// and masking a text again must change nothing.
+fn settled(text: &str, mask: impl Fn(&str) -> String) -> String {
+    let mut shown = text.to_owned();
+    for _ in 0..MOST_ROUNDS {
+        let next = mask(&shown);
+        if next == shown {
+            break;
+        }
+        shown = next;
+    }
+    shown
+}
+
+/// The secret parts of a word; `hash`: it follows the name of a hash, so that a random text is no
+/// key.
+fn secrets(word: &str, hash: bool) -> Vec<Range<usize>> {
+    let mut found = assigned(word);
+    found.extend(user_password(word));
+    found.extend(prefixed(word));
+    if hash || !found.is_empty() {
+        return found;
+    }
+    let value = match word.split_once('=') {
+        Some((name, _)) if names_hash(name) => return Vec::new(),
+        Some((name, value)) if !value.is_empty() && !value.starts_with('=') => name.len() + 1..word.len(),
+        _ => 0..word.len(),
+    };
+    if is_random(&word[value.clone()]) { vec![value] } else { Vec::new() }
+}
+
+/// The words of a text, without quotes, commas and brackets. [`MASK`] belongs to a word as the
+/// secret in its place did.
 fn spans(text: &str) -> Vec<Range<usize>> {
     let separates =
         |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '[' | ']' | '{' | '}' | '(' | ')');
     let mut spans = Vec::new();
     let mut start = None;
+    let mut mask_ends = 0;
     for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
-        match (start, separates(c)) {
+        if at >= mask_ends && text[at..].starts_with(MASK) {
+            mask_ends = at + MASK.len();
+        }
+        match (start, at >= mask_ends && separates(c)) {
             (None, false) => start = Some(at),
             (Some(from), true) => {
                 spans.push(from..at);

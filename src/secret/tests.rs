@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn words(line: &str) -> String {
     let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
@@ -83,4 +84,66 @@ fn a_digest_keeps_a_short_secret_that_it_contains_by_chance() {
     let texts = ["a password of 12345".to_owned(), "0123456789abcdef".to_owned()];
     let shown = secrets.hidden_in(&texts.to_vec()).unwrap();
     assert_eq!(shown, ["a password of [secret]", "0123456789abcdef"]);
+}
+
+#[test]
+fn masking_twice_changes_nothing_more() {
+    for line in ["host token=abc&r", "host https://u:pw@h/x?token=abc&n=1", "host --header [sk-test-123456]"] {
+        let once = words(line);
+        assert_eq!((words(&once).as_str(), masked_text(&once)), (once.as_str(), masked_text(&masked_text(&once))));
+    }
+    assert_eq!(words("host token=[secret]&r=1"), "host token=[secret]&r=1");
+    // Found by fuzzing: a key that follows its name, is more than a word and holds a name itself.
+    assert_eq!(masked(&["Bearer", "a \"b token=c"].map(str::to_owned)), ["Bearer", MASK]);
+    assert_eq!(words("host [secret] sk-test-123456"), "host [secret] [secret]", "a mask hides nothing after it");
+}
+
+/// Pieces of which command lines with secrets are made.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "token",
+        "--api-key",
+        "commit",
+        "sk-test-123456",
+        "hf_abcdefgh1234",
+        MASK,
+        "[",
+        "]",
+        "=",
+        ":",
+        "&",
+        " ",
+        " ",
+        "\"",
+        ",",
+        "https://u:pw@h/",
+        "Bearer",
+        "basic",
+        "7",
+        "x",
+        "-",
+        "/",
+        "0123456789abcdef0123456789abcdef",
+        "secret",
+        "'",
+        ";",
+        "?",
+        "password",
+        "sha",
+        ".",
+        "zAKIA12345678",
+        "@",
+        "://",
+    ]);
+    proptest::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn what_is_masked_stays_as_it_is(text in pieces(), more in proptest::collection::vec(pieces(), 0..3)) {
+        let once = masked_text(&text);
+        prop_assert_eq!(masked_text(&once), once);
+        let once = masked(&more);
+        prop_assert_eq!(masked(&once), once);
+    }
 }

@@ -39,6 +39,10 @@ pub struct Scenario {
     /// The profiling pass after the timed iterations, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileSettings>,
+    /// The scenario states no `workload.max_tokens`: it is the default, or what an A/B session
+    /// chose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_length: bool,
     /// `--set` overrides as given, in order.
     #[serde(default)]
     pub overrides: Vec<String>,

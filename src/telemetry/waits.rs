@@ -2,8 +2,8 @@
 //! the whole machine did meanwhile. A sum before and a sum after, so that requests of any length
 //! can be measured; gauges need several samples.
 //!
-//! Linux only. macOS sums the waiting of a process too (`ri_runnable_time`), but nobody has checked
-//! what it contains.
+//! Linux counts each thread. macOS has sums of the process, which tell less: see
+//! `apple/waiting.rs`.
 
 use std::time::Duration;
 
@@ -22,10 +22,13 @@ pub struct Waits {
     /// How often a thread that does the work was given a CPU.
     pub slices: u64,
     /// How often a thread that could have gone on was taken off its CPU (involuntary switches).
-    pub preempted: u64,
-    /// Threads that do the work: each ran for a twentieth of `running` or more. Of several turns
-    /// the most.
+    /// `None` if unknown.
+    pub preempted: Option<u64>,
+    /// Threads that do the work: each ran for a twentieth of `running` or more; on macOS the
+    /// average number of those that could run. Of several turns the most.
     pub threads: u32,
+    /// The same where it is not known exactly: no more than these.
+    pub threads_at_most: u32,
     /// CPUs that the process may use.
     pub cpus: u32,
     /// CPU time of all programs of the machine, in ticks of 10 ms. `None` if unknown.
@@ -44,8 +47,9 @@ impl Waits {
             waiting: self.waiting + other.waiting,
             running: self.running + other.running,
             slices: self.slices + other.slices,
-            preempted: self.preempted + other.preempted,
+            preempted: self.preempted.zip(other.preempted).map(|(a, b)| a + b),
             threads: self.threads.max(other.threads),
+            threads_at_most: self.threads_at_most.max(other.threads_at_most),
             cpus: self.cpus.min(other.cpus),
             busy: both(self.busy, other.busy),
             stolen: both(self.stolen, other.stolen),
@@ -62,7 +66,15 @@ pub const OFF_VARIABLE: &str = "INFEROMETER_NO_WAITS";
 pub struct WaitMeter {
     #[cfg(target_os = "linux")]
     begun: super::linux::Waiting,
+    #[cfg(target_os = "macos")]
+    pid: u32,
+    #[cfg(target_os = "macos")]
+    begun: super::apple::Reading,
 }
+
+/// How long after a request the process may take to rest.
+#[cfg(target_os = "macos")]
+const RESTS_WITHIN: Duration = Duration::from_millis(5);
 
 impl WaitMeter {
     /// Reads the counters; `None` where the kernel does not have them.
@@ -73,19 +85,35 @@ impl WaitMeter {
         }
         #[cfg(target_os = "linux")]
         return Some(Self { begun: super::linux::Waiting::of(pid)? });
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(target_os = "macos")]
+        return Some(Self { pid, begun: super::apple::waiting(pid)? });
+        #[cfg(not(any(target_os = "linux", target_os = "macos")))]
         {
             let _ = pid;
             None
         }
     }
 
-    /// Reads them again; `None` if the process has ended.
+    /// Reads them again; `None` if the process has ended, or the counters do not tell.
     #[must_use]
     pub fn stop(self) -> Option<Waits> {
         #[cfg(target_os = "linux")]
         return self.begun.since();
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(target_os = "macos")]
+        {
+            let cpus = u32::try_from(std::thread::available_parallelism().ok()?.get()).ok()?;
+            let asked = std::time::Instant::now();
+            loop {
+                match super::apple::waiting(self.pid) {
+                    Some(now) => return now.since(&self.begun, cpus),
+                    // The reply has just been written: its thread is about to wait for the next
+                    // request.
+                    None if asked.elapsed() < RESTS_WITHIN => std::thread::sleep(Duration::from_micros(200)),
+                    None => return None,
+                }
+            }
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "macos")))]
         None
     }
 }

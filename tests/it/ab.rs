@@ -5,6 +5,7 @@
 //! sides must not differ, the gate is memory with a wide delta.
 
 mod commits;
+mod length;
 mod profile;
 mod resume;
 mod sides;

@@ -217,6 +217,39 @@ fn everything_that_the_build_made_is_verified() {
     assert_eq!(says(&again), "inner");
 }
 
+/// Folders nested so deeply that no path reaches the innermost one. Permissions would not do: root
+/// reads everything.
+fn nest(folder: &Path) {
+    let name = "n".repeat(250);
+    let deep = format!("for i in $(seq 20); do mkdir {name} && cd -P {name} || exit 1; done");
+    assert!(Command::new("sh").current_dir(folder).args(["-c", &deep]).status().unwrap().success());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_costs_its_build_and_no_other() {
+    let toy = Toy::new();
+    let settings = recipe("{shared}");
+    let (first, _) = toy.build("HEAD~1", &settings).unwrap();
+    let (second, _) = toy.build("HEAD", &settings).unwrap();
+    nest(&second.tree);
+    assert!(toy.build("HEAD~1", &settings).unwrap().0.cached);
+    let (again, notes) = toy.build("HEAD", &settings).unwrap();
+    assert!(!again.cached && notes[0].contains("but its worktree cannot be verified (failed to"), "{notes:?}");
+    assert_eq!((says(&first).as_str(), says(&again).as_str()), ("first", "second"));
+
+    // A build that leaves such a file is refused by name; nothing of it is taken for verified.
+    let name = "n".repeat(250);
+    let build = format!("for i in $(seq 20); do mkdir {name} && cd -P {name} || exit 1; done\n");
+    let own = format!("mkdir -p out && printf '#!/bin/sh\\necho deep\\n' > out/engine && chmod +x out/engine\n{build}");
+    let commit = toy.commit("build.sh", &own, "nests folders");
+    let error = toy.build("HEAD", &recipe("out")).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("the build of commit {} left a file that cannot be read", &commit[..9])),
+        "{error}"
+    );
+    assert!(toy.build("HEAD~2", &settings).unwrap().0.cached);
+}
+
 #[test]
 fn a_toolchain_is_asked_each_time_and_must_be_one() {
     let toy = Toy::new();

@@ -88,6 +88,12 @@ fn doctor_deep_tries_everything_and_writes_one_report() {
         begins("works    rss_bytes") && begins("works    candle llama") && begins("works    candle dtypes"),
         "{report}"
     );
+    for tried in ["candle kv_cache", "candle 4-bit folder"] {
+        assert!(begins(&format!("works    {tried}")), "{tried}:\n{report}");
+    }
+    for absent in ["candle compile, lazy", "candle memory limits"] {
+        assert!(begins(&format!("absent   {absent}")), "{absent}:\n{report}");
+    }
     assert!(!items.iter().any(|line| line.starts_with("FAILS")), "{report}");
     assert!(begins("works    scenarios/gate.toml") || begins("DIFFERS  scenarios/gate.toml"), "{report}");
     assert!(lines.iter().all(|line| line.chars().count() <= 80 || !line.trim().contains(' ')), "{report}");

@@ -693,7 +693,7 @@ fn a_second_ctrl_c_stops_at_once_whatever_the_host_is_asked() {
         let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/faulty.py");
         let file = lab.path("children");
         let command = ["python3", script.to_str().unwrap(), &format!("hang-in-{asked}"), file.to_str().unwrap()];
-        let profile = if asked.starts_with("profile") { "[profile]\nprofiler = \"auto\"\n" } else { "" };
+        let profile = if asked.starts_with("profile") { "[profile]\nprofiler = \"pprof\"\n" } else { "" };
         let scenario = lab.write(
             "scenario.toml",
             format!(

@@ -40,4 +40,6 @@ mod simulated_engine;
 mod simulated_run;
 mod spans;
 mod timing;
+#[path = "../../examples/torture/counts.rs"]
+mod torture_counts;
 mod width;

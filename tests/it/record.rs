@@ -53,6 +53,7 @@ fn manifest() -> Manifest {
         ab: inferometer::spec::AbSettings::default(),
         build: None,
         profile: None,
+        default_length: false,
         overrides: vec![],
     };
     Manifest {
@@ -228,6 +229,27 @@ fn a_record_of_schema_1_is_still_read() {
     ]);
     assert_eq!(found, expected);
     assert_eq!(found.manifest.hosts[0].receipt.engine, "exec");
+}
+
+/// Its figures follow from its tokens, by the rules of today too.
+#[test]
+fn a_sound_record_of_schema_1_opens_without_a_contradiction() {
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-v1-sound");
+    let opened = inferometer::record::open(&run).unwrap();
+    assert_eq!(opened.contradictions().collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(opened, read(&run).unwrap());
+    assert!(opened.requests.len() == 3 && opened.requests.iter().all(|row| row.status == Status::Ok));
+    assert!((opened.requests[2].decode_tps.unwrap() - 200.0).abs() < 1e-9);
+
+    let harmed = tempfile::tempdir().unwrap();
+    for entry in fs_err::read_dir(&run).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs_err::read_to_string(&path).unwrap().replace(",199.99999999999997,", ",2000.0,");
+        fs_err::write(harmed.path().join(path.file_name().unwrap()), text).unwrap();
+    }
+    let opened = inferometer::record::open(harmed.path()).unwrap();
+    let told: Vec<&str> = opened.contradictions().collect();
+    assert!(told.len() == 3 && told[0].contains("decode_tps is 2000, but tokens.csv gives "), "{told:?}");
 }
 
 /// `schema record` describes what is written.

@@ -917,6 +917,31 @@ fn check_refuses_what_run_refuses() {
     assert!(!lab.path("results").exists());
 }
 
+/// Only what can be nothing but a path is rewritten: a model's name stays, whatever lies beside the
+/// scenario.
+#[test]
+fn a_command_s_arguments_are_paths_only_if_they_say_so() {
+    let lab = Lab::new();
+    fs_err::create_dir_all(lab.path("org/model")).unwrap();
+    fs_err::write(lab.path("adapter.py"), "").unwrap();
+    let path = lab.write(
+        "s.toml",
+        format!(
+            "name = \"t\"\n{MODEL}[[engine]]\nname = \"exec\"\noptions = {{ command = [\"python3\", \"-m\", \"x\", \"org/model\", \
+             \"./adapter.py\", \"../gone\", \"--at=org/model\"] }}\n[workload]\ntext = \"x\"\n"
+        ),
+    );
+    let offers = engines::offers();
+    let scenario = scenario::load(&path, &[], &offers).unwrap();
+    let command = scenario.engines[0].options["command"].as_texts().unwrap();
+    let folder = path.parent().unwrap().display();
+    let absolute = [format!("{folder}/./adapter.py"), format!("{folder}/../gone")];
+    let same = |a: &str, b: &str| std::path::absolute(a).unwrap() == std::path::absolute(b).unwrap();
+    assert_eq!(command[..4], ["python3", "-m", "x", "org/model"]);
+    assert!(same(&command[4], &absolute[0]) && same(&command[5], &absolute[1]), "{command:?}");
+    assert_eq!(command[6], "--at=org/model");
+}
+
 #[test]
 fn an_engine_s_own_toggles_are_shown_with_the_plan() {
     let text = format!(

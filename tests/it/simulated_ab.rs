@@ -82,6 +82,7 @@ impl Session {
                 failed: None,
             }),
             refused: None,
+            length: None,
             gates_checked: true,
             warnings: Vec::new(),
             redacted: None,

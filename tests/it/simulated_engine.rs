@@ -24,9 +24,16 @@ fn scenario(lab: &Lab, options: &str) -> PathBuf {
 fn without_faults_every_iteration_counts_and_says_that_it_is_synthetic() {
     let lab = Lab::new();
     let options = "noise = \"shared-vm\", memory = \"leak\", memory_mib = 1, memory_swing_mib = 4";
-    lab.measure(&scenario(&lab, options), &[]).expect(0);
+    let done = lab.measure(&scenario(&lab, options), &[]).expect(0);
     let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 3]);
+    // Its speed and memory follow from its options: they are not those of a model.
+    assert!(
+        done.stdout.contains("simulated engine: no engine ran; every figure comes from a simulation"),
+        "{}",
+        done.stdout
+    );
+    assert!(!done.stdout.contains("synthetic model"), "{}", done.stdout);
     let host = &record.manifest.hosts[0];
     assert!(host.receipt.model.synthetic, "{:?}", host.receipt);
     insta::assert_snapshot!(host.receipt.model.name, @r#"simulated (no model)"#);

@@ -347,6 +347,7 @@ impl Simulation {
             ab: inferometer::spec::AbSettings::default(),
             build: None,
             profile: None,
+            default_length: false,
             overrides: vec!["run.iterations=10".to_owned()],
         }
     }

@@ -23,8 +23,8 @@ pub struct OptionSpec {
     pub kind: Kind,
     /// The values allowed, if they are a fixed set of texts.
     pub choices: &'static [&'static str],
-    /// Whether it is a path, or a command with paths in it: relative ones are relative to the
-    /// scenario's folder.
+    /// Whether it is a path, or a command, whose program (with a slash) and arguments that begin
+    /// with `./`, `../` or `~/` are paths: relative ones are relative to the scenario's folder.
     pub paths: bool,
     pub meaning: &'static str,
 }

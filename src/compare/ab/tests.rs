@@ -122,6 +122,7 @@ impl Made {
             git: None,
             outputs: None,
             refused: None,
+            length: None,
             gates_checked: true,
             warnings: Vec::new(),
             redacted: None,

@@ -9,8 +9,8 @@ mod sound;
 mod store;
 
 pub use schema::{
-    AbManifest, CommitInfo, Divergence, GateInfo, OutputsFinding, PairKind, PairRow, SCHEMA_VERSION, SideFailure,
-    SideInfo,
+    AbManifest, ChosenLength, CommitInfo, Divergence, GateInfo, OutputsFinding, PairKind, PairRow, SCHEMA_VERSION,
+    SideFailure, SideInfo,
 };
 pub use store::{AbStore, Resumed};
 pub(super) use store::{parse_manifest, parse_pairs};

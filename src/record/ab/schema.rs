@@ -36,6 +36,10 @@ pub struct AbManifest {
     /// How the sides' outputs compared before the measurement; absent before that comparison.
     #[serde(default)]
     pub outputs: Option<OutputsFinding>,
+    /// The number of tokens that the session chose for its requests; absent if the scenario states
+    /// it, or the default was enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<ChosenLength>,
     /// Whether it is known which gates can be measured on this machine; from then on `gates` holds
     /// only these.
     #[serde(default)]
@@ -107,6 +111,17 @@ impl GateInfo {
     pub fn bound(&self) -> f64 {
         self.gate.metric.scale().bound(self.least)
     }
+}
+
+/// How long the requests of a session are where the scenario does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChosenLength {
+    /// The default of `workload.max_tokens`.
+    pub usual: u32,
+    /// What both sides used instead; `run.json` of each has it too.
+    pub chosen: u32,
+    /// Why, as a clause.
+    pub because: String,
 }
 
 /// How the sides' outputs compared.

@@ -190,11 +190,20 @@ fn session(record: &AbRecord, summary: &AbSummary) -> Vec<(&'static str, String)
         ended(manifest.finished_utc.as_ref()),
         ("Run segments", manifest.segments.to_string()),
         ("Hosts", hosts.to_owned()),
+        ("Tokens of a request", tokens(record)),
         ("Order seed", manifest.settings.seed.to_string()),
         ("Pilot", format!("{} requested", plural(manifest.settings.pilot as usize, "A/A pair"))),
         commit(manifest.git.as_ref()),
         ("Inferometer", manifest.inferometer_version.clone()),
     ]
+}
+
+/// Most tokens that a request generates, and why if the session chose it.
+fn tokens(record: &AbRecord) -> String {
+    match &record.manifest.length {
+        Some(length) => format!("{}, chosen by the session: {}", length.chosen, length.because),
+        None => record.a.manifest.scenario.workload.max_tokens().to_string(),
+    }
 }
 
 fn of_side(record: &AbRecord, side: Side) -> Vec<(&'static str, String)> {

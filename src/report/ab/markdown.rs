@@ -5,6 +5,7 @@ use super::{tables, words};
 use crate::record::ab::PairKind;
 use crate::report::markdown::{escape, escape_sentence, folded};
 use crate::report::profiles;
+use crate::report::text;
 use crate::spec::Side;
 
 /// Divergences, pairs and effects shown; the page has all.
@@ -22,7 +23,7 @@ pub fn render(summary: &AbSummary) -> String {
         out.push_str("Not proven either way. It counts as passed because of `--neutral-ok`.\n\n");
     }
     for mark in summary.marks() {
-        out.push_str(&format!("> {mark}: {}\n\n", words::mark(mark)));
+        out.push_str(&format!("> {mark}: {}\n\n", text::mark(mark)));
     }
     out.push_str(&gates(summary));
     for advice in &summary.advice {

@@ -58,7 +58,7 @@ fn head(summary: &AbSummary) -> Markup {
     Head {
         kicker: "Inferometer A/B report",
         title: &summary.scenario,
-        badges: summary.marks().into_iter().map(|mark| (mark, words::mark(mark))).collect(),
+        badges: summary.marks().into_iter().map(|mark| (mark, text::mark(mark))).collect(),
         lead: summary.description.as_deref(),
         facts: &facts,
         banner: banner(summary),

@@ -14,6 +14,7 @@ use crate::record::ab::{AbRecord, SideInfo};
 use crate::record::{FinishState, Machine};
 use crate::report::summary::{CellSummary, Summary};
 use crate::spec::{Scale, Side};
+use inferometer_host::simulated;
 use inferometer_stats::robust::Interval;
 use inferometer_stats::sequential::{LOOKS, Rule, Verdict, caught_nine_in_ten};
 
@@ -130,7 +131,7 @@ impl AbSummary {
             advice: advice::advice(&judged, manifest, neutral),
             state: manifest.state,
             synthetic_model: base.run.synthetic,
-            simulated_engine: engines.into_iter().flatten().any(|engine| engine.name == "simulated"),
+            simulated_engine: engines.into_iter().flatten().any(|engine| engine.name == simulated::NAME),
             self_test: manifest.settings.self_test,
             sides: manifest.sides.clone(),
             differences: difference::differences(record).into_iter().chain(in_force(record, &settings)).collect(),

@@ -217,15 +217,6 @@ pub fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-/// What a mark means.
-pub fn mark(mark: &str) -> &'static str {
-    match mark {
-        "simulated engine" => "no engine ran; every figure comes from a simulation",
-        "synthetic model" => "random weights, so speed and memory are meaningful, but the text is not",
-        _ => "Inferometer measures itself, not an engine",
-    }
-}
-
 /// The name of the cells that a law was fitted to.
 pub fn series<'a>(summary: &'a AbSummary, law: &LawChange) -> &'a str {
     let first = law.cells.first().and_then(|id| summary.cells.get(*id as usize));

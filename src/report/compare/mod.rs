@@ -169,9 +169,7 @@ fn after(comparison: &Comparison, all: bool) -> Vec<String> {
         );
     }
     if comparison.a.synthetic || comparison.b.synthetic {
-        lines.push(
-            "synthetic model: random weights, so speed and memory are meaningful, but the text is not".to_owned(),
-        );
+        lines.push(format!("synthetic model: {}", text::mark("synthetic model")));
     }
     lines
 }

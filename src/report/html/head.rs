@@ -24,11 +24,10 @@ pub fn head(record: &Record, summary: &Summary) -> Markup {
         ("Machine", machine_words(&run.machine)),
         ("When", when(&run.started_utc)),
     ];
-    let synthetic = ("synthetic model", "Random weights: speed and memory are meaningful, the text is not");
     Head {
         kicker: "Inferometer report",
         title: &run.scenario,
-        badges: Some(synthetic).filter(|_| run.synthetic).into_iter().collect(),
+        badges: run.marks().into_iter().map(|mark| (mark, text::mark(mark))).collect(),
         lead: run.description.as_deref(),
         facts: &engines.chain(rest).collect::<Vec<_>>(),
         banner: banner(summary),

@@ -31,6 +31,7 @@ use crate::record::{
     Counts, FinishState, GitState, HostInfo, LoadCheck, Machine, Record, RequestRow, Status, Timing, TokenIndex, metric,
 };
 use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
+use inferometer_host::simulated;
 use inferometer_protocol::toggle::{DTYPE, THREADS};
 use inferometer_protocol::{ModelIdentity, ModelSpec, Settings, TokenTiming};
 use inferometer_stats::robust;
@@ -80,8 +81,11 @@ pub struct RunIdentity {
     /// its own.
     pub interval_scope: String,
     pub order_seed: u64,
-    /// Random weights: speed and memory are meaningful, the text is not.
+    /// An engine ran a model with random weights: speed and memory are meaningful, the text is not.
     pub synthetic: bool,
+    /// An engine is simulated: its figures come from its options.
+    #[serde(default)]
+    pub simulated: bool,
     pub git: Option<GitState>,
     pub machine: Machine,
     pub engines: Vec<EngineSummary>,
@@ -273,6 +277,15 @@ impl Summary {
     }
 }
 
+impl RunIdentity {
+    /// Marks to show with every figure; [`crate::report::text::mark`] says what each means.
+    #[must_use]
+    pub fn marks(&self) -> Vec<&'static str> {
+        let marks = [(self.simulated, "simulated engine"), (self.synthetic, "synthetic model")];
+        marks.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
+    }
+}
+
 fn identity(record: &Record) -> RunIdentity {
     let manifest = &record.manifest;
     let scenario = &manifest.scenario;
@@ -299,7 +312,11 @@ fn identity(record: &Record) -> RunIdentity {
         }
         .to_owned(),
         order_seed: scenario.run.order_seed,
-        synthetic: made || engines.iter().any(|e| e.model.as_ref().is_some_and(|m| m.synthetic)),
+        synthetic: engines
+            .iter()
+            .filter(|engine| engine.name != simulated::NAME)
+            .any(|engine| made || engine.model.as_ref().is_some_and(|model| model.synthetic)),
+        simulated: engines.iter().any(|engine| engine.name == simulated::NAME),
         git: manifest.git.clone(),
         machine: manifest.machine.clone(),
         engines,

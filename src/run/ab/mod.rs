@@ -7,6 +7,7 @@
 
 pub mod able;
 pub mod gates;
+mod length;
 pub mod order;
 mod outputs;
 mod profile;

@@ -9,10 +9,20 @@ const LONG_REQUESTS_NS: [u64; 4] = [100_000_000, 250_000_000, 500_000_000, 1_000
 /// What a host could conceal, as a share, of a request of the longest suggested duration.
 const SURE: f64 = 0.015;
 
+/// How long a request should take for gates with this delta.
+pub fn wanted(least: f64) -> u64 {
+    let [.., longest] = LONG_REQUESTS_NS;
+    LONG_REQUESTS_NS.into_iter().find(|ns| hidden(*ns) <= least.max(SURE)).unwrap_or(longest)
+}
+
+/// The share of a request's time that its host could conceal.
+fn hidden(took_ns: u64) -> f64 {
+    allowance_ns(took_ns) as f64 / took_ns.max(1) as f64
+}
+
 /// A warning about a request so short that its host could conceal a change of `least`; `None` if
 /// it takes long enough.
 pub fn request(took_ns: u64, least: f64) -> Option<String> {
-    let hidden = |ns: u64| allowance_ns(ns) as f64 / ns.max(1) as f64;
     if hidden(took_ns) <= least {
         return None;
     }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::gates;
 use super::session::{Pace, Session, cells_match};
+use super::{gates, length};
 use crate::compare::ab::{Evidence, Judgement, judge};
 use crate::origin::{Origin, utc_now};
 use crate::record::ab::{AbManifest, AbStore, PairRow, Resumed, SCHEMA_VERSION, SideInfo};
@@ -71,11 +71,15 @@ pub fn run(
     for setup in setups.iter().filter(|setup| setup.info.commit.is_none()) {
         foresee::programs(&setup.scenario)?;
     }
+    let machine = telemetry::machine::machine();
+    let gates_of = |setup: &Setup| gates::resolve(&setup.scenario, &setup.plan.cells, &machine, delta);
+    let gates = gates_of(&setups[0])?;
+    let length = length::choose(&mut setups, &gates, options, observer)?;
+    cells_match(&setups[0], &setups[1])?;
     for setup in &mut setups {
         setup.plan.order.clear();
     }
-    let machine = telemetry::machine::machine();
-    let gates = gates::resolve(&setups[0].scenario, &setups[0].plan.cells, &machine, delta)?;
+    let gates = gates_of(&setups[0])?;
     let ready = prepare(&setups, observer)?;
     let origins = [Origin::start(), Origin::start()];
     let logs = [0, 1].map(|at| segment::sampler(&setups[at].scenario, origins[at]));
@@ -94,6 +98,7 @@ pub fn run(
         machine,
         git: telemetry::git_state(Path::new(".")),
         outputs: None,
+        length,
         gates_checked: false,
         refused: None,
         warnings: Vec::new(),

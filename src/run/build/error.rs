@@ -57,6 +57,15 @@ pub enum BuildError {
     Interrupted { what: String },
     #[error("{}: the path is not UTF-8, but recorded commands must be; set INFEROMETER_CACHE to another folder", .0.display())]
     NotUtf8(PathBuf),
+    #[error(
+        "the build of commit {commit} left a file that cannot be read, so that a later session could not verify the build: {source}; \
+         let the build remove it or make it readable"
+    )]
+    Unreadable { commit: String, source: io::Error },
+    #[error(
+        "the earlier worktree of commit {commit} cannot be replaced: {source}; remove {} yourself", tree.display()
+    )]
+    NotReplaced { commit: String, tree: PathBuf, source: io::Error },
     #[error("cannot store builds: {0}; set INFEROMETER_CACHE to another folder")]
     Io(#[from] io::Error),
 }

@@ -110,4 +110,19 @@ mod tests {
         assert_eq!(told(), "`untracked` has been added");
         assert_ne!(read().sha256(), before.sha256());
     }
+
+    /// Comparing a name with every other one took minutes at this size.
+    #[test]
+    fn long_lists_are_compared_in_time() {
+        let list = |from: u32| {
+            let lines: Vec<String> = (0..50_000).map(|n| format!("\"file {n:06}\" file:{}", n + from)).collect();
+            Files(lines.join("\n"))
+        };
+        let begun = std::time::Instant::now();
+        assert_eq!(list(1).difference(list(0).text()).unwrap(), "`file 000000` has been changed");
+        let mut added = list(0);
+        added.0 += "\n\"file 99\" file:1";
+        assert_eq!(added.difference(list(0).text()).unwrap(), "`file 99` has been added");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
 }

@@ -128,7 +128,10 @@ impl Repository {
     /// Checks a commit out into `tree`, which is replaced if it exists.
     pub(super) fn check_out(&self, commit: &Commit, tree: &Path) -> Result<(), BuildError> {
         match fs_err::remove_dir_all(tree) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                let commit = commit.short().to_owned();
+                return Err(BuildError::NotReplaced { commit, tree: tree.to_owned(), source });
+            }
             _ => {}
         }
         // `--force` replaces this worktree's registration. Nothing is pruned: pruning would make

@@ -199,7 +199,8 @@ impl<'a> Workshop<'a> {
                 log_tail: command::log_tail(&at.log),
             });
         }
-        let files = Files::of(&at.places.tree)?;
+        let files = Files::of(&at.places.tree)
+            .map_err(|source| BuildError::Unreadable { commit: commit.short().to_owned(), source })?;
         write_atomic(&at.files, files.text().as_bytes())?;
         let toolchain = key.toolchain.clone();
         Stamp::new(key, program_sha256.clone(), copied, files.sha256(), seconds).write(&at.stamp)?;
@@ -300,7 +301,11 @@ fn changed_files(commit: &Commit, at: &CommitFiles, stamp: &Stamp) -> Result<Opt
     if !git::is_at(&at.places.tree, commit)? {
         return Ok(Some("its worktree has been changed".to_owned()));
     }
-    let files = Files::of(&at.places.tree)?;
+    // What cannot be read costs this build, not the session.
+    let files = match Files::of(&at.places.tree) {
+        Ok(files) => files,
+        Err(error) => return Ok(Some(format!("its worktree cannot be verified ({error})"))),
+    };
     if files.sha256() == stamp.files_sha256 {
         return Ok(None);
     }

@@ -62,7 +62,7 @@ fn waited_for_others(own: &OwnUse, waits: &Waits, cores: Option<f64>) -> Option<
     let limit = time_of_threads(waits).mul_f64(WAITED_SHARE);
     // Threads wait for each other only while their own engine has all CPUs, and then only as many
     // as are left over. The rest of the waiting is due to others.
-    let left_over = f64::from(waits.threads.saturating_sub(waits.cpus)) / f64::from(waits.cpus.max(1));
+    let left_over = f64::from(waits.threads_at_most.saturating_sub(waits.cpus)) / f64::from(waits.cpus.max(1));
     let due = waited.saturating_sub(used.mul_f64(left_over));
     if due > limit || waited <= limit {
         return Some(due);
@@ -98,8 +98,9 @@ mod tests {
             waiting: ms(1),
             running: ms(390),
             slices: 20,
-            preempted: 0,
+            preempted: Some(0),
             threads: 2,
+            threads_at_most: 2,
             cpus: 2,
             busy: Some(ms(400)),
             stolen: Some(ms(0)),
@@ -111,6 +112,7 @@ mod tests {
         let mut own = quiet();
         let mut waits = own.waits.unwrap();
         change(&mut own, &mut waits);
+        waits.threads_at_most = waits.threads_at_most.max(waits.threads);
         own.waits = Some(waits);
         findings(&own, Some(2.0)).map(|found| found.into_iter().map(|finding| finding.cause).collect())
     }
@@ -156,6 +158,17 @@ mod tests {
         assert_eq!((three(190), three(260)), (None, Some(vec![ExternalCause::Waiting])));
         let idle = |_: &mut OwnUse, waits: &mut Waits| (waits.threads, waits.busy) = (4, None);
         assert_eq!(with(idle), Some(vec![]), "they hardly waited at all");
+    }
+
+    /// macOS tells an average of the threads that can run, and how many there are at all.
+    #[test]
+    fn where_the_threads_are_not_known_only_little_waiting_is_judged() {
+        let many = |waiting: u64| {
+            with(move |_, waits| {
+                (waits.threads_at_most, waits.waiting, waits.busy) = (12, ms(waiting), None);
+            })
+        };
+        assert_eq!((many(30), many(80)), (Some(vec![]), None));
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) mod rusage_info_v4 {
     pub const INSTRUCTIONS: usize = 248;
     pub const CYCLES: usize = 256;
     pub const INTERVAL_MAX_PHYS_FOOTPRINT: usize = 280;
+    pub const RUNNABLE_TIME: usize = 288;
 }
 
 /// `struct proc_taskinfo`: six eight-byte numbers, then twelve four-byte ones.
@@ -53,6 +54,7 @@ pub(super) mod proc_taskinfo {
     pub const PAGEINS: usize = 56;
     pub const SWITCHES: usize = 80;
     pub const THREADNUM: usize = 84;
+    pub const NUMRUNNING: usize = 88;
 }
 
 #[cfg(target_os = "macos")]
@@ -69,6 +71,7 @@ const _: () = {
         compressor_page_count COMPRESSOR_PAGE_COUNT);
     stands_at!(rusage_info_v4: ri_user_time USER_TIME ri_system_time SYSTEM_TIME ri_wired_size WIRED_SIZE
         ri_resident_size RESIDENT_SIZE ri_phys_footprint PHYS_FOOTPRINT ri_instructions INSTRUCTIONS ri_cycles CYCLES
-        ri_interval_max_phys_footprint INTERVAL_MAX_PHYS_FOOTPRINT);
-    stands_at!(proc_taskinfo: pti_faults FAULTS pti_pageins PAGEINS pti_csw SWITCHES pti_threadnum THREADNUM);
+        ri_interval_max_phys_footprint INTERVAL_MAX_PHYS_FOOTPRINT ri_runnable_time RUNNABLE_TIME);
+    stands_at!(proc_taskinfo: pti_faults FAULTS pti_pageins PAGEINS pti_csw SWITCHES pti_threadnum THREADNUM
+        pti_numrunning NUMRUNNING);
 };

@@ -16,6 +16,7 @@ mod power;
 mod process;
 mod sources;
 mod state;
+mod waiting;
 
 #[cfg(target_os = "macos")]
 pub(super) fn sources() -> Vec<Box<dyn super::Source>> {
@@ -40,6 +41,18 @@ pub(super) fn on_battery() -> Option<bool> {
 pub(super) fn cpu_time(pid: u32) -> Option<std::time::Duration> {
     let usage = process::Usage::of(&kernel::usage(pid).ok()?)?;
     usage.cpu_ns(kernel::tick()).map(std::time::Duration::from_nanos)
+}
+
+#[cfg(target_os = "macos")]
+pub(super) use waiting::Reading;
+
+/// The sums of a process's waiting; `None` while a thread of it can run.
+#[cfg(target_os = "macos")]
+pub(super) fn waiting(pid: u32) -> Option<Reading> {
+    let at_ns = inferometer_protocol::clock::now_ns();
+    let task = process::Task::of(&kernel::task(pid).ok()?)?;
+    let usage = process::Usage::of(&kernel::usage(pid).ok()?)?;
+    Reading::of(&usage, &task, kernel::tick(), at_ns)
 }
 
 /// Resets the high-water mark of a process's footprint.

@@ -7,6 +7,8 @@ use super::layout::{long, proc_taskinfo, rusage_info_v4 as at, word};
 pub(super) struct Usage {
     /// User and system time in the kernel's ticks.
     pub ticks: u64,
+    /// Time in which threads could run, on a CPU or not, in the kernel's ticks.
+    pub runnable_ticks: u64,
     pub wired_bytes: u64,
     pub resident_bytes: u64,
     /// Memory charged to the process: anonymous memory, including compressed and swapped memory,
@@ -23,6 +25,7 @@ impl Usage {
     pub fn of(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             ticks: long(bytes, at::USER_TIME)?.checked_add(long(bytes, at::SYSTEM_TIME)?)?,
+            runnable_ticks: long(bytes, at::RUNNABLE_TIME)?,
             wired_bytes: long(bytes, at::WIRED_SIZE)?,
             resident_bytes: long(bytes, at::RESIDENT_SIZE)?,
             footprint_bytes: long(bytes, at::PHYS_FOOTPRINT)?,
@@ -33,16 +36,27 @@ impl Usage {
     }
 
     /// CPU time in nanoseconds, given the duration of a tick as a fraction of nanoseconds.
-    pub fn cpu_ns(&self, (numerator, denominator): (u32, u32)) -> Option<u64> {
-        let ns = u128::from(self.ticks) * u128::from(numerator);
-        u64::try_from(ns.checked_div(u128::from(denominator))?).ok()
+    pub fn cpu_ns(&self, tick: (u32, u32)) -> Option<u64> {
+        ns(self.ticks, tick)
     }
+
+    /// Time in which threads could run, in nanoseconds.
+    pub fn runnable_ns(&self, tick: (u32, u32)) -> Option<u64> {
+        ns(self.runnable_ticks, tick)
+    }
+}
+
+fn ns(ticks: u64, (numerator, denominator): (u32, u32)) -> Option<u64> {
+    let ns = u128::from(ticks) * u128::from(numerator);
+    u64::try_from(ns.checked_div(u128::from(denominator))?).ok()
 }
 
 /// Figures of `struct proc_taskinfo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Task {
     pub threads: u32,
+    /// Threads that can run now, on a CPU or not.
+    pub running: u32,
     /// Faults served without reading, as in getrusage(2): all except page-ins.
     pub minor_faults: Option<u64>,
     pub major_faults: Option<u64>,
@@ -57,6 +71,7 @@ impl Task {
         let (faults, page_ins) = (count(proc_taskinfo::FAULTS), count(proc_taskinfo::PAGEINS));
         Some(Self {
             threads: word(bytes, proc_taskinfo::THREADNUM)?,
+            running: word(bytes, proc_taskinfo::NUMRUNNING)?,
             minor_faults: faults.zip(page_ins).and_then(|(faults, page_ins)| faults.checked_sub(page_ins)),
             major_faults: page_ins,
             switches: count(proc_taskinfo::SWITCHES),
@@ -115,6 +130,7 @@ pub(super) mod tests {
         let usage = Usage::of(&bytes).unwrap();
         let expected = Usage {
             ticks: 4000,
+            runnable_ticks: 27,
             wired_bytes: 16384,
             resident_bytes: 1 << 30,
             footprint_bytes: (1 << 30) + 7,
@@ -125,7 +141,8 @@ pub(super) mod tests {
         assert_eq!(usage, expected);
         let bytes = task(5000, 300, 77, 9);
         assert_eq!(bytes.len(), 96, "the structure's size");
-        let task = Task { threads: 9, minor_faults: Some(4700), major_faults: Some(300), switches: Some(77) };
+        let task =
+            Task { threads: 9, running: 2, minor_faults: Some(4700), major_faults: Some(300), switches: Some(77) };
         assert_eq!(Task::of(&bytes), Some(task));
     }
 

@@ -8,7 +8,9 @@ use crate::spec::GaugeInfo;
 
 pub(super) fn sources(root: &Root) -> Vec<Box<dyn Source>> {
     let without = |source| Box::new(Without(source)) as Box<dyn Source>;
-    std::iter::once(Box::new(Footprint) as _).chain(super::sources_below(root).into_iter().map(without)).collect()
+    std::iter::once(Box::new(Footprint(root.clone())) as _)
+        .chain(super::sources_below(root).into_iter().map(without))
+        .collect()
 }
 
 /// Gauges that Linux has and macOS does not, though the table does not call them Linux's own.
@@ -33,25 +35,33 @@ impl Source for Without {
 
     fn sample(&mut self, target: Option<u32>, values: &mut [Option<f64>]) {
         self.0.sample(target, values);
+        for (info, value) in self.0.gauges().iter().zip(values) {
+            *value = value.filter(|_| kept(&info.name));
+        }
     }
 }
 
 /// `footprint_bytes` from what Linux knows: anonymous memory and swap of the process.
-struct Footprint;
+struct Footprint(Root);
 
 impl Source for Footprint {
     fn gauges(&self) -> Vec<GaugeInfo> {
-        vec![gauge("footprint_bytes", "RssAnon and VmSwap, in place of macOS's figure", None)]
+        let absent = read(&self.0, std::process::id()).is_none().then(|| "no /proc/<pid>/status".to_owned());
+        vec![gauge("footprint_bytes", "RssAnon and VmSwap, in place of macOS's figure", absent)]
     }
 
     fn sample(&mut self, target: Option<u32>, values: &mut [Option<f64>]) {
-        values[0] = target.and_then(footprint).map(|bytes| bytes as f64);
+        values[0] = target.and_then(|pid| read(&self.0, pid)).map(|bytes| bytes as f64);
     }
 }
 
 /// The same figure, read once; `None` if there is no such process.
 pub(in crate::telemetry) fn footprint(pid: u32) -> Option<u64> {
-    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    read(&Root::of_system(), pid)
+}
+
+fn read(root: &Root, pid: u32) -> Option<u64> {
+    let status = fs_err::read_to_string(root.process(pid, "status")).ok()?;
     let kib = |line: &str| number_after(&status, line);
     Some((kib("RssAnon:")? + kib("VmSwap:").unwrap_or(0)) * 1024)
 }

@@ -70,13 +70,14 @@ impl Waiting {
             now.threads.iter().map(|(thread, counts)| counts.since(before(thread).unwrap_or_default())).collect();
         let running: u64 = threads.iter().map(|thread| thread.running_ns).sum();
         waits.running = Duration::from_nanos(running);
-        waits.preempted = threads.iter().map(|thread| thread.preempted).sum();
+        waits.preempted = Some(threads.iter().map(|thread| thread.preempted).sum());
         let took_part = |thread: &&Counts| thread.running_ns > 0 && thread.running_ns * TOOK_PART >= running;
         for thread in threads.iter().filter(took_part) {
             waits.waiting += Duration::from_nanos(thread.waiting_ns);
             waits.slices += thread.slices;
             waits.threads += 1;
         }
+        waits.threads_at_most = waits.threads;
         if let (Some(before), Some(now)) = (self.machine, now.machine) {
             let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
             let stolen = now.steal.saturating_sub(before.steal);
@@ -145,7 +146,7 @@ mod tests {
         put(dir.path(), "proc/stat", "cpu  110 0 60 1300 0 0 0 8 0 0\ncpu0 1\n");
         let waits = begun.since().unwrap();
         assert_eq!((waits.running.as_nanos(), waits.waiting.as_nanos()), (60_000_000_040, 200));
-        assert_eq!((waits.slices, waits.preempted, waits.threads), (5, 4, 1));
+        assert_eq!((waits.slices, waits.preempted, waits.threads), (5, Some(4), 1));
         let ms = Duration::from_millis;
         assert_eq!((waits.busy, waits.stolen), (Some(ms(200)), Some(ms(30))));
         assert!(waits.cpus >= 1 && waits.over > Duration::ZERO);
@@ -177,7 +178,7 @@ mod tests {
             }
             std::thread::sleep(Duration::from_millis(150));
             let waits = begun.since().unwrap();
-            assert!(waits.waiting > Duration::from_millis(20) && waits.preempted > 0, "{waits:?}");
+            assert!(waits.waiting > Duration::from_millis(20) && waits.preempted > Some(0), "{waits:?}");
             assert!(waits.threads > cpus && waits.busy.unwrap() >= Duration::from_millis(50), "{waits:?}");
         });
     }

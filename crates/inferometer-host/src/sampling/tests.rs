@@ -42,26 +42,39 @@ fn of_thread(profile: &Profile, thread: &str) -> Profile {
     profile
 }
 
-#[test]
-fn work_is_found_where_it_is_done_by_phase_thread_and_name() {
-    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+/// The profile of one thread at work in one phase and of another, twice as long, in the next.
+fn two_threads(cpu_ns: u64) -> Profile {
     let mut running = start(1000).unwrap();
     assert!(matches!(start(100), Err(SamplingError::Running)));
     running.phase(Some(Phase::Prefill));
-    on_thread("sampled-one", || work(400_000_000));
+    on_thread("sampled-one", || work(cpu_ns));
     running.phase(Some(Phase::Decode));
-    on_thread("sampled-two", || work(800_000_000));
+    on_thread("sampled-two", || work(2 * cpu_ns));
     running.phase(None);
     let profile = running.stop().unwrap();
     let phases: Vec<_> = profile.parts.iter().map(|part| part.phase).collect();
     assert_eq!(phases, [None, Some(Phase::Prefill), Some(Phase::Decode)]);
-    assert!(profile.parts[1].cpu_ns.unwrap() >= 400_000_000, "{:?}", profile.parts[1].cpu_ns);
-    assert!(profile.parts[2].cpu_ns.unwrap() >= 800_000_000);
+    assert!(profile.parts[1].cpu_ns.unwrap() >= cpu_ns, "{:?}", profile.parts[1].cpu_ns);
+    assert!(profile.parts[2].cpu_ns.unwrap() >= 2 * cpu_ns);
+    profile
+}
+
+fn samples(profile: &Profile, part: usize) -> u64 {
+    profile.parts[part].stacks.iter().map(|stack| stack.count).sum()
+}
+
+#[test]
+fn work_is_found_where_it_is_done_by_phase_thread_and_name() {
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    // On a busy machine signals go to threads of other tests, so it may take more work.
+    let mut tries = [400_000_000, 800_000_000, 1_600_000_000].into_iter().map(two_threads);
+    let enough = |profile: &Profile| {
+        samples(&of_thread(profile, "sampled-one"), 1) >= 20 && samples(&of_thread(profile, "sampled-two"), 2) >= 40
+    };
+    let profile = tries.find(enough).expect("few samples of much work");
 
     let (one, two) = (of_thread(&profile, "sampled-one"), of_thread(&profile, "sampled-two"));
-    let samples = |profile: &Profile, part: usize| profile.parts[part].stacks.iter().map(|s| s.count).sum::<u64>();
     assert_eq!((samples(&one, 2), samples(&two, 1)), (0, 0), "phases are apart");
-    assert!(samples(&one, 1) >= 10 && samples(&two, 2) >= 20, "{} {}", samples(&one, 1), samples(&two, 2));
 
     let named = |frame: &u32| two.functions[*frame as usize].as_str();
     let total = |name: &str| {
@@ -71,9 +84,10 @@ fn work_is_found_where_it_is_done_by_phase_thread_and_name() {
         found as f64
     };
     let (a, b) = (total("::spin_a"), total("::spin_b"));
-    // Of n samples a binomial share of 2/3: five standard deviations.
+    // Of n samples a binomial share of 2/3: five standard deviations. Samples are not independent
+    // where the scheduler's ticks keep step with the work, so some more is allowed.
     let n = a + b;
-    assert!((a / n - 2.0 / 3.0).abs() < 5.0 * (2.0 / 9.0 / n).sqrt(), "{a} {b}");
+    assert!((a / n - 2.0 / 3.0).abs() < 5.0 * (2.0 / 9.0 / n).sqrt() + 0.05, "{a} {b}");
     assert!(total("::work") >= n);
 
     for stack in two.parts.iter().flat_map(|part| &part.stacks) {

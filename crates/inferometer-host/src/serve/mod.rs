@@ -64,17 +64,38 @@ where
     R: Read + Send + 'static,
     W: Write + Send + 'static,
 {
-    let output = Output(Arc::new(Mutex::new(output)));
-    let running = Running::default();
-    let (messages, inbox) = channel();
-    let listener = Listener { output: output.clone(), running: running.clone(), messages };
+    let (host, listener, inbox) = parts(output, engines);
     let thread = std::thread::Builder::new().name("host-stdin".into());
     if thread.spawn(move || listener.listen(input, input_ended)).is_err() {
         return End::Broken;
     }
+    host.serve(&inbox)
+}
+
+/// As [`serve_on`] for an input that is there at once: it is read to its end on this thread before
+/// the first answer. The fuzz target uses it, because a thread for each input takes most of its
+/// time.
+pub fn serve_at_once<W>(input: &[u8], output: W, engines: &[&dyn Engine]) -> End
+where
+    W: Write + Send + 'static,
+{
+    let (host, listener, inbox) = parts(output, engines);
+    listener.listen(input, || {});
+    host.serve(&inbox)
+}
+
+type Inbox = Receiver<Result<Incoming, LineError>>;
+
+/// What answers messages, what reads them, and what is between both.
+fn parts<'a, W>(output: W, engines: &'a [&'a dyn Engine]) -> (Host<'a, W>, Listener<W>, Inbox) {
+    let output = Output(Arc::new(Mutex::new(output)));
+    let running = Running::default();
+    let (messages, inbox) = channel();
+    let listener = Listener { output: output.clone(), running: running.clone(), messages };
     let profiling = Profiling::default();
-    Host { output, running, engines, greeted: false, session: None, memory: None, slow_down: None, profiling }
-        .serve(&inbox)
+    let host =
+        Host { output, running, engines, greeted: false, session: None, memory: None, slow_down: None, profiling };
+    (host, listener, inbox)
 }
 
 /// Writes answers, one line at a time, from any thread.
@@ -223,7 +244,7 @@ struct Host<'a, W> {
 }
 
 impl<W: Write + Send + 'static> Host<'_, W> {
-    fn serve(mut self, inbox: &Receiver<Result<Incoming, LineError>>) -> End {
+    fn serve(mut self, inbox: &Inbox) -> End {
         while let Ok(incoming) = inbox.recv() {
             let message = match incoming {
                 Ok(message) => message,

@@ -1,5 +1,6 @@
-//! Every tensor library of this build: all architectures, every dtype and sampling, on the smallest
-//! synthetic models; and whether the libraries agree.
+//! Every tensor library of this build: all architectures, every dtype, sampling, the settings of
+//! memory and graph, and a quantized folder, on the smallest synthetic models; and whether the
+//! libraries agree.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +11,7 @@ use crate::engines;
 use crate::record;
 use crate::record::{Cause, Record, Status};
 use inferometer_protocol::Variant;
-use inferometer_protocol::toggle::DTYPE;
+use inferometer_protocol::toggle::{CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, LAZY_PIPELINE, MEMORY_LIMIT, WIRED_LIMIT};
 
 const PART: &str = "Engines";
 /// Those of the synthetic models; each has operations of its own.
@@ -18,6 +19,20 @@ const ARCHITECTURES: [&str; 2] = ["llama", "qwen3"];
 const SAMPLING: &str = "[sampling]\nseed = 7\ntemperature = 0.8\ntop_k = 20\ntop_p = 0.9\nmin_p = 0.02\n\
                         repetition_penalty = 1.2\n";
 const GREEDY: &str = "[sampling]\nseed = 7\ntemperature = 0.0\n";
+
+/// A toggle, and values of it as a scenario has them.
+type Values = (&'static str, &'static [&'static str]);
+
+/// Settings that are tried together, by the name of their line. Limits are above what the model
+/// needs: what a limit below it does depends on the machine.
+const SETTINGS: [(&str, &[Values]); 3] = [
+    ("kv_cache", &[(KV_CACHE, &["\"full\"", "\"rotating:16\""])]),
+    ("compile, lazy", &[(COMPILE, &["false", "true"]), (LAZY_PIPELINE, &["false", "true"])]),
+    (
+        "memory limits",
+        &[(MEMORY_LIMIT, &["1073741824"]), (CACHE_LIMIT, &["0", "67108864"]), (WIRED_LIMIT, &["67108864"])],
+    ),
+];
 
 pub fn items(program: &Program) -> Vec<Item> {
     let offers = engines::offers().engines;
@@ -37,6 +52,8 @@ pub fn items(program: &Program) -> Vec<Item> {
     }
     for variant in usable {
         items.push(dtypes(program, offer.name, variant));
+        items.extend(SETTINGS.iter().map(|(what, values)| settings(program, offer.name, variant, (what, values))));
+        items.push(quantized(program, offer.name, variant));
         items.push(sampled(program, offer.name, variant));
     }
     items
@@ -76,6 +93,55 @@ fn dtypes(program: &Program, engine: &str, library: &Variant) -> Item {
         Ok(record) => match faults(&record, library.value) {
             Some(why) => Item::new(PART, what, State::Fails, why),
             None => Item::new(PART, what, State::Works, choices.join(", ")),
+        },
+    }
+}
+
+/// Toggles of a library, every combination of their values in one run: each is in force, or the
+/// iteration is not ok.
+fn settings(program: &Program, engine: &str, library: &Variant, (name, values): (&str, &[Values])) -> Item {
+    let what = format!("{} {name}", library.value);
+    let honours = |toggle: &str| library.honours.toggles.as_ref().is_some_and(|all| all.contains(&toggle));
+    let (able, unable): (Vec<&Values>, Vec<&Values>) = values.iter().partition(|(toggle, _)| honours(toggle));
+    let why_not = |(toggle, _): &&Values| {
+        let refused = library.honours.refused.iter().find(|(name, _)| name == toggle).map(|(_, why)| *why);
+        format!("{toggle}: {}", refused.unwrap_or("not honoured"))
+    };
+    let left_out = unable.iter().map(why_not).collect::<Vec<_>>().join("; ");
+    if able.is_empty() {
+        return Item::new(PART, what, State::Absent, left_out);
+    }
+    let lines: String = able.iter().map(|(toggle, values)| format!("{toggle} = [{}]\n", values.join(", "))).collect();
+    let text = scenario("qwen3", &format!("{}{GREEDY}[toggles]\n{lines}", table(engine, library)));
+    match recorded(program, &format!("{}-{}", name.replace([',', ' '], "-"), library.value), &text) {
+        Err(why) => Item::new(PART, what, State::Fails, why),
+        Ok(record) => match faults(&record, library.value) {
+            Some(why) => Item::new(PART, what, State::Fails, why),
+            None => {
+                let tried = able.iter().map(|(toggle, values)| format!("{toggle} {}", values.join(" and ")));
+                let tried = tried.collect::<Vec<_>>().join(", ").replace('"', "");
+                Item::new(PART, what, State::Works, [tried, left_out].join("; ").trim_end_matches("; "))
+            }
+        },
+    }
+}
+
+/// A folder in MLX's quantized format.
+fn quantized(program: &Program, engine: &str, library: &Variant) -> Item {
+    let what = format!("{} 4-bit folder", library.value);
+    let text = scenario("qwen3", &format!("{}{GREEDY}", table(engine, library)))
+        .replace("seed = 1 }", "seed = 1, bits = 4, group_size = 32 }");
+    match recorded(program, &format!("quantized-{}", library.value), &text) {
+        Err(why) => Item::new(PART, what, State::Fails, why),
+        Ok(record) => match (faults(&record, library.value), tokens(&record, library.value)) {
+            (Some(why), _) => Item::new(PART, what, State::Fails, why),
+            (None, None) => Item::new(PART, what, State::Differs, "equal iterations gave different tokens"),
+            (None, Some(_)) => {
+                let host = record.manifest.hosts.first();
+                let dtype = host.and_then(|host| host.receipt.settings.get(DTYPE)).map(ToString::to_string);
+                let dtype = dtype.unwrap_or_else(|| "an unnamed format".to_owned());
+                Item::new(PART, what, State::Works, format!("held as {dtype}"))
+            }
         },
     }
 }
