@@ -32,7 +32,15 @@ SEEDS = {
     "llama, tied, plain rope": [1, 2, 0, 1, 1, 1],
     "llama, llama3 rope": [3, 2, 0, 1, 0, 0],
     "qwen3, untied": [0, 2, 0, 0, 2, 2],
-    # NEW
+    "llama, two windows": [0, 4, 1, 1, 4, 4],
+    "mistral, by layer types": [1, 0, 0, 3, 2, 2],
+    "smollm3, linear rope": [0, 2, 2, 1, 0, 0],
+    "gpt_oss, rounded yarn": [4, 2, 0, 0, 0, 0],
+    "qwen2 as made": [0, 1, 3, 1, 2, 2],
+    "qwen3_moe as made": [0, 0, 1, 2, 3, 3],
+    "smollm3 as made": [1, 1, 1, 1, 0, 0],
+    "phi3 as made": [0, 1, 1, 1, 3, 3],
+    "gemma3 as made": [3, 1, 0, 1, 1, 1],
 }
 TEXTS = [
     "An interferometer sends light down two paths.",

@@ -298,14 +298,18 @@ mod tests {
         let gate: Vec<f32> = (-40..40).map(|i| i as f32 * 0.31).collect();
         let up: Vec<f32> = (0..80).map(|i| (i as f32 * 1.7).sin() * 9.0).collect();
         let row = [gate.as_slice(), &up].concat();
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        let formulas: [(fn(&[f32], &mut [f32]), &dyn Fn(f64, f64) -> f64); 3] = [
-            (silu_row, &|g, u| g * sigmoid(g) * u),
-            (gelu_row, &|g, u| {
+        type Row = fn(&[f32], &mut [f32]);
+        type Formula = fn(f64, f64) -> f64;
+        fn sigmoid(x: f64) -> f64 {
+            1.0 / (1.0 + (-x).exp())
+        }
+        let formulas: [(Row, Formula); 3] = [
+            (silu_row, |g, u| g * sigmoid(g) * u),
+            (gelu_row, |g, u| {
                 let z = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g * g * g);
                 0.5 * g * (1.0 + z.tanh()) * u
             }),
-            (clamped_row, &|g, u| g.min(7.0) * sigmoid(1.702 * g.min(7.0)) * (u.clamp(-7.0, 7.0) + 1.0)),
+            (clamped_row, |g, u| g.min(7.0) * sigmoid(1.702 * g.min(7.0)) * (u.clamp(-7.0, 7.0) + 1.0)),
         ];
         for (at, (row_of, want)) in formulas.iter().enumerate() {
             let mut out = vec![0.0; 80];
