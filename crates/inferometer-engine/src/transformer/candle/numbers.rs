@@ -26,7 +26,7 @@ pub trait Number: Copy + Send + Sync {
 /// A finite f16's value. Infinity and NaN come out as numbers from 65,536 on. Branch-free. The
 /// exponent is corrected by a multiplication, which is right for subnormal numbers too.
 #[inline(always)]
-pub fn finite_f16(bits: u16) -> f32 {
+fn finite_f16(bits: u16) -> f32 {
     const CORRECTION: f32 = f32::from_bits((127 + 112) << 23); // 2^112: the biases are 127 and 15
     let bits = u32::from(bits);
     let size = f32::from_bits((bits & 0x7fff) << 13) * CORRECTION;
