@@ -10,6 +10,9 @@ const TOGETHER: usize = 4;
 /// Groups of rows between one that is computed with and one that is prefetched.
 const AHEAD: usize = 6;
 
+/// Longer rows, in bytes, are prefetched by the processor itself.
+const SHORT: usize = 1024;
+
 /// A number as it is stored in a matrix or a cache.
 pub trait Number: Copy + Send + Sync {
     /// The values in plain arithmetic, written so that the compiler vectorizes it.
@@ -26,7 +29,7 @@ pub trait Number: Copy + Send + Sync {
 /// A finite f16's value. Infinity and NaN come out as numbers from 65,536 on. Branch-free. The
 /// exponent is corrected by a multiplication, which is right for subnormal numbers too.
 #[inline(always)]
-pub fn finite_f16(bits: u16) -> f32 {
+fn finite_f16(bits: u16) -> f32 {
     const CORRECTION: f32 = f32::from_bits((127 + 112) << 23); // 2^112: the biases are 127 and 15
     let bits = u32::from(bits);
     let size = f32::from_bits((bits & 0x7fff) << 13) * CORRECTION;
@@ -239,8 +242,10 @@ for_numbers! {
     pub fn products(matrix: &[N], x: &[f32], width: usize, out: &mut [f32]), S => {
         let n = matrix.len() / width;
         for (at, rows) in matrix.chunks(TOGETHER * width).enumerate() {
-            // SAFETY: the caller guarantees the instructions.
-            unsafe { S::prefetch(matrix, (at + AHEAD) * TOGETHER * width, TOGETHER * width) };
+            if width * size_of::<N>() <= SHORT {
+                // SAFETY: the caller guarantees the instructions.
+                unsafe { S::prefetch(matrix, (at + AHEAD) * TOGETHER * width, TOGETHER * width) };
+            }
             let count = rows.len() / width;
             // Of fewer rows than are multiplied together, the last stands for those that lack.
             let rows: [&[N]; TOGETHER] = std::array::from_fn(|row| &rows[row.min(count - 1) * width..][..width]);
@@ -288,8 +293,10 @@ for_numbers! {
     pub fn add_weighted(matrix: &[N], weights: &[f32], width: usize, out: &mut [f32]), S => {
         let n = matrix.len() / width;
         for (at, rows) in matrix.chunks(TOGETHER * width).enumerate() {
-            // SAFETY: the caller guarantees the instructions.
-            unsafe { S::prefetch(matrix, (at + AHEAD) * TOGETHER * width, TOGETHER * width) };
+            if width * size_of::<N>() <= SHORT {
+                // SAFETY: the caller guarantees the instructions.
+                unsafe { S::prefetch(matrix, (at + AHEAD) * TOGETHER * width, TOGETHER * width) };
+            }
             for (weights, out) in weights.chunks_exact(n).zip(out.chunks_exact_mut(width)) {
                 let weights = &weights[at * TOGETHER..];
                 // SAFETY: as above.

@@ -52,6 +52,7 @@ pub struct Packed {
     lines: Pages<Line>,
     /// [tiles, inputs / values of a stored block, bytes]
     scales: Pages<u8>,
+    finite: bool,
 }
 
 impl std::fmt::Debug for Packed {
@@ -94,11 +95,15 @@ pub fn fits(kind: GgmlDType, columns: usize, inputs: usize) -> bool {
     instructions(kind).is_some() && inputs.is_multiple_of(kind.block_size()) && columns * inputs > 0
 }
 
+fn unsupported(kind: GgmlDType) -> EngineError {
+    EngineError::unsupported(format!("matrices of type {kind:?} cannot be packed on this machine"))
+}
+
 impl Packed {
     /// Packs a matrix that [`fits`].
     ///
     /// # Errors
-    /// When its bytes cannot be read, or its scales are not finite.
+    /// When its bytes cannot be read, or are not whole blocks.
     pub fn new(matrix: &QTensor) -> Result<Self> {
         let (columns, inputs) = matrix.shape().dims2().map_err(failed)?;
         Self::from_bytes(matrix.dtype(), columns, inputs, &matrix.data().map_err(failed)?)
@@ -107,7 +112,7 @@ impl Packed {
     /// Packs a matrix that [`fits`] from its bytes in a GGUF file.
     ///
     /// # Errors
-    /// When the number of bytes is not that of the shape, or scales are not finite.
+    /// When the number of bytes is not that of the shape.
     pub fn from_bytes(kind: GgmlDType, columns: usize, inputs: usize, bytes: &[u8]) -> Result<Self> {
         let packed = Self::stacked(kind, inputs, &[bytes])?;
         if packed.columns != columns {
@@ -123,11 +128,9 @@ impl Packed {
     /// Packs matrices of one type and number of inputs, one below the other.
     ///
     /// # Errors
-    /// When a part's bytes are not whole rows, or scales are not finite.
+    /// When a part's bytes are not whole rows.
     pub fn stacked(kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
-        let with = instructions(kind).ok_or_else(|| {
-            EngineError::unsupported(format!("matrices of type {kind:?} cannot be packed on this machine"))
-        })?;
+        let with = instructions(kind).ok_or_else(|| unsupported(kind))?;
         Self::with(with, kind, inputs, parts)
     }
 
@@ -141,15 +144,21 @@ impl Packed {
     pub fn with(instructions: Instructions, kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
         assert!(Instructions::found().contains(&instructions), "{} was not found", instructions.name());
         let row = inputs / kind.block_size() * kind.type_size();
-        let whole = |part: &&[u8]| part.len().is_multiple_of(row.max(1));
-        if row == 0 || !inputs.is_multiple_of(kind.block_size()) || !parts.iter().all(whole) {
+        let whole = |part: &&[u8]| !part.is_empty() && part.len().is_multiple_of(row.max(1));
+        if row == 0 || !inputs.is_multiple_of(kind.block_size()) || parts.is_empty() || !parts.iter().all(whole) {
             return Err(EngineError::internal(format!("the bytes are not whole rows of {inputs} values in {kind:?}")));
         }
         let rows: Vec<&[u8]> = parts.iter().flat_map(|part| part.chunks_exact(row)).collect();
-        let packed = with_kind!(kind, K => threads::install(|| pack::<K>(inputs, &rows)), else None);
-        let (lines, scales) = packed
-            .ok_or_else(|| EngineError::not_finite("a matrix has scales that are not finite (NaN or infinity)"))?;
-        Ok(Self { kind, instructions, columns: rows.len(), inputs, lines, scales })
+        let (lines, scales, finite) =
+            with_kind!(kind, K => threads::install(|| pack::<K>(inputs, &rows)), else return Err(unsupported(kind)));
+        Ok(Self { kind, instructions, columns: rows.len(), inputs, lines, scales, finite })
+    }
+
+    /// Whether no scale is NaN or infinite, as in a damaged file. Products with such scales are not
+    /// finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.finite
     }
 
     /// Bytes in memory.
@@ -274,14 +283,14 @@ impl Packed {
 // SAFETY: bytes, aligned to 64.
 unsafe impl Plain for Line {}
 
-/// Stored rows in tiles: lines and scales. `None` if scales are not finite.
-fn pack<K: Kind>(inputs: usize, rows: &[&[u8]]) -> Option<(Pages<Line>, Pages<u8>)> {
+/// Stored rows in tiles: lines and scales, and whether all scales are finite.
+fn pack<K: Kind>(inputs: usize, rows: &[&[u8]]) -> (Pages<Line>, Pages<u8>, bool) {
     let (stored, parts) = (inputs / K::VALUES, K::VALUES / BLOCK);
     let tiles = rows.len().div_ceil(TILE);
     let mut lines = Pages::zeroed(tiles * stored * parts * K::BITS);
     let mut scales = Pages::<u8>::zeroed(tiles * stored * K::SCALES);
     let each = (lines.par_chunks_mut(stored * parts * K::BITS), scales.par_chunks_mut(stored * K::SCALES));
-    let finite = each.0.zip(each.1).zip(rows.par_chunks(TILE)).all(|((lines, scales), rows)| {
+    let finite = each.0.zip(each.1).zip(rows.par_chunks(TILE)).map(|((lines, scales), rows)| {
         let mut finite = true;
         for (column, row) in rows.iter().enumerate() {
             let scales = scales.chunks_exact_mut(K::SCALES);
@@ -296,7 +305,9 @@ fn pack<K: Kind>(inputs: usize, rows: &[&[u8]]) -> Option<(Pages<Line>, Pages<u8
         }
         finite
     });
-    finite.then_some((lines, scales))
+    // Not `all`, which would leave the rest unpacked.
+    let finite = finite.reduce(|| true, |a, b| a & b);
+    (lines, scales, finite)
 }
 
 /// The weights of one column of a tile.

@@ -7,7 +7,9 @@
 //!
 //! Source of the stored formats: ggml's `ggml-common.h` and `ggml-quants.c`.
 
-use super::super::numbers::finite_f16;
+use half::f16;
+
+use super::super::numbers::Number;
 use super::{BLOCK, QUAD, QUADS, TILE};
 
 /// A quad of inputs of each of 16 columns.
@@ -99,11 +101,11 @@ pub fn unpack<K: Kind>(lines: &[Line], out: &mut Quads) {
 /// Bytes of 16 f16 values.
 const HALVES: usize = 2 * TILE;
 
-/// The values of finite f16 numbers, which [`Kind::floats`] were checked to be.
+/// The values of f16 numbers in plain arithmetic.
 #[inline(always)]
 pub fn widen(halves: &Halves) -> PerColumn {
     let halves = halves.as_chunks::<2>().0;
-    std::array::from_fn(|i| finite_f16(u16::from_le_bytes(halves[i])))
+    f16::portable(&std::array::from_fn(|i| f16::from_le_bytes(halves[i])))
 }
 
 /// The halves `at` in packed scales.

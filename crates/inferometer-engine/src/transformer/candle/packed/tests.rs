@@ -117,17 +117,22 @@ fn inputs_of_zero_give_zero() {
 }
 
 #[test]
-fn damaged_bytes_are_refused() {
+fn damaged_bytes_are_refused_or_found() {
     for kind in KINDS.into_iter().filter(|kind| fits(*kind, 16, 256)) {
         let stored = quantized(kind, 16, 256);
         let mut bytes = stored.data().unwrap().into_owned();
         let error = |bytes: &[u8]| Packed::from_bytes(kind, 16, 256, bytes).unwrap_err();
         assert!(error(&bytes[..bytes.len() - 1]).message.contains("whole rows"));
+        assert!(error(&[]).message.contains("whole rows"));
         let row = bytes.len() / 16;
         assert!(error(&bytes[row..]).message.contains("15 rows"));
         // Each f16 is at the front or at the end of a block.
         let at = if kind == GgmlDType::Q6K { kind.type_size() - 2 } else { 0 };
         bytes[row * 3 + at..][..2].copy_from_slice(&half::f16::INFINITY.to_le_bytes());
-        assert!(error(&bytes).message.contains("not finite"), "{kind:?}");
+        let damaged = Packed::from_bytes(kind, 16, 256, &bytes).unwrap();
+        assert!(Packed::new(&stored).unwrap().is_finite() && !damaged.is_finite(), "{kind:?}");
+        let out = damaged.product(&wave(256, 0.73));
+        assert!(out.iter().enumerate().all(|(column, x)| x.is_finite() == (column != 3)), "{kind:?}");
+        assert!(damaged.rows_at(&[3]).iter().any(|x| !x.is_finite()));
     }
 }
