@@ -115,7 +115,7 @@ mod tests {
         }
         let recipe = table("synthetic:llama/tiny").unwrap();
         assert_eq!(recipe["synthetic"]["seed"].as_integer(), Some(1));
-        assert!(table("synthetic:gpt/tiny").unwrap_err().to_string().contains("llama, qwen3"));
+        assert!(table("synthetic:gpt/tiny").unwrap_err().to_string().contains("llama, mistral, "));
         assert!(table("synthetic:tiny").unwrap_err().to_string().contains("ARCH/PRESET"));
         assert!(table("synthetic:llama/tiny:x").unwrap_err().to_string().contains("ARCH/PRESET"));
     }

@@ -190,14 +190,14 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     insta::assert_snapshot!(bench(&["synthetic:gpt/tiny"]), @r#"
     exit 2
     --- stderr
-    error: unknown synthetic architecture `gpt`: use one of llama, qwen3
+    error: unknown synthetic architecture `gpt`: use one of llama, mistral, qwen2, qwen3, qwen3_moe, smollm3, phi3, gemma3, gpt_oss
     "#);
     insta::assert_snapshot!(bench(&["synthetic:llama/huge"]), @r#"
     exit 2
     --- stderr
     error: MODEL: unknown preset `huge` of llama models
      |
-     = help: llama has `tiny`, `small`, `1b` and `3b`
+     = help: llama has `tiny`, `small`, `135m`, `1b` and `3b`
     "#);
     insta::assert_snapshot!(bench(&["no/such/folder"]), @r#"
     exit 2

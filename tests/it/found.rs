@@ -117,7 +117,9 @@ fn every_place_is_searched_and_shown_within_80_columns() {
     inferometer, [LAB]/models:
     name     arch   format    bits   size  context  runs
     ─────────────────────────────────────────────────────
-    smollm2  llama  GGUF F32  32.0  320 B     4096  yes
+    smollm2  llama  GGUF F32  32.0  320 B     4096  no
+        SmolLM2.gguf: tensor token_embd.weight is missing among the 1 tensors of
+          this model
 
     Hugging Face, [LAB]/hub:
     name                    arch   format           bits      size  context  runs
@@ -125,27 +127,34 @@ fn every_place_is_searched_and_shown_within_80_columns() {
     Qwen/Qwen3-0.6B         qwen3  safetensors F32  32.0  4.76 MiB    40960  yes
     Qwen/Qwen3-0.6B@        qwen3  safetensors F32  32.0  4.76 MiB    40960  yes
     99887766
-    org/Llama-GGUF/Llama-   llama  GGUF F32         32.0     320 B     4096  yes
+    org/Llama-GGUF/Llama-   llama  GGUF F32         32.0     320 B     4096  no
     Q8_0.gguf
+        Llama-Q8_0.gguf: tensor token_embd.weight is missing among the 1 tensors of
+          this model
 
     LM Studio, [LAB]/home/.lmstudio/models:
     name                    arch   format     bits     size  context  runs
     ───────────────────────────────────────────────────────────────────────
     lab/Split/m-00001-of-   mamba  GGUF F32   32.0    320 B     4096  no
     00002.gguf
-        architecture `mamba` is not supported; supported are llama, qwen3
+        m-00001-of-00002.gguf: general.architecture "mamba" is not supported; this
+          engine has llama, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma3, gpt-oss
     mlx-community/Qwen3-    qwen3  MLX 4-bit   4.0  777 KiB    40960  yes
     tiny-4bit
 
     Ollama, [LAB]/ollama:
     name             arch   format    bits   size  context  runs
     ─────────────────────────────────────────────────────────────
-    llama3.2:latest  llama  GGUF F32  32.0  320 B     4096  yes
+    llama3.2:latest  llama  GGUF F32  32.0  320 B     4096  no
+        sha256-abababababababababababababababababababababababababababababababab:
+          tensor token_embd.weight is missing among the 1 tensors of this model
 
     llama.cpp, [LAB]/llama.cpp:
     name              arch   format    bits   size  context  runs
     ──────────────────────────────────────────────────────────────
-    org_model_m.gguf  llama  GGUF F32  32.0  320 B     4096  yes
+    org_model_m.gguf  llama  GGUF F32  32.0  320 B     4096  no
+        org_model_m.gguf: tensor token_embd.weight is missing among the 1 tensors of
+          this model
 
     Places that are not there:
       [LAB]/cache/models
@@ -156,17 +165,34 @@ fn every_place_is_searched_and_shown_within_80_columns() {
     assert_eq!(done.stderr, "");
     insta::assert_snapshot!(shown.split("Presets of synthetic models").nth(1).unwrap(), @r#"
      (`inferometer bench synthetic:ARCHITECTURE/PRESET`):
-    architecture  preset  parameters   on disk   as q8_0
-    ────────────────────────────────────────────────────────────────────────────
-    llama         tiny         1.3 M  5.00 MiB  1.33 MiB  tests
-    llama         small       67.1 M   128 MiB  68.1 MiB  quick start
-    llama         1b        1235.8 M  2.30 GiB  1.22 GiB  shape of Llama 3.2 1B
-    llama         3b        3212.7 M  5.98 GiB  3.18 GiB  shape of Llama 3.2 3B
-    qwen3         tiny         1.2 M  4.76 MiB  1.27 MiB  tests
-    qwen3         small       67.1 M   128 MiB  68.1 MiB  quick start
-    qwen3         0.6b       596.0 M  1.11 GiB   604 MiB  shape of Qwen3 0.6B
-    qwen3         1.7b      1720.6 M  3.20 GiB  1.70 GiB  shape of Qwen3 1.7B
-    qwen3         4b        4022.5 M  7.49 GiB  3.98 GiB  shape of Qwen3 4B
+    architecture  preset   parameters   on disk   as q8_0
+    ────────────────────────────────────────────────────────────────────────────────
+    llama         tiny          1.3 M  5.00 MiB  1.33 MiB  tests
+    llama         small        67.1 M   128 MiB  68.1 MiB  quick start
+    llama         135m        134.5 M   257 MiB   136 MiB  shape of SmolLM2 135M
+    llama         1b         1235.8 M  2.30 GiB  1.22 GiB  shape of Llama 3.2 1B
+    llama         3b         3212.7 M  5.98 GiB  3.18 GiB  shape of Llama 3.2 3B
+    mistral       tiny          1.3 M  5.00 MiB  1.33 MiB  tests
+    mistral       7b         7241.7 M  13.5 GiB  7.17 GiB  shape of Mistral 7B v0.1
+    qwen2         tiny          1.1 M  4.01 MiB  1.07 MiB  tests
+    qwen2         0.5b        494.0 M   942 MiB   501 MiB  shape of Qwen2.5 0.5B
+    qwen2         1.5b       1543.7 M  2.88 GiB  1.53 GiB  shape of Qwen2.5 1.5B
+    qwen3         tiny          1.2 M  4.76 MiB  1.27 MiB  tests
+    qwen3         small        67.1 M   128 MiB  68.1 MiB  quick start
+    qwen3         0.6b        596.0 M  1.11 GiB   604 MiB  shape of Qwen3 0.6B
+    qwen3         1.7b       1720.6 M  3.20 GiB  1.70 GiB  shape of Qwen3 1.7B
+    qwen3         4b         4022.5 M  7.49 GiB  3.98 GiB  shape of Qwen3 4B
+    qwen3_moe     tiny          2.5 M  9.52 MiB  2.53 MiB  tests
+    qwen3_moe     30b-a3b   30532.1 M  56.9 GiB  30.2 GiB  shape of Qwen3 30B A3B
+    smollm3       tiny          1.0 M  4.00 MiB  1.07 MiB  tests
+    smollm3       3b         3075.1 M  5.73 GiB  3.04 GiB  shape of SmolLM3 3B
+    phi3          tiny          1.0 M  4.00 MiB  1.07 MiB  tests
+    phi3          mini       3836.0 M  7.15 GiB  3.80 GiB  shape of Phi-4-mini
+    gemma3        tiny          3.3 M  12.5 MiB  3.35 MiB  tests
+    gemma3        270m        268.1 M   511 MiB   272 MiB  shape of Gemma 3 270M
+    gemma3        1b          999.9 M  1.86 GiB  1014 MiB  shape of Gemma 3 1B
+    gpt_oss       tiny          2.3 M  8.82 MiB  2.35 MiB  tests
+    gpt_oss       20b       20914.8 M  39.0 GiB  20.7 GiB  shape of gpt-oss 20B
     "#);
 }
 

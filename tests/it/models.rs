@@ -167,10 +167,11 @@ fn formats_that_there_are_not_are_answered_with_those_there_are() {
     let told = asked.map(|options| shown(&[&["new", "--preset", "tiny"], options, &["x"]].concat(), folder));
     insta::assert_snapshot!(told.join("\n"), @r#"
     exit 2
-    error: --bits must be one of [4, 8] and --group-size one of [32, 64, 128]
+    making qwen3 tiny, seed 1, MLX affine, 3 bits, groups of 64: 614 KiB of weights
+    error: x is not empty: name a new folder for the model, or empty it
 
     exit 2
-    error: --bits must be one of [4, 8] and --group-size one of [32, 64, 128]
+    error: --bits must be one of [2, 3, 4, 5, 6, 8] and --group-size one of [32, 64, 128]
 
     exit 2
     error: the following required arguments were not provided:
@@ -204,11 +205,11 @@ fn unknown_names_are_answered_with_those_there_are() {
     let new = |arguments: &[&str]| shown(&[&["new"], arguments].concat(), Path::new("[MODEL]"));
     insta::assert_snapshot!(new(&["--arch", "llama", "--preset", "0.6b", "x"]), @r#"
     exit 2
-    error: there is no preset `0.6b` for llama models; presets: tiny, small, 1b, 3b
+    error: there is no preset `0.6b` for llama models; presets: tiny, small, 135m, 1b, 3b
     "#);
     insta::assert_snapshot!(new(&["--arch", "gpt", "x"]), @r#"
     exit 2
-    error: invalid value 'gpt' for '--arch <ARCH>': no such architecture; there are llama, qwen3
+    error: invalid value 'gpt' for '--arch <ARCH>': no such architecture; there are llama, mistral, qwen2, qwen3, qwen3_moe, smollm3, phi3, gemma3, gpt_oss
 
     For more information, try '--help'.
     "#);
@@ -233,8 +234,8 @@ fn show_tells_shape_and_recipe() {
     tensors           46
     weight_files      1
     disk_bytes        4992272 (4.76 MiB)
-    fingerprint       cd063d88188b452402abc980bc076a6a18977c381893f5c207d1b71b7bb5e
-                      0a2
+    fingerprint       f4a4b2f16a0b92b89f5e43936c98ad43172db5a01ba26d4ce11fd45a562ca
+                      69a
     hidden            128
     layers            4
     heads             4
@@ -308,7 +309,7 @@ fn verify_names_what_is_missing_or_misshapen() {
     error: [MODEL]/model.safetensors: tensor model.layers.0.mlp.down_proj.weight has shape [128, 384], but the configuration says [128, 380]
 
     exit 2
-    error: [MODEL]/config.json: there is no preset `huge` for llama models; presets: tiny, small, 1b, 3b
+    error: [MODEL]/config.json: there is no preset `huge` for llama models; presets: tiny, small, 135m, 1b, 3b
 
     exit 2
     error: [MODEL]/tokenizer.json: not a tokenizer file of the Hugging Face tokenizers library: data did not match any variant of untagged enum ModelUntagged at line 1 column 50946

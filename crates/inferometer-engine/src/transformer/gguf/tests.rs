@@ -96,6 +96,22 @@ fn matrices_stay_in_the_stored_type_unless_another_is_asked_for() {
     }
 }
 
+#[test]
+fn the_affine_form_of_a_type_has_the_same_values() {
+    let config = config("llama");
+    for (kind, affine) in
+        [(GgmlType::Q4_0, true), (GgmlType::Q4_1, true), (GgmlType::Q8_0, true), (GgmlType::Q5_0, false)]
+    {
+        let dir = files(&config, kind);
+        let Opened { weights, .. } = Opened::open(&dir.path().join("model.gguf")).unwrap();
+        let weight = weights.matrix("model.layers.1.mlp.up_proj").unwrap();
+        let converted = weight.ggml().unwrap().affine().map(|tensor| tensor.to_f32());
+        let largest = weight.to_f32().iter().fold(0f32, |a, b| a.max(b.abs()));
+        let close = |values: Vec<f32>| weight.to_f32().iter().zip(values).all(|(a, b)| (a - b).abs() < 1e-6 * largest);
+        assert_eq!(converted.map(close), affine.then_some(true), "{kind}");
+    }
+}
+
 fn logits(path: &Path, format: Format) -> Vec<f32> {
     let Opened { config, weights, .. } = Opened::open(path).unwrap();
     let backend = CandleBackend::new(format, threads::set(None).unwrap());

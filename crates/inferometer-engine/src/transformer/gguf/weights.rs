@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use half::f16;
 use safetensors::Dtype;
 
 use super::names;
@@ -18,7 +19,7 @@ use crate::transformer::expected::{Source, expected};
 use crate::transformer::experts::{ExpertMatrix, ExpertWeights};
 use crate::transformer::mxfp4::{self, Mxfp4Tensor};
 use crate::transformer::plan::Experts;
-use crate::transformer::quantized::Weight;
+use crate::transformer::quantized::{QuantizedTensor, Weight};
 use crate::transformer::weights::{Expected, HostTensor};
 use inferometer_host::Result;
 use inferometer_protocol::{Architecture, EngineError};
@@ -86,6 +87,52 @@ impl GgmlTensor {
     #[must_use]
     pub fn form(&self) -> &'static str {
         form(self.kind)
+    }
+
+    /// The same matrix in MLX's affine form, if there is one: Q4_0, Q4_1 and Q8_0, as MLX's own
+    /// reader of GGUF files converts them. Nothing is rounded.
+    #[must_use]
+    pub fn affine(&self) -> Option<QuantizedTensor> {
+        let (bits, width) = match self.kind {
+            GgmlDType::Q4_0 => (4, 2),
+            GgmlDType::Q4_1 => (4, 4),
+            GgmlDType::Q8_0 => (8, 2),
+            _ => return None,
+        };
+        let (mut packed, mut scales, mut biases) = (Vec::new(), Vec::new(), Vec::new());
+        for block in self.bytes.chunks_exact(self.kind.type_size()) {
+            let (head, numbers) = block.split_at(width);
+            let half = |at: usize| f16::from_le_bytes([head[at], head[at + 1]]);
+            let scale = half(0);
+            let bias = match self.kind {
+                GgmlDType::Q4_0 => f16::from_f32(-8.0 * scale.to_f32()),
+                GgmlDType::Q4_1 => half(2),
+                _ => f16::from_f32(-128.0 * scale.to_f32()),
+            };
+            scales.extend(scale.to_le_bytes());
+            biases.extend(bias.to_le_bytes());
+            match bits {
+                // Two's complement plus 128.
+                8 => packed.extend(numbers.iter().map(|number| number ^ 0x80)),
+                _ => packed.extend(neighbours(numbers)),
+            }
+        }
+        let [rows, columns] = self.shape;
+        let floats = |bytes| HostTensor {
+            name: self.name.clone(),
+            shape: vec![rows, columns / GROUP],
+            dtype: Dtype::F16,
+            bytes,
+        };
+        Some(QuantizedTensor {
+            name: self.name.clone(),
+            shape: self.shape,
+            bits,
+            group_size: GROUP,
+            packed,
+            scales: floats(scales),
+            biases: floats(biases),
+        })
     }
 
     /// As a tensor of candle.
@@ -240,13 +287,19 @@ fn halves(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
 fn blocks(name: String, shape: [usize; 2], bytes: &[u8]) -> Mxfp4Tensor {
     let stored = bytes.chunks_exact(1 + mxfp4::BLOCK_BYTES);
     let scales = stored.clone().map(|block| block[0]).collect();
-    let number = |numbers: &[u8], at: usize| {
-        let byte = numbers[at % mxfp4::BLOCK_BYTES];
-        if at < mxfp4::BLOCK_BYTES { byte & 0xf } else { byte >> 4 }
-    };
-    let pair = |numbers: &[u8], at: usize| number(numbers, 2 * at) | number(numbers, 2 * at + 1) << 4;
-    let packed = stored.flat_map(|block| (0..mxfp4::BLOCK_BYTES).map(|at| pair(&block[1..], at)));
+    let packed = stored.flat_map(|block| neighbours(&block[1..]));
     Mxfp4Tensor { name, shape, packed: packed.collect(), scales }
+}
+
+/// Values that share a scale in the types that become MLX's.
+const GROUP: usize = 32;
+
+/// 32 numbers of 4 bits in GGML's order (i in the low and i + 16 in the high bits of a byte) in that
+/// of neighbours (2 i in the low and 2 i + 1 in the high bits).
+fn neighbours(numbers: &[u8]) -> impl Iterator<Item = u8> {
+    let half = numbers.len();
+    let number = move |at: usize| if at < half { numbers[at] & 0xf } else { numbers[at - half] >> 4 };
+    (0..half).map(move |at| number(2 * at) | number(2 * at + 1) << 4)
 }
 
 fn wrong(stored: &Stored<'_>, problem: impl fmt::Display) -> EngineError {

@@ -64,9 +64,8 @@ impl Stack {
     fn load(matrix: ExpertMatrix, dtype: Option<Dtype>, held: &mut Held) -> Result<Self> {
         let count = size(matrix.weights.len())?;
         let bias = matrix.bias.map(|bias| weights::array(&bias, dtype)).transpose()?;
-        let converted = matrix.weights.iter().filter(|weight| weight.plain().is_none() && weight.quantized().is_none());
-        held.converted.extend(converted.map(crate::transformer::quantized::Weight::form));
-        let all = Matrix::new(&matrix.weights, dtype)?;
+        held.converted.extend(matrix.weights.iter().filter_map(weights::converted));
+        let all = Matrix::new(matrix.weights, dtype)?;
         held.bytes += all.bytes() + bias.as_ref().map_or(0, |bias| bias.nbytes() as u64);
         held.formats.extend(all.formats());
         let form = match all {

@@ -202,7 +202,8 @@ impl Backend for MlxBackend {
     }
 
     fn linear(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
-        let matrix = Matrix::new(&parts, self.dtype)?;
+        self.held.converted.extend(parts.iter().filter_map(weights::converted));
+        let matrix = Matrix::new(parts, self.dtype)?;
         Ok(self.take(matrix))
     }
 

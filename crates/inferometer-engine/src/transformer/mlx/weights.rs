@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use half::bf16;
+use half::{bf16, f16};
 use mlx_rs::ops::{concatenate, dequantize, quantized_matmul};
 use mlx_rs::{Array, Dtype};
 use safetensors::Dtype as Stored;
 
 use super::calls::{mlx, size};
+use crate::transformer::gguf::GgmlTensor;
 use crate::transformer::quantized::{QuantizedTensor, Weight};
 use crate::transformer::weights::HostTensor;
 use inferometer_host::Result;
@@ -58,10 +59,18 @@ fn raw(bytes: &[u8], shape: &[usize], dtype: Dtype) -> Result<Array> {
 
 impl Matrix {
     /// Loads stored parts [out_i, in] as one matrix.
-    pub fn new(parts: &[Weight], dtype: Option<Dtype>) -> Result<Self> {
+    pub fn new(parts: Vec<Weight>, dtype: Option<Dtype>) -> Result<Self> {
+        let affine = |part: Weight| match part.ggml().and_then(GgmlTensor::affine) {
+            Some(converted) => Weight::Quantized(converted),
+            None => part,
+        };
+        Self::of(&parts.into_iter().map(affine).collect::<Vec<_>>(), dtype)
+    }
+
+    fn of(parts: &[Weight], dtype: Option<Dtype>) -> Result<Self> {
         let alike = parts.windows(2).all(|pair| pair[0].quantization() == pair[1].quantization());
         if !alike {
-            let each = parts.iter().map(|part| Self::new(std::slice::from_ref(part), dtype));
+            let each = parts.iter().map(|part| Self::of(std::slice::from_ref(part), dtype));
             return Ok(Matrix::Parts(each.collect::<Result<_>>()?));
         }
         let plain = parts.iter().map(plain).collect::<Option<Vec<_>>>();
@@ -147,6 +156,11 @@ impl Quantized {
     }
 }
 
+/// The form of a weight that is held in another one, though no dtype was asked for.
+pub fn converted(weight: &Weight) -> Option<String> {
+    matches!(weight, Weight::Mxfp4(_) | Weight::Ggml(_)).then(|| weight.form())
+}
+
 /// A weight as floating-point numbers: as it is stored, or dequantized if MLX's operations do not
 /// take its form; `None` for one that stays quantized.
 pub fn plain(weight: &Weight) -> Option<Cow<'_, HostTensor>> {
@@ -158,6 +172,12 @@ pub fn plain(weight: &Weight) -> Option<Cow<'_, HostTensor>> {
             let bytes = tensor.to_f32().into_iter().flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect();
             let (name, shape) = (tensor.name.clone(), tensor.shape.to_vec());
             Some(Cow::Owned(HostTensor { name, shape, dtype: Stored::BF16, bytes }))
+        }
+        // As MLX's own reader of GGUF files.
+        Weight::Ggml(tensor) => {
+            let bytes = tensor.to_f32().into_iter().flat_map(|x| f16::from_f32(x).to_le_bytes()).collect();
+            let (name, shape) = (tensor.name.clone(), tensor.shape.to_vec());
+            Some(Cow::Owned(HostTensor { name, shape, dtype: Stored::F16, bytes }))
         }
     }
 }

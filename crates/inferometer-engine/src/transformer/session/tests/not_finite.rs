@@ -71,13 +71,14 @@ fn the_place_is_found_in_decode_too() {
     fails(&config, &damaged, "f32", "first in the embedding");
 }
 
-/// Every weight is finite; sums are not, and neither are the scales of eight bits.
+/// Every weight is finite; sums are not.
 #[test]
 fn an_overflow_of_activations_is_found_in_both_formats() {
     let config = untied("llama");
     let mut tensors = tensors(&config, 1);
     set(&mut tensors, "model.layers.1.mlp.up_proj.weight", 0, &[1e30; 96 * 64]);
     set(&mut tensors, "model.layers.1.mlp.down_proj.weight", 0, &[1e30; 96 * 64]);
-    fails(&config, &tensors, "f32", "first in layer 1 ");
-    fails(&config, &tensors, "q8_0", "model.layers.1.mlp.gate_proj.weight");
+    for dtype in ["f32", "q8_0"] {
+        fails(&config, &tensors, dtype, "first in layer 1 ");
+    }
 }
