@@ -49,12 +49,15 @@ PLANTED = {
         Edit(
             "instead",
             """
-            // In memory order, so that the processor prefetches them.
-            for (at, value) in values.chunks_exact(d).enumerate() {
+            pub fn add_weighted(matrix: &[N], weights: &[f32], width: usize, out: &mut [f32]), S => {
+            let n = matrix.len() / width;
+            for (at, rows) in matrix.chunks(TOGETHER * width).enumerate() {
             """,
             """
+            pub fn add_weighted(matrix: &[N], weights: &[f32], width: usize, out: &mut [f32]), S => {
+            let n = matrix.len() / width;
             // The last first: they are what the softmax has just looked at.
-            for (at, value) in values.chunks_exact(d).enumerate().rev() {
+            for (at, rows) in matrix.chunks(TOGETHER * width).enumerate().rev() {
             """,
         ),
     ],

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DECODE, NO_PILOT, record};
+use super::{NO_PILOT, record};
 use crate::lab::{Done, Lab, PATIENCE, line};
 
 /// An engine whose requests take a few milliseconds, and `workload` besides its prompt.
@@ -13,7 +13,7 @@ fn scenario(lab: &Lab, workload: &str) -> PathBuf {
         format!(
             "name = \"lab\"\n[model]\npath = \".\"\n[[engine]]\nname = \"exec\"\n\
              options = {{ command = [\"python3\", {script:?}] }}\n[workload]\ntext = \"one two\"\n\
-             ignore_eos = true\n{workload}{NO_PILOT}{DECODE}"
+             ignore_eos = true\n{workload}{NO_PILOT}[[gate]]\nmetric = \"e2e\"\ndelta = \"50%\"\n"
         ),
     )
 }
