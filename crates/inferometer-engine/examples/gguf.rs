@@ -1,10 +1,9 @@
 //! Developer's tool: what this program reads from a GGUF file, as JSON.
 //!
 //! usage: `gguf contents FILE` prints metadata and tensors; `scripts/check-gguf` compares them.
-//!        `gguf special FILE` prints the tokens with a role of their own.
-//!        `gguf encode FILE` reads JSON strings, one a line, and prints for each a line with its ids
-//!        with and without added tokens, the text of the latter, and that text token by token;
-//!        `scripts/check-gguf-tokenizers` compares them.
+//! `gguf special FILE` prints the tokens with a role of their own. `gguf encode FILE` reads JSON
+//! strings, one a line, and prints for each a line with its ids with and without added tokens, the
+//! text of the latter, and that text token by token; `scripts/check-gguf-tokenizers` compares them.
 
 use std::io::{BufRead, Write};
 use std::path::Path;

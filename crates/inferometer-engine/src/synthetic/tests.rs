@@ -56,7 +56,8 @@ fn what_the_preset_says_anyway_does_not_make_another_model() {
     assert!(names.iter().any(|name| name.starts_with("qwen3-small-f16-4bit-g32-s1-")), "{names:?}");
 }
 
-/// Every matrix of every preset whose rows groups fill is quantized, and has the size of the format.
+/// Every matrix of every preset whose rows groups fill is quantized, and has the size of the
+/// format.
 #[test]
 fn matrices_of_presets_have_the_size_of_the_format() {
     for preset in preset::PRESETS {

@@ -314,9 +314,9 @@ mod tests {
             .filter(|preset| !matches!(preset.name, "tiny" | "small"))
             .map(|preset| (format!("{} {}", preset.arch, preset.name), millions(preset)))
             .collect();
-        // Published, in millions, with tied embeddings counted once: SmolLM2 135; Llama 3.2 1.24 and
-        // 3.21 thousand; Mistral 7.24; Qwen2.5 0.49 and 1.54; Qwen3 0.6, 1.7, 4.0 and 30.5; SmolLM3
-        // 3.08; Phi-4-mini 3.84; Gemma 3 268 million and 1.0; gpt-oss 20.9.
+        // Published, in millions, with tied embeddings counted once: SmolLM2 135; Llama 3.2 1.24
+        // and 3.21 thousand; Mistral 7.24; Qwen2.5 0.49 and 1.54; Qwen3 0.6, 1.7, 4.0 and 30.5;
+        // SmolLM3 3.08; Phi-4-mini 3.84; Gemma 3 268 million and 1.0; gpt-oss 20.9.
         let want = [
             ("llama 135m", 135),
             ("llama 1b", 1236),

@@ -198,8 +198,8 @@ impl CandleBackend {
         self.quantized(quantized)
     }
 
-    /// Matrices in blocks of GGML, kept so: one product for neighbours of the same type, and one for
-    /// each other.
+    /// Matrices in blocks of GGML, kept so: one product for neighbours of the same type, and one
+    /// for each other.
     fn stored(&mut self, parts: Vec<Weight>) -> Result<Matrix> {
         let mut made = Vec::new();
         let mut rest = parts.into_iter().peekable();

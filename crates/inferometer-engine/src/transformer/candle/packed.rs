@@ -2,9 +2,9 @@
 //!
 //! In candle's pool each product spins until all threads have run. On a busy machine each of the
 //! hundred products of a token may then wait for a time slice of the scheduler. candle also has no
-//! fast product for several types (Q4_1, Q5_0, Q5_1), and keeps two copies of a Q8_0 matrix. Here no
-//! product waits for a thread that is not scheduled, and the matrix is stored once, in as many bits
-//! as in the file and in the order in which it is read.
+//! fast product for several types (Q4_1, Q5_0, Q5_1), and keeps two copies of a Q8_0 matrix. Here
+//! no product waits for a thread that is not scheduled, and the matrix is stored once, in as many
+//! bits as in the file and in the order in which it is read.
 //!
 //! Layout: columns of the product in tiles of 16, each tile in blocks of 32 inputs, so that one
 //! instruction multiplies four inputs with the weights of several columns (`kinds`). Inputs are
@@ -61,7 +61,8 @@ impl std::fmt::Debug for Packed {
     }
 }
 
-/// Evaluates an expression with `K` as the layout of a type, or the other expression if it has none.
+/// Evaluates an expression with `K` as the layout of a type, or the other expression if it has
+/// none.
 macro_rules! with_kind {
     ($kind:expr, $K:ident => $do:expr, else $none:expr) => {
         match $kind {

@@ -144,8 +144,8 @@ impl Reader<'_> {
         json["hidden_size"].as_u64()?.checked_div(json["num_attention_heads"].as_u64()?)
     }
 
-    /// Gemma 3 27B scales by the width of the hidden state over the heads, smaller ones by that of a
-    /// head. `llama.cpp` tells them apart by the number of layers, too.
+    /// Gemma 3 27B scales by the width of the hidden state over the heads, smaller ones by that of
+    /// a head. `llama.cpp` tells them apart by the number of layers, too.
     fn query_scale(&self, json: &Json) -> Result<u64> {
         let large = json["num_hidden_layers"] == 62;
         let width = if large { self.head_dim(json) } else { json["head_dim"].as_u64() };

@@ -19,7 +19,8 @@ use inferometer_host::Result;
 pub use metadata::config;
 pub use weights::{GgmlTensor, GgufWeights, form};
 
-/// Whether this engine can open the model: its metadata, and names, shapes and types of its tensors.
+/// Whether this engine can open the model: its metadata, and names, shapes and types of its
+/// tensors.
 ///
 /// # Errors
 /// Why it cannot; the message names file and key or tensor.

@@ -30,9 +30,9 @@ const IN_LAYER: [(&str, &str); 22] = [
     ("mlp.experts.down_proj", "ffn_down_exps"),
 ];
 
-/// The name of a tensor, such as `blk.0.attn_q.weight` for `model.layers.0.self_attn.q_proj.weight`.
-/// With `sandwich`, blocks are normalized before and after, and the norm after attention has another
-/// name.
+/// The name of a tensor, such as `blk.0.attn_q.weight` for
+/// `model.layers.0.self_attn.q_proj.weight`. With `sandwich`, blocks are normalized before and
+/// after, and the norm after attention has another name.
 #[must_use]
 pub fn of(name: &str, sandwich: bool) -> String {
     let (module, suffix) = match name.rsplit_once('.') {

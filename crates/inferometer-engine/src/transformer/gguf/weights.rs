@@ -193,8 +193,8 @@ impl GgufWeights {
     /// For the first that is not, naming file and tensor.
     pub fn new(gguf: Arc<Gguf>, config: &Config) -> Result<Self> {
         let plan = &config.plan;
-        // `llama.cpp` rotates neighbouring components in these families, and its files have the rows
-        // of queries and keys in that order.
+        // `llama.cpp` rotates neighbouring components in these families, and its files have the
+        // rows of queries and keys in that order.
         let reordered = matches!(config.architecture, Architecture::Llama | Architecture::SmolLm3);
         let parts = plan.layers.iter().filter(|_| reordered).flat_map(|layer| {
             let attention = &layer.attention;
@@ -294,8 +294,8 @@ fn blocks(name: String, shape: [usize; 2], bytes: &[u8]) -> Mxfp4Tensor {
 /// Values that share a scale in the types that become MLX's.
 const GROUP: usize = 32;
 
-/// 32 numbers of 4 bits in GGML's order (i in the low and i + 16 in the high bits of a byte) in that
-/// of neighbours (2 i in the low and 2 i + 1 in the high bits).
+/// 32 numbers of 4 bits in GGML's order (i in the low and i + 16 in the high bits of a byte) in
+/// that of neighbours (2 i in the low and 2 i + 1 in the high bits).
 fn neighbours(numbers: &[u8]) -> impl Iterator<Item = u8> {
     let half = numbers.len();
     let number = move |at: usize| if at < half { numbers[at] & 0xf } else { numbers[at - half] >> 4 };

@@ -196,8 +196,8 @@ fn six_bits(stored: &[u8], part: usize) -> [u8; 2] {
 }
 
 /// Q4_K and Q5_K: blocks of 256 with an f16 scale for their eight scales and one for their eight
-/// minimums. In a tile: both f16 of 16 columns, then for each 32 inputs 16 scales and 16 minimums in
-/// a byte each.
+/// minimums. In a tile: both f16 of 16 columns, then for each 32 inputs 16 scales and 16 minimums
+/// in a byte each.
 macro_rules! with_six_bit_scales {
     ($name:ident, bits $bits:literal) => {
         pub struct $name;

@@ -72,8 +72,8 @@ impl Instructions {
         }
     }
 
-    /// Whether the product is faster than candle's, which has none with vector instructions for some
-    /// types.
+    /// Whether the product is faster than candle's, which has none with vector instructions for
+    /// some types.
     #[must_use]
     pub fn pays(self, kind: GgmlDType) -> bool {
         match self {
