@@ -887,16 +887,16 @@ fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
     tokens      16 640 to prefill, 1 440 to generate, warm-ups apart
     time        not known before a first run
     "#);
-    insta::assert_snapshot!(set("toggles.dtype=bf16"), @r#"
+    insta::assert_snapshot!(set("toggles.dtype=q4_0"), @r#"
     exit 2
     --- stderr
-    error: engine `transformer` does not accept `bf16` for `dtype`
+    error: engine `transformer` does not accept `q4_0` for `dtype`
      --> command line:1:21
       |
-    1 | --set toggles.dtype=bf16
+    1 | --set toggles.dtype=q4_0
       |                     ^^^^
       |
-      = help: `transformer` accepts `f32` and `q8_0`
+      = help: `transformer` accepts `f32`, `f16`, `bf16` and `q8_0`
     "#);
 }
 

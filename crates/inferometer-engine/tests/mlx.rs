@@ -11,7 +11,6 @@ use inferometer_engine::transformer::backend::Backend;
 use inferometer_engine::transformer::candle::{CandleBackend, Format, threads};
 use inferometer_engine::transformer::config::Config;
 use inferometer_engine::transformer::mlx::{MlxBackend, calls};
-use inferometer_engine::transformer::model;
 use inferometer_engine::transformer::model::Model;
 use inferometer_engine::transformer::weights::WeightFolder;
 use inferometer_host::recorder::{Recorder, Shared};
@@ -34,7 +33,7 @@ fn create(architecture: Architecture, folder: &Path) {
 
 fn load<B: Backend>(backend: B, folder: &Path) -> Model<B> {
     let config = Config::from_folder(folder).unwrap();
-    let weights = WeightFolder::open(folder, &model::expected(&config), &model::optional(&config)).unwrap();
+    let weights = WeightFolder::open(folder, &config).unwrap();
     Model::load(backend, config, &weights, None).unwrap()
 }
 

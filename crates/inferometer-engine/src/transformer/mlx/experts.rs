@@ -70,11 +70,11 @@ impl Stack {
         held.formats.extend(all.formats());
         let form = match all {
             Matrix::Plain { rows, .. } => Form::Plain(mlx(|| stacked(&rows, count)?.swap_axes(-1, -2))?),
-            Matrix::Quantized(q) => mlx(|| {
-                let (packed, scales) = (stacked(&q.packed, count)?, stacked(&q.scales, count)?);
-                let biases = stacked(&q.biases, count)?;
-                Ok(Form::Quantized { packed, scales, biases, group_size: q.group_size, bits: q.bits })
-            })?,
+            Matrix::Quantized(q) => {
+                let all = |part: &Array| mlx(|| stacked(part, count));
+                let (packed, scales, biases) = (all(&q.packed)?, all(&q.scales)?, all(&q.biases)?);
+                Form::Quantized { packed, scales, biases, group_size: q.group_size, bits: q.bits }
+            }
             Matrix::Parts(_) => return Err(failed("the experts of a layer should be stored alike")),
         };
         Ok(Self { form, bias })
