@@ -231,7 +231,7 @@ impl<'a> Table<'a> {
         let found = size.filter(|n| sizes.contains(n));
         if found.is_none() {
             let known: Vec<String> = sizes.iter().map(u64::to_string).collect();
-            let known = known.join(" or ");
+            let known = list(known.iter().map(String::as_str)).replace(" and ", " or ").replace('`', "");
             self.wrong(key, node, &format!("must be {known}, not {}", node.words()));
         }
         found

@@ -890,13 +890,13 @@ fn a_value_that_the_engine_does_not_take_is_refused_before_anything_runs() {
     insta::assert_snapshot!(set("toggles.dtype=q4_0"), @r#"
     exit 2
     --- stderr
-    error: engine `transformer` does not accept `q4_0` for `dtype`
+    error: `dtype` must be one of f32, f16, bf16, q8_0, not "q4_0"
      --> command line:1:21
       |
     1 | --set toggles.dtype=q4_0
       |                     ^^^^
       |
-      = help: `transformer` accepts `f32`, `f16`, `bf16` and `q8_0`
+      = help: `dtype`: format of the weights in memory
     "#);
 }
 
