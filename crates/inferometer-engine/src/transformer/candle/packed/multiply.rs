@@ -29,19 +29,22 @@ impl Instructions {
     /// Those of this processor, the fastest first.
     #[must_use]
     pub fn found() -> Vec<Self> {
-        let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
             let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
             let avx2 =
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-            found.extend((avx512 && is_x86_feature_detected!("avx512vnni")).then_some(Self::Avx512Vnni));
-            found.extend((avx2 && is_x86_feature_detected!("avxvnni")).then_some(Self::AvxVnni));
-            found.extend(avx2.then_some(Self::Avx2));
+            let sets = [
+                (avx512 && is_x86_feature_detected!("avx512vnni"), Self::Avx512Vnni),
+                (avx2 && is_x86_feature_detected!("avxvnni"), Self::AvxVnni),
+                (avx2, Self::Avx2),
+            ];
+            sets.into_iter().filter(|(found, _)| *found).map(|(_, set)| set).collect()
         }
         #[cfg(target_arch = "aarch64")]
-        found.push(Self::Neon);
-        found
+        return vec![Self::Neon];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        Vec::new()
     }
 
     #[must_use]

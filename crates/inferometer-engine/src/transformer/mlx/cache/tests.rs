@@ -99,7 +99,8 @@ fn as_a_list(window: Option<usize>, ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let (keys, values) = (array(1, salt, from, count, KV_HEADS), array(2, salt, from, count, KV_HEADS));
                 backend.append(&mut cache, &keys, &values).unwrap();
                 list.extend((from..from + count).map(|at| (salt, at)));
-                let out = backend.attend(&array(0, salt, from, count, HEADS), &cache).unwrap();
+                let scale = (D as f64).powf(-0.5);
+                let out = backend.attend(&array(0, salt, from, count, HEADS), &cache, scale, None).unwrap();
                 let mut got = Vec::new();
                 backend.read(&out, &mut got).unwrap();
                 prop_assert_eq!(got.len(), count * HEADS * D);
