@@ -47,7 +47,7 @@ pub struct TextError;
 pub enum Tokenizer {}
 
 impl Tokenizer {
-    pub fn from_folder(_: &Path) -> Result<Self, TextError> {
+    pub fn from_model(_: &Path) -> Result<Self, TextError> {
         Err(TextError)
     }
 

@@ -115,7 +115,7 @@ pub trait Backend {
         routing: Routing,
     ) -> Result<Self::Tensor>;
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
-    /// Adds a vector [n] to each row of x [T, n].
+    /// Adds a vector `[n]` to each row of x, `[T, n]`.
     fn add_vector(&self, x: &Self::Tensor, vector: &Self::Vector) -> Result<Self::Tensor>;
     fn scale(&self, x: &Self::Tensor, factor: f64) -> Result<Self::Tensor>;
     /// The last position of x [T, n]: [1, n].

@@ -41,7 +41,7 @@ pub struct Layer {
 /// An RMS normalization.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Norm {
-    /// Tensor [width].
+    /// Tensor `[width]`.
     pub name: String,
     pub width: usize,
     /// Added under the root.
@@ -71,7 +71,7 @@ pub struct Attention {
     pub scale: f64,
     /// Most positions that a query sees, itself included; `None`: all.
     pub window: Option<usize>,
-    /// Tensor [heads] of attention sinks: a score for each head that takes part in the softmax and
+    /// Tensor `[heads]` of attention sinks: a score for each head that takes part in the softmax and
     /// has no value.
     pub sinks: Option<String>,
     pub output: Matrix,
@@ -82,7 +82,7 @@ pub struct Attention {
 pub struct Matrix {
     pub parts: Vec<Part>,
     pub columns: usize,
-    /// Each part has a tensor NAME.bias [rows].
+    /// Each part has a tensor `NAME.bias`, `[rows]`.
     pub bias: bool,
 }
 
@@ -115,7 +115,7 @@ pub struct Experts {
     pub count: usize,
     /// Experts that compute a position.
     pub per_token: usize,
-    /// Router logits [count].
+    /// Router logits `[count]`.
     pub router: Matrix,
     /// The weights are a softmax over the chosen experts alone; else over all of them.
     pub normalized: bool,
