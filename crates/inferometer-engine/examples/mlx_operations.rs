@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 use inferometer_engine::transformer::backend::{Backend, TokenSampler};
 use inferometer_engine::transformer::config::Config;
 use inferometer_engine::transformer::mlx::MlxBackend;
-use inferometer_engine::transformer::model::{Model, expected, optional};
+use inferometer_engine::transformer::model::Model;
 use inferometer_engine::transformer::sampler::SamplingPlan;
 use inferometer_engine::transformer::weights::WeightFolder;
 use inferometer_protocol::Sampling;
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     let folder = PathBuf::from(arguments.next().context("usage: mlx_operations FOLDER [compile]")?);
     let compiled = arguments.next().is_some_and(|word| word == "compile");
     let config = Config::from_folder(&folder)?;
-    let weights = WeightFolder::open(&folder, &expected(&config), &optional(&config))?;
+    let weights = WeightFolder::open(&folder, &config)?;
     let model = Model::load(MlxBackend::new(None, compiled), config, &weights, None)?;
     let mut cache = model.cache()?;
     let prompt = [5, 3, 8, 1];
