@@ -162,13 +162,14 @@ fn a_model_is_stored_in_the_format_asked_for_and_is_the_same_on_every_machine() 
 #[test]
 fn formats_that_there_are_not_are_answered_with_those_there_are() {
     let asked: [&[&str]; 4] =
-        [&["--bits", "3"], &["--bits", "4", "--group-size", "48"], &["--group-size", "64"], &["--dtype", "q8_0"]];
-    let folder = Path::new("[MODEL]");
-    let told = asked.map(|options| shown(&[&["new", "--preset", "tiny"], options, &["x"]].concat(), folder));
+        [&["--bits", "7"], &["--bits", "4", "--group-size", "48"], &["--group-size", "64"], &["--dtype", "q8_0"]];
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("new");
+    let told = asked.map(|options| shown(&[&["new", "--preset", "tiny"], options, &[path(&folder)]].concat(), &folder));
+    assert!(!folder.exists());
     insta::assert_snapshot!(told.join("\n"), @r#"
     exit 2
-    making qwen3 tiny, seed 1, MLX affine, 3 bits, groups of 64: 614 KiB of weights
-    error: x is not empty: name a new folder for the model, or empty it
+    error: --bits must be one of [2, 3, 4, 5, 6, 8] and --group-size one of [32, 64, 128]
 
     exit 2
     error: --bits must be one of [2, 3, 4, 5, 6, 8] and --group-size one of [32, 64, 128]

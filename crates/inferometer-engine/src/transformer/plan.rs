@@ -71,8 +71,8 @@ pub struct Attention {
     pub scale: f64,
     /// Most positions that a query sees, itself included; `None`: all.
     pub window: Option<usize>,
-    /// Tensor `[heads]` of attention sinks: a score for each head that takes part in the softmax and
-    /// has no value.
+    /// Tensor `[heads]` of attention sinks: a score for each head that takes part in the softmax
+    /// and has no value.
     pub sinks: Option<String>,
     pub output: Matrix,
 }
