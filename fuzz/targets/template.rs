@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use inferometer_engine::text::ChatTemplate;
-use inferometer_protocol::Message;
+use inferometer_protocol::{Chat, Message};
 
 #[global_allocator]
 static ALLOCATOR: inferometer_host::alloc::Counting = inferometer_host::alloc::Counting;
@@ -14,6 +14,6 @@ static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir(
 libfuzzer_sys::fuzz_target!(|source: &[u8]| {
     std::fs::write(FOLDER.path().join("chat_template.jinja"), source).expect("a file");
     let Ok(template) = ChatTemplate::from_model(FOLDER.path()) else { return };
-    let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
-    let _ = template.render(&[message("system", "be brief"), message("user", "h\u{e9}")], true);
+    let chat = Chat::of(vec![Message::new("system", "be brief"), Message::new("user", "h\u{e9}")]);
+    let _ = template.render(&chat, true);
 });

@@ -39,10 +39,18 @@ impl Printer {
     }
 
     /// Prints data, the verb's result, to stdout. On a terminal control characters are made
-    /// visible. An error is remembered for [`Printer::settle`].
+    /// visible; into a pipe or a file every byte goes as it is. An error is remembered for
+    /// [`Printer::settle`].
     pub fn data(&self, text: impl std::fmt::Display) {
-        let text = text.to_string();
-        self.styled(if std::io::stdout().is_terminal() { visible(&text) } else { text });
+        if std::io::stdout().is_terminal() {
+            self.styled(visible(&text.to_string()));
+        } else if !self.is_lost() {
+            // Not by way of `anstream`, which takes out more than colours.
+            let mut out = std::io::stdout().lock();
+            if let Err(error) = write!(out, "{text}").and_then(|()| out.flush()) {
+                let _ = LOST.set(error);
+            }
+        }
     }
 
     /// [`Printer::data`] with colours of its own and no foreign text.

@@ -139,11 +139,11 @@ impl Field for FinishReason {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        const ALL: [FinishReason; 4] =
-            [FinishReason::Stop, FinishReason::Length, FinishReason::Cancelled, FinishReason::Error];
-        ALL.into_iter()
+        let known = || FinishReason::ALL.map(FinishReason::name).join(", ");
+        FinishReason::ALL
+            .into_iter()
             .find(|reason| reason.name() == text)
-            .ok_or_else(|| format!("{text:?} is none of stop, length, cancelled, error"))
+            .ok_or_else(|| format!("{text:?} is none of {}", known()))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod figures;
 pub mod flamegraphs;
 pub mod functions;
 pub mod growth;
+pub mod harmony;
 pub mod history;
 pub mod html;
 pub mod markdown;

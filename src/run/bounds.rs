@@ -38,9 +38,11 @@ fn too_many_tokens(prompt: &Prompt, g: &Generated) -> Option<String> {
     let (bytes, more) = match prompt {
         Prompt::Tokens(_) => return None,
         Prompt::Text(text) => (text.len() as u64, SPECIAL_TOKENS),
-        Prompt::Messages(messages) => (
-            messages.iter().map(|message| (message.role.len() + message.content.len()) as u64).sum(),
-            TEMPLATE_TOKENS + MESSAGE_TOKENS * messages.len() as u64,
+        // A template may write tools in any layout: for them there is no bound.
+        Prompt::Messages(chat) if !chat.is_plain() => return None,
+        Prompt::Messages(chat) => (
+            chat.messages.iter().map(|message| (message.role().len() + message.text().len()) as u64).sum(),
+            TEMPLATE_TOKENS + MESSAGE_TOKENS * chat.messages.len() as u64,
         ),
     };
     let counted = u64::from(g.completion.prompt_tokens);
@@ -104,7 +106,7 @@ fn rate(units: u64, ns: u64) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::run::measure::tests::reply;
-    use inferometer_protocol::{Message, ModelIdentity};
+    use inferometer_protocol::{Chat, Message, ModelIdentity};
 
     fn receipt(weight_bytes: u64, parameters: u64) -> Receipt {
         let model =
@@ -126,7 +128,7 @@ mod tests {
             g.completion.prompt_tokens = tokens;
             assert_eq!(found(&text, &g), expected, "{tokens}");
         }
-        let chat = Prompt::Messages(vec![Message { role: "user".to_owned(), content: "one two".to_owned() }]);
+        let chat = Prompt::Messages(Chat::of(vec![Message::new("user", "one two")]));
         g.completion.prompt_tokens = 300;
         assert_eq!(found(&chat, &g), None, "the template has a system prompt");
         g.completion.prompt_tokens = 1_000_000_000;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::turns::first_prompt;
 use crate::engines::{TextError, Tokenizer};
 use crate::spec::{Cell, ConversationWorkload, PromptWorkload, Workload};
-use inferometer_protocol::{Message, Prompt};
+use inferometer_protocol::{Chat, Message, Prompt};
 
 /// Prompts by their exact length; `None` is the text as given, or a conversation.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,9 +57,8 @@ impl Prompts {
                     };
                     Prompt::Tokens(tokenizer.exact(&workload.text, length)?)
                 }
-                None if workload.chat => {
-                    Prompt::Messages(vec![Message { role: "user".to_owned(), content: workload.text.clone() }])
-                }
+                None if workload.messages.is_some() => Prompt::Messages(workload.messages.clone().unwrap_or_default()),
+                None if workload.chat => Prompt::Messages(Chat::of(vec![Message::new("user", &workload.text)])),
                 None => Prompt::Text(workload.text.clone()),
             };
             let counted = counted(&prompt, model);
@@ -103,14 +102,22 @@ fn sha256(prompt: &Prompt) -> String {
     let bytes = match prompt {
         Prompt::Tokens(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
         Prompt::Text(text) => text.clone().into_bytes(),
-        Prompt::Messages(messages) => serde_json::to_vec(messages).expect("messages are plain texts"),
+        Prompt::Messages(chat) if chat.is_plain() => serde_json::to_vec(&chat.messages).expect("messages are JSON"),
+        Prompt::Messages(chat) => serde_json::to_vec(chat).expect("a chat is JSON"),
     };
     hex(&bytes)
 }
 
-/// Over the system message and the turns as JSON.
+/// Over the system message and the turns as JSON, and over tools and template arguments if there
+/// are any.
 fn sha256_of_conversation(work: &ConversationWorkload) -> String {
-    hex(&serde_json::to_vec(&(&work.system, &work.turns)).expect("a conversation is plain texts"))
+    let said = (&work.system, &work.turns);
+    let plain = work.tools.is_none() && work.template_arguments.is_empty();
+    let bytes = match plain {
+        true => serde_json::to_vec(&said),
+        false => serde_json::to_vec(&(said, &work.tools, &work.template_arguments)),
+    };
+    hex(&bytes.expect("a conversation is JSON"))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -129,5 +136,23 @@ mod tests {
         assert!(ids.starts_with("313a9de55e88265f"), "{ids}");
         let text = sha256(&Prompt::Text("abc".to_owned()));
         assert_eq!(text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn everything_that_changes_a_prompt_changes_its_hash() {
+        let of = |json: serde_json::Value| sha256(&serde_json::from_value::<Prompt>(json).unwrap());
+        let plain = serde_json::json!([{"role": "user", "content": "hi"}]);
+        // As in records from before there were tools.
+        assert_eq!(of(serde_json::json!({"messages": plain})), hex(plain.to_string().as_bytes()));
+        let hashes: std::collections::BTreeSet<String> = [
+            serde_json::json!({"messages": plain}),
+            serde_json::json!({"messages": plain, "tools": []}),
+            serde_json::json!({"messages": plain, "template_arguments": {"enable_thinking": true}}),
+            serde_json::json!({"messages": plain, "template_arguments": {"enable_thinking": false}}),
+            serde_json::json!({"messages": [{"role": "user", "content": "hi", "name": "x"}]}),
+        ]
+        .map(of)
+        .into();
+        assert_eq!(hashes.len(), 5);
     }
 }

@@ -1,7 +1,7 @@
 //! The requests of one iteration in order: a single one, or a conversation's turns.
 
 use crate::spec::{ConversationWorkload, Replies, Workload};
-use inferometer_protocol::{Message, Prompt};
+use inferometer_protocol::{Chat, Message, Prompt};
 
 /// Generates the requests of one iteration. In a conversation each prompt holds the whole history.
 pub struct Turns<'a> {
@@ -44,7 +44,7 @@ impl<'a> Turns<'a> {
         self.said = turn;
         let mut messages = self.history.clone();
         messages.push(message("user", &work.turns[turn].user));
-        Some((turn, Prompt::Messages(messages)))
+        Some((turn, chat(work, messages)))
     }
 
     /// Records the generated text of a turn.
@@ -69,7 +69,12 @@ impl<'a> Turns<'a> {
 pub fn first_prompt(work: &ConversationWorkload) -> Prompt {
     let mut messages = opening(work);
     messages.extend(work.turns.first().map(|turn| message("user", &turn.user)));
-    Prompt::Messages(messages)
+    chat(work, messages)
+}
+
+fn chat(work: &ConversationWorkload, messages: Vec<Message>) -> Prompt {
+    let (tools, template_arguments) = (work.tools.clone(), work.template_arguments.clone());
+    Prompt::Messages(Chat { messages, tools, template_arguments })
 }
 
 fn opening(work: &ConversationWorkload) -> Vec<Message> {
@@ -77,7 +82,7 @@ fn opening(work: &ConversationWorkload) -> Vec<Message> {
 }
 
 fn message(role: &str, content: &str) -> Message {
-    Message { role: role.to_owned(), content: content.to_owned() }
+    Message::new(role, content)
 }
 
 #[cfg(test)]
@@ -92,6 +97,8 @@ mod tests {
             system_file: None,
             turns: (0..4).map(turn).collect(),
             turns_file: None,
+            tools: None,
+            template_arguments: Default::default(),
             replies,
             max_tokens: 4,
             ignore_eos: true,
@@ -105,9 +112,9 @@ mod tests {
         let mut turns = Turns::new(work, &prompt, warmup);
         let mut all = Vec::new();
         while let Some((turn, next)) = turns.next() {
-            let Prompt::Messages(messages) = &next else { panic!("messages") };
+            let Prompt::Messages(chat) = &next else { panic!("messages") };
             assert!(turn > 0 || next == prompt);
-            let short: Vec<String> = messages.iter().map(|m| format!("{}{}", &m.role[..1], m.content)).collect();
+            let short: Vec<String> = chat.messages.iter().map(|m| format!("{}{}", &m.role()[..1], m.text())).collect();
             all.push((turn, short.join(" ")));
             turns.answered(Some(&format!("g{turn}"))).unwrap();
         }
@@ -135,7 +142,7 @@ mod tests {
     fn a_reply_without_a_text_ends_the_conversation_only_where_it_is_needed() {
         for (replies, fails) in [(Replies::Generated, true), (Replies::Fixed, false)] {
             let work = conversation(replies);
-            let prompt = Prompt::Messages(Vec::new());
+            let prompt = Prompt::Messages(Chat::default());
             let mut turns = Turns::new(&work, &prompt, false);
             turns.next();
             assert_eq!(turns.answered(None).is_err(), fails);

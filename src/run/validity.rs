@@ -30,6 +30,10 @@ pub fn not_honoured(cell: &Cell, prompt: &Prompt, receipt: &Receipt) -> Vec<Stri
     let (takes, form) = match prompt {
         Prompt::Tokens(_) => (can.tokens, "prompts as token ids (an exact length)"),
         Prompt::Text(_) => (can.text, "prompts as text"),
+        Prompt::Messages(chat) if can.messages && !chat.is_plain() => (
+            can.tools,
+            "chats with tools, tool calls, lists as content, reasoning or template arguments (capability `tools`)",
+        ),
         Prompt::Messages(_) => (can.messages, "prompts as chat messages"),
     };
     let mut asked = unhonoured_toggles(cell, receipt);
@@ -133,13 +137,13 @@ fn outcome(request: &Request, generated: &Generated) -> Option<String> {
         FinishReason::Error => Some("the engine finished with an error".to_owned()),
         FinishReason::Cancelled => Some("the engine reports `cancelled`, but the request was not cancelled".to_owned()),
         _ if tokens == 0 => Some("no token was generated".to_owned()),
-        FinishReason::Stop if request.ignore_eos => {
+        FinishReason::Stop | FinishReason::ToolCall if request.ignore_eos => {
             Some(format!("stopped after {tokens} tokens although `ignore_eos` is set"))
         }
         FinishReason::Length if tokens != request.max_tokens as usize && request.forced_tokens.is_none() => {
             Some(format!("finish reason `length` after {tokens} tokens of {}", request.max_tokens))
         }
-        FinishReason::Stop | FinishReason::Length => None,
+        FinishReason::Stop | FinishReason::ToolCall | FinishReason::Length => None,
     }
 }
 

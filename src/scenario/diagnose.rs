@@ -71,6 +71,15 @@ impl Problem {
         self
     }
 
+    /// On one line, for a text that is shown without its source: what is wrong, and in which line.
+    #[must_use]
+    pub fn in_text(&self, text: &str) -> String {
+        let line = self.at.map(|at| 1 + text[..at.start.min(text.len())].matches('\n').count());
+        let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+        let label = if self.label.is_empty() { String::new() } else { format!(": {}", self.label) };
+        format!("{place}{}{label}", self.title)
+    }
+
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());

@@ -5,6 +5,7 @@
 //! produces [`crate::spec::Scenario`] and [`crate::spec::Plan`].
 
 mod ab;
+mod chats;
 mod cursor;
 mod diagnose;
 mod engines;
@@ -29,6 +30,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use chats::chat_file;
 pub use diagnose::{Problem, ScenarioError, nearest};
 pub use keys::{BITS, DTYPES, GROUP_SIZES};
 pub use outline::{Merge, Outline, outline};

@@ -110,7 +110,8 @@ fn shape(shape: Shape) -> Map<String, Value> {
         Shape::AllOr(inner) => json!({ "anyOf": [{ "enum": ["all"] }, section(inner)] }),
         Shape::Kinds(kinds) => json!({ "type": "object", "oneOf": kinds.iter().map(kind).collect::<Vec<_>>() }),
         Shape::Sections(inner) => json!({ "type": "array", "minItems": 1, "items": section(inner) }),
-        Shape::Options => json!({ "type": "object" }),
+        Shape::Options | Shape::AnyTable => json!({ "type": "object" }),
+        Shape::AnyTables => json!({ "type": "array", "items": { "type": "object" } }),
         Shape::Toggle(spec) => {
             let one = toggle(spec);
             json!({ "anyOf": [one, list(&one, 1)] })

@@ -6,15 +6,17 @@ use super::cursor::Table;
 use super::diagnose::{Problem, Source, echo};
 use super::keys::{KIND, LATER_WORKLOADS, MOST_PROMPT_BYTES, MOST_SCENARIO_BYTES, TURNS_FILE};
 use super::parse::{one_of, resolve_path};
-use super::read;
 use super::tree::Data;
+use super::{chats, read};
 use crate::spec::{ConversationWorkload, PromptWorkload, Replies, Turn, Workload};
+use inferometer_protocol::Chat;
 
 pub fn workload(scenario: &Table<'_>, base: &Path) -> Workload {
     let (kind, table) = scenario.kind("workload");
     check_kind(&table);
     match kind {
         "conversation" => Workload::Conversation(conversation(&table, base)),
+        "chat" => Workload::Prompt(chat(&table, base)),
         _ => Workload::Prompt(prompt(&table, base)),
     }
 }
@@ -27,7 +29,7 @@ fn check_kind(table: &Table<'_>) {
     });
     if let Some((kind, entry)) = later {
         let problem = Problem::new(format!("this version does not run `{kind}` workloads")).at(entry.value.span);
-        let help = "use `kind = \"prompt\"` or `kind = \"conversation\"`";
+        let help = "use `kind = \"prompt\"`, `kind = \"chat\"` or `kind = \"conversation\"`";
         table.problem(problem.label("not supported by this version").help(help));
     } else {
         let _ = table.choice(KIND);
@@ -55,6 +57,20 @@ fn prompt(table: &Table<'_>, base: &Path) -> PromptWorkload {
         text_file,
         lengths: lengths.into_iter().filter_map(|n| u32::try_from(n).ok()).collect(),
         chat,
+        messages: None,
+        max_tokens: table.count32("max_tokens"),
+        ignore_eos: table.flag("ignore_eos"),
+    }
+}
+
+fn chat(table: &Table<'_>, base: &Path) -> PromptWorkload {
+    let (chat, text_file) = chats::of_workload(table, base);
+    PromptWorkload {
+        text: String::new(),
+        text_file,
+        lengths: Vec::new(),
+        chat: true,
+        messages: Some(chat),
         max_tokens: table.count32("max_tokens"),
         ignore_eos: table.flag("ignore_eos"),
     }
@@ -71,7 +87,10 @@ fn conversation(table: &Table<'_>, base: &Path) -> ConversationWorkload {
         Some(_) => turns_file(table, replies, base),
         None => (Vec::new(), None),
     };
+    let Chat { tools, template_arguments, .. } = chats::with_messages(table, Vec::new());
     ConversationWorkload {
+        tools,
+        template_arguments,
         system,
         system_file,
         turns,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use inferometer_protocol::{EngineSpec, ModelSpec, Sampling, Value};
+use inferometer_protocol::{Chat, EngineSpec, ModelSpec, Sampling, Value};
 
 use super::{AbSettings, BuildSettings, Gate};
 
@@ -174,6 +174,9 @@ pub struct PromptWorkload {
     /// Render the text as one user message with the model's chat template. Not together with
     /// `lengths`.
     pub chat: bool,
+    /// A whole chat instead of the text; then `text` is empty, and `text_file` the chat's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Chat>,
     pub max_tokens: u32,
     pub ignore_eos: bool,
 }
@@ -190,6 +193,12 @@ pub struct ConversationWorkload {
     pub turns: Vec<Turn>,
     /// File of the turns, as the scenario names it.
     pub turns_file: Option<String>,
+    /// Functions that the model may call, as JSON Schemas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Vec<serde_json::Value>>,
+    /// Further variables of the chat template.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub template_arguments: serde_json::Map<String, serde_json::Value>,
     pub replies: Replies,
     /// Most tokens to generate in each turn.
     pub max_tokens: u32,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use inferometer::record::{Cause, FinishState, Record, RequestRow, Status};
 use inferometer::report::summary::{Determinism, Summary};
 use inferometer_engine::text::{ChatTemplate, Tokenizer};
-use inferometer_protocol::{Message, Phase, Value};
+use inferometer_protocol::{Chat, Message, Phase, Value};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
@@ -78,13 +78,13 @@ fn transformer(lab: &Lab, replies: &str) -> (Record, PathBuf) {
 
 /// The prompt of a turn, made by the model's template and tokenizer from the turns before.
 fn prompt(folder: &Path, replies: &[String]) -> Vec<u32> {
-    let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
+    let message = |role: &str, content: &str| Message::new(role, content);
     let mut messages = vec![message("system", SYSTEM)];
     for (turn, (user, _)) in TURNS.iter().enumerate().take(replies.len() + 1) {
         messages.push(message("user", user));
         messages.extend(replies.get(turn).map(|reply| message("assistant", reply)));
     }
-    let text = ChatTemplate::from_model(folder).unwrap().render(&messages, true).unwrap();
+    let text = ChatTemplate::from_model(folder).unwrap().render(&Chat::of(messages), true).unwrap();
     Tokenizer::from_model(folder).unwrap().encode(&text, false).unwrap()
 }
 

@@ -10,7 +10,9 @@ use inferometer_engine::transformer::Transformer;
 use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Engine as _, Load, Session};
-use inferometer_protocol::{Architecture, Completion, EngineSpec, Message, Prompt, Request, Sampling, Settings, Value};
+use inferometer_protocol::{
+    Architecture, Chat, Completion, EngineSpec, Message, Prompt, Request, Sampling, Settings, Value,
+};
 
 use super::lab::{Lab, measured};
 
@@ -70,10 +72,13 @@ fn synthetic_models_generate_varied_text_that_depends_on_the_prompt() {
             assert_eq!(tokens, fresh(&mut *session, &text).0, "{arch} {dtype}");
             assert_eq!(completion.cache_tokens, Some(completion.prompt_tokens + 63));
             assert!(!session.decode(&tokens).unwrap().is_empty());
-            let said = Message { role: "user".to_owned(), content: TEXT.to_owned() };
+            let said = Message::new("user", TEXT);
             assert!(receipt.capabilities.messages);
-            let (answer, chat) = fresh(&mut *session, &request(Prompt::Messages(vec![said.clone()]), 4));
-            let rendered = ChatTemplate::from_model(&dir.path().join("model")).unwrap().render(&[said], true).unwrap();
+            let (answer, chat) = fresh(&mut *session, &request(Prompt::Messages(Chat::of(vec![said.clone()])), 4));
+            let rendered = ChatTemplate::from_model(&dir.path().join("model"))
+                .unwrap()
+                .render(&Chat::of(vec![said]), true)
+                .unwrap();
             let tokenizer = Tokenizer::from_model(&dir.path().join("model")).unwrap();
             let ids = tokenizer.encode(&rendered, false).unwrap();
             assert_eq!(chat.prompt_tokens as usize, ids.len());

@@ -11,7 +11,7 @@ use inferometer_engine::transformer::Transformer;
 use inferometer_host::Instrumentation;
 use inferometer_host::recorder::Recorder;
 use inferometer_host::{Engine as _, Load};
-use inferometer_protocol::{EngineSpec, Message, Prompt, Request, Sampling, Settings};
+use inferometer_protocol::{Chat, EngineSpec, Message, Prompt, Request, Sampling, Settings};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -450,11 +450,49 @@ fn render_shows_what_the_chat_template_makes() {
     assert_eq!(code, 0, "{stderr}");
     let text: String = serde_json::from_str(&stdout).unwrap();
     assert_eq!(text, "<|begin_of_text|><|im_start|>user\nWhich <arm>?<|im_end|>\n<|im_start|>assistant\n");
-    fs_err::write(&messages, r#"{"role": "user"}"#).unwrap();
+    fs_err::write(&messages, r#"[{"role": "user", "content": [{"type": "image"}]}]"#).unwrap();
     insta::assert_snapshot!(shown(&arguments[1..], folder.path()), @r#"
     exit 2
-    error: [MODEL]/messages.json is not a JSON array of messages: invalid type: map, expected a sequence at line 1 column 0
+    error: [MODEL]/messages.json: message 1: part 1 of `content` has the type `image`; only `text` is supported
     "#);
+}
+
+#[test]
+fn render_gives_tools_and_arguments_to_the_template_and_keeps_every_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        fs_err::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    file(
+        "chat_template.jinja",
+        "{{ messages[-1].tool_calls }}{{ tools|tojson }}{{ thinking }}{{ effort }}{{ messages[0].content }}{{ messages[-1].thinking }}",
+    );
+    let tools = file("tools.json", r#"[{"type": "function", "z": 1, "a": 2}]"#);
+    let chat = file(
+        "chat.json",
+        r#"{"messages": [{"role": "user", "content": "\u007f\u0001é"},
+            {"role": "assistant", "reasoning_content": "r", "tool_calls": [{"id": "x", "n": 1.0}], "content": null}],
+            "template_arguments": {"thinking": true}}"#,
+    );
+    let arguments = [
+        "model",
+        "render",
+        path(folder.path()),
+        "--messages-file",
+        path(&chat),
+        "--tools-file",
+        path(&tools),
+        "--template-argument",
+        "thinking=false",
+        "--template-argument",
+        "effort=high",
+    ];
+    let (code, stdout, stderr) = ran(inferometer(&arguments));
+    assert_eq!(code, 0, "{stderr}");
+    let text: String = serde_json::from_str(&stdout).unwrap();
+    let tools = r#"[{"type": "function", "z": 1, "a": 2}]"#;
+    assert_eq!(text, format!("[{{'id': 'x', 'n': 1.0}}]{tools}Falsehigh\u{7f}\u{1}ér"));
 }
 
 /// Peak memory in MiB of a command, and what it wrote to stderr. The kernel's figure for ended
@@ -502,8 +540,8 @@ fn a_hostile_chat_template_costs_little_memory_and_is_named_with_its_limit() {
 fn chat_markers_become_single_tokens() {
     for (arch, front) in [("llama", vec![2044]), ("qwen3", vec![])] {
         let folder = tiny(arch);
-        let message = Message { role: "user".to_owned(), content: "hi".to_owned() };
-        let text = ChatTemplate::from_model(&folder).unwrap().render(&[message], true).unwrap();
+        let message = Message::new("user", "hi");
+        let text = ChatTemplate::from_model(&folder).unwrap().render(&Chat::of(vec![message]), true).unwrap();
         let tokenizer = Tokenizer::from_model(&folder).unwrap();
         let ids = tokenizer.encode(&text, false).unwrap();
         let markers: Vec<u32> = ids.into_iter().filter(|id| *id >= 2044).collect();

@@ -31,6 +31,7 @@ fn manifest() -> Manifest {
             text_file: None,
             lengths: vec![16],
             chat: false,
+            messages: None,
             max_tokens: 8,
             ignore_eos: true,
         }),

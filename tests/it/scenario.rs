@@ -140,8 +140,8 @@ fn what_is_wrong_with_a_conversation_is_shown_in_its_place() {
       | ^^^^^^^ this key belongs to `kind = "prompt"`
       |
       = help: valid keys of a workload of this kind: `kind`, `system`,
-              `system_file`, `turn`, `turns_file`, `replies`, `max_tokens` and
-              `ignore_eos`
+              `system_file`, `turn`, `turns_file`, `replies`, `tools`,
+              `template_arguments`, `max_tokens` and `ignore_eos`
 
     error: `replies` cannot be `fix`
       --> s.toml:10:11

@@ -4,6 +4,7 @@
 //! beyond reading lines and files of bounded length.
 
 pub mod bounded;
+pub mod chat;
 pub mod clock;
 pub mod effective;
 pub mod engine;
@@ -18,6 +19,7 @@ pub mod toggle;
 pub mod units;
 pub mod value;
 
+pub use chat::{Chat, Message};
 pub use effective::{Shape, predict};
 pub use engine::{EngineSpec, Honours, Offer, OptionSpec, Variant};
 pub use error::{EngineError, ErrorKind};
@@ -25,9 +27,7 @@ pub use messages::{Detail, Instrumentation};
 pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
 pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
-pub use request::{
-    Choice, Completion, EngineMemory, FinishReason, MemorySample, Message, Phase, Prompt, Request, Span,
-};
+pub use request::{Choice, Completion, EngineMemory, FinishReason, MemorySample, Phase, Prompt, Request, Span};
 pub use sampling::Sampling;
 pub use toggle::{Scope, ToggleSpec};
 pub use value::{Kind, Settings, Value};

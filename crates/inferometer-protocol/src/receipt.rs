@@ -28,6 +28,9 @@ pub struct Capabilities {
     pub text: bool,
     /// Prompts as chat messages.
     pub messages: bool,
+    /// With `messages`: messages with more than a role and a text, `tools` and
+    /// `template_arguments`, all of which reach the chat template.
+    pub tools: bool,
     pub forced_tokens: bool,
     /// `cancel` takes effect during a generation.
     pub cancel: bool,

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Sampling, Settings};
+use super::{Chat, Message, Sampling, Settings};
 
 /// The input that the engine continues.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "Input", into = "Input")]
 pub enum Prompt {
     /// Token ids of the model's vocabulary; nothing is prepended.
     Tokens(Vec<u32>),
@@ -16,15 +16,61 @@ pub enum Prompt {
     Text(String),
     /// Messages that the engine renders with the model's chat template, including the generation
     /// prompt.
-    Messages(Vec<Message>),
+    Messages(Chat),
 }
 
-/// One message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    pub content: String,
+/// [`Prompt`] on the wire: an object with exactly one of `tokens`, `text` and `messages`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+struct Input {
+    /// Token ids of the model's vocabulary; nothing is prepended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens: Option<Vec<u32>>,
+    /// Text that the engine tokenizes itself, with the special tokens that the tokenizer adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Messages that the engine renders with the model's chat template, including the generation
+    /// prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    messages: Option<Vec<Message>>,
+    /// With `messages`: JSON Schemas of the functions that the model may call. Only for engines
+    /// with the capability `tools`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tools: Option<Vec<serde_json::Value>>,
+    /// With `messages`: further variables of the template, such as `enable_thinking`. Only for
+    /// engines with the capability `tools`.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    template_arguments: serde_json::Map<String, serde_json::Value>,
+}
+
+impl From<Prompt> for Input {
+    fn from(prompt: Prompt) -> Self {
+        match prompt {
+            Prompt::Tokens(tokens) => Self { tokens: Some(tokens), ..Self::default() },
+            Prompt::Text(text) => Self { text: Some(text), ..Self::default() },
+            Prompt::Messages(Chat { messages, tools, template_arguments }) => {
+                Self { messages: Some(messages), tools, template_arguments, ..Self::default() }
+            }
+        }
+    }
+}
+
+impl TryFrom<Input> for Prompt {
+    type Error = String;
+
+    fn try_from(input: Input) -> Result<Self, String> {
+        let chatty = input.tools.is_some() || !input.template_arguments.is_empty();
+        match (input.tokens, input.text, input.messages) {
+            (_, _, None) if chatty => Err("`tools` and `template_arguments` need `messages`".to_owned()),
+            (Some(tokens), None, None) => Ok(Prompt::Tokens(tokens)),
+            (None, Some(text), None) => Ok(Prompt::Text(text)),
+            (None, None, Some(messages)) => {
+                let chat = Chat { messages, tools: input.tools, template_arguments: input.template_arguments };
+                chat.check()?;
+                Ok(Prompt::Messages(chat))
+            }
+            _ => Err("a prompt must have exactly one of `tokens`, `text` and `messages`".to_owned()),
+        }
+    }
 }
 
 /// One generation to run.
@@ -51,6 +97,11 @@ pub struct Request {
     pub forced_tokens: Option<Vec<u32>>,
 }
 
+/// End tokens with which a model calls a tool: `<|call|>` of Harmony (GPT-OSS) and `<|eom_id|>`
+/// (end of message) of Llama 3.1.
+const TOOL_CALL_TOKENS: [&str; 2] = ["<|call|>", "<|eom_id|>"];
+
+/// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
@@ -60,9 +111,32 @@ pub enum FinishReason {
     Length,
     Cancelled,
     Error,
+    /// An end-of-sequence token was generated that says that the model calls a tool, such as
+    /// `<|call|>` (the last token reported).
+    ToolCall,
 }
 
 impl FinishReason {
+    pub const ALL: [FinishReason; 5] = [
+        FinishReason::Stop,
+        FinishReason::Length,
+        FinishReason::Cancelled,
+        FinishReason::Error,
+        FinishReason::ToolCall,
+    ];
+
+    /// Why a generation ended with an end-of-sequence token of this text.
+    #[must_use]
+    pub fn of_end_token(text: &str) -> Self {
+        if TOOL_CALL_TOKENS.contains(&text) { FinishReason::ToolCall } else { FinishReason::Stop }
+    }
+
+    /// Whether an end-of-sequence token ended it.
+    #[must_use]
+    pub fn is_stop(self) -> bool {
+        matches!(self, FinishReason::Stop | FinishReason::ToolCall)
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -70,6 +144,7 @@ impl FinishReason {
             FinishReason::Length => "length",
             FinishReason::Cancelled => "cancelled",
             FinishReason::Error => "error",
+            FinishReason::ToolCall => "tool_call",
         }
     }
 }
@@ -197,4 +272,44 @@ pub struct Completion {
     pub cache_tokens: Option<u32>,
     /// The settings in force; for names see [`super::effective`].
     pub effective: Settings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_prompt_is_one_of_three_kinds() {
+        let read = |json| serde_json::from_value::<Prompt>(json).map_err(|e| e.to_string());
+        for json in [
+            json!({"tokens": [1, 2]}),
+            json!({"text": "hi"}),
+            json!({"messages": [{"role": "user", "content": "hi"}]}),
+            json!({"messages": [], "tools": [], "template_arguments": {"enable_thinking": false}}),
+        ] {
+            assert_eq!(serde_json::to_value(read(json.clone()).unwrap()).unwrap(), json);
+        }
+        for (json, told) in [
+            (json!({}), "exactly one of"),
+            (json!({"text": "a", "tokens": [1]}), "exactly one of"),
+            (json!({"text": "a", "tools": []}), "need `messages`"),
+            (json!({"messages": [], "tools": [3]}), "`tools` must be"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_known_by_the_text_of_its_end_token() {
+        for (text, reason) in
+            [("<|call|>", "tool_call"), ("<|return|>", "stop"), ("<|eom_id|>", "tool_call"), ("", "stop")]
+        {
+            assert_eq!(FinishReason::of_end_token(text).name(), reason);
+        }
+        for reason in FinishReason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+    }
 }

@@ -320,6 +320,7 @@ fn prompt(workload: &PromptWorkload) -> String {
     let source = workload.text_file.as_deref().map_or_else(|| "text of the scenario".to_owned(), label);
     let lengths: Vec<String> = workload.lengths.iter().map(ToString::to_string).collect();
     let size = match lengths.as_slice() {
+        [] if workload.messages.is_some() => chat(workload),
         [] if workload.chat => " as a user's message".to_owned(),
         [] => " as it is".to_owned(),
         [one] => format!(", {one} tokens"),
@@ -327,6 +328,20 @@ fn prompt(workload: &PromptWorkload) -> String {
     };
     let most = if workload.ignore_eos { "exactly" } else { "up to" };
     format!("{source}{size}; then {most} {} generated", workload.max_tokens)
+}
+
+/// The size of a chat, and what else its template is given.
+fn chat(workload: &PromptWorkload) -> String {
+    let Some(chat) = &workload.messages else { return String::new() };
+    let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let mut text = format!(", a chat of {}", plural(chat.messages.len(), "message"));
+    if let Some(tools) = &chat.tools {
+        let _ = write!(text, " with {}", plural(tools.len(), "tool"));
+    }
+    for (name, value) in &chat.template_arguments {
+        let _ = write!(text, ", {}", label(&format!("{name} = {value}")));
+    }
+    text
 }
 
 fn conversation(workload: &ConversationWorkload) -> Vec<(&'static str, String)> {

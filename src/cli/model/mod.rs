@@ -18,7 +18,7 @@ use inferometer_engine::synthetic;
 use inferometer_engine::synthetic::Recipe;
 use inferometer_engine::text::{ChatTemplate, Tokenizer};
 use inferometer_protocol::units::bytes;
-use inferometer_protocol::{Architecture, Message, Precision, Quantization};
+use inferometer_protocol::{Architecture, Precision, Quantization};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -63,9 +63,16 @@ struct Show {
 struct Render {
     /// Model: a path, or a name that `inferometer model list` shows
     model: String,
-    /// File with a JSON array of messages: {"role": "user", "content": "..."}
+    /// File with a JSON array of messages, {"role": "user", "content": "..."}, or with an object
+    /// of `messages`, `tools` and `template_arguments`; with the ending .toml, the latter in TOML
     #[arg(long, value_name = "FILE")]
     messages_file: PathBuf,
+    /// File with a JSON array of tools: JSON Schemas of functions
+    #[arg(long, value_name = "FILE")]
+    tools_file: Option<PathBuf>,
+    /// Variable of the template, such as enable_thinking=false; VALUE is JSON, or else a text
+    #[arg(long = "template-argument", value_name = "NAME=VALUE", value_parser = template_argument)]
+    template_arguments: Vec<(String, Json)>,
     /// Omit the beginning of the assistant's answer
     #[arg(long)]
     no_generation_prompt: bool,
@@ -122,6 +129,13 @@ fn precision(name: &str) -> Result<Precision, String> {
         let known = Precision::ALL.map(Precision::name).join(", ");
         format!("no such format; there are {known}")
     })
+}
+
+/// `NAME=VALUE`, where VALUE is JSON if it can be read as such.
+fn template_argument(text: &str) -> Result<(String, Json), String> {
+    let (name, value) = text.split_once('=').ok_or("give it as NAME=VALUE, such as enable_thinking=false")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Json::from(value));
+    Ok((name.to_owned(), value))
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
@@ -188,10 +202,14 @@ fn verify(args: &Folder, printer: &Printer) -> anyhow::Result<()> {
 
 fn render(args: &Render, printer: &Printer) -> anyhow::Result<()> {
     let template = ChatTemplate::from_model(&named::opened(&args.model)?)?;
-    let text = fs_err::read(&args.messages_file)?;
-    let messages: Vec<Message> = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is not a JSON array of messages", args.messages_file.display()))?;
-    let text = template.render(&messages, !args.no_generation_prompt)?;
+    let mut chat = crate::scenario::chat_file(&args.messages_file)?;
+    if let Some(file) = &args.tools_file {
+        let wrong = || format!("{} is not a JSON array of tools", file.display());
+        chat.tools = Some(serde_json::from_slice(&fs_err::read(file)?).with_context(wrong)?);
+    }
+    chat.template_arguments.extend(args.template_arguments.iter().cloned());
+    chat.check().map_err(anyhow::Error::msg)?;
+    let text = template.render(&chat, !args.no_generation_prompt)?;
     printer.line(serde_json::to_string(&text)?);
     Ok(())
 }

@@ -89,6 +89,7 @@ fn workload(workload: &mut Workload) {
     match workload {
         Workload::Prompt(work) => {
             TEXT.clone_into(&mut work.text);
+            work.messages = None;
             work.text_file = None;
         }
         Workload::Conversation(work) => {
@@ -98,6 +99,7 @@ fn workload(workload: &mut Workload) {
                 remove(&mut turn.reply);
             }
             (work.system_file, work.turns_file) = (None, None);
+            (work.tools, work.template_arguments) = (None, Default::default());
         }
     }
 }

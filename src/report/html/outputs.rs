@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::{excerpt, section as titled};
 use crate::record::Record;
+use crate::report::harmony;
 use crate::report::summary::{CellSummary, HashGroup, Summary};
 use crate::report::table::{Cell, Table};
 use crate::report::text;
@@ -104,7 +105,7 @@ fn replies(record: &Record, cell: &CellSummary) -> Markup {
                             Some((hash, words)) => {
                                 code { (text::label(hash)) } " "
                                 @match words {
-                                    Some(words) => (excerpt(words)),
+                                    Some(words) => (said(words)),
                                     None => span.cut { "not in the record" },
                                 }
                             }
@@ -117,10 +118,20 @@ fn replies(record: &Record, cell: &CellSummary) -> Markup {
     }
 }
 
+/// A generated text; the messages of a Harmony model one by one, below their channels.
+fn said(words: &str) -> Markup {
+    let Some(parts) = harmony::parts(words) else { return excerpt(words) };
+    html! {
+        @for part in parts {
+            div { strong { (text::label(&part.title())) } " " (excerpt(part.content)) }
+        }
+    }
+}
+
 fn generated(record: &Record, group: &HashGroup) -> Markup {
     html! {
         @match record.manifest.texts.get(&group.hash) {
-            Some(words) => div.generated { (excerpt(words)) },
+            Some(words) => div.generated { (said(words)) },
             None => span.cut { "not in the record" },
         }
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::host::{Host, HostError, Launch, Talk};
 use super::interrupt::Interrupt;
 use inferometer_protocol::messages::{Generate, Open, Ready};
-use inferometer_protocol::{EngineSpec, Instrumentation, Message, Prompt, Request, Sampling};
+use inferometer_protocol::{Chat, EngineSpec, Instrumentation, Message, Prompt, Request, Sampling};
 
 /// Number of tokens in most checks.
 const FEW: u32 = 8;
@@ -192,7 +192,7 @@ impl Opened {
         } else if capabilities.text {
             Prompt::Text(text)
         } else if capabilities.messages {
-            Prompt::Messages(vec![Message { role: "user".to_owned(), content: text }])
+            Prompt::Messages(Chat::of(vec![Message::new("user", &text)]))
         } else {
             return Err(Fault::Fail(
                 "its receipt declares none of the prompt kinds `tokens`, `text` and `messages`".to_owned(),

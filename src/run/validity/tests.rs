@@ -251,3 +251,24 @@ fn only_request_toggles_travel_with_a_request() {
     let both = cell(&[(THREADS, Value::Int(2)), (PREFILL_CHUNK_SIZE, Value::Int(32))]);
     assert_eq!(request_toggles(&both).into_keys().collect::<Vec<_>>(), [PREFILL_CHUNK_SIZE]);
 }
+
+#[test]
+fn a_chat_with_tools_needs_an_engine_that_takes_them() {
+    let chat = |json| Prompt::Messages(serde_json::from_value(json).unwrap());
+    let plain = chat(serde_json::json!({"messages": [{"role": "user", "content": "hi"}]}));
+    let able = |tools| Receipt {
+        capabilities: Capabilities { messages: true, tools, ..Capabilities::default() },
+        ..receipt(&[])
+    };
+    let off = cell(&[]);
+    assert!(not_honoured(&off, &plain, &able(false)).is_empty());
+    for rich in [
+        serde_json::json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}),
+        serde_json::json!({"messages": [{"role": "user", "content": "hi"}], "tools": []}),
+        serde_json::json!({"messages": [{"role": "user", "content": "hi"}], "template_arguments": {"a": 1}}),
+    ] {
+        assert!(not_honoured(&off, &chat(rich.clone()), &able(true)).is_empty());
+        let asked = not_honoured(&off, &chat(rich), &able(false));
+        assert!(asked[0].contains("capability `tools`"), "{asked:?}");
+    }
+}

@@ -46,6 +46,10 @@ pub enum Shape {
     Kinds(&'static [(&'static str, &'static Section)]),
     /// The text `all`, or a table with the keys of this section.
     AllOr(&'static Section),
+    /// A table of anything that JSON can hold, keys as they come.
+    AnyTable,
+    /// A list of such tables.
+    AnyTables,
     /// The options of an engine, which the engine defines.
     Options,
     /// A value of the toggle, or a list of distinct values to vary.

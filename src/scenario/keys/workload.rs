@@ -4,17 +4,19 @@ use super::MOST_TOKENS;
 use super::shape::{Key, Section, Shape, count, key, required};
 
 pub const KIND: &str = "kind";
-pub const WORKLOADS: &[&str] = &["prompt", "conversation"];
+pub const WORKLOADS: &[&str] = &["prompt", "conversation", "chat"];
 /// Workloads of later versions, rejected by name.
 pub const LATER_WORKLOADS: &[&str] = &["batch", "embed", "tokenize", "train"];
 /// The sections of `[workload]`, by its `kind`.
-pub const WORKLOAD_KINDS: &[(&str, &Section)] = &[("prompt", &PROMPT), ("conversation", &CONVERSATION)];
+pub const WORKLOAD_KINDS: &[(&str, &Section)] =
+    &[("prompt", &PROMPT), ("conversation", &CONVERSATION), ("chat", &CHAT)];
 
 const KIND_KEY: Key = key(
     KIND,
     Shape::Choice(WORKLOADS),
     "\"prompt\"",
-    "kind of workload: `prompt` is one generation from one text, `conversation` one per turn",
+    "kind of workload: `prompt` is one generation from one text, `chat` one from a list of messages, `conversation` one per \
+     turn",
 );
 
 pub static PROMPT: Section = Section {
@@ -82,10 +84,54 @@ pub static CONVERSATION: Section = Section {
             "the assistant's message in the history: the `generated` text, or the turn's `reply` (`fixed`), \
              whatever was generated",
         ),
+        TOOLS,
+        TEMPLATE_ARGUMENTS,
         key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate in each turn"),
         IGNORE_EOS,
     ],
 };
+
+pub static CHAT: Section = Section {
+    title: "[workload]",
+    meaning: "One generation from a chat that the model's chat template renders: messages of any role, with tools and tool \
+              calls. Exactly one of `message` and `chat_file`.",
+    one_of: &["message", "chat_file"],
+    keys: &[
+        KIND_KEY,
+        key(
+            "message",
+            Shape::AnyTables,
+            "",
+            "the messages as `[[workload.message]]`: `role`, `content` (a text, or a list of `{ type = \"text\", text = \"...\" }`), \
+             and what else the template reads: `tool_calls`, `tool_call_id`, `name`, `reasoning_content`",
+        ),
+        key(
+            "chat_file",
+            Shape::Text,
+            "",
+            "file with the chat, JSON or (`.toml`) TOML: `messages`, `tools` and `template_arguments`; relative to the scenario's \
+             folder",
+        ),
+        TOOLS,
+        TEMPLATE_ARGUMENTS,
+        key("max_tokens", count(1, MOST_TOKENS), "128", "most tokens to generate"),
+        IGNORE_EOS,
+    ],
+};
+
+const TOOLS: Key = key(
+    "tools",
+    Shape::AnyTables,
+    "",
+    "functions that the model may call, as JSON Schemas; needs an engine with the capability `tools`",
+);
+
+const TEMPLATE_ARGUMENTS: Key = key(
+    "template_arguments",
+    Shape::AnyTable,
+    "",
+    "further variables of the chat template, such as `enable_thinking = false`; needs an engine with the capability `tools`",
+);
 
 pub const REPLIES: &[&str] = &["generated", "fixed"];
 

@@ -85,3 +85,47 @@ fn every_turn_counts_as_a_request() {
     let error = plan(&good(&text, &[]), &offers()).unwrap_err().to_string();
     assert!(error.contains("1 cells with 2000 iterations each of 600 turns exceed 1000000 requests"), "{error}");
 }
+
+#[test]
+fn a_chat_comes_from_the_scenario_or_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("s.toml");
+    let write = |workload: &str| {
+        let head = "name = \"t\"\n[model]\nsynthetic = { arch = \"qwen3\", preset = \"tiny\" }\n";
+        fs_err::write(&scenario, format!("{head}[workload]\nkind = \"chat\"\n{workload}")).unwrap();
+        load(&scenario, &[], &offers())
+    };
+    let chat = |scenario: Scenario| match scenario.workload {
+        Workload::Prompt(work) => work.messages.unwrap(),
+        Workload::Conversation(_) => panic!("a chat is one prompt"),
+    };
+    let inline = "tools = [{ type = \"function\" }]\ntemplate_arguments = { enable_thinking = false }\n\
+                  [[workload.message]]\nrole = \"user\"\ncontent = \"hi\"\n";
+    let said = chat(write(inline).unwrap());
+    fs_err::write(dir.path().join("c.json"), serde_json::to_string(&said).unwrap()).unwrap();
+    assert_eq!(chat(write("chat_file = \"c.json\"").unwrap()), said);
+    let other = chat(write("chat_file = \"c.json\"\ntemplate_arguments = { enable_thinking = true, a = 1 }").unwrap());
+    assert_eq!(serde_json::to_string(&other.template_arguments).unwrap(), r#"{"enable_thinking":true,"a":1}"#);
+    for (workload, told) in [
+        ("chat_file = \"gone.json\"", "there is no such file"),
+        ("chat_file = \"c.json\"\ntemplate_arguments = { tools = 1 }", "`tools` cannot be a template argument"),
+        ("[[workload.message]]\ncontent = \"hi\"", "message 1: a message needs a `role`"),
+        ("[[workload.message]]\nrole = \"user\"\ncontent = [{ type = \"image_url\" }]", "type `image_url`"),
+        ("chat_file = \"c.json\"\ntools = 3", "`tools` must be a list"),
+        ("", "chat_file"),
+    ] {
+        let error = write(workload).unwrap_err().to_string();
+        assert!(error.contains(told), "{workload}: {error}");
+    }
+}
+
+#[test]
+fn the_shipped_chats_are_chats() {
+    for name in ["boat-trip.json", "log-search.toml"] {
+        let chat = super::super::chat_file(&Path::new("scenarios/prompts").join(name)).unwrap();
+        assert_eq!(chat.tools.as_ref().map(Vec::len), Some(2), "{name}");
+        let calls = chat.messages.iter().filter(|message| message.fields().contains_key("tool_calls")).count();
+        let results = chat.messages.iter().filter(|message| message.role() == "tool").count();
+        assert_eq!((calls, results), (2, 2), "{name}");
+    }
+}

@@ -1,43 +1,32 @@
 //! Chat templates: from messages to the text that a model was trained to continue.
 //!
-//! Templates are Jinja programs that come with a model. They are rendered as the Python library
-//! `transformers` does: blocks trimmed, Python's methods on strings, lists and maps,
-//! `raise_exception`, `strftime_now`, `tojson` in Python's layout. A template is not trusted:
-//! steps, memory and time have limits, and a panic of the library is an error.
+//! Templates are Jinja programs that come with a model. They get what `apply_chat_template` of the
+//! Python library `transformers` gives them. A template is not trusted: steps, memory and time have
+//! limits, and a panic is an error.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value as Jinja, context};
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::{Map, Value};
 
 use super::TextError;
 use super::gguf::chat_template;
+use super::jinja::{self, FUEL, Template};
 use super::tokenizer::Tokenizer;
 use crate::folder;
 use crate::gguf::{Gguf, Metadata};
 use inferometer_host::guard::{Limits, Stopped, within};
 use inferometer_protocol::bounded::read_limited;
-use inferometer_protocol::{EngineError, Message};
+use inferometer_protocol::{Chat, EngineError, Message};
 
-const CONFIG: &str = "tokenizer_config.json";
+pub(super) const CONFIG: &str = "tokenizer_config.json";
 
 /// Longest `tokenizer_config.json` that is read; some list thousands of added tokens.
 pub const LONGEST_CONFIG: u64 = 4 << 20;
 /// Longest `chat_template.jinja` that is read.
 pub const LONGEST_TEMPLATE: u64 = 1 << 20;
-
-/// Most steps of a template: far more than a long conversation needs, and less than a second.
-const FUEL: u64 = 5_000_000;
-
-/// The fixed date of `strftime_now`, so that a prompt is the same on every day: midnight, 1
-/// January 2026.
-const TODAY: jiff::civil::DateTime = jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0);
 
 /// Bytes that rendering may hold: a few megabytes are usual.
 const MEMORY: u64 = 64 << 20;
@@ -75,11 +64,10 @@ pub struct ChatTemplate {
 /// The template itself and what it is given.
 #[derive(Debug)]
 struct Program {
-    environment: Environment<'static>,
-    source: String,
+    template: Template,
     path: PathBuf,
-    begin: Option<String>,
-    end: Option<String>,
+    /// Texts of the model's special tokens, by the names that templates know them by.
+    tokens: Vec<(String, Value)>,
 }
 
 impl ChatTemplate {
@@ -108,8 +96,7 @@ impl ChatTemplate {
         }
         let config = read_config(folder)?;
         let (path, source) = find(folder, &config)?.ok_or_else(no_template)?;
-        let (begin, end) = (special_token(&config, "bos_token"), special_token(&config, "eos_token"));
-        Self::from_source(source, &path, begin, end)
+        Self::parsed(source, &path, special_tokens(&config))
     }
 
     /// A template that stands in another file, such as a GGUF file; `path` is what error messages
@@ -124,14 +111,24 @@ impl ChatTemplate {
         begin: Option<String>,
         end: Option<String>,
     ) -> Result<Self, TextError> {
+        let token = |name: &str, text: Option<String>| text.map(|text| (name.to_owned(), Value::String(text)));
+        let tokens = token("bos_token", begin).into_iter().chain(token("eos_token", end));
+        Self::parsed(source, path, tokens.collect())
+    }
+
+    fn parsed(source: String, path: &Path, tokens: Vec<(String, Value)>) -> Result<Self, TextError> {
+        let fault = |problem| TextError::File { path: path.to_owned(), problem };
         if source.len() as u64 > LONGEST_TEMPLATE {
             let problem = format!("the chat template has {} bytes, more than {LONGEST_TEMPLATE}", source.len());
-            return Err(TextError::File { path: path.to_owned(), problem });
+            return Err(fault(problem));
         }
-        let program = Program { environment: environment(), source, path: path.to_owned(), begin, end };
-        let template = Self { program: Arc::new(program), beyond: OnceLock::new() };
-        template.guarded(0, Program::check)?;
-        Ok(template)
+        let parsed = within(Limits { memory: MEMORY, time: TIME }, move || Template::parse(&source));
+        let stopped = |reason| TextError::Limit { path: path.to_owned(), limit: Limit::Stopped(reason) };
+        let template = parsed
+            .map_err(stopped)?
+            .map_err(|e| fault(format!("the chat template does not parse: {}", jinja::described(&e))))?;
+        let program = Program { template, path: path.to_owned(), tokens };
+        Ok(Self { program: Arc::new(program), beyond: OnceLock::new() })
     }
 
     /// Reads the template in a GGUF file; `tokenizer` is that of the same file.
@@ -164,59 +161,54 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// When the template refuses the messages or fails.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
-        let bytes = messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
-        let messages = messages.to_vec();
-        self.guarded(bytes as u64, move |program| program.render(&messages, add_generation_prompt))
-    }
-
-    /// Runs the library within limits; `given` bytes go in.
-    fn guarded<R: Send + 'static>(
-        &self,
-        given: u64,
-        run: impl FnOnce(&Program) -> Result<R, TextError> + Send + 'static,
-    ) -> Result<R, TextError> {
+    pub fn render(&self, chat: &Chat, add_generation_prompt: bool) -> Result<String, TextError> {
         let stopped = |limit| TextError::Limit { path: self.program.path.clone(), limit };
         if let Some(limit) = self.beyond.get() {
             return Err(stopped(limit.clone()));
         }
+        let size = |chat: &Chat| serde_json::to_vec(chat).map_or(0, |bytes| bytes.len() as u64);
+        let given = size(chat) - size(&Chat::default());
         let limits = Limits { memory: MEMORY + COPIES * given, time: TIME };
-        let program = self.program.clone();
-        within(limits, move || run(&program))
+        let (program, chat) = (self.program.clone(), chat.clone());
+        within(limits, move || program.render(chat, add_generation_prompt))
             .unwrap_or_else(|reason| Err(stopped(self.beyond.get_or_init(|| Limit::Stopped(reason)).clone())))
     }
 }
 
 impl Program {
-    /// Whether the template parses.
-    fn check(&self) -> Result<(), TextError> {
-        let parsed = self.environment.template_from_str(&self.source);
-        parsed.map(drop).map_err(|e| TextError::File {
-            path: self.path.clone(),
-            problem: format!("the chat template does not parse: {}", described(&e)),
-        })
-    }
-
-    fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
-        let values = context! {
-            messages => messages,
-            add_generation_prompt => add_generation_prompt,
-            bos_token => token(self.begin.as_deref()),
-            eos_token => token(self.end.as_deref()),
-            tools => (),
-            documents => (),
-        };
-        self.environment.template_from_str(&self.source).and_then(|template| template.render(values)).map_err(|e| {
-            match e.kind() {
-                ErrorKind::OutOfFuel => TextError::Limit { path: self.path.clone(), limit: Limit::Steps(FUEL) },
-                _ => TextError::Render { path: self.path.clone(), problem: described(&e) },
-            }
+    fn render(&self, chat: Chat, add_generation_prompt: bool) -> Result<String, TextError> {
+        let mut variables = self.tokens.clone();
+        variables.extend(chat.template_arguments);
+        variables.extend([
+            ("messages".to_owned(), chat.messages.into_iter().map(seen).collect()),
+            ("tools".to_owned(), chat.tools.into()),
+            ("documents".to_owned(), Value::Null),
+            ("add_generation_prompt".to_owned(), add_generation_prompt.into()),
+        ]);
+        self.template.render(variables).map_err(|e| match e.kind() {
+            jinja::ErrorKind::OutOfFuel => TextError::Limit { path: self.path.clone(), limit: Limit::Steps(FUEL) },
+            _ => TextError::Render { path: self.path.clone(), problem: jinja::described(&e) },
         })
     }
 }
 
+/// A message as `transformers` shows it to a template: without empty fields, and with the reasoning
+/// under each of the names that templates read.
+fn seen(message: Message) -> Value {
+    let given: Map<String, Value> = message.into();
+    let mut fields: Map<String, Value> = given.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    let reasoning = ["reasoning_content", "thinking", "reasoning"].iter().find_map(|name| fields.get(*name)).cloned();
+    if let Some(reasoning) = reasoning {
+        let mut first = Map::from_iter([("thinking".to_owned(), reasoning.clone())]);
+        first.extend(fields);
+        first.insert("reasoning_content".to_owned(), reasoning);
+        fields = first;
+    }
+    Value::Object(fields)
+}
+
 /// `tokenizer_config.json`, or null if there is none.
-fn read_config(folder: &Path) -> Result<Value, TextError> {
+pub(super) fn read_config(folder: &Path) -> Result<Value, TextError> {
     let path = folder.join(CONFIG);
     match read_limited(&path, LONGEST_CONFIG) {
         Ok(bytes) => {
@@ -242,23 +234,6 @@ fn find(folder: &Path, config: &Value) -> Result<Option<(PathBuf, String)>, Text
     }
 }
 
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_filter("tojson", tojson);
-    environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", strftime_now);
-    environment
-}
-
-/// An absent token is undefined, which renders as nothing and is false.
-fn token(text: Option<&str>) -> Jinja {
-    text.map_or(Jinja::UNDEFINED, Jinja::from)
-}
-
 /// The template in a tokenizer's configuration: one text, or a list of named ones.
 fn configured(config: &Value) -> Option<String> {
     let named = |name: &str| {
@@ -268,69 +243,13 @@ fn configured(config: &Value) -> Option<String> {
     config.get("chat_template")?.as_str().or_else(|| named("default")).map(str::to_owned)
 }
 
-/// A special token's text: written plainly or as an object with `content`.
-fn special_token(config: &Value, key: &str) -> Option<String> {
-    let value = config.get(key)?;
-    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
-}
-
-fn raise_exception(message: String) -> Result<Jinja, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
-}
-
-fn strftime_now(format: &str) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format, TODAY)
-        .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {e}")))
-}
-
-/// JSON as Python's `json.dumps(value, ensure_ascii=False, indent=indent)` writes it.
-fn tojson(value: &Jinja, kwargs: Kwargs) -> Result<Jinja, Error> {
-    let indent: Option<usize> = kwargs.get("indent")?;
-    let _: Option<bool> = kwargs.get("ensure_ascii")?;
-    kwargs.assert_all_used()?;
-    let text = match indent {
-        Some(width) => {
-            let indent = " ".repeat(width.min(16));
-            serialized(value, PrettyFormatter::with_indent(indent.as_bytes()))
-        }
-        None => serialized(value, Spaced),
-    };
-    let text = text.map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))?;
-    Ok(Jinja::from_safe_string(text))
-}
-
-fn serialized(value: &Jinja, formatter: impl Formatter) -> serde_json::Result<String> {
-    let mut bytes = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))?;
-    Ok(String::from_utf8(bytes).expect("a JSON writer writes UTF-8"))
-}
-
-/// JSON on one line with a space after commas and colons, as in Python.
-struct Spaced;
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
-/// The error with its causes, on one line.
-fn described(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+/// The special tokens that templates may name: each written plainly or as an object with `content`.
+fn special_tokens(config: &Value) -> Vec<(String, Value)> {
+    const NAMES: [&str; 7] =
+        ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+    let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
+    let named = |name: &str| Some((name.to_owned(), Value::String(text(config.get(name)?)?)));
+    NAMES.into_iter().filter_map(named).collect()
 }
 
 #[cfg(test)]
@@ -349,9 +268,8 @@ mod tests {
 
     fn render(template: &str, messages: &[(&str, &str)]) -> Result<String, TextError> {
         let config = json!({"chat_template": template, "bos_token": "<s>", "eos_token": {"content": "</s>"}});
-        let messages: Vec<Message> =
-            messages.iter().map(|(role, text)| Message { role: (*role).into(), content: (*text).into() }).collect();
-        ChatTemplate::from_model(folder(&config, None).path())?.render(&messages, true)
+        let messages = messages.iter().map(|(role, text)| Message::new(role, text)).collect();
+        ChatTemplate::from_model(folder(&config, None).path())?.render(&Chat::of(messages), true)
     }
 
     #[test]
@@ -376,7 +294,10 @@ mod tests {
     #[test]
     fn the_date_stands_still() {
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "01 Jan 2026");
-        assert!(render("{{ strftime_now('%!') }}", &[]).is_err());
+        assert_eq!(
+            render("{{ strftime_now('%c|%e|%-d|%j|%!') }}", &[]).unwrap(),
+            "Thu Jan  1 00:00:00 2026| 1|1|001|%!"
+        );
     }
 
     #[test]
@@ -411,7 +332,7 @@ mod tests {
             "{{ '%999999999d'|format(1) }}{{ ([[1] * 100000] * 100000)|string }}",
             "{% for i in range(100000) %}{{ 'a' * 1000000 }}{% endfor %}",
             "{% macro f(s) %}{{ f(s ~ s) }}{% endmacro %}{{ f('a') }}",
-            "{{ ([[1] * 100000] * 100000)|tojson }}",
+            "{{ (['a' * 100000] * 100000)|tojson }}",
             &unrolled,
             &raw,
         ] {
@@ -431,7 +352,7 @@ mod tests {
         let hungry = "{% if messages[0].content == 'eat' %}{{ messages[0].role * 9999999 }}{% endif %}";
         let config = json!({"chat_template": hungry});
         let template = ChatTemplate::from_model(folder(&config, None).path()).unwrap();
-        let render = |content: &str| template.render(&[Message { role: "user".into(), content: content.into() }], true);
+        let render = |content: &str| template.render(&Chat::of(vec![Message::new("user", content)]), true);
         assert_eq!(render("no").unwrap(), "");
         let first = render("eat").unwrap_err().to_string();
         assert_eq!(render("no").unwrap_err().to_string(), first);
@@ -440,7 +361,8 @@ mod tests {
     #[test]
     fn a_template_of_another_file_is_named_by_that_file() {
         let of = |source: String| {
-            ChatTemplate::from_source(source, Path::new("a.gguf"), Some("<s>".into()), None)?.render(&[], true)
+            ChatTemplate::from_source(source, Path::new("a.gguf"), Some("<s>".into()), None)?
+                .render(&Chat::default(), true)
         };
         assert_eq!(of("{{ bos_token }}{{ eos_token }}{{ add_generation_prompt }}".into()).unwrap(), "<s>True");
         for source in ["{% if %}".to_owned(), "x".repeat(LONGEST_TEMPLATE as usize + 1)] {
@@ -453,7 +375,7 @@ mod tests {
     fn the_file_of_its_own_comes_first_and_of_named_ones_the_default() {
         let named = json!({"chat_template": [{"name": "tool_use", "template": "tools"},
                                              {"name": "default", "template": "plain"}]});
-        let of = |folder: &tempfile::TempDir| ChatTemplate::from_model(folder.path())?.render(&[], false);
+        let of = |folder: &tempfile::TempDir| ChatTemplate::from_model(folder.path())?.render(&Chat::default(), false);
         assert_eq!(of(&folder(&named, None)).unwrap(), "plain");
         assert_eq!(of(&folder(&named, Some("own"))).unwrap(), "own");
         let without = of(&folder(&json!({"chat_template": null}), None)).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod gguf;
+pub mod jinja;
 pub mod tokenizer;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! A model's tokenizer, from Hugging Face's `tokenizer.json` or from a GGUF file.
 
+mod added;
+
 use std::path::{Path, PathBuf};
 
 use super::TextError;
@@ -29,7 +31,8 @@ enum Kind {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` in a model's folder, or the tokenizer in a GGUF file.
+    /// Reads `tokenizer.json` in a model's folder and the further tokens that
+    /// `tokenizer_config.json` names, or the tokenizer in a GGUF file.
     ///
     /// # Errors
     /// When the file is missing or is no tokenizer; the message names it.
@@ -50,7 +53,13 @@ impl Tokenizer {
             let fault = folder::fault(folder).unwrap_or_else(missing);
             return Err(TextError::Model(format!("{fault}; text and prompts of a given length need tokenizer.json")));
         }
-        Self::from_file(&file)
+        let mut tokenizer = Self::from_file(&file)?;
+        let config = super::chat::read_config(folder)?;
+        let fault = |problem| TextError::File { path: folder.join(super::chat::CONFIG), problem };
+        if let Kind::Library(inner) = &mut tokenizer.inner {
+            added::add(inner, &config).map_err(fault)?;
+        }
+        Ok(tokenizer)
     }
 
     /// Reads one tokenizer file.

@@ -30,7 +30,7 @@ pub struct Wanted {
     /// Most tokens to generate.
     pub limit: usize,
     pub forced: Option<Vec<u32>>,
-    pub stops: Vec<u32>,
+    pub stops: Vec<(u32, FinishReason)>,
 }
 
 /// The result of a generation.
@@ -246,8 +246,8 @@ impl<B: Backend> Generation<'_, B> {
     fn decode(&mut self, first: u32, next: Option<Pending<B>>, sink: &mut dyn TokenSink) -> Result<FinishReason> {
         let (mut token, mut next) = (first, next);
         loop {
-            if self.wanted.stops.contains(&token) {
-                return Ok(FinishReason::Stop);
+            if let Some((_, reason)) = self.wanted.stops.iter().find(|(id, _)| *id == token) {
+                return Ok(*reason);
             }
             if self.generated == self.wanted.limit {
                 return Ok(FinishReason::Length);

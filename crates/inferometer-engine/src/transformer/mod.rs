@@ -254,6 +254,7 @@ fn capabilities(text: &Text) -> Capabilities {
         tokens: true,
         text: text.tokenizer.is_some(),
         messages: text.tokenizer.is_some() && text.template.is_ok(),
+        tools: text.tokenizer.is_some() && text.template.is_ok(),
         forced_tokens: true,
         cancel: true,
         reset: true,

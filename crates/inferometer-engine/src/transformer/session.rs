@@ -18,7 +18,7 @@ use inferometer_protocol::toggle::{
     PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, find,
 };
 use inferometer_protocol::{
-    Completion, EngineError, EngineMemory, Phase, Prompt, Receipt, Request, Settings, SpanTiming, Value,
+    Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, SpanTiming, Value,
 };
 
 /// Toggles that a request may have on every backend.
@@ -54,15 +54,22 @@ impl Text {
         self.tokenizer.as_ref().ok_or_else(|| EngineError::unsupported(missing))
     }
 
+    /// End-of-sequence tokens with the reason that each of them is for the generation's end.
+    fn ends(&self, ids: &[u32]) -> Vec<(u32, FinishReason)> {
+        let text = |id: u32| self.tokenizer.as_ref()?.decode(&[id]).ok();
+        let reason = |id: u32| text(id).map_or(FinishReason::Stop, |text| FinishReason::of_end_token(&text));
+        ids.iter().map(|id| (*id, reason(*id))).collect()
+    }
+
     fn ids(&self, prompt: &Prompt) -> Result<Vec<u32>> {
         let bad = |e: crate::text::TextError| EngineError::bad_request(e.to_string());
         match prompt {
             Prompt::Tokens(ids) => Ok(ids.clone()),
             Prompt::Text(text) => self.tokenizer()?.encode(text, true).map_err(bad),
-            Prompt::Messages(messages) => {
+            Prompt::Messages(chat) => {
                 let tokenizer = self.tokenizer()?;
                 let template = self.template.as_ref().map_err(EngineError::unsupported)?;
-                let text = template.render(messages, true).map_err(bad)?;
+                let text = template.render(chat, true).map_err(bad)?;
                 // The template has already written the special tokens.
                 tokenizer.encode(&text, false).map_err(bad)
             }
@@ -143,7 +150,7 @@ impl<B: Backend> TransformerSession<B> {
             reuse: request.toggles.get(KV_REUSE).and_then(Value::as_text) != Some("none"),
             limit,
             forced: request.forced_tokens.clone(),
-            stops: if steered { Vec::new() } else { self.model.config.eos.clone() },
+            stops: if steered { Vec::new() } else { self.text.ends(&self.model.config.eos) },
         })
     }
 

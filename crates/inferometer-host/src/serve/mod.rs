@@ -30,7 +30,7 @@ use inferometer_protocol::clock::{CLOCK_ID, now_ns};
 use inferometer_protocol::messages::{
     Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, MAX_TOKENS, Open, Ready, ToHost, VERSION,
 };
-use inferometer_protocol::{Completion, EngineError, ErrorKind, FinishReason, Prompt};
+use inferometer_protocol::{Completion, EngineError, ErrorKind, Prompt};
 
 mod profiling;
 
@@ -389,7 +389,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let completion = completion?;
         // The end-of-sequence token is not part of the text: a conversation's history would contain
         // it twice.
-        let ended = usize::from(completion.finish_reason == FinishReason::Stop);
+        let ended = usize::from(completion.finish_reason.is_stop());
         let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
         let memory = session.memory();
         let forced_sync = wanted.detail == Detail::ForcedSync;

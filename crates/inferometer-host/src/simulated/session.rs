@@ -113,10 +113,10 @@ fn key(request: &Request, seed: u64) -> (usize, u64) {
             ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
         }
         Prompt::Text(prompt) => text(&mut hash, prompt),
-        Prompt::Messages(messages) => {
-            for message in messages {
-                text(&mut hash, &message.role);
-                text(&mut hash, &message.content);
+        Prompt::Messages(chat) => {
+            for message in &chat.messages {
+                text(&mut hash, message.role());
+                text(&mut hash, &message.text());
             }
         }
     }

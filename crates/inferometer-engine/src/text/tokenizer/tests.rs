@@ -139,3 +139,47 @@ fn a_missing_or_broken_file_is_named() {
         assert!(error.contains("tokenizer.json: not a tokenizer file"), "{garbage}: {error}");
     }
 }
+
+/// The ids were made with Python's `tokenizers` 0.23.2: `Tokenizer.from_file`, then `add_tokens`
+/// of `AddedToken`s with these flags.
+#[test]
+fn tokens_of_the_configuration_are_added_with_their_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "WhitespaceSplit"}, "decoder": null, "post_processor": null,
+        "added_tokens": [{"id": 0, "content": "<unk>", "special": true, "single_word": false, "lstrip": false,
+                          "rstrip": false, "normalized": false}],
+        "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {"<unk>": 0, "a": 1, "b": 2, "<c>": 3}},
+    });
+    let config = json!({
+        "eos_token": "<end>",
+        "added_tokens_decoder": {
+            "6": {"content": "<end>", "special": false, "normalized": false},
+            "0": {"content": "<unk>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false},
+            "4": {"content": "<L>", "lstrip": true, "rstrip": true, "normalized": false, "special": true},
+            "5": {"content": "Word", "single_word": true, "normalized": true, "special": false},
+        },
+    });
+    fs_err::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+    let plain = Tokenizer::from_model(folder.path()).unwrap();
+    assert_eq!((plain.vocabulary_size(), plain.id("<end>")), (4, None));
+    fs_err::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    let tokenizer = Tokenizer::from_model(folder.path()).unwrap();
+    assert_eq!((tokenizer.id("<L>"), tokenizer.id("Word"), tokenizer.id("<end>")), (Some(4), Some(5), Some(6)));
+    for (text, ids) in [
+        ("a  <L>  b", vec![1, 4, 2]),
+        ("a<L>b", vec![1, 4, 2]),
+        ("a word b", vec![1, 5, 2]),
+        ("sword words", vec![0, 0]),
+        ("WORD a", vec![5, 1]),
+        ("a<end>b <END>", vec![1, 6, 2, 0]),
+        ("b <unk> a", vec![2, 0, 1]),
+    ] {
+        assert_eq!(tokenizer.encode(text, true).unwrap(), ids, "{text}");
+    }
+    fs_err::write(folder.path().join("tokenizer_config.json"), r#"{"added_tokens_decoder": {"9": {"special": 1}}}"#)
+        .unwrap();
+    let error = Tokenizer::from_model(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer_config.json: added_tokens_decoder, token \"9\""), "{error}");
+}

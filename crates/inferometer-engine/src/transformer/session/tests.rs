@@ -14,7 +14,7 @@ use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Detail, Engine, Session, SpanKey, TokenSink};
 use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_WINDOW};
 use inferometer_protocol::{
-    ErrorKind, FinishReason, Message, Phase, Prompt, Request, Sampling, Shape, SpanTiming, Value, predict,
+    Chat, ErrorKind, FinishReason, Message, Phase, Prompt, Request, Sampling, Shape, SpanTiming, Value, predict,
 };
 
 fn tokens(session: &mut dyn Session, request: &Request) -> Vec<u32> {
@@ -319,8 +319,8 @@ fn bad_requests_say_what_is_wrong() {
     refused(with_toggle(request(prompt(4), 4), "cache_clear_tokens", 1i64), unsupported, &["cache_clear_tokens"]);
     let text = Request { prompt: Prompt::Text("hello".to_owned()), ..request(vec![], 4) };
     refused(text, unsupported, &["tokenizer.json"]);
-    let messages = vec![Message { role: "user".to_owned(), content: "hello".to_owned() }];
-    refused(Request { prompt: Prompt::Messages(messages), ..request(vec![], 4) }, unsupported, &[]);
+    let messages = vec![Message::new("user", "hello")];
+    refused(Request { prompt: Prompt::Messages(Chat::of(messages)), ..request(vec![], 4) }, unsupported, &[]);
     let mut cold = request(prompt(4), 4);
     cold.sampling.temperature = -1.0;
     refused(cold, bad, &["temperature"]);
@@ -359,4 +359,21 @@ fn a_rotating_cache_holds_its_window_and_is_full_below_it() {
     longer.truncate(60);
     let (_, completion) = run(&mut *narrow, &request(longer, 5)).unwrap();
     assert_eq!(completion.reused_tokens, 0);
+}
+
+#[test]
+fn a_call_of_a_tool_is_told_from_other_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let vocabulary = json!({"<unk>": 0, "<|return|>": 1, "<|call|>": 2});
+    let file = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null, "decoder": null,
+        "post_processor": null, "added_tokens": [], "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": vocabulary},
+    });
+    fs_err::write(dir.path().join("tokenizer.json"), file.to_string()).unwrap();
+    let tokenizer = crate::text::Tokenizer::from_model(dir.path()).unwrap();
+    let told = super::Text { tokenizer: Some(tokenizer), template: Err(String::new()) };
+    let stop = FinishReason::Stop;
+    assert_eq!(told.ends(&[1, 2, 7]), [(1, stop), (2, FinishReason::ToolCall), (7, stop)], "7 has no text");
+    let without = super::Text { tokenizer: None, template: Err(String::new()) };
+    assert_eq!(without.ends(&[2]), [(2, stop)]);
 }
