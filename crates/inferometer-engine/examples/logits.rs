@@ -6,24 +6,26 @@
 //! ```json
 //! {"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false,
 //!  "runs": [{"ids": [1, 2], "chunk": 16, "steps": 64, "forced": [3, 4], "continues": false,
-//!            "reuse": true}],
+//!            "reuse": true, "losses": false}],
 //!  "texts": ["..."]}
 //! ```
 //!
 //! Writes
 //!
 //! ```json
-//! {"runs": [{"tokens": [..], "logits": [[..], ..], "session_tokens": [..], "reused": 0,
+//! {"runs": [{"tokens": [..], "logits": [[..], ..], "losses": [..], "session_tokens": [..], "reused": 0,
 //!            "cached": 9}],
 //!  "texts": [[..]]}
 //! ```
 //!
+//! - `losses`: instead of logits, of each forced id minus the logarithm of its probability, in
+//! nats;
 //! - `tokens` and `logits`: the best token and the logits of each step of a plain loop over the
-//!   model, which continues with the forced ids if there are any;
+//! model, which continues with the forced ids if there are any;
 //! - `session_tokens`: the tokens of the same request to a session, without a reset before it if
-//!   `continues` is set;
+//! `continues` is set;
 //! - `reused` and `cached`: how many positions the session reused, and how many its cache held at
-//!   the end;
+//! the end;
 //! - `texts`: the ids of each text.
 //!
 //! `scripts/check-mlx-lm` compares them with an independent implementation.
@@ -83,6 +85,8 @@ struct Run {
     continues: bool,
     #[serde(default = "yes")]
     reuse: bool,
+    #[serde(default)]
+    losses: bool,
 }
 
 fn yes() -> bool {
@@ -99,6 +103,7 @@ struct Output {
 struct Ran {
     tokens: Vec<u32>,
     logits: Vec<Vec<f32>>,
+    losses: Vec<f64>,
     session_tokens: Vec<u32>,
     reused: u32,
     cached: Option<u32>,
@@ -172,7 +177,10 @@ fn all<B: Backend>(backend: B, input: &Input, session: &mut dyn Session) -> anyh
 }
 
 fn both<B: Backend>(model: &Model<B>, session: &mut dyn Session, run: &Run) -> anyhow::Result<Ran> {
-    let (tokens, logits) = greedy(model, run)?;
+    let Greedy { tokens, logits, losses } = greedy(model, run)?;
+    if run.losses {
+        return Ok(Ran { tokens, logits, losses, session_tokens: Vec::new(), reused: 0, cached: None });
+    }
     let mut toggles = Settings::from([
         ("prefill_chunk_size".to_owned(), run.chunk.into()),
         ("kv_reuse".to_owned(), if run.reuse { "prefix" } else { "none" }.into()),
@@ -195,27 +203,52 @@ fn both<B: Backend>(model: &Model<B>, session: &mut dyn Session, run: &Run) -> a
     }
     let mut recorder = Recorder::new(run.steps, Instrumentation::default(), Arc::<Shared>::default());
     let done = session.generate(&request, &mut recorder)?;
-    Ok(Ran { tokens, logits, session_tokens: recorder.tokens, reused: done.reused_tokens, cached: done.cache_tokens })
+    Ok(Ran {
+        tokens,
+        logits,
+        losses,
+        session_tokens: recorder.tokens,
+        reused: done.reused_tokens,
+        cached: done.cache_tokens,
+    })
 }
 
-fn greedy<B: Backend>(model: &Model<B>, run: &Run) -> anyhow::Result<(Vec<u32>, Vec<Vec<f32>>)> {
+#[derive(Default)]
+struct Greedy {
+    tokens: Vec<u32>,
+    logits: Vec<Vec<f32>>,
+    losses: Vec<f64>,
+}
+
+fn greedy<B: Backend>(model: &Model<B>, run: &Run) -> anyhow::Result<Greedy> {
     let mut cache = model.cache()?;
     let last = (run.ids.len() - 1) / run.chunk * run.chunk;
     for chunk in run.ids[..last].chunks(run.chunk) {
         model.fill(&model.backend.ids(chunk)?, chunk.len(), &mut cache)?;
     }
     let mut next = run.ids[last..].to_vec();
-    let (mut tokens, mut logits) = (Vec::new(), Vec::new());
+    let mut made = Greedy::default();
     for step in 0..run.steps as usize {
         let mut values = Vec::new();
         let last = model.forward(&model.backend.ids(&next)?, next.len(), &mut cache)?;
         model.backend.read(&last, &mut values)?;
         let best =
             (0..values.len()).rev().max_by(|a, b| values[*a].total_cmp(&values[*b])).context("no logits")? as u32;
-        tokens.push(best);
-        logits.push(values);
-        let forced = run.forced.as_ref().and_then(|ids| ids.get(step));
-        next = vec![forced.copied().unwrap_or(best)];
+        made.tokens.push(best);
+        let forced = run.forced.as_ref().and_then(|ids| ids.get(step)).copied();
+        next = vec![forced.unwrap_or(best)];
+        if run.losses {
+            made.losses.push(loss(&values, next[0]));
+        } else {
+            made.logits.push(values);
+        }
     }
-    Ok((tokens, logits))
+    Ok(made)
+}
+
+/// Minus the logarithm of a token's probability, in nats.
+fn loss(logits: &[f32], token: u32) -> f64 {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|x| f64::from(x - highest).exp()).sum();
+    sum.ln() - f64::from(logits[token as usize] - highest)
 }
