@@ -5,6 +5,9 @@ usage: check_real_model.py PROGRAMS NAME TOKENS
 Both engines round the inputs of products to eight bits, each in its own way, so their logits differ. What that comes to is
 measured: llama.cpp's logits against ours with every weight and input in f32. Where llama.cpp's two best logits are further
 apart than twice the largest such difference at that step, the greedy token must be the same; nearer ones are counted.
+
+Perplexities are compared twice. In f32 (llama.cpp gets the file with every tensor dequantized) they must be equal. With the
+file as it is they must be within half a percent, or ours must be the nearer one to that of f32.
 """
 
 import json
@@ -13,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import gguf
 import llama_cpp
 import numpy as np
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
@@ -20,8 +24,8 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 PROGRAMS, NAME, TOKENS = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 ROOT = Path(__file__).resolve().parents[2]
 GREEDY = 200
-# Of llama.cpp's.
-PERPLEXITY = 0.005
+# Differences of perplexities, relative: as stored, in f32.
+PERPLEXITY, EXACT = 0.005, 0.0005
 QUESTION = "Explain in a few sentences why the sky is blue and what happens at sunset."
 CHATS = [
     [{"role": "user", "content": QUESTION}],
@@ -118,21 +122,59 @@ def check_greedy(path, model, prompt):
     print("our text          ", model.detokenize(free).decode(errors="replace").strip()[:400].replace("\n", " "))
 
 
-def check_perplexity(path, model):
-    text = (ROOT / "scenarios/prompts/essay.txt").read_text() + (ROOT / "scenarios/prompts/dialogue.txt").read_text()
+def dequantized(path, folder):
+    """The same file with every tensor in f32."""
+    reader = gguf.GGUFReader(path)
+    out = folder / "f32.gguf"
+    writer = gguf.GGUFWriter(out, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        sub_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), field.types[0], sub_type)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
+
+
+def their_losses(path, ids, **settings):
+    # In one piece, as the reference's own program does it.
+    model = llama_cpp.Llama(model_path=str(path), logits_all=True, **settings)
+    model.eval(ids)
+    return losses(model.scores[: len(ids) - 1], ids[1:])
+
+
+def check_perplexity(path, model, settings):
+    text = (ROOT / "scenarios/prompts/us-constitution.txt").read_text(encoding="utf-8")
     ids = model.tokenize(text.encode(), add_bos=True, special=True)[:TOKENS]
     if len(ids) < TOKENS:
         problems.append(f"the text has {len(ids)} tokens, not {TOKENS}")
-    forced = ids[1:]
-    mine = ours(path, ids=ids[:1], steps=len(forced), forced=forced, losses=True)["losses"]
-    # In one piece, as the reference's own program does it.
-    model.reset()
-    model.eval(ids)
-    reference = losses(model.scores[: len(forced)], forced)
-    got, want = np.exp(np.mean(mine)), np.exp(reference.mean())
-    print(f"perplexity         {got:.4f}, llama.cpp {want:.4f}: {got / want - 1:+.3%}")
-    if not abs(got / want - 1) <= PERPLEXITY:
-        problems.append(f"perplexities differ by more than {PERPLEXITY:.1%}")
+    run = dict(ids=ids[:1], steps=len(ids) - 1, forced=ids[1:], losses=True)
+    mine, exact = (np.array(ours(path, dtype, **run)["losses"]) for dtype in (None, "f32"))
+    reference = their_losses(path, ids, **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        full = dict(type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
+        their_exact = their_losses(dequantized(path, Path(folder)), ids, **settings, **full)
+
+    def row(name, here, there):
+        apart = here - there
+        ratio = np.expm1(apart.mean())
+        spread = apart.std() / len(apart) ** 0.5
+        print(f"{name:18} {np.exp(here.mean()):.4f}, llama.cpp {np.exp(there.mean()):.4f}: {ratio:+.3%} (standard error {spread:.3%})")
+        return abs(ratio)
+
+    print(f"perplexity of {len(ids)} tokens")
+    if not row("  in f32", exact, their_exact) <= EXACT:
+        problems.append(f"perplexities in f32 differ by more than {EXACT:.2%}")
+    stored = row("  as stored", mine, reference)
+    off = [abs(np.expm1((one - exact).mean())) for one in (mine, reference)]
+    print(f"  as stored from f32: ours {off[0]:.3%}, llama.cpp {off[1]:.3%}")
+    if not (stored <= PERPLEXITY or off[0] <= off[1]):
+        problems.append(f"perplexities differ by more than {PERPLEXITY:.1%}, and ours is further from that in f32")
 
 
 def main():
@@ -141,8 +183,8 @@ def main():
     model = llama_cpp.Llama(**settings)
     prompt = check_template(path, model) or QUESTION
     check_greedy(path, model, prompt)
-    del model
-    check_perplexity(path, llama_cpp.Llama(**settings, logits_all=True))
+    settings.pop("model_path")
+    check_perplexity(path, model, settings)
     for line in problems:
         print("DIFFERENT:", line)
     return 1 if problems else 0

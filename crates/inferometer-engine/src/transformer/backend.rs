@@ -264,13 +264,9 @@ pub struct Held {
 }
 
 impl Held {
-    /// The one format of all matrices, or "mixed".
+    /// The formats of the matrices, such as `q8_0` or `q4_1+q8_0`.
     #[must_use]
-    pub fn format(&self) -> &'static str {
-        let mut formats = self.formats.iter();
-        match (formats.next(), formats.next()) {
-            (Some(only), None) => only,
-            _ => "mixed",
-        }
+    pub fn format(&self) -> String {
+        self.formats.iter().copied().collect::<Vec<_>>().join("+")
     }
 }

@@ -42,7 +42,7 @@ pub fn identity(folder: &Path, config: &Config, weights: &dyn Checkpoint, held: 
         architecture: Some(config.architecture.name().to_owned()),
         parameters: Some(parameters(config)),
         weight_bytes: Some(held.bytes),
-        weight_format: Some(held.format().to_owned()),
+        weight_format: Some(held.format()),
         fingerprint: Some(fingerprint(folder, weights)?),
         vocabulary: u32::try_from(config.shape.vocabulary).ok(),
         context_length: u32::try_from(config.shape.context).ok(),

@@ -234,9 +234,12 @@ fn what_is_loaded_is_said_in_the_receipt() {
     let kept = session.receipt().details["not_quantized"].clone();
     assert!(kept.contains("q_proj") && kept.contains("o_proj") && !kept.contains("down_proj"), "{kept}");
     let receipt = session.receipt();
-    assert_eq!((&receipt.settings["dtype"], receipt.model.weight_format.as_deref()), (&"mixed".into(), Some("mixed")));
+    assert_eq!(
+        (&receipt.settings["dtype"], receipt.model.weight_format.as_deref()),
+        (&"f32+q8_0".into(), Some("f32+q8_0"))
+    );
     let (tokens, completion) = run(&mut *session, &request(prompt(9), 8)).unwrap();
-    assert_eq!((tokens.len(), &completion.effective["dtype"]), (8, &"mixed".into()));
+    assert_eq!((tokens.len(), &completion.effective["dtype"]), (8, &"f32+q8_0".into()));
     // If no matrix fits, the receipt does not claim the requested format.
     let mut none = config("llama");
     for (key, value) in [("hidden_size", 40), ("head_dim", 20), ("intermediate_size", 40)] {
