@@ -1,8 +1,9 @@
 //! Developer's tool: benchmarks of the transformer engine on candle and limits of this machine, for
 //! `scripts/bench-engines`.
 //!
-//! `bench_engines MODEL_DIR THREADS` reads one command per line from stdin and answers each with
-//! one line on stdout:
+//! `bench_engines MODEL THREADS KIND` reads one command per line from stdin and answers each with
+//! one line on stdout. A GGUF file runs as it is stored; a folder is quantized to Q8_0. KIND (`q8_0`,
+//! `q4_1`, ..) is the type of most weights.
 //!
 //! - `ids ID..` (no answer) sets the ids that the others use;
 //! - `prefill C` runs the first C ids in one chunk and chooses the first token;
@@ -25,6 +26,7 @@ use candle_core::{Device, Module, Storage, Tensor};
 use inferometer_engine::transformer::Transformer;
 use inferometer_engine::transformer::candle::packed;
 use inferometer_engine::transformer::candle::packed::Packed;
+use inferometer_engine::transformer::checkpoint::Opened;
 use inferometer_engine::transformer::config::Config;
 use inferometer_host::{Detail, Engine as _, Load, Session, SpanKey, TokenSink};
 use inferometer_protocol::clock::now_ns;
@@ -111,16 +113,16 @@ impl Product {
 }
 
 impl Products {
-    fn new(config: &Config, own: bool) -> Result<Self> {
+    fn new(config: &Config, kind: GgmlDType, own: bool) -> Result<Self> {
         let (queries, keys) =
             (config.shape.heads * config.shape.head_dim, config.shape.kv_heads * config.shape.head_dim);
         let (hidden, inside) = (config.shape.hidden, config.shape.intermediate);
         let shapes = [(queries + 2 * keys, hidden), (hidden, queries), (2 * inside, hidden), (hidden, inside)];
         let matrix = |shape| {
             let plain = Tensor::rand(-1f32, 1.0, shape, &Device::Cpu)?;
-            let quantized = QTensor::quantize(&plain, GgmlDType::Q8_0)?;
+            let quantized = QTensor::quantize(&plain, kind)?;
             let (columns, inputs) = shape;
-            Ok(if own && packed::fits(GgmlDType::Q8_0, columns, inputs) {
+            Ok(if own && packed::fits(kind, columns, inputs) {
                 Product::Own(Packed::new(&quantized).map_err(|e| anyhow!(e.message))?)
             } else {
                 Product::Candle(QMatMul::from_qtensor(quantized)?)
@@ -147,6 +149,7 @@ impl Products {
 struct Bench {
     session: Box<dyn Session>,
     config: Config,
+    kind: GgmlDType,
     threads: usize,
     ids: Vec<u32>,
     buffer: Vec<u64>,
@@ -177,7 +180,7 @@ impl Bench {
                 let own = command == "products";
                 let products = if own { &mut self.own } else { &mut self.candle };
                 if products.is_none() {
-                    *products = Some(Products::new(&self.config, own)?);
+                    *products = Some(Products::new(&self.config, self.kind, own)?);
                 }
                 products.as_ref().expect("just made").run(positions as usize, &self.config)?
             }
@@ -228,25 +231,35 @@ impl Bench {
 #[allow(clippy::print_stdout, reason = "its answers")]
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: bench_engines MODEL_DIR THREADS";
+    let usage = "usage: bench_engines MODEL THREADS KIND";
     let model = PathBuf::from(arguments.next().context(usage)?);
     let threads: u32 = arguments.next().context(usage)?.parse().context(usage)?;
+    let kind = match arguments.next().context(usage)?.as_str() {
+        "q8_0" => GgmlDType::Q8_0,
+        "q4_0" => GgmlDType::Q4_0,
+        "q4_1" => GgmlDType::Q4_1,
+        "q4_k" => GgmlDType::Q4K,
+        "q6_k" => GgmlDType::Q6K,
+        other => bail!("KIND is {other}; it can be q8_0, q4_0, q4_1, q4_k or q6_k"),
+    };
+    let mut toggles = Settings::from([("threads".to_owned(), Value::from(threads))]);
+    if model.is_dir() {
+        toggles.insert("dtype".to_owned(), Value::from("q8_0"));
+    }
     // As the engine host does.
     inferometer_host::heap::use_one_arena();
     let load = Load {
         engine: EngineSpec { name: "transformer".into(), label: "transformer".into(), options: Settings::new() },
         model: Some(model.clone()),
-        toggles: Settings::from([
-            ("dtype".to_owned(), Value::from("q8_0")),
-            ("threads".to_owned(), Value::from(threads)),
-        ]),
+        toggles,
     };
     let session = Transformer.open(&load)?;
-    let config = Config::from_folder(&model)?;
+    let (config, _, _) = Opened::open(&model)?.parts(&model)?;
     println!("{}", serde_json::to_string(&session.receipt())?);
     let mut bench = Bench {
         session,
         config,
+        kind,
         threads: threads as usize,
         ids: Vec::new(),
         buffer: Vec::new(),
