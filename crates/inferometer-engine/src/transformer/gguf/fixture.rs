@@ -9,21 +9,8 @@ use serde_json::Value as Json;
 use super::names;
 use crate::gguf::GgmlType;
 use crate::gguf::writer::Writer;
+use crate::transformer::gguf::metadata::COUNTS;
 use crate::transformer::testing::{Stored, VOCABULARY};
-
-/// Keys below the architecture's prefix, and the fields of a configuration.
-const COUNTS: [(&str, &str); 10] = [
-    ("embedding_length", "hidden_size"),
-    ("feed_forward_length", "intermediate_size"),
-    ("block_count", "num_hidden_layers"),
-    ("attention.head_count", "num_attention_heads"),
-    ("attention.head_count_kv", "num_key_value_heads"),
-    ("attention.key_length", "head_dim"),
-    ("context_length", "max_position_embeddings"),
-    ("attention.sliding_window", "sliding_window"),
-    ("expert_count", "num_experts"),
-    ("expert_used_count", "num_experts_per_tok"),
-];
 
 /// Writes the model of that configuration and those f32 tensors; its matrices become `kind`.
 pub fn write(path: &Path, config: &Json, tensors: &[Stored], kind: GgmlType) {

@@ -21,7 +21,7 @@ const ARCHITECTURES: [(&str, &str); 8] = [
 ];
 
 /// Keys below the architecture's prefix and the fields that mean the same.
-const COUNTS: [(&str, &str); 10] = [
+pub(super) const COUNTS: [(&str, &str); 10] = [
     ("embedding_length", "hidden_size"),
     ("feed_forward_length", "intermediate_size"),
     ("block_count", "num_hidden_layers"),
