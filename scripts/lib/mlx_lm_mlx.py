@@ -23,7 +23,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import mlx.core as mx
-from mlx_lm_candle import CLOSEST, STEPS, TOLERANCE, ask, difference, gap, prompt, reference, variant
+from mlx_lm_candle import CLOSEST, STEPS, TOLERANCE, ask, difference, gap, prompt, reference, variant, variants
 from mlx_lm.convert import convert
 from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache, trim_prompt_cache
@@ -34,6 +34,8 @@ ARCHITECTURES = ("llama", "qwen3")
 APART = 2 * CLOSEST
 # Prompt lengths and chunk sizes in f32.
 PLAIN = [(1, 2048), (7, 2048), (67, 1), (129, 16), (601, 2048), (601, 512), (2100, 2048)]
+# Of the other architectures, below and beyond their windows.
+OTHERS = [(7, 2048), (129, 16), (601, 128)]
 # Of 4 bits, all else in f32: a quantized prefill is slow on the CPU.
 QUANTIZED = [(7, 2048), (129, 16)]
 # Prompt length, chunk size, and another chunk size that shows what mlx_lm's own rounding comes to.
@@ -316,6 +318,12 @@ def scaled(folder, target):
 def main():
     check = Check(Path(sys.argv[1]), Path(sys.argv[2]))
     problems = []
+    (check.root / "others").mkdir()
+    for arch in ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "smollm3", "phi3", "gemma3", "gpt_oss"):
+        check.made(f"others/{arch}", arch)
+    for name, folder in variants(check.root / "others").items():
+        if name.removesuffix(" as made") not in ARCHITECTURES:
+            problems += plain(check, f"{name}, f32", folder, OTHERS)
     for arch in ARCHITECTURES:
         f32 = check.made(arch, arch)
         bf16 = check.made(f"{arch} bf16", arch, "--dtype", "bf16")
