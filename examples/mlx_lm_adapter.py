@@ -74,6 +74,7 @@ class Engine:
                 "tokens": True,
                 "forced_tokens": True,
                 "choices": True,
+                "logprobs": True,
                 "cancel": True,
                 "reset": True,
                 "clear_cache": True,
@@ -145,9 +146,14 @@ class Steering:
 
     `generate_step` calls both methods once for each token, in order, and for one token more than it returns."""
 
-    def __init__(self, sampler, forced, watched):
-        self.sampler, self.forced, self.watched = sampler, forced, watched
-        self.tokens, self.gaps, self.steps = [], [], 0
+    def __init__(self, sampler, forced, watched, top):
+        self.sampler, self.forced, self.watched, self.top = sampler, forced, watched, top
+        self.tokens, self.gaps, self.logprobs, self.steps = [], [], [], 0
+
+    def keep(self, _, logits):
+        """The first of the logits processors: nothing has changed its input yet."""
+        self.raw = logits
+        return logits
 
     def look(self, _, logits):
         """The last of the logits processors: its input is already penalized."""
@@ -161,8 +167,17 @@ class Steering:
             self.tokens.append(chosen.item())
         if self.forced is not None:
             chosen = mx.array([self.forced[min(self.steps, len(self.forced) - 1)]], dtype=chosen.dtype)
+        if self.top is not None:
+            self.logprobs.append(self.logprob(chosen.item()))
         self.steps += 1
         return chosen
+
+    def logprob(self, token):
+        logits = self.raw[0].astype(mx.float32)
+        logprobs = logits - mx.logsumexp(logits)
+        best = mx.argsort(-logprobs)[: self.top]
+        top = list(zip(best.tolist(), logprobs[best].tolist())) if self.top else []
+        return {"logprob": logprobs[token].item(), "top": top}
 
     def choices(self, count):
         return [{"token": token, "gap": gap} for token, gap in zip(self.tokens[:count], self.gaps)]
@@ -178,6 +193,7 @@ def generate(engine, message, accepted_ns, cancelled, send):
     if not isinstance(limit, int) or limit < 1:
         raise Refused("bad_request", "`max_tokens` must be a whole number, at least 1")
     forced, watched = message.get("forced_tokens"), message.get("choices", False)
+    top = message.get("top_logprobs")
     if forced is not None:
         limit = min(limit, len(known_ids(engine, "forced_tokens", forced)))
         if limit == 0:
@@ -198,7 +214,7 @@ def generate(engine, message, accepted_ns, cancelled, send):
         min_p=sampling.get("min_p", 0.0),
         top_k=sampling.get("top_k", 0),
     )
-    steering = Steering(sampler, forced, watched)
+    steering = Steering(sampler, forced, watched, top)
     processors = make_logits_processors(
         repetition_penalty=penalty if penalty != 1.0 else None, repetition_context_size=bound
     )
@@ -209,8 +225,8 @@ def generate(engine, message, accepted_ns, cancelled, send):
         prompt_cache=cache,
         prefill_step_size=engine.step,
         # A timed pass uses mlx_lm's own sampler and nothing else.
-        sampler=steering.sample if watched or forced is not None else sampler,
-        logits_processors=processors + [steering.look] if watched else processors,
+        sampler=steering.sample if watched or forced is not None or top is not None else sampler,
+        logits_processors=[steering.keep] * (top is not None) + processors + [steering.look] * watched,
     )
     stops = engine.config.get("eos_token_id")
     stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
@@ -241,6 +257,7 @@ def generate(engine, message, accepted_ns, cancelled, send):
         "finished_ns": done,
         "spans": spans,
         **({"choices": steering.choices(len(tokens))} if watched else {}),
+        **({"logprobs": steering.logprobs[: len(tokens)]} if top is not None else {}),
         "finish_reason": finish,
         "prompt_tokens": len(prompt),
         "reused_tokens": reused,

@@ -175,6 +175,45 @@ def check_perplexity(path, model, settings):
     print(f"  as stored from f32: ours {off[0]:.3%}, llama.cpp {off[1]:.3%}")
     if not (stored <= PERPLEXITY or off[0] <= off[1]):
         problems.append(f"perplexities differ by more than {PERPLEXITY:.1%}, and ours is further from that in f32")
+    return their_exact
+
+
+def check_quality(path, model, their_exact):
+    """The quality pass of a session, f32 against the weights as stored: perplexity in f32 as llama.cpp's, KL divergence as
+    that of the full distributions, of which it is a lower bound."""
+    context, count, text = 32, 48, ROOT / "scenarios/prompts/us-constitution.txt"
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / "quality.toml"
+        scenario.write_text(
+            f"name = 'quality'\nmodel.path = '{path}'\nworkload = {{ text = 'one two', max_tokens = 2, ignore_eos = true }}\n"
+            f"quality = {{ text_file = '{text}', context = {context}, tokens = {count} }}\nab = {{ pilot = 0, outputs = 'any' }}\n"
+        )
+        command = [PROGRAMS / "inferometer", "-q", "ab", scenario, "--a", "dtype=f32", "--resident", "--format", "json", "--no-report"]
+        # Whatever the verdict on speed is.
+        told = subprocess.run([*command, "--results", folder], capture_output=True, text=True).stdout
+    found = json.loads(told)["quality"][0]
+    ids = model.tokenize(text.read_bytes(), add_bos=True, special=True)[: context + count]
+    forced = ids[context:]
+
+    def logprobs(dtype):
+        rows = np.array(ours(path, dtype, ids=ids[:context], steps=count, forced=forced)["logits"], dtype=np.float64)
+        rows -= rows.max(axis=1, keepdims=True)
+        return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+
+    a, b = logprobs("f32"), logprobs(None)
+    exact = (np.exp(a) * (a - b)).sum(axis=1).mean()
+    same = (a.argmax(axis=1) == b.argmax(axis=1)).mean()
+    # The loss of the token behind each id but the last.
+    want = np.exp(their_exact[context - 1 : context + count - 1].mean())
+    got, bound = found["a"]["perplexity"]["perplexity"], found["divergence"]["kl"]
+    print(f"quality pass       perplexity in f32 {got:.4f}, llama.cpp {want:.4f}: {got / want - 1:+.3%}")
+    print(f"                   KL at least {bound:.5f}, exactly {exact:.5f}; rest {found['divergence']['rest']:.2%}; same top {same:.1%}")
+    if not abs(got / want - 1) <= EXACT:
+        problems.append(f"the quality pass has another perplexity than llama.cpp, by more than {EXACT:.2%}")
+    if not 0.9 * exact <= bound <= 1.0001 * exact:
+        problems.append("the KL divergence is not a close lower bound")
+    if abs(found["divergence"]["same_top"] - same) > 1e-9:
+        problems.append("the shares of the same most likely tokens differ")
 
 
 def main():
@@ -184,7 +223,7 @@ def main():
     prompt = check_template(path, model) or QUESTION
     check_greedy(path, model, prompt)
     settings.pop("model_path")
-    check_perplexity(path, model, settings)
+    check_quality(path, model, check_perplexity(path, model, settings))
     for line in problems:
         print("DIFFERENT:", line)
     return 1 if problems else 0

@@ -50,6 +50,9 @@ pub struct Args {
     /// Add a profiling pass, for flamegraphs and the time of individual operations
     #[arg(long)]
     profile: bool,
+    /// Add a quality pass: the perplexity of this text file
+    #[arg(long, value_name = "FILE")]
+    quality: Option<String>,
     /// Override a key of the generated scenario; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -89,13 +92,17 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     if args.profile {
         scenario.insert("profile".into(), Table::new().into());
     }
+    if let Some(file) = &args.quality {
+        let quality = Table::from_iter([("text_file".to_owned(), Value::from(file.as_str()))]);
+        scenario.insert("quality".into(), quality.into());
+    }
     Ok(scenario)
 }
 
 /// The part of the command line that this place of the generated scenario is from.
 fn option_at(text: &str, at: usize) -> Option<&'static str> {
-    const TABLES: [&str; 7] =
-        ["[model]", "[model.synthetic]", "[[engine]]", "[workload]", "[run]", "[toggles]", "[profile]"];
+    const TABLES: [&str; 8] =
+        ["[model]", "[model.synthetic]", "[[engine]]", "[workload]", "[run]", "[toggles]", "[profile]", "[quality]"];
     let before = text.get(..at)?;
     let line = text.get(before.rfind('\n').map_or(0, |end| end + 1)..)?.lines().next()?;
     let key = line.split('=').next().unwrap_or_default().trim();
@@ -109,6 +116,7 @@ fn option_at(text: &str, at: usize) -> Option<&'static str> {
         ("[toggles]", DTYPE) => Some("--dtype"),
         ("[toggles]", _) => Some("--toggle"),
         ("[profile]", _) => Some("--profile"),
+        ("[quality]", _) => Some("--quality"),
         _ => None,
     }
 }
@@ -197,7 +205,8 @@ mod tests {
 
     #[test]
     fn every_option_is_found_in_the_generated_scenario() {
-        let line = ["synthetic:qwen3/tiny", "--dtype", "f32", "--toggle", "threads=2", "--profile"];
+        let line =
+            ["synthetic:qwen3/tiny", "--dtype", "f32", "--toggle", "threads=2", "--profile", "--quality", "text.txt"];
         let text = toml::to_string(&table(&line).unwrap()).unwrap();
         for (key, option) in [
             ("preset =", "MODEL"),
@@ -207,6 +216,7 @@ mod tests {
             ("iterations =", "--iterations"),
             ("dtype =", "--dtype"),
             ("threads =", "--toggle"),
+            ("text_file =", "--quality"),
         ] {
             let at = text.find(key).unwrap_or_else(|| panic!("no {key} in {text}"));
             assert_eq!(option_at(&text, at + key.len()), Some(option), "{key}");

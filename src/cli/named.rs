@@ -88,6 +88,12 @@ pub fn with_model(set: &[String], model: Option<&str>) -> anyhow::Result<Vec<Str
     Ok(set.iter().cloned().chain(model).collect())
 }
 
+/// The setting that adds a quality pass over this file.
+#[must_use]
+pub fn quality(file: &str) -> String {
+    format!("quality.text_file={}", Value::from(file))
+}
+
 /// A value in TOML on one line.
 fn inline(value: &Value) -> String {
     match value {

@@ -81,6 +81,7 @@ impl Observer for Display {
                 };
                 self.show(format!("{cell}: measuring {what}{}", self.last));
             }
+            Event::Scoring { cell } => self.show(format!("{cell}: scoring the quality text")),
             Event::Profiling { cell, done, of } => {
                 if let Some(bar) = &self.bar {
                     bar.set_length(of);

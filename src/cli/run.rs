@@ -25,6 +25,9 @@ pub struct Args {
     /// Add a profiling pass, with the defaults of `[profile]` if the scenario has none
     #[arg(long, conflicts_with = "resume")]
     profile: bool,
+    /// Add a quality pass: the perplexity of this text file under each cell's settings
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    quality: Option<String>,
     /// Resume the interrupted run recorded in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
@@ -44,7 +47,8 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
             args.execution.conduct(printer, args.allow_changed, resume)
         }
         (None, Some(path)) => {
-            let set = named::with_model(&args.set, args.model.as_deref())?;
+            let mut set = named::with_model(&args.set, args.model.as_deref())?;
+            set.extend(args.quality.as_deref().map(named::quality));
             let scenario = super::load_scenario(path, &set, args.profile)?;
             let results = &args.execution.folders.results;
             args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))

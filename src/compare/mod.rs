@@ -8,4 +8,5 @@ pub mod difference;
 pub mod history;
 pub mod outputs;
 pub mod profile;
+pub mod quality;
 pub mod runs;

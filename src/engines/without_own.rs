@@ -39,7 +39,7 @@ pub fn folder_fingerprint(_: &Path) -> Option<String> {
 
 /// Why a prompt cannot be tokenized.
 #[derive(Debug, thiserror::Error)]
-#[error("{MISSING}, so it cannot count tokens; remove `lengths` to send the text unchanged")]
+#[error("{MISSING}, so it cannot count tokens; remove `lengths` to send the text unchanged, and `[quality]`")]
 pub struct TextError;
 
 /// Has no values: this build has no tokenizer.
@@ -52,6 +52,10 @@ impl Tokenizer {
     }
 
     pub fn encode(&self, _: &str, _: bool) -> Result<Vec<u32>, TextError> {
+        match *self {}
+    }
+
+    pub fn decode(&self, _: &[u32]) -> Result<String, TextError> {
         match *self {}
     }
 

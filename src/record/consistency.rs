@@ -12,7 +12,7 @@ use inferometer_protocol::Phase;
 use super::cause::{Cause, Fault, Status};
 use super::figures::{TokenFigures, ms};
 use super::tokens::{TokenIndex, token_hash};
-use super::{Record, RecordError, RequestRow, SpanRow, TokenRow, csv};
+use super::{Record, RecordError, RequestRow, SpanRow, TokenRow, csv, quality};
 
 /// Differences that rounding can explain: relative, and in the column's unit.
 const ROUNDING: f64 = 1e-6;
@@ -46,6 +46,8 @@ fn iteration(row: &RequestRow) -> (u32, u32, Option<u64>) {
 
 /// Marks every valid iteration that contradicts itself, with all its turns.
 pub(super) fn check(record: &mut Record) {
+    let manifest = &record.manifest;
+    quality::check(&mut record.quality, manifest.plan.cells.len(), manifest.redacted.is_some());
     let (tokens, spans) = (TokenIndex::new(&record.tokens), spans(&record.spans));
     let mut found = BTreeMap::new();
     for row in record.requests.iter().filter(|row| row.status == Status::Ok) {

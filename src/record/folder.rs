@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::error::RecordError;
-use super::{ab, csv, manifest, profile};
+use super::{ab, csv, manifest, profile, quality};
 
 /// Everything that the folder of a record may hold.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     manifest::FILE,
     ab::MANIFEST,
     ab::PAIRS,
@@ -17,6 +17,7 @@ const OWN: [&str; 10] = [
     csv::SPANS,
     csv::TELEMETRY,
     profile::FOLDER,
+    quality::FILE,
     LOGS,
     "a",
 ];

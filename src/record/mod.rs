@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod memory;
 pub mod metric;
 pub mod profile;
+pub mod quality;
 mod read;
 pub mod redact;
 mod rows;
@@ -48,4 +49,6 @@ pub struct Record {
     pub telemetry: Vec<TelemetryRow>,
     /// The profiled pass after the timed iterations.
     pub profile: Profiled,
+    /// The quality pass after the timed iterations.
+    pub quality: Vec<quality::Scored>,
 }

@@ -11,7 +11,7 @@ use super::csv::{self, RequestReader, SpanReader, TelemetryReader, TokenReader};
 use super::error::RecordError;
 use super::rows::Commit;
 use super::table::{Line, Table};
-use super::{Manifest, Record, RequestRow, manifest, profile};
+use super::{Manifest, Record, RequestRow, manifest, profile, quality};
 
 /// Lengths in bytes of the committed part of the files, headers included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +34,11 @@ pub fn read(dir: &Path) -> Result<Record, RecordError> {
 pub(super) fn load(dir: &Path) -> Result<(Record, Lengths), RecordError> {
     let (mut record, lengths) = rows(manifest::read(dir)?, &|name| Table::open(dir.join(name)))?;
     record.profile = profile::read(&dir.join(profile::FOLDER))?.0;
+    record.quality = quality::read(dir)?;
     Ok((record, lengths))
 }
 
-/// The record of a manifest and the tables that `open` gives by name; without its profiled pass.
+/// The record of a manifest and the tables that `open` gives by name; without its profiled and quality passes.
 pub(super) fn rows(
     manifest: Manifest,
     open: &dyn Fn(&str) -> Result<Table, RecordError>,
@@ -109,6 +110,7 @@ fn assemble(
         spans: spans.rows,
         telemetry: telemetry.rows,
         profile: super::Profiled::default(),
+        quality: Vec::new(),
     };
     (record, lengths)
 }

@@ -1,5 +1,6 @@
 //! The tables of a run's figures: the headline metrics of each cell, and every metric.
 
+use super::quality;
 use super::summary::{CellSummary, Determinism, NOT_MEASURED, Rejected, Summary};
 use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
 use super::text::{label, lower, valid};
@@ -87,9 +88,10 @@ pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
         table
     };
     let peak = metric::peak_memory(|key| summary.cells.iter().any(|cell| cell.metric(key).is_some()));
-    figure(table, peak).narrow().number("same\ntokens", |cell| {
+    let table = figure(table, peak).narrow().number("same\ntokens", |cell| {
         Cell::from(cell.deterministic()).alarm(cell.determinism == Determinism::Nondeterministic)
-    })
+    });
+    quality::column(table, summary)
 }
 
 /// Rejected iterations shown for each cell.

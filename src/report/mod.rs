@@ -14,6 +14,7 @@ pub mod html;
 pub mod markdown;
 pub mod memory;
 pub mod profiles;
+pub mod quality;
 pub mod results;
 pub mod spans;
 pub mod summary;

@@ -2,7 +2,7 @@
 //! remark.
 
 use super::summary::Summary;
-use super::{figures, text, turns};
+use super::{figures, quality, text, turns};
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
 use inferometer_stats::robust;
 
@@ -49,6 +49,7 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     lines.extend(interval_note(summary));
     lines.extend(no_interval_note(summary));
     lines.extend(turns_note(summary));
+    lines.extend(quality::notes(summary));
     lines.extend(summary.run.marks().into_iter().map(|mark| format!("{mark}: {}", text::mark(mark))));
     for problem in &summary.validity.problems {
         lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));

@@ -64,7 +64,24 @@ impl<'a> Driver<'a> {
             self.tell_round(step, &steps[at + 1..], &steps);
             self.tell_busy();
         }
-        self.profile()
+        Ok(self.score()? && self.profile()?)
+    }
+
+    /// The quality pass: scores the fixed text under every setting; `false` if the user asked to
+    /// stop. Cells that were given up are left out.
+    fn score(&mut self) -> Result<bool, RunError> {
+        let isolation = if self.isolation() == Isolation::Run { Isolation::Run } else { Isolation::Cell };
+        for cells in self.worker.quality_left()? {
+            if self.worker.work.options.interrupt.requested() {
+                return Ok(false);
+            }
+            let step = Step { cell: cells[0].id, iteration: 0 };
+            let key = Key::of(step, cells[0], isolation);
+            if !self.done.given_up(step.cell) && !self.worker.score(&cells, &key, 0, self.observer)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Runs the remaining iterations of the profiled pass; `false` if the user asked to stop. Cells

@@ -19,6 +19,8 @@ pub enum RunError {
     Engine(#[from] EngineError),
     #[error("cannot make the prompt: {0}")]
     Prompt(#[from] TextError),
+    #[error("cannot tokenize the quality text: {0}")]
+    QualityText(TextError),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error("{}{source}", if source.is_disk_full() { "the disk is full: " } else { "" })]

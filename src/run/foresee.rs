@@ -26,7 +26,7 @@ pub fn check(scenario: &Scenario, plan: &Plan) -> Result<(), RunError> {
         ModelSpec::Path(_) => {
             let folder = engines::models::resolve(&scenario.model, &mut |_| {})?;
             model(scenario, &folder)?;
-            Some(Prompts::make(&scenario.workload, &plan.cells, &folder)?)
+            Some(Prompts::make(scenario, &plan.cells, &folder)?)
         }
     };
     context(scenario, plan, prompts.as_ref())
@@ -82,6 +82,19 @@ pub fn model(scenario: &Scenario, folder: &Path) -> Result<(), RunError> {
 /// Names the cell and what to lower.
 pub fn context(scenario: &Scenario, plan: &Plan, prompts: Option<&Prompts>) -> Result<(), RunError> {
     let Some(context) = engines::context_length(&scenario.model) else { return Ok(()) };
+    if let Some(quality) =
+        scenario.quality.as_ref().filter(|_| scenario.engines.iter().any(|e| engines::is_own(&e.name)))
+    {
+        // The last scored token is not run through the model.
+        let needed = (quality.context as usize + quality.tokens as usize).saturating_sub(1);
+        if needed > context {
+            return Err(RunError::Engine(EngineError::bad_request(format!(
+                "`quality.context` = {} and `quality.tokens` = {} need a context of {needed}, but the model's is {context} \
+                 (max_position_embeddings in config.json): lower one of them",
+                quality.context, quality.tokens
+            ))));
+        }
+    }
     let generated = scenario.workload.max_tokens() as usize;
     let is_own = |cell: &&Cell| engines::is_own(&scenario.engines[cell.engine as usize].name);
     for cell in plan.cells.iter().filter(is_own) {

@@ -126,6 +126,7 @@ pub(super) mod tests {
             allocations: Vec::new(),
             memory_samples: Vec::new(),
             choices: None,
+            logprobs: None,
             text: None,
             completion: Completion {
                 finish_reason: FinishReason::Length,

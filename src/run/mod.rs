@@ -22,6 +22,7 @@ pub mod pool;
 pub mod profile;
 pub mod progress;
 pub mod prompts;
+mod quality;
 mod row;
 pub mod schedule;
 pub mod segment;

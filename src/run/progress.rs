@@ -38,6 +38,10 @@ pub enum Event<'a> {
         cell: &'a str,
         iteration: u32,
     },
+    /// The text of the quality pass is scored under a cell's settings.
+    Scoring {
+        cell: &'a str,
+    },
     /// An iteration of the profiled pass starts.
     Profiling {
         cell: &'a str,

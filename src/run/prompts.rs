@@ -6,14 +6,24 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::error::RunError;
+use super::quality::FixedText;
 use super::turns::first_prompt;
 use crate::engines::{TextError, Tokenizer};
-use crate::spec::{Cell, ConversationWorkload, PromptWorkload, Workload};
+use crate::spec::{Cell, ConversationWorkload, PromptWorkload, Scenario, Workload};
 use inferometer_protocol::{Chat, Message, Prompt};
 
-/// Prompts by their exact length; `None` is the text as given, or a conversation.
+/// Key of the quality text among the hashes of prompts.
+pub const QUALITY: &str = "quality";
+
+/// What a run sends.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Prompts(BTreeMap<Option<u32>, Made>);
+pub struct Prompts {
+    /// By their exact length; `None` is the text as given, or a conversation.
+    made: BTreeMap<Option<u32>, Made>,
+    /// The text of the quality pass, if there is one.
+    pub quality: Option<FixedText>,
+}
 
 /// A prompt and the SHA-256 in hex of a cell's whole input.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,61 +40,66 @@ impl Prompts {
     /// is sent as text, so that the engine tokenizes it and that time is measured.
     ///
     /// # Errors
-    /// When a length is given and the folder has no usable tokenizer, or the text has no tokens.
-    pub fn make(workload: &Workload, cells: &[Cell], model: &Path) -> Result<Self, TextError> {
-        match workload {
-            Workload::Prompt(workload) => Self::of_text(workload, cells, model),
+    /// When a length or a quality text is given and the folder has no usable tokenizer, or a text
+    /// has no tokens or too few.
+    pub fn make(scenario: &Scenario, cells: &[Cell], model: &Path) -> Result<Self, RunError> {
+        let quality = scenario.quality.as_ref().map(|quality| FixedText::of(quality, model)).transpose()?;
+        let made = match &scenario.workload {
+            Workload::Prompt(workload) => of_text(workload, cells, model)?,
             Workload::Conversation(workload) => {
                 let made =
                     Made { prompt: first_prompt(workload), counted: None, sha256: sha256_of_conversation(workload) };
-                Ok(Self(BTreeMap::from([(None, made)])))
+                BTreeMap::from([(None, made)])
             }
-        }
+        };
+        Ok(Self { made, quality })
     }
 
-    fn of_text(workload: &PromptWorkload, cells: &[Cell], model: &Path) -> Result<Self, TextError> {
-        let mut prompts = BTreeMap::new();
-        let mut tokenizer = None;
-        for cell in cells {
-            if prompts.contains_key(&cell.length) {
-                continue;
-            }
-            let prompt = match cell.length {
-                Some(length) => {
-                    let tokenizer = match &tokenizer {
-                        Some(known) => known,
-                        None => tokenizer.insert(Tokenizer::from_model(model)?),
-                    };
-                    Prompt::Tokens(tokenizer.exact(&workload.text, length)?)
-                }
-                None if workload.messages.is_some() => Prompt::Messages(workload.messages.clone().unwrap_or_default()),
-                None if workload.chat => Prompt::Messages(Chat::of(vec![Message::new("user", &workload.text)])),
-                None => Prompt::Text(workload.text.clone()),
-            };
-            let counted = counted(&prompt, model);
-            prompts.insert(cell.length, Made { sha256: sha256(&prompt), counted, prompt });
-        }
-        Ok(Self(prompts))
-    }
-
-    /// SHA-256 in hex of each cell's prompt, by cell id: a resumed run must send the same prompts.
+    /// SHA-256 in hex of each cell's prompt, by cell id, and under `quality` the hash of that text's
+    /// ids: a resumed run must send the same prompts.
     #[must_use]
     pub fn hashes(&self, cells: &[Cell]) -> BTreeMap<String, String> {
-        let of = |cell: &Cell| Some((cell.id.to_string(), self.0.get(&cell.length)?.sha256.clone()));
-        cells.iter().filter_map(of).collect()
+        let of = |cell: &Cell| Some((cell.id.to_string(), self.made.get(&cell.length)?.sha256.clone()));
+        let quality = self.quality.as_ref().map(|text| (QUALITY.to_owned(), text.hash()));
+        cells.iter().filter_map(of).chain(quality).collect()
     }
 
     /// How many tokens an engine may count in the prompt of a cell, if that is known.
     #[must_use]
     pub fn counted(&self, cell: &Cell) -> Option<RangeInclusive<u32>> {
-        self.0.get(&cell.length)?.counted.clone()
+        self.made.get(&cell.length)?.counted.clone()
     }
 
     /// The prompt of a cell of the plan; for a conversation, that of its first turn.
     #[must_use]
     pub fn of(&self, cell: &Cell) -> &Prompt {
-        &self.0.get(&cell.length).expect("a prompt was made for every cell of the plan").prompt
+        &self.made.get(&cell.length).expect("a prompt was made for every cell of the plan").prompt
     }
+}
+
+fn of_text(workload: &PromptWorkload, cells: &[Cell], model: &Path) -> Result<BTreeMap<Option<u32>, Made>, TextError> {
+    let mut prompts = BTreeMap::new();
+    let mut tokenizer = None;
+    for cell in cells {
+        if prompts.contains_key(&cell.length) {
+            continue;
+        }
+        let prompt = match cell.length {
+            Some(length) => {
+                let tokenizer = match &tokenizer {
+                    Some(known) => known,
+                    None => tokenizer.insert(Tokenizer::from_model(model)?),
+                };
+                Prompt::Tokens(tokenizer.exact(&workload.text, length)?)
+            }
+            None if workload.messages.is_some() => Prompt::Messages(workload.messages.clone().unwrap_or_default()),
+            None if workload.chat => Prompt::Messages(Chat::of(vec![Message::new("user", &workload.text)])),
+            None => Prompt::Text(workload.text.clone()),
+        };
+        let counted = counted(&prompt, model);
+        prompts.insert(cell.length, Made { sha256: sha256(&prompt), counted, prompt });
+    }
+    Ok(prompts)
 }
 
 /// The range from one token less than the tokenizer makes of a text to one more than it makes with

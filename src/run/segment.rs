@@ -15,7 +15,7 @@ use super::lock::Measuring;
 use super::options::Options;
 use super::outputs::Outputs;
 use super::progress::{Event, Observer};
-use super::prompts::Prompts;
+use super::prompts::{Prompts, QUALITY};
 use super::schedule::Done;
 use crate::engines;
 use crate::origin::Origin;
@@ -109,7 +109,7 @@ pub fn sampler(scenario: &Scenario, origin: Origin) -> Sampler {
 pub fn prepare(scenario: &Scenario, plan: &Plan, observer: &mut dyn Observer) -> Result<(PathBuf, Prompts), RunError> {
     let model = engines::models::resolve(&scenario.model, &mut |note| observer.event(Event::Note(note)))?;
     foresee::model(scenario, &model)?;
-    let prompts = Prompts::make(&scenario.workload, &plan.cells, &model)?;
+    let prompts = Prompts::make(scenario, &plan.cells, &model)?;
     foresee::context(scenario, plan, Some(&prompts))?;
     Ok((model, prompts))
 }
@@ -231,7 +231,10 @@ pub fn same_prompts(begun: &Manifest, prompts: &Prompts, options: &Options) -> R
     let mut changes: Vec<String> = now
         .iter()
         .filter_map(|(cell, new)| begun.prompts.get(cell).filter(|old| *old != new).map(|old| (cell, old, new)))
-        .map(|(cell, old, new)| format!("SHA-256 of cell {cell}'s prompt was {}, is {}", short(old), short(new)))
+        .map(|(cell, old, new)| {
+            let what = if cell == QUALITY { "the quality text".to_owned() } else { format!("cell {cell}'s prompt") };
+            format!("SHA-256 of {what} was {}, is {}", short(old), short(new))
+        })
         .collect();
     let Some(first) = changes.first() else { return Ok(None) };
     if options.allow_changed {

@@ -16,6 +16,7 @@ mod overrides;
 mod parse;
 mod plan;
 mod profile;
+mod quality;
 mod read;
 mod sampling;
 mod schema;

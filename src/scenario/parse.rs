@@ -9,7 +9,7 @@ use super::diagnose::{Problem, ScenarioError, Source, echo, list};
 use super::keys::SCENARIO;
 use super::tree::{Data, Entry, Node};
 use super::workload::workload;
-use super::{ab, engines, gates, overrides, profile, sampling, toggles, tree};
+use super::{ab, engines, gates, overrides, profile, quality, sampling, toggles, tree};
 use crate::spec::{ExternalCauses, Isolation, RunSettings, Scenario, TelemetrySettings};
 use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Precision, Quantization};
 
@@ -91,6 +91,7 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
         gates: Vec::new(),
         ab: ab::settings(&table.table("ab")),
         profile: profile::settings(&table.table("profile")),
+        quality: quality::settings(&table.table("quality"), base),
         build: ab::build(&table.table("build")),
         engines,
         default_length: !states(table, "workload", "max_tokens"),

@@ -37,11 +37,7 @@ fn check_kind(table: &Table<'_>) {
 }
 
 fn prompt(table: &Table<'_>, base: &Path) -> PromptWorkload {
-    let (text, text_file) = match one_of(table) {
-        Some("text") => (table.text("text").unwrap_or_default().to_owned(), None),
-        Some(_) => split(file(table, "text_file", "the prompt", base, MOST_PROMPT_BYTES)),
-        None => (String::new(), None),
-    };
+    let (text, text_file) = given_text(table, "the prompt", base);
     let lengths = table.counts("lengths").unwrap_or_default();
     let chat = table.flag("chat");
     if let (true, Some(entry), false) = (chat, table.entry("chat"), lengths.is_empty()) {
@@ -148,6 +144,15 @@ fn turns_file(table: &Table<'_>, replies: Replies, base: &Path) -> (Vec<Turn>, O
             table.problem(problem);
             (Vec::new(), None)
         }
+    }
+}
+
+/// The text of `text` or `text_file`, and the file's name as given.
+pub fn given_text(table: &Table<'_>, what: &str, base: &Path) -> (String, Option<String>) {
+    match one_of(table) {
+        Some("text") => (table.text("text").unwrap_or_default().to_owned(), None),
+        Some(_) => split(file(table, "text_file", what, base, MOST_PROMPT_BYTES)),
+        None => (String::new(), None),
     }
 }
 

@@ -12,7 +12,7 @@ pub use build::BuildSettings;
 pub use machine::{GitState, Machine};
 pub use plan::{Cell, Plan};
 pub use scenario::{
-    Axis, ConversationWorkload, ExternalCauses, Isolation, ProfileSettings, ProfilerChoice, PromptWorkload, Replies,
-    RunSettings, Scenario, SpanSync, TelemetrySettings, Threads, Turn, Vary, Workload,
+    Axis, ConversationWorkload, ExternalCauses, Isolation, ProfileSettings, ProfilerChoice, PromptWorkload,
+    QualitySettings, Replies, RunSettings, Scenario, SpanSync, TelemetrySettings, Threads, Turn, Vary, Workload,
 };
 pub use telemetry::{GaugeInfo, SamplingInfo, TelemetryRow};

@@ -39,6 +39,9 @@ pub struct Scenario {
     /// The profiling pass after the timed iterations, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileSettings>,
+    /// The text on which the engine's probabilities are compared after the timed iterations, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualitySettings>,
     /// The scenario states no `workload.max_tokens`: it is the default, or what an A/B session
     /// chose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -292,6 +295,20 @@ pub struct ProfileSettings {
     pub threads: Threads,
     /// How operations are timed on a lazy backend.
     pub sync: SpanSync,
+}
+
+/// The quality pass, which runs after the timed iterations: how likely a fixed text is to the model
+/// under each cell's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QualitySettings {
+    /// Content of `text_file`, or `text`.
+    pub text: String,
+    /// File of the text, as the scenario names it.
+    pub text_file: Option<String>,
+    /// Tokens at the start of the text that are sent as the prompt and not scored, at least 1.
+    pub context: u32,
+    /// Tokens after them that are scored, at least 2.
+    pub tokens: u32,
 }
 
 /// The profiler to use.

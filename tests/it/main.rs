@@ -29,6 +29,7 @@ mod outlets;
 mod planted;
 mod profile;
 mod protocol;
+mod quality;
 mod record;
 mod report;
 mod report_ab;

@@ -54,6 +54,7 @@ fn manifest() -> Manifest {
         ab: inferometer::spec::AbSettings::default(),
         build: None,
         profile: None,
+        quality: None,
         default_length: false,
         overrides: vec![],
     };
@@ -150,6 +151,7 @@ fn record(manifest: &Manifest, iterations: &[Iteration]) -> Record {
         spans: vec![],
         telemetry: vec![],
         profile: Default::default(),
+        quality: Vec::new(),
     };
     for iteration in iterations {
         record.requests.extend(iteration.requests.iter().cloned());

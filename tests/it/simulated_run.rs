@@ -84,6 +84,7 @@ impl Simulation {
             spans: Vec::new(),
             telemetry: Vec::new(),
             profile: Default::default(),
+            quality: Vec::new(),
         };
         let mut noise = Noise(7);
         let mut now = 900 * MS;
@@ -348,6 +349,7 @@ impl Simulation {
             ab: inferometer::spec::AbSettings::default(),
             build: None,
             profile: None,
+            quality: None,
             default_length: false,
             overrides: vec!["run.iterations=10".to_owned()],
         }

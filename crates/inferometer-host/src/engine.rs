@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use inferometer_protocol::{
     Choice, Completion, Detail, EngineError, EngineMemory, EngineSpec, Offer, Phase, Receipt, Request, Settings,
-    SpanTiming,
+    SpanTiming, TokenLogprob,
 };
 
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -127,6 +127,15 @@ pub trait TokenSink {
     /// Called after `token`: what the engine itself would have generated at this position.
     fn choice(&mut self, choice: Choice) {
         let _ = choice;
+    }
+    /// How many of the most likely tokens [`TokenSink::logprob`] must have; `None`: it must not be
+    /// called. Always `None` in a timed pass.
+    fn wants_logprobs(&self) -> Option<u32> {
+        None
+    }
+    /// Called after `token`: how likely the model found it. May allocate.
+    fn logprob(&mut self, logprob: TokenLogprob) {
+        let _ = logprob;
     }
     /// Level of detail to record. A sink that wraps another one returns the inner sink's.
     fn detail(&self) -> Detail;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::alloc::{Count, Counts};
 use crate::{Detail, Instrumentation, SpanKey, TokenSink};
 use inferometer_protocol::clock::now_ns;
-use inferometer_protocol::{Choice, Phase, PhaseAllocations, Span};
+use inferometer_protocol::{Choice, Phase, PhaseAllocations, Span, TokenLogprob};
 
 /// Ample for a timed pass; a profiling pass has a handful of spans per token.
 const SPANS_PER_TOKEN: usize = 8;
@@ -47,6 +47,9 @@ pub struct Recorder {
     pub spans_dropped: u64,
     /// `None` if not requested.
     pub choices: Option<Vec<Choice>>,
+    /// `None` if not requested.
+    pub logprobs: Option<Vec<TokenLogprob>>,
+    top_logprobs: Option<u32>,
     counts: [u32; Phase::ALL.len()],
     detail: Detail,
     allocations: Option<Allocations>,
@@ -69,6 +72,8 @@ impl Recorder {
             spans: Vec::with_capacity(spans),
             spans_dropped: 0,
             choices: instrumentation.choices.then(|| Vec::with_capacity(tokens)),
+            logprobs: instrumentation.logprobs.map(|_| Vec::with_capacity(tokens)),
+            top_logprobs: instrumentation.logprobs,
             counts: [0; Phase::ALL.len()],
             detail: instrumentation.detail,
             allocations: None,
@@ -120,6 +125,16 @@ impl TokenSink for Recorder {
     fn choice(&mut self, choice: Choice) {
         if let Some(choices) = &mut self.choices {
             choices.push(choice);
+        }
+    }
+
+    fn wants_logprobs(&self) -> Option<u32> {
+        self.top_logprobs
+    }
+
+    fn logprob(&mut self, logprob: TokenLogprob) {
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.push(logprob);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::{Detail, Result, SpanKey, TokenSink};
 use inferometer_protocol::clock::now_ns;
-use inferometer_protocol::{Choice, EngineError, EngineSpec, Kind, OptionSpec, Phase};
+use inferometer_protocol::{Choice, EngineError, EngineSpec, Kind, OptionSpec, Phase, TokenLogprob};
 
 pub const SLOW_DOWN: &str = "slow_down_percent";
 const MOST: f64 = 1000.0;
@@ -64,6 +64,14 @@ impl TokenSink for Slowed<'_> {
         }
         self.sink.token(id);
         self.last_ns = Some(now_ns());
+    }
+
+    fn wants_logprobs(&self) -> Option<u32> {
+        self.sink.wants_logprobs()
+    }
+
+    fn logprob(&mut self, logprob: TokenLogprob) {
+        self.sink.logprob(logprob);
     }
 
     fn wants_choices(&self) -> bool {

@@ -56,7 +56,7 @@ fn recording_tokens_and_spans_allocates_nothing() {
     for operation_spans in [false, true] {
         let shared = Arc::new(Shared::default());
         let detail = if operation_spans { Detail::Operations } else { Detail::Timed };
-        let instrumentation = Instrumentation { detail, choices: operation_spans, progress: false, stream: false };
+        let instrumentation = Instrumentation { detail, choices: operation_spans, ..Instrumentation::default() };
         let mut recorder = Recorder::new(TOKENS, instrumentation, Arc::clone(&shared));
         let allocations = allocations_during(|| {
             let decode = recorder.begin(Phase::Decode);

@@ -27,7 +27,9 @@ pub use messages::{Detail, Instrumentation};
 pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
 pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
-pub use request::{Choice, Completion, EngineMemory, FinishReason, MemorySample, Phase, Prompt, Request, Span};
+pub use request::{
+    Choice, Completion, EngineMemory, FinishReason, MemorySample, Phase, Prompt, Request, Span, TokenLogprob,
+};
 pub use sampling::Sampling;
 pub use toggle::{Scope, ToggleSpec};
 pub use value::{Kind, Settings, Value};

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Choice, Completion, EngineError, EngineMemory, EngineSpec, MemorySample, PhaseAllocations, Profile, Receipt,
-    Request, Settings, Span, SpanTiming,
+    Request, Settings, Span, SpanTiming, TokenLogprob,
 };
 
 /// Version of the protocol. Another major version is refused; a newer minor version only adds
 /// fields and messages.
-pub const VERSION: Version = Version { major: 1, minor: 5 };
+pub const VERSION: Version = Version { major: 1, minor: 6 };
 
 /// Longest line that either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
@@ -140,6 +140,9 @@ pub struct Instrumentation {
     /// Whether the host reports, for each token, the engine's own choice and how sure it was. Never
     /// in a timed pass: reading the logits costs time.
     pub choices: bool,
+    /// Whether the host reports how likely the model found each token, and with how many of the
+    /// most likely tokens. Never in a timed pass: reading the logits costs time.
+    pub logprobs: Option<u32>,
     /// Whether `progress` is sent, at most ten times a second. Off in measured passes, which it
     /// would disturb.
     pub progress: bool,
@@ -176,6 +179,11 @@ struct Flags {
     /// reading the logits costs time.
     #[serde(default)]
     choices: bool,
+    /// Report the logarithm of every token's probability, and those of this many of the most likely
+    /// tokens (0: none of these). Absent: report nothing. The harness asks for this only if the
+    /// receipt has the capability `logprobs`, and never in a timed pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    top_logprobs: Option<u32>,
     /// Send a `token` message for every token at the moment it becomes readable. The harness asks
     /// for this in warm-ups, and only if the receipt has the capability `stream`: it compares the
     /// arrivals with `token_ns`.
@@ -184,9 +192,10 @@ struct Flags {
 }
 
 impl From<Instrumentation> for Flags {
-    fn from(Instrumentation { detail, choices, progress, stream }: Instrumentation) -> Self {
+    fn from(Instrumentation { detail, choices, logprobs, progress, stream }: Instrumentation) -> Self {
         let operation_spans = detail != Detail::Timed;
-        Self { progress, operation_spans, forced_sync: detail == Detail::ForcedSync, choices, stream }
+        let forced_sync = detail == Detail::ForcedSync;
+        Self { progress, operation_spans, forced_sync, choices, top_logprobs: logprobs, stream }
     }
 }
 
@@ -200,7 +209,8 @@ impl TryFrom<Flags> for Instrumentation {
             (true, true) => Detail::ForcedSync,
             (false, true) => return Err("`forced_sync` is for the profiled pass: send `operation_spans` with it"),
         };
-        Ok(Self { detail, choices: flags.choices, progress: flags.progress, stream: flags.stream })
+        let Flags { choices, top_logprobs: logprobs, progress, stream, .. } = flags;
+        Ok(Self { detail, choices, logprobs, progress, stream })
     }
 }
 
@@ -277,6 +287,9 @@ pub struct Generated {
     /// One for each token, if they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<Choice>>,
+    /// One for each token, if they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprob>>,
     /// The generated text, if the host detokenizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -297,7 +310,7 @@ mod tests {
             (Detail::Operations, r#"{"progress":false,"operation_spans":true,"choices":true}"#),
             (Detail::ForcedSync, r#"{"progress":false,"operation_spans":true,"forced_sync":true,"choices":true}"#),
         ] {
-            let instrumentation = Instrumentation { detail, choices: true, progress: false, stream: false };
+            let instrumentation = Instrumentation { detail, choices: true, ..Instrumentation::default() };
             assert_eq!(serde_json::to_string(&instrumentation).unwrap(), flags);
             assert_eq!(serde_json::from_str::<Instrumentation>(flags).unwrap(), instrumentation);
         }

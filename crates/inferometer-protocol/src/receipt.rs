@@ -41,6 +41,8 @@ pub struct Capabilities {
     pub profile: bool,
     /// `generate` can report what would have been chosen, and by what margin.
     pub choices: bool,
+    /// `generate` can report how likely the model found each token, and the most likely tokens.
+    pub logprobs: bool,
     /// `generate` can send each token as soon as it is readable. Without it, token times are claims
     /// that nobody verified.
     pub stream: bool,

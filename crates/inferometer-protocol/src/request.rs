@@ -238,6 +238,57 @@ pub struct Choice {
     pub gap: f32,
 }
 
+/// How likely the model found a generated or forced token, from the logits themselves: before the
+/// repetition penalty, the temperature and every filter. Natural logarithms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenLogprob {
+    /// Logarithm of the token's probability; never above 0.
+    pub logprob: f32,
+    /// The most likely tokens with the logarithms of their probabilities, the most likely first: as
+    /// many as the request asks for, or the whole vocabulary if it has fewer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<(u32, f32)>,
+}
+
+/// Probabilities come from sums over the vocabulary in 32-bit floats.
+const ROUNDING: f64 = 1e-3;
+
+impl TokenLogprob {
+    /// Checks that these can be probabilities of token `token` and of others.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub fn check(&self, token: u32) -> Result<(), String> {
+        let possible = |value: f32| value.is_finite() && f64::from(value) <= ROUNDING;
+        if let Some(value) =
+            std::iter::once(self.logprob).chain(self.top.iter().map(|top| top.1)).find(|v| !possible(*v))
+        {
+            return Err(format!("{value} is no logarithm of a probability: it must be finite and at most 0"));
+        }
+        if self.top.windows(2).any(|pair| pair[0].1 < pair[1].1) {
+            return Err("`top` is not sorted, the most likely token first".to_owned());
+        }
+        let mass: f64 = self.top.iter().map(|top| f64::from(top.1).exp()).sum();
+        if mass > 1.0 + ROUNDING {
+            return Err(format!("the probabilities in `top` sum to {mass}, more than 1"));
+        }
+        let ids: std::collections::BTreeSet<u32> = self.top.iter().map(|top| top.0).collect();
+        if ids.len() != self.top.len() {
+            return Err("`top` names a token twice".to_owned());
+        }
+        let near = |a: f32, b: f32| f64::from(a - b).abs() <= ROUNDING * f64::from(a.abs()).max(1.0);
+        match (self.top.iter().find(|top| top.0 == token), self.top.last()) {
+            (Some(top), _) if !near(top.1, self.logprob) => {
+                Err(format!("`logprob` of token {token} is {}, but `top` has {}", self.logprob, top.1))
+            }
+            (None, Some(last)) if self.logprob > last.1 && !near(last.1, self.logprob) => {
+                Err(format!("token {token} with `logprob` {} is missing from `top`", self.logprob))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Memory as the engine reports it. Unknown values are absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -297,6 +348,26 @@ mod tests {
             (json!({"messages": [], "tools": [3]}), "`tools` must be"),
         ] {
             let error = read(json).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_probabilities_is_refused() {
+        let of = |logprob: f32, top: &[(u32, f32)]| TokenLogprob { logprob, top: top.to_vec() }.check(7);
+        assert_eq!(of(-3.0, &[]), Ok(()));
+        assert_eq!(of(-3.0, &[(1, -0.2), (2, -2.0)]), Ok(()), "an unlikely token is not in `top`");
+        assert_eq!(of(-2.0, &[(1, -0.2), (7, -2.0)]), Ok(()));
+        for (logprob, top, told) in [
+            (0.5, vec![], "at most 0"),
+            (f32::NAN, vec![], "finite"),
+            (-3.0, vec![(1, -2.0), (2, -0.2)], "not sorted"),
+            (-3.0, vec![(1, -0.2), (2, -0.2)], "sum to 1.6"),
+            (-3.0, vec![(1, -1.0), (1, -2.0)], "twice"),
+            (-3.0, vec![(1, -0.2), (7, -2.0)], "`top` has -2"),
+            (-0.1, vec![(1, -3.0)], "missing from `top`"),
+        ] {
+            let error = of(logprob, &top).unwrap_err();
             assert!(error.contains(told), "{error}");
         }
     }

@@ -9,6 +9,7 @@ use anyhow::bail;
 
 pub use sides::SideArgs;
 
+use super::named;
 use super::outcome::{EXIT_INTERRUPTED, Execution, how_to_resume};
 use super::printer::{Format, Printer};
 use crate::record;
@@ -43,7 +44,7 @@ pub struct Args {
 /// Arguments that define a session and so cannot be combined with `--resume`. Listed here because
 /// [`How`] and [`SideArgs`] are also part of verbs without `--resume`, where clap would not find
 /// the name.
-pub const OF_A_NEW_SESSION: [&str; 22] = [
+pub const OF_A_NEW_SESSION: [&str; 23] = [
     "set",
     "delta",
     "outputs",
@@ -52,6 +53,7 @@ pub const OF_A_NEW_SESSION: [&str; 22] = [
     "resident",
     "seed",
     "profile",
+    "quality",
     "base",
     "head",
     "repo",
@@ -98,6 +100,10 @@ pub struct How {
     /// none
     #[arg(long)]
     profile: bool,
+    /// Add a quality pass after the pairs: perplexity of this text file on both sides, and their KL
+    /// divergence
+    #[arg(long, value_name = "FILE")]
+    quality: Option<String>,
     /// Exit with 0 if the verdict is `inconclusive`
     #[arg(long)]
     pub neutral_ok: bool,
@@ -135,7 +141,8 @@ pub fn begin(
     printer: &Printer,
 ) -> anyhow::Result<Option<Outcome>> {
     let load = |extra: &[String]| -> anyhow::Result<Scenario> {
-        let set: Vec<String> = how.set.iter().chain(extra).cloned().collect();
+        let quality = how.quality.as_deref().map(named::quality);
+        let set: Vec<String> = how.set.iter().cloned().chain(quality).chain(extra.iter().cloned()).collect();
         let mut scenario = super::load_scenario(path, &set, how.profile)?;
         how.apply(&mut scenario)?;
         Ok(scenario)

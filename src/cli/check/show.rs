@@ -5,10 +5,14 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::estimate::Estimate;
+use crate::report::quality;
+use crate::report::summary::QualityText;
 use crate::report::table::{Table, escape, escape_sentence};
 use crate::report::text::{label, list, paragraph, plural, sentence};
 use crate::scenario::{Outline, short};
-use crate::spec::{Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, Scenario, Workload};
+use crate::spec::{
+    Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, QualitySettings, Replies, Scenario, Workload,
+};
 use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW};
 use inferometer_protocol::units::duration_ns;
 use inferometer_protocol::{EngineSpec, ModelSpec, Sampling, Value};
@@ -124,6 +128,11 @@ impl View<'_> {
             },
         ));
         facts.extend(scenario.profile.as_ref().map(|pass| ("profile", super::profile::fact(pass, &scenario.run))));
+        let scored = |pass: &QualitySettings| {
+            let text = quality::scored(&QualityText::of(pass));
+            format!("perplexity of {text}, after the timed iterations")
+        };
+        facts.extend(scenario.quality.as_ref().map(|pass| ("quality", scored(pass))));
         facts.extend(super::ab::facts(scenario, self.plan));
         if !scenario.overrides.is_empty() {
             facts.push(("overridden", sentence(&scenario.overrides.join(", "))));

@@ -67,6 +67,10 @@ fn scenario(scenario: &mut Scenario, scrub: &Scrub) {
         scrub.settings(&mut engine.options);
     }
     workload(&mut scenario.workload);
+    if let Some(quality) = &mut scenario.quality {
+        TEXT.clone_into(&mut quality.text);
+        quality.text_file = None;
+    }
     for gate in &mut scenario.gates {
         each(&mut gate.cells.engine, scrub);
     }

@@ -15,6 +15,7 @@ use super::ab::{self, AbManifest};
 use super::csv::{self, Encoder};
 use super::error::RecordError;
 use super::profile::{self, ProfiledIteration};
+use super::quality::{self, Scored};
 use super::read::{Requests, load};
 use super::rows::Commit;
 use super::{GaugeInfo, RequestRow, SpanRow, TelemetryRow, TokenRow};
@@ -84,6 +85,16 @@ fn run(source: &Path, target: &Path, name: &str, scrub: &Scrub) -> Result<(), Re
         rows.write(&to, &[])?;
         let lines = record.profile.iterations.into_iter().map(|one| line(one, scrub));
         write_atomic(&to.join(profile::ITERATIONS), &lines.collect::<Vec<_>>().concat())?;
+    }
+    if !record.quality.is_empty() {
+        // Ids are text, and so are the most likely tokens at each place.
+        let hide = |one: Scored| Scored {
+            ids: Vec::new(),
+            top: Vec::new(),
+            missing: one.missing.as_ref().map(|text| scrub.text(text)),
+            ..one
+        };
+        quality::write(target, &record.quality.into_iter().map(hide).collect::<Vec<_>>())?;
     }
     super::manifest::write(target, &manifest::run(record.manifest, name, scrub))
 }

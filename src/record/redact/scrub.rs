@@ -73,6 +73,10 @@ impl Scrub {
                 self.files(&[&work.system_file, &work.turns_file]);
             }
         }
+        if let Some(quality) = &scenario.quality {
+            self.text_of(&quality.text);
+            self.files(&[&quality.text_file]);
+        }
         manifest.texts.values().for_each(|text| self.text_of(text));
         for host in &manifest.hosts {
             host.command.iter().for_each(|word| self.users(word));

@@ -1,7 +1,7 @@
 //! A session as GitHub Markdown for a pull request: the result, with the details folded.
 
 use super::summary::AbSummary;
-use super::{tables, words};
+use super::{quality, tables, words};
 use crate::record::ab::PairKind;
 use crate::report::markdown::{escape, escape_sentence, folded};
 use crate::report::profiles;
@@ -26,6 +26,7 @@ pub fn render(summary: &AbSummary) -> String {
         out.push_str(&format!("> {mark}: {}\n\n", text::mark(mark)));
     }
     out.push_str(&gates(summary));
+    out.push_str(&quality(summary));
     for advice in &summary.advice {
         // Not escaped: the text is ours, and its backticks mark code.
         out.push_str(&format!("- {advice}\n"));
@@ -50,6 +51,16 @@ fn gates(summary: &AbSummary) -> String {
     match tables::gates(summary).markdown() {
         table if table.is_empty() => table,
         table => format!("{table}{}\n\n", words::legend(summary)),
+    }
+}
+
+/// Speed and damage together, below the gates.
+fn quality(summary: &AbSummary) -> String {
+    let sentences: String =
+        quality::sentences(summary).iter().map(|line| format!("- {}\n", escape_sentence(line))).collect();
+    match quality::table(summary).markdown() {
+        table if table.is_empty() => table,
+        table => format!("{table}{sentences}\n"),
     }
 }
 

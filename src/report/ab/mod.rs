@@ -7,6 +7,7 @@ mod difference;
 pub mod junit;
 pub mod markdown;
 mod page;
+mod quality;
 pub mod summary;
 mod tables;
 pub mod terminal;

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::charts::Charts;
 use super::summary::AbSummary;
-use super::{detail, tables, words};
+use super::{detail, quality, tables, words};
 use crate::compare::profile::Flamegraph;
 use crate::record::ab::AbRecord;
 use crate::report::html::{Head, document, drawings, in_banner, machine_words, section, when};
@@ -20,6 +20,7 @@ pub fn page(record: &AbRecord, summary: &AbSummary, drawn: &Charts, flamegraphs:
     let body = html! {
         (head(summary))
         (section("gates", "Gates", gates(summary, drawn)))
+        (quality::page(summary))
         @if !drawn.pairs.is_empty() {
             (section("pairs", "Every pair", html! {
                 (drawings("pair", &drawn.pairs))

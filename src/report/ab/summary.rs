@@ -10,9 +10,10 @@ use crate::compare::ab::{
 };
 use crate::compare::profile;
 use crate::compare::profile::{Aligned, CellProfiles};
+use crate::compare::quality::{Divergence, divergence};
 use crate::record::ab::{AbRecord, SideInfo};
-use crate::record::{FinishState, Machine};
-use crate::report::summary::{CellSummary, Summary};
+use crate::record::{FinishState, Machine, Record};
+use crate::report::summary::{CellQuality, CellSummary, QualityText, Summary};
 use crate::spec::{Scale, Side};
 use inferometer_host::simulated;
 use inferometer_stats::robust::Interval;
@@ -61,6 +62,12 @@ pub struct AbSummary {
     pub effects: Vec<Effect>,
     pub laws: Vec<LawChange>,
     pub pairs: Vec<PairJudgement>,
+    /// The text of the quality pass; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality_text: Option<QualityText>,
+    /// How likely that text is to each side, for each setting; empty without a quality pass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<QualityComparison>,
     /// The profiled passes after the pairs, cell by cell; empty where there were none. No verdict
     /// depends on them.
     pub profiles: Vec<CellProfiles>,
@@ -81,6 +88,17 @@ pub struct CellName {
     /// Common to the cells that differ only in prompt length.
     pub series: String,
     pub length: Option<u32>,
+}
+
+/// The quality of both sides in some cells.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QualityComparison {
+    pub cells: Vec<u32>,
+    pub a: CellQuality,
+    pub b: CellQuality,
+    pub divergence: Option<Divergence>,
+    /// Why there is no divergence.
+    pub not_compared: Option<String>,
 }
 
 /// A gate with its figures. Shifts are of ln(cost): above 0 is worse, and `ratio` is their
@@ -136,6 +154,8 @@ impl AbSummary {
             sides: manifest.sides.clone(),
             differences: difference::differences(record).into_iter().chain(in_force(record, &settings)).collect(),
             gates: gates(record, &judged),
+            quality_text: base.run.quality.clone(),
+            quality: quality(record),
             profiles: profiles(record, &base),
             cells: base.cells.iter().map(cell).collect(),
             effects,
@@ -227,6 +247,32 @@ fn cell(cell: &CellSummary) -> CellName {
         series: cell.series.clone(),
         length: cell.prompt_length(),
     }
+}
+
+/// The sides' lines of the quality pass, cell by cell; cells with the same lines together.
+fn quality(record: &AbRecord) -> Vec<QualityComparison> {
+    let line = |side: &Record, cell: u32| side.quality.iter().position(|scored| scored.cells.contains(&cell));
+    let mut found: Vec<((usize, usize), QualityComparison)> = Vec::new();
+    for cell in record.a.manifest.plan.cells.iter().map(|cell| cell.id) {
+        let Some(lines) = line(&record.a, cell).zip(line(&record.b, cell)) else { continue };
+        if let Some((_, known)) = found.iter_mut().find(|(known, _)| *known == lines) {
+            known.cells.push(cell);
+            continue;
+        }
+        let (a, b) = (&record.a.quality[lines.0], &record.b.quality[lines.1]);
+        let divergence = divergence(a, b);
+        found.push((
+            lines,
+            QualityComparison {
+                cells: vec![cell],
+                a: CellQuality::of(a),
+                b: CellQuality::of(b),
+                not_compared: divergence.as_ref().err().cloned(),
+                divergence: divergence.ok(),
+            },
+        ));
+    }
+    found.into_iter().map(|(_, one)| one).collect()
 }
 
 fn profiles(record: &AbRecord, base: &Summary) -> Vec<CellProfiles> {

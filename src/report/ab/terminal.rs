@@ -2,7 +2,7 @@
 //! each gate, what to do next.
 
 use super::summary::AbSummary;
-use super::{tables, words};
+use super::{quality, tables, words};
 use crate::report::profiles;
 use crate::report::text;
 use crate::report::text::{paragraph, plural};
@@ -34,6 +34,9 @@ pub fn render(summary: &AbSummary) -> String {
     } else {
         out.push('\n');
     }
+    if !summary.quality.is_empty() {
+        out.extend([&quality::table(summary).terminal(), "\n"]);
+    }
     for line in remarks(summary) {
         paragraph(&mut out, &together(&line), "  ");
     }
@@ -64,7 +67,8 @@ pub fn headline(summary: &AbSummary) -> String {
 
 /// The lines below the table.
 fn remarks(summary: &AbSummary) -> Vec<String> {
-    let mut lines = vec![words::counts(summary), words::outputs(summary)];
+    let mut lines = quality::sentences(summary);
+    lines.extend([words::counts(summary), words::outputs(summary)]);
     lines.extend(summary.laws.iter().filter_map(words::moved));
     let found = words::standing_out(summary);
     if !found.is_empty() {

@@ -7,7 +7,7 @@ use crate::record::metric::{DECODE_TPS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
 use crate::record::{Timing, metric};
 use crate::report::figures::{all, headlines, rejected, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
-use crate::report::{terminal, text, turns};
+use crate::report::{quality, terminal, text, turns};
 use inferometer_protocol::TokenTiming;
 
 const HEADLINES: [&str; 3] = [DECODE_TPS, PREFILL_TPS, TTFT_MS];
@@ -32,6 +32,7 @@ pub fn section(summary: &Summary) -> Markup {
                           request are means over the turns. Times between tokens are medians over the turns. Memory is the \
                           highest value of any turn."
                     }
+                    @for note in quality::notes(summary) { " " (text::capital(&note)) "." }
                     " " (includes(summary)) " " b { (NOT_MEASURED) } " means not measured."
                 }
                 details {

@@ -9,6 +9,7 @@ mod engines;
 pub mod functions;
 pub mod growth;
 pub mod oscillation;
+pub mod quality;
 pub mod settings;
 pub mod spans;
 pub mod turns;
@@ -22,6 +23,7 @@ pub use determinism::{Determinism, HashGroup};
 pub use functions::{CellFunctions, FunctionRow, PhaseFunctions};
 pub use growth::SeriesGrowth;
 pub use oscillation::GaugeOscillation;
+pub use quality::{CellQuality, QualityText};
 pub use settings::{Agreement, SettingRow};
 pub use spans::{AllocationSummary, CellSpans};
 pub use turns::{Tokens, TurnSummary};
@@ -92,6 +94,9 @@ pub struct RunIdentity {
     /// How well gauges were sampled in each run segment, and what that cost.
     #[serde(default)]
     pub sampling: Vec<SamplingInfo>,
+    /// The text of the quality pass; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityText>,
 }
 
 /// An engine according to its first host's receipt; fields are null if no host started.
@@ -148,6 +153,9 @@ pub struct CellSummary {
     /// A conversation's turns in their order, over the valid iterations; empty for prompts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<TurnSummary>,
+    /// The perplexity of a fixed text, from the quality pass; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<CellQuality>,
 }
 
 /// What an invalid iteration measured.
@@ -321,6 +329,7 @@ fn identity(record: &Record) -> RunIdentity {
         machine: manifest.machine.clone(),
         engines,
         sampling: manifest.sampling.clone(),
+        quality: scenario.quality.as_ref().map(QualityText::of),
     }
 }
 
@@ -384,6 +393,7 @@ fn summarize_cell(
             Workload::Conversation(_) => turns::turns(&valid),
             Workload::Prompt(_) => Vec::new(),
         },
+        quality: quality::of_cell(record, cell.id),
     }
 }
 

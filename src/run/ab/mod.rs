@@ -11,6 +11,7 @@ mod length;
 pub mod order;
 mod outputs;
 mod profile;
+mod quality;
 mod session;
 mod short;
 mod start;

@@ -18,16 +18,20 @@ impl Session<'_> {
             return true;
         }
         self.observer.event(Event::Note("the session has its verdict; the profiled pass follows"));
-        match self.profile_sides() {
-            Ok(going_on) => going_on,
-            Err(error) => {
-                let told = format!("the profiled pass stopped (the verdict stands): {error}");
-                self.observer.event(Event::Warning(&told));
-                // Best effort: if this write fails, closing the session reports it.
-                let _ = self.store.update(|manifest| manifest.warnings.push(told));
-                true
-            }
-        }
+        let profiled = self.profile_sides();
+        self.after("profiled", profiled)
+    }
+
+    /// Whether the session goes on after a pass that follows its verdict; an error becomes a
+    /// warning.
+    pub(super) fn after(&mut self, pass: &str, done: Result<bool, RunError>) -> bool {
+        done.unwrap_or_else(|error| {
+            let told = format!("the {pass} pass stopped (the verdict stands): {error}");
+            self.observer.event(Event::Warning(&told));
+            // Best effort: if this write fails, closing the session reports it.
+            let _ = self.store.update(|manifest| manifest.warnings.push(told));
+            true
+        })
     }
 
     fn profile_sides(&mut self) -> Result<bool, RunError> {

@@ -78,7 +78,7 @@ impl Session<'_> {
     }
 
     fn go_on(&mut self) -> Result<bool, RunError> {
-        Ok(self.decide()? && self.profile())
+        Ok(self.decide()? && self.score() && self.profile())
     }
 
     /// Runs pairs until the verdict.

@@ -240,6 +240,7 @@ mod tests {
             allocations: Vec::new(),
             memory_samples: Vec::new(),
             choices: None,
+            logprobs: None,
             text: None,
             completion: Completion {
                 finish_reason: FinishReason::Length,

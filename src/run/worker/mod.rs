@@ -5,6 +5,7 @@ mod commit;
 mod findings;
 mod opening;
 mod profiled;
+mod quality;
 mod request;
 mod warming;
 
@@ -54,6 +55,8 @@ impl Work<'_> {
         secrets
     }
 }
+
+pub use quality::TOP;
 
 pub struct Worker<'a> {
     pub work: Work<'a>,

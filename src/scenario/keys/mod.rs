@@ -4,11 +4,13 @@
 
 mod ab;
 mod profile;
+mod quality;
 mod shape;
 mod workload;
 
 pub use ab::{AB, BUILD, CELLS, GATE};
 pub use profile::PROFILE;
+pub use quality::QUALITY;
 pub use shape::{Key, Section, Shape};
 use shape::{count, key, required};
 pub use workload::{CONVERSATION, KIND, LATER_WORKLOADS, PROMPT, TURN, TURNS_FILE, WORKLOAD_KINDS};
@@ -56,6 +58,7 @@ pub static SCENARIO: Section = Section {
         key("toggles", Shape::Section(&TOGGLES), "", "engine settings; a list of values gives several cells"),
         key("telemetry", Shape::Section(&TELEMETRY), "", "what is sampled while the engine works"),
         key("profile", Shape::Section(&PROFILE), "", "a profiling pass after the timed iterations"),
+        key("quality", Shape::Section(&QUALITY), "", "perplexity of a fixed text after the timed iterations"),
         key(
             "gate",
             Shape::Sections(&GATE),
@@ -303,6 +306,7 @@ pub static SECTIONS: &[&Section] = &[
     &ENGINE_TOGGLES,
     &TELEMETRY,
     &PROFILE,
+    &QUALITY,
     &GATE,
     &CELLS,
     &AB,

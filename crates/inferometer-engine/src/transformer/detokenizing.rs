@@ -3,7 +3,7 @@
 
 use crate::text::{TextStream, Tokenizer};
 use inferometer_host::{Detail, SpanKey, TokenSink};
-use inferometer_protocol::{Choice, Phase};
+use inferometer_protocol::{Choice, Phase, TokenLogprob};
 
 /// A sink that detokenizes each token after its stamp, in a separate span.
 pub struct Detokenizing<'a> {
@@ -29,6 +29,14 @@ impl TokenSink for Detokenizing<'_> {
         if std::hint::black_box(text).is_err() {
             self.stream = self.tokenizer.stream();
         }
+    }
+
+    fn wants_logprobs(&self) -> Option<u32> {
+        self.sink.wants_logprobs()
+    }
+
+    fn logprob(&mut self, logprob: TokenLogprob) {
+        self.sink.logprob(logprob);
     }
 
     fn wants_choices(&self) -> bool {

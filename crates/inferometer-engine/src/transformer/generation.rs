@@ -7,6 +7,7 @@
 use super::backend::{Backend, TokenSampler};
 use super::finite;
 use super::model::{KvCache, Model};
+use super::sampler;
 use super::sampler::SamplingPlan;
 use inferometer_host::{Detail, Result, TokenSink};
 use inferometer_protocol as spec;
@@ -104,6 +105,8 @@ struct Pending<B: Backend> {
     forced: Option<u32>,
     /// Difference of the two best logits, if the request asks for it.
     gap: Option<f32>,
+    /// The logits before the penalty, if the request asks for log-probabilities.
+    logits: Option<Vec<f32>>,
     /// Tokens in the window of its penalty.
     window: usize,
 }
@@ -208,6 +211,10 @@ impl<B: Backend> Generation<'_, B> {
             self.model.backend.finish(&logits)?;
         }
         sink.end(span);
+        let raw = match sink.wants_logprobs() {
+            Some(_) => Some(self.read_all(&logits)?),
+            None => None,
+        };
         let span = sink.begin(Phase::Penalty);
         self.sampler.penalize(logits)?;
         if self.sync {
@@ -224,7 +231,13 @@ impl<B: Backend> Generation<'_, B> {
         }
         sink.end(span);
         self.submitted += 1;
-        Ok(Pending { ids, forced, gap, window: self.sampler.window() })
+        Ok(Pending { ids, forced, gap, logits: raw, window: self.sampler.window() })
+    }
+
+    fn read_all(&self, logits: &B::Tensor) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.model.backend.read(logits, &mut values)?;
+        Ok(values)
     }
 
     /// Reads a token and reports it. In a pipeline the next one is submitted first.
@@ -236,6 +249,9 @@ impl<B: Backend> Generation<'_, B> {
         sink.token(token);
         if let Some(gap) = pending.gap {
             sink.choice(spec::Choice { token: chosen, gap });
+        }
+        if let (Some(top), Some(logits)) = (sink.wants_logprobs(), &pending.logits) {
+            sink.logprob(sampler::logprob(logits, token, top as usize)?);
         }
         self.generated += 1;
         self.last = token;

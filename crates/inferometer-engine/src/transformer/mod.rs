@@ -260,6 +260,7 @@ fn capabilities(text: &Text) -> Capabilities {
         reset: true,
         memory: true,
         choices: true,
+        logprobs: true,
         // The host adds what it does for every engine.
         ..Capabilities::default()
     }

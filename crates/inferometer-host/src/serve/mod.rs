@@ -360,6 +360,9 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         if wanted.choices && !session.receipt().capabilities.choices {
             return Err(EngineError::unsupported("this engine cannot report its own choices of tokens"));
         }
+        if wanted.logprobs.is_some() && !session.receipt().capabilities.logprobs {
+            return Err(EngineError::unsupported("this engine cannot report log-probabilities of tokens"));
+        }
         let mut recorder = Recorder::new(g.request.max_tokens, wanted, Arc::clone(&shared));
         if let Some(count) = operations.then(Count::begin).flatten() {
             recorder = recorder.with_allocations(count);
@@ -395,7 +398,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let forced_sync = wanted.detail == Detail::ForcedSync;
         let span_timing = operations.then(|| session.span_timing(forced_sync)).flatten();
         let allocations = recorder.phase_allocations();
-        let Recorder { tokens, token_ns, spans, spans_dropped, choices, .. } = recorder;
+        let Recorder { tokens, token_ns, spans, spans_dropped, choices, logprobs, .. } = recorder;
         Ok(FromHost::Result(Box::new(Generated {
             tokens,
             token_ns,
@@ -407,6 +410,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             allocations,
             memory_samples,
             choices,
+            logprobs,
             text,
             completion,
             memory,

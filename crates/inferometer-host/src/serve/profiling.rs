@@ -5,7 +5,7 @@ use crate::sampling;
 use crate::sampling::{Running, SamplingError};
 use crate::{Detail, SpanKey, TokenSink};
 use inferometer_protocol::messages::FromHost;
-use inferometer_protocol::{Choice, EngineError, ErrorKind, Phase};
+use inferometer_protocol::{Choice, EngineError, ErrorKind, Phase, TokenLogprob};
 
 /// The profiler between `profile_start` and `profile_stop`.
 #[derive(Default)]
@@ -59,6 +59,14 @@ impl<'a> Phased<'a> {
 impl TokenSink for Phased<'_> {
     fn token(&mut self, id: u32) {
         self.sink.token(id);
+    }
+
+    fn wants_logprobs(&self) -> Option<u32> {
+        self.sink.wants_logprobs()
+    }
+
+    fn logprob(&mut self, logprob: TokenLogprob) {
+        self.sink.logprob(logprob);
     }
 
     fn wants_choices(&self) -> bool {

@@ -298,6 +298,7 @@ fn a_result_that_is_too_long_loses_its_spans_and_says_so() {
         allocations: Vec::new(),
         memory_samples: Vec::new(),
         choices: None,
+        logprobs: None,
         text: None,
         completion,
         memory: Default::default(),

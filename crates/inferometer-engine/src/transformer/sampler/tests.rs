@@ -226,3 +226,23 @@ fn a_penalty_of_one_is_off() {
     assert_eq!(Penalty::new(1.0, 0, 0).apply(&mut logits, &[1, 2, 3]), 0);
     assert_eq!(logits, LOGITS);
 }
+
+/// Logits ln 1, ln 2, ln 4 and ln 1 have probabilities 1/8, 1/4, 1/2 and 1/8.
+#[test]
+fn log_probabilities_by_hand() {
+    let logits = [1.0_f32, 2.0, 4.0, 1.0].map(f32::ln);
+    let of = logprob(&logits, 1, 3).unwrap();
+    let near = |a: f32, b: f32| assert!((a - b.ln()).abs() < 1e-6, "{a} is not ln {b}");
+    near(of.logprob, 0.25);
+    let ids: Vec<u32> = of.top.iter().map(|top| top.0).collect();
+    assert_eq!(ids, [2, 1, 0], "of equally likely ones the lower id");
+    std::iter::zip(&of.top, [0.5, 0.25, 0.125]).for_each(|(top, p)| near(top.1, p));
+    assert_eq!(of.check(1), Ok(()));
+    assert_eq!(logprob(&logits, 3, 9).unwrap().top.len(), 4, "as many as there are");
+    assert!(logprob(&logits, 3, 0).unwrap().top.is_empty());
+    // Far apart, and all alike.
+    for logits in [vec![f32::MAX, f32::MIN], vec![3.0; 300]] {
+        assert_eq!(logprob(&logits, 1, 256).unwrap().check(1), Ok(()));
+    }
+    assert!(logprob(&[1.0, f32::NAN], 0, 1).is_err() && logprob(&[], 0, 1).is_err());
+}

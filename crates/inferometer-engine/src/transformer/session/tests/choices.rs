@@ -12,7 +12,7 @@ use crate::transformer::weights::WeightFolder;
 use inferometer_host::Instrumentation;
 use inferometer_host::Session;
 use inferometer_host::recorder::{Recorder, Shared};
-use inferometer_protocol::{Choice, Request, Sampling};
+use inferometer_protocol::{Choice, Request, Sampling, TokenLogprob};
 
 const PROMPT: usize = 23;
 const STEPS: usize = 24;
@@ -139,11 +139,78 @@ fn mlx_says_what_it_would_have_chosen() {
     }
 }
 
+fn forced() -> Vec<u32> {
+    (0..STEPS as u32).map(|at| (7 * at + 3) % VOCABULARY).collect()
+}
+
+/// What a session says of forced tokens while it samples hot and with a penalty.
+fn scored(session: &mut dyn Session) -> Vec<TokenLogprob> {
+    let mut hot = penalized(Some(forced()));
+    (hot.sampling.temperature, hot.sampling.seed) = (2.0, 5);
+    session.reset().unwrap();
+    let instrumentation = Instrumentation { logprobs: Some(5), ..Instrumentation::default() };
+    let mut recorder = Recorder::new(hot.max_tokens, instrumentation, Arc::<Shared>::default());
+    session.generate(&hot, &mut recorder).unwrap();
+    assert_eq!(recorder.tokens, forced());
+    recorder.logprobs.unwrap()
+}
+
+/// The probabilities are those of the logits, whatever is sampled: a plain loop over the model
+/// gives the same.
+fn are_of_the_raw_logits<B: Backend>(said: &[TokenLogprob], folder: &Path, backend: B) {
+    assert_eq!(said.len(), STEPS);
+    let config = Config::from_folder(folder).unwrap();
+    let weights = WeightFolder::open(folder, &config).unwrap();
+    let model = Model::load(backend, config, &weights, None).unwrap();
+    let (mut cache, mut next) = (model.cache().unwrap(), prompt(PROMPT));
+    for (at, (said, token)) in said.iter().zip(forced()).enumerate() {
+        let mut logits = Vec::new();
+        let out = model.forward(&model.backend.ids(&next).unwrap(), next.len(), &mut cache).unwrap();
+        model.backend.read(&out, &mut logits).unwrap();
+        let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+        let of = |id: u32| f64::from(logits[id as usize]) - sum.ln();
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        assert!((f64::from(said.logprob) - of(token)).abs() < 1e-4, "{at}");
+        assert_eq!(said.top.iter().map(|top| top.0).collect::<Vec<_>>(), order[..5], "{at}");
+        assert!(said.top.iter().all(|(id, logprob)| (f64::from(*logprob) - of(*id)).abs() < 1e-4), "{at}");
+        assert_eq!(said.check(token), Ok(()), "{at}");
+        next = vec![token];
+    }
+}
+
+#[test]
+fn candle_says_how_likely_tokens_were() {
+    use crate::transformer::candle::{CandleBackend, Format, threads};
+    use inferometer_host::Engine;
+    for format in [Format::F32, Format::Q8_0] {
+        let dir = folder(&config("qwen3"));
+        let load = crate::transformer::testing::load(dir.path(), &[("dtype", format.name().into())]);
+        let mut session = crate::transformer::Transformer.open(&load).unwrap();
+        let backend = CandleBackend::new(format, threads::set(None).unwrap());
+        are_of_the_raw_logits(&scored(&mut *session), dir.path(), backend);
+    }
+}
+
+#[cfg(any(feature = "mlx", all(feature = "metal", target_os = "macos", target_arch = "aarch64")))]
+#[test]
+fn mlx_says_how_likely_tokens_were() {
+    use crate::serial;
+    use crate::transformer::mlx::MlxBackend;
+    use inferometer_host::Engine;
+    let dir = folder(&config("qwen3"));
+    let mut load = crate::transformer::testing::load(dir.path(), &[("compile", false.into())]);
+    load.engine.options.insert(crate::transformer::BACKEND.to_owned(), "mlx".into());
+    let mut session = crate::transformer::Transformer.open(&load).unwrap();
+    let said = scored(&mut *session);
+    serial::alone(|| are_of_the_raw_logits(&said, dir.path(), MlxBackend::new(None, false)));
+}
+
 #[test]
 fn nothing_is_said_unasked() {
     let dir = folder(&config("llama"));
     let mut session = crate::transformer::testing::open(dir.path()).unwrap();
     let mut recorder = Recorder::new(4, Instrumentation::default(), Arc::<Shared>::default());
     session.generate(&request(prompt(9), 4), &mut recorder).unwrap();
-    assert_eq!((recorder.tokens.len(), recorder.choices), (4, None));
+    assert_eq!((recorder.tokens.len(), recorder.choices, recorder.logprobs), (4, None, None));
 }

@@ -1,0 +1,223 @@
+//! The quality pass of a run: `quality.jsonl` in its record. A line holds how likely the tokens of a
+//! fixed text were under the settings of some cells.
+//!
+//! The lines hold what the engine reported; perplexity and KL divergence are computed from them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::RecordError;
+use super::store::hidden;
+use super::token_hash;
+use crate::fs::write_atomic;
+use crate::secret::Secrets;
+use inferometer_protocol::TokenLogprob;
+
+/// The file in the record.
+pub const FILE: &str = "quality.jsonl";
+
+/// A line: one pass over the text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// Cells with these settings: they differ at most in prompt length and sampling, which the
+    /// probabilities of given tokens do not depend on.
+    pub cells: Vec<u32>,
+    /// Host that answered; absent if none did.
+    pub host: Option<u32>,
+    /// Tokens before the scored ones.
+    pub context: u32,
+    /// Length of the scored text in bytes, if the tokenizer reproduces the text.
+    pub bytes: Option<u64>,
+    /// Hash of all ids, those before the scored ones included.
+    pub text_hash: String,
+    /// The scored ids; empty in a redacted record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<u32>,
+    /// Natural logarithm of each scored token's probability; empty if `missing`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<f32>,
+    /// At each place the most likely tokens with the logarithms of their probabilities; only in A/B
+    /// sessions, and not in a redacted record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<Vec<(u32, f32)>>,
+    /// What a second request for the first tokens gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Repeated>,
+    /// Why there are no probabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+/// Tokens that were scored twice.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Repeated {
+    pub tokens: u32,
+    /// The largest difference between both answers, in nats.
+    pub difference: f32,
+}
+
+impl Scored {
+    /// Takes what the engine answered for each token.
+    ///
+    /// # Errors
+    /// What in the answer cannot be.
+    pub fn answered(&mut self, answer: Vec<TokenLogprob>) -> Result<(), String> {
+        if answer.len() != self.ids.len() {
+            return Err(format!("{} log-probabilities for {} tokens", answer.len(), self.ids.len()));
+        }
+        for (at, (one, id)) in answer.iter().zip(&self.ids).enumerate() {
+            one.check(*id).map_err(|why| format!("token {at}: {why}"))?;
+        }
+        let wanted = answer.iter().any(|one| !one.top.is_empty());
+        (self.logprobs, self.top) =
+            answer.into_iter().map(|TokenLogprob { logprob, top }| (logprob, top)).collect::<(Vec<_>, Vec<_>)>();
+        if !wanted {
+            self.top.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether the line can be what an engine answered; `cells`: number of cells in the plan.
+    fn check(&self, cells: usize, redacted: bool) -> Result<(), String> {
+        if let Some(id) = self.cells.iter().find(|id| **id as usize >= cells) {
+            return Err(format!("cells has {id}, which is not a cell of the plan"));
+        }
+        if self.missing.is_some() {
+            return Ok(());
+        }
+        if self.logprobs.is_empty() {
+            return Err("it has neither `logprobs` nor `missing`".to_owned());
+        }
+        if redacted && self.ids.is_empty() {
+            return self.logprobs.iter().try_for_each(|one| TokenLogprob { logprob: *one, top: Vec::new() }.check(0));
+        }
+        let of = |at: usize| self.top.get(at).cloned().unwrap_or_default();
+        if !self.top.is_empty() && self.top.len() != self.logprobs.len() {
+            return Err(format!("top has {} places, logprobs {}", self.top.len(), self.logprobs.len()));
+        }
+        let answer = self.logprobs.iter().enumerate().map(|(at, one)| TokenLogprob { logprob: *one, top: of(at) });
+        self.clone().answered(answer.collect())
+    }
+}
+
+/// Hash of a text's ids.
+#[must_use]
+pub fn text_hash(context: &[u32], ids: &[u32]) -> String {
+    token_hash(&[context, ids].concat())
+}
+
+/// Appends a line. The caller holds the record's lock.
+///
+/// # Errors
+/// When the file cannot be read or written; it then stays as it was.
+pub fn append(dir: &Path, scored: &Scored, secrets: &Secrets) -> Result<(), RecordError> {
+    let path = dir.join(FILE);
+    let mut lines = read(dir)?;
+    lines.push(hidden(secrets, scored, &path)?);
+    write(dir, &lines)
+}
+
+/// Replaces the file.
+///
+/// # Errors
+/// When it cannot be written; the old one then stays.
+pub(super) fn write(dir: &Path, lines: &[Scored]) -> Result<(), RecordError> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut bytes, line).expect("a line is plain data");
+        bytes.push(b'\n');
+    }
+    Ok(write_atomic(&dir.join(FILE), &bytes)?)
+}
+
+/// The lines of the record in `dir`; none without a quality pass.
+pub(super) fn read(dir: &Path) -> Result<Vec<Scored>, RecordError> {
+    let path = dir.join(FILE);
+    let bytes = match fs_err::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let lines = (1_u64..).zip(bytes.split(|byte| *byte == b'\n')).filter(|(_, line)| !line.is_empty());
+    let parsed = lines.map(|(number, line)| {
+        let bad = |e: serde_json::Error| RecordError::Row { path: path.clone(), line: number, message: e.to_string() };
+        serde_json::from_slice(line).map_err(bad)
+    });
+    parsed.collect()
+}
+
+/// Replaces each line that contradicts itself by the reason.
+pub(super) fn check(lines: &mut [Scored], cells: usize, redacted: bool) {
+    for (number, line) in (1..).zip(lines) {
+        if let Err(why) = line.check(cells, redacted) {
+            line.cells.retain(|id| (*id as usize) < cells);
+            (line.logprobs, line.top, line.repeated) = (Vec::new(), Vec::new(), None);
+            line.missing = Some(format!("the record contradicts itself: {FILE}, line {number}: {why}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scored() -> Scored {
+        Scored {
+            cells: vec![0],
+            host: Some(0),
+            context: 2,
+            bytes: Some(9),
+            text_hash: text_hash(&[1, 2], &[3, 4]),
+            ids: vec![3, 4],
+            logprobs: vec![-1.0, -2.0],
+            top: vec![vec![(3, -1.0), (4, -1.5)], vec![(9, -0.5), (4, -2.0)]],
+            repeated: None,
+            missing: None,
+        }
+    }
+
+    #[test]
+    fn lines_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(dir.path()).unwrap(), []);
+        let mute = Scored { missing: Some("mute".to_owned()), logprobs: Vec::new(), top: Vec::new(), ..scored() };
+        for line in [&scored(), &mute] {
+            append(dir.path(), line, &Secrets::default()).unwrap();
+        }
+        let mut lines = read(dir.path()).unwrap();
+        check(&mut lines, 1, false);
+        assert_eq!(lines, [scored(), mute]);
+        fs_err::write(dir.path().join(FILE), "{\"cells\": [0]}\n").unwrap();
+        let error = read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("quality.jsonl") && error.contains("missing field"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_contradicts_itself_has_no_figures() {
+        type Change = fn(&mut Scored);
+        let changes: [(Change, &str); 6] = [
+            (|one| one.logprobs[0] = 0.5, "token 0: 0.5 is no logarithm"),
+            (|one| one.logprobs[1] = -1.0, "token 1: `logprob` of token 4 is -1, but `top` has -2"),
+            (|one| _ = one.logprobs.pop(), "top has 2 places, logprobs 1"),
+            (|one| one.logprobs.clear(), "neither `logprobs` nor `missing`"),
+            (|one| one.top[0][0].0 = 4, "twice"),
+            (|one| one.cells.push(7), "cells has 7, which is not a cell of the plan"),
+        ];
+        for (change, told) in changes {
+            let mut lines = [scored()];
+            change(&mut lines[0]);
+            check(&mut lines, 1, false);
+            let why = lines[0].missing.as_deref().unwrap_or_default();
+            assert!(why.starts_with("the record contradicts itself: quality.jsonl, line 1: "), "{why}");
+            assert!(why.contains(told), "{told}: {why}");
+            assert!(lines[0].logprobs.is_empty() && lines[0].cells == [0]);
+        }
+        let redacted = Scored { ids: Vec::new(), top: Vec::new(), ..scored() };
+        let mut lines = [redacted.clone()];
+        check(&mut lines, 1, true);
+        assert_eq!(lines, [redacted.clone()]);
+        check(&mut lines, 1, false);
+        assert!(lines[0].missing.is_some(), "ids are missing in a record that was not redacted");
+    }
+}
