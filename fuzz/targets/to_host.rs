@@ -47,6 +47,7 @@ impl Session for Small {
             prefill_tokens: prompt_tokens,
             cache_tokens: None,
             effective,
+            speculation: None,
         })
     }
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import mlx.core as mx
+from mlx_lm.generate import speculative_generate_step
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 from tokenizers import Tokenizer
@@ -152,6 +153,50 @@ def compare(tool, name, folder, seeds, theirs_folder=None, lengths=PROMPTS):
     return problems
 
 
+def speculation(tool, name, folder, seeds):
+    """Differences from mlx_lm's speculative decoding, with a draft model that is nearly the model."""
+    draft = variant(folder, folder.with_name(folder.name + "-draft"))
+    weights = mx.load(str(draft / "model.safetensors"))
+    mx.random.seed(1)
+    nearly = {key: x + 0.1 * mx.abs(x).mean() * mx.random.normal(x.shape) for key, x in weights.items()}
+    mx.save_safetensors(str(draft / "model.safetensors"), nearly, metadata={"format": "pt"})
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    runs = [
+        {"ids": prompt(length, vocabulary, seed), "chunk": chunk, "steps": STEPS, "drafts": drafts}
+        for (length, chunk), seed in zip(PROMPTS, seeds, strict=True)
+        for drafts in (1, 2, 5)
+    ]
+    got = ask(tool, folder, draft=str(draft), runs=runs)
+    models = [load_model(path)[0] for path in (folder, draft)]
+    for model in models:
+        model.set_dtype(mx.float32)
+    problems, accepted, drafted = [], 0, 0
+    for run, mine in zip(runs, got["runs"]):
+        what = f"{name}, {len(run['ids'])} tokens, drafts of {run['drafts']}"
+        # mlx_lm drafts the first token too; here it belongs to the prefill. So both begin to draft after it.
+        first = mine["session_tokens"][:1]
+        step = speculative_generate_step(
+            mx.array(run["ids"] + first),
+            *models,
+            num_draft_tokens=run["drafts"],
+            max_tokens=STEPS - 1,
+            prefill_step_size=run["chunk"],
+        )
+        tokens, _, by_draft = zip(*step)
+        counts = mine["speculation"]
+        if mine["session_tokens"] != first + list(tokens):
+            problems.append(f"{what}: tokens differ from mlx_lm's speculative decoding")
+        # mlx_lm's last draft may be longer by one token, which takes the place of the one that is chosen after ours.
+        if sum(by_draft) - counts["accepted_tokens"] not in (0, 1):
+            problems.append(f"{what}: {counts['accepted_tokens']} tokens accepted, {sum(by_draft)} by mlx_lm")
+        accepted += counts["accepted_tokens"]
+        drafted += counts["drafted_tokens"]
+    if not 0.1 < accepted / drafted < 0.95:
+        problems.append(f"{name}: {accepted} of {drafted} drafted tokens accepted, which tests only one of two ways")
+    print(f"{name:24} speculative decoding: {accepted} of {drafted} drafted tokens accepted")
+    return problems
+
+
 def seeds(folder):
     """For each prompt, the first seed with which the two best logits are at least 1e-3 apart at every step."""
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
@@ -197,6 +242,8 @@ def main():
             print(f'    "{name}": {seeds(folder)},', flush=True)
         return 0
     problems = [problem for name, folder in models.items() for problem in compare(tool, name, folder, SEEDS[name])]
+    for name in ("llama as made", "qwen3 as made", "phi3 as made"):
+        problems += speculation(tool, name, models[name], SEEDS[name])
     for line in problems:
         print("DIFFERENT:", line)
     broken = {

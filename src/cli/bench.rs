@@ -13,7 +13,7 @@ use crate::run::start;
 use crate::{engines, scenario};
 use inferometer_protocol::Kind;
 use inferometer_protocol::toggle;
-use inferometer_protocol::toggle::DTYPE;
+use inferometer_protocol::toggle::{DRAFT_MODEL, DTYPE};
 
 /// The text that prompts are cut from.
 const PROMPT: &str = include_str!("../../scenarios/prompts/essay.txt");
@@ -47,6 +47,10 @@ pub struct Args {
     /// Format of the weights in memory, such as `q8_0` or `f32`
     #[arg(long)]
     dtype: Option<String>,
+    /// Model that drafts tokens for speculative decoding: a path or a name; `--toggle
+    /// num_draft_tokens=4` says how many
+    #[arg(long, value_name = "MODEL")]
+    draft_model: Option<String>,
     /// Add a profiling pass, for flamegraphs and the time of individual operations
     #[arg(long)]
     profile: bool,
@@ -114,6 +118,7 @@ fn option_at(text: &str, at: usize) -> Option<&'static str> {
         ("[workload]", "max_tokens") => Some("--tokens"),
         ("[run]", "iterations") => Some("--iterations"),
         ("[toggles]", DTYPE) => Some("--dtype"),
+        ("[toggles]", DRAFT_MODEL) => Some("--draft-model"),
         ("[toggles]", _) => Some("--toggle"),
         ("[profile]", _) => Some("--profile"),
         ("[quality]", _) => Some("--quality"),
@@ -125,7 +130,8 @@ fn option_at(text: &str, at: usize) -> Option<&'static str> {
 fn toggles(args: &Args) -> anyhow::Result<Table> {
     let mut table = Table::new();
     let dtype = args.dtype.iter().map(|dtype| format!("{DTYPE}={dtype}"));
-    for setting in args.toggles.iter().cloned().chain(dtype) {
+    let draft = args.draft_model.iter().map(|model| format!("{DRAFT_MODEL}={model}"));
+    for setting in args.toggles.iter().cloned().chain(dtype).chain(draft) {
         let (name, value) =
             setting.split_once('=').with_context(|| format!("`{setting}` must have the form NAME=VALUE"))?;
         if toggle::find(name.trim()).is_none() {

@@ -163,6 +163,18 @@ fn prefilled(row: &RequestRow) -> Option<f64> {
     row.prefill_tokens.map(f64::from)
 }
 
+fn drafted(row: &RequestRow) -> Option<f64> {
+    row.drafted_tokens.map(f64::from)
+}
+
+fn verified(row: &RequestRow) -> Option<f64> {
+    row.verify_passes.map(f64::from)
+}
+
+fn passes(row: &RequestRow) -> Option<f64> {
+    row.decode_passes.map(f64::from)
+}
+
 fn count(value: Option<u64>) -> Option<f64> {
     value.map(|n| n as f64)
 }
@@ -172,7 +184,7 @@ fn per_token(value: Option<f64>, row: &RequestRow) -> Option<f64> {
     Some(value? / f64::from(tokens))
 }
 
-/// For rates higher is better, for everything else lower.
+/// For rates higher is better, for everything else lower, unless it says so.
 macro_rules! metric {
     ($key:literal, $title:literal, TokensPerSecond, $over:expr, $meaning:literal, $of:expr) => {
         metric!($key, $title, TokensPerSecond, $over, $meaning, $of, Higher)
@@ -211,6 +223,9 @@ pub const E2E_MS: &str = "e2e_ms";
 pub const TTFT_MS: &str = "ttft_ms";
 pub const ITL_P50_MS: &str = "itl_p50_ms";
 pub const ITL_P99_MS: &str = "itl_p99_ms";
+pub const ACCEPTANCE_RATE: &str = "acceptance_rate";
+pub const ACCEPTED_LENGTH: &str = "accepted_length";
+pub const TOKENS_PER_PASS: &str = "tokens_per_pass";
 pub const PEAK_RSS_BYTES: &str = "peak_rss_bytes";
 /// The metrics of peak memory, the best first. A system measures one of them.
 pub const PEAK_MEMORY: [&str; 3] = [PEAK_RSS_BYTES, "peak_footprint_bytes", "peak_sampled_bytes"];
@@ -327,6 +342,33 @@ pub const METRICS: &[Metric] = &[
         "energy from first to last token / (N-1)",
         |r| Some(r.decode_energy_j? / gaps(r).filter(|n| *n > 0.0)?)
     )),
+    metric!(
+        "acceptance_rate",
+        "Acceptance rate",
+        Count,
+        Total(drafted),
+        "accepted / drafted tokens of speculative decoding",
+        |r| Some(f64::from(r.accepted_tokens?) / drafted(r).filter(|n| *n > 0.0)?),
+        Higher
+    ),
+    metric!(
+        "accepted_length",
+        "Accepted length",
+        Count,
+        Total(verified),
+        "accepted tokens / passes over drafted tokens",
+        |r| Some(f64::from(r.accepted_tokens?) / verified(r).filter(|n| *n > 0.0)?),
+        Higher
+    ),
+    metric!(
+        "tokens_per_pass",
+        "Tokens a pass",
+        Count,
+        Total(passes),
+        "(N-1) / forward passes after the first token, with drafted tokens or without",
+        |r| Some(gaps(r)? / passes(r).filter(|n| *n > 0.0)?),
+        Higher
+    ),
     // Only the last row of an iteration has these values.
     by_difference(metric!(
         "memory_cycles",
@@ -402,7 +444,7 @@ mod tests {
     #[test]
     fn a_higher_cost_is_always_worse() {
         for metric in METRICS {
-            let worse = if metric.unit == Unit::TokensPerSecond { 2.0 } else { 5.0 };
+            let worse = if metric.better == Better::Higher { 2.0 } else { 5.0 };
             let better = 7.0 - worse;
             assert!(metric.cost(worse) > metric.cost(better), "{}", metric.key);
         }

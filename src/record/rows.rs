@@ -105,6 +105,10 @@ row! {
     load_check: Option<LoadCheck>, "", "how it was checked that other programs did not slow the iteration down: `gauges`: by samples taken within it; `counters`: it is too short for that, by what the kernel counted before and after it; `unjudged`: neither can tell; empty in warm-ups, failed iterations, and records of older versions";
     peak_footprint_bytes: Option<u64>, "bytes", "highest memory that the system charged to the host process: the kernel's high-water mark, reset before the request; macOS only";
     peak_sampled_bytes: Option<u64>, "bytes", "highest sample of the host process's memory during the request (footprint where there is one, else resident), only where the kernel's mark cannot be reset; misses peaks between samples";
+    decode_passes: Option<u32>, "count", "forward passes after the first token, with drafted tokens or without; only with speculative decoding";
+    verify_passes: Option<u32>, "count", "of these, passes over drafted tokens; only with speculative decoding";
+    drafted_tokens: Option<u32>, "tokens", "tokens that were drafted and verified; only with speculative decoding";
+    accepted_tokens: Option<u32>, "tokens", "drafted tokens that were accepted; only with speculative decoding";
 }
 
 impl RequestRow {
@@ -113,6 +117,12 @@ impl RequestRow {
     #[must_use]
     pub fn has_token_times(&self) -> bool {
         self.timing.is_none_or(|timing| timing == Timing::Verified)
+    }
+
+    /// Whether tokens of one pass came together: then gaps between tokens say nothing.
+    #[must_use]
+    pub fn has_passes_of_several_tokens(&self) -> bool {
+        self.accepted_tokens.is_some_and(|accepted| accepted > 0)
     }
 
     /// Marks the row as failed or invalid.

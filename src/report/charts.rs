@@ -245,24 +245,34 @@ fn along_the_generation(record: &Record, summary: &Summary, valid: &ByCell) -> G
     let tokens = TokenIndex::new(&record.tokens);
     let mut group = Group::default();
     let mut panels = Vec::new();
-    let mut unverified = Vec::new();
+    let (mut unverified, mut together) = (Vec::new(), Vec::new());
     for cell in &summary.cells {
         let engine = summary.run.engines.iter().find(|e| e.label == cell.engine);
         if cell.unverified().is_some() || engine.is_some_and(|e| e.token_timing == Some(TokenTiming::Inexact)) {
             unverified.push(text::label(cell.name()));
             continue;
         }
+        if rows(valid, cell).iter().any(|row| row.has_passes_of_several_tokens()) {
+            together.push(text::label(cell.name()));
+            continue;
+        }
         if panels.len() < MOST_PANELS {
             panels.extend(latency_panel(cell, rows(valid, cell), &tokens));
         }
     }
-    if panels.is_empty() && unverified.is_empty() {
+    if panels.is_empty() && unverified.is_empty() && together.is_empty() {
         group.notes.push("Not drawn: no valid iteration has two or more tokens with time stamps.".to_owned());
         return group;
     }
     if !unverified.is_empty() {
         let cells = text::list(&unverified, 6);
         group.notes.push(format!("Not drawn for {cells}: the time stamps of its tokens are not verified."));
+    }
+    if !together.is_empty() {
+        let cells = text::list(&together, 6);
+        group
+            .notes
+            .push(format!("Not drawn for {cells}: with speculative decoding, tokens of one pass come together."));
     }
     if !panels.is_empty() {
         group.notes.insert(
@@ -272,7 +282,7 @@ fn along_the_generation(record: &Record, summary: &Summary, valid: &ByCell) -> G
              and highest value in each pixel column."
                 .to_owned(),
         );
-        group.notes.extend(not_shown(panels.len(), summary.cells.len() - unverified.len()));
+        group.notes.extend(not_shown(panels.len(), summary.cells.len() - unverified.len() - together.len()));
     }
     group.charts = panels.iter().map(latency::draw).collect();
     group

@@ -5,7 +5,10 @@ use super::summary::{CellSummary, Determinism, NOT_MEASURED, Rejected, Summary};
 use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
 use super::text::{label, lower, valid};
 use crate::record::metric;
-use crate::record::metric::{DECODE_TPS, E2E_MS, ITL_P50_MS, ITL_P99_MS, Metric, PREFILL_TPS, TTFT_MS};
+use crate::record::metric::{
+    ACCEPTANCE_RATE, ACCEPTED_LENGTH, DECODE_TPS, E2E_MS, ITL_P50_MS, ITL_P99_MS, Metric, PREFILL_TPS, TOKENS_PER_PASS,
+    TTFT_MS,
+};
 use inferometer_protocol::units::significant;
 use inferometer_stats::robust;
 
@@ -72,6 +75,7 @@ pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
     // The harness checks the time of the whole request in any case.
     let unverified = summary.cells.iter().any(|cell| cell.unverified().is_some());
     let table = if unverified { figure(table, E2E_MS) } else { table };
+    let table = if speculating(summary).is_some() { with_drafts(table, figure) } else { table };
     let unjudged = |cell: &CellSummary| match (cell.unjudged, cell.counts.ok) {
         (0, _) => None,
         (n, ok) if n == ok => Some("unjudged".to_owned()),
@@ -92,6 +96,41 @@ pub fn headlines(summary: &Summary) -> Table<&CellSummary> {
         Cell::from(cell.deterministic()).alarm(cell.determinism == Determinism::Nondeterministic)
     });
     quality::column(table, summary)
+}
+
+/// A sentence about the cells in which passes of speculative decoding gave several tokens; `None`
+/// without such cells.
+#[must_use]
+pub fn speculating(summary: &Summary) -> Option<&'static str> {
+    summary.cells.iter().any(|cell| cell.metric(TOKENS_PER_PASS).is_some()).then_some(
+        "with speculative decoding, the tokens of one pass come together: decode is the rate over the whole generation, \
+         and there is no time between single tokens",
+    )
+}
+
+/// How much of the drafts was accepted: columns, or in the terminal a line beneath the cell.
+fn with_drafts<'a>(
+    mut table: Table<&'a CellSummary>,
+    figure: impl Fn(Table<&'a CellSummary>, &'static str) -> Table<&'a CellSummary>,
+) -> Table<&'a CellSummary> {
+    let told = |cell: &&CellSummary| {
+        let [rate, length, tokens] = [ACCEPTANCE_RATE, ACCEPTED_LENGTH, TOKENS_PER_PASS].map(|key| cell.metric(key));
+        let accepted = match rate.zip(length) {
+            Some((rate, length)) => {
+                format!(
+                    "{} of the drafted tokens accepted, {} a draft",
+                    significant(rate.median),
+                    significant(length.median)
+                )
+            }
+            None => "nothing was drafted".to_owned(),
+        };
+        tokens.map(|tokens| format!("speculative decoding: {accepted}; {} tokens a pass", significant(tokens.median)))
+    };
+    table = table.text("drafts", told).beneath().only(TERMINAL);
+    [ACCEPTANCE_RATE, ACCEPTED_LENGTH, TOKENS_PER_PASS]
+        .into_iter()
+        .fold(table, |table, key| figure(table, key).only(MARKDOWN | HTML))
 }
 
 /// Rejected iterations shown for each cell.

@@ -52,6 +52,7 @@ fn name(span: Phase) -> &'static str {
         Phase::Detokenize => "detokenize",
         Phase::CacheClear => "cache clear",
         Phase::Wait => "wait for the device",
+        Phase::Draft => "draft",
         other => other.name(),
     }
 }

@@ -50,6 +50,7 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     lines.extend(no_interval_note(summary));
     lines.extend(turns_note(summary));
     lines.extend(quality::notes(summary));
+    lines.extend(figures::speculating(summary).map(str::to_owned));
     lines.extend(summary.run.marks().into_iter().map(|mark| format!("{mark}: {}", text::mark(mark))));
     for problem in &summary.validity.problems {
         lines.push(format!("{}: {}", text::label(&problem.label), problem.sentence()));

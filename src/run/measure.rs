@@ -23,6 +23,12 @@ pub fn fill(row: &mut RequestRow, generated: &Generated, timing: Timing, believe
     row.engine_cache_bytes = generated.memory.cache_bytes;
     row.engine_peak_bytes = generated.memory.peak_bytes;
     row.kv_cache_bytes = generated.memory.kv_cache_bytes;
+    if let Some(counts) = completion.speculation {
+        row.decode_passes = Some(counts.passes);
+        row.verify_passes = Some(counts.verify_passes);
+        row.drafted_tokens = Some(counts.drafted_tokens);
+        row.accepted_tokens = Some(counts.accepted_tokens);
+    }
     row.token_hash = (!generated.tokens.is_empty()).then(|| token_hash(&generated.tokens));
     if believed {
         times(row, generated, timing);
@@ -39,7 +45,8 @@ fn times(row: &mut RequestRow, generated: &Generated, timing: Timing) {
     row.e2e_ms = last.checked_sub(generated.accepted_ns).map(ms);
     let figures = TokenFigures::of(&generated.token_ns);
     (row.decode_ms, row.decode_tps, row.tpot_ms) = (figures.decode_ms, figures.decode_tps, figures.tpot_ms);
-    if timing != Timing::Inexact {
+    // Tokens of one pass come together: gaps between them are not the time of a token.
+    if timing != Timing::Inexact && !row.has_passes_of_several_tokens() {
         row.itl_p50_ms = figures.itl_p50_ms;
         row.itl_p95_ms = figures.itl_p95_ms;
         row.itl_p99_ms = figures.itl_p99_ms;
@@ -135,6 +142,7 @@ pub(super) mod tests {
                 prefill_tokens: 80,
                 cache_tokens: Some(99 + token_ms.len() as u32),
                 effective: Settings::new(),
+                speculation: None,
             },
             memory: EngineMemory { active_bytes: Some(7), ..EngineMemory::default() },
         }

@@ -30,7 +30,7 @@ pub fn grade(receipt: &Receipt, seen: Option<&Sight>, g: Option<(&Generated, boo
         (TokenTiming::Inexact, ..) => (Timing::Inexact, Ok(())),
         (_, Some(Sight::Verified(shape)), Some((g, same_prompt))) => match shape.fits(g, same_prompt) {
             Err(reason) => (Timing::Claimed, Err(reason)),
-            Ok(()) if chunks(&g.token_ns, shape.least_ns()).is_some() => (Timing::Inexact, Ok(())),
+            Ok(()) if chunks(&passes(g), shape.least_ns()).is_some() => (Timing::Inexact, Ok(())),
             Ok(()) => (Timing::Verified, Ok(())),
         },
         (_, Some(sight), _) => (sight.timing(), Ok(())),
@@ -60,6 +60,9 @@ pub struct Shape {
     /// From the first to the last token.
     pub decode_ns: u64,
     pub tokens: u64,
+    /// Moments at which tokens became readable: as many as tokens, unless a pass of speculative
+    /// decoding gives several.
+    pub moments: u64,
     pub prefill_tokens: u64,
     /// From sending the request to its reply.
     pub e2e_ns: u64,
@@ -101,10 +104,11 @@ impl Sight {
             first_ns: arrivals[0].received_ns.saturating_sub(exchange.sent_ns),
             decode_ns: arrivals[arrivals.len() - 1].received_ns.saturating_sub(arrivals[0].received_ns),
             tokens: arrivals.len() as u64,
+            moments: passes(g).len() as u64,
             prefill_tokens: u64::from(g.completion.prefill_tokens).max(1),
             e2e_ns: e2e,
         };
-        if let Some(why) = chunks(&g.token_ns, shape.least_ns()) {
+        if let Some(why) = chunks(&passes(g), shape.least_ns()) {
             return Self::Chunked(why);
         }
         if shape.tokens > 1 && shape.gap_ns() < shape.least_ns().max(QUICK_NS) {
@@ -126,7 +130,7 @@ impl Sight {
             false => shape.e2e_ns.saturating_sub(took_ns),
         };
         let noise = NOISE_NS + took_ns.max(shape.e2e_ns) / LATE_SHARE + patience_ns();
-        if really <= shape.gap_ns().saturating_mul(3 * more).saturating_add(noise) {
+        if really <= shape.per_token_ns().saturating_mul(3 * more).saturating_add(noise) {
             return Self::Verified(shape);
         }
         Self::Chunked(format!(
@@ -159,8 +163,13 @@ impl Sight {
 }
 
 impl Shape {
-    /// Mean gap between tokens.
+    /// Mean gap between moments at which tokens became readable.
     fn gap_ns(&self) -> u64 {
+        self.decode_ns.checked_div(self.moments.saturating_sub(1)).unwrap_or(0)
+    }
+
+    /// Mean time of a token.
+    fn per_token_ns(&self) -> u64 {
         self.decode_ns.checked_div(self.tokens.saturating_sub(1)).unwrap_or(0)
     }
 
@@ -183,13 +192,14 @@ impl Shape {
         let noise = allowance_ns(last.saturating_sub(g.accepted_ns));
         let short = |ns: u64, seen: u64| ns.saturating_add(noise) < seen / 3 * 2;
         let took = |ns: u64, seen: u64, missing: u64| ns > seen.saturating_add(missing / 2).saturating_add(noise);
-        let gaps = (g.token_ns.len() as u64).saturating_sub(1);
+        let moments = passes(g);
+        let gaps = (moments.len() as u64).saturating_sub(1);
         // As if the whole generation had the pace that was seen.
         let seen_decode = self.gap_ns().saturating_mul(gaps);
         let to_prefill = short(decode, seen_decode)
             && (!same_prompt || took(prefill, seen_prefill, seen_decode.saturating_sub(decode)));
         // Over as many tokens as were seen: later ones have more context to attend to.
-        let same = g.token_ns[g.token_ns.len().min(self.tokens as usize).max(1) - 1].saturating_sub(first);
+        let same = moments[moments.len().min(self.moments as usize).max(1) - 1].saturating_sub(first);
         let to_decode = same_prompt
             && short(prefill, seen_prefill)
             && took(same, self.decode_ns, seen_prefill.saturating_sub(prefill));
@@ -205,6 +215,16 @@ impl Shape {
             duration_ns(self.gap_ns()),
         ))
     }
+}
+
+/// When tokens became readable: the stamps, each once where the engine reports passes that give
+/// several tokens. Whether that many passes are possible is checked elsewhere.
+fn passes(g: &Generated) -> Vec<u64> {
+    let mut stamps = g.token_ns.clone();
+    if g.completion.speculation.is_some() {
+        stamps.dedup();
+    }
+    stamps
 }
 
 /// Why these stamps show chunks of tokens: most gaps are far shorter than the mean gap, and shorter
@@ -234,6 +254,7 @@ mod tests {
     use super::super::host::Arrival;
     use super::*;
     use crate::run::measure::tests::reply;
+    use inferometer_protocol::Speculation;
 
     const CLOCK: ClockSync = ClockSync { clock: String::new(), offset_ns: 0, round_trip_ns: 0 };
     const MS: u64 = 1_000_000;
@@ -263,7 +284,14 @@ mod tests {
     #[test]
     fn tokens_that_arrive_when_stamped_are_verified() {
         let sight = seen(&[101, 121, 141, 161, 181], &[101, 122, 141, 161, 182]);
-        let shape = Shape { first_ns: 100 * MS, decode_ns: 81 * MS, tokens: 5, prefill_tokens: 100, e2e_ns: 182 * MS };
+        let shape = Shape {
+            first_ns: 100 * MS,
+            decode_ns: 81 * MS,
+            tokens: 5,
+            moments: 5,
+            prefill_tokens: 100,
+            e2e_ns: 182 * MS,
+        };
         assert_eq!(sight, Sight::Verified(shape));
     }
 
@@ -284,6 +312,28 @@ mod tests {
         assert!(matches!(seen(&chunks, &chunks), Sight::Chunked(_)));
         let stall = [101, 601, 603, 605, 607, 609];
         assert!(matches!(seen(&stall, &stall), Sight::Verified(_)));
+    }
+
+    /// Five tokens a pass: the stamps of passes are judged, and only if the engine reports passes.
+    #[test]
+    fn tokens_of_one_pass_may_come_together() {
+        let stamps = [101, 161, 161, 161, 161, 161, 221, 221, 221, 221, 221];
+        let mut speculating = exchange(&stamps, &stamps);
+        assert!(matches!(Sight::of(&speculating, &CLOCK), Sight::Chunked(_)));
+        speculating.generated.completion.speculation =
+            Some(Speculation { passes: 2, verify_passes: 2, drafted_tokens: 8, accepted_tokens: 8 });
+        let sight = Sight::of(&speculating, &CLOCK);
+        assert!(matches!(&sight, Sight::Verified(shape) if shape.gap_ns() == 60 * MS), "{sight:?}");
+        let receipt: Receipt =
+            serde_json::from_str(r#"{"engine": "x", "version": "1", "token_timing": "exact"}"#).unwrap();
+        let grade = |g: &Generated| grade(&receipt, Some(&sight), Some((g, true))).0;
+        assert_eq!(grade(&speculating.generated), Timing::Verified);
+        // Passes that come together are as inexact as tokens that do.
+        speculating.generated.token_ns = [101, 161, 161, 161, 161, 161, 161, 161, 161, 161, 161].map(|t| t * MS).into();
+        for (at, ns) in speculating.generated.token_ns.iter_mut().enumerate().skip(2) {
+            *ns += at as u64;
+        }
+        assert_eq!(grade(&speculating.generated), Timing::Inexact);
     }
 
     #[test]
@@ -310,6 +360,7 @@ mod tests {
             first_ns: first * MS,
             decode_ns: decode * MS,
             tokens: 5,
+            moments: 5,
             prefill_tokens: 100,
             e2e_ns: (first + decode) * MS,
         };
@@ -335,6 +386,7 @@ mod tests {
             first_ns: 100 * MS,
             decode_ns: 80 * MS,
             tokens: 5,
+            moments: 5,
             prefill_tokens: 100,
             e2e_ns: 181 * MS,
         });

@@ -122,6 +122,7 @@ pub fn judge(
         .map(fault(Cause::Outcome))
         .or_else(|| stamps.err())
         .or_else(|| counts(asked, generated).map(fault(Cause::Counts)))
+        .or_else(|| generated.completion.speculation?.impossible(generated.tokens.len()).map(fault(Cause::Counts)))
         .or_else(|| bounds::impossible(&asked.request.prompt, generated, receipt))
         .or_else(|| choices(asked.choices, generated).err().map(fault(Cause::Choices)))
         .or_else(|| reuse(asked, generated, receipt).map(fault(Cause::Reuse)))

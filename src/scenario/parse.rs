@@ -68,11 +68,11 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
     let toggles_table = table.table("toggles");
     let sampling = sampling::read(&sampling_table);
     sampling::honoured(&sampling_table, &sampling, &engines, offers);
-    let toggles = toggles::axes(&toggles_table, &sampling_table, &engines.iter().collect::<Vec<_>>(), offers);
+    let toggles = toggles::axes(&toggles_table, &sampling_table, &engines.iter().collect::<Vec<_>>(), base, offers);
     let mut engine_toggles = BTreeMap::new();
     for (at, (engine, own)) in engines.iter().zip(&own).enumerate() {
         toggles::overridden(&toggles_table, own, at, engine);
-        let axes = toggles::axes(own, &sampling_table, &[engine], offers);
+        let axes = toggles::axes(own, &sampling_table, &[engine], base, offers);
         if !axes.is_empty() {
             engine_toggles.insert(engine.label.clone(), axes);
         }

@@ -1,12 +1,15 @@
 //! `[toggles]`: fixed and varied settings, checked against the toggles' table and the engines.
 
+use std::path::Path;
+
 use super::Offers;
 use super::cursor::Table;
 use super::diagnose::{Problem, list};
 use super::keys::{Shape, VARY, most};
+use super::parse::resolve_path;
 use super::tree::{Data, Entry, Node};
 use crate::spec::{Axis, Vary};
-use inferometer_protocol::toggle::{ToggleSpec, fits, written};
+use inferometer_protocol::toggle::{DRAFT_MODEL, NO_DRAFT_MODEL, ToggleSpec, fits, written};
 use inferometer_protocol::{EngineSpec, Kind, Value};
 
 pub fn vary(table: &Table<'_>) -> Vary {
@@ -17,11 +20,20 @@ pub fn vary(table: &Table<'_>) -> Vary {
 }
 
 /// The toggles that are set or varied, in the order of the file. `table`: those of these engines.
-pub fn axes(table: &Table<'_>, sampling: &Table<'_>, engines: &[&EngineSpec], offers: &Offers) -> Vec<Axis> {
+pub fn axes(
+    table: &Table<'_>,
+    sampling: &Table<'_>,
+    engines: &[&EngineSpec],
+    base: &Path,
+    offers: &Offers,
+) -> Vec<Axis> {
     let mut axes = Vec::new();
     for entry in table.entries() {
         let Some(Shape::Toggle(spec)) = table.section.key(&entry.key).map(|k| k.shape) else { continue };
-        let values = values(table, entry, spec);
+        let mut values = values(table, entry, spec);
+        if spec.name == DRAFT_MODEL {
+            values.iter_mut().for_each(|value| draft_model(table, entry, value, base, offers));
+        }
         honoured(table, entry, engines, offers);
         taken(table, entry, &values, engines, offers);
         if sampling.section.key(spec.name).is_some() && sampling.entry(spec.name).is_some() {
@@ -61,6 +73,24 @@ fn values(table: &Table<'_>, entry: &Entry, spec: &'static ToggleSpec) -> Vec<Va
         }
         Data::List(items) => table.different(spec.name, items, |node| value(table, node, spec)),
         _ => value(table, &entry.value, spec).into_iter().collect(),
+    }
+}
+
+/// Makes a path of the path or name of a draft model.
+fn draft_model(table: &Table<'_>, entry: &Entry, value: &mut Value, base: &Path, offers: &Offers) {
+    let Some(text) = value.as_text().filter(|text| *text != NO_DRAFT_MODEL) else { return };
+    let path = resolve_path(text, entry, base);
+    if path.exists() {
+        *value = path.display().to_string().into();
+        return;
+    }
+    match (offers.model)(text) {
+        Ok(path) => *value = path.display().to_string().into(),
+        Err(unnamed) => {
+            let problem = Problem::new(format!("no draft model at {}, and {}", path.display(), unnamed.problem));
+            let problem = problem.at(entry.value.span).help(format!("give a path, a name, or \"{NO_DRAFT_MODEL}\""));
+            table.problem(unnamed.help.into_iter().fold(problem, Problem::help));
+        }
     }
 }
 

@@ -4,9 +4,9 @@
 //! f32 on candle and the stored one on MLX.
 //!
 //! ```json
-//! {"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false,
+//! {"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false, "draft": "DIR",
 //!  "runs": [{"ids": [1, 2], "chunk": 16, "steps": 64, "forced": [3, 4], "continues": false,
-//!            "reuse": true, "losses": false}],
+//!            "reuse": true, "losses": false, "drafts": 4}],
 //!  "texts": ["..."]}
 //! ```
 //!
@@ -14,7 +14,7 @@
 //!
 //! ```json
 //! {"runs": [{"tokens": [..], "logits": [[..], ..], "losses": [..], "session_tokens": [..], "reused": 0,
-//!            "cached": 9}],
+//!            "cached": 9, "speculation": null}],
 //!  "texts": [[..]]}
 //! ```
 //!
@@ -26,6 +26,8 @@
 //! `continues` is set;
 //! - `reused` and `cached`: how many positions the session reused, and how many its cache held at
 //! the end;
+//! - `speculation`: counts of the session if it speculates with `drafts` tokens of the `draft`
+//! model;
 //! - `texts`: the ids of each text.
 //!
 //! `scripts/check-mlx-lm` compares them with an independent implementation.
@@ -47,7 +49,7 @@ use inferometer_engine::transformer::model::Model;
 use inferometer_host::Instrumentation;
 use inferometer_host::recorder::{Recorder, Shared};
 use inferometer_host::{Engine as _, Load, Session};
-use inferometer_protocol::{EngineSpec, Prompt, Request, Sampling, Settings, Value};
+use inferometer_protocol::{EngineSpec, Prompt, Request, Sampling, Settings, Speculation, Value};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
@@ -60,6 +62,8 @@ struct Input {
     window: Option<usize>,
     #[serde(default)]
     compile: bool,
+    /// A model that drafts.
+    draft: Option<PathBuf>,
     #[serde(default)]
     runs: Vec<Run>,
     #[serde(default)]
@@ -87,6 +91,9 @@ struct Run {
     reuse: bool,
     #[serde(default)]
     losses: bool,
+    /// Most drafted tokens a pass, for the session.
+    #[serde(default)]
+    drafts: u32,
 }
 
 fn yes() -> bool {
@@ -107,6 +114,7 @@ struct Ran {
     session_tokens: Vec<u32>,
     reused: u32,
     cached: Option<u32>,
+    speculation: Option<Speculation>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -134,6 +142,9 @@ fn session(input: &Input) -> anyhow::Result<Box<dyn Session>> {
     }
     if let Some(window) = input.window {
         toggles.insert("kv_cache".to_owned(), format!("rotating:{window}").into());
+    }
+    if let Some(draft) = &input.draft {
+        toggles.insert("draft_model".to_owned(), draft.display().to_string().into());
     }
     let mut options = Settings::new();
     if input.backend == Library::Mlx {
@@ -179,13 +190,16 @@ fn all<B: Backend>(backend: B, input: &Input, session: &mut dyn Session) -> anyh
 fn both<B: Backend>(model: &Model<B>, session: &mut dyn Session, run: &Run) -> anyhow::Result<Ran> {
     let Greedy { tokens, logits, losses } = greedy(model, run)?;
     if run.losses {
-        return Ok(Ran { tokens, logits, losses, session_tokens: Vec::new(), reused: 0, cached: None });
+        let session_tokens = Vec::new();
+        return Ok(Ran { tokens, logits, losses, session_tokens, reused: 0, cached: None, speculation: None });
     }
     let mut toggles = Settings::from([
         ("prefill_chunk_size".to_owned(), run.chunk.into()),
         ("kv_reuse".to_owned(), if run.reuse { "prefix" } else { "none" }.into()),
     ]);
-    if B::LAZY {
+    if run.drafts > 0 {
+        toggles.insert("num_draft_tokens".to_owned(), run.drafts.into());
+    } else if B::LAZY {
         // Tests the pipeline, which is harder than reading each token before the next step.
         toggles.insert("lazy_pipeline".to_owned(), true.into());
     }
@@ -210,6 +224,7 @@ fn both<B: Backend>(model: &Model<B>, session: &mut dyn Session, run: &Run) -> a
         session_tokens: recorder.tokens,
         reused: done.reused_tokens,
         cached: done.cache_tokens,
+        speculation: done.speculation,
     })
 }
 

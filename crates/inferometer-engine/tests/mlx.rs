@@ -38,10 +38,14 @@ fn load<B: Backend>(backend: B, folder: &Path) -> Model<B> {
 }
 
 fn open(folder: &Path) -> Result<Box<dyn Session>> {
+    open_with(folder, Settings::new())
+}
+
+fn open_with(folder: &Path, mut toggles: Settings) -> Result<Box<dyn Session>> {
     let options = Settings::from([("backend".to_owned(), "mlx".into())]);
     let engine = EngineSpec { name: "transformer".into(), label: "transformer".into(), options };
     // Compiling needs a compiler on the CPU and does not matter to these tests.
-    let toggles = Settings::from([("compile".to_owned(), false.into())]);
+    toggles.insert("compile".to_owned(), false.into());
     Transformer.open(&Load { engine, model: Some(folder.to_owned()), toggles })
 }
 
@@ -234,4 +238,42 @@ fn a_folder_with_a_missing_or_an_extra_tensor_is_refused() {
         tensors.push(("model.layers.1.mlp.side_proj.weight".to_owned(), tensor));
     });
     assert!(extra.contains("side_proj"), "{extra}");
+}
+
+/// By look-up, and by the model itself, whose drafts are always right; with a penalty, drawn and
+/// greedy, in plain and sliding windows.
+#[test]
+fn speculative_tokens_are_those_of_plain_decoding() {
+    let _alone = alone();
+    for architecture in [Architecture::Llama, Architecture::Gemma3] {
+        let dir = tempfile::tempdir().unwrap();
+        create(architecture, dir.path());
+        let draft = Value::from(dir.path().to_str().unwrap());
+        let mut session = open_with(dir.path(), Settings::from([("draft_model".to_owned(), draft)])).unwrap();
+        for temperature in [0.0, 1.0] {
+            let mut run = |toggles: &[(&str, Value)]| {
+                session.reset().unwrap();
+                let mut request = request(prompt(40), 61, toggles);
+                request.sampling = Sampling { temperature, seed: 5, top_k: 40, ..request.sampling };
+                let mut recorder = Recorder::new(61, Instrumentation::default(), Arc::<Shared>::default());
+                let completion = session.generate(&request, &mut recorder).unwrap();
+                (recorder.tokens, completion)
+            };
+            let (plain, _) = run(&[]);
+            let (drafted, completion) = run(&[("num_draft_tokens", 4u32.into())]);
+            assert_eq!(drafted, plain, "{architecture}, temperature {temperature}");
+            let counts = completion.speculation.unwrap();
+            assert_eq!((counts.impossible(61), completion.cache_tokens), (None, Some(100)));
+            assert_eq!(completion.effective["lazy_pipeline"], false.into());
+            if temperature == 0.0 {
+                assert_eq!((counts.passes, counts.drafted_tokens, counts.accepted_tokens), (12, 48, 48));
+            }
+            let (looked_up, _) = run(&[("num_draft_tokens", 3u32.into()), ("lookup_ngram", 1u32.into())]);
+            assert_eq!(looked_up, plain, "{architecture}, temperature {temperature}");
+        }
+        let both = request(prompt(9), 5, &[("num_draft_tokens", 3u32.into()), ("lazy_pipeline", true.into())]);
+        let mut recorder = Recorder::new(5, Instrumentation::default(), Arc::<Shared>::default());
+        let error = session.generate(&both, &mut recorder).unwrap_err().to_string();
+        assert!(error.contains("does not go with lazy_pipeline"), "{error}");
+    }
 }

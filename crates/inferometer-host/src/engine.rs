@@ -120,6 +120,13 @@ pub type MemoryProbe = Arc<dyn Fn() -> EngineMemory + Send + Sync>;
 pub trait TokenSink {
     /// Stamps token `id`. Call it when the token is readable on the host.
     fn token(&mut self, id: u32);
+    /// Stamps tokens that became readable together, such as those of one pass of speculative
+    /// decoding: with one stamp where the sink stamps.
+    fn tokens(&mut self, ids: &[u32]) {
+        for id in ids {
+            self.token(*id);
+        }
+    }
     /// Whether [`TokenSink::choice`] must follow each token. Never true in a timed pass.
     fn wants_choices(&self) -> bool {
         false

@@ -106,13 +106,22 @@ impl Recorder {
 impl TokenSink for Recorder {
     #[inline]
     fn token(&mut self, id: u32) {
+        self.tokens(&[id]);
+    }
+
+    #[inline]
+    fn tokens(&mut self, ids: &[u32]) {
         let now = now_ns();
-        self.tokens.push(id);
-        self.token_ns.push(now);
-        let generated = self.tokens.len() as u32;
-        self.shared.generated.store(generated, Ordering::Relaxed);
+        for id in ids {
+            self.tokens.push(*id);
+            self.token_ns.push(now);
+        }
+        let generated = self.tokens.len();
+        self.shared.generated.store(generated as u32, Ordering::Relaxed);
         if let Some(send) = &mut self.stream {
-            send(generated - 1, id);
+            for (at, id) in (generated - ids.len()..).zip(ids) {
+                send(at as u32, *id);
+            }
         }
     }
 

@@ -58,11 +58,15 @@ impl<'a> Slowed<'a> {
 
 impl TokenSink for Slowed<'_> {
     fn token(&mut self, id: u32) {
+        self.tokens(&[id]);
+    }
+
+    fn tokens(&mut self, ids: &[u32]) {
         // The first token's time is part of the prefill, which was delayed at its end.
         if let Some(last) = self.last_ns {
             self.lag(last);
         }
-        self.sink.token(id);
+        self.sink.tokens(ids);
         self.last_ns = Some(now_ns());
     }
 

@@ -5,8 +5,8 @@
 //! it with the engine's report.
 
 use super::toggle::{
-    self, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
-    REPETITION_PENALTY, REPETITION_WINDOW_CAP, THREADS,
+    self, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, DRAFT_MODEL, KV_REUSE, LOOKUP_NGRAM, NUM_DRAFT_TOKENS,
+    PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, THREADS,
 };
 use super::{Sampling, Settings, Value};
 
@@ -31,6 +31,9 @@ pub const EFFECTIVE: &[&str] = &[
     "lazy_pipeline",
     "compile",
     KV_REUSE,
+    NUM_DRAFT_TOKENS,
+    LOOKUP_NGRAM,
+    DRAFT_MODEL,
 ];
 
 /// Toggles that are no effective settings themselves: together they give [`EFFECTIVE_WINDOW`].
@@ -124,6 +127,11 @@ pub fn expected<T: AsRef<str>>(sampling: &Sampling, toggles: &Settings, shape: S
             expected.insert(name.clone(), value.clone());
         }
     }
+    // Without drafts, nothing is looked up.
+    let drafts = |value: &Value| value.as_count() != Some(0);
+    if toggles.contains_key(LOOKUP_NGRAM) && !toggles.get(NUM_DRAFT_TOKENS).is_some_and(drafts) {
+        expected.insert(LOOKUP_NGRAM.to_owned(), Value::Int(0));
+    }
     expected
 }
 
@@ -167,6 +175,18 @@ mod tests {
         let sampling = Sampling { repetition_penalty: 1.00000001, repetition_context_size: 64, ..Sampling::default() };
         let off = predict(&sampling, &Settings::new(), shape(512, 64));
         assert_eq!((&off[EFFECTIVE_PENALTY], &off[EFFECTIVE_WINDOW]), (&Value::Float(1.0), &Value::Int(0)));
+    }
+
+    #[test]
+    fn nothing_is_looked_up_without_drafts() {
+        let ngram = |drafts: i64| {
+            let asked =
+                [(NUM_DRAFT_TOKENS, drafts), (LOOKUP_NGRAM, 3)].map(|(name, n)| (name.to_owned(), Value::Int(n)));
+            let all =
+                expected(&Sampling::default(), &Settings::from(asked), shape(9, 9), &[NUM_DRAFT_TOKENS, LOOKUP_NGRAM]);
+            all[LOOKUP_NGRAM].clone()
+        };
+        assert_eq!((ngram(0), ngram(2)), (Value::Int(0), Value::Int(3)));
     }
 
     #[test]

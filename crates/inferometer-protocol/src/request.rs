@@ -169,10 +169,12 @@ pub enum Phase {
     Wait,
     /// The KV cache is dropped before a request; recorded by the harness.
     Reset,
+    /// The tokens of the next pass are drafted (speculative decoding).
+    Draft,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 12] = [
+    pub const ALL: [Phase; 13] = [
         Phase::Load,
         Phase::Tokenize,
         Phase::Prefill,
@@ -185,6 +187,7 @@ impl Phase {
         Phase::Detokenize,
         Phase::Wait,
         Phase::Reset,
+        Phase::Draft,
     ];
 
     #[must_use]
@@ -202,6 +205,7 @@ impl Phase {
             Phase::Detokenize => "detokenize",
             Phase::Wait => "wait",
             Phase::Reset => "reset",
+            Phase::Draft => "draft",
         }
     }
 
@@ -214,7 +218,10 @@ impl Phase {
     /// pass only.
     #[must_use]
     pub fn in_timed_pass(self) -> bool {
-        !matches!(self, Phase::Forward | Phase::Penalty | Phase::Sample | Phase::Detokenize | Phase::Wait)
+        !matches!(
+            self,
+            Phase::Forward | Phase::Penalty | Phase::Sample | Phase::Detokenize | Phase::Wait | Phase::Draft
+        )
     }
 }
 
@@ -323,6 +330,52 @@ pub struct Completion {
     pub cache_tokens: Option<u32>,
     /// The settings in force; for names see [`super::effective`].
     pub effective: Settings,
+    /// What speculative decoding did; absent if the request did not ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<Speculation>,
+}
+
+/// Counts of speculative decoding: tokens are drafted, and one forward pass over them gives the
+/// model's own choice at each of their positions. Drafted tokens are accepted while they equal the
+/// choice; the choice after them is one more token.
+///
+/// Tokens of one pass become readable together and share a stamp. The first token of a generation
+/// belongs to the prefill and counts nowhere here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Speculation {
+    /// Forward passes of the model after the first token, with drafted tokens or without.
+    pub passes: u32,
+    /// Of these, passes over drafted tokens.
+    pub verify_passes: u32,
+    /// Drafted tokens that such passes verified.
+    pub drafted_tokens: u32,
+    /// Of these, tokens that were accepted and generated.
+    pub accepted_tokens: u32,
+}
+
+impl Speculation {
+    /// Why these counts cannot be those of `generated` tokens; `None` if they can.
+    #[must_use]
+    pub fn impossible(&self, generated: usize) -> Option<String> {
+        let Self { passes, verify_passes, drafted_tokens, accepted_tokens } = *self;
+        if accepted_tokens > drafted_tokens || verify_passes > passes || verify_passes > drafted_tokens {
+            return Some(format!(
+                "speculative decoding reports {accepted_tokens} accepted of {drafted_tokens} drafted tokens in \
+                 {verify_passes} of {passes} passes, which cannot be"
+            ));
+        }
+        // Each pass gives one token more than it accepts, except the last, which may end with an
+        // accepted one.
+        let after_first = (generated as u64).saturating_sub(1);
+        let most = u64::from(passes) + u64::from(accepted_tokens);
+        let fits = most == after_first || most == after_first + 1 && accepted_tokens > 0;
+        (!fits).then(|| {
+            format!(
+                "speculative decoding reports {passes} passes and {accepted_tokens} accepted tokens, but \
+                 {after_first} tokens came after the first"
+            )
+        })
+    }
 }
 
 #[cfg(test)]
@@ -381,6 +434,29 @@ mod tests {
         }
         for reason in FinishReason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+    }
+
+    #[test]
+    fn counts_of_speculation_must_fit_the_tokens() {
+        let counts = |passes, verify_passes, drafted_tokens, accepted_tokens| Speculation {
+            passes,
+            verify_passes,
+            drafted_tokens,
+            accepted_tokens,
+        };
+        assert_eq!(counts(5, 2, 5, 5).impossible(11), None);
+        assert_eq!(counts(5, 2, 5, 5).impossible(10), None, "the last one was accepted");
+        assert_eq!(counts(0, 0, 0, 0).impossible(1), None);
+        assert_eq!(counts(0, 0, 0, 0).impossible(0), None, "cancelled in the prefill");
+        for (wrong, generated) in [
+            (counts(5, 2, 5, 5), 12),
+            (counts(10, 0, 0, 0), 10),
+            (counts(5, 2, 4, 5), 11),
+            (counts(5, 6, 9, 5), 11),
+            (counts(5, 2, 1, 1), 7),
+        ] {
+            assert!(wrong.impossible(generated).is_some(), "{wrong:?} {generated}");
         }
     }
 }

@@ -56,6 +56,14 @@ pub const CACHE_LIMIT: &str = "cache_limit";
 pub const WIRED_LIMIT: &str = "wired_limit";
 pub const COMPILE: &str = "compile";
 pub const LAZY_PIPELINE: &str = "lazy_pipeline";
+pub const NUM_DRAFT_TOKENS: &str = "num_draft_tokens";
+pub const LOOKUP_NGRAM: &str = "lookup_ngram";
+pub const DRAFT_MODEL: &str = "draft_model";
+
+/// The `draft_model` that is none.
+pub const NO_DRAFT_MODEL: &str = "none";
+/// Most drafted tokens in a pass.
+pub const MOST_DRAFT_TOKENS: u64 = 64;
 
 /// Default upper bound on the penalty's window.
 pub const DEFAULT_WINDOW_CAP: u64 = 768;
@@ -122,6 +130,20 @@ pub const TOGGLES: &[ToggleSpec] = &[
         default: "",
         meaning: "submit step n+1 before token n is read",
     },
+    count(
+        NUM_DRAFT_TOKENS,
+        Scope::Request,
+        "0",
+        "speculative decoding: most tokens that are drafted and then verified in one pass; 0 = plain decoding",
+    ),
+    count(
+        LOOKUP_NGRAM,
+        Scope::Request,
+        "0",
+        "prompt look-up: the last N tokens are searched in prompt and output, and what followed them there is the draft; \
+         0 = the draft model drafts",
+    ),
+    text(DRAFT_MODEL, Scope::Load, &[], "none", "path or name of the model that drafts, or none"),
 ];
 
 /// The toggle of that name.

@@ -95,6 +95,7 @@ impl Session for CustomSession {
             prefill_tokens: prompt_tokens,
             cache_tokens: None,
             effective: Settings::new(),
+            speculation: None,
         })
     }
 

@@ -14,6 +14,8 @@ pub(super) fn run(mut manifest: Manifest, name: &str, scrub: &Scrub) -> Manifest
     scenario(&mut manifest.scenario, scrub);
     for cell in &mut manifest.plan.cells {
         cell.label = scrub.text(&cell.label);
+        let settings = [&mut cell.toggles, &mut cell.load, &mut cell.predicted];
+        settings.into_iter().chain(&mut cell.merged).for_each(|settings| toggles(settings.values_mut(), scrub));
     }
     machine(&mut manifest.machine, scrub);
     for gauge in &mut manifest.gauges {
@@ -50,6 +52,15 @@ pub(super) fn session(mut manifest: AbManifest, name: &str, scrub: &Scrub) -> Ab
     manifest
 }
 
+/// Values of toggles: a `draft_model` is a path.
+fn toggles<'a>(values: impl Iterator<Item = &'a mut Value>, scrub: &Scrub) {
+    for value in values {
+        if let Value::Text(text) = value {
+            *text = scrub.text(text);
+        }
+    }
+}
+
 fn each(text: &mut Option<String>, scrub: &Scrub) {
     if let Some(text) = text {
         *text = scrub.text(text);
@@ -66,6 +77,8 @@ fn scenario(scenario: &mut Scenario, scrub: &Scrub) {
         engine.label = scrub.text(&engine.label);
         scrub.settings(&mut engine.options);
     }
+    let axes = scenario.toggles.iter_mut().chain(scenario.engine_toggles.values_mut().flatten());
+    axes.for_each(|axis| toggles(axis.values.iter_mut(), scrub));
     workload(&mut scenario.workload);
     if let Some(quality) = &mut scenario.quality {
         TEXT.clone_into(&mut quality.text);
@@ -126,6 +139,7 @@ fn host(host: &mut HostInfo, scrub: &Scrub) {
         hashes.insert(free.expect("one of endless names is free"), hash);
     }
     host.command_sha256 = hashes;
+    toggles(host.load.values_mut(), scrub);
     receipt(&mut host.receipt, scrub);
 }
 
@@ -139,11 +153,7 @@ fn receipt(receipt: &mut Receipt, scrub: &Scrub) {
     receipt.model.name = scrub.text(&receipt.model.name);
     receipt.model.path = format!("[path]/{}", receipt.model.name);
     receipt.includes.iter_mut().chain(receipt.not_honoured.values_mut()).for_each(|text| *text = scrub.text(text));
-    for value in receipt.settings.values_mut() {
-        if let Value::Text(text) = value {
-            *text = scrub.text(text);
-        }
-    }
+    toggles(receipt.settings.values_mut(), scrub);
     // An engine may put anything here, such as its own arguments.
     for text in receipt.details.values_mut() {
         let words: Vec<String> = text.split(' ').map(str::to_owned).collect();

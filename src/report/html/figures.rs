@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::section as titled;
 use crate::record::metric::{DECODE_TPS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
 use crate::record::{Timing, metric};
-use crate::report::figures::{all, headlines, rejected, unit};
+use crate::report::figures::{all, headlines, rejected, speculating, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
 use crate::report::{quality, terminal, text, turns};
 use inferometer_protocol::TokenTiming;
@@ -27,6 +27,7 @@ pub fn section(summary: &Summary) -> Markup {
                     "Medians over the valid iterations of each cell."
                     @if let Some(note) = terminal::interval_note(summary) { " " (note) "." }
                     @if let Some(note) = terminal::no_interval_note(summary) { " " (text::capital(&note)) "." }
+                    @if let Some(note) = speculating(summary) { " " (text::capital(note)) "." }
                     @if turns::cells(summary).next().is_some() {
                         " An iteration is a whole conversation. Rates are over all turns together. TTFT and other times of a \
                           request are means over the turns. Times between tokens are medians over the turns. Memory is the \

@@ -249,6 +249,7 @@ mod tests {
                 prefill_tokens: 3,
                 cache_tokens: None,
                 effective: Default::default(),
+                speculation: None,
             },
             memory: Default::default(),
         };

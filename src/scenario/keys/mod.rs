@@ -285,6 +285,7 @@ const MOST_COUNT: u64 = u32::MAX as u64;
 pub fn most(spec: &ToggleSpec) -> f64 {
     match spec.name {
         toggle::THREADS => 1024.0,
+        toggle::NUM_DRAFT_TOKENS => toggle::MOST_DRAFT_TOKENS as f64,
         toggle::REPETITION_PENALTY => 100.0,
         name if name.ends_with("_limit") => (1_u64 << 50) as f64,
         _ => MOST_COUNT as f64,

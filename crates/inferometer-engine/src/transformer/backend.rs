@@ -120,6 +120,8 @@ pub trait Backend {
     fn scale(&self, x: &Self::Tensor, factor: f64) -> Result<Self::Tensor>;
     /// The last position of x [T, n]: [1, n].
     fn last(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The position at that index of x [T, n]: [1, n].
+    fn row(&self, x: &Self::Tensor, at: usize) -> Result<Self::Tensor>;
 
     /// A sampler for one request with the prompt `history` and at most `generated` further tokens.
     fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<Self::Sampler>;

@@ -20,14 +20,20 @@ impl<'a> Detokenizing<'a> {
 
 impl TokenSink for Detokenizing<'_> {
     fn token(&mut self, id: u32) {
-        self.sink.token(id);
-        let span = self.sink.begin(Phase::Detokenize);
-        let text = self.stream.push(id);
-        self.sink.end(span);
-        // Tokens that do not form valid text do not fail the generation: decoding restarts at the
-        // next token.
-        if std::hint::black_box(text).is_err() {
-            self.stream = self.tokenizer.stream();
+        self.tokens(&[id]);
+    }
+
+    fn tokens(&mut self, ids: &[u32]) {
+        self.sink.tokens(ids);
+        for id in ids {
+            let span = self.sink.begin(Phase::Detokenize);
+            let text = self.stream.push(*id);
+            self.sink.end(span);
+            // Tokens that do not form valid text do not fail the generation: decoding restarts at
+            // the next token.
+            if std::hint::black_box(text).is_err() {
+                self.stream = self.tokenizer.stream();
+            }
         }
     }
 

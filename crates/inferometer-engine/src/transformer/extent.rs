@@ -9,12 +9,14 @@ pub struct Extent {
     held: usize,
     /// Positions before the first held one.
     dropped: usize,
+    /// Positions that may be removed from the end, besides the last one.
+    removable: usize,
 }
 
 impl Extent {
     #[must_use]
     pub fn new(window: Option<usize>) -> Self {
-        Self { window, held: 0, dropped: 0 }
+        Self { window, held: 0, dropped: 0, removable: 0 }
     }
 
     /// Positions that a query sees, including itself.
@@ -45,18 +47,24 @@ impl Extent {
         self.held == 0
     }
 
-    /// Positions that are no longer needed: all but those that the next position sees and one more,
-    /// so that the last one can be removed again.
+    /// Positions that are no longer needed: all but those that the next position sees, one more, so
+    /// that the last one can be removed again, and those of [`Extent::allow_removing`].
     #[must_use]
     pub fn spare(&self) -> usize {
-        self.held.saturating_sub(self.window())
+        self.held.saturating_sub(self.window().saturating_add(self.removable))
+    }
+
+    /// From now on so many more positions are held, so that as many can be removed from the end.
+    pub fn allow_removing(&mut self, count: usize) {
+        self.removable = count;
     }
 
     /// Room to allocate for `len` positions, in steps; a full window moves once per step, not with
     /// each position.
     #[must_use]
     pub fn room(&self, len: usize, step: usize) -> usize {
-        len.next_multiple_of(step).min(self.window().saturating_add(step).max(len))
+        let most = self.window().saturating_add(self.removable).saturating_add(step);
+        len.next_multiple_of(step).min(most.max(len))
     }
 
     pub fn append(&mut self, count: usize) {
@@ -93,6 +101,20 @@ mod tests {
     use super::*;
 
     /// Dropped positions cannot come back, so truncation is allowed only if a whole window stays.
+    #[test]
+    fn as_many_as_allowed_can_be_removed_one_after_another() {
+        for removable in [0, 5] {
+            let mut extent = Extent::new(Some(9));
+            extent.allow_removing(removable);
+            extent.append(300);
+            // The room was used up in the middle of a draft.
+            extent.drop_first(extent.spare());
+            extent.append(1);
+            assert_eq!(extent.can_truncate(300 - removable), true, "{removable}");
+            assert_eq!(extent.can_truncate(300 - removable - 1), false, "{removable}");
+        }
+    }
+
     #[test]
     fn what_is_cut_still_holds_a_whole_window() {
         for window in [1, 2, 9] {

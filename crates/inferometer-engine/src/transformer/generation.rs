@@ -2,16 +2,17 @@
 //!
 //! If the backend is lazy and the request asks for it, decode is a pipeline: step n+1 is submitted
 //! before token n is read, so that the device never waits for the host. A step beyond the end is
-//! then discarded.
+//! then discarded. Speculative decoding reads the choices of a pass before it drafts the next one.
 
 use super::backend::{Backend, TokenSampler};
 use super::finite;
 use super::model::{KvCache, Model};
 use super::sampler;
 use super::sampler::SamplingPlan;
+use super::speculation::{Drafter, Speculating};
 use inferometer_host::{Detail, Result, TokenSink};
 use inferometer_protocol as spec;
-use inferometer_protocol::{FinishReason, Phase};
+use inferometer_protocol::{EngineError, FinishReason, Phase, Speculation};
 
 /// The checked parameters of a request.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Wanted {
     /// Most tokens to generate.
     pub limit: usize,
     pub forced: Option<Vec<u32>>,
+    /// Most tokens that are drafted for a pass; 0 = plain decoding.
+    pub drafts: usize,
     pub stops: Vec<(u32, FinishReason)>,
 }
 
@@ -45,6 +48,7 @@ pub struct Progress {
     /// Tokens in the penalty's window for the last token.
     pub window: usize,
     pub finish: FinishReason,
+    pub speculation: Option<Speculation>,
 }
 
 /// Runs a request on a model and a cache. After an error the cache is undefined.
@@ -54,6 +58,7 @@ pub struct Progress {
 pub fn generate<B: Backend>(
     model: &Model<B>,
     cache: &mut KvCache<B>,
+    drafter: Option<Drafter<'_, B>>,
     wanted: Wanted,
     sink: &mut dyn TokenSink,
 ) -> Result<Progress> {
@@ -65,9 +70,26 @@ pub fn generate<B: Backend>(
         largest_chunk: 0,
         window: 0,
         finish: FinishReason::Length,
+        speculation: None,
     };
+    let speculating = |by| Speculating::new(by, wanted.drafts, &wanted.choice, &wanted.prompt, wanted.limit);
+    let speculating = drafter.filter(|_| wanted.drafts > 0).map(speculating);
     let sync = B::LAZY && sink.detail() == Detail::ForcedSync;
-    Generation { model, cache, sampler, sync, generated: 0, last: 0, submitted: 0, wanted, progress }.run(sink)
+    Generation {
+        model,
+        cache,
+        sampler,
+        sync,
+        speculating,
+        drafting: false,
+        generated: 0,
+        cleared: 0,
+        last: 0,
+        submitted: 0,
+        wanted,
+        progress,
+    }
+    .run(sink)
 }
 
 /// Waits for the device, in a separate span if the backend is lazy.
@@ -88,8 +110,13 @@ struct Generation<'a, B: Backend> {
     sampler: B::Sampler,
     /// Every operation is finished within its span.
     sync: bool,
+    speculating: Option<Speculating<'a, B>>,
+    /// The draft model is at work.
+    drafting: bool,
     /// Number of tokens read.
     generated: usize,
+    /// The number when it was last asked whether to clear the allocator's cache.
+    cleared: usize,
     /// The last of them.
     last: u32,
     /// Tokens chosen, read or not.
@@ -111,11 +138,42 @@ struct Pending<B: Backend> {
     window: usize,
 }
 
+/// What a request may want to know of a token.
+struct Told {
+    choice: Option<spec::Choice>,
+    logprob: Option<spec::TokenLogprob>,
+}
+
+impl Told {
+    fn report(self, sink: &mut dyn TokenSink) {
+        if let Some(choice) = self.choice {
+            sink.choice(choice);
+        }
+        if let Some(logprob) = self.logprob {
+            sink.logprob(logprob);
+        }
+    }
+}
+
 impl<B: Backend> Generation<'_, B> {
     fn run(mut self, sink: &mut dyn TokenSink) -> Result<Progress> {
         match self.all(sink) {
-            Ok(()) => Ok(self.progress),
-            Err(error) => Err(finite::located(error, self.model, &self.tokens_in())),
+            Ok(()) => {
+                self.progress.speculation = self.speculating.map(|speculating| speculating.counts);
+                Ok(self.progress)
+            }
+            Err(error) => Err(self.located(error)),
+        }
+    }
+
+    /// The error with its place, if values are not finite.
+    fn located(&self, error: EngineError) -> EngineError {
+        match &self.speculating {
+            Some(Speculating { drafter: Drafter::Model(of), .. }) if self.drafting => {
+                let error = finite::located(error, of.model, self.speculating.as_ref().map_or(&[], Speculating::text));
+                EngineError::new(error.kind, format!("draft model: {}", error.message))
+            }
+            _ => finite::located(error, self.model, &self.tokens_in()),
         }
     }
 
@@ -136,15 +194,16 @@ impl<B: Backend> Generation<'_, B> {
         let prefill = sink.begin(Phase::Prefill);
         self.keep_prefix();
         self.cache.reserve(self.wanted.prompt.len() + self.wanted.limit - 1)?;
+        self.fill_draft_model(sink)?;
         let first = self.prefill(sink)?;
-        let Some((first, next)) = first else {
+        let Some((_, next)) = first else {
             sink.end(prefill);
             self.progress.finish = FinishReason::Cancelled;
             return Ok(());
         };
         sink.end(prefill);
         let decode = sink.begin(Phase::Decode);
-        let finish = self.decode(first, next, sink);
+        let finish = self.decode(next, sink);
         sink.end(decode);
         self.progress.finish = finish?;
         self.cache.forget_unknown();
@@ -154,16 +213,25 @@ impl<B: Backend> Generation<'_, B> {
     /// Keeps the part of the cache that matches the start of the prompt. The last prompt token is
     /// always computed, because its logits are needed.
     fn keep_prefix(&mut self) {
-        let common = |cache: &KvCache<B>, prompt: &[u32]| {
-            cache.tokens().iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count()
-        };
-        let keep = if self.wanted.reuse {
-            common(self.cache, &self.wanted.prompt).min(self.wanted.prompt.len() - 1)
-        } else {
-            0
-        };
-        self.cache.keep(keep);
+        let most = if self.wanted.reuse { self.wanted.prompt.len() - 1 } else { 0 };
+        self.cache.keep_common(&self.wanted.prompt, most);
         self.progress.reused = self.cache.seen();
+    }
+
+    /// Runs the prompt on the draft model too, as part of the prefill: else the first draft would
+    /// take long.
+    fn fill_draft_model(&mut self, sink: &dyn TokenSink) -> Result<()> {
+        let Some(Speculating { drafter: Drafter::Model(of), .. }) = &mut self.speculating else { return Ok(()) };
+        self.drafting = true;
+        if !self.wanted.reuse {
+            of.cache.keep(0);
+        }
+        of.cache.allow_removing(self.wanted.drafts);
+        let positions = self.wanted.prompt.len() + self.wanted.limit - 1;
+        of.cache.reserve(positions.min(of.model.config.shape.context))?;
+        of.fill(&self.wanted.prompt, self.wanted.chunk, &|| sink.cancelled())?;
+        self.drafting = false;
+        Ok(())
     }
 
     /// Runs the prompt and reads the first token; the second may already be submitted. `None` if it
@@ -198,7 +266,10 @@ impl<B: Backend> Generation<'_, B> {
             self.cache.note(chunk);
             self.progress.prefilled += chunk.len();
             sink.end(span);
-            self.clear_every(self.wanted.clear_chunks, at + 1, sink)?;
+            let every = self.wanted.clear_chunks;
+            if every > 0 && (at + 1).is_multiple_of(every) {
+                self.clear(sink)?;
+            }
         }
         unreachable!("at least the last prompt token is run")
     }
@@ -211,6 +282,11 @@ impl<B: Backend> Generation<'_, B> {
             self.model.backend.finish(&logits)?;
         }
         sink.end(span);
+        self.choose(logits, sink)
+    }
+
+    /// Submits the choice of a token from logits [1, vocabulary].
+    fn choose(&mut self, logits: B::Tensor, sink: &mut dyn TokenSink) -> Result<Pending<B>> {
         let raw = match sink.wants_logprobs() {
             Some(_) => Some(self.read_all(&logits)?),
             None => None,
@@ -244,34 +320,54 @@ impl<B: Backend> Generation<'_, B> {
     fn read(&mut self, pending: Pending<B>, sink: &mut dyn TokenSink) -> Result<(u32, Option<Pending<B>>)> {
         let ahead = B::LAZY && self.wanted.pipeline && self.submitted < self.wanted.limit;
         let next = if ahead { Some(self.step(&pending.ids, 1, sink)?) } else { None };
-        let chosen = waiting::<B, _>(sink, || self.model.backend.wait(&pending.ids))?;
-        let token = pending.forced.unwrap_or(chosen);
+        let (token, told) = self.take(pending, sink)?;
         sink.token(token);
-        if let Some(gap) = pending.gap {
-            sink.choice(spec::Choice { token: chosen, gap });
-        }
-        if let (Some(top), Some(logits)) = (sink.wants_logprobs(), &pending.logits) {
-            sink.logprob(sampler::logprob(logits, token, top as usize)?);
-        }
-        self.generated += 1;
-        self.last = token;
-        self.progress.window = pending.window;
+        told.report(sink);
         Ok((token, next))
     }
 
-    fn decode(&mut self, first: u32, next: Option<Pending<B>>, sink: &mut dyn TokenSink) -> Result<FinishReason> {
-        let (mut token, mut next) = (first, next);
+    /// Waits for a token and what the request wants to know of it, without reporting it.
+    fn take(&mut self, pending: Pending<B>, sink: &mut dyn TokenSink) -> Result<(u32, Told)> {
+        let chosen = waiting::<B, _>(sink, || self.model.backend.wait(&pending.ids))?;
+        let token = pending.forced.unwrap_or(chosen);
+        self.generated += 1;
+        self.last = token;
+        self.progress.window = pending.window;
+        if let Some(speculating) = &mut self.speculating {
+            speculating.push(token);
+        }
+        let choice = pending.gap.map(|gap| spec::Choice { token: chosen, gap });
+        let logprob = match (sink.wants_logprobs(), &pending.logits) {
+            (Some(top), Some(logits)) => Some(sampler::logprob(logits, token, top as usize)?),
+            _ => None,
+        };
+        Ok((token, Told { choice, logprob }))
+    }
+
+    /// Why the last token read is the last one; `None` if generation goes on.
+    fn ended(&self, sink: &dyn TokenSink) -> Option<FinishReason> {
+        if let Some((_, reason)) = self.wanted.stops.iter().find(|(id, _)| *id == self.last) {
+            return Some(*reason);
+        }
+        if self.generated == self.wanted.limit {
+            return Some(FinishReason::Length);
+        }
+        sink.cancelled().then_some(FinishReason::Cancelled)
+    }
+
+    fn decode(&mut self, first: Option<Pending<B>>, sink: &mut dyn TokenSink) -> Result<FinishReason> {
+        let (mut next, mut ended) = (first, self.ended(sink));
         loop {
-            if let Some((_, reason)) = self.wanted.stops.iter().find(|(id, _)| *id == token) {
-                return Ok(*reason);
+            if let Some(reason) = ended {
+                return Ok(reason);
             }
-            if self.generated == self.wanted.limit {
-                return Ok(FinishReason::Length);
+            self.clear_in_decode(sink)?;
+            self.draft(sink)?;
+            if self.speculating.as_ref().is_some_and(|speculating| !speculating.draft.is_empty()) {
+                ended = self.verify(sink)?;
+                continue;
             }
-            if sink.cancelled() {
-                return Ok(FinishReason::Cancelled);
-            }
-            self.clear_every(self.wanted.clear_tokens, self.generated, sink)?;
+            let token = self.last;
             let pending = match next {
                 Some(pending) => pending,
                 None => {
@@ -280,18 +376,79 @@ impl<B: Backend> Generation<'_, B> {
                 }
             };
             self.cache.note(&[token]);
-            (token, next) = self.read(pending, sink)?;
+            (_, next) = self.read(pending, sink)?;
+            ended = self.ended(sink);
         }
     }
 
-    /// Clears the allocator's cache if `done` is a multiple of `every`.
-    fn clear_every(&mut self, every: usize, done: usize, sink: &mut dyn TokenSink) -> Result<()> {
-        if every > 0 && done.is_multiple_of(every) {
-            let span = sink.begin(Phase::CacheClear);
-            let cleared = self.model.backend.clear_allocator();
-            sink.end(span);
-            cleared?;
-        }
+    /// Drafts what may follow the last token, if this request speculates.
+    fn draft(&mut self, sink: &mut dyn TokenSink) -> Result<()> {
+        let Some(speculating) = &mut self.speculating else { return Ok(()) };
+        speculating.counts.passes += 1;
+        // A pass gives one token more than it accepts.
+        let limit = self.wanted.limit - self.generated - 1;
+        self.drafting = true;
+        let span = sink.begin(Phase::Draft);
+        speculating.draft(limit, self.model.config.shape.vocabulary)?;
+        sink.end(span);
+        self.drafting = false;
         Ok(())
+    }
+
+    /// Runs the last token and the draft in one pass, and generates tokens as long as the draft
+    /// equals what is chosen, and the one after. Says why generation ended, if it did.
+    fn verify(&mut self, sink: &mut dyn TokenSink) -> Result<Option<FinishReason>> {
+        let draft = self.speculating.as_mut().map(|speculating| std::mem::take(&mut speculating.draft));
+        let draft = draft.unwrap_or_default();
+        let mut input = vec![self.last];
+        input.extend(&draft);
+        let span = sink.begin(Phase::Forward);
+        let ids = self.model.backend.ids(&input)?;
+        let logits = self.model.forward_all(&ids, input.len(), self.cache)?;
+        if self.sync {
+            self.model.backend.finish(&logits)?;
+        }
+        sink.end(span);
+        let (mut tokens, mut told, mut accepted) = (Vec::with_capacity(input.len()), Vec::new(), 0);
+        let ended = loop {
+            let at = tokens.len();
+            // What is noted stays in the cache: only tokens that are followed by another one.
+            self.cache.note(&input[at..=at]);
+            let logits = self.model.backend.row(&logits, at)?;
+            let pending = self.choose(logits, sink)?;
+            let (token, of_token) = self.take(pending, sink)?;
+            tokens.push(token);
+            told.push(of_token);
+            let fits = draft.get(at) == Some(&token);
+            accepted += u32::from(fits);
+            let ended = self.ended(sink);
+            if !fits || ended.is_some() {
+                break ended;
+            }
+        };
+        self.cache.forget_unknown();
+        sink.tokens(&tokens);
+        told.into_iter().for_each(|told| told.report(sink));
+        if let Some(Speculating { counts, draft: reused, .. }) = &mut self.speculating {
+            counts.verify_passes += 1;
+            counts.drafted_tokens += draft.len() as u32;
+            counts.accepted_tokens += accepted;
+            *reused = draft;
+        }
+        Ok(ended)
+    }
+
+    /// Clears the allocator's cache each time that the number of generated tokens has passed a
+    /// multiple of the request's.
+    fn clear_in_decode(&mut self, sink: &mut dyn TokenSink) -> Result<()> {
+        let (every, before) = (self.wanted.clear_tokens, std::mem::replace(&mut self.cleared, self.generated));
+        if every > 0 && self.generated / every > before / every { self.clear(sink) } else { Ok(()) }
+    }
+
+    fn clear(&mut self, sink: &mut dyn TokenSink) -> Result<()> {
+        let span = sink.begin(Phase::CacheClear);
+        let cleared = self.model.backend.clear_allocator();
+        sink.end(span);
+        cleared.map(drop)
     }
 }

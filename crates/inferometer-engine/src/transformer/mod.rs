@@ -29,6 +29,7 @@ pub mod quantized;
 pub mod rope;
 pub mod sampler;
 pub mod session;
+pub mod speculation;
 pub mod stored;
 pub mod weights;
 
@@ -38,11 +39,14 @@ pub(crate) mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use session::Text;
+use checkpoint::Opened;
+use model::Model;
+use session::{Text, TransformerSession};
 
 use inferometer_host::{Engine, Load, Result, Session};
-use inferometer_protocol::toggle::{KV_CACHE, Scope, find, fits, written};
+use inferometer_protocol::toggle::{DRAFT_MODEL, KV_CACHE, NO_DRAFT_MODEL, Scope, find, fits, written};
 use inferometer_protocol::{
     Capabilities, EngineError, EngineSpec, Honours, Kind, ModelIdentity, Offer, OptionSpec, Receipt, Settings,
     TokenTiming, Value, Variant,
@@ -216,11 +220,33 @@ impl LoadSettings {
         self.text(KV_CACHE)?.strip_prefix(ROTATING)?.parse().ok()
     }
 
+    /// The path of the model that drafts, if there is one.
+    fn draft_model(&self) -> Option<&Path> {
+        self.text(DRAFT_MODEL).filter(|text| *text != NO_DRAFT_MODEL).map(Path::new)
+    }
+
     /// A number above zero; `None` leaves the choice to the engine.
     fn count(&self, toggle: &str) -> Option<usize> {
         let count = self.0.get(toggle).and_then(Value::as_count).filter(|n| *n > 0);
         count.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
     }
+}
+
+/// Opens the model that drafts, if the settings name one, and adds it to the session.
+fn with_draft_model<B: backend::Backend>(
+    session: TransformerSession<B>,
+    settings: &LoadSettings,
+    backend: impl FnOnce(&dyn checkpoint::Checkpoint) -> B,
+) -> Result<TransformerSession<B>> {
+    let Some(path) = settings.draft_model() else { return Ok(session) };
+    let (config, weights, text) = Opened::open(path)?.parts(path)?;
+    let model = Model::load(backend(&*weights), config, &*weights, settings.window())?;
+    session.with_draft_model(model, &text, &path.display().to_string())
+}
+
+/// The effective `draft_model`: as it was asked for.
+fn draft_model(settings: &LoadSettings) -> (String, Value) {
+    (DRAFT_MODEL.to_owned(), settings.text(DRAFT_MODEL).unwrap_or(NO_DRAFT_MODEL).into())
 }
 
 /// The effective `kv_cache`.

@@ -105,8 +105,20 @@ impl<B: Backend> Model<B> {
     /// When the backend fails; the cache is then undefined and must be dropped.
     pub fn forward(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>) -> Result<B::Tensor> {
         let x = self.layers(ids, count, cache, true)?;
-        let x = self.backend.rms_norm(&x, &self.norm)?;
-        self.backend.apply(&x, &self.head)
+        self.logits(&x)
+    }
+
+    /// As [`Model::forward`], with the logits after every id: [count, vocabulary].
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_all(&self, ids: &B::Ids, count: usize, cache: &mut KvCache<B>) -> Result<B::Tensor> {
+        let x = self.layers(ids, count, cache, false)?;
+        self.logits(&x)
+    }
+
+    fn logits(&self, x: &B::Tensor) -> Result<B::Tensor> {
+        self.backend.apply(&self.backend.rms_norm(x, &self.norm)?, &self.head)
     }
 
     /// As [`Model::forward`], without logits: for a prefill chunk that is not the last. Call
@@ -176,7 +188,7 @@ impl<B: Backend> Model<B> {
                 return Ok(false);
             }
         }
-        look(Place::Head, &on.apply(&on.rms_norm(&on.last(&x)?, &self.norm)?, &self.head)?)
+        look(Place::Head, &self.logits(&on.last(&x)?)?)
     }
 
     /// What the backend says of the weights.
@@ -372,6 +384,18 @@ impl<B: Backend> KvCache<B> {
     pub fn forget_unknown(&mut self) {
         let known = self.tokens.len();
         self.layers.iter_mut().for_each(|layer| layer.truncate(known));
+    }
+
+    /// Lets [`KvCache::keep`] remove up to `count` positions from the end, whatever the windows.
+    pub fn allow_removing(&mut self, count: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.extent_mut().allow_removing(count));
+    }
+
+    /// Keeps as many of the first tokens as `tokens` begins with, but at most `most`, or none if a
+    /// rotating cache has dropped positions that these need.
+    pub fn keep_common(&mut self, tokens: &[u32], most: usize) {
+        let common = self.tokens.iter().zip(tokens).take_while(|(held, wanted)| held == wanted).count();
+        self.keep(common.min(most));
     }
 
     /// Keeps the positions of the first `len` tokens, or none if a rotating cache has dropped

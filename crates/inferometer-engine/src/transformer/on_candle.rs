@@ -4,19 +4,19 @@ use std::path::Path;
 
 use super::candle::threads::{self, Threads};
 use super::candle::{self, CandleBackend, Format};
-use super::checkpoint::Opened;
+use super::checkpoint::{Checkpoint, Opened};
 use super::model::Model;
 use super::session::{REQUEST_TOGGLES, TransformerSession};
-use super::{LoadSettings, details, identity, kv_cache, receipt};
+use super::{LoadSettings, details, draft_model, identity, kv_cache, receipt, with_draft_model};
 use inferometer_host::{Result, Session};
 use inferometer_protocol::sampling::FIELDS;
 use inferometer_protocol::toggle::{
-    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, LAZY_PIPELINE, MEMORY_LIMIT,
-    THREADS, WIRED_LIMIT,
+    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, CACHE_LIMIT, COMPILE, DRAFT_MODEL, DTYPE, KV_CACHE, LAZY_PIPELINE,
+    MEMORY_LIMIT, THREADS, WIRED_LIMIT,
 };
 use inferometer_protocol::{Honours, Receipt, Settings};
 
-const LOAD_TOGGLES: [&str; 3] = [THREADS, DTYPE, KV_CACHE];
+const LOAD_TOGGLES: [&str; 4] = [THREADS, DTYPE, KV_CACHE, DRAFT_MODEL];
 
 const NO_LIMITS: &str = "candle takes memory from the system's allocator, which has no limit to set";
 const NO_CACHE: &str = "candle has no allocator cache to clear";
@@ -47,9 +47,12 @@ pub fn environment(settings: &LoadSettings, cpus: Option<usize>) -> Vec<(&'stati
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
     let named = |format: &Format| settings.text(DTYPE) == Some(format.name());
     let (config, weights, text) = Opened::open(folder)?.parts(folder)?;
-    let format = Format::ALL.into_iter().find(named).unwrap_or_else(|| Format::nearest(weights.mostly()));
     let threads = threads::set(settings.count(THREADS))?;
-    let model = Model::load(CandleBackend::new(format, threads), config, &*weights, settings.window())?;
+    let backend = |weights: &dyn Checkpoint| {
+        let format = Format::ALL.into_iter().find(named).unwrap_or_else(|| Format::nearest(weights.mostly()));
+        CandleBackend::new(format, threads)
+    };
+    let model = Model::load(backend(&*weights), config, &*weights, settings.window())?;
     let mut facts = details(model.held());
     facts.extend(cpu_facts(threads));
     let receipt = Receipt {
@@ -59,13 +62,14 @@ pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> 
             (THREADS.to_owned(), threads.rayon.max(threads.quantized).into()),
             (DTYPE.to_owned(), model.held().format().into()),
             kv_cache(settings.window()),
+            draft_model(settings),
         ]),
         ..receipt(candle::NAME, "cpu", &text, &honours())
     };
     let session = TransformerSession::new(model, text, receipt);
     // candle repacks matrices for the processor on first use, which belongs to loading.
     session.warm_up()?;
-    Ok(Box::new(session))
+    Ok(Box::new(with_draft_model(session, settings, backend)?))
 }
 
 fn cpu_facts(threads: Threads) -> [(String, String); 4] {

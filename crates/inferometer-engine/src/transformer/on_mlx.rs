@@ -10,15 +10,17 @@ use super::mlx::device::{Found, device};
 use super::mlx::{self, MlxBackend};
 use super::model::Model;
 use super::session::{LAZY_TOGGLES, REQUEST_TOGGLES, TransformerSession};
-use super::{LoadSettings, details, identity, kv_cache, receipt};
+use super::{LoadSettings, details, draft_model, identity, kv_cache, receipt, with_draft_model};
 use crate::serial::Serial;
 use inferometer_host::{Result, Session};
 use inferometer_protocol::sampling::FIELDS;
-use inferometer_protocol::toggle::{CACHE_LIMIT, COMPILE, DTYPE, KV_CACHE, MEMORY_LIMIT, THREADS, WIRED_LIMIT};
+use inferometer_protocol::toggle::{
+    CACHE_LIMIT, COMPILE, DRAFT_MODEL, DTYPE, KV_CACHE, MEMORY_LIMIT, THREADS, WIRED_LIMIT,
+};
 use inferometer_protocol::{Capabilities, EngineError, Honours, Receipt, Settings, Value};
 
 /// The memory limit is soft: above it, MLX waits for running work before it starts more.
-const LOAD_TOGGLES: [&str; 5] = [DTYPE, KV_CACHE, COMPILE, MEMORY_LIMIT, CACHE_LIMIT];
+const LOAD_TOGGLES: [&str; 6] = [DTYPE, KV_CACHE, COMPILE, MEMORY_LIMIT, CACHE_LIMIT, DRAFT_MODEL];
 /// Weights can be converted to these when they are loaded.
 const DTYPES: [(&str, Dtype); 3] = [("f32", Dtype::Float32), ("f16", Dtype::Float16), ("bf16", Dtype::Bfloat16)];
 
@@ -80,6 +82,7 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
         (DTYPE.to_owned(), model.held().format().into()),
         (COMPILE.to_owned(), compiled.into()),
         kv_cache(settings.window()),
+        draft_model(settings),
     ]);
     let common = receipt(mlx::NAME, &device.name, &text, &honours());
     let mut facts = details(model.held());
@@ -93,7 +96,7 @@ fn open_on(device: &Found, folder: &Path, settings: &LoadSettings) -> Result<Tra
     };
     let session = TransformerSession::new(model, text, receipt);
     session.warm_up()?;
-    Ok(session)
+    with_draft_model(session, settings, |_| MlxBackend::new(dtype, compiled))
 }
 
 impl LoadSettings {

@@ -9,21 +9,30 @@ use super::finite;
 use super::generation::{Wanted, generate};
 use super::model::{KvCache, Model};
 use super::sampler::{self, SamplingPlan};
+use super::speculation::{DraftModel, Drafter, check_vocabularies};
 use crate::text::{ChatTemplate, Tokenizer};
 use inferometer_host::heap;
 use inferometer_host::{Detail, MemoryProbe, Result, Session, TokenSink};
 use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, factor_in_force};
 use inferometer_protocol::toggle::{
-    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, KV_REUSE, LAZY_PIPELINE,
-    PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE, REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, find,
+    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, DRAFT_MODEL, KV_REUSE,
+    LAZY_PIPELINE, LOOKUP_NGRAM, MOST_DRAFT_TOKENS, NUM_DRAFT_TOKENS, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
+    REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, find,
 };
 use inferometer_protocol::{
     Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, SpanTiming, Value,
 };
 
 /// Toggles that a request may have on every backend.
-pub const REQUEST_TOGGLES: [&str; 5] =
-    [REPETITION_PENALTY, REPETITION_CONTEXT_SIZE, REPETITION_WINDOW_CAP, PREFILL_CHUNK_SIZE, KV_REUSE];
+pub const REQUEST_TOGGLES: [&str; 7] = [
+    REPETITION_PENALTY,
+    REPETITION_CONTEXT_SIZE,
+    REPETITION_WINDOW_CAP,
+    PREFILL_CHUNK_SIZE,
+    KV_REUSE,
+    NUM_DRAFT_TOKENS,
+    LOOKUP_NGRAM,
+];
 /// Further toggles on a lazy backend with its own allocator.
 pub const LAZY_TOGGLES: [&str; 3] = [CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, LAZY_PIPELINE];
 /// As in mlx-lm, the allocator's cache is cleared after each prefill chunk and every 256 tokens.
@@ -37,6 +46,13 @@ pub struct TransformerSession<B: Backend> {
     receipt: Receipt,
     /// The default cache and one for each named conversation. A cache is absent while a generation
     /// uses it.
+    caches: HashMap<Option<String>, KvCache<B>>,
+    draft: Option<Draft<B>>,
+}
+
+/// The draft model with its caches, which belong to the same conversations as the model's.
+struct Draft<B: Backend> {
+    model: Model<B>,
     caches: HashMap<Option<String>, KvCache<B>>,
 }
 
@@ -80,7 +96,24 @@ impl Text {
 impl<B: Backend> TransformerSession<B> {
     /// Creates a session. The caller fills in the receipt's description of the model.
     pub fn new(model: Model<B>, text: Text, receipt: Receipt) -> Self {
-        Self { model, text, receipt, caches: HashMap::new() }
+        Self { model, text, receipt, caches: HashMap::new(), draft: None }
+    }
+
+    /// The same session with a model that drafts; `text` and `name` are that model's.
+    ///
+    /// # Errors
+    /// When it has another vocabulary than the session's model, or the backend fails.
+    pub fn with_draft_model(mut self, model: Model<B>, text: &Text, name: &str) -> Result<Self> {
+        let shape = |model: &Model<B>| model.config.shape.vocabulary;
+        check_vocabularies(
+            (shape(&model), text.tokenizer.as_ref()),
+            (shape(&self.model), self.text.tokenizer.as_ref()),
+        )
+        .map_err(|error| EngineError::new(error.kind, format!("{DRAFT_MODEL} = {name:?}: {}", error.message)))?;
+        warm_up(&model)?;
+        self.receipt.details.insert("draft_weight_bytes".to_owned(), model.held().bytes.to_string());
+        self.draft = Some(Draft { model, caches: HashMap::new() });
+        Ok(self)
     }
 
     /// Runs one token through the model and discards it, so that the backend does its first-use
@@ -89,10 +122,7 @@ impl<B: Backend> TransformerSession<B> {
     /// # Errors
     /// When the backend fails.
     pub fn warm_up(&self) -> Result<()> {
-        let backend = &self.model.backend;
-        let logits = self.model.forward(&backend.ids(&[0])?, 1, &mut self.model.cache()?);
-        let logits = logits.map_err(|error| finite::located(error, &self.model, &[0]))?;
-        backend.read(&logits, &mut Vec::new())
+        warm_up(&self.model)
     }
 
     fn ids(&self, prompt: &Prompt, sink: &mut dyn TokenSink) -> Result<Vec<u32>> {
@@ -136,15 +166,19 @@ impl<B: Backend> TransformerSession<B> {
         }
         self.check_context(prompt.len(), limit)?;
         let steered = request.ignore_eos || request.forced_tokens.is_some();
+        let drafts = size(count(NUM_DRAFT_TOKENS, 0));
+        self.check_drafts(drafts, count(LOOKUP_NGRAM, 0), request.toggles.get(LAZY_PIPELINE))?;
         Ok(Wanted {
+            drafts,
             prompt,
             choice,
             factor,
             chunk: size(count(PREFILL_CHUNK_SIZE, DEFAULT_PREFILL_CHUNK)),
-            pipeline: request
-                .toggles
-                .get(LAZY_PIPELINE)
-                .map_or(self.model.backend.runs_ahead(), |v| *v == Value::Bool(true)),
+            pipeline: drafts == 0
+                && request
+                    .toggles
+                    .get(LAZY_PIPELINE)
+                    .map_or(self.model.backend.runs_ahead(), |v| *v == Value::Bool(true)),
             clear_chunks: size(count(CACHE_CLEAR_CHUNKS, DEFAULT_CLEAR_CHUNKS)),
             clear_tokens: size(count(CACHE_CLEAR_TOKENS, DEFAULT_CLEAR_TOKENS)),
             reuse: request.toggles.get(KV_REUSE).and_then(Value::as_text) != Some("none"),
@@ -152,6 +186,26 @@ impl<B: Backend> TransformerSession<B> {
             forced: request.forced_tokens.clone(),
             stops: if steered { Vec::new() } else { self.text.ends(&self.model.config.eos) },
         })
+    }
+
+    /// Checks that something drafts, if drafts are asked for.
+    fn check_drafts(&self, drafts: usize, ngram: u64, pipeline: Option<&Value>) -> Result<()> {
+        let asked = format!("{NUM_DRAFT_TOKENS} = {drafts}");
+        if drafts as u64 > MOST_DRAFT_TOKENS {
+            return Err(EngineError::bad_request(format!("{asked}: must be at most {MOST_DRAFT_TOKENS}")));
+        }
+        if drafts > 0 && ngram == 0 && self.draft.is_none() {
+            return Err(EngineError::bad_request(format!(
+                "{asked}, but nothing drafts: set {LOOKUP_NGRAM} above 0 for prompt look-up, or load a {DRAFT_MODEL}"
+            )));
+        }
+        if drafts > 0 && pipeline == Some(&Value::Bool(true)) {
+            return Err(EngineError::bad_request(format!(
+                "{asked} does not go with {LAZY_PIPELINE} = true: the next tokens are drafted when the last ones are \
+                 read; leave one of the two out"
+            )));
+        }
+        Ok(())
     }
 
     fn check_toggles(&self, toggles: &Settings) -> Result<()> {
@@ -202,7 +256,9 @@ impl<B: Backend> Session for TransformerSession<B> {
 
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
         let wanted = self.wanted(request, sink)?;
-        let (prompt_tokens, factor) = (wanted.prompt.len() as u32, wanted.factor);
+        let (prompt_tokens, factor, drafts) = (wanted.prompt.len() as u32, wanted.factor, wanted.drafts);
+        let asked = request.toggles.get(LOOKUP_NGRAM).and_then(Value::as_count).map_or(0, size);
+        let ngram = if drafts > 0 { asked } else { 0 };
         let mut effective = self.receipt.settings.clone();
         if B::LAZY {
             effective.extend([
@@ -216,20 +272,37 @@ impl<B: Backend> Session for TransformerSession<B> {
             Some(cache) => cache,
             None => self.model.cache()?,
         };
-        // After an error the cache is undefined, so it is dropped here.
+        let mut draft_cache = match &mut self.draft {
+            Some(draft) if drafts > 0 && ngram == 0 => Some(match draft.caches.remove(&request.conversation) {
+                Some(cache) => cache,
+                None => draft.model.cache()?,
+            }),
+            _ => None,
+        };
+        let drafter = match (&self.draft, &mut draft_cache) {
+            (Some(Draft { model, .. }), Some(cache)) => Some(Drafter::Model(DraftModel { model, cache })),
+            _ if ngram > 0 => Some(Drafter::Lookup { ngram }),
+            _ => None,
+        };
+        // After an error the caches are undefined, so they are dropped here.
         let progress = match (sink.detail(), &self.text.tokenizer) {
             (Detail::Operations | Detail::ForcedSync, Some(tokenizer)) => {
-                generate(&self.model, &mut cache, wanted, &mut Detokenizing::new(sink, tokenizer))?
+                generate(&self.model, &mut cache, drafter, wanted, &mut Detokenizing::new(sink, tokenizer))?
             }
-            _ => generate(&self.model, &mut cache, wanted, sink)?,
+            _ => generate(&self.model, &mut cache, drafter, wanted, sink)?,
         };
         let cache_tokens = cache.len() as u32;
         self.caches.insert(request.conversation.clone(), cache);
+        if let (Some(draft), Some(cache)) = (&mut self.draft, draft_cache) {
+            draft.caches.insert(request.conversation.clone(), cache);
+        }
         effective.extend([
             (EFFECTIVE_PENALTY.to_owned(), Value::Float(factor)),
             (EFFECTIVE_WINDOW.to_owned(), progress.window.into()),
             (EFFECTIVE_CHUNK.to_owned(), progress.largest_chunk.into()),
             (KV_REUSE.to_owned(), if progress.looked { "prefix" } else { "none" }.into()),
+            (NUM_DRAFT_TOKENS.to_owned(), drafts.into()),
+            (LOOKUP_NGRAM.to_owned(), ngram.into()),
         ]);
         Ok(Completion {
             finish_reason: progress.finish,
@@ -238,12 +311,16 @@ impl<B: Backend> Session for TransformerSession<B> {
             prefill_tokens: progress.prefilled as u32,
             cache_tokens: Some(cache_tokens),
             effective,
+            speculation: progress.speculation,
         })
     }
 
     fn reset(&mut self) -> Result<()> {
         // A new map, because a map of many conversations uses memory itself.
         self.caches = HashMap::new();
+        if let Some(draft) = &mut self.draft {
+            draft.caches = HashMap::new();
+        }
         self.model.backend.clear_allocator()?;
         heap::give_back_freed();
         Ok(())
@@ -257,7 +334,8 @@ impl<B: Backend> Session for TransformerSession<B> {
     }
 
     fn memory(&self) -> EngineMemory {
-        let kv_cache_bytes = Some(self.caches.values().map(KvCache::bytes).sum());
+        let drafts = self.draft.iter().flat_map(|draft| draft.caches.values());
+        let kv_cache_bytes = Some(self.caches.values().chain(drafts).map(KvCache::bytes).sum());
         EngineMemory { kv_cache_bytes, ..self.model.backend.memory() }
     }
 
@@ -277,6 +355,13 @@ impl<B: Backend> Session for TransformerSession<B> {
     fn decode(&self, tokens: &[u32]) -> Option<String> {
         self.text.tokenizer.as_ref()?.decode(tokens).ok()
     }
+}
+
+fn warm_up<B: Backend>(model: &Model<B>) -> Result<()> {
+    let backend = &model.backend;
+    let logits = model.forward(&backend.ids(&[0])?, 1, &mut model.cache()?);
+    let logits = logits.map_err(|error| finite::located(error, model, &[0]))?;
+    backend.read(&logits, &mut Vec::new())
 }
 
 fn size(n: u64) -> usize {

@@ -69,6 +69,10 @@ impl TokenSink for Phased<'_> {
         self.sink.logprob(logprob);
     }
 
+    fn tokens(&mut self, ids: &[u32]) {
+        self.sink.tokens(ids);
+    }
+
     fn wants_choices(&self) -> bool {
         self.sink.wants_choices()
     }

@@ -74,6 +74,7 @@ impl Session for Counting {
             prefill_tokens: prompt.len() as u32,
             cache_tokens: None,
             effective: Default::default(),
+            speculation: None,
         })
     }
     fn reset(&mut self) -> Result<()> {
@@ -286,6 +287,7 @@ fn a_result_that_is_too_long_loses_its_spans_and_says_so() {
         prefill_tokens: 1,
         cache_tokens: None,
         effective: Default::default(),
+        speculation: None,
     };
     let result = Generated {
         tokens: vec![1],

@@ -258,6 +258,7 @@ impl Session for SimulatedSession {
             // The last token is generated but not fed back.
             cache_tokens: Some(count(prompt + done.saturating_sub(1))),
             effective: Settings::new(),
+            speculation: None,
         })
     }
 

@@ -495,7 +495,11 @@ impl Backend for CandleBackend {
 
     fn last(&self, x: &Tensor) -> Result<Tensor> {
         let count = x.dim(0).map_err(failed)?;
-        x.narrow(0, count - 1, 1).map_err(failed)
+        self.row(x, count - 1)
+    }
+
+    fn row(&self, x: &Tensor, at: usize) -> Result<Tensor> {
+        x.narrow(0, at, 1).map_err(failed)
     }
 
     fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<sampling::HostSampler> {

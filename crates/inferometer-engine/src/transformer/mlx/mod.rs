@@ -349,6 +349,12 @@ impl Backend for MlxBackend {
         if count == 1 { Ok(x.clone()) } else { mlx(|| slice(x, &[count - 1, 0], &[count, width])) }
     }
 
+    fn row(&self, x: &Array, at: usize) -> Result<Array> {
+        let [_, width] = *x.shape() else { return Err(failed("positions should be [T, n]")) };
+        let at = size(at)?;
+        mlx(|| slice(x, &[at, 0], &[at + 1, width]))
+    }
+
     fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<DeviceSampler> {
         DeviceSampler::new(choice, history, generated)
     }

@@ -3,6 +3,7 @@
 mod choices;
 mod faults;
 mod not_finite;
+mod speculation;
 
 use std::sync::Arc;
 

@@ -147,6 +147,9 @@ impl Backend for Broken {
     fn last(&self, x: &Tensor) -> Result<Tensor> {
         self.inner.last(x)
     }
+    fn row(&self, x: &Tensor, at: usize) -> Result<Tensor> {
+        self.inner.row(x, at)
+    }
     fn sampler(&self, choice: &SamplingPlan, history: &[u32], generated: usize) -> Result<Self::Sampler> {
         self.inner.sampler(choice, history, generated)
     }
