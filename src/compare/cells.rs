@@ -57,11 +57,11 @@ impl Measured<'_> {
         if self.cell.label.is_empty() { self.engine } else { &self.cell.label }
     }
 
-    /// The metric's value in each valid iteration that has it, in order; for loading, one per host.
+    /// The metric's value in each valid iteration that has it, in order; for loading, one per load.
     #[must_use]
     pub fn values(&self, metric: &Metric) -> Vec<f64> {
         if metric.key == metric::LOAD_S {
-            return self.hosts.iter().map(|host| host.load_s).filter(|v| v.is_finite()).collect();
+            return self.hosts.iter().flat_map(|host| host.loads_s()).collect();
         }
         metric::iterations(&self.valid).filter_map(|turns| metric.of_iteration(turns)).collect()
     }

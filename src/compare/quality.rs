@@ -144,8 +144,8 @@ impl Place {
     /// The KL divergence over the tokens that both lists name, and one more outcome for all others.
     ///
     /// Taking outcomes together never makes a KL divergence larger (the data processing inequality:
-    /// Cover and Thomas, "Elements of Information Theory", 2nd edition, section 2.7), so that this is
-    /// a lower bound.
+    /// Cover and Thomas, "Elements of Information Theory", 2nd edition, section 2.7), so that this
+    /// is a lower bound.
     fn of(a: &[(u32, f32)], b: &[(u32, f32)]) -> Self {
         let of_b: BTreeMap<u32, f64> = b.iter().map(|(id, logprob)| (*id, f64::from(*logprob))).collect();
         let both = a.iter().filter_map(|(id, logprob)| Some((f64::from(*logprob), *of_b.get(id)?)));

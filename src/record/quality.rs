@@ -1,5 +1,5 @@
-//! The quality pass of a run: `quality.jsonl` in its record. A line holds how likely the tokens of a
-//! fixed text were under the settings of some cells.
+//! The quality pass of a run: `quality.jsonl` in its record. A line holds how likely the tokens of
+//! a fixed text were under the settings of some cells.
 //!
 //! The lines hold what the engine reported; perplexity and KL divergence are computed from them.
 

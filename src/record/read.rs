@@ -38,7 +38,8 @@ pub(super) fn load(dir: &Path) -> Result<(Record, Lengths), RecordError> {
     Ok((record, lengths))
 }
 
-/// The record of a manifest and the tables that `open` gives by name; without its profiled and quality passes.
+/// The record of a manifest and the tables that `open` gives by name; without its profiled and
+/// quality passes.
 pub(super) fn rows(
     manifest: Manifest,
     open: &dyn Fn(&str) -> Result<Table, RecordError>,

@@ -71,7 +71,7 @@ row! {
     prefill_tokens: Option<u32>, "tokens", "prompt tokens computed in this request";
     generated_tokens: Option<u32>, "tokens", "tokens generated";
     cache_tokens: Option<u32>, "tokens", "length of the KV cache after the request, measured on the cache";
-    load_s: Option<f64>, "s", "from opening the model to the first possible request; only in the first row of a host";
+    load_s: Option<f64>, "s", "from opening the model to the first possible request; only in the first row after that";
     tokenize_ms: Option<f64>, "ms", "time in the tokenize phase";
     ttft_ms: Option<f64>, "ms", "time to first token: request accepted to first token readable";
     prefill_ms: Option<f64>, "ms", "time in the prefill phase";
@@ -109,6 +109,7 @@ row! {
     verify_passes: Option<u32>, "count", "of these, passes over drafted tokens; only with speculative decoding";
     drafted_tokens: Option<u32>, "tokens", "tokens that were drafted and verified; only with speculative decoding";
     accepted_tokens: Option<u32>, "tokens", "drafted tokens that were accepted; only with speculative decoding";
+    unloaded_bytes: Option<u64>, "bytes", "memory of the host process after the model was unloaded (footprint on macOS, else resident), under isolation `load`; in the iteration's last row only";
 }
 
 impl RequestRow {

@@ -48,12 +48,25 @@ pub struct HostInfo {
     pub command_sha256: BTreeMap<String, String>,
     pub receipt: Receipt,
     pub load_s: f64,
+    /// Times of the loads that followed in the same process, under isolation `load`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_loads_s: Vec<f64>,
+    /// Memory of the process in huge pages after the load; `None` where the system does not say.
+    #[serde(default)]
+    pub huge_page_bytes: Option<u64>,
     /// Host clock minus harness clock, from the ping with the shortest round trip.
     pub clock_offset_ns: i64,
     pub clock_round_trip_ns: u64,
     pub clock: String,
     /// Receipt fields that the harness verified (the others are as reported).
     pub verified: Vec<String>,
+}
+
+impl HostInfo {
+    /// The times of all loads of the process, in seconds.
+    pub fn loads_s(&self) -> impl Iterator<Item = f64> {
+        std::iter::once(self.load_s).chain(self.further_loads_s.iter().copied()).filter(|time| time.is_finite())
+    }
 }
 
 /// `run.json`.

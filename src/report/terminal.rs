@@ -2,7 +2,7 @@
 //! remark.
 
 use super::summary::Summary;
-use super::{figures, quality, text, turns};
+use super::{figures, leaks, quality, text, turns};
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
 use inferometer_stats::robust;
 
@@ -48,6 +48,7 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     );
     lines.extend(interval_note(summary));
     lines.extend(no_interval_note(summary));
+    lines.extend(summary.leaks.iter().map(leaks::sentence));
     lines.extend(turns_note(summary));
     lines.extend(quality::notes(summary));
     lines.extend(figures::speculating(summary).map(str::to_owned));

@@ -61,8 +61,10 @@ pub struct Attempt {
     /// the run's origin.
     pub start_ns: u64,
     pub end_ns: u64,
-    /// Time to load the model, only in the first request of a host.
+    /// Time to load the model, only in the first request after a load.
     pub load_s: Option<f64>,
+    /// Memory of the host after the model was unloaded, only in the last request before that.
+    pub unloaded_bytes: Option<u64>,
     /// Why the request is failed or invalid.
     pub fault: Option<Fault>,
     pub usage: Usage,
@@ -114,6 +116,7 @@ impl Attempt {
             start_ns,
             end_ns: start_ns,
             load_s: None,
+            unloaded_bytes: None,
             fault: None,
             usage: Usage::default(),
             reset: None,

@@ -161,7 +161,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tell_round(&mut self, step: Step, rest: &[Step], steps: &[Step]) {
-        let by_cell = self.isolation() == Isolation::Cell;
+        let by_cell = self.isolation().by_cell();
         let same = |other: &Step| if by_cell { other.cell == step.cell } else { other.iteration == step.iteration };
         if rest.first().is_some_and(same) {
             return;

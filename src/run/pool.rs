@@ -14,6 +14,7 @@ use crate::origin::Origin;
 use crate::record::HostInfo;
 use crate::secret;
 use crate::spec::{Cell, Isolation, Scenario};
+use crate::telemetry;
 use crate::telemetry::machine::file_sha256;
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::Open;
@@ -28,7 +29,7 @@ pub struct Key {
     /// Index into the scenario's engines.
     pub engine: u32,
     pub load: Settings,
-    /// Under isolation `cell` and `iteration`: the only cell it serves.
+    /// Under every isolation but `run`: the only cell it serves.
     cell: Option<u32>,
     /// Under isolation `iteration`: the only iteration it serves.
     iteration: Option<u32>,
@@ -50,15 +51,17 @@ impl Key {
     }
 }
 
-/// A host with its model loaded.
+/// A host with its model.
 pub struct Resident {
     pub host: Host,
+    /// Whether its model is loaded. Under isolation `load` it is not between two iterations.
+    pub loaded: bool,
     /// Number within the run.
     pub number: u32,
     pub receipt: Receipt,
     /// Whether this binary is the engine's host.
     pub built_in: bool,
-    /// Load time, until it is written to the first row of the host.
+    /// Load time, until it is written to the first row after the load.
     pub load_s: Option<f64>,
     /// Duration of the longest measured iteration in it.
     pub longest: Option<Duration>,
@@ -68,7 +71,7 @@ pub struct Resident {
     pub warm: BTreeSet<u32>,
     /// What warm-ups showed about its stamps, by cell and turn.
     pub sights: BTreeMap<(u32, u32), Sight>,
-    key: Key,
+    pub key: Key,
 }
 
 impl Resident {
@@ -193,12 +196,7 @@ impl Pool {
             timeout: Duration::from_secs_f64(scenario.run.timeout_s),
         };
         let mut host = Host::start_under(&launch, interrupt)?;
-        let ready = host.open(Open {
-            engine: spec.clone(),
-            model: Some(model),
-            toggles: key.load.clone(),
-            memory_interval_ms: memory_interval_ms(scenario),
-        })?;
+        let ready = host.open(asked(key, scenario, model))?;
         let clock = host.clock().clone();
         let info = HostInfo {
             host: number,
@@ -211,6 +209,8 @@ impl Pool {
             command_sha256,
             receipt: ready.receipt.clone(),
             load_s: ready.load_ns as f64 / 1e9,
+            further_loads_s: Vec::new(),
+            huge_page_bytes: telemetry::peak::in_huge_pages(host.pid()),
             clock_offset_ns: clock.offset_ns,
             clock_round_trip_ns: clock.round_trip_ns,
             clock: clock.clock,
@@ -218,6 +218,7 @@ impl Pool {
         };
         let resident = Resident {
             host,
+            loaded: true,
             number,
             receipt: ready.receipt,
             built_in,
@@ -229,6 +230,20 @@ impl Pool {
             key: key.clone(),
         };
         Ok((resident, info))
+    }
+
+    /// Loads the model again in a host that has unloaded it. Returns the load time and the receipt.
+    ///
+    /// # Errors
+    /// When the engine cannot open the model.
+    pub fn reopen(resident: &mut Resident, scenario: &Scenario, model: &Path) -> Result<(f64, Receipt), HostError> {
+        let ready = resident.host.open(asked(&resident.key, scenario, model.display().to_string()))?;
+        let load_s = ready.load_ns as f64 / 1e9;
+        resident.loaded = true;
+        resident.load_s = Some(load_s);
+        resident.receipt = ready.receipt.clone();
+        resident.warm.clear();
+        Ok((load_s, ready.receipt))
     }
 
     /// SHA-256 of the program that a command line starts, read once per run segment.
@@ -273,6 +288,16 @@ impl Pool {
         .filter(|(_, holds)| *holds)
         .map(|(field, _)| field.to_owned())
         .collect()
+    }
+}
+
+/// The request to load a model.
+fn asked(key: &Key, scenario: &Scenario, model: String) -> Open {
+    Open {
+        engine: scenario.engines[key.engine as usize].clone(),
+        model: Some(model),
+        toggles: key.load.clone(),
+        memory_interval_ms: memory_interval_ms(scenario),
     }
 }
 

@@ -55,8 +55,8 @@ impl Prompts {
         Ok(Self { made, quality })
     }
 
-    /// SHA-256 in hex of each cell's prompt, by cell id, and under `quality` the hash of that text's
-    /// ids: a resumed run must send the same prompts.
+    /// SHA-256 in hex of each cell's prompt, by cell id, and under `quality` the hash of that
+    /// text's ids: a resumed run must send the same prompts.
     #[must_use]
     pub fn hashes(&self, cells: &[Cell]) -> BTreeMap<String, String> {
         let of = |cell: &Cell| Some((cell.id.to_string(), self.made.get(&cell.length)?.sha256.clone()));

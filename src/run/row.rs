@@ -60,6 +60,7 @@ fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault
         start_ns: attempt.start_ns,
         end_ns: attempt.end_ns,
         load_s: attempt.load_s,
+        unloaded_bytes: attempt.unloaded_bytes,
         cpu_ms: usage.cpu.map(|cpu| cpu.as_secs_f64() * 1e3),
         cpu_instructions: usage.counts.map(|counts| counts.instructions),
         cpu_cycles: usage.counts.map(|counts| counts.cycles),

@@ -16,8 +16,8 @@ pub struct Step {
     pub iteration: u32,
 }
 
-/// Every step of the plan in execution order: cells alternate, but under isolation `cell` all
-/// iterations of a cell run before the next cell.
+/// Every step of the plan in execution order: cells alternate, but under isolation `cell` and
+/// `load` all iterations of a cell run before the next cell.
 #[must_use]
 pub fn steps(plan: &Plan, isolation: Isolation) -> Vec<Step> {
     let rows = || (1u32..).zip(&plan.order);
@@ -25,7 +25,7 @@ pub fn steps(plan: &Plan, isolation: Isolation) -> Vec<Step> {
         Isolation::Run | Isolation::Iteration => {
             rows().flat_map(|(iteration, row)| row.iter().map(move |&cell| Step { cell, iteration })).collect()
         }
-        Isolation::Cell => plan
+        Isolation::Cell | Isolation::Load => plan
             .order
             .first()
             .into_iter()

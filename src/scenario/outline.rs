@@ -56,10 +56,10 @@ pub fn outline(scenario: &Scenario, plan: &Plan) -> Outline {
             }
             different.len() as u64
         }
-        Isolation::Cell => cells,
+        Isolation::Cell | Isolation::Load => cells,
         Isolation::Iteration => measured,
     };
-    let warmed = if scenario.run.isolation == Isolation::Iteration { measured } else { cells };
+    let warmed = if scenario.run.isolation.loads_each() { measured } else { cells };
     let each = workload.warmup_turns().len() as u64 * u64::from(scenario.run.warmup);
     let prompts: Option<u64> = plan.cells.iter().map(|c| c.length.map(u64::from)).sum();
     Outline {

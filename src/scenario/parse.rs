@@ -240,6 +240,7 @@ fn run(table: &Table<'_>) -> RunSettings {
         isolation: match table.choice("isolation") {
             "cell" => Isolation::Cell,
             "iteration" => Isolation::Iteration,
+            "load" => Isolation::Load,
             _ => Isolation::Run,
         },
         timeout_s: table.number("timeout_s"),

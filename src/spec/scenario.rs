@@ -39,7 +39,8 @@ pub struct Scenario {
     /// The profiling pass after the timed iterations, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileSettings>,
-    /// The text on which the engine's probabilities are compared after the timed iterations, if any.
+    /// The text on which the engine's probabilities are compared after the timed iterations, if
+    /// any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualitySettings>,
     /// The scenario states no `workload.max_tokens`: it is the default, or what an A/B session
@@ -238,6 +239,23 @@ pub enum Isolation {
     Cell,
     /// A fresh host for each iteration.
     Iteration,
+    /// A fresh host for each cell, in which the model is unloaded after each iteration and loaded
+    /// again before the next.
+    Load,
+}
+
+impl Isolation {
+    /// Whether all iterations of a cell run before the next cell.
+    #[must_use]
+    pub fn by_cell(self) -> bool {
+        matches!(self, Isolation::Cell | Isolation::Load)
+    }
+
+    /// Whether the model is loaded for each iteration, so that each needs its own warm-up.
+    #[must_use]
+    pub fn loads_each(self) -> bool {
+        matches!(self, Isolation::Iteration | Isolation::Load)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -103,6 +103,18 @@ pub fn current(pid: u32) -> Option<u64> {
 /// The gauge whose samples stand for a missing mark: the first of these that can be read.
 pub const SAMPLED: [&str; 2] = ["footprint_bytes", "rss_bytes"];
 
+/// Memory of the process in huge pages, in bytes; `None` if the system does not say. Walks the
+/// process's page tables: not for timed work.
+#[must_use]
+pub fn in_huge_pages(pid: u32) -> Option<u64> {
+    if super::lacking::macos() {
+        return None;
+    }
+    let text = fs_err::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("AnonHugePages:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::super::lacking;
@@ -139,5 +151,11 @@ mod tests {
         child.wait().unwrap();
         assert_eq!((mark.read(), current(child.id())), (None, None));
         assert!(reset(child.id()).unwrap_err().contains("cannot reset"));
+    }
+
+    #[test]
+    fn linux_says_how_much_is_in_huge_pages() {
+        assert_eq!(in_huge_pages(std::process::id()).is_some(), !lacking::macos());
+        assert_eq!(in_huge_pages(u32::MAX), None);
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use inferometer::record;
 use inferometer::record::Record;
+use inferometer::report::summary::leaks::Verdict;
 use inferometer::report::summary::oscillation::{FallCause, Part};
 use inferometer::report::summary::{GaugeOscillation, Summary};
 use inferometer::telemetry::lacking;
@@ -119,4 +120,52 @@ fn a_leak_has_its_slope_and_no_cycle() {
     let absent = |name: &str| record.manifest.gauges[column(name)].absent.clone();
     assert_eq!(absent("engine_active_bytes"), None);
     insta::assert_snapshot!(absent("engine_peak_bytes").expect("it never reported"), @r#"the engine does not report its memory during generation"#);
+}
+
+/// A scenario that loads a model `loads` times in one host.
+fn loads(lab: &Lab, loads: u32, engine: &str) -> Record {
+    let scenario = format!(
+        "name = \"leak\"\n[model]\npath = \".\"\n[[engine]]\n{engine}\n[workload]\ntext = \"one two three\"\n\
+         max_tokens = 3\nignore_eos = true\n[run]\nisolation = \"load\"\niterations = {loads}\nexternal_causes = \"warn\"\n"
+    );
+    lab.measure(&lab.write("scenario.toml", scenario), &[]).expect(0);
+    record::read(&lab.run_folder().unwrap()).unwrap()
+}
+
+/// A megabyte a load is found; the same engine without it leaks nothing that matters.
+#[test]
+fn a_model_that_is_loaded_again_and_again_is_called_leaking_when_it_leaks() {
+    for (mib, verdict) in [(1, Verdict::Leaks), (0, Verdict::NoLeak)] {
+        let lab = Lab::new();
+        let options = format!("name = \"simulated\"\noptions = {{ a_ms = 0.2, leak_mib_per_load = {mib} }}");
+        let record = loads(&lab, 20, &options);
+        assert_eq!(record.manifest.hosts.len(), 1, "all loads are of one process");
+        let measured: Vec<_> = record.requests.iter().filter(|row| !row.warmup).collect();
+        assert!(measured.iter().all(|row| row.unloaded_bytes.is_some()) && measured.len() == 20);
+        assert_eq!(record.requests.iter().filter(|row| row.load_s.is_some()).count(), 20, "each load has its time");
+        let summary = Summary::of(&record);
+        assert_eq!(summary.cells[0].metric("load_s").unwrap().n, 20);
+        let [leak] = summary.leaks.as_slice() else { panic!("{:?}", summary.leaks) };
+        assert_eq!((leak.verdict, leak.loads, leak.left_out), (verdict, 20, 4), "{leak:?}");
+        let growth = leak.growth.unwrap();
+        assert!((growth.bytes / MIB - f64::from(mib)).abs() < 0.06, "{leak:?}");
+        let said = inferometer::report::terminal::render(&summary);
+        let words = if mib == 0 { "no leak: memory after unloading grows by at most" } else { "leaks memory when it" };
+        assert!(said.replace("\n  ", " ").contains(words), "{said}");
+    }
+}
+
+/// An engine without the capability is refused before anything is measured.
+#[test]
+fn an_engine_that_cannot_unload_is_refused() {
+    let lab = Lab::new();
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/memory.py");
+    let engine =
+        format!("name = \"exec\"\noptions = {{ command = [\"python3\", {:?}] }}", script.display().to_string());
+    let scenario = format!(
+        "name = \"leak\"\n[model]\npath = \".\"\n[[engine]]\n{engine}\n[workload]\ntext = \"one\"\nmax_tokens = 3\n\
+         [run]\nisolation = \"load\"\niterations = 2\n"
+    );
+    let done = lab.measure(&lab.write("scenario.toml", scenario), &[]);
+    assert!(done.stderr.contains("(capability `unload`)"), "{}", done.stderr);
 }

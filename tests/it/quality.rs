@@ -105,7 +105,8 @@ fn a_session_shows_what_a_side_costs() {
     let page = fs_err::read_to_string(lab.path("reports").join(dir.file_name().unwrap()).join("index.html")).unwrap();
     assert!(section(&page, "quality").contains("KL"), "{page}");
 
-    // A redacted record has the perplexity, but neither the text's tokens nor what follows from them.
+    // A redacted record has the perplexity, but neither the text's tokens nor what follows from
+    // them.
     let out = lab.path("redacted");
     lab.run(&["results", "redact", dir.to_str().unwrap(), "--output", out.to_str().unwrap()]).expect(0);
     let out = fs_err::read_dir(&out).unwrap().next().unwrap().unwrap().path();

@@ -380,6 +380,8 @@ fn gauges() -> Vec<GaugeInfo> {
 fn host() -> HostInfo {
     HostInfo {
         started_ns: None,
+        huge_page_bytes: None,
+        further_loads_s: Vec::new(),
         host: 0,
         engine: 0,
         load: Settings::from([("threads".to_owned(), Value::Int(2))]),

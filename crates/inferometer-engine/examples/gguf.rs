@@ -35,7 +35,7 @@ fn contents(model: &Gguf) -> anyhow::Result<Value> {
     for info in model.tensors() {
         let hash = Sha256::digest(model.tensor(&info.name)?.bytes);
         let about = json!({"shape": info.shape, "kind": info.kind.to_string(), "sha256": format!("{hash:x}")});
-        model.forget(&info.name);
+        model.forget(&info.name, 0..info.length);
         tensors.insert(info.name.clone(), about);
     }
     Ok(json!({"metadata": metadata, "tensors": tensors, "opened_ms": opened_ms}))

@@ -87,13 +87,15 @@ pub enum ToHost {
     /// Stop the generation with id `request` as soon as possible; it still sends its `result`, with
     /// finish reason `cancelled`. Answered by `done` at once, also when nothing is running.
     Cancel { request: u64 },
+    /// Unload the model; `open` may follow. Answered by `done` when its memory is free.
+    Unload,
     /// Unload and exit. Answered by `done`.
     Close,
 }
 
 impl ToHost {
     /// The values of `type` that this version knows.
-    pub const TYPES: [&'static str; 11] = [
+    pub const TYPES: [&'static str; 12] = [
         "hello",
         "ping",
         "open",
@@ -104,6 +106,7 @@ impl ToHost {
         "profile_start",
         "profile_stop",
         "cancel",
+        "unload",
         "close",
     ];
 }

@@ -46,6 +46,8 @@ pub struct Capabilities {
     /// `generate` can send each token as soon as it is readable. Without it, token times are claims
     /// that nobody verified.
     pub stream: bool,
+    /// `unload` frees the model, and `open` may follow.
+    pub unload: bool,
 }
 
 /// The engine's answer to `open`: identity, capabilities and the load-time settings in force.

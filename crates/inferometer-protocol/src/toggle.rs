@@ -64,6 +64,7 @@ pub const DRAFT_MODEL: &str = "draft_model";
 pub const NO_DRAFT_MODEL: &str = "none";
 /// Most drafted tokens in a pass.
 pub const MOST_DRAFT_TOKENS: u64 = 64;
+pub const KV_DTYPE: &str = "kv_dtype";
 
 /// Default upper bound on the penalty's window.
 pub const DEFAULT_WINDOW_CAP: u64 = 768;
@@ -144,6 +145,7 @@ pub const TOGGLES: &[ToggleSpec] = &[
          0 = the draft model drafts",
     ),
     text(DRAFT_MODEL, Scope::Load, &[], "none", "path or name of the model that drafts, or none"),
+    text(KV_DTYPE, Scope::Load, &["f32", "f16"], "", "format of keys and values in the KV cache"),
 ];
 
 /// The toggle of that name.

@@ -11,5 +11,6 @@ pub mod rank;
 mod rng;
 pub mod robust;
 pub mod sequential;
+pub mod slope;
 mod special;
 pub mod two_sample;

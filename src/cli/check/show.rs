@@ -149,6 +149,7 @@ impl View<'_> {
             Isolation::Run => ", one for each engine and its load-time settings",
             Isolation::Cell => ", one for each cell",
             Isolation::Iteration => ", one for each iteration",
+            Isolation::Load => ", one for each cell, which loads the model for each iteration",
         };
         let hosts = format!("{} engine process{}{each}", outline.hosts, if outline.hosts == 1 { "" } else { "es" });
         let mut requests = format!(
@@ -195,7 +196,7 @@ impl View<'_> {
         if self.plan.cells.len() < 2 {
             return "one cell, again and again".to_owned();
         }
-        if self.scenario.run.isolation == Isolation::Cell {
+        if self.scenario.run.isolation.by_cell() {
             return format!("all iterations of a cell together; cells {}", rows.first().map(ids).unwrap_or_default());
         }
         let shown: Vec<String> = rows.iter().take(ORDER_SHOWN).map(ids).collect();

@@ -53,6 +53,7 @@ fn run(record: &Record, summary: &Summary) -> Vec<(&'static str, String)> {
         Isolation::Run => "one host for the whole run",
         Isolation::Cell => "a fresh host for each cell",
         Isolation::Iteration => "a fresh host for each iteration",
+        Isolation::Load => "a fresh host for each cell, which loads the model for each iteration",
     };
     let mut rows = vec![
         ("Record", manifest.run.clone()),
@@ -123,10 +124,12 @@ fn hosts(record: &Record) -> Markup {
 
 fn one_host(record: &Record, host: &HostInfo) -> Markup {
     let engine = record.manifest.scenario.engines.get(host.engine as usize).map_or("?", |e| e.label.as_str());
+    let huge = host.huge_page_bytes.map_or_else(|| "unknown".to_owned(), units::bytes);
     let rows = [
         ("Process", format!("{}: {}", host.pid, host.command.join(" "))),
         ("Executable SHA-256", host.executable_sha256.clone().unwrap_or_else(|| "could not be read".to_owned())),
         ("Load time", format!("{} s", units::significant(host.load_s))),
+        ("Memory in huge pages", huge),
         ("Clock", clock(host)),
     ];
     html! {

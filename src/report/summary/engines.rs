@@ -7,10 +7,10 @@ use crate::record::Record;
 use crate::report::text;
 use crate::spec::Cell;
 use inferometer_protocol::Settings;
-use inferometer_protocol::toggle::{DTYPE, KV_CACHE};
+use inferometer_protocol::toggle::{DTYPE, KV_CACHE, KV_DTYPE};
 
 /// Settings that change what is computed.
-const DECIDING: [&str; 2] = [DTYPE, KV_CACHE];
+const DECIDING: [&str; 3] = [DTYPE, KV_CACHE, KV_DTYPE];
 
 /// Sentences on engines whose settings or outputs differ; outputs come first.
 pub fn differences(record: &Record, cells: &[CellSummary]) -> Vec<String> {

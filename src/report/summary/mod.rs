@@ -8,6 +8,7 @@ pub mod determinism;
 mod engines;
 pub mod functions;
 pub mod growth;
+pub mod leaks;
 pub mod oscillation;
 pub mod quality;
 pub mod settings;
@@ -55,6 +56,9 @@ pub struct Summary {
     /// has values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<GaugeOscillation>,
+    /// What repeated loads leave in memory; empty unless the isolation is `load`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<leaks::Leak>,
     /// Where the time of a token goes; empty without a profiled pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<CellSpans>,
@@ -270,6 +274,7 @@ impl Summary {
             cells,
             growth,
             memory: oscillation::oscillations(record),
+            leaks: leaks::leaks(record),
             spans: spans::cells(record),
             functions: functions::cells(record),
         }
@@ -315,8 +320,8 @@ fn identity(record: &Record) -> RunIdentity {
         interval_scope: match scenario.run.isolation {
             Isolation::Iteration => "across processes",
             // A crash or a resume replaced the host.
-            Isolation::Run | Isolation::Cell if replaced_hosts(record) => "over a few processes",
-            Isolation::Run | Isolation::Cell => "within process",
+            Isolation::Run | Isolation::Cell | Isolation::Load if replaced_hosts(record) => "over a few processes",
+            Isolation::Run | Isolation::Cell | Isolation::Load => "within process",
         }
         .to_owned(),
         order_seed: scenario.run.order_seed,
@@ -368,7 +373,7 @@ fn summarize_cell(
         })
         .collect();
     let hosts = hosts_of(record, rows);
-    let loads: Vec<f64> = hosts.iter().map(|host| host.load_s).filter(|v| v.is_finite()).collect();
+    let loads: Vec<f64> = hosts.iter().flat_map(|host| host.loads_s()).collect();
     metrics.insert(metric::LOAD_S.to_owned(), robust::summarize(&loads));
     let hashes = determinism::groups(&valid, tokens);
     let declared = hosts.iter().any(|host| host.receipt.deterministic);

@@ -262,6 +262,14 @@ impl Host {
         self.talk.ask_done(ToHost::Reset, "a reset")
     }
 
+    /// Unloads the model; [`Host::open`] may follow.
+    ///
+    /// # Errors
+    /// Any [`HostError`].
+    pub fn unload(&mut self) -> Result<(), HostError> {
+        self.talk.ask_done(ToHost::Unload, "unloading")
+    }
+
     /// Clears the allocator's cache.
     ///
     /// # Errors

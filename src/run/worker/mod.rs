@@ -27,7 +27,7 @@ use crate::run::prompts::Prompts;
 use crate::run::schedule::Step;
 use crate::run::segment::{Log, Past};
 use crate::secret::Secrets;
-use crate::spec::{Cell, Plan, Scenario};
+use crate::spec::{Cell, Isolation, Plan, Scenario};
 use inferometer_protocol::{Choice, Detail, EngineSpec, Instrumentation};
 
 /// The inputs of a worker; they do not change.
@@ -313,9 +313,10 @@ impl<'a> Worker<'a> {
 
     /// Returns a host for the step, with the cell warmed up in it.
     fn ready(&mut self, key: &Key, cell: &'a Cell, observer: &mut dyn Observer) -> Result<Ready, RunError> {
-        let mut resident = match self.pool.take(key) {
-            Some(resident) => resident,
-            None => match self.open(key, observer)? {
+        let taken = self.pool.take(key);
+        let mut resident = match taken {
+            Some(resident) if resident.loaded => resident,
+            other => match self.opened(other, key, observer)? {
                 Ok(resident) => resident,
                 Err(_) if self.work.options.interrupt.at_once() => return Ok(Ready::Stopped),
                 Err((_, source)) if !self.opened && self.work.must_open => return Err(self.open_error(key, source)),
@@ -378,12 +379,15 @@ impl<'a> Worker<'a> {
         }
         observer.event(Event::Measuring { cell: name(cell), iteration: step.iteration });
         let began = Instant::now();
-        let turns = self.iteration(&mut resident, step, cell, Pass::Measured, observer);
+        let mut turns = self.iteration(&mut resident, step, cell, Pass::Measured, observer);
         resident.longest = resident.longest.max(Some(began.elapsed()));
         if interrupt.at_once() {
             return Ok(None);
         }
         self.look_at(&turns, &resident, cell, observer)?;
+        if self.work.scenario.run.isolation == Isolation::Load {
+            self.unload(&mut resident, &mut turns);
+        }
         if !host_lost(&turns) {
             self.pool.put_back(resident);
         }

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use super::Worker;
 use crate::engines;
 use crate::record::HostInfo;
+use crate::run::attempt::Attempt;
 use crate::run::error::RunError;
 use crate::run::host::HostError;
 use crate::run::pool;
-use crate::run::pool::{Key, OpenError, Resident};
+use crate::run::pool::{Key, OpenError, Pool, Resident};
 use crate::run::progress::{Event, Observer};
 use crate::run::validity;
+use crate::spec::Isolation;
+use crate::telemetry;
 use inferometer_protocol::Receipt;
 use inferometer_protocol::clock::now_ns;
 
@@ -55,6 +58,60 @@ impl Worker<'_> {
         Ok(Ok(resident))
     }
 
+    /// Loads the model in a host that has unloaded it, or in a new one; errors as [`Self::open`].
+    pub(super) fn opened(
+        &mut self,
+        unloaded: Option<Resident>,
+        key: &Key,
+        observer: &mut dyn Observer,
+    ) -> Result<Result<Resident, (u32, HostError)>, RunError> {
+        match unloaded {
+            Some(resident) => self.reopen(resident, observer),
+            None => self.open(key, observer),
+        }
+    }
+
+    fn reopen(
+        &mut self,
+        mut resident: Resident,
+        observer: &mut dyn Observer,
+    ) -> Result<Result<Resident, (u32, HostError)>, RunError> {
+        let number = resident.number;
+        observer.event(Event::Opening { engine: &self.engine(resident.key.engine).label });
+        self.memory.loads(self.log.origin.t_ns(now_ns()));
+        let (load_s, receipt) = match Pool::reopen(&mut resident, self.work.scenario, self.work.model) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err((number, error))),
+        };
+        let first = self.log.store.manifest().hosts.iter().find(|host| host.host == number).cloned();
+        if let Some(first) = first {
+            let key = resident.key.clone();
+            self.check_receipt(&key, &HostInfo { receipt, ..first }, observer)?;
+        }
+        self.log.store.update(|manifest| {
+            let host = manifest.hosts.iter_mut().find(|host| host.host == number);
+            host.into_iter().for_each(|host| host.further_loads_s.push(load_s));
+        })?;
+        Ok(Ok(resident))
+    }
+
+    /// Under isolation `load`: unloads the model and notes how much memory is left, in the
+    /// iteration's last request.
+    pub(super) fn unload(&self, resident: &mut Resident, turns: &mut [Attempt]) {
+        let Some(last) = turns.last_mut().filter(|last| !last.host_lost) else { return };
+        match resident.host.unload() {
+            Ok(()) => {
+                resident.loaded = false;
+                last.unloaded_bytes = telemetry::peak::current(resident.host.pid());
+            }
+            Err(error) => {
+                // The iteration itself is whole; the next one gets another host.
+                tracing::debug!(host = resident.number, %error, "the host did not unload the model");
+                last.host_lost = true;
+            }
+        }
+    }
+
     /// Refuses an engine that does not honour what its cells request, or that differs from the
     /// start of the run.
     pub(super) fn check_receipt(
@@ -67,6 +124,9 @@ impl Worker<'_> {
         let mut asked = BTreeSet::new();
         for cell in self.work.plan.cells.iter().filter(|c| c.engine == key.engine && c.load == key.load) {
             asked.extend(validity::not_honoured(cell, self.work.prompts.of(cell), &info.receipt));
+        }
+        if self.work.scenario.run.isolation == Isolation::Load && !info.receipt.capabilities.unload {
+            asked.insert("`run.isolation = \"load\"` (capability `unload`)".to_owned());
         }
         if !asked.is_empty() {
             return Err(RunError::NotHonoured { engine, asked: asked.into_iter().collect() });

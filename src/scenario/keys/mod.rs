@@ -186,9 +186,9 @@ pub static RUN: Section = Section {
         ),
         key(
             "isolation",
-            Shape::Choice(&["run", "cell", "iteration"]),
+            Shape::Choice(&["run", "cell", "iteration", "load"]),
             "\"run\"",
-            "start a fresh engine host for each run, cell or iteration",
+            "start a fresh engine host for each run, cell or iteration; `load`: for each cell, with the model loaded before and unloaded after each iteration",
         ),
         key(
             "timeout_s",

@@ -140,21 +140,25 @@ impl Gguf {
         Ok(Stored { info, path: &part.path, bytes: &part.map[info.offset..info.offset + info.length] })
     }
 
-    /// Gives the memory of a tensor's pages back to the system, for example after a copy was made.
-    /// The tensor can still be read: its bytes then come from the file again.
-    pub fn forget(&self, name: &str) {
+    /// Gives the memory of the pages that hold a range of a tensor's bytes back to the system, for
+    /// example after a copy was made. The tensor can still be read: its bytes then come from the
+    /// file again.
+    pub fn forget(&self, name: &str, range: std::ops::Range<usize>) {
         #[cfg(unix)]
-        if let Some((part, info)) = self.tensors.get(name) {
+        if let Some((part, info)) = self.tensors.get(name)
+            && range.start < range.end
+            && range.end <= info.length
+        {
             // SAFETY: the map is read-only and shared, and nothing writes to it. Dropped pages are
             // read from the same file again, so no byte that a reader sees changes.
             // It is advice: an error changes nothing.
             let _ = unsafe {
                 let drop = memmap2::UncheckedAdvice::DontNeed;
-                self.parts[*part].map.unchecked_advise_range(drop, info.offset, info.length)
+                self.parts[*part].map.unchecked_advise_range(drop, info.offset + range.start, range.len())
             };
         }
         #[cfg(not(unix))]
-        let _ = name;
+        let _ = (name, range);
     }
 
     /// The file, or the first of several.

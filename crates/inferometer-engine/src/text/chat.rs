@@ -52,6 +52,9 @@ impl fmt::Display for Limit {
     }
 }
 
+/// Name of the template for chats with tools.
+const FOR_TOOLS: &str = "tool_use";
+
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -59,6 +62,8 @@ pub struct ChatTemplate {
     /// The limit that it went beyond. It is then not rendered again, because what it holds may be
     /// lost.
     beyond: OnceLock<Limit>,
+    /// The template for chats with tools, if the model has one of its own.
+    for_tools: Option<Box<ChatTemplate>>,
 }
 
 /// The template itself and what it is given.
@@ -72,7 +77,8 @@ struct Program {
 
 impl ChatTemplate {
     /// Reads the template of a model's folder: `chat_template.jinja`, or else `chat_template` in
-    /// `tokenizer_config.json` (of several named ones, `default`). Begin and end tokens come from
+    /// `tokenizer_config.json` (of several named ones, `default`, and `tool_use` for chats with
+    /// tools). Begin and end tokens come from
     /// the latter. Or reads the template in a GGUF file.
     ///
     /// # Errors
@@ -96,7 +102,11 @@ impl ChatTemplate {
         }
         let config = read_config(folder)?;
         let (path, source) = find(folder, &config)?.ok_or_else(no_template)?;
-        Self::parsed(source, &path, special_tokens(&config))
+        // A template in a file of its own is for all chats.
+        let for_tools = named(&config, FOR_TOOLS).filter(|_| path.ends_with(CONFIG));
+        let parsed = |source: String| Self::parsed(source, &path, special_tokens(&config));
+        let for_tools = for_tools.map(|source| parsed(source.to_owned())).transpose()?.map(Box::new);
+        Ok(Self { for_tools, ..parsed(source)? })
     }
 
     /// A template that stands in another file, such as a GGUF file; `path` is what error messages
@@ -128,7 +138,7 @@ impl ChatTemplate {
             .map_err(stopped)?
             .map_err(|e| fault(format!("the chat template does not parse: {}", jinja::described(&e))))?;
         let program = Program { template, path: path.to_owned(), tokens };
-        Ok(Self { program: Arc::new(program), beyond: OnceLock::new() })
+        Ok(Self { program: Arc::new(program), beyond: OnceLock::new(), for_tools: None })
     }
 
     /// Reads the template in a GGUF file; `tokenizer` is that of the same file.
@@ -136,14 +146,17 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::from_model`].
     pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Self, TextError> {
-        let source = chat_template(metadata, None).map_err(|e| TextError::Model(e.message))?.ok_or_else(|| {
+        let read = |name| chat_template(metadata, name).map_err(|e| TextError::Model(e.message));
+        let source = read(None)?.ok_or_else(|| {
             let path = metadata.path().display();
             TextError::Model(format!("{path} has no chat template; give it a prompt instead of messages"))
         })?;
         let special = tokenizer.special_tokens();
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
         let [begin, end] = [special.and_then(|s| s.begin), special.and_then(|s| s.end)].map(text);
-        Self::from_source(source.to_owned(), metadata.path(), begin, end)
+        let parsed = |source: &str| Self::from_source(source.to_owned(), metadata.path(), begin.clone(), end.clone());
+        let for_tools = read(Some(FOR_TOOLS))?.map(parsed).transpose()?.map(Box::new);
+        Ok(Self { for_tools, ..parsed(source)? })
     }
 
     /// Whether the model in `folder` has a template, valid or not.
@@ -162,6 +175,10 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses the messages or fails.
     pub fn render(&self, chat: &Chat, add_generation_prompt: bool) -> Result<String, TextError> {
+        // As Transformers does: an empty list of tools counts.
+        if let (Some(template), true) = (&self.for_tools, chat.tools.is_some()) {
+            return template.render(chat, add_generation_prompt);
+        }
         let stopped = |limit| TextError::Limit { path: self.program.path.clone(), limit };
         if let Some(limit) = self.beyond.get() {
             return Err(stopped(limit.clone()));
@@ -236,11 +253,12 @@ fn find(folder: &Path, config: &Value) -> Result<Option<(PathBuf, String)>, Text
 
 /// The template in a tokenizer's configuration: one text, or a list of named ones.
 fn configured(config: &Value) -> Option<String> {
-    let named = |name: &str| {
-        let list = config.get("chat_template")?.as_array()?;
-        list.iter().find(|item| item["name"] == name).and_then(|item| item["template"].as_str())
-    };
-    config.get("chat_template")?.as_str().or_else(|| named("default")).map(str::to_owned)
+    config.get("chat_template")?.as_str().or_else(|| named(config, "default")).map(str::to_owned)
+}
+
+fn named<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
+    let list = config.get("chat_template")?.as_array()?;
+    list.iter().find(|item| item["name"] == name).and_then(|item| item["template"].as_str())
 }
 
 /// The special tokens that templates may name: each written plainly or as an object with `content`.
@@ -377,6 +395,10 @@ mod tests {
                                              {"name": "default", "template": "plain"}]});
         let of = |folder: &tempfile::TempDir| ChatTemplate::from_model(folder.path())?.render(&Chat::default(), false);
         assert_eq!(of(&folder(&named, None)).unwrap(), "plain");
+        let tools = Chat { tools: Some(Vec::new()), ..Chat::default() };
+        let with_tools = |own| ChatTemplate::from_model(folder(&named, own).path()).unwrap().render(&tools, false);
+        assert_eq!(with_tools(None).unwrap(), "tools");
+        assert_eq!(with_tools(Some("own")).unwrap(), "own");
         assert_eq!(of(&folder(&named, Some("own"))).unwrap(), "own");
         let without = of(&folder(&json!({"chat_template": null}), None)).unwrap_err().to_string();
         assert!(without.contains("no chat template"), "{without}");

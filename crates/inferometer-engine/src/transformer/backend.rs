@@ -149,11 +149,13 @@ pub trait Backend {
     /// Waits for a tensor's values and copies them to the host.
     fn read(&self, x: &Self::Tensor, into: &mut Vec<f32>) -> Result<()>;
 
-    /// Figures of the library's allocator; empty if it has none of its own.
+    /// Figures of the library's allocator, or of what the backend holds itself; unknown ones are
+    /// absent.
     fn memory(&self) -> EngineMemory {
         EngineMemory::default()
     }
     /// Reads [`Backend::memory`] from any thread, if the library allows that while it computes.
+    /// Made after the weights are loaded.
     fn memory_probe(&self) -> Option<MemoryProbe> {
         None
     }

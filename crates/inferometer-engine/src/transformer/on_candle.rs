@@ -2,21 +2,22 @@
 
 use std::path::Path;
 
+use super::candle::cache::Element;
 use super::candle::threads::{self, Threads};
 use super::candle::{self, CandleBackend, Format};
 use super::checkpoint::{Checkpoint, Opened};
 use super::model::Model;
 use super::session::{REQUEST_TOGGLES, TransformerSession};
 use super::{LoadSettings, details, draft_model, identity, kv_cache, receipt, with_draft_model};
-use inferometer_host::{Result, Session};
+use inferometer_host::{Result, Session, heap};
 use inferometer_protocol::sampling::FIELDS;
 use inferometer_protocol::toggle::{
-    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, CACHE_LIMIT, COMPILE, DRAFT_MODEL, DTYPE, KV_CACHE, LAZY_PIPELINE,
-    MEMORY_LIMIT, THREADS, WIRED_LIMIT,
+    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, CACHE_LIMIT, COMPILE, DRAFT_MODEL, DTYPE, KV_CACHE, KV_DTYPE,
+    LAZY_PIPELINE, MEMORY_LIMIT, THREADS, WIRED_LIMIT,
 };
 use inferometer_protocol::{Honours, Receipt, Settings};
 
-const LOAD_TOGGLES: [&str; 4] = [THREADS, DTYPE, KV_CACHE, DRAFT_MODEL];
+const LOAD_TOGGLES: [&str; 5] = [THREADS, DTYPE, KV_CACHE, KV_DTYPE, DRAFT_MODEL];
 
 const NO_LIMITS: &str = "candle takes memory from the system's allocator, which has no limit to set";
 const NO_CACHE: &str = "candle has no allocator cache to clear";
@@ -33,7 +34,7 @@ const REFUSED: [(&str, &str); 7] = [
 pub fn honours() -> Honours {
     Honours {
         toggles: Some(REQUEST_TOGGLES.into_iter().chain(LOAD_TOGGLES).collect()),
-        choices: &[(DTYPE, &["f32", "f16", "bf16", "q8_0"])],
+        choices: &[(DTYPE, &["f32", "f16", "bf16", "q8_0"]), (KV_DTYPE, &["f32", "f16"])],
         sampling: Some(FIELDS),
         refused: REFUSED.into(),
     }
@@ -47,10 +48,12 @@ pub fn environment(settings: &LoadSettings, cpus: Option<usize>) -> Vec<(&'stati
 pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> {
     let named = |format: &Format| settings.text(DTYPE) == Some(format.name());
     let (config, weights, text) = Opened::open(folder)?.parts(folder)?;
+    let element = Element::ALL.into_iter().find(|element| settings.text(KV_DTYPE) == Some(element.name()));
+    let element = element.unwrap_or(Element::F32);
     let threads = threads::set(settings.count(THREADS))?;
     let backend = |weights: &dyn Checkpoint| {
         let format = Format::ALL.into_iter().find(named).unwrap_or_else(|| Format::nearest(weights.mostly()));
-        CandleBackend::new(format, threads)
+        CandleBackend::new(format, threads).with_cache(element)
     };
     let model = Model::load(backend(&*weights), config, &*weights, settings.window())?;
     let mut facts = details(model.held());
@@ -61,6 +64,7 @@ pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> 
         settings: Settings::from([
             (THREADS.to_owned(), threads.rayon.max(threads.quantized).into()),
             (DTYPE.to_owned(), model.held().format().into()),
+            (KV_DTYPE.to_owned(), element.name().into()),
             kv_cache(settings.window()),
             draft_model(settings),
         ]),
@@ -69,7 +73,10 @@ pub fn open(folder: &Path, settings: &LoadSettings) -> Result<Box<dyn Session>> 
     let session = TransformerSession::new(model, text, receipt);
     // candle repacks matrices for the processor on first use, which belongs to loading.
     session.warm_up()?;
-    Ok(Box::new(with_draft_model(session, settings, backend)?))
+    let session = with_draft_model(session, settings, backend)?;
+    // The warm-up's cache and what was converted on the way are gone.
+    heap::give_back_freed();
+    Ok(Box::new(session))
 }
 
 fn cpu_facts(threads: Threads) -> [(String, String); 4] {
@@ -88,5 +95,6 @@ mod tests {
     #[test]
     fn every_dtype_that_is_offered_is_a_format() {
         assert_eq!(honours().choices_of(DTYPE), Some(Format::ALL.map(Format::name).as_slice()));
+        assert_eq!(honours().choices_of(KV_DTYPE), Some(Element::ALL.map(Element::name).as_slice()));
     }
 }

@@ -15,7 +15,7 @@ use crate::serial::Serial;
 use inferometer_host::{Result, Session};
 use inferometer_protocol::sampling::FIELDS;
 use inferometer_protocol::toggle::{
-    CACHE_LIMIT, COMPILE, DRAFT_MODEL, DTYPE, KV_CACHE, MEMORY_LIMIT, THREADS, WIRED_LIMIT,
+    CACHE_LIMIT, COMPILE, DRAFT_MODEL, DTYPE, KV_CACHE, KV_DTYPE, MEMORY_LIMIT, THREADS, WIRED_LIMIT,
 };
 use inferometer_protocol::{Capabilities, EngineError, Honours, Receipt, Settings, Value};
 
@@ -41,8 +41,10 @@ pub fn place() -> Option<String> {
 
 pub fn honours() -> Honours {
     let mut toggles: Vec<_> = REQUEST_TOGGLES.into_iter().chain(LAZY_TOGGLES).chain(LOAD_TOGGLES).collect();
-    let mut refused =
-        vec![(THREADS, "MLX has no setting for threads: Metal has none, and on the CPU its BLAS chooses")];
+    let mut refused = vec![
+        (THREADS, "MLX has no setting for threads: Metal has none, and on the CPU its BLAS chooses"),
+        (KV_DTYPE, "on MLX, keys and values have the format of the activations, which dtype sets"),
+    ];
     if device().is_ok_and(|found| found.gpu) {
         toggles.push(WIRED_LIMIT);
     } else {

@@ -347,7 +347,6 @@ impl<B: Backend> Session for TransformerSession<B> {
         })
     }
 
-    /// Without the KV caches, which only the session's own thread can read.
     fn memory_probe(&self) -> Option<MemoryProbe> {
         self.model.backend.memory_probe()
     }

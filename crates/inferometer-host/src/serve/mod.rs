@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use self::memory::MemoryWatch;
 use crate::alloc::Count;
+use crate::heap;
 use crate::placement;
 use crate::placement::AFFINITY;
 use crate::recorder::{Recorder, Shared};
@@ -308,12 +309,23 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             ToHost::ProfileStop => self.profiling.stop(),
             // The reading thread has already answered `cancel`.
             ToHost::Cancel { .. } => Ok(FromHost::Done),
+            ToHost::Unload => {
+                self.session()?;
+                self.unload();
+                // What the allocator keeps is no leak.
+                heap::give_back_freed();
+                Ok(FromHost::Done)
+            }
             ToHost::Close => {
-                self.memory = None;
-                self.session = None;
+                self.unload();
                 Ok(FromHost::Done)
             }
         }
+    }
+
+    fn unload(&mut self) {
+        self.memory = None;
+        self.session = None;
     }
 
     fn session(&mut self) -> Result<&mut Box<dyn Session>, EngineError> {
@@ -322,7 +334,9 @@ impl<W: Write + Send + 'static> Host<'_, W> {
 
     fn open(&mut self, mut open: Open, accepted_ns: u64) -> Result<FromHost, EngineError> {
         if self.session.is_some() {
-            return Err(EngineError::bad_request("a model is already open; start another host for another model"));
+            return Err(EngineError::bad_request(
+                "a model is already open; unload it, or start another host for another model",
+            ));
         }
         let name = &open.engine.name;
         // A scenario with `exec` selects a host with one engine by its command line, not by name.
@@ -339,6 +353,7 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         let mut receipt = session.receipt();
         receipt.capabilities.profile = sampling::AVAILABLE;
         receipt.capabilities.stream = true;
+        receipt.capabilities.unload = true;
         receipt.details.extend(engine.notes().into_iter().chain(placement.details));
         receipt.settings.extend(placement.affinity.map(|cpus| (AFFINITY.to_owned(), cpus.into())));
         receipt.settings.extend(slow_down.map(|percent| (SLOW_DOWN.to_owned(), percent.into())));

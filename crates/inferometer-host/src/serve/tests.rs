@@ -250,6 +250,22 @@ fn what_cannot_be_done_is_refused_and_the_host_goes_on() {
 }
 
 #[test]
+fn a_model_that_was_unloaded_can_be_loaded_again() {
+    let mut tester = Tester::ready();
+    let no_model =
+        |answer: Value| assert_eq!((&answer["type"], &answer["kind"]), (&json!("error"), &json!("bad_request")));
+    for id in [10, 20] {
+        assert_eq!(tester.ask(generate(id, COUNT, false))["type"], "result");
+        assert_eq!(tester.ask(json!({"id": id + 1, "type": "unload"}))["type"], "done");
+        no_model(tester.ask(json!({"id": id + 2, "type": "unload"})));
+        no_model(tester.ask(generate(id + 3, COUNT, false)));
+        let ready = tester.ask(open(id + 4));
+        assert_eq!((&ready["type"], &ready["capabilities"]["unload"]), (&json!("ready"), &json!(true)));
+    }
+    assert_eq!(tester.end(), End::InputEnded);
+}
+
+#[test]
 fn the_end_of_input_is_seen_during_work() {
     static SEEN: AtomicBool = AtomicBool::new(false);
     let mut tester = Tester::start_with(|| SEEN.store(true, Ordering::SeqCst));

@@ -21,6 +21,8 @@ pub struct Options {
     /// Index of a generated token that is changed.
     pub change_token_at: Option<u64>,
     pub memory: Pattern,
+    /// Memory that a load never gives back.
+    pub leak_bytes: u64,
     pub faults: Faults,
     /// File that counts the requests of all processes that share it.
     pub state: Option<PathBuf>,
@@ -39,7 +41,7 @@ const fn choice(name: &'static str, choices: &'static [&'static str], meaning: &
 }
 
 /// Names and meanings of the options.
-pub const OPTIONS: [OptionSpec; 20] = [
+pub const OPTIONS: [OptionSpec; 21] = [
     number("load_ms", "time to load (default 0)"),
     number("a_ms", "decode: time per token is a + b n at a context of n tokens; a in ms (default 2)"),
     number("b_us", "decode: b in microseconds (default 0)"),
@@ -53,6 +55,7 @@ pub const OPTIONS: [OptionSpec; 20] = [
     count("change_token_at", "index (from 0) of a generated token that is changed"),
     choice("memory", &Shape::NAMES, "how the reported memory changes from request to request (default constant)"),
     number("memory_mib", "reported memory in use (default 64)"),
+    number("leak_mib_per_load", "memory that every load takes and never gives back (default 0)"),
     number("memory_swing_mib", "rise of the sawtooth, or of the leak in a period (default 16)"),
     count("memory_period", "requests in a period of the sawtooth or the leak (default 4)"),
     count("kv_bytes_per_token", "reported size of the KV cache (default 1024)"),
@@ -101,6 +104,7 @@ impl Options {
                 period: count("memory_period").unwrap_or(4).max(1),
                 kv_bytes_per_token: count("kv_bytes_per_token").unwrap_or(1024),
             },
+            leak_bytes: mib("leak_mib_per_load", 0.0),
             faults: Faults {
                 fault: text("fault").and_then(Fault::find),
                 at: count("fault_at").unwrap_or(0),

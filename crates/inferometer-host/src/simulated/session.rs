@@ -125,10 +125,12 @@ fn key(request: &Request, seed: u64) -> (usize, u64) {
 }
 
 impl SimulatedSession {
-    /// Waits for the configured load time.
+    /// Waits for the configured load time, and leaks as configured.
     #[must_use]
     pub fn open(options: Options, receipt: Receipt) -> Self {
         std::thread::sleep(Duration::from_nanos(options.law.load_ns()));
+        // Not zeros, which the system would give without memory.
+        std::mem::forget(vec![1_u8; usize::try_from(options.leak_bytes).unwrap_or(usize::MAX)]);
         let slots = Slots::new(options.state.clone());
         let noise = SlotNoise::new(&options);
         Self { options, receipt, slots, noise, memory: Arc::default() }

@@ -42,14 +42,6 @@ pub fn chat_template<'a>(metadata: &'a Metadata, name: Option<&str>) -> Result<O
     }
 }
 
-/// Names of the further chat templates, such as `tool_use`.
-///
-/// # Errors
-/// When the value is no array of texts.
-pub fn chat_template_names(metadata: &Metadata) -> Result<Vec<&str>, EngineError> {
-    Ok(metadata.texts("tokenizer.chat_templates")?.map(|names| names.iter().collect()).unwrap_or_default())
-}
-
 /// A vocabulary that turns text into token ids and back.
 #[derive(Debug)]
 pub(super) struct Vocabulary {

@@ -219,9 +219,22 @@ fn chat_templates_are_found_by_name() {
     let model = Gguf::open(&path).unwrap();
     let metadata = model.metadata();
     assert_eq!(chat_template(metadata, None).unwrap(), Some("plain"));
-    assert_eq!(chat_template_names(metadata).unwrap(), ["tool_use"]);
     assert_eq!(chat_template(metadata, Some("tool_use")).unwrap(), Some("tools"));
     assert_eq!(chat_template(metadata, Some("rag")).unwrap(), None);
+}
+
+/// As Transformers does, if a chat has tools.
+#[test]
+fn chats_with_tools_have_a_template_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let mut file = byte_level("gpt-2", &[], &[]);
+    file.text("tokenizer.chat_template", "plain").text("tokenizer.chat_template.tool_use", "tools").write(&path);
+    let template = crate::text::ChatTemplate::from_model(&path).unwrap();
+    let tools = Some(Vec::new());
+    let render = |chat: &inferometer_protocol::Chat| template.render(chat, true).unwrap();
+    assert_eq!(render(&inferometer_protocol::Chat { tools, ..Default::default() }), "tools");
+    assert_eq!(render(&inferometer_protocol::Chat::default()), "plain");
 }
 
 #[test]

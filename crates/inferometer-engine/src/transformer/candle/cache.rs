@@ -2,6 +2,9 @@
 //! window, older positions are dropped many at a time, so that the held ones are always in order
 //! and contiguous.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use candle_core::{DType, Device, Tensor};
 
 use super::failed;
@@ -21,6 +24,16 @@ pub enum Element {
 }
 
 impl Element {
+    pub const ALL: [Element; 2] = [Element::F32, Element::F16];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+        }
+    }
+
     #[must_use]
     pub fn dtype(self) -> DType {
         match self {
@@ -30,9 +43,43 @@ impl Element {
     }
 }
 
+/// Bytes allocated for all caches of a model. Can be read from any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Total(Arc<AtomicU64>);
+
+impl Total {
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts in a total as long as it lives.
+#[derive(Debug)]
+struct Counted {
+    bytes: u64,
+    total: Total,
+}
+
+impl Counted {
+    fn new(bytes: u64, total: &Total) -> Self {
+        total.0.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, total: total.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.total.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug)]
 pub struct Cache {
     element: Element,
+    /// Where the bytes of `tensors` are counted.
+    total: Total,
+    counted: Option<Counted>,
     /// Keys and values, each [kv_heads, room, head_dim]; positions from `held` on are unused.
     tensors: Option<(Tensor, Tensor)>,
     kv_heads: usize,
@@ -43,7 +90,14 @@ pub struct Cache {
 impl Cache {
     #[must_use]
     pub fn new(kv_heads: usize, head_dim: usize, window: Option<usize>, element: Element) -> Self {
-        Self { element, tensors: None, kv_heads, head_dim, extent: Extent::new(window) }
+        let (total, extent) = (Total::default(), Extent::new(window));
+        Self { element, total, counted: None, tensors: None, kv_heads, head_dim, extent }
+    }
+
+    /// Counts its bytes in this total, from the first allocation on.
+    #[must_use]
+    pub fn counted_in(self, total: &Total) -> Self {
+        Self { total: total.clone(), ..self }
     }
 
     /// Positions that fit without growing.
@@ -98,6 +152,11 @@ impl Cache {
         self.extent.window()
     }
 
+    /// Bytes of keys and values with that much room.
+    fn bytes_of(&self, room: usize) -> u64 {
+        2 * (self.kv_heads * room * self.head_dim * self.element.dtype().size_in_bytes()) as u64
+    }
+
     fn grow(&mut self, len: usize) -> Result<()> {
         if len <= self.room() { Ok(()) } else { self.move_to(0, len) }
     }
@@ -107,6 +166,8 @@ impl Cache {
         let room = self.extent.room(len, STEP);
         // Zeroed memory is mapped on the first write, so unused room costs only address space.
         let shape = (self.kv_heads, room, self.head_dim);
+        // While positions move, both old and new room are counted.
+        let counted = Counted::new(self.bytes_of(room), &self.total);
         let empty = || Tensor::zeros(shape, self.element.dtype(), &Device::Cpu).map_err(failed);
         let (keys, values) = (empty()?, empty()?);
         let kept = self.held() - drop;
@@ -117,6 +178,7 @@ impl Cache {
             }
         }
         self.tensors = Some((keys, values));
+        self.counted = Some(counted);
         self.extent.drop_first(drop);
         Ok(())
     }
@@ -136,7 +198,7 @@ impl LayerCache for Cache {
     }
 
     fn bytes(&self) -> u64 {
-        2 * (self.kv_heads * self.room() * self.head_dim * self.element.dtype().size_in_bytes()) as u64
+        self.bytes_of(self.room())
     }
 }
 

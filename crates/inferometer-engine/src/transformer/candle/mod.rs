@@ -1,7 +1,7 @@
 //! The transformer on candle: pure Rust, CPU, f32 activations, weights in f32 or Q8_0.
 
 mod attention;
-mod cache;
+pub mod cache;
 mod experts;
 mod kernels;
 mod numbers;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Storage, Tensor, WithDType};
+use half::{bf16, f16};
+use safetensors::Dtype;
 
 use super::backend::{Backend, HeadShape, Held, Routing};
 use super::checkpoint::Mostly;
@@ -27,8 +29,9 @@ use super::quantized::Weight;
 use super::rope::Rotation;
 use super::sampler::SamplingPlan;
 use super::weights::HostTensor;
-use inferometer_host::Result;
-use inferometer_protocol::EngineError;
+use cache::Element;
+use inferometer_host::{MemoryProbe, Result};
+use inferometer_protocol::{EngineError, EngineMemory};
 use plain::Plain16;
 pub use sampling::Ids;
 use threads::Threads;
@@ -80,12 +83,15 @@ impl Format {
     }
 }
 
-/// The backend. Its only state is facts about the weights.
+/// The backend. Its only state is facts about weights and caches.
 #[derive(Debug)]
 pub struct CandleBackend {
     format: Format,
+    /// Type of keys and values.
+    element: Element,
     threads: Threads,
     held: Held,
+    caches: cache::Total,
 }
 
 /// A matrix [out, in].
@@ -139,7 +145,13 @@ fn tensor(values: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) ->
 impl CandleBackend {
     #[must_use]
     pub fn new(format: Format, threads: Threads) -> Self {
-        Self { format, threads, held: Held::default() }
+        Self { format, element: Element::F32, threads, held: Held::default(), caches: cache::Total::default() }
+    }
+
+    /// With keys and values of another type.
+    #[must_use]
+    pub fn with_cache(self, element: Element) -> Self {
+        Self { element, ..self }
     }
 
     /// Number of threads that compute.
@@ -167,7 +179,21 @@ impl CandleBackend {
         }
         let held = if format == Format::Q8_0 && !quantize { Format::F32 } else { format }.name();
         self.held.converted.extend(parts.iter().map(Weight::form).filter(|form| form != held && form != "f32"));
-        let mut values = Vec::with_capacity(rows * columns);
+        self.held.formats.insert(held);
+        let half = match format {
+            Format::F16 => Plain16::f16(columns, narrowed(parts, Dtype::F16, f16::from_le_bytes, f16::from_f32))?,
+            Format::Bf16 => Plain16::bf16(columns, narrowed(parts, Dtype::BF16, bf16::from_le_bytes, bf16::from_f32))?,
+            _ => return self.wide(parts, quantize),
+        };
+        self.held.bytes += (rows * columns * size_of::<f16>()) as u64;
+        Ok(Matrix::Half(Arc::new(half)))
+    }
+
+    /// A matrix in f32, or quantized.
+    fn wide(&mut self, parts: Vec<Weight>, quantize: bool) -> Result<Matrix> {
+        let columns = parts.first().and_then(|part| part.shape().get(1)).copied().unwrap_or(0);
+        let rows: usize = parts.iter().map(|part| part.shape()[0]).sum();
+        let mut values = Vec::new();
         for part in parts {
             let mut part_values = part.to_f32();
             if quantize && !all_finite(&part_values) {
@@ -178,16 +204,14 @@ impl CandleBackend {
                     Format::Q8_0.name()
                 )));
             }
-            values.append(&mut part_values);
-        }
-        self.held.formats.insert(held);
-        if matches!(format, Format::F16 | Format::Bf16) {
-            self.held.bytes += (rows * columns * size_of::<half::f16>()) as u64;
-            let half = match format {
-                Format::F16 => Plain16::f16(columns, values.into_iter().map(half::f16::from_f32).collect()),
-                _ => Plain16::bf16(columns, values.into_iter().map(half::bf16::from_f32).collect()),
-            };
-            return Ok(Matrix::Half(Arc::new(half?)));
+            drop(part);
+            // A matrix of one part, such as the embedding, is not copied once more.
+            if values.is_empty() {
+                values = part_values;
+                values.reserve_exact(rows * columns - values.len());
+            } else {
+                values.append(&mut part_values);
+            }
         }
         let plain = tensor(values, (rows, columns))?;
         if !quantize {
@@ -195,6 +219,7 @@ impl CandleBackend {
             return Ok(Matrix::Plain(plain));
         }
         let quantized = QTensor::quantize(&plain, GgmlDType::Q8_0).map_err(failed)?;
+        drop(plain);
         self.quantized(quantized)
     }
 
@@ -204,28 +229,38 @@ impl CandleBackend {
         let mut made = Vec::new();
         let mut rest = parts.into_iter().peekable();
         while let Some(part) = rest.next() {
-            let Some(first) = part.ggml().cloned() else {
-                made.push(self.matrix(vec![part])?);
-                continue;
+            let mut alike = match part {
+                Weight::Ggml(first) => vec![first],
+                other => {
+                    made.push(self.matrix(vec![other])?);
+                    continue;
+                }
             };
-            let mut alike = vec![first];
-            while let Some(next) = rest.next_if(|next| next.ggml().is_some_and(|next| next.kind == alike[0].kind)) {
-                alike.extend(next.ggml().cloned());
+            let kind = alike[0].kind;
+            while let Some(Weight::Ggml(next)) = rest.next_if(|next| next.ggml().is_some_and(|next| next.kind == kind))
+            {
+                alike.push(next);
             }
-            made.push(self.alike(&alike)?);
+            made.push(self.alike(alike)?);
         }
         Ok(if made.len() == 1 { made.remove(0) } else { Matrix::Parts(made) })
     }
 
     /// Matrices of one type of GGML, stacked.
-    fn alike(&mut self, parts: &[GgmlTensor]) -> Result<Matrix> {
+    fn alike(&mut self, parts: Vec<GgmlTensor>) -> Result<Matrix> {
         let (kind, [_, columns]) = (parts[0].kind, parts[0].shape);
         let rows = parts.iter().map(|part| part.shape[0]).sum();
         let names = parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
         self.held.formats.insert(parts[0].form());
         if packed::fits(kind, rows, columns) {
             let bytes: Vec<&[u8]> = parts.iter().map(|part| &*part.bytes).collect();
-            let packed = packed::Packed::stacked(kind, columns, &bytes)?;
+            // Pages of the file go as their bytes come into the copy: the largest matrix is never
+            // in memory twice.
+            let mut read = 0;
+            let packed = packed::Packed::stacked(kind, columns, &bytes, &mut |bytes| {
+                forget(&parts, read..read + bytes);
+                read += bytes;
+            })?;
             if !packed.is_finite() {
                 return Err(EngineError::not_finite(format!(
                     "tensor {names} has scales that are not finite (NaN or infinity); `inferometer model verify` names all \
@@ -235,7 +270,8 @@ impl CandleBackend {
             self.held.bytes += packed.bytes();
             return Ok(Matrix::Packed(Arc::new(packed)));
         }
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
+        let bytes: Vec<u8> = parts.iter().map(|part| &*part.bytes).collect::<Vec<_>>().concat();
+        drop(parts);
         let storage = QStorage::from_data(bytes.into(), &Device::Cpu, kind).map_err(failed)?;
         self.quantized(QTensor::new(storage, (rows, columns)).map_err(failed)?)
     }
@@ -268,6 +304,29 @@ impl CandleBackend {
             out
         })?;
         tensor(out, shape.into())
+    }
+}
+
+/// The values of all parts in a type of 16 bits. Those that are stored in it are taken as they are.
+fn narrowed<N>(parts: Vec<Weight>, stored: Dtype, taken: fn([u8; 2]) -> N, rounded: fn(f32) -> N) -> Vec<N> {
+    let mut values = Vec::with_capacity(parts.iter().map(|part| part.shape().iter().product::<usize>()).sum());
+    for part in parts {
+        match part.plain().filter(|tensor| tensor.dtype == stored) {
+            Some(tensor) => values.extend(tensor.bytes.as_chunks().0.iter().map(|bytes| taken(*bytes))),
+            None => values.extend(part.to_f32().into_iter().map(rounded)),
+        }
+    }
+    values
+}
+
+/// Gives back pages of the parts' files that hold a range of their bytes, counted from the first
+/// part's first byte.
+fn forget(parts: &[GgmlTensor], range: std::ops::Range<usize>) {
+    let mut before = 0;
+    for part in parts {
+        let here = |at: usize| at.saturating_sub(before).min(part.bytes.len());
+        part.bytes.forget(here(range.start)..here(range.end));
+        before += part.bytes.len();
     }
 }
 
@@ -369,7 +428,7 @@ impl Backend for CandleBackend {
     }
 
     fn cache(&self, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Result<cache::Cache> {
-        Ok(cache::Cache::new(kv_heads, head_dim, window, cache::Element::F32))
+        Ok(cache::Cache::new(kv_heads, head_dim, window, self.element).counted_in(&self.caches))
     }
 
     fn held(&self) -> &Held {
@@ -520,6 +579,26 @@ impl Backend for CandleBackend {
 
     fn read(&self, x: &Tensor, into: &mut Vec<f32>) -> Result<()> {
         read(x, into)
+    }
+
+    fn memory(&self) -> EngineMemory {
+        memory(&self.held, &self.caches)
+    }
+
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        let (held, caches) = (self.held.clone(), self.caches.clone());
+        Some(Arc::new(move || memory(&held, &caches)))
+    }
+}
+
+/// candle has no allocator of its own: weights and caches are known to the byte, activations are
+/// not. Without them there is no peak.
+fn memory(held: &Held, caches: &cache::Total) -> EngineMemory {
+    let kv_cache = caches.bytes();
+    EngineMemory {
+        active_bytes: Some(held.bytes + held.copies + kv_cache),
+        kv_cache_bytes: Some(kv_cache),
+        ..EngineMemory::default()
     }
 }
 

@@ -115,7 +115,7 @@ impl Packed {
     /// # Errors
     /// When the number of bytes is not that of the shape.
     pub fn from_bytes(kind: GgmlDType, columns: usize, inputs: usize, bytes: &[u8]) -> Result<Self> {
-        let packed = Self::stacked(kind, inputs, &[bytes])?;
+        let packed = Self::stacked(kind, inputs, &[bytes], &mut |_| {})?;
         if packed.columns != columns {
             return Err(EngineError::internal(format!(
                 "{} bytes are {} rows of {inputs} values in {kind:?}, not {columns}",
@@ -126,13 +126,15 @@ impl Packed {
         Ok(packed)
     }
 
-    /// Packs matrices of one type and number of inputs, one below the other.
+    /// Packs matrices of one type and number of inputs, one below the other. Calls `read` after
+    /// every few megabytes, with the number of stored bytes since the last call: they are not read
+    /// again.
     ///
     /// # Errors
     /// When a part's bytes are not whole rows.
-    pub fn stacked(kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
+    pub fn stacked(kind: GgmlDType, inputs: usize, parts: &[&[u8]], read: &mut dyn FnMut(usize)) -> Result<Self> {
         let with = instructions(kind).ok_or_else(|| unsupported(kind))?;
-        Self::with(with, kind, inputs, parts)
+        Self::with(with, kind, inputs, parts, read)
     }
 
     /// [`Self::stacked`] with chosen instructions, for tests and benchmarks.
@@ -142,7 +144,13 @@ impl Packed {
     ///
     /// # Panics
     /// When this processor does not have them.
-    pub fn with(instructions: Instructions, kind: GgmlDType, inputs: usize, parts: &[&[u8]]) -> Result<Self> {
+    pub fn with(
+        instructions: Instructions,
+        kind: GgmlDType,
+        inputs: usize,
+        parts: &[&[u8]],
+        read: &mut dyn FnMut(usize),
+    ) -> Result<Self> {
         assert!(Instructions::found().contains(&instructions), "{} was not found", instructions.name());
         let row = inputs / kind.block_size() * kind.type_size();
         let whole = |part: &&[u8]| !part.is_empty() && part.len().is_multiple_of(row.max(1));
@@ -151,7 +159,7 @@ impl Packed {
         }
         let rows: Vec<&[u8]> = parts.iter().flat_map(|part| part.chunks_exact(row)).collect();
         let (lines, scales, finite) =
-            with_kind!(kind, K => threads::install(|| pack::<K>(inputs, &rows)), else return Err(unsupported(kind)));
+            with_kind!(kind, K => pack::<K>(inputs, &rows, read), else return Err(unsupported(kind)));
         Ok(Self { kind, instructions, columns: rows.len(), inputs, lines, scales, finite })
     }
 
@@ -284,31 +292,44 @@ impl Packed {
 // SAFETY: bytes, aligned to 64.
 unsafe impl Plain for Line {}
 
+/// Stored bytes that are packed before the caller hears of it.
+const AT_ONCE: usize = 8 << 20;
+
 /// Stored rows in tiles: lines and scales, and whether all scales are finite.
-fn pack<K: Kind>(inputs: usize, rows: &[&[u8]]) -> (Pages<Line>, Pages<u8>, bool) {
+fn pack<K: Kind>(inputs: usize, rows: &[&[u8]], read: &mut dyn FnMut(usize)) -> (Pages<Line>, Pages<u8>, bool) {
     let (stored, parts) = (inputs / K::VALUES, K::VALUES / BLOCK);
     let tiles = rows.len().div_ceil(TILE);
-    let mut lines = Pages::zeroed(tiles * stored * parts * K::BITS);
-    let mut scales = Pages::<u8>::zeroed(tiles * stored * K::SCALES);
-    let each = (lines.par_chunks_mut(stored * parts * K::BITS), scales.par_chunks_mut(stored * K::SCALES));
-    let finite = each.0.zip(each.1).zip(rows.par_chunks(TILE)).map(|((lines, scales), rows)| {
-        let mut finite = true;
-        for (column, row) in rows.iter().enumerate() {
-            let scales = scales.chunks_exact_mut(K::SCALES);
-            let lines = lines.chunks_exact_mut(parts * K::BITS);
-            for ((block, scales), lines) in row.chunks_exact(K::BYTES).zip(scales).zip(lines) {
-                finite &= K::floats(block).iter().all(|float| half::f16::from_le_bytes(*float).is_finite());
-                K::pack_scales(block, column, scales);
-                for (part, lines) in lines.chunks_exact_mut(K::BITS).enumerate() {
-                    kinds::pack::<K>(&K::numbers(block, part), column, lines);
-                }
+    let (line, scale) = (stored * parts * K::BITS, stored * K::SCALES);
+    let mut lines = Pages::zeroed(tiles * line);
+    let mut scales = Pages::<u8>::zeroed(tiles * scale);
+    let at_once = (AT_ONCE / (TILE * stored * K::BYTES)).max(1);
+    let some = lines.chunks_mut(at_once * line).zip(scales.chunks_mut(at_once * scale));
+    let mut finite = true;
+    for ((lines, scales), rows) in some.zip(rows.chunks(at_once * TILE)) {
+        let tiles = (lines.par_chunks_mut(line), scales.par_chunks_mut(scale), rows.par_chunks(TILE));
+        let tiles = tiles.into_par_iter().map(|(lines, scales, rows)| pack_tile::<K>(rows, lines, scales));
+        // Not `all`, which would leave the rest unpacked.
+        finite &= threads::install(|| tiles.reduce(|| true, |a, b| a & b));
+        read(rows.len() * stored * K::BYTES);
+    }
+    (lines, scales, finite)
+}
+
+/// Packs up to 16 rows; whether all their scales are finite.
+fn pack_tile<K: Kind>(rows: &[&[u8]], lines: &mut [Line], scales: &mut [u8]) -> bool {
+    let mut finite = true;
+    for (column, row) in rows.iter().enumerate() {
+        let scales = scales.chunks_exact_mut(K::SCALES);
+        let lines = lines.chunks_exact_mut(K::VALUES / BLOCK * K::BITS);
+        for ((block, scales), lines) in row.chunks_exact(K::BYTES).zip(scales).zip(lines) {
+            finite &= K::floats(block).iter().all(|float| half::f16::from_le_bytes(*float).is_finite());
+            K::pack_scales(block, column, scales);
+            for (part, lines) in lines.chunks_exact_mut(K::BITS).enumerate() {
+                kinds::pack::<K>(&K::numbers(block, part), column, lines);
             }
         }
-        finite
-    });
-    // Not `all`, which would leave the rest unpacked.
-    let finite = finite.reduce(|| true, |a, b| a & b);
-    (lines, scales, finite)
+    }
+    finite
 }
 
 /// The weights of one column of a tile.

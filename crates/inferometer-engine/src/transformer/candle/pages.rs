@@ -132,14 +132,6 @@ fn ask(first: NonNull<u8>, bytes: usize) {
     let _ = (first, bytes);
 }
 
-/// Bytes of this process that are in huge pages; `None` where the system does not say.
-#[must_use]
-pub fn huge_page_bytes() -> Option<u64> {
-    let text = fs_err::read_to_string("/proc/self/smaps_rollup").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("AnonHugePages:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,10 +150,5 @@ mod tests {
         // Memory that was used before is zeroed again.
         drop(all);
         assert!(Pages::<f32>::zeroed(CHUNK / 16).iter().all(|x| *x == 0.0));
-    }
-
-    #[test]
-    fn linux_says_how_much_is_in_huge_pages() {
-        assert_eq!(huge_page_bytes().is_some(), cfg!(target_os = "linux"));
     }
 }

@@ -52,7 +52,18 @@ pub struct Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        self.gguf.forget(&self.name);
+        self.gguf.forget(&self.name, self.range.clone());
+    }
+}
+
+impl Bytes {
+    /// Gives back the memory of these bytes if they are those of a mapped file. They can still be
+    /// read.
+    pub fn forget(&self, range: std::ops::Range<usize>) {
+        if let (Bytes::Mapped(mapped), false) = (self, range.is_empty()) {
+            let first = mapped.range.start;
+            mapped.gguf.forget(&mapped.name, first + range.start..first + range.end);
+        }
     }
 }
 
@@ -250,9 +261,12 @@ impl GgufWeights {
         }
         let kind = stored.candle()?;
         let owned = interleaved.map(|heads| halves(bytes, rows, heads));
+        if owned.is_some() {
+            self.gguf.forget(&name, range.clone());
+        }
         if let Some(dtype) = float(kind) {
             let bytes = owned.unwrap_or_else(|| bytes.to_vec());
-            self.gguf.forget(&name);
+            self.gguf.forget(&name, range);
             return Ok(Weight::Plain(HostTensor { name, shape: shape.to_vec(), dtype, bytes }));
         }
         let mapped = || Bytes::Mapped(Arc::new(Mapped { gguf: self.gguf.clone(), name: name.clone(), range }));
@@ -279,7 +293,9 @@ fn halves(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
         let (head_at, at) = (row / head, row % head);
         head_at * head + if at < head / 2 { 2 * at } else { 2 * (at - head / 2) + 1 }
     };
-    (0..rows).flat_map(|row| &bytes[from(row) * width..][..width]).copied().collect()
+    // Whole rows at a time: byte by byte, this takes a tenth of the time to load.
+    let rows: Vec<&[u8]> = (0..rows).map(|row| &bytes[from(row) * width..][..width]).collect();
+    rows.concat()
 }
 
 /// GGML's blocks of MXFP4: an exponent, then 16 bytes with number i in the low and i + 16 in the
@@ -378,7 +394,7 @@ impl Checkpoint for GgufWeights {
                     }
                 }
             };
-            self.gguf.forget(&info.name);
+            self.gguf.forget(&info.name, 0..info.length);
             look(&info.name, values)?;
         }
         Ok(())

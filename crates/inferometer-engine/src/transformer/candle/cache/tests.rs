@@ -115,3 +115,24 @@ fn f16_takes_half_the_memory_and_keeps_what_it_can_hold() {
     assert_eq!(held.flatten_all().unwrap().to_vec1::<f32>().unwrap(), want);
     assert_eq!(cache.bytes(), (2 * STEP * DIM * 2) as u64);
 }
+
+/// What is dropped or replaced is counted no longer.
+#[test]
+fn a_total_counts_what_its_caches_hold() {
+    let total = Total::default();
+    let make = |element| Cache::new(HEADS, DIM, None, element).counted_in(&total);
+    let (mut wide, mut narrow) = (make(Element::F32), make(Element::F16));
+    assert_eq!(total.bytes(), 0);
+    for count in [1, STEP, 3 * STEP] {
+        for cache in [&mut wide, &mut narrow] {
+            let (keys, values) = entries(cache.seen(), count);
+            cache.append(&keys, &values).unwrap();
+        }
+        assert_eq!(wide.bytes(), 2 * narrow.bytes());
+        assert_eq!(total.bytes(), wide.bytes() + narrow.bytes());
+    }
+    drop(wide);
+    assert_eq!(total.bytes(), narrow.bytes());
+    drop(narrow);
+    assert_eq!(total.bytes(), 0);
+}

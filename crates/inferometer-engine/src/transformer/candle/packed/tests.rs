@@ -41,7 +41,7 @@ fn a_product_is_that_of_the_rounded_values() {
             let inputs = blocks * kind.block_size();
             let stored = quantized(kind, columns, inputs);
             let weights = stored.dequantize(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
-            let packed = Packed::with(with, kind, inputs, &[&stored.data().unwrap()]).unwrap();
+            let packed = Packed::with(with, kind, inputs, &[&stored.data().unwrap()], &mut |_| {}).unwrap();
             let x = wave(rows * inputs, 0.73);
             let out = packed.product(&x);
             for (row, (x, out)) in x.chunks(inputs).zip(out.chunks(columns)).enumerate() {
@@ -72,7 +72,7 @@ fn rows_are_those_that_candle_dequantizes() {
         let inputs = 2 * kind.block_size();
         let stored = quantized(kind, 40, inputs);
         let weights = stored.dequantize(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
-        let packed = Packed::with(with, kind, inputs, &[&stored.data().unwrap()]).unwrap();
+        let packed = Packed::with(with, kind, inputs, &[&stored.data().unwrap()], &mut |_| {}).unwrap();
         let got = packed.rows_at(&[33, 0, 39]);
         for (got, want) in got.iter().zip([&weights[33], &weights[0], &weights[39]].into_iter().flatten()) {
             assert!((got - want).abs() <= 1e-6 * want.abs().max(1.0), "{kind:?}: {got} for {want}");
@@ -101,7 +101,7 @@ fn stacked_parts_are_one_matrix() {
     }
     let parts = [quantized(kind, 5, 64), quantized(kind, 40, 64), quantized(kind, 3, 64)];
     let data: Vec<_> = parts.iter().map(|part| part.data().unwrap()).collect();
-    let stack = Packed::stacked(kind, 64, &data.iter().map(|data| &**data).collect::<Vec<_>>()).unwrap();
+    let stack = Packed::stacked(kind, 64, &data.iter().map(|data| &**data).collect::<Vec<_>>(), &mut |_| {}).unwrap();
     let x = wave(64, 0.73);
     let each: Vec<f32> = parts.iter().flat_map(|part| Packed::new(part).unwrap().product(&x)).collect();
     assert_eq!(stack.product(&x), each);
@@ -111,7 +111,7 @@ fn stacked_parts_are_one_matrix() {
 fn inputs_of_zero_give_zero() {
     for (kind, with) in cases() {
         let stored = quantized(kind, 16, 256);
-        let packed = Packed::with(with, kind, 256, &[&stored.data().unwrap()]).unwrap();
+        let packed = Packed::with(with, kind, 256, &[&stored.data().unwrap()], &mut |_| {}).unwrap();
         assert_eq!(packed.product(&[0.0; 256]), [0.0; 16]);
     }
 }

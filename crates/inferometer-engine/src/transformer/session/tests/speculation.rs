@@ -148,15 +148,17 @@ fn look_ups_are_counted_as_by_hand() {
     let plain = Request { forced_tokens: Some(forced.clone()), ..request(vec![1, 2, 3, 4, 1, 2], 11) };
     let (tokens, completion) = fresh(&mut *session, &looking_up(&plain, 3, 2));
     assert_eq!(tokens, forced);
-    // 3 is the prefill's. Then: 2 3 -> 4 1 2, all right, and 9 is chosen. 2 9 and 9 8 were not seen:
-    // plain passes choose 8 and 1. 8 1 neither: 2. 1 2 -> 9 8 1, all right, and nothing is left.
+    // 3 is the prefill's. Then: 2 3 -> 4 1 2, all right, and 9 is chosen. 2 9 and 9 8 were not
+    // seen: plain passes choose 8 and 1. 8 1 neither: 2. 1 2 -> 9 8 1, all right, and nothing is
+    // left.
     let by_hand = Speculation { passes: 5, verify_passes: 2, drafted_tokens: 5, accepted_tokens: 5 };
     assert_eq!(completion.speculation, Some(by_hand));
     assert_eq!(
         (&completion.effective["num_draft_tokens"], &completion.effective["lookup_ngram"]),
         (&3u32.into(), &2u32.into())
     );
-    // A draft that is wrong in its second token: 2 3 -> 4 1 2, of which 4 is right, and 7 is chosen.
+    // A draft that is wrong in its second token: 2 3 -> 4 1 2, of which 4 is right, and 7 is
+    // chosen.
     let wrong = Request { forced_tokens: Some(vec![3, 4, 7, 5]), ..plain };
     let (tokens, completion) = fresh(&mut *session, &looking_up(&wrong, 2, 2));
     assert_eq!(tokens, [3, 4, 7, 5]);
