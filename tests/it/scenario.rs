@@ -264,7 +264,7 @@ fn an_override_is_shown_as_it_was_typed() {
     1 | --set run.isolation=runs
       |                     ^^^^ did you mean `run`?
       |
-      = help: it must be `run`, `cell` or `iteration`
+      = help: it must be `run`, `cell`, `iteration` or `load`
     "#);
 }
 

@@ -104,9 +104,10 @@ fn options_are_checked_with_the_scenario() {
       |
       = help: valid options: `load_ms`, `a_ms`, `b_us`, `c_ms`, `d_us`, `e_ns`,
               `slower_percent`, `drift_percent`, `noise`, `seed`,
-              `change_token_at`, `memory`, `memory_mib`, `memory_swing_mib`,
-              `memory_period`, `kv_bytes_per_token`, `fault`, `fault_at`,
-              `fault_percent`, `state`, `affinity` and `slow_down_percent`
+              `change_token_at`, `memory`, `memory_mib`, `leak_mib_per_load`,
+              `memory_swing_mib`, `memory_period`, `kv_bytes_per_token`,
+              `fault`, `fault_at`, `fault_percent`, `state`, `affinity` and
+              `slow_down_percent`
 
     exit 2
     --- stderr

@@ -90,11 +90,35 @@ fn cpu_facts(threads: Threads) -> [(String, String); 4] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{config, folder, prompt, request, run};
     use super::*;
 
     #[test]
     fn every_dtype_that_is_offered_is_a_format() {
         assert_eq!(honours().choices_of(DTYPE), Some(Format::ALL.map(Format::name).as_slice()));
         assert_eq!(honours().choices_of(KV_DTYPE), Some(Element::ALL.map(Element::name).as_slice()));
+    }
+
+    #[test]
+    fn memory_is_that_of_weights_and_caches_and_f16_takes_half() {
+        let dir = folder(&config("llama"));
+        let cache = |kv_dtype: &str| {
+            let settings = LoadSettings(Settings::from([(KV_DTYPE.to_owned(), kv_dtype.into())]));
+            let mut session = open(dir.path(), &settings).unwrap();
+            let (receipt, probe) = (session.receipt(), session.memory_probe().unwrap());
+            assert_eq!(receipt.settings[KV_DTYPE], kv_dtype.into());
+            let weights = receipt.model.weight_bytes.unwrap();
+            assert_eq!((probe().active_bytes, probe().kv_cache_bytes), (Some(weights), Some(0)));
+            run(&mut *session, &request(prompt(20), 12)).unwrap();
+            let cache = session.memory().kv_cache_bytes.unwrap();
+            assert_eq!((probe().active_bytes, probe().kv_cache_bytes), (Some(weights + cache), Some(cache)));
+            // Activations are not known, so there is no peak to report.
+            assert_eq!((probe().peak_bytes, probe().cache_bytes), (None, None));
+            session.reset().unwrap();
+            assert_eq!(probe().active_bytes, Some(weights));
+            cache
+        };
+        let (wide, narrow) = (cache("f32"), cache("f16"));
+        assert!(narrow > 0 && wide == 2 * narrow, "{wide} and {narrow}");
     }
 }

@@ -136,3 +136,19 @@ fn damaged_bytes_are_refused_or_found() {
         assert!(damaged.rows_at(&[3]).iter().any(|x| !x.is_finite()));
     }
 }
+
+/// The caller gives back the file's pages as they are packed: it must hear of every byte once, and
+/// before the end.
+#[test]
+fn the_caller_hears_of_the_bytes_that_are_read() {
+    let kind = GgmlDType::Q8_0;
+    if instructions(kind).is_none() {
+        return;
+    }
+    let row = vec![0_u8; 1024 / kind.block_size() * kind.type_size()];
+    let stored = row.repeat(2 * AT_ONCE / row.len() + 100);
+    let mut heard = Vec::new();
+    Packed::stacked(kind, 1024, &[&stored], &mut |bytes| heard.push(bytes)).unwrap();
+    assert_eq!(heard.iter().sum::<usize>(), stored.len());
+    assert!(heard.len() > 2 && heard.iter().all(|bytes| *bytes <= AT_ONCE), "{heard:?}");
+}
