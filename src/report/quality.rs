@@ -64,8 +64,14 @@ pub fn notes(summary: &Summary) -> Vec<String> {
             scored(of)
         ));
     }
-    notes.extend(found().filter_map(|(cell, quality)| problem(cell.name(), quality)));
-    notes.dedup();
+    let mut alike: Vec<(&CellQuality, Vec<&str>)> = Vec::new();
+    for (cell, quality) in found() {
+        match alike.iter_mut().find(|(known, _)| *known == quality) {
+            Some((_, names)) => names.push(cell.name()),
+            None => alike.push((quality, vec![cell.name()])),
+        }
+    }
+    notes.extend(alike.iter().filter_map(|(quality, names)| problem(&text::list(names, 4), quality)));
     notes
 }
 

@@ -39,8 +39,7 @@ pub struct Scenario {
     /// The profiling pass after the timed iterations, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileSettings>,
-    /// The text on which the engine's probabilities are compared after the timed iterations, if
-    /// any.
+    /// The text that is scored after the timed iterations, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualitySettings>,
     /// The scenario states no `workload.max_tokens`: it is the default, or what an A/B session

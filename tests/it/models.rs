@@ -168,9 +168,8 @@ fn formats_that_there_are_not_are_answered_with_those_there_are() {
     let told = asked.map(|options| shown(&[&["new", "--preset", "tiny"], options, &[path(&folder)]].concat(), &folder));
     assert!(!folder.exists());
     insta::assert_snapshot!(told.join("\n"), @r#"
-    exit 0
-    x
-    making qwen3 tiny, seed 1, MLX affine, 3 bits, groups of 64: 614 KiB of weights
+    exit 2
+    error: --bits must be one of [2, 3, 4, 5, 6, 8] and --group-size one of [32, 64, 128]
 
     exit 2
     error: --bits must be one of [2, 3, 4, 5, 6, 8] and --group-size one of [32, 64, 128]

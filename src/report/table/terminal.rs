@@ -14,7 +14,9 @@ pub fn write(shape: &Shape) -> String {
     }
     let (beneath, columns): (Vec<&Column>, Vec<&Column>) =
         shape.shown(TERMINAL).partition(|column| column.role == Role::Beneath);
-    let note = |row: usize| beneath.iter().find_map(|column| Some(column.line(column.cells[row].words.as_ref()?)));
+    let notes = |row: usize| -> Vec<String> {
+        beneath.iter().filter_map(|column| Some(column.line(column.cells[row].words.as_ref()?))).collect()
+    };
     let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
     let mut table = comfy_table::Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(TERMINAL_WIDTH as u16);
@@ -29,7 +31,7 @@ pub fn write(shape: &Shape) -> String {
             Role::Group if shape.is_named(row) => String::new(),
             _ => cell(column, &column.cells[row]),
         }));
-        if note(row).is_some() {
+        if !notes(row).is_empty() {
             table.add_row([format!("{NOTE}{row}")]);
         }
     }
@@ -47,8 +49,8 @@ pub fn write(shape: &Shape) -> String {
     }
     let mut out = String::new();
     for line in table.lines() {
-        match line.trim().strip_prefix(NOTE).and_then(|row| note(row.parse().ok()?)) {
-            Some(note) => paragraph(&mut out, &format!("    {note}"), "      "),
+        match line.trim().strip_prefix(NOTE).and_then(|row| row.parse().ok()) {
+            Some(row) => notes(row).iter().for_each(|note| paragraph(&mut out, &format!("    {note}"), "      ")),
             None => out.extend([line.trim_end(), "\n"]),
         }
     }
