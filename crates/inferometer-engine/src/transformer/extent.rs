@@ -110,8 +110,8 @@ mod tests {
             // The room was used up in the middle of a draft.
             extent.drop_first(extent.spare());
             extent.append(1);
-            assert_eq!(extent.can_truncate(300 - removable), true, "{removable}");
-            assert_eq!(extent.can_truncate(300 - removable - 1), false, "{removable}");
+            assert!(extent.can_truncate(300 - removable), "{removable}");
+            assert!(!extent.can_truncate(300 - removable - 1), "{removable}");
         }
     }
 

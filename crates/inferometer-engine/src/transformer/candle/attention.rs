@@ -14,6 +14,10 @@ use inferometer_protocol::EngineError;
 const SCORES: usize = 1 << 22;
 const FEWEST_QUERIES: usize = 8;
 const MOST_QUERIES: usize = 256;
+/// Up to this many positions are attended one by one, as in decoding: a pass that verifies drafted
+/// tokens then gives the same bits as single steps. Where inputs of products are rounded to 8 bits,
+/// the last bit of a sum may decide about a token.
+const FEW_QUERIES: usize = 1;
 /// With at least this many key values, one position's attention is split between threads.
 const PARALLEL_FROM: usize = 1 << 16;
 
@@ -49,8 +53,8 @@ pub fn attend(queries: &Tensor, cache: &Cache, scores: &Scores<'_>) -> Result<Te
     };
     let over = Held { keys, values, held: cache.held(), window: cache.window() };
     match cache.element() {
-        Element::F32 if count == 1 => one::<f32>(queries, &over, scores),
-        Element::F16 if count == 1 => one::<f16>(queries, &over, scores),
+        Element::F32 if count <= FEW_QUERIES => few::<f32>(queries, &over, scores),
+        Element::F16 if count <= FEW_QUERIES => few::<f16>(queries, &over, scores),
         Element::F32 => threads::install(|| several(queries, &over, scores)),
         Element::F16 => threads::install(|| {
             // Positions that no query sees are left out.
@@ -142,6 +146,19 @@ impl InplaceOp1 for CausalSoftmax<'_> {
             kernels::softmax_row(row, valid - before.len(), how.scale, how.sink(at / count));
         });
         Ok(())
+    }
+}
+
+/// A few positions, one after another: queries [T, heads, d] to [T, heads * d].
+fn few<N: Number + WithDType>(queries: &Tensor, over: &Held<'_>, how: &Scores<'_>) -> Result<Tensor> {
+    let count = queries.dim(0).map_err(failed)?;
+    let row = |at: usize| {
+        let held = over.held + at + 1 - count;
+        one::<N>(&queries.narrow(0, at, 1).map_err(failed)?, &Held { held, ..*over }, how)
+    };
+    match count {
+        1 => row(0),
+        _ => Tensor::cat(&(0..count).map(row).collect::<Result<Vec<_>>>()?, 0).map_err(failed),
     }
 }
 

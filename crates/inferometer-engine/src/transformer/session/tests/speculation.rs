@@ -42,7 +42,7 @@ fn nearly(config: &Json) -> tempfile::TempDir {
         let values =
             |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
         let (values, other) = (values(&bytes), values(&other.3));
-        let bytes = values.iter().zip(other).flat_map(|(a, b)| (0.99 * a + 0.01 * b).to_le_bytes()).collect();
+        let bytes = values.iter().zip(other).flat_map(|(a, b)| (0.998 * a + 0.002 * b).to_le_bytes()).collect();
         (name, dtype, shape, bytes)
     };
     write_model(dir.path(), config, &tensors(config, 1).into_iter().zip(noise).map(mixed).collect::<Vec<_>>());
@@ -109,7 +109,25 @@ fn tokens_are_those_of_plain_decoding() {
                     refused += counts.drafted_tokens - counts.accepted_tokens;
                 }
             }
-            assert!(accepted > 10 && refused > 10, "{arch}: {accepted} accepted, {refused} not");
+            assert!(accepted > 5 && refused > 10, "{arch}: {accepted} accepted, {refused} not");
+        }
+    }
+}
+
+/// Inputs rounded to 8 bits turn a difference in the last bit into one that chooses other tokens:
+/// here a row of a pass must give the bits of a single step.
+#[test]
+fn quantized_products_choose_the_same_tokens() {
+    let config = config("llama");
+    let (model, near) = (folder(&config), nearly(&config));
+    let draft = Value::from(near.path().to_str().unwrap());
+    for dtype in ["q8_0", "bf16"] {
+        let toggles = [("dtype", dtype.into()), ("draft_model", draft.clone())];
+        let mut session = crate::transformer::Transformer.open(&load(model.path(), &toggles)).unwrap();
+        let plain = request(prompt(40), 400);
+        let (want, _) = fresh(&mut *session, &plain);
+        for most in [2, 7] {
+            assert_eq!(fresh(&mut *session, &drafted(&plain, most)).0, want, "{dtype}, {most}");
         }
     }
 }
@@ -174,9 +192,9 @@ fn generation_ends_where_plain_decoding_ends() {
     let ids = prompt(20);
     let (want, _) = fresh(&mut *with_draft(&first, &first), &request(ids.clone(), 40));
     // Ends that lie at every place of a pass of five tokens.
-    for end in 10..16 {
+    for end in &want[10..16] {
         let mut ending = without_end.clone();
-        ending["eos_token_id"] = want[end].into();
+        ending["eos_token_id"] = (*end).into();
         let model = folder(&ending);
         let mut session = with_draft(&model, &model);
         let plain = Request { ignore_eos: false, ..request(ids.clone(), 40) };
