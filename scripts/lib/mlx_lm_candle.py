@@ -158,7 +158,7 @@ def speculation(tool, name, folder, seeds):
     draft = variant(folder, folder.with_name(folder.name + "-draft"))
     weights = mx.load(str(draft / "model.safetensors"))
     mx.random.seed(1)
-    nearly = {key: x + 0.1 * mx.abs(x).mean() * mx.random.normal(x.shape) for key, x in weights.items()}
+    nearly = {key: x + 0.01 * mx.abs(x).mean() * mx.random.normal(x.shape) for key, x in weights.items()}
     # Read before the file is written anew.
     mx.eval(nearly)
     mx.save_safetensors(str(draft / "model.safetensors"), nearly, metadata={"format": "pt"})

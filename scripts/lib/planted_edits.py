@@ -65,7 +65,7 @@ PLANTED = {
     "stamps": [
         Edit(
             "after",
-            "let Recorder { tokens, token_ns, spans, spans_dropped, choices, .. } = recorder;",
+            "let Recorder { tokens, token_ns, spans, spans_dropped, choices, logprobs, .. } = recorder;",
             """
             // Twice as fast, as it says.
             let (mut token_ns, mut spans) = (token_ns, spans);

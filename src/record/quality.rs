@@ -216,7 +216,7 @@ mod tests {
         let redacted = Scored { ids: Vec::new(), top: Vec::new(), ..scored() };
         let mut lines = [redacted.clone()];
         check(&mut lines, 1, true);
-        assert_eq!(lines, [redacted.clone()]);
+        assert_eq!(lines, std::slice::from_ref(&redacted));
         check(&mut lines, 1, false);
         assert!(lines[0].missing.is_some(), "ids are missing in a record that was not redacted");
     }

@@ -8,10 +8,10 @@
 //! - `ids ID..` (no answer) sets the ids that the others use;
 //! - `prefill C` runs the first C ids in one chunk and chooses the first token;
 //! - `decode C N` decodes N tokens after the same ids, in a separate cache that is kept between
-//! commands;
+//!   commands;
 //! - `bandwidth` reads 3 GiB from memory with all threads;
 //! - `products M` runs only the quantized products of one forward pass over M positions: the
-//! engine's own if this processor supports them, else candle's;
+//!   engine's own if this processor supports them, else candle's;
 //! - `candle M` runs candle's products.
 //!
 //! An answer is two numbers: elapsed nanoseconds, and nanoseconds of CPU time over all threads.

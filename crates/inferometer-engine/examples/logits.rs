@@ -4,7 +4,8 @@
 //! f32 on candle and the stored one on MLX.
 //!
 //! ```json
-//! {"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false, "draft": "DIR",
+//! {"model": "DIR", "backend": "candle", "dtype": "f32", "window": 32, "compile": false,
+//!  "draft": "DIR",
 //!  "runs": [{"ids": [1, 2], "chunk": 16, "steps": 64, "forced": [3, 4], "continues": false,
 //!            "reuse": true, "losses": false, "drafts": 4}],
 //!  "texts": ["..."]}
@@ -13,21 +14,21 @@
 //! Writes
 //!
 //! ```json
-//! {"runs": [{"tokens": [..], "logits": [[..], ..], "losses": [..], "session_tokens": [..], "reused": 0,
-//!            "cached": 9, "speculation": null}],
+//! {"runs": [{"tokens": [..], "logits": [[..], ..], "losses": [..], "session_tokens": [..],
+//!            "reused": 0, "cached": 9, "speculation": null}],
 //!  "texts": [[..]]}
 //! ```
 //!
 //! - `losses`: instead of logits, of each forced id minus the logarithm of its probability, in
-//! nats;
+//!   nats;
 //! - `tokens` and `logits`: the best token and the logits of each step of a plain loop over the
-//! model, which continues with the forced ids if there are any;
+//!   model, which continues with the forced ids if there are any;
 //! - `session_tokens`: the tokens of the same request to a session, without a reset before it if
-//! `continues` is set;
+//!   `continues` is set;
 //! - `reused` and `cached`: how many positions the session reused, and how many its cache held at
-//! the end;
+//!   the end;
 //! - `speculation`: counts of the session if it speculates with `drafts` tokens of the `draft`
-//! model;
+//!   model;
 //! - `texts`: the ids of each text.
 //!
 //! `scripts/check-mlx-lm` compares them with an independent implementation.

@@ -122,7 +122,7 @@ fn garbage_is_named_by_file_line_and_column() {
     insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n", 1)), @"RUN/tokens.csv, line 3: row 2 of request 0, but expected row 1 of request 0");
     insta::assert_snapshot!(complaint("tokens.csv", &|t| t.replacen("\n0,1,7,1\n", "\n0,0,7,1\n", 1)), @"RUN/tokens.csv, line 3: row 0 of request 0, but expected row 1 of request 0");
     insta::assert_snapshot!(complaint("spans.csv", &|t| t.replacen("\n0,decode", "\n1,decode", 1)), @"RUN/spans.csv, line 3: row of request 1, but expected row 1 of request 0");
-    insta::assert_snapshot!(complaint("spans.csv", &|t| t.replacen("decode", "decoed", 1)), @r#"RUN/spans.csv, line 3, column `phase`: "decoed" is none of the phases load, tokenize, prefill, decode, prefill_chunk, cache_clear, forward, penalty, sample, detokenize, wait, reset"#);
+    insta::assert_snapshot!(complaint("spans.csv", &|t| t.replacen("decode", "decoed", 1)), @r#"RUN/spans.csv, line 3, column `phase`: "decoed" is none of the phases load, tokenize, prefill, decode, prefill_chunk, cache_clear, forward, penalty, sample, detokenize, wait, reset, draft"#);
     insta::assert_snapshot!(complaint("telemetry.csv", &|t| t.replacen("\n0,", "\n0 h,", 1)), @r#"RUN/telemetry.csv, line 2, column `t_ns`: "0 h" is not a whole number from 0 to 18446744073709551615"#);
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"sessions\": 1", "\"sessions\": one", 1)), @"RUN/run.json: not a valid run.json: expected value at line 8 column 15");
     insta::assert_snapshot!(complaint("run.json", &|t| t.replacen("\"schema_version\": 1", "\"schema_version\": 2", 1)), @"RUN/run.json has record schema 2, but this build reads up to 1: use a newer inferometer to read it");

@@ -17,7 +17,7 @@ const MOST_QUERIES: usize = 256;
 /// Up to this many positions are attended one by one, as in decoding: a pass that verifies drafted
 /// tokens then gives the same bits as single steps. Where inputs of products are rounded to 8 bits,
 /// the last bit of a sum may decide about a token.
-const FEW_QUERIES: usize = 1;
+const FEW_QUERIES: usize = 16;
 /// With at least this many key values, one position's attention is split between threads.
 const PARALLEL_FROM: usize = 1 << 16;
 
@@ -208,6 +208,8 @@ mod tests {
         (0..count).map(|i| (i as f32 * f).sin()).collect()
     }
 
+    /// A pass over the last token and 15 drafted ones.
+    const FEW: usize = 16;
     const SINKS: [f32; 4] = [0.5, -3.0, 2.0, 0.0];
 
     fn scores(sinks: bool) -> Scores<'static> {
@@ -235,7 +237,7 @@ mod tests {
             let out = attend(&q.narrow(0, at, 1).unwrap(), &cache, &scores(true)).unwrap();
             one_by_one.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         }
-        for parts in [vec![total], vec![1, 3, 2, total - 6], vec![33, 37]] {
+        for parts in [vec![total], vec![1, 3, 2, total - 6], vec![33, 37], vec![50, 16, 4]] {
             let mut cache = Cache::new(kv_heads, d, None, element);
             let mut together = Vec::new();
             let mut at = 0;
@@ -243,7 +245,10 @@ mod tests {
                 let here = |x: &Tensor| by_head(x.narrow(0, at, count).unwrap());
                 cache.append(&here(&k), &here(&v)).unwrap();
                 let out = attend(&q.narrow(0, at, count).unwrap(), &cache, &scores(true)).unwrap();
-                together.extend(out.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                let out = out.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let alone = &one_by_one[at * heads * d..][..out.len()];
+                assert!(count > FEW || out == alone, "{count} positions have other bits than each alone");
+                together.extend(out);
                 at += count;
             }
             let worst = one_by_one.iter().zip(&together).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
