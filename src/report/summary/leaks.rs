@@ -10,6 +10,8 @@ use inferometer_stats::slope::slope;
 pub const MATTERS: f64 = 65_536.0;
 /// Share of the loads that is left out at the beginning: pools and caches of libraries fill then.
 const FILLING: usize = 5;
+/// Loads that a slope is made of: the last ones. A slope looks at every pair.
+const MOST: usize = 1000;
 
 /// What is left of a model after it was unloaded, load after load in one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,7 +62,7 @@ fn of_cell(record: &Record, cell: u32, label: &str) -> Option<Leak> {
         record.requests.iter().filter(|row| row.cell == cell && row.unloaded_bytes.is_some()).collect();
     let series = rows.chunk_by(|a, b| a.host == b.host).max_by_key(|rows| rows.len())?;
     let bytes: Vec<u64> = series.iter().filter_map(|row| row.unloaded_bytes).collect();
-    let left_out = bytes.len() / FILLING;
+    let left_out = (bytes.len() / FILLING).max(bytes.len().saturating_sub(MOST));
     let settled: Vec<f64> = bytes[left_out..].iter().map(|bytes| *bytes as f64).collect();
     let growth = slope(&settled).map(|s| Growth { bytes: s.per_step, low: s.low, high: s.high });
     Some(Leak {
