@@ -15,7 +15,7 @@ use inferometer_engine::transformer::backend::{Backend, TokenSampler};
 use inferometer_engine::transformer::config::Config;
 use inferometer_engine::transformer::mlx::MlxBackend;
 use inferometer_engine::transformer::model::Model;
-use inferometer_engine::transformer::sampler::SamplingPlan;
+use inferometer_engine::transformer::sampler::{Order, SamplingPlan};
 use inferometer_engine::transformer::weights::WeightFolder;
 use inferometer_protocol::Sampling;
 use mlx_rs::Array;
@@ -34,7 +34,8 @@ fn main() -> anyhow::Result<()> {
     let model = Model::load(MlxBackend::new(None, compiled), config, &weights, None)?;
     let mut cache = model.cache()?;
     let prompt = [5, 3, 8, 1];
-    let choice = SamplingPlan { sampling: Sampling::default(), factor: 1.0, context_size: 0, cap: 0 };
+    let choice =
+        SamplingPlan { sampling: Sampling::default(), order: Order::default(), factor: 1.0, context_size: 0, cap: 0 };
     let mut sampler = model.backend.sampler(&choice, &prompt, 3)?;
     let mut step = |ids: &_, count| -> anyhow::Result<_> {
         sampler.penalize(model.forward(ids, count, &mut cache)?)?;

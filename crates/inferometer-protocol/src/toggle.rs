@@ -59,12 +59,13 @@ pub const LAZY_PIPELINE: &str = "lazy_pipeline";
 pub const NUM_DRAFT_TOKENS: &str = "num_draft_tokens";
 pub const LOOKUP_NGRAM: &str = "lookup_ngram";
 pub const DRAFT_MODEL: &str = "draft_model";
+pub const KV_DTYPE: &str = "kv_dtype";
+pub const SAMPLING_ORDER: &str = "sampling_order";
 
 /// The `draft_model` that is none.
 pub const NO_DRAFT_MODEL: &str = "none";
 /// Most drafted tokens in a pass.
 pub const MOST_DRAFT_TOKENS: u64 = 64;
-pub const KV_DTYPE: &str = "kv_dtype";
 
 /// Default upper bound on the penalty's window.
 pub const DEFAULT_WINDOW_CAP: u64 = 768;
@@ -146,6 +147,14 @@ pub const TOGGLES: &[ToggleSpec] = &[
     ),
     text(DRAFT_MODEL, Scope::Load, &[], "none", "path or name of the model that drafts, or none"),
     text(KV_DTYPE, Scope::Load, &["f32", "f16"], "", "format of keys and values in the KV cache"),
+    text(
+        SAMPLING_ORDER,
+        Scope::Request,
+        &["filters_first", "temperature_first"],
+        "filters_first",
+        "above temperature 0: top-p, min-p, top-k and then temperature (as mlx_lm), or temperature, top-k, top-p and min-p \
+         (as transformers)",
+    ),
 ];
 
 /// The toggle of that name.

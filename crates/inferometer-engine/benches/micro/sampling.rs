@@ -6,7 +6,7 @@ use std::cell::LazyCell;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use inferometer_engine::transformer::backend::{Backend, TokenSampler};
 use inferometer_engine::transformer::quantized::Weight;
-use inferometer_engine::transformer::sampler::SamplingPlan;
+use inferometer_engine::transformer::sampler::{Order, SamplingPlan};
 use inferometer_engine::transformer::weights::HostTensor;
 use inferometer_host::rng::seeded;
 use inferometer_protocol::Sampling;
@@ -29,7 +29,13 @@ pub fn samplers<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
         let mut group = c.benchmark_group(format!("sampler, {name}"));
         for vocabulary in [32_768, 151_936] {
             let logits = LazyCell::new(|| logits(on, vocabulary));
-            let choice = SamplingPlan { sampling: sampling.clone(), factor: 1.0, context_size: 0, cap: 0 };
+            let choice = SamplingPlan {
+                sampling: sampling.clone(),
+                order: Order::default(),
+                factor: 1.0,
+                context_size: 0,
+                cap: 0,
+            };
             group.throughput(Throughput::Elements(vocabulary as u64));
             group.bench_function(BenchmarkId::new(on.name, vocabulary), |b| {
                 let (backend, logits) = &*logits;
@@ -54,7 +60,13 @@ pub fn penalty<B: Backend<Tensor: Clone>>(c: &mut Criterion, on: &Subject<B>) {
         let mut group = c.benchmark_group(name);
         let logits = LazyCell::new(|| logits(on, VOCABULARY as usize));
         for length in [128, 512, 2048, 8192, 32_768] {
-            let choice = SamplingPlan { sampling: Sampling::default(), factor: 1.1, context_size: 0, cap };
+            let choice = SamplingPlan {
+                sampling: Sampling::default(),
+                order: Order::default(),
+                factor: 1.1,
+                context_size: 0,
+                cap,
+            };
             group.bench_function(BenchmarkId::new(on.name, length), |b| {
                 let (backend, logits) = &*logits;
                 b.iter_batched(

@@ -1,4 +1,5 @@
-//! From logits to the next token: repetition penalty, temperature, top-k, top-p, min-p, draw.
+//! From logits to the next token: repetition penalty, filters and temperature in one of two orders,
+//! draw.
 //!
 //! Sources: Keskar et al., "CTRL" (2019) for the penalty; Holtzman et al., "The Curious Case of
 //! Neural Text Degeneration" (2020) for top-p; Nguyen et al., "Turning Up the Heat" (2024) for
@@ -63,10 +64,34 @@ impl Penalty {
     }
 }
 
+/// Which comes first: the filters, which then see the model's own probabilities, or temperature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// top-p, min-p, top-k, temperature, as in mlx_lm.
+    #[default]
+    FiltersFirst,
+    /// temperature, top-k, top-p, min-p, as in transformers.
+    TemperatureFirst,
+}
+
+impl Order {
+    pub const ALL: [Order; 2] = [Order::FiltersFirst, Order::TemperatureFirst];
+
+    /// Its value of the toggle `sampling_order`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::FiltersFirst => "filters_first",
+            Order::TemperatureFirst => "temperature_first",
+        }
+    }
+}
+
 /// The checked sampling settings of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingPlan {
     pub sampling: Sampling,
+    pub order: Order,
     /// Effective factor of the repetition penalty; 1 = off.
     pub factor: f32,
     /// Window of the penalty in tokens; 0 = the whole history.
@@ -102,6 +127,7 @@ impl Uniforms {
 /// Chooses tokens for one request on the host.
 #[derive(Debug)]
 pub struct Sampler {
+    order: Order,
     temperature: f64,
     top_k: usize,
     top_p: f64,
@@ -147,8 +173,9 @@ pub fn check(sampling: &Sampling, penalty: f64) -> Result<(), EngineError> {
 impl Sampler {
     /// A sampler for one request; equal seeds give equal draws.
     #[must_use]
-    pub fn new(sampling: &Sampling) -> Self {
+    pub fn new(sampling: &Sampling, order: Order) -> Self {
         Self {
+            order,
             temperature: sampling.temperature,
             top_k: sampling.top_k as usize,
             top_p: sampling.top_p,
@@ -167,20 +194,31 @@ impl Sampler {
         if self.temperature == 0.0 {
             return Ok(best);
         }
-        self.fill(logits, logits[best as usize]);
-        self.keep_top_k();
-        self.keep_top_p();
-        self.keep_min_p();
+        self.candidates.clear();
+        self.candidates.extend(logits.iter().zip(0..).map(|(logit, id)| Candidate { id, logit: *logit, weight: 0.0 }));
+        let highest = logits[best as usize];
+        match self.order {
+            Order::FiltersFirst => {
+                self.weigh(highest, 1.0);
+                self.keep_top_p();
+                self.keep_min_p();
+                self.keep_top_k();
+                self.weigh(highest, self.temperature);
+            }
+            Order::TemperatureFirst => {
+                self.weigh(highest, self.temperature);
+                self.keep_top_k();
+                self.keep_top_p();
+                self.keep_min_p();
+            }
+        }
         Ok(self.draw())
     }
 
-    fn fill(&mut self, logits: &[f32], highest: f32) {
-        self.candidates.clear();
-        self.candidates.extend(logits.iter().zip(0..).map(|(logit, id)| Candidate {
-            id,
-            logit: *logit,
-            weight: ((f64::from(*logit) - f64::from(highest)) / self.temperature).exp(),
-        }));
+    fn weigh(&mut self, highest: f32, temperature: f64) {
+        for candidate in &mut self.candidates {
+            candidate.weight = ((f64::from(candidate.logit) - f64::from(highest)) / temperature).exp();
+        }
     }
 
     fn keep_top_k(&mut self) {

@@ -8,7 +8,7 @@ use super::detokenizing::Detokenizing;
 use super::finite;
 use super::generation::{Wanted, generate};
 use super::model::{KvCache, Model};
-use super::sampler::{self, SamplingPlan};
+use super::sampler::{self, Order, SamplingPlan};
 use super::speculation::{DraftModel, Drafter, check_vocabularies};
 use crate::text::{ChatTemplate, Tokenizer};
 use inferometer_host::heap;
@@ -17,14 +17,14 @@ use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECT
 use inferometer_protocol::toggle::{
     CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_WINDOW_CAP, DRAFT_MODEL, KV_REUSE,
     LAZY_PIPELINE, LOOKUP_NGRAM, MOST_DRAFT_TOKENS, NUM_DRAFT_TOKENS, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
-    REPETITION_PENALTY, REPETITION_WINDOW_CAP, Scope, find,
+    REPETITION_PENALTY, REPETITION_WINDOW_CAP, SAMPLING_ORDER, Scope, find,
 };
 use inferometer_protocol::{
     Completion, EngineError, EngineMemory, FinishReason, Phase, Prompt, Receipt, Request, Settings, SpanTiming, Value,
 };
 
 /// Toggles that a request may have on every backend.
-pub const REQUEST_TOGGLES: [&str; 7] = [
+pub const REQUEST_TOGGLES: [&str; 8] = [
     REPETITION_PENALTY,
     REPETITION_CONTEXT_SIZE,
     REPETITION_WINDOW_CAP,
@@ -32,6 +32,7 @@ pub const REQUEST_TOGGLES: [&str; 7] = [
     KV_REUSE,
     NUM_DRAFT_TOKENS,
     LOOKUP_NGRAM,
+    SAMPLING_ORDER,
 ];
 /// Further toggles on a lazy backend with its own allocator.
 pub const LAZY_TOGGLES: [&str; 3] = [CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, LAZY_PIPELINE];
@@ -143,7 +144,9 @@ impl<B: Backend> TransformerSession<B> {
             request.toggles.get(REPETITION_PENALTY).and_then(Value::as_float).unwrap_or(sampling.repetition_penalty);
         let factor = factor_in_force(factor);
         sampler::check(sampling, factor)?;
+        let order = request.toggles.get(SAMPLING_ORDER).and_then(Value::as_text);
         let choice = SamplingPlan {
+            order: Order::ALL.into_iter().find(|known| order == Some(known.name())).unwrap_or_default(),
             sampling: sampling.clone(),
             factor: factor as f32,
             context_size: count(REPETITION_CONTEXT_SIZE, sampling.repetition_context_size),
@@ -257,6 +260,7 @@ impl<B: Backend> Session for TransformerSession<B> {
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
         let wanted = self.wanted(request, sink)?;
         let (prompt_tokens, factor, drafts) = (wanted.prompt.len() as u32, wanted.factor, wanted.drafts);
+        let order = wanted.choice.order;
         let asked = request.toggles.get(LOOKUP_NGRAM).and_then(Value::as_count).map_or(0, size);
         let ngram = if drafts > 0 { asked } else { 0 };
         let mut effective = self.receipt.settings.clone();
@@ -301,6 +305,7 @@ impl<B: Backend> Session for TransformerSession<B> {
             (EFFECTIVE_WINDOW.to_owned(), progress.window.into()),
             (EFFECTIVE_CHUNK.to_owned(), progress.largest_chunk.into()),
             (KV_REUSE.to_owned(), if progress.looked { "prefix" } else { "none" }.into()),
+            (SAMPLING_ORDER.to_owned(), order.name().into()),
             (NUM_DRAFT_TOKENS.to_owned(), drafts.into()),
             (LOOKUP_NGRAM.to_owned(), ngram.into()),
         ]);

@@ -36,7 +36,7 @@ impl HostSampler {
         history.extend_from_slice(prompt);
         Self {
             penalty: Penalty::new(choice.factor, choice.context_size, choice.cap),
-            sampler: Sampler::new(&choice.sampling),
+            sampler: Sampler::new(&choice.sampling, choice.order),
             history,
             logits: Vec::new(),
             window: 0,

@@ -5,13 +5,13 @@
 //! f64 there, so a draw within rounding of a border may choose the other token.
 
 use mlx_rs::ops::indexing::{argmax, argmax_axis};
-use mlx_rs::ops::{cumsum, select, sort};
+use mlx_rs::ops::{cumsum, maximum, select, sort};
 use mlx_rs::{Array, Dtype, error::Exception};
 
 use super::calls::{mlx, replace, size};
 use crate::transformer::backend::TokenSampler;
 use crate::transformer::sampler;
-use crate::transformer::sampler::{SamplingPlan, Uniforms};
+use crate::transformer::sampler::{Order, SamplingPlan, Uniforms};
 use inferometer_host::Result;
 
 type Tried<T> = std::result::Result<T, Exception>;
@@ -150,7 +150,7 @@ fn penalized(logits: &Array, recent: &Array, window: i32, factor: f32) -> Tried<
     logits.put_along_axis(ids, new, -1)
 }
 
-/// A token drawn from logits [1, vocabulary] after temperature, top-k, top-p and min-p: [1].
+/// A token drawn from logits [1, vocabulary] after temperature and filters: [1].
 fn drawn(logits: &Array, choice: &SamplingPlan, uniform: f64) -> Tried<Array> {
     let sampling = &choice.sampling;
     let logits = logits.as_dtype(Dtype::Float32)?.reshape(&[-1])?;
@@ -159,35 +159,67 @@ fn drawn(logits: &Array, choice: &SamplingPlan, uniform: f64) -> Tried<Array> {
     let zero = Array::from_f32(0.0);
     // Not normalized: 1 for the most likely token.
     let temperature = Array::from_f32((sampling.temperature as f32).max(f32::MIN_POSITIVE));
-    let mut weights = logits.subtract(logits.max(false)?)?.divide(temperature)?.exp()?;
+    let relative = logits.subtract(logits.max(false)?)?;
+    let tempered = relative.divide(temperature)?.exp()?;
+    let weights = match choice.order {
+        Order::FiltersFirst => {
+            // Never 0: a high temperature makes likely what is far below.
+            let own = maximum(relative.exp()?, Array::from_f32(f32::MIN_POSITIVE))?;
+            let kept = top_p(own, sampling.top_p)?;
+            let kept = top_k(&logits, min_p(kept, sampling.min_p)?, sampling.top_k)?;
+            select(kept.gt(&zero)?, &tempered, &zero)?
+        }
+        Order::TemperatureFirst => {
+            min_p(top_p(top_k(&logits, tempered, sampling.top_k)?, sampling.top_p)?, sampling.min_p)?
+        }
+    };
     let vocabulary = logits.shape()[0];
-    let k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
-    if (1..vocabulary).contains(&k) {
-        let kth = super::calls::slice(&sort(&logits)?, &[vocabulary - k], &[vocabulary - k + 1])?;
-        weights = select(best(&logits, &kth, &Array::from_int(k))?, &weights, &zero)?;
-    }
-    if sampling.top_p < 1.0 {
-        let rising = sort(&weights)?;
-        // For each token, the sum of those that are more likely. The token is needed if that sum is
-        // less than the wanted one.
-        let before = rising.cumsum(0, true, false)?;
-        // Never 0: the most likely token is always kept.
-        let share = Array::from_f32((sampling.top_p as f32).max(f32::MIN_POSITIVE));
-        let wanted = weights.sum(false)?.multiply(share)?;
-        let needed = before.lt(wanted)?;
-        let least = select(&needed, &rising, Array::from_f32(f32::INFINITY))?.min(true)?;
-        let count = needed.as_dtype(Dtype::Int32)?.sum(false)?;
-        weights = select(best(&weights, &least, &count)?, &weights, &zero)?;
-    }
-    if sampling.min_p > 0.0 {
-        weights = select(weights.ge(Array::from_f32(sampling.min_p as f32))?, &weights, &zero)?;
-    }
     let sums = cumsum(&weights, 0, false, true)?;
     let total = super::calls::slice(&sums, &[vocabulary - 1], &[vocabulary])?;
     let target = total.multiply(Array::from_f32(uniform as f32))?;
     // Rounding may make the target equal to the total: then the last token with weight is chosen.
     let reached = sums.gt(target)?.logical_or(sums.eq(total)?)?;
     argmax(reached.as_dtype(Dtype::Int32)?, true)
+}
+
+/// The weights of the `k` highest logits that have one, and 0 for others; all if `k` is 0.
+fn top_k(logits: &Array, weights: Array, k: u32) -> Tried<Array> {
+    let vocabulary = logits.shape()[0];
+    let k = i32::try_from(k).unwrap_or(i32::MAX);
+    if !(1..vocabulary).contains(&k) {
+        return Ok(weights);
+    }
+    // What another filter dropped is behind all others.
+    let zero = Array::from_f32(0.0);
+    let logits = select(weights.gt(&zero)?, logits, Array::from_f32(f32::NEG_INFINITY))?;
+    let kth = super::calls::slice(&sort(&logits)?, &[vocabulary - k], &[vocabulary - k + 1])?;
+    select(best(&logits, &kth, &Array::from_int(k))?, &weights, &zero)
+}
+
+/// The largest weights whose sum reaches that share of all, and 0 for others.
+fn top_p(weights: Array, share: f64) -> Tried<Array> {
+    if share >= 1.0 {
+        return Ok(weights);
+    }
+    let rising = sort(&weights)?;
+    // For each token, the sum of those that are more likely. The token is needed if that sum is
+    // less than the wanted one.
+    let before = rising.cumsum(0, true, false)?;
+    // Never 0: the most likely token is always kept.
+    let share = Array::from_f32((share as f32).max(f32::MIN_POSITIVE));
+    let wanted = weights.sum(false)?.multiply(share)?;
+    let needed = before.lt(wanted)?;
+    let least = select(&needed, &rising, Array::from_f32(f32::INFINITY))?.min(true)?;
+    let count = needed.as_dtype(Dtype::Int32)?.sum(false)?;
+    select(best(&weights, &least, &count)?, &weights, Array::from_f32(0.0))
+}
+
+/// The weights of at least that share of the largest one, which is 1, and 0 for others.
+fn min_p(weights: Array, share: f64) -> Tried<Array> {
+    if share <= 0.0 {
+        return Ok(weights);
+    }
+    select(weights.ge(Array::from_f32(share as f32))?, &weights, Array::from_f32(0.0))
 }
 
 /// Which `count` values are the highest, given the lowest of them; of equal values, the first.

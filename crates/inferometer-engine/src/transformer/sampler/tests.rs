@@ -7,7 +7,11 @@ fn sampling(temperature: f64) -> Sampling {
 }
 
 fn counts(sampling: &Sampling, logits: &[f32], draws: usize) -> Vec<usize> {
-    let mut sampler = Sampler::new(sampling);
+    ordered_counts(sampling, Order::default(), logits, draws)
+}
+
+fn ordered_counts(sampling: &Sampling, order: Order, logits: &[f32], draws: usize) -> Vec<usize> {
+    let mut sampler = Sampler::new(sampling, order);
     let mut counts = vec![0; logits.len()];
     for _ in 0..draws {
         counts[sampler.choose(logits).unwrap() as usize] += 1;
@@ -45,7 +49,7 @@ const LIMIT: f64 = 20.515;
 #[test]
 fn draws_follow_the_closed_form() {
     let none = |_: usize| true;
-    // At temperature 1 the probabilities are .0836 .2271 .0307 .6174(3) .2271 .0006 in these
+    // At temperature 1 the probabilities are .0704 .1914 .0259 .5204 .1914 .0005 in these
     // logits' order.
     let cases: [(Sampling, Vec<f64>); 7] = [
         (sampling(1.0), softmax(&LOGITS, 1.0, none)),
@@ -55,12 +59,33 @@ fn draws_follow_the_closed_form() {
         (Sampling { top_k: 2, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [1, 3].contains(&at))),
         (Sampling { top_p: 0.8, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [1, 3, 4].contains(&at))),
         (Sampling { min_p: 0.1, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [0, 1, 3, 4].contains(&at))),
-        // top-p applies to the tokens that top-k kept: 3 alone has .73 of their sum.
-        (Sampling { top_k: 2, top_p: 0.7, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| at == 3)),
+        // top-p sees all tokens: 3 alone has .52 of their sum, so top-k has two to keep.
+        (Sampling { top_k: 2, top_p: 0.7, ..sampling(1.0) }, softmax(&LOGITS, 1.0, |at| [1, 3].contains(&at))),
     ];
     for (settings, probabilities) in cases {
         let statistic = chi_square(&counts(&settings, &LOGITS, DRAWS), &probabilities);
         assert!(statistic < LIMIT, "{settings:?}: {statistic}");
+    }
+}
+
+/// Token 3 has .52 of the probability at temperature 1 and .29 at temperature 3: the same share keeps
+/// more tokens if temperature comes first.
+#[test]
+fn the_order_of_filters_and_temperature_decides_what_is_kept() {
+    let cases = [
+        (Sampling { top_p: 0.5, ..sampling(3.0) }, vec![3], vec![1, 3]),
+        (Sampling { min_p: 0.3, ..sampling(3.0) }, vec![1, 3, 4], vec![0, 1, 2, 3, 4]),
+        // Of the two that top-k keeps, 3 has .58 at temperature 3.
+        (Sampling { top_k: 2, top_p: 0.55, ..sampling(3.0) }, vec![1, 3], vec![3]),
+    ];
+    for (settings, first, last) in cases {
+        for (order, kept) in [(Order::FiltersFirst, first), (Order::TemperatureFirst, last)] {
+            let statistic = chi_square(
+                &ordered_counts(&settings, order, &LOGITS, DRAWS),
+                &softmax(&LOGITS, 3.0, |at| kept.contains(&at)),
+            );
+            assert!(statistic < LIMIT, "{settings:?}, {order:?}: {statistic}");
+        }
     }
 }
 
@@ -73,7 +98,7 @@ fn the_test_of_draws_would_see_a_wrong_temperature() {
 #[test]
 fn equal_seeds_draw_alike_and_others_do_not() {
     let draw = |seed| {
-        let mut sampler = Sampler::new(&Sampling { seed, ..sampling(1.0) });
+        let mut sampler = Sampler::new(&Sampling { seed, ..sampling(1.0) }, Order::default());
         (0..64).map(|_| sampler.choose(&LOGITS).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(draw(1), draw(1));
@@ -100,7 +125,7 @@ fn filters_at_their_ends() {
 
 #[test]
 fn greedy_takes_the_lowest_id_among_equals() {
-    let mut sampler = Sampler::new(&sampling(0.0));
+    let mut sampler = Sampler::new(&sampling(0.0), Order::default());
     assert_eq!(sampler.choose(&[1.0, 3.0, 3.0]).unwrap(), 1);
     assert_eq!(sampler.choose(&[-3.0, f32::MIN]).unwrap(), 0);
     // Whole blocks and a rest, the best anywhere.
@@ -121,7 +146,7 @@ fn one_logit_that_is_not_finite_is_an_error() {
             let mut logits = [f32::MAX; 100];
             logits[at] = none;
             for temperature in [0.0, 1.0] {
-                let error = Sampler::new(&sampling(temperature)).choose(&logits).unwrap_err();
+                let error = Sampler::new(&sampling(temperature), Order::default()).choose(&logits).unwrap_err();
                 assert_eq!(error.kind, ErrorKind::NotFinite, "{none} at {at}");
             }
             assert_eq!(gap(&logits).unwrap_err().kind, ErrorKind::NotFinite);
@@ -203,7 +228,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let settings = Sampling { seed, temperature: 1.0, top_k, top_p, min_p, ..Sampling::default() };
-        let id = Sampler::new(&settings).choose(&logits).unwrap() as usize;
+        let id = Sampler::new(&settings, Order::TemperatureFirst).choose(&logits).unwrap() as usize;
         let above = |limit: f32| logits.iter().filter(move |l| **l > limit);
         if top_k > 0 {
             prop_assert!(above(logits[id]).count() < top_k as usize);

@@ -7,12 +7,12 @@ use rand::Rng;
 use crate::serial::alone;
 use crate::transformer::backend::{Backend, TokenSampler};
 use crate::transformer::mlx::MlxBackend;
-use crate::transformer::sampler::{Penalty, Sampler, SamplingPlan, gap};
+use crate::transformer::sampler::{Order, Penalty, Sampler, SamplingPlan, gap};
 use inferometer_host::rng::seeded;
 use inferometer_protocol::{EngineError, ErrorKind, Sampling};
 
 fn choice(sampling: Sampling) -> SamplingPlan {
-    SamplingPlan { sampling, factor: 1.0, context_size: 0, cap: 0 }
+    SamplingPlan { sampling, order: Order::default(), factor: 1.0, context_size: 0, cap: 0 }
 }
 
 fn row(logits: &[f32]) -> Array {
@@ -20,10 +20,15 @@ fn row(logits: &[f32]) -> Array {
 }
 
 /// Tokens of one request, chosen from these rows of logits one after another.
-fn on_device<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Result<Vec<u32>, EngineError> {
+fn on_device<'a>(
+    sampling: &Sampling,
+    order: Order,
+    rows: impl Iterator<Item = &'a [f32]>,
+) -> Result<Vec<u32>, EngineError> {
     alone(|| {
         let backend = MlxBackend::new(None, false);
-        let mut sampler = backend.sampler(&choice(sampling.clone()), &[0], 1)?;
+        let plan = SamplingPlan { order, ..choice(sampling.clone()) };
+        let mut sampler = backend.sampler(&plan, &[0], 1)?;
         rows.map(|logits| {
             sampler.penalize(row(logits))?;
             backend.wait(&sampler.choose(None)?)
@@ -32,8 +37,12 @@ fn on_device<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> 
     })
 }
 
-fn on_host<'a>(sampling: &Sampling, rows: impl Iterator<Item = &'a [f32]>) -> Result<Vec<u32>, EngineError> {
-    let mut sampler = Sampler::new(sampling);
+fn on_host<'a>(
+    sampling: &Sampling,
+    order: Order,
+    rows: impl Iterator<Item = &'a [f32]>,
+) -> Result<Vec<u32>, EngineError> {
+    let mut sampler = Sampler::new(sampling, order);
     rows.map(|logits| sampler.choose(logits)).collect()
 }
 
@@ -73,7 +82,7 @@ fn as_the_hosts(choice: &SamplingPlan, prompt: Vec<u32>, steps: Vec<(Vec<f32>, u
         backend.read(device.logits(), &mut got).unwrap();
         prop_assert_eq!(&got, &want);
         prop_assert_eq!(device.window(), looked_at);
-        let best = Sampler::new(&choice.sampling).choose(&want).unwrap();
+        let best = Sampler::new(&choice.sampling, choice.order).choose(&want).unwrap();
         prop_assert_eq!(device.gap().unwrap(), gap(&want).unwrap());
         let chosen = device.choose(Some(forced)).unwrap();
         prop_assert_eq!(backend.wait(&chosen).unwrap(), best);
@@ -93,10 +102,11 @@ fn rows(count: usize, vocabulary: usize) -> Vec<f32> {
 fn differing(settings: &[Sampling], device: impl Fn(&Sampling) -> Sampling) -> (usize, usize) {
     const EACH: usize = 500;
     let (mut draws, mut differ) = (0, 0);
-    for (vocabulary, sampling) in [300, 2048].into_iter().flat_map(|v| settings.iter().map(move |s| (v, s))) {
+    let cases = [(300, Order::FiltersFirst), (2048, Order::FiltersFirst), (300, Order::TemperatureFirst)];
+    for ((vocabulary, order), sampling) in cases.into_iter().flat_map(|v| settings.iter().map(move |s| (v, s))) {
         let logits = rows(EACH, vocabulary);
-        let host = on_host(sampling, logits.chunks(vocabulary)).unwrap();
-        let device = on_device(&device(sampling), logits.chunks(vocabulary)).unwrap();
+        let host = on_host(sampling, order, logits.chunks(vocabulary)).unwrap();
+        let device = on_device(&device(sampling), order, logits.chunks(vocabulary)).unwrap();
         draws += host.len();
         differ += host.iter().zip(&device).filter(|(a, b)| a != b).count();
     }
@@ -147,27 +157,41 @@ fn of_equal_logits_filters_keep_the_lowest_ids() {
     const PAIRS: &[f32] = &[0.0, 2.0, 1.0, 2.0, 1.0, 0.0, 1.0, -1.0];
     // A high temperature, so that 400 draws give every id that the filters keep.
     let hot = || Sampling { seed: 3, temperature: 50.0, ..Sampling::default() };
-    let cases: [(Sampling, &'static [f32], &[u32]); 9] = [
+    let cases: [(Sampling, &'static [f32], &[u32]); 8] = [
         (hot(), EQUAL, &[0, 1, 2, 3, 4, 5, 6, 7]),
         (Sampling { top_k: 3, ..hot() }, EQUAL, &[0, 1, 2]),
         (Sampling { top_p: 0.5, ..hot() }, EQUAL, &[0, 1, 2, 3]),
-        (Sampling { top_k: 6, top_p: 0.5, ..hot() }, EQUAL, &[0, 1, 2]),
         (Sampling { min_p: 1.0, ..hot() }, PAIRS, &[1, 3]),
         (Sampling { top_k: 1, ..hot() }, PAIRS, &[1]),
         (Sampling { top_k: 4, ..hot() }, PAIRS, &[1, 2, 3, 4]),
         (Sampling { top_k: 100, ..hot() }, PAIRS, &[0, 1, 2, 3, 4, 5, 6, 7]),
-        // Weights 1, 1, .98, .98, .98, .96, .96 and .94 add up to 7.80; the first four to 3.96.
-        (Sampling { top_p: 0.5, ..hot() }, PAIRS, &[1, 2, 3, 4]),
+        // Weights 1, 1, .37, .37, .37, .14, .14 and .05 add up to 3.43; the first to 1, the second
+        // to 2.
+        (Sampling { top_p: 0.5, ..hot() }, PAIRS, &[1, 3]),
     ];
     for (settings, logits, want) in cases {
-        assert_eq!(drawn(|s, rows| on_host(s, rows), &settings, logits), want, "host: {settings:?}");
-        assert_eq!(drawn(|s, rows| on_device(s, rows), &settings, logits), want, "device: {settings:?}");
+        both(&settings, Order::FiltersFirst, logits, want);
     }
+    // At that temperature, weights 1, 1, .98, .98, .98, .96, .96 and .94 add up to 7.80; the first
+    // four to 3.96.
+    both(&Sampling { top_p: 0.5, ..hot() }, Order::TemperatureFirst, PAIRS, &[1, 2, 3, 4]);
+    // top-p after and before top-k.
+    let few = Sampling { top_k: 6, top_p: 0.5, ..hot() };
+    both(&few, Order::TemperatureFirst, EQUAL, &[0, 1, 2]);
+    both(&few, Order::FiltersFirst, EQUAL, &[0, 1, 2, 3]);
+    // Nothing filters, so that a token far below is drawn too.
+    both(&hot(), Order::FiltersFirst, &[0.0, 95.0], &[0, 1]);
+}
+
+fn both(settings: &Sampling, order: Order, logits: &'static [f32], want: &[u32]) {
+    assert_eq!(drawn(|s, rows| on_host(s, order, rows), settings, logits), want, "host: {settings:?}, {order:?}");
+    assert_eq!(drawn(|s, rows| on_device(s, order, rows), settings, logits), want, "device: {settings:?}, {order:?}");
 }
 
 #[test]
 fn greedy_takes_the_lowest_of_equal_ids() {
-    let greedy = |logits: &[f32]| on_device(&Sampling::default(), std::iter::once(logits)).unwrap()[0];
+    let greedy =
+        |logits: &[f32]| on_device(&Sampling::default(), Order::default(), std::iter::once(logits)).unwrap()[0];
     assert_eq!(greedy(&[0.5; 2048]), 0);
     let mut logits = vec![-1.0; 2048];
     for at in [2047, 900, 33] {
@@ -184,13 +208,16 @@ fn logits_that_are_no_numbers_are_an_error_where_the_token_is_read() {
             // The logit of any token, not only of the first.
             let (sound, none_at_all) = ([1.0; 64], [none; 64]);
             let rows = [sound.as_slice(), &none_at_all];
-            assert!(on_device(&sampling, rows[..1].iter().copied()).is_ok());
-            let error = on_device(&sampling, rows.into_iter()).unwrap_err();
+            assert!(on_device(&sampling, Order::default(), rows[..1].iter().copied()).is_ok());
+            let error = on_device(&sampling, Order::default(), rows.into_iter()).unwrap_err();
             assert_eq!(error.kind, ErrorKind::NotFinite, "temperature {temperature}, {none}: {error}");
             // One of many is enough.
             let mut one = [1.0; 64];
             one[40] = none;
-            assert_eq!(on_device(&sampling, std::iter::once(&one[..])).unwrap_err().kind, ErrorKind::NotFinite);
+            assert_eq!(
+                on_device(&sampling, Order::default(), std::iter::once(&one[..])).unwrap_err().kind,
+                ErrorKind::NotFinite
+            );
         }
     }
 }
