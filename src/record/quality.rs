@@ -17,6 +17,9 @@ use inferometer_protocol::TokenLogprob;
 /// The file in the record.
 pub const FILE: &str = "quality.jsonl";
 
+/// Probability of all tokens of a vocabulary, but for rounding.
+const WHOLE: f64 = 0.999;
+
 /// A line: one pass over the text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
@@ -78,6 +81,31 @@ impl Scored {
         Ok(())
     }
 
+    /// Keeps the `most` most likely tokens of each place, as many as were asked for.
+    ///
+    /// # Errors
+    /// When a place has fewer, although there are more tokens.
+    pub fn keep_top(&mut self, most: usize) -> Result<(), String> {
+        if most == 0 {
+            self.top.clear();
+            return Ok(());
+        }
+        if self.top.is_empty() {
+            return Err(format!("the engine named no most likely tokens where {most} were asked for"));
+        }
+        for (at, list) in self.top.iter_mut().enumerate() {
+            let mass: f64 = list.iter().map(|(_, logprob)| f64::from(*logprob).exp()).sum();
+            if list.len() < most && mass < WHOLE {
+                return Err(format!(
+                    "the engine named {} most likely tokens at token {at} where {most} were asked for, and these are not all",
+                    list.len()
+                ));
+            }
+            list.truncate(most);
+        }
+        Ok(())
+    }
+
     /// Whether the line can be what an engine answered; `cells`: number of cells in the plan.
     fn check(&self, cells: usize, redacted: bool) -> Result<(), String> {
         if let Some(id) = self.cells.iter().find(|id| **id as usize >= cells) {
@@ -90,6 +118,9 @@ impl Scored {
             return Err("it has neither `logprobs` nor `missing`".to_owned());
         }
         if redacted && self.ids.is_empty() {
+            if !self.top.is_empty() {
+                return Err("it has most likely tokens, but no ids".to_owned());
+            }
             return self.logprobs.iter().try_for_each(|one| TokenLogprob { logprob: *one, top: Vec::new() }.check(0));
         }
         let of = |at: usize| self.top.get(at).cloned().unwrap_or_default();
@@ -107,13 +138,15 @@ pub fn text_hash(context: &[u32], ids: &[u32]) -> String {
     token_hash(&[context, ids].concat())
 }
 
-/// Appends a line. The caller holds the record's lock.
+/// Appends a line, in place of an earlier one of the same cells. The caller holds the record's
+/// lock.
 ///
 /// # Errors
 /// When the file cannot be read or written; it then stays as it was.
 pub fn append(dir: &Path, scored: &Scored, secrets: &Secrets) -> Result<(), RecordError> {
     let path = dir.join(FILE);
     let mut lines = read(dir)?;
+    lines.retain(|line| line.cells != scored.cells);
     lines.push(hidden(secrets, scored, &path)?);
     write(dir, &lines)
 }
@@ -182,15 +215,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()).unwrap(), []);
         let mute = Scored { missing: Some("mute".to_owned()), logprobs: Vec::new(), top: Vec::new(), ..scored() };
-        for line in [&scored(), &mute] {
+        // The second one takes the place of the first.
+        for line in [&Scored { cells: vec![1], ..mute.clone() }, &scored(), &Scored { cells: vec![1], ..mute.clone() }]
+        {
             append(dir.path(), line, &Secrets::default()).unwrap();
         }
         let mut lines = read(dir.path()).unwrap();
-        check(&mut lines, 1, false);
-        assert_eq!(lines, [scored(), mute]);
+        check(&mut lines, 2, false);
+        assert_eq!(lines, [scored(), Scored { cells: vec![1], ..mute }]);
         fs_err::write(dir.path().join(FILE), "{\"cells\": [0]}\n").unwrap();
         let error = read(dir.path()).unwrap_err().to_string();
         assert!(error.contains("quality.jsonl") && error.contains("missing field"), "{error}");
+    }
+
+    #[test]
+    fn as_many_likely_tokens_are_kept_as_were_asked_for() {
+        let kept = |most: usize| {
+            let mut one = scored();
+            one.keep_top(most).map(|()| one.top.iter().map(Vec::len).collect::<Vec<_>>())
+        };
+        assert_eq!(kept(0), Ok(vec![]));
+        assert_eq!(kept(1), Ok(vec![1, 1]));
+        assert_eq!(kept(2), Ok(vec![2, 2]));
+        assert!(kept(3).unwrap_err().contains("named 2 most likely tokens at token 0 where 3 were asked for"));
+        // A vocabulary of two tokens has no third one.
+        let mut all = Scored { top: vec![vec![(3, -0.5_f32), (4, -0.932_752_1)]; 2], ..scored() };
+        assert_eq!(all.keep_top(3), Ok(()));
     }
 
     #[test]

@@ -36,7 +36,14 @@ pub fn parts(text: &str) -> Option<Vec<Part<'_>>> {
         all.push(part(header, &after[..at]));
         rest = &after[at + width..];
     }
-    (!all.is_empty()).then_some(all)
+    if all.is_empty() {
+        return None;
+    }
+    // What follows without a message of its own.
+    if !rest.trim().is_empty() {
+        all.push(Part { channel: "", recipient: None, constrained: None, content: rest });
+    }
+    Some(all)
 }
 
 /// A message with the header `{role} to={recipient}<|channel|>{channel} <|constrain|>{type}`, in
@@ -109,6 +116,8 @@ mod tests {
         let text = " to=functions.f<|channel|>commentary json<|message|>{";
         let found = parts(text).unwrap();
         assert_eq!((found[0].recipient, found[0].channel, found[0].content), (Some("functions.f"), "commentary", "{"));
+        let more = parts("<|channel|>final<|message|>A<|end|> and more").unwrap();
+        assert_eq!((more.len(), more[1].channel, more[1].content), (2, "", " and more"));
         assert_eq!(parts("<|channel|>analysis"), None, "no message has begun");
         assert_eq!(parts("The channel <|channel|> is a token."), None, "another model");
     }

@@ -75,9 +75,9 @@ impl<'a> Driver<'a> {
             if self.worker.work.options.interrupt.requested() {
                 return Ok(false);
             }
-            let step = Step { cell: cells[0].id, iteration: 0 };
-            let key = Key::of(step, cells[0], isolation);
-            if !self.done.given_up(step.cell) && !self.worker.score(&cells, &key, 0, self.observer)? {
+            let Some(cell) = cells.iter().find(|cell| !self.done.given_up(cell.id)) else { continue };
+            let key = Key::of(Step { cell: cell.id, iteration: 0 }, cell, isolation);
+            if !self.worker.score(&cells, &key, 0, self.observer)? {
                 return Ok(false);
             }
         }

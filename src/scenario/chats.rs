@@ -76,7 +76,10 @@ fn json(node: &Node) -> Result<Value, (Span, String)> {
     Ok(match &node.data {
         Data::Bool(bool) => (*bool).into(),
         Data::Int(int) => (*int).into(),
-        Data::Float(float) => Value::from(*float),
+        Data::Float(float) if float.is_finite() => Value::from(*float),
+        Data::Float(_) => {
+            return Err((node.span, "it has a number that is not finite, which JSON does not know".to_owned()));
+        }
         Data::Text(text) => text.as_str().into(),
         Data::Date => return Err((node.span, "it has a date; write it as a text in quotes".to_owned())),
         Data::List(items) => items.iter().map(json).collect::<Result<_, _>>()?,

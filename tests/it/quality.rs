@@ -43,6 +43,20 @@ fn by_hand(scored: &Scored) -> f64 {
     (losses.sum::<f64>() / scored.logprobs.len() as f64).exp()
 }
 
+/// Its host has unloaded the model when the pass begins.
+#[test]
+fn a_model_that_was_unloaded_is_loaded_for_the_pass() {
+    let lab = Lab::new();
+    let scenario = scenario(&lab, TEXT);
+    lab.measure(&scenario, &["--set", "run.isolation=load", "--set", "workload.lengths=[8]"]).expect(0);
+    let quality = lab.record().quality;
+    assert_eq!(quality.len(), 1);
+    assert_eq!((quality[0].logprobs.len(), &quality[0].missing), (40, &None));
+    let page = lab.path("reports").join(lab.run_folder().unwrap().file_name().unwrap()).join("index.html");
+    let page = fs_err::read_to_string(page).unwrap();
+    assert!(page.contains("leak: inconclusive"), "the page has the verdict on leaks");
+}
+
 #[test]
 fn a_run_shows_perplexity_beside_speed() {
     let lab = Lab::new();

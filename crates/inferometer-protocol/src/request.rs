@@ -257,6 +257,9 @@ pub struct TokenLogprob {
     pub top: Vec<(u32, f32)>,
 }
 
+/// Down to here a perplexity is a number in 64 bits. Logits of models differ by some tens.
+const LEAST_LOGPROB: f64 = -700.0;
+
 /// Probabilities come from sums over the vocabulary in 32-bit floats.
 const ROUNDING: f64 = 1e-3;
 
@@ -266,11 +269,11 @@ impl TokenLogprob {
     /// # Errors
     /// What cannot be.
     pub fn check(&self, token: u32) -> Result<(), String> {
-        let possible = |value: f32| value.is_finite() && f64::from(value) <= ROUNDING;
+        let possible = |value: f32| f64::from(value) >= LEAST_LOGPROB && f64::from(value) <= ROUNDING;
         if let Some(value) =
             std::iter::once(self.logprob).chain(self.top.iter().map(|top| top.1)).find(|v| !possible(*v))
         {
-            return Err(format!("{value} is no logarithm of a probability: it must be finite and at most 0"));
+            return Err(format!("{value} is no logarithm of a probability: it must be between {LEAST_LOGPROB} and 0"));
         }
         if self.top.windows(2).any(|pair| pair[0].1 < pair[1].1) {
             return Err("`top` is not sorted, the most likely token first".to_owned());

@@ -9,8 +9,8 @@ use super::effective::factor_in_force;
 /// How the next token is chosen. Temperature 0 is greedy: the highest logit, or among equal ones
 /// the lowest id.
 ///
-/// Order of operations: repetition penalty, then (unless greedy) filters and temperature in the order
-/// of the toggle `sampling_order`, draw.
+/// Order of operations: repetition penalty, then (unless greedy) filters and temperature in the
+/// order of the toggle `sampling_order`, draw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sampling {

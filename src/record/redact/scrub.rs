@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::{Value as Json, json};
+
 use crate::record::Manifest;
 use crate::secret;
 use crate::spec::Workload;
+use inferometer_protocol::toggle::DRAFT_MODEL;
 use inferometer_protocol::{ModelSpec, Settings, Value};
 
 /// In place of a prompt or a generated text.
@@ -62,6 +65,7 @@ impl Scrub {
         match &scenario.workload {
             Workload::Prompt(work) => {
                 self.text_of(&work.text);
+                self.texts_in(&json!(work.messages));
                 self.files(&[&work.text_file]);
             }
             Workload::Conversation(work) => {
@@ -70,8 +74,13 @@ impl Scrub {
                     self.text_of(&turn.user);
                     turn.reply.iter().for_each(|text| self.text_of(text));
                 }
+                self.texts_in(&json!([work.tools, work.template_arguments]));
                 self.files(&[&work.system_file, &work.turns_file]);
             }
+        }
+        for cell in &manifest.plan.cells {
+            let draft = cell.load.get(DRAFT_MODEL).or_else(|| cell.toggles.get(DRAFT_MODEL));
+            draft.and_then(Value::as_text).into_iter().for_each(|path| self.path(Path::new(path)));
         }
         if let Some(quality) = &scenario.quality {
             self.text_of(&quality.text);
@@ -109,6 +118,16 @@ impl Scrub {
                 let user = text[at + home.len()..].split(|c: char| c == '/' || c.is_whitespace()).next();
                 self.name(user.unwrap_or_default());
             }
+        }
+    }
+
+    /// Every text in a value, names of fields left out.
+    fn texts_in(&mut self, value: &Json) {
+        match value {
+            Json::String(text) => self.text_of(text),
+            Json::Array(items) => items.iter().for_each(|item| self.texts_in(item)),
+            Json::Object(fields) => fields.values().for_each(|field| self.texts_in(field)),
+            _ => {}
         }
     }
 
@@ -285,6 +304,14 @@ mod tests {
         scrub.name("Vulcan");
         scrub.text_of("one two three four five");
         scrub
+    }
+
+    #[test]
+    fn texts_of_chats_are_found_wherever_they_stand() {
+        let mut scrub = Scrub::default();
+        scrub.texts_in(&json!([{"content": [{"text": "where does the boat go"}]}, {"tool": ["to the far island"]}]));
+        assert_eq!(scrub.text("bad: where does the boat go?"), "bad: [text]?");
+        assert_eq!(scrub.text("bad: to the far island"), "bad: [text]");
     }
 
     #[test]

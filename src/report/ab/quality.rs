@@ -7,6 +7,7 @@ use super::words;
 use crate::compare::quality::Divergence;
 use crate::report::html::section;
 use crate::report::quality::{self, MEANING};
+use crate::report::summary::quality::CellQuality;
 use crate::report::table::{Cell, HTML, MARKDOWN, Table};
 use crate::report::text;
 use crate::report::text::capital;
@@ -66,10 +67,12 @@ pub fn table(summary: &AbSummary) -> Table<&QualityComparison> {
         .number("rest", of(|of| share(of.rest)))
         .only(MARKDOWN | HTML)
         .meaning("A's mean probability of the tokens that the KL divergence takes together as one")
-        .number("bits per byte\nA", |row| bits(row.a.perplexity?.bits_per_byte))
+        .number("bits per byte", |row| {
+            let of = |side: &CellQuality| side.perplexity.and_then(|of| bits(of.bits_per_byte));
+            Some(format!("{}, {}", of(&row.a)?, of(&row.b)?))
+        })
         .only(HTML)
-        .number("bits per byte\nB", |row| bits(row.b.perplexity?.bits_per_byte))
-        .only(HTML)
+        .meaning("of A and of B")
 }
 
 fn bits(of: Option<f64>) -> Option<String> {
@@ -128,7 +131,13 @@ fn speed(summary: &AbSummary) -> String {
     let shift = gate.judgement.estimate.unwrap_or_default();
     let way = if shift > 0.0 { metric.worse() } else { metric.better() };
     let size = scale.change(shift);
-    format!("B: {} {} {way}; ", metric.title(), size.trim_start_matches(['+', '-']))
+    let size = size.trim_start_matches(['+', '-']);
+    match gate.judgement.interval {
+        Some(interval) if interval.lo <= 0.0 && interval.hi >= 0.0 => {
+            format!("B: {} does not clearly differ; ", metric.title())
+        }
+        _ => format!("B: {} {size} {way}; ", metric.title()),
+    }
 }
 
 /// The section of the page.

@@ -7,7 +7,7 @@ use crate::record::metric::{DECODE_TPS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
 use crate::record::{Timing, metric};
 use crate::report::figures::{all, headlines, rejected, speculating, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
-use crate::report::{quality, terminal, text, turns};
+use crate::report::{leaks, quality, terminal, text, turns};
 use inferometer_protocol::TokenTiming;
 
 const HEADLINES: [&str; 3] = [DECODE_TPS, PREFILL_TPS, TTFT_MS];
@@ -23,6 +23,7 @@ pub fn section(summary: &Summary) -> Markup {
                 (tiles(summary))
                 (headlines(summary).html())
                 @for line in rejected(summary) { p.rejected { (line) "." } }
+                @for leak in &summary.leaks { p { (text::capital(&leaks::sentence(leak))) "." } }
                 p.note {
                     "Medians over the valid iterations of each cell."
                     @if let Some(note) = terminal::interval_note(summary) { " " (note) "." }

@@ -118,12 +118,18 @@ fn replies(record: &Record, cell: &CellSummary) -> Markup {
     }
 }
 
+/// Messages of an output that are shown.
+const MOST_PARTS: usize = 20;
+
 /// A generated text; the messages of a Harmony model one by one, below their channels.
 fn said(words: &str) -> Markup {
     let Some(parts) = harmony::parts(words) else { return excerpt(words) };
     html! {
-        @for part in parts {
+        @for part in parts.iter().take(MOST_PARTS) {
             div { strong { (text::label(&part.title())) } " " (excerpt(part.content)) }
+        }
+        @if let Some(more) = parts.len().checked_sub(MOST_PARTS + 1) {
+            span.cut { "and " (text::plural(more + 1, "more message")) }
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Record, RequestRow};
 use inferometer_stats::slope::slope;
 
-/// Growth per load that matters: sixteen pages. The kernel's own counts are that coarse.
+/// Growth per load that matters: sixteen pages of 4 KiB. The kernel's own counts are that coarse.
 pub const MATTERS: f64 = 65_536.0;
 /// Share of the loads that is left out at the beginning: pools and caches of libraries fill then.
 const FILLING: usize = 5;

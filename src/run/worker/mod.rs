@@ -386,7 +386,7 @@ impl<'a> Worker<'a> {
         }
         self.look_at(&turns, &resident, cell, observer)?;
         if self.work.scenario.run.isolation == Isolation::Load {
-            self.unload(&mut resident, &mut turns);
+            self.unload(&mut resident, &mut turns, observer)?;
         }
         if !host_lost(&turns) {
             self.pool.put_back(resident);

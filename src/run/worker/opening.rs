@@ -97,19 +97,28 @@ impl Worker<'_> {
 
     /// Under isolation `load`: unloads the model and notes how much memory is left, in the
     /// iteration's last request.
-    pub(super) fn unload(&self, resident: &mut Resident, turns: &mut [Attempt]) {
-        let Some(last) = turns.last_mut().filter(|last| !last.host_lost) else { return };
+    pub(super) fn unload(
+        &mut self,
+        resident: &mut Resident,
+        turns: &mut [Attempt],
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let Some(last) = turns.last_mut().filter(|last| !last.host_lost) else { return Ok(()) };
         match resident.host.unload() {
             Ok(()) => {
                 resident.loaded = false;
                 last.unloaded_bytes = telemetry::peak::current(resident.host.pid());
+                if last.unloaded_bytes.is_none() {
+                    self.warn("leak: not measured: a host's memory cannot be read here".to_owned(), observer)?;
+                }
             }
             Err(error) => {
                 // The iteration itself is whole; the next one gets another host.
-                tracing::debug!(host = resident.number, %error, "the host did not unload the model");
                 last.host_lost = true;
+                self.warn(format!("leak: a host did not unload its model: {}", error.summary()), observer)?;
             }
         }
+        Ok(())
     }
 
     /// Refuses an engine that does not honour what its cells request, or that differs from the

@@ -36,7 +36,9 @@ impl<'a> Worker<'a> {
             }
         }
         let done = crate::record::read(self.log.store.dir())?.quality;
-        groups.retain(|group| !done.iter().any(|line| line.cells.contains(&group[0].id)));
+        // What failed is tried again when the run is resumed.
+        let scored = |cell: &Cell| done.iter().any(|line| line.missing.is_none() && line.cells.contains(&cell.id));
+        groups.retain(|group| !scored(group[0]));
         Ok(groups)
     }
 
@@ -94,8 +96,8 @@ impl<'a> Worker<'a> {
     ) -> Result<Result<(), String>, RunError> {
         let Some(text) = &self.work.prompts.quality else { return Ok(Ok(())) };
         let mut resident = match self.pool.take(key) {
-            Some(resident) => resident,
-            None => match self.open(key, observer)? {
+            Some(resident) if resident.loaded => resident,
+            other => match self.opened(other, key, observer)? {
                 Ok(resident) => resident,
                 Err((_, error)) => return Ok(Err(format!("no host: {}", error.summary()))),
             },
@@ -151,8 +153,8 @@ fn ask(
     if let Err(why) = scored.answered(answer) {
         return Ok(Err(format!("the engine's log-probabilities are invalid: {why}")));
     }
-    if let Some(least) = scored.top.iter().map(Vec::len).min().filter(|least| *least == 0 && top > 0) {
-        return Ok(Err(format!("the engine named {least} most likely tokens where {top} were asked for")));
+    if let Err(why) = scored.keep_top(top as usize) {
+        return Ok(Err(why));
     }
     let tokens = REPEATED.min(text.scored.len());
     let again = match force(resident, cell, text, tokens, 0)? {

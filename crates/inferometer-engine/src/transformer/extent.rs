@@ -100,7 +100,6 @@ impl Extent {
 mod tests {
     use super::*;
 
-    /// Dropped positions cannot come back, so truncation is allowed only if a whole window stays.
     #[test]
     fn as_many_as_allowed_can_be_removed_one_after_another() {
         for removable in [0, 5] {
@@ -115,6 +114,7 @@ mod tests {
         }
     }
 
+    /// Dropped positions cannot come back, so truncation is allowed only if a whole window stays.
     #[test]
     fn what_is_cut_still_holds_a_whole_window() {
         for window in [1, 2, 9] {

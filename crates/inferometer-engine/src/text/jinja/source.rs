@@ -31,7 +31,7 @@ pub fn prepared(source: &str) -> String {
                 rest = &rest[length..];
             }
             _ if tag.starts_with("{#") => out.push_str(tag),
-            _ => formatted(tag, &mut out),
+            _ => formatted(tag, &mut out, DEEPEST),
         }
     }
     out + rest
@@ -52,9 +52,15 @@ fn raw(text: &str) -> usize {
     text.match_indices("{%").map(|(at, _)| at).find(ends).unwrap_or(text.len())
 }
 
-/// Writes a tag with `'...' % operand` replaced.
-fn formatted(tag: &str, out: &mut String) {
-    let mut rest = tag;
+/// Deepest nesting of `%` that is rewritten; each level takes some of the stack.
+const DEEPEST: usize = 50;
+
+/// Writes a tag with `'...' % operand` replaced. What is nested deeper than `depth` stays as it is.
+fn formatted(tag: &str, out: &mut String, depth: usize) {
+    let mut rest = if depth == 0 { "" } else { tag };
+    if depth == 0 {
+        out.push_str(tag);
+    }
     while let Some(at) = rest.find(['\'', '"']) {
         let (head, tail) = rest.split_at(at + token(&rest[at..]));
         out.push_str(head);
@@ -71,7 +77,7 @@ fn formatted(tag: &str, out: &mut String) {
             _ => operand,
         };
         out.push_str("|format(");
-        formatted(arguments, out);
+        formatted(arguments, out, depth - 1);
         out.push(')');
         rest = tail;
     }

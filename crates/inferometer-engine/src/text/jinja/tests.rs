@@ -118,3 +118,10 @@ fn an_error_names_the_line_and_the_cause() {
     let error = render("{% set s = '%d' %}{{ s % 1 }}").unwrap_err();
     assert!(error.contains("% operator"), "{error}");
 }
+
+#[test]
+fn deep_nesting_of_formats_does_not_use_up_the_stack() {
+    let deep = |levels: usize| format!("{{{{ {}'b'{} }}}}", "'a%s'%(".repeat(levels), ")".repeat(levels));
+    assert_eq!(render(&deep(3)).unwrap(), "aaab");
+    let _ = render(&deep(50_000)).unwrap_err();
+}

@@ -68,8 +68,8 @@ fn draws_follow_the_closed_form() {
     }
 }
 
-/// Token 3 has .52 of the probability at temperature 1 and .29 at temperature 3: the same share keeps
-/// more tokens if temperature comes first.
+/// Token 3 has .52 of the probability at temperature 1 and .29 at temperature 3: the same share
+/// keeps more tokens if temperature comes first.
 #[test]
 fn the_order_of_filters_and_temperature_decides_what_is_kept() {
     let cases = [
