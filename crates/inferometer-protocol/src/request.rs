@@ -361,7 +361,11 @@ impl Speculation {
     #[must_use]
     pub fn impossible(&self, generated: usize) -> Option<String> {
         let Self { passes, verify_passes, drafted_tokens, accepted_tokens } = *self;
-        if accepted_tokens > drafted_tokens || verify_passes > passes || verify_passes > drafted_tokens {
+        // A pass over drafted tokens has at least one, and all that it has are counted, even if it
+        // ends the generation early.
+        let without_pass = drafted_tokens > 0 && verify_passes == 0;
+        if accepted_tokens > drafted_tokens || verify_passes > passes || verify_passes > drafted_tokens || without_pass
+        {
             return Some(format!(
                 "speculative decoding reports {accepted_tokens} accepted of {drafted_tokens} drafted tokens in \
                  {verify_passes} of {passes} passes, which cannot be"
@@ -458,6 +462,8 @@ mod tests {
             (counts(5, 2, 4, 5), 11),
             (counts(5, 6, 9, 5), 11),
             (counts(5, 2, 1, 1), 7),
+            (counts(0, 0, 5, 5), 6),
+            (counts(5, 0, 3, 0), 6),
         ] {
             assert!(wrong.impossible(generated).is_some(), "{wrong:?} {generated}");
         }
