@@ -218,13 +218,14 @@ impl Shape {
 }
 
 /// When tokens became readable: the stamps, each once where the engine reports passes that give
-/// several tokens. Whether that many passes are possible is checked elsewhere.
+/// several tokens. Fewer moments than passes mean that passes were handed over together: then the
+/// stamps are judged as they are. Whether the counts are possible is checked elsewhere.
 fn passes(g: &Generated) -> Vec<u64> {
-    let mut stamps = g.token_ns.clone();
-    if g.completion.speculation.is_some() {
-        stamps.dedup();
-    }
-    stamps
+    let Some(counts) = g.completion.speculation else { return g.token_ns.clone() };
+    let mut moments = g.token_ns.clone();
+    moments.dedup();
+    // The first token belongs to no pass.
+    if moments.len() as u64 > u64::from(counts.passes) { moments } else { g.token_ns.clone() }
 }
 
 /// Why these stamps show chunks of tokens: most gaps are far shorter than the mean gap, and shorter
@@ -334,6 +335,23 @@ mod tests {
             *ns += at as u64;
         }
         assert_eq!(grade(&speculating.generated), Timing::Inexact);
+    }
+
+    /// Five tokens at a time, although each pass gave one: equal stamps are no passes.
+    #[test]
+    fn passes_that_come_together_are_inexact() {
+        let stamps: Vec<u64> = (0..101).map(|n: u64| 101 + 60 * n.div_ceil(5)).collect();
+        let mut chunked = exchange(&stamps, &stamps);
+        for (passes, drafted, chunks) in [(100, 0, true), (21, 80, true), (20, 80, false)] {
+            chunked.generated.completion.speculation = Some(Speculation {
+                passes,
+                verify_passes: drafted / 4,
+                drafted_tokens: drafted,
+                accepted_tokens: drafted,
+            });
+            let sight = Sight::of(&chunked, &CLOCK);
+            assert_eq!(matches!(sight, Sight::Chunked(_)), chunks, "{passes} passes: {sight:?}");
+        }
     }
 
     #[test]
