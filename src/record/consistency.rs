@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use inferometer_protocol::Phase;
+use inferometer_protocol::{Phase, Speculation};
 
 use super::cause::{Cause, Fault, Status};
 use super::figures::{TokenFigures, ms};
@@ -75,7 +75,7 @@ fn spans(rows: &[SpanRow]) -> BTreeMap<u64, Vec<&SpanRow>> {
 /// The first column of a row that does not follow from the request's tokens and spans, or from the
 /// row's other columns.
 fn contradiction(row: &RequestRow, tokens: &[TokenRow], spans: &[&SpanRow]) -> Option<String> {
-    in_words(row, tokens).or_else(|| {
+    in_words(row, tokens).or_else(|| in_counts(row, tokens)).or_else(|| {
         let times: Vec<u64> = tokens.iter().map(|token| token.t_ns).collect();
         let given = TokenFigures::of(&times);
         let first = row.e2e_ms.zip(given.decode_ms).map(|(e2e, decode)| e2e - decode);
@@ -118,8 +118,51 @@ fn in_words(row: &RequestRow, tokens: &[TokenRow]) -> Option<String> {
     (*told != hash).then(|| format!("token_hash is {told}, but {} gives {hash}", csv::TOKENS))
 }
 
+/// Contradictions in the counts of speculative decoding, of which a row has all or none.
+fn in_counts(row: &RequestRow, tokens: &[TokenRow]) -> Option<String> {
+    let counts = [row.decode_passes, row.verify_passes, row.drafted_tokens, row.accepted_tokens];
+    match counts {
+        [None, None, None, None] => None,
+        [Some(passes), Some(verify_passes), Some(drafted_tokens), Some(accepted_tokens)] => {
+            let generated = row.generated_tokens.map_or(tokens.len(), |told| told as usize);
+            Speculation { passes, verify_passes, drafted_tokens, accepted_tokens }.impossible(generated)
+        }
+        _ => Some(
+            "it has some of decode_passes, verify_passes, drafted_tokens and accepted_tokens, but not all of them"
+                .to_owned(),
+        ),
+    }
+}
+
 /// Total time in the spans of a phase; `None` if there is none.
 fn time_in(spans: &[&SpanRow], phase: Phase) -> Option<f64> {
     let of = spans.iter().filter(|span| span.phase == phase);
     of.map(|span| span.end_ns.saturating_sub(span.start_ns)).reduce(u64::saturating_add).map(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_speculation_must_be_possible_and_complete() {
+        let tokens: Vec<TokenRow> =
+            (0..11).map(|index| TokenRow { request: 0, index, id: None, t_ns: u64::from(index) }).collect();
+        let told = |[passes, verify, drafted, accepted]: [Option<u32>; 4]| {
+            let row = RequestRow {
+                generated_tokens: Some(11),
+                decode_passes: passes,
+                verify_passes: verify,
+                drafted_tokens: drafted,
+                accepted_tokens: accepted,
+                ..RequestRow::default()
+            };
+            contradiction(&row, &tokens, &[])
+        };
+        assert_eq!(told([None; 4]), None, "without speculative decoding, or older");
+        assert_eq!(told([5, 2, 5, 5].map(Some)), None);
+        assert!(told([5, 2, 100, 300].map(Some)).unwrap().contains("300 accepted of 100 drafted"));
+        assert!(told([9, 2, 5, 5].map(Some)).unwrap().contains("9 passes"));
+        assert!(told([None, None, Some(100), Some(300)]).unwrap().contains("not all of them"));
+    }
 }
