@@ -94,6 +94,9 @@ pub struct Metric {
     /// It depends on when single tokens became readable, which is known only as far as the grade of
     /// the row's token times says. The whole request is checked in any case.
     pub is_token_time: bool,
+    /// It is of the gaps between single tokens: an iteration has none if one of its turns had passes
+    /// that gave several tokens.
+    pub is_gap: bool,
 }
 
 /// Combines the turns of a conversation into the number of its iteration. Turns without a value are
@@ -125,6 +128,10 @@ impl Metric {
     /// row, or one per turn.
     #[must_use]
     pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
+        // The gaps of the turns without such passes are not those of the iteration.
+        if self.is_gap && rows.iter().any(|row| row.has_passes_of_several_tokens()) {
+            return None;
+        }
         let trusted = |row: &RequestRow| !self.is_token_time || row.has_token_times();
         let value = |row: &RequestRow| (self.of)(row).filter(|v| v.is_finite() && trusted(row));
         if let [row] = rows {
@@ -203,6 +210,7 @@ macro_rules! metric {
             better: Better::$better,
             by_difference: false,
             is_token_time: false,
+            is_gap: false,
         }
     };
 }
@@ -215,6 +223,11 @@ const fn by_difference(metric: Metric) -> Metric {
 /// The same metric, of when single tokens became readable.
 const fn token_time(metric: Metric) -> Metric {
     Metric { is_token_time: true, ..metric }
+}
+
+/// The same metric, of the gaps between single tokens.
+const fn gap(metric: Metric) -> Metric {
+    Metric { is_gap: true, ..token_time(metric) }
 }
 
 pub const PREFILL_TPS: &str = "prefill_tps";
@@ -261,15 +274,11 @@ pub const METRICS: &[Metric] = &[
         "mean gap between tokens, first token excluded",
         |r| r.tpot_ms
     )),
-    token_time(metric!("itl_p50_ms", "ITL p50", Milliseconds, Median, "median gap between tokens of a request", |r| r
+    gap(metric!("itl_p50_ms", "ITL p50", Milliseconds, Median, "median gap between tokens of a request", |r| r
         .itl_p50_ms)),
-    token_time(
-        metric!("itl_p95_ms", "ITL p95", Milliseconds, Median, "95th percentile of a request's gaps", |r| r.itl_p95_ms)
-    ),
-    token_time(
-        metric!("itl_p99_ms", "ITL p99", Milliseconds, Median, "99th percentile of a request's gaps", |r| r.itl_p99_ms)
-    ),
-    token_time(metric!("itl_max_ms", "ITL max", Milliseconds, Highest, "longest gap of an iteration", |r| r.itl_max_ms)),
+    gap(metric!("itl_p95_ms", "ITL p95", Milliseconds, Median, "95th percentile of a request's gaps", |r| r.itl_p95_ms)),
+    gap(metric!("itl_p99_ms", "ITL p99", Milliseconds, Median, "99th percentile of a request's gaps", |r| r.itl_p99_ms)),
+    gap(metric!("itl_max_ms", "ITL max", Milliseconds, Highest, "longest gap of an iteration", |r| r.itl_max_ms)),
     metric!("e2e_ms", "End to end", Milliseconds, Mean, "request accepted to last token", |r| r.e2e_ms),
     metric!("tokenize_ms", "Tokenize", Milliseconds, Mean, "time in the tokenizer", |r| r.tokenize_ms),
     metric!("peak_rss_bytes", "Peak memory", Bytes, Highest, "the kernel's high-water mark of resident memory", |r| {
@@ -448,6 +457,27 @@ mod tests {
             let better = 7.0 - worse;
             assert!(metric.cost(worse) > metric.cost(better), "{}", metric.key);
         }
+    }
+
+    #[test]
+    fn a_turn_that_accepted_a_draft_leaves_its_iteration_without_gaps() {
+        let turn = |itl, accepted| RequestRow {
+            decode_tps: Some(50.0),
+            decode_ms: Some(100.0),
+            itl_p50_ms: itl,
+            itl_p95_ms: itl,
+            itl_p99_ms: itl,
+            itl_max_ms: itl,
+            accepted_tokens: accepted,
+            ..RequestRow::default()
+        };
+        let (plain, drafted, none) = (turn(Some(20.0), None), turn(None, Some(3)), turn(Some(20.0), Some(0)));
+        for key in ["itl_p50_ms", "itl_p95_ms", "itl_p99_ms", "itl_max_ms"] {
+            let of = |rows: &[&RequestRow]| find(key).unwrap().of_iteration(rows);
+            assert_eq!(of(&[&plain, &none]), Some(20.0), "{key}: no draft was accepted");
+            assert_eq!(of(&[&plain, &drafted]), None, "{key}");
+        }
+        assert_eq!(find(DECODE_TPS).unwrap().of_iteration(&[&plain, &drafted]), Some(50.0), "a rate over all passes");
     }
 
     #[test]
