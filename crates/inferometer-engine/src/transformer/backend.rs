@@ -49,6 +49,10 @@ pub trait Backend {
     /// Whether work can be submitted now and waited for later.
     const LAZY: bool;
 
+    /// Whether [`Backend::memory`] is that of all models in this process: the library has one
+    /// allocator for all of them.
+    const MEMORY_OF_PROCESS: bool = false;
+
     /// Whether submitting returns before the work is done, so that submitting a step before reading
     /// the last one saves time.
     fn runs_ahead(&self) -> bool {

@@ -241,7 +241,8 @@ fn with_draft_model<B: backend::Backend>(
     let Some(path) = settings.draft_model() else { return Ok(session) };
     let (config, weights, text) = Opened::open(path)?.parts(path)?;
     let model = Model::load(backend(&*weights), config, &*weights, settings.window())?;
-    session.with_draft_model(model, &text, &path.display().to_string())
+    let fingerprint = identity::fingerprint(path, &*weights)?;
+    session.with_draft_model(model, &text, &path.display().to_string(), fingerprint)
 }
 
 /// The effective `draft_model`: as it was asked for.

@@ -121,4 +121,24 @@ mod tests {
         let (wide, narrow) = (cache("f32"), cache("f16"));
         assert!(narrow > 0 && wide == 2 * narrow, "{wide} and {narrow}");
     }
+
+    #[test]
+    fn a_draft_model_counts_in_memory_and_has_an_identity() {
+        let dir = folder(&config("llama"));
+        let path = dir.path().to_str().unwrap();
+        let settings = LoadSettings(Settings::from([(DRAFT_MODEL.to_owned(), path.into())]));
+        let mut session = open(dir.path(), &settings).unwrap();
+        let (receipt, probe) = (session.receipt(), session.memory_probe().unwrap());
+        // The same folder drafts for itself.
+        assert_eq!(receipt.details.get("draft_fingerprint"), receipt.model.fingerprint.as_ref());
+        let weights = 2 * receipt.model.weight_bytes.unwrap();
+        assert_eq!((probe().active_bytes, session.memory().active_bytes), (Some(weights), Some(weights)));
+        let mut drafted = request(prompt(20), 12);
+        drafted.toggles.insert("num_draft_tokens".to_owned(), 4u32.into());
+        run(&mut *session, &drafted).unwrap();
+        let cache = session.memory().kv_cache_bytes.unwrap();
+        assert!(cache > 0);
+        assert_eq!((probe().active_bytes, probe().kv_cache_bytes), (Some(weights + cache), Some(cache)));
+        assert_eq!(session.memory().active_bytes, Some(weights + cache));
+    }
 }

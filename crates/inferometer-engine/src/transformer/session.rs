@@ -2,6 +2,7 @@
 //! reports the effective settings.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::backend::Backend;
 use super::detokenizing::Detokenizing;
@@ -100,11 +101,11 @@ impl<B: Backend> TransformerSession<B> {
         Self { model, text, receipt, caches: HashMap::new(), draft: None }
     }
 
-    /// The same session with a model that drafts; `text` and `name` are that model's.
+    /// The same session with a model that drafts; `text`, `name` and `fingerprint` are that model's.
     ///
     /// # Errors
     /// When it has another vocabulary than the session's model, or the backend fails.
-    pub fn with_draft_model(mut self, model: Model<B>, text: &Text, name: &str) -> Result<Self> {
+    pub fn with_draft_model(mut self, model: Model<B>, text: &Text, name: &str, fingerprint: String) -> Result<Self> {
         let shape = |model: &Model<B>| model.config.shape.vocabulary;
         check_vocabularies(
             (shape(&model), text.tokenizer.as_ref()),
@@ -112,7 +113,10 @@ impl<B: Backend> TransformerSession<B> {
         )
         .map_err(|error| EngineError::new(error.kind, format!("{DRAFT_MODEL} = {name:?}: {}", error.message)))?;
         warm_up(&model)?;
-        self.receipt.details.insert("draft_weight_bytes".to_owned(), model.held().bytes.to_string());
+        self.receipt.details.extend([
+            ("draft_weight_bytes".to_owned(), model.held().bytes.to_string()),
+            ("draft_fingerprint".to_owned(), fingerprint),
+        ]);
         self.draft = Some(Draft { model, caches: HashMap::new() });
         Ok(self)
     }
@@ -341,7 +345,12 @@ impl<B: Backend> Session for TransformerSession<B> {
     fn memory(&self) -> EngineMemory {
         let drafts = self.draft.iter().flat_map(|draft| draft.caches.values());
         let kv_cache_bytes = Some(self.caches.values().chain(drafts).map(KvCache::bytes).sum());
-        EngineMemory { kv_cache_bytes, ..self.model.backend.memory() }
+        let own = self.model.backend.memory();
+        let memory = match &self.draft {
+            Some(draft) if !B::MEMORY_OF_PROCESS => both(own, draft.model.backend.memory()),
+            _ => own,
+        };
+        EngineMemory { kv_cache_bytes, ..memory }
     }
 
     fn span_timing(&self, forced_sync: bool) -> Option<SpanTiming> {
@@ -353,11 +362,30 @@ impl<B: Backend> Session for TransformerSession<B> {
     }
 
     fn memory_probe(&self) -> Option<MemoryProbe> {
-        self.model.backend.memory_probe()
+        let own = self.model.backend.memory_probe()?;
+        match &self.draft {
+            Some(draft) if !B::MEMORY_OF_PROCESS => {
+                let drafts = draft.model.backend.memory_probe()?;
+                Some(Arc::new(move || both(own(), drafts())))
+            }
+            _ => Some(own),
+        }
     }
 
     fn decode(&self, tokens: &[u32]) -> Option<String> {
         self.text.tokenizer.as_ref()?.decode(tokens).ok()
+    }
+}
+
+/// The memory of two models on backends that count their own. Peaks of different moments have no
+/// sum.
+fn both(a: EngineMemory, b: EngineMemory) -> EngineMemory {
+    let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
+    EngineMemory {
+        active_bytes: sum(a.active_bytes, b.active_bytes),
+        cache_bytes: sum(a.cache_bytes, b.cache_bytes),
+        peak_bytes: None,
+        kv_cache_bytes: sum(a.kv_cache_bytes, b.kv_cache_bytes),
     }
 }
 

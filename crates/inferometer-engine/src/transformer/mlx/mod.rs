@@ -194,6 +194,7 @@ impl Backend for MlxBackend {
     type Sampler = DeviceSampler;
 
     const LAZY: bool = true;
+    const MEMORY_OF_PROCESS: bool = true;
 
     /// On the CPU, MLX queues at most about ten operations. Submitting a step therefore takes
     /// nearly as long as the step, and a token that is read after that is read late.
