@@ -353,6 +353,8 @@ pub fn changes(before: &HostInfo, after: &HostInfo) -> Vec<String> {
     compare("backend", said(&old.backend), said(&new.backend));
     compare("device", said(&old.device), said(&new.device));
     compare("model fingerprint", said(&old.model.fingerprint), said(&new.model.fingerprint));
+    let draft = |receipt: &Receipt| said(&receipt.details.get("draft_fingerprint").cloned());
+    compare("draft model fingerprint", draft(old), draft(new));
     compare("settings", format!("{:?}", old.settings), format!("{:?}", new.settings));
     // What an engine declares decides which requests it gets and how its answers are judged.
     compare("the list of toggles", sorted(&old.toggles), sorted(&new.toggles));
@@ -416,6 +418,10 @@ mod tests {
         );
         assert!(told(serde_json::json!({"sampling": []})).starts_with("the list of sampling fields was temperature"));
         assert!(told(serde_json::json!({"capabilities": {"reset": false}})).starts_with("the set of capabilities was"));
+        assert_eq!(
+            told(serde_json::json!({"details": {"draft_fingerprint": "ab"}})),
+            "draft model fingerprint was unknown, is ab"
+        );
         assert_eq!(told(serde_json::json!({"deterministic": false})), "determinism was true, is false");
     }
 
