@@ -88,7 +88,7 @@ PLANTED = {
             """,
             "prompt: usize,",
         ),
-        Edit("after", "sampler: Sampler::new(&choice.sampling),", "prompt: prompt.len(),"),
+        Edit("after", "sampler: Sampler::new(&choice.sampling, choice.order),", "prompt: prompt.len(),"),
         Edit(
             "instead",
             """

@@ -94,8 +94,8 @@ pub struct Metric {
     /// It depends on when single tokens became readable, which is known only as far as the grade of
     /// the row's token times says. The whole request is checked in any case.
     pub is_token_time: bool,
-    /// It is of the gaps between single tokens: an iteration has none if one of its turns had passes
-    /// that gave several tokens.
+    /// It is of the gaps between single tokens: an iteration has none if one of its turns had
+    /// passes that gave several tokens.
     pub is_gap: bool,
 }
 

@@ -33,7 +33,7 @@ fn an_anchor_that_is_missing_or_found_twice_is_reported() {
     reorder: the anchor 'pub fn add_weighted(matrix: &[N], weights: &[f32], width: usize, out: &mut [f32]), S => {' is wanted once and found 0 times: nowhere
     stamps: the anchor 'let Recorder { tokens, token_ns, spans, spans_dropped, choices, logprobs, .. } = recorder;' is wanted once and found 0 times: nowhere
     token: the anchor '/// Prompt and chosen tokens.' is wanted once and found 0 times: nowhere
-    token: the anchor 'sampler: Sampler::new(&choice.sampling),' is wanted once and found 0 times: nowhere
+    token: the anchor 'sampler: Sampler::new(&choice.sampling, choice.order),' is wanted once and found 0 times: nowhere
     token: the anchor 'let chosen = self.sampler.choose(&self.logits)?;' is wanted once and found 0 times: nowhere
     "#);
     let crates = tree.path().join("crates/moved/src");

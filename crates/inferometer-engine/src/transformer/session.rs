@@ -101,7 +101,8 @@ impl<B: Backend> TransformerSession<B> {
         Self { model, text, receipt, caches: HashMap::new(), draft: None }
     }
 
-    /// The same session with a model that drafts; `text`, `name` and `fingerprint` are that model's.
+    /// The same session with a model that drafts; `text`, `name` and `fingerprint` are that
+    /// model's.
     ///
     /// # Errors
     /// When it has another vocabulary than the session's model, or the backend fails.
