@@ -199,9 +199,12 @@ impl Sampler {
         let highest = logits[best as usize];
         match self.order {
             Order::FiltersFirst => {
-                self.weigh(highest, 1.0);
-                self.keep_top_p();
-                self.keep_min_p();
+                // top-k looks at logits alone.
+                if self.top_p < 1.0 || self.min_p > 0.0 {
+                    self.weigh(highest, 1.0);
+                    self.keep_top_p();
+                    self.keep_min_p();
+                }
                 self.keep_top_k();
                 self.weigh(highest, self.temperature);
             }

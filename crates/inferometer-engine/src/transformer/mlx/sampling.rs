@@ -162,6 +162,10 @@ fn drawn(logits: &Array, choice: &SamplingPlan, uniform: f64) -> Tried<Array> {
     let relative = logits.subtract(logits.max(false)?)?;
     let tempered = relative.divide(temperature)?.exp()?;
     let weights = match choice.order {
+        // top-k looks at logits alone.
+        Order::FiltersFirst if sampling.top_p >= 1.0 && sampling.min_p <= 0.0 => {
+            top_k(&logits, tempered, sampling.top_k)?
+        }
         Order::FiltersFirst => {
             // Never 0: a high temperature makes likely what is far below.
             let own = maximum(relative.exp()?, Array::from_f32(f32::MIN_POSITIVE))?;
