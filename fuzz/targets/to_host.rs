@@ -48,6 +48,7 @@ impl Session for Small {
             cache_tokens: None,
             effective,
             speculation: None,
+            served: None,
         })
     }
 

@@ -113,14 +113,20 @@ impl Known {
 /// The engines that this program hosts.
 #[must_use]
 pub fn built_in() -> Vec<&'static dyn Engine> {
-    own::ENGINES.iter().copied().chain([&Simulated as &dyn Engine]).collect()
+    own::ENGINES.iter().copied().chain(SERVERS.iter().copied()).chain([&Simulated as &dyn Engine]).collect()
 }
+
+/// Engines that drive a server.
+const SERVERS: &[&dyn Engine] = &[
+    #[cfg(feature = "openai")]
+    &inferometer_openai::OpenAi,
+];
 
 /// Every engine, in the order of `inferometer engines`.
 #[must_use]
 pub fn all() -> Vec<Known> {
     let own = own::ENGINES.iter().copied().map(Known::BuiltIn);
-    own.chain([Known::Exec, Known::BuiltIn(&Simulated)]).collect()
+    own.chain(SERVERS.iter().copied().map(Known::BuiltIn)).chain([Known::Exec, Known::BuiltIn(&Simulated)]).collect()
 }
 
 /// The engine of that name.

@@ -110,6 +110,9 @@ row! {
     drafted_tokens: Option<u32>, "tokens", "tokens that were drafted and verified; only with speculative decoding";
     accepted_tokens: Option<u32>, "tokens", "drafted tokens that were accepted; only with speculative decoding";
     unloaded_bytes: Option<u64>, "bytes", "memory of the host process after the model was unloaded (footprint on macOS, else resident), under isolation `load`; in the iteration's last row only";
+    first_byte_ms: Option<f64>, "ms", "request accepted to first byte of a server's answer; only with an engine that drives a server";
+    first_visible_ms: Option<f64>, "ms", "request accepted to first text that a user sees, without a model's reasoning; only with an engine that drives a server";
+    counted_tokens: Option<u32>, "tokens", "tokens generated as a server counts them, if they are not one for each row in `tokens.csv`; the token times are inexact then";
 }
 
 impl RequestRow {

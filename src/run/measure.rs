@@ -29,6 +29,7 @@ pub fn fill(row: &mut RequestRow, generated: &Generated, timing: Timing, believe
         row.drafted_tokens = Some(counts.drafted_tokens);
         row.accepted_tokens = Some(counts.accepted_tokens);
     }
+    row.counted_tokens = completion.served.and_then(|served| served.generated_tokens);
     row.token_hash = (!generated.tokens.is_empty()).then(|| token_hash(&generated.tokens));
     if believed {
         times(row, generated, timing);
@@ -43,8 +44,18 @@ fn times(row: &mut RequestRow, generated: &Generated, timing: Timing) {
     let (Some(&first), Some(&last)) = (generated.token_ns.first(), generated.token_ns.last()) else { return };
     row.ttft_ms = first.checked_sub(generated.accepted_ns).map(ms);
     row.e2e_ms = last.checked_sub(generated.accepted_ns).map(ms);
+    if let Some(served) = generated.completion.served {
+        let since_accepted = |at: u64| at.checked_sub(generated.accepted_ns).map(ms);
+        row.first_byte_ms = since_accepted(served.first_byte_ns);
+        row.first_visible_ms = served.first_visible_ns.and_then(since_accepted);
+    }
     let figures = TokenFigures::of(&generated.token_ns);
-    (row.decode_ms, row.decode_tps, row.tpot_ms) = (figures.decode_ms, figures.decode_tps, figures.tpot_ms);
+    row.decode_ms = figures.decode_ms;
+    if row.counted_tokens.is_some() {
+        // How many tokens came with the first piece is not known, so neither is a rate.
+        return;
+    }
+    (row.decode_tps, row.tpot_ms) = (figures.decode_tps, figures.tpot_ms);
     // Tokens of one pass come together: gaps between them are not the time of a token.
     if timing != Timing::Inexact && !row.has_passes_of_several_tokens() {
         row.itl_p50_ms = figures.itl_p50_ms;
@@ -143,6 +154,7 @@ pub(super) mod tests {
                 cache_tokens: Some(99 + token_ms.len() as u32),
                 effective: Settings::new(),
                 speculation: None,
+                served: None,
             },
             memory: EngineMemory { active_bytes: Some(7), ..EngineMemory::default() },
         }

@@ -28,7 +28,7 @@ pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization}
 pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
 pub use receipt::{Capabilities, Receipt, TokenTiming};
 pub use request::{
-    Choice, Completion, EngineMemory, FinishReason, MemorySample, Phase, Prompt, Request, Span, Speculation,
+    Choice, Completion, EngineMemory, FinishReason, MemorySample, Phase, Prompt, Request, Served, Span, Speculation,
     TokenLogprob,
 };
 pub use sampling::Sampling;

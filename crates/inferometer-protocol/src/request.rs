@@ -336,6 +336,26 @@ pub struct Completion {
     /// What speculative decoding did; absent if the request did not ask for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speculation: Option<Speculation>,
+    /// For an engine that drives a server: what the server's answer shows beside the tokens (since
+    /// 1.7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
+}
+
+/// What a server's streamed answer shows beside the tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Served {
+    /// When the first byte of the answer could be read.
+    pub first_byte_ns: u64,
+    /// When the first text that a user sees could be read: tokens of a model's reasoning come
+    /// before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_visible_ns: Option<u64>,
+    /// How many tokens were generated, if they are not one for each entry of `tokens`: a server
+    /// sends pieces of text, and says at the end how many tokens they were. The token times of such
+    /// a request are inexact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_tokens: Option<u32>,
 }
 
 /// Counts of speculative decoding: tokens are drafted, and one forward pass over them gives the

@@ -96,6 +96,7 @@ impl Session for CustomSession {
             cache_tokens: None,
             effective: Settings::new(),
             speculation: None,
+            served: None,
         })
     }
 

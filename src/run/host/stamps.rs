@@ -88,6 +88,16 @@ fn check_order(g: &Generated, max_tokens: u32) -> Result<(), String> {
     if let Some(last) = g.token_ns.last().filter(|last| **last > g.finished_ns) {
         return Err(format!("the last token at {last} ns is after the request finished at {} ns", g.finished_ns));
     }
+    if let Some(served) = g.completion.served {
+        let (first, last) = (g.token_ns.first().copied().unwrap_or(g.finished_ns), g.finished_ns);
+        let visible = served.first_visible_ns.unwrap_or(first);
+        if !(g.accepted_ns..=first).contains(&served.first_byte_ns) || !(first..=last).contains(&visible) {
+            return Err(format!(
+                "the first byte at {} ns and the first visible text at {visible} ns do not fit the first token at {first} ns",
+                served.first_byte_ns
+            ));
+        }
+    }
     let stray =
         g.spans.iter().find(|s| s.start_ns < g.accepted_ns || s.end_ns < s.start_ns || s.end_ns > g.finished_ns);
     stray.map_or(Ok(()), |span| {
@@ -250,6 +260,7 @@ mod tests {
                 cache_tokens: None,
                 effective: Default::default(),
                 speculation: None,
+                served: None,
             },
             memory: Default::default(),
         };

@@ -322,6 +322,7 @@ impl<B: Backend> Session for TransformerSession<B> {
             cache_tokens: Some(cache_tokens),
             effective,
             speculation: progress.speculation,
+            served: None,
         })
     }
 

@@ -75,6 +75,7 @@ impl Session for Counting {
             cache_tokens: None,
             effective: Default::default(),
             speculation: None,
+            served: None,
         })
     }
     fn reset(&mut self) -> Result<()> {
@@ -304,6 +305,7 @@ fn a_result_that_is_too_long_loses_its_spans_and_says_so() {
         cache_tokens: None,
         effective: Default::default(),
         speculation: None,
+        served: None,
     };
     let result = Generated {
         tokens: vec![1],

@@ -261,6 +261,7 @@ impl Session for SimulatedSession {
             cache_tokens: Some(count(prompt + done.saturating_sub(1))),
             effective: Settings::new(),
             speculation: None,
+            served: None,
         })
     }
 

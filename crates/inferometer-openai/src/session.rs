@@ -1,0 +1,335 @@
+//! One server as a session: a request is one generation.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
+use std::path::Path;
+
+use inferometer_host::protocol::clock::now_ns;
+use inferometer_host::protocol::toggle::KV_REUSE;
+use inferometer_host::protocol::{
+    Capabilities, Completion, EngineError, FinishReason, ModelIdentity, Prompt, Receipt, Request, Sampling, Served,
+    Settings, TokenTiming, Value,
+};
+use inferometer_host::{Result, Session, TokenSink};
+use sha2::{Digest, Sha256};
+
+use crate::http::Client;
+use crate::options::Options;
+use crate::reply::{Piece, Usage};
+use crate::request::{Api, Call};
+use crate::server::{Fresh, Ids, Server};
+
+/// Tokens of the request that `open` sends.
+const FIRST_TOKENS: u32 = 16;
+/// The prompt of the request that `open` sends.
+const FIRST_PROMPT: &str = "One, two, three,";
+/// A stream may have this many events without tokens for each token, and this many more.
+const EMPTY_EVENTS: u64 = 8;
+
+/// A server that answered, and what is known about it.
+pub struct ServerSession {
+    client: Client,
+    options: Options,
+    server: Server,
+    /// Folder of the same model on this machine, if the scenario names one.
+    folder: Option<String>,
+    timing: TokenTiming,
+    /// The streams have counts.
+    counts: bool,
+    /// Prompt tokens of earlier requests to a server whose streams have no counts.
+    counted: HashMap<[u8; 32], u32>,
+    /// The text of the last generation.
+    text: String,
+    /// Requests since the last reset; 0: nothing may be reused.
+    since_reset: u32,
+    resets: u64,
+}
+
+/// What one stream brought.
+#[derive(Default)]
+struct Streamed {
+    usage: Usage,
+    finish: Option<FinishReason>,
+    /// Pieces with tokens.
+    pieces: u32,
+    visible: String,
+    first_byte_ns: u64,
+    first_visible_ns: Option<u64>,
+    cancelled: bool,
+}
+
+impl ServerSession {
+    /// Asks the server what it is, and sends a first short request: it loads the model where a
+    /// server does that late, and shows whether each token comes in an event of its own.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, has no such model, or cannot stream.
+    pub fn open(options: Options, folder: Option<&Path>) -> Result<Self> {
+        let client = Client::new(&options);
+        let server = Server::ask(&client, &options)?;
+        let mut session = Self {
+            client,
+            options,
+            server,
+            folder: folder.map(|path| path.display().to_string()),
+            timing: TokenTiming::Inexact,
+            counts: true,
+            counted: HashMap::new(),
+            text: String::new(),
+            since_reset: 0,
+            resets: 0,
+        };
+        session.first()?;
+        Ok(session)
+    }
+
+    fn first(&mut self) -> Result<()> {
+        let request = Request {
+            prompt: Prompt::Text(FIRST_PROMPT.to_owned()),
+            sampling: Sampling::default(),
+            toggles: Settings::new(),
+            max_tokens: FIRST_TOKENS,
+            ignore_eos: false,
+            conversation: None,
+            forced_tokens: None,
+        };
+        let streamed = self.stream(&request, &mut Unwatched)?;
+        self.counts = streamed.usage.completion_tokens.is_some();
+        let single = streamed.pieces > 1 && several(&streamed).is_none() && self.counts;
+        if single || self.server.flavour.ids != Ids::OfTexts {
+            self.timing = TokenTiming::Exact;
+        }
+        Ok(())
+    }
+
+    fn fresh(&self, request: &Request) -> bool {
+        self.since_reset == 0 || request.toggles.get(KV_REUSE).and_then(Value::as_text) == Some("none")
+    }
+
+    /// Sends a request and hands each token to the sink as it arrives.
+    fn stream(&self, request: &Request, sink: &mut dyn TokenSink) -> Result<Streamed> {
+        let fresh = self.fresh(request);
+        let salt = match fresh {
+            true => format!("{}-{}-{}", std::process::id(), self.resets, now_ns()),
+            false => format!("{}-{}", std::process::id(), self.resets),
+        };
+        let call = Call::of(request, &self.server, fresh, &salt)?;
+        let base = if call.api == Api::Native { &self.options.root } else { &self.options.api };
+        let mut events = self.client.stream(&format!("{base}{}", call.path()), &call.body)?;
+        let mut streamed = Streamed { first_byte_ns: now_ns(), ..Streamed::default() };
+        let mut empty = 0;
+        while let Some(data) = events.next()? {
+            let piece = Piece::of(call.api, &data).map_err(|error| self.shown(error))?;
+            if piece.has_tokens() {
+                match piece.ids.as_slice() {
+                    [] => sink.token(piece.id_of_text()),
+                    ids => sink.tokens(ids),
+                }
+                streamed.pieces += piece.ids.len().max(1) as u32;
+                if streamed.first_visible_ns.is_none() && !piece.visible.is_empty() {
+                    streamed.first_visible_ns = Some(now_ns());
+                }
+                streamed.visible.push_str(&piece.visible);
+                if streamed.pieces > request.max_tokens {
+                    let told = format!("sends more than the {} tokens that were requested", request.max_tokens);
+                    return Err(events.failed(&told));
+                }
+            } else {
+                empty += 1;
+                if empty > EMPTY_EVENTS * (u64::from(request.max_tokens) + EMPTY_EVENTS) {
+                    return Err(events.failed("sends many events without tokens and does not end"));
+                }
+            }
+            streamed.usage.merge(piece.usage);
+            streamed.finish = piece.finish.or(streamed.finish);
+            if piece.last {
+                return Ok(streamed);
+            }
+            if sink.cancelled() {
+                // The connection is closed, which ends the work of a server that looks.
+                streamed.cancelled = true;
+                return Ok(streamed);
+            }
+        }
+        match streamed.finish {
+            // Some servers end without `[DONE]`.
+            Some(_) => Ok(streamed),
+            None => Err(events.failed("ends its stream without saying why the text ends")),
+        }
+    }
+
+    fn shown(&self, error: EngineError) -> EngineError {
+        EngineError { message: self.client.hidden(&error.message), ..error }
+    }
+
+    /// How many tokens a prompt has, for a server whose streams do not say it: asked once, with a
+    /// request of its own that is not streamed.
+    fn prompt_tokens(&mut self, request: &Request) -> Result<u32> {
+        let one = Request { max_tokens: 1, ignore_eos: false, ..request.clone() };
+        let mut call = Call::of(&one, &self.server, false, "count")?;
+        call.body.remove("stream_options");
+        call.body.insert("stream".to_owned(), false.into());
+        let key: [u8; 32] = Sha256::digest(serde_json::to_vec(&call.body).unwrap_or_default()).into();
+        match self.counted.entry(key) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(unknown) => {
+                let url = format!("{}{}", self.options.api, call.path());
+                let answer: serde_json::Value = self.client.post(&url, &call.body)?;
+                let count = answer["usage"]["prompt_tokens"].as_u64().and_then(|count| u32::try_from(count).ok());
+                let count = count.ok_or_else(|| {
+                    EngineError::unsupported(format!("the server at {url} does not say how many tokens a prompt has"))
+                })?;
+                Ok(*unknown.insert(count))
+            }
+        }
+    }
+}
+
+/// How many tokens were generated, if they are not one for each piece. The token that ends a text
+/// is counted by some servers and sent by none.
+fn several(streamed: &Streamed) -> Option<u32> {
+    let counted = streamed.usage.completion_tokens?;
+    let ended = streamed.finish.is_some_and(FinishReason::is_stop);
+    let single = counted == streamed.pieces || ended && counted == streamed.pieces + 1;
+    (!single).then_some(counted)
+}
+
+impl Session for ServerSession {
+    fn receipt(&self) -> Receipt {
+        let Server { flavour, version, model } = &self.server;
+        let takes_ids = flavour.takes_ids;
+        let mut details = BTreeMap::from([
+            ("server".to_owned(), flavour.name.to_owned()),
+            ("url".to_owned(), self.options.api.clone()),
+            (
+                "token ids".to_owned(),
+                match flavour.ids {
+                    Ids::OfTexts => "of the texts of the pieces that the server sends",
+                    Ids::TokenIds | Ids::Native => "of the model, as the server reports them",
+                }
+                .to_owned(),
+            ),
+        ]);
+        if !self.counts {
+            details.insert("counts".to_owned(), "the server's streams have no token counts".to_owned());
+        }
+        let reuse = match flavour.fresh {
+            Fresh::Never => Vec::new(),
+            Fresh::CachePrompt | Fresh::Salt => vec![KV_REUSE.to_owned()],
+        };
+        Receipt {
+            engine: crate::NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: None,
+            backend: Some(match version {
+                Some(version) => format!("{} {version}", flavour.name),
+                None => flavour.name.to_owned(),
+            }),
+            device: None,
+            model: ModelIdentity {
+                name: model.clone(),
+                path: self.folder.clone().unwrap_or_default(),
+                ..ModelIdentity::default()
+            },
+            capabilities: Capabilities {
+                tokens: takes_ids,
+                text: true,
+                messages: true,
+                tools: flavour.template_arguments,
+                cancel: true,
+                reset: flavour.fresh != Fresh::Never,
+                ..Capabilities::default()
+            },
+            toggles: reuse,
+            sampling: flavour.sampling.iter().map(|name| (*name).to_owned()).collect(),
+            not_honoured: BTreeMap::new(),
+            token_timing: self.timing,
+            deterministic: flavour.deterministic,
+            includes: ["tokenization", "sampling", "detokenization", "transport"].map(str::to_owned).into(),
+            settings: Settings::new(),
+            details,
+        }
+    }
+
+    fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
+        if request.forced_tokens.is_some() {
+            return Err(EngineError::unsupported("a server cannot be made to generate given tokens"));
+        }
+        self.text.clear();
+        // Before the time of the request's own work: a warm-up has asked already.
+        let prompt_tokens = if self.counts { None } else { Some(self.prompt_tokens(request)?) };
+        let streamed = self.stream(request, sink)?;
+        self.since_reset += 1;
+        let of_ids = match &request.prompt {
+            Prompt::Tokens(ids) => u32::try_from(ids.len()).ok(),
+            Prompt::Text(_) | Prompt::Messages(_) => None,
+        };
+        let counted = streamed.usage.prompt_tokens.or(prompt_tokens);
+        // A cancelled stream has no counts.
+        let Some(prompt_tokens) = counted.or(of_ids).or(streamed.cancelled.then_some(0)) else {
+            return Err(EngineError::internal("the server's stream ended without `usage.prompt_tokens`"));
+        };
+        let reused_tokens = streamed.usage.cached_tokens.unwrap_or(0).min(prompt_tokens);
+        let generated_tokens = several(&streamed);
+        self.text = streamed.visible;
+        let reuse = (self.server.flavour.fresh != Fresh::Never).then(|| match request.toggles.get(KV_REUSE) {
+            Some(asked) => asked.clone(),
+            None => "prefix".into(),
+        });
+        Ok(Completion {
+            finish_reason: match streamed.finish {
+                _ if streamed.cancelled => FinishReason::Cancelled,
+                Some(reason) => reason,
+                None => FinishReason::Error,
+            },
+            prompt_tokens,
+            reused_tokens,
+            prefill_tokens: prompt_tokens - reused_tokens,
+            cache_tokens: None,
+            effective: reuse.into_iter().map(|value| (KV_REUSE.to_owned(), value)).collect(),
+            speculation: None,
+            served: Some(Served {
+                first_byte_ns: streamed.first_byte_ns,
+                first_visible_ns: streamed.first_visible_ns,
+                generated_tokens,
+            }),
+        })
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        if self.server.flavour.fresh == Fresh::Never {
+            return Err(EngineError::unsupported(format!(
+                "this server ({}) offers no way to forget earlier prompts",
+                self.server.flavour.name
+            )));
+        }
+        self.since_reset = 0;
+        self.resets += 1;
+        Ok(())
+    }
+
+    fn decode(&self, _: &[u32]) -> Option<String> {
+        Some(self.text.clone())
+    }
+}
+
+/// Takes the tokens of a request that is not measured.
+struct Unwatched;
+
+impl TokenSink for Unwatched {
+    fn token(&mut self, _: u32) {}
+
+    fn detail(&self) -> inferometer_host::Detail {
+        inferometer_host::Detail::Timed
+    }
+
+    fn begin(&mut self, _: inferometer_host::protocol::Phase) -> inferometer_host::SpanKey {
+        inferometer_host::SpanKey::default()
+    }
+
+    fn end(&mut self, _: inferometer_host::SpanKey) {}
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
