@@ -37,6 +37,10 @@ pub struct Args {
     /// Engine; `auto` selects the transformer engine, on MLX if available, else on candle
     #[arg(long, default_value = "auto")]
     engine: String,
+    /// Address of a server, such as http://localhost:8080, for the engine `openai`; MODEL is then a
+    /// copy of the same model on this machine, whose tokenizer cuts the prompts
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// Measured iterations per prompt length
     #[arg(short = 'r', long, visible_alias = "repetitions", value_name = "N", default_value_t = 10)]
     iterations: u32,
@@ -80,7 +84,10 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     scenario.insert("name".into(), "bench".into());
     let model = args.model.as_ref().or(args.by_option.as_ref()).context("give a model")?;
     scenario.insert("model".into(), named::table(model)?.into());
-    let engine = Table::from_iter([("name".to_owned(), Value::from(args.engine.as_str()))]);
+    let mut engine = Table::from_iter([("name".to_owned(), Value::from(args.engine.as_str()))]);
+    if let Some(url) = &args.url {
+        engine.insert("options".into(), Table::from_iter([("url".to_owned(), Value::from(url.as_str()))]).into());
+    }
     scenario.insert("engine".into(), Value::Array(vec![engine.into()]));
     let workload = Table::from_iter([
         ("kind".to_owned(), Value::from("prompt")),

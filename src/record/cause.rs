@@ -76,6 +76,8 @@ causes! {
     EngineError "engine_error" Failed;
     /// The model computed values that are not finite: NaN or infinity.
     NotFinite "not_finite" Failed;
+    /// The server that the engine drives failed: connection, status, time-out or stream.
+    Server "server" Failed;
     /// The harness's side failed, such as its log file.
     Harness "harness" Failed;
     /// No tokens, or a wrong finish reason.

@@ -192,7 +192,7 @@ pub fn attempt(
     if let Err(error) = resident.host.resync() {
         return attempt.failed(&error, origin);
     }
-    let meter = UsageMeter::start(resident.host.pid());
+    let meter = resident.measured().map(UsageMeter::start);
     // The second Ctrl-C cancels the generation if that is possible; the host is killed otherwise,
     // or if that does not help.
     let canceller = resident.host.canceller();
@@ -201,7 +201,7 @@ pub fn attempt(
     let generate = Generate { request: ask.request.clone(), instrumentation: ask.instrumentation };
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
-    let usage = meter.stop();
+    let usage = meter.map(UsageMeter::stop).unwrap_or_default();
     match answer {
         Ok(exchange) => {
             attempt.usage = usage;

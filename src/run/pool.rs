@@ -18,7 +18,7 @@ use crate::telemetry;
 use crate::telemetry::machine::file_sha256;
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::Open;
-use inferometer_protocol::{EngineError, EngineSpec, Receipt, Settings};
+use inferometer_protocol::{EngineError, EngineSpec, Receipt, Settings, WorksIn};
 
 /// Largest file named in a command line that is hashed: scripts and small programs, not weights.
 const MOST_HASHED: u64 = 64 << 20;
@@ -80,6 +80,21 @@ impl Resident {
     #[must_use]
     pub fn seen(&self, cell: u32, turn: u32) -> Option<&Sight> {
         self.sights.range((cell, 0)..=(cell, turn)).next_back().map(|(_, sight)| sight)
+    }
+
+    /// The process whose memory and CPU time are measured; `None` if it is unknown, or on another
+    /// machine.
+    #[must_use]
+    pub fn measured(&self) -> Option<u32> {
+        measured(&self.host, &self.receipt)
+    }
+}
+
+fn measured(host: &Host, receipt: &Receipt) -> Option<u32> {
+    match receipt.works_in {
+        None => Some(host.pid()),
+        Some(WorksIn::Pid(pid)) => Some(pid),
+        Some(WorksIn::Elsewhere) => None,
     }
 }
 
@@ -210,7 +225,7 @@ impl Pool {
             receipt: ready.receipt.clone(),
             load_s: ready.load_ns as f64 / 1e9,
             further_loads_s: Vec::new(),
-            huge_page_bytes: telemetry::peak::in_huge_pages(host.pid()),
+            huge_page_bytes: measured(&host, &ready.receipt).and_then(telemetry::peak::in_huge_pages),
             clock_offset_ns: clock.offset_ns,
             clock_round_trip_ns: clock.round_trip_ns,
             clock: clock.clock,

@@ -9,9 +9,11 @@ use sha2::{Digest, Sha256};
 use super::error::RunError;
 use super::quality::FixedText;
 use super::turns::first_prompt;
+use crate::engines;
 use crate::engines::{TextError, Tokenizer};
 use crate::spec::{Cell, ConversationWorkload, PromptWorkload, Scenario, Workload};
-use inferometer_protocol::{Chat, Message, Prompt};
+use inferometer_host::simulated;
+use inferometer_protocol::{Capabilities, Chat, EngineSpec, Message, Prompt};
 
 /// Key of the quality text among the hashes of prompts.
 pub const QUALITY: &str = "quality";
@@ -29,6 +31,8 @@ pub struct Prompts {
 #[derive(Debug, Clone, PartialEq)]
 struct Made {
     prompt: Prompt,
+    /// The text of a prompt of token ids, for engines that take no ids.
+    text: Option<Prompt>,
     /// Tokens of a text by the model's tokenizer, one special token more or less.
     counted: Option<RangeInclusive<u32>>,
     sha256: String,
@@ -45,10 +49,13 @@ impl Prompts {
     pub fn make(scenario: &Scenario, cells: &[Cell], model: &Path) -> Result<Self, RunError> {
         let quality = scenario.quality.as_ref().map(|quality| FixedText::of(quality, model)).transpose()?;
         let made = match &scenario.workload {
-            Workload::Prompt(workload) => of_text(workload, cells, model)?,
+            Workload::Prompt(workload) => {
+                let may_need_text = |spec: &EngineSpec| !engines::is_own(&spec.name) && spec.name != simulated::NAME;
+                of_text(workload, cells, model, scenario.engines.iter().any(may_need_text))?
+            }
             Workload::Conversation(workload) => {
-                let made =
-                    Made { prompt: first_prompt(workload), counted: None, sha256: sha256_of_conversation(workload) };
+                let sha256 = sha256_of_conversation(workload);
+                let made = Made { prompt: first_prompt(workload), text: None, counted: None, sha256 };
                 BTreeMap::from([(None, made)])
             }
         };
@@ -70,14 +77,21 @@ impl Prompts {
         self.made.get(&cell.length)?.counted.clone()
     }
 
-    /// The prompt of a cell of the plan; for a conversation, that of its first turn.
+    /// The prompt of a cell of the plan; for a conversation, that of its first turn. An engine that
+    /// takes no token ids gets their text.
     #[must_use]
-    pub fn of(&self, cell: &Cell) -> &Prompt {
-        &self.made.get(&cell.length).expect("a prompt was made for every cell of the plan").prompt
+    pub fn of(&self, cell: &Cell, can: &Capabilities) -> &Prompt {
+        let made = self.made.get(&cell.length).expect("a prompt was made for every cell of the plan");
+        made.text.as_ref().filter(|_| !can.tokens && can.text).unwrap_or(&made.prompt)
     }
 }
 
-fn of_text(workload: &PromptWorkload, cells: &[Cell], model: &Path) -> Result<BTreeMap<Option<u32>, Made>, TextError> {
+fn of_text(
+    workload: &PromptWorkload,
+    cells: &[Cell],
+    model: &Path,
+    as_text: bool,
+) -> Result<BTreeMap<Option<u32>, Made>, TextError> {
     let mut prompts = BTreeMap::new();
     let mut tokenizer = None;
     for cell in cells {
@@ -96,10 +110,26 @@ fn of_text(workload: &PromptWorkload, cells: &[Cell], model: &Path) -> Result<BT
             None if workload.chat => Prompt::Messages(Chat::of(vec![Message::new("user", &workload.text)])),
             None => Prompt::Text(workload.text.clone()),
         };
-        let counted = counted(&prompt, model);
-        prompts.insert(cell.length, Made { sha256: sha256(&prompt), counted, prompt });
+        let text = match (&prompt, &tokenizer) {
+            (Prompt::Tokens(ids), Some(tokenizer)) if as_text => Some(Prompt::Text(text_of(tokenizer, ids)?)),
+            _ => None,
+        };
+        let counted = counted(text.as_ref().unwrap_or(&prompt), model);
+        prompts.insert(cell.length, Made { sha256: sha256(&prompt), counted, prompt, text });
     }
     Ok(prompts)
+}
+
+/// A text that has these tokens, or nearly: an engine that tokenizes it adds a special token in
+/// front by itself, and a cut may fall into a character.
+fn text_of(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String, TextError> {
+    for part in [ids, &ids[1.min(ids.len())..]] {
+        let text = tokenizer.decode(part)?;
+        if tokenizer.encode(&text, true)?.len() == ids.len() {
+            return Ok(text);
+        }
+    }
+    tokenizer.decode(ids)
 }
 
 /// The range from one token less than the tokenizer makes of a text to one more than it makes with

@@ -133,7 +133,9 @@ pub fn judge(
 /// Why the engine's outcome is a failure.
 fn outcome(request: &Request, generated: &Generated) -> Option<String> {
     let finish = generated.completion.finish_reason;
-    let tokens = generated.tokens.len();
+    // As the server counts them, if there is one that sends pieces of several tokens.
+    let counted = generated.completion.served.and_then(|served| served.generated_tokens);
+    let tokens = counted.map_or(generated.tokens.len(), |count| count as usize);
     match finish {
         FinishReason::Error => Some("the engine finished with an error".to_owned()),
         FinishReason::Cancelled => Some("the engine reports `cancelled`, but the request was not cancelled".to_owned()),

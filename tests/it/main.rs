@@ -36,6 +36,7 @@ mod report_ab;
 mod results;
 mod sampling;
 mod scenario;
+mod servers;
 mod simulated_ab;
 mod simulated_engine;
 mod simulated_run;

@@ -412,6 +412,7 @@ fn host() -> HostInfo {
             sampling: Vec::new(),
             not_honoured: BTreeMap::new(),
             token_timing: TokenTiming::Exact,
+            works_in: None,
             deterministic: true,
             includes: vec!["sampling".to_owned()],
             settings: Settings::from([("threads".to_owned(), Value::Int(2)), ("dtype".to_owned(), "q8_0".into())]),

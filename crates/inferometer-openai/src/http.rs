@@ -64,7 +64,7 @@ impl Client {
     /// An answer in JSON.
     ///
     /// # Errors
-    /// `Unsupported` if the server has nothing at this address; `Internal` for anything else that
+    /// `Unsupported` if the server has nothing at this address; `Server` for anything else that
     /// is no answer in JSON.
     pub fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T> {
         let request = self.agent.get(url);
@@ -134,7 +134,7 @@ impl Client {
         let kind = match status.as_u16() {
             400 | 413 | 422 => ErrorKind::BadRequest,
             _ if unknown => ErrorKind::Unsupported,
-            _ => ErrorKind::Internal,
+            _ => ErrorKind::Server,
         };
         Err(EngineError { kind, ..failed(url, &told) })
     }
@@ -197,7 +197,7 @@ fn tls() -> TlsConfig {
 
 /// The server failed, not the request.
 pub fn failed(url: &str, told: &str) -> EngineError {
-    EngineError::internal(format!("the server at {url} {told}"))
+    EngineError::server(format!("the server at {url} {told}"))
 }
 
 fn because(error: &Error) -> String {

@@ -7,6 +7,7 @@
 
 mod http;
 mod options;
+mod process;
 mod reply;
 mod request;
 mod server;

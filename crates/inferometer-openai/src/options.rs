@@ -1,12 +1,14 @@
 //! Options of the engine, as in `[[engine]] options`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use inferometer_host::Result;
-use inferometer_host::protocol::{EngineError, Kind, OptionSpec, Settings, Value};
+use inferometer_host::protocol::{EngineError, Kind, OptionSpec, Settings, Value, WorksIn};
 use ureq::http::Uri;
 
+use crate::process;
 use crate::server::Flavour;
 
 pub const URL: &str = "url";
@@ -16,11 +18,12 @@ const SERVER: &str = "server";
 const CONNECT_TIMEOUT: &str = "connect_timeout_s";
 const IDLE_TIMEOUT: &str = "idle_timeout_s";
 const REQUEST_TIMEOUT: &str = "request_timeout_s";
+const PID: &str = "pid";
 
 /// Decide nothing: what the server answers decides.
 pub const AUTO: &str = "auto";
 
-pub const OPTIONS: [OptionSpec; 7] = [
+pub const OPTIONS: [OptionSpec; 8] = [
     text(URL, &[], "the server, such as http://localhost:8080"),
     text(MODEL, &[], "the model's name at the server; default: the only one that the server lists"),
     text(KEY_ENV, &[], "name of the environment variable with the API key; default: no key is sent"),
@@ -32,6 +35,14 @@ pub const OPTIONS: [OptionSpec; 7] = [
     seconds(CONNECT_TIMEOUT, "longest time to connect, in seconds; default 10"),
     seconds(IDLE_TIMEOUT, "longest wait for the next bytes of a reply, in seconds; default 120"),
     seconds(REQUEST_TIMEOUT, "longest time of a request, in seconds; default 600"),
+    OptionSpec {
+        name: PID,
+        kind: Kind::Count,
+        choices: &[],
+        paths: false,
+        meaning: "process of the server whose memory and CPU time are measured; default: the one that listens on the \
+                  port, if it is on this machine",
+    },
 ];
 
 const fn text(name: &'static str, choices: &'static [&'static str], meaning: &'static str) -> OptionSpec {
@@ -56,6 +67,8 @@ pub struct Options {
     pub connect: Duration,
     pub idle: Duration,
     pub request: Duration,
+    /// The process that does the work, if it is known.
+    pub works_in: WorksIn,
 }
 
 /// An API key. Never printed.
@@ -77,7 +90,7 @@ impl fmt::Debug for Key {
 impl Options {
     pub fn of(given: &Settings) -> Result<Self> {
         let text = |name: &str| given.get(name).and_then(Value::as_text).filter(|text| !text.is_empty());
-        let (api, root) = bases(text(URL).unwrap_or_default())?;
+        let (api, root, port) = bases(text(URL).unwrap_or_default())?;
         let key = text(KEY_ENV).map(key).transpose()?;
         let seconds = |name: &str, default: f64| {
             let value = given.get(name).and_then(Value::as_float).unwrap_or(default);
@@ -95,6 +108,12 @@ impl Options {
             connect: seconds(CONNECT_TIMEOUT, 10.0)?,
             idle: seconds(IDLE_TIMEOUT, 120.0)?,
             request: seconds(REQUEST_TIMEOUT, 600.0)?,
+            works_in: match given.get(PID).and_then(Value::as_count) {
+                Some(pid) => {
+                    WorksIn::Pid(u32::try_from(pid).map_err(|_| refused(format!("`{PID}` = {pid} is no process")))?)
+                }
+                None => port.and_then(process::listening).map_or(WorksIn::Elsewhere, WorksIn::Pid),
+            },
         })
     }
 }
@@ -103,8 +122,9 @@ fn refused(told: String) -> EngineError {
     EngineError::bad_request(format!("engine `openai`: {told}"))
 }
 
-/// Base of the API and of the server. `/v1` is added unless the path already ends with a version.
-fn bases(given: &str) -> Result<(String, String)> {
+/// Base of the API and of the server, and its port if it is on this machine. `/v1` is added unless
+/// the path already ends with a version.
+fn bases(given: &str) -> Result<(String, String, Option<u16>)> {
     let example = "give the server's address, such as url = \"http://localhost:8080\"";
     if given.contains('#') {
         return Err(refused(format!("`url` = {given:?} must end with a path; remove `#` and what follows")));
@@ -126,10 +146,14 @@ fn bases(given: &str) -> Result<(String, String)> {
     let root = format!("{scheme}://{authority}");
     let (before, last) = path.rsplit_once('/').unwrap_or_default();
     let is_version = last.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    Ok(match is_version {
+    let (api, root) = match is_version {
         true => (format!("{root}{path}"), format!("{root}{before}")),
         false => (format!("{root}{path}/v1"), format!("{root}{path}")),
-    })
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    let port = authority.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Ok((api, root, is_here.then_some(port)))
 }
 
 fn key(name: &str) -> Result<Key> {

@@ -73,13 +73,11 @@ impl Piece {
         }
         let broken = |error: serde_json::Error| {
             let start: String = data.chars().take(200).collect();
-            EngineError::internal(format!(
-                "the server's stream has an event that is not of the API ({error}): {start:?}"
-            ))
+            EngineError::server(format!("the server's stream has an event that is not of the API ({error}): {start:?}"))
         };
         let reported = |error: serde_json::Value| {
             let told = http::message(&serde_json::json!({ "error": error }));
-            EngineError::internal(format!(
+            EngineError::server(format!(
                 "the server reports an error in its stream: {}",
                 told.unwrap_or_else(|| "without a message".to_owned())
             ))
@@ -170,7 +168,7 @@ fn streamed(choices: Vec<Choice>, usage: Option<UsageInfo>, timings: Option<Timi
     }
     piece.usage.cached_tokens = timings.and_then(|timings| timings.cache_n).or(piece.usage.cached_tokens);
     if choices.len() > 1 {
-        return Err(EngineError::internal("the server streams several answers to one request"));
+        return Err(EngineError::server("the server streams several answers to one request"));
     }
     let Some(choice) = choices.into_iter().next() else { return Ok(piece) };
     let delta = choice.delta.unwrap_or_default();
@@ -193,7 +191,7 @@ fn finish(reason: &str) -> Result<FinishReason> {
         "tool_calls" | "function_call" => Ok(FinishReason::ToolCall),
         other => {
             let other: String = other.chars().take(100).collect();
-            Err(EngineError::internal(format!("the server ended the answer for the reason {other:?}")))
+            Err(EngineError::server(format!("the server ended the answer for the reason {other:?}")))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which server answers, and what it can do beyond the API that all have in common.
 
 use inferometer_host::Result;
-use inferometer_host::protocol::{EngineError, ErrorKind, sampling};
+use inferometer_host::protocol::{EngineError, sampling};
 use serde::Deserialize;
 
 use crate::http::Client;
@@ -143,11 +143,13 @@ impl Server {
     pub fn ask(client: &Client, options: &Options) -> Result<Self> {
         let models: Models = match client.get(&format!("{}/models", options.api)) {
             Ok(models) => models,
-            // A proxy may offer completions alone.
-            Err(error) if options.model.is_some() && error.kind == ErrorKind::Unsupported => {
-                Models { data: Vec::new() }
+            // It may offer completions alone.
+            Err(_) if options.model.is_some() => Models { data: Vec::new() },
+            Err(error) => {
+                let told =
+                    format!("{}; if it lists no models, name one: options = {{ model = \"...\" }}", error.message);
+                return Err(EngineError { message: told, ..error });
             }
-            Err(error) => return Err(error),
         };
         let (flavour, version) = match options.flavour {
             Some(flavour) => (flavour, version(client, options, flavour)),

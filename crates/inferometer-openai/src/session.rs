@@ -244,6 +244,7 @@ impl Session for ServerSession {
             sampling: flavour.sampling.iter().map(|name| (*name).to_owned()).collect(),
             not_honoured: BTreeMap::new(),
             token_timing: self.timing,
+            works_in: Some(self.options.works_in),
             deterministic: flavour.deterministic,
             includes: ["tokenization", "sampling", "detokenization", "transport"].map(str::to_owned).into(),
             settings: Settings::new(),
@@ -267,7 +268,7 @@ impl Session for ServerSession {
         let counted = streamed.usage.prompt_tokens.or(prompt_tokens);
         // A cancelled stream has no counts.
         let Some(prompt_tokens) = counted.or(of_ids).or(streamed.cancelled.then_some(0)) else {
-            return Err(EngineError::internal("the server's stream ended without `usage.prompt_tokens`"));
+            return Err(EngineError::server("the server's stream ended without `usage.prompt_tokens`"));
         };
         let reused_tokens = streamed.usage.cached_tokens.unwrap_or(0).min(prompt_tokens);
         let generated_tokens = several(&streamed);

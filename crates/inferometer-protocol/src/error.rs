@@ -15,6 +15,9 @@ pub enum ErrorKind {
     OutOfMemory,
     /// The model computed values that are not finite: NaN or infinity.
     NotFinite,
+    /// The server that the engine drives failed: no connection, an error status, a stream that
+    /// breaks off, is late or is not of its API (since 1.7).
+    Server,
     /// A protocol version or message that the other side does not understand.
     Protocol,
     /// Anything else that went wrong inside the engine.
@@ -48,6 +51,9 @@ impl EngineError {
     }
     pub fn not_finite(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFinite, message)
+    }
+    pub fn server(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Server, message)
     }
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)

@@ -26,7 +26,7 @@ pub use error::{EngineError, ErrorKind};
 pub use messages::{Detail, Instrumentation};
 pub use model::{Architecture, ModelIdentity, ModelSpec, Precision, Quantization};
 pub use profile::{PhaseAllocations, Profile, ProfilePart, ProfileStack, SampleClock, SpanTiming};
-pub use receipt::{Capabilities, Receipt, TokenTiming};
+pub use receipt::{Capabilities, Receipt, TokenTiming, WorksIn};
 pub use request::{
     Choice, Completion, EngineMemory, FinishReason, MemorySample, Phase, Prompt, Request, Served, Span, Speculation,
     TokenLogprob,

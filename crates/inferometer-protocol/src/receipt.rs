@@ -50,6 +50,16 @@ pub struct Capabilities {
     pub unload: bool,
 }
 
+/// The process that does an engine's work, where that is not the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorksIn {
+    /// A process of this machine, such as a server: its memory and CPU time are measured.
+    Pid(u32),
+    /// Another machine, or an unknown process: memory and CPU time are not measured.
+    Elsewhere,
+}
+
 /// The engine's answer to `open`: identity, capabilities and the load-time settings in force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
@@ -80,6 +90,9 @@ pub struct Receipt {
     pub not_honoured: BTreeMap<String, String>,
     #[serde(default)]
     pub token_timing: TokenTiming,
+    /// Absent: the host does the work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub works_in: Option<WorksIn>,
     /// Whether equal requests give equal tokens (at temperature 0, or with an equal seed).
     #[serde(default)]
     pub deterministic: bool,

@@ -54,6 +54,7 @@ impl Session for CustomSession {
             sampling: Vec::new(), // the toy ignores `request.sampling`, so it declares none of its fields
             not_honoured: Default::default(),
             token_timing: TokenTiming::Exact,
+            works_in: None,
             deterministic: true,
             includes: Vec::new(),
             settings: Settings::new(),

@@ -51,6 +51,8 @@ fn receipt(Ready { receipt, .. }: &mut Ready) {
         includes,
         settings: in_force,
         details,
+        // A number.
+        works_in: _,
     } = receipt;
     let ModelIdentity {
         name,

@@ -73,6 +73,7 @@ impl HostError {
         match self {
             HostError::Spawn { .. } | HostError::Version { .. } => Cause::NoHost,
             HostError::Engine(error) if error.kind == ErrorKind::NotFinite => Cause::NotFinite,
+            HostError::Engine(error) if error.kind == ErrorKind::Server => Cause::Server,
             HostError::Engine(_) => Cause::EngineError,
             HostError::Died { .. } => Cause::Died,
             HostError::TimedOut { .. } => Cause::TimedOut,

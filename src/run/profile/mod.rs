@@ -71,7 +71,9 @@ impl Profiler {
         if !settings.flamegraph {
             return Ok(Self::Off);
         }
-        let pid = resident.host.pid();
+        let Some(pid) = resident.measured() else {
+            return Ok(Self::Missing("the engine works on another machine".to_owned()));
+        };
         let own = resident.receipt.capabilities.profile;
         let tool = match choose(System::here(), settings.profiler, own, || source::is_python(pid, &resident.command)) {
             Source::Own => {

@@ -33,6 +33,7 @@ fn receipt(toggles: &[&str]) -> Receipt {
         sampling: Vec::new(),
         not_honoured: std::collections::BTreeMap::new(),
         token_timing: TokenTiming::Exact,
+        works_in: None,
         deterministic: true,
         includes: Vec::new(),
         settings: Settings::new(),

@@ -107,7 +107,7 @@ impl Worker<'_> {
         match resident.host.unload() {
             Ok(()) => {
                 resident.loaded = false;
-                last.unloaded_bytes = telemetry::peak::current(resident.host.pid());
+                last.unloaded_bytes = resident.measured().and_then(telemetry::peak::current);
                 if last.unloaded_bytes.is_none() {
                     self.warn("leak: not measured: a host's memory cannot be read here".to_owned(), observer)?;
                 }
@@ -132,7 +132,11 @@ impl Worker<'_> {
         let engine = self.engine(key.engine).label.clone();
         let mut asked = BTreeSet::new();
         for cell in self.work.plan.cells.iter().filter(|c| c.engine == key.engine && c.load == key.load) {
-            asked.extend(validity::not_honoured(cell, self.work.prompts.of(cell), &info.receipt));
+            asked.extend(validity::not_honoured(
+                cell,
+                self.work.prompts.of(cell, &info.receipt.capabilities),
+                &info.receipt,
+            ));
         }
         if self.work.scenario.run.isolation == Isolation::Load && !info.receipt.capabilities.unload {
             asked.insert("`run.isolation = \"load\"` (capability `unload`)".to_owned());

@@ -107,7 +107,7 @@ impl<'a> Worker<'a> {
             self.pool.put_back(resident);
             return Ok(Err(why));
         }
-        self.log.sampler.watch(Some((resident.number, resident.host.pid())));
+        self.log.sampler.watch(resident.measured().map(|pid| (resident.number, pid)));
         let answered = ask(&mut resident, cell, text, scored, top);
         match answered {
             Ok(answered) => {

@@ -31,7 +31,7 @@ impl<'a> Worker<'a> {
         observer: &mut dyn Observer,
     ) -> Vec<Attempt> {
         let work = &self.work.scenario.workload;
-        let mut turns = Turns::new(work, self.work.prompts.of(cell), pass.warms_up());
+        let mut turns = Turns::new(work, self.work.prompts.of(cell, &resident.receipt.capabilities), pass.warms_up());
         // A new name, so that an engine that cannot reset also starts with an empty cache.
         let conversation = matches!(work, Workload::Conversation(_)).then(|| self.next_request.to_string());
         let mut done = Vec::new();
@@ -80,7 +80,7 @@ impl<'a> Worker<'a> {
             allowed: &self.work.scenario.run.allow_mismatch,
             memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
         };
-        self.log.sampler.watch(Some((resident.number, resident.host.pid())));
+        self.log.sampler.watch(resident.measured().map(|pid| (resident.number, pid)));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
     }

@@ -269,6 +269,7 @@ fn receipt(backend: &str, device: &str, text: &Text, honours: &Honours) -> Recei
         sampling: honours.sampling.into_iter().flatten().map(|name| (*name).to_owned()).collect(),
         not_honoured: honours.refused.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect(),
         token_timing: TokenTiming::Exact,
+        works_in: None,
         deterministic: true,
         includes: vec!["tokenization".to_owned(), "sampling".to_owned()],
         settings: Settings::new(),

@@ -87,6 +87,7 @@ fn receipt(options: &Options, given: Settings, model: Option<&Path>) -> Receipt 
         sampling: Vec::new(),
         not_honoured: BTreeMap::new(),
         token_timing: TokenTiming::Exact,
+        works_in: None,
         deterministic: true,
         includes: Vec::new(),
         settings: Settings::new(),

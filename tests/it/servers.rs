@@ -1,0 +1,479 @@
+//! The engine `openai` against servers of several kinds, well-behaved and hostile. What they send
+//! has the form that the documentation and the tests of these projects show.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use inferometer::record::{Cause, FinishState, Status, Timing};
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, measured, statuses};
+
+mod scripted;
+
+use scripted::{FIRST, GAP, Scripted, Seen, end, event, head, send, whole};
+
+const WORDS: [&str; 12] = ["One", " day", " a", " fox", " saw", " the", " sea", ",", " and", " it", " was", " wide"];
+
+/// A scenario that sends a text to the server.
+fn scenario(lab: &Lab, server: &Scripted, options: &str, rest: &str) -> PathBuf {
+    let model = lab.path("model");
+    fs_err::create_dir_all(&model).unwrap();
+    let url = server.url();
+    let workload = match rest.contains("[workload]") {
+        true => "",
+        false => "[workload]\nkind = \"prompt\"\ntext = \"one two three four five\"\nmax_tokens = 12\n",
+    };
+    let engine = format!("[[engine]]\nname = \"openai\"\noptions = {{ url = {url:?}{options} }}\n");
+    lab.write("scenario.toml", format!("name = \"servers\"\n[model]\npath = {model:?}\n{engine}{workload}{rest}"))
+}
+
+const FOUR: &str = "[run]\niterations = 4\n";
+
+fn models(owner: &str) -> Value {
+    json!({"object": "list", "data": [{"id": "fox-1b", "object": "model", "created": 1, "owned_by": owner}]})
+}
+
+fn limit(seen: &Seen) -> usize {
+    seen.body["max_tokens"].as_u64().or(seen.body["n_predict"].as_u64()).unwrap() as usize
+}
+
+/// A stream of completions as vLLM and others send it: one event for each word, then the counts.
+fn completions(seen: &Seen, stream: &mut TcpStream, ids: bool) {
+    let count = limit(seen).min(WORDS.len());
+    head(stream);
+    sleep(FIRST);
+    for (at, word) in WORDS[..count].iter().enumerate() {
+        let finish = if at + 1 == count { json!("length") } else { Value::Null };
+        let mut choice = json!({"index": 0, "text": word, "logprobs": null, "finish_reason": finish});
+        if ids {
+            choice["token_ids"] = json!([1000 + at]);
+        }
+        send(
+            stream,
+            event(&json!({"id": "cmpl-1", "object": "text_completion", "model": "fox-1b", "choices": [choice]})),
+        );
+        sleep(GAP);
+    }
+    let usage = json!({"prompt_tokens": 5, "completion_tokens": count, "total_tokens": 5 + count});
+    send(stream, event(&json!({"id": "cmpl-1", "object": "text_completion", "choices": [], "usage": usage})));
+    send(stream, "data: [DONE]\n\n");
+    end(stream);
+}
+
+/// What was posted, for a look at it.
+type Posted = Arc<Mutex<Vec<Seen>>>;
+
+fn remembered(
+    reply: impl Fn(&Seen, &mut TcpStream) + Send + Sync + 'static,
+) -> (Posted, impl Fn(&Seen, &mut TcpStream) + Send + Sync) {
+    let posted = Posted::default();
+    let kept = Arc::clone(&posted);
+    (posted, move |seen: &Seen, stream: &mut TcpStream| {
+        kept.lock().unwrap().push(seen.clone());
+        reply(seen, stream);
+    })
+}
+
+#[test]
+fn vllm_tells_ids_and_gets_a_salt_for_each_iteration() {
+    let lab = Lab::new();
+    let (posted, reply) = remembered(|seen, stream| completions(seen, stream, true));
+    let version = |path: &str| (path == "/version").then(|| json!({"version": "0.28.0"}));
+    let server = Scripted::start(models("vllm"), version, reply);
+    let rest = "[workload]\nkind = \"prompt\"\ntext = \"one two three four five\"\nmax_tokens = 12\nignore_eos = true\n\
+                [sampling]\nseed = 7\ntemperature = 0.5\ntop_k = 40\n[run]\niterations = 4\n";
+    lab.measure(&scenario(&lab, &server, "", rest), &[]).expect(0);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 4]);
+    let ids: Vec<u32> = record.tokens.iter().filter_map(|row| row.id).collect();
+    assert_eq!(&ids[ids.len() - 12..], (1000..1012).collect::<Vec<_>>());
+    let row = measured(&record)[3];
+    assert_eq!((row.prompt_tokens, row.generated_tokens, row.counted_tokens), (Some(5), Some(12), None));
+    assert_eq!(row.timing, Some(Timing::Verified));
+    // The server waits before the first token and between two; nothing here is quicker.
+    assert!(row.ttft_ms.unwrap() >= FIRST.as_secs_f64() * 1e3, "{:?}", row.ttft_ms);
+    assert!(row.tpot_ms.unwrap() >= GAP.as_secs_f64() * 1e3, "{:?}", row.tpot_ms);
+    assert!(row.first_byte_ms.unwrap() <= row.ttft_ms.unwrap());
+    assert!(row.first_visible_ms.unwrap() >= row.ttft_ms.unwrap());
+    let receipt = &record.manifest.hosts[0].receipt;
+    assert_eq!(receipt.backend.as_deref(), Some("vllm 0.28.0"));
+    assert_eq!(receipt.model.name, "fox-1b");
+    let posted = posted.lock().unwrap();
+    let last = &posted.last().unwrap().body;
+    for (key, value) in [
+        ("model", json!("fox-1b")),
+        ("max_tokens", json!(12)),
+        ("stream_options", json!({"include_usage": true})),
+        ("ignore_eos", json!(true)),
+        ("return_token_ids", json!(true)),
+        ("seed", json!(7)),
+        ("temperature", json!(0.5)),
+        ("top_k", json!(40)),
+    ] {
+        assert_eq!(last[key], value, "{key}");
+    }
+    let salts: std::collections::BTreeSet<&str> =
+        posted[posted.len() - 4..].iter().map(|seen| seen.body["cache_salt"].as_str().unwrap()).collect();
+    assert_eq!(salts.len(), 4, "no iteration may find the prompt of another in the cache");
+}
+
+/// As llama-server's README and tests show `/completion` with `stream` and `return_tokens`.
+#[test]
+fn llama_server_is_driven_by_its_own_completion() {
+    let lab = Lab::new();
+    let reply = |seen: &Seen, stream: &mut TcpStream| {
+        assert_eq!(seen.path, "/completion");
+        let count = limit(seen);
+        head(stream);
+        sleep(FIRST);
+        for at in 0..count {
+            let word = WORDS[at % WORDS.len()];
+            send(stream, event(&json!({"index": 0, "content": word, "tokens": [at], "stop": false, "id_slot": -1})));
+            sleep(GAP);
+        }
+        let last = json!({"index": 0, "content": "", "tokens": [], "id_slot": 0, "stop": true, "model": "fox",
+            "tokens_predicted": count, "tokens_evaluated": 5, "stop_type": "limit", "truncated": false, "tokens_cached": 16,
+            "timings": {"cache_n": if seen.body["cache_prompt"] == json!(false) { 0 } else { 4 }, "prompt_n": 5}});
+        send(stream, event(&last));
+        end(stream);
+    };
+    let (posted, reply) = remembered(reply);
+    let props = |path: &str| (path == "/props").then(|| json!({"build_info": "b9100-1e98c5f96"}));
+    let server = Scripted::start(models("llamacpp"), props, reply);
+    lab.measure(&scenario(&lab, &server, "", FOUR), &[]).expect(0);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 4]);
+    assert_eq!(record.manifest.hosts[0].receipt.backend.as_deref(), Some("llama-server b9100-1e98c5f96"));
+    assert_eq!(measured(&record)[0].reused_tokens, Some(0));
+    let last = posted.lock().unwrap().last().unwrap().body.clone();
+    assert_eq!((&last["return_tokens"], &last["repeat_penalty"]), (&json!(true), &json!(1.0)));
+    assert_eq!(last["cache_prompt"], json!(false), "the cache was reset before the iteration");
+}
+
+/// As Ollama's `openai.go` writes a chat: chunks with `delta`, the counts in the last event.
+#[test]
+fn a_chat_of_ollama_has_reasoning_before_the_visible_text() {
+    let lab = Lab::new();
+    let reply = |seen: &Seen, stream: &mut TcpStream| {
+        if seen.path == "/v1/completions" {
+            return completions(seen, stream, false);
+        }
+        assert_eq!(seen.path, "/v1/chat/completions");
+        head(stream);
+        sleep(FIRST);
+        let deltas = [
+            json!({"role": "assistant", "content": "", "reasoning": "Hm"}),
+            json!({"content": "", "reasoning": "."}),
+            json!({"content": "A fox"}),
+            json!({"content": " ran"}),
+        ];
+        for delta in deltas {
+            let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+            send(
+                stream,
+                event(
+                    &json!({"object": "chat.completion.chunk", "system_fingerprint": "fp_ollama", "choices": [choice]}),
+                ),
+            );
+            sleep(GAP);
+        }
+        let choice = json!({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "stop"});
+        send(stream, event(&json!({"object": "chat.completion.chunk", "choices": [choice]})));
+        let usage = json!({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14});
+        send(stream, event(&json!({"object": "chat.completion.chunk", "choices": [], "usage": usage})));
+        send(stream, "data: [DONE]\n\n");
+        end(stream);
+    };
+    let version = |path: &str| (path == "/api/version").then(|| json!({"version": "0.12.3"}));
+    let server = Scripted::start(models("library"), version, reply);
+    let rest = "[workload]\nkind = \"prompt\"\nchat = true\ntext = \"Tell me a story\"\nmax_tokens = 12\n[run]\niterations = 2\n";
+    lab.measure(&scenario(&lab, &server, "", rest), &[]).expect(0);
+    let record = lab.record();
+    let row = measured(&record)[1];
+    assert_eq!((row.status, row.generated_tokens), (Status::Ok, Some(4)), "{}", row.reason);
+    let (first, visible) = (row.ttft_ms.unwrap(), row.first_visible_ms.unwrap());
+    assert!(visible >= first + 2.0 * GAP.as_secs_f64() * 1e3, "{first} {visible}");
+    assert_eq!(record.manifest.hosts[0].receipt.backend.as_deref(), Some("ollama 0.12.3"));
+    assert!(record.manifest.texts.iter().any(|text| text.1.contains("A fox ran")), "{:?}", record.manifest.texts);
+}
+
+/// A server that collects tokens says at the end that there were more than pieces.
+#[test]
+fn pieces_of_several_tokens_have_no_token_times() {
+    let lab = Lab::new();
+    let reply = |seen: &Seen, stream: &mut TcpStream| {
+        let count = limit(seen);
+        head(stream);
+        for at in 0..count / 2 {
+            sleep(GAP);
+            let choice = json!({"index": 0, "text": format!("{} {}", at, at), "finish_reason": null});
+            send(stream, event(&json!({"choices": [choice]})));
+        }
+        let choice = json!({"index": 0, "text": "", "finish_reason": "length"});
+        send(stream, event(&json!({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": count}})));
+        send(stream, "data: [DONE]\n\n");
+        end(stream);
+    };
+    let server = Scripted::start(models("someone"), |_| None, reply);
+    lab.measure(&scenario(&lab, &server, "", FOUR), &[]).expect(0);
+    let record = lab.record();
+    let row = measured(&record)[0];
+    assert_eq!((row.generated_tokens, row.counted_tokens), (Some(6), Some(12)));
+    assert_eq!((row.timing, row.decode_tps, row.tpot_ms), (Some(Timing::Inexact), None, None));
+    assert!(row.e2e_ms.is_some());
+}
+
+/// What a hostile server does with one request, by name, and what the row then says.
+type Hostility = (&'static str, fn(&mut TcpStream), &'static str);
+
+const HOSTILE: &[Hostility] = &[
+    (
+        "no final chunk",
+        |stream| {
+            head(stream);
+            send(stream, event(&json!({"choices": [{"text": "a", "finish_reason": null}]})));
+            end(stream);
+        },
+        "ends its stream without saying why",
+    ),
+    (
+        "wrong JSON",
+        |stream| {
+            head(stream);
+            send(stream, "data: {\"choices\": [{]}\n\n");
+            end(stream);
+        },
+        "not of the API",
+    ),
+    (
+        "error in the head",
+        |stream| whole(stream, "500 Internal Server Error", &json!({"error": {"message": "out of slots"}})),
+        "out of slots",
+    ),
+    (
+        "error in the stream",
+        |stream| {
+            head(stream);
+            send(stream, event(&json!({"choices": [{"text": "a", "finish_reason": null}]})));
+            send(stream, event(&json!({"error": {"code": 500, "message": "context shift is disabled"}})));
+            end(stream);
+        },
+        "context shift is disabled",
+    ),
+    (
+        "reset",
+        |stream| {
+            head(stream);
+            send(stream, "data: {\"choices\"");
+            end(stream);
+        },
+        "ends its stream without saying why",
+    ),
+    (
+        "redirect",
+        |stream| {
+            send(
+                stream,
+                "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/x\r\nContent-Length: 0\r\n\r\n",
+            );
+        },
+        "redirects to http://127.0.0.1:1/x",
+    ),
+    (
+        "packed stream",
+        |stream| {
+            send(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n\x1f\x08",
+            );
+            end(stream);
+        },
+        "packed with \"gzip\"",
+    ),
+    ("no stream", |stream| whole(stream, "200 OK", &json!({"choices": []})), "not a stream of events"),
+    (
+        "an event of 10 MB",
+        |stream| {
+            head(stream);
+            send(stream, "data: ");
+            let part = vec![b'x'; 1 << 20];
+            (0..10).for_each(|_| send(stream, &part));
+            end(stream);
+        },
+        "an event of more than 1048576 bytes",
+    ),
+    (
+        "an endless stream of nothing",
+        |stream| {
+            head(stream);
+            while stream.write_all(event(&json!({"choices": []})).as_bytes()).is_ok() {}
+        },
+        "many events without tokens",
+    ),
+    (
+        "an endless stream of tokens",
+        |stream| {
+            head(stream);
+            while stream.write_all(event(&json!({"choices": [{"text": "a"}]})).as_bytes()).is_ok() {}
+        },
+        "more than the 12 tokens",
+    ),
+    (
+        "silence",
+        |stream| {
+            head(stream);
+            send(stream, event(&json!({"choices": [{"text": "a"}]})));
+            sleep(Duration::from_secs(4));
+        },
+        "is late",
+    ),
+    (
+        "one byte at a time, for ever",
+        |stream| {
+            head(stream);
+            while stream.write_all(b":").is_ok() {
+                sleep(Duration::from_millis(100));
+            }
+        },
+        "is late",
+    ),
+    ("no answer", |stream| sleep_and_end(stream), "is late"),
+    (
+        "a wrong head",
+        |stream| {
+            send(stream, "ICY 200 OK\r\n\r\n");
+            end(stream);
+        },
+        "cannot be used",
+    ),
+    (
+        "two answers",
+        |stream| {
+            head(stream);
+            send(stream, event(&json!({"choices": [{"text": "a"}, {"text": "b"}]})));
+            end(stream);
+        },
+        "several answers",
+    ),
+];
+
+fn sleep_and_end(stream: &mut TcpStream) {
+    sleep(Duration::from_secs(4));
+    end(stream);
+}
+
+/// The request that `open` sends, the warm-up, and then the first of the measured ones.
+const SECOND_MEASURED: u32 = 3;
+
+#[test]
+fn a_hostile_reply_is_a_row_and_the_run_goes_on() {
+    let mut faults = String::new();
+    for (name, hostile, told) in HOSTILE {
+        let lab = Lab::new();
+        let reply = move |seen: &Seen, stream: &mut TcpStream| match seen.number {
+            SECOND_MEASURED => hostile(stream),
+            _ => completions(seen, stream, false),
+        };
+        let server = Scripted::start(models("someone"), |_| None, reply);
+        let options = ", idle_timeout_s = 1.0, request_timeout_s = 2.0";
+        let begun = Instant::now();
+        lab.measure(&scenario(&lab, &server, options, "[run]\niterations = 3\n"), &[]).expect(1);
+        let record = lab.record();
+        let found: Vec<_> = measured(&record).iter().map(|row| (row.cause, row.reason.clone())).collect();
+        let failed: Vec<_> = found.iter().filter(|(cause, _)| *cause == Some(Cause::Server)).collect();
+        if failed.len() != 1 || !failed[0].1.contains(told) || found.len() != 3 {
+            let _ = writeln!(faults, "{name}: {told:?} in {found:?}");
+        }
+        assert_eq!(record.manifest.state, FinishState::Finished, "{name}");
+        assert_eq!(record.manifest.hosts.len(), 1, "{name}: the host is still of use");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{name}");
+    }
+    assert!(faults.is_empty(), "{faults}");
+}
+
+#[test]
+fn text_and_events_may_be_split_anywhere() {
+    let lab = Lab::new();
+    let reply = |seen: &Seen, stream: &mut TcpStream| {
+        let count = limit(seen).min(4);
+        head(stream);
+        let mut text = String::from("\u{feff}: comment\r\n\r\nretry: 3\r\n\r\n");
+        for word in &["Füchse", " 🦊", " sehen", "\n"][..count] {
+            text.push_str(&event(&json!({"choices": [{"text": word, "finish_reason": null}]})).replace('\n', "\r\n"));
+        }
+        let usage = json!({"prompt_tokens": 5, "completion_tokens": count});
+        text.push_str(&event(&json!({"choices": [{"text": "", "finish_reason": "stop"}], "usage": usage})));
+        // Characters and line ends are cut in the middle.
+        for byte in text.as_bytes() {
+            send(stream, [*byte]);
+        }
+        send(stream, "data: [DONE]\n\n");
+        end(stream);
+    };
+    let server = Scripted::start(models("someone"), |_| None, reply);
+    lab.measure(&scenario(&lab, &server, "", FOUR), &[]).expect(0);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 4]);
+    assert!(record.manifest.texts.iter().any(|text| text.1 == "Füchse 🦊 sehen\n"), "{:?}", record.manifest.texts);
+}
+
+#[test]
+fn keys_are_sent_and_never_recorded() {
+    let lab = Lab::new();
+    let reply = |seen: &Seen, stream: &mut TcpStream| {
+        let key = seen.headers.iter().find(|(name, _)| name == "authorization").map(|(_, value)| value.clone());
+        match (key.as_deref(), seen.number) {
+            // Some servers repeat what they do not like.
+            (Some(key), SECOND_MEASURED) => {
+                whole(stream, "401 Unauthorized", &json!({"error": {"message": format!("wrong key: {key}")}}))
+            }
+            (Some("Bearer sk-Very5ecret"), _) => completions(seen, stream, false),
+            other => panic!("{other:?}"),
+        }
+    };
+    let server = Scripted::start(models("someone"), |_| None, reply);
+    let scenario = scenario(&lab, &server, ", key_env = \"FOX_KEY\"", "[run]\niterations = 3\n");
+    let arguments = ["run", scenario.to_str().unwrap()];
+    let done = lab.done(lab.program(&arguments).env("FOX_KEY", "sk-Very5ecret").output().unwrap());
+    let done = done.expect(1);
+    assert!(!(done.stderr.clone() + &done.stdout).contains("Very5ecret"));
+    let record = lab.record();
+    let failed: Vec<&str> = measured(&record).iter().map(|row| row.reason.as_str()).filter(|r| !r.is_empty()).collect();
+    assert!(failed.len() == 1 && failed[0].contains("401") && failed[0].contains("***"), "{failed:?}");
+    for folder in ["results", "reports"] {
+        for file in files(&lab.path(folder)) {
+            let bytes = fs_err::read(&file).unwrap();
+            assert!(!bytes.windows(10).any(|part| part == b"Very5ecret"), "{}", file.display());
+        }
+    }
+}
+
+fn files(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_the_run_with_advice() {
+    let lab = Lab::new();
+    let server = Scripted { port: 1 };
+    lab.measure(&scenario(&lab, &server, "", FOUR), &[]).expect(2).says("refuses the connection; is it running");
+    // A TLS handshake with a server that speaks plain HTTP.
+    let server = Scripted::start(models("someone"), |_| None, |seen, stream| completions(seen, stream, false));
+    let path = scenario(&lab, &server, "", FOUR);
+    let text = fs_err::read_to_string(&path).unwrap().replace("http://", "https://");
+    fs_err::remove_dir_all(lab.path("results")).unwrap();
+    fs_err::write(&path, text).unwrap();
+    lab.measure(&path, &[]).expect(2).says("cannot be used");
+}
