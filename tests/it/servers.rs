@@ -368,7 +368,7 @@ fn sleep_and_end(stream: &mut TcpStream) {
     end(stream);
 }
 
-/// The request that `open` sends, the warm-up, and then the first of the measured ones.
+/// Before it: the request that `open` sends, a warm-up, and the first measured one.
 const SECOND_MEASURED: u32 = 3;
 
 #[test]

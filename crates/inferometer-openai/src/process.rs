@@ -5,15 +5,15 @@
 pub fn listening(port: u16) -> Option<u32> {
     let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .filter_map(|table| fs_err::read_to_string(table).ok())
         .flat_map(|table| table.lines().filter_map(|line| socket_of(line, port)).collect::<Vec<_>>())
         .collect();
-    let processes = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let processes = fs_err::read_dir("/proc").ok()?.filter_map(Result::ok);
     let mut numbers: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     // A server may hand its socket to its workers: the first process is the one that was started.
     numbers.sort_unstable();
     let found = numbers.into_iter().find(|pid| holds(*pid, &sockets))?;
-    let name = std::fs::read_to_string(format!("/proc/{found}/comm")).ok()?;
+    let name = fs_err::read_to_string(format!("/proc/{found}/comm")).ok()?;
     (!FORWARDERS.contains(&name.trim())).then_some(found)
 }
 
@@ -47,8 +47,8 @@ fn socket_of(line: &str, port: u16) -> Option<String> {
 
 #[cfg(target_os = "linux")]
 fn holds(pid: u32, sockets: &[String]) -> bool {
-    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    let links = files.filter_map(Result::ok).filter_map(|file| std::fs::read_link(file.path()).ok());
+    let Ok(files) = fs_err::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let links = files.filter_map(Result::ok).filter_map(|file| fs_err::read_link(file.path()).ok());
     links.into_iter().any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
 }
 

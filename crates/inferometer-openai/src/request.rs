@@ -35,7 +35,7 @@ impl Call {
         } else {
             body.insert("stream_options".to_owned(), json!({"include_usage": true}));
         }
-        if flavour.ids == Ids::TokenIds {
+        if flavour.ids == Ids::Listed {
             body.insert("return_token_ids".to_owned(), true.into());
         }
         if request.ignore_eos {

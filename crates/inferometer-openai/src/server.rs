@@ -13,7 +13,7 @@ pub enum Ids {
     /// The server sends text only: each piece gets an id of its own, from its text.
     OfTexts,
     /// `choices[].token_ids`, if the request has `return_token_ids`.
-    TokenIds,
+    Listed,
     /// `tokens` of llama-server's own `/completion`.
     Native,
 }
@@ -78,7 +78,7 @@ static FLAVOURS: [Flavour; 7] = [
     Flavour {
         name: "vllm",
         takes_ids: true,
-        ids: Ids::TokenIds,
+        ids: Ids::Listed,
         ignores_eos: true,
         fresh: Fresh::Salt,
         sampling: ALL_SAMPLING,

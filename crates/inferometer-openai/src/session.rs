@@ -205,7 +205,7 @@ impl Session for ServerSession {
                 "token ids".to_owned(),
                 match flavour.ids {
                     Ids::OfTexts => "of the texts of the pieces that the server sends",
-                    Ids::TokenIds | Ids::Native => "of the model, as the server reports them",
+                    Ids::Listed | Ids::Native => "of the model, as the server reports them",
                 }
                 .to_owned(),
             ),
