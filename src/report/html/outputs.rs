@@ -118,18 +118,12 @@ fn replies(record: &Record, cell: &CellSummary) -> Markup {
     }
 }
 
-/// Messages of an output that are shown.
-const MOST_PARTS: usize = 20;
-
 /// A generated text; the messages of a Harmony model one by one, below their channels.
 fn said(words: &str) -> Markup {
     let Some(parts) = harmony::parts(words) else { return excerpt(words) };
     html! {
-        @for part in parts.iter().take(MOST_PARTS) {
+        @for part in parts {
             div { strong { (text::label(&part.title())) } " " (excerpt(part.content)) }
-        }
-        @if let Some(more) = parts.len().checked_sub(MOST_PARTS + 1) {
-            span.cut { "and " (text::plural(more + 1, "more message")) }
         }
     }
 }
@@ -140,5 +134,21 @@ fn generated(record: &Record, group: &HashGroup) -> Markup {
             Some(words) => div.generated { (said(words)) },
             None => span.cut { "not in the record" },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_messages_the_first_ones_have_lines_of_their_own() {
+        let shown = |messages: usize| said(&"<|channel|>final<|message|>A<|end|>".repeat(messages)).into_string();
+        for (messages, lines, more) in [(2, 2, 0), (20, 20, 0), (21, 21, 1), (5000, 21, 1)] {
+            let page = shown(messages);
+            let count = |text: &str| page.matches(text).count();
+            assert_eq!((count("<div>"), count("more messages")), (lines, more), "{messages}");
+        }
+        assert!(shown(5000).contains(" more characters"), "what follows them is shortened");
     }
 }
