@@ -92,8 +92,10 @@ impl Scored {
 
     /// Whether an answer for the first tokens can be one.
     fn possible(&self, answer: &[TokenLogprob]) -> Result<(), String> {
-        let tokens = answer.iter().zip(&self.ids).enumerate();
-        tokens.into_iter().try_for_each(|(at, (one, id))| one.check(*id).map_err(|why| format!("token {at}: {why}")))
+        for (at, (one, id)) in answer.iter().zip(&self.ids).enumerate() {
+            one.check(*id).map_err(|why| format!("token {at}: {why}"))?;
+        }
+        Ok(())
     }
 
     /// Keeps the `most` most likely tokens of each place, as many as were asked for.
