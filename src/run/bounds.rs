@@ -54,7 +54,8 @@ fn too_many_tokens(prompt: &Prompt, g: &Generated) -> Option<String> {
     let counted = u64::from(g.completion.prompt_tokens);
     (counted > bytes + more).then(|| {
         format!(
-            "the engine counts {counted} prompt tokens, but the prompt has {bytes} bytes: at most {} tokens are possible",
+            "the engine counts {counted} prompt tokens, but the prompt has at most {bytes} bytes without the template's \
+             own: at most {} tokens are possible",
             bytes + more
         )
     })
