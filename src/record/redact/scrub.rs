@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_path_of_a_draft_model_is_learnt() {
-        let record = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-v1");
+        let record = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-v1-sound");
         let text = "cannot open /data/my drafts/tiny/config.json";
         let shown = |change: fn(&mut Settings)| {
             let mut manifest = crate::record::manifest::read(&record).unwrap();
