@@ -151,7 +151,7 @@ pub fn manifest(
         gauges,
         sampling: Vec::new(),
         hosts: Vec::new(),
-        warnings: Vec::new(),
+        warnings: foresee::warnings(scenario, plan, Some(prompts)),
         texts: Default::default(),
         redacted: None,
     }
