@@ -518,7 +518,8 @@ fn a_template_that_ignores_tools_is_told_by_check_and_run_and_the_page_shows_the
         assert!(plan.contains(&format!("Warning: {told}")), "{plan}");
         assert!(warnings.contains(&told), "{warnings:?}");
     }
-    let page = fs_err::read_to_string(lab.run_folder().unwrap().join("report.html")).unwrap();
+    let name = lab.run_folder().unwrap().file_name().unwrap().to_owned();
+    let page = fs_err::read_to_string(lab.path("reports").join(name).join("index.html")).unwrap();
     for sent in ["When is high water?", "&quot;tides&quot;", "&quot;weather&quot;", "thinks = false"] {
         assert!(page.contains(sent), "{sent}");
     }

@@ -958,7 +958,13 @@ fn settings_of_speculative_decoding_without_effect_are_refused() {
         assert_eq!(error("check"), error("run"));
         told.push(error("check"));
     }
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    error: `draft_model` has no effect, because `num_draft_tokens` is 0: add `num_draft_tokens` above 0 (such as 4) to the toggles, or remove `draft_model`
+    error: `draft_model` has no effect, because `num_draft_tokens` is 0: add `num_draft_tokens` above 0 (such as 4) to the toggles, or remove `draft_model`
+    error: `lookup_ngram` has no effect, because `num_draft_tokens` is 0: add `num_draft_tokens` above 0 (such as 4) to the toggles, or remove `lookup_ngram`
+    error: cell `len=8` has `num_draft_tokens` above 0, but nothing drafts: add `lookup_ngram` above 0 (such as 3) for prompt look-up, or a `draft_model` (`--draft-model` of `bench`)
+    error: cell `num_draft_tokens=4 lookup_ngram=0` has `num_draft_tokens` above 0, but nothing drafts: add `lookup_ngram` above 0 (such as 3) for prompt look-up, or a `draft_model` (`--draft-model` of `bench`)
+    "#);
     for toggles in [
         "num_draft_tokens = [0, 4]\ndraft_model = \"small\"",
         "num_draft_tokens = [0, 4]\nlookup_ngram = 3",
