@@ -10,7 +10,7 @@ use super::{figures, functions, growth, memory, spans, terminal, text, turns};
 #[must_use]
 pub fn render(summary: &Summary) -> String {
     let run = &summary.run;
-    let mut out = format!("## {}\n\n", escape(&run.scenario));
+    let mut out = format!("## {}\n\n", escape(&run.title));
     if let Some(description) = &run.description {
         out.push_str(&format!("{}\n\n", escape(description)));
     }
