@@ -30,8 +30,8 @@ impl Manifest {
 /// is a commit, and the name stands before it.
 fn short(path: &Path) -> Option<String> {
     let names = || path.iter().filter_map(|part| part.to_str());
-    let cached = names().filter_map(|name| name.strip_prefix("models--")).last();
-    let name = cached.and_then(|name| name.rsplit("--").next()).or_else(|| names().last())?;
+    let cached = names().filter_map(|name| name.strip_prefix("models--")).next_back();
+    let name = cached.and_then(|name| name.rsplit("--").next()).or_else(|| names().next_back())?;
     Some(name.strip_suffix(".gguf").unwrap_or(name).to_owned())
 }
 
