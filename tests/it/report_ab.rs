@@ -156,6 +156,15 @@ fn every_session_fits_eighty_columns() {
 }
 
 #[test]
+fn a_spoilt_pilot_and_allowed_divergences_are_called_so() {
+    let mut summary = of("output-changed").clone();
+    (summary.counts.pilot_ok, summary.counts.pilot_dropped) = (0, 5);
+    summary.outputs.divergences.truncate(1);
+    let shown = markdown::render(&summary);
+    assert!(shown.contains("a pilot without a valid pair") && shown.contains("1 divergence, allowed"), "{shown}");
+}
+
+#[test]
 fn a_pull_request_sees_the_verdict_first_and_the_rest_folded() {
     insta::assert_snapshot!(markdown::render(of("output-changed")), @r#"
     ## ✕ long-context: output changed

@@ -1,6 +1,7 @@
 //! What was generated: hashes, where they differ, and the text if the record has it.
 
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::{excerpt, section as titled};
 use crate::record::Record;
@@ -9,6 +10,7 @@ use crate::report::summary::{CellSummary, HashGroup, Summary};
 use crate::report::table::{Cell, Table};
 use crate::report::text;
 use crate::spec::{Replies, Workload};
+use inferometer_protocol::Chat;
 
 pub fn section(record: &Record, summary: &Summary) -> Markup {
     titled(
@@ -39,7 +41,10 @@ fn input(work: &Workload) -> Markup {
                 Workload::Prompt(work) => {
                     summary { "The prompt" }
                     (from(&work.text_file))
-                    pre { (excerpt(&work.text)) }
+                    @match &work.messages {
+                        Some(chat) => (messages(chat)),
+                        None => pre { (excerpt(&work.text)) },
+                    }
                 }
                 Workload::Conversation(work) => {
                     summary { "The conversation" }
@@ -55,6 +60,28 @@ fn input(work: &Workload) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What the chat template is given.
+fn messages(chat: &Chat) -> Markup {
+    let json = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    html! {
+        @for message in &chat.messages {
+            h3 { (text::label(message.role())) }
+            @if !message.text().is_empty() { pre { (excerpt(&message.text())) } }
+            @for call in message.fields().get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+                p.note { "Tool call:" }
+                pre { (excerpt(&json(call))) }
+            }
+        }
+        @for tool in chat.tools.iter().flatten() {
+            p.note { "Tool:" }
+            pre { (excerpt(&json(tool))) }
+        }
+        @for (name, value) in &chat.template_arguments {
+            p.note { "Template argument " code { (text::label(&format!("{name} = {value}"))) } }
         }
     }
 }
