@@ -72,7 +72,7 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let text = toml::to_string(&scenario_table(args)?).context("cannot generate the scenario")?;
     // The user did not write this text: a problem in it is one of the command line.
     let scenario = scenario::from_text("bench", &text, Path::new(""), &args.set, &engines::offers())
-        .map_err(|error| error.without_file(|at| option_at(&text, at)))?;
+        .map_err(|error| error.without_file(|at| option_at(&text, at, args)))?;
     let results = &args.execution.folders.results;
     args.execution.conduct(printer, false, |options, display| start::run(&scenario, results, options, display))
 }
@@ -83,6 +83,9 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     let mut scenario = Table::new();
     scenario.insert("name".into(), "bench".into());
     let model = args.model.as_ref().or(args.by_option.as_ref()).context("give a model")?;
+    if Path::new(model).extension().is_some_and(|ending| ending == "toml") {
+        bail!("{model} is a scenario, not a model: `inferometer run {model}` runs it");
+    }
     scenario.insert("model".into(), named::table(model)?.into());
     let mut engine = Table::from_iter([("name".to_owned(), Value::from(args.engine.as_str()))]);
     if let Some(url) = &args.url {
@@ -111,7 +114,7 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
 }
 
 /// The part of the command line that this place of the generated scenario is from.
-fn option_at(text: &str, at: usize) -> Option<&'static str> {
+fn option_at(text: &str, at: usize, args: &Args) -> Option<&'static str> {
     const TABLES: [&str; 8] =
         ["[model]", "[model.synthetic]", "[[engine]]", "[workload]", "[run]", "[toggles]", "[profile]", "[quality]"];
     let before = text.get(..at)?;
@@ -124,8 +127,8 @@ fn option_at(text: &str, at: usize) -> Option<&'static str> {
         ("[workload]", "lengths") => Some("--prompt"),
         ("[workload]", "max_tokens") => Some("--tokens"),
         ("[run]", "iterations") => Some("--iterations"),
-        ("[toggles]", DTYPE) => Some("--dtype"),
-        ("[toggles]", DRAFT_MODEL) => Some("--draft-model"),
+        ("[toggles]", DTYPE) if args.dtype.is_some() => Some("--dtype"),
+        ("[toggles]", DRAFT_MODEL) if args.draft_model.is_some() => Some("--draft-model"),
         ("[toggles]", _) => Some("--toggle"),
         ("[profile]", _) => Some("--profile"),
         ("[quality]", _) => Some("--quality"),
@@ -141,6 +144,9 @@ fn toggles(args: &Args) -> anyhow::Result<Table> {
     for setting in args.toggles.iter().cloned().chain(dtype).chain(draft) {
         let (name, value) =
             setting.split_once('=').with_context(|| format!("`{setting}` must have the form NAME=VALUE"))?;
+        if name.trim() == DRAFT_MODEL && value.trim().starts_with("synthetic:") {
+            bail!("a draft model is a folder: make one with `inferometer model new DIR` first, then give DIR");
+        }
         if toggle::find(name.trim()).is_none() {
             let near = scenario::nearest(name.trim(), toggle::TOGGLES.iter().map(|spec| spec.name));
             let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
@@ -217,10 +223,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_model_says_what_to_do() {
+        let error = |line: &[&str]| table(line).unwrap_err().to_string();
+        assert!(error(&["scenarios/leak.toml"]).contains("`inferometer run scenarios/leak.toml`"));
+        let draft = error(&["synthetic:qwen3/tiny", "--draft-model", "synthetic:qwen3/tiny"]);
+        assert!(draft.contains("`inferometer model new DIR` first"), "{draft}");
+    }
+
+    #[test]
+    fn a_toggle_is_blamed_on_the_option_that_set_it() {
+        for (line, option) in [(["--toggle", "dtype=q9"], "--toggle"), (["--dtype", "q9"], "--dtype")] {
+            let args = Line::try_parse_from([&["bench", "synthetic:qwen3/tiny"][..], &line].concat()).unwrap().args;
+            let text = toml::to_string(&scenario_table(&args).unwrap()).unwrap();
+            let at = text.find("dtype =").unwrap();
+            assert_eq!(option_at(&text, at, &args), Some(option));
+        }
+    }
+
+    #[test]
     fn every_option_is_found_in_the_generated_scenario() {
         let line =
             ["synthetic:qwen3/tiny", "--dtype", "f32", "--toggle", "threads=2", "--profile", "--quality", "text.txt"];
-        let text = toml::to_string(&table(&line).unwrap()).unwrap();
+        let args = Line::try_parse_from([&["bench"][..], &line].concat()).unwrap().args;
+        let text = toml::to_string(&scenario_table(&args).unwrap()).unwrap();
         for (key, option) in [
             ("preset =", "MODEL"),
             ("name = \"auto\"", "--engine"),
@@ -232,7 +257,7 @@ mod tests {
             ("text_file =", "--quality"),
         ] {
             let at = text.find(key).unwrap_or_else(|| panic!("no {key} in {text}"));
-            assert_eq!(option_at(&text, at + key.len()), Some(option), "{key}");
+            assert_eq!(option_at(&text, at + key.len(), &args), Some(option), "{key}");
         }
     }
 

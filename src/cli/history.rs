@@ -31,6 +31,9 @@ pub struct Args {
     /// Only runs of the scenario with this name
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
+    /// Also show series that only one run measured
+    #[arg(long)]
+    all: bool,
     /// Format of the history on stdout
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -51,7 +54,8 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         bail!("none of the {} in {} matches --metric, --cell and --scenario", history.runs, args.results.display());
     }
     printer.data(match args.format {
-        Format::Table => shown::table(&history),
+        Format::Table if args.all => shown::table(&history),
+        Format::Table => several(history.clone()),
         Format::Json => shown::json(&history),
         Format::Csv => shown::csv(&history),
         Format::Md => shown::markdown(&history),
@@ -59,6 +63,16 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let page = shown::write(&history, &args.reports)?;
     printer.note(format_args!("history: {}", page.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The series of several runs for the terminal, and how many are left out.
+fn several(mut history: history::History) -> String {
+    let hidden = history.leave_out_single();
+    let mut out = shown::table(&history);
+    if hidden > 0 {
+        out.push_str(&format!("{hidden} series with one run are not shown; --all shows them\n"));
+    }
+    out
 }
 
 fn metrics(names: &[String]) -> anyhow::Result<Vec<&'static Metric>> {

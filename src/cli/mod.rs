@@ -120,7 +120,7 @@ enum Verb {
     Compare(compare::Args),
     /// Show recorded runs over time, with change points; shows trends, not a verdict
     History(history::Args),
-    /// List, show, redact or remove the records of runs and A/B sessions
+    /// List, show, redact or prune the records of runs and A/B sessions
     Results(results::Args),
     /// Export a run's timeline or figures for other programs
     Export(export::Args),

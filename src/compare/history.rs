@@ -120,6 +120,15 @@ pub struct ChangePoint {
     pub change: Change,
 }
 
+impl History {
+    /// Leaves out the series that fewer than two runs measured, and says how many these were.
+    pub fn leave_out_single(&mut self) -> usize {
+        let before = self.series.len();
+        self.series.retain(|series| series.points.iter().filter(|point| point.figures.is_some()).count() > 1);
+        before - self.series.len()
+    }
+}
+
 impl ChangePoint {
     /// After / before.
     #[must_use]
@@ -145,7 +154,7 @@ impl Entry {
             started_utc: manifest.origin_utc.clone(),
             commit: difference::commit(manifest),
             version: manifest.inferometer_version.clone(),
-            scenario: manifest.scenario.name.clone(),
+            scenario: manifest.title(),
             machine: machine(&manifest.machine),
             cells: cells::measured(record).iter().map(|measured| entry_cell(record, measured)).collect(),
         })
@@ -197,7 +206,9 @@ pub fn history(mut runs: Vec<Entry>, filter: &Filter) -> History {
     runs.sort_by(|a, b| (a.started, &a.run).cmp(&(b.started, &b.run)));
     let mut cells: BTreeMap<(&str, &str, &str), Course> = BTreeMap::new();
     for run in &runs {
-        let wanted = filter.scenario.as_ref().is_none_or(|name| *name == run.scenario);
+        let wanted = filter.scenario.as_ref().is_none_or(|name| {
+            *name == run.scenario || run.scenario.strip_prefix(name).is_some_and(|rest| rest.starts_with(": "))
+        });
         for cell in run.cells.iter().filter(|_| wanted) {
             cells.entry((&run.scenario, &run.machine, &cell.work)).or_default().push((run, cell));
         }

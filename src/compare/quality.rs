@@ -71,6 +71,12 @@ impl Mean {
         Self { mean, error: (squares / (n - 1.0).max(1.0) / n).sqrt() }
     }
 
+    /// Of a perplexity, or of a ratio of two.
+    fn of_exp(self) -> Interval {
+        // Numbers even where the logarithm reaches farther: JSON knows no infinity.
+        self.interval(|nats| nats.exp().clamp(f64::MIN_POSITIVE, f64::MAX))
+    }
+
     fn interval(self, of: fn(f64) -> f64) -> Interval {
         let reach = ERRORS * self.error;
         Interval { lo: of(self.mean - reach), hi: of(self.mean + reach), confidence: CONFIDENCE }
@@ -89,7 +95,7 @@ pub fn perplexity(scored: &Scored) -> Option<Perplexity> {
     Some(Perplexity {
         tokens: losses.len(),
         perplexity: mean.mean.exp(),
-        interval: mean.interval(f64::exp),
+        interval: mean.of_exp(),
         bits_per_byte: scored.bytes.filter(|bytes| *bytes > 0).map(|bytes| bits / bytes as f64),
         repeated: scored.repeated.map_or(0, |repeated| repeated.tokens),
         difference: scored.repeated.map_or(0.0, |repeated| f64::from(repeated.difference)),
@@ -122,7 +128,7 @@ pub fn divergence(a: &Scored, b: &Scored) -> Result<Divergence, String> {
     let squares: f64 = pairs().map(|(a, b)| (b.exp() - a.exp()).powi(2)).sum();
     Ok(Divergence {
         ratio: ratio.mean.exp(),
-        ratio_interval: ratio.interval(f64::exp),
+        ratio_interval: ratio.of_exp(),
         kl: kl.mean,
         kl_interval: kl.interval(|nats| nats.max(0.0)),
         kl_p99: sorted[((sorted.len() as f64 * 0.99).ceil() as usize).clamp(1, sorted.len()) - 1],
@@ -197,6 +203,19 @@ mod tests {
         near(of.interval.lo, 4.0 * 2.0_f64.powf(-ERRORS / 3.0_f64.sqrt()));
         near(of.interval.hi, 4.0 * 2.0_f64.powf(ERRORS / 3.0_f64.sqrt()));
         assert_eq!(perplexity(&Scored { missing: Some("why".to_owned()), ..scored(&[0.5], &[]) }), None);
+    }
+
+    /// The least and the greatest log-probability: a mean of 350 nats with an error of 350.
+    #[test]
+    fn intervals_end_at_numbers() {
+        let of = |logprobs: [f32; 2]| Scored { logprobs: logprobs.to_vec(), ..scored(&[], &[&[(1, 0.5)][..]; 2]) };
+        let (low, high) = (of([-700.0, 0.0]), of([0.0, 0.0]));
+        let found = serde_json::to_string(&perplexity(&low).unwrap()).unwrap();
+        assert!(perplexity(&low).unwrap().interval.hi.is_finite(), "{found}");
+        for (a, b) in [(&low, &high), (&high, &low)] {
+            let ratio = divergence(a, b).unwrap().ratio_interval;
+            assert!(ratio.hi.is_finite() && ratio.lo > 0.0, "{ratio:?}");
+        }
     }
 
     /// A has 1/2, 1/4, 1/4 and B 1/4, 1/2, 1/4: KL = 1/2 ln 2 - 1/4 ln 2. Where a token is named by

@@ -15,7 +15,9 @@ use inferometer_host::Engine;
 use inferometer_host::simulated::Simulated;
 use inferometer_protocol::{EngineError, EngineSpec, Offer, Settings};
 
-pub use own::{TextError, Tokenizer, context_length, folder_fingerprint, is_synthetic, model_fault};
+pub use own::{
+    TextError, Tokenizer, context_length, folder_fingerprint, ignored_by_template, is_synthetic, model_fault,
+};
 
 use crate::scenario::{Offers, Unnamed};
 

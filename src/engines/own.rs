@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use inferometer_engine::gguf::Gguf;
 use inferometer_engine::synthetic::Recipe;
 use inferometer_engine::synthetic::preset::PRESETS;
+use inferometer_engine::text::ChatTemplate;
 use inferometer_engine::{cache, folder};
-use inferometer_protocol::{Architecture, EngineError, ModelSpec};
+use inferometer_protocol::{Architecture, Chat, EngineError, ModelSpec};
 
 pub use inferometer_engine::ENGINES;
 pub use inferometer_engine::inspect::{folder_fingerprint, is_synthetic};
@@ -31,6 +32,12 @@ pub fn context_length(model: &ModelSpec) -> Option<usize> {
             usize::try_from(preset.context).ok()
         }
     }
+}
+
+/// What the chat template of a model leaves out of a chat; empty if it has no usable template.
+#[must_use]
+pub fn ignored_by_template(model: &Path, chat: &Chat) -> Vec<String> {
+    ChatTemplate::from_model(model).map(|template| template.ignored(chat)).unwrap_or_default()
 }
 
 /// Architecture and name of every preset for synthetic models.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use inferometer_host::Engine;
-use inferometer_protocol::{Architecture, EngineError, ModelSpec};
+use inferometer_protocol::{Architecture, Chat, EngineError, ModelSpec};
 
 pub const ENGINES: [&dyn Engine; 0] = [];
 
@@ -25,6 +25,11 @@ pub fn model_fault(_: &Path) -> Option<String> {
 #[must_use]
 pub fn context_length(_: &ModelSpec) -> Option<usize> {
     None
+}
+
+#[must_use]
+pub fn ignored_by_template(_: &Path, _: &Chat) -> Vec<String> {
+    Vec::new()
 }
 
 #[must_use]

@@ -6,6 +6,8 @@ use super::discover::{Found, survey};
 
 /// Candidates that a message lists.
 const MOST_LISTED: usize = 8;
+/// Edits between a name and a mistyped one.
+const MOST_EDITS: usize = 2;
 
 /// Why a name is not that of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,8 +108,12 @@ pub fn find<'a>(name: &str, found: &'a [Found]) -> Result<&'a Found, NameError> 
             }
         }
     }
-    let inside = |model: &&Found| !asked.is_empty() && model.name.to_lowercase().contains(&asked);
-    let near = found.iter().filter(inside).map(|model| model.name.clone()).collect();
+    let inside = |known: &str| known.contains(&asked) || strsim::damerau_levenshtein(known, &asked) <= MOST_EDITS;
+    let is_near = |known: &&str| !asked.is_empty() && inside(&known.to_lowercase());
+    let names = found.iter().map(|model| model.name.as_str());
+    let mut near: Vec<String> = names.filter(is_near).map(str::to_owned).collect();
+    let fetched = super::catalogue::MODELS.iter().map(|model| model.name).filter(is_near).map(str::to_owned);
+    near.extend(fetched.filter(|name| !found.iter().any(|model| model.name == *name)));
     Err(NameError::Unknown { name: name.to_owned(), near, can_get: super::catalogue::find(name).is_some() })
 }
 
@@ -167,6 +173,7 @@ mod tests {
         assert!(
             find("gemma3-270m", &models()).unwrap_err().to_string().contains("`inferometer model get gemma3-270m`")
         );
+        assert!(find("smolm2", &models()).unwrap_err().to_string().ends_with("did you mean `smollm2`?"));
         assert!(matches!(find("", &models()).unwrap_err(), NameError::Unknown { near, .. } if near.is_empty()));
     }
 }

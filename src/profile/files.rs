@@ -80,18 +80,27 @@ pub fn write_all(
     Ok(written)
 }
 
+/// Samples of a phase; `None` is all.
+#[must_use]
+pub fn samples(profiles: &[&Profile], phase: Option<Phase>) -> u64 {
+    super::stacks(profiles, phase).map(|(_, _, stack)| stack.count).fold(0, u64::saturating_add)
+}
+
 /// Number of samples, achieved rate and profiler, as text.
 #[must_use]
 pub fn facts(profiles: &[&Profile], phase: Option<Phase>) -> String {
-    let samples = super::stacks(profiles, phase).map(|(_, _, stack)| stack.count).fold(0, u64::saturating_add);
+    let samples = match samples(profiles, phase) {
+        1 => "1 sample".to_owned(),
+        count => format!("{count} samples"),
+    };
     let Some(first) = profiles.first() else { return "no samples".to_owned() };
     let of = match first.clock {
         SampleClock::Cpu => "second of CPU time, all threads",
         SampleClock::Wall => "second, each thread",
     };
     match achieved_hz_of(profiles, phase) {
-        Some(hz) => format!("{samples} samples by {}, {hz:.0} for each {of}", first.profiler),
-        None => format!("{samples} samples by {}, at an unknown rate", first.profiler),
+        Some(hz) => format!("{samples} by {}, {hz:.0} for each {of}", first.profiler),
+        None => format!("{samples} by {}, at an unknown rate", first.profiler),
     }
 }
 

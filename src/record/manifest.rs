@@ -4,8 +4,36 @@ use std::path::Path;
 
 use super::error::RecordError;
 use super::schema::{Manifest, SCHEMA_VERSION};
+use inferometer_protocol::ModelSpec;
 
 pub const FILE: &str = "run.json";
+/// Name of the scenario that the verb `bench` makes.
+pub const BENCH: &str = "bench";
+
+impl Manifest {
+    /// The scenario's name; of `bench`, whose scenarios have one name, with the model's:
+    /// `bench: smollm2`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        if self.scenario.name != BENCH {
+            return self.scenario.name.clone();
+        }
+        let model = match &self.scenario.model {
+            ModelSpec::Synthetic { arch, preset, .. } => Some(format!("{arch} {preset}")),
+            ModelSpec::Path(path) => short(path),
+        };
+        model.map_or_else(|| BENCH.to_owned(), |model| format!("{BENCH}: {model}"))
+    }
+}
+
+/// The last part of a model's path, without the ending of a GGUF file. In Hugging Face's cache that
+/// is a commit, and the name stands before it.
+fn short(path: &Path) -> Option<String> {
+    let names = || path.iter().filter_map(|part| part.to_str());
+    let cached = names().filter_map(|name| name.strip_prefix("models--")).next_back();
+    let name = cached.and_then(|name| name.rsplit("--").next()).or_else(|| names().next_back())?;
+    Some(name.strip_suffix(".gguf").unwrap_or(name).to_owned())
+}
 
 /// Reads the manifest of the run in `dir`. Unknown fields are ignored.
 ///
@@ -88,4 +116,21 @@ pub fn write(dir: &Path, manifest: &Manifest) -> Result<(), RecordError> {
     text.push(b'\n');
     crate::fs::write_atomic(&path, &text)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_short_name_is_the_last_part_of_its_path() {
+        for (path, name) in [
+            ("/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1"),
+            ("Qwen3-0.6B", "Qwen3-0.6B"),
+            ("/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca", "Qwen3-0.6B"),
+        ] {
+            assert_eq!(short(Path::new(path)).as_deref(), Some(name));
+        }
+        assert_eq!(short(Path::new("")), None);
+    }
 }

@@ -69,14 +69,31 @@ impl Scored {
         if answer.len() != self.ids.len() {
             return Err(format!("{} log-probabilities for {} tokens", answer.len(), self.ids.len()));
         }
-        for (at, (one, id)) in answer.iter().zip(&self.ids).enumerate() {
-            one.check(*id).map_err(|why| format!("token {at}: {why}"))?;
-        }
+        self.possible(&answer)?;
         let wanted = answer.iter().any(|one| !one.top.is_empty());
         (self.logprobs, self.top) =
             answer.into_iter().map(|TokenLogprob { logprob, top }| (logprob, top)).collect::<(Vec<_>, Vec<_>)>();
         if !wanted {
             self.top.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes what the engine answered for the first tokens when it was asked again.
+    ///
+    /// # Errors
+    /// What in the answer cannot be.
+    pub fn answered_again(&mut self, answer: &[TokenLogprob]) -> Result<(), String> {
+        self.possible(answer)?;
+        let differences = self.logprobs.iter().zip(answer).map(|(first, again)| (first - again.logprob).abs());
+        self.repeated = Some(Repeated { tokens: answer.len() as u32, difference: differences.fold(0.0, f32::max) });
+        Ok(())
+    }
+
+    /// Whether an answer for the first tokens can be one.
+    fn possible(&self, answer: &[TokenLogprob]) -> Result<(), String> {
+        for (at, (one, id)) in answer.iter().zip(&self.ids).enumerate() {
+            one.check(*id).map_err(|why| format!("token {at}: {why}"))?;
         }
         Ok(())
     }
@@ -116,6 +133,14 @@ impl Scored {
         }
         if self.logprobs.is_empty() {
             return Err("it has neither `logprobs` nor `missing`".to_owned());
+        }
+        if let Some(Repeated { tokens, difference }) = self.repeated {
+            if tokens as usize > self.logprobs.len() {
+                return Err(format!("{tokens} tokens were scored twice, but only {} once", self.logprobs.len()));
+            }
+            if !(0.0..f32::INFINITY).contains(&difference) {
+                return Err(format!("the difference of the tokens scored twice is {difference}"));
+            }
         }
         if redacted && self.ids.is_empty() {
             if !self.top.is_empty() {
@@ -174,10 +199,40 @@ pub(super) fn read(dir: &Path) -> Result<Vec<Scored>, RecordError> {
     };
     let lines = (1_u64..).zip(bytes.split(|byte| *byte == b'\n')).filter(|(_, line)| !line.is_empty());
     let parsed = lines.map(|(number, line)| {
-        let bad = |e: serde_json::Error| RecordError::Row { path: path.clone(), line: number, message: e.to_string() };
-        serde_json::from_slice(line).map_err(bad)
+        serde_json::from_slice(line).or_else(|error| {
+            let why = error.to_string();
+            unreadable(line, &contradicts(number, &why)).ok_or_else(|| {
+                let message = format!("{why}; remove the line to read the rest of the record");
+                RecordError::Row { path: path.clone(), line: number, message }
+            })
+        })
     });
     parsed.collect()
+}
+
+/// A line that cannot be read, without figures; `None` if it does not even name its cells.
+fn unreadable(line: &[u8], why: &str) -> Option<Scored> {
+    #[derive(Deserialize)]
+    struct Named {
+        cells: Vec<u32>,
+    }
+    let Named { cells } = serde_json::from_slice(line).ok()?;
+    Some(Scored {
+        cells,
+        host: None,
+        context: 0,
+        bytes: None,
+        text_hash: String::new(),
+        ids: Vec::new(),
+        logprobs: Vec::new(),
+        top: Vec::new(),
+        repeated: None,
+        missing: Some(why.to_owned()),
+    })
+}
+
+fn contradicts(number: u64, why: &str) -> String {
+    format!("the record contradicts itself: {FILE}, line {number}: {why}")
 }
 
 /// Replaces each line that contradicts itself by the reason.
@@ -186,7 +241,7 @@ pub(super) fn check(lines: &mut [Scored], cells: usize, redacted: bool) {
         if let Err(why) = line.check(cells, redacted) {
             line.cells.retain(|id| (*id as usize) < cells);
             (line.logprobs, line.top, line.repeated) = (Vec::new(), Vec::new(), None);
-            line.missing = Some(format!("the record contradicts itself: {FILE}, line {number}: {why}"));
+            line.missing = Some(contradicts(number, &why));
         }
     }
 }
@@ -223,9 +278,26 @@ mod tests {
         let mut lines = read(dir.path()).unwrap();
         check(&mut lines, 2, false);
         assert_eq!(lines, [scored(), Scored { cells: vec![1], ..mute }]);
-        fs_err::write(dir.path().join(FILE), "{\"cells\": [0]}\n").unwrap();
-        let error = read(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("quality.jsonl") && error.contains("missing field"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_leaves_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        append(dir.path(), &Scored { cells: vec![1], ..scored() }, &Secrets::default()).unwrap();
+        let sound = fs_err::read_to_string(dir.path().join(FILE)).unwrap();
+        let with = |line: &str| {
+            fs_err::write(dir.path().join(FILE), format!("{line}\n{sound}")).unwrap();
+            read(dir.path())
+        };
+        let infinite = sound.replace("[1]", "[0]").replace("}\n", ",\"repeated\":{\"tokens\":1,\"difference\":null}}");
+        for (line, told) in [("{\"cells\": [0]}", "missing field"), (&infinite, "invalid type: null")] {
+            let lines = with(line).unwrap();
+            let why = lines[0].missing.as_deref().unwrap_or_default();
+            assert!(why.contains("quality.jsonl, line 1: ") && why.contains(told), "{why}");
+            assert_eq!((&lines[0].cells, &lines[1].cells, &lines[1].missing), (&vec![0], &vec![1], &None));
+        }
+        let error = with("{").unwrap_err().to_string();
+        assert!(error.contains("quality.jsonl, line 1: ") && error.contains("remove the line"), "{error}");
     }
 
     #[test]
@@ -244,15 +316,37 @@ mod tests {
     }
 
     #[test]
+    fn the_second_answer_is_checked_as_the_first() {
+        let again = |logprobs: [f32; 2]| {
+            let mut one = scored();
+            let answer = logprobs.map(|logprob| TokenLogprob { logprob, top: Vec::new() });
+            one.answered_again(&answer).map(|()| one.repeated.unwrap())
+        };
+        assert_eq!(again([-1.0, -2.0]), Ok(Repeated { tokens: 2, difference: 0.0 }));
+        assert_eq!(again([-1.25, -2.0]), Ok(Repeated { tokens: 2, difference: 0.25 }));
+        for impossible in [f32::NEG_INFINITY, f32::NAN, 5.0] {
+            let why = again([-1.0, impossible]).unwrap_err();
+            assert!(why.contains(&format!("token 1: {impossible} is no logarithm of a probability")), "{why}");
+        }
+    }
+
+    #[test]
     fn a_line_that_contradicts_itself_has_no_figures() {
         type Change = fn(&mut Scored);
-        let changes: [(Change, &str); 6] = [
+        const fn again(one: &mut Scored, tokens: u32, difference: f32) {
+            one.repeated = Some(Repeated { tokens, difference });
+        }
+        let changes: [(Change, &str); 10] = [
             (|one| one.logprobs[0] = 0.5, "token 0: 0.5 is no logarithm"),
             (|one| one.logprobs[1] = -1.0, "token 1: `logprob` of token 4 is -1, but `top` has -2"),
             (|one| _ = one.logprobs.pop(), "top has 2 places, logprobs 1"),
             (|one| one.logprobs.clear(), "neither `logprobs` nor `missing`"),
             (|one| one.top[0][0].0 = 4, "twice"),
             (|one| one.cells.push(7), "cells has 7, which is not a cell of the plan"),
+            (|one| again(one, 3, 0.0), "3 tokens were scored twice, but only 2 once"),
+            (|one| again(one, 2, -0.5), "the difference of the tokens scored twice is -0.5"),
+            (|one| again(one, 2, f32::INFINITY), "twice is inf"),
+            (|one| again(one, 2, f32::NAN), "twice is NaN"),
         ];
         for (change, told) in changes {
             let mut lines = [scored()];

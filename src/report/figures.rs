@@ -1,5 +1,7 @@
 //! The tables of a run's figures: the headline metrics of each cell, and every metric.
 
+use std::path::Path;
+
 use super::quality;
 use super::summary::{CellSummary, Determinism, NOT_MEASURED, Rejected, Summary};
 use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
@@ -9,6 +11,8 @@ use crate::record::metric::{
     ACCEPTANCE_RATE, ACCEPTED_LENGTH, DECODE_TPS, E2E_MS, ITL_P50_MS, ITL_P99_MS, Metric, PREFILL_TPS, TOKENS_PER_PASS,
     TTFT_MS,
 };
+use inferometer_protocol::Value;
+use inferometer_protocol::toggle::{DRAFT_MODEL, LOOKUP_NGRAM, NO_DRAFT_MODEL};
 use inferometer_protocol::units::significant;
 use inferometer_stats::robust;
 
@@ -108,6 +112,20 @@ pub fn speculating(summary: &Summary) -> Option<&'static str> {
     )
 }
 
+/// What drafted a cell's tokens, by its effective settings: the look-up comes first.
+fn drafted_by(cell: &CellSummary) -> Option<String> {
+    cell.metric(TOKENS_PER_PASS)?;
+    let used = |name: &str| cell.settings.iter().find(|row| row.name == name)?.effective.first();
+    match used(LOOKUP_NGRAM).and_then(Value::as_count) {
+        Some(ngram) if ngram > 0 => Some(format!("look-up of {ngram}")),
+        _ => {
+            let path = used(DRAFT_MODEL).and_then(Value::as_text).filter(|path| *path != NO_DRAFT_MODEL)?;
+            let name = Path::new(path).file_name().map_or(path.into(), |name| name.to_string_lossy());
+            Some(format!("draft model {}", label(&name)))
+        }
+    }
+}
+
 /// How much of the drafts was accepted: columns, or in the terminal a line beneath the cell.
 fn with_drafts<'a>(
     mut table: Table<&'a CellSummary>,
@@ -125,9 +143,12 @@ fn with_drafts<'a>(
             }
             None => "nothing was drafted".to_owned(),
         };
-        tokens.map(|tokens| format!("speculative decoding: {accepted}; {} tokens a pass", significant(tokens.median)))
+        let by = drafted_by(cell).map_or_else(String::new, |by| format!(" by {by}"));
+        tokens
+            .map(|tokens| format!("speculative decoding{by}: {accepted}; {} tokens a pass", significant(tokens.median)))
     };
     table = table.text("drafts", told).beneath().only(TERMINAL);
+    table = table.said("drafted by", |cell| drafted_by(cell)).only(MARKDOWN | HTML);
     [ACCEPTANCE_RATE, ACCEPTED_LENGTH, TOKENS_PER_PASS]
         .into_iter()
         .fold(table, |table, key| figure(table, key).only(MARKDOWN | HTML))

@@ -27,14 +27,14 @@ pub struct Flamegraph {
     stacks: Vec<(String, u64)>,
 }
 
-/// One of each cell and phase that has samples.
+/// One of each cell and phase that has enough samples.
 #[must_use]
 pub fn of(record: &Record, summary: &Summary) -> Vec<Flamegraph> {
     let threads = record.manifest.scenario.profile.as_ref().map_or(Threads::Merged, |profile| profile.threads);
     let mut found = Vec::new();
     for (cell, seen) in cells(summary) {
         let profiles = functions::profiles(record, cell.cell);
-        for phase in &seen.phases {
+        for phase in seen.phases.iter().filter(|phase| phase.too_few().is_none()) {
             found.push(Flamegraph {
                 cell: cell.cell,
                 phase: phase.phase,

@@ -17,6 +17,14 @@ pub fn rows<'a>(cell: &'a CellSummary, phase: &'a PhaseFunctions) -> impl Iterat
     phase.functions.iter().map(move |row| (cell, phase, row))
 }
 
+/// What the figures of a phase rest on, or why it has none.
+pub fn sampled(phase: &PhaseFunctions) -> String {
+    match phase.too_few() {
+        Some(samples) => format!("too few samples ({samples}): make the run longer"),
+        None => phase.sampled.clone(),
+    }
+}
+
 /// The page has one table for each phase; Markdown has one for all.
 pub fn table<'a>(name: impl Into<String>, rows: impl Iterator<Item = Row<'a>>) -> Table<Row<'a>> {
     let percent = |value: f64| format!("{value:.1} %");

@@ -3,9 +3,20 @@
 //! The format: <https://github.com/openai/harmony/blob/main/docs/format.md>. A generation continues
 //! `<|start|>assistant`, so its first message may begin with its channel.
 
-/// One message of the output.
+/// What a part of the output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Message,
+    /// A header without a message: the output was cut inside of it.
+    Unfinished,
+    /// All that follows [`MOST_PARTS`] messages.
+    More,
+}
+
+/// One message of the output, or what is left at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part<'a> {
+    pub kind: Kind,
     /// `analysis`, `commentary` or `final`; empty where the model names none.
     pub channel: &'a str,
     /// Who the message is to, such as `functions.get_weather`: a tool that the model calls.
@@ -21,8 +32,11 @@ const START: &str = "<|start|>";
 const CONSTRAIN: &str = "<|constrain|>";
 const ENDS: [&str; 3] = ["<|end|>", "<|call|>", "<|return|>"];
 
-/// The messages of an output, the last of which may be unfinished; `None` for a text of another
-/// format.
+/// Messages that are taken apart. Each one searches the rest of the text.
+pub const MOST_PARTS: usize = 20;
+
+/// The first messages of an output, the last of which may be unfinished, and what follows them;
+/// `None` for a text of another format.
 #[must_use]
 pub fn parts(text: &str) -> Option<Vec<Part<'_>>> {
     if !text.starts_with(CHANNEL) && !text.starts_with(START) && !text.starts_with(" to=") {
@@ -31,6 +45,9 @@ pub fn parts(text: &str) -> Option<Vec<Part<'_>>> {
     let mut all = Vec::new();
     let mut rest = text;
     while let Some((header, after)) = rest.split_once(MESSAGE) {
+        if all.len() == MOST_PARTS {
+            break;
+        }
         let end = ENDS.iter().filter_map(|end| Some((after.find(end)?, end.len()))).min();
         let (at, width) = end.unwrap_or((after.len(), 0));
         all.push(part(header, &after[..at]));
@@ -39,9 +56,15 @@ pub fn parts(text: &str) -> Option<Vec<Part<'_>>> {
     if all.is_empty() {
         return None;
     }
-    // What follows without a message of its own.
     if !rest.trim().is_empty() {
-        all.push(Part { channel: "", recipient: None, constrained: None, content: rest });
+        let begins = |marker: &&str| rest.trim_start().starts_with(*marker);
+        let kind = match [START, CHANNEL].iter().any(begins) {
+            _ if rest.contains(MESSAGE) => Kind::More,
+            true => Kind::Unfinished,
+            // Text without a header.
+            false => Kind::Message,
+        };
+        all.push(Part { kind, channel: "", recipient: None, constrained: None, content: rest });
     }
     Some(all)
 }
@@ -56,6 +79,7 @@ fn part<'a>(header: &'a str, content: &'a str) -> Part<'a> {
     let (role, channel) = header.split_once(CHANNEL).unwrap_or((header, ""));
     let words = || role.split_whitespace().chain(channel.split_whitespace());
     Part {
+        kind: Kind::Message,
         channel: channel.split_whitespace().find(|word| !word.starts_with("to=")).unwrap_or_default(),
         recipient: words().find_map(|word| word.strip_prefix("to=")),
         constrained,
@@ -67,6 +91,11 @@ impl Part<'_> {
     /// What stands above the content: `analysis`, `commentary to functions.get_weather (json)`.
     #[must_use]
     pub fn title(&self) -> String {
+        match self.kind {
+            Kind::Message => {}
+            Kind::Unfinished => return "unfinished".to_owned(),
+            Kind::More => return "more messages".to_owned(),
+        }
         let channel = if self.channel.is_empty() { "no channel" } else { self.channel };
         let recipient = self.recipient.map_or_else(String::new, |to| format!(" to {to}"));
         let constrained = self.constrained.map_or_else(String::new, |of| format!(" ({of})"));
@@ -117,8 +146,27 @@ mod tests {
         let found = parts(text).unwrap();
         assert_eq!((found[0].recipient, found[0].channel, found[0].content), (Some("functions.f"), "commentary", "{"));
         let more = parts("<|channel|>final<|message|>A<|end|> and more").unwrap();
-        assert_eq!((more.len(), more[1].channel, more[1].content), (2, "", " and more"));
+        assert_eq!((more.len(), more[1].title().as_str(), more[1].content), (2, "no channel", " and more"));
         assert_eq!(parts("<|channel|>analysis"), None, "no message has begun");
         assert_eq!(parts("The channel <|channel|> is a token."), None, "another model");
+    }
+
+    #[test]
+    fn an_output_may_be_cut_inside_a_header() {
+        for header in ["<|start|>", "<|start|>assistant<|channel|>final", "\n<|channel|>"] {
+            let text = format!("<|channel|>analysis<|message|>A<|end|>{header}");
+            let wanted = [("analysis".to_owned(), "A"), ("unfinished".to_owned(), header)];
+            assert_eq!(titled(&text), wanted);
+        }
+    }
+
+    #[test]
+    fn only_the_first_messages_are_taken_apart() {
+        let text = |messages: usize| "<|start|>assistant<|channel|>final<|message|>A<|end|>".repeat(messages);
+        assert_eq!(titled(&text(MOST_PARTS)), vec![("final".to_owned(), "A"); MOST_PARTS]);
+        let long = text(20_000);
+        let found = titled(&long);
+        assert_eq!(found.len(), MOST_PARTS + 1);
+        assert_eq!(found[MOST_PARTS], ("more messages".to_owned(), text(20_000 - MOST_PARTS).as_str()));
     }
 }

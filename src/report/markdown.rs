@@ -10,7 +10,7 @@ use super::{figures, functions, growth, memory, spans, terminal, text, turns};
 #[must_use]
 pub fn render(summary: &Summary) -> String {
     let run = &summary.run;
-    let mut out = format!("## {}\n\n", escape(&run.scenario));
+    let mut out = format!("## {}\n\n", escape(&run.title));
     if let Some(description) = &run.description {
         out.push_str(&format!("{}\n\n", escape(description)));
     }
@@ -67,7 +67,7 @@ fn function_figures(summary: &Summary) -> String {
     let phases = || functions::cells(summary).flat_map(|(cell, of)| of.phases.iter().map(move |phase| (cell, phase)));
     let table = functions::table("", phases().flat_map(|(cell, phase)| functions::rows(cell, phase))).markdown();
     let sampled = phases().map(|(cell, phase)| {
-        format!("{}, {}: {}\n", escape(cell.name()), phase.name(), escape_sentence(&phase.sampled))
+        format!("{}, {}: {}\n", escape(cell.name()), phase.name(), escape_sentence(&functions::sampled(phase)))
     });
     table + &sampled.collect::<String>()
 }

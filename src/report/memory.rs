@@ -5,7 +5,7 @@ use super::summary::{GaugeOscillation, Summary};
 use super::table::Table;
 use inferometer_protocol::units;
 use inferometer_protocol::units::significant;
-use inferometer_stats::oscillation::Oscillation;
+use inferometer_stats::oscillation::{LEAST_SAMPLES, Oscillation};
 
 /// The figures of a gauge: of the run, its cells and its phases.
 #[must_use]
@@ -28,7 +28,7 @@ pub fn table<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Table<(Strin
         .meaning("highest sample; samples may miss the peak")
         .number("plateau", |(_, o)| bytes(o.plateau.map(|p| p.level_bytes)))
         .meaning("median after the warm-up")
-        .number("slope a minute", |(_, o)| bytes(o.plateau.map(|p| p.slope_bytes_per_s * 60.0)))
+        .number("slope a minute", |(_, o)| bytes(o.plateau.and_then(|p| p.slope_bytes_per_s).map(|slope| slope * 60.0)))
         .meaning("median slope after the warm-up (Theil-Sen); above 0: a leak, or a cache that still grows")
         .number("at 1, 2, 5 %", |(_, o)| o.by_share.map(|count| count.cycles.to_string()).join(", "))
         .meaning("cycles at h = 1, 2 and 5 % of the highest sample")
@@ -92,6 +92,14 @@ pub fn notes(gauge: &GaugeOscillation) -> Vec<String> {
     if gauge.phases.is_empty() {
         notes.push(format!(
             "{}: a request has fewer than two samples, so nothing is said about cells with such requests, phases and causes.",
+            gauge.gauge
+        ));
+    }
+    let few =
+        |o: &&Oscillation| o.plateau.and_then(|p| p.slope_bytes_per_s).is_none() || o.counted.per_minute.is_none();
+    if std::iter::once(&gauge.run).chain(gauge.cells.values()).chain(gauge.phases.values()).any(|o| few(&o)) {
+        notes.push(format!(
+            "{}: a dash for cycles a minute or the slope: fewer than {LEAST_SAMPLES} samples.",
             gauge.gauge
         ));
     }

@@ -11,6 +11,8 @@ use inferometer_protocol::{Phase, Prompt, Receipt, TokenTiming};
 /// system prompts of models have up to a few hundred.
 const TEMPLATE_TOKENS: u64 = 4096;
 const MESSAGE_TOKENS: u64 = 64;
+/// A template may write tools and calls with so many bytes for each byte of their JSON.
+const LAYOUT: u64 = 4;
 /// Special tokens that a tokenizer may add to a text.
 const SPECIAL_TOKENS: u64 = 16;
 
@@ -38,8 +40,12 @@ fn too_many_tokens(prompt: &Prompt, g: &Generated) -> Option<String> {
     let (bytes, more) = match prompt {
         Prompt::Tokens(_) => return None,
         Prompt::Text(text) => (text.len() as u64, SPECIAL_TOKENS),
-        // A template may write tools in any layout: for them there is no bound.
-        Prompt::Messages(chat) if !chat.is_plain() => return None,
+        // A template may write tools in any layout, with blanks and escapes.
+        Prompt::Messages(chat) if !chat.is_plain() => {
+            let bytes = serde_json::to_vec(chat).expect("a chat is plain data").len() as u64;
+            let parts = chat.messages.len() + chat.tools.as_ref().map_or(0, Vec::len);
+            (bytes * LAYOUT, TEMPLATE_TOKENS + MESSAGE_TOKENS * parts as u64)
+        }
         Prompt::Messages(chat) => (
             chat.messages.iter().map(|message| (message.role().len() + message.text().len()) as u64).sum(),
             TEMPLATE_TOKENS + MESSAGE_TOKENS * chat.messages.len() as u64,
@@ -48,7 +54,8 @@ fn too_many_tokens(prompt: &Prompt, g: &Generated) -> Option<String> {
     let counted = u64::from(g.completion.prompt_tokens);
     (counted > bytes + more).then(|| {
         format!(
-            "the engine counts {counted} prompt tokens, but the prompt has {bytes} bytes: at most {} tokens are possible",
+            "the engine counts {counted} prompt tokens, but the prompt has at most {bytes} bytes without the template's \
+             own: at most {} tokens are possible",
             bytes + more
         )
     })
@@ -133,6 +140,13 @@ mod tests {
         assert_eq!(found(&chat, &g), None, "the template has a system prompt");
         g.completion.prompt_tokens = 1_000_000_000;
         assert_eq!(found(&chat, &g), Some(Cause::Impossible));
+        let tools = Some(vec![serde_json::json!({"name": "f".repeat(1000)})]);
+        let with_tools = Chat { tools, ..Chat::of(vec![Message::new("user", "one two")]) };
+        let most = 4 * serde_json::to_string(&with_tools).unwrap().len() as u32 + 4096 + 2 * 64;
+        for (tokens, expected) in [(most, None), (most + 1, Some(Cause::Impossible))] {
+            g.completion.prompt_tokens = tokens;
+            assert_eq!(found(&Prompt::Messages(with_tools.clone()), &g), expected, "{tokens} of {most}");
+        }
     }
 
     #[test]

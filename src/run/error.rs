@@ -57,6 +57,10 @@ pub enum RunError {
         "the record holds everything that is needed to resume it, and no setting can change: omit the scenario file"
     )]
     NoSecrets,
+    #[error(
+        "the record is of the scenario `{recorded}`, but the file is `{given}`: name the file that the run was made from"
+    )]
+    OtherScenario { recorded: String, given: String },
     /// The requested A/B session is not possible.
     #[error("{0}")]
     Ab(String),

@@ -1,8 +1,12 @@
 //! What prevents a run, as far as it is known before a host is started: `check` and `run` ask the
 //! same, so that the one predicts the other.
 
+mod speculation;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+pub use speculation::speculation;
 
 use super::error::RunError;
 use super::pool::find_program;
@@ -12,15 +16,17 @@ use crate::engines::Hosting;
 use crate::spec::{Cell, Plan, Scenario};
 use inferometer_protocol::{EngineError, EngineSpec, ModelSpec};
 
-/// Everything that is known before a host is started. A synthetic model is not made.
+/// Everything that is known before a host is started: the run's first warnings. A synthetic model
+/// is not made.
 ///
 /// # Errors
 /// The first thing that prevents the run.
-pub fn check(scenario: &Scenario, plan: &Plan) -> Result<(), RunError> {
+pub fn check(scenario: &Scenario, plan: &Plan) -> Result<Vec<String>, RunError> {
     // Programs of commits do not exist yet.
     if scenario.build.is_none() {
         programs(scenario)?;
     }
+    speculation(&[(scenario, plan)])?;
     let prompts = match &scenario.model {
         ModelSpec::Synthetic { .. } => None,
         ModelSpec::Path(_) => {
@@ -29,7 +35,15 @@ pub fn check(scenario: &Scenario, plan: &Plan) -> Result<(), RunError> {
             Some(Prompts::make(scenario, &plan.cells, &folder)?)
         }
     };
-    context(scenario, plan, prompts.as_ref())
+    context(scenario, plan, prompts.as_ref())?;
+    Ok(warnings(scenario, plan, prompts.as_ref()))
+}
+
+/// What a run begins with: settings and parts of the prompt that it will not use.
+#[must_use]
+pub fn warnings(scenario: &Scenario, plan: &Plan, prompts: Option<&Prompts>) -> Vec<String> {
+    let from_prompts = prompts.into_iter().flat_map(|prompts| prompts.warnings.clone());
+    from_prompts.chain(speculation::warning(scenario, plan)).collect()
 }
 
 /// Refuses an engine whose program is not there.

@@ -25,6 +25,8 @@ pub struct Prompts {
     made: BTreeMap<Option<u32>, Made>,
     /// The text of the quality pass, if there is one.
     pub quality: Option<FixedText>,
+    /// What the model's chat template leaves out of the chat, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A prompt and the SHA-256 in hex of a cell's whole input.
@@ -59,7 +61,8 @@ impl Prompts {
                 BTreeMap::from([(None, made)])
             }
         };
-        Ok(Self { made, quality })
+        let warnings = left_out(scenario, made.values().map(|made| &made.prompt), model);
+        Ok(Self { made, quality, warnings })
     }
 
     /// SHA-256 in hex of each cell's prompt, by cell id, and under `quality` the hash of that
@@ -84,6 +87,21 @@ impl Prompts {
         let made = self.made.get(&cell.length).expect("a prompt was made for every cell of the plan");
         made.text.as_ref().filter(|_| !can.tokens && can.text).unwrap_or(&made.prompt)
     }
+}
+
+/// Engines of this program render a chat with the model's template, which may leave a part out. The
+/// prompt then lacks what the scenario seems to send.
+fn left_out<'a>(scenario: &Scenario, mut prompts: impl Iterator<Item = &'a Prompt>, model: &Path) -> Vec<String> {
+    if !scenario.engines.iter().any(|spec| engines::is_own(&spec.name)) {
+        return Vec::new();
+    }
+    let chat = prompts.find_map(|prompt| match prompt {
+        Prompt::Messages(chat) => Some(chat),
+        Prompt::Text(_) | Prompt::Tokens(_) => None,
+    });
+    let ignored = chat.map(|chat| engines::ignored_by_template(model, chat)).unwrap_or_default();
+    let told = |name| format!("the chat template of this model ignores `{name}`: the prompt is the same without it");
+    ignored.into_iter().map(told).collect()
 }
 
 fn of_text(

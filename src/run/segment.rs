@@ -151,7 +151,7 @@ pub fn manifest(
         gauges,
         sampling: Vec::new(),
         hosts: Vec::new(),
-        warnings: Vec::new(),
+        warnings: foresee::warnings(scenario, plan, Some(prompts)),
         texts: Default::default(),
         redacted: None,
     }
@@ -168,10 +168,14 @@ pub fn sha256_of(scenario: &Scenario) -> String {
 /// the scenario of the file it was made from.
 ///
 /// # Errors
-/// When the record was redacted, a secret is missing, or `given` is not needed.
+/// When the record was redacted, `given` is another scenario, or a secret is missing.
 pub fn with_secrets(begun: &Manifest, given: Option<&Scenario>) -> Result<Scenario, RunError> {
     if begun.redacted.is_some() {
         return Err(RunError::Redacted);
+    }
+    if let Some(given) = given.filter(|given| given.name != begun.scenario.name) {
+        let (recorded, given) = (begun.scenario.name.clone(), given.name.clone());
+        return Err(RunError::OtherScenario { recorded, given });
     }
     let mut scenario = begun.scenario.clone();
     let mut missing = Vec::new();

@@ -44,7 +44,11 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     let plan = scenario::plan(scenario, &engines::offers())?;
     foresee::programs(scenario)?;
+    foresee::speculation(&[(scenario, &plan)])?;
     let (model, prompts) = segment::prepare(scenario, &plan, observer)?;
+    for warning in foresee::warnings(scenario, &plan, Some(&prompts)) {
+        observer.event(Event::Warning(&warning));
+    }
     let _measuring = segment::acquire(options, observer)?;
     let origin = Origin::start();
     let sampler = segment::sampler(scenario, origin);

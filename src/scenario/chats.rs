@@ -78,7 +78,7 @@ fn json(node: &Node) -> Result<Value, (Span, String)> {
         Data::Int(int) => (*int).into(),
         Data::Float(float) if float.is_finite() => Value::from(*float),
         Data::Float(_) => {
-            return Err((node.span, "it has a number that is not finite, which JSON does not know".to_owned()));
+            return Err((node.span, "it has inf or nan, which JSON cannot hold; use a finite number".to_owned()));
         }
         Data::Text(text) => text.as_str().into(),
         Data::Date => return Err((node.span, "it has a date; write it as a text in quotes".to_owned())),
@@ -195,6 +195,8 @@ mod tests {
                 "message 1: part 1 of `content` has the type `image`",
             ),
             ("a.toml", "messages = [{ role = \"user\", at = 2026-01-01 }]", "it has a date"),
+            ("a.toml", "messages = [{ role = \"user\" }]\ntools = [{ least = -inf }]", "it has inf or nan"),
+            ("a.toml", "messages = [{ role = \"user\" }]\ntools = [{ most = [nan] }]", "use a finite number"),
             ("a.toml", "messages = [", "not valid TOML"),
         ] {
             let error = file(name, text).unwrap_err();

@@ -137,6 +137,7 @@ fn bench_measures_without_a_scenario_file() {
     assert_eq!(summary["validity"]["counts"]["planned"], 4);
     let record = lab.record();
     assert_eq!(record.manifest.scenario.name, "bench");
+    assert!(lab.run(&["results", "list"]).expect(0).stdout.contains("bench: llama tiny"));
     // The label and the receipt explain what `auto` chose.
     let (spec, host) = (&record.manifest.scenario.engines[0], &record.manifest.hosts[0]);
     let library = if cfg!(feature = "mlx") { "mlx" } else { "candle" };
@@ -365,4 +366,12 @@ fn engines_that_differ_are_told_before_the_figures() {
     let markdown = lab.run(&["report", lab.run_folder().unwrap().to_str().unwrap(), "--format", "md"]).expect(0).stdout;
     let at = |text: &str| markdown.find(text).unwrap_or_else(|| panic!("no {text} in {markdown}"));
     assert!(at("Engines run with different dtype") < at("| cell |"), "{markdown}");
+}
+
+#[test]
+fn the_line_of_an_engine_names_all_formats_of_its_weights() {
+    let lab = Lab::new();
+    let line = ["bench", "synthetic:llama/tiny", "-p", "8", "-n", "2", "-r", "1", "--toggle", "dtype=q8_0,dtype=f32"];
+    let done = lab.run(&[&line[..], &["--set", "run.external_causes=warn", "--no-report"]].concat()).expect(0);
+    assert!(done.stdout.contains("f32 or q8_0"), "{}", done.stdout);
 }

@@ -170,6 +170,19 @@ fn hostile_text_stays_text() {
 }
 
 #[test]
+fn series_of_one_run_are_counted_not_printed() {
+    let lab = Lab::new();
+    let results = lab.path("results");
+    let small = Simulation { lengths: vec![512], iterations: 1, ..simulation() };
+    save(&run(&small, 0), &results);
+    let shown = lab.run(&["history"]).expect(0).stdout;
+    assert!(shown.contains("5 series with one run are not shown; --all shows them"), "{shown}");
+    assert!(!shown.contains("when (UTC)"), "{shown}");
+    let all = lab.run(&["history", "--all"]).expect(0).stdout;
+    assert!(all.contains("when (UTC)") && !all.contains("not shown"), "{all}");
+}
+
+#[test]
 fn the_verb_leaves_out_what_it_cannot_read_and_says_so() {
     let lab = Lab::new();
     let results = lab.path("results");

@@ -15,7 +15,7 @@ use inferometer_protocol::{Chat, EngineSpec, Message, Prompt, Request, Sampling,
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::lab::make_nan;
+use crate::lab::{Lab, make_nan};
 
 fn inferometer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inferometer"));
@@ -493,6 +493,36 @@ fn render_gives_tools_and_arguments_to_the_template_and_keeps_every_byte() {
     let text: String = serde_json::from_str(&stdout).unwrap();
     let tools = r#"[{"type": "function", "z": 1, "a": 2}]"#;
     assert_eq!(text, format!("[{{'id': 'x', 'n': 1.0}}]{tools}Falsehigh\u{7f}\u{1}ér"));
+}
+
+/// The prompt would otherwise lack what the scenario seems to send, and nothing would say so.
+#[test]
+fn a_template_that_ignores_tools_is_told_by_check_and_run_and_the_page_shows_the_messages() {
+    let lab = Lab::new();
+    lab.run(&["model", "new", "m", "--preset", "tiny"]).expect(0);
+    let chat = r#"{"messages": [{"role": "user", "content": "When is high water?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "tides", "arguments": {}}}]}],
+        "tools": [{"type": "function", "function": {"name": "weather"}}], "template_arguments": {"thinks": false}}"#;
+    lab.write("chat.json", chat);
+    let scenario = lab.write(
+        "s.toml",
+        "name = \"t\"\n[model]\npath = \"m\"\n[[engine]]\n[workload]\nkind = \"chat\"\nchat_file = \"chat.json\"\n\
+         max_tokens = 2\n[run]\niterations = 1\nwarmup = 1\n",
+    );
+    let scenario = scenario.to_str().unwrap();
+    let plan = lab.run(&["check", scenario]).expect(0).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    lab.run(&["run", scenario]).expect(0);
+    let warnings = lab.record().manifest.warnings;
+    for name in ["tools", "tool_calls", "thinks"] {
+        let told = format!("the chat template of this model ignores `{name}`: the prompt is the same without it");
+        assert!(plan.contains(&format!("Warning: {told}")), "{plan}");
+        assert!(warnings.contains(&told), "{warnings:?}");
+    }
+    let name = lab.run_folder().unwrap().file_name().unwrap().to_owned();
+    let page = fs_err::read_to_string(lab.path("reports").join(name).join("index.html")).unwrap();
+    for sent in ["When is high water?", "&quot;tides&quot;", "&quot;weather&quot;", "thinks = false"] {
+        assert!(page.contains(sent), "{sent}");
+    }
 }
 
 /// Peak memory in MiB of a command, and what it wrote to stderr. The kernel's figure for ended

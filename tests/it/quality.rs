@@ -248,10 +248,11 @@ fn a_corrupted_line_is_not_believed() {
     let shown = report().expect(0).stdout;
     assert!(shown.contains("perplexity –") && shown.contains("the record contradicts itself"), "{shown}");
     fs_err::write(&file, &text[..text.len() / 2]).unwrap();
-    report().expect(2).says("quality.jsonl");
+    report().expect(2).says("quality.jsonl").says("remove the line");
 }
 
-/// A run that is killed or stopped before the pass has it after `--resume`.
+/// A run that is killed or stopped before the pass has it after `--resume`; what failed is tried
+/// again.
 #[test]
 fn the_pass_is_resumed() {
     let lab = Lab::new();
@@ -259,11 +260,19 @@ fn the_pass_is_resumed() {
     lab.measure(&path, &[]).expect(0);
     let dir = lab.run_folder().unwrap();
     let before = lab.record().quality;
-    fs_err::remove_file(dir.join("quality.jsonl")).unwrap();
-    let manifest = dir.join("run.json");
-    let text = fs_err::read_to_string(&manifest).unwrap();
-    fs_err::write(&manifest, text.replacen("\"state\": \"finished\"", "\"state\": \"interrupted\"", 1)).unwrap();
-    lab.resume(&[]).expect(0);
-    let after = lab.record().quality;
+    let file = dir.join("quality.jsonl");
+    let resumed = || {
+        let manifest = dir.join("run.json");
+        let text = fs_err::read_to_string(&manifest).unwrap();
+        fs_err::write(&manifest, text.replacen("\"state\": \"finished\"", "\"state\": \"interrupted\"", 1)).unwrap();
+        lab.resume(&[]).expect(0);
+        lab.record().quality
+    };
+    fs_err::remove_file(&file).unwrap();
+    assert_eq!(resumed()[0].logprobs, before[0].logprobs);
+    let failed = Scored { logprobs: Vec::new(), missing: Some("no host".to_owned()), ..before[0].clone() };
+    fs_err::write(&file, serde_json::to_string(&failed).unwrap() + "\n").unwrap();
+    let after = resumed();
+    assert_eq!((after.len(), &after[0].missing), (1, &None));
     assert_eq!(after[0].logprobs, before[0].logprobs);
 }

@@ -55,6 +55,18 @@ fn spoiled(causes: &[Cause]) -> Record {
     record
 }
 
+#[test]
+fn a_failed_warm_up_shows_its_whole_reason() {
+    let mut record = Simulation { lengths: vec![512], caps: vec![0], ..Simulation::default() }.record();
+    let reason =
+        format!("its stamps {} (a busy machine, or wrong stamps)", "lie before those of the harness ".repeat(6));
+    let warmup = record.requests.iter_mut().find(|row| row.warmup).unwrap();
+    warmup.mark(&Fault::new(Cause::Stamps, reason.clone()));
+    let remarks = Summary::of(&record).validity.remarks;
+    let told = format!("1 warm-up did not succeed (the first: {reason}).");
+    assert!(remarks.contains(&told), "{remarks:#?}");
+}
+
 /// The exit code of `run` is that of the standing.
 #[test]
 fn a_run_is_called_valid_only_if_its_figures_can_be_used() {

@@ -2,10 +2,14 @@
 
 use std::sync::OnceLock;
 
+use inferometer::compare::quality::{divergence, perplexity};
 use inferometer::record::FinishState;
 use inferometer::record::ab::AbRecord;
+use inferometer::record::quality::Scored;
+use inferometer::report::ab::summary::QualityComparison;
 use inferometer::report::ab::terminal as table;
 use inferometer::report::ab::{AbSummary, Charts, Telling, junit, markdown, write};
+use inferometer::report::summary::CellQuality;
 use inferometer::spec::GateMetric;
 use inferometer_stats::growth::Term;
 use inferometer_stats::sequential::Verdict;
@@ -37,6 +41,50 @@ fn a_made_session_comes_to_the_verdict_it_is_named_after() {
         assert_eq!(summary.exit_code, summary.verdict.exit_code());
         assert!(!summary.advice.is_empty() && !summary.neutral);
         assert_eq!(summary.marks(), ["synthetic model"]);
+    }
+}
+
+/// The sentence on quality where A found each token as likely as e^-1, and B so much less.
+fn damage(less: [f32; 4], change: fn(&mut AbSummary)) -> String {
+    let scored = |less: [f32; 4]| Scored {
+        cells: vec![0],
+        host: None,
+        context: 1,
+        bytes: None,
+        text_hash: "same".to_owned(),
+        ids: Vec::new(),
+        logprobs: less.map(|less| -1.0 - less).to_vec(),
+        top: vec![vec![(1, -0.1)]; 4],
+        repeated: None,
+        missing: None,
+    };
+    let (a, b) = (scored([0.0; 4]), scored(less));
+    let side = |of| CellQuality { perplexity: perplexity(of), missing: None };
+    let divergence = Some(divergence(&a, &b).unwrap());
+    let mut summary = of("regressed").clone();
+    summary.quality =
+        vec![QualityComparison { cells: vec![0], a: side(&a), b: side(&b), divergence, not_compared: None }];
+    change(&mut summary);
+    let page = markdown::render(&summary);
+    let line = page.lines().find(|line| line.contains("its perplexity")).expect("a sentence on quality");
+    line.replace("&#58;", ":")
+}
+
+#[test]
+fn no_direction_is_stated_where_the_interval_contains_0_or_is_missing() {
+    let clear = damage([0.5, 0.5, 0.5, 0.6], |_| ());
+    assert!(clear.contains("B: decode 8.0 % slower; its perplexity is 69.0 % higher"), "{clear}");
+    let clear = damage([-0.5, -0.5, -0.5, -0.6], |_| ());
+    assert!(clear.contains("its perplexity is 40.8 % lower"), "{clear}");
+    let unclear = damage([0.5, -0.5, 0.5, -0.4], |_| ());
+    assert!(unclear.contains("its perplexity does not clearly differ: +2.5 % "), "{unclear}");
+    let unclear: [fn(&mut AbSummary); 2] = [
+        |summary| summary.gates[0].judgement.interval = None,
+        |summary| summary.gates[0].judgement.interval.as_mut().unwrap().lo = -0.01,
+    ];
+    for change in unclear {
+        let told = damage([0.5; 4], change);
+        assert!(told.contains("B: decode does not clearly differ; "), "{told}");
     }
 }
 
@@ -105,6 +153,15 @@ fn every_session_fits_eighty_columns() {
     long.manifest.gates[0].gate.cells.engine = Some("an-engine-with-a-label-of-32-chr".to_owned());
     let shown = table::render(&told(&long));
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+}
+
+#[test]
+fn a_spoilt_pilot_and_allowed_divergences_are_called_so() {
+    let mut summary = of("output-changed").clone();
+    (summary.counts.pilot_ok, summary.counts.pilot_dropped) = (0, 5);
+    summary.outputs.divergences.truncate(1);
+    let shown = markdown::render(&summary);
+    assert!(shown.contains("a pilot without a valid pair") && shown.contains("1 divergence, allowed"), "{shown}");
 }
 
 #[test]

@@ -92,6 +92,11 @@ fn a_run_with_a_secret_is_resumed_with_its_scenario_file() {
         fs_err::read_to_string(&scenario).unwrap().replace(&format!(", \"--api-key\", {SECRET:?}"), ""),
     );
     lab.resume(&[other.to_str().unwrap()]).expect(2).says("masks secrets");
+    let named = fs_err::read_to_string(&scenario).unwrap().replacen("name = \"", "name = \"another-", 1);
+    let another = lab.write("another.toml", named);
+    let told = lab.resume(&[another.to_str().unwrap()]).expect(2).stderr;
+    let (recorded, given) = (&begun.scenario.name, format!("another-{}", begun.scenario.name));
+    assert!(told.contains(&format!("of the scenario `{recorded}`, but the file is `{given}`")), "{told}");
     lab.resume(&[scenario.to_str().unwrap()]);
     let record = lab.record();
     assert_eq!((measured(&record).len(), record.manifest.state), (3, FinishState::Finished));

@@ -935,6 +935,74 @@ fn check_refuses_what_run_refuses() {
     assert!(!lab.path("results").exists());
 }
 
+/// Plain decoding would be measured, and a draft model would cost its memory, without a word.
+#[test]
+fn settings_of_speculative_decoding_without_effect_are_refused() {
+    let lab = Lab::new();
+    fs_err::create_dir_all(lab.path("small")).unwrap();
+    let scenario = |toggles: &str| {
+        let text =
+            format!("name = \"t\"\n{MODEL}[[engine]]\n[workload]\ntext = \"x\"\nlengths = [8]\n[toggles]\n{toggles}\n");
+        lab.write("s.toml", text).to_str().unwrap().to_owned()
+    };
+    let mut told = Vec::new();
+    for toggles in [
+        "draft_model = \"small\"",
+        "draft_model = \"small\"\nnum_draft_tokens = 0",
+        "lookup_ngram = [0, 3]",
+        "num_draft_tokens = 4",
+        "num_draft_tokens = [0, 4]\nlookup_ngram = [3, 0]",
+    ] {
+        let path = scenario(toggles);
+        let error = |verb: &str| line(&lab.run(&[verb, &path]).expect(2).stderr, "error: ");
+        assert_eq!(error("check"), error("run"));
+        told.push(error("check"));
+    }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    error: `draft_model` has no effect, because `num_draft_tokens` is 0: add `num_draft_tokens` above 0 (such as 4) to the toggles, or remove `draft_model`
+    error: `draft_model` has no effect, because `num_draft_tokens` is 0: add `num_draft_tokens` above 0 (such as 4) to the toggles, or remove `draft_model`
+    error: `lookup_ngram` has no effect, because `num_draft_tokens` is 0: add `num_draft_tokens` above 0 (such as 4) to the toggles, or remove `lookup_ngram`
+    error: cell `len=8` has `num_draft_tokens` above 0, but nothing drafts: add `lookup_ngram` above 0 (such as 3) for prompt look-up, or a `draft_model` (`--draft-model` of `bench`)
+    error: cell `num_draft_tokens=4 lookup_ngram=0` has `num_draft_tokens` above 0, but nothing drafts: add `lookup_ngram` above 0 (such as 3) for prompt look-up, or a `draft_model` (`--draft-model` of `bench`)
+    "#);
+    for toggles in [
+        "num_draft_tokens = [0, 4]\ndraft_model = \"small\"",
+        "num_draft_tokens = [0, 4]\nlookup_ngram = 3",
+        "num_draft_tokens = 4\nlookup_ngram = [2, 3]",
+        "draft_model = \"none\"\nlookup_ngram = 0\nnum_draft_tokens = 0",
+    ] {
+        let plan = lab.run(&["check", &scenario(toggles)]).expect(0).stdout;
+        assert!(!plan.contains("Warning"), "{plan}");
+    }
+    let both = scenario("num_draft_tokens = 4\nlookup_ngram = [0, 3]\ndraft_model = \"small\"");
+    let plan = lab.run(&["check", &both]).expect(0).stdout;
+    let plan = plan.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(plan.contains("such as in cell `lookup_ngram=3`: there the look-up drafts"), "{plan}");
+}
+
+/// Both may be given; then the look-up drafts.
+#[test]
+fn the_line_of_speculative_decoding_names_what_drafts() {
+    let lab = Lab::new();
+    lab.run(&["model", "new", "small", "--preset", "tiny"]).expect(0);
+    let scenario = lab.write(
+        "s.toml",
+        format!(
+            "name = \"t\"\n{MODEL}[[engine]]\n[workload]\ntext = \"x\"\nlengths = [8]\nmax_tokens = 8\nignore_eos = true\n\
+             [toggles]\nnum_draft_tokens = 4\nlookup_ngram = [0, 3]\ndraft_model = \"small\"\n[run]\niterations = 1\n\
+             external_causes = \"warn\"\n"
+        ),
+    );
+    let done = lab.measure(&scenario, &[]).expect(0);
+    assert!(done.stderr.contains("there the look-up drafts"), "{}", done.stderr);
+    for who in ["speculative decoding by draft model small", "speculative decoding by look-up of 3"] {
+        assert!(done.stdout.contains(who), "{}", done.stdout);
+    }
+    let dir = lab.run_folder().unwrap();
+    let page = lab.run(&["report", dir.to_str().unwrap(), "--format", "md"]).expect(0).stdout;
+    assert!(page.contains("draft model small") && page.contains("look-up of 3"), "{page}");
+}
+
 /// Only what can be nothing but a path is rewritten: a model's name stays, whatever lies beside the
 /// scenario.
 #[test]

@@ -249,16 +249,18 @@ pub struct Choice {
 /// repetition penalty, the temperature and every filter. Natural logarithms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenLogprob {
-    /// Logarithm of the token's probability; never above 0.
+    /// Logarithm of the token's probability: from -700 to 0. A token that is less likely is reported
+    /// as -700.
     pub logprob: f32,
     /// The most likely tokens with the logarithms of their probabilities, the most likely first: as
-    /// many as the request asks for, or the whole vocabulary if it has fewer.
+    /// many as the request asks for, or the whole vocabulary if it has fewer. The same range.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<(u32, f32)>,
 }
 
+/// The least logarithm of a probability that is reported: what is less likely is reported as this.
 /// Down to here a perplexity is a number in 64 bits. Logits of models differ by some tens.
-const LEAST_LOGPROB: f64 = -700.0;
+pub const LEAST_LOGPROB: f64 = -700.0;
 
 /// Probabilities come from sums over the vocabulary in 32-bit floats.
 const ROUNDING: f64 = 1e-3;
@@ -366,7 +368,8 @@ pub struct Served {
 /// belongs to the prefill and counts nowhere here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Speculation {
-    /// Forward passes of the model after the first token, with drafted tokens or without.
+    /// Forward passes of the model after the first token, with drafted tokens or without. Only
+    /// passes whose tokens were sent count.
     pub passes: u32,
     /// Of these, passes over drafted tokens.
     pub verify_passes: u32,
@@ -438,9 +441,12 @@ mod tests {
         assert_eq!(of(-3.0, &[]), Ok(()));
         assert_eq!(of(-3.0, &[(1, -0.2), (2, -2.0)]), Ok(()), "an unlikely token is not in `top`");
         assert_eq!(of(-2.0, &[(1, -0.2), (7, -2.0)]), Ok(()));
+        assert_eq!(of(LEAST_LOGPROB as f32, &[(1, 0.0), (7, LEAST_LOGPROB as f32)]), Ok(()));
         for (logprob, top, told) in [
-            (0.5, vec![], "at most 0"),
-            (f32::NAN, vec![], "finite"),
+            (0.5, vec![], "0.5 is no logarithm of a probability: it must be between -700 and 0"),
+            (f32::NAN, vec![], "NaN is no logarithm"),
+            (-700.5, vec![], "between -700 and 0"),
+            (-3.0, vec![(1, 0.0), (2, f32::NEG_INFINITY)], "-inf is no logarithm"),
             (-3.0, vec![(1, -2.0), (2, -0.2)], "not sorted"),
             (-3.0, vec![(1, -0.2), (2, -0.2)], "sum to 1.6"),
             (-3.0, vec![(1, -1.0), (1, -2.0)], "twice"),

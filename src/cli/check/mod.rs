@@ -38,12 +38,18 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     let scenario = scenario::load(&args.scenario, &set, &engines::offers())?;
     ab::able(&scenario)?;
     let plan = scenario::plan(&scenario, &engines::offers())?;
-    foresee::check(&scenario, &plan)?;
+    let warnings = foresee::check(&scenario, &plan)?;
     let outline = scenario::outline(&scenario, &plan);
     let estimate = estimate::estimate(&args.results, &scenario, &plan, &outline);
     let not_known = foresee::unknown(&scenario);
-    let view =
-        show::View { scenario: &scenario, plan: &plan, outline: &outline, estimate: estimate.as_ref(), not_known };
+    let view = show::View {
+        scenario: &scenario,
+        plan: &plan,
+        outline: &outline,
+        estimate: estimate.as_ref(),
+        not_known,
+        warnings,
+    };
     match args.format {
         Format::Table => printer.data(view.text()),
         Format::Md => printer.data(view.markdown()),

@@ -31,6 +31,8 @@ pub struct View<'a> {
     pub estimate: Option<&'a Estimate>,
     /// Labels of the engines that say only when they run which toggles and sampling they honour.
     pub not_known: Vec<&'a str>,
+    /// Those that the run begins with.
+    pub warnings: Vec<String>,
 }
 
 impl View<'_> {
@@ -52,7 +54,7 @@ impl View<'_> {
                 paragraph(&mut out, &format!("  {line}"), "    ");
             }
         }
-        for line in self.not_merged().into_iter().chain(self.not_known()) {
+        for line in self.notes() {
             out.push('\n');
             paragraph(&mut out, &line, "");
         }
@@ -80,7 +82,7 @@ impl View<'_> {
                 let _ = writeln!(out, "- {}", escape(&line));
             }
         }
-        for line in self.not_merged().into_iter().chain(self.not_known()) {
+        for line in self.notes() {
             let _ = writeln!(out, "\n{}", escape(&line));
         }
         out
@@ -232,6 +234,11 @@ impl View<'_> {
             };
             format!("Cells of {} are not merged: what {what} is known only when {runs}", list(&names, 6))
         })
+    }
+
+    fn notes(&self) -> impl Iterator<Item = String> {
+        let warnings = self.warnings.iter().map(|warning| format!("Warning: {}", sentence(warning)));
+        self.not_merged().into_iter().chain(self.not_known()).chain(warnings)
     }
 
     /// What this check cannot tell.

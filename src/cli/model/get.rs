@@ -46,9 +46,13 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn get(name: &str, args: &Args, printer: &Printer) -> anyhow::Result<()> {
-    let known = || MODELS.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
-    let model =
-        catalogue::find(name).with_context(|| format!("there is no model `{name}` to fetch; there are {}", known()))?;
+    let names = || MODELS.iter().map(|model| model.name);
+    let unknown = || {
+        let near = crate::scenario::nearest(name, names()).map(|near| format!("; did you mean `{near}`?"));
+        let known = names().collect::<Vec<_>>().join(", ");
+        format!("there is no model `{name}` to fetch; there are {known}{}", near.unwrap_or_default())
+    };
+    let model = catalogue::find(name).with_context(unknown)?;
     let models = places::models_folder()?;
     let licence = &model.licence;
     printer.note(format_args!("{}: {}, {}, {}", model.name, model.what, model.format, bytes(model.bytes)));

@@ -315,6 +315,25 @@ mod tests {
     }
 
     #[test]
+    fn the_path_of_a_draft_model_is_learnt() {
+        let record = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-v1-sound");
+        let text = "cannot open /data/my drafts/tiny/config.json";
+        let shown = |change: fn(&mut Settings)| {
+            let mut manifest = crate::record::manifest::read(&record).unwrap();
+            for cell in &mut manifest.plan.cells {
+                change(&mut cell.load);
+            }
+            let mut scrub = Scrub::default();
+            scrub.learn(&manifest);
+            scrub.text(text)
+        };
+        // A path with blanks is found only if it is known.
+        assert!(shown(|_| ()).contains("drafts"));
+        let draft = |load: &mut Settings| _ = load.insert(DRAFT_MODEL.to_owned(), "/data/my drafts/tiny".into());
+        assert_eq!(shown(draft), "cannot open [path]/config.json");
+    }
+
+    #[test]
     fn texts_lose_paths_names_and_prompts() {
         for (text, shown) in [
             ("cannot open /home/alice/a/b.py:12: no such file", "cannot open [path]/b.py:12: no such file"),

@@ -122,7 +122,8 @@ fn sentence(summary: &AbSummary, of: &QualityComparison) -> String {
     )
 }
 
-/// `B decodes 12 % faster; `, from the gate on decode, else the first gate that was measured.
+/// `B: decode 12 % faster; `, from the gate on decode, else from the first gate that was measured.
+/// Without an interval, or with one that contains 0, no direction is stated.
 fn speed(summary: &AbSummary) -> String {
     let measured = || summary.gates.iter().filter(|gate| gate.judgement.estimate.is_some());
     let decode = measured().find(|gate| gate.judgement.metric() == GateMetric::DecodeTps);
@@ -133,10 +134,8 @@ fn speed(summary: &AbSummary) -> String {
     let size = scale.change(shift);
     let size = size.trim_start_matches(['+', '-']);
     match gate.judgement.interval {
-        Some(interval) if interval.lo <= 0.0 && interval.hi >= 0.0 => {
-            format!("B: {} does not clearly differ; ", metric.title())
-        }
-        _ => format!("B: {} {size} {way}; ", metric.title()),
+        Some(interval) if interval.lo > 0.0 || interval.hi < 0.0 => format!("B: {} {size} {way}; ", metric.title()),
+        _ => format!("B: {} does not clearly differ; ", metric.title()),
     }
 }
 

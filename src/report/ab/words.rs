@@ -104,8 +104,10 @@ pub fn counts(summary: &AbSummary) -> String {
     for (n, who) in failed.iter().filter(|(n, _)| *n > 0) {
         words.push_str(&format!("; {who} failed in {n}"));
     }
-    if counts.pilot_ok + counts.pilot_dropped > 0 {
-        words.push_str(&format!("; a pilot of {}", plural(counts.pilot_ok as usize, "A/A pair")));
+    match (counts.pilot_ok, counts.pilot_dropped) {
+        (0, 0) => {}
+        (0, _) => words.push_str("; a pilot without a valid pair"),
+        (pairs, _) => words.push_str(&format!("; a pilot of {}", plural(pairs as usize, "A/A pair"))),
     }
     words
 }
@@ -126,8 +128,12 @@ pub fn outputs(summary: &AbSummary) -> String {
         }
         Some(tokens) => {
             let refused = outputs.divergences.iter().filter(|d| !d.allowed).count();
+            let allowed = match refused {
+                0 => ", allowed".to_owned(),
+                _ => format!(" ({refused} not allowed)"),
+            };
             format!(
-                "{} compared, {} ({refused} not allowed)",
+                "{} compared, {}{allowed}",
                 plural(tokens as usize, "token"),
                 plural(outputs.divergences.len(), "divergence")
             )

@@ -23,7 +23,7 @@ pub fn section(summary: &Summary) -> Markup {
                 (tiles(summary))
                 (headlines(summary).html())
                 @for line in rejected(summary) { p.rejected { (line) "." } }
-                @for leak in &summary.leaks { p { (text::capital(&leaks::sentence(leak))) "." } }
+                @for leak in &summary.leaks { p { (leaks::line(leak)) "." } }
                 p.note {
                     "Medians over the valid iterations of each cell."
                     @if let Some(note) = terminal::interval_note(summary) { " " (note) "." }

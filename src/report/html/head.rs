@@ -26,7 +26,7 @@ pub fn head(record: &Record, summary: &Summary) -> Markup {
     ];
     Head {
         kicker: "Inferometer report",
-        title: &run.scenario,
+        title: &run.title,
         badges: run.marks().into_iter().map(|mark| (mark, text::mark(mark))).collect(),
         lead: run.description.as_deref(),
         facts: &engines.chain(rest).collect::<Vec<_>>(),

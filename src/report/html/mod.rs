@@ -39,7 +39,7 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
         (outputs::section(record, summary))
         (provenance::section(record, summary))
     };
-    document(&summary.run.scenario, &summary.run.inferometer_version, &body)
+    document(&summary.run.title, &summary.run.inferometer_version, &body)
 }
 
 /// A page about `subject`, made by `version`, with `body` in its `main`.

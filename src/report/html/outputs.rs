@@ -1,6 +1,7 @@
 //! What was generated: hashes, where they differ, and the text if the record has it.
 
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::{excerpt, section as titled};
 use crate::record::Record;
@@ -9,6 +10,7 @@ use crate::report::summary::{CellSummary, HashGroup, Summary};
 use crate::report::table::{Cell, Table};
 use crate::report::text;
 use crate::spec::{Replies, Workload};
+use inferometer_protocol::Chat;
 
 pub fn section(record: &Record, summary: &Summary) -> Markup {
     titled(
@@ -39,7 +41,10 @@ fn input(work: &Workload) -> Markup {
                 Workload::Prompt(work) => {
                     summary { "The prompt" }
                     (from(&work.text_file))
-                    pre { (excerpt(&work.text)) }
+                    @match &work.messages {
+                        Some(chat) => (messages(chat)),
+                        None => pre { (excerpt(&work.text)) },
+                    }
                 }
                 Workload::Conversation(work) => {
                     summary { "The conversation" }
@@ -55,6 +60,28 @@ fn input(work: &Workload) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What the chat template is given.
+fn messages(chat: &Chat) -> Markup {
+    let json = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    html! {
+        @for message in &chat.messages {
+            h3 { (text::label(message.role())) }
+            @if !message.text().is_empty() { pre { (excerpt(&message.text())) } }
+            @for call in message.fields().get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+                p.note { "Tool call:" }
+                pre { (excerpt(&json(call))) }
+            }
+        }
+        @for tool in chat.tools.iter().flatten() {
+            p.note { "Tool:" }
+            pre { (excerpt(&json(tool))) }
+        }
+        @for (name, value) in &chat.template_arguments {
+            p.note { "Template argument " code { (text::label(&format!("{name} = {value}"))) } }
         }
     }
 }
@@ -118,18 +145,12 @@ fn replies(record: &Record, cell: &CellSummary) -> Markup {
     }
 }
 
-/// Messages of an output that are shown.
-const MOST_PARTS: usize = 20;
-
 /// A generated text; the messages of a Harmony model one by one, below their channels.
 fn said(words: &str) -> Markup {
     let Some(parts) = harmony::parts(words) else { return excerpt(words) };
     html! {
-        @for part in parts.iter().take(MOST_PARTS) {
+        @for part in parts {
             div { strong { (text::label(&part.title())) } " " (excerpt(part.content)) }
-        }
-        @if let Some(more) = parts.len().checked_sub(MOST_PARTS + 1) {
-            span.cut { "and " (text::plural(more + 1, "more message")) }
         }
     }
 }
@@ -140,5 +161,21 @@ fn generated(record: &Record, group: &HashGroup) -> Markup {
             Some(words) => div.generated { (said(words)) },
             None => span.cut { "not in the record" },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_messages_the_first_ones_have_lines_of_their_own() {
+        let shown = |messages: usize| said(&"<|channel|>final<|message|>A<|end|>".repeat(messages)).into_string();
+        for (messages, lines, more) in [(2, 2, 0), (20, 20, 0), (21, 21, 1), (5000, 21, 1)] {
+            let page = shown(messages);
+            let count = |text: &str| page.matches(text).count();
+            assert_eq!((count("<div>"), count("more messages")), (lines, more), "{messages}");
+        }
+        assert!(shown(5000).contains(" more characters"), "what follows them is shortened");
     }
 }

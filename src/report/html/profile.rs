@@ -6,7 +6,7 @@ use super::{base64, section as titled};
 use crate::record::Record;
 use crate::report::flamegraphs;
 use crate::report::flamegraphs::Flamegraph;
-use crate::report::functions::{cells, rows, table};
+use crate::report::functions::{cells, rows, sampled, table};
 use crate::report::summary::{CellFunctions, CellSummary, Summary};
 use crate::report::text;
 
@@ -36,8 +36,13 @@ fn one(cell: &CellSummary, seen: &CellFunctions, drawn: &[Flamegraph]) -> Markup
         h3 { (text::label(cell.name())) }
         @if let Some(missing) = &seen.missing { p.note { "No profile: " (text::sentence(missing)) "." } }
         @for phase in &seen.phases {
-            @let name = format!("Functions of {} in {}", cell.name(), phase.name());
-            (table(name, rows(cell, phase)).caption(format!("{}: {}", phase.name(), phase.sampled)).html())
+            @let caption = format!("{}: {}", phase.name(), sampled(phase));
+            @if phase.too_few().is_some() {
+                p.note { (caption) "." }
+            } @else {
+                @let name = format!("Functions of {} in {}", cell.name(), phase.name());
+                (table(name, rows(cell, phase)).caption(caption).html())
+            }
             @for graph in drawn.iter().filter(|graph| graph.cell == cell.cell && graph.phase == phase.phase) {
                 figure {
                     img.flamegraph alt={ "Flamegraph of " (phase.name()) }

@@ -152,15 +152,14 @@ pub fn entry(dir: &Path) -> Entry {
             let (scenario, started, redacted) = match &known {
                 Known::Run(record) => {
                     let manifest = &record.manifest;
-                    (&manifest.scenario.name, &manifest.origin_utc, manifest.redacted.is_some())
+                    (manifest.title(), &manifest.origin_utc, manifest.redacted.is_some())
                 }
                 Known::Ab(record) => {
                     let manifest = &record.manifest;
-                    (&manifest.scenario, &manifest.origin_utc, manifest.redacted.is_some())
+                    (manifest.scenario.clone(), &manifest.origin_utc, manifest.redacted.is_some())
                 }
             };
-            (entry.scenario, entry.started_utc, entry.redacted) =
-                (Some(scenario.clone()), Some(started.clone()), redacted);
+            (entry.scenario, entry.started_utc, entry.redacted) = (Some(scenario), Some(started.clone()), redacted);
             (entry.iterations_ok, entry.iterations) = (Some(counts.ok), Some(counts.planned));
             entry.state = standing(dir, known.state());
         }

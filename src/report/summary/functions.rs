@@ -9,6 +9,8 @@ use inferometer_protocol::{Phase, Profile};
 
 /// Most functions listed for each phase; `functions.csv` has all.
 const LISTED: usize = 10;
+/// Fewer samples of a phase have no shares: one sample is 100 % of something.
+pub const LEAST_SAMPLES: u64 = 20;
 
 /// The iterations of a cell that a sampling profiler recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,9 +30,12 @@ pub struct PhaseFunctions {
     pub phase: Option<Phase>,
     /// The number of samples and their rate, in words.
     pub sampled: String,
+    /// Samples of the phase; null in summaries of older versions.
+    #[serde(default)]
+    pub samples: Option<u64>,
     /// Achieved samples per second; null if unknown.
     pub achieved_hz: Option<f64>,
-    /// The ten with the most self time.
+    /// The ten with the most self time; empty if the samples are too few.
     pub functions: Vec<FunctionRow>,
 }
 
@@ -38,6 +43,12 @@ impl PhaseFunctions {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.phase.map_or("all", Phase::name)
+    }
+
+    /// Whether shares of the samples would say nothing.
+    #[must_use]
+    pub fn too_few(&self) -> Option<u64> {
+        self.samples.filter(|samples| *samples < LEAST_SAMPLES)
     }
 }
 
@@ -76,7 +87,7 @@ fn of_cell(record: &Record, cell: u32) -> Option<CellFunctions> {
     }
     let told_apart = seen.iter().any(|profile| profile.parts.iter().any(|part| part.phase.is_some()));
     let phases = if told_apart { &[Some(Phase::Prefill), Some(Phase::Decode)][..] } else { &[None] };
-    let phases = phases.iter().map(|phase| of_phase(&seen, *phase, tokens)).filter(|phase| !phase.functions.is_empty());
+    let phases = phases.iter().map(|phase| of_phase(&seen, *phase, tokens)).filter(|phase| phase.samples != Some(0));
     Some(CellFunctions {
         cell,
         iterations: u32::try_from(seen.len()).unwrap_or(u32::MAX),
@@ -87,7 +98,9 @@ fn of_cell(record: &Record, cell: u32) -> Option<CellFunctions> {
 
 fn of_phase(profiles: &[&Profile], phase: Option<Phase>, tokens: Tokens) -> PhaseFunctions {
     let per_token = |ns: f64| tokens.of(phase).map(|tokens| ns / 1e6 / tokens as f64);
-    let rows = functions(profiles, phase).into_iter().take(LISTED).map(|share| FunctionRow {
+    let samples = files::samples(profiles, phase);
+    let listed = if samples < LEAST_SAMPLES { 0 } else { LISTED };
+    let rows = functions(profiles, phase).into_iter().take(listed).map(|share| FunctionRow {
         self_percent: share.self_share * 100.0,
         total_percent: share.total_share * 100.0,
         self_ms_per_token: per_token(share.self_ns),
@@ -97,6 +110,7 @@ fn of_phase(profiles: &[&Profile], phase: Option<Phase>, tokens: Tokens) -> Phas
     PhaseFunctions {
         phase,
         sampled: files::facts(profiles, phase),
+        samples: Some(samples),
         achieved_hz: achieved_hz_of(profiles, phase),
         functions: rows.collect(),
     }

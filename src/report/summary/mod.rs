@@ -72,6 +72,9 @@ pub struct Summary {
 pub struct RunIdentity {
     pub name: String,
     pub scenario: String,
+    /// The scenario's name, with the model's for a run of `bench`.
+    #[serde(default)]
+    pub title: String,
     pub description: Option<String>,
     pub scenario_sha256: String,
     pub inferometer_version: String,
@@ -121,6 +124,9 @@ pub struct EngineSummary {
     /// Load-time settings in force, such as `dtype` and `threads`.
     #[serde(default)]
     pub settings: Settings,
+    /// The formats of its weights, if its hosts had several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dtypes: Vec<String>,
 }
 
 /// One cell: an engine with its toggles at one prompt length.
@@ -185,7 +191,7 @@ impl EngineSummary {
             model,
             self.backend.clone(),
             self.device.clone(),
-            setting(DTYPE),
+            if self.dtypes.is_empty() { setting(DTYPE) } else { Some(self.dtypes.join(" or ")) },
             setting(THREADS)
                 .map(|threads| if threads == "1" { "1 thread".to_owned() } else { format!("{threads} threads") }),
         ];
@@ -307,6 +313,7 @@ fn identity(record: &Record) -> RunIdentity {
     RunIdentity {
         name: manifest.run.clone(),
         scenario: scenario.name.clone(),
+        title: manifest.title(),
         description: scenario.description.clone(),
         scenario_sha256: manifest.scenario_sha256.clone(),
         inferometer_version: manifest.inferometer_version.clone(),
@@ -340,7 +347,10 @@ fn identity(record: &Record) -> RunIdentity {
 
 fn engine(record: &Record, index: usize) -> EngineSummary {
     let spec = &record.manifest.scenario.engines[index];
-    let receipt = record.manifest.hosts.iter().find(|host| host.engine as usize == index).map(|host| &host.receipt);
+    let receipts =
+        || record.manifest.hosts.iter().filter(|host| host.engine as usize == index).map(|host| &host.receipt);
+    let receipt = receipts().next();
+    let dtypes: BTreeSet<String> = receipts().filter_map(|r| Some(r.settings.get(DTYPE)?.to_string())).collect();
     EngineSummary {
         label: spec.label.clone(),
         name: spec.name.clone(),
@@ -352,6 +362,7 @@ fn engine(record: &Record, index: usize) -> EngineSummary {
         declares_deterministic: receipt.map(|r| r.deterministic),
         includes: receipt.map(|r| r.includes.clone()).unwrap_or_default(),
         settings: receipt.map(|r| r.settings.clone()).unwrap_or_default(),
+        dtypes: if dtypes.len() > 1 { dtypes.into_iter().collect() } else { Vec::new() },
     }
 }
 

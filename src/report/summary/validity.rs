@@ -168,7 +168,7 @@ fn unfinished(record: &Record, counts: Counts) -> String {
 
 fn failed_warmups(record: &Record) -> Option<String> {
     let mut failed = record.requests.iter().filter(|row| row.warmup && row.status != Status::Ok).peekable();
-    let first = text::label(&failed.peek()?.reason);
+    let first = text::sentence(&failed.peek()?.reason);
     Some(format!("{} did not succeed (the first: {first}).", plural(failed.count(), "warm-up")))
 }
 

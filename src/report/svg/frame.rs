@@ -31,6 +31,10 @@ pub fn key(pen: &mut Pen, (x, y): (f64, f64), width: f64, words: &str, mark: imp
     x + width + 6.0 + width_of(words, LABEL_SIZE) + 16.0
 }
 
+/// Between a label and its axis, and between the label and the chart's edge.
+const TICK_GAP: f64 = 7.0;
+const MARGIN: f64 = 4.0;
+
 /// One axis: a range of values and its ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
@@ -58,6 +62,12 @@ impl Axis {
         (axis.lo, axis.hi) = (lo, if hi > lo { hi } else { lo + 1.0 });
         axis.ticks.retain(|(value, _)| (lo..=hi).contains(value));
         axis
+    }
+
+    /// Room for the widest label left of a vertical axis; at least `least`.
+    pub fn room(&self, least: f64) -> f64 {
+        let widest = self.ticks.iter().map(|(_, label)| width_of(label, LABEL_SIZE)).fold(0.0, f64::max);
+        least.max(widest + TICK_GAP + MARGIN)
     }
 
     /// The same axis, cut at `least`, for values that cannot be lower.
@@ -146,7 +156,7 @@ impl Frame {
         for (value, label) in &self.y.ticks {
             let y = self.y_at(*value);
             pen.line((self.left, y), (self.right, y), GRID, 1.0);
-            pen.text(label, (self.left - 7.0, y), Anchor::End, LABEL_SIZE, MUTED, false);
+            pen.text(label, (self.left - TICK_GAP, y), Anchor::End, LABEL_SIZE, MUTED, false);
         }
     }
 
@@ -182,6 +192,14 @@ mod tests {
         assert_eq!(labels(&Axis::linear(0.0, 0.9, 4)), ["0.0", "0.5", "1.0"]);
         assert_eq!(labels(&Axis::exact(3.0, 21.0, 4)), ["5", "10", "15", "20"]);
         assert_eq!(labels(&Axis::linear(5.0, 5.0, 2)).len(), 3, "an empty stretch still is an axis");
+    }
+
+    #[test]
+    fn wide_labels_get_their_room() {
+        let axis = Axis::linear(22.679_662, 22.679_668, 3);
+        let widest = axis.ticks.iter().map(|(_, label)| width_of(label, LABEL_SIZE)).fold(0.0, f64::max);
+        assert!(axis.room(20.0) >= widest + TICK_GAP, "{axis:?}");
+        assert!((Axis::linear(0.0, 1.0, 3).room(64.0) - 64.0).abs() < 1e-9);
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn frame(course: &Course) -> Frame {
     let mut x = Axis::exact(-0.5, last, 1);
     let step = course.dots.len().div_ceil(TICKS).max(1);
     x.ticks = course.ticks.iter().enumerate().step_by(step).map(|(at, words)| (at as f64, words.clone())).collect();
-    Frame { left: 62.0, top: 62.0, right: SIZE.0 - 18.0, bottom: SIZE.1 - 48.0, x, y }
+    Frame { left: y.room(62.0), top: 62.0, right: SIZE.0 - 18.0, bottom: SIZE.1 - 48.0, x, y }
 }
 
 fn description(course: &Course) -> String {

@@ -53,7 +53,7 @@ pub fn draw(panel: &Panel, reach: (f64, f64)) -> Chart {
     let mut x = Axis::exact(0.5, f64::from(last) + 0.5, 10.min(last as usize));
     x.ticks.retain(|(value, _)| value.fract().abs() < 1e-9 && *value >= 1.0);
     let x = x.relabel(|v| format!("{v:.0}"));
-    let frame = Frame { left: 62.0, top: 58.0, right: SIZE.0 - 14.0, bottom: SIZE.1 - 48.0, x, y };
+    let frame = Frame { left: y.room(62.0), top: 58.0, right: SIZE.0 - 14.0, bottom: SIZE.1 - 48.0, x, y };
     let median = panel.summary.median;
     let description = format!(
         "{}: {}; {} valid iterations, from {:+.1} % to {:+.1} % of the median; {} rejected, {} lost.",

@@ -35,13 +35,14 @@ pub fn draw(panel: &Panel) -> Chart {
     let median = panel.gaps.iter().map(|g| g.median_ms).fold(0.0, f64::max);
     let top = highest.min(median * HEADROOM).max(f64::MIN_POSITIVE);
     let last = panel.gaps.last().map_or(1, |g| g.index);
+    let y = Axis::linear(0.0, top, 4);
     let frame = Frame {
-        left: 52.0,
+        left: y.room(52.0),
         top: 58.0,
         right: SIZE.0 - 14.0,
         bottom: SIZE.1 - 48.0,
         x: Axis::exact(1.0, f64::from(last.max(2)), 5),
-        y: Axis::linear(0.0, top, 4),
+        y,
     };
     let end = frame.y.end();
     let cut = panel.gaps.iter().filter(|g| g.most_ms > end).count();

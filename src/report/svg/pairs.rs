@@ -42,13 +42,14 @@ pub fn draw(panel: &Panel) -> Chart {
     let (first, last) = (numbers().min().unwrap_or(1), numbers().max().unwrap_or(1));
     let mut x = Axis::exact(f64::from(first) - 0.7, f64::from(last) + 0.7, 10.min(1 + (last - first) as usize));
     x.ticks.retain(|(value, _)| value.fract().abs() < 1e-9);
+    let y = Axis::linear(lo, hi, 5).relabel(|v| change(v, panel.unit));
     let frame = Frame {
-        left: 62.0,
+        left: y.room(62.0),
         top: 64.0,
         right: SIZE.0 - 16.0,
         bottom: SIZE.1 - 50.0,
         x: x.relabel(|v| format!("{v:.0}")),
-        y: Axis::linear(lo, hi, 5).relabel(|v| change(v, panel.unit)),
+        y,
     };
     let orders = [true, false].map(|first| panel.dots.iter().filter(|dot| dot.a_first == first).count());
     let reach = |fold: fn(f64, f64) -> f64| changes().reduce(fold).unwrap_or(0.0);

@@ -77,13 +77,14 @@ pub fn draw(name: &str, title: &str, unit: &str, across: Across, series: &[Serie
     places.dedup();
     let highest = series.iter().flat_map(|s| &s.points).map(|p| p.summary.max).fold(0.0, f64::max);
     let legend = Legend::new(series);
+    let y = Axis::exact(0.0, highest * 1.08, 6);
     let frame = Frame {
-        left: 58.0,
+        left: y.room(58.0),
         top: 62.0 + legend.height(),
         right: SIZE.0 - 18.0,
         bottom: SIZE.1 - 50.0 + legend.height(),
         x: across.axis(&places, series.len()),
-        y: Axis::exact(0.0, highest * 1.08, 6),
+        y,
     };
     let description = describe(title, unit, across, series);
     chart((SIZE.0, SIZE.1 + legend.height()), [name, title, unit], description, |pen| {

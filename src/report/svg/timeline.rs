@@ -9,8 +9,13 @@ const WIDTH: f64 = 1120.0;
 const PANEL: f64 = 104.0;
 const GAP: f64 = 34.0;
 const TOP: f64 = 62.0;
-/// Colour of a line where it falls.
+/// Left of the panels; more if a label is wide.
+const LEFT: f64 = 64.0;
+/// Least span of a vertical axis, as a share of the highest value.
+const LEAST_SPAN: f64 = 0.01;
+/// A line where it falls.
 const FALL: RGBColor = RGBColor(0xd5, 0x1e, 0x1e);
+const FALL_WIDTH: f64 = 2.6;
 
 /// One panel: a gauge, or several of one kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,11 +81,24 @@ pub fn draw(timeline: &Timeline) -> Chart {
     let panels: Vec<&Panel> = timeline.panels.iter().filter(|p| extent(p, timeline).is_some()).collect();
     let height = TOP + panels.len() as f64 * (PANEL + GAP) + 30.0;
     let description = describe(timeline, &panels);
-    chart((WIDTH, height), [&timeline.name, &timeline.title, ""], description, |pen| {
-        legend(pen, timeline);
-        for (i, panel) in panels.iter().enumerate() {
+    let note = if panels.is_empty() { "no samples here" } else { "" };
+    let axes: Vec<Axis> = panels.iter().map(|panel| axis(panel, timeline)).collect();
+    let left = axes.iter().map(|axis| axis.room(LEFT)).fold(LEFT, f64::max);
+    chart((WIDTH, height), [&timeline.name, &timeline.title, note], description, |pen| {
+        if !panels.is_empty() {
+            legend(pen, timeline);
+        }
+        for (i, (panel, y)) in panels.iter().zip(axes).enumerate() {
             let top = TOP + i as f64 * (PANEL + GAP) + 24.0;
-            draw_panel(pen, timeline, panel, top, i + 1 == panels.len());
+            let frame = Frame {
+                left,
+                top,
+                right: WIDTH - 16.0,
+                bottom: top + PANEL - 8.0,
+                x: Axis::exact(timeline.from, timeline.to, 12),
+                y,
+            };
+            draw_panel(pen, timeline, panel, &frame, i + 1 == panels.len());
         }
     })
 }
@@ -99,24 +117,23 @@ fn line_colour(index: usize) -> RGBColor {
     if index == 0 { INK } else { [pen::PALETTE[0], pen::PALETTE[1], pen::PALETTE[3], pen::PALETTE[2]][(index - 1) % 4] }
 }
 
-fn draw_panel(pen: &mut Pen, timeline: &Timeline, panel: &Panel, top: f64, last: bool) {
+/// The panel's vertical axis. Its span is at least a share of the highest value: a change of a few
+/// pages of memory is no swing over the whole height.
+fn axis(panel: &Panel, timeline: &Timeline) -> Axis {
     let (low, high) = extent(panel, timeline).unwrap_or((0.0, 1.0));
     let low = if panel.from_zero { low.min(0.0) } else { low };
-    let frame = Frame {
-        left: 64.0,
-        top,
-        right: WIDTH - 16.0,
-        bottom: top + PANEL - 8.0,
-        x: Axis::exact(timeline.from, timeline.to, 12),
-        y: Axis::linear(low, high, 3),
-    };
+    let missing = (high.abs() * LEAST_SPAN - (high - low)).max(0.0);
+    Axis::linear(low - missing / 2.0, high + missing / 2.0, 3)
+}
+
+fn draw_panel(pen: &mut Pen, timeline: &Timeline, panel: &Panel, frame: &Frame, last: bool) {
     let mut x = 14.0;
     for (i, gauge) in panel.gauges.iter().enumerate() {
         let words = if i == 0 { format!("{}, {}", gauge.title, panel.unit) } else { gauge.title.clone() };
-        pen.text(&words, (x, top - 17.0), Anchor::Start, LABEL_SIZE, line_colour(i), false);
+        pen.text(&words, (x, frame.top - 17.0), Anchor::Start, LABEL_SIZE, line_colour(i), false);
         x += pen::width_of(&words, LABEL_SIZE) + 18.0;
     }
-    shade(pen, timeline, &frame);
+    shade(pen, timeline, frame);
     frame.draw_y(pen);
     let columns = (frame.right - frame.left) as usize;
     for (i, gauge) in panel.gauges.iter().enumerate().rev() {
@@ -126,7 +143,7 @@ fn draw_panel(pen: &mut Pen, timeline: &Timeline, panel: &Panel, top: f64, last:
             pen.path(&line, line_colour(i), 1.3);
         }
         for fall in &gauge.falls {
-            mark(pen, timeline, &frame, &gauge.stretches, *fall);
+            mark(pen, timeline, frame, &gauge.stretches, *fall);
         }
     }
     if last {
@@ -147,8 +164,11 @@ fn mark(pen: &mut Pen, timeline: &Timeline, frame: &Frame, stretches: &[Vec<(f64
         if last > first + 1 {
             let columns = (frame.right - frame.left) as usize;
             let points = thin(&stretch[first..last], timeline.from, timeline.to, columns);
-            let line: Vec<(f64, f64)> = points.iter().map(|(t, v)| frame.at(*t, *v)).collect();
-            pen.path(&line, FALL, 2.6);
+            // A turning point may be the first of many equal samples: memory falls only after them.
+            for piece in points.chunk_by(|a, b| b.1 < a.1).filter(|piece| piece.len() > 1) {
+                let line: Vec<(f64, f64)> = piece.iter().map(|(t, v)| frame.at(*t, *v)).collect();
+                pen.path(&line, FALL, FALL_WIDTH);
+            }
         }
     }
 }
@@ -181,7 +201,7 @@ fn legend(pen: &mut Pen, timeline: &Timeline) {
         x = key(pen, (x, 42.0), 18.0, words, mark);
     }
     if timeline.panels.iter().flat_map(|panel| &panel.gauges).any(|gauge| !gauge.falls.is_empty()) {
-        let mark = |pen: &mut Pen| pen.path(&[(x, 42.0), (x + 18.0, 42.0)], FALL, 2.6);
+        let mark = |pen: &mut Pen| pen.path(&[(x, 42.0), (x + 18.0, 42.0)], FALL, FALL_WIDTH);
         key(pen, (x, 42.0), 18.0, "fall of memory", mark);
     }
 }
@@ -197,4 +217,49 @@ fn describe(timeline: &Timeline, panels: &[&Panel]) -> String {
         }
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeline(points: Vec<(f64, f64)>, falls: Vec<(f64, f64)>) -> Timeline {
+        let gauge = Gauge { title: "rss".to_owned(), stretches: vec![points], falls };
+        Timeline {
+            name: "t".to_owned(),
+            title: "The whole run".to_owned(),
+            from: 0.0,
+            to: 10.0,
+            panels: vec![Panel { gauges: vec![gauge], unit: "GiB".to_owned(), from_zero: false }],
+            shades: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_few_pages_do_not_fill_the_height() {
+        let timeline = timeline(vec![(1.0, 22.679_662), (2.0, 22.679_668)], Vec::new());
+        let axis = axis(&timeline.panels[0], &timeline);
+        assert!(axis.ticks.iter().all(|(_, label)| label.len() <= 5), "{axis:?}");
+        let (first, last) = (axis.ticks[0].0, axis.ticks[axis.ticks.len() - 1].0);
+        assert!(last - first >= 0.2 && (first..=last).contains(&22.679_665), "{axis:?}");
+    }
+
+    #[test]
+    fn only_what_falls_is_marked() {
+        let points = vec![(1.0, 9.0), (2.0, 9.0), (3.0, 9.0), (4.0, 5.0), (5.0, 5.0), (6.0, 3.0)];
+        let svg = draw(&timeline(points, vec![(1.0, 6.0)])).svg;
+        let strokes = svg.lines().filter(|line| line.contains("<polyline") && line.contains("#D51E1E"));
+        let pieces: Vec<usize> = strokes
+            .map(|line| line.split("points=\"").nth(1).unwrap().split(' ').filter(|p| p.contains(',')).count())
+            .collect();
+        assert_eq!(pieces, [2, 2, 2], "{svg}");
+    }
+
+    #[test]
+    fn a_window_without_samples_says_so() {
+        let svg = draw(&timeline(vec![(20.0, 1.0)], Vec::new())).svg;
+        assert!(svg.contains("no samples here") && !svg.contains("seconds since"), "{svg}");
+        let one = draw(&timeline(vec![(5.0, 1.0)], Vec::new())).svg;
+        assert!(one.contains("<circle") && !one.contains("no samples"), "{one}");
+    }
 }

@@ -7,6 +7,8 @@ use crate::report::text::{TERMINAL_WIDTH, label, paragraph};
 
 /// Marks a line to be replaced by a note. No cell contains it: control characters are made visible.
 const NOTE: char = '\u{1}';
+/// A column with labels has room for a piece of this length, which is enough for any number.
+const WHOLE: u16 = 16;
 
 pub fn write(shape: &Shape) -> String {
     if shape.rows == 0 {
@@ -29,7 +31,10 @@ pub fn write(shape: &Shape) -> String {
     for row in 0..shape.rows {
         table.add_row(columns.iter().map(|column| match column.role {
             Role::Group if shape.is_named(row) => String::new(),
-            _ => cell(column, &column.cells[row]),
+            _ => match column.width {
+                Width::AtMost(n) => broken(&cell(column, &column.cells[row]), usize::from(n)),
+                _ => cell(column, &column.cells[row]),
+            },
         }));
         if !notes(row).is_empty() {
             table.add_row([format!("{NOTE}{row}")]);
@@ -43,7 +48,11 @@ pub fn write(shape: &Shape) -> String {
         match described.width {
             Width::Rest => {}
             Width::Content => _ = column.set_constraint(ColumnConstraint::ContentWidth),
-            Width::AtMost(n) => _ = column.set_constraint(ColumnConstraint::UpperBoundary(fixed(n + shape.gap))),
+            Width::AtMost(n) => {
+                let least = described.cells.iter().map(|one| longest_piece(&cell(described, one))).max().unwrap_or(0);
+                let (lower, upper) = (fixed(n.min(least).min(WHOLE) + shape.gap), fixed(n + shape.gap));
+                column.set_constraint(ColumnConstraint::Boundaries { lower, upper });
+            }
             Width::Exactly(n) => _ = column.set_constraint(ColumnConstraint::Absolute(fixed(n + shape.gap))),
         }
     }
@@ -63,4 +72,52 @@ fn fixed(width: u16) -> comfy_table::Width {
 
 fn cell(column: &Column, cell: &Cell) -> String {
     cell.joined(|words| column.line(words), column.between)
+}
+
+/// A word that is too long is broken after `=` or `,`, not within a number.
+fn broken(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    for word in text.split_inclusive([' ', '\n']) {
+        let mut line = 0;
+        for piece in pieces(word) {
+            let length = piece.trim_end().chars().count();
+            if line > 0 && line + length > width {
+                out.push('\n');
+                line = 0;
+            }
+            out.push_str(piece);
+            line += length;
+        }
+    }
+    out
+}
+
+fn pieces(word: &str) -> impl Iterator<Item = &str> {
+    word.split_inclusive(['=', ','])
+}
+
+fn longest_piece(text: &str) -> u16 {
+    let longest = text.split([' ', '\n']).flat_map(pieces).map(|piece| piece.chars().count()).max().unwrap_or(0);
+    u16::try_from(longest).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Table;
+    use super::*;
+
+    #[test]
+    fn long_names_are_broken_between_key_and_value() {
+        assert_eq!(broken("len=512 prefill_chunk=16326848 a", 16), "len=512 prefill_chunk=\n16326848 a");
+        assert_eq!(broken("len=512 kv=paged", 16), "len=512 kv=paged");
+        let rows = ["prefill_chunk_size=16326848", "cache_clear=1048576,2097152"];
+        let mut table = Table::of("", rows).gap(2).head("cell", |row| *row).at_most(16);
+        for title in ["prefill rate", "decode rate", "first token", "peak memory", "same tokens"] {
+            table = table.number(title, |_| "123.4 [120.1, 130.2]");
+        }
+        let out = table.terminal();
+        for number in ["16326848", "1048576", "2097152"] {
+            assert!(out.contains(number), "{out}");
+        }
+    }
 }

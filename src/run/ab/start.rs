@@ -1,5 +1,6 @@
 //! Starts a session of two sides, or resumes one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::session::{Pace, Session, cells_match};
@@ -71,6 +72,7 @@ pub fn run(
     for setup in setups.iter().filter(|setup| setup.info.commit.is_none()) {
         foresee::programs(&setup.scenario)?;
     }
+    foresee::speculation(&setups.each_ref().map(|setup| (&setup.scenario, &setup.plan)))?;
     let machine = telemetry::machine::machine();
     let gates_of = |setup: &Setup| gates::resolve(&setup.scenario, &setup.plan.cells, &machine, delta);
     let gates = gates_of(&setups[0])?;
@@ -81,6 +83,7 @@ pub fn run(
     }
     let gates = gates_of(&setups[0])?;
     let ready = prepare(&setups, observer)?;
+    foreseen(&setups, &ready).iter().for_each(|warning| observer.event(Event::Warning(warning)));
     let origins = [Origin::start(), Origin::start()];
     let logs = [0, 1].map(|at| segment::sampler(&setups[at].scenario, origins[at]));
     let manifest = AbManifest {
@@ -380,6 +383,14 @@ fn prepare(setups: &[Setup; 2], observer: &mut dyn Observer) -> Result<[(PathBuf
     let a = segment::prepare(&setups[0].scenario, &setups[0].plan, observer)?;
     let b = segment::prepare(&setups[1].scenario, &setups[1].plan, observer)?;
     Ok([a, b])
+}
+
+/// What either side begins with, once.
+fn foreseen(setups: &[Setup; 2], ready: &[(PathBuf, Prompts); 2]) -> BTreeSet<String> {
+    let of = |(setup, (_, prompts)): (&Setup, &(PathBuf, Prompts))| {
+        foresee::warnings(&setup.scenario, &setup.plan, Some(prompts))
+    };
+    setups.iter().zip(ready).flat_map(of).collect()
 }
 
 #[cfg(test)]

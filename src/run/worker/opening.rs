@@ -115,7 +115,10 @@ impl Worker<'_> {
             Err(error) => {
                 // The iteration itself is whole; the next one gets another host.
                 last.host_lost = true;
-                self.warn(format!("leak: a host did not unload its model: {}", error.summary()), observer)?;
+                // The second Ctrl-C ends the host.
+                if !self.work.options.interrupt.at_once() {
+                    self.warn(format!("leak: a host did not unload its model: {}", error.summary()), observer)?;
+                }
             }
         }
         Ok(())

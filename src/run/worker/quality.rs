@@ -2,7 +2,7 @@
 //! tokens was. Nothing of it is timed.
 
 use super::{Worker, name};
-use crate::record::quality::{self, Repeated, Scored};
+use crate::record::quality::{self, Scored};
 use crate::run::error::RunError;
 use crate::run::host::HostError;
 use crate::run::pool::{Key, Resident};
@@ -161,9 +161,8 @@ fn ask(
         Ok(again) => again,
         Err(why) => return Ok(Err(format!("asked again: {why}"))),
     };
-    let differences = std::iter::zip(&scored.logprobs, &again).map(|(first, again)| (first - again.logprob).abs());
-    scored.repeated = Some(Repeated { tokens: tokens as u32, difference: differences.fold(0.0, f32::max) });
-    Ok(Ok(()))
+    let compared = scored.answered_again(&again);
+    Ok(compared.map_err(|why| format!("asked again: the engine's log-probabilities are invalid: {why}")))
 }
 
 /// The engine's probabilities of the first `count` scored tokens.

@@ -85,3 +85,22 @@ fn summary_page_and_markdown_say_which_functions_take_the_time() {
     assert!(drawn[1].interactive().contains("<script"), "{}", drawn[1].interactive());
     assert!(!drawn[1].still().contains("<script"), "{}", drawn[1].still());
 }
+
+/// One sample would be 100 % of something.
+#[test]
+fn too_few_samples_have_no_shares() {
+    let mut record = profiled::record();
+    let mut few = profile();
+    few.parts[1].stacks = vec![ProfileStack { thread: "main".into(), frames: vec![0, 2], count: 1 }];
+    record.profile.iterations.iter_mut().find(|one| one.cell == 0).unwrap().profile = Some(few);
+    let summary = Summary::of(&record);
+    let phases = &summary.functions[0].phases;
+    assert_eq!([phases[0].too_few(), phases[1].too_few()], [None, Some(1)]);
+    assert!(phases[1].functions.is_empty() && phases[1].sampled.starts_with("1 sample by pprof"), "{phases:?}");
+    let page = html::page(&record, &summary, &Charts::of(&record, &summary));
+    for told in [section(&page, "functions").to_owned(), markdown::render(&summary)] {
+        assert!(told.contains("decode: too few samples (1)") && told.contains("make the run longer"), "{told}");
+        assert!(!told.contains("100.0 % | 100.0 %"), "{told}");
+    }
+    assert_eq!(flamegraphs::of(&record, &summary).len(), 1, "prefill alone");
+}

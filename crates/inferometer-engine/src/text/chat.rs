@@ -190,6 +190,53 @@ impl ChatTemplate {
         within(limits, move || program.render(chat, add_generation_prompt))
             .unwrap_or_else(|reason| Err(stopped(self.beyond.get_or_init(|| Limit::Stopped(reason)).clone())))
     }
+
+    /// What the template leaves out of a chat: `tools`, `tool_calls`, names of template arguments.
+    ///
+    /// Tools and tool calls are left out where the text is the same without them, and tools also
+    /// where the name of none of them is in the text. An argument is where its name is nowhere in
+    /// the template: one that is given its default value changes no text either. Empty for a chat
+    /// that cannot be rendered.
+    #[must_use]
+    pub fn ignored(&self, chat: &Chat) -> Vec<String> {
+        if chat.is_plain() {
+            return Vec::new();
+        }
+        let Ok(text) = self.render(chat, true) else { return Vec::new() };
+        let same = |other: &Chat| self.render(other, true).is_ok_and(|other| other == text);
+        let mut ignored = Vec::new();
+        if let Some(tools) = chat.tools.as_ref().filter(|tools| !tools.is_empty()) {
+            let names: Vec<&str> = tools.iter().filter_map(tool_name).collect();
+            let unnamed = !names.is_empty() && !names.iter().any(|name| text.contains(name));
+            if unnamed || same(&Chat { tools: None, ..chat.clone() }) {
+                ignored.push("tools".to_owned());
+            }
+        }
+        let calls = |message: &Message| message.fields().get(TOOL_CALLS).is_some_and(|calls| !calls.is_null());
+        if chat.messages.iter().any(calls) {
+            let messages = chat.messages.iter().map(without_tool_calls).collect();
+            if same(&Chat { messages, ..chat.clone() }) {
+                ignored.push(TOOL_CALLS.to_owned());
+            }
+        }
+        let template = self.for_tools.as_deref().filter(|_| chat.tools.is_some()).unwrap_or(self);
+        let source = template.program.template.source();
+        ignored.extend(chat.template_arguments.keys().filter(|name| !source.contains(name.as_str())).cloned());
+        ignored
+    }
+}
+
+const TOOL_CALLS: &str = "tool_calls";
+
+/// The name of a function, written as OpenAI's interface has it or by itself.
+fn tool_name(tool: &Value) -> Option<&str> {
+    tool["function"]["name"].as_str().or_else(|| tool["name"].as_str())
+}
+
+fn without_tool_calls(message: &Message) -> Message {
+    let mut fields = message.fields().clone();
+    fields.shift_remove(TOOL_CALLS);
+    Message::try_from(fields).unwrap_or_else(|_| message.clone())
 }
 
 impl Program {
@@ -404,5 +451,32 @@ mod tests {
         assert!(without.contains("no chat template"), "{without}");
         let broken = of(&folder(&named, Some("{% if %}"))).unwrap_err().to_string();
         assert!(broken.contains("chat_template.jinja: the chat template does not parse"), "{broken}");
+    }
+
+    #[test]
+    fn what_a_template_leaves_out_is_named() {
+        let chat: Chat = serde_json::from_value(json!({
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "tides"}}]},
+            ],
+            "tools": [{"type": "function", "function": {"name": "weather"}}],
+            "template_arguments": {"enable_thinking": true},
+        }))
+        .unwrap();
+        let ignored = |template: &str, chat: &Chat| {
+            let template = ChatTemplate::from_source(template.to_owned(), Path::new("a.gguf"), None, None).unwrap();
+            template.ignored(chat)
+        };
+        let plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}";
+        assert_eq!(ignored(plain, &chat), ["tools", "tool_calls", "enable_thinking"]);
+        let announced = format!("{plain}{{% if tools %}}There are tools.{{% endif %}}");
+        assert_eq!(ignored(&announced, &chat), ["tools", "tool_calls", "enable_thinking"]);
+        // `true` is its default, so that it changes no text.
+        let thinking = "{% if enable_thinking is defined and not enable_thinking %}no{% endif %}";
+        let all = format!("{plain}{{{{ tools }}}}{{{{ messages[1].tool_calls }}}}{thinking}");
+        assert_eq!(ignored(&all, &chat), [""; 0]);
+        assert_eq!(ignored("{{ raise_exception('no') }}", &chat), [""; 0]);
+        assert_eq!(ignored(plain, &Chat::of(vec![Message::new("user", "hi")])), [""; 0]);
     }
 }

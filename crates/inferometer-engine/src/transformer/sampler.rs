@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::finite::{NOT_FINITE, all_finite, magnitude};
 use inferometer_host::rng::seeded;
 use inferometer_protocol::effective::window;
+use inferometer_protocol::request::LEAST_LOGPROB;
 use inferometer_protocol::{EngineError, Sampling, TokenLogprob};
 
 /// First guess of how many of the most likely tokens top-p needs; each further try takes eight
@@ -306,7 +307,7 @@ pub fn gap(logits: &[f32]) -> Result<f32, EngineError> {
 }
 
 /// Logarithm of the probability of `token` among `logits`, and of the `top` most likely tokens; of
-/// equally likely ones the lower id comes first.
+/// equally likely ones the lower id comes first. Nothing is below [`LEAST_LOGPROB`].
 ///
 /// # Errors
 /// `not_finite` when a logit is not finite, or there is none.
@@ -316,7 +317,7 @@ pub fn logprob(logits: &[f32], token: u32, top: usize) -> Result<TokenLogprob, E
     }
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - f64::from(highest)).exp()).sum();
-    let of = |logit: f32| ((f64::from(logit) - f64::from(highest) - sum.ln()).max(f64::from(f32::MIN))) as f32;
+    let of = |logit: f32| (f64::from(logit) - f64::from(highest) - sum.ln()).max(LEAST_LOGPROB) as f32;
     let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
     if (1..ids.len()).contains(&top) {

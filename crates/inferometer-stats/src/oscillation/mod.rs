@@ -22,6 +22,10 @@ pub const JITTERS: f64 = 6.0;
 pub const SHARES: [f64; 3] = [0.01, 0.02, 0.05];
 /// Samples per cycle needed for a reliable count.
 pub const SAMPLES_PER_CYCLE: f64 = 10.0;
+/// Fewer samples give neither a rate of cycles nor a slope.
+pub const LEAST_SAMPLES: usize = 20;
+/// Nothing can be sampled more often.
+const SHORTEST_INTERVAL_S: f64 = 1e-3;
 /// Most points for a slope; longer series are thinned by medians of neighbours.
 const MOST_POINTS: usize = 400;
 
@@ -74,6 +78,7 @@ pub struct Count {
     /// Whole cycles: full ones, plus one for every two halves. A single rise or fall left over does
     /// not count.
     pub cycles: usize,
+    /// `None` with fewer than [`LEAST_SAMPLES`].
     pub per_minute: Option<f64>,
     /// Closed loops.
     pub full: usize,
@@ -94,7 +99,8 @@ pub struct Plateau {
     /// Median.
     pub level_bytes: f64,
     /// Median slope between all pairs of samples (Theil-Sen): positive for a leak.
-    pub slope_bytes_per_s: f64,
+    /// `None` with fewer than [`LEAST_SAMPLES`].
+    pub slope_bytes_per_s: Option<f64>,
 }
 
 /// Whether samples are frequent enough to see the cycles.
@@ -114,14 +120,24 @@ impl Sampling {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let cycle = self.cycle_s.filter(|_| !self.enough)?;
+        let needed = cycle / SAMPLES_PER_CYCLE;
+        let advice = match needed < SHORTEST_INTERVAL_S {
+            true => "such short ones cannot be sampled".to_owned(),
+            false => format!("sample at least every {}", time(needed)),
+        };
         Some(format!(
-            "sampled every {:.3} s, but a cycle takes {:.3} s: cycles may be missed or appear too small; sample at least \
-             every {:.3} s",
-            self.interval_s,
-            cycle,
-            cycle / SAMPLES_PER_CYCLE
+            "sampled every {}, but a cycle or the shortest request takes {}: cycles may be missed or appear too small; {advice}",
+            time(self.interval_s),
+            time(cycle),
         ))
     }
+}
+
+/// Three significant digits.
+fn time(seconds: f64) -> String {
+    let (value, unit) = if seconds >= 1.0 { (seconds, "s") } else { (seconds * 1e3, "ms") };
+    let decimals = (2.0 - value.max(1e-6).log10().floor()).clamp(0.0, 8.0) as usize;
+    format!("{value:.decimals$} {unit}")
 }
 
 /// The unscaled MAD of successive differences of an idle stretch; `None` with fewer than three
@@ -197,6 +213,7 @@ fn turns(samples: &[Sample], h: f64) -> Vec<usize> {
 
 impl Count {
     fn of(parts: &[&[Sample]], h_bytes: f64, duration_s: f64) -> Self {
+        let samples: usize = parts.iter().map(|part| part.len()).sum();
         let values = |part: &[Sample]| turns(part, h_bytes).into_iter().map(|i| part[i].bytes).collect::<Vec<_>>();
         let apart: Vec<Vec<Cycle>> = parts.iter().map(|part| cycles(&values(part))).collect();
         // Two halves make a cycle only within one stretch.
@@ -211,7 +228,7 @@ impl Count {
         Self {
             h_bytes,
             cycles: whole,
-            per_minute: (duration_s > 0.0).then(|| whole as f64 * 60.0 / duration_s),
+            per_minute: (duration_s > 0.0 && samples >= LEAST_SAMPLES).then(|| whole as f64 * 60.0 / duration_s),
             full: full.len(),
             half: half.len(),
             range_p95_bytes: robust::quantile(&ranges, 0.95),
@@ -227,7 +244,8 @@ fn plateau(samples: &[Sample], from_s: f64) -> Option<Plateau> {
         return None;
     }
     let level = robust::summarize(&after.iter().map(|s| s.bytes).collect::<Vec<_>>())?.median;
-    Some(Plateau { from_s, level_bytes: level, slope_bytes_per_s: theil_sen(&thinned(&after))? })
+    let slope_bytes_per_s = theil_sen(&thinned(&after)).filter(|_| after.len() >= LEAST_SAMPLES);
+    Some(Plateau { from_s, level_bytes: level, slope_bytes_per_s })
 }
 
 /// Replaces groups of neighbours by their medians if there are too many samples for all pairs.

@@ -38,7 +38,7 @@ fn a_flat_series_with_jitter_has_no_cycle() {
     assert!(look(&flat).counted.cycles > 50);
     let still = look(&series(60.0, 1.0, |_| GIB));
     assert_eq!((still.counted.cycles, still.churn, still.counted.h_bytes), (0, None, LEAST_SWING));
-    assert_eq!(still.plateau.unwrap().slope_bytes_per_s, 0.0);
+    assert_eq!(still.plateau.unwrap().slope_bytes_per_s, Some(0.0));
 }
 
 #[test]
@@ -58,14 +58,14 @@ fn a_sawtooth_of_three_a_minute_has_three_a_minute() {
 #[test]
 fn a_leak_shows_as_a_slope_not_as_a_cycle() {
     let leak = look(&series(300.0, 4.0, |t| 2.0 * GIB + t * MIB));
-    assert!((leak.plateau.unwrap().slope_bytes_per_s / MIB - 1.0).abs() < 1e-9);
+    assert!((leak.plateau.unwrap().slope_bytes_per_s.unwrap() / MIB - 1.0).abs() < 1e-9);
     assert_eq!((leak.counted.cycles, leak.counted.half, leak.reclaimed_bytes), (0, 1, 0.0));
     assert_eq!(leak.counted.half_largest_bytes, Some(300.0 * MIB));
     // Below a sawtooth, after a separate warm-up; long enough to be thinned.
     let samples =
         series(900.0, 10.0, |t| if t < 60.0 { t * 100.0 * MIB } else { 6.0 * GIB + t * MIB } + tooth(t, 10.0) * GIB);
     let found = oscillation(&[&samples], &Known { warm_from_s: Some(60.0), ..Known::default() }).unwrap();
-    let slope = found.plateau.unwrap().slope_bytes_per_s / MIB;
+    let slope = found.plateau.unwrap().slope_bytes_per_s.unwrap() / MIB;
     assert!((slope - 1.0).abs() < 0.05, "{slope}");
     assert_eq!(found.counted.cycles, 90);
 }
@@ -77,7 +77,7 @@ fn samples_too_far_apart_are_said_to_be() {
     let sparse = look(&saw(3.0)).sampling;
     assert!(!sparse.enough);
     assert!(
-        sparse.warning().unwrap().starts_with("sampled every 0.333 s, but a cycle takes 2.0"),
+        sparse.warning().unwrap().starts_with("sampled every 333 ms, but a cycle or the shortest request takes 2.0"),
         "{:?}",
         sparse.warning()
     );
@@ -161,4 +161,24 @@ fn no_swing_reaches_from_one_stretch_into_the_next() {
     assert_eq!((whole.counted.cycles, falls(&parts.concat(), MIB).len()), (3, 3));
     assert!((whole.reclaimed_bytes - 3000.0 * MIB).abs() < 1.0);
     assert_eq!(oscillation(&[&parts[0][..1]], &Known::default()), None);
+}
+
+#[test]
+fn a_handful_of_samples_has_neither_rate_nor_slope() {
+    let few = series(0.9, 20.0, |t| GIB + tooth(t, 0.2) * GIB);
+    assert!(few.len() < LEAST_SAMPLES && few.len() > 3, "{}", few.len());
+    let found = look(&few);
+    assert_eq!((found.counted.per_minute, found.plateau.unwrap().slope_bytes_per_s), (None, None));
+    assert!(found.counted.cycles > 0 && found.sampling.cycle_s.is_none());
+    let more = look(&series(2.0, 20.0, |t| GIB + tooth(t, 0.2) * GIB));
+    assert!(more.counted.per_minute.is_some() && more.plateau.unwrap().slope_bytes_per_s.is_some());
+}
+
+#[test]
+fn intervals_have_significant_digits() {
+    let known = Known { shortest_cycle_s: Some(0.004), ..Known::default() };
+    let told = oscillation(&[&series(2.0, 20.0, |_| GIB)], &known).unwrap().sampling.warning().unwrap();
+    let wanted = "sampled every 50.0 ms, but a cycle or the shortest request takes 4.00 ms: cycles may be missed or \
+                  appear too small; such short ones cannot be sampled";
+    assert_eq!(told, wanted);
 }

@@ -192,7 +192,7 @@ fn the_figures_of_a_staircase_have_its_resolution() {
     assert_eq!((found.counted.cycles, truth.sampling.warning()), (truth.counted.cycles, None));
     assert!(found.counted.cycles > 1, "three teeth a minute");
     assert!((found.sampling.interval_s - 0.5).abs() < 1e-9, "{:?}", found.sampling);
-    assert!(found.sampling.warning().unwrap().contains("0.500 s"), "{:?}", found.sampling);
+    assert!(found.sampling.warning().unwrap().contains("500 ms"), "{:?}", found.sampling);
 }
 
 #[test]

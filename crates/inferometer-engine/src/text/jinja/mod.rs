@@ -40,6 +40,11 @@ impl Template {
         Ok(template)
     }
 
+    /// The template as it is rendered.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The text for these variables.
     ///
     /// # Errors

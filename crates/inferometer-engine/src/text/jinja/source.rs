@@ -57,11 +57,8 @@ const DEEPEST: usize = 50;
 
 /// Writes a tag with `'...' % operand` replaced. What is nested deeper than `depth` stays as it is.
 fn formatted(tag: &str, out: &mut String, depth: usize) {
-    let mut rest = if depth == 0 { "" } else { tag };
-    if depth == 0 {
-        out.push_str(tag);
-    }
-    while let Some(at) = rest.find(['\'', '"']) {
+    let mut rest = tag;
+    while let Some(at) = rest.find(['\'', '"']).filter(|_| depth > 0) {
         let (head, tail) = rest.split_at(at + token(&rest[at..]));
         out.push_str(head);
         rest = tail;

@@ -125,3 +125,13 @@ fn deep_nesting_of_formats_does_not_use_up_the_stack() {
     assert_eq!(render(&deep(3)).unwrap(), "aaab");
     let _ = render(&deep(50_000)).unwrap_err();
 }
+
+#[test]
+fn formats_are_rewritten_down_to_a_depth() {
+    for (levels, rewritten, left) in [(1, 1, 0), (50, 50, 0), (51, 50, 1)] {
+        let nested = (0..levels).fold("'x'".to_owned(), |inner, _| format!("'%s' % ({inner})"));
+        let text = source::prepared(&format!("{{{{ {nested} }}}}"));
+        let count = |part: &str| text.matches(part).count();
+        assert_eq!((count("|format("), count("' % (")), (rewritten, left), "{levels} levels: {text}");
+    }
+}

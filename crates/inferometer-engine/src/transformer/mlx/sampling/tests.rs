@@ -181,6 +181,8 @@ fn of_equal_logits_filters_keep_the_lowest_ids() {
     both(&few, Order::FiltersFirst, EQUAL, &[0, 1, 2, 3]);
     // Nothing filters, so that a token far below is drawn too.
     both(&hot(), Order::FiltersFirst, &[0.0, 95.0], &[0, 1]);
+    // This filter keeps it as well, although its own probability is 0 in f32.
+    both(&Sampling { min_p: 1e-100, ..hot() }, Order::FiltersFirst, &[0.0, 120.0], &[0, 1]);
 }
 
 fn both(settings: &Sampling, order: Order, logits: &'static [f32], want: &[u32]) {
