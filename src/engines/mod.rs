@@ -1,12 +1,16 @@
-//! The engines of this program: built-in ones, and `exec` for external programs.
+//! The engines of this program: built-in ones, those that another program hosts, and `exec` for any
+//! program.
 
 mod exec;
+mod llama_cpp;
+mod mlx_lm;
 pub mod models;
 #[cfg(feature = "engine")]
 mod own;
 #[cfg(not(feature = "engine"))]
 #[path = "without_own.rs"]
 mod own;
+mod program;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,12 +22,15 @@ use inferometer_protocol::{EngineError, EngineSpec, Offer, Settings};
 pub use own::{TextError, Tokenizer, context_length, folder_fingerprint, is_synthetic, model_fault};
 
 use crate::scenario::{Offers, Unnamed};
+use program::Program;
 
 /// An engine that scenarios can name.
 #[derive(Clone, Copy)]
 pub enum Known {
     /// Hosted by this program: `inferometer host`.
     BuiltIn(&'static dyn Engine),
+    /// Hosted by another program, which is looked for on this machine.
+    Program(&'static Program),
     /// Hosted by an external program given in the options.
     Exec,
 }
@@ -42,6 +49,7 @@ impl Known {
     pub fn name(self) -> &'static str {
         match self {
             Self::BuiltIn(engine) => engine.name(),
+            Self::Program(program) => program.name,
             Self::Exec => exec::NAME,
         }
     }
@@ -51,6 +59,7 @@ impl Known {
     pub fn offer(self) -> Offer {
         match self {
             Self::BuiltIn(engine) => inferometer_host::offer(engine),
+            Self::Program(program) => (program.offer)(),
             Self::Exec => exec::offer(),
         }
     }
@@ -58,10 +67,11 @@ impl Known {
     /// Whether the engine can run on this machine.
     ///
     /// # Errors
-    /// Why not, such as a missing device or library.
+    /// Why not, such as a missing device, library or program.
     pub fn available(self) -> Result<(), String> {
         match self {
             Self::BuiltIn(engine) => engine.available(),
+            Self::Program(program) => (program.command)().map(drop),
             Self::Exec => Ok(()),
         }
     }
@@ -71,7 +81,7 @@ impl Known {
     pub fn notes(self) -> BTreeMap<String, String> {
         match self {
             Self::BuiltIn(engine) => engine.notes(),
-            Self::Exec => BTreeMap::new(),
+            Self::Program(_) | Self::Exec => BTreeMap::new(),
         }
     }
 
@@ -80,6 +90,7 @@ impl Known {
     pub fn receipt_name(self) -> &'static str {
         match self {
             Self::BuiltIn(engine) => engine.receipt_name(),
+            Self::Program(program) => program.receipt_name,
             Self::Exec => exec::NAME,
         }
     }
@@ -87,10 +98,11 @@ impl Known {
     /// The program that hosts the engine with these options.
     ///
     /// # Errors
-    /// When the options give no program.
+    /// When the options give no program, or the engine's program is not on this machine.
     pub fn hosting(self, spec: &EngineSpec) -> Result<Hosting, EngineError> {
         match self {
             Self::BuiltIn(_) => Ok(Hosting::BuiltIn),
+            Self::Program(program) => program.hosting().map(Hosting::Command),
             Self::Exec => exec::command(spec).map(Hosting::Command),
         }
     }
@@ -100,7 +112,7 @@ impl Known {
     pub fn environment(self, spec: &EngineSpec, load: &Settings) -> Vec<(&'static str, String)> {
         match self {
             Self::BuiltIn(engine) => inferometer_host::environment(engine, spec, load),
-            Self::Exec => Vec::new(),
+            Self::Program(_) | Self::Exec => Vec::new(),
         }
     }
 
@@ -116,11 +128,15 @@ pub fn built_in() -> Vec<&'static dyn Engine> {
     own::ENGINES.iter().copied().chain([&Simulated as &dyn Engine]).collect()
 }
 
+/// The engines that programs on this machine host.
+const PROGRAMS: [&Program; 2] = [&llama_cpp::PROGRAM, &mlx_lm::PROGRAM];
+
 /// Every engine, in the order of `inferometer engines`.
 #[must_use]
 pub fn all() -> Vec<Known> {
     let own = own::ENGINES.iter().copied().map(Known::BuiltIn);
-    own.chain([Known::Exec, Known::BuiltIn(&Simulated)]).collect()
+    let programs = PROGRAMS.into_iter().map(Known::Program);
+    own.chain(programs).chain([Known::Exec, Known::BuiltIn(&Simulated)]).collect()
 }
 
 /// The engine of that name.

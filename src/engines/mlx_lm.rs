@@ -1,0 +1,74 @@
+//! The `mlx-lm` engine: Python's mlx_lm in a virtual environment of its own, which
+//! `inferometer engines install mlx-lm` makes.
+
+use super::program::Program;
+use inferometer_protocol::sampling::FIELDS;
+use inferometer_protocol::toggle::{
+    CACHE_CLEAR_CHUNKS, CACHE_CLEAR_TOKENS, CACHE_LIMIT, COMPILE, DRAFT_MODEL, DTYPE, KV_CACHE, KV_DTYPE, KV_REUSE,
+    LAZY_PIPELINE, LOOKUP_NGRAM, MEMORY_LIMIT, NUM_DRAFT_TOKENS, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
+    REPETITION_PENALTY, REPETITION_WINDOW_CAP, SAMPLING_ORDER, THREADS, WIRED_LIMIT,
+};
+use inferometer_protocol::{Honours, Kind, Offer, OptionSpec};
+
+pub const PROGRAM: Program = Program { name: "mlx-lm", receipt_name: "mlx_lm", offer, command };
+
+/// What the adapter honours; its receipt says the same.
+const TOGGLES: [&str; 11] = [
+    REPETITION_PENALTY,
+    REPETITION_CONTEXT_SIZE,
+    REPETITION_WINDOW_CAP,
+    KV_REUSE,
+    KV_CACHE,
+    MEMORY_LIMIT,
+    CACHE_LIMIT,
+    LAZY_PIPELINE,
+    NUM_DRAFT_TOKENS,
+    DRAFT_MODEL,
+    SAMPLING_ORDER,
+];
+
+/// What the adapter refuses, with the reasons of its receipt.
+const REFUSED: [(&str, &str); 9] = [
+    (
+        PREFILL_CHUNK_SIZE,
+        "mlx_lm runs the last prompt token alone, whatever the step; see the option prefill_step_size",
+    ),
+    (CACHE_CLEAR_CHUNKS, "mlx_lm clears the cache after every prefill step, and this cannot be changed"),
+    (CACHE_CLEAR_TOKENS, "mlx_lm clears the cache every 256 tokens, and this cannot be changed"),
+    (WIRED_LIMIT, "on Metal, mlx_lm itself wires as much as the device recommends"),
+    (THREADS, "MLX has no setting for threads: Metal has none, and on the CPU its BLAS chooses"),
+    (DTYPE, "mlx_lm computes in the format that the model's folder has"),
+    (COMPILE, "mlx_lm's models decide what is compiled"),
+    (LOOKUP_NGRAM, "mlx_lm drafts with a draft model only"),
+    (KV_DTYPE, "keys and values have the format of the activations; the option kv_bits quantizes them"),
+];
+
+fn offer() -> Offer {
+    Offer {
+        name: PROGRAM.name,
+        label: PROGRAM.name,
+        meaning: "Python's mlx_lm, for folders in MLX's or the hub's format",
+        options: vec![
+            count("prefill_step_size", "tokens of the prompt in one forward pass; default: 2048, as mlx_lm"),
+            count("max_kv_size", "rotating KV cache of N positions that always keeps the first 4, as mlx_lm"),
+            count("kv_bits", "quantize the KV cache to 2, 3, 4, 5, 6 or 8 bits"),
+            count("kv_group_size", "numbers that share a scale in a quantized KV cache; default: 64"),
+            count("quantized_kv_start", "tokens in the KV cache before it is quantized; default: 5000, as mlx_lm"),
+        ],
+        honours: Honours {
+            toggles: Some(TOGGLES.into()),
+            choices: &[(SAMPLING_ORDER, &["filters_first"])],
+            sampling: Some(FIELDS),
+            refused: REFUSED.into(),
+        },
+        ..Offer::default()
+    }
+}
+
+fn count(name: &'static str, meaning: &'static str) -> OptionSpec {
+    OptionSpec { name, kind: Kind::Count, choices: &[], paths: false, meaning }
+}
+
+fn command() -> Result<Vec<String>, String> {
+    Err("it is not installed; `inferometer engines install mlx-lm` installs it".to_owned())
+}
