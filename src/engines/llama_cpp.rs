@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::program::Program;
 use crate::models::programs;
-use inferometer_protocol::{Honours, Kind, Offer, OptionSpec};
+use inferometer_protocol::{EngineSpec, Honours, Kind, Offer, OptionSpec};
 
 pub const PROGRAM: Program = Program { name: "llama-cpp", receipt_name: "llama-cpp", offer, command };
 
@@ -38,7 +38,7 @@ fn option(name: &'static str, kind: Kind, choices: &'static [&'static str], mean
 }
 
 /// The host beside this program, else the one on the PATH.
-fn command() -> Result<Vec<String>, String> {
+fn command(_: &EngineSpec) -> Result<Vec<String>, String> {
     let own = std::env::current_exe().ok();
     let beside = own.as_deref().and_then(Path::parent).map(|folder| folder.join(HOST)).filter(|file| file.is_file());
     let found = beside.or_else(|| programs::on_path(HOST)).map(PathBuf::into_os_string);

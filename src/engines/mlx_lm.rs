@@ -1,6 +1,7 @@
 //! The `mlx-lm` engine: Python's mlx_lm in a virtual environment of its own, which
 //! `inferometer engines install mlx-lm` makes.
 
+use super::installed::{Package, VERSION};
 use super::program::Program;
 use inferometer_protocol::sampling::FIELDS;
 use inferometer_protocol::toggle::{
@@ -8,9 +9,24 @@ use inferometer_protocol::toggle::{
     LAZY_PIPELINE, LOOKUP_NGRAM, MEMORY_LIMIT, NUM_DRAFT_TOKENS, PREFILL_CHUNK_SIZE, REPETITION_CONTEXT_SIZE,
     REPETITION_PENALTY, REPETITION_WINDOW_CAP, SAMPLING_ORDER, THREADS, WIRED_LIMIT,
 };
-use inferometer_protocol::{Honours, Kind, Offer, OptionSpec};
+use inferometer_protocol::{EngineSpec, Honours, Kind, Offer, OptionSpec};
 
 pub const PROGRAM: Program = Program { name: "mlx-lm", receipt_name: "mlx_lm", offer, command };
+
+pub static PACKAGE: Package = Package {
+    name: PROGRAM.name,
+    what: "Python's mlx_lm",
+    licence: "MIT",
+    licence_page: "https://github.com/ml-explore/mlx-lm/blob/main/LICENSE",
+    version: "0.32.2",
+    download_bytes: 150 << 20,
+    disk_bytes: 500 << 20,
+    requirements,
+    adapter: ("mlx_lm_adapter.py", include_str!("../../adapters/mlx_lm_adapter.py")),
+};
+
+/// The MLX that an MLX build of this program has.
+const MLX: &str = "0.32.2";
 
 /// What the adapter honours; its receipt says the same.
 const TOGGLES: [&str; 11] = [
@@ -49,6 +65,13 @@ fn offer() -> Offer {
         label: PROGRAM.name,
         meaning: "Python's mlx_lm, for folders in MLX's or the hub's format",
         options: vec![
+            OptionSpec {
+                name: VERSION,
+                kind: Kind::Text,
+                choices: &[],
+                paths: false,
+                meaning: "the installed version to run; default: the one that inferometer was tested with",
+            },
             count("prefill_step_size", "tokens of the prompt in one forward pass; default: 2048, as mlx_lm"),
             count("max_kv_size", "rotating KV cache of N positions that always keeps the first 4, as mlx_lm"),
             count("kv_bits", "quantize the KV cache to 2, 3, 4, 5, 6 or 8 bits"),
@@ -69,6 +92,16 @@ fn count(name: &'static str, meaning: &'static str) -> OptionSpec {
     OptionSpec { name, kind: Kind::Count, choices: &[], paths: false, meaning }
 }
 
-fn command() -> Result<Vec<String>, String> {
-    Err("it is not installed; `inferometer engines install mlx-lm` installs it".to_owned())
+fn command(spec: &EngineSpec) -> Result<Vec<String>, String> {
+    PACKAGE.command(spec)
+}
+
+fn requirements(version: &str) -> Vec<String> {
+    let exact = format!("mlx-lm=={version}");
+    match (cfg!(target_os = "linux"), version == PACKAGE.version) {
+        // On macOS mlx-lm itself requires mlx.
+        (false, _) => vec![exact],
+        (true, true) => vec![exact, format!("mlx[cpu]=={MLX}")],
+        (true, false) => vec![exact, "mlx[cpu]".to_owned()],
+    }
 }

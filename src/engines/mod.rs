@@ -2,6 +2,8 @@
 //! program.
 
 mod exec;
+pub mod install;
+pub mod installed;
 mod llama_cpp;
 mod mlx_lm;
 pub mod models;
@@ -71,7 +73,7 @@ impl Known {
     pub fn available(self) -> Result<(), String> {
         match self {
             Self::BuiltIn(engine) => engine.available(),
-            Self::Program(program) => (program.command)().map(drop),
+            Self::Program(program) => program.available(),
             Self::Exec => Ok(()),
         }
     }
@@ -102,7 +104,7 @@ impl Known {
     pub fn hosting(self, spec: &EngineSpec) -> Result<Hosting, EngineError> {
         match self {
             Self::BuiltIn(_) => Ok(Hosting::BuiltIn),
-            Self::Program(program) => program.hosting().map(Hosting::Command),
+            Self::Program(program) => program.hosting(spec).map(Hosting::Command),
             Self::Exec => exec::command(spec).map(Hosting::Command),
         }
     }
