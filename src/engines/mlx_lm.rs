@@ -19,8 +19,8 @@ pub static PACKAGE: Package = Package {
     licence: "MIT",
     licence_page: "https://github.com/ml-explore/mlx-lm/blob/main/LICENSE",
     version: "0.32.2",
-    download_bytes: 150 << 20,
-    disk_bytes: 500 << 20,
+    download_bytes: 61_000_000,
+    disk_bytes: 352 << 20,
     requirements,
     adapter: ("mlx_lm_adapter.py", include_str!("../../adapters/mlx_lm_adapter.py")),
 };
