@@ -58,8 +58,7 @@ TOGGLES = [
     "sampling_order",
 ]
 NOT_HONOURED = {
-    "prefill_chunk_size": "mlx_lm runs the last prompt token alone, whatever the step; "
-    "see the option prefill_step_size",
+    "prefill_chunk_size": "mlx_lm runs the last prompt token alone, whatever the step; see the option prefill_step_size",
     "cache_clear_chunks": "mlx_lm clears the cache after every prefill step, and this cannot be changed",
     "cache_clear_tokens": "mlx_lm clears the cache every 256 tokens, and this cannot be changed",
     "wired_limit": "on Metal, mlx_lm itself wires as much as the device recommends",

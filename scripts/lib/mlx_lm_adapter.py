@@ -23,6 +23,7 @@ TURNS = "".join(
 CONVERSATION = f'[workload]\nkind = "conversation"\nmax_tokens = 24\nignore_eos = true\n{TURNS}'
 # Name, toggles, workload, engines.
 SCENARIOS = [
+    ("a text that the engine tokenizes", "", PROMPT.replace("lengths = [{}]\n", "").format(16), MLX_LM + CANDLE),
     ("reuse", 'kv_reuse = ["prefix", "none"]', CONVERSATION, MLX_LM + CANDLE),
     ("penalty", "repetition_penalty = 1.3\nrepetition_context_size = 64\nkv_reuse = [\"prefix\", \"none\"]", CONVERSATION,
      MLX_LM + CANDLE),

@@ -105,3 +105,25 @@ fn requirements(version: &str) -> Vec<String> {
         (true, false) => vec![exact, "mlx[cpu]".to_owned()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The harness refuses by the offer, the adapter by itself: they must not differ.
+    #[test]
+    fn the_adapter_says_what_the_offer_says() {
+        let (_, adapter) = PACKAGE.adapter;
+        let between = |begin: &str, end: &str| {
+            let from = adapter.find(begin).unwrap() + begin.len();
+            &adapter[from..from + adapter[from..].find(end).unwrap()]
+        };
+        let names = |text: &'static str| -> Vec<&str> { text.split('"').skip(1).step_by(2).collect() };
+        assert_eq!(names(between("\nTOGGLES = [", "]")), TOGGLES);
+        let refused: Vec<&str> = REFUSED.iter().flat_map(|(toggle, reason)| [*toggle, *reason]).collect();
+        assert_eq!(names(between("\nNOT_HONOURED = {", "}")), refused);
+        assert_eq!(names(between("\nSAMPLING = [", "]")), FIELDS);
+        let options: Vec<&str> = offer().options.iter().map(|option| option.name).collect();
+        assert_eq!(names(between("\nOPTIONS = {", "}")), options[1..], "all but the version");
+    }
+}

@@ -103,8 +103,8 @@ pub fn get(wanted: &Wanted<'_>, note: &mut dyn FnMut(&str)) -> Result<Got, Fetch
     Ok(Got { file, fetched: true })
 }
 
-/// One process changes a folder at a time; the others wait, which `waiting` says to `note`, and then
-/// find the work done.
+/// One process changes a folder at a time; the others wait, which `waiting` says to `note`, and
+/// then find the work done.
 ///
 /// # Errors
 /// When the folder cannot be written.
