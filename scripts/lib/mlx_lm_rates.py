@@ -31,7 +31,7 @@ from pathlib import Path
 
 TOLERANCE = 0.05  # of mlx_lm's rate
 WIDEST = 0.25  # an interval of the ratio that is wider says nothing
-ROUNDS, TRIALS = 8, 3
+ROUNDS, TRIALS = 24, 3
 PROMPT, GENERATED = 256, 128
 LOSS, PAIRS, TOKENS = 0.01, 60, 64
 MOST_S = 120  # for the pairs
