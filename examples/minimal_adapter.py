@@ -8,7 +8,7 @@ It is a toy without a model, and its receipt says so. The next token is
 where `last` is the previous token (prompt included), `position` is the number of previous tokens, and `vocabulary`
 is `vocab_size` in the model folder's config.json, or 1000 without a model. So equal prompts give equal tokens, and
 different prompts give different ones. Replace `ToyEngine` by a real engine and keep the rest. The guide is
-docs/guides/adding-an-engine.md; examples/mlx_lm_adapter.py is an adapter of a real library.
+docs/guides/adding-an-engine.md; adapters/mlx_lm_adapter.py is an adapter of a real library.
 
     inferometer engines check -- python3 examples/minimal_adapter.py
 """

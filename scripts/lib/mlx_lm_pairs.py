@@ -29,7 +29,7 @@ def model_keys(arch, dtype, bits, preset):
 
 def scenario(folder, keys, python, pairs, length, tokens):
     path = os.path.join(folder, "pairs.toml")
-    adapter = os.path.abspath("examples/mlx_lm_adapter.py")
+    adapter = os.path.abspath("adapters/mlx_lm_adapter.py")
     with open(path, "w") as file:
         file.write(f"""name = "mlx-against-mlx-lm"
 [model]

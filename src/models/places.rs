@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Variable that names the folder of fetched models.
 pub const MODELS_VARIABLE: &str = "INFEROMETER_MODELS";
+/// Variable that names the folder of installed engines.
+pub const ENGINES_VARIABLE: &str = "INFEROMETER_ENGINES";
 
 /// Replaces a leading `~` with the home folder, as a shell does.
 ///
@@ -64,10 +66,22 @@ pub fn cache_folder() -> io::Result<PathBuf> {
 /// # Errors
 /// When neither that variable nor the home folder is known.
 pub fn models_folder() -> io::Result<PathBuf> {
-    match named_by(MODELS_VARIABLE)? {
+    data_folder(MODELS_VARIABLE, "models")
+}
+
+/// The folder of installed engines: `$INFEROMETER_ENGINES`, or `engines` beside that of models.
+///
+/// # Errors
+/// When neither that variable nor the home folder is known.
+pub fn engines_folder() -> io::Result<PathBuf> {
+    data_folder(ENGINES_VARIABLE, "engines")
+}
+
+fn data_folder(variable: &str, name: &str) -> io::Result<PathBuf> {
+    match named_by(variable)? {
         Some(folder) => Ok(folder),
-        None if cfg!(target_os = "macos") => Ok(home()?.join("Library/Application Support/inferometer/models")),
-        None => Ok(xdg("XDG_DATA_HOME", ".local/share")?.join("inferometer/models")),
+        None if cfg!(target_os = "macos") => Ok(home()?.join("Library/Application Support/inferometer").join(name)),
+        None => Ok(xdg("XDG_DATA_HOME", ".local/share")?.join("inferometer").join(name)),
     }
 }
 

@@ -138,6 +138,7 @@ impl Lab {
             .args(arguments)
             .current_dir(self.dir.path())
             .env("INFEROMETER_LOCK", self.path("lock"))
+            .env("INFEROMETER_ENGINES", self.path("engines"))
             .env(OFF_VARIABLE, "1")
             .env("INFEROMETER_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
             .stdin(Stdio::null())

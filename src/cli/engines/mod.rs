@@ -1,13 +1,15 @@
 //! `inferometer engines`
 
+mod install;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use super::printer::{Layout, Printer};
+use crate::cli::printer::{Layout, Printer};
 use crate::engines::{self, Known};
 use crate::run::conformance::{Check, Outcome, Target, check, names};
 use crate::run::interrupt::Interrupt;
@@ -27,6 +29,10 @@ pub struct Args {
 enum Action {
     /// Check that a program implements the engine protocol
     Check(CheckArgs),
+    /// Install an engine with your python3 and pip, or list those that can be installed
+    Install(install::InstallArgs),
+    /// Remove an installed engine
+    Uninstall(install::UninstallArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,8 +58,9 @@ struct CheckArgs {
     /// Format of the results
     #[arg(long, value_enum, default_value_t = Layout::Table)]
     format: Layout,
-    /// The program and its arguments, after `--`
-    #[arg(last = true, required = true, value_name = "CMD")]
+    /// The program and its arguments, after `--`; without it, the installed program of the engine
+    /// that `--engine` names
+    #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
@@ -69,8 +76,15 @@ fn option(text: &str) -> Result<(String, Value), String> {
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
-    if let Some(Action::Check(args)) = &args.action {
-        return run_checks(args, printer);
+    match &args.action {
+        Some(Action::Check(args)) => return run_checks(args, printer),
+        Some(Action::Install(args)) => {
+            return install::install(args, printer).map(|()| ExitCode::SUCCESS);
+        }
+        Some(Action::Uninstall(args)) => {
+            return install::uninstall(args, printer).map(|()| ExitCode::SUCCESS);
+        }
+        None => {}
     }
     let listed: Vec<Listed> = engines::all().into_iter().map(Listed::of).collect();
     match args.format {
@@ -80,15 +94,27 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The command line's program, or that of the engine that it names.
+fn command(args: &CheckArgs, engine: &EngineSpec) -> anyhow::Result<Vec<String>> {
+    if !args.command.is_empty() {
+        return Ok(args.command.clone());
+    }
+    match engines::find(&engine.name) {
+        Some(Known::Program(program)) => Ok(program.hosting(engine)?),
+        _ => bail!("give the program to check after `--`, or an engine that has one with --engine"),
+    }
+}
+
 fn run_checks(args: &CheckArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder for the program's log")?;
+    let engine = EngineSpec {
+        name: args.engine.clone(),
+        label: args.engine.clone(),
+        options: args.options.iter().cloned().collect(),
+    };
     let target = Target {
-        command: args.command.clone(),
-        engine: EngineSpec {
-            name: args.engine.clone(),
-            label: args.engine.clone(),
-            options: args.options.iter().cloned().collect(),
-        },
+        command: command(args, &engine)?,
+        engine,
         model: args.model.clone(),
         log: args.log.clone().unwrap_or_else(|| folder.path().join(LOG)),
         timeout: Duration::from_secs(args.timeout_s),
