@@ -17,7 +17,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{DecodeError, LlamaModelLoadError};
 
 use crate::log::{self, Printed};
-use crate::options::{CONTEXT, FlashAttention, KvType, Options};
+use crate::options::{CONTEXT, FlashAttention, GPU_LAYERS, KvType, Options};
 use crate::request::Limits;
 
 /// The one sequence of the context.
@@ -71,6 +71,12 @@ impl Loaded {
         let backend = LlamaBackend::init().map_err(|error| {
             Failed::Told(EngineError::internal(format!("llama.cpp cannot be initialized twice at once: {error}")))
         })?;
+        if options.gpu_layers.is_some_and(|layers| layers > 0) && !backend.supports_gpu_offload() {
+            return Err(Failed::Told(EngineError::unsupported(format!(
+                "option {GPU_LAYERS}: this build of llama.cpp has no GPU, or this machine has none; leave the option \
+                 out, or build with one of the features cuda, vulkan and rocm"
+            ))));
+        }
         let gpu_layers = options.gpu_layers.unwrap_or(ALL_LAYERS);
         let params = LlamaModelParams::default()
             .with_n_gpu_layers(gpu_layers)

@@ -15,6 +15,10 @@ const MOST_LINES: usize = 20_000;
 /// Most lines of a reason.
 const MOST_REASONS: usize = 6;
 
+/// The bindings' own module, which warns of llama.cpp's progress dots. llama.cpp's output has the
+/// target `llama-cpp-2`.
+const BINDINGS: &str = "llama_cpp_2";
+
 /// What has been printed since [`keep`]; `None`: nothing is kept.
 static KEPT: Mutex<Option<Vec<(Level, String)>>> = Mutex::new(None);
 
@@ -62,7 +66,7 @@ struct ToStandardError;
 
 impl Subscriber for ToStandardError {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::INFO
+        metadata.is_event() && *metadata.level() <= Level::INFO && !metadata.target().starts_with(BINDINGS)
     }
 
     fn event(&self, event: &Event<'_>) {
