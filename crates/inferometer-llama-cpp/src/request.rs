@@ -179,7 +179,7 @@ mod tests {
             (of(vec![1], &forced(&[7, 200])), "forced_tokens: token id 200 at index 1"),
             (of(vec![1], &forced(&[])), "at least one token"),
             (of(vec![1], &request(&[], 0)), "max_tokens is 0"),
-            (of(vec![1; 60], &request(&[small.clone()], 6)), "need 65 positions, but the KV cache has 64"),
+            (of(vec![1; 60], &request(&[small], 6)), "need 65 positions, but the KV cache has 64"),
             (of(vec![1], &request(&[], u32::MAX)), "option `context`"),
             (of(vec![1; 33], &request(&[], 1)), "raise the engine option `batch`"),
             (of(vec![1; 60], &request(&[(PREFILL_CHUNK_SIZE, Value::Int(33))], 1)), "a forward pass over 33"),
