@@ -4,38 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::program::Program;
 use crate::models::programs;
-use inferometer_protocol::{EngineSpec, Honours, Kind, Offer, OptionSpec};
+use inferometer_llama_cpp::{NAME, offer};
+use inferometer_protocol::EngineSpec;
 
-pub const PROGRAM: Program = Program { name: "llama-cpp", receipt_name: "llama-cpp", offer, command };
+pub const PROGRAM: Program = Program { name: NAME, receipt_name: NAME, offer, command };
 
 const HOST: &str = "inferometer-llama-cpp";
-
-fn offer() -> Offer {
-    Offer {
-        name: PROGRAM.name,
-        label: PROGRAM.name,
-        meaning: "llama.cpp, for GGUF files",
-        options: vec![
-            option("context", Kind::Count, &[], "tokens of the context; default: the model's"),
-            option("batch", Kind::Count, &[], "logical batch: tokens in one call of llama_decode"),
-            option("gpu_layers", Kind::Count, &[], "layers on the GPU; 0 = none"),
-            option("flash_attention", Kind::Text, &["auto", "on", "off"], "fused attention"),
-            option(
-                "kv_dtype",
-                Kind::Text,
-                &["f32", "f16", "q8_0", "q4_0"],
-                "format of keys and values in the KV cache",
-            ),
-        ],
-        // Only the running engine knows.
-        honours: Honours::default(),
-        ..Offer::default()
-    }
-}
-
-fn option(name: &'static str, kind: Kind, choices: &'static [&'static str], meaning: &'static str) -> OptionSpec {
-    OptionSpec { name, kind, choices, paths: false, meaning }
-}
 
 /// The host beside this program, else the one on the PATH.
 fn command(_: &EngineSpec) -> Result<Vec<String>, String> {
