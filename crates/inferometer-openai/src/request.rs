@@ -41,7 +41,8 @@ impl Call {
         if request.ignore_eos {
             if !flavour.ignores_eos {
                 return Err(EngineError::unsupported(format!(
-                    "this server ({}) cannot be told to continue after the end of a text: set `ignore_eos = false`",
+                    "this server ({}) cannot be told to continue after the end of a text: set `workload.ignore_eos = false` (for \
+                     `bench`: --set workload.ignore_eos=false)",
                     flavour.name
                 )));
             }

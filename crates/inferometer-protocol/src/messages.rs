@@ -13,7 +13,7 @@ use super::{
 
 /// Version of the protocol. Another major version is refused; a newer minor version only adds
 /// fields and messages.
-pub const VERSION: Version = Version { major: 1, minor: 6 };
+pub const VERSION: Version = Version { major: 1, minor: 7 };
 
 /// Longest line that either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
