@@ -249,8 +249,8 @@ pub struct Choice {
 /// repetition penalty, the temperature and every filter. Natural logarithms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenLogprob {
-    /// Logarithm of the token's probability: from -700 to 0. A token that is less likely is reported
-    /// as -700.
+    /// Logarithm of the token's probability: from -700 to 0. A token that is less likely is
+    /// reported as -700.
     pub logprob: f32,
     /// The most likely tokens with the logarithms of their probabilities, the most likely first: as
     /// many as the request asks for, or the whole vocabulary if it has fewer. The same range.
