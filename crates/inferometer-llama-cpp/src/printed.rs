@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-/// Sizes of buffers by purpose, such as `CPU KV buffer size = 45.00 MiB`. A purpose of which nothing was printed is `None`.
+/// Sizes of buffers by purpose, such as `CPU KV buffer size = 45.00 MiB`. A purpose of which
+/// nothing was printed is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Buffers {
     pub weights: Option<u64>,

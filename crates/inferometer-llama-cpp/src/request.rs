@@ -164,7 +164,8 @@ mod tests {
         let chunk = (PREFILL_CHUNK_SIZE, Value::Int(8));
         let wanted = of(vec![1; 60], &request(&[chunk], 5)).unwrap();
         assert_eq!((wanted.chunk, wanted.limit, wanted.reuse, wanted.ends), (8, 5, true, true));
-        // As many as the pass has without a chunk: the protocol's default is larger than the prompt.
+        // As many as the pass has without a chunk: the protocol's default is larger than the
+        // prompt.
         assert_eq!(of(vec![1; 32], &request(&[], 1)).unwrap().chunk, 2048);
     }
 
