@@ -10,8 +10,9 @@ use super::printer::Printer;
 use super::{open, run_folder};
 use crate::record;
 use crate::record::Record;
+use crate::record::metric::Better;
 use crate::report::summary::Summary;
-use crate::report::{export, trace};
+use crate::report::{export, interchange, trace};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -37,6 +38,18 @@ enum Format {
     Csv,
     /// The summary as JSON
     Json,
+    /// JSON lines as llama-bench writes them, for llama.cpp's compare-llama-bench.py
+    LlamaBench,
+    /// Bencher Metric Format
+    Bencher,
+    /// github-action-benchmark, `customBiggerIsBetter`: rates
+    GithubBigger,
+    /// github-action-benchmark, `customSmallerIsBetter`: times, memory, energy
+    GithubSmaller,
+    /// Go's benchmark format with every iteration, for benchstat
+    Go,
+    /// OpenMetrics text, for Prometheus
+    Openmetrics,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
@@ -65,9 +78,17 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
 }
 
 fn write(record: &Record, format: Format, out: &mut dyn Write) -> std::io::Result<()> {
-    match format {
-        Format::Trace => trace::write(record, out),
-        Format::Csv => out.write_all(export::csv(&Summary::of(record)).as_bytes()),
-        Format::Json => out.write_all(Summary::of(record).to_json().as_bytes()),
-    }
+    let summary = || Summary::of(record);
+    let text = match format {
+        Format::Trace => return trace::write(record, out),
+        Format::Csv => export::csv(&summary()),
+        Format::Json => summary().to_json(),
+        Format::LlamaBench => interchange::llama_bench(record),
+        Format::Bencher => interchange::bencher(&summary()),
+        Format::GithubBigger => interchange::github(&summary(), Better::Higher),
+        Format::GithubSmaller => interchange::github(&summary(), Better::Lower),
+        Format::Go => interchange::go(record),
+        Format::Openmetrics => interchange::openmetrics(&summary()),
+    };
+    out.write_all(text.as_bytes())
 }

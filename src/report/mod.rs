@@ -11,6 +11,7 @@ pub mod growth;
 pub mod harmony;
 pub mod history;
 pub mod html;
+pub mod interchange;
 pub mod leaks;
 pub mod markdown;
 pub mod memory;
