@@ -90,7 +90,6 @@ fn longest_piece(text: &str) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::super::Table;
-    use super::*;
 
     #[test]
     fn long_names_are_broken_between_key_and_value() {
