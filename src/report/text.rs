@@ -80,6 +80,26 @@ pub fn list<T: ToString>(items: &[T], most: usize) -> String {
     }
 }
 
+/// Breaks words of more than `width` characters into lines, each after the last of the characters
+/// `between` that fits.
+#[must_use]
+pub fn broken(text: &str, width: usize, between: &[char]) -> String {
+    let mut out = String::new();
+    for word in text.split_inclusive([' ', '\n']) {
+        let mut line = 0;
+        for piece in word.split_inclusive(between) {
+            let length = piece.trim_end().chars().count();
+            if line > 0 && line + length > width {
+                out.push('\n');
+                line = 0;
+            }
+            out.push_str(piece);
+            line += length;
+        }
+    }
+    out
+}
+
 /// `1 iteration`, `3 iterations`.
 #[must_use]
 pub fn plural(n: usize, noun: &str) -> String {
@@ -160,6 +180,13 @@ pub fn mark(mark: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_words_are_broken_after_given_characters() {
+        assert_eq!(broken("len=512 prefill_chunk=16326848 a", 16, &['=']), "len=512 prefill_chunk=\n16326848 a");
+        assert_eq!(broken("len=512 kv=paged", 16, &['=', ',']), "len=512 kv=paged");
+        assert_eq!(broken("org/long-name-of-a-model", 10, &['/', '-']), "org/long-\nname-of-a-\nmodel");
+    }
 
     #[test]
     fn characters_that_reorder_or_hide_are_made_visible() {

@@ -368,8 +368,8 @@ pub struct Served {
 /// belongs to the prefill and counts nowhere here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Speculation {
-    /// Forward passes of the model after the first token, with drafted tokens or without. Only
-    /// passes whose tokens were sent count.
+    /// Forward passes of the model after the first token, with drafted tokens or without. A
+    /// pass whose tokens were not sent does not count.
     pub passes: u32,
     /// Of these, passes over drafted tokens.
     pub verify_passes: u32,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::printer::{Layout, Printer};
 use crate::models::{Found, Place, Survey, survey};
 use crate::report::table::{Cell, Table};
+use crate::report::text;
 use inferometer_engine::glance::{Glance, glance};
 use inferometer_engine::synthetic::preset::{PRESETS, Preset};
 use inferometer_protocol::Architecture;
@@ -82,7 +83,7 @@ fn print(place: Place, folder: &str, rows: Vec<&Row>, printer: &Printer) {
     printer.line(format_args!("{place}, {folder}:"));
     let or_dash = |text: &Option<String>| text.clone().map_or_else(Cell::nothing, Cell::from);
     let table = Table::of(place.name(), rows)
-        .head("name", |row| broken(&row.found.name))
+        .head("name", |row| text::broken(&row.found.name, NAME, &BETWEEN))
         .at_most(NAME as u16)
         .text("arch", |row| or_dash(&row.glance.architecture))
         .at_most(12)
@@ -103,20 +104,8 @@ fn print(place: Place, folder: &str, rows: Vec<&Row>, printer: &Printer) {
 /// Width of the names; the other columns need the rest of 80.
 const NAME: usize = 22;
 
-/// A long name with a line break behind the last separator that fits.
-fn broken(name: &str) -> String {
-    let (mut lines, mut width) = (String::new(), 0);
-    for piece in name.split_inclusive(['/', '-', '_', '.', ':', '@']) {
-        let long = piece.chars().count();
-        if width > 0 && width + long > NAME {
-            lines.push('\n');
-            width = 0;
-        }
-        lines.push_str(piece);
-        width += long;
-    }
-    lines
-}
+/// Long names are broken after these.
+const BETWEEN: [char; 6] = ['/', '-', '_', '.', ':', '@'];
 
 fn presets() -> anyhow::Result<Vec<Listed>> {
     let listed = |preset: &Preset| {

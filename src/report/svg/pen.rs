@@ -71,13 +71,9 @@ impl Pen<'_> {
     }
 
     pub fn path(&mut self, points: &[(f64, f64)], colour: RGBColor, width: f64) {
-        match points {
-            [] => {}
-            [only] => self.dot(*only, width, colour, 1.0),
-            _ => {
-                let style = stroke(colour, 1.0, width);
-                self.backend.draw_path(points.iter().copied().map(point), &style).expect(IN_MEMORY);
-            }
+        if points.len() > 1 {
+            let style = stroke(colour, 1.0, width);
+            self.backend.draw_path(points.iter().copied().map(point), &style).expect(IN_MEMORY);
         }
     }
 

@@ -189,3 +189,20 @@ impl Legend {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A series with one point has no line, and its median is no further dot.
+    #[test]
+    fn a_dot_is_an_iteration() {
+        let point =
+            |at, values: &[f64]| Point { at, values: values.into(), summary: robust::summarize(values).unwrap() };
+        let series = |points| Series { label: "s".to_owned(), points, law: Vec::new() };
+        let lone = series(vec![point(64, &[3.0, 4.0, 5.0])]);
+        let line = series(vec![point(64, &[1.0, 2.0]), point(128, &[2.0, 3.0])]);
+        let chart = draw("c", "Rate", "tok/s", Across::Lengths, &[lone, line]);
+        assert_eq!(chart.svg.matches("<circle").count(), 3 + 4, "{}", chart.svg);
+    }
+}

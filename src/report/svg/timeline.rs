@@ -140,7 +140,10 @@ fn draw_panel(pen: &mut Pen, timeline: &Timeline, panel: &Panel, frame: &Frame, 
         for stretch in &gauge.stretches {
             let points = thin(stretch, timeline.from, timeline.to, columns);
             let line: Vec<(f64, f64)> = points.iter().map(|(t, v)| frame.at(*t, *v)).collect();
-            pen.path(&line, line_colour(i), 1.3);
+            match line.as_slice() {
+                [only] => pen.dot(*only, 1.3, line_colour(i), 1.0),
+                line => pen.path(line, line_colour(i), 1.3),
+            }
         }
         for fall in &gauge.falls {
             mark(pen, timeline, frame, &gauge.stretches, *fall);
