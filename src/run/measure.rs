@@ -45,9 +45,9 @@ fn times(row: &mut RequestRow, generated: &Generated, timing: Timing) {
     row.ttft_ms = first.checked_sub(generated.accepted_ns).map(ms);
     row.e2e_ms = last.checked_sub(generated.accepted_ns).map(ms);
     if let Some(served) = generated.completion.served {
-        let since_accepted = |at: u64| at.checked_sub(generated.accepted_ns).map(ms);
-        row.first_byte_ms = since_accepted(served.first_byte_ns);
-        row.first_visible_ms = served.first_visible_ns.and_then(since_accepted);
+        let accepted_ns = generated.accepted_ns;
+        row.first_byte_ms = served.first_byte_ns.checked_sub(accepted_ns).map(ms);
+        row.first_visible_ms = served.first_visible_ns.and_then(|at| at.checked_sub(accepted_ns)).map(ms);
     }
     let figures = TokenFigures::of(&generated.token_ns);
     row.decode_ms = figures.decode_ms;

@@ -216,8 +216,8 @@ fn bench_says_what_is_wrong_with_its_arguments() {
     error: --engine: unknown engine `transformers`
      |
      = help: did you mean `transformer`?
-     = help: this build has `transformer`, `auto`, `llama-cpp`, `mlx-lm`,
-             `exec` and `simulated`
+     = help: this build has `transformer`, `auto`, `openai`, `llama-cpp`,
+             `mlx-lm`, `exec` and `simulated`
     "#);
     assert!(!lab.path("results").exists());
 }
