@@ -43,10 +43,10 @@ def wait(server):
     sys.exit("the server does not answer")
 
 
-def run(name, workload):
+def run(name, workload, model=f"path = {json.dumps(MODEL)}"):
     scenario = scratch / f"{name}.toml"
     scenario.write_text(
-        f'name = "{name}"\n[model]\npath = {json.dumps(MODEL)}\n[[engine]]\nname = "openai"\noptions = {{ url = "{url}" }}\n'
+        f'name = "{name}"\n[model]\n{model}\n[[engine]]\nname = "openai"\noptions = {{ url = "{url}" }}\n'
         f'[workload]\n{workload}\nmax_tokens = {TOKENS}\n[run]\niterations = {ITERATIONS}\nexternal_causes = "warn"\n'
     )
     folder = scratch / name
@@ -108,6 +108,13 @@ try:
                 failures.append(f"{kind}: peak memory {row['peak_rss_bytes']} is not that of the server")
         times = sorted(float(row["e2e_ms"]) for row in rows)
         print(f"{KIND:12} {kind}  {len(rows)} of {ITERATIONS} valid, timing {rows[0]['timing']}, e2e {times[0]:.0f} to {times[-1]:.0f} ms, {text[:40]!r}")
+    # Without a copy of the model: the server's own counts cut the prompts.
+    lengths = [48, 200]
+    manifest, rows = run("served", f'kind = "prompt"\ntext = {json.dumps(TEXT + ". ")}\nlengths = {lengths}', "served = true")
+    same("served: status", {(row["status"], row["reason"]) for row in rows}, {("ok", "")})
+    for cell, length in enumerate(lengths):
+        same("served: prompt tokens", {int(row["prompt_tokens"]) for row in rows if int(row["cell"]) == cell}, {length})
+    print(f"{KIND:12} prompts of exactly {lengths} tokens by its own counts, {len(rows)} iterations valid")
 finally:
     server.terminate()
     server.wait(30)

@@ -15,6 +15,8 @@ use inferometer_protocol::Kind;
 use inferometer_protocol::toggle;
 use inferometer_protocol::toggle::{DRAFT_MODEL, DTYPE};
 
+const AUTO: &str = "auto";
+const OPENAI: &str = "openai";
 /// The text that prompts are cut from.
 const PROMPT: &str = include_str!("../../scenarios/prompts/essay.txt");
 
@@ -23,7 +25,7 @@ pub struct Args {
     /// Model: a folder, a GGUF file, a name that `inferometer model list` shows, or a synthetic
     /// model such as `synthetic:qwen3/small` or
     /// `synthetic:llama/tiny:7` (seed 7)
-    #[arg(value_name = "MODEL", required_unless_present = "by_option")]
+    #[arg(value_name = "MODEL", required_unless_present_any = ["by_option", "url"])]
     model: Option<String>,
     /// The model, as an option
     #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "model")]
@@ -34,11 +36,13 @@ pub struct Args {
     /// Tokens to generate
     #[arg(short = 'n', long = "tokens", value_name = "N", default_value_t = 128)]
     tokens: u32,
-    /// Engine; `auto` selects the transformer engine, on MLX if available, else on candle
-    #[arg(long, default_value = "auto")]
+    /// Engine; `auto` selects `openai` with `--url`, else the transformer engine, on MLX if
+    /// available, else on candle
+    #[arg(long, default_value = AUTO)]
     engine: String,
-    /// Address of a server, such as http://localhost:8080, for the engine `openai`; MODEL is then a
-    /// copy of the same model on this machine, whose tokenizer cuts the prompts
+    /// Address of a server, such as http://localhost:8080, for the engine `openai`. MODEL may then
+    /// be a copy of the same model on this machine, whose tokenizer cuts the prompts; without it the
+    /// server's own counts do
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Measured iterations per prompt length
@@ -82,12 +86,9 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
     let whole = |n: u32| Value::Integer(i64::from(n));
     let mut scenario = Table::new();
     scenario.insert("name".into(), "bench".into());
-    let model = args.model.as_ref().or(args.by_option.as_ref()).context("give a model")?;
-    if Path::new(model).extension().is_some_and(|ending| ending == "toml") {
-        bail!("{model} is a scenario, not a model: `inferometer run {model}` runs it");
-    }
-    scenario.insert("model".into(), named::table(model)?.into());
-    let mut engine = Table::from_iter([("name".to_owned(), Value::from(args.engine.as_str()))]);
+    scenario.insert("model".into(), model(args)?.into());
+    let name = if args.url.is_some() && args.engine == AUTO { OPENAI } else { args.engine.as_str() };
+    let mut engine = Table::from_iter([("name".to_owned(), Value::from(name))]);
     if let Some(url) = &args.url {
         engine.insert("options".into(), Table::from_iter([("url".to_owned(), Value::from(url.as_str()))]).into());
     }
@@ -111,6 +112,16 @@ fn scenario_table(args: &Args) -> anyhow::Result<Table> {
         scenario.insert("quality".into(), quality.into());
     }
     Ok(scenario)
+}
+
+fn model(args: &Args) -> anyhow::Result<Table> {
+    let Some(model) = args.model.as_ref().or(args.by_option.as_ref()) else {
+        return Ok(Table::from_iter([("served".to_owned(), Value::Boolean(true))]));
+    };
+    if Path::new(model).extension().is_some_and(|ending| ending == "toml") {
+        bail!("{model} is a scenario, not a model: `inferometer run {model}` runs it");
+    }
+    named::table(model)
 }
 
 /// The part of the command line that this place of the generated scenario is from.
@@ -220,6 +231,17 @@ mod tests {
         assert_eq!(table["model"]["synthetic"]["preset"].as_str(), Some("tiny"));
         assert!(Line::try_parse_from(["bench", "-p", "8"]).is_err(), "a model is needed");
         assert!(Line::try_parse_from(["bench", "a", "-m", "b"]).is_err(), "but only one");
+    }
+
+    #[test]
+    fn a_server_has_its_own_model() {
+        let engine = |line: &[&str]| table(line).unwrap()["engine"][0]["name"].as_str().unwrap().to_owned();
+        let served = table(&["--url", "http://localhost:8080", "-p", "8"]).unwrap();
+        assert_eq!(served["model"]["served"].as_bool(), Some(true));
+        assert_eq!(engine(&["--url", "http://localhost:8080"]), "openai");
+        assert_eq!(engine(&["--url", "http://localhost:8080", "--engine", "exec"]), "exec");
+        let copy = table(&["synthetic:qwen3/tiny", "--url", "http://localhost:8080"]).unwrap();
+        assert!(copy["model"].get("served").is_none());
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub fn offer() -> Offer {
             meaning: "the program and its arguments, started without a shell",
         }],
         required: &[COMMAND],
+        serves: true,
         honours: Honours::default(),
         variants: Vec::new(),
         built_in: false,

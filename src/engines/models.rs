@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::models::places;
 use inferometer_protocol::{EngineError, ModelSpec};
 
-/// The folder (or file) of `model`. A synthetic model is created in the cache folder on first use,
+/// The folder (or file) of `model`; empty for that of a server. A synthetic model is created in the cache folder on first use,
 /// which is reported to `note`.
 ///
 /// Does not check whether an engine can load it.
@@ -15,6 +15,7 @@ use inferometer_protocol::{EngineError, ModelSpec};
 pub fn resolve(model: &ModelSpec, note: &mut dyn FnMut(&str)) -> Result<PathBuf, EngineError> {
     match model {
         ModelSpec::Path(path) => existing(path),
+        ModelSpec::Served => Ok(PathBuf::new()),
         ModelSpec::Synthetic { .. } => super::own::synthetic(model, &cache_folder()?, note),
     }
 }

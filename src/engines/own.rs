@@ -27,6 +27,7 @@ pub fn model_fault(path: &Path) -> Option<String> {
 pub fn context_length(model: &ModelSpec) -> Option<usize> {
     match model {
         ModelSpec::Path(path) => inferometer_engine::inspect::context_length(path),
+        ModelSpec::Served => None,
         ModelSpec::Synthetic { arch, preset, .. } => {
             let preset = PRESETS.iter().find(|known| known.arch == *arch && known.name == preset)?;
             usize::try_from(preset.context).ok()

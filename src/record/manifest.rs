@@ -21,6 +21,7 @@ impl Manifest {
         let model = match &self.scenario.model {
             ModelSpec::Synthetic { arch, preset, .. } => Some(format!("{arch} {preset}")),
             ModelSpec::Path(path) => short(path),
+            ModelSpec::Served => self.hosts.first().map(|host| host.receipt.model.name.clone()),
         };
         model.map_or_else(|| BENCH.to_owned(), |model| format!("{BENCH}: {model}"))
     }

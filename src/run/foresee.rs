@@ -29,7 +29,7 @@ pub fn check(scenario: &Scenario, plan: &Plan) -> Result<Vec<String>, RunError> 
     speculation(&[(scenario, plan)])?;
     let prompts = match &scenario.model {
         ModelSpec::Synthetic { .. } => None,
-        ModelSpec::Path(_) => {
+        ModelSpec::Path(_) | ModelSpec::Served => {
             let folder = engines::models::resolve(&scenario.model, &mut |_| {})?;
             model(scenario, &folder)?;
             Some(Prompts::make(scenario, &plan.cells, &folder)?)

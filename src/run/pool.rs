@@ -310,7 +310,7 @@ impl Pool {
 fn asked(key: &Key, scenario: &Scenario, model: String) -> Open {
     Open {
         engine: scenario.engines[key.engine as usize].clone(),
-        model: Some(model),
+        model: (!model.is_empty()).then_some(model),
         toggles: key.load.clone(),
         memory_interval_ms: memory_interval_ms(scenario),
     }

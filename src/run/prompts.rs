@@ -13,7 +13,7 @@ use crate::engines;
 use crate::engines::{TextError, Tokenizer};
 use crate::spec::{Cell, ConversationWorkload, PromptWorkload, Scenario, Workload};
 use inferometer_host::simulated;
-use inferometer_protocol::{Capabilities, Chat, EngineSpec, Message, Prompt};
+use inferometer_protocol::{Capabilities, Chat, EngineSpec, Message, ModelSpec, Prompt};
 
 /// Key of the quality text among the hashes of prompts.
 pub const QUALITY: &str = "quality";
@@ -35,8 +35,11 @@ struct Made {
     prompt: Prompt,
     /// The text of a prompt of token ids, for engines that take no ids.
     text: Option<Prompt>,
-    /// Tokens of a text by the model's tokenizer, one special token more or less.
+    /// Tokens of a text by the model's tokenizer, one special token more or less; of a text that
+    /// the engine fits, exactly so many.
     counted: Option<RangeInclusive<u32>>,
+    /// How many tokens the engine has to give the text.
+    fit: Option<u32>,
     sha256: String,
 }
 
@@ -51,13 +54,14 @@ impl Prompts {
     pub fn make(scenario: &Scenario, cells: &[Cell], model: &Path) -> Result<Self, RunError> {
         let quality = scenario.quality.as_ref().map(|quality| FixedText::of(quality, model)).transpose()?;
         let made = match &scenario.workload {
+            Workload::Prompt(workload) if scenario.model == ModelSpec::Served => of_served(workload, cells),
             Workload::Prompt(workload) => {
                 let may_need_text = |spec: &EngineSpec| !engines::is_own(&spec.name) && spec.name != simulated::NAME;
                 of_text(workload, cells, model, scenario.engines.iter().any(may_need_text))?
             }
             Workload::Conversation(workload) => {
                 let sha256 = sha256_of_conversation(workload);
-                let made = Made { prompt: first_prompt(workload), text: None, counted: None, sha256 };
+                let made = Made { prompt: first_prompt(workload), text: None, counted: None, fit: None, sha256 };
                 BTreeMap::from([(None, made)])
             }
         };
@@ -78,6 +82,13 @@ impl Prompts {
     #[must_use]
     pub fn counted(&self, cell: &Cell) -> Option<RangeInclusive<u32>> {
         self.made.get(&cell.length)?.counted.clone()
+    }
+
+    /// How many tokens the engine has to give the text of a cell, because the harness has not the
+    /// model's tokenizer.
+    #[must_use]
+    pub fn fit(&self, cell: &Cell) -> Option<u32> {
+        self.made.get(&cell.length)?.fit
     }
 
     /// The prompt of a cell of the plan; for a conversation, that of its first turn. An engine that
@@ -104,6 +115,29 @@ fn left_out<'a>(scenario: &Scenario, mut prompts: impl Iterator<Item = &'a Promp
     ignored.into_iter().map(told).collect()
 }
 
+/// The text or the chat of a workload.
+fn as_given(workload: &PromptWorkload) -> Prompt {
+    match &workload.messages {
+        Some(chat) => Prompt::Messages(chat.clone()),
+        None if workload.chat => Prompt::Messages(Chat::of(vec![Message::new("user", &workload.text)])),
+        None => Prompt::Text(workload.text.clone()),
+    }
+}
+
+/// Prompts for a server whose model is not on this machine: it cuts them to their lengths itself.
+fn of_served(workload: &PromptWorkload, cells: &[Cell]) -> BTreeMap<Option<u32>, Made> {
+    let made = |length: Option<u32>| {
+        let prompt = length.map_or_else(|| as_given(workload), |_| Prompt::Text(workload.text.clone()));
+        let sha256 = match length {
+            // As the engine is asked for it.
+            Some(length) => hex(format!("{length} tokens of {}", workload.text).as_bytes()),
+            None => sha256(&prompt),
+        };
+        Made { prompt, text: None, counted: length.map(|length| length..=length), fit: length, sha256 }
+    };
+    cells.iter().map(|cell| (cell.length, made(cell.length))).collect()
+}
+
 fn of_text(
     workload: &PromptWorkload,
     cells: &[Cell],
@@ -124,16 +158,14 @@ fn of_text(
                 };
                 Prompt::Tokens(tokenizer.exact(&workload.text, length)?)
             }
-            None if workload.messages.is_some() => Prompt::Messages(workload.messages.clone().unwrap_or_default()),
-            None if workload.chat => Prompt::Messages(Chat::of(vec![Message::new("user", &workload.text)])),
-            None => Prompt::Text(workload.text.clone()),
+            None => as_given(workload),
         };
         let text = match (&prompt, &tokenizer) {
             (Prompt::Tokens(ids), Some(tokenizer)) if as_text => Some(Prompt::Text(text_of(tokenizer, ids)?)),
             _ => None,
         };
         let counted = counted(text.as_ref().unwrap_or(&prompt), model);
-        prompts.insert(cell.length, Made { sha256: sha256(&prompt), counted, prompt, text });
+        prompts.insert(cell.length, Made { sha256: sha256(&prompt), counted, fit: None, prompt, text });
     }
     Ok(prompts)
 }

@@ -80,7 +80,7 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
     let mut scenario = Scenario {
         name: name(table),
         description: table.text("description").map(str::to_owned),
-        model: model(&table.table("model"), base, offers),
+        model: model(&table.table("model"), &engines, base, offers),
         workload: workload(table, base),
         sampling,
         run: run(&table.table("run")),
@@ -117,13 +117,30 @@ fn name(table: &Table<'_>) -> String {
     name.to_owned()
 }
 
-fn model(table: &Table<'_>, base: &Path, offers: &Offers) -> ModelSpec {
+fn model(table: &Table<'_>, engines: &[EngineSpec], base: &Path, offers: &Offers) -> ModelSpec {
     match one_of(table) {
         Some("path") => ModelSpec::Path(model_path(table, base)),
         Some("name") => ModelSpec::Path(model_of_name(table, offers)),
+        Some("served") => served(table, engines, offers),
         Some(_) => synthetic(&table.table("synthetic"), offers),
         None => ModelSpec::Path(PathBuf::new()),
     }
+}
+
+/// Only engines that bring their own model can do without one.
+fn served(table: &Table<'_>, engines: &[EngineSpec], offers: &Offers) -> ModelSpec {
+    let Some(entry) = table.entry("served") else { return ModelSpec::Served };
+    let (serving, loading): (Vec<_>, Vec<_>) = offers.engines.iter().partition(|offer| offer.serves);
+    let loads = |engine: &&EngineSpec| loading.iter().any(|offer| offer.name == engine.name);
+    if !table.flag("served") {
+        let problem = Problem::new("`served` can only be true").at(entry.value.span);
+        table.problem(problem.help("remove it, and name the model with `path`, `name` or `synthetic`"));
+    } else if let Some(engine) = engines.iter().find(loads) {
+        let problem = Problem::new(format!("engine `{}` needs a model", engine.label)).at(entry.value.span);
+        let names = list(serving.iter().map(|offer| offer.name));
+        table.problem(problem.help(format!("`served` is for engines that have one already: {names}")));
+    }
+    ModelSpec::Served
 }
 
 fn synthetic(table: &Table<'_>, offers: &Offers) -> ModelSpec {

@@ -156,6 +156,86 @@ fn llama_server_is_driven_by_its_own_completion() {
     assert_eq!(last["cache_prompt"], json!(false), "the cache was reset before the iteration");
 }
 
+/// The words of a text, and one token that begins it.
+fn tokens_of(text: &str) -> usize {
+    1 + text.split_whitespace().count()
+}
+
+/// llama-server counts at `/tokenize`, others with each request.
+#[test]
+fn bench_of_a_server_needs_no_model_here() {
+    for llama in [true, false] {
+        let lab = Lab::new();
+        let reply = move |seen: &Seen, stream: &mut TcpStream| {
+            let text = seen.body["content"].as_str().or(seen.body["prompt"].as_str()).unwrap();
+            let prompt = tokens_of(text);
+            if seen.path == "/tokenize" {
+                return whole(stream, "200 OK", &json!({"tokens": vec![1; prompt]}));
+            }
+            let count = limit(seen).min(WORDS.len());
+            let usage = json!({"prompt_tokens": prompt, "completion_tokens": count});
+            if seen.body["stream"] == json!(false) {
+                return whole(stream, "200 OK", &json!({"choices": [{"text": " a"}], "usage": usage}));
+            }
+            head(stream);
+            for (at, word) in WORDS[..count].iter().enumerate() {
+                sleep(GAP);
+                match llama {
+                    true => send(stream, event(&json!({"content": word, "tokens": [at], "stop": false}))),
+                    false => send(stream, event(&json!({"choices": [{"text": word, "finish_reason": null}]}))),
+                }
+            }
+            send(
+                stream,
+                match llama {
+                    true => event(&json!({"content": "", "tokens": [], "stop": true, "tokens_predicted": count,
+                        "tokens_evaluated": prompt, "stop_type": "limit", "timings": {"cache_n": 0, "prompt_n": prompt}})),
+                    false => event(&json!({"choices": [{"text": "", "finish_reason": "length"}], "usage": usage})),
+                },
+            );
+            end(stream);
+        };
+        let (posted, reply) = remembered(reply);
+        let props = move |path: &str| (llama && path == "/props").then(|| json!({"build_info": "b1"}));
+        let server = Scripted::start(models(if llama { "llamacpp" } else { "someone" }), props, reply);
+        let url = server.url();
+        let eos = if llama { "workload.ignore_eos=true" } else { "workload.ignore_eos=false" };
+        lab.run(&["bench", "--url", &url, "-p", "20,7", "-n", "6", "-r", "3", "--set", eos]).expect(0);
+        let record = lab.record();
+        assert_eq!(statuses(&record), [Status::Ok; 6]);
+        let mut counted: Vec<u32> = measured(&record).iter().map(|row| row.prompt_tokens.unwrap()).collect();
+        counted.sort_unstable();
+        assert_eq!(counted, [7, 7, 7, 20, 20, 20]);
+        assert_eq!(record.manifest.title(), "bench: fox-1b");
+        let posted = posted.lock().unwrap();
+        let asked = posted.iter().filter(|seen| seen.path == "/tokenize").count();
+        assert_eq!(asked > 0, llama, "only llama-server is asked at that address");
+        let sent =
+            |seen: &&Seen| seen.body["stream"] == json!(true) && seen.body["prompt"] != json!("One, two, three,");
+        let texts: std::collections::BTreeSet<&str> =
+            posted.iter().filter(sent).map(|seen| seen.body["prompt"].as_str().unwrap()).collect();
+        assert_eq!(texts.len(), 2, "one text for each length, in every iteration: {texts:?}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_cut_a_prompt_says_so() {
+    let lab = Lab::new();
+    let reply = |seen: &Seen, stream: &mut TcpStream| {
+        if seen.body["stream"] == json!(false) {
+            return whole(stream, "200 OK", &json!({"choices": [], "usage": {"prompt_tokens": 3}}));
+        }
+        completions(seen, stream, false);
+    };
+    let server = Scripted::start(models("someone"), |_| None, reply);
+    let eos = "workload.ignore_eos=false";
+    lab.run(&["bench", "--url", &server.url(), "-p", "20", "-n", "6", "--set", eos])
+        .expect(2)
+        .says("no part of the text has exactly 20 tokens");
+    // The transformer engine needs a model.
+    lab.run(&["bench", "--url", &server.url(), "--engine", "transformer"]).expect(2);
+}
+
 /// As Ollama's `openai.go` writes a chat: chunks with `delta`, the counts in the last event.
 #[test]
 fn a_chat_of_ollama_has_reasoning_before_the_visible_text() {

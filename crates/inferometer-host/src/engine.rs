@@ -76,6 +76,16 @@ pub trait Session {
     /// `bad_request` for an invalid prompt; any other kind for a failure of the engine.
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion>;
 
+    /// A text of exactly `tokens` tokens, cut from `text` or from its repetition. Only engines with
+    /// the capability `fit` are asked, outside every timed section.
+    ///
+    /// # Errors
+    /// When the engine cannot count tokens, or finds no such text.
+    fn fit(&mut self, text: &str, tokens: u32) -> Result<String> {
+        let _ = (text, tokens);
+        Err(EngineError::unsupported("this engine cannot cut a text to a number of tokens"))
+    }
+
     /// Drops every KV cache and frees its memory, so that each request starts from the same state
     /// and one cell's peak memory does not include another's cache.
     ///

@@ -53,6 +53,7 @@ pub fn offer() -> Offer {
         meaning: "llama.cpp, by its library: GGUF files",
         options: options(),
         required: &[],
+        serves: false,
         honours: Honours {
             toggles: Some(TOGGLES.into()),
             choices: &[(KV_DTYPE, &["f32", "f16"])],

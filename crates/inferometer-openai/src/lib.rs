@@ -5,6 +5,7 @@
 //! what it reads. Nothing is retried. docs/explanation/engines/openai.md says what its figures
 //! include.
 
+mod fit;
 mod http;
 mod options;
 mod process;
@@ -33,6 +34,7 @@ impl Engine for OpenAi {
             meaning: "any server with an OpenAI-compatible API, over HTTP",
             options: options::OPTIONS.into(),
             required: &[options::URL],
+            serves: true,
             // Which server it is, is known when it answers.
             honours: Honours::default(),
             variants: Vec::new(),

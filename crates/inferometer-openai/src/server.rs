@@ -29,6 +29,17 @@ pub enum Fresh {
     Salt,
 }
 
+/// How a server is asked for the number of tokens of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// llama-server's `/tokenize`: a list of ids.
+    LlamaTokenize,
+    /// vLLM's `/tokenize`: a count.
+    VllmTokenize,
+    /// The usage of a request for one token.
+    Usage,
+}
+
 /// What a kind of server can do.
 #[derive(Debug, PartialEq)]
 pub struct Flavour {
@@ -39,6 +50,7 @@ pub struct Flavour {
     /// Knows `ignore_eos`.
     pub ignores_eos: bool,
     pub fresh: Fresh,
+    pub counts: Counts,
     /// Fields of `sampling` that its documentation names; all have the names of this project.
     pub sampling: &'static [&'static str],
     /// Passes `chat_template_kwargs` to the chat template.
@@ -55,6 +67,7 @@ const USUAL: Flavour = Flavour {
     ids: Ids::OfTexts,
     ignores_eos: false,
     fresh: Fresh::Never,
+    counts: Counts::Usage,
     sampling: &[TEMPERATURE, SEED, TOP_P],
     template_arguments: false,
     deterministic: false,
@@ -71,6 +84,7 @@ static FLAVOURS: [Flavour; 7] = [
         ids: Ids::Native,
         ignores_eos: true,
         fresh: Fresh::CachePrompt,
+        counts: Counts::LlamaTokenize,
         sampling: ALL_SAMPLING,
         template_arguments: true,
         deterministic: true,
@@ -81,6 +95,7 @@ static FLAVOURS: [Flavour; 7] = [
         ids: Ids::Listed,
         ignores_eos: true,
         fresh: Fresh::Salt,
+        counts: Counts::VllmTokenize,
         sampling: ALL_SAMPLING,
         template_arguments: true,
         ..USUAL

@@ -11,13 +11,15 @@ use inferometer_host::protocol::{
     Settings, TokenTiming, Value,
 };
 use inferometer_host::{Result, Session, TokenSink};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::fit;
 use crate::http::Client;
 use crate::options::Options;
 use crate::reply::{Piece, Usage};
 use crate::request::{Api, Call};
-use crate::server::{Fresh, Ids, Server};
+use crate::server::{Counts, Fresh, Ids, Server};
 
 /// Tokens of the request that `open` sends.
 const FIRST_TOKENS: u32 = 16;
@@ -84,15 +86,7 @@ impl ServerSession {
     }
 
     fn first(&mut self) -> Result<()> {
-        let request = Request {
-            prompt: Prompt::Text(FIRST_PROMPT.to_owned()),
-            sampling: Sampling::default(),
-            toggles: Settings::new(),
-            max_tokens: FIRST_TOKENS,
-            ignore_eos: false,
-            conversation: None,
-            forced_tokens: None,
-        };
+        let request = asked(Prompt::Text(FIRST_PROMPT.to_owned()), FIRST_TOKENS);
         let streamed = self.stream(&request, &mut Unwatched)?;
         self.counts = streamed.usage.completion_tokens.is_some();
         let single = streamed.pieces > 1 && several(&streamed).is_none() && self.counts;
@@ -162,6 +156,26 @@ impl ServerSession {
         EngineError { message: self.client.hidden(&error.message), ..error }
     }
 
+    /// How many tokens the server makes of a text.
+    fn count(&mut self, text: &str) -> Result<u32> {
+        let Options { root, .. } = &self.options;
+        let (body, field) = match self.server.flavour.counts {
+            Counts::LlamaTokenize => (json!({"content": text, "add_special": true}), "tokens"),
+            Counts::VllmTokenize => (json!({"model": self.server.model, "prompt": text}), "count"),
+            Counts::Usage => {
+                let prompt = Prompt::Text(text.to_owned());
+                return self.prompt_tokens(&asked(prompt, 1));
+            }
+        };
+        let url = format!("{root}/tokenize");
+        let answer: serde_json::Value = self.client.post(&url, &body)?;
+        let found = &answer[field];
+        let count = found.as_array().map(|ids| ids.len() as u64).or_else(|| found.as_u64());
+        count.and_then(|count| u32::try_from(count).ok()).ok_or_else(|| {
+            EngineError::server(format!("the server at {url} does not say how many tokens a text has (`{field}`)"))
+        })
+    }
+
     /// How many tokens a prompt has, for a server whose streams do not say it: asked once, with a
     /// request of its own that is not streamed.
     fn prompt_tokens(&mut self, request: &Request) -> Result<u32> {
@@ -182,6 +196,19 @@ impl ServerSession {
                 Ok(*unknown.insert(count))
             }
         }
+    }
+}
+
+/// A request that is not measured.
+fn asked(prompt: Prompt, max_tokens: u32) -> Request {
+    Request {
+        prompt,
+        sampling: Sampling::default(),
+        toggles: Settings::new(),
+        max_tokens,
+        ignore_eos: false,
+        conversation: None,
+        forced_tokens: None,
     }
 }
 
@@ -238,6 +265,7 @@ impl Session for ServerSession {
                 tools: flavour.template_arguments,
                 cancel: true,
                 reset: flavour.fresh != Fresh::Never,
+                fit: true,
                 ..Capabilities::default()
             },
             toggles: reuse,
@@ -307,6 +335,10 @@ impl Session for ServerSession {
         self.since_reset = 0;
         self.resets += 1;
         Ok(())
+    }
+
+    fn fit(&mut self, text: &str, tokens: u32) -> Result<String> {
+        fit::fit(text, tokens, &mut |part| self.count(part))
     }
 
     fn decode(&self, _: &[u32]) -> Option<String> {

@@ -40,6 +40,8 @@ pub struct Offer {
     pub options: Vec<OptionSpec>,
     /// Options that must be given.
     pub required: &'static [&'static str],
+    /// Whether it may have a model already, so that a scenario need not name one.
+    pub serves: bool,
     /// Which toggles the engine honours, unless a variant says otherwise.
     pub honours: Honours,
     /// Option values that change `honours`, or decide whether the engine runs on this machine.

@@ -13,7 +13,7 @@ use super::{
 
 /// Version of the protocol. Another major version is refused; a newer minor version only adds
 /// fields and messages.
-pub const VERSION: Version = Version { major: 1, minor: 7 };
+pub const VERSION: Version = Version { major: 1, minor: 8 };
 
 /// Longest line that either side may send, newline included.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
@@ -74,6 +74,9 @@ pub enum ToHost {
     Open(Open),
     /// Run one generation. Answered by `result`, with any number of `progress` before it.
     Generate(Box<Generate>),
+    /// Cut or repeat a text until it has exactly `tokens` tokens as a prompt, for a harness that has
+    /// not the model's tokenizer. Answered by `fitted`.
+    Fit { text: String, tokens: u32 },
     /// Drop the KV cache (of every conversation). Answered by `done`.
     Reset,
     /// Clear the allocator's cache. Answered by `done`.
@@ -95,11 +98,12 @@ pub enum ToHost {
 
 impl ToHost {
     /// The values of `type` that this version knows.
-    pub const TYPES: [&'static str; 12] = [
+    pub const TYPES: [&'static str; 13] = [
         "hello",
         "ping",
         "open",
         "generate",
+        "fit",
         "reset",
         "clear_cache",
         "memory",
@@ -248,6 +252,10 @@ pub enum FromHost {
         token: u32,
     },
     Result(Box<Generated>),
+    /// The text that `fit` asked for.
+    Fitted {
+        text: String,
+    },
     Memory(EngineMemory),
     Profile(Box<Profile>),
     Done,

@@ -191,6 +191,8 @@ pub enum ModelSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         quantization: Option<Quantization>,
     },
+    /// The model that a server has; there is no copy of it on this machine.
+    Served,
 }
 
 /// The model that the engine loaded.

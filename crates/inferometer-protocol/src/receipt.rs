@@ -48,6 +48,8 @@ pub struct Capabilities {
     pub stream: bool,
     /// `unload` frees the model, and `open` may follow.
     pub unload: bool,
+    /// `fit` gives a text an exact number of tokens.
+    pub fit: bool,
 }
 
 /// The process that does an engine's work, where that is not the host.

@@ -309,6 +309,7 @@ fn in_force(cell: &Cell, name: &str) -> String {
 fn model(model: &ModelSpec) -> String {
     match model {
         ModelSpec::Path(path) => label(&path.display().to_string()),
+        ModelSpec::Served => "that of the server".to_owned(),
         ModelSpec::Synthetic { arch, preset, seed, dtype, quantization } => {
             let dtype = dtype.map(|dtype| format!(", {}", dtype.name())).unwrap_or_default();
             let quantization = quantization.map(|form| format!(", {form}")).unwrap_or_default();

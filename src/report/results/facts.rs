@@ -81,6 +81,7 @@ fn measured(record: &Record) -> Vec<(&'static str, String)> {
     });
     let model = match (manifest.hosts.first(), &manifest.scenario.model) {
         (Some(host), _) => host.receipt.model.name.clone(),
+        (None, ModelSpec::Served) => "that of the server".to_owned(),
         (None, ModelSpec::Path(path)) => path.display().to_string(),
         (None, ModelSpec::Synthetic { arch, preset, .. }) => format!("synthetic {arch} {preset}"),
     };

@@ -47,6 +47,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("clear_cache", clear_cache),
     ("memory", memory),
     ("profile", profile),
+    ("fit", fit),
     ("cancel during work", cancel),
     ("cancel while idle", cancel_while_idle),
     ("closes with a model open", closes_open),
@@ -364,6 +365,20 @@ fn profile(bench: &mut Bench) -> Verdict {
         ensure(other.is_none(), || {
             format!("its profile has a part for the phase {other:?}, which is neither prefill nor decode")
         })?;
+    }
+    Ok(())
+}
+
+/// A text that was fitted has as many tokens as a prompt.
+fn fit(bench: &mut Bench) -> Verdict {
+    const TEXT: &str = "A quick brown fox jumps over a lazy dog, and nobody counts the words. ";
+    let opened = bench.with("fit", |ready| ready.receipt.capabilities.fit)?;
+    for tokens in [24, 100] {
+        let text = opened.host.fit(TEXT.to_owned(), tokens)?;
+        let mut generate = opened.request(FEW)?;
+        generate.request.prompt = Prompt::Text(text);
+        let counted = opened.host.generate(generate, &mut |_| {})?.generated.completion.prompt_tokens;
+        ensure(counted == tokens, || format!("a text that it fitted to {tokens} tokens has {counted} as a prompt"))?;
     }
     Ok(())
 }

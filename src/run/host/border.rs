@@ -29,7 +29,12 @@ pub(super) fn tidy(message: &mut FromHost) {
         }
         FromHost::Error(error) => error.message = clean(&error.message),
         FromHost::Profile(seen) => profile(seen),
-        FromHost::Progress { .. } | FromHost::Token { .. } | FromHost::Memory(_) | FromHost::Done => {}
+        // A fitted text is sent back as it is, and shown nowhere.
+        FromHost::Fitted { .. }
+        | FromHost::Progress { .. }
+        | FromHost::Token { .. }
+        | FromHost::Memory(_)
+        | FromHost::Done => {}
     }
 }
 

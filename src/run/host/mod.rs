@@ -254,6 +254,18 @@ impl Host {
         }
     }
 
+    /// A text of exactly `tokens` tokens, cut from `text` or its repetition.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Engine` if there is no such text.
+    pub fn fit(&mut self, text: String, tokens: u32) -> Result<String, HostError> {
+        let during = "fitting a prompt";
+        match self.talk.ask(ToHost::Fit { text, tokens }, during, &mut |_| {})?.body {
+            FromHost::Fitted { text } => Ok(text),
+            other => Err(self.talk.unfit(during, "fitted", &other)),
+        }
+    }
+
     /// Drops the content of every KV cache.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use crate::run::schedule::Step;
 use crate::run::segment::{Log, Past};
 use crate::secret::Secrets;
 use crate::spec::{Cell, Isolation, Plan, Scenario};
-use inferometer_protocol::{Choice, Detail, EngineSpec, Instrumentation};
+use inferometer_protocol::{Choice, Detail, EngineSpec, Instrumentation, Prompt};
 
 /// The inputs of a worker; they do not change.
 pub struct Work<'a> {
@@ -73,6 +73,8 @@ pub struct Worker<'a> {
     said: BTreeSet<String>,
     /// Token ids that turns of cells are forced along, by cell and turn.
     forced: BTreeMap<(u32, u32), Vec<u32>>,
+    /// Prompts that engines cut to their lengths, by engine and tokens.
+    fitted: BTreeMap<(u32, u32), Prompt>,
     /// Prompt tokens as the engine first counted them, by cell and turn.
     prompt_tokens: BTreeMap<(u32, u32), u32>,
     /// Warm-up rows with the load time of their host, since they were last taken.
@@ -158,6 +160,7 @@ impl<'a> Worker<'a> {
             opened: false,
             said: BTreeSet::new(),
             forced: BTreeMap::new(),
+            fitted: BTreeMap::new(),
             prompt_tokens: past.prompt_tokens,
             loads: Vec::new(),
             profiled: None,

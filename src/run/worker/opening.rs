@@ -1,6 +1,7 @@
 //! Opens hosts, and refuses engines that do not honour what the scenario requests.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 
 use super::Worker;
 use crate::engines;
@@ -12,10 +13,10 @@ use crate::run::pool;
 use crate::run::pool::{Key, OpenError, Pool, Resident};
 use crate::run::progress::{Event, Observer};
 use crate::run::validity;
-use crate::spec::Isolation;
+use crate::spec::{Cell, Isolation};
 use crate::telemetry;
-use inferometer_protocol::Receipt;
 use inferometer_protocol::clock::now_ns;
+use inferometer_protocol::{Prompt, Receipt};
 
 /// Refuses an engine that cannot follow forced tokens and report its own choices.
 pub(super) fn can_follow(receipt: &Receipt) -> Result<(), RunError> {
@@ -47,7 +48,8 @@ impl Worker<'_> {
         let number = self.pool.next_number();
         let work = &self.work;
         let (interrupt, origin) = (&work.options.interrupt, &self.log.origin);
-        let (resident, info) = match self.pool.open(key, work.scenario, work.model, work.program, interrupt, origin) {
+        let (mut resident, info) = match self.pool.open(key, work.scenario, work.model, work.program, interrupt, origin)
+        {
             Ok(opened) => opened,
             Err(OpenError::Engine(error)) => return Err(error.into()),
             Err(OpenError::Host(error)) => return Ok(Err((number, error))),
@@ -55,7 +57,23 @@ impl Worker<'_> {
         self.check_receipt(key, &info, observer)?;
         self.log.store.update(|manifest| manifest.hosts.push(info))?;
         self.opened = true;
+        if let Err(error) = self.fit(&mut resident) {
+            return Ok(Err((number, error)));
+        }
         Ok(Ok(resident))
+    }
+
+    /// Has the engine cut the prompts of its cells to their lengths, once in a run.
+    fn fit(&mut self, resident: &mut Resident) -> Result<(), HostError> {
+        let key = &resident.key;
+        for cell in self.work.plan.cells.iter().filter(|c| c.engine == key.engine && c.load == key.load) {
+            let Some(tokens) = self.work.prompts.fit(cell) else { continue };
+            let prompt = self.work.prompts.of(cell, &resident.receipt.capabilities);
+            if let (Prompt::Text(text), Entry::Vacant(unknown)) = (prompt, self.fitted.entry((cell.engine, tokens))) {
+                unknown.insert(Prompt::Text(resident.host.fit(text.clone(), tokens)?));
+            }
+        }
+        Ok(())
     }
 
     /// Loads the model in a host that has unloaded it, or in a new one; errors as [`Self::open`].
@@ -140,6 +158,10 @@ impl Worker<'_> {
                 self.work.prompts.of(cell, &info.receipt.capabilities),
                 &info.receipt,
             ));
+        }
+        let fits = |cell: &&Cell| cell.engine == key.engine && self.work.prompts.fit(cell).is_some();
+        if !info.receipt.capabilities.fit && self.work.plan.cells.iter().any(|cell| fits(&cell)) {
+            asked.insert("prompts of an exact length without `[model]` (capability `fit`)".to_owned());
         }
         if self.work.scenario.run.isolation == Isolation::Load && !info.receipt.capabilities.unload {
             asked.insert("`run.isolation = \"load\"` (capability `unload`)".to_owned());

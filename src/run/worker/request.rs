@@ -31,7 +31,8 @@ impl<'a> Worker<'a> {
         observer: &mut dyn Observer,
     ) -> Vec<Attempt> {
         let work = &self.work.scenario.workload;
-        let mut turns = Turns::new(work, self.work.prompts.of(cell, &resident.receipt.capabilities), pass.warms_up());
+        let prompt = self.prompt(resident, cell).clone();
+        let mut turns = Turns::new(work, &prompt, pass.warms_up());
         // A new name, so that an engine that cannot reset also starts with an empty cache.
         let conversation = matches!(work, Workload::Conversation(_)).then(|| self.next_request.to_string());
         let mut done = Vec::new();
@@ -60,6 +61,12 @@ impl<'a> Worker<'a> {
         done
     }
 
+    /// The prompt of the cell's first request, as the engine takes it.
+    fn prompt(&self, resident: &Resident, cell: &Cell) -> &Prompt {
+        let fitted = self.work.prompts.fit(cell).and_then(|tokens| self.fitted.get(&(cell.engine, tokens)));
+        fitted.unwrap_or_else(|| self.work.prompts.of(cell, &resident.receipt.capabilities))
+    }
+
     /// Runs one generation.
     fn attempt(
         &mut self,
@@ -85,9 +92,13 @@ impl<'a> Worker<'a> {
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
     }
 
-    /// Whether a host says that it runs the model in the scenario's folder, so that it counts with
-    /// that model's tokenizer. The simulated engine has none.
+    /// Whether a host counts as it should: it made the prompt itself, or says that it runs the model
+    /// in the scenario's folder, so that it counts with that model's tokenizer. The simulated engine
+    /// has none.
     fn runs_the_model(&self, cell: &Cell, resident: &Resident) -> bool {
+        if self.work.prompts.fit(cell).is_some() {
+            return true;
+        }
         let named = Path::new(&resident.receipt.model.path) == self.work.model;
         self.engine(cell.engine).name != simulated::NAME && (resident.built_in || named)
     }

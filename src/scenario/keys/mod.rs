@@ -72,8 +72,8 @@ pub static SCENARIO: Section = Section {
 
 pub static MODEL: Section = Section {
     title: "[model]",
-    meaning: "The model. Exactly one of the three keys.",
-    one_of: &["path", "name", "synthetic"],
+    meaning: "The model. Exactly one of the four keys.",
+    one_of: &["path", "name", "synthetic", "served"],
     keys: &[
         key(
             "path",
@@ -88,6 +88,12 @@ pub static MODEL: Section = Section {
             "name of a model on this machine, as `inferometer model list` shows it, or a part that only one name begins or ends with",
         ),
         key("synthetic", Shape::Section(&SYNTHETIC), "", "a model with seeded random weights, created on first use"),
+        key(
+            "served",
+            Shape::Flag,
+            "",
+            "`true`: the model that a server has (engine `openai`); the server then cuts prompts to their lengths",
+        ),
     ],
 };
 

@@ -91,7 +91,7 @@ fn a_model_has_a_path_a_name_or_a_recipe() {
 fn a_synthetic_model_is_stored_as_the_scenario_says() {
     let stored = |set: &[&str]| match good(&least(""), set).model {
         ModelSpec::Synthetic { dtype, quantization, .. } => (dtype, quantization),
-        ModelSpec::Path(path) => panic!("{}", path.display()),
+        other => panic!("{other:?}"),
     };
     assert_eq!(stored(&[]), (None, None));
     assert_eq!(stored(&["model.synthetic.dtype=f16"]), (Some(Precision::F16), None));

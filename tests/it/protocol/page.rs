@@ -55,7 +55,8 @@ fn read_examples<T: serde::de::DeserializeOwned + serde::Serialize>(direction: &
 #[test]
 fn the_page_has_an_example_of_every_message() {
     assert_eq!(read_examples::<ToHost>("to-host"), ToHost::TYPES.map(str::to_owned).into());
-    let answers = ["hello", "pong", "ready", "progress", "token", "result", "memory", "profile", "done", "error"];
+    let answers =
+        ["hello", "pong", "ready", "progress", "token", "result", "fitted", "memory", "profile", "done", "error"];
     assert_eq!(read_examples::<FromHost>("from-host"), answers.map(str::to_owned).into());
     let page = fs_err::read_to_string(repository("docs/reference/protocol.md")).unwrap();
     assert!(page.starts_with(&format!("# The engine protocol, version {VERSION}\n")));

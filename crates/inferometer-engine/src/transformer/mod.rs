@@ -160,6 +160,7 @@ impl Engine for Transformer {
                 meaning: "tensor library that computes (default: candle)",
             }],
             required: &[],
+            serves: false,
             honours: Library::Candle.honours(),
             variants: Library::ALL.map(variant).into(),
             built_in: true,

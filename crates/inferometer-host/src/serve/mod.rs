@@ -302,6 +302,10 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             ToHost::Ping => Ok(FromHost::Pong { clock: CLOCK_ID.to_owned(), now_ns: now_ns() }),
             ToHost::Open(open) => self.open(open, accepted_ns),
             ToHost::Generate(generate) => self.generate(id, *generate, accepted_ns),
+            ToHost::Fit { text, tokens } => {
+                let text = self.session()?.fit(&text, tokens)?;
+                Ok(FromHost::Fitted { text })
+            }
             ToHost::Reset => self.session()?.reset().map(|()| FromHost::Done),
             ToHost::ClearCache => self.session()?.clear_cache().map(|()| FromHost::Done),
             ToHost::Memory => Ok(FromHost::Memory(self.session()?.memory())),

@@ -34,6 +34,7 @@ impl Engine for Obedient {
             meaning: "",
             options: vec![],
             required: &[],
+            serves: false,
             honours: Honours::default(),
             variants: Vec::new(),
             built_in: true,

@@ -40,6 +40,7 @@ impl Engine for Simulated {
             meaning: "no model: spends time, reports memory and fails as its options say; for testing the harness",
             options: OPTIONS.into(),
             required: &[],
+            serves: false,
             honours: Honours { toggles: Some(Vec::new()), sampling: Some(&[]), ..Honours::default() },
             variants: Vec::new(),
             built_in: true,
