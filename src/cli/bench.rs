@@ -41,8 +41,8 @@ pub struct Args {
     #[arg(long, default_value = AUTO)]
     engine: String,
     /// Address of a server, such as http://localhost:8080, for the engine `openai`. MODEL may then
-    /// be a copy of the same model on this machine, whose tokenizer cuts the prompts; without it the
-    /// server's own counts do
+    /// be a copy of the same model on this machine, whose tokenizer cuts the prompts; without it
+    /// the server's own counts do
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Measured iterations per prompt length

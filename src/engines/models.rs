@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::models::places;
 use inferometer_protocol::{EngineError, ModelSpec};
 
-/// The folder (or file) of `model`; empty for that of a server. A synthetic model is created in the cache folder on first use,
-/// which is reported to `note`.
+/// The folder (or file) of `model`; empty for that of a server. A synthetic model is created in the
+/// cache folder on first use, which is reported to `note`.
 ///
 /// Does not check whether an engine can load it.
 ///

@@ -74,8 +74,8 @@ pub enum ToHost {
     Open(Open),
     /// Run one generation. Answered by `result`, with any number of `progress` before it.
     Generate(Box<Generate>),
-    /// Cut or repeat a text until it has exactly `tokens` tokens as a prompt, for a harness that has
-    /// not the model's tokenizer. Answered by `fitted`.
+    /// Cut or repeat a text until it has exactly `tokens` tokens as a prompt, for a harness that
+    /// has not the model's tokenizer. Answered by `fitted`.
     Fit { text: String, tokens: u32 },
     /// Drop the KV cache (of every conversation). Answered by `done`.
     Reset,

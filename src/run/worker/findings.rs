@@ -11,6 +11,7 @@ use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
 use crate::spec::Cell;
 use inferometer_protocol::ModelSpec;
+use inferometer_protocol::toggle::KV_REUSE;
 
 /// Most different generated texts kept in `run.json`.
 const MOST_TEXTS: usize = 64;
@@ -25,6 +26,7 @@ impl Worker<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(), RunError> {
         self.warn_dropped_spans(turns, cell, "", observer)?;
+        self.warn_reused(turns, cell, observer)?;
         let replies = || turns.iter().filter_map(|attempt| attempt.reply.as_ref());
         if let Some(problem) = replies().find_map(|reply| reply.memory.as_ref().err()) {
             let told = format!("cell `{}`: {problem}; they are ignored", name(cell));
@@ -45,6 +47,24 @@ impl Worker<'_> {
             )));
         }
         Ok(())
+    }
+
+    /// An engine that cannot drop its cache found a part of the prompt there: the time to the first
+    /// token is then not that of the prompt.
+    fn warn_reused(&mut self, turns: &[Attempt], cell: &Cell, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let Some(completion) = turns.first().and_then(|first| Some(&first.reply.as_ref()?.generated.completion)) else {
+            return Ok(());
+        };
+        if completion.reused_tokens == 0 || cell.toggles.contains_key(KV_REUSE) {
+            return Ok(());
+        }
+        let (reused, prompt) = (completion.reused_tokens, completion.prompt_tokens);
+        let told = format!(
+            "cell `{}`: {reused} of {prompt} prompt tokens were in the engine's cache already, so TTFT is not that of \
+             the whole prompt; switch the engine's prefix cache off",
+            name(cell)
+        );
+        self.warn(told, observer)
     }
 
     /// Random weights may repeat a token for ever; a real model does not unless something is wrong.

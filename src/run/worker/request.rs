@@ -92,9 +92,9 @@ impl<'a> Worker<'a> {
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)
     }
 
-    /// Whether a host counts as it should: it made the prompt itself, or says that it runs the model
-    /// in the scenario's folder, so that it counts with that model's tokenizer. The simulated engine
-    /// has none.
+    /// Whether a host counts as it should: it made the prompt itself, or says that it runs the
+    /// model in the scenario's folder, so that it counts with that model's tokenizer. The simulated
+    /// engine has none.
     fn runs_the_model(&self, cell: &Cell, resident: &Resident) -> bool {
         if self.work.prompts.fit(cell).is_some() {
             return true;
