@@ -198,7 +198,7 @@ pub fn attempt(
     let canceller = resident.host.canceller();
     let armed = resident.receipt.capabilities.cancel.then(|| interrupt.at_second(move || _ = canceller.cancel()));
     attempt.start_ns = origin.t_ns(now_ns());
-    let generate = Generate { request: ask.request.clone(), instrumentation: ask.instrumentation };
+    let generate = Generate { request: ask.request.clone(), instrumentation: ask.instrumentation, concurrent: false };
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let usage = meter.map(UsageMeter::stop).unwrap_or_default();

@@ -46,7 +46,7 @@ fn tokens(prompt: &[u32], max_tokens: u32) -> Generate {
         conversation: None,
         forced_tokens: None,
     };
-    Generate { request, instrumentation: Instrumentation::default() }
+    Generate { request, instrumentation: Instrumentation::default(), concurrent: false }
 }
 
 /// A faulty host, opened.

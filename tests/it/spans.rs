@@ -51,7 +51,7 @@ impl Hosted {
             forced_tokens: None,
         };
         let instrumentation = Instrumentation { detail, ..Instrumentation::default() };
-        let generate = Generate { request, instrumentation };
+        let generate = Generate { request, instrumentation, concurrent: false };
         self.host.generate(generate, &mut |_| {}).unwrap().generated
     }
 }

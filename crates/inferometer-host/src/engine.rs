@@ -76,6 +76,15 @@ pub trait Session {
     /// `bad_request` for an invalid prompt; any other kind for a failure of the engine.
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion>;
 
+    /// A further session on the same model, which may generate at the same time as this one, with
+    /// its own KV cache. Only engines whose receipt has the capability `concurrent` are asked.
+    ///
+    /// # Errors
+    /// When the engine has no further sessions, or cannot make another.
+    fn another(&self) -> Result<Box<dyn Session + Send>> {
+        Err(EngineError::unsupported("this engine runs one generation at a time"))
+    }
+
     /// A text of exactly `tokens` tokens, cut from `text` or from its repetition. Only engines with
     /// the capability `fit` are asked, outside every timed section.
     ///

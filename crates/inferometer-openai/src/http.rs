@@ -28,7 +28,11 @@ const MAX_WORDS: usize = 500;
 /// Most of a stream that is read at once.
 const CHUNK: usize = 16 << 10;
 
+/// Most connections to the server at once.
+pub const CONNECTIONS: usize = 1024;
+
 /// The connection to one server.
+#[derive(Clone)]
 pub struct Client {
     agent: Agent,
     key: Option<Key>,
@@ -51,6 +55,8 @@ impl Client {
             .timeout_per_write(Some(options.idle))
             .timeout_recv_response(Some(options.idle))
             .timeout_global(Some(options.request))
+            .max_idle_connections(CONNECTIONS)
+            .max_idle_connections_per_host(CONNECTIONS)
             .user_agent(concat!("inferometer/", env!("CARGO_PKG_VERSION")))
             .build();
         Self { agent: config.into(), key: options.key.clone(), program: RefCell::default() }

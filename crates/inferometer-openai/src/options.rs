@@ -54,7 +54,7 @@ const fn seconds(name: &'static str, meaning: &'static str) -> OptionSpec {
 }
 
 /// The options of one host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Base of the API: ends with a path such as `/v1`, without a slash.
     pub api: String,

@@ -127,7 +127,7 @@ impl Flavour {
 }
 
 /// A server that answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
     pub flavour: &'static Flavour,
     /// Its own version, if it tells it.

@@ -15,7 +15,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::fit;
-use crate::http::Client;
+use crate::http::{CONNECTIONS, Client};
 use crate::options::Options;
 use crate::reply::{Piece, Usage};
 use crate::request::{Api, Call};
@@ -266,6 +266,7 @@ impl Session for ServerSession {
                 cancel: true,
                 reset: flavour.fresh != Fresh::Never,
                 fit: true,
+                concurrent: CONNECTIONS as u32,
                 ..Capabilities::default()
             },
             toggles: reuse,
@@ -335,6 +336,21 @@ impl Session for ServerSession {
         self.since_reset = 0;
         self.resets += 1;
         Ok(())
+    }
+
+    fn another(&self) -> Result<Box<dyn Session + Send>> {
+        Ok(Box::new(Self {
+            client: self.client.clone(),
+            options: self.options.clone(),
+            server: self.server.clone(),
+            folder: self.folder.clone(),
+            timing: self.timing,
+            counts: self.counts,
+            counted: self.counted.clone(),
+            text: String::new(),
+            since_reset: self.since_reset,
+            resets: self.resets,
+        }))
     }
 
     fn fit(&mut self, text: &str, tokens: u32) -> Result<String> {

@@ -72,7 +72,8 @@ pub enum ToHost {
     Ping,
     /// Load a model. Answered by `ready`.
     Open(Open),
-    /// Run one generation. Answered by `result`, with any number of `progress` before it.
+    /// Run one generation. Answered by `result`, with any number of `progress` before it. With
+    /// `concurrent`, others may be running, and answers come in any order.
     Generate(Box<Generate>),
     /// Cut or repeat a text until it has exactly `tokens` tokens as a prompt, for a harness that
     /// has not the model's tokenizer. Answered by `fitted`.
@@ -136,6 +137,9 @@ pub struct Generate {
     pub request: Request,
     #[serde(flatten)]
     pub instrumentation: Instrumentation,
+    /// Run it beside others, in a session of its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub concurrent: bool,
 }
 
 /// What a host does besides generating. The default is that of a timed pass: nothing.

@@ -50,6 +50,8 @@ pub struct Capabilities {
     pub unload: bool,
     /// `fit` gives a text an exact number of tokens.
     pub fit: bool,
+    /// Most generations with `concurrent` that may run at the same time; 0: none.
+    pub concurrent: u32,
 }
 
 /// The process that does an engine's work, where that is not the host.

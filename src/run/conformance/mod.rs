@@ -207,6 +207,6 @@ impl Opened {
             conversation: None,
             forced_tokens: None,
         };
-        Ok(Generate { request, instrumentation: Instrumentation::default() })
+        Ok(Generate { request, instrumentation: Instrumentation::default(), concurrent: false })
     }
 }

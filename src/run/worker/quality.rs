@@ -188,7 +188,8 @@ fn force(
         forced_tokens: Some(forced.clone()),
     };
     let instrumentation = Instrumentation { logprobs: Some(top), ..Instrumentation::default() };
-    let generated = resident.host.generate(Generate { request, instrumentation }, &mut |_| {})?.generated;
+    let generated =
+        resident.host.generate(Generate { request, instrumentation, concurrent: false }, &mut |_| {})?.generated;
     if generated.tokens != forced {
         return Ok(Err("the engine did not follow the forced tokens".to_owned()));
     }

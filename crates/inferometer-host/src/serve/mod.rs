@@ -4,44 +4,41 @@
 //! the input ends the host at once. All other work runs in order on the calling thread, where the
 //! session lives.
 
+mod generation;
+mod lanes;
 mod memory;
+mod profiling;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::generation::{Progress, check, generated, run};
+use self::lanes::Lanes;
 use self::memory::MemoryWatch;
-use crate::alloc::Count;
+use self::profiling::{Phased, Profiling};
 use crate::heap;
 use crate::placement;
 use crate::placement::AFFINITY;
 use crate::recorder::{Recorder, Shared};
 use crate::sampling;
 use crate::slow_down;
-use crate::slow_down::{SLOW_DOWN, Slowed};
-use crate::{Detail, Engine, Load, Session, TokenSink};
+use crate::slow_down::SLOW_DOWN;
+use crate::{Engine, Load, Session};
 use inferometer_protocol::bounded::{LineError, Lines, brief, quote};
 use inferometer_protocol::clock::{CLOCK_ID, now_ns};
 use inferometer_protocol::messages::{
-    Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, MAX_TOKENS, Open, Ready, ToHost, VERSION,
+    Envelope, FromHost, Generate, Generated, MAX_LINE_BYTES, Open, Ready, ToHost, VERSION, Version,
 };
-use inferometer_protocol::{Completion, EngineError, ErrorKind, Prompt};
-
-mod profiling;
-
-use profiling::{Phased, Profiling};
+use inferometer_protocol::{EngineError, ErrorKind};
 
 /// Name in scenarios of an engine that is given by its program.
 const EXEC: &str = "exec";
-
-/// Minimum interval between `progress` messages.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a host stopped serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,14 +85,26 @@ where
 type Inbox = Receiver<Result<Incoming, LineError>>;
 
 /// What answers messages, what reads them, and what is between both.
-fn parts<'a, W>(output: W, engines: &'a [&'a dyn Engine]) -> (Host<'a, W>, Listener<W>, Inbox) {
+fn parts<'a, W>(output: W, engines: &'a [&'a dyn Engine]) -> (Host<'a, W>, Listener<W>, Inbox)
+where
+    W: Write + Send + 'static,
+{
     let output = Output(Arc::new(Mutex::new(output)));
     let running = Running::default();
     let (messages, inbox) = channel();
     let listener = Listener { output: output.clone(), running: running.clone(), messages };
-    let profiling = Profiling::default();
-    let host =
-        Host { output, running, engines, greeted: false, session: None, memory: None, slow_down: None, profiling };
+    let lanes = Lanes::new(output.clone(), running.clone());
+    let host = Host {
+        output,
+        running,
+        engines,
+        greeted: false,
+        session: None,
+        memory: None,
+        slow_down: None,
+        profiling: Profiling::default(),
+        lanes,
+    };
     (host, listener, inbox)
 }
 
@@ -146,6 +155,15 @@ fn encode(id: u64, body: &FromHost) -> Vec<u8> {
 struct Running(Arc<Mutex<HashMap<u64, Arc<Shared>>>>);
 
 impl Running {
+    /// What is known about a generation from both threads.
+    fn of(&self, id: u64) -> Arc<Shared> {
+        self.with(|running| running.get(&id).cloned()).unwrap_or_default()
+    }
+
+    fn ended(&self, id: u64) {
+        self.with(|running| running.remove(&id));
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut HashMap<u64, Arc<Shared>>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -242,6 +260,8 @@ struct Host<'a, W> {
     /// Artificial slow-down to test the harness, in percent.
     slow_down: Option<f64>,
     profiling: Profiling,
+    /// Sessions that generate beside each other.
+    lanes: Lanes<W>,
 }
 
 impl<W: Write + Send + 'static> Host<'_, W> {
@@ -257,11 +277,20 @@ impl<W: Write + Send + 'static> Host<'_, W> {
             };
             let id = message.id;
             let closes = matches!(message.body, Ok(ToHost::Close));
+            if self.lanes.panicked() {
+                std::mem::forget(self.session.take());
+                return End::Panicked;
+            }
             let answer = catch_unwind(AssertUnwindSafe(|| self.answer(message)));
-            self.running.with(|running| running.remove(&id));
+            if let Ok(Ok(None)) = answer {
+                // Its lane answers.
+                continue;
+            }
+            self.running.ended(id);
             let panicked = answer.is_err();
             let answer = match answer {
-                Ok(answer) => answer.unwrap_or_else(FromHost::Error),
+                Ok(Ok(answer)) => answer.unwrap_or(FromHost::Done),
+                Ok(Err(error)) => FromHost::Error(error),
                 Err(panic) => FromHost::Error(EngineError::internal(panic_text(&*panic))),
             };
             let written = self.output.send(id, answer).is_ok();
@@ -280,54 +309,71 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         End::InputEnded
     }
 
-    fn answer(&mut self, Incoming { id, accepted_ns, body }: Incoming) -> Result<FromHost, EngineError> {
+    /// The answer; `None` if it comes later, from a lane.
+    fn answer(&mut self, Incoming { id, accepted_ns, body }: Incoming) -> Result<Option<FromHost>, EngineError> {
         let body = body?;
         if !self.greeted && !matches!(body, ToHost::Hello { .. }) {
             return Err(EngineError::new(ErrorKind::Protocol, "the first message must be `hello`"));
         }
-        match body {
-            ToHost::Hello { protocol, harness } => {
-                if protocol.major != VERSION.major {
-                    let told = format!(
-                        "this host speaks version {VERSION} of the engine protocol, {} speaks {protocol}; \
-                         use the same major version on both sides",
-                        quote(harness.as_bytes())
-                    );
-                    return Err(EngineError::new(ErrorKind::Protocol, told));
-                }
-                self.greeted = true;
-                let host = concat!("inferometer ", env!("CARGO_PKG_VERSION")).to_owned();
-                Ok(FromHost::Hello { protocol: VERSION, host })
+        let answer = match body {
+            ToHost::Hello { protocol, harness } => self.greet(protocol, &harness)?,
+            ToHost::Ping => FromHost::Pong { clock: CLOCK_ID.to_owned(), now_ns: now_ns() },
+            ToHost::Open(open) => self.open(open, accepted_ns)?,
+            ToHost::Generate(generate) if generate.concurrent => {
+                let session = self.session.as_deref().ok_or_else(no_model)?;
+                self.lanes.start(session, (id, generate), accepted_ns, self.slow_down)?;
+                return Ok(None);
             }
-            ToHost::Ping => Ok(FromHost::Pong { clock: CLOCK_ID.to_owned(), now_ns: now_ns() }),
-            ToHost::Open(open) => self.open(open, accepted_ns),
-            ToHost::Generate(generate) => self.generate(id, *generate, accepted_ns),
+            ToHost::Generate(generate) => self.generate(id, *generate, accepted_ns)?,
             ToHost::Fit { text, tokens } => {
                 let text = self.session()?.fit(&text, tokens)?;
-                Ok(FromHost::Fitted { text })
+                FromHost::Fitted { text }
             }
-            ToHost::Reset => self.session()?.reset().map(|()| FromHost::Done),
-            ToHost::ClearCache => self.session()?.clear_cache().map(|()| FromHost::Done),
-            ToHost::Memory => Ok(FromHost::Memory(self.session()?.memory())),
-            ToHost::ProfileStart { frequency_hz } => self.profiling.start(frequency_hz),
-            ToHost::ProfileStop => self.profiling.stop(),
+            ToHost::Reset => {
+                self.session()?.reset()?;
+                self.lanes.reset()?;
+                FromHost::Done
+            }
+            ToHost::ClearCache => {
+                self.session()?.clear_cache()?;
+                FromHost::Done
+            }
+            ToHost::Memory => FromHost::Memory(self.session()?.memory()),
+            ToHost::ProfileStart { frequency_hz } => self.profiling.start(frequency_hz)?,
+            ToHost::ProfileStop => self.profiling.stop()?,
             // The reading thread has already answered `cancel`.
-            ToHost::Cancel { .. } => Ok(FromHost::Done),
+            ToHost::Cancel { .. } => FromHost::Done,
             ToHost::Unload => {
                 self.session()?;
                 self.unload();
                 // What the allocator keeps is no leak.
                 heap::give_back_freed();
-                Ok(FromHost::Done)
+                FromHost::Done
             }
             ToHost::Close => {
                 self.unload();
-                Ok(FromHost::Done)
+                FromHost::Done
             }
+        };
+        Ok(Some(answer))
+    }
+
+    fn greet(&mut self, protocol: Version, harness: &str) -> Result<FromHost, EngineError> {
+        if protocol.major != VERSION.major {
+            let told = format!(
+                "this host speaks version {VERSION} of the engine protocol, {} speaks {protocol}; \
+                 use the same major version on both sides",
+                quote(harness.as_bytes())
+            );
+            return Err(EngineError::new(ErrorKind::Protocol, told));
         }
+        self.greeted = true;
+        let host = concat!("inferometer ", env!("CARGO_PKG_VERSION")).to_owned();
+        Ok(FromHost::Hello { protocol: VERSION, host })
     }
 
     fn unload(&mut self) {
+        self.lanes.end();
         self.memory = None;
         self.session = None;
     }
@@ -369,83 +415,27 @@ impl<W: Write + Send + 'static> Host<'_, W> {
         Ok(FromHost::Ready(Box::new(Ready { receipt, load_ns: now_ns().saturating_sub(accepted_ns) })))
     }
 
+    /// Runs a generation on this thread, with everything that the request asks for.
     fn generate(&mut self, id: u64, g: Generate, accepted_ns: u64) -> Result<FromHost, EngineError> {
-        check(&g)?;
-        let shared = self.running.with(|running| running.get(&id).cloned()).unwrap_or_default();
+        let shared = self.running.of(id);
         let (output, slow_down) = (self.output.clone(), self.slow_down);
         let session = self.session.as_deref_mut().ok_or_else(no_model)?;
-        let wanted = g.instrumentation;
-        let operations = wanted.detail != Detail::Timed;
-        if wanted.choices && !session.receipt().capabilities.choices {
-            return Err(EngineError::unsupported("this engine cannot report its own choices of tokens"));
-        }
-        if wanted.logprobs.is_some() && !session.receipt().capabilities.logprobs {
-            return Err(EngineError::unsupported("this engine cannot report log-probabilities of tokens"));
-        }
-        let mut recorder = Recorder::new(g.request.max_tokens, wanted, Arc::clone(&shared));
-        if let Some(count) = operations.then(Count::begin).flatten() {
-            recorder = recorder.with_allocations(count);
-        }
-        if wanted.stream {
-            let output = output.clone();
-            // A harness that is gone ends this process from the reading thread.
-            recorder = recorder.with_stream(Box::new(move |index, token| {
-                let _ = output.send(id, FromHost::Token { index, token });
-            }));
-        }
-        let progress = wanted.progress.then(|| Progress::start(output, id, shared));
+        check(&g, &session.receipt().capabilities)?;
+        let progress = g.instrumentation.progress.then(|| Progress::start(output.clone(), id, Arc::clone(&shared)));
         if let Some(memory) = &self.memory {
             memory.begin();
         }
-        let completion = match self.profiling.running() {
-            None => generate(session, &g, &mut recorder, slow_down),
-            Some(profiler) => generate(session, &g, &mut Phased::new(&mut recorder, profiler), slow_down),
+        let profiler = self.profiling.running();
+        let run = |session: &mut dyn Session, recorder: &mut Recorder| match profiler {
+            None => run(session, &g, recorder, slow_down),
+            Some(profiler) => run(session, &g, &mut Phased::new(recorder, profiler), slow_down),
         };
-        // Before the text is decoded, which is not part of the generation: the harness compares the
-        // last token's stamp with this.
-        let finished_ns = now_ns();
+        let (generated, finished_ns) = generated(session, (id, &g), accepted_ns, shared, &output, run);
         let mut memory_samples = self.memory.as_ref().map(MemoryWatch::end).unwrap_or_default();
         memory_samples.retain(|sample| sample.t_ns <= finished_ns);
         // Stop before the answer is written: no message may follow a `result`.
         drop(progress);
-        let completion = completion?;
-        // The end-of-sequence token is not part of the text: a conversation's history would contain
-        // it twice.
-        let ended = usize::from(completion.finish_reason.is_stop());
-        let text = session.decode(&recorder.tokens[..recorder.tokens.len().saturating_sub(ended)]);
-        let memory = session.memory();
-        let forced_sync = wanted.detail == Detail::ForcedSync;
-        let span_timing = operations.then(|| session.span_timing(forced_sync)).flatten();
-        let allocations = recorder.phase_allocations();
-        let Recorder { tokens, token_ns, spans, spans_dropped, choices, logprobs, .. } = recorder;
-        Ok(FromHost::Result(Box::new(Generated {
-            tokens,
-            token_ns,
-            accepted_ns,
-            finished_ns,
-            spans,
-            spans_dropped,
-            span_timing,
-            allocations,
-            memory_samples,
-            choices,
-            logprobs,
-            text,
-            completion,
-            memory,
-        })))
-    }
-}
-
-fn generate(
-    session: &mut dyn Session,
-    g: &Generate,
-    sink: &mut dyn TokenSink,
-    slow_down: Option<f64>,
-) -> Result<Completion, EngineError> {
-    match slow_down {
-        None => session.generate(&g.request, sink),
-        Some(percent) => session.generate(&g.request, &mut Slowed::new(sink, percent)),
+        generated.map(|generated| FromHost::Result(Box::new(Generated { memory_samples, ..generated })))
     }
 }
 
@@ -453,54 +443,11 @@ fn no_model() -> EngineError {
     EngineError::bad_request("no model is open; send `open` first")
 }
 
-/// Checks that apply to every engine.
-fn check(g: &Generate) -> Result<(), EngineError> {
-    if !(1..=MAX_TOKENS).contains(&g.request.max_tokens) {
-        let told = format!("`max_tokens` must be from 1 to {MAX_TOKENS}, not {}", g.request.max_tokens);
-        return Err(EngineError::bad_request(told));
-    }
-    if matches!(&g.request.prompt, Prompt::Tokens(tokens) if tokens.is_empty()) {
-        return Err(EngineError::bad_request("the prompt has no tokens; give at least one"));
-    }
-    Ok(())
-}
-
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text =
         panic.downcast_ref::<&str>().map(|t| (*t).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     let text = text.unwrap_or_else(|| "no message".to_owned());
     format!("the engine panicked and its host ends: {text}; please report this with the host's log")
-}
-
-/// Sends `progress` from its own thread until dropped.
-struct Progress {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Progress {
-    fn start<W: Write + Send + 'static>(output: Output<W>, id: u64, shared: Arc<Shared>) -> Self {
-        let (stop, stopped) = channel::<()>();
-        let report = move || {
-            while stopped.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
-                if output.send(id, FromHost::Progress { generated_tokens: shared.generated() }).is_err() {
-                    return;
-                }
-            }
-        };
-        // Without this thread only the progress display is lost.
-        let thread = std::thread::Builder::new().name("host-progress".into()).spawn(report).ok();
-        Self { stop: Some(stop), thread }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{Result, TokenSink};
-use inferometer_protocol::{Completion, EngineSpec, FinishReason, Honours, Offer, Phase, Receipt, Request};
+use inferometer_protocol::{Completion, EngineSpec, FinishReason, Honours, Offer, Phase, Prompt, Receipt, Request};
 
 /// First id of the prompt: the engine's behaviour.
 const COUNT: u32 = 1;
@@ -50,7 +50,7 @@ impl Engine for Obedient {
 
 impl Session for Counting {
     fn receipt(&self) -> Receipt {
-        let json = json!({"engine": "obedient", "version": "1"});
+        let json = json!({"engine": "obedient", "version": "1", "capabilities": {"concurrent": 2}});
         serde_json::from_value(json).unwrap()
     }
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
@@ -78,6 +78,9 @@ impl Session for Counting {
             speculation: None,
             served: None,
         })
+    }
+    fn another(&self) -> Result<Box<dyn Session + Send>> {
+        Ok(Box::new(Counting))
     }
     fn reset(&mut self) -> Result<()> {
         Ok(())
@@ -327,6 +330,40 @@ fn a_result_that_is_too_long_loses_its_spans_and_says_so() {
     let line = to_line(1, FromHost::Result(Box::new(result)));
     let Envelope { body: FromHost::Result(short), .. } = serde_json::from_slice(&line).unwrap() else { panic!() };
     assert_eq!((short.spans.len(), short.spans_dropped, short.tokens), (0, 5 + (1 << 20), vec![1]));
+}
+
+#[test]
+fn generations_run_beside_each_other_up_to_the_limit() {
+    let mut tester = Tester::ready();
+    let beside = |id, what| {
+        let mut message = generate(id, what, false);
+        message["concurrent"] = true.into();
+        message
+    };
+    tester.send(beside(3, WAIT_FOR_CANCEL));
+    tester.send(beside(4, WAIT_FOR_CANCEL));
+    let full = tester.ask(beside(5, COUNT));
+    assert_eq!((&full["id"], &full["kind"]), (&json!(5), &json!("bad_request")), "{full}");
+    assert!(full["message"].as_str().unwrap().contains("2 generations are running"), "{full}");
+    let busy = tester.ask(json!({"id": 6, "type": "reset"}));
+    assert!(busy["message"].as_str().unwrap().contains("while generations are running"), "{busy}");
+    // One that is not beside others runs meanwhile.
+    assert_eq!(tester.ask(generate(7, COUNT, false))["tokens"], json!([0, 1, 2, 3]));
+    for (cancel, generation) in [(8, 4), (9, 3)] {
+        tester.send(json!({"id": cancel, "type": "cancel", "request": generation}));
+        let answers = [tester.receive(), tester.receive()];
+        let of = |id: u64| answers.iter().find(|answer| answer["id"] == id).unwrap();
+        assert_eq!(of(cancel)["type"], "done");
+        assert_eq!(of(generation)["finish_reason"], "cancelled", "{answers:?}");
+        assert_eq!(tester.ask(beside(cancel + 10, COUNT))["tokens"], json!([0, 1, 2, 3]), "in the lane that is free");
+    }
+    let wrong = tester.ask(beside(20, 99));
+    assert_eq!((&wrong["id"], &wrong["type"]), (&json!(20), &json!("error")));
+    assert_eq!(tester.ask(json!({"id": 21, "type": "reset"}))["type"], "done");
+    tester.send(beside(22, PANIC));
+    assert!(tester.receive()["message"].as_str().unwrap().contains("the engine panicked"));
+    tester.send(generate(23, COUNT, false));
+    assert_eq!(tester.host.join().unwrap(), End::Panicked);
 }
 
 #[test]

@@ -24,6 +24,8 @@ use crate::{Engine, Load, Result, Session};
 use inferometer_protocol::{Capabilities, EngineError, Honours, ModelIdentity, Offer, Receipt, Settings, TokenTiming};
 
 pub const NAME: &str = "simulated";
+/// Most requests that wait for each other.
+const SESSIONS: u32 = 256;
 
 /// The engine's registry entry.
 pub struct Simulated;
@@ -82,6 +84,7 @@ fn receipt(options: &Options, given: Settings, model: Option<&Path>) -> Receipt 
             cancel: true,
             reset: true,
             memory: true,
+            concurrent: SESSIONS,
             ..Capabilities::default()
         },
         toggles: Vec::new(),

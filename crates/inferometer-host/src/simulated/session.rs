@@ -29,6 +29,9 @@ pub struct SimulatedSession {
     noise: SlotNoise,
     /// Memory during the latest request, from its start on.
     memory: Arc<Mutex<EngineMemory>>,
+    /// Held by the session that computes: one request at a time, as on one accelerator without
+    /// batching.
+    turn: Arc<Mutex<()>>,
 }
 
 /// The noise process, read at increasing slots.
@@ -133,7 +136,7 @@ impl SimulatedSession {
         std::mem::forget(vec![1_u8; usize::try_from(options.leak_bytes).unwrap_or(usize::MAX)]);
         let slots = Slots::new(options.state.clone());
         let noise = SlotNoise::new(&options);
-        Self { options, receipt, slots, noise, memory: Arc::default() }
+        Self { options, receipt, slots, noise, memory: Arc::default(), turn: Arc::default() }
     }
 
     /// Applies a fault before the first token. Some never return.
@@ -222,6 +225,8 @@ impl Session for SimulatedSession {
     }
 
     fn generate(&mut self, request: &Request, sink: &mut dyn TokenSink) -> Result<Completion> {
+        let turn = Arc::clone(&self.turn);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let prefill = sink.begin(Phase::Prefill);
         let (prompt, key) = key(request, self.options.seed);
         let work = self.work(request, prompt)?;
@@ -263,6 +268,17 @@ impl Session for SimulatedSession {
             speculation: None,
             served: None,
         })
+    }
+
+    fn another(&self) -> Result<Box<dyn Session + Send>> {
+        Ok(Box::new(Self {
+            options: self.options.clone(),
+            receipt: self.receipt.clone(),
+            slots: Slots::new(self.options.state.clone()),
+            noise: SlotNoise::new(&self.options),
+            memory: Arc::clone(&self.memory),
+            turn: Arc::clone(&self.turn),
+        }))
     }
 
     fn reset(&mut self) -> Result<()> {
