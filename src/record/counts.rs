@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::metric::iterations;
 use super::{Cause, RequestRow, Status};
 
+/// The row that says how an iteration ended. The turns of a conversation share their outcome; under
+/// load single requests may fail, and the iteration is valid if one is.
+pub fn outcome<'a>(mut rows: impl Iterator<Item = &'a RequestRow> + Clone) -> Option<&'a RequestRow> {
+    let found = |status| rows.clone().find(move |row| row.status == status);
+    found(Status::Ok).or_else(|| found(Status::Invalid)).or_else(|| rows.next())
+}
+
 /// Numbers of iterations of a cell or a run, by outcome. Warm-ups are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -20,10 +27,11 @@ pub struct Counts {
 impl Counts {
     #[must_use]
     pub fn of(planned: usize, rows: &[&RequestRow]) -> Self {
-        // The turns of an iteration share its outcome.
-        let count = |status| iterations(rows).filter(|turns| turns[0].status == status).count();
-        let disturbed = iterations(rows)
-            .filter(|turns| turns[0].status == Status::Invalid && turns[0].cause.is_some_and(Cause::is_external))
+        let outcomes: Vec<&RequestRow> = iterations(rows).filter_map(|turns| outcome(turns.iter().copied())).collect();
+        let count = |status| outcomes.iter().filter(|row| row.status == status).count();
+        let disturbed = outcomes
+            .iter()
+            .filter(|row| row.status == Status::Invalid && row.cause.is_some_and(Cause::is_external))
             .count();
         Self {
             planned,

@@ -1,7 +1,7 @@
 //! The metrics that reports show, comparisons test and gates judge: one number per iteration each.
 //! To add a metric, add one entry to the table.
 
-use OverTurns::{Highest, Mean, Median, Total};
+use OverTurns::{Highest, Mean, Median, Quantile, Total, Whole};
 
 use super::{GaugeInfo, RequestRow};
 use inferometer_protocol::units;
@@ -15,6 +15,7 @@ pub enum Unit {
     Seconds,
     Bytes,
     Joules,
+    PerSecond,
     Count,
 }
 
@@ -34,6 +35,7 @@ impl Unit {
             Unit::Seconds => "s",
             Unit::Bytes => "bytes",
             Unit::Joules => "J",
+            Unit::PerSecond => "1/s",
             Unit::Count => "",
         }
     }
@@ -108,6 +110,10 @@ pub enum OverTurns {
     /// Median of the turns.
     Median,
     Highest,
+    /// This quantile of the requests.
+    Quantile(f64),
+    /// Of all valid requests together, not one by one.
+    Whole(fn(&[&RequestRow]) -> Option<f64>),
     /// For a rate: all work / all time, computed as the mean weighted by each turn's time (or
     /// count).
     Total(fn(&RequestRow) -> Option<f64>),
@@ -132,7 +138,13 @@ impl Metric {
         if self.is_gap && rows.iter().any(|row| row.has_passes_of_several_tokens()) {
             return None;
         }
+        if let Whole(of) = self.over_turns {
+            return of(rows).filter(|value| value.is_finite());
+        }
         let trusted = |row: &RequestRow| !self.is_token_time || row.has_token_times();
+        if matches!(self.over_turns, Quantile(_)) && !rows.iter().all(|row| row.is_under_load()) {
+            return None;
+        }
         let value = |row: &RequestRow| (self.of)(row).filter(|v| v.is_finite() && trusted(row));
         if let [row] = rows {
             return value(row);
@@ -143,6 +155,9 @@ impl Metric {
             Mean => Some(values.iter().sum::<f64>() / values.len() as f64),
             Median => robust::quantile(&robust::sorted(&values), 0.5),
             Highest => values.into_iter().max_by(f64::total_cmp),
+            Quantile(share) => robust::quantile(&robust::sorted(&values), share),
+            // Answered above.
+            Whole(_) => None,
             Total(weight) => {
                 let weighted = rows.iter().filter_map(|row| Some((value(row)?, weight(row)?)));
                 let (sum, weights) = weighted.fold((0.0, 0.0), |(sum, all), (v, w)| (sum + v * w, all + w));
@@ -215,6 +230,41 @@ macro_rules! metric {
     };
 }
 
+/// A time of the requests under load.
+const fn under_load(
+    key: &'static str,
+    title: &'static str,
+    meaning: &'static str,
+    share: f64,
+    of: fn(&RequestRow) -> Option<f64>,
+) -> Metric {
+    Metric {
+        key,
+        title,
+        unit: Unit::Milliseconds,
+        meaning,
+        of,
+        over_turns: Quantile(share),
+        better: Better::Lower,
+        by_difference: false,
+        is_token_time: false,
+        is_gap: false,
+    }
+}
+
+/// Tokens as the server counts them, if it sends several at a time.
+fn tokens_of(row: &RequestRow) -> Option<f64> {
+    row.counted_tokens.or(row.generated_tokens).map(f64::from)
+}
+
+/// A number of all requests under load as a rate.
+fn per_second(rows: &[&RequestRow], number: f64) -> Option<f64> {
+    let began = rows.iter().filter_map(|row| row.intended_ns).min()?;
+    let ended = rows.iter().map(|row| row.end_ns).max()?;
+    let seconds = ended.checked_sub(began).filter(|ns| *ns > 0)? as f64 / 1e9;
+    Some(number / seconds)
+}
+
 /// The same metric, compared by differences.
 const fn by_difference(metric: Metric) -> Metric {
     Metric { by_difference: true, ..metric }
@@ -263,9 +313,8 @@ pub const METRICS: &[Metric] = &[
         "(N-1) / time from first to last token",
         |r| { r.decode_tps }
     )),
-    token_time(
-        metric!("ttft_ms", "TTFT", Milliseconds, Mean, "request accepted to first token readable", |r| r.ttft_ms)
-    ),
+    token_time(metric!("ttft_ms", "TTFT", Milliseconds, Mean, "request accepted to first token readable", |r| r
+        .since_start(r.ttft_ms))),
     token_time(metric!(
         "tpot_ms",
         "TPOT",
@@ -279,7 +328,7 @@ pub const METRICS: &[Metric] = &[
     gap(metric!("itl_p95_ms", "ITL p95", Milliseconds, Median, "95th percentile of a request's gaps", |r| r.itl_p95_ms)),
     gap(metric!("itl_p99_ms", "ITL p99", Milliseconds, Median, "99th percentile of a request's gaps", |r| r.itl_p99_ms)),
     gap(metric!("itl_max_ms", "ITL max", Milliseconds, Highest, "longest gap of an iteration", |r| r.itl_max_ms)),
-    metric!("e2e_ms", "End to end", Milliseconds, Mean, "request accepted to last token", |r| r.e2e_ms),
+    metric!("e2e_ms", "End to end", Milliseconds, Mean, "request accepted to last token", |r| r.since_start(r.e2e_ms)),
     metric!("tokenize_ms", "Tokenize", Milliseconds, Mean, "time in the tokenizer", |r| r.tokenize_ms),
     metric!("peak_rss_bytes", "Peak memory", Bytes, Highest, "the kernel's high-water mark of resident memory", |r| {
         count(r.peak_rss_bytes)
@@ -403,6 +452,54 @@ pub const METRICS: &[Metric] = &[
         "sum of the falls of memory within an iteration",
         |r| count(r.memory_reclaimed_bytes)
     )),
+    metric!(
+        "requests_per_s",
+        "Requests",
+        PerSecond,
+        Whole(|rows| per_second(rows, rows.len() as f64)),
+        "under load: answered requests / time from the first intended start to the last answer",
+        |_| None,
+        Higher
+    ),
+    metric!(
+        "total_tps",
+        "All tokens",
+        TokensPerSecond,
+        Whole(|rows| per_second(rows, rows.iter().filter_map(|row| tokens_of(row)).sum())),
+        "under load: generated tokens of all requests / the same time",
+        |_| None
+    ),
+    metric!(
+        "good_per_s",
+        "Goodput",
+        PerSecond,
+        Whole(|rows| {
+            rows.iter().any(|row| row.good.is_some()).then_some(())?;
+            per_second(rows, rows.iter().filter(|row| row.good == Some(true)).count() as f64)
+        }),
+        "under load: requests that met the limits / the same time",
+        |_| None,
+        Higher
+    ),
+    token_time(under_load("ttft_p50_ms", "TTFT p50", "median time from intended start to first token", 0.5, |r| {
+        r.since_start(r.ttft_ms)
+    })),
+    token_time(under_load("ttft_p95_ms", "TTFT p95", "95th percentile of these times", 0.95, |r| {
+        r.since_start(r.ttft_ms)
+    })),
+    token_time(under_load("ttft_p99_ms", "TTFT p99", "99th percentile of these times", 0.99, |r| {
+        r.since_start(r.ttft_ms)
+    })),
+    token_time(under_load("tpot_p50_ms", "TPOT p50", "median over the requests of their mean gap", 0.5, |r| r.tpot_ms)),
+    token_time(under_load("tpot_p95_ms", "TPOT p95", "95th percentile of these gaps", 0.95, |r| r.tpot_ms)),
+    token_time(under_load("tpot_p99_ms", "TPOT p99", "99th percentile of these gaps", 0.99, |r| r.tpot_ms)),
+    under_load("e2e_p50_ms", "E2E p50", "median time from intended start to last token", 0.5, |r| {
+        r.since_start(r.e2e_ms)
+    }),
+    under_load("e2e_p95_ms", "E2E p95", "95th percentile of these times", 0.95, |r| r.since_start(r.e2e_ms)),
+    under_load("e2e_p99_ms", "E2E p99", "99th percentile of these times", 0.99, |r| r.since_start(r.e2e_ms)),
+    under_load("queue_p50_ms", "Queue p50", "median time from intended start to start of prefill", 0.5, |r| r.queue_ms),
+    under_load("queue_p95_ms", "Queue p95", "95th percentile of these times", 0.95, |r| r.queue_ms),
 ];
 
 /// Model loading, as a metric for tables.

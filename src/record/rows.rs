@@ -113,6 +113,10 @@ row! {
     first_byte_ms: Option<f64>, "ms", "request accepted to first byte of a server's answer; only with an engine that drives a server";
     first_visible_ms: Option<f64>, "ms", "request accepted to first text that a user sees, without a model's reasoning; only with an engine that drives a server";
     counted_tokens: Option<u32>, "tokens", "tokens generated as a server counts them, if they are not one for each row in `tokens.csv`; the token times are inexact then";
+    intended_ns: Option<u64>, "ns", "when the request was due, harness clock, from the run's origin; only under `[load]`";
+    late_ms: Option<f64>, "ms", "intended start to request accepted by the host: add it to times from acceptance; only under `[load]`";
+    queue_ms: Option<f64>, "ms", "intended start to start of prefill; only under `[load]`, with an engine that reports the phase";
+    good: Option<bool>, "", "whether the request meets the limits of `[load]`; only with limits";
 }
 
 impl RequestRow {
@@ -121,6 +125,19 @@ impl RequestRow {
     #[must_use]
     pub fn has_token_times(&self) -> bool {
         self.timing.is_none_or(|timing| timing == Timing::Verified)
+    }
+
+    /// Whether the request was one of many under load.
+    #[must_use]
+    pub fn is_under_load(&self) -> bool {
+        self.intended_ns.is_some()
+    }
+
+    /// Milliseconds from the start that counts to a time after acceptance: from the intended start
+    /// under load, so that waiting is part of it.
+    #[must_use]
+    pub fn since_start(&self, since_accepted_ms: Option<f64>) -> Option<f64> {
+        Some(since_accepted_ms? + self.late_ms.unwrap_or(0.0))
     }
 
     /// Whether tokens of one pass came together: then gaps between tokens say nothing.

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::host::{Exchange, HostError, check_stamps};
+use super::host::{Due, Exchange, HostError, check_stamps};
 use super::interrupt::Interrupt;
 use super::memory::{EngineSample, engine_samples};
 use super::pool::Resident;
@@ -12,7 +12,7 @@ use super::timing::{self, Sight};
 use super::validity::{self, Asked};
 use crate::origin::Origin;
 use crate::record::{Cause, Fault, SpanRow, Status, Timing};
-use crate::spec::Cell;
+use crate::spec::{Cell, Limits};
 use crate::telemetry;
 use crate::telemetry::counters::{Counters, Counts};
 use crate::telemetry::waits::{WaitMeter, Waits};
@@ -65,6 +65,10 @@ pub struct Attempt {
     pub load_s: Option<f64>,
     /// Memory of the host after the model was unloaded, only in the last request before that.
     pub unloaded_bytes: Option<u64>,
+    /// Under load: when it was due, from the run's origin.
+    pub intended_ns: Option<u64>,
+    /// Under load: what makes a request good.
+    pub limits: Option<Limits>,
     /// Why the request is failed or invalid.
     pub fault: Option<Fault>,
     pub usage: Usage,
@@ -117,6 +121,8 @@ impl Attempt {
             end_ns: start_ns,
             load_s: None,
             unloaded_bytes: None,
+            intended_ns: None,
+            limits: None,
             fault: None,
             usage: Usage::default(),
             reset: None,
@@ -211,6 +217,62 @@ pub fn attempt(
     }
 }
 
+/// Many requests at the same time, sent when they are due, in the order of `asks`. The usage of all
+/// stands in the last.
+pub fn under_load(
+    resident: &mut Resident,
+    asks: &[Ask<'_>],
+    (due, limits): (&Due, Option<Limits>),
+    origin: &Origin,
+    interrupt: &Interrupt,
+    on_progress: &mut dyn FnMut(u32),
+) -> Vec<Attempt> {
+    let mut attempts: Vec<Attempt> =
+        asks.iter().map(|ask| Attempt::new(ask.place, ask.engine, origin.t_ns(now_ns()))).collect();
+    if let Some(first) = attempts.first_mut() {
+        first.load_s = resident.load_s.take();
+    }
+    let ready = match resident.receipt.capabilities.reset {
+        true => resident.host.reset(),
+        false => Ok(()),
+    };
+    if let Err(error) = ready.and_then(|()| resident.host.resync().map(drop)) {
+        return attempts.into_iter().map(|attempt| attempt.failed(&error, origin)).collect();
+    }
+    let meter = resident.measured().map(UsageMeter::start);
+    let canceller = resident.host.canceller();
+    let armed = resident.receipt.capabilities.cancel.then(|| interrupt.at_second(move || _ = canceller.cancel()));
+    let most = resident.receipt.capabilities.concurrent as usize;
+    let mut make = |number: usize| Generate {
+        request: asks[number].request.clone(),
+        instrumentation: asks[number].instrumentation,
+        concurrent: true,
+    };
+    let mut ended = |done: usize| on_progress(u32::try_from(done).unwrap_or(u32::MAX));
+    let (served, broke) = resident.host.traffic(asks.len(), due, most, &mut make, &mut ended);
+    drop(armed);
+    let usage = meter.map(UsageMeter::stop).unwrap_or_default();
+    for one in served {
+        let (ask, attempt) = (&asks[one.number], &mut attempts[one.number]);
+        attempt.intended_ns = Some(origin.t_ns(one.intended_ns));
+        attempt.limits = limits;
+        attempt.start_ns = origin.t_ns(if one.sent_ns == 0 { one.ended_ns } else { one.sent_ns });
+        let taken = std::mem::replace(attempt, Attempt::new(ask.place, ask.engine, 0));
+        *attempt = match (one.outcome, &broke) {
+            (Some(Ok(exchange)), _) => answered(taken, exchange, resident, ask, origin),
+            (Some(Err(error)), _) => taken.failed(&error, origin),
+            (None, Some(error)) => taken.failed(error, origin),
+            (None, None) => taken,
+        };
+        attempt.end_ns = origin.t_ns(one.ended_ns);
+    }
+    if let Some(last) = attempts.last_mut() {
+        last.usage = usage;
+        last.host_lost = broke.is_some_and(|error| !error.host_is_usable());
+    }
+    attempts
+}
+
 /// Measures the resource usage of a process during a request.
 struct UsageMeter {
     pid: u32,
@@ -261,7 +323,9 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
     attempt.end_ns = origin.t_ns(exchange.received_ns);
     let believed = stamps.is_ok();
     let sight = (believed && ask.instrumentation.stream).then(|| Sight::of(&exchange, clock));
-    let seen = sight.as_ref().or_else(|| resident.seen(ask.place.cell, ask.place.turn));
+    let seen = sight
+        .as_ref()
+        .or_else(|| resident.seen(ask.place.cell, if ask.cell.level.is_some() { 0 } else { ask.place.turn }));
     // A later turn of a warm-up computes more of its prompt than the same turn of an iteration.
     let measured = believed && !ask.place.warmup;
     let (timing, shape) = timing::grade(receipt, seen, measured.then_some((&exchange.generated, ask.place.turn == 0)));

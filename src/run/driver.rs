@@ -146,7 +146,7 @@ impl<'a> Driver<'a> {
         let cell = self.cell(step);
         let key = Key::of(step, cell, self.isolation());
         let Some(rows) = self.worker.measure(step, &key, self.observer)? else { return Ok(false) };
-        let row = &rows[0];
+        let row = record::outcome(rows.iter()).expect("an iteration has a row");
         self.done.note(step, row.status);
         self.pace.note(step.cell, began.elapsed());
         let ((done, total), left) = (self.count(steps), self.left(steps));

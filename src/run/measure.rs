@@ -36,6 +36,16 @@ pub fn fill(row: &mut RequestRow, generated: &Generated, timing: Timing, believe
     }
 }
 
+/// How long a request under load waited before the engine took it up; `intended_ns`: when it was
+/// due, from the run's origin.
+pub fn wait(row: &mut RequestRow, generated: &Generated, offset_ns: i64, (intended_ns, origin): (u64, &Origin)) {
+    // A request cannot be taken up before it is due, but the comparison of the clocks is not exact.
+    let waited = |at: u64| ms(at_host(at, offset_ns, origin).saturating_sub(intended_ns));
+    row.late_ms = Some(waited(generated.accepted_ns));
+    let prefill = generated.spans.iter().filter(|span| span.phase == Phase::Prefill);
+    row.queue_ms = prefill.map(|span| span.start_ns).min().map(waited);
+}
+
 fn times(row: &mut RequestRow, generated: &Generated, timing: Timing) {
     row.tokenize_ms = time_in(&generated.spans, Phase::Tokenize).map(ms);
     let prefill = time_in(&generated.spans, Phase::Prefill);

@@ -1,6 +1,7 @@
 //! Execution: the driver, the harness's side of the engine protocol, validity checks of iterations.
 
 pub mod ab;
+pub mod arrivals;
 pub mod attempt;
 mod bounds;
 pub mod build;

@@ -402,6 +402,7 @@ mod tests {
             load: Settings::new(),
             sampling: inferometer_protocol::Sampling::default(),
             predicted: Settings::new(),
+            level: None,
             merged: Vec::new(),
         };
         let key = |cell_id, iteration, isolation| Key::of(Step { cell: cell_id, iteration }, &cell, isolation);

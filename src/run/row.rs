@@ -7,6 +7,7 @@ use super::measure;
 use super::memory::Swings;
 use crate::origin::Origin;
 use crate::record::{Fault, Iteration, RequestRow, SpanRow, Status, TokenRow};
+use crate::spec::Limits;
 use crate::telemetry::peak::Of;
 
 /// What the gauges measured during an iteration.
@@ -29,7 +30,7 @@ pub fn iteration(attempts: &[Attempt], gauged: &Gauged, origin: &Origin) -> Iter
         let energy = gauged.energy.get(at).copied().unwrap_or_default();
         let swings = gauged.swings.filter(|_| at + 1 == attempts.len());
         let fault = attempt.fault.as_ref().or(gauged.judged.fault.as_ref());
-        let mut row = request(attempt, energy, swings, fault);
+        let mut row = request(attempt, energy, swings, fault, origin);
         row.load_check = gauged.judged.check.filter(|_| row.status != Status::Failed);
         row.peak_sampled_bytes = sampled_peak(attempt, gauged.sampled.get(at).copied().flatten());
         rows.requests.push(row);
@@ -47,7 +48,13 @@ fn sampled_peak(attempt: &Attempt, within: Option<u64>) -> Option<u64> {
 }
 
 /// The row of `requests.csv`; `swings` in an iteration's last row only.
-fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault: Option<&Fault>) -> RequestRow {
+fn request(
+    attempt: &Attempt,
+    energy: PhaseEnergy,
+    swings: Option<Swings>,
+    fault: Option<&Fault>,
+    origin: &Origin,
+) -> RequestRow {
     let (place, usage) = (attempt.place, &attempt.usage);
     let mut row = RequestRow {
         request: place.request,
@@ -61,6 +68,7 @@ fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault
         end_ns: attempt.end_ns,
         load_s: attempt.load_s,
         unloaded_bytes: attempt.unloaded_bytes,
+        intended_ns: attempt.intended_ns,
         cpu_ms: usage.cpu.map(|cpu| cpu.as_secs_f64() * 1e3),
         cpu_instructions: usage.counts.map(|counts| counts.instructions),
         cpu_cycles: usage.counts.map(|counts| counts.cycles),
@@ -73,17 +81,42 @@ fn request(attempt: &Attempt, energy: PhaseEnergy, swings: Option<Swings>, fault
         memory_reclaimed_bytes: swings.map(|swings| swings.reclaimed_bytes),
         ..RequestRow::default()
     };
-    if let Some(Reply { generated, effective, timing, believed, .. }) = &attempt.reply {
+    if let Some(Reply { generated, effective, timing, believed, offset_ns, .. }) = &attempt.reply {
         measure::fill(&mut row, generated, *timing, *believed);
+        if let (Some(intended_ns), true) = (attempt.intended_ns, *believed) {
+            measure::wait(&mut row, generated, *offset_ns, (intended_ns, origin));
+            row.good = attempt.limits.and_then(|limits| meets(&row, limits));
+        }
         row.effective.clone_from(effective);
         // Without a valid time of the phase, its energy is meaningless.
         row.prefill_energy_j = row.prefill_ms.and(energy.prefill_j);
         row.decode_energy_j = row.decode_ms.and(energy.decode_j);
     }
+    if attempt.intended_ns.is_some() {
+        // What all requests used together is not that of one.
+        row.cpu_ms = None;
+        (row.cpu_instructions, row.cpu_cycles) = (None, None);
+        (row.run_queue_ms, row.involuntary_switches) = (None, None);
+    }
     if let Some(fault) = fault {
         row.mark(fault);
     }
     row
+}
+
+/// Whether a request meets the limits; `None` without limits, or if a time was not measured.
+fn meets(row: &RequestRow, limits: Limits) -> Option<bool> {
+    let within = |value: Option<f64>, limit: Option<f64>| match limit {
+        None => Some(true),
+        Some(limit) => value.map(|value| value <= limit),
+    };
+    let checks = [
+        within(row.since_start(row.ttft_ms), limits.ttft_ms),
+        within(row.tpot_ms, limits.tpot_ms),
+        within(row.since_start(row.e2e_ms), limits.e2e_ms),
+    ];
+    (!limits.is_empty()).then_some(())?;
+    checks.into_iter().try_fold(true, |all, one| Some(all && one?))
 }
 
 /// Rows of `tokens.csv`.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::record::{RequestRow, Status};
+use crate::record::{RequestRow, Status, outcome};
 use crate::spec::{Isolation, Plan};
 
 /// Number of consecutive failures after which the rest of a cell is given up.
@@ -63,14 +63,17 @@ impl Done {
     #[must_use]
     pub fn of(rows: &[RequestRow]) -> Self {
         let mut done = Self::default();
-        for row in rows.iter().filter(|row| !row.warmup) {
-            done.note(Step { cell: row.cell, iteration: row.iteration }, row.status);
+        let measured: Vec<&RequestRow> = rows.iter().filter(|row| !row.warmup).collect();
+        let step = |row: &RequestRow| Step { cell: row.cell, iteration: row.iteration };
+        for rows in measured.chunk_by(|a, b| step(a) == step(b)) {
+            if let Some(row) = outcome(rows.iter().copied()) {
+                done.note(step(row), row.status);
+            }
         }
         done
     }
 
-    /// Records a finished step. Further rows of the same step are further turns with the same
-    /// outcome.
+    /// Records a finished step, once.
     pub fn note(&mut self, step: Step, status: Status) {
         if !self.steps.insert(step) {
             return;

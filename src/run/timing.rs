@@ -277,6 +277,7 @@ mod tests {
             request_bytes: 100,
             reply_bytes: 100,
             to_tokenize: false,
+            beside_others: false,
         }
     }
 

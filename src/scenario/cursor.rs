@@ -222,6 +222,31 @@ impl<'a> Table<'a> {
         default
     }
 
+    /// Distinct numbers within the key's bounds; `None` if the key is absent.
+    #[must_use]
+    pub fn numbers(&self, key: &str) -> Option<Vec<f64>> {
+        let Shape::Numbers { least, most } = self.shape(key) else { unreachable!("`{key}` is read as numbers") };
+        let items = self.items(key)?;
+        if items.is_empty() {
+            let node = &self.entry(key)?.value;
+            self.wrong(key, node, "must not be an empty list: remove the key or give at least one value");
+        }
+        let read = |node: &Node| {
+            let number = match node.data {
+                Data::Int(n) => Some(n as f64),
+                Data::Float(x) => Some(x),
+                _ => None,
+            };
+            let found = number.filter(|number| *number > least && *number <= most);
+            if found.is_none() {
+                let told = format!("must be numbers above {least} and at most {most}, not {}", node.words());
+                self.wrong(key, node, &told);
+            }
+            found
+        };
+        Some(self.different(key, items, read))
+    }
+
     /// One of the key's sizes; `None` if the key is absent.
     #[must_use]
     pub fn size(&self, key: &str) -> Option<u64> {

@@ -21,6 +21,7 @@ mod read;
 mod sampling;
 mod schema;
 mod toggles;
+mod traffic;
 mod tree;
 mod workload;
 

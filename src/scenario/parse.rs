@@ -9,7 +9,7 @@ use super::diagnose::{Problem, ScenarioError, Source, echo, list};
 use super::keys::SCENARIO;
 use super::tree::{Data, Entry, Node};
 use super::workload::workload;
-use super::{ab, engines, gates, overrides, profile, quality, sampling, toggles, tree};
+use super::{ab, engines, gates, overrides, profile, quality, sampling, toggles, traffic, tree};
 use crate::spec::{ExternalCauses, Isolation, RunSettings, Scenario, TelemetrySettings};
 use inferometer_protocol::{Architecture, EngineSpec, ModelSpec, Precision, Quantization};
 
@@ -92,12 +92,14 @@ fn resolve(table: &Table<'_>, base: &Path, offers: &Offers) -> Scenario {
         ab: ab::settings(&table.table("ab")),
         profile: profile::settings(&table.table("profile")),
         quality: quality::settings(&table.table("quality"), base),
+        traffic: traffic::settings(&table.table("load")),
         build: ab::build(&table.table("build")),
         engines,
         default_length: !states(table, "workload", "max_tokens"),
         overrides: Vec::new(),
     };
     scenario.gates = gates::gates(table, &scenario);
+    traffic::suits(table, &scenario);
     scenario
 }
 

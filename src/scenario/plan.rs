@@ -5,7 +5,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::Offers;
 use super::diagnose::list;
-use crate::spec::{Axis, Cell, Plan, RunSettings, Scenario, Vary};
+use crate::spec::{Axis, Cell, Level, Plan, RunSettings, Scenario, Vary};
 use inferometer_host::rng::seeded;
 use inferometer_protocol::effective::{EFFECTIVE_CHUNK, EFFECTIVE_PENALTY, EFFECTIVE_WINDOW, expected};
 use inferometer_protocol::toggle;
@@ -84,7 +84,11 @@ fn lay_out(
         [] => vec![None],
         lengths => lengths.iter().copied().map(Some).collect(),
     };
-    let total = combined.iter().map(Vec::len).sum::<usize>().saturating_mul(lengths.len());
+    let levels: Vec<Option<Level>> = match &scenario.traffic {
+        None => vec![None],
+        Some(traffic) => traffic.levels.iter().copied().map(Some).collect(),
+    };
+    let total = combined.iter().map(Vec::len).sum::<usize>().saturating_mul(lengths.len() * levels.len());
     if total > MOST_CELLS {
         return Err(PlanError::TooManyCells);
     }
@@ -99,13 +103,17 @@ fn lay_out(
                 Foresight { sampling: &scenario.sampling, max_tokens: workload.max_tokens(), length, honoured };
             for members in group(combinations, &foresight) {
                 let label = label(scenario, axes, combinations, &members, engine, length);
-                let id = cells.len() as u32;
-                cells.push(cell(id, label, engine, members, &foresight));
+                for &level in &levels {
+                    let id = cells.len() as u32;
+                    let label = level.map_or_else(|| label.clone(), |level| beside(scenario, &label, level));
+                    cells.push(Cell { level, ..cell(id, label, engine, members.clone(), &foresight) });
+                }
             }
         }
     }
     every_gate_has_a_cell(scenario, &cells)?;
-    let order = order(cells.len(), &scenario.run, workload.turns())?;
+    let requests = scenario.traffic.as_ref().map_or(1, |traffic| traffic.requests as usize);
+    let order = order(cells.len(), &scenario.run, workload.turns() * requests)?;
     Ok(Plan { cells, order })
 }
 
@@ -170,6 +178,7 @@ fn cell(id: u32, label: String, engine: u32, members: Vec<Settings>, foresight: 
         sampling: applied(foresight.sampling, &toggles),
         predicted: foresight.predicted(&toggles),
         toggles,
+        level: None,
         merged: members.collect(),
     }
 }
@@ -266,6 +275,14 @@ fn label(
         parts.push(format!("len={length}"));
     }
     if parts.is_empty() { name.clone() } else { parts.join(" ") }
+}
+
+/// A label with the level of load, which stands alone where nothing else differs.
+fn beside(scenario: &Scenario, label: &str, level: Level) -> String {
+    let alone = scenario.engines.len() == 1
+        && scenario.workload.lengths().len() < 2
+        && scenario.all_toggles().iter().all(|axis| axis.values.len() < 2);
+    if alone { level.to_string() } else { format!("{label} {level}") }
 }
 
 /// Whether changing `toggle` alone leads from a member to a combination outside of the group.

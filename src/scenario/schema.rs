@@ -100,6 +100,9 @@ fn shape(shape: Shape) -> Map<String, Value> {
             json!({ "type": "number", "exclusiveMinimum": least, "maximum": most })
         }
         Shape::Counts { least, most } => list(&json!({ "type": "integer", "minimum": least, "maximum": most }), 1),
+        Shape::Numbers { least, most } => {
+            list(&json!({ "type": "number", "exclusiveMinimum": least, "maximum": most }), 1)
+        }
         Shape::Choices(choices) => list(&json!({ "enum": choices }), 0),
         Shape::Texts { or_none } => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": u32::from(!or_none) })

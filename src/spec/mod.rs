@@ -6,6 +6,7 @@ pub mod machine;
 pub mod plan;
 pub mod scenario;
 pub mod telemetry;
+pub mod traffic;
 
 pub use ab::{AbSettings, CellSelector, Gate, GateMetric, GateOrigin, OutputsRule, Scale, Side};
 pub use build::BuildSettings;
@@ -16,3 +17,4 @@ pub use scenario::{
     QualitySettings, Replies, RunSettings, Scenario, SpanSync, TelemetrySettings, Threads, Turn, Vary, Workload,
 };
 pub use telemetry::{GaugeInfo, SamplingInfo, TelemetryRow};
+pub use traffic::{Arrivals, Level, Limits, TrafficSettings};

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Level;
 use inferometer_protocol::{Sampling, Settings};
 
 /// One combination of engine, toggles and prompt length.
@@ -27,6 +28,9 @@ pub struct Cell {
     /// Predicted effective settings if `max_tokens` are generated; empty if the prompt's length, or
     /// which toggles the engine honours, is known only at run time.
     pub predicted: Settings,
+    /// How many requests come, and when; `None`: one after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
     /// Other combinations that do the same work and are not run again.
     pub merged: Vec<Settings>,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use inferometer_protocol::{Chat, EngineSpec, ModelSpec, Sampling, Value};
 
-use super::{AbSettings, BuildSettings, Gate};
+use super::{AbSettings, BuildSettings, Gate, TrafficSettings};
 
 /// A resolved scenario, independent of its file. Stored whole in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +42,9 @@ pub struct Scenario {
     /// The text that is scored after the timed iterations, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualitySettings>,
+    /// Many requests an iteration instead of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSettings>,
     /// The scenario states no `workload.max_tokens`: it is the default, or what an A/B session
     /// chose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

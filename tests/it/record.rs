@@ -55,6 +55,7 @@ fn manifest() -> Manifest {
         build: None,
         profile: None,
         quality: None,
+        traffic: None,
         default_length: false,
         overrides: vec![],
     };
@@ -152,6 +153,7 @@ fn record(manifest: &Manifest, iterations: &[Iteration]) -> Record {
         telemetry: vec![],
         profile: Default::default(),
         quality: Vec::new(),
+        traffic: None,
     };
     for iteration in iterations {
         record.requests.extend(iteration.requests.iter().cloned());

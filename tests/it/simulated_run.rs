@@ -130,6 +130,7 @@ impl Simulation {
                     load: Settings::from([("threads".to_owned(), Value::Int(2))]),
                     toggles,
                     sampling,
+                    level: None,
                     merged: Vec::new(),
                 });
             }
@@ -350,6 +351,7 @@ impl Simulation {
             build: None,
             profile: None,
             quality: None,
+            traffic: None,
             default_length: false,
             overrides: vec!["run.iterations=10".to_owned()],
         }

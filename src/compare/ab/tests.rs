@@ -44,6 +44,7 @@ fn cell(id: u32, length: u32) -> Cell {
         load: Settings::new(),
         sampling: Sampling::default(),
         predicted: Settings::new(),
+        level: None,
         merged: Vec::new(),
     }
 }

@@ -31,7 +31,8 @@ pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
 use crate::record::{
-    Counts, FinishState, GitState, HostInfo, LoadCheck, Machine, Record, RequestRow, Status, Timing, TokenIndex, metric,
+    Counts, FinishState, GitState, HostInfo, LoadCheck, Machine, Record, RequestRow, Status, Timing, TokenIndex,
+    metric, outcome,
 };
 use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
 use inferometer_host::simulated;
@@ -417,7 +418,7 @@ fn summarize_cell(
 fn rejected(rows: &[&RequestRow]) -> Vec<Rejected> {
     let value = |key, turns: &[&RequestRow]| metric::find(key)?.of_iteration(turns);
     metric::iterations(rows)
-        .filter(|turns| turns[0].status == Status::Invalid)
+        .filter(|turns| outcome(turns.iter().copied()).is_some_and(|row| row.status == Status::Invalid))
         .map(|turns| Rejected {
             iteration: turns[0].iteration,
             prefill_tps: value(metric::PREFILL_TPS, turns),

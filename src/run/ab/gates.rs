@@ -321,6 +321,7 @@ mod tests {
             load: inferometer_protocol::Settings::new(),
             sampling: inferometer_protocol::Sampling::default(),
             predicted: inferometer_protocol::Settings::new(),
+            level: None,
             merged: Vec::new(),
         }
     }

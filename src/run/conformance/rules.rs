@@ -51,6 +51,7 @@ fn cell(request: &Request) -> Cell {
         load: Settings::new(),
         sampling: request.sampling.clone(),
         predicted: Settings::new(),
+        level: None,
         merged: Vec::new(),
     }
 }

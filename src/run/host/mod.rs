@@ -9,6 +9,7 @@ mod error;
 mod process;
 mod stamps;
 mod talk;
+mod traffic;
 mod wire;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use stamps::{allowance_ns, check_stamps, patience_ns};
 
 pub use talk::{Arrival, message};
 pub(crate) use talk::{Heard, Talk};
+pub use traffic::{Due, Served};
 use wire::Outgoing;
 
 use super::interrupt::Interrupt;
@@ -87,6 +89,8 @@ pub struct Exchange {
     pub reply_bytes: usize,
     /// The prompt was text, so the host had to tokenize it.
     pub to_tokenize: bool,
+    /// Other requests may have been running.
+    pub beside_others: bool,
 }
 
 /// A running engine host. Dropping it kills it.
@@ -249,6 +253,7 @@ impl Host {
                 request_bytes: answer.sent.bytes,
                 reply_bytes: answer.bytes,
                 to_tokenize,
+                beside_others: false,
             }),
             other => Err(self.talk.unfit(during, "result", &other)),
         }

@@ -212,7 +212,9 @@ fn check_prefill(exchange: &Exchange) -> Result<(), Fault> {
             duration_ns(allowed)
         )));
     }
-    let ttft = first - g.accepted_ns;
+    // Beside others a request waits for its turn before its prefill begins.
+    let began = spans.first().filter(|_| exchange.beside_others).map_or(g.accepted_ns, |span| span.start_ns);
+    let ttft = first.saturating_sub(began);
     let explained =
         spans.iter().map(|span| span.end_ns.min(first).saturating_sub(span.start_ns)).fold(0, u64::saturating_add);
     let allowed = allowed.saturating_add(ttft / UNEXPLAINED);
@@ -272,6 +274,7 @@ mod tests {
             request_bytes: 100,
             reply_bytes: 300,
             to_tokenize: true,
+            beside_others: false,
         };
         (exchange, ClockSync { clock: "test".into(), offset_ns: 5_000_000_000, round_trip_ns: 100_000 })
     }

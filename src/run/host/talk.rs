@@ -125,7 +125,7 @@ impl Talk {
                 }
             }
         };
-        self.outgoing.finished();
+        self.outgoing.finished(answer.sent.id);
         match answer.body {
             FromHost::Error(error) => Err(HostError::Engine(error)),
             _ => Ok(answer),
@@ -142,11 +142,31 @@ impl Talk {
         Err(HostError::Flood { during: during.to_owned(), limit, log_tail: self.process.log_tail() })
     }
 
+    /// The next line, if one comes until `until`; an error as in [`Talk::read`], with `deadline`.
+    pub(super) fn read_until(
+        &mut self,
+        during: &str,
+        until: Instant,
+        deadline: Instant,
+    ) -> Result<Option<Line>, HostError> {
+        if self.last_lines.is_some() || until >= deadline {
+            return self.read(during, deadline).map(Some);
+        }
+        match self.incoming.next(until) {
+            Ok(line) => Ok(Some(line)),
+            Err(NoLine::Late) => Ok(None),
+            Err(no_line) => self.without_line(no_line, during, deadline).map(Some),
+        }
+    }
+
     fn read(&mut self, during: &str, deadline: Instant) -> Result<Line, HostError> {
-        let no_line = match self.incoming.next(self.last_lines.map_or(deadline, |until| until.min(deadline))) {
-            Ok(line) => return Ok(line),
-            Err(no_line) => no_line,
-        };
+        match self.incoming.next(self.last_lines.map_or(deadline, |until| until.min(deadline))) {
+            Ok(line) => Ok(line),
+            Err(no_line) => self.without_line(no_line, during, deadline),
+        }
+    }
+
+    fn without_line(&mut self, no_line: NoLine, during: &str, deadline: Instant) -> Result<Line, HostError> {
         match no_line {
             NoLine::HostEnded => {
                 // Whatever holds its stdout open must not keep the harness waiting.
@@ -171,7 +191,7 @@ impl Talk {
         }
     }
 
-    fn parse(&mut self, during: &str, line: &Line) -> Result<Envelope<FromHost>, HostError> {
+    pub(super) fn parse(&mut self, during: &str, line: &Line) -> Result<Envelope<FromHost>, HostError> {
         let error = match message(&line.bytes) {
             Ok(envelope) => return Ok(envelope),
             Err(error) => error,

@@ -65,8 +65,8 @@ pub(crate) struct Outgoing(Arc<Mutex<State>>);
 struct State {
     jobs: Sender<Job>,
     next_id: u64,
-    /// Id of the current generation.
-    generation: Option<u64>,
+    /// Ids of the current generations.
+    generations: Vec<u64>,
     /// Cancel messages that are not answered yet.
     cancels: Vec<u64>,
 }
@@ -75,7 +75,7 @@ impl Outgoing {
     fn new(stdin: impl Write + Send + 'static) -> io::Result<Self> {
         let (jobs, queue) = channel();
         std::thread::Builder::new().name("host-writer".into()).spawn(move || write_all(stdin, &queue))?;
-        Ok(Self(Arc::new(Mutex::new(State { jobs, next_id: 1, generation: None, cancels: Vec::new() }))))
+        Ok(Self(Arc::new(Mutex::new(State { jobs, next_id: 1, generations: Vec::new(), cancels: Vec::new() }))))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,7 +87,7 @@ impl Outgoing {
         let mut state = self.state();
         let generates = matches!(body, ToHost::Generate(_));
         let sent = state.send(body)?;
-        state.generation = generates.then_some(sent.id);
+        state.generations.extend(generates.then_some(sent.id));
         Ok(sent)
     }
 
@@ -99,18 +99,20 @@ impl Outgoing {
         state.write(id, Value::Object(message).to_string().into_bytes())
     }
 
-    /// Marks the current generation as finished.
-    pub(crate) fn finished(&self) {
-        self.state().generation = None;
+    /// Marks a message as answered.
+    pub(crate) fn finished(&self, id: u64) {
+        self.state().generations.retain(|running| *running != id);
     }
 
-    /// Asks the host to stop the current generation; `false` if there is none.
+    /// Asks the host to stop the current generations; `false` if there is none.
     pub(crate) fn cancel(&self) -> bool {
         let mut state = self.state();
-        let Some(request) = state.generation else { return false };
-        let Ok(sent) = state.send(ToHost::Cancel { request }) else { return false };
-        state.cancels.push(sent.id);
-        true
+        let running = state.generations.clone();
+        for request in &running {
+            let Ok(sent) = state.send(ToHost::Cancel { request: *request }) else { return false };
+            state.cancels.push(sent.id);
+        }
+        !running.is_empty()
     }
 
     /// Whether `id` is a cancel message without an answer; marks it as answered.

@@ -16,6 +16,7 @@ fn cell(toggles: &[(&str, Value)]) -> Cell {
         toggles,
         sampling: Sampling::default(),
         predicted: Settings::new(),
+        level: None,
         merged: Vec::new(),
     }
 }

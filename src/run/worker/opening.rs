@@ -13,7 +13,7 @@ use crate::run::pool;
 use crate::run::pool::{Key, OpenError, Pool, Resident};
 use crate::run::progress::{Event, Observer};
 use crate::run::validity;
-use crate::spec::{Cell, Isolation};
+use crate::spec::{Cell, Isolation, Level};
 use crate::telemetry;
 use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::{Prompt, Receipt};
@@ -162,6 +162,12 @@ impl Worker<'_> {
         let fits = |cell: &&Cell| cell.engine == key.engine && self.work.prompts.fit(cell).is_some();
         if !info.receipt.capabilities.fit && self.work.plan.cells.iter().any(|cell| fits(&cell)) {
             asked.insert("prompts of an exact length without `[model]` (capability `fit`)".to_owned());
+        }
+        let sessions = self.work.plan.cells.iter().filter(|cell| cell.engine == key.engine).filter_map(|cell| cell.level);
+        let sessions = sessions.map(|level| if let Level::Sessions(sessions) = level { sessions } else { 1 }).max();
+        let most = info.receipt.capabilities.concurrent;
+        if let Some(sessions) = sessions.filter(|sessions| *sessions > most) {
+            asked.insert(format!("`[load]` with {sessions} at the same time (capability `concurrent`: {most})"));
         }
         if self.work.scenario.run.isolation == Isolation::Load && !info.receipt.capabilities.unload {
             asked.insert("`run.isolation = \"load\"` (capability `unload`)".to_owned());

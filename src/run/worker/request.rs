@@ -1,20 +1,23 @@
 //! The requests of one iteration.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::{Pass, Worker, number};
 use crate::record::{Cause, Fault, Status};
-use crate::run::attempt::{Ask, Attempt, Place, agree, attempt};
+use crate::run::arrivals;
+use crate::run::attempt::{Ask, Attempt, Place, agree, attempt, under_load};
 use crate::run::pool;
 use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
 use crate::run::schedule::Step;
 use crate::run::turns::Turns;
 use crate::run::validity;
-use crate::spec::{Cell, Replies, Workload};
+use crate::spec::{Cell, Level, Replies, TrafficSettings, Workload};
 use inferometer_host::simulated;
 use inferometer_protocol::clock::now_ns;
-use inferometer_protocol::{Prompt, Request};
+use inferometer_protocol::toggle::KV_REUSE;
+use inferometer_protocol::{Instrumentation, Prompt, Request};
 
 /// Most tokens of a warm-up request; its prompt is complete.
 const WARMUP_TOKENS: u32 = 16;
@@ -32,6 +35,9 @@ impl<'a> Worker<'a> {
     ) -> Vec<Attempt> {
         let work = &self.work.scenario.workload;
         let prompt = self.prompt(resident, cell).clone();
+        if let (Some(traffic), Some(level), false) = (&self.work.scenario.traffic, cell.level, pass.warms_up()) {
+            return self.traffic(resident, (step, cell, pass), &prompt, (traffic, level), observer);
+        }
         let mut turns = Turns::new(work, &prompt, pass.warms_up());
         // A new name, so that an engine that cannot reset also starts with an empty cache.
         let conversation = matches!(work, Workload::Conversation(_)).then(|| self.next_request.to_string());
@@ -61,6 +67,62 @@ impl<'a> Worker<'a> {
         done
     }
 
+    /// One iteration under load. Every request has the same prompt, and none may reuse another's
+    /// cache unless the scenario says so.
+    fn traffic(
+        &mut self,
+        resident: &mut Resident,
+        (step, cell, pass): (Step, &'a Cell, Pass),
+        prompt: &Prompt,
+        (traffic, level): (&TrafficSettings, Level),
+        observer: &mut dyn Observer,
+    ) -> Vec<Attempt> {
+        let counted = self.work.prompts.counted(cell).filter(|_| self.runs_the_model(cell, resident));
+        let forgets = resident.receipt.toggles.iter().any(|name| name == KV_REUSE);
+        let asks: Vec<Ask<'_>> = (0..traffic.requests as usize)
+            .map(|number| {
+                let place = self.place(step, pass, number, resident.number);
+                let mut request = self.request(cell, 0, pass, prompt.clone(), None);
+                if forgets && !request.toggles.contains_key(KV_REUSE) {
+                    request.toggles.insert(KV_REUSE.to_owned(), "none".into());
+                }
+                let instrumentation = pass.instrumentation(false);
+                self.ask(cell, place, request, instrumentation, counted.clone())
+            })
+            .collect();
+        self.log.sampler.watch(resident.measured().map(|pid| (resident.number, pid)));
+        let mut on_progress = |done| observer.event(Event::Tokens(done));
+        let due = arrivals::due(traffic, level);
+        let (origin, interrupt) = (&self.log.origin, &self.work.options.interrupt);
+        let limits = Some(traffic.limits);
+        let mut done = under_load(resident, &asks, (&due, limits), origin, interrupt, &mut on_progress);
+        for attempt in done.iter_mut().filter(|attempt| pass.counts() && attempt.fault.is_none()) {
+            attempt.fault = self.other_count(attempt);
+        }
+        done
+    }
+
+    fn ask(
+        &self,
+        cell: &'a Cell,
+        place: Place,
+        request: Request,
+        instrumentation: Instrumentation,
+        counted: Option<RangeInclusive<u32>>,
+    ) -> Ask<'a> {
+        Ask {
+            place,
+            cell,
+            engine: &self.work.scenario.engines[cell.engine as usize].label,
+            request,
+            instrumentation,
+            verified_only: self.work.verified_only,
+            counted,
+            allowed: &self.work.scenario.run.allow_mismatch,
+            memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
+        }
+    }
+
     /// The prompt of the cell's first request, as the engine takes it.
     fn prompt(&self, resident: &Resident, cell: &Cell) -> &Prompt {
         let fitted = self.work.prompts.fit(cell).and_then(|tokens| self.fitted.get(&(cell.engine, tokens)));
@@ -76,17 +138,8 @@ impl<'a> Worker<'a> {
         request: Request,
         observer: &mut dyn Observer,
     ) -> Attempt {
-        let ask = Ask {
-            place,
-            cell,
-            engine: &self.engine(cell.engine).label,
-            request,
-            instrumentation: pass.instrumentation(observer.wants_tokens()),
-            verified_only: self.work.verified_only,
-            counted: self.work.prompts.counted(cell).filter(|_| self.runs_the_model(cell, resident)),
-            allowed: &self.work.scenario.run.allow_mismatch,
-            memory_interval_ms: pool::memory_interval_ms(self.work.scenario),
-        };
+        let counted = self.work.prompts.counted(cell).filter(|_| self.runs_the_model(cell, resident));
+        let ask = self.ask(cell, place, request, pass.instrumentation(observer.wants_tokens()), counted);
         self.log.sampler.watch(resident.measured().map(|pid| (resident.number, pid)));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)

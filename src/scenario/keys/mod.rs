@@ -6,6 +6,7 @@ mod ab;
 mod profile;
 mod quality;
 mod shape;
+mod traffic;
 mod workload;
 
 pub use ab::{AB, BUILD, CELLS, GATE};
@@ -13,6 +14,7 @@ pub use profile::PROFILE;
 pub use quality::QUALITY;
 pub use shape::{Key, Section, Shape};
 use shape::{count, key, required};
+pub use traffic::LOAD;
 pub use workload::{CONVERSATION, KIND, LATER_WORKLOADS, PROMPT, TURN, TURNS_FILE, WORKLOAD_KINDS};
 
 use inferometer_protocol::effective::EFFECTIVE;
@@ -58,6 +60,7 @@ pub static SCENARIO: Section = Section {
         key("toggles", Shape::Section(&TOGGLES), "", "engine settings; a list of values gives several cells"),
         key("telemetry", Shape::Section(&TELEMETRY), "", "what is sampled while the engine works"),
         key("profile", Shape::Section(&PROFILE), "", "a profiling pass after the timed iterations"),
+        key("load", Shape::Section(&LOAD), "", "many requests at the same time, instead of one after the other"),
         key("quality", Shape::Section(&QUALITY), "", "perplexity of a fixed text after the timed iterations"),
         key(
             "gate",
@@ -313,6 +316,7 @@ pub static SECTIONS: &[&Section] = &[
     &ENGINE_TOGGLES,
     &TELEMETRY,
     &PROFILE,
+    &LOAD,
     &QUALITY,
     &GATE,
     &CELLS,

@@ -29,6 +29,11 @@ pub enum Shape {
         least: u64,
         most: u64,
     },
+    /// A non-empty list of distinct numbers above `least` up to `most`.
+    Numbers {
+        least: f64,
+        most: f64,
+    },
     /// A list of distinct texts from these.
     Choices(&'static [&'static str]),
     /// A list of texts; with `or_none` it may be empty.

@@ -1,0 +1,53 @@
+//! `[load]`: how many requests come, and when.
+
+use super::cursor::Table;
+use super::diagnose::Problem;
+use super::parse::one_of;
+use crate::spec::{Arrivals, Level, Limits, Scenario, TrafficSettings, Workload};
+
+/// `None` if the scenario has no such table.
+pub fn settings(table: &Table<'_>) -> Option<TrafficSettings> {
+    table.span?;
+    let levels = match one_of(table) {
+        Some("rates_per_s") => table.numbers("rates_per_s").into_iter().flatten().map(Level::PerSecond).collect(),
+        Some(_) => table.counts("sessions").into_iter().flatten().map(|n| Level::Sessions(n as u32)).collect(),
+        None => Vec::new(),
+    };
+    if let (Some(entry), Some(_)) = (table.entry("arrivals"), table.entry("sessions")) {
+        let problem = Problem::new("`arrivals` has no effect with `sessions`").at(entry.key_span);
+        table.problem(problem.help("each session sends its next request when it has the answer; remove the key"));
+    }
+    let limit = |key: &str| table.entry(key).map(|_| table.number(key));
+    Some(TrafficSettings {
+        levels,
+        arrivals: match table.choice("arrivals") {
+            "constant" => Arrivals::Constant,
+            _ => Arrivals::Poisson,
+        },
+        requests: table.count32("requests"),
+        seed: table.count("seed"),
+        limits: Limits {
+            ttft_ms: limit("limit_ttft_ms"),
+            tpot_ms: limit("limit_tpot_ms"),
+            e2e_ms: limit("limit_e2e_ms"),
+        },
+    })
+}
+
+/// Reports what cannot be measured under load.
+pub fn suits(table: &Table<'_>, scenario: &Scenario) {
+    if scenario.traffic.is_none() {
+        return;
+    }
+    let refused = [
+        ("workload", matches!(scenario.workload, Workload::Conversation(_)), "a conversation"),
+        ("profile", scenario.profile.is_some(), "a profiling pass"),
+        ("quality", scenario.quality.is_some(), "a quality pass"),
+    ];
+    for (key, there, what) in refused {
+        if let (true, Some(entry)) = (there, table.entry(key)) {
+            let problem = Problem::new(format!("`[load]` cannot be used with {what}")).at(entry.key_span);
+            table.problem(problem.help("measure it in a scenario of its own, without `[load]`"));
+        }
+    }
+}
