@@ -153,7 +153,6 @@ fn record(manifest: &Manifest, iterations: &[Iteration]) -> Record {
         telemetry: vec![],
         profile: Default::default(),
         quality: Vec::new(),
-        traffic: None,
     };
     for iteration in iterations {
         record.requests.extend(iteration.requests.iter().cloned());
