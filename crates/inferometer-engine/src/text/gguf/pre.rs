@@ -137,7 +137,7 @@ const JAIS2: &str = concat!(
     r"|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}"
 );
 
-static TABLE: &[Row] = &[
+static TABLE: [Row; 30] = [
     row(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
     row(
         &[
