@@ -451,6 +451,21 @@ mod tests {
     }
 
     #[test]
+    fn a_template_keeps_within_other_bounds() {
+        let bounds = Bounds { steps: 100, memory: 1 << 20, time: Duration::from_secs(60) };
+        let path = Path::new("a.jinja");
+        let of = |source: &str| {
+            let template = ChatTemplate::from_source_within(source.to_owned(), path, None, None, bounds).unwrap();
+            template.render(&Chat::default(), true)
+        };
+        assert_eq!(of("{% for a in range(3) %}{{ a }}{% endfor %}").unwrap(), "012");
+        let long = of("{% for a in range(99) %}{{ a }}{% endfor %}").unwrap_err();
+        assert!(matches!(long, TextError::Limit { limit: Limit::Steps(100), .. }), "{long}");
+        let large = of("{{ 'a' * 2000000 }}").unwrap_err().to_string();
+        assert!(large.contains("a.jinja") && large.contains("1 MiB"), "{large}");
+    }
+
+    #[test]
     fn a_template_that_was_stopped_is_not_rendered_again() {
         let hungry = "{% if messages[0].content == 'eat' %}{{ messages[0].role * 9999999 }}{% endif %}";
         let config = json!({"chat_template": hungry});
