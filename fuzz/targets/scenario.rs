@@ -17,9 +17,10 @@ static OFFERS: LazyLock<Offers> = LazyLock::new(|| Offers {
 
 const SOUND: &str = r#"name = "n"
 [model]
-path = "m"
+synthetic = { arch = "llama", preset = "tiny" }
 [[engine]]
-name = "simulated"
+name = "exec"
+options = { command = ["x"] }
 [workload]
 kind = "prompt"
 text = "x"
