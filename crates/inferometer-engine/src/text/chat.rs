@@ -455,12 +455,13 @@ mod tests {
         let bounds = Bounds { steps: 100, memory: 1 << 20, time: Duration::from_secs(60) };
         let path = Path::new("a.jinja");
         let of = |source: &str| {
-            let template = ChatTemplate::from_source_within(source.to_owned(), path, None, None, bounds).unwrap();
-            template.render(&Chat::default(), true)
+            ChatTemplate::from_source_within(source.to_owned(), path, None, None, bounds)?
+                .render(&Chat::default(), true)
         };
         assert_eq!(of("{% for a in range(3) %}{{ a }}{% endfor %}").unwrap(), "012");
         let long = of("{% for a in range(99) %}{{ a }}{% endfor %}").unwrap_err();
         assert!(matches!(long, TextError::Limit { limit: Limit::Steps(100), .. }), "{long}");
+        // Constants are computed when the template is parsed.
         let large = of("{{ 'a' * 2000000 }}").unwrap_err().to_string();
         assert!(large.contains("a.jinja") && large.contains("1 MiB"), "{large}");
     }
