@@ -1,4 +1,5 @@
-//! A scenario file with `--set` overrides (each after a byte 0x1f), from TOML to the plan.
+//! A scenario file with `--set` overrides (each after a byte 0x1f), from TOML to the plan. After a
+//! byte 0x1e stands only what follows the lines of a sound scenario.
 #![no_main]
 
 use std::path::Path;
@@ -14,9 +15,24 @@ static OFFERS: LazyLock<Offers> = LazyLock::new(|| Offers {
     ..engines::offers()
 });
 
+const SOUND: &str = r#"name = "n"
+[model]
+synthetic = { arch = "llama", preset = "tiny" }
+[[engine]]
+name = "exec"
+options = { command = ["x"] }
+[workload]
+kind = "prompt"
+text = "x"
+lengths = [4, 8]
+max_tokens = 3
+"#;
+
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let mut parts = text.split('\u{1f}');
     let text = parts.next().unwrap_or_default();
+    let more = text.strip_prefix('\u{1e}').map(|more| format!("{SOUND}{more}"));
+    let text = more.as_deref().unwrap_or(text);
     let overrides: Vec<String> = parts.take(3).map(str::to_owned).collect();
     match from_text("t.toml", text, Path::new("/nowhere"), &overrides, &OFFERS) {
         Ok(scenario) => {

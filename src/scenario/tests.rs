@@ -76,7 +76,7 @@ pub(super) fn offers() -> Offers {
         meaning: "any program that speaks the protocol",
         options: vec![command],
         required: &["command"],
-        serves: false,
+        serves: true,
         honours: Honours::default(),
         variants: Vec::new(),
         built_in: false,

@@ -13,7 +13,7 @@ use sse_core::{SseDecoder, SseEvent};
 use ureq::http::header::HeaderName;
 use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, Error};
+use ureq::{Agent, Body, BodyReader, Error};
 
 use crate::options::{Key, Options};
 
@@ -96,7 +96,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub fn stream(&self, url: &str, body: &impl Serialize) -> Result<Events> {
+    pub fn stream(&self, url: &str, body: &impl Serialize) -> Result<Events<BodyReader<'static>>> {
         let response = self.send(url, body)?;
         let of = |name| text_of(&response, name).unwrap_or_default();
         let (kind, encoding) = (of(header::CONTENT_TYPE), of(header::CONTENT_ENCODING));
@@ -111,7 +111,7 @@ impl Client {
             let words = self.words(response.into_body());
             return Err(failed(url, &format!("answers {kind:?} and not a stream of events: {words}")));
         }
-        Ok(Events::new(url, response.into_body()))
+        Ok(Events::new(url, response.into_body().into_with_config().limit(u64::MAX).reader()))
     }
 
     fn send(&self, url: &str, body: &impl Serialize) -> Result<Response<Body>> {
@@ -221,20 +221,21 @@ fn because(error: &Error) -> String {
 }
 
 /// A stream of events, in the order of their arrival.
-pub struct Events {
+pub struct Events<R> {
     url: String,
-    body: ureq::BodyReader<'static>,
+    body: R,
     decoder: SseDecoder,
     buffer: Box<[u8]>,
     rest: Bytes,
     read: u64,
 }
 
-impl Events {
-    fn new(url: &str, body: Body) -> Self {
+impl<R: Read> Events<R> {
+    /// `url` is what error messages name.
+    pub fn new(url: &str, body: R) -> Self {
         Self {
             url: url.to_owned(),
-            body: body.into_with_config().limit(u64::MAX).reader(),
+            body,
             decoder: SseDecoder::with_limit(MAX_EVENT),
             buffer: vec![0; CHUNK].into(),
             rest: Bytes::new(),

@@ -13,9 +13,15 @@ mod reply;
 mod request;
 mod server;
 mod session;
+mod stream;
+
+use std::io::Read;
 
 use inferometer_host::protocol::{EngineError, Honours, Offer};
-use inferometer_host::{Engine, Load, Result, Session};
+use inferometer_host::{Engine, Load, Result, Session, TokenSink};
+
+pub use request::Api;
+pub use stream::Streamed;
 
 pub const NAME: &str = "openai";
 
@@ -50,4 +56,13 @@ impl Engine for OpenAi {
         let options = options::Options::of(&load.engine.options)?;
         Ok(Box::new(session::ServerSession::open(options, load.model.as_deref())?))
     }
+}
+
+/// Reads the body of a streamed answer as a session does, for those who have no server. The fuzz
+/// target uses it.
+///
+/// # Errors
+/// When the stream breaks, is not of the API, or sends more than `max_tokens` tokens.
+pub fn read_stream(body: impl Read, api: Api, max_tokens: u32, sink: &mut dyn TokenSink) -> Result<Streamed> {
+    stream::read(&mut http::Events::new("memory", body), api, max_tokens, sink)
 }

@@ -191,7 +191,7 @@ mod tests {
         for (given, told) in [
             ("", "give the server's address"),
             ("localhost:8080", "no http or https address"),
-            ("file:///etc/passwd", "no http or https address"),
+            ("file:///etc/passwd", "give the server's address"),
             ("http://me:secret@host", "no user and no password"),
             ("http://host/v1?x=1", "without `?`"),
             ("http://host/#x", "remove `#`"),

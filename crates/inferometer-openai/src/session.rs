@@ -17,16 +17,15 @@ use sha2::{Digest, Sha256};
 use crate::fit;
 use crate::http::{CONNECTIONS, Client};
 use crate::options::Options;
-use crate::reply::{Piece, Usage};
 use crate::request::{Api, Call};
 use crate::server::{Counts, Fresh, Ids, Server};
+use crate::stream;
+use crate::stream::Streamed;
 
 /// Tokens of the request that `open` sends.
 const FIRST_TOKENS: u32 = 16;
 /// The prompt of the request that `open` sends.
 const FIRST_PROMPT: &str = "One, two, three,";
-/// A stream may have this many events without tokens for each token, and this many more.
-const EMPTY_EVENTS: u64 = 8;
 
 /// A server that answered, and what is known about it.
 pub struct ServerSession {
@@ -45,19 +44,6 @@ pub struct ServerSession {
     /// Requests since the last reset; 0: nothing may be reused.
     since_reset: u32,
     resets: u64,
-}
-
-/// What one stream brought.
-#[derive(Default)]
-struct Streamed {
-    usage: Usage,
-    finish: Option<FinishReason>,
-    /// Pieces with tokens.
-    pieces: u32,
-    visible: String,
-    first_byte_ns: u64,
-    first_visible_ns: Option<u64>,
-    cancelled: bool,
 }
 
 impl ServerSession {
@@ -89,7 +75,7 @@ impl ServerSession {
         let request = asked(Prompt::Text(FIRST_PROMPT.to_owned()), FIRST_TOKENS);
         let streamed = self.stream(&request, &mut Unwatched)?;
         self.counts = streamed.usage.completion_tokens.is_some();
-        let single = streamed.pieces > 1 && several(&streamed).is_none() && self.counts;
+        let single = streamed.pieces > 1 && streamed.several().is_none() && self.counts;
         if single || self.server.flavour.ids != Ids::OfTexts {
             self.timing = TokenTiming::Exact;
         }
@@ -110,46 +96,7 @@ impl ServerSession {
         let call = Call::of(request, &self.server, fresh, &salt)?;
         let base = if call.api == Api::Native { &self.options.root } else { &self.options.api };
         let mut events = self.client.stream(&format!("{base}{}", call.path()), &call.body)?;
-        let mut streamed = Streamed { first_byte_ns: now_ns(), ..Streamed::default() };
-        let mut empty = 0;
-        while let Some(data) = events.next()? {
-            let piece = Piece::of(call.api, &data).map_err(|error| self.shown(error))?;
-            if piece.has_tokens() {
-                match piece.ids.as_slice() {
-                    [] => sink.token(piece.id_of_text()),
-                    ids => sink.tokens(ids),
-                }
-                streamed.pieces += piece.ids.len().max(1) as u32;
-                if streamed.first_visible_ns.is_none() && !piece.visible.is_empty() {
-                    streamed.first_visible_ns = Some(now_ns());
-                }
-                streamed.visible.push_str(&piece.visible);
-                if streamed.pieces > request.max_tokens {
-                    let told = format!("sends more than the {} tokens that were requested", request.max_tokens);
-                    return Err(events.failed(&told));
-                }
-            } else {
-                empty += 1;
-                if empty > EMPTY_EVENTS * (u64::from(request.max_tokens) + EMPTY_EVENTS) {
-                    return Err(events.failed("sends many events without tokens and does not end"));
-                }
-            }
-            streamed.usage.merge(piece.usage);
-            streamed.finish = piece.finish.or(streamed.finish);
-            if piece.last {
-                return Ok(streamed);
-            }
-            if sink.cancelled() {
-                // The connection is closed, which ends the work of a server that looks.
-                streamed.cancelled = true;
-                return Ok(streamed);
-            }
-        }
-        match streamed.finish {
-            // Some servers end without `[DONE]`.
-            Some(_) => Ok(streamed),
-            None => Err(events.failed("ends its stream without saying why the text ends")),
-        }
+        stream::read(&mut events, call.api, request.max_tokens, sink).map_err(|error| self.shown(error))
     }
 
     fn shown(&self, error: EngineError) -> EngineError {
@@ -210,15 +157,6 @@ fn asked(prompt: Prompt, max_tokens: u32) -> Request {
         conversation: None,
         forced_tokens: None,
     }
-}
-
-/// How many tokens were generated, if they are not one for each piece. The token that ends a text
-/// is counted by some servers and sent by none.
-fn several(streamed: &Streamed) -> Option<u32> {
-    let counted = streamed.usage.completion_tokens?;
-    let ended = streamed.finish.is_some_and(FinishReason::is_stop);
-    let single = counted == streamed.pieces || ended && counted == streamed.pieces + 1;
-    (!single).then_some(counted)
 }
 
 impl Session for ServerSession {
@@ -300,7 +238,7 @@ impl Session for ServerSession {
             return Err(EngineError::server("the server's stream ended without `usage.prompt_tokens`"));
         };
         let reused_tokens = streamed.usage.cached_tokens.unwrap_or(0).min(prompt_tokens);
-        let generated_tokens = several(&streamed);
+        let generated_tokens = streamed.several();
         self.text = streamed.visible;
         let reuse = (self.server.flavour.fresh != Fresh::Never).then(|| match request.toggles.get(KV_REUSE) {
             Some(asked) => asked.clone(),

@@ -84,7 +84,19 @@ fn a_model_has_a_path_a_name_or_a_recipe() {
     let twice = bad(&least(""), &["model.name=smollm2", &path]);
     assert!(twice.contains("`path` and `name` cannot be used together"), "{twice}");
     let none = bad(&least("").replace(synthetic, ""), &[]);
-    assert!(none.contains("[model] needs `path`, `name` or `synthetic`"), "{none}");
+    assert!(none.contains("[model] needs `path`, `name`, `synthetic` or `served`"), "{none}");
+}
+
+#[test]
+fn only_an_engine_that_has_a_model_does_without_one() {
+    let synthetic = "synthetic = { arch = \"qwen3\", preset = \"tiny\" }";
+    let engine = |name: &str| format!("\n[[engine]]\nname = \"{name}\"\noptions = {{ command = [\"true\"] }}\n");
+    let served = |name: &str| least(&engine(name)).replace(synthetic, "served = true");
+    assert_eq!(good(&served("exec"), &[]).model, ModelSpec::Served);
+    let told = bad(&served("transformer"), &[]);
+    assert!(told.contains("engine `transformer` needs a model") && told.contains("already: `exec`"), "{told}");
+    let off = bad(&served("exec"), &["model.served=false"]);
+    assert!(off.contains("`served` can only be true"), "{off}");
 }
 
 #[test]

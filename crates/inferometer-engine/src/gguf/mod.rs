@@ -58,11 +58,29 @@ pub struct Stored<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A mapped file.
+/// One file.
 #[derive(Debug)]
 struct Part {
     path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
+}
+
+/// Where the bytes of a file are.
+#[derive(Debug)]
+enum Bytes {
+    Mapped(Mmap),
+    Memory(Vec<u8>),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Memory(bytes) => bytes,
+        }
+    }
 }
 
 impl Gguf {
@@ -72,8 +90,21 @@ impl Gguf {
     /// When a file cannot be read or contradicts the format; the message names the file and the key
     /// or tensor.
     pub fn open(path: &Path) -> Result<Self> {
-        let (part, header) = Part::open(path)?;
-        match split::of(path, &header.metadata)? {
+        Self::completed(Part::open(path)?)
+    }
+
+    /// A model whose only file is in memory; `path` is what error messages name.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`].
+    pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self> {
+        Self::completed(Part::of(Bytes::Memory(bytes), path)?)
+    }
+
+    /// Opens the other files of a split model.
+    fn completed((part, header): (Part, Header)) -> Result<Self> {
+        let path = part.path.clone();
+        match split::of(&path, &header.metadata)? {
             None => Self::joined(vec![(part, header)]),
             Some(split) => Self::joined(split.open_others(part, header)?),
         }
@@ -137,7 +168,7 @@ impl Gguf {
             ));
         };
         let part = &self.parts[*part];
-        Ok(Stored { info, path: &part.path, bytes: &part.map[info.offset..info.offset + info.length] })
+        Ok(Stored { info, path: &part.path, bytes: &part.bytes[info.offset..info.offset + info.length] })
     }
 
     /// Gives the memory of the pages that hold a range of a tensor's bytes back to the system, for
@@ -148,13 +179,14 @@ impl Gguf {
         if let Some((part, info)) = self.tensors.get(name)
             && range.start < range.end
             && range.end <= info.length
+            && let Bytes::Mapped(map) = &self.parts[*part].bytes
         {
             // SAFETY: the map is read-only and shared, and nothing writes to it. Dropped pages are
             // read from the same file again, so no byte that a reader sees changes.
             // It is advice: an error changes nothing.
             let _ = unsafe {
                 let drop = memmap2::UncheckedAdvice::DontNeed;
-                self.parts[*part].map.unchecked_advise_range(drop, info.offset + range.start, range.len())
+                map.unchecked_advise_range(drop, info.offset + range.start, range.len())
             };
         }
         #[cfg(not(unix))]
@@ -175,7 +207,7 @@ impl Gguf {
     /// Length of all files in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.parts.iter().map(|part| part.map.len() as u64).sum()
+        self.parts.iter().map(|part| part.bytes.len() as u64).sum()
     }
 }
 
@@ -191,8 +223,12 @@ impl Part {
         // every mapped file, nobody may shorten or rewrite it meanwhile; model files are written
         // once.
         let map = unsafe { Mmap::map(file.file()) }.map_err(|e| wrong(path, format!("cannot be mapped: {e}")))?;
-        let header = header::parse(&map, path).map_err(|problem| wrong(path, problem))?;
-        Ok((Self { path: path.to_owned(), map }, header))
+        Self::of(Bytes::Mapped(map), path)
+    }
+
+    fn of(bytes: Bytes, path: &Path) -> Result<(Self, Header)> {
+        let header = header::parse(&bytes, path).map_err(|problem| wrong(path, problem))?;
+        Ok((Self { path: path.to_owned(), bytes }, header))
     }
 }
 

@@ -101,6 +101,23 @@ fn metadata_and_tensors_are_read_as_written() {
 }
 
 #[test]
+fn a_file_in_memory_reads_as_a_mapped_one() {
+    let folder = Folder::new();
+    let bytes = whole().bytes();
+    let (mapped, memory) =
+        (folder.open(&bytes).unwrap(), Gguf::from_bytes(bytes.clone(), Path::new("m.gguf")).unwrap());
+    assert!(mapped.tensors().eq(memory.tensors()) && mapped.length() == memory.length());
+    assert!(mapped.metadata().keys().eq(memory.metadata().keys()));
+    // There is nothing to give back to the system.
+    memory.forget("matrix", 0..160);
+    for name in ["norm", "matrix"] {
+        assert_eq!(memory.tensor(name).unwrap().bytes, mapped.tensor(name).unwrap().bytes);
+    }
+    let cut = Gguf::from_bytes(bytes[..bytes.len() - 1].to_vec(), Path::new("m.gguf")).unwrap_err().message;
+    assert!(cut.starts_with("m.gguf: truncated"), "{cut}");
+}
+
+#[test]
 fn a_forgotten_tensor_can_still_be_read() {
     let folder = Folder::new();
     let mut file = Writer::default();

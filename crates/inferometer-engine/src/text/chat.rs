@@ -28,12 +28,33 @@ pub const LONGEST_CONFIG: u64 = 4 << 20;
 /// Longest `chat_template.jinja` that is read.
 pub const LONGEST_TEMPLATE: u64 = 1 << 20;
 
-/// Bytes that rendering may hold: a few megabytes are usual.
-const MEMORY: u64 = 64 << 20;
 /// As many times the messages' own bytes may be held in addition.
 const COPIES: u64 = 16;
-/// Single steps may take long, such as a sum over a list that is repeated without being stored.
-const TIME: Duration = Duration::from_secs(10);
+
+/// What a template may take. Every model gets the default; the fuzz target takes less, so that its
+/// executions are quick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Steps of the library that renders.
+    pub steps: u64,
+    /// Bytes to hold at a time: a few megabytes are usual.
+    pub memory: u64,
+    /// Single steps may take long, such as a sum over a list that is repeated without being stored.
+    pub time: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { steps: FUEL, memory: 64 << 20, time: Duration::from_secs(10) }
+    }
+}
+
+impl Bounds {
+    /// For messages of `given` bytes.
+    fn limits(&self, given: u64) -> Limits {
+        Limits { memory: self.memory + COPIES * given, time: self.time }
+    }
+}
 
 /// A limit that a template went beyond.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +94,7 @@ struct Program {
     path: PathBuf,
     /// Texts of the model's special tokens, by the names that templates know them by.
     tokens: Vec<(String, Value)>,
+    bounds: Bounds,
 }
 
 impl ChatTemplate {
@@ -104,7 +126,7 @@ impl ChatTemplate {
         let (path, source) = find(folder, &config)?.ok_or_else(no_template)?;
         // A template in a file of its own is for all chats.
         let for_tools = named(&config, FOR_TOOLS).filter(|_| path.ends_with(CONFIG));
-        let parsed = |source: String| Self::parsed(source, &path, special_tokens(&config));
+        let parsed = |source: String| Self::parsed(source, &path, special_tokens(&config), Bounds::default());
         let for_tools = for_tools.map(|source| parsed(source.to_owned())).transpose()?.map(Box::new);
         Ok(Self { for_tools, ..parsed(source)? })
     }
@@ -121,23 +143,37 @@ impl ChatTemplate {
         begin: Option<String>,
         end: Option<String>,
     ) -> Result<Self, TextError> {
-        let token = |name: &str, text: Option<String>| text.map(|text| (name.to_owned(), Value::String(text)));
-        let tokens = token("bos_token", begin).into_iter().chain(token("eos_token", end));
-        Self::parsed(source, path, tokens.collect())
+        Self::from_source_within(source, path, begin, end, Bounds::default())
     }
 
-    fn parsed(source: String, path: &Path, tokens: Vec<(String, Value)>) -> Result<Self, TextError> {
+    /// As [`ChatTemplate::from_source`], with other bounds than usual.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::from_source`].
+    pub fn from_source_within(
+        source: String,
+        path: &Path,
+        begin: Option<String>,
+        end: Option<String>,
+        bounds: Bounds,
+    ) -> Result<Self, TextError> {
+        let token = |name: &str, text: Option<String>| text.map(|text| (name.to_owned(), Value::String(text)));
+        let tokens = token("bos_token", begin).into_iter().chain(token("eos_token", end));
+        Self::parsed(source, path, tokens.collect(), bounds)
+    }
+
+    fn parsed(source: String, path: &Path, tokens: Vec<(String, Value)>, bounds: Bounds) -> Result<Self, TextError> {
         let fault = |problem| TextError::File { path: path.to_owned(), problem };
         if source.len() as u64 > LONGEST_TEMPLATE {
             let problem = format!("the chat template has {} bytes, more than {LONGEST_TEMPLATE}", source.len());
             return Err(fault(problem));
         }
-        let parsed = within(Limits { memory: MEMORY, time: TIME }, move || Template::parse(&source));
+        let parsed = within(bounds.limits(0), move || Template::parse(&source, bounds.steps));
         let stopped = |reason| TextError::Limit { path: path.to_owned(), limit: Limit::Stopped(reason) };
         let template = parsed
             .map_err(stopped)?
             .map_err(|e| fault(format!("the chat template does not parse: {}", jinja::described(&e))))?;
-        let program = Program { template, path: path.to_owned(), tokens };
+        let program = Program { template, path: path.to_owned(), tokens, bounds };
         Ok(Self { program: Arc::new(program), beyond: OnceLock::new(), for_tools: None })
     }
 
@@ -185,7 +221,7 @@ impl ChatTemplate {
         }
         let size = |chat: &Chat| serde_json::to_vec(chat).map_or(0, |bytes| bytes.len() as u64);
         let given = size(chat) - size(&Chat::default());
-        let limits = Limits { memory: MEMORY + COPIES * given, time: TIME };
+        let limits = self.program.bounds.limits(given);
         let (program, chat) = (self.program.clone(), chat.clone());
         within(limits, move || program.render(chat, add_generation_prompt))
             .unwrap_or_else(|reason| Err(stopped(self.beyond.get_or_init(|| Limit::Stopped(reason)).clone())))
@@ -250,7 +286,9 @@ impl Program {
             ("add_generation_prompt".to_owned(), add_generation_prompt.into()),
         ]);
         self.template.render(variables).map_err(|e| match e.kind() {
-            jinja::ErrorKind::OutOfFuel => TextError::Limit { path: self.path.clone(), limit: Limit::Steps(FUEL) },
+            jinja::ErrorKind::OutOfFuel => {
+                TextError::Limit { path: self.path.clone(), limit: Limit::Steps(self.bounds.steps) }
+            }
             _ => TextError::Render { path: self.path.clone(), problem: jinja::described(&e) },
         })
     }
@@ -403,13 +441,29 @@ mod tests {
         ] {
             let shown = &template[..template.len().min(100)];
             match render(template, &[]) {
-                Err(error @ TextError::Limit { limit: Limit::Stopped(Stopped::Memory(MEMORY)), .. }) => {
+                Err(error @ TextError::Limit { limit: Limit::Stopped(Stopped::Memory(_)), .. }) => {
                     let text = error.to_string();
                     assert!(text.contains("tokenizer_config.json") && text.contains("64 MiB"), "{text}");
                 }
                 other => panic!("{shown}: {:?}", other.map(|text| text.len())),
             }
         }
+    }
+
+    #[test]
+    fn a_template_keeps_within_other_bounds() {
+        let bounds = Bounds { steps: 100, memory: 1 << 20, time: Duration::from_secs(60) };
+        let path = Path::new("a.jinja");
+        let of = |source: &str| {
+            ChatTemplate::from_source_within(source.to_owned(), path, None, None, bounds)?
+                .render(&Chat::default(), true)
+        };
+        assert_eq!(of("{% for a in range(3) %}{{ a }}{% endfor %}").unwrap(), "012");
+        let long = of("{% for a in range(99) %}{{ a }}{% endfor %}").unwrap_err();
+        assert!(matches!(long, TextError::Limit { limit: Limit::Steps(100), .. }), "{long}");
+        // Constants are computed when the template is parsed.
+        let large = of("{{ 'a' * 2000000 }}").unwrap_err().to_string();
+        assert!(large.contains("a.jinja") && large.contains("1 MiB"), "{large}");
     }
 
     #[test]

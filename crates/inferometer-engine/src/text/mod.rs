@@ -7,7 +7,7 @@ pub mod tokenizer;
 
 use std::path::PathBuf;
 
-pub use chat::{ChatTemplate, Limit};
+pub use chat::{Bounds, ChatTemplate, Limit};
 pub use tokenizer::{TextStream, Tokenizer};
 
 /// An error of a tokenizer, a template or a text. The message names the file.

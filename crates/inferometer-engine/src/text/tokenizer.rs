@@ -67,8 +67,15 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::from_model`].
     pub fn from_file(path: &Path) -> Result<Self, TextError> {
-        let bytes = read_limited(path, LONGEST_TOKENIZER)?;
-        let inner = called(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(|problem| TextError::File {
+        Self::from_bytes(&read_limited(path, LONGEST_TOKENIZER)?, path)
+    }
+
+    /// Reads the bytes of a tokenizer file; `path` is what error messages name.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_model`].
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, TextError> {
+        let inner = called(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(|problem| TextError::File {
             path: path.to_owned(),
             problem: format!("not a tokenizer file of the Hugging Face tokenizers library: {problem}"),
         })?;

@@ -8,6 +8,8 @@
 //! Each pattern cuts the pieces that the one before left: matches and the text between them become
 //! pieces of their own.
 
+use std::sync::OnceLock;
+
 use fancy_regex::{Regex, RegexBuilder};
 
 /// Steps back that one search may take. Patterns step back once for a white space in a run.
@@ -18,6 +20,8 @@ const BACKTRACKS: usize = 100_000_000;
 struct Row {
     names: &'static [&'static str],
     patterns: &'static [&'static str],
+    /// The patterns, or why they do not compile. It takes milliseconds, so it is done once.
+    compiled: OnceLock<Result<Vec<Regex>, String>>,
     /// A word that is a token as a whole is not built from merges.
     whole_words: bool,
     /// Whether a BOS is put in front if the file does not say.
@@ -133,7 +137,7 @@ const JAIS2: &str = concat!(
     r"|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}"
 );
 
-static TABLE: &[Row] = &[
+static TABLE: [Row; 30] = [
     row(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
     row(
         &[
@@ -206,23 +210,24 @@ static TABLE: &[Row] = &[
             r"[\p{P}!-/:-@\[-`{-~]",
             GPT2,
         ],
+        compiled: OnceLock::new(),
         whole_words: false,
         adds_begin: true,
     },
 ];
 
 const fn row(names: &'static [&'static str], patterns: &'static [&'static str]) -> Row {
-    Row { names, patterns, whole_words: false, adds_begin: false }
+    Row { names, patterns, compiled: OnceLock::new(), whole_words: false, adds_begin: false }
 }
 
 const fn whole_words(adds_begin: bool, names: &'static [&'static str], patterns: &'static [&'static str]) -> Row {
-    Row { names, patterns, whole_words: true, adds_begin }
+    Row { names, patterns, compiled: OnceLock::new(), whole_words: true, adds_begin }
 }
 
 /// A pre-tokenizer, ready to cut.
 #[derive(Debug)]
 pub(super) struct PreTokenizer {
-    patterns: Vec<Regex>,
+    patterns: &'static [Regex],
     /// A word that is a token as a whole is not built from merges.
     pub whole_words: bool,
     /// Whether a BOS is put in front if the file does not say.
@@ -239,8 +244,10 @@ impl PreTokenizer {
             format!("this program does not know the pre-tokenizer {name:?}; it knows {}", known().join(", "))
         })?;
         let compile = |pattern: &&str| RegexBuilder::new(pattern).backtrack_limit(BACKTRACKS).build();
-        let patterns = row.patterns.iter().map(compile).collect::<Result<_, _>>();
-        let patterns = patterns.map_err(|e| format!("the pre-tokenizer {name:?} cannot be built: {e}"))?;
+        let compiled = row
+            .compiled
+            .get_or_init(|| row.patterns.iter().map(compile).collect::<Result<_, _>>().map_err(|e| e.to_string()));
+        let patterns = compiled.as_ref().map_err(|e| format!("the pre-tokenizer {name:?} cannot be built: {e}"))?;
         Ok(Self { patterns, whole_words: row.whole_words, adds_begin: row.adds_begin })
     }
 
@@ -250,7 +257,7 @@ impl PreTokenizer {
     /// When a search takes too many steps.
     pub fn words<'a>(&self, text: &'a str) -> Result<Vec<&'a str>, String> {
         let mut pieces = vec![text];
-        for pattern in &self.patterns {
+        for pattern in self.patterns {
             let mut cut = Vec::with_capacity(pieces.len());
             for piece in pieces {
                 let mut from = 0;

@@ -32,10 +32,12 @@ pub struct Template {
 }
 
 impl Template {
+    /// `steps` is the most that rendering may take; [`FUEL`] is usual.
+    ///
     /// # Errors
     /// When `source` is not a template; the message names the line.
-    pub fn parse(source: &str) -> Result<Self, Error> {
-        let template = Self { environment: environment(), source: source::prepared(source) };
+    pub fn parse(source: &str, steps: u64) -> Result<Self, Error> {
+        let template = Self { environment: environment(steps), source: source::prepared(source) };
         template.environment.template_from_named_str(NAME, &template.source)?;
         Ok(template)
     }
@@ -48,7 +50,7 @@ impl Template {
     /// The text for these variables.
     ///
     /// # Errors
-    /// When the template raises an exception, fails, or takes more than [`FUEL`] steps.
+    /// When the template raises an exception, fails, or takes too many steps.
     pub fn render(&self, variables: impl IntoIterator<Item = (String, serde_json::Value)>) -> Result<String, Error> {
         let given: Value = variables.into_iter().map(|(name, value)| (name, print::given(value))).collect();
         self.environment.template_from_named_str(NAME, &self.source)?.render(given)
@@ -66,11 +68,11 @@ pub fn described(error: &Error) -> String {
     text
 }
 
-fn environment() -> Environment<'static> {
+fn environment(steps: u64) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(steps));
     environment.set_formatter(print::formatter);
     environment.set_unknown_method_callback(methods::call);
     environment.add_function("raise_exception", raise_exception);

@@ -4,7 +4,7 @@
 use super::*;
 
 fn render(source: &str) -> Result<String, String> {
-    let render = |source| Template::parse(source)?.render(Vec::new());
+    let render = |source| Template::parse(source, FUEL)?.render(Vec::new());
     render(source).map_err(|e| described(&e))
 }
 
