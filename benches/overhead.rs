@@ -77,7 +77,8 @@ fn through_harness(host: &mut Host, request: &Request) -> Result<f64> {
     let sampler = Sampler::start(INTERVAL, &["cpu".to_owned(), "memory".to_owned()], Origin::start());
     sampler.watch(Some((0, host.pid())));
     host.reset()?;
-    let generate = Generate { request: request.clone(), instrumentation: Instrumentation::default(), concurrent: false };
+    let generate =
+        Generate { request: request.clone(), instrumentation: Instrumentation::default(), concurrent: false };
     let stamps = host.generate(generate, &mut |_| {})?.generated.token_ns;
     let (Some(first), Some(last)) = (stamps.first(), stamps.last()) else {
         anyhow::bail!("the host generated nothing");

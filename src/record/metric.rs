@@ -292,6 +292,8 @@ pub const TOKENS_PER_PASS: &str = "tokens_per_pass";
 pub const PEAK_RSS_BYTES: &str = "peak_rss_bytes";
 /// The metrics of peak memory, the best first. A system measures one of them.
 pub const PEAK_MEMORY: [&str; 3] = [PEAK_RSS_BYTES, "peak_footprint_bytes", "peak_sampled_bytes"];
+/// Of an iteration under load.
+pub const REQUESTS_PER_S: &str = "requests_per_s";
 /// A metric of a host, not of an iteration: summarized over the hosts that ran the cell.
 pub const LOAD_S: &str = "load_s";
 

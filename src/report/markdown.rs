@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::summary::{GaugeOscillation, Summary};
 pub use super::table::{escape, escape_sentence};
-use super::{figures, functions, growth, memory, spans, terminal, text, turns};
+use super::{figures, functions, growth, memory, spans, terminal, text, traffic, turns};
 
 /// `summary.md`.
 #[must_use]
@@ -21,7 +21,10 @@ pub fn render(summary: &Summary) -> String {
     for line in terminal::before(summary) {
         out.push_str(&format!("**{}**\n\n", escape(&line)));
     }
-    out.push_str(&figures::headlines(summary).markdown());
+    match traffic::cells(summary).next() {
+        Some(_) => out.push_str(&traffic::table(summary).markdown()),
+        None => out.push_str(&figures::headlines(summary).markdown()),
+    }
     for (title, body) in [
         ("Turn by turn: medians over the iterations", turns::all(summary).markdown()),
         ("Memory oscillation", memory_figures(summary)),

@@ -25,6 +25,7 @@ pub mod table;
 pub mod terminal;
 pub mod text;
 pub mod trace;
+pub mod traffic;
 pub mod turns;
 
 use std::io;

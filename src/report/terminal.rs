@@ -2,7 +2,7 @@
 //! remark.
 
 use super::summary::Summary;
-use super::{figures, leaks, quality, text, turns};
+use super::{figures, leaks, quality, text, traffic, turns};
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
 use inferometer_stats::robust;
 
@@ -13,7 +13,9 @@ pub fn render(summary: &Summary) -> String {
     for line in before(summary) {
         text::paragraph(&mut out, &line, "  ");
     }
-    if !summary.cells.is_empty() {
+    if traffic::cells(summary).next().is_some() {
+        out.extend([&traffic::table(summary).terminal(), "\n"]);
+    } else if !summary.cells.is_empty() {
         out.extend([&figures::headlines(summary).terminal(), "\n"]);
     }
     if turns::cells(summary).next().is_some() {
@@ -50,6 +52,7 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     lines.extend(no_interval_note(summary));
     lines.extend(summary.leaks.iter().map(leaks::sentence));
     lines.extend(turns_note(summary));
+    lines.extend(traffic::notes(summary));
     lines.extend(quality::notes(summary));
     lines.extend(figures::speculating(summary).map(str::to_owned));
     lines.extend(summary.run.marks().into_iter().map(|mark| format!("{mark}: {}", text::mark(mark))));

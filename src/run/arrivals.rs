@@ -26,7 +26,7 @@ pub fn due(traffic: &TrafficSettings, level: Level) -> Due {
         };
         let this = at;
         at += gap / rate;
-        (this * 1e9) as u64
+        (this * 1e9).round() as u64
     };
     Due::After((0..traffic.requests).map(|_| next()).collect())
 }

@@ -266,6 +266,12 @@ pub fn under_load(
         };
         attempt.end_ns = origin.t_ns(one.ended_ns);
     }
+    if let Some(error) = &broke {
+        // What was answered before says nothing about the load that was asked for.
+        for attempt in &mut attempts {
+            attempt.fault.get_or_insert_with(|| Fault::new(error.cause(), error.summary()));
+        }
+    }
     if let Some(last) = attempts.last_mut() {
         last.usage = usage;
         last.host_lost = broke.is_some_and(|error| !error.host_is_usable());

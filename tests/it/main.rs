@@ -24,6 +24,7 @@ mod lab;
 mod lacking;
 // Only Linux reports a process's memory immediately and exactly.
 #[cfg(target_os = "linux")]
+mod load;
 mod memory;
 mod models;
 mod outlets;

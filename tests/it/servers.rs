@@ -544,6 +544,38 @@ fn files(folder: &std::path::Path) -> Vec<PathBuf> {
     found
 }
 
+/// Each connection is answered at once, so eight requests run beside each other.
+#[test]
+fn a_server_answers_many_requests_at_the_same_time() {
+    let lab = Lab::new();
+    let running = Arc::new(Mutex::new((0, 0)));
+    let seen_at_once = Arc::clone(&running);
+    let reply = move |seen: &Seen, stream: &mut TcpStream| {
+        let count = |change: i32| {
+            let mut running = seen_at_once.lock().unwrap();
+            running.0 += change;
+            running.1 = running.1.max(running.0);
+        };
+        count(1);
+        completions(seen, stream, true);
+        count(-1);
+    };
+    let (posted, reply) = remembered(reply);
+    let version = |path: &str| (path == "/version").then(|| json!({"version": "0.28.0"}));
+    let server = Scripted::start(models("vllm"), version, reply);
+    let rest = "[run]\niterations = 2\nexternal_causes = \"warn\"\n[load]\nsessions = [8]\nrequests = 40\n";
+    lab.measure(&scenario(&lab, &server, "", rest), &[]).expect(0);
+    let record = lab.record();
+    assert_eq!(statuses(&record), [Status::Ok; 80]);
+    assert_eq!(running.lock().unwrap().1, 8);
+    assert!(measured(&record).iter().all(|row| row.generated_tokens == Some(12) && row.late_ms.is_some()));
+    // None may find the prompt of another in the server's cache.
+    let posted = posted.lock().unwrap();
+    let salts: std::collections::BTreeSet<&str> =
+        posted.iter().filter_map(|seen| seen.body["cache_salt"].as_str()).collect();
+    assert_eq!(salts.len(), posted.len());
+}
+
 /// A server without a way to forget prompts may compute almost nothing of them.
 #[test]
 fn a_prefix_cache_that_makes_the_first_token_quick_is_told() {

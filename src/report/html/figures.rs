@@ -7,7 +7,7 @@ use crate::record::metric::{DECODE_TPS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
 use crate::record::{Timing, metric};
 use crate::report::figures::{all, headlines, rejected, speculating, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
-use crate::report::{leaks, quality, terminal, text, turns};
+use crate::report::{leaks, quality, terminal, text, traffic, turns};
 use inferometer_protocol::TokenTiming;
 
 const HEADLINES: [&str; 3] = [DECODE_TPS, PREFILL_TPS, TTFT_MS];
@@ -21,7 +21,8 @@ pub fn section(summary: &Summary) -> Markup {
                 p { "The plan has no cells." }
             } @else {
                 (tiles(summary))
-                (headlines(summary).html())
+                @if traffic::cells(summary).next().is_some() { (traffic::table(summary).html()) }
+                @else { (headlines(summary).html()) }
                 @for line in rejected(summary) { p.rejected { (line) "." } }
                 @for leak in &summary.leaks { p { (leaks::line(leak)) "." } }
                 p.note {
@@ -34,6 +35,7 @@ pub fn section(summary: &Summary) -> Markup {
                           request are means over the turns. Times between tokens are medians over the turns. Memory is the \
                           highest value of any turn."
                     }
+                    @for note in traffic::notes(summary) { " " (text::capital(&note)) "." }
                     @for note in quality::notes(summary) { " " (text::capital(&note)) "." }
                     " " (includes(summary)) " " b { (NOT_MEASURED) } " means not measured."
                 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::metric::iterations;
 use crate::record::{RequestRow, TokenIndex};
 use crate::spec::Cell;
 
@@ -46,7 +45,9 @@ pub struct HashGroup {
 pub fn groups(rows: &[&RequestRow], tokens: &TokenIndex<'_>) -> Vec<HashGroup> {
     type Turns<'r, 'a> = &'r [&'a RequestRow];
     let mut by_hash: BTreeMap<Vec<&str>, Vec<Turns>> = BTreeMap::new();
-    for turns in iterations(rows) {
+    // Under load every request has the same prompt, and each stands for itself.
+    let alone = rows.iter().any(|row| row.is_under_load());
+    for turns in rows.chunk_by(|a, b| !alone && a.iteration == b.iteration) {
         let hashes: Option<Vec<&str>> = turns.iter().map(|row| row.token_hash.as_deref()).collect();
         if let Some(hashes) = hashes {
             by_hash.entry(hashes).or_default().push(turns);
@@ -65,7 +66,11 @@ pub fn groups(rows: &[&RequestRow], tokens: &TokenIndex<'_>) -> Vec<HashGroup> {
             });
             HashGroup {
                 hash: joined(hashes),
-                iterations: all.iter().map(|turns| turns[0].iteration).collect(),
+                iterations: {
+                    let mut numbers: Vec<u32> = all.iter().map(|turns| turns[0].iteration).collect();
+                    numbers.dedup();
+                    numbers
+                },
                 first_differing_index: differing.and_then(|(a, b)| tokens.first_difference(a.request, b.request)),
                 first_differing_turn: differing.filter(|_| hashes.len() > 1).map(|(_, row)| row.turn),
             }
@@ -87,7 +92,8 @@ fn joined(hashes: &[&str]) -> String {
 pub fn judge(groups: &[HashGroup], cell: &Cell, declared: bool) -> Determinism {
     let hashed: usize = groups.iter().map(|g| g.iterations.len()).sum();
     match groups.len() {
-        _ if hashed < 2 => Determinism::Unknown,
+        _ if hashed < 2 && cell.level.is_none() => Determinism::Unknown,
+        0 => Determinism::Unknown,
         1 => Determinism::Deterministic,
         _ if cell.sampling.temperature == 0.0 || declared => Determinism::Nondeterministic,
         _ => Determinism::Varies,

@@ -13,7 +13,8 @@ pub mod oscillation;
 pub mod quality;
 pub mod settings;
 pub mod spans;
-pub mod turns;
+pub mod traffic;
+mod turns;
 mod validity;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ pub use oscillation::GaugeOscillation;
 pub use quality::{CellQuality, QualityText};
 pub use settings::{Agreement, SettingRow};
 pub use spans::{AllocationSummary, CellSpans};
+pub use traffic::TrafficSummary;
 pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
@@ -164,6 +166,9 @@ pub struct CellSummary {
     /// A conversation's turns in their order, over the valid iterations; empty for prompts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<TurnSummary>,
+    /// Absent for a cell that is not under load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSummary>,
     /// The perplexity of a fixed text, from the quality pass; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<CellQuality>,
@@ -410,6 +415,7 @@ fn summarize_cell(
             Workload::Conversation(_) => turns::turns(&valid),
             Workload::Prompt(_) => Vec::new(),
         },
+        traffic: traffic::of_cell(cell, rows),
         quality: quality::of_cell(record, cell.id),
     }
 }

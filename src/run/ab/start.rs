@@ -69,6 +69,10 @@ pub fn run(
     let _measuring = segment::acquire(options, observer)?;
     options.interrupt.arm()?;
     cells_match(&setups[0], &setups[1])?;
+    if setups.iter().any(|setup| setup.scenario.traffic.is_some()) {
+        let told = "an A/B session cannot measure under `[load]`; record two runs with it, and compare them";
+        return Err(RunError::Ab(told.to_owned()));
+    }
     for setup in setups.iter().filter(|setup| setup.info.commit.is_none()) {
         foresee::programs(&setup.scenario)?;
     }

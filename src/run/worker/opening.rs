@@ -163,7 +163,8 @@ impl Worker<'_> {
         if !info.receipt.capabilities.fit && self.work.plan.cells.iter().any(|cell| fits(&cell)) {
             asked.insert("prompts of an exact length without `[model]` (capability `fit`)".to_owned());
         }
-        let sessions = self.work.plan.cells.iter().filter(|cell| cell.engine == key.engine).filter_map(|cell| cell.level);
+        let sessions =
+            self.work.plan.cells.iter().filter(|cell| cell.engine == key.engine).filter_map(|cell| cell.level);
         let sessions = sessions.map(|level| if let Level::Sessions(sessions) = level { sessions } else { 1 }).max();
         let most = info.receipt.capabilities.concurrent;
         if let Some(sessions) = sessions.filter(|sessions| *sessions > most) {
