@@ -1,7 +1,7 @@
 //! The header of a safetensors file, of the smallest model that there can be.
 //!
-//! An input that begins with `{` is the whole header. Any other one stands in a sound header in place
-//! of the entry of one tensor, so that short inputs reach every check.
+//! An input that begins with `{` is the whole header. Any other one stands in a sound header in
+//! place of the entry of one tensor, so that short inputs reach every check.
 #![no_main]
 
 #[path = "../tiny.rs"]

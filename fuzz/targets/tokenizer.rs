@@ -1,7 +1,7 @@
 //! `tokenizer.json`: what opens encodes and decodes.
 //!
-//! An input that begins with `{` is the whole file. The first byte of any other one chooses a part of
-//! a sound file that the rest stands for, so that short inputs reach every part.
+//! An input that begins with `{` is the whole file. The first byte of any other one chooses a part
+//! of a sound file that the rest stands for, so that short inputs reach every part.
 #![no_main]
 
 use std::path::Path;

