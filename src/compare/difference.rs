@@ -121,7 +121,7 @@ pub fn facts(manifest: &Manifest, by_label: bool) -> Vec<Fact> {
 }
 
 /// A long value as its length and hash, so that equal values remain equal.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     match value.chars().count() {
         n if n <= LONGEST => value.to_owned(),
         n => format!("{n} characters, SHA-256 {}", short(&hex(value))),
@@ -132,7 +132,7 @@ fn hex(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn short(hash: &str) -> String {
+pub(super) fn short(hash: &str) -> String {
     hash.chars().take(HASH_DIGITS).collect()
 }
 

@@ -5,6 +5,7 @@ pub mod align;
 pub mod cells;
 pub mod cost;
 pub mod difference;
+pub mod engines;
 pub mod history;
 pub mod outputs;
 pub mod profile;
