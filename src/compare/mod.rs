@@ -7,6 +7,7 @@ pub mod cost;
 pub mod difference;
 pub mod engines;
 pub mod history;
+pub mod many;
 pub mod outputs;
 pub mod profile;
 pub mod quality;

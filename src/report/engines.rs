@@ -199,7 +199,8 @@ fn times(metric: &Metric) -> &'static str {
 }
 
 /// `1.31 times as fast as one [1.28, 1.34]`; `than` is the reference, unless it was said before.
-fn ratio_words(metric: &Metric, against: &MetricComparison, than: Option<&str>) -> String {
+#[must_use]
+pub fn ratio_words(metric: &Metric, against: &MetricComparison, than: Option<&str>) -> String {
     let said = |word: &str| than.map_or_else(String::new, |first| format!(" {word} {first}"));
     let Some(ratio) = against.ratio else { return format!("cannot be compared{}: a value of 0", said("with")) };
     let interval = against.interval.map(|i| format!(" [{}, {}]", significant(i.lo), significant(i.hi)));
@@ -213,7 +214,8 @@ fn ratio_words(metric: &Metric, against: &MetricComparison, than: Option<&str>) 
 }
 
 /// Whether the test shows a difference and the interval excludes equality.
-fn is_clear(against: &MetricComparison) -> bool {
+#[must_use]
+pub fn is_clear(against: &MetricComparison) -> bool {
     let shown = matches!(against.change, Change::Better | Change::Worse);
     shown && against.interval.is_some_and(|i| i.lo > 1.0 || i.hi < 1.0)
 }
