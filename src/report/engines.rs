@@ -233,7 +233,7 @@ pub fn differences(engines: &SideBySide, headlines: bool) -> Table<&EngineDiffer
         .group("about", |of| of.topic, |of| of.topic.name())
         .head("what", |of| &of.what);
     engines.engines.iter().enumerate().fold(table, |table, (at, engine)| {
-        table.text(label(engine), move |of| Cell::from(of.values[at].as_deref().unwrap_or("not reported")))
+        table.text(label(engine), move |of| Cell::from(of.values[at].as_deref().unwrap_or("not reported"))).named()
     })
 }
 
@@ -249,7 +249,7 @@ pub fn all_outputs(engines: &SideBySide) -> Table<(&Work, &Side)> {
         .text("token times", |row| row.1.timing.map(Timing::name))
         .text("outputs", |row| {
             let words = |outputs| outputs_words(row.1, outputs);
-            row.1.outputs.as_ref().map_or_else(|| "the others are compared with these".to_owned(), words)
+            row.1.outputs.as_ref().map_or_else(|| "reference".to_owned(), words)
         })
 }
 
@@ -300,7 +300,7 @@ pub fn heading(engines: &SideBySide) -> String {
 
 /// The result of a place in words.
 fn result(metric: &Metric, work: &Work, place: &Place) -> String {
-    let Some(against) = &place.against else { return "the others are compared with it".to_owned() };
+    let Some(against) = &place.against else { return "reference".to_owned() };
     if let Some(why) = why(metric, work, place) {
         return why.to_owned();
     }
