@@ -7,7 +7,7 @@ use inferometer::record::{Record, Timing};
 use inferometer::report::charts::Charts;
 use inferometer::report::summary::Summary;
 use inferometer::report::{engines, html, markdown, terminal};
-use inferometer::spec::Isolation;
+use inferometer::spec::{Axis, Isolation};
 use inferometer_protocol::Value;
 
 use crate::lab::{Lab, elements, section};
@@ -135,6 +135,22 @@ fn the_first_engine_with_figures_is_the_reference() {
     let lines = engines::lines(&compared(&record));
     let decode: Vec<&String> = lines.iter().filter(|line| line.starts_with("decode, 512")).collect();
     insta::assert_snapshot!(decode[0], @r#"decode, 512 tokens: transformer not ranked: its token times are not verified"#);
+}
+
+/// The second engine keeps the scenario's two values of a toggle that the first has for itself.
+#[test]
+fn cells_of_one_engine_that_differ_have_names_of_their_own() {
+    let mut record = two();
+    let scenario = &mut record.manifest.scenario;
+    scenario.engine_toggles.remove("llama-cpp");
+    scenario.toggles.push(Axis { toggle: "threads".to_owned(), values: vec![Value::Int(2), Value::Int(4)] });
+    let mut more = record.manifest.plan.cells[2].clone();
+    more.id = 4;
+    more.toggles.insert("threads".to_owned(), Value::Int(4));
+    record.manifest.plan.cells.push(more);
+    let of = compared(&record);
+    let names: Vec<&str> = of.works[0].sides.iter().map(|side| side.name.as_str()).collect();
+    assert_eq!(names, ["transformer", "llama-cpp threads=2", "llama-cpp threads=4"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::outputs::{self, Outputs};
 use super::runs::{self, Change, MetricComparison};
 use crate::record::metric::{DECODE_TPS, Metric, PREFILL_TPS, TTFT_MS};
 use crate::record::{Counts, Record, Timing, TokenIndex, metric};
-use crate::spec::{Axis, Cell, Isolation};
+use crate::spec::{Axis, Cell, Isolation, Scenario};
 use inferometer_protocol::Settings;
 use inferometer_stats::robust;
 
@@ -52,7 +52,7 @@ pub struct Work {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Side {
     pub cell: u32,
-    /// The engine's label, with those of its own toggles that vary.
+    /// The engine's label, with its varied toggles that the engines do not share.
     pub name: String,
     pub engine: String,
     pub counts: Counts,
@@ -150,11 +150,15 @@ fn same_work(record: &Record, a: &Cell, b: &Cell) -> bool {
     a.length == b.length && a.sampling == b.sampling && shared(a) == shared(b)
 }
 
+/// Whether some engine has the toggle for itself.
+fn is_own(scenario: &Scenario, toggle: &str) -> bool {
+    scenario.engine_toggles.values().flatten().any(|axis| axis.toggle == toggle)
+}
+
 /// The toggles of a cell that no engine has for itself, as far as they are wanted.
 fn shared(record: &Record, cell: &Cell, wanted: impl Fn(&Axis) -> bool) -> Settings {
     let scenario = &record.manifest.scenario;
-    let is_own = |name: &str| scenario.engine_toggles.values().flatten().any(|axis| axis.toggle == name);
-    let axes = scenario.toggles.iter().filter(|axis| !is_own(&axis.toggle) && wanted(axis));
+    let axes = scenario.toggles.iter().filter(|axis| !is_own(scenario, &axis.toggle) && wanted(axis));
     axes.filter_map(|axis| Some((axis.toggle.clone(), cell.toggles.get(&axis.toggle)?.clone()))).collect()
 }
 
@@ -175,11 +179,12 @@ fn side(record: &Record, first: &Measured, cell: &Measured, tokens: &TokenIndex)
     }
 }
 
-/// The engine's label, with those of its own toggles that vary.
+/// The engine's label, with its varied toggles that the engines do not share.
 fn name(record: &Record, cell: &Measured) -> String {
     let scenario = &record.manifest.scenario;
-    let own = scenario.engines.get(cell.cell.engine as usize).map_or(&[][..], |engine| scenario.own_toggles(engine));
-    let varied = own.iter().filter(|axis| axis.values.len() > 1);
+    let engine = scenario.engines.get(cell.cell.engine as usize);
+    let axes = engine.map_or_else(Vec::new, |engine| scenario.toggles_of(engine));
+    let varied = axes.iter().filter(|axis| axis.values.len() > 1 && is_own(scenario, &axis.toggle));
     let values = varied.filter_map(|axis| Some(format!(" {}={}", axis.toggle, cell.cell.toggles.get(&axis.toggle)?)));
     values.fold(cell.engine.to_owned(), |name, value| name + &value)
 }
