@@ -20,7 +20,7 @@ pub fn render(summary: &Summary) -> String {
         out.push_str(&format!("**{}**\n\n", escape(&standing)));
     }
     for line in terminal::before(summary) {
-        out.push_str(&format!("**{}**\n\n", escape(&line)));
+        out.push_str(&format!("**{}**\n\n", escape_sentence(&line)));
     }
     out.push_str(&figures::headlines(summary).markdown());
     if let Some(side_by_side) = &summary.side_by_side {
@@ -38,7 +38,7 @@ pub fn render(summary: &Summary) -> String {
         out.push_str(&format!("- {}: {}\n", escape(&law.series), growth::sentence(law)));
     }
     for line in lines {
-        out.push_str(&format!("- {}\n", escape(&line)));
+        out.push_str(&format!("- {}\n", escape_sentence(&line)));
     }
     for line in figures::rejected(summary) {
         out.push_str(&format!("- {}\n", escape(&line)));

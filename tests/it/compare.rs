@@ -458,9 +458,27 @@ fn the_verb_compares_any_number_of_runs_in_every_format() {
     assert!(rows.iter().all(|row| &row[0] == names[0]) && &rows[rows.len() - 1][1] == names[3]);
     let markdown = done("md");
     assert!(markdown.starts_with("## Comparison of 4 runs\n"), "{markdown}");
+    let pair = lab.run(&["compare", names[0], names[1], "--format", "md"]).expect(0).stdout;
+    for whole in [&markdown, &pair] {
+        assert!(
+            whole.contains(" for a verdict\n") || whole.contains(" for a verdict**\n"),
+            "no caveat is cut off: {whole}"
+        );
+    }
     let widths: Vec<usize> = markdown.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
     assert!(widths.len() > 30 && widths.iter().all(|width| *width == 7), "{markdown}");
     assert_eq!(done("table"), shown::many::table(&back, false));
+}
+
+#[test]
+fn many_runs_without_a_common_cell_have_no_figures() {
+    let mut others = three();
+    for cell in others.iter_mut().flat_map(|record| &mut record.manifest.plan.cells) {
+        cell.length = Some(7);
+    }
+    let table = shown::many::table(&many::compare(&simulated(), &others), false);
+    assert!(table.contains("A and C: nothing to compare: no cell of A does the same work as a cell of C"), "{table}");
+    assert!(!table.contains("Mann-Whitney") && !table.contains("metric  "), "{table}");
 }
 
 #[test]

@@ -200,6 +200,7 @@ fn the_page_and_markdown_show_the_engines_after_the_figures() {
     assert!(charts.rates.charts.iter().any(|chart| chart.name == "peak-memory"));
     let text = markdown::render(&summary);
     let at = |text_wanted: &str| text.find(text_wanted).unwrap_or_else(|| panic!("no {text_wanted} in {text}"));
+    assert!(text.contains("Mann-Whitney, Benjamini-Hochberg)"), "the note is whole: {text}");
     assert!(at("| cell |") < at("### Engines side by side") && at("- settings that differ") < at("- decode, 512"));
 }
 

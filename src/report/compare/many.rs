@@ -12,7 +12,7 @@ use crate::compare::many::ManyRuns;
 use crate::compare::runs::RunSide;
 use crate::record::metric;
 use crate::record::metric::METRICS;
-use crate::report::markdown::{escape, folded};
+use crate::report::markdown::{escape, escape_sentence, folded};
 use crate::report::table::{Cell, MARKDOWN, Table};
 use crate::report::{engines, figures, profiles, text};
 
@@ -201,8 +201,11 @@ fn changes(compared: &ManyRuns, all: bool) -> Vec<Change> {
     rows.flat_map(|row| row.runs.into_iter().map(|(_, of)| of.change)).collect()
 }
 
-/// Notes that explain the figures.
+/// Notes that explain the figures; none without a figure.
 fn after(compared: &ManyRuns, all: bool) -> Vec<String> {
+    if compared.comparisons.iter().all(|of| of.cells.is_empty()) {
+        return Vec::new();
+    }
     let synthetic = compared.comparisons.iter().any(|of| of.a.synthetic || of.b.synthetic);
     notes("to A", "these runs", compared.tests, &changes(compared, all), synthetic)
 }
@@ -257,7 +260,9 @@ pub fn markdown(compared: &ManyRuns) -> String {
     for (name, run) in sides(compared) {
         out.push_str(&format!("- {name}: **{}**, {}\n", escape(&run.run), escape(&side(run))));
     }
-    let list = |lines: Vec<String>| lines.iter().map(|line| format!("- {}\n", escape(line))).collect::<String>() + "\n";
+    let list = |lines: Vec<String>| {
+        lines.iter().map(|line| format!("- {}\n", escape_sentence(line))).collect::<String>() + "\n"
+    };
     out.push('\n');
     out.push_str(&list(before(compared)));
     out.push_str(&folded("Differences in program, machine, engine or scenario", &differences(compared).markdown()));
