@@ -1,5 +1,5 @@
 //! Writes the report of a simulated run: `cargo run --example simulated_report -- REPORTS
-//! [clean|eventful|empty|one|many|hostile]`.
+//! [clean|eventful|empty|one|many|engines|hostile]`.
 //!
 //! For looking at reports, and for `scripts/check-report`, without an engine.
 
@@ -9,12 +9,13 @@ mod simulated_run;
 
 use std::path::PathBuf;
 
-use simulated_run::{HOSTILE, Simulation, eventful, poison};
+use simulated_run::{HOSTILE, Simulation, as_engines, eventful, poison};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let reports =
-        PathBuf::from(args.next().ok_or("usage: simulated_report REPORTS [clean|eventful|empty|one|many|hostile]")?);
+    let reports = PathBuf::from(
+        args.next().ok_or("usage: simulated_report REPORTS [clean|eventful|empty|one|many|engines|hostile]")?,
+    );
     let kind = args.next().unwrap_or_else(|| "eventful".to_owned());
     let mut record = match kind.as_str() {
         "eventful" => eventful(),
@@ -27,6 +28,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         record.tokens.clear();
         record.spans.clear();
         record.telemetry.clear();
+    }
+    if kind == "engines" {
+        as_engines(&mut record, &["llama-cpp", "transformer"]);
     }
     if kind == "hostile" {
         poison(&mut record, HOSTILE);

@@ -65,10 +65,32 @@ pub struct Fact {
     pub value: String,
 }
 
+/// A fact that differs between several runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDifference {
+    pub area: Area,
+    pub what: String,
+    /// One for each run, in their order; null if that run does not have the fact.
+    pub values: Vec<Option<String>>,
+}
+
 /// All facts in which two runs differ, by area and name. Toggles that were set aside are listed
 /// once, as such.
 #[must_use]
 pub fn between(a: &[Fact], b: &[Fact], set_aside: &[SetAside]) -> Vec<Difference> {
+    let differing = among(&[a, b], set_aside).into_iter();
+    differing
+        .map(|RunDifference { area, what, values }| {
+            let mut values = values.into_iter();
+            Difference { area, what, a: values.next().flatten(), b: values.next().flatten() }
+        })
+        .collect()
+}
+
+/// All facts that are not the same in all of these runs, by area and name, without toggles that
+/// were set aside.
+#[must_use]
+pub fn among(runs: &[&[Fact]], set_aside: &[SetAside]) -> Vec<RunDifference> {
     fn by_name(facts: &[Fact]) -> BTreeMap<(Area, &str), &str> {
         facts.iter().map(|fact| ((fact.area, fact.what.as_str()), fact.value.as_str())).collect()
     }
@@ -76,16 +98,15 @@ pub fn between(a: &[Fact], b: &[Fact], set_aside: &[SetAside]) -> Vec<Difference
         let toggle = what.strip_prefix(TOGGLES);
         toggle.is_some_and(|name| set_aside.iter().any(|s| s.what == name))
     };
-    let (a, b) = (by_name(a), by_name(b));
-    let names: BTreeSet<(Area, &str)> = a.keys().chain(b.keys()).copied().collect();
+    let runs: Vec<BTreeMap<(Area, &str), &str>> = runs.iter().map(|facts| by_name(facts)).collect();
+    let names: BTreeSet<(Area, &str)> = runs.iter().flat_map(|facts| facts.keys().copied()).collect();
     names
         .into_iter()
-        .filter(|key| a.get(key) != b.get(key) && !said(key.1))
-        .map(|key| Difference {
+        .filter(|key| runs.iter().any(|facts| facts.get(key) != runs[0].get(key)) && !said(key.1))
+        .map(|key| RunDifference {
             area: key.0,
             what: key.1.to_owned(),
-            a: a.get(&key).map(|value| (*value).to_owned()),
-            b: b.get(&key).map(|value| (*value).to_owned()),
+            values: runs.iter().map(|facts| facts.get(&key).map(|value| (*value).to_owned())).collect(),
         })
         .collect()
 }
@@ -121,7 +142,7 @@ pub fn facts(manifest: &Manifest, by_label: bool) -> Vec<Fact> {
 }
 
 /// A long value as its length and hash, so that equal values remain equal.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     match value.chars().count() {
         n if n <= LONGEST => value.to_owned(),
         n => format!("{n} characters, SHA-256 {}", short(&hex(value))),
@@ -132,7 +153,7 @@ fn hex(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn short(hash: &str) -> String {
+pub(super) fn short(hash: &str) -> String {
     hash.chars().take(HASH_DIGITS).collect()
 }
 

@@ -195,7 +195,7 @@ pub fn compare(a: &Record, b: &Record) -> Comparison {
             }
         })
         .collect();
-    let tests = judge(&mut compared);
+    let tests = judge(compared.iter_mut().flat_map(|cell| &mut cell.metrics));
     let aligned: Vec<Aligned> =
         compared.iter().map(|cell| Aligned { name: &cell.name, cell_a: cell.cell_a, cell_b: cell.cell_b }).collect();
     let profiles = profile::profiles(a, b, &aligned);
@@ -244,7 +244,7 @@ pub(super) fn prompt(record: &Record, cell: u32) -> Option<&String> {
 
 /// Tests a metric of a cell's two sides. [`judge`] decides over all tests together which are worse
 /// or better.
-fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricComparison {
+pub(super) fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricComparison {
     let (values_a, values_b) = (a.values(metric), b.values(metric));
     let (figures_a, figures_b) = (robust::summarize(&values_a), robust::summarize(&values_b));
     let same_timing = a.token_timing() == b.token_timing();
@@ -275,9 +275,8 @@ fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
 
 /// Decides for every tested metric whether a change is shown, with a share of at most
 /// [`FALSE_DISCOVERIES`] false ones. Returns the number of tests.
-fn judge(cells: &mut [CellComparison]) -> usize {
-    let mut tested: Vec<&mut MetricComparison> =
-        cells.iter_mut().flat_map(|cell| &mut cell.metrics).filter(|m| m.p_value.is_some()).collect();
+pub(super) fn judge<'a>(metrics: impl Iterator<Item = &'a mut MetricComparison>) -> usize {
+    let mut tested: Vec<&mut MetricComparison> = metrics.filter(|m| m.p_value.is_some()).collect();
     let p_values: Vec<f64> = tested.iter().filter_map(|m| m.p_value).collect();
     for (comparison, adjusted) in tested.iter_mut().zip(multiple::benjamini_hochberg(&p_values)) {
         comparison.p_adjusted = Some(adjusted);

@@ -8,9 +8,9 @@ use super::svg::latency::Gap;
 use super::svg::rate::Across;
 use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
 use super::svg::{self, Chart, iterations, latency, rate, timeline};
-use super::{growth, text, turns};
+use super::{growth, text, tradeoff, turns};
 use crate::record::metric;
-use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
+use crate::record::metric::{DECODE_TPS, PREFILL_TPS, Unit};
 use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow, TokenIndex};
 use inferometer_protocol::{Phase, TokenTiming};
 use inferometer_stats::growth::Law;
@@ -33,6 +33,8 @@ pub struct Group {
 /// Every chart of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charts {
+    /// Latency, throughput and memory of several engines; empty for one.
+    pub tradeoff: Group,
     pub rates: Group,
     /// Of a conversation; empty for prompts.
     pub turns: Group,
@@ -51,6 +53,7 @@ impl Charts {
             valid.entry(row.cell).or_default().push(row);
         }
         Self {
+            tradeoff: tradeoff::charts(summary),
             rates: rates(summary, &valid),
             turns: turn_by_turn(summary, &valid),
             iterations: every_iteration(record, summary, &valid),
@@ -62,7 +65,7 @@ impl Charts {
 
     /// All charts, in the page's order.
     pub fn all(&self) -> impl Iterator<Item = &Chart> {
-        [&self.rates, &self.turns, &self.iterations, &self.latency, &self.timeline, &self.more_gauges]
+        [&self.tradeoff, &self.rates, &self.turns, &self.iterations, &self.latency, &self.timeline, &self.more_gauges]
             .into_iter()
             .flat_map(|group| &group.charts)
     }
@@ -82,23 +85,35 @@ fn values(rows: &[&RequestRow], key: &str) -> Vec<f64> {
 
 fn rates(summary: &Summary, valid: &ByCell) -> Group {
     let mut group = Group::default();
+    let peak = metric::peak_memory(|key| summary.cells.iter().any(|cell| cell.metric(key).is_some()));
     let charts = [
-        ("decode-rate", "Decode rate against prompt length", DECODE_TPS),
-        ("prefill-rate", "Prefill rate against prompt length", PREFILL_TPS),
+        ("decode-rate", "Decode rate", DECODE_TPS),
+        ("prefill-rate", "Prefill rate", PREFILL_TPS),
+        ("peak-memory", "Peak memory", peak),
     ];
-    for (name, title, key) in charts {
-        let series = series(summary, valid, key);
-        let mut lengths: Vec<u32> = series.iter().flat_map(|s| s.points.iter().map(|p| p.at)).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        match lengths.as_slice() {
-            [] => group.notes.push(format!("{title}: not drawn because no valid iteration has this rate.")),
-            [only] => group
-                .notes
-                .push(format!("{title}: not drawn because only one prompt length was measured ({only} tokens).")),
-            _ => group.charts.push(rate::draw(name, title, "tok/s", Across::Lengths, &series)),
+    let mut missing: Vec<(String, Vec<String>)> = Vec::new();
+    for (name, what, key) in charts {
+        let mut series = series(summary, valid, key);
+        let unit = readable_unit(&mut series, key);
+        let lengths: BTreeSet<u32> = series.iter().flat_map(|s| s.points.iter().map(|p| p.at)).collect();
+        let reason = match (lengths.len(), lengths.first()) {
+            (0, _) | (_, None) => "no valid iteration has it".to_owned(),
+            (1, Some(only)) => format!("only one prompt length was measured ({only} tokens)"),
+            _ => {
+                let title = format!("{what} against prompt length");
+                group.charts.push(rate::draw(name, &title, unit, Across::Lengths, &series));
+                continue;
+            }
+        };
+        match missing.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, titles)) => titles.push(text::lower(what)),
+            None => missing.push((reason, vec![text::lower(what)])),
         }
     }
+    let told = |(reason, what): (String, Vec<String>)| {
+        format!("Not drawn: {} against prompt length, because {reason}.", text::list(&what, 3))
+    };
+    group.notes.extend(missing.into_iter().map(told));
     let most = summary.cells.iter().map(|cell| &cell.series).collect::<BTreeSet<_>>().len();
     if !group.charts.is_empty() && most > svg::COLOURS {
         group.notes.push(format!("{most} series: colours repeat after {}, in the order of the legend.", svg::COLOURS));
@@ -107,15 +122,28 @@ fn rates(summary: &Summary, valid: &ByCell) -> Group {
         let dot = if turns::cells(summary).next().is_some() { "a turn of an iteration" } else { "an iteration" };
         group.notes.insert(
             0,
-            format!(
-                "Each dot is {dot}. The line connects the medians; the bars are their intervals. Axes of rates start at 0."
-            ),
+            format!("Each dot is {dot}. The line connects the medians; the bars are their intervals. Axes start at 0."),
         );
         if summary.growth.iter().any(|law| law.estimate.is_some()) {
             group.notes.push("The dashed line is the fitted growth law.".to_owned());
         }
     }
     group
+}
+
+/// The unit of a metric's axis; bytes become MiB or GiB.
+fn readable_unit(series: &mut [rate::Series], key: &str) -> &'static str {
+    let unit = metric::find(key).expect("a metric of the table").unit;
+    if unit != Unit::Bytes {
+        return unit.symbol();
+    }
+    let highest = series.iter().flat_map(|s| &s.points).map(|p| p.summary.max).fold(0.0, f64::max);
+    let (factor, symbol) = readable("bytes", highest);
+    for point in series.iter_mut().flat_map(|s| &mut s.points) {
+        point.values.iter_mut().for_each(|value| *value /= factor);
+        point.summary = robust::summarize(&point.values).unwrap_or(point.summary);
+    }
+    symbol
 }
 
 /// Each turn's time to first token, and the prompt tokens computed for it.
@@ -170,7 +198,11 @@ fn series(summary: &Summary, valid: &ByCell, key: &str) -> Vec<rate::Series> {
     }
     for one in &mut all {
         one.points.sort_by_key(|p| p.at);
-        one.law = growth::curve(summary, one, if key == DECODE_TPS { Law::Decode } else { Law::Prefill });
+        one.law = match key {
+            DECODE_TPS => growth::curve(summary, one, Law::Decode),
+            PREFILL_TPS => growth::curve(summary, one, Law::Prefill),
+            _ => Vec::new(),
+        };
     }
     all
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::summary::{GaugeOscillation, Summary};
 pub use super::table::{escape, escape_sentence};
-use super::{figures, functions, growth, memory, spans, terminal, text, traffic, turns};
+use super::{engines, figures, functions, growth, memory, spans, terminal, text, traffic, turns};
+use crate::compare::engines::SideBySide;
 
 /// `summary.md`.
 #[must_use]
@@ -19,11 +20,14 @@ pub fn render(summary: &Summary) -> String {
         out.push_str(&format!("**{}**\n\n", escape(&standing)));
     }
     for line in terminal::before(summary) {
-        out.push_str(&format!("**{}**\n\n", escape(&line)));
+        out.push_str(&format!("**{}**\n\n", escape_sentence(&line)));
     }
     match traffic::cells(summary).next() {
         Some(_) => out.push_str(&traffic::table(summary).markdown()),
         None => out.push_str(&figures::headlines(summary).markdown()),
+    }
+    if let Some(side_by_side) = &summary.side_by_side {
+        out.push_str(&engines(side_by_side));
     }
     for (title, body) in [
         ("Turn by turn: medians over the iterations", turns::all(summary).markdown()),
@@ -37,7 +41,7 @@ pub fn render(summary: &Summary) -> String {
         out.push_str(&format!("- {}: {}\n", escape(&law.series), growth::sentence(law)));
     }
     for line in lines {
-        out.push_str(&format!("- {}\n", escape(&line)));
+        out.push_str(&format!("- {}\n", escape_sentence(&line)));
     }
     for line in figures::rejected(summary) {
         out.push_str(&format!("- {}\n", escape(&line)));
@@ -53,6 +57,18 @@ pub fn folded(title: &str, body: &str) -> String {
         return String::new();
     }
     format!("<details><summary>{title}</summary>\n\n{}\n\n</details>\n\n", body.trim_end())
+}
+
+/// The engines side by side: the lines of the terminal; every difference and rank unfolds.
+fn engines(side_by_side: &SideBySide) -> String {
+    let mut out = format!("### {}\n\n", escape(&text::capital(&engines::heading(side_by_side))));
+    for line in engines::lines(side_by_side) {
+        out.push_str(&format!("- {}\n", escape_sentence(&line)));
+    }
+    let differences = [true, false].map(|headlines| engines::differences(side_by_side, headlines).markdown());
+    out.push('\n');
+    out + &folded("Ranking by each metric", &engines::ranking(side_by_side).markdown())
+        + &folded("Every difference between the engines", &differences.concat())
 }
 
 /// The oscillation figures of each gauge.

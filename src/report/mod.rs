@@ -3,6 +3,7 @@
 pub mod ab;
 pub mod charts;
 pub mod compare;
+pub mod engines;
 pub mod export;
 pub mod figures;
 pub mod flamegraphs;
@@ -25,6 +26,7 @@ pub mod table;
 pub mod terminal;
 pub mod text;
 pub mod trace;
+pub mod tradeoff;
 pub mod traffic;
 pub mod turns;
 

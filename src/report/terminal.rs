@@ -2,7 +2,7 @@
 //! remark.
 
 use super::summary::Summary;
-use super::{figures, leaks, quality, text, traffic, turns};
+use super::{engines, figures, leaks, quality, text, traffic, turns};
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS};
 use inferometer_stats::robust;
 
@@ -17,6 +17,13 @@ pub fn render(summary: &Summary) -> String {
         out.extend([&traffic::table(summary).terminal(), "\n"]);
     } else if !summary.cells.is_empty() {
         out.extend([&figures::headlines(summary).terminal(), "\n"]);
+    }
+    if let Some(side_by_side) = &summary.side_by_side {
+        text::paragraph(&mut out, &engines::heading(side_by_side), "  ");
+        for line in engines::lines(side_by_side) {
+            text::paragraph(&mut out, &format!("  {line}"), "    ");
+        }
+        out.push('\n');
     }
     if turns::cells(summary).next().is_some() {
         out.extend([&turns::some(summary).terminal(), "\n"]);
@@ -42,12 +49,13 @@ fn turns_note(summary: &Summary) -> Option<String> {
 #[must_use]
 pub fn remarks(summary: &Summary) -> Vec<String> {
     let mut lines = vec![standing(summary)];
-    let engines = summary.run.engines.iter().map(|engine| (engine, engine.identity()));
+    let identities = summary.run.engines.iter().map(|engine| (engine, engine.identity()));
     lines.extend(
-        engines
+        identities
             .filter(|(_, what)| !what.is_empty())
             .map(|(engine, what)| format!("{}: {}", text::label(&engine.label), text::sentence(&what))),
     );
+    lines.extend(summary.side_by_side.as_ref().map(|of| engines::note(of, &summary.run.interval_scope)));
     lines.extend(interval_note(summary));
     lines.extend(no_interval_note(summary));
     lines.extend(summary.leaks.iter().map(leaks::sentence));

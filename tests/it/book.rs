@@ -282,6 +282,7 @@ impl Scratch {
             scratch.expect("preparing", &format!("rm -rf results/2*; {PROGRAM:?} {measure}"));
             scratch.expect("preparing", &format!("mv results/2* results/{name}"));
         }
+        scratch.expect("preparing", "cp -r results/B results/C");
         scratch
     }
 

@@ -327,7 +327,7 @@ fn engines_that_generate_different_tokens_are_said_first() {
     };
     insta::assert_snapshot!(
         remarks(", \"--repeat\", \"5\""),
-        @"Engines generate different tokens for the same work in 1 of 1 comparison: one and other. Do not rank their rates."
+        @r#"Engines generate different tokens for the same work in 1 of 1 comparison: one and other. Their speeds are those of different outputs."#
     );
     assert!(!remarks("").starts_with("Engines generate"));
 }
@@ -355,9 +355,9 @@ fn engines_that_differ_are_told_before_the_figures() {
     let before: Vec<&str> = shown.lines().take_while(|line| !line.starts_with("cell ")).collect();
     insta::assert_snapshot!(before.join("\n"), @r#"
     Engines generate different tokens for the same work in 1 of 1 comparison: full
-      and small. Do not rank their rates
-    Engines run with different dtype: f32 (full), q8_0 (small). Do not rank their
-      rates
+      and small. Their speeds are those of different outputs
+    Engines run with different dtype: f32 (full), q8_0 (small). Differences in speed
+      and memory may come from it
     "#);
     let record = lab.record();
     let asked = record.manifest.plan.cells.iter().map(|cell| cell.load.get("dtype").unwrap().to_string());

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use inferometer::compare::many;
 use inferometer::compare::outputs::Outputs;
 use inferometer::compare::runs::{CellComparison, Change, Comparison, compare};
 use inferometer::record::metric::METRICS;
@@ -81,7 +82,7 @@ fn what_was_not_measured_is_never_a_number() {
     }
     let back: Comparison = serde_json::from_value(json).unwrap();
     assert_eq!(back, comparison);
-    let csv = shown::csv(&comparison);
+    let csv = shown::csv(std::slice::from_ref(&comparison));
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 4 * (METRICS.len() + 1), "every metric, and loading");
@@ -286,7 +287,7 @@ fn the_verb_says_a_trend_and_never_fails_for_it() {
     error: the following required arguments were not provided:
       <RUN_B>
 
-    Usage: inferometer compare <RUN_A> <RUN_B>
+    Usage: inferometer compare <RUN_A> <RUN_B> [RUN]...
 
     For more information, try '--help'.
     "#);
@@ -325,4 +326,168 @@ fn two_real_runs_are_compared() {
     assert!(comparison.differences.is_empty(), "{:?}", comparison.differences);
     let decode = cell.metric("decode_tps").unwrap();
     assert!(decode.a.unwrap().median > 0.0 && decode.b.unwrap().median > 0.0);
+}
+
+/// Three later runs of the same scenario. The second decodes slower in one cell, the third has
+/// another engine and other tokens.
+fn three() -> [Record; 3] {
+    let (same, mut slower, mut other) = (later(), later(), later());
+    for (record, name) in [(&mut slower, "20261122T092113Z-slower"), (&mut other, "20261123T092113Z-other")] {
+        record.manifest.run = name.to_owned();
+    }
+    slower.requests.iter_mut().filter(|row| row.cell == 1).for_each(|row| scale(row, 1.1));
+    slower.manifest.machine.governor = Some("powersave".to_owned());
+    other.manifest.scenario.engines[0].label = "mlx".to_owned();
+    (1..=10).for_each(|iteration| diverge(&mut other, 0, iteration, 41));
+    [same, slower, other]
+}
+
+#[test]
+fn more_runs_are_compared_with_the_first_and_judged_together() {
+    let compared = many::compare(&simulated(), &three());
+    let tests: usize = [1, 2].map(|n| many::compare(&simulated(), &three()[..n]).tests).iter().sum();
+    assert_eq!(compared.tests, tests, "all tests of all pairs");
+    assert!(compared.comparisons.iter().all(|of| of.tests == compared.tests));
+    // Judged together: an adjusted p-value depends on the tests of the other pairs.
+    let alone = compare(&simulated(), &three()[1]);
+    let adjusted = |of: &Comparison| of.cells[1].metric("decode_tps").unwrap().p_adjusted.unwrap();
+    assert!(adjusted(&compared.comparisons[1]) > adjusted(&alone));
+    assert_eq!(change(&compared.comparisons[1].cells[1], "decode_tps"), Change::Worse);
+    let table = shown::many::table(&compared, false);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let (head, _) = table.split_once("\n\ncap=0 len=512\n").unwrap();
+    insta::assert_snapshot!(head, @r#"
+    A  20261120T092113Z-long-context-1a2b3c4d
+       long-context, started 2026-11-20T09:21:13.000Z, commit 0123456789ab with
+       changes, 40 of 40 iterations ok
+    B  20261121T092113Z-long-context-1a2b3c4d
+       long-context, started 2026-11-21T09:21:13.000Z, commit 0123456789ab with
+       changes, 40 of 40 iterations ok
+    C  20261122T092113Z-slower
+       long-context, started 2026-11-21T09:21:13.000Z, commit 0123456789ab with
+       changes, 40 of 40 iterations ok
+    D  20261123T092113Z-other
+       long-context, started 2026-11-21T09:21:13.000Z, commit 0123456789ab with
+       changes, 40 of 40 iterations ok
+
+    trend, not a verdict: the runs were made at different times, and on a shared
+      machine a comparison like this reports a change for more than half of
+      identical builds; use `inferometer ab` for a verdict
+    A and D: OUTPUTS DIFFER in 1 of 4 cells: cap=0 len=512: other tokens from index
+      41 on
+    A and D: engine is transformer in all of A and mlx in all of D; cells are
+      matched by everything else
+
+    differs                      A  B  C          D
+    ────────────────────────────────────────────────
+    machine  frequency governor  –  –  powersave  –
+
+    decode, cap=0 len=2048: C 0.909 times as fast as A [0.902, 0.916]; no clear
+      difference: B and D
+    "#);
+    let first = table.split("\n\n").find(|part| part.starts_with("cap=0 len=2048\n")).unwrap();
+    insta::assert_snapshot!(first, @r#"
+    cap=0 len=2048
+    metric                 A                B                C                D
+    ────────────────────────────────────────────────────────────────────────────
+    Prefill tok/s        853  0.0 % not shown  0.0 % not shown  0.0 % not shown
+                                 [-0.6, +0.6]     [-0.6, +0.6]     [-0.6, +0.6]
+    Decode tok/s        78.4  0.0 % not shown     -9.1 % worse  0.0 % not shown
+                                 [-0.8, +0.8]     [-9.8, -8.4]     [-0.8, +0.8]
+    TTFT ms             2403  0.0 % not shown  0.0 % not shown  0.0 % not shown
+                                 [-0.6, +0.6]     [-0.6, +0.6]     [-0.6, +0.6]
+    TPOT ms             12.8  0.0 % not shown    +10.0 % worse  0.0 % not shown
+                                 [-0.8, +0.8]    [+9.1, +10.9]     [-0.8, +0.8]
+    ITL p50 ms          12.8  0.0 % not shown  0.0 % not shown  0.0 % not shown
+                                 [-0.7, +0.7]     [-0.7, +0.7]     [-0.7, +0.7]
+    ITL p99 ms          13.0  0.0 % not shown  0.0 % not shown  0.0 % not shown
+                               [-13.6, +15.8]   [-13.6, +15.8]   [-13.6, +15.8]
+    Peak memory      227 MiB  0.0 % not shown  0.0 % not shown  0.0 % not shown
+                                   [0.0, 0.0]       [0.0, 0.0]       [0.0, 0.0]
+    "#);
+}
+
+#[test]
+fn more_runs_than_fit_beside_each_other_have_a_row_each() {
+    let [same, slower, other] = three();
+    let compared = many::compare(&simulated(), &[same.clone(), slower, other, same]);
+    let table = shown::many::table(&compared, false);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let part = table.split("\n\n").find(|part| part.starts_with("cap=0 len=2048\n")).unwrap();
+    insta::assert_snapshot!(part.lines().take(12).collect::<Vec<_>>().join("\n"), @r#"
+    cap=0 len=2048
+    metric           run        A   median     to A      interval %  trend
+    ───────────────────────────────────────────────────────────────────────────
+    Prefill tok/s    B        853      853    0.0 %    [-0.6, +0.6]  not shown
+                     C        853      853    0.0 %    [-0.6, +0.6]  not shown
+                     D        853      853    0.0 %    [-0.6, +0.6]  not shown
+                     E        853      853    0.0 %    [-0.6, +0.6]  not shown
+    Decode tok/s     B       78.4     78.3    0.0 %    [-0.8, +0.8]  not shown
+                     C       78.4     71.1   -9.1 %    [-9.8, -8.4]  worse
+                     D       78.4     78.3    0.0 %    [-0.8, +0.8]  not shown
+                     E       78.4     78.3    0.0 %    [-0.8, +0.8]  not shown
+    TTFT ms          B       2403     2403    0.0 %    [-0.6, +0.6]  not shown
+    "#);
+    let differing: Vec<&str> = table.lines().filter(|line| line.starts_with("differs: ")).collect();
+    insta::assert_snapshot!(differing.join("\n"), @r#"differs: machine frequency governor: absent (A B D E), powersave (C)"#);
+}
+
+#[test]
+fn the_verb_compares_any_number_of_runs_in_every_format() {
+    let lab = Lab::new();
+    let results = lab.path("results");
+    let saved: Vec<String> = std::iter::once(simulated())
+        .chain(three())
+        .enumerate()
+        .map(|(at, mut record)| {
+            record.manifest.run = format!("2026112{at}T092113Z-run");
+            save(&record, &results).file_name().unwrap().to_str().unwrap().to_owned()
+        })
+        .collect();
+    let names: Vec<&str> = saved.iter().map(String::as_str).collect();
+    let done = |format: &str| {
+        let line = [&["compare"][..], &names, &["--format", format]].concat();
+        lab.run(&line).expect(0).stdout
+    };
+    let back: many::ManyRuns = serde_json::from_str(&done("json")).unwrap();
+    assert_eq!((back.many_runs_version, back.comparisons.len()), (1, 3));
+    let csv = done("csv");
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 3 * 4 * (METRICS.len() + 1), "every metric of every cell of every pair");
+    assert!(rows.iter().all(|row| &row[0] == names[0]) && &rows[rows.len() - 1][1] == names[3]);
+    let markdown = done("md");
+    assert!(markdown.starts_with("## Comparison of 4 runs\n"), "{markdown}");
+    let pair = lab.run(&["compare", names[0], names[1], "--format", "md"]).expect(0).stdout;
+    for whole in [&markdown, &pair] {
+        assert!(
+            whole.contains(" for a verdict\n") || whole.contains(" for a verdict**\n"),
+            "no caveat is cut off: {whole}"
+        );
+    }
+    let widths: Vec<usize> = markdown.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
+    assert!(widths.len() > 30 && widths.iter().all(|width| *width == 7), "{markdown}");
+    assert_eq!(done("table"), shown::many::table(&back, false));
+}
+
+#[test]
+fn many_runs_without_a_common_cell_have_no_figures() {
+    let mut others = three();
+    for cell in others.iter_mut().flat_map(|record| &mut record.manifest.plan.cells) {
+        cell.length = Some(7);
+    }
+    let table = shown::many::table(&many::compare(&simulated(), &others), false);
+    assert!(table.contains("A and C: nothing to compare: no cell of A does the same work as a cell of C"), "{table}");
+    assert!(!table.contains("Mann-Whitney") && !table.contains("metric  "), "{table}");
+}
+
+#[test]
+fn hostile_text_of_many_runs_stays_text() {
+    let mut records = three();
+    records.iter_mut().enumerate().for_each(|(at, record)| poison(record, &format!("{HOSTILE} {at}")));
+    let compared = many::compare(&simulated(), &records);
+    for text in [shown::many::table(&compared, true), shown::many::markdown(&compared)] {
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+    }
+    assert!(!shown::many::markdown(&compared).contains("<script"));
 }

@@ -39,6 +39,7 @@ mod results;
 mod sampling;
 mod scenario;
 mod servers;
+mod side_by_side;
 mod simulated_ab;
 mod simulated_engine;
 mod simulated_run;

@@ -326,7 +326,7 @@ fn charts_of_a_conversation_go_by_turn_and_by_length() {
     insta::assert_snapshot!(elements(&page, "h2").join("\n"), @r#"
     Figures
     Turn by turn
-    Rate against prompt length
+    Rate and memory against prompt length
     Every iteration
     Time between tokens
     Memory and CPU over time
@@ -523,7 +523,7 @@ fn charts_hold_a_dot_for_every_valid_iteration() {
     assert_eq!(panels, [10, 9, 10, 10, 9, 10]);
     assert_eq!(charts.latency.charts.len(), 6);
     assert_eq!(charts.timeline.charts.len(), 2);
-    assert_eq!(dots(&page), 3 * 58);
+    assert_eq!(dots(&page), 4 * 58);
 }
 
 #[test]
@@ -555,8 +555,7 @@ fn empty_and_one_iteration_runs_have_a_page_that_says_why() {
     }
     insta::assert_snapshot!(others.join("\n"), @r#"
     Not valid. 0 of 12 iterations are valid; 12 missing.
-    Decode rate against prompt length: not drawn because no valid iteration has this rate.
-    Prefill rate against prompt length: not drawn because no valid iteration has this rate.
+    Not drawn: decode rate, prefill rate and peak memory against prompt length, because no valid iteration has it.
     Not drawn: no valid iteration has a decode rate.
     Not drawn: no valid iteration has two or more tokens with time stamps.
     Not drawn: no gauge has a value.
@@ -568,10 +567,7 @@ fn empty_and_one_iteration_runs_have_a_page_that_says_why() {
     let one = Simulation { lengths: vec![512], caps: vec![0], iterations: 1, ..Simulation::default() }.record();
     let (charts, shown) = page(&one);
     assert!(charts.rates.charts.is_empty());
-    insta::assert_snapshot!(charts.rates.notes.join("\n"), @r#"
-    Decode rate against prompt length: not drawn because only one prompt length was measured (512 tokens).
-    Prefill rate against prompt length: not drawn because only one prompt length was measured (512 tokens).
-    "#);
+    insta::assert_snapshot!(charts.rates.notes.join("\n"), @r#"Not drawn: decode rate, prefill rate and peak memory against prompt length, because only one prompt length was measured (512 tokens)."#);
     let shown_notes = elements(section(&shown, "length"), "p");
     assert!(charts.rates.notes.iter().all(|note| shown_notes.contains(note)), "{shown_notes:?}");
     assert_eq!(dots(&shown), 1);

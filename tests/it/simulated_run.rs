@@ -10,7 +10,7 @@ use inferometer::record::figures::TokenFigures;
 use inferometer::record::schema::SCHEMA_VERSION;
 use inferometer::record::{
     Cause, Fault, FinishState, GaugeInfo, GitState, HostInfo, Iteration, Machine, Manifest, Record, RequestRow,
-    SpanRow, Status, Store, TelemetryRow, TokenRow, token_hash,
+    SpanRow, Status, Store, TelemetryRow, Timing, TokenRow, token_hash,
 };
 use inferometer::spec::{
     Axis, Cell, ConversationWorkload, Isolation, Plan, PromptWorkload, Replies, RunSettings, Scenario,
@@ -42,6 +42,43 @@ impl Default for Simulation {
             max_tokens: 64,
             interval_ms: 50,
         }
+    }
+}
+
+/// The run as one of several engines: each cap becomes an engine with a host and settings of its
+/// own, all with the tokens of the first and none with an own toggle.
+pub fn as_engines(record: &mut Record, labels: &[&str]) {
+    let lengths = record.manifest.plan.cells.len() / labels.len();
+    let first = record.manifest.scenario.engines[0].clone();
+    let engines = labels.iter().map(|label| EngineSpec { label: (*label).to_owned(), ..first.clone() });
+    record.manifest.scenario.engines = engines.collect();
+    let is_own = |name: &str| ["repetition_window_cap", "threads"].contains(&name);
+    record.manifest.scenario.toggles.retain(|axis| !is_own(&axis.toggle));
+    let threads = |engine: usize| Axis { toggle: "threads".to_owned(), values: vec![Value::Int(1 + engine as i64)] };
+    let own = labels.iter().enumerate().map(|(engine, label)| ((*label).to_owned(), vec![threads(engine)]));
+    record.manifest.scenario.engine_toggles = own.collect();
+    for (id, cell) in record.manifest.plan.cells.iter_mut().enumerate() {
+        cell.engine = (id / lengths) as u32;
+        cell.toggles.remove("repetition_window_cap");
+        for settings in [&mut cell.toggles, &mut cell.load, &mut cell.predicted] {
+            settings.entry("threads".to_owned()).and_modify(|value| *value = Value::Int(1 + (id / lengths) as i64));
+        }
+        cell.label = format!("{} {}", labels[id / lengths], cell.label.split(' ').next_back().unwrap_or_default());
+    }
+    record.manifest.hosts = (0..labels.len() as u32)
+        .map(|engine| HostInfo { host: engine, engine, ..record.manifest.hosts[0].clone() })
+        .collect();
+    let mut equal: BTreeMap<u32, Vec<Option<u32>>> = BTreeMap::new();
+    let mut same = |cell: u32, ids: Vec<Option<u32>>| equal.entry(cell % lengths as u32).or_insert(ids).clone();
+    for row in &mut record.requests {
+        row.host = row.cell / lengths as u32;
+        row.effective.insert("threads".to_owned(), Value::Int(1 + i64::from(row.host)));
+        row.effective.retain(|name, _| !name.starts_with("repetition"));
+        row.timing = Some(Timing::Verified);
+        let ids = record.tokens.iter().filter(|token| token.request == row.request).map(|token| token.id).collect();
+        let ids = same(row.cell, ids);
+        record.tokens.iter_mut().filter(|t| t.request == row.request).zip(&ids).for_each(|(token, id)| token.id = *id);
+        row.token_hash = Some(token_hash(&ids.into_iter().flatten().collect::<Vec<_>>()));
     }
 }
 

@@ -1,16 +1,16 @@
-//! The comparison as CSV: a row for every cell and metric, empty where not measured.
+//! Comparisons as CSV: a row for every pair of runs, cell and metric, empty where not measured.
 
 use super::{Comparison, outputs};
 use crate::record::metric;
 use crate::report::table::Table;
 
 #[must_use]
-pub fn csv(comparison: &Comparison) -> String {
-    let (a, b) = (&comparison.a.run, &comparison.b.run);
-    let rows = comparison.cells.iter().flat_map(|cell| cell.metrics.iter().map(move |figures| (cell, figures)));
+pub fn csv(comparisons: &[Comparison]) -> String {
+    let cells = comparisons.iter().flat_map(|of| of.cells.iter().map(move |cell| (of, cell)));
+    let rows = cells.flat_map(|(of, cell)| cell.metrics.iter().map(move |figures| (cell, figures, of)));
     Table::of("", rows)
-        .text("run_a", |_| a)
-        .text("run_b", |_| b)
+        .text("run_a", |row| &row.2.a.run)
+        .text("run_b", |row| &row.2.b.run)
         .text("cell", |row| &row.0.name)
         .number("cell_a", |row| row.0.cell_a)
         .number("cell_b", |row| row.0.cell_b)
@@ -26,7 +26,7 @@ pub fn csv(comparison: &Comparison) -> String {
         .number("confidence", |row| row.1.interval.map(|i| i.confidence))
         .number("p_value", |row| row.1.p_value)
         .text("change", |row| row.1.change.name().replace(' ', "_"))
-        .text("outputs", |row| outputs(&row.0.outputs))
+        .text("outputs", |row| outputs(&row.0.outputs, "B"))
         .number("p_adjusted", |row| row.1.p_adjusted)
         .csv()
 }

@@ -2,7 +2,7 @@
 
 use super::{Comparison, after, before, differences, metrics, side, unmeasured};
 use crate::profile::difference::SHOWN;
-use crate::report::markdown::{escape, folded};
+use crate::report::markdown::{escape, escape_sentence, folded};
 use crate::report::profiles;
 use crate::report::text;
 
@@ -15,12 +15,12 @@ pub fn render(comparison: &Comparison) -> String {
     out.push('\n');
     let mut lines = before(comparison).into_iter();
     if let Some(first) = lines.next() {
-        out.push_str(&format!("**{}**\n\n", escape(&first)));
+        out.push_str(&format!("**{}**\n\n", escape_sentence(&first)));
     }
-    lines.for_each(|line| out.push_str(&format!("- {}\n", escape(&line))));
+    lines.for_each(|line| out.push_str(&format!("- {}\n", escape_sentence(&line))));
     out.push('\n');
     out.push_str(&metrics(comparison, &comparison.cells, false).markdown());
-    after(comparison, false).iter().for_each(|line| out.push_str(&format!("- {}\n", escape(line))));
+    after(comparison, false).iter().for_each(|line| out.push_str(&format!("- {}\n", escape_sentence(line))));
     let titles = unmeasured(comparison);
     if !titles.is_empty() {
         out.push_str(&format!("- not measured: {}\n", text::list(&titles, titles.len())));

@@ -1,6 +1,7 @@
 //! A comparison of two runs for people and programs. Caveats come before the figures.
 
 mod export;
+pub mod many;
 mod markdown;
 mod terminal;
 
@@ -43,27 +44,41 @@ fn side(side: &RunSide) -> String {
     )
 }
 
+/// Why no comparison of runs is a verdict.
+const TREND: &str = "trend, not a verdict: the runs were made at different times, and on a shared machine a comparison \
+                     like this reports a change for more than half of identical builds; use `inferometer ab` for a verdict";
+
 /// Caveats, shown before the figures.
 fn before(comparison: &Comparison) -> Vec<String> {
-    let mut lines = vec![
-        "trend, not a verdict: the runs were made at different times, and on a shared machine a comparison like this \
-         reports a change for more than half of identical builds; use `inferometer ab` for a verdict"
-            .to_owned(),
-    ];
-    if comparison.a.run == comparison.b.run {
-        lines.push("A and B are the same run".to_owned());
-    }
-    lines.extend(output_lines(&comparison.cells));
-    lines.extend(prompt_line(&comparison.cells));
-    lines.extend(comparison.set_aside.iter().map(set_aside));
+    let mut lines = vec![TREND.to_owned()];
+    lines.extend(about(comparison, "B"));
     for (name, side) in [("A", &comparison.a), ("B", &comparison.b)] {
         lines.extend(unfinished(name, side));
         lines.extend(redacted(name, side));
     }
-    if comparison.cells.is_empty() {
-        lines.push("nothing to compare: no cell of A does the same work as a cell of B".to_owned());
+    lines.extend(unmatched(comparison, "B"));
+    lines
+}
+
+/// Outputs, prompts and what was set aside; `b` is B's name.
+fn about(comparison: &Comparison, b: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    if comparison.a.run == comparison.b.run {
+        lines.push(format!("A and {b} are the same run"));
     }
-    for (name, only) in [("A", &comparison.only_a), ("B", &comparison.only_b)] {
+    lines.extend(output_lines(&comparison.cells, b));
+    lines.extend(prompt_line(&comparison.cells));
+    lines.extend(comparison.set_aside.iter().map(|apart| set_aside(apart, b)));
+    lines
+}
+
+/// The cells that are not compared.
+fn unmatched(comparison: &Comparison, b: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    if comparison.cells.is_empty() {
+        lines.push(format!("nothing to compare: no cell of A does the same work as a cell of {b}"));
+    }
+    for (name, only) in [("A", &comparison.only_a), (b, &comparison.only_b)] {
         if !only.is_empty() {
             let names: Vec<String> = only.iter().map(|cell| text::label(cell)).collect();
             lines.push(format!("only in {name}: {}", text::list(&names, MOST_NAMED)));
@@ -72,11 +87,11 @@ fn before(comparison: &Comparison) -> Vec<String> {
     lines
 }
 
-fn output_lines(cells: &[CellComparison]) -> Vec<String> {
+fn output_lines(cells: &[CellComparison], b: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let differing: Vec<&CellComparison> = cells.iter().filter(|cell| cell.outputs.differ()).collect();
     if !differing.is_empty() {
-        let how = |cell: &&CellComparison| format!("{}: {}", text::label(&cell.name), outputs(&cell.outputs));
+        let how = |cell: &&CellComparison| format!("{}: {}", text::label(&cell.name), outputs(&cell.outputs, b));
         let words: Vec<String> = differing.iter().map(how).collect();
         lines.push(format!(
             "OUTPUTS DIFFER in {} of {}: {}",
@@ -93,8 +108,8 @@ fn output_lines(cells: &[CellComparison]) -> Vec<String> {
     lines
 }
 
-/// How the tokens of a cell compare.
-fn outputs(outputs: &Outputs) -> String {
+/// How the tokens of a cell compare; `b` is B's name.
+fn outputs(outputs: &Outputs, b: &str) -> String {
     match outputs {
         Outputs::Same => "same tokens".to_owned(),
         Outputs::Differ { index: None, turn: None } => "other tokens".to_owned(),
@@ -103,8 +118,8 @@ fn outputs(outputs: &Outputs) -> String {
             format!("other tokens from index {index} of turn {turn} on")
         }
         Outputs::Differ { index: None, turn: Some(turn) } => format!("other tokens from turn {turn} on"),
-        Outputs::Several { a, b, common } => {
-            format!("{} in A, {b} in B, {common} in common", plural(*a, "output"))
+        Outputs::Several { a, b: of_b, common } => {
+            format!("{} in A, {of_b} in {b}, {common} in common", plural(*a, "output"))
         }
         Outputs::Unknown => "tokens not known".to_owned(),
     }
@@ -115,12 +130,12 @@ fn prompt_line(cells: &[CellComparison]) -> Option<String> {
     (other > 0).then(|| format!("the prompts of {} differ", plural(other, "cell")))
 }
 
-fn set_aside(apart: &SetAside) -> String {
+fn set_aside(apart: &SetAside, b: &str) -> String {
     let value =
         |value: &Option<Value>| value.as_ref().map_or_else(|| "not set".to_owned(), |v| text::label(&v.to_string()));
     let what = if apart.what == ENGINE { "engine".to_owned() } else { text::label(&apart.what) };
     format!(
-        "{what} is {} in all of A and {} in all of B; cells are matched by everything else",
+        "{what} is {} in all of A and {} in all of {b}; cells are matched by everything else",
         value(&apart.a),
         value(&apart.b)
     )
@@ -147,28 +162,32 @@ fn after(comparison: &Comparison, all: bool) -> Vec<String> {
     if comparison.cells.is_empty() {
         return Vec::new();
     }
+    let shown = comparison.cells.iter().flat_map(|cell| shown(comparison, cell, all));
+    let changes: Vec<Change> = shown.map(|(_, figures)| figures.change).collect();
+    let synthetic = comparison.a.synthetic || comparison.b.synthetic;
+    notes("B/A", "these two runs", comparison.tests, &changes, synthetic)
+}
+
+/// What `ratio` is, of which runs, and what the shown results mean.
+fn notes(ratio: &str, runs: &str, tests: usize, changes: &[Change], synthetic: bool) -> Vec<String> {
     let mut lines = vec![format!(
-        "B/A: shift of the values of all iterations, with its {:.0} % interval. The interval is about these two runs, \
+        "{ratio}: shift of the values of all iterations, with its {:.0} % interval. The interval is about {runs}, \
          not about the builds. Worse, better: {} (Mann-Whitney); {:.0} % or less of these results are false positives \
          on average (Benjamini-Hochberg). \"Not shown\" does not mean unchanged",
         CONFIDENCE * 100.0,
-        plural(comparison.tests, "test"),
+        plural(tests, "test"),
         FALSE_DISCOVERIES * 100.0,
     )];
-    let is_shown = |change| {
-        let shown = comparison.cells.iter().flat_map(|cell| shown(comparison, cell, all));
-        shown.into_iter().any(|(_, figures)| figures.change == change)
-    };
-    if is_shown(Change::NotTested) {
+    if changes.contains(&Change::NotTested) {
         lines.push("not tested: too few valid iterations, or a value of 0".to_owned());
     }
-    if is_shown(Change::NotRanked) {
+    if changes.contains(&Change::NotRanked) {
         lines.push(
             "not ranked: one side stamps every token and the other does not, so their times cannot be ranked"
                 .to_owned(),
         );
     }
-    if comparison.a.synthetic || comparison.b.synthetic {
+    if synthetic {
         lines.push(format!("synthetic model: {}", text::mark("synthetic model")));
     }
     lines
@@ -200,7 +219,7 @@ fn shown<'a>(
 
 /// Iterations of both sides, and how their tokens compare: `10 and 10 iterations, same tokens`.
 fn cell_facts(cell: &CellComparison) -> String {
-    format!("{} and {} iterations, {}", valid(cell.counts_a), valid(cell.counts_b), outputs(&cell.outputs))
+    format!("{} and {} iterations, {}", valid(cell.counts_a), valid(cell.counts_b), outputs(&cell.outputs, "B"))
 }
 
 /// B vs A in percent, with a sign.

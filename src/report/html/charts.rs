@@ -23,7 +23,7 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
                 }
             }))
         }
-        (section("length", "Rate against prompt length", html! {
+        (section("length", "Rate and memory against prompt length", html! {
             (group("pair", &charts.rates))
             (laws(summary))
         }))
@@ -55,7 +55,7 @@ fn laws(summary: &Summary) -> Markup {
     }
 }
 
-fn group(layout: &str, group: &Group) -> Markup {
+pub fn group(layout: &str, group: &Group) -> Markup {
     html! {
         (figures(layout, &group.charts))
         @for note in &group.notes { p.note { (note) } }

@@ -2,6 +2,7 @@
 //! control characters visible.
 
 mod charts;
+mod engines;
 mod figures;
 mod head;
 mod memory;
@@ -31,6 +32,7 @@ pub fn page(record: &Record, summary: &Summary, drawn: &Charts) -> String {
     let body = html! {
         (head::head(record, summary))
         (figures::section(summary))
+        (engines::section(summary, drawn))
         (charts::sections(record, summary, drawn))
         (memory::of_run(summary))
         (profile::section(record, summary))

@@ -32,6 +32,7 @@ pub use traffic::TrafficSummary;
 pub use turns::{Tokens, TurnSummary};
 pub use validity::{Problem, Standing, Validity, WIDE};
 
+use crate::compare::engines::{SideBySide, side_by_side};
 use crate::record::{
     Counts, FinishState, GitState, HostInfo, LoadCheck, Machine, Record, RequestRow, Status, Timing, TokenIndex,
     metric, outcome,
@@ -68,6 +69,9 @@ pub struct Summary {
     /// The functions that a sampling profiler found; empty without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<CellFunctions>,
+    /// Engines that did the same work, ranked; null unless there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side_by_side: Option<SideBySide>,
 }
 
 /// What was run, where and how.
@@ -278,7 +282,8 @@ impl Summary {
         }
         let growth = growth::laws(&cells, &by_cell, record.manifest.scenario.run.order_seed);
         let run = identity(record);
-        let validity = validity::judge(record, &cells);
+        let side_by_side = side_by_side(record);
+        let validity = validity::judge(record, &cells, side_by_side.as_ref());
         Summary {
             summary_version: SUMMARY_VERSION,
             run,
@@ -289,6 +294,7 @@ impl Summary {
             leaks: leaks::leaks(record),
             spans: spans::cells(record),
             functions: functions::cells(record),
+            side_by_side,
         }
     }
 

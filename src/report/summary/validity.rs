@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Agreement, CellSummary, Determinism, engines, settings};
+use crate::compare::engines::SideBySide;
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS, is_power};
 use crate::record::{Counts, FinishState, Record, Status};
 use crate::report::text;
@@ -92,10 +93,10 @@ fn is_zero(n: &usize) -> bool {
 
 /// Judges a run by its cells.
 #[must_use]
-pub fn judge(record: &Record, cells: &[CellSummary]) -> Validity {
+pub fn judge(record: &Record, cells: &[CellSummary], side_by_side: Option<&SideBySide>) -> Validity {
     let counts = cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts));
     let problems = problems(record, cells);
-    let mut remarks = engines::differences(record, cells);
+    let mut remarks = engines::differences(record, cells, side_by_side);
     let first = remarks.len();
     if record.manifest.state != FinishState::Finished || counts.missing() > 0 {
         remarks.push(unfinished(record, counts));

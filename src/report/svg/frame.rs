@@ -64,6 +64,18 @@ impl Axis {
         axis
     }
 
+    /// A logarithmic axis over positive values, with room at its ends and ticks at 1, 2 and 5 times
+    /// powers of ten.
+    pub fn logarithmic(lo: f64, hi: f64) -> Self {
+        let (lo, hi) = (lo / 1.5, hi * 1.5);
+        let powers = (lo.log10().floor() as i32)..=(hi.log10().ceil() as i32);
+        let few = hi / lo > 1000.0;
+        let steps: &[f64] = if few { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let values = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+        let ticks = values.filter(|v| (lo..=hi).contains(v)).map(|v| (v, format!("{v}"))).collect();
+        Self { lo, hi, log2: true, ticks }
+    }
+
     /// Room for the widest label left of a vertical axis; at least `least`.
     pub fn room(&self, least: f64) -> f64 {
         let widest = self.ticks.iter().map(|(_, label)| width_of(label, LABEL_SIZE)).fold(0.0, f64::max);

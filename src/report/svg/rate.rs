@@ -3,6 +3,7 @@
 
 use super::Chart;
 use super::frame::{Axis, Frame, LABEL_SIZE, chart};
+use super::mark;
 use super::pen::{self, Anchor, INK, Pen};
 use crate::report::text;
 use inferometer_stats::robust;
@@ -11,6 +12,8 @@ const SIZE: (f64, f64) = (560.0, 350.0);
 /// Up to this many lengths have a tick each. More lengths, such as the turns of a conversation, get
 /// ticks at round numbers.
 const MOST_TICKS: usize = 8;
+/// About half the width of a series' mark.
+const MARK: f64 = 4.0;
 
 /// What the horizontal axis shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +97,14 @@ pub fn draw(name: &str, title: &str, unit: &str, across: Across, series: &[Serie
         let slot = slot(&frame, &places, series.len());
         for (i, one) in series.iter().enumerate() {
             draw_series(pen, &frame, one, i, slot, (i as f64 - (series.len() - 1) as f64 / 2.0) * slot);
+        }
+        // Above all dots, and only where there are series to tell apart.
+        for (i, one) in series.iter().enumerate().filter(|_| series.len() > 1) {
+            let shift = (i as f64 - (series.len() - 1) as f64 / 2.0) * slot;
+            for point in &one.points {
+                let (x, y) = frame.at(f64::from(point.at), point.summary.median);
+                mark::draw_edged(pen, i, (x + shift, y), MARK);
+            }
         }
     })
 }
@@ -184,7 +195,8 @@ impl Legend {
     fn draw(&self, pen: &mut Pen) {
         for (i, (words, x, line)) in self.entries.iter().enumerate() {
             let y = 61.0 + 18.0 * line;
-            pen.rectangle((*x, y - 1.5), (x + 20.0, y + 1.5), pen::colour(i), 1.0);
+            pen.rectangle((*x, y - 1.0), (x + 20.0, y + 1.0), pen::colour(i), 1.0);
+            mark::draw(pen, i, (x + 10.0, y), MARK);
             pen.text(words, (x + 26.0, y), Anchor::Start, LABEL_SIZE, INK, false);
         }
     }

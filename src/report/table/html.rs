@@ -35,7 +35,8 @@ pub fn write(shape: &Shape) -> Markup {
 }
 
 fn head(column: &Column) -> Markup {
-    let title = capital(&text::label(&column.title));
+    let title = text::label(&column.title);
+    let title = if column.named { title } else { capital(&title) };
     let meaning = Some(column.meaning).filter(|meaning| !meaning.is_empty());
     html! {
         @if title.is_empty() {

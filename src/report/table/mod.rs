@@ -54,6 +54,8 @@ struct Column {
     meaning: &'static str,
     role: Role,
     number: bool,
+    /// The title is a name.
+    named: bool,
     /// Has room for whole sentences.
     said: bool,
     /// What joins a median and its range in the terminal; absent if the terminal shows the median
@@ -183,6 +185,11 @@ impl<R> Table<R> {
     /// The terminal writes the last column's medians and ranges on one line.
     pub fn on_one_line(self) -> Self {
         self.last(|column| column.between = Some(" "))
+    }
+
+    /// The last column's title is a name, which no writer changes.
+    pub fn named(self) -> Self {
+        self.last(|column| column.named = true)
     }
 
     /// The greatest width of the last column in the terminal, in characters.
