@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("origin", 0),
     ("fs", 0),
     ("secret", 0),
+    ("series", 0),
     ("spreadsheet", 0),
 ];
 

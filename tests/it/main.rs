@@ -26,6 +26,7 @@ mod lacking;
 #[cfg(target_os = "linux")]
 mod memory;
 mod models;
+mod oscillation;
 mod outlets;
 mod planted;
 mod profile;
