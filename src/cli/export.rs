@@ -63,6 +63,9 @@ pub fn run(args: &Args, printer: &Printer) -> anyhow::Result<ExitCode> {
         );
     }
     let record = open(&folder, printer)?;
+    if args.format == Format::LlamaBench && record.manifest.imported.is_some() {
+        bail!("{} is imported: the settings that llama-bench's format needs are not in it", folder.display());
+    }
     match &args.output {
         None => printer.stream(|out| write(&record, args.format, out)),
         Some(path) => {

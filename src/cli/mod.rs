@@ -14,6 +14,7 @@ mod gate;
 mod gauges;
 mod history;
 mod host;
+mod import;
 mod man;
 #[cfg(feature = "engine")]
 mod model;
@@ -125,6 +126,8 @@ enum Verb {
     Results(results::Args),
     /// Export a run's timeline or figures for other programs
     Export(export::Args),
+    /// Import the results of another benchmark program as a record
+    Import(import::Args),
     /// Analyse how a column of a file oscillates: CSV, or the output of vm_stat or powermetrics
     Oscillation(oscillation::Args),
     /// Check a scenario and print its plan without running it
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Verb::History(args) => history::run(args, &printer),
         Verb::Results(args) => results::run(args, &printer),
         Verb::Export(args) => export::run(args, &printer),
+        Verb::Import(args) => import::run(args, &printer),
         Verb::Oscillation(args) => oscillation::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),

@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("run", 3),
     ("compare", 2),
     ("engines", 2),
+    ("import", 2),
     ("scenario", 1),
     ("record", 1),
     ("telemetry", 1),

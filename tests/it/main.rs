@@ -18,6 +18,7 @@ mod found;
 mod gate;
 mod gauges;
 mod history;
+mod import;
 mod installing;
 mod lab;
 #[cfg(target_os = "linux")]

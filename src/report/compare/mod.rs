@@ -53,12 +53,13 @@ fn before(comparison: &Comparison) -> Vec<String> {
     if comparison.a.run == comparison.b.run {
         lines.push("A and B are the same run".to_owned());
     }
-    lines.extend(output_lines(&comparison.cells));
+    lines.extend(output_lines(comparison));
     lines.extend(prompt_line(&comparison.cells));
     lines.extend(comparison.set_aside.iter().map(set_aside));
     for (name, side) in [("A", &comparison.a), ("B", &comparison.b)] {
         lines.extend(unfinished(name, side));
         lines.extend(redacted(name, side));
+        lines.extend(imported(name, side));
     }
     if comparison.cells.is_empty() {
         lines.push("nothing to compare: no cell of A does the same work as a cell of B".to_owned());
@@ -72,7 +73,8 @@ fn before(comparison: &Comparison) -> Vec<String> {
     lines
 }
 
-fn output_lines(cells: &[CellComparison]) -> Vec<String> {
+fn output_lines(comparison: &Comparison) -> Vec<String> {
+    let cells = &comparison.cells;
     let mut lines = Vec::new();
     let differing: Vec<&CellComparison> = cells.iter().filter(|cell| cell.outputs.differ()).collect();
     if !differing.is_empty() {
@@ -84,6 +86,10 @@ fn output_lines(cells: &[CellComparison]) -> Vec<String> {
             plural(cells.len(), "cell"),
             text::list(&words, MOST_NAMED)
         ));
+    }
+    if [&comparison.a, &comparison.b].iter().any(|side| side.imported.is_some()) {
+        lines.push("outputs: not compared, because an imported record has no tokens".to_owned());
+        return lines;
     }
     let unknown = cells.iter().filter(|cell| cell.outputs == Outputs::Unknown).count();
     if unknown > 0 {
@@ -142,6 +148,11 @@ fn redacted(name: &str, side: &RunSide) -> Option<String> {
     side.redacted.then(|| format!("{name} {told}"))
 }
 
+fn imported(name: &str, side: &RunSide) -> Option<String> {
+    let by = text::label(side.imported.as_ref()?);
+    Some(format!("{name} is imported: its figures rest on what {by} claims; nothing was checked here"))
+}
+
 /// Notes that explain the figures; none without a figure.
 fn after(comparison: &Comparison, all: bool) -> Vec<String> {
     if comparison.cells.is_empty() {
@@ -160,11 +171,12 @@ fn after(comparison: &Comparison, all: bool) -> Vec<String> {
         shown.into_iter().any(|(_, figures)| figures.change == change)
     };
     if is_shown(Change::NotTested) {
-        lines.push("not tested: too few valid iterations, or a value of 0".to_owned());
+        lines.push("not tested: too few valid iterations, a mean without samples, or a value of 0".to_owned());
     }
     if is_shown(Change::NotRanked) {
         lines.push(
-            "not ranked: one side stamps every token and the other does not, so their times cannot be ranked"
+            "not ranked: one side stamps every token and the other does not, or different programs measured the sides, \
+             so their times cannot be ranked"
                 .to_owned(),
         );
     }
