@@ -9,6 +9,7 @@ pub mod csv;
 mod error;
 mod field;
 pub mod figures;
+pub mod flat;
 pub mod folder;
 mod load;
 pub mod manifest;

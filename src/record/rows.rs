@@ -10,6 +10,7 @@ use inferometer_protocol::{FinishReason, Phase, Settings};
 use super::cause::{Cause, Fault, Status};
 use super::csv::{Column, Encoder};
 use super::error::RecordError;
+use super::field::Field;
 use super::load::LoadCheck;
 use super::table::Line;
 use super::timing::Timing;
@@ -27,7 +28,7 @@ macro_rules! row {
         }
 
         pub const $columns: &[Column] = &[
-            $(Column { name: stringify!($field), unit: $unit, meaning: $meaning },)*
+            $(Column { name: stringify!($field), unit: $unit, meaning: $meaning, kind: <$type as Field>::KIND },)*
         ];
 
         impl $row {

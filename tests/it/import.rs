@@ -170,6 +170,17 @@ fn every_verb_reads_an_imported_record() {
             for format in ["csv", "json", "bencher", "github-bigger", "github-smaller", "go", "openmetrics", "trace"] {
                 lab.run(&["export", &run, "--format", format]).expect(0);
             }
+            for table in ["requests", "tokens", "spans", "telemetry"] {
+                let file = lab.path("table.parquet");
+                let to = ["--table", table, "-o", file.to_str().unwrap()];
+                lab.run(&[&["export", &run, "--format", "parquet"], &to[..]].concat()).expect(0);
+                let bytes = fs_err::read(&file).unwrap();
+                assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{file:?}");
+            }
+            lab.run(&["export", &run, "--format", "parquet"]).expect(2).says("name a file with `--output`");
+            lab.run(&["export", &run, "--format", "csv", "--table", "tokens"])
+                .expect(2)
+                .says("for `--format parquet` only");
             lab.run(&["export", &run, "--format", "llama-bench"]).expect(2).says("is imported");
             assert!(lab.run(&["results", "show", &run]).expect(0).stdout.contains("measured by"));
             let done = lab.run(&["results", "redact", &run]).expect(0);
