@@ -29,8 +29,14 @@ pub(super) fn runs(report: &Json) -> Result<Vec<Found>, Fault> {
 
 /// The model, which stands in different places in different versions.
 fn model(node: &Node<'_>) -> Option<String> {
-    const PLACES: [&[&str]; 5] =
-        [&["config", "backend"], &["config", "backend_kwargs"], &["config"], &["args"], &["benchmarker"]];
+    const PLACES: [&[&str]; 6] = [
+        &["config", "spec", "backend"],
+        &["config", "backend"],
+        &["config", "backend_kwargs"],
+        &["config"],
+        &["args"],
+        &["benchmarker"],
+    ];
     PLACES.iter().find_map(|place| node.below(place)?.text("model"))
 }
 

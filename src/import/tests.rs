@@ -158,6 +158,34 @@ fn benchmarks_of_guidellm_are_cells() {
     assert_eq!(four.averages.iter().map(|average| average.value).collect::<Vec<_>>(), [30.0, 10.0, 200.0]);
 }
 
+/// A report that guidellm 0.8.1 wrote about its mock server: means and maxima are its own.
+#[test]
+fn a_real_report_of_guidellm_gives_its_own_figures() {
+    let text = fixture("guidellm-0.8.1.json");
+    let [run] = &runs(&text)[..] else { panic!("one run") };
+    let [cell] = &run.cells[..] else { panic!("one benchmark") };
+    assert_eq!((cell.label.as_str(), cell.rows.len()), ("synchronous max_concurrency=1", 6));
+    assert_eq!((run.model.as_deref(), run.version.as_deref()), (Some("mock"), Some("0.8.1")));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let metrics = &report["benchmarks"][0]["metrics"];
+    let figures: [(&str, fn(&RequestRow) -> Option<f64>, f64); 3] = [
+        ("time_to_first_token_ms", |row| row.ttft_ms, 1.0),
+        ("inter_token_latency_ms", |row| row.tpot_ms, 1.0),
+        ("request_latency", |row| row.e2e_ms, 1e3),
+    ];
+    for (name, of, size) in figures {
+        let values: Vec<f64> = cell.rows.iter().filter_map(of).collect();
+        assert_eq!(values.len(), 6, "{name}");
+        let stated = &metrics[name]["successful"];
+        for (found, key) in
+            [(values.iter().sum::<f64>() / 6.0, "mean"), (values.iter().copied().fold(f64::MIN, f64::max), "max")]
+        {
+            let wanted = stated[key].as_f64().unwrap() * size;
+            assert!((found / wanted - 1.0).abs() < 1e-9, "{name}, {key}: {found}, stated {wanted}");
+        }
+    }
+}
+
 #[test]
 fn statistics_of_aiperf_are_averages() {
     let [run] = &runs(&fixture("aiperf.json"))[..] else { panic!("one run") };

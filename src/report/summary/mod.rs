@@ -88,7 +88,7 @@ pub struct RunIdentity {
     pub warmup: u32,
     pub isolation: Isolation,
     /// What the medians' intervals cover: `within process` unless every iteration had a process of
-    /// its own.
+    /// its own, or another program measured.
     pub interval_scope: String,
     pub order_seed: u64,
     /// An engine ran a model with random weights: speed and memory are meaningful, the text is not.
@@ -330,6 +330,8 @@ fn identity(record: &Record) -> RunIdentity {
         warmup: scenario.run.warmup,
         isolation: scenario.run.isolation,
         interval_scope: match scenario.run.isolation {
+            // Its processes are not known.
+            _ if manifest.imported.is_some() => "over another program's samples",
             Isolation::Iteration => "across processes",
             // A crash or a resume replaced the host.
             Isolation::Run | Isolation::Cell | Isolation::Load if replaced_hosts(record) => "over a few processes",
