@@ -99,6 +99,11 @@ check-gauges *workloads:
 check-oscillation *program:
     scripts/check-oscillation "$@"
 
+# Read exports with the programs that they are for (two minutes)
+[group('checks')]
+check-interchange:
+    scripts/check-interchange
+
 # Check the spans of a token, and what the profiled pass costs
 [group('checks')]
 check-spans *arguments:

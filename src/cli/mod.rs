@@ -14,10 +14,12 @@ mod gate;
 mod gauges;
 mod history;
 mod host;
+mod import;
 mod man;
 #[cfg(feature = "engine")]
 mod model;
 mod named;
+mod oscillation;
 mod outcome;
 mod progress;
 mod report;
@@ -124,6 +126,10 @@ enum Verb {
     Results(results::Args),
     /// Export a run's timeline or figures for other programs
     Export(export::Args),
+    /// Import the results of another benchmark program as a record
+    Import(import::Args),
+    /// Analyse how a column of a file oscillates: CSV, or the output of vm_stat or powermetrics
+    Oscillation(oscillation::Args),
     /// Check a scenario and print its plan without running it
     Check(check::Args),
     /// List the engines, or check that a program implements the engine protocol
@@ -170,6 +176,8 @@ pub fn main() -> ExitCode {
         Verb::History(args) => history::run(args, &printer),
         Verb::Results(args) => results::run(args, &printer),
         Verb::Export(args) => export::run(args, &printer),
+        Verb::Import(args) => import::run(args, &printer),
+        Verb::Oscillation(args) => oscillation::run(args, &printer),
         Verb::Check(args) => check::run(args, &printer),
         Verb::Engines(args) => engines::run(args, &printer),
         #[cfg(feature = "engine")]

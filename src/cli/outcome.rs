@@ -122,7 +122,8 @@ fn verdict(standing: Standing) -> u8 {
     match standing {
         Standing::Valid | Standing::ValidWithWarnings => 0,
         Standing::Failed => EXIT_FAILED,
-        Standing::OutputsDiffer | Standing::NotValid => EXIT_INVALID,
+        // No run is imported.
+        Standing::OutputsDiffer | Standing::Imported | Standing::NotValid => EXIT_INVALID,
     }
 }
 
@@ -138,6 +139,7 @@ mod tests {
             Standing::ValidWithWarnings,
             Standing::Failed,
             Standing::OutputsDiffer,
+            Standing::Imported,
             Standing::NotValid,
         ] {
             assert_eq!(standing.words().starts_with("valid"), verdict(standing) == 0, "{standing:?}");

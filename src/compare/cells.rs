@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::record::metric;
 use crate::record::metric::Metric;
-use crate::record::{Counts, HostInfo, Record, RequestRow, Status};
+use crate::record::{Counts, HostInfo, Imported, Record, RequestRow, Status};
 use crate::spec::Cell;
 use inferometer_protocol::TokenTiming;
+use inferometer_stats::robust;
 
 /// A cell of a run with its measured rows.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Measured<'a> {
     pub counts: Counts,
     /// The hosts that ran the cell, including failed ones.
     pub hosts: Vec<&'a HostInfo>,
+    /// The program that measured, if it was another one.
+    pub imported: Option<&'a Imported>,
 }
 
 /// Every cell of the plan, in its order, without warm-ups.
@@ -44,6 +47,7 @@ pub fn measured(record: &Record) -> Vec<Measured<'_>> {
                 engine: manifest.scenario.engines.get(cell.engine as usize).map_or("", |e| e.label.as_str()),
                 counts: Counts::of(planned, &rows),
                 hosts: manifest.hosts.iter().filter(|host| numbers.contains(&host.host)).collect(),
+                imported: manifest.imported.as_ref(),
                 valid: rows.into_iter().filter(|row| row.status == Status::Ok).collect(),
             }
         })
@@ -64,6 +68,13 @@ impl Measured<'_> {
             return self.hosts.iter().flat_map(|host| host.loads_s()).collect();
         }
         metric::iterations(&self.valid).filter_map(|turns| metric.of_iteration(turns)).collect()
+    }
+
+    /// The metric's figures: of its values, else the mean or median that another program stated.
+    #[must_use]
+    pub fn figures(&self, metric: &Metric) -> Option<robust::Summary> {
+        let stated = || self.imported?.average(self.cell.id, metric.key).map(robust::Summary::stated);
+        robust::summarize(&self.values(metric)).or_else(stated)
     }
 
     /// `Exact` if every host stamped every token; `None` if no host started.

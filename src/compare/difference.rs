@@ -121,7 +121,10 @@ pub fn facts(manifest: &Manifest, by_label: bool) -> Vec<Fact> {
             facts.push(Fact { area, what: what.to_owned(), value: shown(&value) });
         }
     };
-    put(Area::Program, "inferometer", Some(manifest.inferometer_version.clone()));
+    match &manifest.imported {
+        None => put(Area::Program, "inferometer", Some(manifest.inferometer_version.clone())),
+        Some(imported) => put(Area::Program, "imported from", Some(imported.by())),
+    }
     put(Area::Program, "commit", commit(manifest));
     machine(&manifest.machine, |what, value| put(Area::Machine, what, value));
     for (index, engine) in manifest.scenario.engines.iter().enumerate() {
@@ -160,15 +163,18 @@ pub(super) fn short(hash: &str) -> String {
 /// The commit of the working folder, `with changes` if there were uncommitted ones.
 #[must_use]
 pub fn commit(manifest: &Manifest) -> Option<String> {
+    if let Some(imported) = &manifest.imported {
+        return imported.commit.as_deref().map(short);
+    }
     let git = manifest.git.as_ref()?;
     Some(format!("{}{}", short(&git.commit), if git.dirty { " with changes" } else { "" }))
 }
 
 fn machine(machine: &Machine, mut put: impl FnMut(&str, Option<String>)) {
     let number = |n: Option<u32>| n.map(|n| n.to_string());
-    put("operating system", Some(machine.os.clone()));
+    put("operating system", Some(machine.os.clone()).filter(|name| !name.is_empty()));
     put("kernel", machine.kernel.clone());
-    put("architecture", Some(machine.arch.clone()));
+    put("architecture", Some(machine.arch.clone()).filter(|name| !name.is_empty()));
     put("CPU", machine.cpu.clone());
     put("physical cores", number(machine.physical_cores));
     put("logical cores", number(machine.logical_cores));

@@ -169,7 +169,7 @@ fn entry_cell(record: &Record, measured: &Measured) -> EntryCell {
         engine: measured.engine.to_owned(),
         work: work(record, measured),
         counts: measured.counts,
-        metrics: metrics.filter_map(|m| Some((m.key, robust::summarize(&measured.values(m))?))).collect(),
+        metrics: metrics.filter_map(|m| Some((m.key, measured.figures(m)?))).collect(),
     }
 }
 
@@ -196,7 +196,7 @@ fn machine(machine: &Machine) -> String {
     words.extend(machine.logical_cores.map(|n| format!("{n} cores")));
     words.extend(machine.memory_bytes.map(units::bytes));
     words.extend(machine.accelerator.clone());
-    words.push(format!("{} {}", machine.os, machine.arch));
+    words.extend(machine.system());
     words.join(", ")
 }
 

@@ -14,7 +14,7 @@ use super::outputs::{self, Outputs};
 use super::profile::{self, Aligned, CellProfiles};
 use crate::record::metric;
 use crate::record::metric::{Better, METRICS, Metric, Unit};
-use crate::record::{Counts, FinishState, Record, TokenIndex};
+use crate::record::{Counts, FinishState, Imported, Record, TokenIndex};
 use inferometer_host::simulated;
 use inferometer_stats::robust;
 use inferometer_stats::robust::Interval;
@@ -70,6 +70,9 @@ pub struct RunSide {
     pub commit: Option<String>,
     pub counts: Counts,
     pub synthetic: bool,
+    /// The program that measured, if it was another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<String>,
     /// Outputs can be compared by their hashes only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redacted: bool,
@@ -120,7 +123,7 @@ pub enum Change {
     NotShown,
     /// Too few values for any test to reach the level, or a value without a logarithm.
     NotTested,
-    /// Only one side stamps every token, so the sides are never ranked.
+    /// Only one side stamps every token, or another program measured one side: never ranked.
     NotRanked,
     /// A side has no value.
     NotMeasured,
@@ -229,6 +232,7 @@ pub(super) fn side(record: &Record, cells: &[Measured]) -> RunSide {
         segments: manifest.segments,
         commit: difference::commit(manifest),
         counts: cells.iter().fold(Counts::default(), |sum, cell| sum.plus(cell.counts)),
+        imported: manifest.imported.as_ref().map(Imported::by),
         redacted: manifest.redacted.is_some(),
         synthetic: manifest
             .hosts
@@ -246,10 +250,20 @@ pub(super) fn prompt(record: &Record, cell: u32) -> Option<&String> {
 /// or better.
 pub(super) fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricComparison {
     let (values_a, values_b) = (a.values(metric), b.values(metric));
-    let (figures_a, figures_b) = (robust::summarize(&values_a), robust::summarize(&values_b));
+    let (figures_a, figures_b) = (a.figures(metric), b.figures(metric));
     let same_timing = a.token_timing() == b.token_timing();
     let mut comparison = MetricComparison::unjudged(metric, figures_a, figures_b, same_timing);
+    if comparison.change == Change::NotTested && tool(a) != tool(b) {
+        comparison.change = Change::NotRanked;
+    }
     if comparison.change != Change::NotTested {
+        return comparison;
+    }
+    // A figure without samples has a ratio and is never tested.
+    if let (Some(a), Some(b)) = (figures_a, figures_b)
+        && (a.n == 0 || b.n == 0)
+    {
+        comparison.ratio = Some(b.median / a.median).filter(|ratio| ratio.is_finite() && *ratio > 0.0);
         return comparison;
     }
     let (Some(a), Some(b)) = (logarithms(&values_a), logarithms(&values_b)) else { return comparison };
@@ -261,6 +275,12 @@ pub(super) fn test(metric: &Metric, a: &Measured, b: &Measured) -> MetricCompari
         comparison.p_value = two_sample::mann_whitney(&a, &b).map(|test| test.p_value);
     }
     comparison
+}
+
+/// The program that measured a side, if it was another one. Programs define their figures
+/// differently.
+fn tool<'a>(side: &Measured<'a>) -> Option<&'a str> {
+    side.imported.map(|imported| imported.tool.as_str())
 }
 
 /// Whether the metric is based on token stamps, which are not comparable between exact and inexact

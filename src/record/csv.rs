@@ -6,6 +6,7 @@
 use super::cause;
 use super::error::RecordError;
 use super::field::Field;
+use super::flat::Kind;
 pub use super::rows::{COMMIT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS, TOKEN_COLUMNS};
 use super::rows::{Commit, RequestRow, SpanRow, TokenRow};
 use super::schema::TelemetryRow;
@@ -26,6 +27,7 @@ pub struct Column {
     /// Empty for names, flags, ids and indices.
     pub unit: &'static str,
     pub meaning: &'static str,
+    pub kind: Kind,
 }
 
 /// Prefix of the columns that hold effective settings.
@@ -39,8 +41,14 @@ pub const TELEMETRY_COLUMNS: &[Column] = &[
         name: "t_ns",
         unit: "ns",
         meaning: "when the sample was taken, from the run's origin, on the harness clock",
+        kind: Kind::Whole,
     },
-    Column { name: "host", unit: "", meaning: "number of the host process of the process gauges; empty between hosts" },
+    Column {
+        name: "host",
+        unit: "",
+        meaning: "number of the host process of the process gauges; empty between hosts",
+        kind: Kind::Whole,
+    },
 ];
 
 /// Rows of one file, encoded in memory so that they are written in one call.

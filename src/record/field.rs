@@ -4,12 +4,15 @@
 use inferometer_protocol::{FinishReason, Phase, Value};
 
 use super::cause::{Cause, Status};
+use super::flat::Kind;
 use super::load::LoadCheck;
 use super::timing::Timing;
 use crate::spreadsheet::{guarded, unguarded};
 
 /// A type of a column. Empty text means "not measured".
 pub(super) trait Field: Sized {
+    /// The type in formats that have types.
+    const KIND: Kind = Kind::Text;
     /// Appends the text to `out`.
     fn write(&self, out: &mut String);
     /// # Errors
@@ -20,6 +23,8 @@ pub(super) trait Field: Sized {
 macro_rules! whole_numbers {
     ($($ty:ty),*) => {$(
         impl Field for $ty {
+            const KIND: Kind = Kind::Whole;
+
             fn write(&self, out: &mut String) {
                 use std::fmt::Write;
                 write!(out, "{self}").expect("writing to a String cannot fail");
@@ -33,6 +38,8 @@ macro_rules! whole_numbers {
 whole_numbers!(u32, u64);
 
 impl Field for f64 {
+    const KIND: Kind = Kind::Number;
+
     /// The shortest text that reads back to the same number; nothing for numbers that are not
     /// finite.
     fn write(&self, out: &mut String) {
@@ -48,6 +55,8 @@ impl Field for f64 {
 }
 
 impl Field for bool {
+    const KIND: Kind = Kind::Bool;
+
     fn write(&self, out: &mut String) {
         out.push_str(if *self { "true" } else { "false" });
     }
@@ -188,6 +197,8 @@ fn reads_as_itself(text: &str) -> bool {
 }
 
 impl<T: Field> Field for Option<T> {
+    const KIND: Kind = T::KIND;
+
     fn write(&self, out: &mut String) {
         if let Some(value) = self {
             value.write(out);

@@ -11,19 +11,20 @@ pub const FILE: &str = "run.json";
 pub const BENCH: &str = "bench";
 
 impl Manifest {
-    /// The scenario's name; of `bench`, whose scenarios have one name, with the model's:
-    /// `bench: smollm2`.
+    /// The scenario's name; of `bench` and of imported runs, whose scenarios have one name, with the
+    /// model's: `bench: smollm2`.
     #[must_use]
     pub fn title(&self) -> String {
-        if self.scenario.name != BENCH {
-            return self.scenario.name.clone();
+        let lead = &self.scenario.name;
+        if *lead != BENCH && self.imported.is_none() {
+            return lead.clone();
         }
         let model = match &self.scenario.model {
             ModelSpec::Synthetic { arch, preset, .. } => Some(format!("{arch} {preset}")),
             ModelSpec::Path(path) => short(path),
             ModelSpec::Served => self.hosts.first().map(|host| host.receipt.model.name.clone()),
         };
-        model.map_or_else(|| BENCH.to_owned(), |model| format!("{BENCH}: {model}"))
+        model.map_or_else(|| lead.clone(), |model| format!("{lead}: {model}"))
     }
 }
 
@@ -85,6 +86,11 @@ fn sound(manifest: &Manifest) -> Result<(), String> {
     for (at, host) in manifest.hosts.iter().enumerate() {
         if host.engine as usize >= engines {
             return Err(format!("hosts[{at}].engine is {}, which is not an engine of the scenario", host.engine));
+        }
+    }
+    for (at, average) in manifest.imported.iter().flat_map(|imported| &imported.averages).enumerate() {
+        if average.cell as usize >= plan.cells.len() {
+            return Err(format!("imported.averages[{at}].cell is {}, which is not a cell of the plan", average.cell));
         }
     }
     let run = &manifest.scenario.run;

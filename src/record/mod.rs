@@ -9,6 +9,7 @@ pub mod csv;
 mod error;
 mod field;
 pub mod figures;
+pub mod flat;
 pub mod folder;
 mod load;
 pub mod manifest;
@@ -33,7 +34,10 @@ pub use load::LoadCheck;
 pub use profile::{ProfileStore, Profiled, ProfiledIteration};
 pub use read::read;
 pub use rows::{RequestRow, SpanRow, TokenRow};
-pub use schema::{FinishState, GaugeInfo, GitState, HostInfo, Machine, Manifest, Redacted, Removed, TelemetryRow};
+pub use schema::{
+    Average, AverageOf, FinishState, GaugeInfo, GitState, HostInfo, Imported, Machine, Manifest, Redacted, Removed,
+    TelemetryRow,
+};
 pub use store::{Iteration, Store};
 pub use timing::Timing;
 pub use tokens::{TokenIndex, first_difference, token_hash};

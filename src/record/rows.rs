@@ -10,6 +10,7 @@ use inferometer_protocol::{FinishReason, Phase, Settings};
 use super::cause::{Cause, Fault, Status};
 use super::csv::{Column, Encoder};
 use super::error::RecordError;
+use super::field::Field;
 use super::load::LoadCheck;
 use super::table::Line;
 use super::timing::Timing;
@@ -27,7 +28,7 @@ macro_rules! row {
         }
 
         pub const $columns: &[Column] = &[
-            $(Column { name: stringify!($field), unit: $unit, meaning: $meaning },)*
+            $(Column { name: stringify!($field), unit: $unit, meaning: $meaning, kind: <$type as Field>::KIND },)*
         ];
 
         impl $row {
@@ -63,8 +64,8 @@ row! {
     host: u32, "", "number of the host process within the run, from 0; see `hosts` in `run.json`";
     status: Status, "", "`ok`; `failed`: an outcome of the engine; `invalid`: an external cause, or a measurement that cannot be trusted";
     reason: String, "", "why it is failed or invalid, for people; empty otherwise";
-    start_ns: u64, "ns", "request written to the host, harness clock, from the run's origin";
-    end_ns: u64, "ns", "reply read, or failure detected, harness clock, from the run's origin";
+    start_ns: u64, "ns", "request written to the host, harness clock, from the run's origin; 0 in an imported record";
+    end_ns: u64, "ns", "reply read, or failure detected, harness clock, from the run's origin; 0 in an imported record";
     finish_reason: Option<FinishReason>, "", "`stop`, `length`, `cancelled` or `error`";
     prompt_tokens: Option<u32>, "tokens", "length of the whole prompt";
     reused_tokens: Option<u32>, "tokens", "prompt tokens taken from the KV cache of an earlier request";
@@ -99,7 +100,7 @@ row! {
     prefill_energy_j: Option<f64>, "J", "energy used during the prefill phase, where power is measured";
     decode_energy_j: Option<f64>, "J", "energy used from first to last token, where power is measured";
     cause: Option<Cause>, "", "why it is failed or invalid, as a name; empty otherwise and in records of older versions";
-    timing: Option<Timing>, "", "grade of the token times: `verified`: the harness saw the tokens of a warm-up arrive as stamped, and these stamps have the same shape; `claimed`: it could not; `inexact`: several tokens come at a time; empty in records of older versions";
+    timing: Option<Timing>, "", "grade of the token times: `verified`: the harness saw the tokens of a warm-up arrive as stamped, and these stamps have the same shape; `claimed`: it could not; `inexact`: several tokens come at a time; `imported`: another program measured; empty in records of older versions";
     run_queue_ms: Option<f64>, "ms", "run-queue delay: time in which threads of the host process were ready to run and waited for a CPU, summed over the threads that did a twentieth of its work or more; on macOS over all threads";
     involuntary_switches: Option<u64>, "count", "times that a thread of the host process was taken off its CPU although it could have gone on; Linux only";
     load_check: Option<LoadCheck>, "", "how it was checked that other programs did not slow the iteration down: `gauges`: by samples taken within it; `counters`: it is too short for that, by what the kernel counted before and after it; `unjudged`: neither can tell; empty in warm-ups, failed iterations, and records of older versions";
@@ -112,7 +113,7 @@ row! {
     unloaded_bytes: Option<u64>, "bytes", "memory of the host process after the model was unloaded (footprint on macOS, else resident), under isolation `load`; in the iteration's last row only";
     first_byte_ms: Option<f64>, "ms", "request accepted to first byte of a server's answer; only with an engine that drives a server";
     first_visible_ms: Option<f64>, "ms", "request accepted to first text that a user sees, without a model's reasoning; only with an engine that drives a server";
-    counted_tokens: Option<u32>, "tokens", "tokens generated as a server counts them, if they are not one for each row in `tokens.csv`; the token times are inexact then";
+    counted_tokens: Option<u32>, "tokens", "tokens generated as a server, or the program that an import comes from, counts them, if they are not one for each row in `tokens.csv`; the token times are inexact then";
     intended_ns: Option<u64>, "ns", "when the request was due, harness clock, from the run's origin; only under `[load]`";
     late_ms: Option<f64>, "ms", "intended start to request accepted by the host: add it to times from acceptance; only under `[load]`";
     queue_ms: Option<f64>, "ms", "intended start to start of prefill; only under `[load]`, with an engine that reports the phase";
@@ -124,7 +125,7 @@ impl RequestRow {
     /// then, they may.
     #[must_use]
     pub fn has_token_times(&self) -> bool {
-        self.timing.is_none_or(|timing| timing == Timing::Verified)
+        self.timing.is_none_or(Timing::is_shown)
     }
 
     /// Whether the request was one of many under load.

@@ -109,6 +109,74 @@ pub struct Manifest {
     /// What was removed from the record so that it can be shared; absent from an original record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted: Option<Redacted>,
+    /// Another program measured this run; absent from a record of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
+}
+
+/// Where an imported record comes from. Nothing of it was measured or checked here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Imported {
+    /// The program that measured, as it calls itself.
+    pub tool: String,
+    pub tool_version: Option<String>,
+    /// Commit of the engine's build, as the file states it.
+    pub commit: Option<String>,
+    /// Name of the file, without its folder.
+    pub file: String,
+    pub file_sha256: String,
+    /// Figures that the file has without their samples.
+    pub averages: Vec<Average>,
+}
+
+/// A mean or median of a cell without its samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Average {
+    pub cell: u32,
+    /// Name of the metric in `summary.json`.
+    pub metric: String,
+    pub value: f64,
+    pub of: AverageOf,
+    /// Number of samples, if the file states it.
+    pub over: Option<u64>,
+    /// Standard deviation of the samples, if the file states it.
+    pub deviation: Option<f64>,
+}
+
+/// What an [`Average`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AverageOf {
+    Mean,
+    Median,
+}
+
+impl Imported {
+    /// The program and its version.
+    #[must_use]
+    pub fn by(&self) -> String {
+        let version = self.tool_version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        format!("{}{version}", self.tool)
+    }
+
+    /// In a sentence, for reports.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let averages = match self.averages.len() {
+            0 => String::new(),
+            n => format!(
+                " {n} of the figures are means or medians without samples: they have no interval and are never tested."
+            ),
+        };
+        format!("Imported from {}, which {} wrote; tokens are not compared.{averages}", self.file, self.by())
+    }
+
+    /// The value of a cell's metric for which there are no samples.
+    #[must_use]
+    pub fn average(&self, cell: u32, metric: &str) -> Option<f64> {
+        let found = self.averages.iter().find(|average| average.cell == cell && average.metric == metric)?;
+        Some(found.value).filter(|value| value.is_finite())
+    }
 }
 
 /// A record that `inferometer results redact` made.

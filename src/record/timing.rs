@@ -14,10 +14,19 @@ pub enum Timing {
     Claimed,
     /// Several tokens come at a time, so only the whole request has an exact duration.
     Inexact,
+    /// Another program measured; the record is imported. Its figures are shown as what that program
+    /// claims, and are compared with figures of the same program only.
+    Imported,
 }
 
 impl Timing {
-    pub const ALL: [Self; 3] = [Self::Verified, Self::Claimed, Self::Inexact];
+    pub const ALL: [Self; 4] = [Self::Verified, Self::Claimed, Self::Inexact, Self::Imported];
+
+    /// Whether figures of single tokens are shown.
+    #[must_use]
+    pub fn is_shown(self) -> bool {
+        matches!(self, Self::Verified | Self::Imported)
+    }
 
     /// The name in the record.
     #[must_use]
@@ -26,6 +35,7 @@ impl Timing {
             Self::Verified => "verified",
             Self::Claimed => "claimed",
             Self::Inexact => "inexact",
+            Self::Imported => "imported",
         }
     }
 

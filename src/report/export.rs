@@ -45,10 +45,12 @@ pub fn csv(summary: &Summary) -> String {
         counts.into_iter().chain(metrics)
     });
     let same = |tokens: Option<Tokens>| tokens.filter(|n| n.least == n.most).map(|n| n.least);
-    let figure = |of: fn(&robust::Summary) -> f64, count: fn(Tokens) -> Option<u32>| {
-        move |row: &Row<'_>| row.figures.map(of).or(row.tokens.and_then(count).map(f64::from))
+    let spread = |of: fn(&robust::Summary) -> f64, count: fn(Tokens) -> Option<u32>| {
+        move |row: &Row<'_>| {
+            row.figures.and_then(|figures| figures.spread(of)).or(row.tokens.and_then(count).map(f64::from))
+        }
     };
-    let median = figure(|s| s.median, |n| (n.least == n.most).then_some(n.least));
+    let median = |row: &Row<'_>| row.figures.map(|s| s.median).or_else(|| same(row.tokens).map(f64::from));
     let interval = |row: &Row<'_>| row.figures.map_or(row.quality.and_then(|of| of.interval), |of| of.interval);
     Table::of("", of_cells.chain(of_turns))
         .text("run", |_| &summary.run.name)
@@ -65,9 +67,9 @@ pub fn csv(summary: &Summary) -> String {
         .number("lo", |row| interval(row).map(|i| i.lo))
         .number("hi", |row| interval(row).map(|i| i.hi))
         .number("confidence", |row| interval(row).map(|i| i.confidence))
-        .number("mad", figure(|s| s.mad, |_| None))
-        .number("min", figure(|s| s.min, |n| Some(n.least)))
-        .number("max", figure(|s| s.max, |n| Some(n.most)))
+        .number("mad", spread(|s| s.mad, |_| None))
+        .number("min", spread(|s| s.min, |n| Some(n.least)))
+        .number("max", spread(|s| s.max, |n| Some(n.most)))
         .number("turn", |row| row.turn.map(|turn| turn.turn))
         .csv()
 }

@@ -183,16 +183,16 @@ pub fn rejected(summary: &Summary) -> Vec<String> {
 pub fn all<'a>(summary: &'a Summary, metrics: &[&'a Metric]) -> Table<(&'a CellSummary, &'a Metric)> {
     let rows = summary.cells.iter().flat_map(|cell| metrics.iter().map(move |metric| (cell, *metric)));
     let of = |(cell, metric): &(&'a CellSummary, &'a Metric)| cell.metric(metric.key);
-    let number = |value: fn(&robust::Summary) -> f64| {
-        move |row: &(&'a CellSummary, &'a Metric)| of(row).map(|figures| row.1.unit.number(value(figures)))
+    let number = |value: fn(&robust::Summary) -> Option<f64>| {
+        move |row: &(&'a CellSummary, &'a Metric)| of(row).and_then(value).map(|value| row.1.unit.number(value))
     };
     Table::of("Every metric", rows)
         .group("cell", |row| row.0.cell, |row| row.0.name())
         .head("metric", |(_, metric)| Cell::from(metric.title).unit(unit(metric)).hint(metric.meaning))
         .number("n", |row| of(row).map_or(0, |figures| figures.n))
-        .number("median", number(|f| f.median))
+        .number("median", number(|f| Some(f.median)))
         .number("interval", |row| interval(row.1, of(row)))
-        .number("MAD", number(|f| f.mad))
-        .number("min", number(|f| f.min))
-        .number("max", number(|f| f.max))
+        .number("MAD", number(|f| f.spread(|f| f.mad)))
+        .number("min", number(|f| f.spread(|f| f.min)))
+        .number("max", number(|f| f.spread(|f| f.max)))
 }

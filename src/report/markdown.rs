@@ -108,8 +108,9 @@ fn provenance(summary: &Summary) -> String {
         Some(git) => format!(", commit {}", text::label(&git.commit)),
         None => String::new(),
     };
+    let system = machine.system().map(|system| format!(" ({system})")).unwrap_or_default();
     format!(
-        "{}, started {}, on {cpu} ({} {}){commit}, inferometer {}",
-        run.name, run.started_utc, machine.os, machine.arch, run.inferometer_version
+        "{}, started {}, on {cpu}{system}{commit}, inferometer {}",
+        run.name, run.started_utc, run.inferometer_version
     )
 }

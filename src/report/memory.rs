@@ -7,35 +7,71 @@ use inferometer_protocol::units;
 use inferometer_protocol::units::significant;
 use inferometer_stats::oscillation::{LEAST_SAMPLES, Oscillation};
 
+/// How values of a series are shown.
+#[derive(Debug, Clone, Copy)]
+pub enum Measure<'a> {
+    Bytes,
+    /// Plain numbers with this unit, which may be empty.
+    Number(&'a str),
+}
+
+impl Measure<'_> {
+    #[must_use]
+    pub fn shown(self, value: f64) -> String {
+        match self {
+            Self::Bytes => bytes(Some(value)).unwrap_or_default(),
+            Self::Number("") => significant(value),
+            Self::Number(unit) => format!("{} {unit}", significant(value)),
+        }
+    }
+}
+
+/// A figure of an oscillation: title, meaning, value.
+pub struct Figure {
+    pub title: &'static str,
+    pub meaning: &'static str,
+    pub of: fn(&Oscillation, Measure<'_>) -> Option<String>,
+}
+
+const fn figure(
+    title: &'static str,
+    meaning: &'static str,
+    of: fn(&Oscillation, Measure<'_>) -> Option<String>,
+) -> Figure {
+    Figure { title, meaning, of }
+}
+
+/// All figures, in the order of every table.
+pub const FIGURES: &[Figure] = &[
+    figure("cycles", "cycles of h or more, by rainflow counting", |o, _| Some(o.counted.cycles.to_string())),
+    figure("a minute", "cycles / minutes watched", |o, _| o.counted.per_minute.map(significant)),
+    figure("p95", "95th percentile of their ranges", |o, m| o.counted.range_p95_bytes.map(|v| m.shown(v))),
+    figure("largest", "the largest range", |o, m| o.counted.range_largest_bytes.map(|v| m.shown(v))),
+    figure("reclaimed", "sum of all falls of h or more", |o, m| Some(m.shown(o.reclaimed_bytes))),
+    figure("churn", "reclaimed / (highest - lowest)", |o, _| o.churn.map(significant)),
+    figure("highest", "highest sample; samples may miss the peak", |o, m| Some(m.shown(o.peak_bytes))),
+    figure("plateau", "median after the warm-up", |o, m| o.plateau.map(|p| m.shown(p.level_bytes))),
+    figure(
+        "slope a minute",
+        "median slope after the warm-up (Theil-Sen); above 0: a leak, or a cache that still grows",
+        |o, m| o.plateau.and_then(|p| p.slope_bytes_per_s).map(|slope| m.shown(slope * 60.0)),
+    ),
+    figure("at 1, 2, 5 %", "cycles at h = 1, 2 and 5 % of the highest sample", |o, _| {
+        Some(o.by_share.map(|count| count.cycles.to_string()).join(", "))
+    }),
+    figure("resolution", "median time between two samples; a swing within it is not seen", |o, _| {
+        Some(format!("{} ms", significant(o.sampling.interval_s * 1e3)))
+    }),
+    figure("h", "the smallest swing that counts", |o, m| Some(m.shown(o.counted.h_bytes))),
+];
+
 /// The figures of a gauge: of the run, its cells and its phases.
 #[must_use]
 pub fn table<'a>(summary: &Summary, gauge: &'a GaugeOscillation) -> Table<(String, &'a Oscillation)> {
-    Table::of("Oscillation figures", rows(summary, gauge))
-        .head("stretch", |row| row.0.clone())
-        .number("cycles", |(_, o)| o.counted.cycles)
-        .meaning("cycles of h or more, by rainflow counting")
-        .number("a minute", |(_, o)| o.counted.per_minute.map(significant))
-        .meaning("cycles / minutes watched")
-        .number("p95", |(_, o)| bytes(o.counted.range_p95_bytes))
-        .meaning("95th percentile of their ranges")
-        .number("largest", |(_, o)| bytes(o.counted.range_largest_bytes))
-        .meaning("the largest range")
-        .number("reclaimed", |(_, o)| bytes(Some(o.reclaimed_bytes)))
-        .meaning("sum of all falls of h or more")
-        .number("churn", |(_, o)| o.churn.map(significant))
-        .meaning("reclaimed / (highest - lowest)")
-        .number("highest", |(_, o)| bytes(Some(o.peak_bytes)))
-        .meaning("highest sample; samples may miss the peak")
-        .number("plateau", |(_, o)| bytes(o.plateau.map(|p| p.level_bytes)))
-        .meaning("median after the warm-up")
-        .number("slope a minute", |(_, o)| bytes(o.plateau.and_then(|p| p.slope_bytes_per_s).map(|slope| slope * 60.0)))
-        .meaning("median slope after the warm-up (Theil-Sen); above 0: a leak, or a cache that still grows")
-        .number("at 1, 2, 5 %", |(_, o)| o.by_share.map(|count| count.cycles.to_string()).join(", "))
-        .meaning("cycles at h = 1, 2 and 5 % of the highest sample")
-        .number("resolution", |(_, o)| format!("{} ms", significant(o.sampling.interval_s * 1e3)))
-        .meaning("median time between two samples; a swing within it is not seen")
-        .number("h", |(_, o)| bytes(Some(o.counted.h_bytes)))
-        .meaning("the smallest swing that counts")
+    let named = Table::of("Oscillation figures", rows(summary, gauge)).head("stretch", |row| row.0.clone());
+    FIGURES.iter().fold(named, |table, figure| {
+        table.number(figure.title, |row| (figure.of)(row.1, Measure::Bytes)).meaning(figure.meaning)
+    })
 }
 
 /// What the engine was doing while memory fell.

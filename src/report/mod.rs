@@ -19,6 +19,7 @@ pub mod memory;
 pub mod profiles;
 pub mod quality;
 pub mod results;
+pub mod series;
 pub mod spans;
 pub mod summary;
 pub mod svg;

@@ -126,7 +126,9 @@ pub fn no_interval_note(summary: &Summary) -> Option<String> {
     };
     let iterations = text::plural(*most, "valid iteration");
     let verb = if *most == 1 { "is" } else { "are" };
-    Some(format!(
-        "no confidence interval{cells}: {iterations} {verb} too few, {least} are needed (`run.iterations = {least}` or more)"
-    ))
+    let advice = match summary.run.imported {
+        Some(_) => String::new(),
+        None => format!(" (`run.iterations = {least}` or more)"),
+    };
+    Some(format!("no confidence interval{cells}: {iterations} {verb} too few, {least} are needed{advice}"))
 }

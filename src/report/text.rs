@@ -172,6 +172,7 @@ pub fn paragraph(out: &mut String, text: &str, indent: &str) {
 pub fn mark(mark: &str) -> &'static str {
     match mark {
         "simulated engine" => "no engine ran; every figure comes from a simulation",
+        "imported" => "another program measured it; nothing was checked here",
         "synthetic model" => "random weights, so speed and memory are meaningful, but the text is not",
         _ => "Inferometer measures itself, not an engine",
     }

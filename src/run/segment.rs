@@ -154,6 +154,7 @@ pub fn manifest(
         warnings: foresee::warnings(scenario, plan, Some(prompts)),
         texts: Default::default(),
         redacted: None,
+        imported: None,
     }
 }
 

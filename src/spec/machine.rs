@@ -24,6 +24,14 @@ pub struct Machine {
     pub cpu_features: Vec<String>,
 }
 
+impl Machine {
+    /// Operating system and architecture; `None` in an imported record, which has neither.
+    #[must_use]
+    pub fn system(&self) -> Option<String> {
+        (!self.os.is_empty()).then(|| format!("{} {}", self.os, self.arch))
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GitState {
     pub commit: String,

@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("run", 3),
     ("compare", 2),
     ("engines", 2),
+    ("import", 2),
     ("scenario", 1),
     ("record", 1),
     ("telemetry", 1),
@@ -19,6 +20,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("origin", 0),
     ("fs", 0),
     ("secret", 0),
+    ("series", 0),
     ("spreadsheet", 0),
 ];
 

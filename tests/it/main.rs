@@ -18,6 +18,7 @@ mod found;
 mod gate;
 mod gauges;
 mod history;
+mod import;
 mod installing;
 mod lab;
 #[cfg(target_os = "linux")]
@@ -27,6 +28,7 @@ mod lacking;
 mod load;
 mod memory;
 mod models;
+mod oscillation;
 mod outlets;
 mod planted;
 mod profile;

@@ -79,6 +79,7 @@ fn manifest() -> Manifest {
         warnings: vec![],
         texts: [("cafe".to_owned(), "a\ntext".to_owned())].into(),
         redacted: None,
+        imported: None,
     }
 }
 

@@ -340,6 +340,7 @@ impl Simulation {
                 "The lamp turned once more over the water, and nobody counted.".to_owned(),
             )]),
             redacted: None,
+            imported: None,
         }
     }
 

@@ -12,6 +12,7 @@ const WANTED: f64 = 0.95;
 /// Summary of one metric over a cell's iterations.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
+    /// Number of values; 0 for a figure that was [stated](Summary::stated) without them.
     pub n: usize,
     pub median: f64,
     /// Median absolute deviation from the median, unscaled.
@@ -29,6 +30,21 @@ pub struct Interval {
     pub hi: f64,
     /// Exact coverage, 0 to 1.
     pub confidence: f64,
+}
+
+impl Summary {
+    /// A mean or median that was stated without its samples: `n` is 0, and nothing is known of their
+    /// spread.
+    #[must_use]
+    pub fn stated(value: f64) -> Self {
+        Self { n: 0, median: value, mad: 0.0, min: value, max: value, interval: None }
+    }
+
+    /// A figure of the spread; `None` without samples.
+    #[must_use]
+    pub fn spread(&self, of: fn(&Self) -> f64) -> Option<f64> {
+        (self.n > 0).then(|| of(self))
+    }
 }
 
 /// Summarizes finite values; `None` when there are none or one is not finite.

@@ -25,6 +25,9 @@ pub(super) fn run(mut manifest: Manifest, name: &str, scrub: &Scrub) -> Manifest
     manifest.hosts.iter_mut().for_each(|one| host(one, scrub));
     manifest.warnings.iter_mut().for_each(|warning| *warning = scrub.text(warning));
     manifest.texts.clear();
+    if let Some(imported) = &mut manifest.imported {
+        imported.file = scrub.text(&imported.file);
+    }
     manifest.redacted = Some(Redacted::now());
     manifest
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CellComparison, Change, Comparison, HEADLINES, METRIC_WIDTH, Metric, MetricComparison, TREND, about, interval,
-    notes, percent, redacted, shown, side, unfinished, unmatched,
+    CellComparison, Change, Comparison, HEADLINES, METRIC_WIDTH, Metric, MetricComparison, TREND, about, imported,
+    interval, notes, percent, redacted, shown, side, unfinished, unmatched,
 };
 use crate::compare::difference::RunDifference;
 use crate::compare::many::ManyRuns;
@@ -52,6 +52,7 @@ fn before(compared: &ManyRuns) -> Vec<String> {
     let mut lines = vec![TREND.to_owned()];
     for (name, side) in sides(compared) {
         lines.extend(unfinished(&name, side));
+        lines.extend(imported(&name, side));
         lines.extend(redacted(&name, side));
     }
     for (at, of) in compared.comparisons.iter().enumerate() {

@@ -55,6 +55,7 @@ fn before(comparison: &Comparison) -> Vec<String> {
     for (name, side) in [("A", &comparison.a), ("B", &comparison.b)] {
         lines.extend(unfinished(name, side));
         lines.extend(redacted(name, side));
+        lines.extend(imported(name, side));
     }
     lines.extend(unmatched(comparison, "B"));
     lines
@@ -66,7 +67,7 @@ fn about(comparison: &Comparison, b: &str) -> Vec<String> {
     if comparison.a.run == comparison.b.run {
         lines.push(format!("A and {b} are the same run"));
     }
-    lines.extend(output_lines(&comparison.cells, b));
+    lines.extend(output_lines(comparison, b));
     lines.extend(prompt_line(&comparison.cells));
     lines.extend(comparison.set_aside.iter().map(|apart| set_aside(apart, b)));
     lines
@@ -87,7 +88,8 @@ fn unmatched(comparison: &Comparison, b: &str) -> Vec<String> {
     lines
 }
 
-fn output_lines(cells: &[CellComparison], b: &str) -> Vec<String> {
+fn output_lines(comparison: &Comparison, b: &str) -> Vec<String> {
+    let cells = &comparison.cells;
     let mut lines = Vec::new();
     let differing: Vec<&CellComparison> = cells.iter().filter(|cell| cell.outputs.differ()).collect();
     if !differing.is_empty() {
@@ -99,6 +101,10 @@ fn output_lines(cells: &[CellComparison], b: &str) -> Vec<String> {
             plural(cells.len(), "cell"),
             text::list(&words, MOST_NAMED)
         ));
+    }
+    if [&comparison.a, &comparison.b].iter().any(|side| side.imported.is_some()) {
+        lines.push("outputs: not compared, because an imported record has no tokens".to_owned());
+        return lines;
     }
     let unknown = cells.iter().filter(|cell| cell.outputs == Outputs::Unknown).count();
     if unknown > 0 {
@@ -157,6 +163,11 @@ fn redacted(name: &str, side: &RunSide) -> Option<String> {
     side.redacted.then(|| format!("{name} {told}"))
 }
 
+fn imported(name: &str, side: &RunSide) -> Option<String> {
+    let by = text::label(side.imported.as_ref()?);
+    Some(format!("{name} is imported: its figures rest on what {by} claims; nothing was checked here"))
+}
+
 /// Notes that explain the figures; none without a figure.
 fn after(comparison: &Comparison, all: bool) -> Vec<String> {
     if comparison.cells.is_empty() {
@@ -179,11 +190,12 @@ fn notes(ratio: &str, runs: &str, tests: usize, changes: &[Change], synthetic: b
         FALSE_DISCOVERIES * 100.0,
     )];
     if changes.contains(&Change::NotTested) {
-        lines.push("not tested: too few valid iterations, or a value of 0".to_owned());
+        lines.push("not tested: too few valid iterations, a mean without samples, or a value of 0".to_owned());
     }
     if changes.contains(&Change::NotRanked) {
         lines.push(
-            "not ranked: one side stamps every token and the other does not, so their times cannot be ranked"
+            "not ranked: one side stamps every token and the other does not, or different programs measured the sides, \
+             so their times cannot be ranked"
                 .to_owned(),
         );
     }

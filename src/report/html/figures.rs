@@ -141,6 +141,7 @@ fn includes(summary: &Summary) -> String {
             let grades = summary.cells.iter().filter(|cell| cell.engine == engine.label).filter_map(|cell| cell.timing);
             let timing = match (grades.max(), engine.token_timing) {
                 (Some(Timing::Verified), _) => "the harness verified its token times",
+                (Some(Timing::Imported), _) => "another program measured them",
                 (Some(Timing::Claimed), _) => "its token times are not verified",
                 (None, Some(TokenTiming::Exact)) => "every token has its own time stamp",
                 (Some(Timing::Inexact) | None, _) => "several tokens may share a time stamp",

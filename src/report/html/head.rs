@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::{Head, in_banner};
-use crate::record::{Machine, Record};
+use crate::record::{Imported, Machine, Record};
 use crate::report::summary::{EngineSummary, Standing, Summary};
 use crate::report::text;
 use crate::report::text::plural;
@@ -17,7 +17,7 @@ const SHOWN: usize = 6;
 
 pub fn head(record: &Record, summary: &Summary) -> Markup {
     let run = &summary.run;
-    let engines = run.engines.iter().map(|engine| ("Engine", engine_words(engine)));
+    let engines = run.engines.iter().map(|engine| ("Engine", engine_words(engine, run.imported.as_ref())));
     let rest = [
         ("Model", model_words(record, summary)),
         ("Work", workload_words(record, summary)),
@@ -39,7 +39,7 @@ fn banner(summary: &Summary) -> Markup {
     let validity = &summary.validity;
     let sign = match validity.standing {
         Standing::Valid => ("valid", "✓"),
-        Standing::ValidWithWarnings => ("warned", "!"),
+        Standing::ValidWithWarnings | Standing::Imported => ("warned", "!"),
         Standing::Failed | Standing::OutputsDiffer | Standing::NotValid => ("broken", "✕"),
     };
     let word = text::capital(&validity.standing.words().to_lowercase());
@@ -83,7 +83,7 @@ fn counts(summary: &Summary) -> String {
     words
 }
 
-fn engine_words(engine: &EngineSummary) -> String {
+fn engine_words(engine: &EngineSummary, imported: Option<&Imported>) -> String {
     let mut words = vec![engine.label.clone()];
     if engine.name != engine.label {
         words.push(format!("({})", engine.name));
@@ -93,7 +93,9 @@ fn engine_words(engine: &EngineSummary) -> String {
     for more in [&engine.backend, &engine.device].into_iter().flatten() {
         line.push_str(&format!(", {more}"));
     }
-    if engine.version.is_none() {
+    if let Some(imported) = imported {
+        line.push_str(&format!(", measured by {}", imported.by()));
+    } else if engine.version.is_none() {
         line.push_str(", did not start");
     }
     text::label(&line)
@@ -157,7 +159,7 @@ pub(in crate::report) fn machine_words(machine: &Machine) -> String {
     if let Some(memory) = machine.memory_bytes {
         line.push_str(&format!(", {}", units::bytes(memory)));
     }
-    line.push_str(&format!(", {} {}", machine.os, machine.arch));
+    line.extend(machine.system().map(|system| format!(", {system}")));
     if machine.virtual_machine == Some(true) {
         line.push_str(" (virtual machine)");
     }

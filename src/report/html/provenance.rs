@@ -99,7 +99,7 @@ pub(in crate::report) fn machine(record: &Record) -> Vec<(&'static str, String)>
     let count = |n: Option<u32>| n.map_or_else(unknown, |n| n.to_string());
     let words = |text: &Option<String>| text.clone().unwrap_or_else(unknown);
     vec![
-        ("System", format!("{} {}", machine.os, machine.arch)),
+        ("System", machine.system().unwrap_or_else(unknown)),
         ("Kernel", words(&machine.kernel)),
         ("CPU", words(&machine.cpu)),
         ("Cores", format!("{} physical, {} logical", count(machine.physical_cores), count(machine.logical_cores))),

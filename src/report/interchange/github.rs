@@ -16,11 +16,15 @@ pub fn github(summary: &Summary, better: Better) -> String {
         .filter(|one| one.metric.better == better)
         .map(|one| {
             let figures = one.figures;
+            let over = match figures.n {
+                0 => "stated without samples".to_owned(),
+                n => format!("median of {n} iterations"),
+            };
             let mut result = json!({
                 "name": format!("{}: {}", name(summary, one.cell), one.metric.title),
                 "unit": match one.metric.unit.symbol() { "" => "count", symbol => symbol },
                 "value": figures.median,
-                "extra": format!("median of {} iterations; run {}", figures.n, summary.run.name),
+                "extra": format!("{over}; run {}", summary.run.name),
             });
             if let Some(interval) = figures.interval {
                 result["range"] = format!("{} to {}", interval.lo, interval.hi).into();

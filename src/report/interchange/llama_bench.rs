@@ -1,4 +1,4 @@
-//! llama-bench's JSON lines, which llama.cpp's `scripts/compare-llama-bench.py` reads.
+//! llama-bench's JSON lines and SQL, which llama.cpp's `scripts/compare-llama-bench.py` reads.
 //!
 //! A cell gives two rows. `n_prompt` = length: its prefill. `n_gen` = N at `n_depth` = length: its
 //! decode, where llama-bench counts N tokens in the time of N and we N-1 gaps between N tokens, so
@@ -18,9 +18,44 @@ use inferometer_protocol::toggle::{KV_DTYPE, PREFILL_CHUNK_SIZE, THREADS};
 #[must_use]
 pub fn llama_bench(record: &Record) -> String {
     let mut text = String::new();
+    for row in rows(record) {
+        let _ = writeln!(text, "{}", Value::Object(row));
+    }
+    text
+}
+
+/// The same rows as statements for SQLite, without the samples, which llama-bench's table lacks.
+#[must_use]
+pub fn llama_bench_sql(record: &Record) -> String {
+    let mut text = String::new();
+    for mut row in rows(record) {
+        row.retain(|_, value| !value.is_array());
+        if text.is_empty() {
+            let kind = |value: &Value| match value {
+                Value::String(_) => "TEXT",
+                Value::Number(number) if number.is_f64() => "REAL",
+                _ => "INTEGER",
+            };
+            let columns: Vec<String> = row.iter().map(|(name, value)| format!("  {name} {}", kind(value))).collect();
+            let _ = writeln!(text, "CREATE TABLE IF NOT EXISTS llama_bench (\n{}\n);\n", columns.join(",\n"));
+        }
+        let plain = |value: &Value| match value {
+            Value::String(text) => text.replace('\'', "''"),
+            Value::Bool(holds) => u8::from(*holds).to_string(),
+            other => other.to_string(),
+        };
+        let names: Vec<&str> = row.keys().map(String::as_str).collect();
+        let values: Vec<String> = row.values().map(|value| format!("'{}'", plain(value))).collect();
+        let _ = writeln!(text, "INSERT INTO llama_bench ({}) VALUES ({});", names.join(", "), values.join(", "));
+    }
+    text
+}
+
+fn rows(record: &Record) -> Vec<Map<String, Value>> {
+    let mut rows = Vec::new();
     let generated = match &record.manifest.scenario.workload {
         Workload::Prompt(work) => u64::from(work.max_tokens),
-        Workload::Conversation(_) => return text,
+        Workload::Conversation(_) => return rows,
     };
     for cell in &record.manifest.plan.cells {
         let Some(host) = record.manifest.hosts.iter().find(|host| host.engine == cell.engine) else { continue };
@@ -35,10 +70,10 @@ pub fn llama_bench(record: &Record) -> String {
             let mut row = about(record, host, &cell.toggles);
             row.extend(place.map(|(name, value)| (name.to_owned(), value.into())));
             row.extend(measured);
-            let _ = writeln!(text, "{}", Value::Object(row));
+            rows.push(row);
         }
     }
-    text
+    rows
 }
 
 /// Mean and standard deviation, as llama-bench gives them, and the samples.
@@ -99,6 +134,7 @@ fn about(record: &Record, host: &HostInfo, toggles: &inferometer_protocol::Setti
         "type_k": kv,
         "type_v": kv,
         "n_gpu_layers": 0,
+        "n_cpu_moe": 0,
         "split_mode": "",
         "main_gpu": 0,
         "no_kv_offload": false,
@@ -106,8 +142,11 @@ fn about(record: &Record, host: &HostInfo, toggles: &inferometer_protocol::Setti
         "tensor_split": "0.00",
         "tensor_buft_overrides": "none",
         "use_mmap": false,
+        "load_mode": "",
         "embeddings": false,
         "no_op_offload": 0,
+        "fit_target": 0,
+        "fit_min_ctx": 0,
     });
     row.as_object().cloned().unwrap_or_default()
 }

@@ -6,12 +6,14 @@ mod github;
 mod gotest;
 mod llama_bench;
 mod openmetrics;
+mod parquet;
 
 pub use bencher::bencher;
 pub use github::github;
 pub use gotest::go;
-pub use llama_bench::llama_bench;
+pub use llama_bench::{llama_bench, llama_bench_sql};
 pub use openmetrics::openmetrics;
+pub use parquet::parquet;
 
 use super::summary::{CellSummary, Summary};
 use crate::record::metric::{self, Metric};
@@ -82,6 +84,23 @@ mod tests {
         let iterations: usize = summary.cells.iter().map(|cell| cell.counts.ok).sum();
         assert_eq!(lines.lines().filter(|line| line.starts_with("Benchmark/")).count(), iterations);
         assert!(lines.contains("Unit decode_tps better=higher") && lines.contains(" e2e_ms"), "{lines}");
+    }
+
+    /// The import of SQL finds the means of the JSON lines.
+    #[test]
+    fn statements_of_llama_bench_have_the_rows_of_its_lines() {
+        let (record, _) = sound();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs_err::write(file.path(), llama_bench_sql(&record)).unwrap();
+        let (format, runs) = crate::import::read(file.path(), None).unwrap();
+        assert_eq!(format, crate::import::Format::LlamaBench);
+        let cells = runs.iter().flat_map(|run| &run.cells);
+        let found: Vec<f64> = cells.flat_map(|cell| cell.averages.iter().map(|average| average.value)).collect();
+        let lines = llama_bench(&record);
+        let rows = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let wanted: Vec<f64> = rows.map(|row| row["avg_ts"].as_f64().unwrap()).collect();
+        assert!(!wanted.is_empty());
+        assert_eq!(found, wanted);
     }
 
     /// The mean of llama-bench is of the rates, and its times are of as many tokens as it says.

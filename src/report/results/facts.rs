@@ -67,7 +67,10 @@ fn of_run(dir: &Path, record: &Record) -> Vec<(&'static str, String)> {
     facts.extend(measured(record));
     facts.push(("cells", manifest.plan.cells.len().to_string()));
     facts.push(("machine", machine_words(&manifest.machine)));
-    facts.push(("commit", commit(manifest.git.as_ref())));
+    match &manifest.imported {
+        Some(imported) => facts.push(("imported", format!("{}, SHA-256 {}", imported.file, imported.file_sha256))),
+        None => facts.push(("commit", commit(manifest.git.as_ref()))),
+    }
     facts.push(("inferometer", manifest.inferometer_version.clone()));
     facts
 }
@@ -77,7 +80,11 @@ fn measured(record: &Record) -> Vec<(&'static str, String)> {
     let manifest = &record.manifest;
     let engines = manifest.scenario.engines.iter().enumerate().map(|(at, engine)| {
         let host = manifest.hosts.iter().find(|host| host.engine as usize == at);
-        ("engine", format!("{}: {}", engine.label, host.map_or_else(|| "did not start".to_owned(), host_words)))
+        let absent = || match &manifest.imported {
+            Some(imported) => format!("measured by {}", imported.by()),
+            None => "did not start".to_owned(),
+        };
+        ("engine", format!("{}: {}", engine.label, host.map_or_else(absent, host_words)))
     });
     let model = match (manifest.hosts.first(), &manifest.scenario.model) {
         (Some(host), _) => host.receipt.model.name.clone(),

@@ -34,8 +34,8 @@ pub use validity::{Problem, Standing, Validity, WIDE};
 
 use crate::compare::engines::{SideBySide, side_by_side};
 use crate::record::{
-    Counts, FinishState, GitState, HostInfo, LoadCheck, Machine, Record, RequestRow, Status, Timing, TokenIndex,
-    metric, outcome,
+    Counts, FinishState, GitState, HostInfo, Imported, LoadCheck, Machine, Record, RequestRow, Status, Timing,
+    TokenIndex, metric, outcome,
 };
 use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
 use inferometer_host::simulated;
@@ -94,11 +94,14 @@ pub struct RunIdentity {
     pub warmup: u32,
     pub isolation: Isolation,
     /// What the medians' intervals cover: `within process` unless every iteration had a process of
-    /// its own.
+    /// its own, or another program measured.
     pub interval_scope: String,
     pub order_seed: u64,
     /// An engine ran a model with random weights: speed and memory are meaningful, the text is not.
     pub synthetic: bool,
+    /// Another program measured the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
     /// An engine is simulated: its figures come from its options.
     #[serde(default)]
     pub simulated: bool,
@@ -219,7 +222,7 @@ impl CellSummary {
     /// The grade of token times that are not shown because they are not verified.
     #[must_use]
     pub fn unverified(&self) -> Option<Timing> {
-        self.timing.filter(|timing| *timing != Timing::Verified)
+        self.timing.filter(|timing| !timing.is_shown())
     }
 
     /// The cell's name in tables.
@@ -312,7 +315,8 @@ impl RunIdentity {
     /// Marks to show with every figure; [`crate::report::text::mark`] says what each means.
     #[must_use]
     pub fn marks(&self) -> Vec<&'static str> {
-        let marks = [(self.simulated, "simulated engine"), (self.synthetic, "synthetic model")];
+        let imported = self.imported.is_some();
+        let marks = [(imported, "imported"), (self.simulated, "simulated engine"), (self.synthetic, "synthetic model")];
         marks.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
     }
 }
@@ -337,6 +341,8 @@ fn identity(record: &Record) -> RunIdentity {
         warmup: scenario.run.warmup,
         isolation: scenario.run.isolation,
         interval_scope: match scenario.run.isolation {
+            // Its processes are not known.
+            _ if manifest.imported.is_some() => "over another program's samples",
             Isolation::Iteration => "across processes",
             // A crash or a resume replaced the host.
             Isolation::Run | Isolation::Cell | Isolation::Load if replaced_hosts(record) => "over a few processes",
@@ -348,6 +354,7 @@ fn identity(record: &Record) -> RunIdentity {
             .iter()
             .filter(|engine| engine.name != simulated::NAME)
             .any(|engine| made || engine.model.as_ref().is_some_and(|model| model.synthetic)),
+        imported: manifest.imported.clone(),
         simulated: engines.iter().any(|engine| engine.name == simulated::NAME),
         git: manifest.git.clone(),
         machine: manifest.machine.clone(),
@@ -392,7 +399,8 @@ fn summarize_cell(
         .iter()
         .map(|m| {
             let values: Vec<f64> = metric::iterations(&valid).filter_map(|turns| m.of_iteration(turns)).collect();
-            (m.key.to_owned(), robust::summarize(&values))
+            let stated = || manifest.imported.as_ref()?.average(cell.id, m.key).map(robust::Summary::stated);
+            (m.key.to_owned(), robust::summarize(&values).or_else(stated))
         })
         .collect();
     let hosts = hosts_of(record, rows);

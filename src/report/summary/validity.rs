@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Agreement, CellSummary, Determinism, engines, settings};
 use crate::compare::engines::SideBySide;
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS, is_power};
-use crate::record::{Counts, FinishState, Record, Status};
+use crate::record::{Counts, FinishState, Imported, Record, Status};
 use crate::report::text;
 use crate::report::text::plural;
 use inferometer_protocol::TokenTiming;
@@ -30,6 +30,8 @@ pub enum Standing {
     Failed,
     /// Equal requests gave different tokens although they must not. Speeds are then secondary.
     OutputsDiffer,
+    /// Another program measured: nothing was checked here.
+    Imported,
     /// The figures of at least one cell cannot be used: none of its iterations is valid, a
     /// measurement cannot be trusted, or external causes disturbed half of its iterations or more.
     NotValid,
@@ -44,6 +46,7 @@ impl Standing {
             Standing::ValidWithWarnings => "valid with warnings",
             Standing::Failed => "failed",
             Standing::OutputsDiffer => "OUTPUTS DIFFER",
+            Standing::Imported => "imported, not checked",
             Standing::NotValid => "not valid",
         }
     }
@@ -111,6 +114,8 @@ pub fn judge(record: &Record, cells: &[CellSummary], side_by_side: Option<&SideB
     remarks.extend(record.manifest.warnings.iter().cloned());
     let standing = if cells.is_empty() || cells.iter().any(is_invalid) {
         Standing::NotValid
+    } else if record.manifest.imported.is_some() {
+        Standing::Imported
     } else if cells.iter().any(|cell| cell.determinism == Determinism::Nondeterministic) {
         Standing::OutputsDiffer
     } else if counts.failed > 0 {
@@ -124,6 +129,7 @@ pub fn judge(record: &Record, cells: &[CellSummary], side_by_side: Option<&SideB
     };
     // The remarks below do not change the standing.
     remarks.extend(record.manifest.redacted.as_ref().map(|redacted| redacted.sentence().to_owned()));
+    remarks.extend(record.manifest.imported.as_ref().map(Imported::sentence));
     remarks.extend(same_work(record, cells));
     remarks.extend(energy(record));
     Validity { standing, counts, problems, remarks, first }

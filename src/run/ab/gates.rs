@@ -148,7 +148,7 @@ pub fn verified(gates: Vec<GateInfo>, side: Side, rows: &[RequestRow]) -> Result
     let (left, mut kept): (Vec<GateInfo>, Vec<GateInfo>) = gates.into_iter().partition(|info| doubted(info).is_some());
     let why = match timing {
         Timing::Inexact => "several tokens come at a time",
-        Timing::Claimed | Timing::Verified => {
+        Timing::Claimed | Timing::Imported | Timing::Verified => {
             "its host does not send tokens as they become readable (capability `stream` of the engine protocol), or they \
              arrived at other times than they were stamped, which a busy machine can cause too: see the warnings"
         }

@@ -46,6 +46,22 @@ pub struct Known {
     pub warm_from_s: Option<f64>,
     /// The shortest cycle of interest, such as the duration of a turn.
     pub shortest_cycle_s: Option<f64>,
+    /// Swings below this never count; `None`: [`LEAST_SWING`], which is right for bytes only.
+    pub least_swing: Option<f64>,
+}
+
+/// What a series shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// At least one whole cycle of h or more.
+    Oscillates,
+    /// None, and the samples are close enough to see one.
+    Steady,
+    /// Fewer than [`LEAST_SAMPLES`].
+    TooFewSamples,
+    /// None, but the samples are too far apart to see one.
+    TooCoarse,
 }
 
 /// Analysis of a memory gauge.
@@ -115,6 +131,18 @@ pub struct Sampling {
     pub enough: bool,
 }
 
+impl Oscillation {
+    #[must_use]
+    pub fn finding(&self) -> Finding {
+        match () {
+            () if self.samples < LEAST_SAMPLES => Finding::TooFewSamples,
+            () if self.counted.cycles > 0 => Finding::Oscillates,
+            () if !self.sampling.enough => Finding::TooCoarse,
+            () => Finding::Steady,
+        }
+    }
+}
+
 impl Sampling {
     /// The warning to show if samples are too infrequent.
     #[must_use]
@@ -148,10 +176,12 @@ pub fn jitter(idle: &[f64]) -> Option<f64> {
     robust::summarize(&steps).filter(|_| steps.len() > 1).map(|s| s.mad)
 }
 
-/// The smallest counted swing: max(16 MiB, 1 % of the peak, 6 x the jitter while idle).
+/// The smallest counted swing: max(16 MiB or [`Known::least_swing`], 1 % of the peak, 6 x the jitter
+/// while idle).
 #[must_use]
-pub fn hysteresis(peak: f64, jitter: Option<f64>) -> f64 {
-    LEAST_SWING.max(LEAST_SHARE * peak).max(JITTERS * jitter.unwrap_or(0.0))
+pub fn hysteresis(peak: f64, known: &Known) -> f64 {
+    let least = known.least_swing.unwrap_or(LEAST_SWING);
+    least.max(LEAST_SHARE * peak).max(JITTERS * known.jitter_bytes.unwrap_or(0.0))
 }
 
 /// Analyses a series of one or more consecutive stretches; no swing spans two stretches. `None` if
@@ -170,7 +200,7 @@ pub fn oscillation(stretches: &[&[Sample]], known: &Known) -> Option<Oscillation
     let least = samples.iter().map(|s| s.bytes).fold(f64::MAX, f64::min);
     let duration_s = parts.iter().map(|part| part[part.len() - 1].t_s - part[0].t_s).sum();
     let count = |h: f64| Count::of(&parts, h, duration_s);
-    let counted = count(hysteresis(peak, known.jitter_bytes));
+    let counted = count(hysteresis(peak, known));
     let all_falls = parts.iter().flat_map(|part| falls(part, counted.h_bytes));
     let reclaimed = all_falls.fold(0.0, |sum, fall| sum + fall.bytes);
     Some(Oscillation {

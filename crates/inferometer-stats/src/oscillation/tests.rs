@@ -70,6 +70,49 @@ fn a_leak_shows_as_a_slope_not_as_a_cycle() {
     assert_eq!(found.counted.cycles, 90);
 }
 
+/// Period and amplitude of SciPy's periodogram (`scripts/fixtures oscillation`): a cycle of a sine
+/// has twice its amplitude.
+#[test]
+fn period_and_range_agree_with_a_periodogram() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/oscillation/spectrum.json");
+    let all: serde_json::Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+    let cases = all["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let number = |key: &str| case[key].as_f64().unwrap();
+        let bytes = case["bytes"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap());
+        let samples: Vec<Sample> =
+            bytes.enumerate().map(|(i, bytes)| Sample { t_s: i as f64 * number("interval_s"), bytes }).collect();
+        let found = look(&samples);
+        let period = 60.0 / found.counted.per_minute.unwrap();
+        assert!((period / number("period_s") - 1.0).abs() < 0.02, "{}: {period} s", case["name"]);
+        // The noise makes the largest of the cycles larger, never smaller.
+        let range = found.counted.range_p95_bytes.unwrap() / (2.0 * number("amplitude_bytes"));
+        assert!((0.99..1.06).contains(&range), "{}: {range}", case["name"]);
+        assert_eq!(found.finding(), Finding::Oscillates);
+    }
+}
+
+#[test]
+fn what_a_series_shows_needs_enough_samples() {
+    let saw = |seconds, hz| series(seconds, hz, |t| GIB + tooth(t + 0.05, 2.0) * GIB);
+    let finding = |samples: &[Sample], known: &Known| oscillation(&[samples], known).unwrap().finding();
+    assert_eq!(finding(&saw(60.0, 10.0), &Known::default()), Finding::Oscillates);
+    assert_eq!(finding(&saw(1.5, 10.0), &Known::default()), Finding::TooFewSamples);
+    let seen_once_a_cycle = saw(60.0, 0.5);
+    assert_eq!(finding(&seen_once_a_cycle, &Known::default()), Finding::Steady);
+    let known = Known { shortest_cycle_s: Some(2.0), ..Known::default() };
+    assert_eq!(finding(&seen_once_a_cycle, &known), Finding::TooCoarse);
+}
+
+#[test]
+fn a_series_that_is_no_memory_has_no_least_swing_in_bytes() {
+    let watts = series(60.0, 10.0, |t| 20.0 + 5.0 * tooth(t, 4.0));
+    assert_eq!(look(&watts).counted.cycles, 0, "16 MiB are more than any watts");
+    let found = oscillation(&[&watts], &Known { least_swing: Some(0.0), ..Known::default() }).unwrap();
+    assert_eq!((found.counted.cycles, found.counted), (15, found.by_share[0]));
+}
+
 #[test]
 fn samples_too_far_apart_are_said_to_be() {
     let saw = |hz| series(120.0, hz, |t| GIB + tooth(t + 0.05, 2.0) * GIB);
