@@ -22,7 +22,7 @@ fn every_format_is_recognized_by_its_content() {
         ("llama-bench.csv", Format::LlamaBench),
         ("llama-bench.sql", Format::LlamaBench),
         ("llama-bench-old.csv", Format::LlamaBench),
-        ("mlx-lm.log", Format::MlxLm),
+        ("mlx-lm.txt", Format::MlxLm),
         ("guidellm.json", Format::Guidellm),
         ("aiperf.json", Format::Aiperf),
         ("vllm.json", Format::Vllm),
@@ -108,7 +108,7 @@ fn a_dump_of_sqlite_has_its_columns_in_the_table() {
 
 #[test]
 fn trials_of_mlx_lm_are_iterations() {
-    let [run] = &runs(&fixture("mlx-lm.log"))[..] else { panic!("one run") };
+    let [run] = &runs(&fixture("mlx-lm.txt"))[..] else { panic!("one run") };
     let [cell] = &run.cells[..] else { panic!("one cell") };
     assert_eq!((cell.label.as_str(), cell.length, cell.rows.len()), ("pp64+tg16", Some(64), 3));
     let first = &cell.rows[0];
@@ -118,7 +118,7 @@ fn trials_of_mlx_lm_are_iterations() {
     // A log whose trials were cut off, and one of a batch, whose rates are sums.
     let cut = "Averages: prompt_tps=10.0, generation_tps=5.0, peak_memory=1.0\n";
     assert_eq!(runs(cut)[0].cells[0].averages.iter().map(|a| a.value).collect::<Vec<_>>(), [10.0, 5.0]);
-    let batch = fixture("mlx-lm.log").replace("batch_size=1", "batch_size=4");
+    let batch = fixture("mlx-lm.txt").replace("batch_size=1", "batch_size=4");
     let cell = &runs(&batch)[0].cells[0];
     assert_eq!((cell.label.as_str(), cell.rows[0].counted_tokens), ("pp64+tg16 batch=4", None));
 }
@@ -168,7 +168,8 @@ fn a_real_report_of_guidellm_gives_its_own_figures() {
     assert_eq!((run.model.as_deref(), run.version.as_deref()), (Some("mock"), Some("0.8.1")));
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     let metrics = &report["benchmarks"][0]["metrics"];
-    let figures: [(&str, fn(&RequestRow) -> Option<f64>, f64); 3] = [
+    type Figure = (&'static str, fn(&RequestRow) -> Option<f64>, f64);
+    let figures: [Figure; 3] = [
         ("time_to_first_token_ms", |row| row.ttft_ms, 1.0),
         ("inter_token_latency_ms", |row| row.tpot_ms, 1.0),
         ("request_latency", |row| row.e2e_ms, 1e3),
@@ -210,7 +211,7 @@ fn what_is_wrong_is_named_with_its_place() {
         (fixture("llama-bench.csv") + "1,2\n", "line 4: 2 fields, but the header has 42"),
         (format!("{insert}(1, 2, 3);"), "line 1: 3 values for 2 columns"),
         (format!("\n{insert}('1, 2"), "line 2: a list of values without its end"),
-        (fixture("mlx-lm.log").replace("297.627", "fast"), "line 3: `generation_tps=fast` is not NAME=NUMBER"),
+        (fixture("mlx-lm.txt").replace("297.627", "fast"), "line 3: `generation_tps=fast` is not NAME=NUMBER"),
         (vllm.replace("[0.031, 0.033,", "[0.031, \"x\","), "ttfts[1]: `\"x\"` is not a number"),
         (
             vllm.replace("\"output_lens\": [4, 4, 4, 0]", "\"output_lens\": [4]"),
@@ -244,7 +245,7 @@ proptest::proptest! {
     #[test]
     fn damaged_files_are_read_or_refused(file in 0usize..8, at in 0usize..6000, put in "[ -~\n]{0,6}", format in 0usize..6) {
         const FILES: [&str; 8] = ["llama-bench.json", "llama-bench.csv", "llama-bench.sql", "llama-bench.jsonl",
-            "mlx-lm.log", "guidellm.json", "aiperf.json", "vllm-detailed.json"];
+            "mlx-lm.txt", "guidellm.json", "aiperf.json", "vllm-detailed.json"];
         let mut text = fixture(FILES[file]);
         let at = at % text.len();
         if text.is_char_boundary(at) && text.is_char_boundary((at + 3).min(text.len())) {

@@ -11,8 +11,8 @@ pub const FILE: &str = "run.json";
 pub const BENCH: &str = "bench";
 
 impl Manifest {
-    /// The scenario's name; of `bench` and of imported runs, whose scenarios have one name, with the
-    /// model's: `bench: smollm2`.
+    /// The scenario's name; of `bench` and of imported runs, whose scenarios have one name, with
+    /// the model's: `bench: smollm2`.
     #[must_use]
     pub fn title(&self) -> String {
         let lead = &self.scenario.name;

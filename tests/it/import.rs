@@ -161,7 +161,7 @@ fn an_imported_run_is_not_ranked_against_a_measured_one() {
 #[test]
 fn every_verb_reads_an_imported_record() {
     let lab = Lab::new();
-    for file in ["llama-bench.csv", "mlx-lm.log", "guidellm.json", "aiperf.json", "vllm-detailed.json"] {
+    for file in ["llama-bench.csv", "mlx-lm.txt", "guidellm.json", "aiperf.json", "vllm-detailed.json"] {
         for run in import(&lab, &fixture(file)) {
             lab.run(&["report", &run]).expect(0);
             let page = fs_err::read_to_string(lab.path("reports").join(&run).join("index.html")).unwrap();
@@ -209,7 +209,7 @@ fn what_cannot_be_imported_is_refused() {
     --- stderr
     error: [LAB]/notes.txt: not recognized as a result of any known tool; name it with `--format llama-bench|mlx-lm|guidellm|aiperf|vllm`
     "#);
-    insta::assert_snapshot!(refused(&[lab.write("mlx.log", fs_err::read(fixture("mlx-lm.log")).unwrap()).to_str().unwrap(), "--format", "vllm"]), @r#"
+    insta::assert_snapshot!(refused(&[lab.write("mlx.log", fs_err::read(fixture("mlx-lm.txt")).unwrap()).to_str().unwrap(), "--format", "vllm"]), @r#"
     exit 2
     --- stderr
     error: [LAB]/mlx.log, line 1: not JSON
@@ -217,6 +217,6 @@ fn what_cannot_be_imported_is_refused() {
     let named = refused(&[&fixture("llama-bench.json"), "--model", "other"]);
     assert!(named.contains("names the model itself; leave out `--model`"), "{named}");
     assert!(!lab.path("results").exists(), "nothing is written");
-    let run = lab.run(&["import", &fixture("mlx-lm.log"), "--model", "mlx-community/a-model"]).expect(0);
+    let run = lab.run(&["import", &fixture("mlx-lm.txt"), "--model", "mlx-community/a-model"]).expect(0);
     assert!(!run.stdout.contains("does not name the model"));
 }

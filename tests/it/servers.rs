@@ -253,7 +253,7 @@ fn a_chat_of_ollama_has_reasoning_before_the_visible_text() {
             json!({"content": "A fox"}),
             json!({"content": " ran"}),
         ];
-        for delta in deltas {
+        for delta in deltas.into_iter().take(limit(seen)) {
             let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
             send(
                 stream,

@@ -33,8 +33,8 @@ pub struct Interval {
 }
 
 impl Summary {
-    /// A mean or median that was stated without its samples: `n` is 0, and nothing is known of their
-    /// spread.
+    /// A mean or median that was stated without its samples: `n` is 0, and nothing is known of
+    /// their spread.
     #[must_use]
     pub fn stated(value: f64) -> Self {
         Self { n: 0, median: value, mad: 0.0, min: value, max: value, interval: None }

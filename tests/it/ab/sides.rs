@@ -320,7 +320,7 @@ fn what_is_no_session_is_refused_and_says_what_to_do() {
       |
       = help: valid keys in a scenario: `name`, `description`, `model`,
               `engine`, `workload`, `sampling`, `run`, `toggles`, `telemetry`,
-              `profile`, `quality`, `gate`, `ab` and `build`
+              `profile`, `load`, `quality`, `gate`, `ab` and `build`
 
     exit 2
     --- stderr

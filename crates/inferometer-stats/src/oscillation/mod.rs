@@ -176,8 +176,8 @@ pub fn jitter(idle: &[f64]) -> Option<f64> {
     robust::summarize(&steps).filter(|_| steps.len() > 1).map(|s| s.mad)
 }
 
-/// The smallest counted swing: max(16 MiB or [`Known::least_swing`], 1 % of the peak, 6 x the jitter
-/// while idle).
+/// The smallest counted swing: max(16 MiB or [`Known::least_swing`], 1 % of the peak, 6 x the
+/// jitter while idle).
 #[must_use]
 pub fn hysteresis(peak: f64, known: &Known) -> f64 {
     let least = known.least_swing.unwrap_or(LEAST_SWING);
