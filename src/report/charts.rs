@@ -8,7 +8,7 @@ use super::svg::latency::Gap;
 use super::svg::rate::Across;
 use super::svg::timeline::{Doing, Gauge, Panel, Shade, Timeline};
 use super::svg::{self, Chart, iterations, latency, rate, timeline};
-use super::{growth, text, tradeoff, turns};
+use super::{growth, text, tradeoff, traffic, turns};
 use crate::record::metric;
 use crate::record::metric::{DECODE_TPS, PREFILL_TPS, Unit};
 use crate::record::{GaugeInfo, Record, RequestRow, Status, TelemetryRow, TokenIndex};
@@ -35,6 +35,8 @@ pub struct Group {
 pub struct Charts {
     /// Latency, throughput and memory of several engines; empty for one.
     pub tradeoff: Group,
+    /// Throughput against latency under load; empty without load.
+    pub load: Group,
     pub rates: Group,
     /// Of a conversation; empty for prompts.
     pub turns: Group,
@@ -54,6 +56,7 @@ impl Charts {
         }
         Self {
             tradeoff: tradeoff::charts(summary),
+            load: traffic::charts(summary),
             rates: rates(summary, &valid),
             turns: turn_by_turn(summary, &valid),
             iterations: every_iteration(record, summary, &valid),
@@ -65,9 +68,18 @@ impl Charts {
 
     /// All charts, in the page's order.
     pub fn all(&self) -> impl Iterator<Item = &Chart> {
-        [&self.tradeoff, &self.rates, &self.turns, &self.iterations, &self.latency, &self.timeline, &self.more_gauges]
-            .into_iter()
-            .flat_map(|group| &group.charts)
+        [
+            &self.tradeoff,
+            &self.load,
+            &self.rates,
+            &self.turns,
+            &self.iterations,
+            &self.latency,
+            &self.timeline,
+            &self.more_gauges,
+        ]
+        .into_iter()
+        .flat_map(|group| &group.charts)
     }
 }
 
@@ -247,7 +259,9 @@ fn iterations_panel(record: &Record, cell: &CellSummary, rows: &[&RequestRow]) -
         cell.rejected.iter().filter_map(|rejected| Some((rejected.iteration, rejected.decode_tps?))).collect();
     let shown = |row: &&RequestRow| rejected.iter().any(|(iteration, _)| *iteration == row.iteration);
     let lost = record.requests.iter().filter(|r| r.cell == cell.cell && !r.warmup && r.status != Status::Ok);
-    let lost = lost.filter(|row| !shown(row)).map(|row| row.iteration).collect::<BTreeSet<_>>();
+    // Under load an iteration may have a rate although some of its requests failed.
+    let has_rate = |row: &&RequestRow| rows.iter().any(|valid| valid.iteration == row.iteration);
+    let lost = lost.filter(|row| !shown(row) && !has_rate(row)).map(|row| row.iteration).collect::<BTreeSet<_>>();
     let number = inferometer_protocol::units::significant;
     let interval = figures.interval.map(|i| format!("  [{}, {}]", number(i.lo), number(i.hi))).unwrap_or_default();
     Some(iterations::Panel {

@@ -60,7 +60,8 @@ pub fn remarks(summary: &Summary) -> Vec<String> {
     lines.extend(no_interval_note(summary));
     lines.extend(summary.leaks.iter().map(leaks::sentence));
     lines.extend(turns_note(summary));
-    lines.extend(traffic::notes(summary));
+    lines.extend(traffic::findings(summary));
+    lines.extend(traffic::note(summary).map(str::to_owned));
     lines.extend(quality::notes(summary));
     lines.extend(figures::speculating(summary).map(str::to_owned));
     lines.extend(summary.run.marks().into_iter().map(|mark| format!("{mark}: {}", text::mark(mark))));

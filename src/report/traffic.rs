@@ -1,11 +1,14 @@
 //! The table of cells under load, and what to say about them.
 
+use super::charts::Group;
 use super::figures;
 use super::figures::LABEL_WIDTH;
 use super::summary::{CellSummary, Determinism, Summary, TrafficSummary};
+use super::svg::load::{self, Curve, Point};
 use super::table::{Cell, HTML, MARKDOWN, TERMINAL, Table};
 use super::text::{label, valid};
 use crate::record::metric;
+use crate::spec::Level;
 use inferometer_protocol::units::significant;
 
 /// The cells under load.
@@ -54,15 +57,12 @@ pub fn table(summary: &Summary) -> Table<Row<'_>> {
         .only(TERMINAL);
     let table = ["requests_per_s", "total_tps", metric::DECODE_TPS]
         .into_iter()
-        .chain(["ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p95_ms", "tpot_p99_ms"])
+        .chain(["ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms", "tpot_p95_ms"])
         .chain(["e2e_p50_ms", "e2e_p95_ms", "e2e_p99_ms"])
         .fold(table, |table, key| figure(table, key).only(MARKDOWN | HTML));
     let has = |key: &str| summary.cells.iter().any(|cell| cell.metric(key).is_some());
-    let table = if has("queue_p50_ms") {
-        figure(figure(table, "queue_p50_ms").only(MARKDOWN | HTML), "queue_p95_ms").only(MARKDOWN | HTML)
-    } else {
-        table
-    };
+    let queue = "queue_p95_ms";
+    let table = if has(queue) { figure(table, queue).only(MARKDOWN | HTML) } else { table };
     let table = if has("good_per_s") { figure(table, "good_per_s") } else { table };
     let table = if cells(summary).any(|(_, traffic)| traffic.failed > 0) {
         table
@@ -76,37 +76,70 @@ pub fn table(summary: &Summary) -> Table<Row<'_>> {
     })
 }
 
-/// What the table means, and what stands out.
+/// Throughput against latency; empty without load.
 #[must_use]
-pub fn notes(summary: &Summary) -> Vec<String> {
-    let mut notes = Vec::new();
-    if cells(summary).next().is_none() {
-        return notes;
-    }
-    notes.push(
-        "an iteration is many requests; times count from the intended start of each, waiting included; `each` is the decode \
-         rate of a single request"
-            .to_owned(),
-    );
+pub fn charts(summary: &Summary) -> Group {
+    let mut group = Group::default();
+    let mut curves: Vec<Curve> = Vec::new();
+    let several = summary.run.engines.len() > 1;
     for (cell, traffic) in cells(summary) {
-        let name = label(cell.name());
-        if let Some(grows) = traffic.grows_ms_per_s {
-            let shown = match (traffic.e2e_p95_from_sending_ms, cell.metric("e2e_p95_ms")) {
-                (Some(sending), Some(all)) if all.median > 1.1 * sending => format!(
-                    "; counted from sending, its p95 would be {} ms instead of {} ms",
-                    significant(sending),
-                    significant(all.median)
-                ),
-                _ => String::new(),
-            };
-            notes.push(format!(
-                "{name}: the engine does not keep up: a request takes {} ms longer for each second that it comes later{shown}",
-                significant(grows)
-            ));
+        let value = |key| cell.metric(key).map(|figures| figures.median);
+        let (Some(rate), Some(latency_ms)) = (value(metric::REQUESTS_PER_S), value("e2e_p95_ms")) else { continue };
+        let kind = match traffic.level {
+            Level::Sessions(_) => "closed loop",
+            Level::PerSecond(_) => "open loop",
+        };
+        // The series leaves out the level, so that lengths and toggles have curves of their own.
+        let own = label(cell.name()).replace(&traffic.level.to_string(), "");
+        let own = own.trim();
+        let name = match (several || !own.is_empty(), own.is_empty()) {
+            (false, _) => kind.to_owned(),
+            (true, true) => format!("{}, {kind}", label(&cell.engine)),
+            (true, false) => format!("{own}, {kind}"),
+        };
+        let point =
+            Point { label: traffic.level.to_string(), rate, latency_ms, grows: traffic.grows_ms_per_s.is_some() };
+        match curves.iter_mut().find(|curve| curve.label == name) {
+            Some(curve) => curve.points.push(point),
+            None => curves.push(Curve { label: name, points: vec![point] }),
         }
     }
-    notes.extend(knee(summary));
-    notes
+    if cells(summary).next().is_none() {
+        return group;
+    }
+    if curves.is_empty() {
+        group.notes.push("Not drawn: no level has a valid iteration.".to_owned());
+        return group;
+    }
+    group.charts.push(load::draw("load", "Throughput against latency", &curves));
+    group.notes.push(
+        "Better is down and to the right. In an open loop that the engine does not keep up with, latency grows for as \
+         long as requests come; a closed loop slows its requests down instead, and its latency stays."
+            .to_owned(),
+    );
+    group
+}
+
+/// What the table means; `None` without load.
+#[must_use]
+pub fn note(summary: &Summary) -> Option<&'static str> {
+    cells(summary).next().map(|_| {
+        "an iteration is many requests; times count from the intended start of each, waiting included; the decode rate is \
+         that of a single request"
+    })
+}
+
+/// What stands out.
+#[must_use]
+pub fn findings(summary: &Summary) -> Vec<String> {
+    let behind = |(cell, traffic): (&CellSummary, &TrafficSummary)| {
+        Some(format!(
+            "{}: the engine does not keep up: a request takes {} ms longer for each second that it comes later",
+            label(cell.name()),
+            significant(traffic.grows_ms_per_s?)
+        ))
+    };
+    cells(summary).filter_map(behind).chain(knee(summary)).collect()
 }
 
 /// The level with the highest power, throughput over latency (Kleinrock 1979): beyond it a higher

@@ -369,6 +369,17 @@ fn unverified(seen: &Sight) -> Option<Fault> {
     Some(Fault::new(Cause::LateStamps, format!("token times are not verified: {}", seen.doubt()?)))
 }
 
+/// Percentiles without the requests that could not be measured would be those of the others: one
+/// invalid request makes all requests of its load invalid. Failed ones stay failed.
+pub fn invalid_together(requests: &mut [Attempt]) {
+    let Some(one) = requests.iter().find(|attempt| attempt.status() == Status::Invalid) else { return };
+    let Some(fault) = &one.fault else { return };
+    let fault = Fault::new(fault.cause, format!("request {}: {}", one.place.turn, fault.reason));
+    for attempt in requests.iter_mut().filter(|attempt| attempt.status() != Status::Failed) {
+        attempt.fault = Some(fault.clone());
+    }
+}
+
 /// Gives all turns the outcome of the iteration: if one fails or is invalid, the others do not
 /// measure a whole conversation. A failure takes precedence over invalid turns, the first invalid
 /// turn over later ones.

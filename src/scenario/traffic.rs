@@ -2,20 +2,23 @@
 
 use super::cursor::Table;
 use super::diagnose::Problem;
-use super::parse::one_of;
 use crate::spec::{Arrivals, Level, Limits, Scenario, TrafficSettings, Workload};
 
 /// `None` if the scenario has no such table.
 pub fn settings(table: &Table<'_>) -> Option<TrafficSettings> {
     table.span?;
-    let levels = match one_of(table) {
-        Some("rates_per_s") => table.numbers("rates_per_s").into_iter().flatten().map(Level::PerSecond).collect(),
-        Some(_) => table.counts("sessions").into_iter().flatten().map(|n| Level::Sessions(n as u32)).collect(),
-        None => Vec::new(),
-    };
-    if let (Some(entry), Some(_)) = (table.entry("arrivals"), table.entry("sessions")) {
-        let problem = Problem::new("`arrivals` has no effect with `sessions`").at(entry.key_span);
-        table.problem(problem.help("each session sends its next request when it has the answer; remove the key"));
+    let sessions = table.counts("sessions").into_iter().flatten().map(|n| Level::Sessions(n as u32));
+    let rates = table.numbers("rates_per_s").into_iter().flatten().map(Level::PerSecond);
+    let levels: Vec<Level> = sessions.chain(rates).collect();
+    if let (None, None, Some(span)) = (table.entry("sessions"), table.entry("rates_per_s"), table.span) {
+        let problem = Problem::new("[load] needs `sessions` or `rates_per_s`").at(span);
+        table.problem(problem.help("`sessions = [1, 4]` is a closed loop, `rates_per_s = [0.5, 2]` an open one"));
+    }
+    for key in ["arrivals", "seed"] {
+        if let (Some(entry), None) = (table.entry(key), table.entry("rates_per_s")) {
+            let problem = Problem::new(format!("`{key}` has no effect without `rates_per_s`")).at(entry.key_span);
+            table.problem(problem.help("each session sends its next request when it has the answer; remove the key"));
+        }
     }
     let limit = |key: &str| table.entry(key).map(|_| table.number(key));
     Some(TrafficSettings {

@@ -7,7 +7,7 @@ use crate::record::Record;
 use crate::report::charts::{Charts, Group};
 use crate::report::summary::Summary;
 use crate::report::svg::Chart;
-use crate::report::{growth, text, turns};
+use crate::report::{growth, text, traffic, turns};
 
 pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
     html! {
@@ -21,6 +21,12 @@ pub fn sections(record: &Record, summary: &Summary, charts: &Charts) -> Markup {
                         "Medians over the valid iterations of each cell. A count that differs between iterations is shown as a range."
                     }
                 }
+            }))
+        }
+        @if traffic::cells(summary).next().is_some() {
+            (section("load", "Load", html! {
+                (group("pair", &charts.load))
+                ul { @for finding in traffic::findings(summary) { li { (finding) "." } } }
             }))
         }
         (section("length", "Rate and memory against prompt length", html! {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::section as titled;
-use crate::record::metric::{DECODE_TPS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
+use crate::record::metric::{DECODE_TPS, METRICS, Metric, PREFILL_TPS, REQUESTS_PER_S, TTFT_MS};
 use crate::record::{Timing, metric};
 use crate::report::figures::{all, headlines, rejected, speculating, unit};
 use crate::report::summary::{CellSummary, Determinism, NOT_MEASURED, Summary, WIDE};
@@ -11,6 +11,7 @@ use crate::report::{leaks, quality, terminal, text, traffic, turns};
 use inferometer_protocol::TokenTiming;
 
 const HEADLINES: [&str; 3] = [DECODE_TPS, PREFILL_TPS, TTFT_MS];
+const UNDER_LOAD: [&str; 3] = [REQUESTS_PER_S, "total_tps", "ttft_p95_ms"];
 
 pub fn section(summary: &Summary) -> Markup {
     titled(
@@ -35,7 +36,7 @@ pub fn section(summary: &Summary) -> Markup {
                           request are means over the turns. Times between tokens are medians over the turns. Memory is the \
                           highest value of any turn."
                     }
-                    @for note in traffic::notes(summary) { " " (text::capital(&note)) "." }
+                    @if let Some(note) = traffic::note(summary) { " " (text::capital(note)) "." }
                     @for note in quality::notes(summary) { " " (text::capital(&note)) "." }
                     " " (includes(summary)) " " b { (NOT_MEASURED) } " means not measured."
                 }
@@ -56,9 +57,10 @@ fn tiles(summary: &Summary) -> Markup {
         return html! {};
     }
     let peak = metric::peak_memory(|key| summary.cells.iter().any(|cell| cell.metric(key).is_some()));
+    let headlines = if traffic::cells(summary).next().is_some() { UNDER_LOAD } else { HEADLINES };
     html! {
         div.tiles {
-            @for metric in HEADLINES.into_iter().chain([peak]).filter_map(metric::find) {
+            @for metric in headlines.into_iter().chain([peak]).filter_map(metric::find) {
                 (tile(summary, metric))
             }
         }

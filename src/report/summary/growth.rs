@@ -28,7 +28,8 @@ pub struct SeriesGrowth {
 #[must_use]
 pub fn laws(cells: &[CellSummary], valid: &BTreeMap<u32, Vec<&RequestRow>>, seed: u64) -> Vec<SeriesGrowth> {
     let mut series: Vec<(&str, Vec<&RequestRow>)> = Vec::new();
-    for cell in cells {
+    // Requests beside each other share the machine: their times follow no law of one request.
+    for cell in cells.iter().filter(|cell| cell.traffic.is_none()) {
         let rows = valid.get(&cell.cell).map_or(&[][..], Vec::as_slice);
         match series.iter_mut().find(|(label, _)| *label == cell.series) {
             Some((_, all)) => all.extend(rows),

@@ -59,11 +59,19 @@ pub fn of_cell(cell: &Cell, rows: &[&RequestRow]) -> Option<TrafficSummary> {
     })
 }
 
+/// Requests that came per second. Random arrivals have another rate than the one they are drawn
+/// with.
+fn arrived(rows: &[&RequestRow]) -> Option<f64> {
+    let due = || rows.iter().filter_map(|row| row.intended_ns);
+    let span = due().max()?.checked_sub(due().min()?).filter(|ns| *ns > 0)?;
+    Some((rows.len() - 1) as f64 / (span as f64 / 1e9))
+}
+
 /// By how much requests of an open loop take longer the later they come, if they clearly do.
 fn growth(level: Level, rows: &[&RequestRow]) -> Option<f64> {
-    let Level::PerSecond(rate) = level else { return None };
+    let Level::PerSecond(_) = level else { return None };
     let answered = metric::find(metric::REQUESTS_PER_S)?.of_iteration(rows)?;
-    if rows.len() < LEAST_REQUESTS || answered >= BEHIND * rate {
+    if rows.len() < LEAST_REQUESTS || answered >= BEHIND * arrived(rows)? {
         return None;
     }
     let mut times: Vec<(f64, f64)> =

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Pass, Worker, number};
 use crate::record::{Cause, Fault, Status};
 use crate::run::arrivals;
-use crate::run::attempt::{Ask, Attempt, Place, agree, attempt, under_load};
+use crate::run::attempt::{Ask, Attempt, Place, agree, attempt, invalid_together, under_load};
 use crate::run::pool;
 use crate::run::pool::Resident;
 use crate::run::progress::{Event, Observer};
@@ -99,6 +99,7 @@ impl<'a> Worker<'a> {
         for attempt in done.iter_mut().filter(|attempt| pass.counts() && attempt.fault.is_none()) {
             attempt.fault = self.other_count(attempt);
         }
+        invalid_together(&mut done);
         done
     }
 

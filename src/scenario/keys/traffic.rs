@@ -13,8 +13,8 @@ const LIMIT: Shape = Shape::Number { least: 0.0, open: true, most: MOST_MS };
 pub static LOAD: Section = Section {
     title: "[load]",
     meaning: "Load on the engine: an iteration is many requests, several of them at the same time. Without this table each \
-              iteration is one request. Exactly one of `sessions` and `rates_per_s`.",
-    one_of: &["sessions", "rates_per_s"],
+              iteration is one request. At least one of `sessions` and `rates_per_s`.",
+    one_of: &[],
     keys: &[
         key(
             "sessions",
