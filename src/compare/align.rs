@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::cells::Measured;
+use crate::spec::Level;
 use inferometer_protocol::effective::same;
 use inferometer_protocol::{Settings, Value};
 
@@ -22,6 +23,8 @@ pub struct Asked<'a> {
     pub toggles: &'a Settings,
     /// Prompt length in tokens.
     pub length: Option<u32>,
+    /// Load; `None`: one request after the other.
+    pub level: Option<Level>,
 }
 
 impl<'a> Asked<'a> {
@@ -37,7 +40,8 @@ impl<'a> Asked<'a> {
 
 impl<'a> From<&'a Measured<'_>> for Asked<'a> {
     fn from(measured: &'a Measured<'_>) -> Self {
-        Self { engine: measured.engine, toggles: &measured.cell.toggles, length: measured.cell.length }
+        let cell = measured.cell;
+        Self { engine: measured.engine, toggles: &cell.toggles, length: cell.length, level: cell.level }
     }
 }
 
@@ -70,7 +74,9 @@ pub fn align(a: &[Asked<'_>], b: &[Asked<'_>]) -> Alignment {
     let compared: Vec<&str> =
         names.into_iter().filter(|name| set_aside.iter().all(|left_out| left_out.what != *name)).collect();
     let alike = |a: &Asked, b: &Asked| {
-        a.length == b.length && compared.iter().all(|name| equal(&value(a, name), &value(b, name)))
+        a.length == b.length
+            && a.level == b.level
+            && compared.iter().all(|name| equal(&value(a, name), &value(b, name)))
     };
     let mut free: Vec<usize> = (0..b.len()).collect();
     let mut alignment = Alignment { pairs: Vec::new(), only_a: Vec::new(), only_b: Vec::new(), set_aside };
@@ -123,7 +129,10 @@ mod tests {
 
     fn aligned(a: (&str, &[Cell]), b: (&str, &[Cell])) -> Alignment {
         fn asked<'a>((engine, cells): (&'a str, &'a [Cell])) -> Vec<Asked<'a>> {
-            cells.iter().map(|(toggles, length)| Asked { engine, toggles, length: Some(*length) }).collect()
+            cells
+                .iter()
+                .map(|(toggles, length)| Asked { engine, toggles, length: Some(*length), level: None })
+                .collect()
         }
         align(&asked(a), &asked(b))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::record::metric;
 use crate::record::metric::Metric;
-use crate::record::{Counts, HostInfo, Imported, Record, RequestRow, Status};
+use crate::record::{Counts, HostInfo, Imported, Record, RequestRow, Status, of_valid};
 use crate::spec::Cell;
 use inferometer_protocol::TokenTiming;
 use inferometer_stats::robust;
@@ -17,6 +17,8 @@ pub struct Measured<'a> {
     pub engine: &'a str,
     /// Rows of valid iterations only, in their order.
     pub valid: Vec<&'a RequestRow>,
+    /// All rows of valid iterations: under load some of their requests may have failed.
+    whole: Vec<&'a RequestRow>,
     pub counts: Counts,
     /// The hosts that ran the cell, including failed ones.
     pub hosts: Vec<&'a HostInfo>,
@@ -48,6 +50,7 @@ pub fn measured(record: &Record) -> Vec<Measured<'_>> {
                 counts: Counts::of(planned, &rows),
                 hosts: manifest.hosts.iter().filter(|host| numbers.contains(&host.host)).collect(),
                 imported: manifest.imported.as_ref(),
+                whole: of_valid(&rows),
                 valid: rows.into_iter().filter(|row| row.status == Status::Ok).collect(),
             }
         })
@@ -67,7 +70,7 @@ impl Measured<'_> {
         if metric.key == metric::LOAD_S {
             return self.hosts.iter().flat_map(|host| host.loads_s()).collect();
         }
-        metric::iterations(&self.valid).filter_map(|turns| metric.of_iteration(turns)).collect()
+        metric::iterations(&self.whole).filter_map(|turns| metric.of_iteration(turns)).collect()
     }
 
     /// The metric's figures: of its values, else the mean or median that another program stated.

@@ -185,8 +185,19 @@ fn work(record: &Record, measured: &Measured) -> String {
     }
     let engine = scenario.engines.get(measured.cell.engine as usize);
     let cell = measured.cell;
-    let all =
-        json!([scenario.model, workload, engine, cell.length, cell.toggles, cell.sampling, scenario.run.isolation]);
+    let mut all = vec![json!([
+        scenario.model,
+        workload,
+        engine,
+        cell.length,
+        cell.toggles,
+        cell.sampling,
+        scenario.run.isolation
+    ])];
+    if let (Some(traffic), Some(level)) = (&scenario.traffic, cell.level) {
+        all.push(json!([level, traffic.arrivals, traffic.requests, traffic.limits]));
+    }
+    let all = if let [one] = all.as_slice() { one.clone() } else { json!(all) };
     Sha256::digest(all.to_string())[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::cells::Measured;
-use crate::record::metric::iterations;
 use crate::record::{TokenIndex, first_difference};
 
 /// Comparison of the token hashes of a cell's valid iterations.
@@ -63,7 +62,9 @@ type ByHash<'a> = BTreeMap<Vec<&'a str>, Vec<(u32, u64)>>;
 
 fn by_hash<'a>(side: &Measured<'a>) -> ByHash<'a> {
     let mut found = ByHash::new();
-    for turns in iterations(&side.valid) {
+    // Under load every request has the same prompt, and each stands for itself.
+    let alone = side.cell.level.is_some();
+    for turns in side.valid.chunk_by(|a, b| !alone && a.iteration == b.iteration) {
         let hashes: Option<Vec<&str>> = turns.iter().map(|row| row.token_hash.as_deref()).collect();
         if let Some(hashes) = hashes {
             found.entry(hashes).or_insert_with(|| turns.iter().map(|row| (row.turn, row.request)).collect());

@@ -201,10 +201,12 @@ impl<'a> Content<'a> {
         let seems_json = text.trim_start().starts_with(['{', '[']);
         let mut values = Vec::new();
         let mut stream = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+        let (mut line, mut counted) = (1, 0);
         loop {
             let before = stream.byte_offset();
             let begin = before + text[before..].len() - text[before..].trim_start().len();
-            let line = 1 + text[..begin].matches('\n').count() as u64;
+            line += text[counted..begin].matches('\n').count() as u64;
+            counted = begin;
             match stream.next() {
                 None => return Self::Json(values),
                 Some(Ok(value)) => values.push((line, value)),

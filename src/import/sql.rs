@@ -15,9 +15,8 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row>, Fault> {
         let word = cursor.word().to_uppercase();
         match word.as_str() {
             "CREATE" if cursor.takes("TABLE") => {
-                while !cursor.rest.is_empty() && !cursor.rest.starts_with(['(', ';']) {
-                    cursor.advance(1);
-                }
+                let names_end = cursor.rest.find(['(', ';']).unwrap_or(cursor.rest.len());
+                cursor.advance(names_end);
                 created = cursor.columns()?;
             }
             "INSERT" if cursor.takes("INTO") => {

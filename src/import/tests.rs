@@ -106,6 +106,14 @@ fn a_dump_of_sqlite_has_its_columns_in_the_table() {
     assert_eq!((run.cells[0].averages[0].value, run.cells[1].averages.len()), (10.5, 0));
 }
 
+/// Characters of several bytes are no place to cut.
+#[test]
+fn a_dump_may_have_names_in_any_script() {
+    let text = "CREATE TABLE \u{e9}t\u{e9} (\u{fc}ber TEXT);\nINSERT INTO \u{e9}t\u{e9} VALUES ('\u{4e2d}');\n";
+    let rows = sql::rows(text).unwrap();
+    assert_eq!(rows[0].1, [("\u{fc}ber".to_owned(), Some("\u{4e2d}".to_owned()))]);
+}
+
 #[test]
 fn trials_of_mlx_lm_are_iterations() {
     let [run] = &runs(&fixture("mlx-lm.txt"))[..] else { panic!("one run") };

@@ -12,6 +12,14 @@ pub fn outcome<'a>(mut rows: impl Iterator<Item = &'a RequestRow> + Clone) -> Op
     found(Status::Ok).or_else(|| found(Status::Invalid)).or_else(|| rows.next())
 }
 
+/// The rows of the valid iterations, in their order. Under load single requests of them may have
+/// failed.
+#[must_use]
+pub fn of_valid<'a>(rows: &[&'a RequestRow]) -> Vec<&'a RequestRow> {
+    let valid = |rows: &&[&RequestRow]| outcome(rows.iter().copied()).is_some_and(|row| row.status == Status::Ok);
+    iterations(rows).filter(valid).flatten().copied().collect()
+}
+
 /// Numbers of iterations of a cell or a run, by outcome. Warm-ups are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {

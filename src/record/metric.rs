@@ -3,7 +3,7 @@
 
 use OverTurns::{Highest, Mean, Median, Quantile, Total, Whole};
 
-use super::{GaugeInfo, RequestRow};
+use super::{GaugeInfo, RequestRow, Status};
 use inferometer_protocol::units;
 use inferometer_stats::robust;
 
@@ -134,12 +134,22 @@ impl Metric {
     /// row, or one per turn.
     #[must_use]
     pub fn of_iteration(&self, rows: &[&RequestRow]) -> Option<f64> {
+        if let Whole(of) = self.over_turns {
+            return of(rows).filter(|value| value.is_finite());
+        }
+        // A request under load that failed has no times; what was measured over the whole iteration
+        // stands in its last row, failed or not.
+        let answered: Vec<&RequestRow>;
+        let rows = match self.over_turns {
+            Highest => rows,
+            _ => {
+                answered = rows.iter().copied().filter(|row| row.status != Status::Failed).collect();
+                &answered
+            }
+        };
         // The gaps of the turns without such passes are not those of the iteration.
         if self.is_gap && rows.iter().any(|row| row.has_passes_of_several_tokens()) {
             return None;
-        }
-        if let Whole(of) = self.over_turns {
-            return of(rows).filter(|value| value.is_finite());
         }
         let trusted = |row: &RequestRow| !self.is_token_time || row.has_token_times();
         if matches!(self.over_turns, Quantile(_)) && !rows.iter().all(|row| row.is_under_load()) {
@@ -257,7 +267,8 @@ fn tokens_of(row: &RequestRow) -> Option<f64> {
     row.counted_tokens.or(row.generated_tokens).map(f64::from)
 }
 
-/// A number of all requests under load as a rate.
+/// A number of the requests under load as a rate over the time of all of them, failed ones
+/// included.
 fn per_second(rows: &[&RequestRow], number: f64) -> Option<f64> {
     let began = rows.iter().filter_map(|row| row.intended_ns).min()?;
     let ended = rows.iter().map(|row| row.end_ns).max()?;
@@ -458,7 +469,7 @@ pub const METRICS: &[Metric] = &[
         "requests_per_s",
         "Requests",
         PerSecond,
-        Whole(|rows| per_second(rows, rows.len() as f64)),
+        Whole(|rows| per_second(rows, rows.iter().filter(|row| row.status != Status::Failed).count() as f64)),
         "under load: answered requests / time from the first intended start to the last answer",
         |_| None,
         Higher

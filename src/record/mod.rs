@@ -28,7 +28,7 @@ mod tokens;
 
 pub use cause::{Cause, Fault, Status};
 pub use consistency::open;
-pub use counts::{Counts, outcome};
+pub use counts::{Counts, of_valid, outcome};
 pub use error::RecordError;
 pub use load::LoadCheck;
 pub use profile::{ProfileStore, Profiled, ProfiledIteration};

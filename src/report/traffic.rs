@@ -76,20 +76,16 @@ pub fn table(summary: &Summary) -> Table<Row<'_>> {
     })
 }
 
-/// Throughput against latency; empty without load.
-#[must_use]
-pub fn charts(summary: &Summary) -> Group {
-    let mut group = Group::default();
-    let mut curves: Vec<Curve> = Vec::new();
+/// The cells that differ in the level alone, in its order: closed and open loops apart.
+fn curves(summary: &Summary) -> Vec<(String, Vec<Row<'_>>)> {
     let several = summary.run.engines.len() > 1;
+    let mut curves: Vec<(String, Vec<Row<'_>>)> = Vec::new();
     for (cell, traffic) in cells(summary) {
-        let value = |key| cell.metric(key).map(|figures| figures.median);
-        let (Some(rate), Some(latency_ms)) = (value(metric::REQUESTS_PER_S), value("e2e_p95_ms")) else { continue };
         let kind = match traffic.level {
             Level::Sessions(_) => "closed loop",
             Level::PerSecond(_) => "open loop",
         };
-        // The series leaves out the level, so that lengths and toggles have curves of their own.
+        // Lengths and toggles have curves of their own.
         let own = label(cell.name()).replace(&traffic.level.to_string(), "");
         let own = own.trim();
         let name = match (several || !own.is_empty(), own.is_empty()) {
@@ -97,16 +93,35 @@ pub fn charts(summary: &Summary) -> Group {
             (true, true) => format!("{}, {kind}", label(&cell.engine)),
             (true, false) => format!("{own}, {kind}"),
         };
-        let point =
-            Point { label: traffic.level.to_string(), rate, latency_ms, grows: traffic.grows_ms_per_s.is_some() };
-        match curves.iter_mut().find(|curve| curve.label == name) {
-            Some(curve) => curve.points.push(point),
-            None => curves.push(Curve { label: name, points: vec![point] }),
+        match curves.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, rows)) => rows.push((cell, traffic)),
+            None => curves.push((name, vec![(cell, traffic)])),
         }
     }
+    curves
+}
+
+/// Throughput against latency; empty without load.
+#[must_use]
+pub fn charts(summary: &Summary) -> Group {
+    let mut group = Group::default();
     if cells(summary).next().is_none() {
         return group;
     }
+    let point = |(cell, traffic): &Row<'_>| {
+        let value = |key| cell.metric(key).map(|figures| figures.median);
+        Some(Point {
+            label: traffic.level.to_string(),
+            rate: value(metric::REQUESTS_PER_S)?,
+            latency_ms: value("e2e_p95_ms")?,
+            grows: traffic.grows_ms_per_s.is_some(),
+        })
+    };
+    let drawn = |(label, rows): (String, Vec<Row<'_>>)| {
+        let points: Vec<Point> = rows.iter().filter_map(point).collect();
+        (!points.is_empty()).then_some(Curve { label, points })
+    };
+    let curves: Vec<Curve> = curves(summary).into_iter().filter_map(drawn).collect();
     if curves.is_empty() {
         group.notes.push("Not drawn: no level has a valid iteration.".to_owned());
         return group;
@@ -139,23 +154,33 @@ pub fn findings(summary: &Summary) -> Vec<String> {
             significant(traffic.grows_ms_per_s?)
         ))
     };
-    cells(summary).filter_map(behind).chain(knee(summary)).collect()
+    let failed = |(cell, traffic): (&CellSummary, &TrafficSummary)| {
+        let (failed, all) = (traffic.failed, traffic.requests);
+        let told =
+            || format!("{}: {failed} of {all} requests failed; their times are in no figure", label(cell.name()));
+        (failed > 0).then(told)
+    };
+    let knees = curves(summary).into_iter().filter_map(|(name, rows)| knee(&name, &rows));
+    cells(summary).filter_map(failed).chain(cells(summary).filter_map(behind)).chain(knees).collect()
 }
 
-/// The level with the highest power, throughput over latency (Kleinrock 1979): beyond it a higher
-/// load costs more time than it brings requests.
-fn knee(summary: &Summary) -> Option<String> {
-    let power = |cell: &CellSummary| {
+/// The level of a curve with the highest power, throughput over latency (Kleinrock 1979): beyond it
+/// a higher load costs more time than it brings requests. `None` where that is the lowest or the
+/// highest level, or where requests failed or waited longer and longer.
+fn knee(curve: &str, rows: &[Row<'_>]) -> Option<String> {
+    let power = |(cell, traffic): &Row<'_>| {
         let value = |key| cell.metric(key).map(|figures| figures.median);
-        Some(value("requests_per_s")? / value("e2e_p50_ms").filter(|ms| *ms > 0.0)?)
+        let steady = traffic.failed == 0 && traffic.grows_ms_per_s.is_none();
+        Some(value(metric::REQUESTS_PER_S)? / value("e2e_p50_ms").filter(|ms| *ms > 0.0 && steady)?)
     };
-    let mut engines: Vec<&str> = cells(summary).map(|(cell, _)| cell.engine.as_str()).collect();
-    engines.dedup();
-    let [_] = engines.as_slice() else { return None };
-    let powers: Vec<(&CellSummary, f64)> = cells(summary).filter_map(|(cell, _)| Some((cell, power(cell)?))).collect();
-    let (best, _) = powers.iter().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|_| powers.len() >= 3)?;
+    let mut powers: Vec<(&Row<'_>, f64)> = rows.iter().filter_map(|row| Some((row, power(row)?))).collect();
+    powers.sort_by(|a, b| a.0.1.level.number().total_cmp(&b.0.1.level.number()));
+    let best = powers.iter().enumerate().max_by(|a, b| a.1.1.total_cmp(&b.1.1)).map(|(at, _)| at)?;
+    if best == 0 || best + 1 == powers.len() && powers.len() == rows.len() {
+        return None;
+    }
     Some(format!(
-        "knee: {} has the most requests per second for its time to the last token (throughput over median latency)",
-        label(best.name())
+        "{curve}: the knee is at {}, the level with the most requests per second for its time to the last token",
+        powers[best].0.1.level
     ))
 }

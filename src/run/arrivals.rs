@@ -5,14 +5,15 @@ use crate::spec::{Arrivals, Level, TrafficSettings};
 use inferometer_host::rng::seeded;
 use rand_chacha::rand_core::Rng;
 
-/// The arrivals of one iteration of a level; the same in every iteration.
+/// The arrivals of one iteration of a level: other ones in each iteration, so that the figures of
+/// several are not about one draw, and the same in every cell and run.
 #[must_use]
-pub fn due(traffic: &TrafficSettings, level: Level) -> Due {
+pub fn due(traffic: &TrafficSettings, level: Level, iteration: u32) -> Due {
     let rate = match level {
         Level::Sessions(sessions) => return Due::Free(sessions as usize),
         Level::PerSecond(rate) => rate,
     };
-    let mut rng = seeded(traffic.seed, "arrivals");
+    let mut rng = seeded(traffic.seed, &format!("arrivals {iteration}"));
     let mut at = 0.0;
     let mut next = || {
         let gap = match traffic.arrivals {
@@ -39,7 +40,7 @@ mod tests {
     fn offsets(arrivals: Arrivals, rate: f64) -> Vec<u64> {
         let levels = Vec::new();
         let traffic = TrafficSettings { levels, arrivals, requests: 20_000, seed: 7, limits: Limits::default() };
-        match due(&traffic, Level::PerSecond(rate)) {
+        match due(&traffic, Level::PerSecond(rate), 1) {
             Due::After(offsets) => offsets,
             Due::Free(_) => panic!("an open loop"),
         }
@@ -73,6 +74,6 @@ mod tests {
             seed: 0,
             limits: Limits::default(),
         };
-        assert_eq!(due(&traffic, Level::Sessions(4)), Due::Free(4));
+        assert_eq!(due(&traffic, Level::Sessions(4), 1), Due::Free(4));
     }
 }

@@ -2,6 +2,7 @@
 //! generation, or one per turn.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::{Due, Exchange, HostError, check_stamps};
@@ -39,7 +40,7 @@ pub struct Ask<'a> {
     pub cell: &'a Cell,
     /// Label of the engine.
     pub engine: &'a str,
-    pub request: Request,
+    pub request: Arc<Request>,
     pub instrumentation: Instrumentation,
     /// Whether token times that could not be verified make the iteration invalid.
     pub verified_only: bool,
@@ -204,7 +205,8 @@ pub fn attempt(
     let canceller = resident.host.canceller();
     let armed = resident.receipt.capabilities.cancel.then(|| interrupt.at_second(move || _ = canceller.cancel()));
     attempt.start_ns = origin.t_ns(now_ns());
-    let generate = Generate { request: ask.request.clone(), instrumentation: ask.instrumentation, concurrent: false };
+    let generate =
+        Generate { request: (*ask.request).clone(), instrumentation: ask.instrumentation, concurrent: false };
     let answer = resident.host.generate(generate, on_progress);
     drop(armed);
     let usage = meter.map(UsageMeter::stop).unwrap_or_default();
@@ -244,7 +246,7 @@ pub fn under_load(
     let armed = resident.receipt.capabilities.cancel.then(|| interrupt.at_second(move || _ = canceller.cancel()));
     let most = resident.receipt.capabilities.concurrent as usize;
     let mut make = |number: usize| Generate {
-        request: asks[number].request.clone(),
+        request: (*asks[number].request).clone(),
         instrumentation: asks[number].instrumentation,
         concurrent: true,
     };
@@ -334,7 +336,11 @@ fn answered(mut attempt: Attempt, exchange: Exchange, resident: &Resident, ask: 
         .or_else(|| resident.seen(ask.place.cell, if ask.cell.level.is_some() { 0 } else { ask.place.turn }));
     // A later turn of a warm-up computes more of its prompt than the same turn of an iteration.
     let measured = believed && !ask.place.warmup;
-    let (timing, shape) = timing::grade(receipt, seen, measured.then_some((&exchange.generated, ask.place.turn == 0)));
+    let (timing, shape) = timing::grade(
+        receipt,
+        seen,
+        measured.then_some((&exchange.generated, ask.place.turn == 0 || ask.cell.level.is_some())),
+    );
     let generated = exchange.generated;
     let asked = Asked {
         cell: ask.cell,

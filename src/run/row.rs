@@ -97,6 +97,7 @@ fn request(
         row.cpu_ms = None;
         (row.cpu_instructions, row.cpu_cycles) = (None, None);
         (row.run_queue_ms, row.involuntary_switches) = (None, None);
+        (row.prefill_energy_j, row.decode_energy_j) = (None, None);
     }
     if let Some(fault) = fault {
         row.mark(fault);
@@ -115,7 +116,8 @@ fn meets(row: &RequestRow, limits: Limits) -> Option<bool> {
         within(row.tpot_ms, limits.tpot_ms),
         within(row.since_start(row.e2e_ms), limits.e2e_ms),
     ];
-    (!limits.is_empty()).then_some(())?;
+    let of_tokens = limits.ttft_ms.is_some() || limits.tpot_ms.is_some();
+    (!limits.is_empty() && (!of_tokens || row.has_token_times())).then_some(())?;
     checks.into_iter().try_fold(true, |all, one| Some(all && one?))
 }
 

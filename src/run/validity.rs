@@ -212,9 +212,11 @@ pub fn choices(asked: bool, generated: &Generated) -> Result<(), String> {
 /// Why tokens cannot have been reused: the cache was empty, or reuse was switched off.
 fn reuse(asked: &Asked<'_>, generated: &Generated, receipt: &Receipt) -> Option<String> {
     let reused = generated.completion.reused_tokens;
-    let although = if asked.turn == 0 && receipt.capabilities.reset {
+    // Under load other requests may have filled the cache since the reset.
+    let reset = asked.turn == 0 && asked.cell.level.is_none() && receipt.capabilities.reset;
+    let although = if reset {
         "the cache had been reset"
-    } else if asked.cell.toggles.get(KV_REUSE).and_then(Value::as_text) == Some("none") {
+    } else if asked.request.toggles.get(KV_REUSE).and_then(Value::as_text) == Some("none") {
         "`kv_reuse` is none"
     } else {
         return None;

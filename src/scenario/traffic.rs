@@ -4,6 +4,9 @@ use super::cursor::Table;
 use super::diagnose::Problem;
 use crate::spec::{Arrivals, Level, Limits, Scenario, TrafficSettings, Workload};
 
+/// Longest iteration: a day.
+const MOST_SECONDS: f64 = 86_400.0;
+
 /// `None` if the scenario has no such table.
 pub fn settings(table: &Table<'_>) -> Option<TrafficSettings> {
     table.span?;
@@ -19,6 +22,13 @@ pub fn settings(table: &Table<'_>) -> Option<TrafficSettings> {
             let problem = Problem::new(format!("`{key}` has no effect without `rates_per_s`")).at(entry.key_span);
             table.problem(problem.help("each session sends its next request when it has the answer; remove the key"));
         }
+    }
+    let slowest = levels.iter().filter_map(|level| if let Level::PerSecond(rate) = level { Some(*rate) } else { None });
+    let slowest = slowest.fold(f64::INFINITY, f64::min);
+    let longest_s = f64::from(table.count32("requests")) / slowest;
+    if let (true, Some(entry)) = (longest_s > MOST_SECONDS, table.entry("rates_per_s")) {
+        let told = format!("an iteration at {slowest} requests per second takes {:.0} hours", longest_s / 3600.0);
+        table.problem(Problem::new(told).at(entry.value.span).help("lower `requests`, or raise the rate"));
     }
     let limit = |key: &str| table.entry(key).map(|_| table.number(key));
     Some(TrafficSettings {

@@ -46,7 +46,12 @@ pub(super) fn read(text: &Text<'_>, wanted: &Wanted) -> Result<Series, SeriesErr
         }
         last = Some(now);
         let origin = *first.get_or_insert(now);
-        series.samples.push(((now - origin) as f64 / 1e9, found * size));
+        let seconds = now.checked_sub(origin).map(|ns| ns as f64 / 1e9);
+        let value = found * size;
+        match seconds.filter(|seconds| seconds.is_finite() && value.is_finite()) {
+            Some(seconds) => series.samples.push((seconds, value)),
+            None => return Err(text.at(number, format!("`{cell}` or its time is too large"))),
+        }
     }
     Ok(series)
 }

@@ -25,6 +25,14 @@ fn times_have_the_unit_that_their_name_ends_with() {
 }
 
 #[test]
+fn numbers_beyond_all_measure_are_errors() {
+    for text in ["t_s,a\n-1e290,1\n1e290,2\n", "t_s,a_gib\n0,1e300\n1,1e300\n"] {
+        let told = parsed(text, of("a")).unwrap_err();
+        assert!(told.contains("too large") || told.contains("1e290"), "{told}");
+    }
+}
+
+#[test]
 fn dates_are_times() {
     let text = "time;a\n2026-11-22T10:00:00.5+01:00;1\n2026-11-22T09:00:02Z;2\n";
     assert_eq!(parsed(text, of("a")).unwrap().samples, [(0.0, 1.0), (1.5, 2.0)]);

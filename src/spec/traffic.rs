@@ -60,6 +60,17 @@ impl Limits {
     }
 }
 
+impl Level {
+    /// Sessions, or requests a second.
+    #[must_use]
+    pub fn number(self) -> f64 {
+        match self {
+            Level::Sessions(sessions) => f64::from(sessions),
+            Level::PerSecond(rate) => rate,
+        }
+    }
+}
+
 impl std::fmt::Display for Level {
     /// `sessions=8` or `rate=2.5/s`, as in labels of cells.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

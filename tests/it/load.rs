@@ -3,10 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use inferometer::record::metric::PEAK_MEMORY;
 use inferometer::record::{Cause, FinishState, Status};
 use inferometer::report::summary::{Determinism, Summary};
 
 use crate::lab::{Lab, measured};
+
+/// A system measures one of several kinds.
+fn has_peak_memory(summary: &Summary) -> bool {
+    PEAK_MEMORY.iter().any(|key| summary.cells[0].metric(key).is_some())
+}
 
 /// Requests to the simulated engine, which computes one at a time: 2 ms of prefill and 1 ms a
 /// token.
@@ -29,7 +35,7 @@ fn sessions_of_a_closed_loop_wait_for_each_other() {
     assert_eq!(rows.len(), 2 * 2 * 12);
     for row in &rows {
         assert_eq!((row.status, row.generated_tokens, row.good), (Status::Ok, Some(9), Some(true)), "{}", row.reason);
-        assert_eq!(row.intended_ns, Some(row.start_ns), "a session sends as soon as it is free");
+        assert!(row.intended_ns.unwrap() <= row.start_ns, "a session sends as soon as it is free");
         assert!(row.queue_ms.unwrap() >= row.late_ms.unwrap());
     }
     // As many are running as there are sessions, and never more.
@@ -47,9 +53,7 @@ fn sessions_of_a_closed_loop_wait_for_each_other() {
     assert!(of(1, "queue_p50_ms") > of(0, "queue_p50_ms"));
     assert!(summary.cells.iter().all(|cell| cell.determinism == Determinism::Deterministic));
     // Other runs have none of these.
-    assert!(
-        summary.cells[0].metric("peak_rss_bytes").is_some() && summary.cells[0].metric("cpu_ms_per_token").is_none()
-    );
+    assert!(has_peak_memory(&summary) && summary.cells[0].metric("cpu_ms_per_token").is_none());
 }
 
 /// Sixty requests come in a second, and about eighty could be answered: a busy machine answers
@@ -78,17 +82,20 @@ fn an_open_loop_counts_from_the_intended_start() {
 }
 
 #[test]
-fn arrivals_are_the_same_in_every_iteration() {
+fn arrivals_are_the_same_in_every_cell_and_other_ones_in_each_iteration() {
     let lab = Lab::new();
-    lab.measure(&scenario(&lab, "rates_per_s = [50]\nrequests = 10\nseed = 3\n", ""), &[]).expect(0);
+    lab.measure(&scenario(&lab, "rates_per_s = [50, 25]\nrequests = 10\nseed = 3\n", ""), &[]).expect(0);
     let record = lab.record();
-    let gaps = |iteration: u32| -> Vec<u64> {
-        let rows = measured(&record);
-        let at: Vec<u64> = rows.iter().filter(|r| r.iteration == iteration).map(|r| r.intended_ns.unwrap()).collect();
+    let gaps = |cell: u32, iteration: u32| -> Vec<u64> {
+        let of = measured(&record).into_iter().filter(|row| (row.cell, row.iteration) == (cell, iteration));
+        let at: Vec<u64> = of.map(|row| row.intended_ns.unwrap()).collect();
         at.windows(2).map(|pair| pair[1] - pair[0]).collect()
     };
-    assert_eq!(gaps(1), gaps(2));
-    assert!(gaps(1).iter().collect::<BTreeSet<_>>().len() > 5, "random: {:?}", gaps(1));
+    assert_ne!(gaps(0, 1), gaps(0, 2));
+    for (quick, slow) in gaps(0, 1).iter().zip(gaps(1, 1)) {
+        assert!((2 * quick).abs_diff(slow) <= 4, "half the rate, twice the gap: {quick} {slow}");
+    }
+    assert!(gaps(0, 1).iter().collect::<BTreeSet<_>>().len() > 5, "random: {:?}", gaps(0, 1));
 }
 
 /// A request that fails is a row; the others count.
@@ -106,7 +113,38 @@ fn a_failed_request_is_a_row_of_its_iteration() {
     let summary = Summary::of(&record);
     assert_eq!(summary.cells[0].counts.ok, 2, "the iterations are valid");
     assert_eq!(summary.cells[0].traffic.as_ref().unwrap().failed, failed.len());
+    // A rate is over the time of all requests, failed ones included.
+    let rate = |iteration: u32| {
+        let of = || rows.iter().filter(|row| row.iteration == iteration);
+        let began = of().filter_map(|row| row.intended_ns).min().unwrap();
+        let ended = of().map(|row| row.end_ns).max().unwrap();
+        of().filter(|row| row.status == Status::Ok).count() as f64 / ((ended - began) as f64 / 1e9)
+    };
+    let shown = summary.cells[0].metric("requests_per_s").unwrap();
+    assert!((shown.min - rate(1).min(rate(2))).abs() < 1e-9 && (shown.max - rate(1).max(rate(2))).abs() < 1e-9);
+    assert!(done.stdout.contains(&format!("{} of 60 requests failed", failed.len())), "{}", done.stdout);
+    assert!(has_peak_memory(&summary));
     assert_eq!(record.manifest.state, FinishState::Finished);
+}
+
+/// Two runs of the same engine: nothing differs, and each level is compared with itself.
+#[test]
+fn runs_under_load_are_compared_level_by_level() {
+    let lab = Lab::new();
+    let options = ", fault = \"error\", fault_percent = 10.0, seed = 5";
+    lab.measure(&scenario(&lab, "sessions = [1, 3]\nrequests = 12\n", options), &["--set", "run.warmup=0"]);
+    lab.measure(&scenario(&lab, "sessions = [3, 5]\nrequests = 12\n", ", seed = 5"), &["--set", "run.warmup=0"])
+        .expect(0);
+    let mut runs: Vec<String> = fs_err::read_dir(lab.path("results"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect();
+    runs.sort();
+    let done = lab.run(&["compare", &runs[0], &runs[1]]).expect(0);
+    assert!(!done.stdout.contains("OUTPUTS DIFFER"), "{}", done.stdout);
+    for told in ["only in A: sessions=1", "only in B: sessions=5", "Requests 1/s", "E2E p95 ms"] {
+        assert!(done.stdout.contains(told), "{}", done.stdout);
+    }
 }
 
 /// A host that dies takes its requests with it; the next iteration has a new one.

@@ -111,7 +111,7 @@ impl Client {
             let words = self.words(response.into_body());
             return Err(failed(url, &format!("answers {kind:?} and not a stream of events: {words}")));
         }
-        Ok(Events::new(url, response.into_body().into_with_config().limit(u64::MAX).reader()))
+        Ok(Events::new(url, response.into_body().into_with_config().limit(u64::MAX).reader()).hiding(self.key.as_ref()))
     }
 
     fn send(&self, url: &str, body: &impl Serialize) -> Result<Response<Body>> {
@@ -148,8 +148,9 @@ impl Client {
     fn json<T: DeserializeOwned>(&self, url: &str, body: &mut Body) -> Result<T> {
         let read = body.with_config().limit(MAX_ANSWER).read_to_vec();
         let bytes = read.map_err(|error| failed(url, &because(&error)))?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            let start = self.hidden(&String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_WORDS)]));
+        let text = self.without_key(&String::from_utf8_lossy(&bytes));
+        serde_json::from_str(&text).map_err(|error| {
+            let start: String = text.chars().take(MAX_WORDS).collect();
             failed(url, &format!("answers no JSON of the expected form ({error}): {start:?}"))
         })
     }
@@ -165,11 +166,12 @@ impl Client {
 
     /// A server's own words: short, and without the key, which some repeat.
     pub fn hidden(&self, words: &str) -> String {
-        let words = match &self.key {
-            Some(key) => words.replace(key.as_str(), "***"),
-            None => words.to_owned(),
-        };
-        words.chars().take(MAX_WORDS).collect()
+        // The key goes before the cut, which could leave a part of it.
+        self.without_key(words).chars().take(MAX_WORDS).collect()
+    }
+
+    fn without_key(&self, text: &str) -> String {
+        hide(text.to_owned(), self.key.as_ref())
     }
 }
 
@@ -181,6 +183,14 @@ pub fn message(json: &serde_json::Value) -> Option<String> {
 
 fn text_of(response: &Response<Body>, name: HeaderName) -> Option<String> {
     response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// A text of the server without the key.
+fn hide(text: String, key: Option<&Key>) -> String {
+    match key {
+        Some(key) if text.contains(key.as_str()) => text.replace(key.as_str(), "***"),
+        _ => text,
+    }
 }
 
 fn bearer(key: &Key) -> String {
@@ -228,6 +238,8 @@ pub struct Events<R> {
     buffer: Box<[u8]>,
     rest: Bytes,
     read: u64,
+    /// What no event may repeat: generated text is recorded.
+    key: Option<Key>,
 }
 
 impl<R: Read> Events<R> {
@@ -240,7 +252,13 @@ impl<R: Read> Events<R> {
             buffer: vec![0; CHUNK].into(),
             rest: Bytes::new(),
             read: 0,
+            key: None,
         }
+    }
+
+    /// The same stream without the key in it.
+    fn hiding(self, key: Option<&Key>) -> Self {
+        Self { key: key.cloned(), ..self }
     }
 
     /// The data of the next event, as soon as its last byte was read; `None` at the end of the
@@ -251,7 +269,7 @@ impl<R: Read> Events<R> {
     pub fn next(&mut self) -> Result<Option<String>> {
         loop {
             match self.decoder.next(&mut self.rest) {
-                Some(Ok(SseEvent::Message(message))) => return Ok(Some(message.data)),
+                Some(Ok(SseEvent::Message(message))) => return Ok(Some(hide(message.data, self.key.as_ref()))),
                 Some(Ok(_)) => continue,
                 Some(Err(_)) => {
                     return Err(self.failed(&format!("sends an event of more than {MAX_EVENT} bytes")));

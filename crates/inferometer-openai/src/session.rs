@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use inferometer_host::protocol::clock::now_ns;
 use inferometer_host::protocol::toggle::KV_REUSE;
@@ -37,8 +38,9 @@ pub struct ServerSession {
     timing: TokenTiming,
     /// The streams have counts.
     counts: bool,
-    /// Prompt tokens of earlier requests to a server whose streams have no counts.
-    counted: HashMap<[u8; 32], u32>,
+    /// Prompt tokens of earlier requests to a server whose streams have no counts; all sessions
+    /// share them.
+    counted: Arc<Mutex<HashMap<[u8; 32], u32>>>,
     /// The text of the last generation.
     text: String,
     /// Requests since the last reset; 0: nothing may be reused.
@@ -62,7 +64,7 @@ impl ServerSession {
             folder: folder.map(|path| path.display().to_string()),
             timing: TokenTiming::Inexact,
             counts: true,
-            counted: HashMap::new(),
+            counted: Arc::default(),
             text: String::new(),
             since_reset: 0,
             resets: 0,
@@ -131,7 +133,10 @@ impl ServerSession {
         call.body.remove("stream_options");
         call.body.insert("stream".to_owned(), false.into());
         let key: [u8; 32] = Sha256::digest(serde_json::to_vec(&call.body).unwrap_or_default()).into();
-        match self.counted.entry(key) {
+        // Held while the server is asked, so that sessions beside each other ask once.
+        let counted = Arc::clone(&self.counted);
+        let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        match counted.entry(key) {
             Entry::Occupied(known) => Ok(*known.get()),
             Entry::Vacant(unknown) => {
                 let url = format!("{}{}", self.options.api, call.path());
@@ -284,7 +289,7 @@ impl Session for ServerSession {
             folder: self.folder.clone(),
             timing: self.timing,
             counts: self.counts,
-            counted: self.counted.clone(),
+            counted: Arc::clone(&self.counted),
             text: String::new(),
             since_reset: self.since_reset,
             resets: self.resets,

@@ -147,7 +147,7 @@ fn groups<'m, 'a>(record: &Record, measured: &'m [Measured<'a>]) -> Vec<Vec<&'m 
 /// are part of the engine.
 fn same_work(record: &Record, a: &Cell, b: &Cell) -> bool {
     let shared = |cell| shared(record, cell, |_| true);
-    a.length == b.length && a.sampling == b.sampling && shared(a) == shared(b)
+    a.length == b.length && a.level == b.level && a.sampling == b.sampling && shared(a) == shared(b)
 }
 
 /// Whether some engine has the toggle for itself.

@@ -21,11 +21,15 @@ use crate::compare::runs::{
 };
 use crate::record::FinishState;
 use crate::record::metric;
-use crate::record::metric::{DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PREFILL_TPS, TTFT_MS};
+use crate::record::metric::{
+    DECODE_TPS, ITL_P50_MS, ITL_P99_MS, METRICS, Metric, PREFILL_TPS, REQUESTS_PER_S, TTFT_MS,
+};
 use inferometer_protocol::Value;
 
 /// Metrics that are always shown. Others are shown if they changed, or with `all`.
 const HEADLINES: [&str; 5] = [PREFILL_TPS, DECODE_TPS, TTFT_MS, ITL_P50_MS, ITL_P99_MS];
+/// The same for a cell under load.
+const UNDER_LOAD: [&str; 5] = [REQUESTS_PER_S, "total_tps", "ttft_p95_ms", "e2e_p50_ms", "e2e_p95_ms"];
 /// Widest value of a difference in the terminal that leaves room for the other side's.
 const VALUE_WIDTH: u16 = 24;
 /// Width of a metric's name in the terminal, the same in all cells.
@@ -213,13 +217,16 @@ fn shown<'a>(
     all: bool,
 ) -> Vec<(&'static Metric, &'a MetricComparison)> {
     let unmeasured = unmeasured(comparison);
-    let peak = metric::peak_memory(|key| cell.metric(key).is_some_and(|m| m.a.is_some() || m.b.is_some()));
+    let is_some_measured = |m: Option<&MetricComparison>| m.is_some_and(|m| m.a.is_some() || m.b.is_some());
+    let peak = metric::peak_memory(|key| is_some_measured(cell.metric(key)));
     let missing = |metric: &Metric| {
         unmeasured.contains(&metric.title) || metric::is_other_peak(metric.key, |key| is_measured(comparison, key))
     };
+    let under_load = is_some_measured(cell.metric(REQUESTS_PER_S));
+    let headlines: &[&str] = if under_load { &UNDER_LOAD } else { &HEADLINES };
     let is_shown = |metric: &Metric, change| {
         let changed = matches!(change, Change::Worse | Change::Better);
-        changed || HEADLINES.contains(&metric.key) || metric.key == peak || all && !missing(metric)
+        changed || headlines.contains(&metric.key) || metric.key == peak || all && !missing(metric)
     };
     METRICS
         .iter()

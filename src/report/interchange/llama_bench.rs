@@ -57,7 +57,8 @@ fn rows(record: &Record) -> Vec<Map<String, Value>> {
         Workload::Prompt(work) => u64::from(work.max_tokens),
         Workload::Conversation(_) => return rows,
     };
-    for cell in &record.manifest.plan.cells {
+    // llama-bench sends one request after the other.
+    for cell in record.manifest.plan.cells.iter().filter(|cell| cell.level.is_none()) {
         let Some(host) = record.manifest.hosts.iter().find(|host| host.engine == cell.engine) else { continue };
         let Some(length) = cell.length.map(u64::from) else { continue };
         let gaps = generated.saturating_sub(1);

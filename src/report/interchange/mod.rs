@@ -17,7 +17,7 @@ pub use parquet::parquet;
 
 use super::summary::{CellSummary, Summary};
 use crate::record::metric::{self, Metric};
-use crate::record::{Record, RequestRow, Status};
+use crate::record::{Record, RequestRow, of_valid};
 use inferometer_stats::robust;
 
 /// A metric of a cell that was measured.
@@ -46,9 +46,9 @@ fn name(summary: &Summary, cell: &CellSummary) -> String {
 
 /// The values of a metric in the valid iterations of a cell, in their order.
 fn values(record: &Record, cell: u32, metric: &Metric) -> Vec<f64> {
-    let is_valid = |row: &&RequestRow| !row.warmup && row.cell == cell && row.status == Status::Ok;
-    let rows: Vec<&RequestRow> = record.requests.iter().filter(is_valid).collect();
-    metric::iterations(&rows).filter_map(|iteration| metric.of_iteration(iteration)).collect()
+    let is_of_cell = |row: &&RequestRow| !row.warmup && row.cell == cell;
+    let rows: Vec<&RequestRow> = record.requests.iter().filter(is_of_cell).collect();
+    metric::iterations(&of_valid(&rows)).filter_map(|iteration| metric.of_iteration(iteration)).collect()
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub use validity::{Problem, Standing, Validity, WIDE};
 use crate::compare::engines::{SideBySide, side_by_side};
 use crate::record::{
     Counts, FinishState, GitState, HostInfo, Imported, LoadCheck, Machine, Record, RequestRow, Status, Timing,
-    TokenIndex, metric, outcome,
+    TokenIndex, metric, of_valid, outcome,
 };
 use crate::spec::{Cell, Isolation, SamplingInfo, Workload};
 use inferometer_host::simulated;
@@ -394,11 +394,12 @@ fn summarize_cell(
 ) -> CellSummary {
     let manifest = &record.manifest;
     let valid: Vec<&RequestRow> = rows.iter().copied().filter(|row| row.status == Status::Ok).collect();
+    let whole = of_valid(rows);
     let planned = manifest.plan.order.iter().filter(|round| round.contains(&cell.id)).count();
     let mut metrics: BTreeMap<String, Option<robust::Summary>> = metric::METRICS
         .iter()
         .map(|m| {
-            let values: Vec<f64> = metric::iterations(&valid).filter_map(|turns| m.of_iteration(turns)).collect();
+            let values: Vec<f64> = metric::iterations(&whole).filter_map(|turns| m.of_iteration(turns)).collect();
             let stated = || manifest.imported.as_ref()?.average(cell.id, m.key).map(robust::Summary::stated);
             (m.key.to_owned(), robust::summarize(&values).or_else(stated))
         })

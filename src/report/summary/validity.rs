@@ -60,6 +60,9 @@ pub struct Problem {
     pub status: Status,
     pub reason: String,
     pub iterations: Vec<u32>,
+    /// Under load: how many requests; the reason is that of the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests: usize,
 }
 
 impl Problem {
@@ -73,7 +76,12 @@ impl Problem {
         };
         let noun = if self.iterations.len() == 1 { "iteration" } else { "iterations" };
         let reason = if self.reason.is_empty() { "no reason recorded".to_owned() } else { text::label(&self.reason) };
-        format!("{noun} {} {status}: {reason}", text::list(&self.iterations, 12))
+        let iterations = text::list(&self.iterations, 12);
+        match self.requests {
+            0 => format!("{noun} {iterations} {status}: {reason}"),
+            1 => format!("1 request of {noun} {iterations} {status}: {reason}"),
+            several => format!("{several} requests of {noun} {iterations} {status}; the first: {reason}"),
+        }
     }
 }
 
@@ -118,7 +126,7 @@ pub fn judge(record: &Record, cells: &[CellSummary], side_by_side: Option<&SideB
         Standing::Imported
     } else if cells.iter().any(|cell| cell.determinism == Determinism::Nondeterministic) {
         Standing::OutputsDiffer
-    } else if counts.failed > 0 {
+    } else if counts.failed > 0 || cells.iter().any(mostly_failed) {
         Standing::Failed
     } else if cells.iter().any(|cell| cell.counts.ok == 0) {
         Standing::NotValid
@@ -143,18 +151,30 @@ fn is_invalid(cell: &CellSummary) -> bool {
     counts.invalid > counts.disturbed || counts.disturbed > 0 && 2 * counts.disturbed >= counts.planned
 }
 
-/// Failed and invalid iterations, grouped by cell and reason.
+/// Whether half of a cell's requests under load failed, or more.
+fn mostly_failed(cell: &CellSummary) -> bool {
+    cell.traffic.as_ref().is_some_and(|traffic| traffic.failed > 0 && 2 * traffic.failed >= traffic.requests)
+}
+
+/// Failed and invalid iterations, grouped by cell and reason; requests under load by cause, because
+/// each may have words of its own.
 fn problems(record: &Record, cells: &[CellSummary]) -> Vec<Problem> {
     let mut grouped: BTreeMap<(u32, u8, &str), Problem> = BTreeMap::new();
     for row in record.requests.iter().filter(|row| !row.warmup && row.status != Status::Ok) {
         let label = cells.iter().find(|c| c.cell == row.cell).map_or("", CellSummary::name);
-        let problem = grouped.entry((row.cell, row.status as u8, &row.reason)).or_insert_with(|| Problem {
+        let kind = match row.cause.filter(|_| row.is_under_load()) {
+            Some(cause) => cause.name(),
+            None => &row.reason,
+        };
+        let problem = grouped.entry((row.cell, row.status as u8, kind)).or_insert_with(|| Problem {
             cell: row.cell,
             label: label.to_owned(),
             status: row.status,
             reason: row.reason.clone(),
             iterations: Vec::new(),
+            requests: 0,
         });
+        problem.requests += usize::from(row.is_under_load());
         // Once for all turns of an iteration.
         if problem.iterations.last() != Some(&row.iteration) {
             problem.iterations.push(row.iteration);
@@ -246,7 +266,7 @@ fn energy(record: &Record) -> Option<String> {
 fn same_work(record: &Record, cells: &[CellSummary]) -> Vec<String> {
     let plan = &record.manifest.plan.cells;
     let alike = |a: usize, b: usize| {
-        let places = |cell: usize| (plan[cell].engine, plan[cell].length, &plan[cell].load);
+        let places = |cell: usize| (plan[cell].engine, plan[cell].length, plan[cell].level, &plan[cell].load);
         let measured = cells[a].counts.ok > 0 && cells[b].counts.ok > 0;
         measured && places(a) == places(b) && settings::same_work(&cells[a].settings, &cells[b].settings)
     };

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::rules::Before;
 use super::{Bench, FEW, Fault, Verdict, ensure, sampling};
-use crate::run::host::{Exchange, HostError, check_stamps};
+use crate::run::host::{Due, Exchange, HostError, check_stamps};
 use crate::run::timing::Sight;
 use inferometer_protocol::messages::{FromHost, Generate, MAX_TOKENS, ToHost};
 use inferometer_protocol::sampling::{FIELDS, SEED, TEMPERATURE};
@@ -48,6 +48,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("memory", memory),
     ("profile", profile),
     ("fit", fit),
+    ("concurrent", concurrent),
     ("cancel during work", cancel),
     ("cancel while idle", cancel_while_idle),
     ("closes with a model open", closes_open),
@@ -381,6 +382,29 @@ fn fit(bench: &mut Bench) -> Verdict {
         ensure(counted == tokens, || format!("a text that it fitted to {tokens} tokens has {counted} as a prompt"))?;
     }
     Ok(())
+}
+
+/// Requests beside each other give the tokens that they give alone.
+fn concurrent(bench: &mut Bench) -> Verdict {
+    let opened = bench.with("concurrent", |ready| ready.receipt.capabilities.concurrent > 0)?;
+    let most = opened.ready.receipt.capabilities.concurrent as usize;
+    let deterministic = opened.ready.receipt.deterministic;
+    let alone = opened.host.generate(opened.request(FEW)?, &mut |_| {})?.generated.tokens;
+    let request = Generate { concurrent: true, ..opened.request(FEW)? };
+    let due = Due::Free(most.min(4));
+    let (served, broke) = opened.host.traffic(8, &due, most, &mut |_| request.clone(), &mut |_| {});
+    broke.map_or(Ok(()), Err)?;
+    for one in served {
+        let generated = one.outcome.expect("the host did not break")?.generated;
+        ensure(!deterministic || generated.tokens == alone, || {
+            format!("it declares itself deterministic, but beside others it gives other tokens: {:?}", generated.tokens)
+        })?;
+    }
+    Ok(opened.host.reset().or_else(|error| match error {
+        // An engine without `reset` says so.
+        HostError::Engine(_) => Ok(()),
+        error => Err(error),
+    })?)
 }
 
 /// Token counts of increasing generation time, up to the limits of the model's context and the

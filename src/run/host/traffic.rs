@@ -12,6 +12,8 @@ use inferometer_protocol::clock::now_ns;
 use inferometer_protocol::messages::{Envelope, FromHost, Generate, ToHost};
 
 const DURING: &str = "a generation under load";
+/// The answers of an iteration are kept until its end.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// When requests are due.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +63,7 @@ impl Host {
         ended: &mut dyn FnMut(usize),
     ) -> (Vec<Served>, Option<HostError>) {
         let mut traffic =
-            Traffic { due, count, most, start: (Instant::now(), now_ns()), next: 0, flights: HashMap::new() };
+            Traffic { due, count, most, start: (Instant::now(), now_ns()), next: 0, flights: HashMap::new(), bytes: 0 };
         let mut served = Vec::with_capacity(count);
         let error = loop {
             if traffic.is_over() {
@@ -89,6 +91,8 @@ struct Traffic<'a> {
     start: (Instant, u64),
     next: usize,
     flights: HashMap<u64, Flight>,
+    /// Read so far.
+    bytes: u64,
 }
 
 impl Traffic<'_> {
@@ -130,6 +134,10 @@ impl Traffic<'_> {
         if matches!(body, FromHost::Done | FromHost::Error(_)) && talk.outgoing.answers_cancel(id) {
             return Ok(None);
         }
+        self.bytes += line.bytes.len() as u64;
+        if self.bytes > MOST_BYTES {
+            return Err(talk.broken(DURING, format!("its answers of one iteration have more than {MOST_BYTES} bytes")));
+        }
         let Some(flight) = self.flights.remove(&id) else {
             return Err(talk.unfit(DURING, "an answer to a request that runs", &body));
         };
@@ -152,13 +160,8 @@ impl Traffic<'_> {
             FromHost::Error(error) => Err(HostError::Engine(error)),
             other => return Err(talk.unfit(DURING, "result", &other)),
         };
-        let intended_ns = match self.due {
-            // A session sends as soon as it is free.
-            Due::Free(_) => sent_ns,
-            Due::After(_) => flight.intended_ns,
-        };
-        let ended_ns = line.received_ns;
-        Ok(Some(Served { number: flight.number, intended_ns, sent_ns, ended_ns, outcome: Some(outcome) }))
+        let (number, intended_ns, ended_ns) = (flight.number, flight.intended_ns, line.received_ns);
+        Ok(Some(Served { number, intended_ns, sent_ns, ended_ns, outcome: Some(outcome) }))
     }
 
     fn send(&mut self, talk: &mut Talk, make: &mut dyn FnMut(usize) -> Generate) -> Result<(), HostError> {
@@ -166,8 +169,12 @@ impl Traffic<'_> {
         self.next += 1;
         let generate = make(number);
         let to_tokenize = !matches!(generate.request.prompt, Prompt::Tokens(_));
+        let intended_ns = match self.due {
+            // A session sends as soon as it is free: its line may wait for others to be written.
+            Due::Free(_) => now_ns(),
+            Due::After(_) => self.start.1.saturating_add(self.intended(number)),
+        };
         let sent = talk.outgoing.send(ToHost::Generate(Box::new(generate)))?;
-        let intended_ns = self.start.1.saturating_add(self.intended(number));
         let deadline = Instant::now() + talk.timeout;
         self.flights.insert(sent.id, Flight { number, intended_ns, sent, deadline, to_tokenize });
         Ok(())

@@ -185,7 +185,8 @@ fn a_turn_may_reuse_what_came_before_it_unless_told_not_to() {
     let of = |cell: &Cell, turn, reuse: &str| {
         let mut generated = reply(&[13, 15], true);
         generated.completion.effective.insert(KV_REUSE.to_owned(), reuse.into());
-        let asked = Asked { cell, request: &request(2), choices: false, turn, allowed: &[], counted: None };
+        let request = Request { toggles: request_toggles(cell), ..request(2) };
+        let asked = Asked { cell, request: &request, choices: false, turn, allowed: &[], counted: None };
         super::judge(&asked, &generated, &resets, true, Ok(())).map(|found| found.reason)
     };
     assert_eq!(of(&prefix, 1, "prefix"), None);

@@ -24,7 +24,9 @@ impl Worker<'_> {
     /// into `telemetry`.
     fn gauge(&mut self, turns: &[Attempt], telemetry: &mut Vec<TelemetryRow>) -> Gauged {
         let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Gauged::default() };
-        let window = Window { host: first.place.host, start_ns: first.start_ns, end_ns: last.end_ns };
+        // Under load the last request to begin need not be the last to end.
+        let end_ns = turns.iter().map(|turn| turn.end_ns).max().unwrap_or(last.end_ns);
+        let window = Window { host: first.place.host, start_ns: first.start_ns, end_ns };
         let origin = &self.log.origin;
         let samples = self.external.recent();
         let energy = |turn| self.meter.phases(&row::spans(turn, origin), &row::tokens(turn, origin), samples);
@@ -68,7 +70,10 @@ impl Worker<'_> {
 
 /// The engine's use of the machine over all turns.
 fn own_use(turns: &[Attempt]) -> OwnUse {
-    let usages = || turns.iter().map(|turn| &turn.usage);
+    // Under load the last request has the use of all.
+    let own =
+        if turns.iter().any(|turn| turn.intended_ns.is_some()) { turns.len() - 1..turns.len() } else { 0..turns.len() };
+    let usages = || turns[own.clone()].iter().map(|turn| &turn.usage);
     OwnUse {
         cpu: usages().map(|usage| usage.cpu).sum(),
         helpers: usages().map(|usage| usage.helpers_cpu).sum(),

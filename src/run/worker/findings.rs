@@ -52,9 +52,10 @@ impl Worker<'_> {
     /// An engine that cannot drop its cache found a part of the prompt there: the time to the first
     /// token is then not that of the prompt.
     fn warn_reused(&mut self, turns: &[Attempt], cell: &Cell, observer: &mut dyn Observer) -> Result<(), RunError> {
-        let Some(completion) = turns.first().and_then(|first| Some(&first.reply.as_ref()?.generated.completion)) else {
-            return Ok(());
-        };
+        // The later turns of a conversation may reuse the earlier ones.
+        let fresh = if cell.level.is_some() { turns } else { &turns[..turns.len().min(1)] };
+        let completions = fresh.iter().filter_map(|turn| Some(&turn.reply.as_ref()?.generated.completion));
+        let Some(completion) = completions.max_by_key(|completion| completion.reused_tokens) else { return Ok(()) };
         if completion.reused_tokens == 0 || cell.toggles.contains_key(KV_REUSE) {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Pass, Worker, number};
 use crate::record::{Cause, Fault, Status};
@@ -79,20 +80,20 @@ impl<'a> Worker<'a> {
     ) -> Vec<Attempt> {
         let counted = self.work.prompts.counted(cell).filter(|_| self.runs_the_model(cell, resident));
         let forgets = resident.receipt.toggles.iter().any(|name| name == KV_REUSE);
+        let mut request = self.request(cell, 0, pass, prompt.clone(), None);
+        if forgets && !request.toggles.contains_key(KV_REUSE) {
+            request.toggles.insert(KV_REUSE.to_owned(), "none".into());
+        }
+        let request = Arc::new(request);
         let asks: Vec<Ask<'_>> = (0..traffic.requests as usize)
             .map(|number| {
                 let place = self.place(step, pass, number, resident.number);
-                let mut request = self.request(cell, 0, pass, prompt.clone(), None);
-                if forgets && !request.toggles.contains_key(KV_REUSE) {
-                    request.toggles.insert(KV_REUSE.to_owned(), "none".into());
-                }
-                let instrumentation = pass.instrumentation(false);
-                self.ask(cell, place, request, instrumentation, counted.clone())
+                self.ask(cell, place, Arc::clone(&request), pass.instrumentation(false), counted.clone())
             })
             .collect();
         self.log.sampler.watch(resident.measured().map(|pid| (resident.number, pid)));
         let mut on_progress = |done| observer.event(Event::Tokens(done));
-        let due = arrivals::due(traffic, level);
+        let due = arrivals::due(traffic, level, step.iteration);
         let (origin, interrupt) = (&self.log.origin, &self.work.options.interrupt);
         let limits = Some(traffic.limits);
         let mut done = under_load(resident, &asks, (&due, limits), origin, interrupt, &mut on_progress);
@@ -107,7 +108,7 @@ impl<'a> Worker<'a> {
         &self,
         cell: &'a Cell,
         place: Place,
-        request: Request,
+        request: Arc<Request>,
         instrumentation: Instrumentation,
         counted: Option<RangeInclusive<u32>>,
     ) -> Ask<'a> {
@@ -140,7 +141,7 @@ impl<'a> Worker<'a> {
         observer: &mut dyn Observer,
     ) -> Attempt {
         let counted = self.work.prompts.counted(cell).filter(|_| self.runs_the_model(cell, resident));
-        let ask = self.ask(cell, place, request, pass.instrumentation(observer.wants_tokens()), counted);
+        let ask = self.ask(cell, place, Arc::new(request), pass.instrumentation(observer.wants_tokens()), counted);
         self.log.sampler.watch(resident.measured().map(|pid| (resident.number, pid)));
         let mut on_progress = |tokens| observer.event(Event::Tokens(tokens));
         attempt(resident, ask, &self.log.origin, &self.work.options.interrupt, &mut on_progress)

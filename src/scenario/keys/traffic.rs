@@ -4,7 +4,7 @@ use super::SEED;
 use super::shape::{Section, Shape, count, key};
 
 /// Most requests of an iteration, each of which is a row.
-const MOST_REQUESTS: u64 = 100_000;
+const MOST_REQUESTS: u64 = 10_000;
 /// Longest limit: an hour.
 const MOST_MS: f64 = 3_600_000.0;
 
