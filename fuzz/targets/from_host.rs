@@ -75,6 +75,7 @@ fn reply(
         request_bytes: 100,
         reply_bytes: 100,
         to_tokenize: matches!(REQUEST.prompt, Prompt::Text(_)),
+        beside_others: false,
     };
     let g = &exchange.generated;
     let stamps = check_stamps(&exchange, clock, REQUEST.max_tokens);
